@@ -1,0 +1,96 @@
+"""What a job works with: a configured cluster plus the secrets that open it.
+
+Secrets travel as environment variables (tools) and libpq keywords (connections), never as arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgdrill.config import Cluster
+from pgdrill.errors import Unreachable
+from pgdrill.postgres.binaries import Binaries
+from pgdrill.storage import Storage
+from pgdrill.tools import BackupTool, make_tool
+
+CONNECT_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Secrets and addresses from outside the config: Airflow Connections, or nothing but the environment.
+
+    ``postgres`` holds libpq keywords, ``environment`` variables for tools and storage. Never shown.
+    """
+
+    postgres: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Access:
+    """A cluster with its credentials; makes connections, storage and tool from them."""
+
+    cluster: Cluster
+    credentials: Credentials = field(default_factory=Credentials, repr=False)
+
+    @cached_property
+    def binaries(self) -> Binaries:
+        """PostgreSQL's programs."""
+        return Binaries(self.cluster.server.bin_dir)
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """AWS variables for tools and storage: the connection's before the process's own."""
+        return {**{k: v for k, v in os.environ.items() if k.startswith("AWS_")}, **self.credentials.environment}
+
+    @cached_property
+    def repository(self) -> Storage:
+        """The backup repository's objects, read without the tool."""
+        where = self.cluster.repository
+        return Storage.open(where.url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
+
+    @cached_property
+    def reports(self) -> Storage:
+        """The report store."""
+        where = self.cluster.repository
+        url = self.cluster.reports_url or f"{where.url}/pgdrill"
+        return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
+
+    @cached_property
+    def tool(self) -> BackupTool:
+        """The backup tool."""
+        return make_tool(self.cluster, self.environment)
+
+    def conninfo(self, database: str | None = None) -> dict[str, str]:
+        """libpq keywords for production, password included where one was given."""
+        words = {k: str(v) for k, v in conninfo_to_dict(self.cluster.server.dsn).items() if v is not None}
+        words |= {k: v for k, v in self.credentials.postgres.items() if v}
+        if database or "dbname" not in words:
+            words["dbname"] = database or (*self.cluster.server.databases, "postgres")[0]
+        return {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS), **words}
+
+    def libpq_environment(self) -> dict[str, str]:
+        """The same for programs, as ``PG…`` variables."""
+        names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD",
+                 "dbname": "PGDATABASE", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT",
+                 "passfile": "PGPASSFILE"}  # fmt: skip
+        return {names[key]: value for key, value in self.conninfo().items() if key in names}
+
+    def connect(self, database: str | None = None, *, autocommit: bool = True) -> psycopg.Connection:
+        """A connection to production; an error that names host and user, never the password."""
+        words = self.conninfo(database)
+        try:
+            return psycopg.connect(make_conninfo("", **words), autocommit=autocommit)
+        except psycopg.OperationalError as error:
+            shown = {key: words[key] for key in ("host", "port", "user", "dbname") if key in words}
+            raise Unreachable(
+                "server-unreachable", f"server of cluster {self.cluster.name} {shown}", found=str(error).strip(),
+                expected="a connection", mend="check that it runs, server.dsn (or its Airflow connection) and pg_hba.conf",
+            ) from None  # fmt: skip

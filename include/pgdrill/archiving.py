@@ -1,0 +1,83 @@
+"""WAL archiving seen from production: is it on, does it keep up, and has a given segment arrived?"""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
+from pgdrill.postgres.wal import Segment
+
+POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
+BEHIND_SEGMENTS = 32  # half a gigabyte of finished WAL that is not archived
+
+
+def check_server(connection: psycopg.Connection, access: Access) -> int:
+    """The server's system identifier, after making sure that it is the configured one."""
+    row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    found = int(row[0]) if row else 0
+    expected = access.cluster.server.system_identifier
+    if expected and found != expected:
+        raise CouldNotVerify(
+            "wrong-server", f"server of cluster {access.cluster.name}", found=f"system identifier {found}",
+            expected=f"{expected} (server.system_identifier)",
+            mend="correct host and port of server.dsn; after a pg_upgrade, the new identifier and a new repository prefix",
+        )  # fmt: skip
+    return found
+
+
+def check_archiving(connection: psycopg.Connection) -> None:
+    """Archiving is on and keeps up; a base backup without it could never be restored."""
+    mode, library, command = (
+        str(connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0])  # type: ignore[index]
+        for name in ("archive_mode", "archive_library", "archive_command")
+    )
+    if mode == "off" or (not library and command in ("", "(disabled)")):
+        raise BackupFault(
+            "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}",
+            expected="archive_mode=on with an archive_command",
+            mend="set both as the README shows (archive_mode needs a restart), then back up again",
+        )  # fmt: skip
+    row = connection.execute(
+        "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time, '-infinity'),"
+        " pg_walfile_name(pg_current_wal_lsn()), current_setting('wal_segment_size') FROM pg_stat_archiver"
+    ).fetchone()
+    if row is None:
+        return
+    archived, failed, failing, current, _ = row
+    if failing:
+        raise CouldNotVerify(
+            "archiving-fails", "WAL archiving", found=f"the last attempt, {failed}, failed",
+            expected="the last attempt to have succeeded",
+            mend="read production's server log for the archive_command's own words",
+        )  # fmt: skip
+    behind = Segment.parse(current).number - Segment.parse(archived[:24]).number if archived else 0
+    if behind > BEHIND_SEGMENTS:
+        raise CouldNotVerify(
+            "archiving-behind", "WAL archiving", found=f"{behind} segments behind (last archived {archived})",
+            expected=f"at most {BEHIND_SEGMENTS}", mend="find out what slows the archive_command; then try again",
+        )  # fmt: skip
+
+
+def wait_archived(connection: psycopg.Connection, access: Access, segment: Segment, timeout_seconds: float) -> None:
+    """Wait until ``segment`` is in the repository, by the server's word and then by the repository's."""
+    started = time.monotonic()
+    seen: tuple[object, ...] | None = None
+    while True:
+        seen = connection.execute(
+            "SELECT last_archived_wal, last_failed_wal, last_failed_time FROM pg_stat_archiver"
+        ).fetchone()
+        archived = str(seen[0] or "") if seen else ""
+        if archived[:24] >= segment.name and access.tool.wal(access.repository).get(segment.name):
+            return
+        if time.monotonic() - started > timeout_seconds:
+            raise TimedOut(
+                "not-archived", f"WAL segment {segment.name}",
+                found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
+                f"last failed {seen[1] if seen else None})",
+                expected="archived within the time allowed",
+                mend="read production's server log for the archive_command's own words",
+            )  # fmt: skip
+        time.sleep(POLL_SECONDS)

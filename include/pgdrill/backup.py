@@ -1,0 +1,166 @@
+"""The base backup: check the server, run the tool beside the data directory, prove what it left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pgdrill import record
+from pgdrill.access import Access
+from pgdrill.archiving import check_archiving, check_server, wait_archived
+from pgdrill.baseline import take_baseline
+from pgdrill.errors import BackupFault, ConfigError, TimedOut
+from pgdrill.failures import tool_failure
+from pgdrill.lock import ClusterLock, lease_for, this_process
+from pgdrill.postgres.wal import Segment, format_lsn
+from pgdrill.process import Command, Completed, ProcessTimeout, Runner
+from pgdrill.tools import BaseBackup
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What a base backup left. LSNs as PostgreSQL writes them, times UTC, sizes in bytes."""
+
+    cluster: str
+    tool: str
+    name: str
+    started_at: datetime
+    finished_at: datetime
+    start_lsn: str
+    finish_lsn: str
+    timeline: int
+    system_identifier: str
+    uncompressed_bytes: int
+    stored_bytes: int
+    parts: int
+    tool_seconds: float
+    seconds: float
+    mb_per_second: float
+    record: str
+
+
+def take_backup(access: Access, *, runner: Runner | None = None, progress: Progress = lambda *_: None) -> BackupResult:
+    """Take a base backup and prove it listed, whole and archived; then record what production held."""
+    runner = runner or Runner()
+    started = time.monotonic()
+    state = access.cluster.state_directory
+    lock = ClusterLock(state / "backup.lock")
+    home = state / "home"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lease = lease_for("backup", home, access.cluster.backup.timeout_seconds, this_process())
+    with lock.hold(lease):
+        _beside_the_server(access)
+        before = {backup.name for backup in access.tool.backups(access.repository)}
+        done = _run(access, runner, home, progress)
+        backup = _the_new_one(access, before)
+        parts = _whole(access, backup)
+        _archived(access, backup)
+        kept = _record(access, backup, parts)
+        lock.release("backup")
+    size = backup.uncompressed_bytes or sum(parts.values())
+    return BackupResult(
+        cluster=access.cluster.name, tool=access.tool.name, name=backup.name, started_at=backup.start_time,
+        finished_at=backup.finish_time, start_lsn=format_lsn(backup.start_lsn), finish_lsn=format_lsn(backup.finish_lsn),
+        timeline=backup.timeline, system_identifier=str(backup.system_identifier), uncompressed_bytes=size,
+        stored_bytes=sum(parts.values()), parts=len(parts), tool_seconds=round(done.seconds, 3),
+        seconds=round(time.monotonic() - started, 3), mb_per_second=round(size / done.seconds / 1e6, 1), record=kept,
+    )  # fmt: skip
+
+
+def _beside_the_server(access: Access) -> None:
+    """The server that answers is the one configured, owns the data directory here, and archives its WAL."""
+    directory = access.cluster.server.data_directory
+    if not (directory / "global" / "pg_control").is_file():
+        raise ConfigError(
+            "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
+            expected="PGDATA of the protected server on this host",
+            mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
+        )  # fmt: skip
+    on_disk = access.binaries.control_data(directory).system_identifier
+    with access.connect() as connection:
+        answering = check_server(connection, access)
+        check_archiving(connection)
+    if answering != on_disk:
+        raise ConfigError(
+            "wrong-server", f"server.data_directory {directory}", found=f"system identifier {on_disk}",
+            expected=f"{answering}, as the server at server.dsn says", mend="correct server.dsn or server.data_directory",
+        )  # fmt: skip
+
+
+def _run(access: Access, runner: Runner, home: Path, progress: Progress) -> Completed:
+    settings = access.cluster.backup
+    command = access.tool.backup(access.cluster.server.data_directory, access.libpq_environment(), home)
+    command = Command(
+        command.argv, {**command.environment, "WALG_DELTA_MAX_STEPS": str(settings.delta_steps)}, command.exit_codes
+    )
+    what = f"base backup of {access.cluster.name}"
+    try:
+        done = runner.run(
+            command, timeout_seconds=settings.timeout_seconds, stall_seconds=settings.stall_seconds,
+            on_bytes=lambda written: progress("backup", written, 0),
+        )  # fmt: skip
+    except ProcessTimeout as error:
+        raise TimedOut(
+            "timeout", what, found=str(error),
+            expected=f"an end within {settings.timeout_seconds:.0f} s, and bytes moving all the time",
+            mend="check the network and the store; raise backup.timeout_seconds if it was still moving",
+        ) from None  # fmt: skip
+    if done.code:
+        raise tool_failure(what, done)
+    return done
+
+
+def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
+    """Read the new backup back from the listing: exit code 0 alone proves nothing."""
+    new = [backup for backup in access.tool.backups(access.repository) if backup.name not in before]
+    if not new:
+        raise BackupFault(
+            "not-listed", f"new base backup in {access.repository.url}", found="no new finished backup in the listing",
+            expected=f"one, for {access.tool.name} reported success",
+            mend="read the tool's lines in the log; check that repository.url is where the tool writes",
+        )  # fmt: skip
+    newest = max(new, key=lambda backup: backup.finish_time)
+    on_disk = access.binaries.control_data(access.cluster.server.data_directory).system_identifier
+    if newest.system_identifier != on_disk:
+        raise BackupFault(
+            "wrong-system", f"backup {newest.name}", found=f"system identifier {newest.system_identifier}",
+            expected=f"{on_disk}", mend="the tool reached another server (wal-g falls back to localhost:5432): check server.dsn",
+        )  # fmt: skip
+    return newest
+
+
+def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
+    parts = access.tool.parts(access.repository, backup)
+    problems = access.tool.problems(access.repository, backup, parts)
+    if problems:
+        first = problems[0]
+        raise BackupFault(first.reason, first.thing, found=first.found, expected=first.expected, mend=first.mend)
+    return parts
+
+
+def _archived(access: Access, backup: BaseBackup) -> None:
+    """Without the WAL up to its end a base backup cannot become consistent."""
+    with access.connect() as connection:
+        last = Segment.holding(backup.finish_lsn - 1, backup.timeline)
+        wait_archived(connection, access, last, access.cluster.backup.archive_wait_seconds)
+
+
+def _record(access: Access, backup: BaseBackup, parts: dict[str, int]) -> str:
+    baseline = take_baseline(access)
+    kept = record.BackupRecord(
+        name=backup.name, cluster=access.cluster.name, tool=access.tool.name, finished_at=backup.finish_time,
+        objects=parts, baseline=baseline,
+    )  # fmt: skip
+    logger.info("recorded %d objects and %d databases of backup %s", len(parts), len(baseline.databases), backup.name)
+    record.write(access.reports, kept)
+    return f"{access.reports.url}/{record.key(backup.name)}"
+
+

@@ -1,0 +1,95 @@
+"""What a check is: one question asked of a restored cluster, with what passing means and the mend beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+
+from pgdrill.baseline import Baseline
+from pgdrill.config import Cluster
+from pgdrill.report import CheckResult, CheckStatus, Report
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An answer. ``thing`` names what was looked at, ``value`` is what was measured."""
+
+    status: CheckStatus
+    thing: str = ""
+    value: float | int | str | None = None
+    threshold: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What checks may look at. They read the restored cluster and never change it."""
+
+    cluster: Cluster
+    connect: Callable[[str], psycopg.Connection]
+    databases: tuple[str, ...]
+    baseline: Baseline | None = None
+    report: Report | None = None
+    settle: Callable[[], None] = field(default=lambda: None)  # completes the baseline's counters
+
+
+Question = Callable[[Context], Iterable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A registered check."""
+
+    name: str
+    family: str
+    passing: str
+    mend: str
+    required: bool
+    ask: Question = field(repr=False)
+
+    def run(self, context: Context) -> Iterator[CheckResult]:
+        """Ask; a check that breaks is a skip with its reason, never a pass."""
+        started = time.monotonic()
+        try:
+            outcomes = list(self.ask(context))
+        except psycopg.Error as error:
+            outcomes = [Outcome("skip", message=f"could not run: {type(error).__name__}: {str(error).strip()}")]
+        seconds = time.monotonic() - started
+        if not outcomes:
+            outcomes = [Outcome("skip", message="nothing to check")]
+        for outcome in outcomes:
+            yield CheckResult(
+                name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
+                threshold=outcome.threshold, message=outcome.message, required=self.required,
+                mend=self.mend if outcome.status in ("fail", "warn") else "", seconds=seconds / len(outcomes),
+            )  # fmt: skip
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str, family: str, *, passing: str, mend: str, required: bool = True) -> Callable[[Question], Question]:
+    """Register a check under its name."""
+
+    def register(ask: Question) -> Question:
+        CHECKS[name] = Check(name, family, passing, mend, required, ask)
+        return ask
+
+    return register
+
+
+def run_checks(context: Context, families: Iterable[str]) -> Iterator[CheckResult]:
+    """Run the checks of the given families, in that order."""
+    for family in families:
+        for one in [c for c in CHECKS.values() if c.family == family]:
+            for result in one.run(context):
+                shown = f"{result.name} {result.thing}: {result.status} {result.value if result.value is not None else ''}"
+                logger.log(logging.WARNING if result.status in ("fail", "skip") else logging.INFO,
+                           "%s %s", shown, result.message)  # fmt: skip
+                yield result

@@ -1,0 +1,206 @@
+"""The one file a user edits (``dr.toml``), typed. Every error names the file, the key and the mend.
+
+Secrets never stand here: they come from Airflow Connections or the environment (see :mod:`pgdrill.access`).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import psycopg.conninfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pgdrill.errors import ConfigError
+
+CONFIG_VARIABLE = "PGDRILL_CONFIG"
+ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, so that a typing error is not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    """The protected PostgreSQL server."""
+
+    dsn: str = Field("", description="libpq connection string without password; empty: from `conn_id`")
+    conn_id: str = Field("", description="Airflow connection (type postgres) with host, port, login and password")
+    data_directory: Path = Field(description="PGDATA, for base backups, on the host where they run")
+    bin_dir: Path = Field(Path("/usr/lib/postgresql/18/bin"), description="PostgreSQL's programs, same major version")
+    superuser: str = Field("postgres", description="the superuser's name inside the cluster (of a restored one, too)")
+    system_identifier: int | None = Field(None, description="from pg_controldata; guards against the wrong server")
+    databases: tuple[str, ...] = Field((), description="databases to check; empty: every one that allows connections")
+
+    @field_validator("dsn")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        try:
+            words = psycopg.conninfo.conninfo_to_dict(value)
+        except Exception as error:
+            raise ValueError(f"is no libpq connection string ({error})") from error
+        if "password" in words:
+            raise ValueError("holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass")
+        return value
+
+
+class Repository(Section):
+    """Where a tool keeps base backups and WAL."""
+
+    url: str = Field(description="s3://bucket/prefix, or file:///folder (wal-g only)")
+    tool: Literal["wal-g", "barman-cloud"] = "wal-g"
+    binary: str = Field("", description="path of wal-g (or folder of barman-cloud-*); empty: found on PATH")
+    conn_id: str = Field("", description="Airflow connection (type aws); empty: environment or the machine's role")
+    endpoint_url: str = Field("", description="for S3 stores other than AWS")
+    region: str = "us-east-1"
+    compression: Literal["", "lz4", "zstd", "brotli", "gzip", "none"] = Field(
+        "", description="empty: lz4 with wal-g, gzip with barman-cloud"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/")):
+            raise ValueError("must be s3://bucket/prefix or file:///folder")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _fits_tool(self) -> Repository:
+        if self.tool == "barman-cloud" and not self.url.startswith("s3://"):
+            raise ValueError("barman-cloud keeps backups in s3:// only; choose wal-g or an S3 url")
+        # wal-g 3.0.8 writes backups with "none" that it can never read again.
+        known = {"wal-g": ("", "lz4", "zstd", "brotli"), "barman-cloud": ("", "gzip", "lz4", "none")}[self.tool]
+        if self.compression not in known:
+            raise ValueError(f"{self.tool} cannot use compression {self.compression!r}; choose {', '.join(known[1:])}")
+        return self
+
+
+class Backup(Section):
+    """The weekly base backup."""
+
+    schedule: str = Field("0 2 * * 0", description="cron, UTC")
+    timeout_seconds: Seconds = 6 * 3600
+    stall_seconds: Seconds = Field(900, description="the tool moving no byte for so long counts as hanging")
+    archive_wait_seconds: Seconds = Field(300, description="how long the last WAL segment may take to be archived")
+    delta_steps: int = Field(0, ge=0, description="wal-g delta backups between full ones; 0: always full")
+
+
+class Drill(Section):
+    """The weekly restore drill, and what is promised."""
+
+    schedule: str = Field("0 11 * * 5", description="cron, UTC")
+    work_directory: Path = Field(Path("/var/lib/pgdrill"), description="where clusters are restored; needs the space")
+    rto_seconds: Seconds = 3600
+    rpo_seconds: Seconds = 60
+    timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
+    stall_seconds: Seconds = 600
+    durability: Literal["full", "fast"] = Field("full", description="fast: without fsync, said so in the report")
+    baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are not counted")
+    statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
+
+
+class VectorColumn(Section):
+    """Thresholds for a vector column. Columns are found by themselves; one named here must exist."""
+
+    database: str = Field("", description="empty: the first of server.databases")
+    table: str = Field(description="schema-qualified where not in public")
+    column: str
+    min_recall_at_10: float = Field(0.9, ge=0, le=1)
+    probes: int = Field(50, ge=1, le=10_000, description="stored vectors searched for")
+    allow_null: bool = Field(False, description="rows that are not embedded yet are meant")
+    index_required: bool = True
+
+
+class Cluster(Section):
+    """What is protected: one server with its repository, drill and vector columns."""
+
+    server: Server
+    repository: Repository
+    reports_url: str = Field("", description="report store, s3:// or file://; empty: beside the backups")
+    backup: Backup = Backup()
+    drill: Drill = Drill()
+    vectors: tuple[VectorColumn, ...] = ()
+    owner: str = Field("data-platform", description="shown in the Airflow UI")
+    name: str = Field("", exclude=True, description="set from the table's key")
+
+    @property
+    def state_directory(self) -> Path:
+        """Locks, running drills and local copies of reports of this cluster."""
+        return self.drill.work_directory / self.name
+
+
+class Settings(Section):
+    """The whole file."""
+
+    clusters: dict[ClusterName, Cluster] = Field(min_length=1)
+    source: Path = Field(Path("dr.toml"), exclude=True)
+
+    def cluster(self, name: str) -> Cluster:
+        """The cluster of that name."""
+        if name not in self.clusters:
+            raise ConfigError(
+                "unknown-cluster", f"cluster {name!r}", found=f"only {', '.join(sorted(self.clusters))}",
+                expected=f"a table [clusters.{name}] in {self.source}", mend="correct the name or add the table",
+            )  # fmt: skip
+        return self.clusters[name]
+
+
+def config_path() -> Path:
+    """``$PGDRILL_CONFIG``, or ``include/dr.toml`` of the Airflow home or of the project."""
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    homes = (os.environ.get("AIRFLOW_HOME"), Path(__file__).parents[2])
+    candidates = [Path(home) / "include" / "dr.toml" for home in homes if home]
+    return next((path for path in candidates if path.exists()), candidates[-1])
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read and check the file."""
+    path = path or config_path()
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            "config-missing", str(path), found=f"{error.strerror or error}", expected="a readable configuration",
+            mend=f"copy include/dr.toml of the project, or set {CONFIG_VARIABLE}",
+        ) from error  # fmt: skip
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            "config-syntax", str(path), found=f"no valid TOML: {error}", expected="TOML 1.0",
+            mend="correct the line that the message names",
+        ) from error  # fmt: skip
+    return parse(data, path)
+
+
+def parse(data: dict[str, Any], path: Path) -> Settings:
+    """Check what was read. All problems are named at once, one a line."""
+    named = {name: {**table, "name": name} for name, table in data.get("clusters", {}).items() if isinstance(table, dict)}
+    try:
+        return Settings.model_validate({**data, **({"clusters": named} if named else {}), "source": path})
+    except ValidationError as error:
+        found = "; ".join(f"[{_key(e['loc'])}] {_explain(e)}" for e in error.errors())
+        raise ConfigError(
+            "config-invalid", str(path), found=found, expected="known keys with fitting values",
+            mend="see the comments in include/dr.toml; `pgdrill config check` shows what was understood",
+        ) from None  # fmt: skip
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "file"
+
+
+def _explain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is no known key"
+    if error["type"] == "missing":
+        return "is missing"
+    given = error.get("input")
+    shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{error['msg'].removeprefix('Value error, ')}{shown}"

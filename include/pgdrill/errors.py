@@ -1,0 +1,61 @@
+"""The errors of pgdrill: each names the thing, what was found, what was expected and the mend.
+
+Whose fault it is decides the verdict and whether a retry can help, so it is the class:
+
+* :class:`BackupFault`: the backup itself is wrong. Verdict *failed*; trying again changes nothing.
+* :class:`CouldNotVerify`: drill host, storage, tool or network. Verdict *could not verify*; some may be retried.
+* :class:`ConfigError`: what a person wrote is wrong; nothing was started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, in words a person woken at night can act on.
+
+    ``reason`` is a stable word for programs (``missing-part``, ``wal-gap``, ``timeout``, …).
+    """
+
+    reason: str
+    thing: str
+    found: str
+    expected: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.thing}: found {self.found}; expected {self.expected}. Mend: {self.mend}"
+
+
+class PgdrillError(Exception):
+    """Base of all errors that pgdrill raises on purpose."""
+
+    retryable = False
+
+    def __init__(self, reason: str, thing: str, *, found: str, expected: str, mend: str) -> None:
+        self.problem = Problem(reason, thing, found, expected, mend)
+        super().__init__(str(self.problem))
+
+
+class ConfigError(PgdrillError):
+    """The configuration, or an argument a person gave, cannot be used."""
+
+
+class BackupFault(PgdrillError):
+    """The backup, or its WAL, is not what it should be."""
+
+
+class CouldNotVerify(PgdrillError):
+    """Something other than the backup kept the job from finishing."""
+
+
+class Unreachable(CouldNotVerify):
+    """Storage or server did not answer; another try may succeed."""
+
+    retryable = True
+
+
+class TimedOut(CouldNotVerify):
+    """A step took longer than it may."""

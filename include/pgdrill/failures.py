@@ -1,0 +1,55 @@
+"""Whose fault it was when a tool failed, told from its last words."""
+
+from __future__ import annotations
+
+import re
+
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Unreachable
+from pgdrill.process import Completed
+
+SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+REFUSED = re.compile(r"\b40[13]\b|forbidden|access ?denied|invalidaccesskeyid|signaturedoesnotmatch", re.IGNORECASE)
+NETWORK = re.compile(
+    r"connection refused|no such host|dial tcp|timed? ?out|could not connect|connection reset|broken pipe|"
+    r"EndpointConnectionError|RequestError|\b50[03]\b|name resolution",
+    re.IGNORECASE,
+)
+RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
+CORRUPT = re.compile(
+    r"unexpected EOF|bad magic|checksum|corrupt|invalid header|not a gzip|invalid tar|truncated|unexpected end of|"
+    r"CRC check failed|incorrect (data|header) check|does not exist",
+    re.IGNORECASE,
+)
+
+
+def tool_failure(what: str, done: Completed) -> PgdrillError:
+    """The error for a tool that gave up; what is not recognized is nobody's proven fault: could not verify."""
+    text = "\n".join(done.last_lines)
+    if SPACE.search(text):
+        return CouldNotVerify(
+            "no-space", what, found=done.ended, expected="room on the disk",
+            mend="make room, or set drill.work_directory to a larger disk",
+        )  # fmt: skip
+    if REFUSED.search(text):
+        return CouldNotVerify(
+            "storage-refused", what, found=done.ended, expected="permission to read",
+            mend="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
+        )  # fmt: skip
+    if RIGHTS.search(text):
+        return CouldNotVerify(
+            "permission", what, found=done.ended, expected="the rights the README lists",
+            mend="grant them to pgdrill's role, in the database it connects to (rights on functions are per database)",
+        )  # fmt: skip
+    if NETWORK.search(text):
+        return Unreachable(
+            "storage-unreachable", what, found=done.ended, expected="an answer from the store",
+            mend="check endpoint and network, then try again",
+        )  # fmt: skip
+    if CORRUPT.search(text):
+        return BackupFault(
+            "corrupt-part", what, found=done.ended, expected="parts that unpack",
+            mend="choose another backup; find out what changes the bucket; take a new base backup",
+        )  # fmt: skip
+    return CouldNotVerify(
+        "tool-failed", what, found=done.ended, expected="exit code 0", mend="read the task's log above this line"
+    )

@@ -1,0 +1,115 @@
+"""One drill, and one backup, at a time for a cluster, whatever started them.
+
+A restarted scheduler can run the same task twice at once, so the lock is here and not only in Airflow. It has two
+layers: an ``flock`` held while a stage runs, which the kernel releases when the process dies, and a lease that spans
+the stages of a drill, with owner and expiry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from pgdrill.errors import CouldNotVerify
+
+POLL_SECONDS = 0.2  # flock has no timeout of its own
+WAIT_SECONDS = 30.0  # a task that was marked failed is gone within about ten
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who works on the cluster. ``process`` (pid, start time) is known where one process does it all (CLI)."""
+
+    owner: str
+    directory: str
+    expires_at: float
+    process: tuple[int, float] | None = None
+
+    def stale(self) -> bool:
+        """Expired, its directory gone, or its process dead."""
+        if time.time() > self.expires_at or not Path(self.directory).exists():
+            return True
+        if self.process is None:
+            return False
+        try:
+            return abs(psutil.Process(self.process[0]).create_time() - self.process[1]) > 1
+        except psutil.NoSuchProcess:
+            return True
+
+
+def this_process() -> tuple[int, float]:
+    """For a lease that ends with this process."""
+    return os.getpid(), psutil.Process().create_time()
+
+
+class ClusterLock:
+    """The lock file of one kind of job (``drill``, ``backup``) of one cluster."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def hold(self, lease: Lease, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lease | None]:
+        """Hold the lock while a stage runs. Gives the stale lease it took over, whose leavings want clearing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+") as file:
+            self._flock(file.fileno(), wait_seconds)
+            file.seek(0)
+            before = _parse(file.read())
+            if before and before.owner != lease.owner and not before.stale():
+                raise self._busy(before)
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(asdict(lease)))
+            file.flush()
+            yield before if before and before.owner != lease.owner else None
+
+    def release(self, owner: str) -> None:
+        """Give the lease back."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("r+") as file:
+            current = _parse(file.read())
+            if current and current.owner == owner:
+                file.seek(0)
+                file.truncate()
+
+    def _flock(self, descriptor: int, wait_seconds: float) -> None:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise self._busy(None) from None
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    def _busy(self, lease: Lease | None) -> CouldNotVerify:
+        until = datetime.fromtimestamp(lease.expires_at, UTC).isoformat(timespec="seconds") if lease else "it ends"
+        return CouldNotVerify(
+            "busy", f"{self.path.stem} of {self.path.parent.name}",
+            found=f"held by {lease.owner} until {until}" if lease else "another process is at work",
+            expected="one at a time", mend="wait for it, or end it (in Airflow: mark its run failed)",
+        )  # fmt: skip
+
+
+def lease_for(owner: str, directory: Path, seconds: float, process: tuple[int, float] | None = None) -> Lease:
+    """A lease from now on."""
+    return Lease(owner, str(directory), (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp(), process)
+
+
+def _parse(text: str) -> Lease | None:
+    try:
+        data = json.loads(text)
+        return Lease(data["owner"], data["directory"], data["expires_at"], tuple(data["process"] or ()) or None)
+    except (ValueError, KeyError, TypeError):
+        return None

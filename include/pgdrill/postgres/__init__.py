@@ -1,0 +1,1 @@
+"""PostgreSQL from outside: binaries, a local server's life, WAL names, connections."""

@@ -1,0 +1,69 @@
+"""The configuration of a restored cluster: it can be asked questions and can do nothing else.
+
+A restored data directory brings production's configuration with it, which would archive into production's repository,
+connect to production, run its scheduled jobs and listen to the network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+# Libraries whose background workers act on their own: jobs, replication, maintenance.
+ACTING = {"pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "pg_failover_slots", "wal2json", "timescaledb_toolkit"}
+HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
+
+
+def preload_libraries(production: str) -> str:
+    """Production's ``shared_preload_libraries`` without those that act on their own."""
+    names = [name.strip().strip('"') for name in production.split(",") if name.strip()]
+    return ",".join(name for name in names if name.removeprefix("$libdir/") not in ACTING)
+
+
+def shared_buffers_mb() -> int:
+    """An eighth of the memory, between 128 MB and 8 GB: the drill host has other work."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(128, min(8192, total // 8 // 2**20))
+
+
+def settings(
+    *, limits: Mapping[str, int], restore_command: str, target: Mapping[str, str], timeline: str, preload: str, fast: bool
+) -> dict[str, str]:
+    """Every setting of the restored server that is not PostgreSQL's default."""
+    return {
+        # harmless
+        "archive_mode": "off", "archive_command": "", "restore_command": restore_command,
+        "listen_addresses": "", "unix_socket_permissions": "0700", "ssl": "off",
+        "primary_conninfo": "", "primary_slot_name": "",
+        "max_logical_replication_workers": "0", "shared_preload_libraries": preload, "autovacuum": "off",
+        # like production
+        **{name: str(value) for name, value in limits.items()},
+        # No connection before promotion: answers from a server that has not reached its target would be stale.
+        **target, "recovery_target_timeline": timeline, "hot_standby": "off",
+        # swift
+        "shared_buffers": f"{shared_buffers_mb()}MB", "max_wal_size": "4GB", "checkpoint_timeout": "30min",
+        "maintenance_work_mem": "256MB", "recovery_prefetch": "try",
+        **({"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}),
+        # to be read by people
+        "logging_collector": "off", "log_destination": "stderr", "log_min_messages": "info",
+        "log_line_prefix": "%m [%p] ", "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
+    }  # fmt: skip
+
+
+def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """Write the files beside the data directory, take production's overrides away; gives the options to start with."""
+    config, hba, ident = (folder / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"))
+    lines = (f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in values.items())
+    config.write_text("".join(lines))
+    hba.write_text(HBA)
+    ident.write_text("")
+    auto = data_directory / "postgresql.auto.conf"  # read whatever config_file says, and stronger
+    if auto.exists():
+        shutil.move(auto, folder / "postgresql.auto.conf.production")
+    for signal_file in ("standby.signal", "recovery.signal"):
+        (data_directory / signal_file).unlink(missing_ok=True)
+    (data_directory / "recovery.signal").touch()
+    return {"config_file": str(config), "hba_file": str(hba), "ident_file": str(ident),
+            "data_directory": str(data_directory)}  # fmt: skip

@@ -1,0 +1,88 @@
+"""LSNs, WAL segment names and timelines, as PostgreSQL writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
+HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
+
+
+def parse_lsn(text: str) -> int:
+    """``'0/3000028'`` as a byte position."""
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def format_lsn(lsn: int) -> str:
+    """A byte position as ``'0/3000028'``."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """One WAL segment file; ``number`` counts from the start of WAL."""
+
+    timeline: int
+    number: int
+    size_bytes: int = DEFAULT_SEGMENT_BYTES
+
+    @classmethod
+    def parse(cls, name: str, size_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
+        """From a 24-digit file name."""
+        per_id = 0x100000000 // size_bytes
+        return cls(int(name[:8], 16), int(name[8:16], 16) * per_id + int(name[16:], 16), size_bytes)
+
+    @classmethod
+    def holding(cls, lsn: int, timeline: int, size_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
+        """The segment in which the byte at ``lsn`` lies."""
+        return cls(timeline, lsn // size_bytes, size_bytes)
+
+    @property
+    def name(self) -> str:
+        """The 24-digit file name."""
+        per_id = 0x100000000 // self.size_bytes
+        return f"{self.timeline:08X}{self.number // per_id:08X}{self.number % per_id:08X}"
+
+    @property
+    def start_lsn(self) -> int:
+        """The segment's first byte."""
+        return self.number * self.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineSwitch:
+    """A line of a ``.history`` file: ``timeline`` ended at ``switch_lsn``."""
+
+    timeline: int
+    switch_lsn: int
+
+
+def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
+    """The ancestors of a timeline, oldest first."""
+    fields = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return tuple(TimelineSwitch(int(f[0]), parse_lsn(f[1])) for f in fields)
+
+
+def segments_needed(
+    start_lsn: int,
+    stop_lsn: int,
+    timeline: int,
+    history: tuple[TimelineSwitch, ...] = (),
+    size_bytes: int = DEFAULT_SEGMENT_BYTES,
+) -> Iterator[tuple[Segment, ...]]:
+    """For every segment from ``start_lsn`` through ``stop_lsn``: the files that will do, best first.
+
+    A segment in which timelines change may be read from the new or the old timeline's file.
+    """
+    for number in range(start_lsn // size_bytes, stop_lsn // size_bytes + 1):
+        first, last = number * size_bytes, (number + 1) * size_bytes - 1
+        choices, began = [], 0
+        for line in (*history, TimelineSwitch(timeline, 1 << 64)):
+            if began <= last and line.switch_lsn > first:
+                choices.append(Segment(line.timeline, number, size_bytes))
+            began = line.switch_lsn
+        yield tuple(reversed(choices))

@@ -1,0 +1,172 @@
+"""Everything that can be known before a byte is fetched: seconds, not an hour of a tool's retries."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgdrill import record
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Problem
+from pgdrill.postgres.wal import (
+    DEFAULT_SEGMENT_BYTES,
+    TimelineSwitch,
+    format_lsn,
+    parse_lsn,
+    segments_needed,
+)
+from pgdrill.targets import RecoveryTarget
+from pgdrill.tools import BaseBackup
+
+ROOM_FACTOR = 1.1
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A restore that can work: which backup, to where, and what it will need."""
+
+    backup: BaseBackup
+    record: record.BackupRecord | None
+    timeline: int
+    stop_lsn: int | None  # None: known only to the WAL (a time or a name)
+    wal_segments: int
+    stored_bytes: int
+    needed_bytes: int
+
+
+def choose_backup(backups: Sequence[BaseBackup], wanted: str, target: RecoveryTarget, where: str) -> BaseBackup:
+    """The newest backup that can reach the target, or the one of that full name."""
+    if not backups:
+        raise BackupFault(
+            "no-backups", where, found="no finished base backup", expected="at least one",
+            mend="run the base_backup DAG, or `pgdrill backup`; check repository.url",
+        )  # fmt: skip
+    if wanted.upper() != "LATEST":
+        named = [backup for backup in backups if backup.name == wanted]
+        if not named:
+            raise ConfigError(
+                "unknown-backup", f"backup {wanted!r} in {where}",
+                found=f"only {', '.join(b.name for b in backups[-SHOWN:])}",
+                expected="the full name of a finished base backup", mend="take a name from `pgdrill backups`",
+            )  # fmt: skip
+        return named[0]
+    fitting = [backup for backup in backups if _before(backup, target)]
+    if not fitting:
+        raise BackupFault(
+            "target-too-old", f"recovery target {target}",
+            found=f"oldest backup {backups[0].name} finished {backups[0].finish_time.isoformat()}",
+            expected="a base backup that finished before the target",
+            mend="choose a later target; keep more backups if the window is too short",
+        )  # fmt: skip
+    return max(fitting, key=lambda backup: backup.finish_time)
+
+
+def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
+    if target.kind == "time":
+        return backup.finish_time <= target.time
+    if target.kind == "lsn":
+        return backup.finish_lsn <= parse_lsn(target.value)
+    return True
+
+
+def preflight(
+    access: Access,
+    *,
+    wanted: str,
+    target: RecoveryTarget,
+    system_identifier: int | None,
+    timeline: int | None,
+    stop_lsn: int | None,
+    history: tuple[TimelineSwitch, ...],
+    directory: Path,
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+) -> Plan:
+    """Check all that can be checked, or raise the first thing that makes the restore pointless.
+
+    ``timeline``, ``stop_lsn`` and ``history`` describe the target as far as it is known beforehand.
+    """
+    _unused(directory)
+    tool, repository = access.tool, access.repository
+    backup = choose_backup(tool.backups(repository), wanted, target, repository.url)
+    _same_system(backup, system_identifier, access)
+    parts = tool.parts(repository, backup)
+    kept = record.read(access.reports, backup.name)
+    problems = tool.problems(repository, backup, parts)
+    if kept:
+        problems += record.differences(kept, repository.url, parts)
+    _raise_first(problems, f"backup {backup.name}")
+    archived = tool.wal(repository)
+    # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was reached.
+    end = max(stop_lsn or 0, backup.finish_lsn)
+    line = timeline or backup.timeline
+    segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
+    needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
+    _room(directory, needed)
+    return Plan(backup, kept, line, stop_lsn, segments, sum(parts.values()), needed)
+
+
+def _unused(directory: Path) -> None:
+    if directory.exists() and any(directory.iterdir()):
+        raise CouldNotVerify(
+            "directory-in-use", f"{directory}", found="files in it", expected="an empty or new folder",
+            mend="destroy the drill that left it, or choose another drill.work_directory",
+        )  # fmt: skip
+
+
+def _same_system(backup: BaseBackup, identifier: int | None, access: Access) -> None:
+    if identifier and backup.system_identifier != identifier:
+        raise BackupFault(
+            "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
+            expected=f"{identifier}, production's",
+            mend="another cluster wrote into this repository: give each its own prefix, then take a base backup",
+        )  # fmt: skip
+    installed = access.binaries.major_version
+    if backup.major_version != installed:
+        raise CouldNotVerify(
+            "wrong-major-version", f"{access.binaries.folder}", found=f"PostgreSQL {installed}",
+            expected=f"PostgreSQL {backup.major_version}, which wrote backup {backup.name}",
+            mend="install that major version here and set server.bin_dir to it",
+        )  # fmt: skip
+
+
+def _raise_first(problems: list[Problem], thing: str) -> None:
+    if problems:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise BackupFault(first.reason, first.thing, found=first.found + more, expected=first.expected, mend=first.mend)
+
+
+def _unbroken(
+    backup: BaseBackup,
+    archived: dict[str, int],
+    end: int,
+    timeline: int,
+    history: tuple[TimelineSwitch, ...],
+    segment_bytes: int,
+    where: str,
+) -> int:
+    """How many segments replay will need; a missing or empty one is an error that names it."""
+    needed = list(segments_needed(backup.start_lsn, end, timeline, history, segment_bytes))
+    lacking = [choices[0].name for choices in needed if not any(archived.get(s.name) for s in choices)]
+    if lacking:
+        empty = lacking[0] in archived
+        raise BackupFault(
+            "wal-empty" if empty else "wal-gap", f"WAL segment {lacking[0]} in {where}",
+            found=("an empty object" if empty else "no such object") + f"; {len(lacking)} of {len(needed)} lacking",
+            expected=f"every segment from {format_lsn(backup.start_lsn)} through {format_lsn(end)}",
+            mend="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
+        )  # fmt: skip
+    return len(needed)
+
+
+def _room(directory: Path, needed: int) -> None:
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise CouldNotVerify(
+            "no-space", f"{existing}", found=f"{free / 1e9:.1f} GB free", expected=f"{needed / 1e9:.1f} GB",
+            mend="make room, or set drill.work_directory to a larger disk",
+        )  # fmt: skip

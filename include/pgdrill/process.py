@@ -1,0 +1,251 @@
+"""Starting other programs: the one place where pgdrill runs a process.
+
+stdout and stderr stay apart, lines arrive live, secrets are masked before anything sees them, the last lines are
+kept for the error, and the whole process group ends when the job is stopped, times out or dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+logger = logging.getLogger(__name__)
+
+LAST_LINES = 25
+TERM_GRACE_SECONDS = 3.0  # Airflow leaves 5 s between on_kill and SIGKILL
+MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
+SECRET_NAMES = ("SECRET", "PASSWORD", "TOKEN", "PASSPHRASE", "PGP_KEY", "LIBSODIUM_KEY", "ACCESS_KEY")
+PATH_SUFFIXES = ("_PATH", "_FILE", "PASSFILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run. Secrets belong in ``environment`` only: ``argv`` can be read by every user of the host.
+
+    ``exit_codes`` explains what a code means with this program, for the error's text.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    exit_codes: Mapping[int, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join(self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a process ended. ``stdout`` is whole, ``last_lines`` are the end of stderr (or stdout), masked."""
+
+    code: int
+    stdout: str
+    last_lines: tuple[str, ...]
+    seconds: float
+    meaning: str = ""
+
+    @property
+    def ended(self) -> str:
+        """``exit code 1 (no such backup): last lines`` for an error's *found*."""
+        how = f"signal {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
+        meaning = f" ({self.meaning})" if self.meaning else ""
+        tail = " | ".join(self.last_lines[-4:]) or "no output"
+        return f"{how}{meaning}: {tail}"
+
+
+class ProcessTimeout(Exception):
+    """The process was ended because it ran, or was silent, for too long."""
+
+    def __init__(self, command: Command, seconds: float, why: str, last_lines: tuple[str, ...]) -> None:
+        self.seconds, self.why, self.last_lines = seconds, why, last_lines
+        super().__init__(f"{command.argv[0]} {why} after {seconds:.0f} s; last lines: {' | '.join(last_lines[-4:])}")
+
+
+def mask(text: str, environment: Mapping[str, str]) -> str:
+    """``text`` with the value of every secret variable of ``environment`` replaced by ``***``."""
+    for name, value in environment.items():
+        upper = name.upper()
+        if upper.endswith(PATH_SUFFIXES) or not any(word in upper for word in SECRET_NAMES):
+            continue
+        if len(value) >= MIN_SECRET_LENGTH:
+            text = text.replace(value, "***")
+    return text
+
+
+class Stopped(Exception):
+    """The job was stopped (marked failed, cancelled, shut down) while a process ran."""
+
+
+class Runner:
+    """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running one."""
+
+    def __init__(self, pid_file: Path | None = None) -> None:
+        self.pid_file = pid_file
+        self._process: subprocess.Popen[str] | None = None
+        self.stopped = False
+
+    def run(
+        self,
+        command: Command,
+        *,
+        timeout_seconds: float | None = None,
+        stall_seconds: float | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+        quiet: bool = False,
+    ) -> Completed:
+        """Run to the end and say how it ended; a non-zero code is the caller's to judge.
+
+        ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without any reading or
+        writing counts as a hang. Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
+        """
+        started = time.monotonic()
+        tail: deque[str] = deque(maxlen=LAST_LINES)
+        out: list[str] = []
+        # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing itself.
+        guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
+        environment = {**os.environ, **command.environment}
+        process = subprocess.Popen(
+            [*guard, *command.argv],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._process = process
+        try:
+            self._remember(process.pid)
+            readers = [
+                threading.Thread(target=self._read, args=(stream, sink, Path(command.argv[0]).name, environment, quiet), daemon=True)
+                for stream, sink in ((process.stdout, out.append), (process.stderr, tail.append))
+            ]
+            for reader in readers:
+                reader.start()
+            if self.stopped:
+                end_group(process.pid)
+            self._wait(process, command, started, timeout_seconds, stall_seconds, on_bytes, tail)
+            for reader in readers:
+                reader.join()
+        finally:
+            if process.poll() is None:
+                end_group(process.pid)
+                process.wait()
+            self._process = None
+            self._forget()
+        if self.stopped:
+            raise Stopped(f"{command.argv[0]} was ended because the job was stopped")
+        last = tuple(tail) or tuple(out[-LAST_LINES:])
+        code = process.returncode
+        return Completed(code, "\n".join(out), last, time.monotonic() - started, command.exit_codes.get(code, ""))
+
+    def stop(self) -> None:
+        """End the running process group; what runs next is ended at once."""
+        self.stopped = True
+        if self._process is not None and self._process.poll() is None:
+            end_group(self._process.pid)
+
+    @staticmethod
+    def _read(
+        stream: IO[str], sink: Callable[[str], None], program: str, environment: Mapping[str, str], quiet: bool
+    ) -> None:
+        for raw in stream:
+            line = mask(raw.rstrip("\n"), environment)
+            sink(line)
+            logger.log(logging.DEBUG if quiet else logging.INFO, "%s: %s", program, line)
+
+    @staticmethod
+    def _wait(
+        process: subprocess.Popen[str],
+        command: Command,
+        started: float,
+        timeout_seconds: float | None,
+        stall_seconds: float | None,
+        on_bytes: Callable[[int], None] | None,
+        tail: deque[str],
+    ) -> None:
+        moved_at, moved = started, -1
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1.0 if (on_bytes or stall_seconds or timeout_seconds) else None)
+                return
+            now = time.monotonic()
+            written, total = _io_bytes(process.pid)
+            if on_bytes:
+                on_bytes(written)
+            if total != moved:
+                moved_at, moved = now, total
+            if timeout_seconds and now - started > timeout_seconds:
+                end_group(process.pid)
+                raise ProcessTimeout(command, now - started, "was ended (time limit)", tuple(tail))
+            if stall_seconds and now - moved_at > stall_seconds:
+                end_group(process.pid)
+                raise ProcessTimeout(command, now - started, f"moved no byte for {stall_seconds:.0f} s", tuple(tail))
+
+    def _remember(self, pid: int) -> None:
+        if self.pid_file:
+            mark_process(self.pid_file, pid)
+
+    def _forget(self) -> None:
+        if self.pid_file:
+            self.pid_file.unlink(missing_ok=True)
+
+
+def _io_bytes(pid: int) -> tuple[int, int]:
+    """Bytes written and bytes moved (read + written) by a process so far; zeros once it is gone."""
+    try:
+        counters = psutil.Process(pid).io_counters()
+    except (psutil.Error, FileNotFoundError):
+        return 0, 0
+    return counters.write_chars, counters.write_chars + counters.read_chars
+
+
+def mark_process(path: Path, pid: int) -> None:
+    """Write down a process so that another process can end it later, however this one died."""
+    try:
+        created = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return
+    path.write_text(json.dumps({"pid": pid, "created": created}))
+
+
+def end_marked(path: Path) -> bool:
+    """End the process group written down by :func:`mark_process`, if that very process still lives."""
+    try:
+        mark = json.loads(path.read_text())
+        process = psutil.Process(mark["pid"])
+        if abs(process.create_time() - mark["created"]) > 1.0:
+            return False  # the number now belongs to somebody else
+    except (FileNotFoundError, psutil.NoSuchProcess, json.JSONDecodeError, KeyError):
+        return False
+    end_group(process.pid)
+    return True
+
+
+def end_group(pid: int) -> None:
+    """End a process group: TERM, up to three seconds, then KILL. Returns when its leader is gone."""
+    try:
+        leader = psutil.Process(pid)
+        family = [leader, *leader.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, how)
+        _, family = psutil.wait_procs(family, timeout=TERM_GRACE_SECONDS)
+        if not family:
+            return

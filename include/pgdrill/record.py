@@ -1,0 +1,68 @@
+"""The backup's record: what a base backup consisted of and what production held when it was taken.
+
+Kept beside the reports as ``backups/<name>.json``. It knows every object of the backup with its size, which lets a
+later restore see a missing or shortened part whatever the tool's own metadata tells.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pgdrill.baseline import Baseline
+from pgdrill.errors import BackupFault, Problem
+from pgdrill.storage import Storage
+
+
+class BackupRecord(BaseModel):
+    """One base backup as it was when it was good."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = 1
+    name: str
+    cluster: str
+    tool: str
+    finished_at: datetime
+    objects: dict[str, int]
+    baseline: Baseline
+
+
+def key(name: str) -> str:
+    """Where the record of a backup is kept."""
+    return f"backups/{name}.json"
+
+
+def write(reports: Storage, record: BackupRecord) -> None:
+    """Keep a record."""
+    reports.write(key(record.name), record.model_dump_json(indent=1).encode())
+
+
+def read(reports: Storage, name: str) -> BackupRecord | None:
+    """The record of a backup; None for one that pgdrill did not take."""
+    text = reports.read(key(name))
+    if text is None:
+        return None
+    try:
+        return BackupRecord.model_validate_json(text)
+    except ValidationError as error:
+        raise BackupFault(
+            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({error.error_count()} errors)",
+            expected="the record pgdrill wrote after the backup",
+            mend="restore the object from the bucket's versions, or delete it to drill without it",
+        ) from None  # fmt: skip
+
+
+def differences(record: BackupRecord, repository_url: str, parts: dict[str, int]) -> list[Problem]:
+    """Objects that are gone or have another size than after the backup."""
+    found = []
+    for name, size in record.objects.items():
+        now = parts.get(name)
+        if now != size:
+            found.append(Problem(
+                "missing-part" if now is None else "changed-part", f"{repository_url}/{name}",
+                "no such object" if now is None else f"{now} bytes", f"{size} bytes, as recorded after the backup",
+                "choose another backup; find out what changes the bucket; take a new base backup",
+            ))  # fmt: skip
+    return found

@@ -1,0 +1,182 @@
+"""The report: a drill's result as versioned JSON, with no row content and no vectors.
+
+It is also the drill's memory between Airflow tasks: restore begins it, checks and clean-up complete it, and every
+stage writes it before it raises.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Problem
+
+Verdict = Literal["passed", "failed", "could not verify"]
+CheckStatus = Literal["pass", "warn", "fail", "skip"]
+StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
+REPORT_VERSION = 1
+
+
+class Part(BaseModel):
+    """A part of a report; unknown keys are kept out so that the format stays what it says."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Trouble(Part):
+    """A problem as kept in a report. ``source`` is a field's meaning, as in :class:`pgdrill.errors.Problem`."""
+
+    reason: str
+    thing: str
+    found: str
+    expected: str
+    mend: str
+
+    @classmethod
+    def of(cls, problem: Problem) -> Trouble:
+        """From an error's problem."""
+        return cls(reason=problem.reason, thing=problem.thing, found=problem.found,
+                   expected=problem.expected, mend=problem.mend)  # fmt: skip
+
+
+class Stage(Part):
+    """Restore, checks or clean-up: how it went, kept apart so that one cannot hide another."""
+
+    status: StageStatus = "not run"
+    seconds: float | None = None
+    trouble: Trouble | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Keep what went wrong and whose fault it was."""
+        self.status = "failed" if isinstance(error, BackupFault) else "could not verify"
+        self.trouble = Trouble.of(explain(error))
+
+
+class CheckResult(Part):
+    """One question asked of the restored cluster. ``required`` ones must have been answered for a green verdict."""
+
+    name: str
+    family: str
+    status: CheckStatus
+    thing: str = ""
+    value: float | int | str | None = None
+    threshold: str = ""
+    message: str = ""
+    mend: str = ""
+    required: bool = True
+    seconds: float = 0.0
+
+
+class Timings(Part):
+    """Seconds from the drill's own clock, and the bytes behind the rate. ``None``: did not get there."""
+
+    baseline_seconds: float | None = None
+    preflight_seconds: float | None = None
+    fetch_seconds: float | None = None
+    fetched_bytes: int | None = None
+    replay_seconds: float | None = None
+    replayed_wal_bytes: int | None = None
+    time_to_running_seconds: float | None = None
+    vector_checks_seconds: float | None = None
+    time_to_correct_vector_search_seconds: float | None = None
+
+    @property
+    def fetch_mb_per_second(self) -> float | None:
+        """Base backup bytes on disk per second of fetching, in 10^6."""
+        if not self.fetch_seconds or self.fetched_bytes is None:
+            return None
+        return self.fetched_bytes / self.fetch_seconds / 1e6
+
+
+class RestoredCluster(Part):
+    """Where the restored cluster is, for the tasks that come after the restore."""
+
+    directory: str
+    data_directory: str
+    socket_directory: str
+    port: int
+    system_identifier: int
+    timeline: int
+    reached_lsn: str
+    last_transaction_time: datetime | None = None
+    expires_at: datetime
+
+
+class Target(Part):
+    """Where recovery was told to stop."""
+
+    kind: Literal["latest", "time", "lsn", "name"]
+    value: str
+    lsn: str | None = None
+
+
+class Report(Part):
+    """One drill."""
+
+    version: Literal[1] = REPORT_VERSION
+    drill_id: str
+    cluster: str
+    trigger: str = "cli"
+    started_at: datetime
+    ended_at: datetime | None = None
+    host: str = ""
+    tool: str = ""
+    backup: str = ""
+    backup_finished_at: datetime | None = None
+    target: Target | None = None
+    durability: Literal["full", "fast"] = "full"
+    measured_rpo_seconds: float | None = None
+    rpo_seconds: float
+    rto_seconds: float
+    timings: Timings = Field(default_factory=Timings)
+    versions: dict[str, Any] = Field(default_factory=dict)
+    restore: Stage = Field(default_factory=Stage)
+    checks: Stage = Field(default_factory=Stage)
+    cleanup: Stage = Field(default_factory=Stage)
+    results: list[CheckResult] = Field(default_factory=list)
+    restored: RestoredCluster | None = None
+    verdict: Verdict = "could not verify"
+    reason: str = "unfinished"
+    kept_at: list[str] = Field(default_factory=list)
+
+    def judge(self) -> None:
+        """Set verdict and reason from the stages and the checks."""
+        self.verdict, self.reason = judge(self.restore, self.checks, self.results)
+
+
+def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Verdict, str]:
+    """The verdict with its reason. What was not answered is never green."""
+    for name, stage in (("restore", restore), ("checks", checks)):
+        if stage.status == "failed":
+            return "failed", f"{name}: {stage.trouble.reason if stage.trouble else 'failed'}"
+    failed = [r for r in results if r.status == "fail"]
+    if failed:
+        return "failed", f"{len(failed)} of {len(results)} checks failed, first {failed[0].name} {failed[0].thing}".strip()
+    for name, stage in (("restore", restore), ("checks", checks)):
+        if stage.status != "ok":
+            return "could not verify", f"{name}: {stage.trouble.reason if stage.trouble else stage.status}"
+    unanswered = [r for r in results if r.required and r.status == "skip"]
+    if unanswered:
+        return "could not verify", f"{len(unanswered)} required checks not answered, first {unanswered[0].name}"
+    if not any(r.family == "vectors" and r.status in ("pass", "warn") for r in results):
+        return "could not verify", "no vector column was checked"
+    return "passed", "all checks passed"
+
+
+def explain(error: BaseException) -> Problem:
+    """Any error as a problem; those that pgdrill did not foresee say so."""
+    if isinstance(error, PgdrillError):
+        return error.problem
+    return Problem(
+        "unforeseen", type(error).__name__, str(error)[:500] or "no message", "no error",
+        "read the task's log; if the message does not explain it, report it with the log",
+    )  # fmt: skip
+
+
+def as_could_not_verify(problem: Problem) -> CouldNotVerify:
+    """A problem as an error."""
+    return CouldNotVerify(
+        problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend
+    )

@@ -1,0 +1,216 @@
+"""Restoring a cluster: preflight, fetch, start, replay to the target, promote. Production is never touched."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
+from pgdrill.failures import tool_failure
+from pgdrill.postgres import harmless
+from pgdrill.postgres.server import LocalServer
+from pgdrill.postgres.wal import format_lsn, parse_lsn
+from pgdrill.preflight import Plan, preflight
+from pgdrill.process import ProcessTimeout, Runner
+from pgdrill.report import RestoredCluster, Timings
+from pgdrill.targets import RecoveryTarget
+from pgdrill.tools import restore_command
+from pgdrill.walfiles import timeline_history
+from pgdrill.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What to restore. ``target`` is exact; ``timeline`` None means the backup's own."""
+
+    backup: str
+    target: RecoveryTarget
+    system_identifier: int | None = None
+    timeline: int | None = None
+    stop_lsn: int | None = None
+    preload_libraries: str = ""
+    segment_bytes: int = 16 * 2**20
+
+
+def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runner) -> Plan:
+    """Preflight: all that can be known before a byte is fetched."""
+    workspace.create()
+    history = timeline_history(access, runner, goal.timeline or 1, workspace.home)
+    return preflight(
+        access, wanted=goal.backup, target=goal.target, system_identifier=goal.system_identifier,
+        timeline=goal.timeline, stop_lsn=goal.stop_lsn, history=history, directory=workspace.data_directory,
+        segment_bytes=goal.segment_bytes,
+    )  # fmt: skip
+
+
+def restore(
+    access: Access, workspace: Workspace, goal: Goal, plan: Plan, runner: Runner, timings: Timings, progress: Progress
+) -> RestoredCluster:
+    """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
+    _fetch(access, workspace, plan, runner, timings, progress)
+    _came_whole(access, workspace.data_directory, plan)
+    server = _configure(access, workspace, goal, plan)
+    started = time.monotonic()
+    server.launch()
+    _replay(access, server, goal, progress)
+    timings.replay_seconds = time.monotonic() - started
+    cluster = _describe(access, workspace, server)
+    timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
+    return cluster
+
+
+def _fetch(
+    access: Access, workspace: Workspace, plan: Plan, runner: Runner, timings: Timings, progress: Progress
+) -> None:
+    drill = access.cluster.drill
+    spaces = {oid: workspace.directory / "tablespaces" / oid for oid in plan.backup.tablespaces}
+    for folder in spaces.values():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fetch = access.tool.fetch(
+        plan.backup, workspace.data_directory, spaces, workspace.home, fsync=drill.durability == "full"
+    )
+    for file, content in fetch.files.items():
+        file.write_text(content)
+    total = plan.backup.uncompressed_bytes
+    try:
+        done = runner.run(
+            fetch.command, timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
+            on_bytes=lambda written: progress("fetch", written, total),
+        )  # fmt: skip
+    except ProcessTimeout as error:
+        raise TimedOut(
+            "timeout", f"fetching backup {plan.backup.name}", found=str(error),
+            expected=f"an end within {drill.timeout_seconds:.0f} s, and bytes moving all the time",
+            mend="check the network and the store; raise drill.timeout_seconds if it was still moving",
+        ) from None  # fmt: skip
+    if done.code:
+        raise tool_failure(f"fetching backup {plan.backup.name}", done)
+    timings.fetch_seconds = done.seconds
+    timings.fetched_bytes = total or sum(f.stat().st_size for f in workspace.data_directory.rglob("*") if f.is_file())
+
+
+def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
+    """The tool said success: look at least at what no server can do without (it exits 0 with parts missing)."""
+    for name in ("PG_VERSION", "global/pg_control", "backup_label"):
+        if not (data_directory / name).is_file():
+            raise BackupFault(
+                "incomplete-restore", f"{name} of backup {plan.backup.name}", found="not restored",
+                expected="a file; without backup_label a server starts and silently lacks data",
+                mend="choose another backup; take a new base backup",
+            )  # fmt: skip
+    found = access.binaries.control_data(data_directory).system_identifier
+    if found != plan.backup.system_identifier:
+        raise BackupFault(
+            "wrong-system", f"restored {data_directory}/global/pg_control", found=f"system identifier {found}",
+            expected=f"{plan.backup.system_identifier}, as backup {plan.backup.name} says of itself",
+            mend="treat the repository as tampered with; take a new base backup under a new prefix",
+        )  # fmt: skip
+
+
+def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan) -> LocalServer:
+    control = access.binaries.control_data(workspace.data_directory)
+    drill = access.cluster.drill
+    values = harmless.settings(
+        limits=control.limits,
+        restore_command=restore_command(access.tool, control.wal_segment_bytes),
+        target=goal.target.settings,
+        timeline=str(plan.timeline),
+        preload=harmless.preload_libraries(goal.preload_libraries),
+        fast=drill.durability == "fast",
+    )
+    options = harmless.write(workspace.directory, workspace.data_directory, values)
+    return workspace.server(
+        access, options=options, environment=access.tool.wal_environment(workspace.home),
+        max_seconds=int(drill.timeout_seconds),
+    )  # fmt: skip
+
+
+def _replay(access: Access, server: LocalServer, goal: Goal, progress: Progress) -> None:
+    """Wait until the server has reached the target and promoted itself."""
+    drill = access.cluster.drill
+    moved_at, moved = time.monotonic(), -1
+
+    def promoted() -> bool:
+        nonlocal moved_at, moved
+        if server.status() == "ready":
+            return True
+        size = server.log_file.stat().st_size  # grows by a line with every segment
+        if size != moved:
+            moved_at, moved = time.monotonic(), size
+            progress("replay", size, 0)
+        if time.monotonic() - moved_at > drill.stall_seconds:
+            raise TimedOut(
+                "stalled", f"replay in {server.data_directory}", found=server.last_words(2),
+                expected=f"a new segment within {drill.stall_seconds:.0f} s",
+                mend="see what the restore_command waits for (store, network)",
+            )  # fmt: skip
+        return False
+
+    try:
+        server.wait_until(promoted, "reaches its recovery target", drill.timeout_seconds)
+    except TimedOut:
+        raise
+    except CouldNotVerify as error:
+        raise recovery_failure(server, goal.target, error) from None
+
+
+UNREACHED = "recovery ended before configured recovery target was reached"
+BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
+                    r"wrong size|could not open file|requested timeline", re.IGNORECASE)  # fmt: skip
+STORE = re.compile(r"connection refused|no such host|timed? ?out|forbidden|could not connect|dial tcp|RequestError", re.I)
+
+
+def recovery_failure(server: LocalServer, target: RecoveryTarget, error: PgdrillError) -> PgdrillError:
+    """Why a recovering server ended: the WAL, the store, or something else."""
+    text = server.log_file.read_text(errors="replace") if server.log_file.exists() else ""
+    thing = f"recovery to {target}"
+    if UNREACHED in text:
+        return BackupFault(
+            "target-not-reached", thing, found=f"WAL ends at {_last_restored(text)}", expected="WAL up to the target",
+            mend="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
+        )  # fmt: skip
+    if "could not restore file" in text and STORE.search(text):
+        return CouldNotVerify(
+            "storage-unreachable", thing, found=server.last_words(3), expected="WAL from the repository",
+            mend="check the store and its keys; then drill again",
+        )  # fmt: skip
+    if "could not restore file" in text or BROKEN.search(text):
+        return BackupFault(
+            "recovery-failed", thing, found=server.last_words(3), expected="replay up to the target",
+            mend="a segment or page is damaged: see the server's log in the report; take a base backup now",
+        )  # fmt: skip
+    return error
+
+
+def _last_restored(text: str) -> str:
+    names = re.findall(r'restored log file "([0-9A-F]+)"', text)
+    return f"segment {names[-1]}" if names else "its very start"
+
+
+def _describe(access: Access, workspace: Workspace, server: LocalServer) -> RestoredCluster:
+    with server.connect() as connection:
+        row = connection.execute(
+            "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"
+            " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery()"
+        ).fetchone()
+    if row is None or row[4]:
+        raise CouldNotVerify(
+            "not-promoted", f"server in {server.data_directory}", found="still in recovery", expected="promoted",
+            mend="read its log",
+        )  # fmt: skip
+    return RestoredCluster(
+        directory=str(workspace.directory), data_directory=str(workspace.data_directory),
+        socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
+        timeline=int(row[3], 16), reached_lsn=row[1] or format_lsn(0), last_transaction_time=row[2],
+        expires_at=datetime.now(UTC) + timedelta(seconds=access.cluster.drill.timeout_seconds),
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""Objects in S3 or a folder, by one small API (obstore): the repository read without its tool, and the report store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, S3Store
+
+from pgdrill.errors import CouldNotVerify, Unreachable
+
+REQUEST_TIMEOUT = "20s"
+RETRIES: Any = {
+    "max_retries": 2,
+    "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
+    "retry_timeout": timedelta(seconds=10),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A place for objects. Keys are relative to it, with slashes."""
+
+    url: str
+    store: Any
+
+    @classmethod
+    def open(
+        cls, url: str, environment: Mapping[str, str], *, endpoint_url: str = "", region: str = "us-east-1"
+    ) -> Storage:
+        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used."""
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            return cls(url, LocalStore(Path(parts.path), mkdir=True))
+        names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+                 "AWS_SESSION_TOKEN": "session_token"}  # fmt: skip
+        options: dict[str, Any] = {words: environment[name] for name, words in names.items() if environment.get(name)}
+        if endpoint_url:
+            options |= {"endpoint": endpoint_url, "virtual_hosted_style_request": False}
+        store = S3Store(
+            parts.netloc, prefix=parts.path.strip("/") or None, region=region,
+            client_options={"allow_http": endpoint_url.startswith("http://"), "timeout": REQUEST_TIMEOUT,
+                            "connect_timeout": "5s"},
+            retry_config=RETRIES, **options,
+        )  # fmt: skip
+        return cls(url, store)
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Every object below ``prefix``: key -> bytes."""
+        with self._explained(prefix):
+            batches = obstore.list(self.store, prefix=prefix or None)
+            return {meta["path"]: meta["size"] for batch in batches for meta in batch}
+
+    def read(self, key: str) -> bytes | None:
+        """An object's content, or None if there is no such object."""
+        with self._explained(key):
+            try:
+                return bytes(obstore.get(self.store, key).bytes())
+            except (NotFoundError, FileNotFoundError):
+                return None
+
+    def write(self, key: str, content: bytes) -> str:
+        """Put an object and say where it is."""
+        with self._explained(key):
+            obstore.put(self.store, key, content)
+        return f"{self.url}/{key}"
+
+    def _explained(self, key: str) -> _Explained:
+        return _Explained(f"{self.url}/{key}")
+
+
+class _Explained:
+    """Turns storage errors into errors with a mend; nothing of the request's headers gets through."""
+
+    def __init__(self, thing: str) -> None:
+        self.thing = thing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, BaseError | OSError):
+            return
+        text = " ".join(str(error).split())[:300]
+        refused = any(word in text for word in ("403", "401", "Forbidden", "AccessDenied", "Permission", "Unauthorized"))
+        if refused:
+            raise CouldNotVerify(
+                "storage-refused", self.thing, found=text, expected="permission to list and read",
+                mend="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
+            ) from None  # fmt: skip
+        raise Unreachable(
+            "storage-unreachable", self.thing, found=text, expected="an answer from the store",
+            mend="check repository.url, endpoint_url, the bucket's existence and the network",
+        ) from None  # fmt: skip

@@ -1,0 +1,85 @@
+"""Where reports and baselines are kept: locally first, then in the report store beside the backups."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pgdrill.access import Access
+from pgdrill.baseline import Baseline
+from pgdrill.errors import CouldNotVerify
+from pgdrill.report import Report
+
+logger = logging.getLogger(__name__)
+
+
+def report_file(access: Access, drill_id: str) -> Path:
+    """The local copy of a report; it outlives the drill's folder."""
+    return access.cluster.state_directory / "reports" / f"{drill_id}.json"
+
+
+def report_key(drill_id: str) -> str:
+    """Where the report store keeps it."""
+    return f"reports/{drill_id}.json"
+
+
+def save_report(access: Access, report: Report) -> None:
+    """Write the local copy, then the store's. A store that is down must not lose the report."""
+    file = report_file(access, report.drill_id)
+    report.kept_at = [str(file), f"{access.reports.url}/{report_key(report.drill_id)}"]
+    _write(file, report.model_dump_json(indent=1))
+    try:
+        access.reports.write(report_key(report.drill_id), file.read_bytes())
+    except CouldNotVerify as error:
+        report.kept_at = [str(file)]
+        _write(file, report.model_dump_json(indent=1))
+        logger.warning("report kept at %s only: %s", file, error)
+
+
+def load_report(access: Access, drill_id: str) -> Report:
+    """A report, from the local copy or the store."""
+    file = report_file(access, drill_id)
+    text = file.read_bytes() if file.exists() else access.reports.read(report_key(drill_id))
+    try:
+        if text is not None:
+            return Report.model_validate_json(text)
+        found = "no such report"
+    except ValidationError as error:
+        found = f"unreadable ({error.error_count()} errors, first: {error.errors()[0]['msg']})"
+    raise CouldNotVerify(
+        "no-report", f"report {drill_id} of cluster {access.cluster.name}", found=found,
+        expected="a report of this version", mend="take an id from `pgdrill report --list`",
+    )  # fmt: skip
+
+
+def list_reports(access: Access) -> list[str]:
+    """The ids of all reports, oldest first, from both places."""
+    local = {file.stem for file in report_file(access, "x").parent.glob("*.json")}
+    kept = {Path(key).stem for key in access.reports.sizes("reports/")}
+    return sorted(local | kept)
+
+
+def save_baseline(access: Access, drill_id: str, baseline: Baseline) -> None:
+    """Keep the baseline of a drill beside its report."""
+    _write(_baseline_file(access, drill_id), baseline.model_dump_json(indent=1))
+
+
+def load_baseline(access: Access, drill_id: str) -> Baseline | None:
+    """The baseline of a drill; None where production could not be looked at."""
+    file = _baseline_file(access, drill_id)
+    return Baseline.model_validate_json(file.read_bytes()) if file.exists() else None
+
+
+def _baseline_file(access: Access, drill_id: str) -> Path:
+    return access.cluster.state_directory / "baselines" / f"{drill_id}.json"
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: another task may be reading."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(file)

@@ -1,0 +1,163 @@
+"""barman-cloud: its commands, and the layout of its repository (tried with 3.19.1). Run as programs, never imported.
+
+Layout below the URL: ``<server>/base/<id>/backup.info`` (written last, status DONE) beside ``data.tar…`` and one
+archive for each tablespace; ``<server>/wals/<16 digits>/<segment>`` and ``<server>/wals/<n>.history``.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+from pgdrill.config import Repository
+from pgdrill.errors import BackupFault, Problem
+from pgdrill.postgres.wal import HISTORY_NAME, SEGMENT_NAME, parse_lsn
+from pgdrill.process import Command
+from pgdrill.storage import Storage
+from pgdrill.tools.base import BaseBackup, Fetch
+
+ID = re.compile(r"[^/]+/base/(\d{8}T\d{6})/backup\.info")
+PART = re.compile(r"(data|\d+)(?:_(\d{4}))?\.tar(?:\.\w+)?")
+EXIT_CODES = {1: "the operation failed", 2: "the network or the store failed", 3: "wrong arguments",
+              4: "barman-cloud gave up"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BarmanCloud:
+    """The adapter. ``folder`` holds the ``barman-cloud-*`` programs, ``server`` is the name below the URL."""
+
+    folder: Path
+    server: str
+    repository: Repository
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    name = "barman-cloud"
+    wal_absent_code = 1
+
+    def version(self) -> Command:
+        """Prints ``barman-cloud-backup 3.19.1``."""
+        return Command((self._program("backup"), "--version"))
+
+    def environment(self) -> dict[str, str]:
+        """boto3's variables."""
+        return {"AWS_DEFAULT_REGION": self.repository.region, **self.secrets}
+
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
+        """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the next."""
+        words = (
+            self._program("backup"), *self._store_options(), "--immediate-checkpoint",
+            *self._compression(), "--jobs", str(len(os.sched_getaffinity(0))), *self._place(),
+        )  # fmt: skip
+        return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
+
+    def fetch(self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, *, fsync: bool) -> Fetch:
+        """``barman-cloud-restore``. It never fsyncs what it unpacks; the server's own fsync comes at start."""
+        moves = [word for oid, place in tablespaces.items()
+                 for word in ("--tablespace", f"{backup.tablespace_names[oid]}:{place}")]  # fmt: skip
+        words = (self._program("restore"), *self._store_options(), *moves, *self._place(), backup.name, str(into))
+        return Fetch(Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES))
+
+    def wal_push(self) -> tuple[str, ...]:
+        """``barman-cloud-wal-archive … %p``."""
+        return (self._program("wal-archive"), *self._store_options(), *self._compression(), *self._place(), "%p")
+
+    def wal_fetch(self) -> tuple[str, ...]:
+        """``barman-cloud-wal-restore … %f %p``; its exit code 1 means absent, 4 everything else."""
+        return (self._program("wal-restore"), *self._store_options(), *self._place(), "%f", "%p")
+
+    def wal_environment(self, home: Path) -> dict[str, str]:
+        """Nothing but keys and a home."""
+        return {**self.environment(), "HOME": str(home)}
+
+    def backups(self, repository: Storage) -> list[BaseBackup]:
+        """From each ``backup.info`` that says DONE."""
+        found = []
+        for key in repository.sizes(f"{self.server}/base/"):
+            if match := ID.fullmatch(key):
+                backup = parse_backup_info(match[1], repository.read(key))
+                if backup:
+                    found.append(backup)
+        return sorted(found, key=lambda backup: backup.start_time)
+
+    def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
+        """Everything below the backup's folder."""
+        return repository.sizes(f"{self.server}/base/{backup.name}/")
+
+    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
+        """Holes in the numbering, missing archives, empty objects. (``backup.info`` lists no parts: pgdrill's own
+        record of a backup does.)"""
+        folder = f"{repository.url}/{self.server}/base/{backup.name}"
+        numbers: dict[str, list[int]] = {}
+        for key in parts:
+            if match := PART.fullmatch(PurePosixPath(key).name):
+                numbers.setdefault(match[1], []).append(int(match[2] or 0))
+        found = []
+        for stem in ("data", *backup.tablespaces):
+            seen = numbers.get(stem, [])
+            lacking = sorted(set(range(max(seen, default=0) + 1)) - set(seen))
+            found += [_missing(f"{folder}/{stem}{f'_{n:04d}' if n else ''}.tar", "no such object") for n in lacking]
+        return found + [_missing(f"{repository.url}/{key}", "an empty object") for key, size in parts.items() if not size]
+
+    def wal(self, repository: Storage) -> dict[str, int]:
+        """``wals/…/<name>[.gz]``."""
+        plain = ((PurePosixPath(key).name, size) for key, size in repository.sizes(f"{self.server}/wals/").items())
+        stripped = ((HISTORY_NAME.match(name) or SEGMENT_NAME.match(name), name, size) for name, size in plain)
+        return {match[0]: size for match, name, size in stripped if match and not name.endswith((".backup", ".partial"))}
+
+    def _program(self, action: str) -> str:
+        return str(self.folder / f"barman-cloud-{action}")
+
+    def _place(self) -> tuple[str, str]:
+        return (self.repository.url, self.server)
+
+    def _store_options(self) -> tuple[str, ...]:
+        endpoint = self.repository.endpoint_url
+        return ("--endpoint-url", endpoint, "--addressing-style", "path") if endpoint else ()
+
+    def _compression(self) -> tuple[str, ...]:
+        chosen = self.repository.compression or "gzip"
+        return () if chosen == "none" else (f"--{chosen}",)
+
+
+def parse_backup_info(name: str, text: bytes | None) -> BaseBackup | None:
+    """A backup from ``backup.info`` (``key=value`` lines); None for one that is not finished."""
+    values = dict(line.partition("=")[::2] for line in (text or b"").decode(errors="replace").splitlines())
+    if values.get("status") in ("STARTED", "EMPTY", "FAILED", "SYNCING"):
+        return None
+    try:
+        if values["status"] != "DONE":
+            raise ValueError(f"status {values['status']}")
+        spaces = ast.literal_eval(values.get("tablespaces") or "None") or []
+        return BaseBackup(
+            name=name,
+            system_identifier=int(values["systemid"]),
+            major_version=int(values["version"]) // 10000,
+            timeline=int(values["timeline"]),
+            start_lsn=parse_lsn(values["begin_xlog"]),
+            finish_lsn=parse_lsn(values["end_xlog"]),
+            start_time=datetime.fromisoformat(values["begin_time"]),
+            finish_time=datetime.fromisoformat(values["end_time"]),
+            uncompressed_bytes=_number(values.get("size")),
+            tablespaces={str(oid): location for _, oid, location in spaces},
+            tablespace_names={str(oid): label for label, oid, _ in spaces},
+        )
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise BackupFault(
+            "metadata-broken", f"backup.info of backup {name}", found=f"unreadable ({type(error).__name__}: {error})",
+            expected="barman's key=value lines", mend="the backup cannot be trusted; take a new base backup",
+        ) from None  # fmt: skip
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def _missing(thing: str, found: str) -> Problem:
+    return Problem(
+        "missing-part", thing, found, "every archive of the backup, with content",
+        "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a new base backup",
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""What a backup tool is to pgdrill: commands to run, and a layout of objects to read.
+
+Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpret listings, and run nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pgdrill.errors import Problem
+from pgdrill.postgres.wal import Segment
+from pgdrill.process import Command
+from pgdrill.storage import Storage
+
+WAL_SCRIPT = Path(__file__).with_name("wal.sh")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackup:
+    """A base backup as the repository describes it. LSNs are byte positions, times are UTC."""
+
+    name: str
+    system_identifier: int
+    major_version: int
+    timeline: int
+    start_lsn: int
+    finish_lsn: int
+    start_time: datetime
+    finish_time: datetime
+    uncompressed_bytes: int = 0
+    compressed_bytes: int = 0
+    tablespaces: Mapping[str, str] = field(default_factory=dict)  # oid -> production's folder
+    tablespace_names: Mapping[str, str] = field(default_factory=dict)  # oid -> name, where the tool moves by name
+
+    @property
+    def first_segment(self) -> Segment:
+        """Where replay begins."""
+        return Segment.holding(self.start_lsn, self.timeline)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """How to fetch a backup: a command, and files it wants to find."""
+
+    command: Command
+    files: Mapping[Path, str] = field(default_factory=dict)
+
+
+class BackupTool(Protocol):
+    """One per tool; nothing else in pgdrill knows a tool's name."""
+
+    name: str
+
+    def version(self) -> Command:
+        """Prints the tool's version."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables every command of the tool needs, secrets among them."""
+
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
+        """Takes a base backup; runs beside the data directory."""
+
+    def fetch(self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, *, fsync: bool) -> Fetch:
+        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs."""
+
+    def wal_push(self) -> tuple[str, ...]:
+        """The arguments that archive the segment ``%p``."""
+
+    def wal_fetch(self) -> tuple[str, ...]:
+        """The arguments that fetch ``%f`` to ``%p``."""
+
+    wal_absent_code: int  # exit code of wal_fetch for "there is no such file", and for nothing else
+
+    def wal_environment(self, home: Path) -> dict[str, str]:
+        """Variables for fetching WAL during a restore; ``home`` takes caches and prefetched segments."""
+
+    def backups(self, repository: Storage) -> list[BaseBackup]:
+        """Every finished base backup, oldest first."""
+
+    def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
+        """The objects of a backup: key -> bytes."""
+
+    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
+        """What is missing, empty or dangerous about a backup, as far as its own metadata tells."""
+
+    def wal(self, repository: Storage) -> dict[str, int]:
+        """Archived segments and history files by their plain name -> stored bytes."""
+
+
+def archive_command(tool: BackupTool, segment_bytes: int) -> str:
+    """PostgreSQL's ``archive_command`` for a tool. Credentials come from the server's own environment."""
+    return _shell(["push", str(segment_bytes), "%f", "%p", *tool.wal_push()])
+
+
+def restore_command(tool: BackupTool, segment_bytes: int) -> str:
+    """PostgreSQL's ``restore_command`` for a tool."""
+    return _shell(["fetch", str(tool.wal_absent_code), str(segment_bytes), "%f", "%p", *tool.wal_fetch()])
+
+
+def _shell(words: Sequence[str]) -> str:
+    quoted = (f'"{word}"' if word in ("%p", "%f") else shlex.quote(word) for word in words)
+    return f"sh {shlex.quote(str(WAL_SCRIPT))} {' '.join(quoted)}"

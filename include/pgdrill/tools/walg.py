@@ -1,0 +1,187 @@
+"""wal-g: its commands, and the layout of its repository (tried with 3.0.8).
+
+Layout: ``basebackups_005/<name>_backup_stop_sentinel.json`` is written last; ``basebackups_005/<name>/`` holds
+``files_metadata.json`` and ``tar_partitions/``; ``wal_005/`` holds compressed segments and history files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pgdrill.config import Repository
+from pgdrill.errors import BackupFault, Problem
+from pgdrill.postgres.wal import HISTORY_NAME, SEGMENT_NAME
+from pgdrill.process import Command
+from pgdrill.storage import Storage
+from pgdrill.tools.base import BaseBackup, Fetch
+
+BASE = "basebackups_005"
+WAL = "wal_005"
+SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
+EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong arguments"}
+
+
+@dataclass(frozen=True, slots=True)
+class WalG:
+    """The adapter. ``binary`` is wal-g's path, ``secrets`` the AWS variables."""
+
+    binary: str
+    repository: Repository
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    name = "wal-g"
+    wal_absent_code = 74
+
+    def version(self) -> Command:
+        """Prints ``wal-g version v3.0.8 …``."""
+        return Command((self.binary, "--version"))
+
+    def environment(self) -> dict[str, str]:
+        """Where the repository is and how to get in; retries bounded, for the default ones last longer than an RTO."""
+        where = self.repository
+        common = {
+            "WALG_COMPRESSION_METHOD": where.compression or "lz4",
+            "WALG_PREVENT_WAL_OVERWRITE": "true",
+            "WALG_S3_MAX_RETRIES": "3",
+            "S3_MAX_THROTTLING_RETRY_DELAY": "2000",
+        }
+        if where.url.startswith("file://"):
+            return {**common, "WALG_FILE_PREFIX": where.url.removeprefix("file://")}
+        endpoint = {"AWS_ENDPOINT": where.endpoint_url, "AWS_S3_FORCE_PATH_STYLE": "true"} if where.endpoint_url else {}
+        return {**common, "WALG_S3_PREFIX": where.url, "AWS_REGION": where.region, **endpoint, **self.secrets}
+
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
+        """``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
+        own = {**self.environment(), **libpq, "HOME": str(home)}
+        return Command((self.binary, "backup-push", str(data_directory)), own, EXIT_CODES)
+
+    def fetch(self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, *, fsync: bool) -> Fetch:
+        """``backup-fetch`` of the full name; few retries, for a missing part never comes back by waiting."""
+        own = {
+            **self.wal_environment(home),
+            "WALG_DOWNLOAD_FILE_RETRIES": "1",
+            **({} if fsync else {"WALG_TAR_DISABLE_FSYNC": "true"}),
+        }
+        words: tuple[str, ...] = (self.binary, "backup-fetch", str(into), backup.name)
+        if not tablespaces:
+            return Fetch(Command(words, own, EXIT_CODES))
+        spec = home / "restore-spec.json"
+        content: dict[str, Any] = {"base_prefix": str(into), "tablespaces": sorted(tablespaces)}
+        content |= {oid: {"loc": str(place), "link": f"pg_tblspc/{oid}"} for oid, place in tablespaces.items()}
+        return Fetch(Command((*words, "--restore-spec", str(spec)), own, EXIT_CODES), {spec: json.dumps(content)})
+
+    def wal_push(self) -> tuple[str, ...]:
+        """``wal-push %p``."""
+        return (self.binary, "wal-push", "%p")
+
+    def wal_fetch(self) -> tuple[str, ...]:
+        """``wal-fetch %f %p``."""
+        return (self.binary, "wal-fetch", "%f", "%p")
+
+    def wal_environment(self, home: Path) -> dict[str, str]:
+        """A home of its own (parallel wal-g processes share caches there) and prefetching outside ``pg_wal``."""
+        cores = str(len(os.sched_getaffinity(0)))
+        own = {"HOME": str(home), "WALG_PREFETCH_DIR": str(home / "prefetch"), "WALG_DOWNLOAD_CONCURRENCY": cores}
+        return {**self.environment(), **own}
+
+    def backups(self, repository: Storage) -> list[BaseBackup]:
+        """From the sentinels: no sentinel, no backup."""
+        names = (match[1] for key in repository.sizes(f"{BASE}/") if (match := SENTINEL.fullmatch(key)))
+        found = [parse_sentinel(name, repository.read(f"{BASE}/{name}_backup_stop_sentinel.json")) for name in names]
+        return sorted(found, key=lambda backup: backup.start_time)
+
+    def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
+        """Everything below the backup's folder, and of the backups a delta builds on, with their sentinels."""
+        keys: dict[str, int] = {}
+        for name in self._chain(repository, backup.name):
+            sentinel = f"{BASE}/{name}_backup_stop_sentinel.json"
+            found = repository.sizes(f"{BASE}/{name}")
+            keys |= {key: size for key, size in found.items() if key == sentinel or key.startswith(f"{BASE}/{name}/")}
+        return keys
+
+    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
+        """Parts that ``files_metadata.json`` lists and the store lacks: ``backup-fetch`` exits 0 without them."""
+        found = []
+        for name in self._chain(repository, backup.name):
+            folder = f"{BASE}/{name}"
+            text = repository.read(f"{folder}/files_metadata.json")
+            if text is None:
+                found.append(_missing(f"{repository.url}/{folder}/files_metadata.json", "no such object"))
+                continue
+            try:
+                metadata = json.loads(text)
+                expected = set(metadata["TarFileSets"])
+                files = list(metadata["Files"])
+            except (ValueError, KeyError, TypeError):
+                found.append(_missing(f"{repository.url}/{folder}/files_metadata.json", "no readable JSON"))
+                continue
+            found += [_escape(name, file) for file in files if ".." in PurePosixPath(file).parts]
+            stored = {PurePosixPath(key).name for key in parts if key.startswith(f"{folder}/tar_partitions/")}
+            if not any(part.startswith("pg_control.tar") for part in stored):
+                found.append(_missing(f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"))
+            for part in sorted(expected - stored):
+                found.append(_missing(f"{repository.url}/{folder}/tar_partitions/{part}", "no such object"))
+        found += [_missing(f"{repository.url}/{key}", "an empty object") for key, size in parts.items() if size == 0]
+        return found
+
+    def wal(self, repository: Storage) -> dict[str, int]:
+        """``wal_005/<name>.<compression>``."""
+        plain = ((PurePosixPath(key).name, size) for key, size in repository.sizes(f"{WAL}/").items())
+        stripped = ((HISTORY_NAME.match(name) or SEGMENT_NAME.match(name), size) for name, size in plain)
+        return {match[0]: size for match, size in stripped if match}
+
+    def _chain(self, repository: Storage, name: str) -> list[str]:
+        """A backup's name, and those of the backups its deltas build on."""
+        names = [name]
+        while "_D_" in names[-1]:
+            text = repository.read(f"{BASE}/{names[-1]}_backup_stop_sentinel.json")
+            parent = json.loads(text).get("DeltaFrom") if text else None
+            if not parent or parent in names:
+                break
+            names.append(parent)
+        return names
+
+
+def parse_sentinel(name: str, text: bytes | None) -> BaseBackup:
+    """A backup from its sentinel (integers for LSNs; times in RFC 3339)."""
+    try:
+        data = json.loads(text or b"")
+        spec = data.get("Spec") or {}
+        return BaseBackup(
+            name=name,
+            system_identifier=data["SystemIdentifier"],
+            major_version=data["PgVersion"] // 10000,
+            timeline=int(name.removeprefix("base_")[:8], 16),
+            start_lsn=data["LSN"],
+            finish_lsn=data["FinishLSN"],
+            start_time=datetime.fromisoformat(data["StartTime"]),
+            finish_time=datetime.fromisoformat(data["FinishTime"]),
+            uncompressed_bytes=data["UncompressedSize"],
+            compressed_bytes=data["CompressedSize"],
+            tablespaces={oid: spec[oid]["loc"] for oid in spec.get("tablespaces") or []},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackupFault(
+            "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({type(error).__name__}: {error})",
+            expected="wal-g's JSON", mend="the backup cannot be trusted; take a new base backup",
+        ) from None  # fmt: skip
+
+
+def _missing(thing: str, found: str) -> Problem:
+    return Problem(
+        "missing-part", thing, found, "every object that the backup's own metadata lists, with content",
+        "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a new base backup",
+    )  # fmt: skip
+
+
+def _escape(backup: str, file: str) -> Problem:
+    return Problem(
+        "unsafe-name", f"file {file!r} of backup {backup}", "a path that leaves the data directory",
+        "paths below the data directory", "treat the repository as tampered with; do not restore this backup",
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""Single WAL and history files, fetched with the tool itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault
+from pgdrill.postgres.binaries import QUICK_SECONDS
+from pgdrill.postgres.wal import TimelineSwitch, parse_history
+from pgdrill.process import Command, Runner
+
+
+def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> Path | None:
+    """Fetch a segment or history file into ``folder``; None if the tool cannot get it."""
+    file = folder / name
+    places = {"%f": name, "%p": str(file)}
+    words = tuple(places.get(word, word) for word in access.tool.wal_fetch())
+    # One file on demand: without wal-g's prefetching, which would go on in the background.
+    environment = {**access.tool.wal_environment(folder), "WALG_DOWNLOAD_CONCURRENCY": "1"}
+    done = runner.run(Command(words, environment), timeout_seconds=QUICK_SECONDS, quiet=True)
+    return file if done.code == 0 and file.exists() and file.stat().st_size else None
+
+
+def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path) -> tuple[TimelineSwitch, ...]:
+    """The ancestors of a timeline, from its archived ``.history`` file; timeline 1 has none."""
+    if timeline <= 1:
+        return ()
+    name = f"{timeline:08X}.history"
+    file = fetch_wal_file(access, runner, name, folder)
+    if file is None:
+        raise BackupFault(
+            "history-missing", f"{name} in {access.repository.url}", found="no such object, or it cannot be read",
+            expected=f"the history of timeline {timeline}, archived when production was promoted",
+            mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
+        )  # fmt: skip
+    return parse_history(file.read_text())

@@ -1,0 +1,84 @@
+"""A drill's folder: everything a restored cluster consists of, so that destroying it is removing it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify
+from pgdrill.postgres.server import LocalServer
+from pgdrill.process import end_marked
+
+REMOVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folders of one drill."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, access: Access, drill_id: str) -> Workspace:
+        """Where the drill of that id works."""
+        return cls(access.cluster.state_directory / "drills" / drill_id)
+
+    @property
+    def data_directory(self) -> Path:
+        """PGDATA of the restored cluster."""
+        return self.directory / "data"
+
+    @property
+    def home(self) -> Path:
+        """HOME of the tool, with its caches and prefetched WAL."""
+        return self.directory / "home"
+
+    @property
+    def log_file(self) -> Path:
+        """The restored server's log."""
+        return self.directory / "server.log"
+
+    @property
+    def tool_pid_file(self) -> Path:
+        """The process that fetches, for whoever has to end it."""
+        return self.directory / "tool.pid"
+
+    @property
+    def socket_directory(self) -> Path:
+        """A short path (a socket's name holds 107 bytes), private to the owner, found again from the folder's name."""
+        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"pgdrill-{digest}"
+
+    def create(self) -> None:
+        """Make the folders, closed to others."""
+        for folder in (self.directory, self.home, self.socket_directory):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.data_directory.mkdir(mode=0o700, exist_ok=True)
+
+    def server(self, access: Access, **more: object) -> LocalServer:
+        """The restored server (started or not)."""
+        return LocalServer(
+            access.binaries, self.data_directory, self.socket_directory, self.log_file,
+            superuser=access.cluster.server.superuser, **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def destroy(self, access: Access) -> None:
+        """End what runs in it, remove it; done already is fine. Works while a killed restore is still writing."""
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            end_marked(self.tool_pid_file)
+            self.server(access).stop()
+            shutil.rmtree(self.socket_directory, ignore_errors=True)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            if not self.directory.exists():
+                return
+            if time.monotonic() > deadline:
+                raise CouldNotVerify(
+                    "not-destroyed", f"{self.directory}", found="files that cannot be removed",
+                    expected="the restored cluster gone", mend="see who writes there (`fuser -v`), end it, remove the folder",
+                )  # fmt: skip
