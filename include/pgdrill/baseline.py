@@ -103,7 +103,7 @@ def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
         )
         identifier = check_server(connection, access)
         timeline, lsn, next_xid = _position(connection)
-        settings = dict(connection.execute(SETTINGS, (KEPT_SETTINGS,)).fetchall())
+        settings: dict[str, str] = dict(connection.execute(SETTINGS, (KEPT_SETTINGS,)).fetchall())
         names = access.cluster.server.databases or [row[0] for row in connection.execute(DATABASES).fetchall()]
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=datetime.now(UTC), system_identifier=identifier, timeline=timeline,
@@ -155,7 +155,9 @@ def _database(access: Access, name: str) -> DatabaseState:
         listed = connection.execute(TABLES).fetchall()
         connection.rollback()
         connection.execute(timeout)
-        extensions: dict[str, str] = dict(connection.execute(EXTENSIONS).fetchall())
+        # Rows hidden by row security would be counted as lost; a role that cannot see them gets an error instead.
+        connection.execute("SET LOCAL row_security = off")
+        extensions = extension_versions(connection)
         tables = {row[0]: _table(connection, row, drill.baseline_table_bytes) for row in listed}
     return DatabaseState(extensions=extensions, tables={k: v for k, v in tables.items() if v is not None})
 
@@ -168,6 +170,11 @@ def _table(connection: psycopg.Connection, row: tuple[Any, ...], limit_bytes: in
         if rows is None:
             return None  # dropped since it was listed
     return TableState(rows=rows, bytes=size, filenode=filenode, inserted=inserted, deleted=deleted)
+
+
+def extension_versions(connection: psycopg.Connection) -> dict[str, str]:
+    """Every installed extension of a database: name -> version."""
+    return {row[0]: row[1] for row in connection.execute(EXTENSIONS).fetchall()}
 
 
 def count_rows(connection: psycopg.Connection, schema: str, table: str) -> int | None:

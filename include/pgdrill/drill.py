@@ -25,7 +25,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 from pgdrill.lock import ClusterLock, Lease, lease_for
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.process import Runner
-from pgdrill.report import CheckResult, Report, Stage, Target
+from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target
 from pgdrill.restore import Goal, Progress, plan_restore, restore
 from pgdrill.rpo import ArchivedEnd, archived_end, measured_rpo_seconds
 from pgdrill.targets import RecoveryTarget, parse_target
@@ -204,9 +204,9 @@ def _all_answered(results: list[CheckResult]) -> bool:
 
 def _rto(report: Report) -> CheckResult:
     value = report.timings.time_to_correct_vector_search_seconds
-    status = "skip" if value is None else "pass" if value <= report.rto_seconds else "fail"
+    status: CheckStatus = "skip" if value is None else "pass" if value <= report.rto_seconds else "fail"
     return CheckResult(
-        name="rto", family="recovery", status=status, thing="time to correct vector search",  # type: ignore[arg-type]
+        name="rto", family="recovery", status=status, thing="time to correct vector search",
         value=None if value is None else round(value, 1), threshold=f"<= {report.rto_seconds:g} s", required=False,
         message="" if value is not None else "vector search was not correct, so there is no time to it",
         mend="see `fetch`, `replay` and `vector checks` for where the time goes" if status == "fail" else "",

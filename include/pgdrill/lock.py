@@ -41,7 +41,7 @@ class Lease:
         if self.process is None:
             return False
         try:
-            return abs(psutil.Process(self.process[0]).create_time() - self.process[1]) > 1
+            return bool(abs(psutil.Process(self.process[0]).create_time() - self.process[1]) > 1)
         except psutil.NoSuchProcess:
             return True
 

@@ -16,7 +16,6 @@ from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Problem
 Verdict = Literal["passed", "failed", "could not verify"]
 CheckStatus = Literal["pass", "warn", "fail", "skip"]
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
-REPORT_VERSION = 1
 
 
 class Part(BaseModel):
@@ -115,7 +114,7 @@ class Target(Part):
 class Report(Part):
     """One drill."""
 
-    version: Literal[1] = REPORT_VERSION
+    version: Literal[1] = 1
     drill_id: str
     cluster: str
     trigger: str = "cli"

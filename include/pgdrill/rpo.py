@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.process import Runner
 from pgdrill.walfiles import fetch_wal_file
 
+LOOK_BACK = 4  # segments: a switch on a quiet server leaves some without a commit
 COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
 NEXT_XID = re.compile(r"nextXid (\d+)")
 XID = re.compile(r"tx:\s+(\d+),")
@@ -36,17 +37,26 @@ class ArchivedEnd:
 
 
 def archived_end(access: Access, runner: Runner, timeline: int | None = None) -> ArchivedEnd | None:
-    """Fetch the newest archived segment with the tool and read it with ``pg_waldump``; None if there is none."""
+    """Fetch the newest archived segment with the tool and read it with ``pg_waldump``; None if there is none.
+
+    If it holds no commit, the ones before it say when the last one was.
+    """
     names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
     segments = [segment for segment in map(Segment.parse, names) if timeline in (None, segment.timeline)]
     if not segments:
         return None
-    newest = max(segments)
+    newest_first = sorted(segments, reverse=True)[:LOOK_BACK]
+    end: ArchivedEnd | None = None
     with tempfile.TemporaryDirectory(prefix="pgdrill-") as folder:
-        file = fetch_wal_file(access, runner, newest.name, Path(folder))
-        if file is None:
-            return None
-        return read_segment(access, file, newest)
+        for segment in newest_first:
+            file = fetch_wal_file(access, runner, segment.name, Path(folder))
+            found = read_segment(access, file, segment) if file else None
+            if found is None:
+                break
+            end = replace(end, last_commit_at=found.last_commit_at) if end else found
+            if end.last_commit_at:
+                break
+    return end
 
 
 def read_segment(access: Access, file: Path, segment: Segment) -> ArchivedEnd | None:

@@ -62,7 +62,7 @@ def _decode(block: bytearray, record: np.dtype[Any], dimensions: int) -> Floats:
     rows = np.frombuffer(block, dtype=record)
     if not (rows["dimensions"] == dimensions).all():
         raise ValueError(f"a row without exactly {dimensions} dimensions")
-    return rows["vector"].astype(np.float32)
+    return np.asarray(rows["vector"], dtype=np.float32)
 
 
 def distances(metric: str, probes: Floats, block: Floats) -> Floats:
@@ -77,7 +77,7 @@ def distances(metric: str, probes: Floats, block: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(1 - product / lengths, dtype=np.float32)
     squares = (probes**2).sum(axis=1)[:, None] + (block**2).sum(axis=1)[None, :] - 2 * product
-    return np.sqrt(np.maximum(squares, 0))
+    return np.asarray(np.sqrt(np.maximum(squares, 0)), dtype=np.float32)
 
 
 def exact_neighbours(blocks: Iterator[Floats], probes: Floats, metric: str, k: int) -> Neighbours:

