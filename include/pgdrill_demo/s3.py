@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgdrill.process import end_group
+from pgdrill.process import end_group, mark_process
 
 POLL_SECONDS = 0.02
 STARTED = re.compile(r"Starting s3 server on \[(http://[^\]/]+)/?\]")
@@ -50,6 +50,7 @@ class S3Server:
                 env={**os.environ, "RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"'},
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
             )  # fmt: skip
+        mark_process(self.folder.parent / "s3.pid", self.process.pid)
         while not (match := STARTED.search(log.read_text())):
             if self.process.poll() is not None:
                 raise RuntimeError(f"rclone serve s3 ended: {log.read_text()[-500:]}")

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,9 @@ from pgdrill.access import Access, Credentials
 from pgdrill.config import Cluster, Settings, load
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
+from pgdrill.process import end_marked, mark_process
 from pgdrill.tools import archive_command
+from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
@@ -136,6 +139,10 @@ class Stack:
         return make_conninfo("", host=str(self.home), port=5432, user=user, password=self.passwords[user],
                              dbname=database)  # fmt: skip
 
+    def conninfo_without_password(self) -> str:
+        """For a program's arguments."""
+        return make_conninfo("", host=str(self.home), port=5432, user="postgres", dbname=DATABASE)
+
     def connect(self, database: str = DATABASE) -> psycopg.Connection:
         """A superuser's connection to the primary."""
         return psycopg.connect(self.conninfo(database=database), autocommit=True)
@@ -185,17 +192,30 @@ class Stack:
         self.standby.start()
 
     def stop(self) -> None:
-        """Stop everything that runs."""
+        """Stop both servers and the store."""
         for server in (self.standby, self.primary):
             server.stop()
         self.s3.stop()
 
+    def start_writer(self, rate_per_second: int = 50) -> None:
+        """Go on inserting, updating and deleting in a process of its own."""
+        with (self.home / "writer.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pgdrill_demo.writer", "--dsn", self.conninfo_without_password(),
+                 "--rate", str(rate_per_second)],
+                env={**os.environ, "PGPASSWORD": self.passwords["postgres"]}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        mark_process(self.home / "writer.pid", process.pid)
+
+    def stop_writer(self) -> None:
+        """End the writer."""
+        end_marked(self.home / "writer.pid")
+
     def remove(self) -> None:
-        """Stop, and remove the folder."""
-        try:
-            self.stop()
-        finally:
-            shutil.rmtree(self.home, ignore_errors=True)
+        """Stop everything, restored clusters too, and remove the folder."""
+        self.s3.stop()
+        tear_down(self.home)
 
     def write_config(self) -> None:
         """Write ``dr.toml`` for this stack."""
@@ -220,6 +240,18 @@ class Stack:
             )  # fmt: skip
         finally:
             pass_file.unlink()
+
+
+def tear_down(home: Path) -> None:
+    """End everything that runs out of a stack's folder, whoever started it, and remove the folder."""
+    for mark in sorted(home.rglob("*.pid")):
+        end_marked(mark)
+    for version in home.rglob("PG_VERSION"):
+        if (version.parent / "global").is_dir():  # a data directory, not one of its databases
+            folder = version.parent
+            LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop()
+            shutil.rmtree(Workspace(folder.parent).socket_directory, ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 CONFIG = """# Written by the embedded stack.

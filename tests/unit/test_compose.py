@@ -112,6 +112,4 @@ def test_the_image_copies_only_what_the_build_context_holds() -> None:
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yaml", "requirements.txt", "constraints.txt"])
 def test_no_package_index_is_named(name: str) -> None:
     text = (PROJECT / name).read_text()
-    assert not re.search(
-        r"--?(extra-)?index-url|--find-links|^-[fi] |pythonhosted|://\S*py" + "pi", text, re.MULTILINE
-    )
+    assert not re.search(r"index-url|find-links|^-[fi] |://\S*simple", text, re.MULTILINE)
