@@ -22,6 +22,7 @@ from pgdrill_demo.catalog import VectorLabel, parse_label
 from pgdrill_demo.embedder import Embedder
 from pgdrill_demo.fill import TENANTS
 from pgdrill_demo.sample import SampleSummary, load
+from pgdrill_demo.stack import Stack
 from pgdrill_demo.writer import Writer
 
 Connection = psycopg.Connection[Any]
@@ -36,26 +37,36 @@ HNSW_INDEXES = [
 ]
 
 
-@pytest.fixture
-def loaded(empty_database: str) -> SampleSummary:
-    return load(empty_database, scale=SCALE)
+@pytest.fixture(scope="module")
+def template(stack: Stack) -> Iterator[tuple[str, SampleSummary]]:
+    """The sample, loaded once; each test gets a copy that the server makes in a moment."""
+    with stack.connect("postgres") as admin:
+        admin.execute("CREATE DATABASE sample_template")
+    try:
+        yield "sample_template", load(stack.conninfo(database="sample_template"), scale=SCALE)
+    finally:
+        with stack.connect("postgres") as admin:
+            admin.execute("DROP DATABASE sample_template WITH (FORCE)")
 
 
 @pytest.fixture
-def connection(empty_database: str, loaded: SampleSummary) -> Iterator[Connection]:
-    with psycopg.connect(empty_database, autocommit=True) as opened:
+def loaded(template: tuple[str, SampleSummary]) -> SampleSummary:
+    return template[1]
+
+
+@pytest.fixture
+def database(stack: Stack, template: tuple[str, SampleSummary]) -> Iterator[str]:
+    with stack.connect("postgres") as admin:
+        admin.execute(sql.SQL("CREATE DATABASE sample TEMPLATE {}").format(sql.Identifier(template[0])))
+        yield stack.conninfo(database="sample")
+        admin.execute("DROP DATABASE sample WITH (FORCE)")
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    with psycopg.connect(database, autocommit=True) as opened:
         register_vector(opened)
         yield opened
-
-
-@pytest.fixture
-def sibling_database(empty_database: str) -> Iterator[str]:
-    """A second empty database on the same server."""
-    with psycopg.connect(empty_database, autocommit=True) as admin:
-        name = f"{admin.info.dbname}_sibling"
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        yield conninfo.make_conninfo(empty_database, dbname=name)
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_the_sample_has_what_the_users_have(connection: Connection, loaded: SampleSummary) -> None:
@@ -79,10 +90,10 @@ def test_the_sample_has_what_the_users_have(connection: Connection, loaded: Samp
 
 
 def test_two_loads_with_the_same_seed_are_equal(
-    connection: Connection, loaded: SampleSummary, sibling_database: str
+    connection: Connection, loaded: SampleSummary, empty_database: str
 ) -> None:
-    again = load(sibling_database, scale=SCALE)
-    with psycopg.connect(sibling_database, autocommit=True) as other:
+    again = load(empty_database, scale=SCALE)
+    with psycopg.connect(empty_database, autocommit=True) as other:
         assert _digests(other) == _digests(connection)
     assert (again.tables, again.rows, again.vectors) == (loaded.tables, loaded.rows, loaded.vectors)
 
@@ -157,9 +168,9 @@ def test_hnsw_finds_the_true_neighbours(connection: Connection, table: str, cast
     assert np.mean(found) >= 0.9
 
 
-def test_the_writer_changes_rows_and_stops(empty_database: str, connection: Connection) -> None:
+def test_the_writer_changes_rows_and_stops(database: str, connection: Connection) -> None:
     before = _digests(connection)
-    with Writer(empty_database, rate_per_second=200, seed=3) as writer:
+    with Writer(database, rate_per_second=200, seed=3) as writer:
         _wait_until(lambda: min(writer.totals.inserted, writer.totals.updated, writer.totals.deleted) > 10)
         started = time.monotonic()
         totals = writer.stop()
@@ -182,18 +193,18 @@ def test_the_writer_raises_what_ended_it(empty_database: str) -> None:
         writer.stop()
 
 
-def test_the_writer_works_for_the_applications_role(empty_database: str, connection: Connection) -> None:
-    with Writer(conninfo.make_conninfo(empty_database, options="-c role=agents_app"), rate_per_second=200) as writer:
+def test_the_writer_works_for_the_applications_role(database: str, connection: Connection) -> None:
+    with Writer(conninfo.make_conninfo(database, options="-c role=agents_app"), rate_per_second=200) as writer:
         _wait_until(lambda: min(writer.totals.inserted, writer.totals.updated, writer.totals.deleted) > 3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_writer_as_a_process_ends_cleanly_on_a_signal(
-    empty_database: str, connection: Connection, number: signal.Signals
+    database: str, connection: Connection, number: signal.Signals
 ) -> None:
     before = _count(connection, "messages")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pgdrill_demo.writer", "--dsn", empty_database, "--rate", "200"],
+        [sys.executable, "-m", "pgdrill_demo.writer", "--dsn", database, "--rate", "200"],
         env={**os.environ, "PYTHONPATH": str(Path(pgdrill_demo.__file__).parents[1])},
         stdout=subprocess.PIPE,
         text=True,
