@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
+from pgdrill.fingerprint import Fingerprint, read_fingerprint
 from pgdrill.postgres.wal import Segment, parse_lsn
 
 # A backend that goes idle keeps its counters back for up to ten seconds (PGSTAT_IDLE_INTERVAL).
@@ -68,6 +69,7 @@ class DatabaseState(Model):
 
     extensions: dict[str, str]
     tables: dict[str, TableState]
+    schema_objects: Fingerprint
 
 
 class Baseline(Model):
@@ -79,6 +81,7 @@ class Baseline(Model):
     system_identifier: int
     timeline: int
     settings: dict[str, str]
+    shared_objects: Fingerprint
     databases: dict[str, DatabaseState]
     seconds: float = 0.0
     next_xid: int = 0
@@ -107,7 +110,8 @@ def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
         names = access.cluster.server.databases or [row[0] for row in connection.execute(DATABASES).fetchall()]
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=datetime.now(UTC), system_identifier=identifier, timeline=timeline,
-            settings=settings, databases={name: _database(access, name) for name in names},
+            settings=settings, shared_objects=read_fingerprint(connection, shared=True),
+            databases={name: _database(access, name) for name in names},
             next_xid=next_xid, wal_lsn=lsn,
         )  # fmt: skip
         if restore_point:
@@ -117,7 +121,12 @@ def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
 
 
 def settle(access: Access, baseline: Baseline) -> None:
-    """Read the counters again, late enough that they hold everything written before the restore point."""
+    """Read counters and catalogs again, late enough that the counters hold all that was written before the restore point.
+
+    What changed meanwhile is allowed to be in either state.
+    """
+    with access.connect() as connection:
+        baseline.shared_objects.settle(read_fingerprint(connection, shared=True))
     since = baseline.restore_point_at or baseline.taken_at
     remaining = COUNTERS_SETTLE_SECONDS - (datetime.now(UTC) - since).total_seconds()
     if remaining > 0:
@@ -125,6 +134,7 @@ def settle(access: Access, baseline: Baseline) -> None:
     for name, database in baseline.databases.items():
         with access.connect(name) as connection:
             now = {row[0]: row for row in connection.execute(TABLES).fetchall()}
+            database.schema_objects.settle(read_fingerprint(connection, shared=False))
         for table, state in database.tables.items():
             row = now.get(table)
             if row is None or row[4] != state.filenode or row[6] < state.inserted or row[7] < state.deleted:
@@ -158,8 +168,10 @@ def _database(access: Access, name: str) -> DatabaseState:
         # Rows hidden by row security would be counted as lost; a role that cannot see them gets an error instead.
         connection.execute("SET LOCAL row_security = off")
         extensions = extension_versions(connection)
+        objects = read_fingerprint(connection, shared=False)
         tables = {row[0]: _table(connection, row, drill.baseline_table_bytes) for row in listed}
-    return DatabaseState(extensions=extensions, tables={k: v for k, v in tables.items() if v is not None})
+    counted = {name: state for name, state in tables.items() if state is not None}
+    return DatabaseState(extensions=extensions, tables=counted, schema_objects=objects)
 
 
 def _table(connection: psycopg.Connection, row: tuple[Any, ...], limit_bytes: int) -> TableState | None:

@@ -1,11 +1,46 @@
-"""Schema: are the extensions the ones production has?"""
+"""Schema: is every object there, as production has it, and are the extensions and libraries the same?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
+
 from pgdrill.baseline import extension_versions as versions
 from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.fingerprint import Fingerprint, differences, read_fingerprint
+
+
+SHOWN = 20
+
+
+@check(
+    "catalogs", "schema",
+    passing="every row of every system catalog is as it was: tables, columns, indexes, constraints, triggers, functions, "
+    "policies, grants, roles, comments, …",
+    mend="compare the named object with production (`\\d+`, `pg_dump --schema-only`); the backup or its WAL is not of that instant",
+)  # fmt: skip
+def catalogs(context: Context) -> Iterator[Outcome]:
+    """One answer for each differing object, and one for all that agree."""
+    if context.baseline is None:
+        yield Outcome("skip", "catalogs", message="no baseline to compare with")
+        return
+    context.settle()
+    with context.connect("postgres") as connection:
+        yield from _compared("cluster", context.baseline.shared_objects, connection, shared=True)
+    for name, state in context.baseline.databases.items():
+        with context.connect(name) as connection:
+            yield from _compared(name, state.schema_objects, connection, shared=False)
+
+
+def _compared(where: str, before: Fingerprint, connection: psycopg.Connection, *, shared: bool) -> Iterator[Outcome]:
+    found = list(differences(before, read_fingerprint(connection, shared=shared)))
+    for difference in found[:SHOWN]:
+        yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", difference.catalog)
+    if len(found) > SHOWN:
+        yield Outcome("fail", where, len(found) - SHOWN, "0", "more objects differ")
+    if not found:
+        yield Outcome("pass", where, len(before.objects), "all as in production", "objects compared")
 
 
 @check(
