@@ -1,11 +1,13 @@
 """The baseline: what production held at a known LSN, without any row content.
 
-Row counts come from one repeatable-read snapshot per database. What may have changed between that snapshot and the
-restore point is bounded by the server's own counters, read once before the snapshot and once after the restore point.
+Content comes from one repeatable-read snapshot per database (see :mod:`pgdrill.digests`). What may have changed between
+that snapshot and the restore point is bounded by the server's own counters, read once before the snapshot and once after
+the restore point.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -16,22 +18,27 @@ from pydantic import BaseModel, ConfigDict
 
 from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
+from pgdrill.digests import SAMPLE_ROWS, Content, Horizon, horizon, read_content, read_sample
 from pgdrill.fingerprint import Fingerprint, read_fingerprint
 from pgdrill.postgres.wal import Segment, parse_lsn
 
 # A backend that goes idle keeps its counters back for up to ten seconds (PGSTAT_IDLE_INTERVAL).
 COUNTERS_SETTLE_SECONDS = 11.0
+SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
 
-# Permanent tables and materialized views that hold rows themselves; unlogged ones are empty after any recovery.
+# Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged tables are empty
+# after any recovery. Most written first: they get their share of the sample before it is used up.
 TABLES = """
 SELECT n.nspname || '.' || c.relname, c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
-       pg_total_relation_size(c.oid), coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_del, 0)
+       pg_total_relation_size(c.oid), coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
+       greatest(c.reltuples, 0)::int8
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
-WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
-  AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated)
-ORDER BY 1
+WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
+       AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
+   OR c.oid = 'pg_catalog.pg_largeobject'::regclass
+ORDER BY coalesce(s.n_tup_upd + s.n_tup_del, 0) DESC, 1
 """
 EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
@@ -45,29 +52,41 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class TableState(Model):
-    """A table at the snapshot, and the counters that bound what came after. ``rows`` is None where it was not counted."""
+class Changes(Model):
+    """Rows inserted, updated and deleted, as the server counts them."""
 
-    rows: int | None
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+    @property
+    def rewritten_rows(self) -> int:
+        """Row versions that are not where they were: updated or deleted ones."""
+        return self.updated + self.deleted
+
+
+class TableState(Model):
+    """A table at the snapshot. ``content`` is None where the table was too large to read whole.
+
+    ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`) until settling shows that the digest will do.
+    ``counters`` are as of before the snapshot; ``changes``, once settled, bound what was written up to the restore point;
+    None where no bound holds, because the table was truncated or rewritten or its counters were reset.
+    """
+
+    content: Content | None
     bytes: int
     filenode: int
-    inserted: int
-    deleted: int
-    inserted_later: int | None = None
-    deleted_later: int | None = None
-    rewritten: bool = False
-
-    def allowed_rows(self) -> tuple[int, int] | None:
-        """Fewest and most rows at the restore point; None where nothing can be said."""
-        if self.rows is None or self.rewritten or self.inserted_later is None or self.deleted_later is None:
-            return None
-        return max(0, self.rows - self.deleted_later), self.rows + self.inserted_later
+    estimated_rows: int
+    sample: dict[str, str] = {}
+    counters: Changes
+    changes: Changes | None = None
 
 
 class DatabaseState(Model):
     """One database."""
 
     extensions: dict[str, str]
+    horizon: Horizon
     tables: dict[str, TableState]
     schema_objects: Fingerprint
 
@@ -97,7 +116,10 @@ class Baseline(Model):
 
 
 def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
-    """Look at production; with ``restore_point``, end with a named one and wait until its WAL is archived."""
+    """Look at production; with ``restore_point``, end with a named one and wait until its WAL is archived.
+
+    Only then are single rows sampled: they tell change from damage up to that point and mean nothing later.
+    """
     started = time.monotonic()
     drill = access.cluster.drill
     with access.connect() as connection:
@@ -111,7 +133,7 @@ def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=datetime.now(UTC), system_identifier=identifier, timeline=timeline,
             settings=settings, shared_objects=read_fingerprint(connection, shared=True),
-            databases={name: _database(access, name) for name in names},
+            databases={name: _database(access, name, samples=bool(restore_point)) for name in names},
             next_xid=next_xid, wal_lsn=lsn,
         )  # fmt: skip
         if restore_point:
@@ -137,10 +159,18 @@ def settle(access: Access, baseline: Baseline) -> None:
             database.schema_objects.settle(read_fingerprint(connection, shared=False))
         for table, state in database.tables.items():
             row = now.get(table)
-            if row is None or row[4] != state.filenode or row[6] < state.inserted or row[7] < state.deleted:
-                state.rewritten = True  # dropped, truncated, rewritten, or counters reset: no bound holds
-                continue
-            state.inserted_later, state.deleted_later = row[6] - state.inserted, row[7] - state.deleted
+            state.changes = _changes(state, row) if row else None
+            if state.content and state.changes and not state.changes.rewritten_rows:
+                state.sample.clear()  # the digest says it all
+
+
+def _changes(state: TableState, row: tuple[Any, ...]) -> Changes | None:
+    """What the counters say was written since; None where they cannot be believed."""
+    now = dict(zip(Changes.model_fields, row[6:9], strict=True))
+    since = {name: now[name] - getattr(state.counters, name) for name in now}
+    if row[4] != state.filenode or min(since.values()) < 0:
+        return None
+    return Changes(**since)
 
 
 def _position(connection: psycopg.Connection) -> tuple[int, str, int]:
@@ -152,7 +182,7 @@ def _position(connection: psycopg.Connection) -> tuple[int, str, int]:
     return int(row[0], 16), row[1], int(row[2])
 
 
-def _database(access: Access, name: str) -> DatabaseState:
+def _database(access: Access, name: str, *, samples: bool) -> DatabaseState:
     drill = access.cluster.drill
     with access.connect(name, autocommit=False) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -167,38 +197,41 @@ def _database(access: Access, name: str) -> DatabaseState:
         connection.execute(timeout)
         # Rows hidden by row security would be counted as lost; a role that cannot see them gets an error instead.
         connection.execute("SET LOCAL row_security = off")
-        extensions = extension_versions(connection)
+        line = horizon(connection, secrets.token_hex(16))
         objects = read_fingerprint(connection, shared=False)
-        tables = {row[0]: _table(connection, row, drill.baseline_table_bytes) for row in listed}
-    counted = {name: state for name, state in tables.items() if state is not None}
-    return DatabaseState(extensions=extensions, tables=counted, schema_objects=objects)
+        tables: dict[str, TableState] = {}
+        budget = SAMPLE_BUDGET_ROWS if samples else 0
+        for row in listed:
+            state = _table(connection, row, line, drill.baseline_table_bytes, budget)
+            if state is not None:
+                tables[row[0]] = state
+                budget -= len(state.sample)
+        extensions = extension_versions(connection)
+    return DatabaseState(extensions=extensions, horizon=line, tables=tables, schema_objects=objects)
 
 
-def _table(connection: psycopg.Connection, row: tuple[Any, ...], limit_bytes: int) -> TableState | None:
-    _, _, schema, table, filenode, size, inserted, deleted = row
-    rows = None
+def _table(
+    connection: psycopg.Connection, row: tuple[Any, ...], line: Horizon, limit_bytes: int, budget: int
+) -> TableState | None:
+    """Read a table once, and a sample of its rows; None if it was dropped since it was listed."""
+    _, _, schema, table, filenode, size, inserted, updated, deleted, estimated = row
+    content = None
     if size <= limit_bytes:
-        rows = count_rows(connection, schema, table)
-        if rows is None:
-            return None  # dropped since it was listed
-    return TableState(rows=rows, bytes=size, filenode=filenode, inserted=inserted, deleted=deleted)
+        content = read_content(connection, schema, table, line)
+        if content is None:
+            return None
+        estimated = content.stable_rows
+    wanted = min(SAMPLE_ROWS, budget, estimated)
+    sample = read_sample(connection, schema, table, line, share=wanted / estimated) if wanted > 0 else {}
+    return TableState(
+        content=content, bytes=size, filenode=filenode, estimated_rows=estimated, sample=sample,
+        counters=Changes(inserted=inserted, updated=updated, deleted=deleted),
+    )  # fmt: skip
 
 
 def extension_versions(connection: psycopg.Connection) -> dict[str, str]:
     """Every installed extension of a database: name -> version."""
     return {row[0]: row[1] for row in connection.execute(EXTENSIONS).fetchall()}
-
-
-def count_rows(connection: psycopg.Connection, schema: str, table: str) -> int | None:
-    """Rows of a table by a full scan; None if there is no such table."""
-    try:
-        with connection.transaction():
-            found = connection.execute(
-                sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, table))
-            ).fetchone()
-    except psycopg.errors.UndefinedTable:
-        return None
-    return int(found[0]) if found else None
 
 
 def _mark(connection: psycopg.Connection, access: Access, baseline: Baseline, name: str) -> None:

@@ -39,7 +39,9 @@ class S3Server:
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def start(self) -> None:
-        """Start, and return when the server has said on which port it listens."""
+        """Start, and return when the server has said on which port it listens. Nothing to do where it runs."""
+        if self.process is not None and self.process.poll() is None:
+            return
         (self.folder / self.bucket).mkdir(parents=True, exist_ok=True)
         address = self.endpoint_url.removeprefix("http://") or "127.0.0.1:0"
         log = self.folder.parent / "s3.log"

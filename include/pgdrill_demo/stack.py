@@ -174,8 +174,7 @@ class Stack:
 
     def start(self) -> None:
         """Start store and primary."""
-        if self.s3.process is None:
-            self.s3.start()
+        self.s3.start()
         self.primary.start()
 
     def start_standby(self) -> None:

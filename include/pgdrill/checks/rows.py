@@ -1,52 +1,103 @@
-"""Rows: is every table there, with as many rows as production had?"""
+"""Rows: did every table come back as it was, give or take what was written up to the restore point?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgdrill.baseline import DatabaseState, TableState, count_rows
+import psycopg
+
+from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.digests import (
+    Content,
+    Horizon,
+    SampleAnswer,
+    compare_sample,
+    gone_at_most,
+    horizon_on,
+    read_content,
+)
 
 
 @check(
-    "row-counts", "rows",
-    passing="every recorded table has the rows it had, give or take what the server's counters say was written since",
-    mend="compare the table with production by key; if rows are gone, the backup or its WAL is incomplete",
+    "table-content", "rows",
+    passing="every row that production's snapshot held came back to the bit, except those that the server's own counters "
+    "say were updated or deleted before the restore point; no table has more or fewer rows than they allow",
+    mend="compare the table with production by key; the backup or its WAL is damaged or incomplete",
 )  # fmt: skip
-def row_counts(context: Context) -> Iterator[Outcome]:
-    """One answer for each table that differs, and one for all that agree."""
+def table_content(context: Context) -> Iterator[Outcome]:
+    """One answer for each table that differs or could not be compared, and one for all that agree."""
     if context.baseline is None:
         yield Outcome("skip", "tables", message="no baseline to compare with")
         return
     context.settle()
     for name, database in context.baseline.databases.items():
-        yield from _database(context, name, database)
+        with context.connect(name) as connection:
+            connection.execute("SET row_security = off")
+            yield from _database(connection, name, database)
 
 
-def _database(context: Context, name: str, database: DatabaseState) -> Iterator[Outcome]:
-    agreeing, rows = 0, 0
-    with context.connect(name) as connection:
-        connection.execute("SET row_security = off")
-        for table, state in database.tables.items():
-            schema, _, plain = table.partition(".")
-            found = count_rows(connection, schema, plain)
-            outcome = compare(f"{name}.{table}", state, found)
-            if outcome.status == "pass":
-                agreeing, rows = agreeing + 1, rows + (found or 0)
-            else:
-                yield outcome
+def _database(connection: psycopg.Connection, name: str, database: DatabaseState) -> Iterator[Outcome]:
+    agreeing = rows = 0
+    line = horizon_on(connection, database.horizon)
+    for table, state in database.tables.items():
+        schema, _, plain = table.partition(".")
+        try:
+            found = read_content(connection, schema, plain, line)
+        except psycopg.Error as error:
+            yield Outcome("fail", f"{name}.{table}", type(error).__name__, "readable to the end", str(error).strip()[:300])
+            continue
+        outcome = compare(f"{name}.{table}", state, found, _sampled(connection, schema, plain, line, state, found))
+        if outcome.status == "pass":
+            agreeing, rows = agreeing + 1, rows + (found.rows if found else 0)
+        else:
+            yield outcome
     if agreeing:
         yield Outcome("pass", f"{name}: {agreeing} tables", rows, "as recorded", "rows in all")
 
 
-def compare(table: str, state: TableState, found: int | None) -> Outcome:
-    """A table's restored row count (None: no such table) against what was recorded."""
+def _sampled(
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, state: TableState, found: Content | None
+) -> SampleAnswer | None:
+    """Look sampled rows up where the digest cannot decide."""
+    if found is None or not state.sample or (state.content and state.content.digest == found.digest):
+        return None
+    return compare_sample(connection, schema, table, line, state.sample)
+
+
+def compare(table: str, state: TableState, found: Content | None, sampled: SampleAnswer | None) -> Outcome:
+    """A restored table against what was recorded; ``found`` None: no such table."""
     if found is None:
-        return Outcome("fail", table, "no such table", f"{state.rows} rows")
-    allowed = state.allowed_rows()
-    if allowed is None:
-        why = "too large to count" if state.rows is None else "rewritten or its counters unknown since the snapshot"
-        return Outcome("warn", table, found, "", f"not compared: {why}")
-    fewest, most = allowed
-    wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    return Outcome("pass" if fewest <= found <= most else "fail", table, found, wanted)
+        return Outcome("fail", table, "no such table", f"about {state.estimated_rows} rows")
+    if sampled and sampled.changed:
+        return Outcome("fail", table, len(sampled.changed), "0 changed rows",
+                       f"of {sampled.looked_at} looked at, first at {sampled.changed[0].partition('/')[0]}")  # fmt: skip
+    if state.changes is None:
+        return Outcome("warn", table, found.rows, "", "truncated or rewritten while the baseline was taken: not compared")
+    if state.content is None:
+        return _by_sample(table, state, state.changes, sampled, "too large to read whole")
+    fewest = max(0, state.content.rows - state.changes.deleted)
+    most = state.content.rows + state.changes.inserted
+    if not fewest <= found.rows <= most:
+        return Outcome("fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows")
+    if found.digest == state.content.digest and found.stable_rows == state.content.stable_rows:
+        return Outcome("pass", table, found.rows)
+    rewritten = state.changes.rewritten_rows
+    if not rewritten:
+        return Outcome("fail", table, "other content", "the recorded digest", "nobody updated or deleted a row of it")
+    gone = state.content.stable_rows - found.stable_rows
+    if not 0 <= gone <= rewritten:
+        return Outcome("fail", table, gone, f"0 to {rewritten} older rows gone", "more than were updated or deleted")
+    return _by_sample(table, state, state.changes, sampled, "written to, and not sampled")
+
+
+def _by_sample(table: str, state: TableState, changes: Changes, sampled: SampleAnswer | None, why: str) -> Outcome:
+    """What the sample says where the digest says nothing."""
+    if sampled is None:
+        return Outcome("warn", table, None, "", f"{why}: content not compared")
+    most = gone_at_most(sampled.looked_at, state.content.stable_rows if state.content else state.estimated_rows,
+                        changes.rewritten_rows)  # fmt: skip
+    if sampled.gone > most:
+        return Outcome("fail", table, sampled.gone, f"<= {most} of {sampled.looked_at} sampled rows gone",
+                       "more than were updated or deleted")  # fmt: skip
+    return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")

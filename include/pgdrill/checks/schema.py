@@ -10,7 +10,6 @@ from pgdrill.baseline import extension_versions as versions
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.fingerprint import Fingerprint, differences, read_fingerprint
 
-
 SHOWN = 20
 
 
