@@ -5,12 +5,14 @@ Secrets never stand here: they come from Airflow Connections or the environment 
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import psycopg
 import psycopg.conninfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -43,8 +45,10 @@ class Server(Section):
     def _no_password(cls, value: str) -> str:
         try:
             words = psycopg.conninfo.conninfo_to_dict(value)
-        except Exception as error:
-            raise ValueError(f"is no libpq connection string ({error})") from error
+        except psycopg.ProgrammingError as error:
+            # libpq quotes the part it stumbled over, and that may be of the password.
+            why = "" if "password" in value or "@" in value else f" ({str(error).strip()})"
+            raise ValueError(f"is no libpq connection string{why}") from None
         if "password" in words:
             raise ValueError("holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass")
         return value
@@ -54,11 +58,11 @@ class Repository(Section):
     """Where a tool keeps base backups and WAL."""
 
     url: str = Field(description="s3://bucket/prefix, or file:///folder (wal-g only)")
-    tool: Literal["wal-g", "barman-cloud"] = "wal-g"
+    tool: Literal["wal-g", "barman-cloud"] = Field("wal-g", description="the backup tool")
     binary: str = Field("", description="path of wal-g (or folder of barman-cloud-*); empty: found on PATH")
     conn_id: str = Field("", description="Airflow connection (type aws); empty: environment or the machine's role")
     endpoint_url: str = Field("", description="for S3 stores other than AWS")
-    region: str = "us-east-1"
+    region: str = Field("us-east-1", description="the bucket's AWS region")
     compression: Literal["", "lz4", "zstd", "brotli", "gzip", "none"] = Field(
         "", description="empty: lz4 with wal-g, gzip with barman-cloud"
     )
@@ -67,6 +71,8 @@ class Repository(Section):
     @classmethod
     def _known_scheme(cls, value: str) -> str:
         parts = urlsplit(value)
+        if "@" in parts.netloc:
+            raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
         if parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/")):
             raise ValueError("must be s3://bucket/prefix or file:///folder")
         return value.rstrip("/")
@@ -86,7 +92,7 @@ class Backup(Section):
     """The weekly base backup."""
 
     schedule: str = Field("0 2 * * 0", description="cron, UTC")
-    timeout_seconds: Seconds = 6 * 3600
+    timeout_seconds: Seconds = Field(6 * 3600, description="for the whole base backup")
     stall_seconds: Seconds = Field(900, description="the tool moving no byte for so long counts as hanging")
     archive_wait_seconds: Seconds = Field(300, description="how long the last WAL segment may take to be archived")
     delta_steps: int = Field(0, ge=0, description="wal-g delta backups between full ones; 0: always full")
@@ -97,10 +103,10 @@ class Drill(Section):
 
     schedule: str = Field("0 11 * * 5", description="cron, UTC")
     work_directory: Path = Field(Path("/var/lib/pgdrill"), description="where clusters are restored; needs the space")
-    rto_seconds: Seconds = 3600
-    rpo_seconds: Seconds = 60
+    rto_seconds: Seconds = Field(3600, description="promised: from a drill's start to correct vector search")
+    rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
-    stall_seconds: Seconds = 600
+    stall_seconds: Seconds = Field(600, description="fetch or replay making no progress for so long counts as hanging")
     durability: Literal["full", "fast"] = Field("full", description="fast: without fsync, said so in the report")
     baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are not counted")
     statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
@@ -111,11 +117,11 @@ class VectorColumn(Section):
 
     database: str = Field("", description="empty: the first of server.databases")
     table: str = Field(description="schema-qualified where not in public")
-    column: str
-    min_recall_at_10: float = Field(0.9, ge=0, le=1)
+    column: str = Field(description="of type vector or halfvec")
+    min_recall_at_10: float = Field(0.9, ge=0, le=1, description="share of the exact ten nearest the index finds")
     probes: int = Field(50, ge=1, le=10_000, description="stored vectors searched for")
     allow_null: bool = Field(False, description="rows that are not embedded yet are meant")
-    index_required: bool = True
+    index_required: bool = Field(True, description="warn if no HNSW or IVFFlat index serves the column")
 
 
 class Cluster(Section):
@@ -165,15 +171,15 @@ def load(path: Path | None = None) -> Settings:
     """Read and check the file."""
     path = path or config_path()
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
             "config-missing", str(path), found=f"{error.strerror or error}", expected="a readable configuration",
             mend=f"copy include/dr.toml of the project, or set {CONFIG_VARIABLE}",
         ) from error  # fmt: skip
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            "config-syntax", str(path), found=f"no valid TOML: {error}", expected="TOML 1.0",
+            "config-syntax", str(path), found=f"no valid TOML: {error}", expected="TOML 1.0 in UTF-8",
             mend="correct the line that the message names",
         ) from error  # fmt: skip
     return parse(data, path)
@@ -193,14 +199,26 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "file"
+    return ".".join(str(part) for part in location if part != "[key]") or "file"
 
 
 def _explain(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "is no known key"
-    if error["type"] == "missing":
-        return "is missing"
+    key = str(error["loc"][-1]) if error["loc"] else ""
+    match error["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(key, _known_keys(), n=1)
+            return "is no known key" + (f"; did you mean {near[0]}?" if near else "")
+        case "missing":
+            return "is missing"
+        case "string_pattern_mismatch":
+            return "is no cluster name: lower-case letters, digits and _ (it becomes part of DAG ids and folders)"
+        case "too_short":
+            return "holds no cluster: add a table [clusters.<name>]"
     given = error.get("input")
-    shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{error['msg'].removeprefix('Value error, ')}{shown}"
+    # What a person wrote may hold a password, or credentials in a URL: those values are never repeated.
+    shown = isinstance(given, str | int | float | bool) and key not in ("dsn", "url", "reports_url", "endpoint_url")
+    return f"{error['msg'].removeprefix('Value error, ')}{f' (found {given!r})' if shown else ''}"
+
+
+def _known_keys() -> set[str]:
+    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "source"}

@@ -143,22 +143,34 @@ def check_stage(access: Access, drill_id: str, *, families: Sequence[str] = FAMI
     return report
 
 
-def destroy_stage(access: Access, drill_id: str) -> Report:
-    """Remove the restored cluster and give the lock back. Nothing left to remove is fine."""
-    report = store.load_report(access, drill_id)
+def destroy_stage(access: Access, drill_id: str) -> Report | None:
+    """Remove the restored cluster and give the lock back. Nothing left to remove is fine, and so is a missing report.
+
+    A restore that was killed has not written one, and what it left has to go all the same.
+    """
     started = time.monotonic()
-    report.cleanup = Stage(status="running")
+    cleanup = Stage(status="running")
     try:
         Workspace.of(access, drill_id).destroy(access)
-        report.cleanup.status = "ok"
+        cleanup.status = "ok"
         _lock(access).release(drill_id)
     except BaseException as error:
-        report.cleanup.fail(error)
+        cleanup.fail(error)
         raise
     finally:
-        report.cleanup.seconds = time.monotonic() - started
-        report.ended_at = datetime.now(UTC)
-        store.save_report(access, report)
+        cleanup.seconds = time.monotonic() - started
+        report = _note_cleanup(access, drill_id, cleanup)
+    return report
+
+
+def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | None:
+    try:
+        report = store.load_report(access, drill_id)
+    except CouldNotVerify as error:
+        logger.warning("destroyed without a report: %s", error)
+        return None
+    report.cleanup, report.ended_at = cleanup, datetime.now(UTC)
+    store.save_report(access, report)
     return report
 
 

@@ -52,6 +52,13 @@ def choose_backup(backups: Sequence[BaseBackup], wanted: str, target: RecoveryTa
                 found=f"only {', '.join(b.name for b in backups[-SHOWN:])}",
                 expected="the full name of a finished base backup", mend="take a name from `pgdrill backups`",
             )  # fmt: skip
+        if not _before(named[0], target):
+            raise ConfigError(
+                "target-too-old", f"recovery target {target}",
+                found=f"backup {wanted} finished {named[0].finish_time.isoformat()} at {format_lsn(named[0].finish_lsn)}",
+                expected="a base backup that finished before the target",
+                mend="leave the choice of the backup to pgdrill (LATEST), or choose a later target",
+            )  # fmt: skip
         return named[0]
     fitting = [backup for backup in backups if _before(backup, target)]
     if not fitting:
@@ -100,7 +107,7 @@ def preflight(
     _raise_first(problems, f"backup {backup.name}")
     archived = tool.wal(repository)
     # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was reached.
-    end = max(stop_lsn or 0, backup.finish_lsn)
+    end = max(stop_lsn or 0, backup.finish_lsn) - 1  # positions name the byte after what has to be there
     line = timeline or backup.timeline
     segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
     needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes

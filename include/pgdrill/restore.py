@@ -46,9 +46,11 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
     """Preflight: all that can be known before a byte is fetched."""
     workspace.create()
     history = timeline_history(access, runner, goal.timeline or 1, workspace.home)
+    stop_lsn = parse_lsn(goal.target.value) if goal.target.kind == "lsn" else goal.stop_lsn
     return preflight(
-        access, wanted=goal.backup, target=goal.target, system_identifier=goal.system_identifier,
-        timeline=goal.timeline, stop_lsn=goal.stop_lsn, history=history, directory=workspace.data_directory,
+        access, wanted=goal.backup, target=goal.target,
+        system_identifier=goal.system_identifier or access.cluster.server.system_identifier,
+        timeline=goal.timeline, stop_lsn=stop_lsn, history=history, directory=workspace.data_directory,
         segment_bytes=goal.segment_bytes,
     )  # fmt: skip
 

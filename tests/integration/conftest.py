@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
+import os
+import re
 import shutil
+import socket
+import struct
 import tempfile
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from pgdrill.access import Access, Credentials
+from pgdrill.archiving import wait_archived
+from pgdrill.backup import take_backup
+from pgdrill.drill import drill, new_drill_id
+from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
+from pgdrill.report import Report, Trouble
+from pgdrill.tools import BaseBackup
+from pgdrill.workspace import Workspace
+from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.conftest import TOOLS, need
 
@@ -56,3 +77,268 @@ def copied_repository(stack: Stack) -> Iterator[Path]:
     yield folder
     shutil.rmtree(folder)
     kept.rename(folder)
+
+
+# --- The fault tests: copies of a small repository, each broken in its own way ---
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A restore point in a WAL segment of its own, and what the cluster held there."""
+
+    name: str
+    lsn: int
+    segment: Segment
+    at: datetime
+    rows: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A small stack with one good base backup and four marks behind it, as it was then."""
+
+    stack: Stack
+    backup: BaseBackup
+    marks: tuple[Mark, ...]
+    folder: Path
+    store: S3Server  # where copies of ``folder`` are served from
+
+
+CANARY = "CREATE TABLE canary (n int PRIMARY KEY, t text DEFAULT repeat('canary', 20))"
+
+
+def rows_of(stack: Stack) -> int:
+    """Production's rows, as the fault tests count them."""
+    with stack.connect() as connection:
+        return int(connection.execute("SELECT count(*) FROM canary").fetchone()[0])
+
+
+def leave_marks(stack: Stack, count: int = 4) -> tuple[Mark, ...]:
+    """Rows, a restore point and a WAL switch, some times; archived when it returns."""
+    marks = []
+    with stack.connect() as connection:
+        for number in range(1, count + 1):
+            connection.execute("INSERT INTO canary SELECT coalesce(max(n), 0) + i FROM canary, generate_series(1, 100) i GROUP BY i")
+            name = f"mark{number}"
+            lsn, line, at = connection.execute(
+                "SELECT pg_create_restore_point(%s)::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), clock_timestamp()", (name,)
+            ).fetchone()
+            marks.append(Mark(name, parse_lsn(lsn), Segment.holding(parse_lsn(lsn) - 1, int(line, 16)), at, rows_of(stack)))
+            connection.execute("SELECT pg_switch_wal()")
+        wait_archived(connection, stack.access, marks[-1].segment, 60)
+    return tuple(marks)
+
+
+@pytest.fixture(scope="session", params=TOOLS)
+def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
+    """One for each tool that is installed."""
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param))
+    store = S3Server(stack.home / "copies" / "s3")
+    try:
+        stack.create(sample=False)
+        stack.start()
+        with stack.connect() as connection:
+            connection.execute(CANARY)
+            connection.execute("INSERT INTO canary SELECT generate_series(1, 1000)")
+        take_backup(stack.access)
+        marks = leave_marks(stack)
+        folder = stack.home / "golden"
+        shutil.copytree(stack.s3.folder / stack.s3.bucket / stack.cluster_name, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RCLONE_DIR_CACHE_TIME", "0s")  # files change behind its back
+            store.start()
+        yield Golden(stack, stack.access.tool.backups(stack.access.repository)[0], marks, folder, store)
+    finally:
+        store.stop()
+        stack.remove()
+
+
+@dataclass
+class Copy:
+    """A repository of a test's own, and a drill host of its own. Production cannot be reached from it."""
+
+    golden: Golden
+    name: str
+    store: S3Server
+
+    @property
+    def folder(self) -> Path:
+        """The repository's objects as files."""
+        return self.store.folder / self.store.bucket / self.name
+
+    @property
+    def work(self) -> Path:
+        """Where its drills work."""
+        return self.golden.stack.home / "work" / self.name
+
+    @property
+    def part(self) -> Path:
+        """The archive that holds the data directory."""
+        return next(file for file in sorted(self.folder.rglob("*.tar.*")) if re.match(r"part_|data", file.name))
+
+    @property
+    def record(self) -> Path:
+        """What pgdrill recorded of the backup."""
+        return self.folder / "pgdrill" / "backups" / f"{self.golden.backup.name}.json"
+
+    @property
+    def metadata(self) -> Path:
+        """What the tool's listing of backups is made from."""
+        return next(f for f in self.folder.rglob("*") if f.name == "backup.info" or f.name.endswith("sentinel.json"))
+
+    def segment(self, segment: Segment) -> Path:
+        """An archived segment."""
+        return next(f for f in self.folder.rglob(f"{segment.name}.*") if ".backup" not in f.name)
+
+    def access(
+        self,
+        *,
+        drill: dict[str, object] | None = None,
+        server: dict[str, object] | None = None,
+        repository: dict[str, object] | None = None,
+        secrets: dict[str, str] | None = None,
+    ) -> Access:
+        """For drilling it; time limits are small, so that a hang is short."""
+        cluster = self.golden.stack.cluster
+        limits = {"work_directory": self.work, "timeout_seconds": 60.0, "stall_seconds": 20.0, **(drill or {})}
+        where = {"url": f"s3://{self.store.bucket}/{self.name}", "endpoint_url": self.store.endpoint_url, **(repository or {})}
+        gone = {"dsn": f"host={self.golden.stack.home}/gone", **(server or {})}
+        cluster = cluster.model_copy(update={
+            "drill": cluster.drill.model_copy(update=limits),
+            "repository": cluster.repository.model_copy(update=where),
+            "server": cluster.server.model_copy(update=gone),
+        })  # fmt: skip
+        return Access(cluster, Credentials({}, self.store.environment | (secrets or {})))
+
+    def drill(self, access: Access | None = None, *, target: str = "", **more: Any) -> Report:
+        """A drill to the third mark, if not told otherwise, that must leave nothing behind and change nothing."""
+        access = access or self.access()
+        before, rows = fingerprint(self.folder), rows_of(self.golden.stack)
+        drill_id = more.pop("drill_id", new_drill_id())
+        try:
+            return drill(access, target=target or f"lsn:{format_lsn(self.golden.marks[2].lsn)}", drill_id=drill_id, **more)
+        finally:
+            assert fingerprint(self.folder) == before, "the repository changed"
+            assert rows_of(self.golden.stack) == rows, "production changed"
+            nothing_left(access, drill_id)
+
+    def trouble(self, access: Access | None = None, **more: Any) -> tuple[str, Trouble]:
+        """A drill that must not succeed: whose fault it was, and the trouble in full."""
+        report = self.drill(access, **more)
+        trouble = report.restore.trouble
+        assert trouble is not None, f"restored: {report.verdict} {report.reason}"
+        assert all(trouble.model_dump().values()), f"something is not named: {trouble}"
+        assert (report.verdict, report.reason) == (report.restore.status, f"restore: {trouble.reason}")
+        return report.verdict, trouble
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Every object of a repository with a digest of its content; reports, which drills leave there, aside."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*")) if file.is_file() and "pgdrill/reports" not in str(file)
+    }  # fmt: skip
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Processes that have anything to do with a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            traces = [*process.cmdline(), *process.environ().values(), process.cwd()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(str(folder) in trace for trace in traces):
+            found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    return found
+
+
+def nothing_left(access: Access, drill_id: str) -> None:
+    """No folder, no socket, no process of a drill is left."""
+    workspace = Workspace.of(access, drill_id)
+    assert not workspace.directory.exists()
+    assert not list(workspace.directory.parent.glob("*"))
+    assert not workspace.socket_directory.exists()
+    assert not processes_in(access.cluster.drill.work_directory)
+
+
+@pytest.fixture
+def copy(golden: Golden) -> Iterator[Copy]:
+    """A fresh copy of the golden repository."""
+    made = Copy(golden, f"c{next(NUMBERS)}", golden.store)
+    shutil.copytree(golden.folder, made.folder)
+    yield made
+    shutil.rmtree(made.folder, ignore_errors=True)
+    shutil.rmtree(made.work, ignore_errors=True)
+
+
+NUMBERS = itertools.count(1)
+TRICKLE_BYTES_PER_SECOND = 200_000
+
+
+class Relay:
+    """Stands between a tool and the store, and misbehaves from the first request on whose text matches.
+
+    ``hang`` swallows the request, ``reset`` drops the connection, ``trickle`` answers slowly, and a number answers
+    with that status. ``matched`` is set when it happens.
+    """
+
+    def __init__(self, endpoint_url: str) -> None:
+        host, _, port = endpoint_url.removeprefix("http://").partition(":")
+        self.target = (host, int(port))
+        self.pattern, self.how = re.compile(rb"(?!)"), "hang"
+        self.matched, self._closed = threading.Event(), threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.endpoint_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def misbehave(self, pattern: str, how: str) -> None:
+        """What to do, and when."""
+        self.pattern, self.how = re.compile(pattern.encode()), how
+
+    def close(self) -> None:
+        """Stop listening; connections that hang are dropped."""
+        self._closed.set()
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        slow = threading.Event()
+        with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
+            threading.Thread(target=self._answer, args=(server, client, slow), daemon=True).start()
+            while data := client.recv(65536):
+                if self.pattern.search(data):
+                    self.matched.set()
+                    if self.how == "hang":
+                        self._closed.wait()
+                    if self.how in ("hang", "reset"):
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        return
+                    if self.how == "trickle":
+                        slow.set()
+                    else:
+                        client.sendall(f"HTTP/1.1 {self.how} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                        return
+                server.sendall(data)
+
+    def _answer(self, server: socket.socket, client: socket.socket, slow: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(TRICKLE_BYTES_PER_SECOND // 10):
+                client.sendall(data)
+                if slow.is_set():
+                    self._closed.wait(0.1)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def relay(copy: Copy) -> Iterator[Relay]:
+    """In front of the copies' store."""
+    made = Relay(copy.store.endpoint_url)
+    yield made
+    made.close()

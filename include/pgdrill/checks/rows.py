@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from pgdrill.baseline import Changes, DatabaseState, TableState
+from pgdrill.baseline import DatabaseState, TableState
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.digests import (
     Content,
@@ -66,38 +66,68 @@ def _sampled(
 
 
 def compare(table: str, state: TableState, found: Content | None, sampled: SampleAnswer | None) -> Outcome:
-    """A restored table against what was recorded; ``found`` None: no such table."""
+    """A restored table against what was recorded; ``found`` None: no such table. The first rule that applies answers."""
     if found is None:
         return Outcome("fail", table, "no such table", f"about {state.estimated_rows} rows")
-    if sampled and sampled.changed:
-        return Outcome("fail", table, len(sampled.changed), "0 changed rows",
-                       f"of {sampled.looked_at} looked at, first at {sampled.changed[0].partition('/')[0]}")  # fmt: skip
-    if state.changes is None:
-        return Outcome("warn", table, found.rows, "", "truncated or rewritten while the baseline was taken: not compared")
-    if state.content is None:
-        return _by_sample(table, state, state.changes, sampled, "too large to read whole")
-    fewest = max(0, state.content.rows - state.changes.deleted)
-    most = state.content.rows + state.changes.inserted
-    if not fewest <= found.rows <= most:
-        return Outcome("fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows")
-    if found.digest == state.content.digest and found.stable_rows == state.content.stable_rows:
+    for rule in (_changed_rows, _rewritten, _number_of_rows, _same_digest, _untouched, _gone_rows):
+        if outcome := rule(table, state, found, sampled):
+            return outcome
+    return _by_sample(table, state, sampled)
+
+
+def _changed_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+    """A row at its place, by its writer, with other content: no statement does that."""
+    if not sampled or not sampled.changed:
+        return None
+    first = sampled.changed[0].partition("/")[0]
+    return Outcome("fail", table, len(sampled.changed), "0 changed rows", f"of {sampled.looked_at} sampled, first at {first}")
+
+
+def _rewritten(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+    if state.changes is not None:
+        return None
+    return Outcome("warn", table, found.rows, "", "truncated or rewritten while the baseline was taken: not compared")
+
+
+def _number_of_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+    if state.content is None or state.changes is None:
+        return None
+    fewest, most = max(0, state.content.rows - state.changes.deleted), state.content.rows + state.changes.inserted
+    if fewest <= found.rows <= most:
+        return None
+    return Outcome("fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows")
+
+
+def _same_digest(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+    recorded = state.content
+    if recorded and (found.stable_rows, found.digest) == (recorded.stable_rows, recorded.digest):
         return Outcome("pass", table, found.rows)
-    rewritten = state.changes.rewritten_rows
-    if not rewritten:
-        return Outcome("fail", table, "other content", "the recorded digest", "nobody updated or deleted a row of it")
-    gone = state.content.stable_rows - found.stable_rows
-    if not 0 <= gone <= rewritten:
-        return Outcome("fail", table, gone, f"0 to {rewritten} older rows gone", "more than were updated or deleted")
-    return _by_sample(table, state, state.changes, sampled, "written to, and not sampled")
+    return None
 
 
-def _by_sample(table: str, state: TableState, changes: Changes, sampled: SampleAnswer | None, why: str) -> Outcome:
+def _untouched(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+    if state.content is None or (state.changes and state.changes.rewritten_rows):
+        return None
+    return Outcome("fail", table, "other content", "the recorded digest", "nobody updated or deleted a row of it")
+
+
+def _gone_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+    if state.content is None or state.changes is None:
+        return None
+    gone, most = state.content.stable_rows - found.stable_rows, state.changes.rewritten_rows
+    if 0 <= gone <= most:
+        return None
+    return Outcome("fail", table, gone, f"0 to {most} older rows gone", "more than were updated or deleted")
+
+
+def _by_sample(table: str, state: TableState, sampled: SampleAnswer | None) -> Outcome:
     """What the sample says where the digest says nothing."""
     if sampled is None:
-        return Outcome("warn", table, None, "", f"{why}: content not compared")
-    most = gone_at_most(sampled.looked_at, state.content.stable_rows if state.content else state.estimated_rows,
-                        changes.rewritten_rows)  # fmt: skip
-    if sampled.gone > most:
-        return Outcome("fail", table, sampled.gone, f"<= {most} of {sampled.looked_at} sampled rows gone",
-                       "more than were updated or deleted")  # fmt: skip
-    return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")
+        why = "written to" if state.content else "too large to read whole"
+        return Outcome("warn", table, None, "", f"{why}, and not sampled: content not compared")
+    stable = state.content.stable_rows if state.content else state.estimated_rows
+    most = gone_at_most(sampled.looked_at, stable, state.changes.rewritten_rows if state.changes else 0)
+    if sampled.gone <= most:
+        return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")
+    return Outcome("fail", table, sampled.gone, f"<= {most} of {sampled.looked_at} sampled rows gone",
+                   "more than were updated or deleted")  # fmt: skip

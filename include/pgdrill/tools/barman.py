@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from pgdrill.config import Repository
@@ -138,8 +138,8 @@ def parse_backup_info(name: str, text: bytes | None) -> BaseBackup | None:
             timeline=int(values["timeline"]),
             start_lsn=parse_lsn(values["begin_xlog"]),
             finish_lsn=parse_lsn(values["end_xlog"]),
-            start_time=datetime.fromisoformat(values["begin_time"]),
-            finish_time=datetime.fromisoformat(values["end_time"]),
+            start_time=datetime.fromisoformat(values["begin_time"]).astimezone(UTC),
+            finish_time=datetime.fromisoformat(values["end_time"]).astimezone(UTC),
             uncompressed_bytes=_number(values.get("size")),
             tablespaces={str(oid): location for _, oid, location in spaces},
             tablespace_names={str(oid): label for label, oid, _ in spaces},

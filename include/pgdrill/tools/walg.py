@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -155,18 +155,18 @@ def parse_sentinel(name: str, text: bytes | None) -> BaseBackup:
         spec = data.get("Spec") or {}
         return BaseBackup(
             name=name,
-            system_identifier=data["SystemIdentifier"],
-            major_version=data["PgVersion"] // 10000,
+            system_identifier=int(data["SystemIdentifier"]),
+            major_version=int(data["PgVersion"]) // 10000,
             timeline=int(name.removeprefix("base_")[:8], 16),
-            start_lsn=data["LSN"],
-            finish_lsn=data["FinishLSN"],
-            start_time=datetime.fromisoformat(data["StartTime"]),
-            finish_time=datetime.fromisoformat(data["FinishTime"]),
-            uncompressed_bytes=data["UncompressedSize"],
-            compressed_bytes=data["CompressedSize"],
+            start_lsn=int(data["LSN"]),
+            finish_lsn=int(data["FinishLSN"]),
+            start_time=datetime.fromisoformat(data["StartTime"]).astimezone(UTC),
+            finish_time=datetime.fromisoformat(data["FinishTime"]).astimezone(UTC),
+            uncompressed_bytes=int(data["UncompressedSize"]),
+            compressed_bytes=int(data["CompressedSize"]),
             tablespaces={oid: spec[oid]["loc"] for oid in spec.get("tablespaces") or []},
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackupFault(
             "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({type(error).__name__}: {error})",
             expected="wal-g's JSON", mend="the backup cannot be trusted; take a new base backup",
