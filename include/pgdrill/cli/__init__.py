@@ -1,0 +1,28 @@
+"""``pgdrill``: the same jobs without Airflow, for the day Airflow is gone too.
+
+Nothing here imports the library at the top: ``pgdrill --help`` is asked for more often than a drill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgdrill.cli import config, jobs, show
+from pgdrill.cli.app import app
+
+__all__ = ["app", "main"]
+
+app.command("backup")(jobs.backup)
+app.command("backups")(show.backups)
+app.command("drill")(jobs.drill)
+app.command("destroy")(jobs.destroy)
+app.command("verify")(jobs.verify)
+app.command("report")(show.report)
+app.command("checks")(show.checks)
+app.command("archive-command")(show.archive_command)
+app.add_typer(config.app, name="config")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Ends the process with one of :class:`pgdrill.cli.app.Exit`'s codes."""
+    app(args=list(arguments) if arguments is not None else None, prog_name="pgdrill")

@@ -1,0 +1,187 @@
+"""What every command shares: options, consoles, the chosen cluster, errors and exit codes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from pgdrill import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pgdrill.access import Access
+    from pgdrill.config import Settings
+    from pgdrill.errors import PgdrillError
+    from pgdrill.report import Verdict
+
+Parameters = ParamSpec("Parameters")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Back up PostgreSQL + pgvector, and prove by restoring that vector search on it is right.",
+    epilog="Exit codes: 0 good; 1 the drill, the backup or a check failed; 2 could not run or could not verify; "
+    "130 and 143 stopped by SIGINT and SIGTERM, after the restored cluster was destroyed.",
+)  # fmt: skip
+
+ClusterArgument = Annotated[str, typer.Argument(metavar="CLUSTER", help="may be left out if the config has just one")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs; everything else on stderr")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="dr.toml; default: $PGDRILL_CONFIG, then include/dr.toml")
+]
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    GOOD = 0
+    FAILED = 1
+    COULD_NOT = 2
+
+
+@dataclass(frozen=True)
+class Session:
+    """The global options, and what is made from them."""
+
+    config: Path | None = None
+    debug: bool = False
+    verbose: bool = False
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The whole configuration."""
+        from pgdrill.config import load
+
+        return load(self.config)
+
+    def access(self, cluster: str) -> Access:
+        """The named cluster, or the only one, with secrets from the environment."""
+        from pgdrill.access import Access
+        from pgdrill.errors import ConfigError
+
+        names = sorted(self.settings.clusters)
+        if not cluster and len(names) > 1:
+            raise ConfigError(
+                "which-cluster", "argument CLUSTER", found="none", expected=f"one of {', '.join(names)}",
+                mend="name the cluster, for the config has several",
+            )  # fmt: skip
+        return Access(self.settings.cluster(cluster or names[0]))
+
+    def access_and_id(self, first: str, second: str) -> tuple[Access, str]:
+        """For ``[CLUSTER] [ID]``: a single word is the ID if no cluster has that name and the cluster is clear."""
+        if first and not second and first not in self.settings.clusters and len(self.settings.clusters) == 1:
+            first, second = "", first
+        if second and (not second.replace("-", "").replace("_", "").isalnum() or not second[0].isalnum()):
+            raise typer.BadParameter(f"{second!r} is no drill id; `pgdrill report --list` shows them")
+        return self.access(first), second
+
+
+def session_of(context: typer.Context, config: Path | None = None) -> Session:
+    """The session, with a ``--config`` given after the command before the global one."""
+    session: Session = context.obj
+    return replace(session, config=config) if config else session
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pgdrill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    config: ConfigOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log every step on stderr")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an unexpected error")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")] = False,
+) -> None:
+    context.obj = Session(config, debug, verbose)
+
+
+def command(function: Callable[Parameters, int]) -> Callable[Parameters, None]:
+    """A command that returns its exit code; errors become words, and a code of their own."""
+
+    @functools.wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        from pgdrill.cli.stopping import Interrupted
+        from pgdrill.errors import BackupFault, PgdrillError
+
+        context: Any = kwargs["context"]
+        log_to_stderr(logging.INFO if context.obj.verbose else logging.WARNING)
+        try:
+            code = int(function(*args, **kwargs))
+        except Interrupted as stopped:
+            explain(stopped, as_json=bool(kwargs.get("as_json")))
+            code = 128 + stopped.signal
+        except PgdrillError as error:
+            explain(error, as_json=bool(kwargs.get("as_json")))
+            code = Exit.FAILED if isinstance(error, BackupFault) else Exit.COULD_NOT
+        except (typer.Exit, typer.BadParameter, KeyboardInterrupt, BrokenPipeError):
+            raise  # typer's own business: usage, and a reader such as `head` that has seen enough
+        except Exception as error:
+            _unexpected(error, context.obj.debug)
+            code = Exit.COULD_NOT
+        raise typer.Exit(code)
+
+    return run
+
+
+def explain(error: PgdrillError, *, as_json: bool) -> None:
+    """Print a problem's four parts on stderr; for programs also as JSON on stdout."""
+    from pgdrill.render import problem
+
+    if as_json:
+        typer.echo(json.dumps({"error": asdict(error.problem)}, indent=1))
+    words = error.problem
+    err().print(problem(f"pgdrill: {words.reason}", words.thing, words.found, words.expected, words.mend))
+
+
+def _unexpected(error: Exception, debug: bool) -> None:
+    import os
+
+    from pgdrill.process import mask
+
+    text = "".join(traceback.format_exception(error)).rstrip() if debug else f"{type(error).__name__}: {error}"
+    words = text if debug else " ".join(text.split())[:500]
+    hint = "" if debug else " (run with --debug for the traceback)"
+    typer.echo(f"pgdrill: unexpected error: {mask(words, os.environ)}{hint}", err=True)
+
+
+def exit_code(verdict: Verdict) -> Exit:
+    """A verdict's exit code."""
+    return {"passed": Exit.GOOD, "failed": Exit.FAILED, "could not verify": Exit.COULD_NOT}[verdict]
+
+
+def out() -> Console:
+    """Results, on stdout. Made when needed, for tests and pagers exchange the stream."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """Everything that is no result, on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def log_to_stderr(level: int, handler: logging.Handler | None = None) -> None:
+    """Send the library's log to stderr (plain lines), or to a handler that leaves a progress bar whole."""
+    handler = handler or logging.StreamHandler(sys.stderr)
+    if handler.formatter is None:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("pgdrill")
+    logger.handlers = [handler]  # not added: main() may run several times in a process
+    logger.setLevel(level)

@@ -1,0 +1,89 @@
+"""``pgdrill config check``: what the file says, as pgdrill understood it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import typer
+
+from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, out, session_of
+
+if TYPE_CHECKING:
+    from pgdrill.config import Cluster, VectorColumn
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the configuration.")
+PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps ``check`` a command of its own; a group with one command would become that command."""
+
+
+@app.command("check")
+@command
+def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Check the file and list what was found in it. Nothing is contacted, nothing is changed."""
+    from rich.text import Text
+
+    from pgdrill.config import config_path
+    from pgdrill.render import pairs
+
+    session = session_of(context, config)
+    settings = session.settings
+    file = session.config or config_path()
+    if as_json:
+        typer.echo(json.dumps({"file": str(file), **settings.model_dump(mode="json")}, indent=1))
+        return Exit.GOOD
+    count = len(settings.clusters)
+    out().print(Text(f"{file} is valid: {count} cluster{'' if count == 1 else 's'}", style="bold green"), soft_wrap=True)
+    for name, cluster in settings.clusters.items():
+        out().print()
+        out().print(Text(f"cluster {name}", style="bold"))
+        out().print(pairs(_found(cluster)))
+    return Exit.GOOD
+
+
+def _found(cluster: Cluster) -> list[tuple[str, str]]:
+    from pgdrill.render import seconds
+
+    server, where, drill = cluster.server, cluster.repository, cluster.drill
+    return [
+        ("server", server.dsn or (f"Airflow connection {server.conn_id}" if server.conn_id else "libpq's defaults (PG... variables)")),
+        ("connections", ", ".join(filter(None, (server.conn_id, where.conn_id))) or "none: secrets from the environment"),
+        ("data directory", f"{server.data_directory} ({_here(server.data_directory.is_dir())})"),
+        ("PostgreSQL", f"{server.bin_dir} ({_here((server.bin_dir / 'postgres').is_file())})"),
+        ("databases", ", ".join(server.databases) or "every one that allows connections"),
+        ("backup tool", f"{where.tool}, {_program(cluster)}"),
+        ("repository", where.url + (f" at {where.endpoint_url}" if where.endpoint_url else "")),
+        ("reports", cluster.reports_url or f"{where.url}/pgdrill"),
+        ("base backup", f"{cluster.backup.schedule} (cron, UTC)"),
+        ("restore drill", f"{drill.schedule} (cron, UTC), below {drill.work_directory}, durability {drill.durability}"),
+        ("promises", f"RTO {seconds(drill.rto_seconds)}, RPO {seconds(drill.rpo_seconds)}"),
+        ("vector columns", "\n".join(map(_column, cluster.vectors)) or "all that are found, with the default thresholds"),
+        ("owner", cluster.owner),
+    ]  # fmt: skip
+
+
+def _program(cluster: Cluster) -> str:
+    name, configured = PROGRAMS[cluster.repository.tool], cluster.repository.binary
+    if configured and cluster.repository.tool == "barman-cloud":
+        configured = f"{configured}/{name}"
+    found = shutil.which(configured or name)
+    return f"found at {found}" if found else f"NOT found on this host ({configured or 'looked on PATH'})"
+
+
+def _here(present: bool) -> str:
+    return "on this host" if present else "not on this host"
+
+
+def _column(column: VectorColumn) -> str:
+    parts = [f"{column.database + '.' if column.database else ''}{column.table}.{column.column}",
+             f"recall@10 >= {column.min_recall_at_10:g} of {column.probes} probes"]  # fmt: skip
+    if column.allow_null:
+        parts.append("NULL allowed")
+    if not column.index_required:
+        parts.append("no index required")
+    return ", ".join(parts)

@@ -1,0 +1,178 @@
+"""The commands that do something: backup, drill, destroy, verify."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, session_of
+
+if TYPE_CHECKING:
+    from pgdrill.backup import BackupResult
+    from pgdrill.report import Report
+
+logger = logging.getLogger(__name__)
+CheckOption = Annotated[
+    list[str] | None,
+    typer.Option("--check", metavar="FAMILY", help="only this family of checks (repeatable); see `pgdrill checks`"),
+]
+
+
+@command
+def backup(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+    """Take a base backup beside the data directory, and prove it listed, whole and archived."""
+    from pgdrill.backup import take_backup
+    from pgdrill.cli.progress import progress
+    from pgdrill.cli.stopping import stopping
+    from pgdrill.process import Runner
+
+    session = session_of(context)
+    access, runner = session.access(cluster), Runner()
+    with progress("backing up", verbose=session.verbose) as show, stopping(runner):
+        result = take_backup(access, runner=runner, progress=show)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
+    else:
+        _show_backup(result)
+    return Exit.GOOD
+
+
+def _show_backup(result: BackupResult) -> None:
+    from rich.text import Text
+
+    from pgdrill.render import pairs, seconds, size, when
+
+    out().print(Text(f"Base backup {result.name} of cluster {result.cluster}: listed, whole, archived.", "bold green"))
+    out().print(pairs([
+        ("finished", when(result.finished_at)),
+        ("WAL", f"{result.start_lsn} to {result.finish_lsn}, timeline {result.timeline}"),
+        ("size", f"{size(result.uncompressed_bytes)}, stored as {size(result.stored_bytes)} in {result.parts} objects"),
+        ("took", f"{seconds(result.seconds)}, of which {result.tool} {seconds(result.tool_seconds)}"
+                 f" at {result.mb_per_second:g} MB/s"),
+    ]))  # fmt: skip
+    out().print(Text(f"Recorded in {result.record}"), soft_wrap=True)
+
+
+@command
+def drill(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    target: Annotated[
+        str, typer.Option(metavar="TARGET", help="latest, time:2026-11-20T11:00:00Z, lsn:0/3000028 or name:restore_point")
+    ] = "latest",
+    backup: Annotated[str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup")] = "LATEST",
+    keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster running; `pgdrill destroy` ends it")] = False,
+    check: CheckOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Restore into a throw-away cluster, run every check, write the report, destroy the cluster."""
+    from pgdrill import drill as library
+    from pgdrill.cli.progress import progress
+    from pgdrill.cli.stopping import Interrupted, stopping
+    from pgdrill.lock import this_process
+    from pgdrill.process import Runner
+    from pgdrill.render import report_table
+    from pgdrill.targets import parse_target
+
+    session = session_of(context)
+    access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
+    families = _families(check)
+    parse_target(target)  # before anything is locked or written
+    with progress("looking at production", verbose=session.verbose) as show, stopping(runner):
+        logger.info("drill %s of cluster %s", drill_id, access.cluster.name)
+        try:
+            report = library.drill(
+                access, target=target, backup=backup, families=families, keep=keep, drill_id=drill_id, runner=runner,
+                # A kept cluster's lease has to outlive this process; any other one ends with it.
+                process=None if keep else this_process(), progress=show,
+            )  # fmt: skip
+        except Interrupted:
+            library.destroy_stage(access, drill_id)  # again: the signal may have hit the clean-up itself
+            raise
+    if as_json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        report_table(report, out())
+    if keep:
+        _tell_of_kept(report)
+    return exit_code(report.verdict)
+
+
+def _families(wanted: list[str] | None) -> tuple[str, ...]:
+    from pgdrill.checks import FAMILIES
+
+    for family in wanted or ():
+        if family not in FAMILIES:
+            raise typer.BadParameter(f"{family!r} is no family of checks; choose {', '.join(FAMILIES)}", param_hint="--check")
+    return tuple(wanted or FAMILIES)
+
+
+def _tell_of_kept(report: Report) -> None:
+    from rich.text import Text
+
+    if report.restored is None:
+        return
+    words = f"host={report.restored.socket_directory} port={report.restored.port}"
+    err().print(Text(
+        f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC, or\n"
+        f"  pgdrill destroy {report.cluster} {report.drill_id}\n"
+        f"Look at it as the superuser of the protected cluster:\n"
+        f"  psql {shlex.quote(words)}"
+    ), soft_wrap=True)  # fmt: skip
+
+
+@command
+def destroy(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    drill_id: Annotated[str, typer.Argument(metavar="DRILL_ID", help="from `pgdrill report --list`")] = "",
+    as_json: JsonOption = False,
+) -> int:
+    """End and remove the restored cluster of a drill. One that is gone already is fine."""
+    from pgdrill.drill import destroy_stage
+
+    access, drill_id = session_of(context).access_and_id(cluster, drill_id)
+    if not drill_id:
+        raise typer.BadParameter("which drill? `pgdrill report --list` shows them", param_hint="DRILL_ID")
+    report = destroy_stage(access, drill_id)
+    if as_json:
+        cleanup = report.cleanup.model_dump(mode="json") if report else None
+        typer.echo(json.dumps({"drill_id": drill_id, "destroyed": True, "cleanup": cleanup}, indent=1))
+    else:
+        report_stays = "its report stays" if report else "it has no report"
+        typer.echo(f"Nothing is left of the restored cluster of drill {drill_id}; {report_stays}.")
+    return Exit.GOOD
+
+
+@command
+def verify(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    dsn: Annotated[str, typer.Option(metavar="DSN", help="libpq connection string of the restored server, no password")] = ...,  # type: ignore[assignment]
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a drill's baseline or a backup's record, to compare with")
+    ] = None,
+    check: CheckOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Run the checks on a cluster that somebody else restored. It is only read."""
+    from pgdrill import verify as library
+    from pgdrill.cli.stopping import stopping
+    from pgdrill.render import verification_table
+
+    access = session_of(context).access(cluster)
+    families = _families(check)
+    known = library.read_baseline(baseline) if baseline else None
+    with stopping():
+        found = library.verify(access, dsn, families=families, baseline=known)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        verification_table(found, out())
+    return exit_code(found.verdict)

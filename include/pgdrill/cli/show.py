@@ -1,0 +1,180 @@
+"""The commands that only show: backups, report, checks, archive-command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, exit_code, out, session_of
+
+if TYPE_CHECKING:
+    from pgdrill.access import Access
+    from pgdrill.tools import BaseBackup
+
+LISTED = 20
+
+
+@command
+def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+    """List the finished base backups of the repository, oldest first."""
+    from pgdrill.render import backups_table
+
+    access = session_of(context).access(cluster)
+    found = access.tool.backups(access.repository)
+    recorded = {Path(key).stem for key in access.reports.sizes("backups/")}
+    if as_json:
+        typer.echo(json.dumps([_backup(backup, backup.name in recorded) for backup in found], indent=1))
+    elif found:
+        out().print(backups_table(found, recorded))
+    else:
+        typer.echo(f"No finished base backup in {access.repository.url}; take one with `pgdrill backup`.")
+    return Exit.GOOD
+
+
+def _backup(backup: BaseBackup, recorded: bool) -> dict[str, Any]:
+    from pgdrill.postgres.wal import format_lsn
+
+    return {
+        "name": backup.name, "system_identifier": str(backup.system_identifier), "major_version": backup.major_version,
+        "timeline": backup.timeline, "start_lsn": format_lsn(backup.start_lsn),
+        "finish_lsn": format_lsn(backup.finish_lsn), "started_at": backup.start_time.isoformat(),
+        "finished_at": backup.finish_time.isoformat(), "uncompressed_bytes": backup.uncompressed_bytes,
+        "compressed_bytes": backup.compressed_bytes, "tablespaces": dict(backup.tablespaces), "recorded": recorded,
+    }  # fmt: skip
+
+
+@command
+def report(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    drill_id: Annotated[str, typer.Argument(metavar="ID", help="default: the newest report")] = "",
+    show_list: Annotated[bool, typer.Option("--list", help=f"list the newest {LISTED} reports instead")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Show a drill's report. The exit code is its verdict's; with --list it is 0."""
+    from pgdrill import store
+    from pgdrill.errors import CouldNotVerify
+    from pgdrill.render import report_table
+
+    access, drill_id = session_of(context).access_and_id(cluster, drill_id)
+    if show_list:
+        return _list(access, as_json)
+    known = [drill_id] if drill_id else store.list_reports(access)
+    if not known:
+        raise CouldNotVerify(
+            "no-report", f"reports of cluster {access.cluster.name}", found="none here and none in the report store",
+            expected="at least one drill", mend="run `pgdrill drill`; check reports_url",
+        )  # fmt: skip
+    found = store.load_report(access, known[-1])
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        report_table(found, out())
+    return exit_code(found.verdict)
+
+
+def _list(access: Access, as_json: bool) -> int:
+    from pgdrill.render import grid, seconds
+
+    found = [_line(access, drill_id) for drill_id in _ids(access)[-LISTED:]]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    elif found:
+        rows = [(line["drill_id"], line["verdict"], seconds(line["time_to_correct_vector_search_seconds"]), line["reason"])
+                for line in found]  # fmt: skip
+        out().print(grid(("drill", "verdict", "to right search", "reason"), rows, right=("to right search",)))
+    else:
+        typer.echo(f"No report of cluster {access.cluster.name} yet; `pgdrill drill` makes one.")
+    return Exit.GOOD
+
+
+def _ids(access: Access) -> list[str]:
+    from pgdrill import store
+
+    return store.list_reports(access)
+
+
+def _line(access: Access, drill_id: str) -> dict[str, Any]:
+    """A line of the list; a report that cannot be read must not hide the others."""
+    from pgdrill import store
+    from pgdrill.errors import PgdrillError
+
+    try:
+        found = store.load_report(access, drill_id)
+    except PgdrillError as error:
+        return {"drill_id": drill_id, "verdict": "unreadable", "reason": error.problem.found,
+                "time_to_correct_vector_search_seconds": None}  # fmt: skip
+    return {"drill_id": drill_id, "verdict": found.verdict, "reason": found.reason, "backup": found.backup,
+            "started_at": found.started_at.isoformat(), "measured_rpo_seconds": found.measured_rpo_seconds,
+            "time_to_running_seconds": found.timings.time_to_running_seconds,
+            "time_to_correct_vector_search_seconds": found.timings.time_to_correct_vector_search_seconds}  # fmt: skip
+
+
+@command
+def checks(context: typer.Context, as_json: JsonOption = False) -> int:
+    """List every check: its family, what passing means, and the mend."""
+    from rich.text import Text
+
+    from pgdrill.checks import CHECKS, FAMILIES
+
+    ordered = sorted(CHECKS.values(), key=lambda check: FAMILIES.index(check.family))
+    if as_json:
+        keys = ("name", "family", "passing", "mend", "required")
+        typer.echo(json.dumps([{key: getattr(check, key) for key in keys} for check in ordered], indent=1))
+        return Exit.GOOD
+    console = out()
+    for check in ordered:
+        required = "" if check.required else ", may stay unanswered"
+        console.print(Text.assemble((check.name, "bold"), f" ({check.family}{required})"))
+        console.print(Text(f"  passes if  {check.passing}"), soft_wrap=True)
+        console.print(Text(f"  mend       {check.mend}"), soft_wrap=True)
+    return Exit.GOOD
+
+
+@command
+def archive_command(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+    """Print the archive_command for the protected server, and the environment it needs there (secrets by name only)."""
+    from pgdrill import tools
+
+    access = session_of(context).access(cluster)
+    line = tools.archive_command(access.tool, _segment_bytes(access))
+    environment = access.tool.environment()
+    secret = sorted(name for name in environment if _is_secret(name))
+    shown = {name: value for name, value in sorted(environment.items()) if name not in secret}
+    if as_json:
+        typer.echo(json.dumps({"archive_command": line, "environment": shown, "secret_variables": secret}, indent=1))
+        return Exit.GOOD
+    quoted = line.replace("'", "''")
+    typer.echo("# postgresql.conf")
+    typer.echo("archive_mode = on  # needs a restart")
+    typer.echo(f"archive_timeout = {int(access.cluster.drill.rpo_seconds)}  # seconds: the promised RPO")
+    typer.echo(f"archive_command = '{quoted}'")
+    typer.echo("\n# the server's environment, for example EnvironmentFile= of its systemd unit")
+    for name, value in shown.items():
+        typer.echo(f"{name}={value}")
+    for name in secret:
+        typer.echo(f"# {name}=  (set here; its value is not shown)")
+    if not secret and access.cluster.repository.url.startswith("s3:"):
+        typer.echo("# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its machine's role")
+    return Exit.GOOD
+
+
+def _segment_bytes(access: Access) -> int:
+    """From the data directory where it is on this host, else PostgreSQL's default, and said so."""
+    from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
+
+    directory = access.cluster.server.data_directory
+    if (directory / "global" / "pg_control").is_file():
+        return access.binaries.control_data(directory).wal_segment_bytes
+    print(f"pgdrill: {directory} is not on this host; taking WAL segments for 16 MiB each", file=sys.stderr)
+    return DEFAULT_SEGMENT_BYTES
+
+
+def _is_secret(name: str) -> bool:
+    from pgdrill.process import PATH_SUFFIXES, SECRET_NAMES
+
+    return any(word in name.upper() for word in SECRET_NAMES) and not name.upper().endswith(PATH_SUFFIXES)

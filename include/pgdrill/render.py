@@ -1,0 +1,228 @@
+"""What people see of a report, in 80 columns and without colour as well as in a wide terminal.
+
+Everything is put in as :class:`rich.text.Text`: a table's name in brackets is no markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import humanize
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from pgdrill.report import CheckResult, Report, Trouble
+
+if TYPE_CHECKING:
+    from pgdrill.tools import BaseBackup
+    from pgdrill.verify import Verification
+
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "cyan",
+          "passed": "bold green", "failed": "bold red", "could not verify": "bold yellow"}  # fmt: skip
+WIDE_COLUMNS = 130  # from here on a check's message has a column of its own
+DURABILITY = {
+    "full": "full: fsync on, as in a real recovery",
+    "fast": "fast: WITHOUT fsync, so these times flatter",
+}
+
+
+def report_table(report: Report, console: Console) -> None:
+    """Print a drill's report: headline, figures, checks, troubles, where it is kept."""
+    console.print(Text(headline(report), style=STYLES[report.verdict]))
+    console.print(_figures(report))
+    _print_results(report.results, console)
+    stages = (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup))
+    for name, stage in stages:
+        if stage.trouble:
+            _print_trouble(f"{name} {stage.status}", stage.trouble, console)
+    for number, place in enumerate(report.kept_at):
+        console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
+
+
+def verification_table(verification: Verification, console: Console) -> None:
+    """Print the answers about a cluster that somebody else restored."""
+    text = f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster}, restored server " \
+           f"{verification.server}, {when(verification.started_at)}, {seconds(verification.seconds)}."  # fmt: skip
+    console.print(Text(text, style=STYLES[verification.verdict]))
+    taken = verification.baseline_taken_at
+    against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"
+    console.print(Text(f"Compared with {against}."))
+    _print_results(verification.results, console)
+
+
+def headline(report: Report) -> str:
+    """The one sentence to read."""
+    backup = f"backup {report.backup}" if report.backup else "no backup chosen"
+    if report.backup_finished_at:
+        backup += f" of {when(report.backup_finished_at)}"
+    return f"{report.verdict.upper()}: {report.reason}. Cluster {report.cluster}, {backup}, " \
+           f"drilled {when(report.started_at)}."  # fmt: skip
+
+
+def _figures(report: Report) -> Table:
+    times = report.timings
+    rate = f"{times.fetch_mb_per_second:.1f} MB/s" if times.fetch_mb_per_second else ""
+    fetched = [size(times.fetched_bytes), rate] if times.fetched_bytes is not None else []
+    replayed = f"{size(times.replayed_wal_bytes)} of WAL" if times.replayed_wal_bytes is not None else ""
+    rows = [
+        ("time to running", seconds(times.time_to_running_seconds), ""),
+        ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),
+         _beside("RTO", times.time_to_correct_vector_search_seconds, report.rto_seconds)),
+        ("measured RPO", seconds(report.measured_rpo_seconds),
+         _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds)),
+        ("baseline of production", seconds(times.baseline_seconds), "before the clock starts"),
+        ("preflight", seconds(times.preflight_seconds), ""),
+        ("fetch", seconds(times.fetch_seconds), ", ".join(filter(None, fetched))),
+        ("replay", seconds(times.replay_seconds), replayed),
+        ("vector checks", seconds(times.vector_checks_seconds), ""),
+        ("recovery target", f"{report.target.kind} {report.target.value}" if report.target else "-", ""),
+        ("durability", DURABILITY[report.durability], ""),
+        ("drill", report.drill_id, ""),
+        ("run by", ", ".join(filter(None, (report.trigger, report.tool, report.host))), ""),
+    ]  # fmt: skip
+    return pairs((label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows)
+
+
+def _beside(promise: str, value: float | None, limit: float) -> str:
+    if value is None:
+        return f"{promise} {seconds(limit)}: not measured"
+    return f"{promise} {seconds(limit)}: {'kept' if value <= limit else 'BROKEN'}"
+
+
+def _print_results(results: Sequence[CheckResult], console: Console) -> None:
+    if not results:
+        return
+    counts = ", ".join(f"{sum(r.status == s for r in results)} {s}" for s in ("pass", "warn", "fail", "skip"))
+    console.print()
+    console.print(Text(f"{len(results)} answers: {counts}"))
+    console.print(results_table(results, wide=console.width >= WIDE_COLUMNS))
+    for name, group in groupby((r for r in results if r.mend and r.status != "pass"), key=lambda r: r.name):
+        console.print(Text(f"{name}: {next(group).mend}", style="yellow"))
+
+
+def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
+    """Every answer that is no pass in full; passes of one check as one row with their count."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("check", no_wrap=True)
+    for heading in ("thing", "value", "wanted", "message") if wide else ("answer",):
+        table.add_column(heading, overflow="fold")
+    table.add_column("s", justify="right", no_wrap=True)
+    for row in _collapsed(results):
+        cells = (row.thing, _value(row.value), row.threshold, row.message) if wide else (_answer(row),)
+        table.add_row(Text(row.status, style=STYLES[row.status]), Text(row.name), *map(Text, cells),
+                      Text(f"{row.seconds:.1f}"))  # fmt: skip
+    return table
+
+
+def _answer(row: CheckResult) -> str:
+    """Thing, value, threshold and message in one cell: four columns do not fit beside each other in 80."""
+    value = _value(row.value)
+    if value and row.message:
+        value += f" ({row.message})"
+    wanted = f"wanted {row.threshold}" if row.threshold.removeprefix("= ") not in ("", _value(row.value)) else ""
+    measured = ", ".join(filter(None, (value or row.message, wanted)))
+    together = f"{row.thing}: {measured}" if row.thing and measured else row.thing or measured
+    return together if row.status == "pass" else "\n".join(filter(None, (row.thing, measured)))
+
+
+def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
+    for _, found in groupby(results, key=lambda r: r.name):
+        group = list(found)
+        passed = [result for result in group if result.status == "pass"]
+        if len(passed) < 2:
+            yield from group
+            continue
+        yield from (result for result in group if result.status != "pass")
+        yield passed[0].model_copy(update={
+            "thing": f"{len(passed)} answers", "value": _span(passed),
+            "threshold": _same([r.threshold for r in passed]), "message": _same([r.message for r in passed]),
+            "seconds": sum(r.seconds for r in passed),
+        })  # fmt: skip
+
+
+def _span(group: Sequence[CheckResult]) -> str:
+    numbers = [r.value for r in group if isinstance(r.value, int | float)]
+    if len(numbers) < len(group):
+        return _same([_value(r.value) for r in group])
+    low, high = min(numbers), max(numbers)
+    return _value(low) if low == high else f"{_value(low)} to {_value(high)}"
+
+
+def _same(texts: Sequence[str]) -> str:
+    return texts[0] if len(set(texts)) == 1 else ""
+
+
+def _value(value: float | int | str | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _print_trouble(where: str, trouble: Trouble, console: Console) -> None:
+    console.print()
+    console.print(problem(f"{where}: {trouble.reason}", trouble.thing, trouble.found, trouble.expected, trouble.mend))
+
+
+def problem(title: str, thing: str, found: str, expected: str, mend: str) -> Group:
+    """A problem, its four parts below each other."""
+    # The config names all its problems in one error: a line for each reads better.
+    parts = {"thing": thing, "found": found.replace("; [", "\n["), "expected": expected, "mend": mend}
+    return Group(Text(title, style="bold red"), pairs((f"  {label}", text) for label, text in parts.items()))
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Labels with what belongs to them."""
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(Text(label), Text(text))
+    return table
+
+
+def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> Table:
+    """The base backups of a repository; ``recorded`` are the names of those that pgdrill took itself."""
+    rows = [
+        (b.name, f"{b.finish_time.astimezone(UTC):%Y-%m-%d %H:%M}", size(b.uncompressed_bytes or None),
+         size(b.compressed_bytes or None), str(b.major_version), "yes" if b.name in recorded else "no")
+        for b in backups
+    ]  # fmt: skip
+    headings = ("base backup", "finished (UTC)", "size", "stored", "PG", "recorded")
+    return grid(headings, rows, right=("size", "stored", "PG"))
+
+
+def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    """A plain table of texts; columns named in ``right`` hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True)
+    for number, heading in enumerate(headings):
+        # The first column is what one copies: the others give way.
+        table.add_column(heading, overflow="fold", no_wrap=number == 0, justify="right" if heading in right else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def seconds(value: float | None) -> str:
+    """A span of time: ``2.31 s``, ``45.2 s``, ``12 min 30 s``, ``1 h``; ``-`` for one that was not reached."""
+    if value is None:
+        return "-"
+    if value < 100:
+        return f"{value:.2f} s" if value < 10 and value != int(value) else f"{value:.1f}".removesuffix(".0") + " s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{n} {unit}" for n, unit in ((hours, "h"), (minutes, "min"), (rest, "s")) if n]
+    return " ".join(parts[:2])
+
+
+def size(value: int | None) -> str:
+    """Bytes in decimal units; ``-`` for unknown."""
+    return "-" if value is None else humanize.naturalsize(value)
+
+
+def when(value: datetime) -> str:
+    """An instant to the second."""
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,124 @@
+"""Verify: the drill's checks, asked of a cluster that somebody else restored.
+
+Nothing is restored, changed or removed; what only a drill can know (its target, its RPO) is skipped and said so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import Field, ValidationError
+
+from pgdrill.access import CONNECT_SECONDS, Access
+from pgdrill.baseline import DATABASES, Baseline, settle
+from pgdrill.checks import FAMILIES, Context, run_checks
+from pgdrill.drill import checking
+from pgdrill.errors import ConfigError, CouldNotVerify, Unreachable
+from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
+
+logger = logging.getLogger(__name__)
+
+
+class Verification(Part):
+    """The checks' answers about one server, which ``server`` names without any password."""
+
+    cluster: str
+    server: str
+    started_at: datetime
+    seconds: float
+    baseline_taken_at: datetime | None
+    results: list[CheckResult] = Field(default_factory=list)
+    verdict: Verdict
+    reason: str
+
+
+def verify(
+    access: Access, dsn: str, *, families: Sequence[str] = FAMILIES, baseline: Baseline | None = None
+) -> Verification:
+    """Ask every check of the server at ``dsn``. Without a baseline, what has to be compared stays unanswered."""
+    server = Restored(dsn)
+    started_at, clock = datetime.now(UTC), time.monotonic()
+    context = Context(
+        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
+        databases=access.cluster.server.databases or server.databases(), baseline=baseline,
+        settle=lambda: _settle(access, baseline),
+    )  # fmt: skip
+    server.connect("postgres").close()  # a server that does not answer is no check's result
+    results = list(run_checks(context, [family for family in FAMILIES if family in families]))
+    verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
+    return Verification(
+        cluster=access.cluster.name, server=str(server), started_at=started_at, seconds=time.monotonic() - clock,
+        baseline_taken_at=baseline.taken_at if baseline else None, results=results, verdict=verdict, reason=reason,
+    )  # fmt: skip
+
+
+class Restored:
+    """A server by its connection string, which must not hold a password: arguments are seen by everybody."""
+
+    def __init__(self, dsn: str) -> None:
+        try:
+            self.words = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+        except psycopg.ProgrammingError:
+            # Neither the string nor libpq's words about it: both may show a password.
+            raise ConfigError(
+                "bad-dsn", "--dsn", found="no libpq connection string",
+                expected="`host=… port=… user=… dbname=…` or postgresql://user@host:port/dbname",
+                mend="correct it; quote values that hold spaces",
+            ) from None  # fmt: skip
+        if "password" in self.words:
+            raise ConfigError(
+                "password-in-dsn", "--dsn", found="a password, which every user of this host can read",
+                expected="a connection string without one", mend="use PGPASSWORD or ~/.pgpass, and change that password",
+            )  # fmt: skip
+
+    def connect(self, database: str) -> psycopg.Connection:
+        """A connection to one of its databases."""
+        defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
+        try:
+            return psycopg.connect(make_conninfo("", **{**defaults, **self.words, "dbname": database}))
+        except psycopg.OperationalError as error:
+            raise Unreachable(
+                "server-unreachable", f"restored server at {self}, database {database}", found=str(error).strip(),
+                expected="a connection", mend="check that it runs and accepts connections, --dsn and its pg_hba.conf",
+            ) from None  # fmt: skip
+
+    def databases(self) -> tuple[str, ...]:
+        """Every database that allows connections, templates apart."""
+        with self.connect("postgres") as connection:
+            return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={self.words[key]}" for key in ("host", "port", "user") if key in self.words) or "libpq's defaults"
+
+
+def read_baseline(file: Path) -> Baseline:
+    """A baseline as a drill keeps it, or the record of a backup, which holds one."""
+    try:
+        data = json.loads(file.read_bytes())
+        return Baseline.model_validate(data.get("baseline", data) if isinstance(data, dict) else data)
+    except OSError as error:
+        found = error.strerror or str(error)
+    except ValidationError as error:
+        found = f"another format ({error.error_count()} errors, first: {error.errors()[0]['msg']})"
+    except ValueError as error:
+        found = f"no JSON ({error})"
+    raise ConfigError(
+        "bad-baseline", str(file), found=found, expected="a baseline, or the record of a backup, as pgdrill wrote it",
+        mend="take one from <work_directory>/<cluster>/baselines/ or from backups/ in the report store",
+    )  # fmt: skip
+
+
+def _settle(access: Access, baseline: Baseline | None) -> None:
+    """Production's counters bound what was written since; without production those tables are not compared."""
+    try:
+        if baseline:
+            settle(access, baseline)
+    except CouldNotVerify as error:
+        logger.warning("verifying without production: %s", error)

@@ -1,0 +1,155 @@
+"""The configuration: every error names the file, the key and the mend, and no secret."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgdrill import config
+from pgdrill.errors import ConfigError
+
+FILE = Path("some/dr.toml")
+GOOD: dict[str, Any] = {
+    "clusters": {
+        "agents": {
+            "server": {"data_directory": "/pgdata", "dsn": "host=db user=pgdrill"},
+            "repository": {"url": "s3://bucket/agents"},
+        }
+    }
+}
+
+
+def changed(section: str, **values: Any) -> dict[str, Any]:
+    data = copy.deepcopy(GOOD)
+    cluster = data["clusters"]["agents"]
+    (cluster.setdefault(section, {}) if section else cluster).update(values)
+    return data
+
+
+def refused(data: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(data, FILE)
+    problem = caught.value.problem
+    assert (problem.reason, problem.thing) == ("config-invalid", str(FILE))
+    assert "pgdrill config check" in problem.mend
+    return problem.found
+
+
+def test_a_small_file_is_enough_and_the_cluster_knows_its_name() -> None:
+    cluster = config.parse(GOOD, FILE).cluster("agents")
+    assert cluster.name == "agents"
+    assert cluster.state_directory == Path("/var/lib/pgdrill/agents")
+    assert cluster.repository.tool == "wal-g"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        pytest.param(changed("server", data_dir="/x"), "[clusters.agents.server.data_dir] is no known key; did you mean "
+                     "data_directory?", id="an unknown key, with the one that was meant"),
+        pytest.param(changed("", qqqq=1), "[clusters.agents.qqqq] is no known key", id="an unknown key like no other"),
+        pytest.param({**GOOD, "cluster": {}}, "[cluster] is no known key", id="an unknown table"),
+        pytest.param({"clusters": {"agents": {"repository": {"url": "s3://b/p"}}}},
+                     "[clusters.agents.server] is missing", id="a missing table"),
+        pytest.param({"clusters": {}}, "[clusters] holds no cluster", id="no cluster"),
+        pytest.param({}, "[clusters] is missing", id="an empty file"),
+        pytest.param({"clusters": {"My-Cluster": GOOD["clusters"]["agents"]}}, "[clusters.My-Cluster] is no cluster name",
+                     id="a name that cannot be a DAG id"),
+        pytest.param(changed("server", dsn="host"), "[clusters.agents.server.dsn] is no libpq connection string",
+                     id="a broken dsn"),
+        pytest.param(changed("repository", url="/backups"), "[clusters.agents.repository.url] must be s3://",
+                     id="a url without scheme"),
+        pytest.param(changed("repository", url="s3://"), "[clusters.agents.repository.url] must be s3://",
+                     id="a url without bucket"),
+        pytest.param(changed("repository", tool="walg"), "[clusters.agents.repository.tool] Input should be 'wal-g' or "
+                     "'barman-cloud' (found 'walg')", id="an unknown tool"),
+        pytest.param(changed("repository", tool="barman-cloud", url="file:///b"),
+                     "[clusters.agents.repository] barman-cloud keeps backups in s3:// only", id="barman in a folder"),
+        pytest.param(changed("repository", compression="gzip"),
+                     "[clusters.agents.repository] wal-g cannot use compression 'gzip'; choose lz4, zstd, brotli",
+                     id="a compression wal-g has not"),
+        pytest.param(changed("repository", compression="none"), "wal-g cannot use compression 'none'",
+                     id="backups that wal-g could never read again"),
+        pytest.param(changed("repository", tool="barman-cloud", compression="zstd"),
+                     "barman-cloud cannot use compression 'zstd'; choose gzip, lz4, none", id="a compression barman has not"),
+        pytest.param(changed("drill", rto_seconds=0), "[clusters.agents.drill.rto_seconds] Input should be greater than 0 "
+                     "(found 0)", id="no time at all"),
+        pytest.param(changed("drill", durability="medium"), "[clusters.agents.drill.durability] Input should be 'full'",
+                     id="an unknown durability"),
+        pytest.param(changed("", vectors=[{"table": "items", "column": "v", "min_recall_at_10": 90}]),
+                     "[clusters.agents.vectors.0.min_recall_at_10] Input should be less than or equal to 1 (found 90)",
+                     id="a share in percent"),
+        pytest.param(changed("", vectors=[{"table": "items"}]), "[clusters.agents.vectors.0.column] is missing",
+                     id="a vector column without its column"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_file_key_and_mend(data: dict[str, Any], words: str) -> None:
+    assert words in refused(data)
+
+
+def test_all_problems_are_named_at_once() -> None:
+    found = refused(changed("drill", rto_seconds=-1, rpo_second=5))
+    assert "[clusters.agents.drill.rto_seconds]" in found
+    assert "[clusters.agents.drill.rpo_second] is no known key; did you mean rpo_seconds?" in found
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("server", "dsn", "host=db password=hunter2secret"),
+        ("server", "dsn", "postgresql://pgdrill:hunter2secret@db/agents"),
+        ("server", "dsn", "postgresql://pgdrill:hunter2secret%zz@db/agents"),
+        ("server", "dsn", "host=db password=two hunter2secret"),
+        ("repository", "url", "s3://AKIA:hunter2secret@bucket/prefix"),
+        ("repository", "aws_secret_access_key", "hunter2secret"),
+        ("server", "password", "hunter2secret"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_never_repeated(section: str, key: str, value: str) -> None:
+    found = refused(changed(section, **{key: value}))
+    assert f"[clusters.agents.{section}.{key}]" in found
+    assert "hunter2secret" not in found
+
+
+def test_a_password_says_where_it_belongs() -> None:
+    assert "PGPASSWORD" in refused(changed("server", dsn="host=db password=hunter2secret"))
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "dr.toml")
+    problem = caught.value.problem
+    assert (problem.reason, problem.thing) == ("config-missing", str(tmp_path / "dr.toml"))
+    assert "No such file" in problem.found
+    assert config.CONFIG_VARIABLE in problem.mend
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"[clusters\n", "line 1"), (b'owner = "\xfc"\n', "utf-8")], ids=["a typing error", "Latin-1"]
+)
+def test_what_is_no_toml_says_where(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "dr.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    assert caught.value.problem.reason == "config-syntax"
+    assert caught.value.problem.thing == str(file)
+    assert words in caught.value.problem.found
+
+
+def test_an_unknown_cluster_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"only agents.*\[clusters\.agent\] in some/dr\.toml"):
+        config.parse(GOOD, FILE).cluster("agent")
+
+
+def test_the_variable_wins_over_the_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "dr.toml").touch()
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
+    assert config.config_path() == tmp_path / "include" / "dr.toml"
+    monkeypatch.setenv(config.CONFIG_VARIABLE, "/etc/pgdrill.toml")
+    assert config.config_path() == Path("/etc/pgdrill.toml")

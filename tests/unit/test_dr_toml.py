@@ -1,0 +1,80 @@
+"""include/dr.toml is valid as it is, and keeps in step with the models."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from pgdrill import config
+
+FILE = Path(__file__).parents[2] / "include" / "dr.toml"
+TEXT = FILE.read_text()
+# What a commented line would set: `# key = value` and `# [[table]]`; prose never looks like that.
+UNCOMMENTED = re.sub(r"^# (?=\w+ = |\[)", "", TEXT, flags=re.MULTILINE)
+EXAMPLES = {"server.dsn", "server.conn_id", "server.databases", "repository.conn_id", "server.system_identifier"}
+
+
+def sections() -> dict[str, type[config.Section]]:
+    """The tables of a cluster by name, found in the models so that a new one is not forgotten."""
+    found: dict[str, type[config.Section]] = {"": config.Cluster}
+    for name, field in config.Cluster.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, config.Section):
+                found[name] = kind
+    return found
+
+
+def shown(section: str) -> dict[str, Any]:
+    cluster = tomllib.loads(UNCOMMENTED)["clusters"]["agents"]
+    table = cluster[section] if section else {k: v for k, v in cluster.items() if k not in sections()}
+    return dict(table[0] if isinstance(table, list) else table)
+
+
+FIELDS = [
+    pytest.param(section, name, id=f"{section or 'cluster'}.{name}")
+    for section, model in sections().items()
+    for name in model.model_fields
+    if name not in {*sections(), "name"}
+]
+
+
+def test_it_is_valid_as_it_is() -> None:
+    assert sorted(config.load(FILE).clusters) == ["agents"]
+
+
+def test_it_is_valid_with_every_comment_taken_away() -> None:
+    cluster = config.parse(tomllib.loads(UNCOMMENTED), FILE).cluster("agents")
+    assert len(cluster.vectors) == 1
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_key_is_there_with_its_default(section: str, name: str) -> None:
+    field = sections()[section].model_fields[name]
+    values = shown(section)
+    assert name in values, f"{name} is missing in the file"
+    if field.default is PydanticUndefined or f"{section}.{name}" in EXAMPLES:
+        return
+    default = str(field.default) if isinstance(field.default, Path) else field.default
+    assert values[name] == default
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_key_has_a_comment_above_it(section: str, name: str) -> None:
+    lines = TEXT.splitlines()
+    head = {"": "[clusters.agents]", "vectors": "# [[clusters.agents.vectors]]"}.get(section, f"[clusters.agents.{section}]")
+    own = next(n for n in range(lines.index(head), len(lines)) if re.match(rf"(# )?{name} = ", lines[n]))
+    above = lines[own - 1]
+    if section == "vectors" and name in ("table", "column"):
+        return  # the example's own two lines, explained above it
+    assert above.startswith("# "), f"no comment above {lines[own]!r}"
+    assert not re.match(r"# \w+ = ", above)
+
+
+def test_it_holds_no_key_that_the_models_do_not_know() -> None:
+    for section, model in sections().items():
+        assert set(shown(section)) <= set(model.model_fields)
