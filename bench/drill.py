@@ -134,7 +134,7 @@ COMPETITORS: dict[str, Callable[[Stack, str], dict[str, float]]] = {
 }  # fmt: skip
 
 
-class scratch:  # noqa: N801 - used like a function
+class scratch:
     """A throw-away server in a folder of its own, ended and removed afterwards."""
 
     def __init__(self, stack: Stack) -> None:

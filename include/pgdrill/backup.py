@@ -65,7 +65,7 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
         _archived(access, backup)
         kept = _record(access, backup, parts)
         lock.release("backup")
-    size = backup.uncompressed_bytes or sum(parts.values())
+    size = backup.uncompressed_bytes or _directory_bytes(access.cluster.server.data_directory)
     return BackupResult(
         cluster=access.cluster.name, tool=access.tool.name, name=backup.name, started_at=backup.start_time,
         finished_at=backup.finish_time, start_lsn=format_lsn(backup.start_lsn), finish_lsn=format_lsn(backup.finish_lsn),
@@ -73,6 +73,20 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
         stored_bytes=sum(parts.values()), parts=len(parts), tool_seconds=round(done.seconds, 3),
         seconds=round(time.monotonic() - started, 3), mb_per_second=round(size / done.seconds / 1e6, 1), record=kept,
     )  # fmt: skip
+
+
+def _directory_bytes(directory: Path) -> int:
+    """What a backup of a data directory holds, where the tool does not say: its files, WAL left out."""
+    return sum(
+        size for path in directory.rglob("*") if "pg_wal" not in path.parts and (size := _file_bytes(path)) is not None
+    )
+
+
+def _file_bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except FileNotFoundError:  # a temporary file of the running server
+        return None
 
 
 def _beside_the_server(access: Access) -> None:

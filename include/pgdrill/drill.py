@@ -7,6 +7,7 @@ report before it raises.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 import socket
@@ -65,7 +66,8 @@ def drill(
         report = restore_stage(access, drill_id, target=target, backup=backup, trigger=trigger, process=process,
                                runner=runner, progress=progress)  # fmt: skip
         if report.restore.status == "ok":
-            report = check_stage(access, drill_id, families=families)
+            progress("checks", 0, 0)
+            report = check_stage(access, drill_id, families=families, process=process)
     finally:
         if not keep:
             destroy_stage(access, drill_id)
@@ -92,8 +94,7 @@ def restore_stage(
         host=socket.gethostname(), durability=settings.durability,
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
     )  # fmt: skip
-    lease = lease_for(drill_id, workspace.directory, settings.timeout_seconds, process)
-    with _lock(access).hold(lease) as stale, _stage(access, report, report.restore):
+    with _lock(access).hold(_lease(access, workspace, process)) as stale, _stage(access, report, report.restore):
         _clear(access, workspace, stale)
         workspace.create()
         runner = runner or Runner()
@@ -115,11 +116,13 @@ def restore_stage(
     return report
 
 
-def check_stage(access: Access, drill_id: str, *, families: Sequence[str] = FAMILIES) -> Report:
+def check_stage(
+    access: Access, drill_id: str, *, families: Sequence[str] = FAMILIES, process: tuple[int, float] | None = None
+) -> Report:
     """Ask every check of the restored cluster, vectors first: that is what the clock is for."""
     report = store.load_report(access, drill_id)
     workspace = Workspace.of(access, drill_id)
-    with _lock(access).hold(_lease(access, workspace)), _stage(access, report, report.checks):
+    with _lock(access).hold(_lease(access, workspace, process)), _stage(access, report, report.checks):
         if report.restored is None:
             raise CouldNotVerify(
                 "not-restored", f"drill {drill_id}", found="no restored cluster", expected="a restore that succeeded",
@@ -137,7 +140,7 @@ def check_stage(access: Access, drill_id: str, *, families: Sequence[str] = FAMI
         context = Context(
             cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
             databases=_databases(access, server.connect), baseline=baseline, report=report,
-            settle=lambda: _settle(access, baseline),
+            settle=functools.cache(lambda: settled(access, baseline)),
         )  # fmt: skip
         _ask(context, report, families)
     return report
@@ -248,8 +251,9 @@ def _lock(access: Access) -> ClusterLock:
     return ClusterLock(access.cluster.state_directory / "drill.lock")
 
 
-def _lease(access: Access, workspace: Workspace) -> Lease:
-    return lease_for(workspace.directory.name, workspace.directory, access.cluster.drill.timeout_seconds)
+def _lease(access: Access, workspace: Workspace, process: tuple[int, float] | None) -> Lease:
+    limit = access.cluster.drill.timeout_seconds
+    return lease_for(workspace.directory.name, workspace.directory, limit, process)
 
 
 def _clear(access: Access, workspace: Workspace, stale: Lease | None) -> None:
@@ -307,6 +311,13 @@ def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> 
     return tuple(sorted(row[0] for row in rows))
 
 
-def _settle(access: Access, baseline: Baseline | None) -> None:
-    if baseline and baseline.restore_point:
+def settled(access: Access, baseline: Baseline | None) -> bool:
+    """Complete the baseline with what was written since; False where production does not answer any more."""
+    if baseline is None or not baseline.restore_point:
+        return False
+    try:
         settle(access, baseline)
+    except (Unreachable, psycopg.Error) as error:
+        logger.warning("what was written since the baseline stays unknown: %s", error)
+        return False
+    return True

@@ -6,6 +6,8 @@ later restore see a missing or shortened part whatever the tool's own metadata t
 
 from __future__ import annotations
 
+import json
+import logging
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,13 +16,17 @@ from pgdrill.baseline import Baseline
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.storage import Storage
 
+logger = logging.getLogger(__name__)
+
+RECORD_VERSION = 1  # of the record and the baseline in it: a new form gets a new number
+
 
 class BackupRecord(BaseModel):
     """One base backup as it was when it was good."""
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int = 1
+    version: int = RECORD_VERSION
     name: str
     cluster: str
     tool: str
@@ -45,10 +51,15 @@ def read(reports: Storage, name: str) -> BackupRecord | None:
     if text is None:
         return None
     try:
+        version = json.loads(text)["version"]
+        if version != RECORD_VERSION:
+            logger.warning("the record of backup %s has version %s, not %s: not used", name, version, RECORD_VERSION)
+            return None
         return BackupRecord.model_validate_json(text)
-    except ValidationError as error:
+    except (ValueError, KeyError, TypeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         raise BackupFault(
-            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({error.error_count()} errors)",
+            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({first['loc']}: {first['msg']})",
             expected="the record pgdrill wrote after the backup",
             mend="restore the object from the bucket's versions, or delete it to drill without it",
         ) from None  # fmt: skip

@@ -161,7 +161,8 @@ def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Ve
         return "could not verify", f"{len(unanswered)} required checks not answered, first {unanswered[0].name}"
     if not any(r.family == "vectors" and r.status in ("pass", "warn") for r in results):
         return "could not verify", "no vector column was checked"
-    return "passed", "all checks passed"
+    warnings = sum(1 for r in results if r.status == "warn")
+    return "passed", f"no check failed, {warnings} warned" if warnings else "all checks passed"
 
 
 def explain(error: BaseException) -> Problem:

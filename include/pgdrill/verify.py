@@ -5,6 +5,7 @@ Nothing is restored, changed or removed; what only a drill can know (its target,
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
@@ -17,10 +18,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
-from pgdrill.baseline import DATABASES, Baseline, settle
+from pgdrill.baseline import DATABASES, Baseline
 from pgdrill.checks import FAMILIES, Context, run_checks
-from pgdrill.drill import checking
-from pgdrill.errors import ConfigError, CouldNotVerify, Unreachable
+from pgdrill.drill import checking, settled
+from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def verify(
     context = Context(
         cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=access.cluster.server.databases or server.databases(), baseline=baseline,
-        settle=lambda: _settle(access, baseline),
+        settle=functools.cache(lambda: settled(access, baseline)),
     )  # fmt: skip
     server.connect("postgres").close()  # a server that does not answer is no check's result
     results = list(run_checks(context, [family for family in FAMILIES if family in families]))
@@ -113,12 +114,3 @@ def read_baseline(file: Path) -> Baseline:
         "bad-baseline", str(file), found=found, expected="a baseline, or the record of a backup, as pgdrill wrote it",
         mend="take one from <work_directory>/<cluster>/baselines/ or from backups/ in the report store",
     )  # fmt: skip
-
-
-def _settle(access: Access, baseline: Baseline | None) -> None:
-    """Production's counters bound what was written since; without production those tables are not compared."""
-    try:
-        if baseline:
-            settle(access, baseline)
-    except CouldNotVerify as error:
-        logger.warning("verifying without production: %s", error)

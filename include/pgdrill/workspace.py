@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import time
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres.server import LocalServer
 from pgdrill.process import end_marked
 
+DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,119}")
 REMOVE_SECONDS = 10.0
 
 
@@ -25,7 +27,12 @@ class Workspace:
 
     @classmethod
     def of(cls, access: Access, drill_id: str) -> Workspace:
-        """Where the drill of that id works."""
+        """Where the drill of that id works. The name becomes a path that is removed: nothing but plain words."""
+        if not DRILL_ID.fullmatch(drill_id):
+            raise ConfigError(
+                "bad-drill-id", f"drill id {drill_id!r}", found="other characters than letters, digits, - and _",
+                expected="the id of a drill", mend="take it from `pgdrill report --list`",
+            )  # fmt: skip
         return cls(access.cluster.state_directory / "drills" / drill_id)
 
     @property

@@ -36,7 +36,7 @@ class Context:
     databases: tuple[str, ...]
     baseline: Baseline | None = None
     report: Report | None = None
-    settle: Callable[[], None] = field(default=lambda: None)  # completes the baseline's counters
+    settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline
 
 
 Question = Callable[[Context], Iterable[Outcome]]

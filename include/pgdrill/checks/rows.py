@@ -69,7 +69,7 @@ def compare(table: str, state: TableState, found: Content | None, sampled: Sampl
     """A restored table against what was recorded; ``found`` None: no such table. The first rule that applies answers."""
     if found is None:
         return Outcome("fail", table, "no such table", f"about {state.estimated_rows} rows")
-    for rule in (_changed_rows, _rewritten, _number_of_rows, _same_digest, _untouched, _gone_rows):
+    for rule in (_changed_rows, _number_of_rows, _same_digest, _unknown_changes, _untouched, _gone_rows):
         if outcome := rule(table, state, found, sampled):
             return outcome
     return _by_sample(table, state, sampled)
@@ -83,10 +83,10 @@ def _changed_rows(table: str, state: TableState, found: Content, sampled: Sample
     return Outcome("fail", table, len(sampled.changed), "0 changed rows", f"of {sampled.looked_at} sampled, first at {first}")
 
 
-def _rewritten(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+def _unknown_changes(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
     if state.changes is not None:
         return None
-    return Outcome("warn", table, found.rows, "", "truncated or rewritten while the baseline was taken: not compared")
+    return Outcome("warn", table, found.rows, "", "what was written since the baseline is not known: not compared")
 
 
 def _number_of_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:

@@ -15,7 +15,7 @@ from pgdrill.cli.app import err, log_to_stderr
 from pgdrill.render import size
 
 Show = Callable[[str, int, int], None]
-WORDS = {"backup": "backing up", "fetch": "fetching the base backup", "replay": "replaying WAL"}
+WORDS = {"backup": "backing up", "fetch": "fetching the base backup", "replay": "replaying WAL", "checks": "asking the checks"}
 
 
 @contextlib.contextmanager

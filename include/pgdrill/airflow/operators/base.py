@@ -1,0 +1,53 @@
+"""What the operators share: the cluster's name, the drill's id, and a runner that a kill can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from pgdrill.process import Runner
+
+THIS_RUN = "{{ run_id }}"
+
+
+class ClusterOperator(BaseOperator):
+    """Works on a configured cluster.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    """
+
+    template_fields: Sequence[str] = ("cluster",)
+    ui_color = "#e8f1f2"
+
+    def __init__(self, *, cluster: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cluster = cluster
+
+    @cached_property
+    def runner(self) -> Runner:
+        """Runs the programs of this task, one after another."""
+        from pgdrill.process import Runner
+
+        return Runner()
+
+    def on_kill(self) -> None:
+        """End what runs: five seconds later this process is gone."""
+        self.runner.stop()
+
+
+class DrillOperator(ClusterOperator):
+    """Works on a drill.
+
+    :param drill_id: which drill, from the DAG run by default so that every task and every try means the same one
+        (templated; made fit for file names by :func:`pgdrill.airflow.drill_id.drill_id_of`).
+    """
+
+    template_fields: Sequence[str] = (*ClusterOperator.template_fields, "drill_id")
+
+    def __init__(self, *, drill_id: str = THIS_RUN, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.drill_id = drill_id

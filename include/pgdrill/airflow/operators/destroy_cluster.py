@@ -1,0 +1,72 @@
+"""Destroys the restored cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pgdrill.airflow.connections import access_for
+from pgdrill.airflow.drill_id import drill_id_of
+from pgdrill.airflow.failing import airflow_errors
+from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.results import DestroyResult, as_xcom
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pgdrill.access import Access
+
+TRUE = {"true", "1", "yes"}
+
+
+class DestroyClusterOperator(DrillOperator):
+    """End the restored server and remove its folder. Done already is fine, and so is a restore that still writes.
+
+    XCom: what was destroyed, or where it is and when it ends by itself.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    :param drill_id: which drill; from the DAG run by default (templated).
+    :param keep: leave a restored cluster for a look (templated). Its server ends at the drill's time limit all the same;
+        until then the cluster's next drill finds it busy, and that drill removes the folder afterwards.
+    """
+
+    template_fields: Sequence[str] = (*DrillOperator.template_fields, "keep")
+
+    def __init__(self, *, keep: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keep = keep
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Destroy, or say what is kept."""
+        from pgdrill.drill import destroy_stage
+        from pgdrill.workspace import Workspace
+
+        drill_id = drill_id_of(self.drill_id)
+        with airflow_errors():
+            access = access_for(self.cluster)
+            if str(self.keep).lower() in TRUE and (kept := self._kept(access, drill_id)):
+                return as_xcom(kept)
+            report = destroy_stage(access, drill_id)
+        directory = str(Workspace.of(access, drill_id).directory)
+        self.log.info("destroyed %s", directory)
+        seconds = report.cleanup.seconds if report else None
+        return as_xcom(DestroyResult(drill_id, self.cluster, True, directory, "", None, seconds))
+
+    def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
+        """The restored cluster, if there is one that runs; what failed to be restored is not worth keeping."""
+        from pgdrill.store import load_report
+        from pgdrill.workspace import Workspace
+
+        workspace = Workspace.of(access, drill_id)
+        server = workspace.server(access)
+        if server.process() is None or (restored := load_report(access, drill_id).restored) is None:
+            self.log.warning("nothing to keep: no restored server runs in %s", workspace.directory)
+            return None
+        result = DestroyResult(
+            drill_id, self.cluster, False, str(workspace.directory), server.conninfo(), restored.expires_at, None
+        )
+        self.log.warning(
+            "kept %s on this host until %s, when its server ends by itself; look at it with: psql %r",
+            result.directory, restored.expires_at.isoformat(timespec="seconds"), result.connection,
+        )  # fmt: skip
+        return result

@@ -1,0 +1,71 @@
+"""Asks the restored cluster every question, vector search first, and gives the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.xcom import BaseXCom
+
+from pgdrill.airflow.connections import access_for
+from pgdrill.airflow.drill_id import drill_id_of
+from pgdrill.airflow.failing import RETRYABLE_REASONS, airflow_errors, failure
+from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.results import DrillResult, as_xcom, explanation
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# As pgdrill.checks.FAMILIES, which costs numpy to import.
+FAMILIES = ("recovery", "vectors", "schema", "rows")
+
+
+class VectorSearchCheckOperator(DrillOperator):
+    """Check the restored cluster. Anything but the verdict *passed* fails the task.
+
+    XCom, also of a failed task: verdict and reason, counts of answers, recall@10 of every index, the seconds to correct
+    vector search, the measured RPO, and every answer that is no pass with its mend.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    :param drill_id: which drill; from the DAG run by default (templated).
+    :param families: the families of checks to ask, in a list or with commas between (templated). A drill without
+        ``vectors`` is never green.
+    """
+
+    template_fields: Sequence[str] = (*DrillOperator.template_fields, "families")
+
+    def __init__(self, *, families: str | Sequence[str] = FAMILIES, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.families = families
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check."""
+        from pgdrill.drill import check_stage
+
+        with airflow_errors():
+            access = access_for(self.cluster)
+            report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen())
+        result = as_xcom(DrillResult.of(report))
+        if report.verdict != "passed":
+            # Before raising: a failed check keeps its figures.
+            context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
+            trouble = report.checks.trouble
+            raise failure(explanation(report), retryable=bool(trouble and trouble.reason in RETRYABLE_REASONS))
+        self.log.info(
+            "passed: %d checks, lowest recall@10 %s, correct vector search after %.1f s of %.0f s allowed",
+            result["checks_passed"], result["lowest_recall_at_10"],
+            result["time_to_correct_vector_search_seconds"] or 0, result["rto_seconds"],
+        )  # fmt: skip
+        return result
+
+    def _chosen(self) -> tuple[str, ...]:
+        from pgdrill.errors import ConfigError
+
+        names = self.families.split(",") if isinstance(self.families, str) else self.families
+        chosen = tuple(name.strip() for name in names if name.strip())
+        if not chosen or not set(chosen) <= set(FAMILIES):
+            raise ConfigError(
+                "bad-families", "families of checks", found=", ".join(chosen) or "none", expected=", ".join(FAMILIES),
+                mend="choose from these",
+            )  # fmt: skip
+        return chosen

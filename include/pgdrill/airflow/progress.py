@@ -1,0 +1,31 @@
+"""A long step's progress in the task's log: a line now and then instead of silence."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+EVERY_SECONDS = 30.0
+
+
+class ProgressLog:
+    """Called by the library about once a second with what it does, bytes done and bytes in all (0: not known)."""
+
+    def __init__(self, logger: logging.Logger | Any, every_seconds: float = EVERY_SECONDS) -> None:
+        self.logger = logger
+        self.every_seconds = every_seconds
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Log if the last line is old enough."""
+        now = time.monotonic()
+        if now - self._last < self.every_seconds:
+            return
+        self._last = now
+        if what == "replay":  # its number is the server log's size: it tells of movement and not of volume
+            self.logger.info("replay goes on after %.0f s", now - self._started)
+        elif total:
+            self.logger.info("%s: %.0f of %.0f MB (%.0f %%)", what, done / 1e6, total / 1e6, 100 * done / total)
+        else:
+            self.logger.info("%s: %.0f MB", what, done / 1e6)

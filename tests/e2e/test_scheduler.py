@@ -1,0 +1,172 @@
+"""A real scheduler over REST: green runs, a run marked failed, a scheduler killed mid-drill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from pgdrill_demo.airflow import Airflow
+from pgdrill_demo.stack import Stack, tear_down
+
+BACKUP, DRILL = "agents.base_backup", "agents.restore_drill"
+
+
+class Site(NamedTuple):
+    """A stack with the Airflow that works on it."""
+
+    stack: Stack
+    airflow: Airflow
+
+    @property
+    def drills(self) -> Path:
+        return self.stack.home / "drills" / "agents" / "drills"
+
+    def processes(self) -> list[str]:
+        """Restored servers and fetching tools: whatever works below the drills' folder."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            words = " ".join(process.info["cmdline"] or [])
+            if str(self.drills) in words and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(words)
+        return found
+
+    def leavings(self) -> list[str]:
+        """What a drill must not leave behind."""
+        folders = [str(path) for path in self.drills.iterdir()] if self.drills.exists() else []
+        return folders + self.processes()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One stack and one Airflow for the module; Airflow comes up while the sample is loaded."""
+    home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
+    stack = Stack(home)
+    try:
+        stack.s3.start()
+        stack.write_config()
+        airflow = Airflow(home / "airflow", stack.environment)
+        airflow.launch()
+        stack.create(scale=0.1)
+        stack.start()
+        airflow.wait_healthy()
+        yield Site(stack, airflow)
+    finally:
+        tear_down(home)
+
+
+def test_a_backup_and_then_a_drill_started_through_the_api_are_green(site: Site) -> None:
+    assert run(site, BACKUP) == "success"
+    assert run(site, DRILL) == "success"
+    assert site.leavings() == []
+
+
+def test_no_run_starts_by_itself_when_a_dag_is_unpaused(site: Site) -> None:
+    kinds = {run["run_type"] for run in site.airflow.call("GET", f"/dags/{DRILL}/dagRuns")["dag_runs"]}
+    assert kinds == {"manual"}
+
+
+def test_a_run_marked_failed_mid_drill_ends_the_tool_and_destroys_its_cluster(site: Site) -> None:
+    with frozen_store(site):
+        run_id = mid_fetch(site)
+        site.airflow.call("PATCH", f"/dags/{DRILL}/dagRuns/{run_id}", json={"state": "failed"})
+        wait_until(lambda: site.leavings() == [], 90, site.leavings)
+    assert run(site, DRILL) == "success"
+
+
+def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clean(site: Site) -> None:
+    with frozen_store(site):
+        run_id = mid_fetch(site)
+        kill_scheduler(site)
+        restarted = start_scheduler(site)
+    try:
+        state = site.airflow.wait_for_run(DRILL, run_id, lambda *_: None, 240)
+        wait_until(lambda: site.leavings() == [], 60, site.leavings)
+        assert state in ("success", "failed")
+        assert run(site, DRILL) == "success"
+        assert site.leavings() == []
+    finally:
+        restarted.terminate()
+        restarted.wait(30)
+
+
+def run(site: Site, dag_id: str) -> str:
+    run_id = site.airflow.trigger(dag_id)
+    state = site.airflow.wait_for_run(dag_id, run_id, lambda *_: None, 300)
+    if state != "success":
+        for task, ended in site.airflow.task_states(dag_id, run_id).items():
+            if ended == "failed":
+                print(task, *list(site.airflow.log_lines(dag_id, run_id, task))[-15:], sep="\n")
+    return state
+
+
+def mid_fetch(site: Site) -> str:
+    """Start a drill and return when its tool is fetching from a store that does not answer."""
+    run_id = site.airflow.trigger(DRILL)
+    wait_until(lambda: bool(site.processes()), 120, lambda: site.airflow.task_states(DRILL, run_id))
+    return run_id
+
+
+class frozen_store:
+    """The store answers until a tool fetches a base backup, then keeps silent: the drill is held in the middle."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.stopped = False
+
+    def __enter__(self) -> None:
+        self.watcher = subprocess.Popen(
+            [sys.executable, "-c", WATCH, str(self.site.stack.s3.process.pid)],
+            env={**os.environ, "WATCHED": str(self.site.drills)},
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self.watcher.terminate()
+        self.watcher.wait()
+        os.kill(self.site.stack.s3.process.pid, signal.SIGCONT)
+
+
+# Freezes the store as soon as a process works in a drill's folder.
+WATCH = """
+import os, signal, sys, time, psutil
+while True:
+    for process in psutil.process_iter(["cmdline"]):
+        if process.pid != os.getpid() and any(os.environ["WATCHED"] in w for w in process.info["cmdline"] or []):
+            os.kill(int(sys.argv[1]), signal.SIGSTOP)
+            signal.pause()
+    time.sleep(0.02)
+"""
+
+
+def kill_scheduler(site: Site) -> None:
+    """SIGKILL, as the kernel does when memory runs out."""
+    mine = [p for p in psutil.process_iter(["cmdline", "environ"])
+            if (p.info["environ"] or {}).get("AIRFLOW_HOME") == str(site.airflow.home)
+            and p.info["cmdline"] and "scheduler" in p.info["cmdline"] and "airflow" in " ".join(p.info["cmdline"])]
+    assert mine, "no scheduler found"
+    for process in mine:
+        process.kill()
+    psutil.wait_procs(mine, timeout=10)
+
+
+def start_scheduler(site: Site) -> subprocess.Popen[bytes]:
+    with (site.airflow.home / "scheduler.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "airflow", "scheduler"], env=site.airflow.full_environment, stdout=log, stderr=log
+        )
+
+
+def wait_until(reached: Callable[[], bool], seconds: float, seen: Callable[[], object]) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, f"not reached in {seconds:.0f} s: {seen()}"
+        time.sleep(0.2)

@@ -1,0 +1,222 @@
+"""The DAG files as Airflow reads them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+from pgdrill.airflow.operators.vector_search_check import FAMILIES
+
+DAGS = Path(__file__).parents[3] / "dags"
+Write = Callable[..., Path]
+PARSED = {"base_backup.py": "base_backup", "restore_drill.py": "restore_drill"}
+
+
+def bag(folder: Path = DAGS) -> DagBag:
+    return DagBag(str(folder))
+
+
+@pytest.fixture
+def dags(config: Write) -> dict[str, DAG]:
+    """The DAGs of one cluster, `agents`."""
+    read = bag()
+    assert not read.import_errors
+    return dict(read.dags)
+
+
+@pytest.fixture
+def drill(dags: dict[str, DAG]) -> DAG:
+    """The drill's DAG."""
+    return dags["agents.restore_drill"]
+
+
+@pytest.fixture
+def backup(dags: dict[str, DAG]) -> DAG:
+    """The backup's DAG."""
+    return dags["agents.base_backup"]
+
+
+def choose(dag: DAG, conf: dict[str, Any]) -> None:
+    """What a manual run does with the form's values."""
+    for name, value in conf.items():
+        dag.params[name] = value
+    dag.params.validate()
+
+
+def test_each_cluster_has_its_own_dags(config: Write) -> None:
+    config("agents", "billing")
+    read = bag()
+    assert not read.import_errors
+    assert {f"{cluster}.{job}" for cluster in ("agents", "billing") for job in PARSED.values()} <= set(read.dags)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "cron"), [("agents.base_backup", "0 2 * * 0"), ("agents.restore_drill", "0 11 * * 5")]
+)
+def test_schedules_are_as_promised_and_in_utc(dags: dict[str, DAG], dag_id: str, cron: str) -> None:
+    timetable = DagSerialization.to_dict(dags[dag_id])["dag"]["timetable"]["__var"]
+    assert (timetable["expression"], timetable["timezone"]) == (cron, "UTC")
+
+
+@pytest.mark.parametrize("dag_id", ["agents.base_backup", "agents.restore_drill"])
+def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(dags: dict[str, DAG], dag_id: str) -> None:
+    dag = dags[dag_id]
+    assert dag.catchup is False
+    assert dag.max_active_runs == 1
+    assert dag.start_date is None, "with a start_date, unpausing starts the run that was due last"
+    assert {"pgdrill", "agents"} <= set(dag.tags)
+    assert dag.doc_md is not None
+    assert "red" in dag.doc_md
+    assert "s3://bucket/agents" in dag.doc_md
+    for task in dag.tasks:
+        assert task.owner == "the-owners"
+        assert task.doc_md
+
+
+def test_every_working_task_has_a_time_limit_beyond_the_librarys_own_and_bounded_retries(dags: dict[str, DAG]) -> None:
+    for dag_id in ("agents.base_backup", "agents.restore_drill"):
+        for task in dags[dag_id].tasks:
+            if task.task_id == "passed":  # never reaches a worker
+                continue
+            assert task.execution_timeout is not None, task.task_id
+            assert task.retries == 2
+            assert task.retry_delay >= timedelta(seconds=30)
+    drill = dags["agents.restore_drill"]
+    for name in ("restore", "check"):
+        limit = drill.get_task(name).execution_timeout
+        assert limit is not None
+        assert limit > timedelta(seconds=1800)
+
+
+def test_no_dag_has_a_time_limit_that_would_skip_the_teardown(drill: DAG) -> None:
+    assert drill.dagrun_timeout is None
+
+
+def test_the_cluster_is_destroyed_also_when_the_restore_failed(drill: DAG) -> None:
+    begin, restore, destroy = (drill.get_task(name) for name in ("begin", "restore", "destroy"))
+    assert begin.is_setup
+    assert restore.is_setup
+    assert destroy.is_teardown
+    assert destroy.upstream_task_ids == {"begin", "restore", "check"}
+    assert destroy.trigger_rule == "all_done_setup_success"
+
+
+def test_a_failed_check_fails_the_run_although_the_teardown_counts(drill: DAG) -> None:
+    destroy, passed = drill.get_task("destroy"), drill.get_task("passed")
+    assert destroy.on_failure_fail_dagrun is True
+    assert not passed.is_teardown
+    assert passed.upstream_task_ids == {"check"}
+    assert not passed.downstream_task_ids
+
+
+def test_the_backup_leaves_an_asset_that_the_restore_reads(backup: DAG, drill: DAG) -> None:
+    outlets, inlets = backup.get_task("backup").outlets, drill.get_task("restore").inlets
+    assert [asset.name for asset in outlets] == ["agents.base_backups"]
+    assert outlets == inlets
+
+
+def test_every_param_explains_itself(drill: DAG) -> None:
+    assert set(drill.params) == {"backup", "target", "checks", "keep"}
+    for name in drill.params:
+        param = drill.params.get_param(name)
+        assert param.schema["title"]
+        assert param.schema["section"]
+        assert param.description
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"target": "yesterday"},
+        {"target": "time:2026-11-20T11:00:00"},  # without a zone it could be any of 26 hours
+        {"target": "lsn:3000028"},
+        {"target": "name:it's"},
+        {"target": ""},
+        {"backup": ""},
+        {"backup": "LATEST; rm -rf /"},
+        {"checks": []},
+        {"checks": ["everything"]},
+        {"keep": "perhaps"},
+    ],
+)
+def test_params_refuse_what_cannot_work(drill: DAG, conf: dict[str, Any]) -> None:
+    with pytest.raises(ParamValidationError):
+        choose(drill, conf)
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"target": "latest"},
+        {"target": "time:2026-11-20T11:00:00Z"},
+        {"target": "time:2026-11-20 11:00+01:00"},
+        {"target": "lsn:0/3000028"},
+        {"target": "name:before_migration"},
+        {"backup": "base_000000010000000000000004"},
+        {"backup": "20261123T231814"},
+        {"checks": ["vectors"], "keep": True},
+    ],
+)
+def test_params_take_what_the_library_takes(drill: DAG, conf: dict[str, Any]) -> None:
+    from pgdrill.targets import parse_target
+
+    choose(drill, conf)
+    if "target" in conf:
+        parse_target(conf["target"])
+
+
+def test_the_form_offers_every_family_of_checks() -> None:
+    from pgdrill import checks
+
+    assert set(FAMILIES) == set(checks.FAMILIES)
+
+
+def test_a_configuration_error_is_an_import_error_that_names_file_key_and_mend(config: Write) -> None:
+    file = config("agents", more="rto_secnods = 5")
+    errors = bag().import_errors
+    assert {Path(name).name for name in errors} == set(PARSED)
+    for text in errors.values():
+        assert str(file) in text
+        assert "clusters.agents.drill.rto_secnods" in text
+        assert "Mend:" in text
+
+
+def test_a_schedule_that_is_no_cron_is_an_import_error_that_names_its_key(config: Write) -> None:
+    file = config("agents", more='schedule = "every friday"')
+    errors = bag().import_errors
+    assert [Path(name).name for name in errors] == ["restore_drill.py"]
+    (text,) = errors.values()
+    assert str(file) in text
+    assert "[clusters.agents.drill] schedule" in text
+    assert "Mend:" in text
+
+
+def test_a_missing_configuration_is_an_import_error_that_says_how_to_make_one(config: Write) -> None:
+    config().unlink()
+    for text in bag().import_errors.values():
+        assert "PGDRILL_CONFIG" in text
+
+
+@pytest.mark.parametrize("file", PARSED)
+def test_reading_a_dag_file_imports_nothing_heavy(config: Write, file: str) -> None:
+    heavy = (
+        "numpy", "boto3", "botocore", "obstore", "pgvector", "pgdrill.access",
+        "airflow.providers.postgres.hooks.postgres", "airflow.providers.amazon.aws.hooks.base_aws",
+    )  # fmt: skip
+    code = (
+        f"import json, runpy, sys; runpy.run_path({str(DAGS / file)!r});"
+        f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(done.stdout.splitlines()[-1]) == []

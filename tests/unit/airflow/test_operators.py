@@ -1,0 +1,426 @@
+"""The operators with the library's functions replaced: what goes in, what comes out, what is raised."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+import pgdrill
+from pgdrill import backup, drill, store
+from pgdrill.airflow import operators
+from pgdrill.airflow.connections import access_for
+from pgdrill.airflow.failing import RETRYABLE_REASONS
+from pgdrill.airflow.operators import (
+    BaseBackupOperator,
+    BeginDrillOperator,
+    DestroyClusterOperator,
+    RestoreClusterOperator,
+    VectorSearchCheckOperator,
+)
+from pgdrill.airflow.progress import ProgressLog
+from pgdrill.airflow.provider import get_provider_info
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
+from pgdrill.process import Stopped
+from pgdrill.report import CheckResult, Report, RestoredCluster, Stage, Target, Trouble
+
+RUN_ID = "scheduled__2026-11-27T11:00:00+00:00"
+WHEN = datetime(2026, 11, 27, 11, tzinfo=UTC)
+PASSWORD, SECRET = "canary-of-postgres", "canary-of-the-store"
+WORDS = {"found": "a hole", "expected": "none", "mend": "fill it"}
+
+
+class FakeTask:
+    """As much of a task instance as the operators use."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    """A task's context."""
+    return {"run_id": RUN_ID, "ti": FakeTask(), "params": {}}
+
+
+@pytest.fixture(autouse=True)
+def _connections(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    connect(monkeypatch, "agents_postgres", conn_type="postgres", host="db.example.org", login="drill", password=PASSWORD)
+    connect(monkeypatch, "agents_s3", conn_type="aws", login="the-key", password=SECRET)
+
+
+def connect(patch: pytest.MonkeyPatch, conn_id: str, **words: Any) -> None:
+    """Define a Connection."""
+    patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(words))
+
+
+def report(**more: Any) -> Report:
+    """A drill that passed."""
+    made = Report(
+        drill_id="d1", cluster="agents", started_at=WHEN, rpo_seconds=60, rto_seconds=3600, tool="wal-g", backup="base_1",
+        target=Target(kind="name", value="pgdrill-d1"), restore=Stage(status="ok"), checks=Stage(status="ok"),
+        restored=RestoredCluster(
+            directory="/w/d1", data_directory="/w/d1/data", socket_directory="/tmp/pgdrill-1", port=5432,
+            system_identifier=1, timeline=1, reached_lsn="0/3000028", expires_at=WHEN + timedelta(hours=4),
+        ),
+        results=[CheckResult(name="index-recall", family="vectors", status="pass", thing="docs.embedding", value=0.97)],
+        kept_at=["/w/reports/d1.json", "s3://bucket/pgdrill/reports/d1.json"],
+    ).model_copy(update=more)  # fmt: skip
+    made.judge()
+    return made
+
+
+def trouble(reason: str = "wal-gap") -> Trouble:
+    return Trouble(reason=reason, thing="segment 12", **WORDS)
+
+
+def stage(monkeypatch: pytest.MonkeyPatch, name: str, result: Report | PgdrillError) -> list[dict[str, Any]]:
+    """Replace a stage of the drill; gives what it was called with."""
+    calls: list[dict[str, Any]] = []
+
+    def replaced(access: Any, drill_id: str, **more: Any) -> Report:
+        calls.append({"access": access, "drill_id": drill_id, **more})
+        if isinstance(result, PgdrillError):
+            raise result
+        return result
+
+    monkeypatch.setattr(drill, name, replaced)
+    return calls
+
+
+def backup_result() -> backup.BackupResult:
+    return backup.BackupResult(
+        cluster="agents", tool="wal-g", name="base_1", started_at=WHEN, finished_at=WHEN, start_lsn="0/2", finish_lsn="0/3",
+        timeline=1, system_identifier="1", uncompressed_bytes=10, stored_bytes=5, parts=2, tool_seconds=1.0, seconds=2.0,
+        mb_per_second=3.0, record="s3://bucket/record",
+    )  # fmt: skip
+
+
+def is_plain(value: Any) -> bool:
+    """JSON's own types all the way down."""
+    if isinstance(value, dict):
+        return all(type(key) is str and is_plain(it) for key, it in value.items())
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+# What the tasks hand on
+
+
+def test_a_backup_hands_on_plain_figures_and_tells_its_assets(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(backup, "take_backup", lambda *_, **__: backup_result())
+    asset = Asset("agents.base_backups")
+    event = type("Event", (), {"extra": {}})()
+    context["outlet_events"] = {asset: event}
+    told = BaseBackupOperator(task_id="backup", cluster="agents", outlets=[asset]).execute(context)
+    assert is_plain(told)
+    assert told["finished_at"] == "2026-11-27T11:00:00Z"
+    assert event.extra["backup"] == "base_1"
+
+
+def test_a_restore_hands_on_where_the_cluster_is_and_what_it_took(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    calls = stage(monkeypatch, "restore_stage", report())
+    told = RestoreClusterOperator(task_id="restore", cluster="agents", drill_id=RUN_ID, backup="base_1").execute(context)
+    assert is_plain(told)
+    assert told["directory"] == "/w/d1"
+    assert told["ends_by_itself_at"] == "2026-11-27T15:00:00Z"
+    assert calls[0]["drill_id"].startswith("20261127T110000Z-scheduled-")
+    assert calls[0]["backup"] == "base_1"
+    assert calls[0]["trigger"] == f"airflow: {RUN_ID}"
+
+
+def test_a_green_check_hands_on_its_figures(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+    calls = stage(monkeypatch, "check_stage", report())
+    told = VectorSearchCheckOperator(task_id="check", cluster="agents", families="vectors, rows").execute(context)
+    assert is_plain(told)
+    assert told["verdict"] == "passed"
+    assert told["recall_at_10"] == {"docs.embedding": 0.97}
+    assert calls[0]["families"] == ("vectors", "rows")
+
+
+def test_a_red_check_hands_on_its_figures_before_it_raises(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    bad = CheckResult(name="index-recall", family="vectors", status="fail", thing="docs.embedding", value=0.4,
+                      threshold=">= 0.9", mend="REINDEX")  # fmt: skip
+    stage(monkeypatch, "check_stage", report(results=[bad]))
+    with pytest.raises(AirflowFailException) as raised:
+        VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
+    for word in ("failed", "docs.embedding", "0.4", ">= 0.9", "REINDEX", "s3://bucket/pgdrill/reports/d1.json"):
+        assert word in str(raised.value)
+    told = context["ti"].pushed["return_value"]
+    assert is_plain(told)
+    assert told["checks_failed"] == 1
+    assert told["findings"][0]["mend"] == "REINDEX"
+
+
+def test_what_was_not_answered_is_red_too(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+    unanswered = CheckResult(name="rows", family="rows", status="skip", message="no baseline")
+    stage(monkeypatch, "check_stage", report(results=[*report().results, unanswered]))
+    with pytest.raises(AirflowFailException, match=r"could not verify.*rows.*no baseline"):
+        VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
+
+
+def test_a_destroyed_cluster_is_said_to_be_gone(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+    stage(monkeypatch, "destroy_stage", report(cleanup=Stage(status="ok", seconds=1.5)))
+    told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1", keep="False").execute(context)
+    assert is_plain(told)
+    assert (told["destroyed"], told["seconds"]) == (True, 1.5)
+
+
+def test_destroying_twice_and_without_a_report_is_fine(context: dict[str, Any], config: Callable[..., Path]) -> None:
+    file = config("agents")
+    file.write_text(re.sub(r's3://bucket/agents"', f'file://{file.parent}/repository"', file.read_text()))
+    folder = file.parent / "work" / "agents" / "drills" / "d1"
+    folder.mkdir(parents=True)
+    for _ in range(2):
+        told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1").execute(context)
+        assert told["destroyed"] is True
+        assert not folder.exists()
+
+
+def test_there_is_nothing_to_keep_of_a_restore_that_failed(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    calls = stage(monkeypatch, "destroy_stage", report())
+    told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1", keep="True").execute(context)
+    assert told["destroyed"] is True
+    assert len(calls) == 1
+
+
+# What is raised
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (BackupFault("wal-gap", "segment 12", **WORDS), AirflowFailException),
+        (CouldNotVerify("no-space", "disk", **WORDS), AirflowFailException),
+        (ConfigError("bad-target", "target", **WORDS), AirflowFailException),
+        (Unreachable("storage-unreachable", "store", **WORDS), AirflowException),
+    ],
+)
+def test_only_what_did_not_answer_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], error: PgdrillError, raised: type[Exception]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(backup, "take_backup", fail)
+    with pytest.raises(AirflowException) as caught:
+        BaseBackupOperator(task_id="backup", cluster="agents").execute(context)
+    assert type(caught.value) is raised
+    for word in (error.problem.thing, *WORDS.values()):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "raised"),
+    [
+        ("failed", "wal-gap", AirflowFailException),
+        ("could not verify", "no-space", AirflowFailException),
+        ("could not verify", "server-unreachable", AirflowException),
+    ],
+)
+def test_a_restore_that_the_report_calls_failed_is_raised_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], status: Any, reason: str, raised: type[Exception]
+) -> None:
+    broken = report(restore=Stage(status=status, trouble=trouble(reason)), checks=Stage(), results=[], restored=None)
+    stage(monkeypatch, "restore_stage", broken)
+    with pytest.raises(AirflowException) as caught:
+        RestoreClusterOperator(task_id="restore", cluster="agents", drill_id="d1").execute(context)
+    assert type(caught.value) is raised
+    for word in (status, "segment 12", *WORDS.values(), "reports/d1.json"):
+        assert word in str(caught.value)
+
+
+def test_a_task_that_was_ended_from_outside_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise Stopped("wal-g was ended because the job was stopped")
+
+    monkeypatch.setattr(backup, "take_backup", stop)
+    with pytest.raises(AirflowException) as caught:
+        BaseBackupOperator(task_id="backup", cluster="agents").execute(context)
+    assert type(caught.value) is AirflowException
+
+
+def test_a_reason_that_is_retried_is_one_of_the_librarys_unreachables() -> None:
+    sources = Path(pgdrill.__file__).parent.rglob("*.py")
+    used = {found for file in sources for found in re.findall(r'Unreachable\(\s*"([a-z-]+)"', file.read_text())}
+    assert used == RETRYABLE_REASONS
+
+
+def test_a_drill_is_refused_before_anything_is_touched(context: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(AirflowFailException, match=r"yesterday.*expected latest"):
+        BeginDrillOperator(task_id="begin", cluster="agents", target="yesterday").execute(context)
+    with pytest.raises(AirflowFailException, match=r"everything.*expected recovery"):
+        VectorSearchCheckOperator(task_id="check", cluster="agents", families="everything").execute(context)
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_unknown_cluster_is_named_with_those_that_exist(context: dict[str, Any]) -> None:
+    with pytest.raises(AirflowFailException, match=r"'nobody'.*only agents"):
+        BaseBackupOperator(task_id="backup", cluster="nobody").execute(context)
+
+
+# Connections
+
+
+def test_connections_bring_address_login_and_secrets() -> None:
+    access = access_for("agents")
+    assert access.conninfo()["password"] == PASSWORD
+    assert access.conninfo()["user"] == "drill"
+    assert access.environment["AWS_ACCESS_KEY_ID"] == "the-key"
+    assert access.environment["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert PASSWORD not in repr(access)
+    assert SECRET not in repr(access)
+
+
+def test_an_extra_brings_tls_region_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, "agents_postgres", conn_type="postgres", host="h", password=PASSWORD,
+            extra={"sslmode": "verify-full", "cursor": "dictcursor"})  # fmt: skip
+    connect(monkeypatch, "agents_s3", conn_type="aws", login="k", password=SECRET,
+            extra={"region_name": "eu-central-1", "endpoint_url": "http://s3.example.org",
+                   "aws_session_token": "token-of-an-hour"})  # fmt: skip
+    access = access_for("agents")
+    assert access.conninfo()["sslmode"] == "verify-full"
+    assert "cursor" not in access.conninfo()
+    assert access.cluster.repository.region == "eu-central-1"
+    assert access.cluster.repository.endpoint_url == "http://s3.example.org"
+    assert access.environment["AWS_SESSION_TOKEN"] == "token-of-an-hour"
+
+
+def test_what_the_file_says_itself_goes_before_the_connection(
+    monkeypatch: pytest.MonkeyPatch, config: Callable[..., Path]
+) -> None:
+    file = config("agents")
+    file.write_text(file.read_text().replace('conn_id = "agents_s3"', 'conn_id = "agents_s3"\nregion = "us-west-2"'))
+    connect(monkeypatch, "agents_s3", conn_type="aws", login="k", password=SECRET, extra={"region_name": "eu-central-1"})
+    assert access_for("agents").cluster.repository.region == "us-west-2"
+
+
+def test_a_connection_without_keys_leaves_the_machines_role_to_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, "agents_s3", conn_type="aws", extra={"region_name": "eu-central-1"})
+    access = access_for("agents")
+    assert not access.credentials.environment
+    assert access.cluster.repository.region == "eu-central-1"
+
+
+def test_without_a_conn_id_the_environment_counts(
+    monkeypatch: pytest.MonkeyPatch, config: Callable[..., Path]
+) -> None:
+    file = config("agents")
+    file.write_text(re.sub(r'conn_id = ".*"\n', "", file.read_text()))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "from-the-environment")
+    access = access_for("agents")
+    assert not access.credentials.postgres
+    assert access.environment["AWS_SECRET_ACCESS_KEY"] == "from-the-environment"
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "words", "message"),
+    [
+        ("agents_s3", {"conn_type": "http", "host": "x"}, "agents_s3.*type 'http'.*type 'aws'"),
+        ("agents_postgres", {"conn_type": "mysql", "host": "x"}, "agents_postgres.*type 'mysql'"),
+        ("agents_postgres", {"conn_type": "postgres", "extra": {"no_such_word": "1"}}, "agents_postgres.*no_such_word"),
+    ],
+)
+def test_a_connection_that_does_not_fit_is_named(
+    monkeypatch: pytest.MonkeyPatch, conn_id: str, words: dict[str, Any], message: str
+) -> None:
+    connect(monkeypatch, conn_id, **words)
+    with pytest.raises(ConfigError, match=message):
+        access_for("agents")
+
+
+# Being killed, being drawn
+
+
+@pytest.mark.parametrize("kind", operators.__all__)
+def test_killing_a_task_stops_what_runs_and_what_would_run_next(kind: str) -> None:
+    task = getattr(operators, kind)(task_id="x", cluster="agents")
+    task.on_kill()
+    assert task.runner.stopped
+
+
+def test_killing_a_restore_ends_its_server_first(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+    from pgdrill.airflow.operators import restore_cluster
+
+    ended: list[Path] = []
+    monkeypatch.setattr(restore_cluster, "end_at_once", lambda server: ended.append(server.data_directory))
+    task = RestoreClusterOperator(task_id="restore", cluster="agents", drill_id="d1")
+
+    def killed(access: Any, drill_id: str, **more: Any) -> Report:
+        Path(access.cluster.state_directory / "drills" / drill_id).mkdir(parents=True)
+        task.on_kill()
+        raise Stopped("stopped")
+
+    monkeypatch.setattr(drill, "restore_stage", killed)
+    with pytest.raises(AirflowException):
+        task.execute(context)
+    (data_directory,) = ended
+    assert data_directory.name == "data"
+    assert not data_directory.parent.exists(), "a killed restore left something"
+
+
+@pytest.mark.parametrize("kind", operators.__all__)
+def test_every_operator_documents_its_parameters_and_renders_no_secret(kind: str) -> None:
+    operator = getattr(operators, kind)
+    task = operator(task_id="x", cluster="agents")
+    for name in operator.template_fields:
+        assert f":param {name}:" in operator.__doc__
+    task.render_template_fields({"run_id": RUN_ID, "params": {}})
+    rendered = json.dumps({name: getattr(task, name) for name in operator.template_fields})
+    assert PASSWORD not in rendered
+    assert SECRET not in rendered
+    if "drill_id" in operator.template_fields:
+        assert task.drill_id == RUN_ID
+
+
+def test_progress_is_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    import logging
+
+    caplog.set_level("INFO")
+    silent, loud = (ProgressLog(logging.getLogger("x"), every_seconds=seconds) for seconds in (60, 0))
+    silent("fetch", 1, 2)
+    assert not caplog.messages
+    loud("fetch", 500_000_000, 1_000_000_000)
+    loud("backup", 7_000_000, 0)
+    loud("replay", 12345, 0)
+    assert caplog.messages[:2] == ["fetch: 500 of 1000 MB (50 %)", "backup: 7 MB"]
+    assert "12345" not in caplog.text
+
+
+def test_the_provider_tells_what_airflow_asks_of_one() -> None:
+    import airflow
+    import jsonschema
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_the_local_copy_of_a_report_is_not_needed_to_say_where_it_is() -> None:
+    from pgdrill.airflow.results import where
+
+    assert where(report()) == "s3://bucket/pgdrill/reports/d1.json"
+    assert where(report(kept_at=[])) == ""
+    assert store.report_key("d1") == "reports/d1.json"
