@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-import psycopg
-import psycopg.conninfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pgdrill.errors import ConfigError
@@ -38,20 +37,33 @@ class Server(Section):
     bin_dir: Path = Field(Path("/usr/lib/postgresql/18/bin"), description="PostgreSQL's programs, same major version")
     superuser: str = Field("postgres", description="the superuser's name inside the cluster (of a restored one, too)")
     system_identifier: int | None = Field(None, description="from pg_controldata; guards against the wrong server")
+    queue: str = Field("", description="Airflow queue of the worker beside the data directory; empty: the default one")
     databases: tuple[str, ...] = Field((), description="databases to check; empty: every one that allows connections")
 
     @field_validator("dsn")
     @classmethod
     def _no_password(cls, value: str) -> str:
-        try:
-            words = psycopg.conninfo.conninfo_to_dict(value)
-        except psycopg.ProgrammingError as error:
-            # libpq quotes the part it stumbled over, and that may be of the password.
-            why = "" if "password" in value or "@" in value else f" ({str(error).strip()})"
-            raise ValueError(f"is no libpq connection string{why}") from None
-        if "password" in words:
+        if "password" in _dsn_keywords(value):
             raise ValueError("holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass")
         return value
+
+
+def _dsn_keywords(dsn: str) -> set[str]:
+    """The keywords of a libpq connection string.
+
+    Not by psycopg: importing it takes longer than the rest of a DAG file's parsing, every thirty seconds.
+    """
+    if dsn.startswith(("postgresql://", "postgres://")):
+        parts = urlsplit(dsn)
+        return {*parse_qs(parts.query), *(["password"] if parts.password else [])}
+    try:
+        words = shlex.split(dsn.replace(" = ", "="))
+    except ValueError:
+        words = [""]
+    if not all("=" in word for word in words):
+        # Nothing of it is repeated: what could not be read may be part of a password.
+        raise ValueError("is no libpq connection string (host=… port=… user=… dbname=…)")
+    return {word.partition("=")[0].strip() for word in words}
 
 
 class Repository(Section):

@@ -233,6 +233,7 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
     """Time a stage, keep its error in the report, and write the report whatever happens."""
     started = time.monotonic()
     stage.status, stage.trouble = "running", None
+    store.save_report(access, report)  # a process that is killed writes nothing more
     try:
         yield
         stage.status = "ok"
@@ -244,6 +245,7 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
     finally:
         stage.seconds = time.monotonic() - started
         report.judge()
+        report.cleanup = store.kept_cleanup(access, report)
         store.save_report(access, report)
 
 
@@ -267,9 +269,9 @@ def _look_at_production(
 ) -> tuple[Baseline | None, ArchivedEnd | None]:
     """The baseline with its restore point, and the end of the archive as it was before; None if production is gone."""
     started = time.monotonic()
-    end = archived_end(access, runner)
+    end = archived_end(access, runner, Workspace.of(access, drill_id).home)
     try:
-        baseline = take_baseline(access, restore_point=f"pgdrill-{drill_id}"[:63])
+        baseline = take_baseline(access, restore_point=f"pgdrill-{drill_id}")
     except Unreachable as error:
         logger.warning("drilling without production: %s", error)
         return None, end

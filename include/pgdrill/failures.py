@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 
-from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Unreachable
-from pgdrill.process import Completed
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
+from pgdrill.process import Completed, ProcessTimeout
 
 SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
-REFUSED = re.compile(r"\b40[13]\b|forbidden|access ?denied|invalidaccesskeyid|signaturedoesnotmatch", re.IGNORECASE)
+REFUSED = re.compile(r"(status code: |\()40[13]\b|forbidden|access ?denied|invalidaccesskeyid|signaturedoesnotmatch", re.IGNORECASE)
 NETWORK = re.compile(
     r"connection refused|no such host|dial tcp|timed? ?out|could not connect|connection reset|broken pipe|"
-    r"EndpointConnectionError|RequestError|\b50[03]\b|name resolution",
+    r"EndpointConnectionError|RequestError|(status code: |\()50[0234]\b|ServiceUnavailable|SlowDown|name resolution|"
+    r"connection was closed|IncompleteRead",
     re.IGNORECASE,
 )
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
 CORRUPT = re.compile(
     r"unexpected EOF|bad magic|checksum|corrupt|invalid header|not a gzip|invalid tar|truncated|unexpected end of|"
-    r"CRC check failed|incorrect (data|header) check|does not exist",
+    r"CRC check failed|incorrect (data|header) check|(backup|object|key)\b.*does not exist|NoSuchKey",
     re.IGNORECASE,
 )
 
@@ -53,3 +54,11 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
     return CouldNotVerify(
         "tool-failed", what, found=done.ended, expected="exit code 0", mend="read the task's log above this line"
     )
+
+
+def tool_timeout(what: str, error: ProcessTimeout, expected: str, mend: str) -> PgdrillError:
+    """The error for a tool that had to be ended: the store's fault where the tool said so, else nobody's."""
+    if NETWORK.search("\n".join(error.last_lines)):
+        return Unreachable("storage-unreachable", what, found=str(error), expected="an answer from the store",
+                           mend="check endpoint and network, then try again")  # fmt: skip
+    return TimedOut("timeout", what, found=str(error), expected=expected, mend=mend)

@@ -119,7 +119,9 @@ def _query(
     """Key, hash and name of every row; rows that PostgreSQL itself brought are hashed together."""
     # All columns of a relation are one object: a thousand tables would otherwise make tens of thousands.
     grouped = key[:1] if catalog == "pg_attribute" else key
-    first = sql.SQL("t.{}::oid").format(sql.Identifier(key[0]))
+    # An object is a user's if any number in its key is: settings of a role are keyed (0, role).
+    mine = [name for name in key if name in numbers] or key[:1]
+    first = sql.SQL("greatest({})").format(sql.SQL(", ").join(sql.SQL("t.{}::oid::int8").format(sql.Identifier(n)) for n in mine))
     content = sql.SQL("md5((to_jsonb(t) - {}::text[])::text)").format(sql.Literal(VOLATILE.get(catalog, [])))
     text_key = sql.SQL(" || '.' || ").join(sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in grouped)
     where = sql.SQL("WHERE NOT ARRAY[{}]::int8[] && %(temporary)s::int8[]").format(
@@ -128,8 +130,8 @@ def _query(
     return sql.SQL(
         "SELECT CASE WHEN o >= {user} THEN k ELSE 'system' END, left(md5(string_agg(h, '' ORDER BY k, h)), 16),"
         " coalesce(min(label), 'objects of PostgreSQL itself')"
-        " FROM (SELECT {first}::int8 AS o, {key} AS k, {content} AS h,"
-        " CASE WHEN {first}::int8 >= {user} THEN {label} END AS label FROM pg_catalog.{catalog} t {where}) s"
+        " FROM (SELECT {first} AS o, {key} AS k, {content} AS h,"
+        " CASE WHEN {first} >= {user} THEN {label} END AS label FROM pg_catalog.{catalog} t {where}) s"
         " GROUP BY 1"
     ).format(
         user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, content=content, where=where if temporary and numbers
@@ -145,6 +147,11 @@ def _label(catalog_oid: int, key: list[str]) -> sql.Composable:
     elif key[0] == "objoid":
         part = sql.SQL("t.objsubid") if "objsubid" in key else sql.SQL("0")
         described = sql.SQL("pg_describe_object(t.classoid, t.objoid, {})").format(part)
+    elif key == ["setdatabase", "setrole"]:
+        described = sql.SQL(
+            "concat_ws(' in ', 'settings of ' || pg_describe_object('pg_authid'::regclass, nullif(t.setrole, 0), 0),"
+            " pg_describe_object('pg_database'::regclass, nullif(t.setdatabase, 0), 0))"
+        )
     elif key[0].endswith("relid"):
         described = sql.SQL("pg_describe_object('pg_class'::regclass, t.{}, 0)").format(first)
     else:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,8 @@ import psutil
 logger = logging.getLogger(__name__)
 
 LAST_LINES = 25
-TERM_GRACE_SECONDS = 3.0  # Airflow leaves 5 s between on_kill and SIGKILL
+POLL_SECONDS = 0.02
+TERM_GRACE_SECONDS = 2.0  # Airflow leaves 5 s between on_kill and SIGKILL
 MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
 SECRET_NAMES = ("SECRET", "PASSWORD", "TOKEN", "PASSPHRASE", "PGP_KEY", "LIBSODIUM_KEY", "ACCESS_KEY")
 PATH_SUFFIXES = ("_PATH", "_FILE", "PASSFILE")
@@ -36,12 +38,14 @@ PATH_SUFFIXES = ("_PATH", "_FILE", "PASSFILE")
 class Command:
     """What to run. Secrets belong in ``environment`` only: ``argv`` can be read by every user of the host.
 
-    ``exit_codes`` explains what a code means with this program, for the error's text.
+    ``exit_codes`` explains what a code means with this program, for the error's text. ``hopeless`` matches a line of
+    stderr after which the program can only fail, and is ended at once (some would sleep and retry for an hour first).
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     exit_codes: Mapping[int, str] = field(default_factory=dict)
+    hopeless: str = ""
 
     def __str__(self) -> str:
         return " ".join(self.argv)
@@ -76,7 +80,7 @@ class ProcessTimeout(Exception):
 
 def mask(text: str, environment: Mapping[str, str]) -> str:
     """``text`` with the value of every secret variable of ``environment`` replaced by ``***``."""
-    for name, value in environment.items():
+    for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):  # one may begin with another
         upper = name.upper()
         if upper.endswith(PATH_SUFFIXES) or not any(word in upper for word in SECRET_NAMES):
             continue
@@ -114,6 +118,7 @@ class Runner:
         started = time.monotonic()
         tail: deque[str] = deque(maxlen=LAST_LINES)
         out: list[str] = []
+        given_up = False
         # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         environment = {**os.environ, **command.environment}
@@ -130,9 +135,18 @@ class Runner:
         self._process = process
         try:
             self._remember(process.pid)
+            hopeless = re.compile(command.hopeless) if command.hopeless else None
+
+            def judge(line: str) -> None:
+                nonlocal given_up
+                tail.append(line)
+                if hopeless and hopeless.search(line):
+                    given_up = True
+                    end_group(process.pid)
+
             readers = [
                 threading.Thread(target=self._read, args=(stream, sink, Path(command.argv[0]).name, environment, quiet), daemon=True)
-                for stream, sink in ((process.stdout, out.append), (process.stderr, tail.append))
+                for stream, sink in ((process.stdout, out.append), (process.stderr, judge))
             ]
             for reader in readers:
                 reader.start()
@@ -150,7 +164,8 @@ class Runner:
         if self.stopped:
             raise Stopped(f"{command.argv[0]} was ended because the job was stopped")
         last = tuple(tail) or tuple(out[-LAST_LINES:])
-        code = process.returncode
+        # wal-g exits with 0 when it is ended: an ended process must not pass for one that succeeded.
+        code = -signal.SIGTERM if given_up else process.returncode
         return Completed(code, "\n".join(out), last, time.monotonic() - started, command.exit_codes.get(code, ""))
 
     def stop(self) -> None:
@@ -228,24 +243,38 @@ def end_marked(path: Path) -> bool:
     try:
         mark = json.loads(path.read_text())
         process = psutil.Process(mark["pid"])
-        if abs(process.create_time() - mark["created"]) > 1.0:
-            return False  # the number now belongs to somebody else
-    except (FileNotFoundError, psutil.NoSuchProcess, json.JSONDecodeError, KeyError):
+        if abs(process.create_time() - mark["created"]) > 1.0 or not _lives(process):
+            return False  # the number now belongs to somebody else, or to nobody
+    except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError, TypeError):
         return False
     end_group(process.pid)
     return True
 
 
 def end_group(pid: int) -> None:
-    """End a process group: TERM, up to three seconds, then KILL. Returns when its leader is gone."""
+    """End a process, its group and its children: TERM, up to two seconds, then KILL. Returns when they are gone."""
     try:
         leader = psutil.Process(pid)
         family = [leader, *leader.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
     for how in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, how)
-        _, family = psutil.wait_procs(family, timeout=TERM_GRACE_SECONDS)
+        for process in family:  # those that made a group of their own
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(how)
+        deadline = time.monotonic() + TERM_GRACE_SECONDS
+        while family := [process for process in family if _lives(process)]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)  # an orphan's end is announced to its new parent only
         if not family:
             return
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
-from pgdrill.failures import tool_failure
+from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
 from pgdrill.postgres import harmless
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import format_lsn, parse_lsn
@@ -74,10 +75,31 @@ def restore(
 def _fetch(
     access: Access, workspace: Workspace, plan: Plan, runner: Runner, timings: Timings, progress: Progress
 ) -> None:
-    drill = access.cluster.drill
+    """Fetch, and once more where a part did not unpack: a connection that broke off looks the same as a torn part."""
     spaces = {oid: workspace.directory / "tablespaces" / oid for oid in plan.backup.tablespaces}
-    for folder in spaces.values():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    started = time.monotonic()
+    for last in (False, True):
+        for folder in (workspace.data_directory, *spaces.values()):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True)
+        try:
+            _fetch_once(access, workspace, plan, spaces, runner, progress)
+        except BackupFault as error:
+            if last:
+                raise
+            logger.warning("fetching once more, in case the network was at fault: %s", error)
+        else:
+            break
+    timings.fetch_seconds = time.monotonic() - started
+    timings.fetched_bytes = plan.backup.uncompressed_bytes or sum(
+        f.stat().st_size for f in workspace.data_directory.rglob("*") if f.is_file()
+    )
+
+
+def _fetch_once(
+    access: Access, workspace: Workspace, plan: Plan, spaces: dict[str, Path], runner: Runner, progress: Progress
+) -> None:
+    drill = access.cluster.drill
     fetch = access.tool.fetch(
         plan.backup, workspace.data_directory, spaces, workspace.home, fsync=drill.durability == "full"
     )
@@ -90,15 +112,13 @@ def _fetch(
             on_bytes=lambda written: progress("fetch", written, total),
         )  # fmt: skip
     except ProcessTimeout as error:
-        raise TimedOut(
-            "timeout", f"fetching backup {plan.backup.name}", found=str(error),
+        raise tool_timeout(
+            f"fetching backup {plan.backup.name}", error,
             expected=f"an end within {drill.timeout_seconds:.0f} s, and bytes moving all the time",
             mend="check the network and the store; raise drill.timeout_seconds if it was still moving",
         ) from None  # fmt: skip
     if done.code:
         raise tool_failure(f"fetching backup {plan.backup.name}", done)
-    timings.fetch_seconds = done.seconds
-    timings.fetched_bytes = total or sum(f.stat().st_size for f in workspace.data_directory.rglob("*") if f.is_file())
 
 
 def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
@@ -169,7 +189,7 @@ def _replay(access: Access, server: LocalServer, goal: Goal, progress: Progress)
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
                     r"wrong size|could not open file|requested timeline", re.IGNORECASE)  # fmt: skip
-STORE = re.compile(r"connection refused|no such host|timed? ?out|forbidden|could not connect|dial tcp|RequestError", re.I)
+LATE_LINES = 60  # what a tool says of its last segments
 
 
 def recovery_failure(server: LocalServer, target: RecoveryTarget, error: PgdrillError) -> PgdrillError:
@@ -181,7 +201,8 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
             "target-not-reached", thing, found=f"WAL ends at {_last_restored(text)}", expected="WAL up to the target",
             mend="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
         )  # fmt: skip
-    if "could not restore file" in text and STORE.search(text):
+    late = "\n".join(text.splitlines()[-LATE_LINES:])
+    if "could not restore file" in text and (NETWORK.search(late) or REFUSED.search(late)):
         return CouldNotVerify(
             "storage-unreachable", thing, found=server.last_words(3), expected="WAL from the repository",
             mend="check the store and its keys; then drill again",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,26 +35,23 @@ class ArchivedEnd:
     newest_xid: int
 
 
-def archived_end(access: Access, runner: Runner, timeline: int | None = None) -> ArchivedEnd | None:
-    """Fetch the newest archived segment with the tool and read it with ``pg_waldump``; None if there is none.
+def archived_end(access: Access, runner: Runner, folder: Path) -> ArchivedEnd | None:
+    """Fetch the newest archived segment with the tool and read it in ``folder`` with ``pg_waldump``; None if there is none.
 
     If it holds no commit, the ones before it say when the last one was.
     """
     names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
-    segments = [segment for segment in map(Segment.parse, names) if timeline in (None, segment.timeline)]
-    if not segments:
-        return None
-    newest_first = sorted(segments, reverse=True)[:LOOK_BACK]
     end: ArchivedEnd | None = None
-    with tempfile.TemporaryDirectory(prefix="pgdrill-") as folder:
-        for segment in newest_first:
-            file = fetch_wal_file(access, runner, segment.name, Path(folder))
-            found = read_segment(access, file, segment) if file else None
-            if found is None:
-                break
-            end = replace(end, last_commit_at=found.last_commit_at) if end else found
-            if end.last_commit_at:
-                break
+    for segment in sorted(map(Segment.parse, names), reverse=True)[:LOOK_BACK]:
+        file = fetch_wal_file(access, runner, segment.name, folder)
+        found = read_segment(access, file, segment) if file else None
+        if file:
+            file.unlink()
+        if found is None:
+            break
+        end = replace(end, last_commit_at=found.last_commit_at) if end else found
+        if end.last_commit_at:
+            break
     return end
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline
 from pgdrill.errors import CouldNotVerify
-from pgdrill.report import Report
+from pgdrill.report import Report, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,12 @@ def load_report(access: Access, drill_id: str) -> Report:
         "no-report", f"report {drill_id} of cluster {access.cluster.name}", found=found,
         expected="a report of this version", mend="take an id from `pgdrill report --list`",
     )  # fmt: skip
+
+
+def kept_cleanup(access: Access, report: Report) -> Stage:
+    """The clean-up stage as last written: a teardown can run, and report, while a killed stage is still ending."""
+    file = report_file(access, report.drill_id)
+    return Report.model_validate_json(file.read_bytes()).cleanup if file.exists() else report.cleanup
 
 
 def list_reports(access: Access) -> list[str]:

@@ -15,7 +15,7 @@ from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres.server import LocalServer
 from pgdrill.process import end_marked
 
-DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,119}")
+DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
 REMOVE_SECONDS = 10.0
 
 

@@ -196,6 +196,7 @@ def _common(cluster: Cluster) -> dict[str, Any]:
             "retries": 2,
             "retry_delay": timedelta(minutes=1),
             "retry_policy": NO_RETRY_AFTER_TIMEOUT,
+            **({"queue": cluster.server.queue} if cluster.server.queue else {}),
         },
     }
 
@@ -214,7 +215,8 @@ def _cron(cluster: Cluster, settings: Settings, section: str) -> CronTriggerTime
             "bad-schedule", f"{settings.source} [clusters.{cluster.name}.{section}] schedule", found=repr(expression),
             expected="a cron expression of five fields, in UTC", mend="for example 0 2 * * 0: Sundays at 02:00",
         )  # fmt: skip
-    return CronTriggerTimetable(expression, timezone="UTC")
+    # Zero: unpausing starts no run that was due a while ago (False does, within a tenth of the period).
+    return CronTriggerTimetable(expression, timezone="UTC", run_immediately=timedelta(0))
 
 
 def _doc(doc: str | None, cluster: Cluster) -> str:

@@ -8,6 +8,12 @@
 # that lacks data. So only the tool's own code for "absent" becomes 1; every other failure becomes 255, which stops
 # the server. Tools deliver empty objects as success (wal-g 3.0.8) and leave torn files behind: both are undone here.
 
+usage() {
+    echo "pgdrill: wal.sh knows fetch and push with their arguments, not '$*'" >&2
+    exit 255 # 2, which a shell would exit with, lets recovery end
+}
+
+[ $# -ge 5 ] || usage "$@"
 mode=$1
 shift
 
@@ -21,6 +27,7 @@ whole() { # NAME FILE BYTES: a segment has exactly BYTES; history, backup and pa
 
 case $mode in
 fetch)
+    [ $# -ge 5 ] || usage "$mode" "$@"
     absent=$1 bytes=$2 name=$3 destination=$4
     shift 4
     rm -f -- "$destination" # a killed fetch leaves a file that makes the next one fail
@@ -44,7 +51,6 @@ push)
     "$@" || exit 1
     ;;
 *)
-    echo "pgdrill: wal.sh knows fetch and push, not '$mode'" >&2
-    exit 255
+    usage "$mode" "$@"
     ;;
 esac

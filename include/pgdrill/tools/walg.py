@@ -25,6 +25,8 @@ from pgdrill.tools.base import BaseBackup, Fetch
 BASE = "basebackups_005"
 WAL = "wal_005"
 SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
+# After these wal-g sleeps a minute, then two, then four, … before it tries the same part again.
+HOPELESS = r"Extraction error in .*(lz4|zstd|brotli|unexpected EOF|checksum|magic|no space left|invalid tar)"
 EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong arguments"}
 
 
@@ -70,11 +72,11 @@ class WalG:
         }
         words: tuple[str, ...] = (self.binary, "backup-fetch", str(into), backup.name)
         if not tablespaces:
-            return Fetch(Command(words, own, EXIT_CODES))
+            return Fetch(Command(words, own, EXIT_CODES, HOPELESS))
         spec = home / "restore-spec.json"
         content: dict[str, Any] = {"base_prefix": str(into), "tablespaces": sorted(tablespaces)}
         content |= {oid: {"loc": str(place), "link": f"pg_tblspc/{oid}"} for oid, place in tablespaces.items()}
-        return Fetch(Command((*words, "--restore-spec", str(spec)), own, EXIT_CODES), {spec: json.dumps(content)})
+        return Fetch(Command((*words, "--restore-spec", str(spec)), own, EXIT_CODES, HOPELESS), {spec: json.dumps(content)})
 
     def wal_push(self) -> tuple[str, ...]:
         """``wal-push %p``."""

@@ -1,0 +1,122 @@
+"""A restored cluster to damage: each test gets a copy that was proved clean, and a baseline to compare it with.
+
+One real drill is kept; its data directory, stopped, is the mould of every copy.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgdrill import store
+from pgdrill.backup import take_backup
+from pgdrill.baseline import Baseline
+from pgdrill.checks import FAMILIES, Context, run_checks
+from pgdrill.drill import checking, drill, settled
+from pgdrill.postgres.server import LocalServer
+from pgdrill.report import CheckResult
+from pgdrill.workspace import Workspace
+from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
+
+STATEMENT_SECONDS = 60.0
+
+
+@dataclass
+class Mould:
+    """What every copy is made from."""
+
+    folder: Path
+    stack: Stack
+    baseline: Baseline
+
+
+@dataclass
+class Copy:
+    """A restored cluster of its own."""
+
+    server: LocalServer
+    mould: Mould
+    started: bool = field(default=False)
+
+    @property
+    def data(self) -> Path:
+        return self.server.data_directory
+
+    def sql(self, *statements: str) -> None:
+        """Damage by statements, as a superuser; policies, triggers and the like are whatever they are."""
+        with psycopg.connect(self.server.conninfo(DATABASE), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def one(self, query: str) -> object:
+        with psycopg.connect(self.server.conninfo(DATABASE), autocommit=True) as connection:
+            row = connection.execute(query).fetchone()
+            return row[0] if row else None
+
+    def stopped(self, change: Callable[[Path], None]) -> None:
+        """Damage files of the stopped server, then start it again."""
+        self.server.stop()
+        change(self.data)
+        self.server.start()
+
+    def results(self, *families: str) -> list[CheckResult]:
+        """Ask the checks."""
+        context = Context(
+            cluster=self.mould.stack.cluster,
+            connect=checking(lambda name: self.server.connect(name, autocommit=False), STATEMENT_SECONDS),
+            databases=(DATABASE,), baseline=self.mould.baseline.model_copy(deep=True), settle=lambda: True,
+        )  # fmt: skip
+        return list(run_checks(context, families or FAMILIES))
+
+    def red(self, *families: str) -> dict[str, list[str]]:
+        """The failing checks, each with the things it names."""
+        found: dict[str, list[str]] = {}
+        for result in self.results(*families):
+            if result.status == "fail":
+                found.setdefault(result.name, []).append(f"{result.thing} {result.value} {result.message}")
+        return found
+
+
+@pytest.fixture(scope="session")
+def mould() -> Iterator[Mould]:
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
+    try:
+        stack.create(scale=0.05)
+        stack.start()
+        take_backup(stack.access)
+        report = drill(stack.access, keep=True)
+        assert report.verdict == "passed", [r for r in report.results if r.status != "pass"]
+        baseline = store.load_baseline(stack.access, report.drill_id)
+        assert baseline is not None
+        assert settled(stack.access, baseline)
+        workspace = Workspace.of(stack.access, report.drill_id)
+        workspace.server(stack.access).stop()
+        yield Mould(workspace.data_directory, stack, baseline)
+    finally:
+        stack.remove()
+
+
+@pytest.fixture
+def copy(mould: Mould, request: pytest.FixtureRequest) -> Iterator[Copy]:
+    """A running copy, proved clean by the families that the module is about (``FAMILIES``)."""
+    folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir=mould.stack.home))
+    shutil.copytree(mould.folder, folder / "data", symlinks=True)
+    (folder / "pg_hba.conf").write_text("local all all trust\n")
+    server = Workspace(folder).server(mould.stack.access)
+    server = replace(server, options={"hba_file": str(folder / "pg_hba.conf"), "listen_addresses": "", "fsync": "off",
+                                      "archive_mode": "off", "autovacuum": "off", "max_connections": "120"})  # fmt: skip
+    try:
+        server.start()
+        made = Copy(server, mould)
+        assert made.red(*getattr(request.module, "FAMILIES", ())) == {}, "the copy is not clean before it is damaged"
+        yield made
+    finally:
+        server.stop()
+        shutil.rmtree(server.socket_directory, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
