@@ -56,8 +56,8 @@ def demo() -> int:
             kept = LOCAL / "reports" / f"{report.drill_id}.json"
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(store.report_file(stack.access, report.drill_id), kept)
+            report.kept_at = [str(kept.relative_to(PROJECT))]  # the stack's own copies go with the stack
             report_table(report, console)
-            console.print(f"The report: {kept.relative_to(PROJECT)}")
         finally:
             with console.status("ending every process, removing the folder"):
                 tear_down(home)
