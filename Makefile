@@ -1,12 +1,15 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration e2e bench constraints clean
+.PHONY: help setup demo up down test lint unit integration detection e2e bench constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
 ARGS ?=
 # Programs run with what set-up brought on PATH: wal-g where it could be fetched, and barman-cloud.
 RUN := PATH="$(CURDIR)/.local/bin:$(CURDIR)/.venv/bin:$$PATH" "$(CURDIR)/.venv/bin/python"
+
+# Two files of tests at a time: they wait for servers and stores more than they compute.
+TWO := -n 2 --dist loadfile
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -14,7 +17,7 @@ help: ## Show this list
 setup: ## Make .venv and fetch wal-g; quick when nothing changed, heals what was interrupted
 	@sh scripts/setup.sh
 
-demo: setup ## Run the whole story once: primary, standby, S3, backup, damage, drill, report
+demo: setup ## Back up a live cluster, restore it, prove vector search; leaves nothing but the report
 	@$(RUN) -m pgdrill_demo demo $(ARGS)
 
 up: setup ## Start the demo's servers and Airflow, and leave them running
@@ -23,7 +26,7 @@ up: setup ## Start the demo's servers and Airflow, and leave them running
 down: setup ## Stop what `make up` started
 	@$(RUN) -m pgdrill_demo down $(ARGS)
 
-test: lint unit integration e2e ## Everything a change has to pass
+test: lint unit integration detection e2e ## Everything a change has to pass
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) -m ruff check .
@@ -33,10 +36,13 @@ unit: setup ## Tests without a server
 	@$(RUN) -m pytest tests/unit -n logical $(ARGS)
 
 integration: setup ## Tests with real PostgreSQL, real tools and a real S3, all on this machine
-	@$(RUN) -m pytest tests/integration $(ARGS)
+	@$(RUN) -m pytest tests/integration $(TWO) $(ARGS)
 
-e2e: setup ## Tests with a real Airflow and a browser (Debian's package chromium)
-	@$(RUN) -m pytest tests/e2e $(ARGS)
+detection: setup ## Damage a restored cluster in every way, and see that the fitting check is red
+	@$(RUN) -m pytest tests/detection $(TWO) $(ARGS)
+
+e2e: setup ## Tests with a real Airflow
+	@$(RUN) -m pytest tests/e2e $(TWO) $(ARGS)
 
 bench: setup ## Measure; nothing passes or fails
 	@$(RUN) -m bench.drill $(ARGS)
