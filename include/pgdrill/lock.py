@@ -41,7 +41,8 @@ class Lease:
         if self.process is None:
             return False
         try:
-            return bool(abs(psutil.Process(self.process[0]).create_time() - self.process[1]) > 1)
+            found = psutil.Process(self.process[0])
+            return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - self.process[1]) > 1
         except psutil.NoSuchProcess:
             return True
 

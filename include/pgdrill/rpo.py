@@ -20,8 +20,10 @@ from pgdrill.walfiles import fetch_wal_file
 
 LOOK_BACK = 4  # segments: a switch on a quiet server leaves some without a commit
 COMMIT = re.compile(r"desc: COMMIT(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
-NEXT_XID = re.compile(r"nextXid (\d+)")
-XID = re.compile(r"tx:\s+(\d+),")
+# Only what has ended counts: a transaction whose commit is not archived yet is lost, whatever of it has been.
+ENDED = re.compile(r"tx:\s+(\d+),.*desc: (?:COMMIT|ABORT)(.*)")
+SUBTRANSACTIONS = re.compile(r"subxacts: ([\d ]+)")
+LATEST_ENDED = re.compile(r"latestCompletedXid (\d+)")
 LSN = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),")
 
 
@@ -66,7 +68,10 @@ def read_segment(access: Access, file: Path, segment: Segment) -> ArchivedEnd | 
     if not positions:
         return None
     commits = COMMIT.findall(text)
-    numbers = [int(n) for n in XID.findall(text)] + [int(n) - 1 for n in NEXT_XID.findall(text)]
+    numbers = [int(n) for n in LATEST_ENDED.findall(text)]
+    for number, rest in ENDED.findall(text):
+        below = SUBTRANSACTIONS.search(rest)
+        numbers += [int(number), *(int(n) for n in (below[1].split() if below else ()))]
     last = datetime.fromisoformat(commits[-1]).replace(tzinfo=UTC) if commits else None
     return ArchivedEnd(segment, parse_lsn(positions[-1]), last, max(numbers, default=0))
 

@@ -37,7 +37,8 @@ class Storage:
         """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used."""
         parts = urlsplit(url)
         if parts.scheme == "file":
-            return cls(url, LocalStore(Path(parts.path), mkdir=True))
+            with _Explained(url):
+                return cls(url, LocalStore(Path(parts.path), mkdir=True))
         names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key",
                  "AWS_SESSION_TOKEN": "session_token"}  # fmt: skip
         options: dict[str, Any] = {words: environment[name] for name, words in names.items() if environment.get(name)}

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import TOOLS, need
 
 from pgdrill_demo.stack import Stack
+from tests.conftest import TOOLS, need
 
 PROJECT = Path(__file__).parents[2]
 RUN_SECONDS = 280

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import obstore
 import psutil
 import pytest
-from tests.e2e.conftest import AirflowHome, DagRun
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.operators.restore_cluster import end_at_once
@@ -18,6 +17,7 @@ from pgdrill.report import Report
 from pgdrill.store import load_report
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import Stack
+from tests.e2e.conftest import AirflowHome, DagRun
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 

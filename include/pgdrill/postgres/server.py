@@ -42,7 +42,8 @@ class LocalServer:
     def conninfo(self, database: str = "postgres", **more: str) -> str:
         """For the superuser, over the private socket."""
         words = {
-            "host": str(self.socket_directory), "port": str(self.port), "user": self.superuser, "dbname": database
+            "host": str(self.socket_directory), "port": str(self.port), "user": self.superuser, "dbname": database,
+            "client_encoding": "utf8",  # of a database in SQL_ASCII, psycopg would give text as bytes
         }  # fmt: skip
         return psycopg.conninfo.make_conninfo("", **(words | more))
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
 HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
+# As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a segment (….partial) are
+# no segments, and must not stand in for the ones whose names they begin with.
+ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup)\w+)?")
 
 
 def parse_lsn(text: str) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from pgdrill.config import Repository
 from pgdrill.errors import BackupFault, Problem
-from pgdrill.postgres.wal import HISTORY_NAME, SEGMENT_NAME, parse_lsn
+from pgdrill.postgres.wal import ARCHIVED_NAME, parse_lsn
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Fetch
@@ -106,8 +106,7 @@ class BarmanCloud:
     def wal(self, repository: Storage) -> dict[str, int]:
         """``wals/…/<name>[.gz]``."""
         plain = ((PurePosixPath(key).name, size) for key, size in repository.sizes(f"{self.server}/wals/").items())
-        stripped = ((HISTORY_NAME.match(name) or SEGMENT_NAME.match(name), name, size) for name, size in plain)
-        return {match[0]: size for match, name, size in stripped if match and not name.endswith((".backup", ".partial"))}
+        return {match[1]: size for name, size in plain if (match := ARCHIVED_NAME.fullmatch(name))}
 
     def _program(self, action: str) -> str:
         return str(self.folder / f"barman-cloud-{action}")

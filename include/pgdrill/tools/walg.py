@@ -17,7 +17,7 @@ from typing import Any
 
 from pgdrill.config import Repository
 from pgdrill.errors import BackupFault, Problem
-from pgdrill.postgres.wal import HISTORY_NAME, SEGMENT_NAME
+from pgdrill.postgres.wal import ARCHIVED_NAME
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Fetch
@@ -135,8 +135,7 @@ class WalG:
     def wal(self, repository: Storage) -> dict[str, int]:
         """``wal_005/<name>.<compression>``."""
         plain = ((PurePosixPath(key).name, size) for key, size in repository.sizes(f"{WAL}/").items())
-        stripped = ((HISTORY_NAME.match(name) or SEGMENT_NAME.match(name), size) for name, size in plain)
-        return {match[0]: size for match, size in stripped if match}
+        return {match[1]: size for name, size in plain if (match := ARCHIVED_NAME.fullmatch(name))}
 
     def _chain(self, repository: Storage, name: str) -> list[str]:
         """A backup's name, and those of the backups its deltas build on."""

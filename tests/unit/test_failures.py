@@ -1,0 +1,59 @@
+"""Whose fault it was, told from what the tools really print."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
+from pgdrill.failures import tool_failure, tool_timeout
+from pgdrill.process import Command, Completed, ProcessTimeout
+
+SAID = [
+    # wal-g 3.0.8
+    ("Extraction error in part_001.tar.lz4: lz4: invalid frame checksum: got 793e5720; expected c3dfce3f", BackupFault, "corrupt-part"),
+    ("Extraction error in part_001.tar.lz4: unexpected EOF", BackupFault, "corrupt-part"),
+    ("lz4: bad magic number", BackupFault, "corrupt-part"),
+    ("write /restore/base/5/16744: no space left on device", CouldNotVerify, "no-space"),
+    ("Extraction error in part_001.tar.lz4: unexpected EOF: write: no space left on device", CouldNotVerify, "no-space"),
+    ("ServiceUnavailable: Service Unavailable | status code: 503, request id: , host id:", Unreachable, "storage-unreachable"),
+    ("RequestError: send request failed caused by: dial tcp 127.0.0.1:9: connect: connection refused", Unreachable, "storage-unreachable"),
+    ("read tcp 127.0.0.1:5->127.0.0.1:3: read: connection reset by peer", Unreachable, "storage-unreachable"),
+    ("dial tcp: lookup s3.example: no such host", Unreachable, "storage-unreachable"),
+    ("Forbidden: Forbidden status code: 403, request id:", CouldNotVerify, "storage-refused"),
+    ("InvalidAccessKeyId: The Access Key Id you provided does not exist", CouldNotVerify, "storage-refused"),
+    ("SignatureDoesNotMatch: The request signature …", CouldNotVerify, "storage-refused"),
+    ("pg_start_backup() failed: ERROR: permission denied for function pg_backup_start (SQLSTATE 42501)", CouldNotVerify, "permission"),
+    # barman-cloud 3.19.1
+    ("An error occurred (403) when calling the HeadBucket operation: Forbidden", CouldNotVerify, "storage-refused"),
+    ("An error occurred (503) when calling the GetObject operation (reached max retries: 4)", Unreachable, "storage-unreachable"),
+    ('Could not connect to the endpoint URL: "http://127.0.0.1:9/backups"', Unreachable, "storage-unreachable"),
+    ('Connection was closed before we received a valid response from endpoint URL: "http://…"', Unreachable, "storage-unreachable"),
+    ("Barman cloud restore exception: unexpected end of data", BackupFault, "corrupt-part"),
+    ("Error -3 while decompressing data: incorrect header check", BackupFault, "corrupt-part"),
+    ("CRC check failed 0x1 != 0x2", BackupFault, "corrupt-part"),
+    # Words that look like more than they are
+    ('FATAL: role "pgdrill" does not exist', CouldNotVerify, "tool-failed"),
+    ("INFO: 2026/11/23 23:47:19.500 uploaded 503 files in 401 s", CouldNotVerify, "tool-failed"),
+    ("panic: runtime error: index out of range", CouldNotVerify, "tool-failed"),
+    ("", CouldNotVerify, "tool-failed"),
+]
+
+
+@pytest.mark.parametrize(("line", "kind", "reason"), SAID)
+def test_the_last_words_tell_whose_fault_it_was(line: str, kind: type[PgdrillError], reason: str) -> None:
+    error = tool_failure("fetching backup base_1", Completed(1, "", ("INFO: starting", line), 1.0))
+    assert (type(error), error.problem.reason) == (kind, reason)
+    assert error.problem.thing == "fetching backup base_1"
+    assert error.problem.mend
+    assert error.retryable == (kind is Unreachable)
+
+
+def test_a_signal_is_named() -> None:
+    assert "SIGKILL" in str(tool_failure("x", Completed(-9, "", (), 1.0)))
+
+
+@pytest.mark.parametrize(("line", "kind"), [("connection reset by peer", Unreachable), ("INFO: Finished part 3", TimedOut)])
+def test_a_hang_after_a_network_error_is_the_networks(line: str, kind: type[PgdrillError]) -> None:
+    error = tool_timeout("x", ProcessTimeout(Command(("wal-g",)), 61, "moved no byte for 60 s", (line,)), "an end", "mend it")
+    assert type(error) is kind
+    assert "60 s" in error.problem.found

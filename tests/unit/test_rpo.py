@@ -1,0 +1,91 @@
+"""The measured RPO: read from pg_waldump's lines, and never flattered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pgdrill.access import Access
+from pgdrill.config import Cluster, Repository, Server
+from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.rpo import ArchivedEnd, measured_rpo_seconds, read_segment
+
+NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
+SEGMENT = Segment(1, 3)
+
+LINE = "rmgr: {0:<11} len (rec/tot):     34/    34, tx: {1:>10}, lsn: 0/030{2:05X}, prev 0/03000028, desc: {3}\n"
+COMMIT = "COMMIT 2026-11-20 10:59:0{}.250000 UTC"
+
+
+def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *records: tuple[str, int, str]) -> ArchivedEnd | None:
+    """What a segment with these records ends with, by a pg_waldump that prints them."""
+    program = tmp_path / "pg_waldump"
+    text = "".join(LINE.format(kind, xid, 0x100 * (n + 1), what) for n, (kind, xid, what) in enumerate(records))
+    (tmp_path / "lines").write_text(text)
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/lines\necho 'pg_waldump: error: breaks off' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("pgdrill.rpo.as_ordinary_user", lambda: ())
+    access = Access(Cluster(server=Server(data_directory=tmp_path, bin_dir=tmp_path), repository=Repository(url="file:///x")))
+    return read_segment(access, tmp_path / "segment", SEGMENT)
+
+
+def test_a_segment_tells_its_last_record_commit_and_transaction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    end = read(monkeypatch, tmp_path, ("Heap", 745, "INSERT off: 1"), ("Transaction", 745, COMMIT.format(1)),
+               ("Transaction", 746, COMMIT.format(2)), ("XLOG", 0, "SWITCH"))  # fmt: skip
+    assert end == ArchivedEnd(SEGMENT, parse_lsn("0/3000400"), NOW - timedelta(seconds=57.75), 746)
+
+
+def test_a_transaction_whose_commit_is_not_there_has_not_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    end = read(monkeypatch, tmp_path, ("Transaction", 745, COMMIT.format(1)), ("Heap", 746, "INSERT off: 1"))
+    assert end
+    assert end.newest_xid == 745
+    assert measured_rpo_seconds(end, NOW, next_xid=747) == pytest.approx(58.75)  # its commit would be lost
+
+
+def test_subtransactions_and_aborts_end_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    end = read(monkeypatch, tmp_path, ("Transaction", 745, COMMIT.format(1) + "; subxacts: 746 747"))
+    assert end
+    assert end.newest_xid == 747
+    end = read(monkeypatch, tmp_path, ("Transaction", 748, "ABORT 2026-11-20 10:59:03.000000 UTC"))
+    assert end
+    assert (end.newest_xid, end.last_commit_at) == (748, None)
+
+
+def test_running_transactions_say_what_has_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    end = read(monkeypatch, tmp_path, ("Standby", 0, "RUNNING_XACTS nextXid 751 latestCompletedXid 750 oldestRunningXid 751"))
+    assert end
+    assert end.newest_xid == 750
+
+
+def test_a_segment_that_cannot_be_read_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert read(monkeypatch, tmp_path) is None
+
+
+def end(xid: int, committed_seconds_ago: float | None = 30) -> ArchivedEnd:
+    at = None if committed_seconds_ago is None else NOW - timedelta(seconds=committed_seconds_ago)
+    return ArchivedEnd(SEGMENT, 1, at, xid)
+
+
+def test_work_not_archived_counts_from_the_last_archived_commit() -> None:
+    assert measured_rpo_seconds(end(745), NOW, 800) == 30
+
+
+def test_nothing_written_since_is_nothing_lost() -> None:
+    assert measured_rpo_seconds(end(745), NOW, 746) == 0
+    assert measured_rpo_seconds(end(745, None), NOW, 746) == 0
+
+
+def test_only_the_low_bits_of_a_transaction_number_are_in_the_wal() -> None:
+    assert measured_rpo_seconds(end(745), NOW, (3 << 32) + 746) == 0
+    assert measured_rpo_seconds(end(745), NOW, (3 << 32) + 800) == 30
+
+
+def test_what_is_not_known_is_not_zero() -> None:
+    assert measured_rpo_seconds(None, NOW, 746) is None
+    assert measured_rpo_seconds(end(745, None), NOW, 800) is None
+
+
+def test_a_clock_that_is_behind_gives_no_negative_figure() -> None:
+    assert measured_rpo_seconds(end(745, -5), NOW, 800) == 0

@@ -1,0 +1,116 @@
+"""Objects in a folder or in S3: what comes back, and how a store that fails is told."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgdrill import storage
+from pgdrill.errors import CouldNotVerify, Unreachable
+from pgdrill.storage import Storage
+
+KEYS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Storage:
+    return Storage.open(f"file://{tmp_path}/new folder", {})
+
+
+def test_what_is_written_is_read_and_listed(folder: Storage) -> None:
+    assert folder.write("a/b.json", b"12345") == f"{folder.url}/a/b.json"
+    folder.write("a/empty", b"")
+    folder.write("c", b"1")
+    assert folder.read("a/b.json") == b"12345"
+    assert folder.read("a/empty") == b""
+    assert folder.sizes() == {"a/b.json": 5, "a/empty": 0, "c": 1}
+    assert folder.sizes("a/") == {"a/b.json": 5, "a/empty": 0}
+
+
+def test_what_is_not_there_is_none_and_no_error(folder: Storage) -> None:
+    assert folder.read("nothing") is None
+    assert folder.sizes("nothing/") == {}
+
+
+def test_the_last_word_counts(folder: Storage) -> None:
+    folder.write("x", b"long content")
+    folder.write("x", b"short")
+    assert folder.read("x") == b"short"
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Gives every request the same answer."""
+
+    status = 503
+
+    def _answer(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD = _answer
+
+    def log_message(self, *arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def answering() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def s3(port: int) -> Storage:
+    return Storage.open("s3://backups/agents", KEYS, endpoint_url=f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(("status", "kind", "reason"), [
+    (403, CouldNotVerify, "storage-refused"), (401, CouldNotVerify, "storage-refused"),
+    (500, Unreachable, "storage-unreachable"), (503, Unreachable, "storage-unreachable"),
+])  # fmt: skip
+def test_a_stores_answer_becomes_an_error_with_a_mend(
+    answering: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[CouldNotVerify], reason: str
+) -> None:
+    monkeypatch.setattr(Answering, "status", status)
+    store = s3(answering.server_port)
+    for attempt in (lambda: store.sizes("x/"), lambda: store.read("x"), lambda: store.write("x", b"1")):
+        with pytest.raises(CouldNotVerify) as caught:
+            attempt()
+        assert type(caught.value) is kind
+        assert caught.value.problem.reason == reason
+        assert "s3://backups/agents/x" in caught.value.problem.thing
+        assert "canary" not in str(caught.value)
+
+
+def test_a_closed_port_is_told_in_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(Unreachable):
+        s3(port).sizes()
+    assert time.monotonic() - started < 15
+
+
+def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "REQUEST_TIMEOUT", "300ms")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        with pytest.raises(Unreachable):
+            s3(silent.getsockname()[1]).read("x")
+    assert time.monotonic() - started < 15
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CouldNotVerify) as caught:
+        Storage.open(f"file://{tmp_path}/file/below", {}).write("x", b"1")
+    assert caught.value.problem.mend
