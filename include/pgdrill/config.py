@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pgdrill.errors import ConfigError
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
+MAY_HOLD_SECRETS = ("dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -136,6 +138,58 @@ class VectorColumn(Section):
     index_required: bool = Field(True, description="warn if no HNSW or IVFFlat index serves the column")
 
 
+class Embeddings(Section):
+    """Which model the running application embeds with, and who can embed a text again to prove it."""
+
+    models: dict[str, str] = Field({}, description='"table.column" (or "*" for all others) to "model@version"')
+    embedder: str = Field("", description="empty: nothing is embedded again; http, or python:module:callable")
+    url: str = Field("", description="for http: base URL of an OpenAI-compatible API; texts go to {url}/embeddings")
+    api_key_variable: str = Field("", description="name of the environment variable that holds the key")
+    canary_rows: int = Field(20, ge=1, le=100_000, description="rows of each column that are embedded again")
+    tolerance: float = Field(0.01, gt=0, lt=1, description="cosine distance, and relative length, of the same text")
+    timeout_seconds: Seconds = Field(60, description="for each request, of up to 32 texts")
+
+    @field_validator("models")
+    @classmethod
+    def _names_versions(cls, value: dict[str, str]) -> dict[str, str]:
+        for column, model in value.items():
+            if column != "*" and "." not in column:
+                raise ValueError(f'{column!r} is no "table.column" and not "*"')
+            if not all(model.rpartition("@")[::2]):
+                raise ValueError(f"{column!r} names {model!r}, which is no model@version")
+        return value
+
+    @field_validator("embedder")
+    @classmethod
+    def _known_embedder(cls, value: str) -> str:
+        if value not in ("", "http") and not re.fullmatch(r"python:\w+(\.\w+)*:\w+", value):
+            raise ValueError("must be empty, http or python:module:callable")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _http_without_credentials(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if "@" in parts.netloc or parts.query:
+            raise ValueError("holds credentials or a query; name the key's variable in api_key_variable")
+        if value and (parts.scheme not in ("http", "https") or not parts.netloc):
+            raise ValueError("must be http://host/… or https://host/…")
+        return value.rstrip("/")
+
+    @field_validator("api_key_variable")
+    @classmethod
+    def _name_not_key(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError("is no variable's name (capitals, digits, _); the key itself never stands here")
+        return value
+
+    @model_validator(mode="after")
+    def _http_has_url(self) -> Embeddings:
+        if self.embedder == "http" and not self.url:
+            raise ValueError("embedder http needs url")
+        return self
+
+
 class Cluster(Section):
     """What is protected: one server with its repository, drill and vector columns."""
 
@@ -145,6 +199,7 @@ class Cluster(Section):
     backup: Backup = Backup()
     drill: Drill = Drill()
     vectors: tuple[VectorColumn, ...] = ()
+    embeddings: Embeddings = Embeddings()
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")
 
@@ -228,7 +283,7 @@ def _explain(error: Any) -> str:
             return "holds no cluster: add a table [clusters.<name>]"
     given = error.get("input")
     # What a person wrote may hold a password, or credentials in a URL: those values are never repeated.
-    shown = isinstance(given, str | int | float | bool) and key not in ("dsn", "url", "reports_url", "endpoint_url")
+    shown = isinstance(given, str | int | float | bool) and key not in MAY_HOLD_SECRETS
     return f"{error['msg'].removeprefix('Value error, ')}{f' (found {given!r})' if shown else ''}"
 
 

@@ -17,7 +17,7 @@ NETWORK = re.compile(
 )
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
 CORRUPT = re.compile(
-    r"unexpected EOF|bad magic|checksum|corrupt|invalid header|not a gzip|invalid tar|truncated|unexpected end of|"
+    r"unexpected EOF|bad magic|lz4: |LZ4F_|while decompressing|checksum|corrupt|invalid header|not a gzip|invalid tar|truncated|unexpected end of|"
     r"CRC check failed|incorrect (data|header) check|(backup|object|key)\b.*does not exist|NoSuchKey",
     re.IGNORECASE,
 )

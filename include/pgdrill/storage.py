@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,8 @@ from obstore.store import LocalStore, S3Store
 from pgdrill.errors import CouldNotVerify, Unreachable
 
 REQUEST_TIMEOUT = "20s"
+# Whole words: a port may well hold the digits 403.
+REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
 RETRIES: Any = {
     "max_retries": 2,
     "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
@@ -89,7 +92,7 @@ class _Explained:
         if not isinstance(error, BaseError | OSError):
             return
         text = " ".join(str(error).split())[:300]
-        refused = any(word in text for word in ("403", "401", "Forbidden", "AccessDenied", "Permission", "Unauthorized"))
+        refused = REFUSED.search(text)
         if refused:
             raise CouldNotVerify(
                 "storage-refused", self.thing, found=text, expected="permission to list and read",

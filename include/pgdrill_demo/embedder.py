@@ -7,7 +7,7 @@ measured. All arithmetic up to the final division is on integers, hence no round
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +89,21 @@ class Embedder:
         columns = ((random >> np.uint64(1)) % np.uint64(self.dimensions)).astype(np.int64)
         signs = (random & np.uint64(1)).astype(np.int32) * 2 - 1
         return coo_matrix((signs, (rows, columns)), shape=(FEATURES, self.dimensions), dtype=np.int32).tocsr()
+
+
+@cache
+def _of_size(dimensions: int) -> Embedder:
+    return Embedder(dimensions)
+
+
+def embed(model: str, texts: list[str]) -> list[list[float]]:
+    """For ``embedder = "python:pgdrill_demo.embedder:embed"``: the vectors of *texts* by the model of that name."""
+    family, _, dimensions = model.rpartition("-")
+    if family != "hashing" or not dimensions.isdecimal():
+        message = f"no model {model!r} here, only hashing-<dimensions>"
+        raise ValueError(message)
+    vectors: list[list[float]] = _of_size(int(dimensions)).embed(texts).tolist()
+    return vectors
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

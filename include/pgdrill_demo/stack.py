@@ -268,6 +268,7 @@ databases = ["agents"]
 url = "{url}"
 tool = "{tool}"
 binary = "{binary}"
+compression = "lz4"
 conn_id = "{name}_s3"
 endpoint_url = "{endpoint}"
 
@@ -279,4 +280,16 @@ endpoint_url = "{endpoint}"
 table = "sales_playbooks"
 column = "embedding"
 min_recall_at_10 = 0.3
+
+[clusters.{name}.embeddings]
+embedder = "python:pgdrill_demo.embedder:embed"
+# In a small sample that is every row: what is damaged is found for certain.
+canary_rows = 1000
+
+[clusters.{name}.embeddings.models]
+"embeddings.embedding" = "hashing-384@1"
+"hc_embeddings.embedding" = "hashing-3072@1"
+"re_listings_embed.embedding" = "hashing-1536@1"
+"sales_convo_embed.embedding" = "hashing-1536@1"
+"sales_playbooks.embedding" = "hashing-384@1"
 """

@@ -72,7 +72,7 @@ def test_a_missing_part_is_named_before_a_byte_is_fetched(copy: Copy, record: st
     part.unlink()
     said = refused(copy, BackupFault)
     assert said.startswith("missing-part")
-    assert part.name.removesuffix(".gz") in said  # barman's listing does not tell the compression
+    assert part.name.rpartition(".")[0] in said  # barman's listing does not tell the compression
 
 
 @pytest.mark.parametrize("record", ["recorded", "not recorded"])
@@ -218,24 +218,21 @@ def test_a_folder_in_use_is_left_alone(copy: Copy) -> None:
 # --- what only the restore itself can see ---
 
 
-@pytest.mark.parametrize("how", ["shortened", "bit flipped"])
+@pytest.mark.parametrize("how", ["shortened", "overwritten"])
 def test_a_part_that_does_not_unpack_ends_the_restore_in_seconds(copy: Copy, how: str) -> None:
     copy.record.unlink()  # nobody knows the size it had
-    size = copy.part.stat().st_size
-    if how == "shortened":
-        os.truncate(copy.part, size // 2)
-    else:
-        with copy.part.open("r+b") as file:
-            file.seek(size // 2)
-            byte = file.read(1)[0]
-            file.seek(size // 2)
-            file.write(bytes([byte ^ 0x10]))
-        if copy.golden.stack.tool == "barman-cloud":
-            pytest.skip("barman-cloud 3.19.1 does not look at gzip's checksum; page checksums have to tell")
+    content = copy.part.read_bytes()
+    middle = len(content) // 2
+    # A single flipped bit may mean nothing: in lz4 it can point at another run of zeros.
+    torn = bytes(byte ^ 0xFF for byte in content[middle : middle + 64]) + content[middle + 64 :] if how == "overwritten" else b""
+    copy.part.write_bytes(content[:middle] + torn)
     started = time.monotonic()
     verdict, trouble = copy.trouble()
     assert time.monotonic() - started < 15
-    assert (verdict, trouble.reason) == ("failed", "corrupt-part")
+    assert verdict == "failed"
+    # barman-cloud 3.19.1 exits with 0 after half an archive; what is written last is then not there.
+    quiet = copy.golden.stack.tool == "barman-cloud" and how == "shortened"
+    assert trouble.reason == ("incomplete-restore" if quiet else "corrupt-part")
 
 
 def test_a_backup_that_lies_about_its_cluster_is_found_out(copy: Copy) -> None:
@@ -305,6 +302,7 @@ def test_a_wrong_key_is_told_as_such_and_not_shown(copy: Copy) -> None:
 
 
 def test_a_store_that_never_answers_is_given_up(copy: Copy, relay: Relay, impatient: None) -> None:
+    once(copy)
     relay.misbehave(".", "hang")
     started = time.monotonic()
     verdict, trouble = copy.trouble(copy.access(repository={"endpoint_url": relay.endpoint_url}))
@@ -330,6 +328,8 @@ def test_a_store_that_fails_in_the_middle_of_the_fetch_is_not_the_backups_fault(
 def test_a_store_that_fails_in_the_middle_of_the_replay_is_not_the_backups_fault(
     copy: Copy, relay: Relay, how: str
 ) -> None:
+    if how == "hang":
+        once(copy)
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", how)
     access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 8.0})
     started = time.monotonic()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.process import Command, Completed, ProcessTimeout
+from pgdrill.tools.walg import HOPELESS
 
 SAID = [
     # wal-g 3.0.8
     ("Extraction error in part_001.tar.lz4: lz4: invalid frame checksum: got 793e5720; expected c3dfce3f", BackupFault, "corrupt-part"),
     ("Extraction error in part_001.tar.lz4: unexpected EOF", BackupFault, "corrupt-part"),
+    ("Interpret failed: copy failed: lz4: invalid source or destination buffer too short", BackupFault, "corrupt-part"),
+    ("Barman cloud restore exception: LZ4F_decompress failed with code: ERROR_decompressionFailed", BackupFault, "corrupt-part"),
+    ("Extraction error in part_001.tar.lz4: read tcp: connection reset by peer", Unreachable, "storage-unreachable"),
     ("lz4: bad magic number", BackupFault, "corrupt-part"),
     ("write /restore/base/5/16744: no space left on device", CouldNotVerify, "no-space"),
     ("Extraction error in part_001.tar.lz4: unexpected EOF: write: no space left on device", CouldNotVerify, "no-space"),
@@ -57,3 +63,15 @@ def test_a_hang_after_a_network_error_is_the_networks(line: str, kind: type[Pgdr
     error = tool_timeout("x", ProcessTimeout(Command(("wal-g",)), 61, "moved no byte for 60 s", (line,)), "an end", "mend it")
     assert type(error) is kind
     assert "60 s" in error.problem.found
+
+
+@pytest.mark.parametrize(("line", "hopeless"), [
+    ("Extraction error in part_001.tar.lz4: lz4: invalid frame checksum", True),
+    ("Extraction error in part_001.tar.lz4: unexpected EOF", True),
+    ("Extraction error in part_001.tar.br: extractOne: tar extract failed: archive/tar: invalid tar header", True),
+    ("Extraction error in part_001.tar.lz4: write: no space left on device", True),
+    ("Extraction error in part_001.tar.lz4: read tcp: connection reset by peer", False),  # worth another try
+    ("Finished extraction of part_001.tar.lz4", False),
+])  # fmt: skip
+def test_only_what_no_patience_mends_is_given_up_at_once(line: str, hopeless: bool) -> None:
+    assert bool(re.search(HOPELESS, line)) == hopeless

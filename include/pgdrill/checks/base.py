@@ -37,6 +37,7 @@ class Context:
     baseline: Baseline | None = None
     report: Report | None = None
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline
+    prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
 
 
 Question = Callable[[Context], Iterable[Outcome]]

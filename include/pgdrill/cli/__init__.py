@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import config, jobs, show
+from pgdrill.cli import config, jobs, label, show
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
@@ -20,6 +20,7 @@ app.command("verify")(jobs.verify)
 app.command("report")(show.report)
 app.command("checks")(show.checks)
 app.command("archive-command")(show.archive_command)
+app.command("label")(label.label)
 app.add_typer(config.app, name="config")
 
 

@@ -26,7 +26,7 @@ BASE = "basebackups_005"
 WAL = "wal_005"
 SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
 # After these wal-g sleeps a minute, then two, then four, … before it tries the same part again.
-HOPELESS = r"Extraction error in .*(lz4|zstd|brotli|unexpected EOF|checksum|magic|no space left|invalid tar)"
+HOPELESS = r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|checksum|magic|no space left|invalid tar)"
 EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong arguments"}
 
 

@@ -1,0 +1,260 @@
+"""Embeddings: were the vectors made by the model that the application searches with, from the text beside them?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import CHECKS, Check, Context, Outcome, Question, check
+from pgdrill.checks.canaries import Canaries, Source, found_share, off_target
+from pgdrill.checks.columns import FoundColumn, find_columns
+from pgdrill.config import Embeddings
+from pgdrill.embedders import Embedder, make_embedder
+from pgdrill.errors import CouldNotVerify
+from pgdrill.labels import Label, LabelError, parse_label, read_comments
+from pgdrill.report import CheckResult
+
+NOT_ASKED = "not asked"
+NEWEST_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _WhereAsked(Check):
+    """Required as far as config and label ask the question; where they do not, the skip keeps no drill from green."""
+
+    def run(self, context: Context) -> Iterator[CheckResult]:
+        for result in Check.run(self, context):
+            if result.status == "skip" and result.value == NOT_ASKED:
+                result.required = False
+            yield result
+
+
+def _where_asked(name: str, *, passing: str, mend: str) -> Callable[[Question], Question]:
+    def register(ask: Question) -> Question:
+        CHECKS[name] = _WhereAsked(name, "embeddings", passing, mend, True, ask)
+        return ask
+
+    return register
+
+
+def _not_asked(thing: str, why: str) -> Outcome:
+    return Outcome("skip", thing, NOT_ASKED, message=why)
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A vector column with its label, what the application runs, and a connection to look at it."""
+
+    connection: psycopg.Connection
+    column: FoundColumn
+    label: Label | None
+    unreadable: str
+    running: str
+
+    @property
+    def name(self) -> str:
+        return self.column.name
+
+    @property
+    def model(self) -> str:
+        """Who embeds queries today; the label's model where the config does not say."""
+        return self.running.rpartition("@")[0] or (self.label.model if self.label else "")
+
+    def vectors(self) -> int:
+        """How many rows have one."""
+        query = sql.SQL("SELECT count({}) FROM ONLY {}").format(sql.Identifier(self.column.column), self.column.relation)
+        row = self.connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+    def missing_columns(self) -> list[str]:
+        """Columns that the label names and the table does not have."""
+        if self.label is None:
+            return []
+        named = (self.label.text_column, self.label.updated_column, self.label.embedded_column)
+        rows = self.connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            (self.column.relation.as_string(self.connection),),
+        ).fetchall()
+        known = {row[0] for row in rows}
+        return [name for name in named if name and name not in known]
+
+
+def _each(context: Context) -> Iterator[_Labelled]:
+    for database in context.databases:
+        with context.connect(database) as connection:
+            connection.execute("SET row_security = off")
+            comments = read_comments(connection)
+            for column in find_columns(connection, database, context.cluster):
+                label, unreadable = None, ""
+                try:
+                    label = parse_label(comments[column.schema, column.table, column.column])
+                except LabelError as error:
+                    unreadable = str(error)
+                yield _Labelled(connection, column, label, unreadable, running_model(context.cluster.embeddings, column))
+
+
+def running_model(settings: Embeddings, column: FoundColumn) -> str:
+    """``model@version`` that the application embeds this column's queries with; empty: the config does not say."""
+    names = _names(column)
+    return next((settings.models[name] for name in (*names, "*") if name in settings.models), "")
+
+
+def _names(column: FoundColumn) -> tuple[str, ...]:
+    """How the config may name a column, the longest name first."""
+    whole = f"{column.schema}.{column.table}.{column.column}"
+    return f"{column.database}.{whole}", whole, column.name
+
+
+@check(
+    "model-label", "embeddings",
+    passing="every vector column that holds vectors says in its comment which model and version made them",
+    mend="on production: `pgdrill label CLUSTER TABLE COLUMN --model … --model-version … --text-column …`",
+)  # fmt: skip
+def model_label(context: Context) -> Iterator[Outcome]:
+    """Labels travel with the backup: without one nobody can tell later what the vectors are."""
+    for one in _each(context):
+        if one.unreadable:
+            yield Outcome("fail", one.name, "unreadable label", "a label", one.unreadable)
+        elif one.label is None:
+            rows = one.vectors()
+            yield Outcome("fail" if rows else "pass", one.name, "no label", "a label where there are vectors", f"{rows} vectors")
+        elif missing := one.missing_columns():
+            yield Outcome("fail", one.name, f"label names {', '.join(missing)}", "columns of the table")
+        else:
+            yield Outcome("pass", one.name, str(one.label), "a label")
+
+
+@_where_asked(
+    "model-current",
+    passing="every vector column was made by the model and version that the running application uses (embeddings.models)",
+    mend="stale vectors: embed the column again with the running model; or correct the label or embeddings.models",
+)
+def model_current(context: Context) -> Iterator[Outcome]:
+    """Vectors of two models share no space: a search across them finds nothing that is meant."""
+    unseen = set(context.cluster.embeddings.models) - {"*"}
+    for one in _each(context):
+        unseen.difference_update(_names(one.column))
+        if not one.running:
+            yield _not_asked(one.name, "embeddings.models names no model for it")
+            continue
+        rows = one.vectors()
+        if rows == 0:
+            yield Outcome("pass", one.name, "empty", f"= {one.running}")
+        elif one.label is None:
+            yield Outcome("skip", one.name, message="no label to compare with the running model")
+        elif str(one.label) == one.running:
+            yield Outcome("pass", one.name, str(one.label), f"= {one.running}", f"{rows} vectors")
+        else:
+            yield Outcome("fail", one.name, str(one.label), f"= {one.running}", f"{rows} stale vectors: re-embed")
+    for name in sorted(unseen):
+        yield Outcome("fail", name, "no such vector column", "configured in embeddings.models")
+
+
+@_where_asked(
+    "canary",
+    passing="texts of sampled rows, embedded again by the running model, land on the stored vectors",
+    mend="embed the column again; if all rows are off, the label or embeddings.models names the wrong model or text column",
+)
+def canary(context: Context) -> Iterator[Outcome]:
+    """Whatever the label says: is this vector what the application would make of this text today?"""
+    settings = context.cluster.embeddings
+    if not settings.embedder:
+        yield _not_asked("embedder", "embeddings.embedder names nobody who could embed a text again")
+        return
+    for one in _each(context):
+        if why := _without_text(one):
+            yield why
+            continue
+        assert one.label and one.label.text_column  # noqa: S101 - _without_text has looked
+        source = Source(one.connection, one.column, one.label.text_column)
+        canaries = source.sample(settings.canary_rows, _key(context, one.column.database))
+        share = f"finds damage to {100 * found_share(len(canaries)):.2g} % of the rows with 95 % certainty"
+        yield _embedded_again(one, canaries, settings, "every row" if canaries.every else share)
+
+
+def _without_text(one: _Labelled) -> Outcome | None:
+    """Why a column's texts cannot be embedded again."""
+    if one.label is None:
+        if one.vectors() == 0:
+            return Outcome("pass", one.name, "empty")
+        return Outcome("skip", one.name, message="no label that names the column of the text")
+    if one.label.text_column is None:
+        return _not_asked(one.name, "its label names no column of the text")
+    if one.missing_columns():
+        return Outcome("skip", one.name, message="its label names columns that are not there")
+    return None
+
+
+def _key(context: Context, database: str) -> str:
+    """What the sample is drawn by: each drill's baseline has its own."""
+    recorded = context.baseline.databases.get(database) if context.baseline else None
+    return recorded.horizon.key if recorded else context.cluster.name
+
+
+def _embedded_again(one: _Labelled, canaries: Canaries, settings: Embeddings, reach: str) -> Outcome:
+    if not len(canaries):
+        return Outcome("pass", one.name, "empty", message="no rows with both text and vector")
+    try:
+        made = _embedder(settings).embed(one.model, canaries.texts)
+    except CouldNotVerify as error:
+        return Outcome("skip", one.name, message=str(error))
+    off = off_target(canaries.vectors, made, settings.tolerance)
+    limit = f"within {settings.tolerance:g} of the stored vectors"
+    if not off:
+        return Outcome("pass", one.name, len(canaries), limit, f"rows re-embedded: {reach}")
+    stored, given = _dimensions(canaries, off), made.shape[1]
+    sizes = f"; {stored} dimensions stored, {given} given" if stored != given else ""
+    return Outcome("fail", one.name, f"{len(off) / len(canaries):.4g} of rows off", limit,
+                   f"{len(off)} of {len(canaries)} re-embedded by {one.model}, first at {canaries.places[off[0]]}{sizes}")  # fmt: skip
+
+
+def _embedder(settings: Embeddings) -> Embedder:
+    made = make_embedder(settings)
+    assert made is not None  # noqa: S101 - asked only where one is configured
+    return made
+
+
+def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:
+    return len(canaries.vectors[off[0]])
+
+
+@_where_asked(
+    "stale-text",
+    passing="no text is newer than its vector, where the label names the columns that tell",
+    mend="embed the named rows again; look at what embeds changed texts: its queue, its trigger, its errors",
+)
+def stale_text(context: Context) -> Iterator[Outcome]:
+    """By two times where the label names both; else the texts changed last are embedded again."""
+    settings = context.cluster.embeddings
+    for one in _each(context):
+        label = one.label
+        if label is None or label.updated_column is None:
+            yield _not_asked(one.name, "no label that says when the text was changed")
+        elif one.missing_columns():
+            yield Outcome("skip", one.name, message="its label names columns that are not there")
+        elif label.embedded_column:
+            yield _by_times(one, label.updated_column, label.embedded_column)
+        elif label.text_column and settings.embedder:
+            source = Source(one.connection, one.column, label.text_column)
+            newest = source.newest(min(settings.canary_rows, NEWEST_ROWS), label.updated_column)
+            yield _embedded_again(one, newest, settings, "those changed last")
+        else:
+            yield _not_asked(one.name, "its label names no embedded_column, and nobody can embed its texts again")
+
+
+def _by_times(one: _Labelled, updated_column: str, embedded_column: str) -> Outcome:
+    row = one.connection.execute(
+        sql.SQL(
+            "SELECT count(*), (min(ctid) FILTER (WHERE stale))::text, count(*) FILTER (WHERE stale) FROM"
+            " (SELECT ctid, coalesce({updated} > {embedded}, {embedded} IS NULL) AS stale"
+            " FROM ONLY {table} WHERE {cell} IS NOT NULL) s"
+        ).format(updated=sql.Identifier(updated_column), embedded=sql.Identifier(embedded_column),
+                 table=one.column.relation, cell=sql.Identifier(one.column.column))
+    ).fetchone()  # fmt: skip
+    rows, first, stale = row or (0, "", 0)
+    if stale:
+        return Outcome("fail", one.name, stale, "0 texts newer than their vector", f"of {rows}, first at {first}")
+    return Outcome("pass", one.name, rows, "0 texts newer than their vector", "vectors")

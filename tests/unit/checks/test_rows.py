@@ -1,0 +1,88 @@
+"""A restored table against its record: the first rule that applies answers, and no doubt is a pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgdrill.baseline import Changes, TableState
+from pgdrill.checks.rows import compare
+from pgdrill.digests import Content, SampleAnswer, gone_at_most
+
+NOTHING = Changes()
+SAMPLE = {f"({n},1)/700": "h" for n in range(50)}
+
+
+def content(rows: int = 100, stable: int = 100, digest: str = "d1") -> Content:
+    return Content(rows=rows, stable_rows=stable, digest=digest)
+
+
+def asked(
+    recorded: Content | None, changes: Changes | None, found: Content | None, sampled: SampleAnswer | None = None
+) -> str:
+    state = TableState(content=recorded, bytes=1, filenode=1, estimated_rows=100, sample=SAMPLE, counters=NOTHING, changes=changes)
+    outcome = compare("agents.public.t", state, found, sampled)
+    assert outcome.thing == "agents.public.t"
+    return outcome.status
+
+
+def test_the_same_table_passes() -> None:
+    assert asked(content(), NOTHING, content()) == "pass"
+
+
+def test_a_table_that_is_gone_fails() -> None:
+    assert asked(content(), NOTHING, None) == "fail"
+    assert asked(None, None, None) == "fail"
+
+
+@pytest.mark.parametrize(("changes", "fewest", "most"), [
+    (NOTHING, 100, 100), (Changes(inserted=5), 100, 105), (Changes(deleted=5), 95, 100), (Changes(inserted=3, updated=9, deleted=200), 0, 103),
+])  # fmt: skip
+def test_the_counters_bound_the_number_of_rows(changes: Changes, fewest: int, most: int) -> None:
+    assert asked(content(), changes, content(rows=fewest)) == "pass"
+    assert asked(content(), changes, content(rows=most)) == "pass"
+    assert asked(content(), changes, content(rows=most + 1)) == "fail"
+    if fewest:
+        assert asked(content(), changes, content(rows=fewest - 1)) == "fail"
+
+
+def test_other_content_of_a_table_nobody_touched_fails() -> None:
+    assert asked(content(), NOTHING, content(digest="d2")) == "fail"
+    assert asked(content(), Changes(inserted=10), content(rows=105, digest="d2")) == "fail"  # inserts touch no stable row
+
+
+def test_more_rows_gone_than_were_updated_or_deleted_fails() -> None:
+    assert asked(content(), Changes(updated=10), content(stable=89, digest="d2"), SampleAnswer(50, [], 0)) == "fail"
+    assert asked(content(), Changes(updated=10), content(stable=101, digest="d2"), SampleAnswer(50, [], 0)) == "fail"
+
+
+def test_a_row_at_its_place_with_other_content_fails_whatever_else_is_true() -> None:
+    changed = SampleAnswer(50, ["(7,1)/700"], 0)
+    for changes in (NOTHING, None, Changes(updated=100)):
+        assert asked(content(), changes, content(digest="d2"), changed) == "fail"
+        assert asked(None, changes, content(), changed) == "fail"
+
+
+def test_a_busy_table_is_told_by_its_sample() -> None:
+    busy = Changes(updated=10)
+    assert asked(content(), busy, content(stable=95, digest="d2"), SampleAnswer(100, [], 5)) == "pass"
+    assert asked(content(), busy, content(stable=95, digest="d2"), SampleAnswer(100, [], 11)) == "fail"
+
+
+def test_what_could_not_be_compared_is_no_pass() -> None:
+    assert asked(content(), None, content()) == "warn"  # the counters were reset
+    assert asked(content(), Changes(updated=10), content(stable=95, digest="d2")) == "warn"  # no sample
+    assert asked(None, NOTHING, content()) == "warn"  # too large to read
+
+
+@pytest.mark.parametrize(("sampled", "stable", "rewritten"), [(100, 100, 7), (200, 100, 7), (5, 5, 0)])
+def test_a_complete_sample_allows_exactly_what_was_rewritten(sampled: int, stable: int, rewritten: int) -> None:
+    assert gone_at_most(sampled, stable, rewritten) == rewritten
+
+
+def test_a_part_sample_allows_chance_and_no_more_than_was_rewritten() -> None:
+    assert gone_at_most(1000, 100_000, 0) == 0
+    assert gone_at_most(1000, 100_000, 3) <= 3
+    assert 10 < gone_at_most(1000, 100_000, 1000) < 40  # ten expected
+    assert 1000 < gone_at_most(20_000, 1_000_000, 50_000) < 1300
+    bounds = [gone_at_most(1000, 100_000, rewritten) for rewritten in range(0, 60_000, 1000)]
+    assert bounds == sorted(bounds)
