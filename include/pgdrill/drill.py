@@ -140,7 +140,7 @@ def check_stage(
         context = Context(
             cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
             databases=_databases(access, server.connect), baseline=baseline, report=report,
-            settle=functools.cache(lambda: settled(access, baseline)),
+            settle=functools.cache(lambda: settled(access, baseline)), prepare=server.connect,
         )  # fmt: skip
         _ask(context, report, families)
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,8 +65,8 @@ def restore(
     _came_whole(access, workspace.data_directory, plan)
     server = _configure(access, workspace, goal, plan)
     started = time.monotonic()
-    server.launch()
-    _replay(access, server, goal, progress)
+    launched = server.launch()
+    _replay(access, server, launched, goal, progress)
     timings.replay_seconds = time.monotonic() - started
     cluster = _describe(access, workspace, server)
     timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
@@ -157,7 +158,9 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan) -> 
     )  # fmt: skip
 
 
-def _replay(access: Access, server: LocalServer, goal: Goal, progress: Progress) -> None:
+def _replay(
+    access: Access, server: LocalServer, launched: subprocess.Popen[bytes], goal: Goal, progress: Progress
+) -> None:
     """Wait until the server has reached the target and promoted itself."""
     drill = access.cluster.drill
     moved_at, moved = time.monotonic(), -1
@@ -179,7 +182,7 @@ def _replay(access: Access, server: LocalServer, goal: Goal, progress: Progress)
         return False
 
     try:
-        server.wait_until(promoted, "reaches its recovery target", drill.timeout_seconds)
+        server.wait_until(promoted, "reaches its recovery target", drill.timeout_seconds, launched)
     except TimedOut:
         raise
     except CouldNotVerify as error:

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
 from pgdrill.baseline import DATABASES, Baseline
-from pgdrill.checks import FAMILIES, Context, run_checks
+from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
@@ -41,7 +41,7 @@ class Verification(Part):
 
 
 def verify(
-    access: Access, dsn: str, *, families: Sequence[str] = FAMILIES, baseline: Baseline | None = None
+    access: Access, dsn: str, *, families: Sequence[str] = FOREIGN_FAMILIES, baseline: Baseline | None = None
 ) -> Verification:
     """Ask every check of the server at ``dsn``. Without a baseline, what has to be compared stays unanswered."""
     server = Restored(dsn)

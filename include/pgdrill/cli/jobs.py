@@ -104,13 +104,13 @@ def drill(
     return exit_code(report.verdict)
 
 
-def _families(wanted: list[str] | None) -> tuple[str, ...]:
-    from pgdrill.checks import FAMILIES
+def _families(wanted: list[str] | None, *, foreign: bool = False) -> tuple[str, ...]:
+    from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES
 
     for family in wanted or ():
         if family not in FAMILIES:
             raise typer.BadParameter(f"{family!r} is no family of checks; choose {', '.join(FAMILIES)}", param_hint="--check")
-    return tuple(wanted or FAMILIES)
+    return tuple(wanted or (FOREIGN_FAMILIES if foreign else FAMILIES))
 
 
 def _tell_of_kept(report: Report) -> None:
@@ -167,7 +167,7 @@ def verify(
     from pgdrill.render import verification_table
 
     access = session_of(context).access(cluster)
-    families = _families(check)
+    families = _families(check, foreign=True)
     known = library.read_baseline(baseline) if baseline else None
     with stopping():
         found = library.verify(access, dsn, families=families, baseline=known)

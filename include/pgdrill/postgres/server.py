@@ -47,8 +47,8 @@ class LocalServer:
         }  # fmt: skip
         return psycopg.conninfo.make_conninfo("", **(words | more))
 
-    def launch(self) -> None:
-        """Start the postmaster; :meth:`wait_until` says when it is ready."""
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the process."""
         words = [*as_ordinary_user(), self.binaries.path("postgres"), "-D", str(self.data_directory)]
         settings = {
             "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
@@ -60,17 +60,19 @@ class LocalServer:
             words = [timeout, "--signal=INT", str(self.max_seconds), *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            subprocess.Popen(
+            return subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **self.environment}, cwd="/",
             )  # fmt: skip
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and return once the server accepts connections."""
-        self.launch()
-        self.wait_until(lambda: self.status() == "ready", "accepts connections", timeout_seconds)
+        launched = self.launch()
+        self.wait_until(lambda: self.status() == "ready", "accepts connections", timeout_seconds, launched)
 
-    def wait_until(self, reached: Callable[[], bool], what: str, timeout_seconds: float) -> None:
+    def wait_until(
+        self, reached: Callable[[], bool], what: str, timeout_seconds: float, launched: subprocess.Popen[bytes] | None = None
+    ) -> None:
         """Wait for something; a server that ends meanwhile, or takes too long, is an error with its last words."""
         started = time.monotonic()
         seen = False
@@ -78,7 +80,8 @@ class LocalServer:
             alive = self.process() is not None
             seen = seen or alive
             waited = time.monotonic() - started
-            if not alive and (seen or waited > 10):
+            ended = launched is not None and launched.poll() is not None
+            if not alive and (seen or ended or waited > 10):
                 raise CouldNotVerify(
                     "server-ended", f"server in {self.data_directory}", found=self.last_words(),
                     expected=f"a server that {what}", mend=f"read its log {self.log_file}",
@@ -93,8 +96,11 @@ class LocalServer:
             time.sleep(POLL_SECONDS)
 
     def status(self) -> str:
-        """The last word of ``postmaster.pid``: ``starting``, ``standby`` (recovering, no connections), ``ready``, ``stopping``."""
-        lines = self._pid_lines()
+        """The last word of ``postmaster.pid``: ``starting``, ``standby`` (recovering, no connections), ``ready``, ``stopping``.
+
+        Empty without a living server: the file of a killed one still says ``ready``.
+        """
+        lines = self._pid_lines() if self.process() else []
         return lines[7].strip() if len(lines) > 7 else ""
 
     def process(self) -> psutil.Process | None:

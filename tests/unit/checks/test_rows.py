@@ -69,7 +69,7 @@ def test_a_busy_table_is_told_by_its_sample() -> None:
 
 
 def test_what_could_not_be_compared_is_no_pass() -> None:
-    assert asked(content(), None, content()) == "warn"  # the counters were reset
+    assert asked(content(), None, content(digest="d2")) == "warn"  # the counters were reset
     assert asked(content(), Changes(updated=10), content(stable=95, digest="d2")) == "warn"  # no sample
     assert asked(None, NOTHING, content()) == "warn"  # too large to read
 
