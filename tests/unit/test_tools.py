@@ -26,7 +26,7 @@ LIBPQ = {"PGHOST": "/run/pg", "PGUSER": "pgdrill", "PGPASSWORD": "canary-passwor
 NAME = "base_000000010000000000000002"
 BACKUP = BaseBackup(NAME, 7, 18, 1, 0x2000028, 0x2000100, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 SPACED = replace(BACKUP, tablespaces={"16390": "/mnt/fast"}, tablespace_names={"16390": "fast"})
-HOME, INTO = Path("/work/home"), Path("/work/data")
+HOME, INTO = Path("/srv/home"), Path("/srv/data")
 
 
 def repository(tool: str, **more: Any) -> Repository:
@@ -44,7 +44,7 @@ def barman(**more: Any) -> BarmanCloud:
 def commands(tool: BackupTool) -> list[Command]:
     return [
         tool.version(), tool.backup(Path("/pgdata"), LIBPQ, HOME), tool.fetch(BACKUP, INTO, {}, HOME, fsync=True).command,
-        tool.fetch(SPACED, INTO, {"16390": Path("/work/t/16390")}, HOME, fsync=False).command,
+        tool.fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, fsync=False).command,
     ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_a_tool_gets_a_home_of_its_own_and_the_database_by_environment(tool: Bac
 
 def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
     command = walg().fetch(BACKUP, INTO, {}, HOME, fsync=True).command
-    assert command.argv == ("/opt/wal-g", "backup-fetch", "/work/data", NAME)
+    assert command.argv == ("/opt/wal-g", "backup-fetch", "/srv/data", NAME)
     assert int(command.environment["WALG_DOWNLOAD_FILE_RETRIES"]) <= 2
     assert "WALG_TAR_DISABLE_FSYNC" not in command.environment
     assert walg().fetch(BACKUP, INTO, {}, HOME, fsync=False).command.environment["WALG_TAR_DISABLE_FSYNC"] == "true"
@@ -82,19 +82,19 @@ def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
 
 
 def test_wal_g_moves_tablespaces_by_a_file() -> None:
-    fetch = walg().fetch(SPACED, INTO, {"16390": Path("/work/t/16390")}, HOME, fsync=True)
+    fetch = walg().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, fsync=True)
     ((file, content),) = fetch.files.items()
     assert fetch.command.argv[-2:] == ("--restore-spec", str(file))
     assert json.loads(content) == {
-        "base_prefix": "/work/data", "tablespaces": ["16390"],
-        "16390": {"loc": "/work/t/16390", "link": "pg_tblspc/16390"},
+        "base_prefix": "/srv/data", "tablespaces": ["16390"],
+        "16390": {"loc": "/srv/t/16390", "link": "pg_tblspc/16390"},
     }  # fmt: skip
 
 
 def test_barman_moves_tablespaces_by_name() -> None:
-    argv = barman().fetch(SPACED, INTO, {"16390": Path("/work/t/16390")}, HOME, fsync=True).command.argv
-    assert argv[argv.index("--tablespace") + 1] == "fast:/work/t/16390"
-    assert argv[-4:] == ("s3://bucket/agents", "agents", NAME, "/work/data")
+    argv = barman().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, fsync=True).command.argv
+    assert argv[argv.index("--tablespace") + 1] == "fast:/srv/t/16390"
+    assert argv[-4:] == ("s3://bucket/agents", "agents", NAME, "/srv/data")
 
 
 def test_barman_does_not_wait_minutes_for_a_checkpoint() -> None:
