@@ -223,16 +223,18 @@ def test_a_part_that_does_not_unpack_ends_the_restore_in_seconds(copy: Copy, how
     copy.record.unlink()  # nobody knows the size it had
     content = copy.part.read_bytes()
     middle = len(content) // 2
-    # A single flipped bit may mean nothing: in lz4 it can point at another run of zeros.
-    torn = bytes(byte ^ 0xFF for byte in content[middle : middle + 64]) + content[middle + 64 :] if how == "overwritten" else b""
+    # Long enough to hold more than literals: fewer bytes can unpack well, to other content.
+    end = middle + 4096
+    torn = bytes(byte ^ 0xFF for byte in content[middle:end]) + content[end:] if how == "overwritten" else b""
     copy.part.write_bytes(content[:middle] + torn)
     started = time.monotonic()
     verdict, trouble = copy.trouble()
     assert time.monotonic() - started < 15
     assert verdict == "failed"
-    # barman-cloud 3.19.1 exits with 0 after half an archive; what is written last is then not there.
-    quiet = copy.golden.stack.tool == "barman-cloud" and how == "shortened"
-    assert trouble.reason == ("incomplete-restore" if quiet else "corrupt-part")
+    # barman-cloud 3.19.1 reads a tar header that is none as the end of the archive, and exits with 0 after half of it.
+    # Whether the damage ends up in a header is chance; what is written last is then not there.
+    quiet = copy.golden.stack.tool == "barman-cloud"
+    assert trouble.reason in (("corrupt-part", "incomplete-restore") if quiet else ("corrupt-part",))
 
 
 def test_a_backup_that_lies_about_its_cluster_is_found_out(copy: Copy) -> None:
