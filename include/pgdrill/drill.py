@@ -20,7 +20,7 @@ from psycopg import sql
 
 from pgdrill import record, store
 from pgdrill.access import Access
-from pgdrill.baseline import Baseline, segment_bytes, settle, take_baseline
+from pgdrill.baseline import Baseline, settle, take_baseline
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 from pgdrill.lock import ClusterLock, Lease, lease_for
@@ -297,7 +297,7 @@ def _goal(wanted: RecoveryTarget, backup: str, baseline: Baseline | None, end: A
     known = {
         "system_identifier": baseline.system_identifier, "timeline": baseline.timeline,
         "preload_libraries": baseline.settings.get("shared_preload_libraries", ""),
-        "segment_bytes": segment_bytes(baseline),
+        "segment_bytes": baseline.segment_bytes,
     }  # fmt: skip
     if wanted.kind == "latest":
         exact = RecoveryTarget("name", baseline.restore_point)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from pgdrill.baseline import Baseline, Changes, TableState, _changes, segment_bytes
+from pgdrill.baseline import Baseline, Changes, TableState
+from pgdrill.baseline.settle import _changes
 from pgdrill.fingerprint import Fingerprint
 
 
@@ -60,5 +61,5 @@ def test_an_unknown_key_is_refused() -> None:
 
 
 def test_the_size_of_a_segment_is_productions() -> None:
-    assert segment_bytes(baseline(settings={"wal_segment_size": "67108864"})) == 64 * 2**20
-    assert segment_bytes(baseline()) == 16 * 2**20
+    assert baseline(settings={"wal_segment_size": "67108864"}).segment_bytes == 64 * 2**20
+    assert baseline().segment_bytes == 16 * 2**20
