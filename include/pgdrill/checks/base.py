@@ -45,7 +45,7 @@ Question = Callable[[Context], Iterable[Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A registered check."""
+    """A registered check. ``example`` is what a failing answer looks like."""
 
     name: str
     family: str
@@ -53,6 +53,7 @@ class Check:
     mend: str
     required: bool
     ask: Question = field(repr=False)
+    example: str = ""
 
     def run(self, context: Context) -> Iterator[CheckResult]:
         """Ask; a check that breaks is a skip with its reason, never a pass."""
@@ -75,11 +76,13 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def check(name: str, family: str, *, passing: str, mend: str, required: bool = True) -> Callable[[Question], Question]:
+def check(
+    name: str, family: str, *, passing: str, mend: str, example: str = "", required: bool = True
+) -> Callable[[Question], Question]:
     """Register a check under its name."""
 
     def register(ask: Question) -> Question:
-        CHECKS[name] = Check(name, family, passing, mend, required, ask)
+        CHECKS[name] = Check(name, family, passing, mend, required, ask, example)
         return ask
 
     return register
