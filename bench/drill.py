@@ -35,6 +35,7 @@ from pgdrill.drill import drill
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import Segment
 from pgdrill.tools import BackupTool
+from pgdrill.tuning import Tuning
 from pgdrill_demo.stack import DATABASE, Stack, binaries, preferred_tool
 
 COUNT = "SELECT count(*) FROM embeddings"
@@ -158,7 +159,7 @@ class scratch:
 def fetch_base(stack: Stack, tool: BackupTool, backup: str, into: Path, environment: dict[str, str]) -> None:
     """The tool's own command with the tool's own settings, not pgdrill's."""
     found = next(b for b in tool.backups(stack.access.repository) if b.name == backup)
-    command = tool.fetch(found, into, {}, into.parent, fsync=True).command
+    command = tool.fetch(found, into, {}, into.parent, Tuning(2, 2, 0)).command
     subprocess.run(command.argv, env={**os.environ, **environment}, check=True, capture_output=True)
 
 

@@ -19,6 +19,7 @@ from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.postgres.wal import Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 from pgdrill.tools import BaseBackup
+from pgdrill.tuning import Tuning, cores, tune
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def _beside_the_server(access: Access) -> None:
 
 def _run(access: Access, runner: Runner, home: Path, progress: Progress) -> Completed:
     settings = access.cluster.backup
-    command = access.tool.backup(access.cluster.server.data_directory, access.libpq_environment(), home)
+    directory = access.cluster.server.data_directory
+    command = access.tool.backup(directory, access.libpq_environment(), home, _tuning(access, _directory_bytes(directory)))
     command = Command(
         command.argv, {**command.environment, "WALG_DELTA_MAX_STEPS": str(settings.delta_steps)}, command.exit_codes
     )
@@ -130,6 +132,17 @@ def _run(access: Access, runner: Runner, home: Path, progress: Progress) -> Comp
     if done.code:
         raise tool_failure(what, done)
     return done
+
+
+def _tuning(access: Access, cluster_bytes: int) -> Tuning:
+    where = access.cluster.repository
+    chosen = tune(
+        cores=cores(), latency_seconds=access.repository.latency_seconds("pgdrill/probe"), cluster_bytes=cluster_bytes,
+        streams=where.streams, part_bytes=where.part_bytes,
+    )  # fmt: skip
+    for reason in chosen.reasons:
+        logger.info("backing up with %s", reason)
+    return chosen
 
 
 def _the_new_one(access: Access, before: set[str]) -> BaseBackup:

@@ -80,6 +80,8 @@ class Repository(Section):
     compression: Literal["", "lz4", "zstd", "brotli", "gzip", "none"] = Field(
         "", description="empty: lz4 with wal-g, gzip with barman-cloud"
     )
+    streams: int = Field(0, ge=0, le=256, description="parallel requests for base backups; 0: chosen by cores and latency")
+    part_bytes: int = Field(0, ge=0, description="of a base backup's archives, before compression; 0: chosen by size")
 
     @field_validator("url")
     @classmethod
@@ -121,7 +123,7 @@ class Drill(Section):
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
     stall_seconds: Seconds = Field(600, description="fetch or replay making no progress for so long counts as hanging")
-    durability: Literal["full", "fast"] = Field("full", description="fast: without fsync, said so in the report")
+    durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
     baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are not counted")
     statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
 

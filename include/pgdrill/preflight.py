@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Plan:
     timeline: int
     stop_lsn: int | None  # None: known only to the WAL (a time or a name)
     wal_segments: int
-    stored_bytes: int
+    parts: Mapping[str, int]  # the backup's objects -> stored bytes
     needed_bytes: int
 
 
@@ -112,7 +112,7 @@ def preflight(
     segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
     needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
     _room(directory, needed)
-    return Plan(backup, kept, line, stop_lsn, segments, sum(parts.values()), needed)
+    return Plan(backup, kept, line, stop_lsn, segments, parts, needed)
 
 
 def _unused(directory: Path) -> None:

@@ -78,6 +78,7 @@ def _figures(report: Report) -> Table:
         ("baseline of production", seconds(times.baseline_seconds), "before the clock starts"),
         ("preflight", seconds(times.preflight_seconds), ""),
         ("fetch", seconds(times.fetch_seconds), ", ".join(filter(None, fetched))),
+        ("sync to disk", seconds(times.sync_seconds), ""),
         ("replay", seconds(times.replay_seconds), replayed),
         ("vector checks", seconds(times.vector_checks_seconds), ""),
         ("recovery target", f"{report.target.kind} {report.target.value}" if report.target else "-", ""),

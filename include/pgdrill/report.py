@@ -75,6 +75,7 @@ class Timings(Part):
     preflight_seconds: float | None = None
     fetch_seconds: float | None = None
     fetched_bytes: int | None = None
+    sync_seconds: float | None = None
     replay_seconds: float | None = None
     replayed_wal_bytes: int | None = None
     time_to_running_seconds: float | None = None

@@ -23,6 +23,7 @@ from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.report import RestoredCluster, Timings
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import restore_command
+from pgdrill.tuning import Tuning, cores, tune
 from pgdrill.walfiles import timeline_history
 from pgdrill.workspace import Workspace
 
@@ -63,6 +64,7 @@ def restore(
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
     _fetch(access, workspace, plan, runner, timings, progress)
     _came_whole(access, workspace.data_directory, plan)
+    _sync(access, workspace, timings)
     server = _configure(access, workspace, goal, plan)
     started = time.monotonic()
     launched = server.launch()
@@ -101,9 +103,7 @@ def _fetch_once(
     access: Access, workspace: Workspace, plan: Plan, spaces: dict[str, Path], runner: Runner, progress: Progress
 ) -> None:
     drill = access.cluster.drill
-    fetch = access.tool.fetch(
-        plan.backup, workspace.data_directory, spaces, workspace.home, fsync=drill.durability == "full"
-    )
+    fetch = access.tool.fetch(plan.backup, workspace.data_directory, spaces, workspace.home, _tuning(access, plan))
     for file, content in fetch.files.items():
         file.write_text(content)
     total = plan.backup.uncompressed_bytes
@@ -120,6 +120,34 @@ def _fetch_once(
         ) from None  # fmt: skip
     if done.code:
         raise tool_failure(f"fetching backup {plan.backup.name}", done)
+
+
+def _tuning(access: Access, plan: Plan) -> Tuning:
+    """Streams for this store, judged by the time it takes to answer about an object of the backup."""
+    chosen = tune(
+        cores=cores(), latency_seconds=access.repository.latency_seconds(next(iter(plan.parts))),
+        cluster_bytes=plan.backup.uncompressed_bytes, streams=access.cluster.repository.streams,
+    )  # fmt: skip
+    logger.info("fetching with %s", chosen.reasons[0])
+    return chosen
+
+
+def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
+    """Bring to the disk what the tool wrote: the whole file system at once, which is quicker than file by file.
+
+    PostgreSQL does the same again before it replays; then there is little left to write.
+    """
+    if access.cluster.drill.durability == "fast":
+        return
+    started = time.monotonic()
+    folders = {workspace.data_directory, *(workspace.directory / "tablespaces").glob("*")}
+    done = subprocess.run(["sync", "-f", *map(str, folders)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CouldNotVerify(
+            "not-synced", f"{workspace.directory}", found=done.stderr.strip()[:300], expected="the files on the disk",
+            mend="look at the disk and the kernel's log (dmesg)",
+        )  # fmt: skip
+    timings.sync_seconds = time.monotonic() - started
 
 
 def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:

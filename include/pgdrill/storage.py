@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -74,6 +76,17 @@ class Storage:
         with self._explained(key):
             obstore.put(self.store, key, content)
         return f"{self.url}/{key}"
+
+    def latency_seconds(self, key: str, tries: int = 3) -> float:
+        """How long the store takes to answer whether there is such an object: the quickest of a few."""
+        found = []
+        with self._explained(key):
+            for _ in range(tries):
+                started = time.perf_counter()
+                with contextlib.suppress(NotFoundError, FileNotFoundError):
+                    obstore.head(self.store, key)
+                found.append(time.perf_counter() - started)
+        return min(found)
 
     def _explained(self, key: str) -> _Explained:
         return _Explained(f"{self.url}/{key}")

@@ -20,6 +20,7 @@ from pgdrill.tools import BackupTool, BaseBackup, archive_command, restore_comma
 from pgdrill.tools.barman import BarmanCloud, parse_backup_info
 from pgdrill.tools.base import WAL_SCRIPT
 from pgdrill.tools.walg import WalG, parse_sentinel
+from pgdrill.tuning import Tuning
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
 LIBPQ = {"PGHOST": "/run/pg", "PGUSER": "pgdrill", "PGPASSWORD": "canary-password", "PGDATABASE": "agents"}
@@ -27,6 +28,7 @@ NAME = "base_000000010000000000000002"
 BACKUP = BaseBackup(NAME, 7, 18, 1, 0x2000028, 0x2000100, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 SPACED = replace(BACKUP, tablespaces={"16390": "/mnt/fast"}, tablespace_names={"16390": "fast"})
 HOME, INTO = Path("/srv/home"), Path("/srv/data")
+TUNING = Tuning(streams=3, readers=2, part_bytes=64 * 2**20)
 
 
 def repository(tool: str, **more: Any) -> Repository:
@@ -43,8 +45,8 @@ def barman(**more: Any) -> BarmanCloud:
 
 def commands(tool: BackupTool) -> list[Command]:
     return [
-        tool.version(), tool.backup(Path("/pgdata"), LIBPQ, HOME), tool.fetch(BACKUP, INTO, {}, HOME, fsync=True).command,
-        tool.fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, fsync=False).command,
+        tool.version(), tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING), tool.fetch(BACKUP, INTO, {}, HOME, TUNING).command,
+        tool.fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, TUNING).command,
     ]  # fmt: skip
 
 
@@ -63,26 +65,35 @@ def test_no_secret_is_ever_an_argument(tool: BackupTool) -> None:
 
 @pytest.mark.parametrize("tool", [walg(), barman()], ids=lambda tool: tool.name)
 def test_a_tool_gets_a_home_of_its_own_and_the_database_by_environment(tool: BackupTool) -> None:
-    backup = tool.backup(Path("/pgdata"), LIBPQ, HOME).environment
+    backup = tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING).environment
     assert LIBPQ.items() <= backup.items()
     assert backup["HOME"] == str(HOME)
     assert tool.wal_environment(HOME)["HOME"] == str(HOME)
-    assert tool.fetch(BACKUP, INTO, {}, HOME, fsync=True).command.environment["HOME"] == str(HOME)
+    assert tool.fetch(BACKUP, INTO, {}, HOME, TUNING).command.environment["HOME"] == str(HOME)
 
 
 def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
-    command = walg().fetch(BACKUP, INTO, {}, HOME, fsync=True).command
+    command = walg().fetch(BACKUP, INTO, {}, HOME, TUNING).command
     assert command.argv == ("/opt/wal-g", "backup-fetch", "/srv/data", NAME)
     assert int(command.environment["WALG_DOWNLOAD_FILE_RETRIES"]) <= 2
-    assert "WALG_TAR_DISABLE_FSYNC" not in command.environment
-    assert walg().fetch(BACKUP, INTO, {}, HOME, fsync=False).command.environment["WALG_TAR_DISABLE_FSYNC"] == "true"
+    assert command.environment["WALG_TAR_DISABLE_FSYNC"] == "true"  # restore() syncs all at once
     assert command.environment["WALG_PREFETCH_DIR"].startswith(str(HOME))  # not in pg_wal
     assert command.environment["WALG_PREVENT_WAL_OVERWRITE"] == "true"
     assert int(command.environment["WALG_S3_MAX_RETRIES"]) <= 5
 
 
+def test_streams_and_parts_are_passed_on() -> None:
+    backup, fetch = walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING), walg().fetch(BACKUP, INTO, {}, HOME, TUNING)
+    assert backup.environment["WALG_UPLOAD_CONCURRENCY"] == "3"
+    assert backup.environment["WALG_UPLOAD_DISK_CONCURRENCY"] == "2"
+    assert backup.environment["WALG_TAR_SIZE_THRESHOLD"] == str(64 * 2**20)
+    assert fetch.command.environment["WALG_DOWNLOAD_CONCURRENCY"] == "3"
+    argv = barman().backup(Path("/pgdata"), LIBPQ, HOME, TUNING).argv
+    assert argv[argv.index("--jobs") + 1] == "3"
+
+
 def test_wal_g_moves_tablespaces_by_a_file() -> None:
-    fetch = walg().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, fsync=True)
+    fetch = walg().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, TUNING)
     ((file, content),) = fetch.files.items()
     assert fetch.command.argv[-2:] == ("--restore-spec", str(file))
     assert json.loads(content) == {
@@ -92,13 +103,13 @@ def test_wal_g_moves_tablespaces_by_a_file() -> None:
 
 
 def test_barman_moves_tablespaces_by_name() -> None:
-    argv = barman().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, fsync=True).command.argv
+    argv = barman().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, TUNING).command.argv
     assert argv[argv.index("--tablespace") + 1] == "fast:/srv/t/16390"
     assert argv[-4:] == ("s3://bucket/agents", "agents", NAME, "/srv/data")
 
 
 def test_barman_does_not_wait_minutes_for_a_checkpoint() -> None:
-    argv = barman().backup(Path("/pgdata"), LIBPQ, HOME).argv
+    argv = barman().backup(Path("/pgdata"), LIBPQ, HOME, TUNING).argv
     assert "--immediate-checkpoint" in argv
     assert argv[argv.index("--dbname") + 1] == "agents"
 

@@ -7,7 +7,6 @@ archive for each tablespace; ``<server>/wals/<16 digits>/<segment>`` and ``<serv
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from pgdrill.postgres.wal import ARCHIVED_NAME, parse_lsn
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Fetch
+from pgdrill.tuning import Tuning
 
 ID = re.compile(r"[^/]+/base/(\d{8}T\d{6})/backup\.info")
 PART = re.compile(r"(data|\d+)(?:_(\d{4}))?\.tar(?:\.\w+)?")
@@ -46,17 +46,19 @@ class BarmanCloud:
         """boto3's variables."""
         return {"AWS_DEFAULT_REGION": self.repository.region, **self.secrets}
 
-    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
         """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the next."""
         words = (
             self._program("backup"), *self._store_options(), "--immediate-checkpoint", *self._compression(),
             "--dbname", libpq.get("PGDATABASE", "postgres"),  # the one variable of libpq's that barman overrides
-            "--jobs", str(len(os.sched_getaffinity(0))), *self._place(),
+            "--jobs", str(tuning.streams), *self._place(),
         )  # fmt: skip
         return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
 
-    def fetch(self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, *, fsync: bool) -> Fetch:
-        """``barman-cloud-restore``. It never fsyncs what it unpacks; the server's own fsync comes at start."""
+    def fetch(
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, tuning: Tuning
+    ) -> Fetch:
+        """``barman-cloud-restore``: one stream, whatever the tuning; it syncs nothing."""
         moves = [word for oid, place in tablespaces.items()
                  for word in ("--tablespace", f"{backup.tablespace_names[oid]}:{place}")]  # fmt: skip
         words = (self._program("restore"), *self._store_options(), *moves, *self._place(), backup.name, str(into))

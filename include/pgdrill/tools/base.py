@@ -16,6 +16,7 @@ from pgdrill.errors import Problem
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Command
 from pgdrill.storage import Storage
+from pgdrill.tuning import Tuning
 
 WAL_SCRIPT = Path(__file__).with_name("wal.sh")
 
@@ -62,11 +63,13 @@ class BackupTool(Protocol):
     def environment(self) -> dict[str, str]:
         """Variables every command of the tool needs, secrets among them."""
 
-    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
         """Takes a base backup; runs beside the data directory."""
 
-    def fetch(self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, *, fsync: bool) -> Fetch:
-        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs."""
+    def fetch(
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, tuning: Tuning
+    ) -> Fetch:
+        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs. What it wrote is synced later."""
 
     def wal_push(self) -> tuple[str, ...]:
         """The arguments that archive the segment ``%p``."""

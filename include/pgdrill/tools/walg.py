@@ -21,6 +21,7 @@ from pgdrill.postgres.wal import ARCHIVED_NAME
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Fetch
+from pgdrill.tuning import Tuning
 
 BASE = "basebackups_005"
 WAL = "wal_005"
@@ -58,17 +59,24 @@ class WalG:
         endpoint = {"AWS_ENDPOINT": where.endpoint_url, "AWS_S3_FORCE_PATH_STYLE": "true"} if where.endpoint_url else {}
         return {**common, "WALG_S3_PREFIX": where.url, "AWS_REGION": where.region, **endpoint, **self.secrets}
 
-    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path) -> Command:
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
         """``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
-        own = {**self.environment(), **libpq, "HOME": str(home)}
+        own = {
+            **self.environment(), **libpq, "HOME": str(home),
+            "WALG_UPLOAD_CONCURRENCY": str(tuning.streams), "WALG_UPLOAD_DISK_CONCURRENCY": str(tuning.readers),
+            "WALG_TAR_SIZE_THRESHOLD": str(tuning.part_bytes),
+        }  # fmt: skip
         return Command((self.binary, "backup-push", str(data_directory)), own, EXIT_CODES)
 
-    def fetch(self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, *, fsync: bool) -> Fetch:
+    def fetch(
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, tuning: Tuning
+    ) -> Fetch:
         """``backup-fetch`` of the full name; few retries, for a missing part never comes back by waiting."""
         own = {
             **self.wal_environment(home),
+            "WALG_DOWNLOAD_CONCURRENCY": str(tuning.streams),
             "WALG_DOWNLOAD_FILE_RETRIES": "1",
-            **({} if fsync else {"WALG_TAR_DISABLE_FSYNC": "true"}),
+            "WALG_TAR_DISABLE_FSYNC": "true",  # file by file; restore() syncs them all at once, folders too
         }
         words: tuple[str, ...] = (self.binary, "backup-fetch", str(into), backup.name)
         if not tablespaces:
