@@ -35,6 +35,7 @@ class RestoreResult:
     fetch_seconds: float | None
     fetched_bytes: int | None
     fetch_mb_per_second: float | None
+    sync_seconds: float | None
     replay_seconds: float | None
     replayed_wal_bytes: int | None
     time_to_running_seconds: float | None
@@ -54,7 +55,7 @@ class RestoreResult:
             ends_by_itself_at=restored.expires_at, measured_rpo_seconds=report.measured_rpo_seconds,
             baseline_seconds=timings.baseline_seconds, preflight_seconds=timings.preflight_seconds,
             fetch_seconds=timings.fetch_seconds, fetched_bytes=timings.fetched_bytes,
-            fetch_mb_per_second=timings.fetch_mb_per_second, replay_seconds=timings.replay_seconds,
+            fetch_mb_per_second=timings.fetch_mb_per_second, sync_seconds=timings.sync_seconds, replay_seconds=timings.replay_seconds,
             replayed_wal_bytes=timings.replayed_wal_bytes, time_to_running_seconds=timings.time_to_running_seconds,
             report=where(report),
         )  # fmt: skip
