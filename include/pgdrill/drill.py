@@ -206,10 +206,25 @@ def _ask(context: Context, report: Report, families: Sequence[str]) -> None:
     report.results.extend(run_checks(context, early))
     timings = report.timings
     timings.vector_checks_seconds = time.monotonic() - started
+    timings.vector_bytes = _vector_bytes(context)
     if timings.time_to_running_seconds is not None and _all_answered(report.results):
         timings.time_to_correct_vector_search_seconds = timings.time_to_running_seconds + timings.vector_checks_seconds
     report.results.append(_rto(report))
     report.results.extend(run_checks(context, [family for family in ordered if family not in VECTOR_FAMILIES]))
+
+
+def _vector_bytes(context: Context) -> int:
+    """What the vector checks' time grows with: the tables that hold vectors, their indexes included."""
+    total = 0
+    for database in context.databases:
+        with context.connect(database) as connection:
+            row = connection.execute(
+                "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8 FROM pg_class c WHERE c.relkind IN ('r', 'm') AND"
+                " EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid"
+                " AND a.attnum > 0 AND t.typname IN ('vector', 'halfvec', 'sparsevec'))"
+            ).fetchone()
+            total += int(row[0]) if row else 0
+    return total
 
 
 def _all_answered(results: list[CheckResult]) -> bool:

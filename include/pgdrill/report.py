@@ -77,9 +77,12 @@ class Timings(Part):
     fetched_bytes: int | None = None
     sync_seconds: float | None = None
     replay_seconds: float | None = None
+    redo_seconds: float | None = None
+    wal_segments: int | None = None
     replayed_wal_bytes: int | None = None
     time_to_running_seconds: float | None = None
     vector_checks_seconds: float | None = None
+    vector_bytes: int | None = None
     time_to_correct_vector_search_seconds: float | None = None
 
     @property

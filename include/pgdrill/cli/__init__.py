@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import config, jobs, label, show
+from pgdrill.cli import config, forecast, jobs, label, show
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
@@ -22,6 +22,7 @@ app.command("checks")(show.checks)
 app.command("archive-command")(show.archive_command)
 app.command("label")(label.label)
 app.add_typer(config.app, name="config")
+app.add_typer(forecast.app, name="forecast")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,7 @@ class BarmanCloud:
     repository: Repository
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     name = "barman-cloud"
+    default_compression = "gzip"
     wal_absent_code = 1
 
     def version(self) -> Command:
@@ -121,7 +122,7 @@ class BarmanCloud:
         return ("--endpoint-url", endpoint, "--addressing-style", "path") if endpoint else ()
 
     def _compression(self) -> tuple[str, ...]:
-        chosen = self.repository.compression or "gzip"
+        chosen = self.repository.compression or self.default_compression
         return () if chosen == "none" else (f"--{chosen}",)
 
 

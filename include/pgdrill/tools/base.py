@@ -56,6 +56,7 @@ class BackupTool(Protocol):
     """One per tool; nothing else in pgdrill knows a tool's name."""
 
     name: str
+    default_compression: str
 
     def version(self) -> Command:
         """Prints the tool's version."""

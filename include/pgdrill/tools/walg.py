@@ -39,6 +39,7 @@ class WalG:
     repository: Repository
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     name = "wal-g"
+    default_compression = "lz4"
     wal_absent_code = 74
 
     def version(self) -> Command:
@@ -49,7 +50,7 @@ class WalG:
         """Where the repository is and how to get in; retries bounded, for the default ones last longer than an RTO."""
         where = self.repository
         common = {
-            "WALG_COMPRESSION_METHOD": where.compression or "lz4",
+            "WALG_COMPRESSION_METHOD": where.compression or self.default_compression,
             "WALG_PREVENT_WAL_OVERWRITE": "true",
             "WALG_S3_MAX_RETRIES": "3",
             "S3_MAX_THROTTLING_RETRY_DELAY": "2000",

@@ -1,0 +1,124 @@
+"""What the forecast is made from: this host's drills, the repository as it is, the next base backup's date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from croniter import croniter  # type: ignore[import-untyped]
+
+from pgdrill import store
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify, PgdrillError
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment
+from pgdrill.report import Report
+from pgdrill.rto.model import HISTORY, Load, Sample
+from pgdrill.tools import BaseBackup
+
+SECONDS_A_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """``history`` is oldest first; ``worst`` is the load just before ``next_base_at``."""
+
+    history: tuple[Sample, ...]
+    now: Load
+    worst: Load
+    segments_per_day: float
+    days_between_bases: float
+    next_base_at: datetime
+    stored_bytes: int  # of the newest base backup, compressed
+
+
+def collect(access: Access, at: datetime | None = None) -> Inputs:
+    """Read reports and repository. Raises where no drill of this host, tool and durability has finished yet."""
+    at = at or datetime.now(UTC)
+    reports = _drills(access)
+    history = tuple(sample for report in reports if (sample := sample_of(report)))
+    backups = access.tool.backups(access.repository)
+    if not history or not backups:
+        raise CouldNotVerify(
+            "no-history", f"forecast for cluster {access.cluster.name}",
+            found=f"{len(history)} finished drills, {len(backups)} base backups",
+            expected="at least one of each, made with this version",
+            mend="run `pgdrill drill`, then ask again; every further drill makes the forecast better",
+        )  # fmt: skip
+    newest = max(backups, key=lambda backup: backup.finish_time)
+    segments = _segments_since(access, newest)
+    each_day = _segments_per_day(backups, segments, at)
+    schedule = access.cluster.backup.schedule
+    next_base = croniter(schedule, at).get_next(datetime)
+    between = _days_between(schedule, at)
+    base = float(newest.uncompressed_bytes or history[-1].load.base_bytes)
+    vectors = history[-1].load.vector_bytes * base / history[-1].load.base_bytes
+    days_left = (next_base - at).total_seconds() / SECONDS_A_DAY
+    return Inputs(
+        history, now=Load(base, segments, vectors), worst=Load(base, segments + each_day * days_left, vectors),
+        segments_per_day=each_day, days_between_bases=between, next_base_at=next_base,
+        stored_bytes=sum(access.tool.parts(access.repository, newest).values()),
+    )  # fmt: skip
+
+
+def sample_of(report: Report) -> Sample | None:
+    """A drill's parts; None for one that did not get to correct vector search, or that an older version measured."""
+    times = report.timings
+    needed = (times.fetched_bytes, times.wal_segments, times.vector_bytes, times.fetch_seconds, times.redo_seconds,
+              times.time_to_running_seconds, times.vector_checks_seconds)  # fmt: skip
+    if any(value is None for value in needed) or times.time_to_correct_vector_search_seconds is None:
+        return None
+    size, segments, vectors, fetch, redo, running, checks = (float(value or 0) for value in needed)
+    sync = times.sync_seconds or 0.0
+    start = max(0.0, running - fetch - sync - redo)
+    return Sample(Load(size, segments, vectors), start, fetch, sync, redo, checks)
+
+
+def _drills(access: Access) -> list[Report]:
+    """The newest comparable reports, oldest first: other hosts, tools and durabilities have other rates."""
+    found: list[Report] = []
+    like: tuple[str, str, str] | None = None
+    for drill_id in reversed(store.list_reports(access)):
+        try:
+            report = store.load_report(access, drill_id)
+        except PgdrillError:
+            continue  # one that cannot be read says nothing of time
+        kind = (report.host, report.tool, report.durability)
+        if sample_of(report) is None or (like and kind != like):
+            continue
+        like = kind
+        found.append(report)
+        if len(found) == HISTORY:
+            break
+    return found[::-1]
+
+
+def _segments_since(access: Access, backup: BaseBackup) -> int:
+    """Archived segments that a recovery from this backup would replay."""
+    size = DEFAULT_SEGMENT_BYTES  # only counted, never addressed
+    names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
+    newest = max((Segment.parse(name, size) for name in names), default=None)
+    if newest is None:
+        return 0
+    first = backup.first_segment.name
+    return sum(1 for name in names if name[8:] >= first[8:] and int(name[:8], 16) >= backup.timeline)
+
+
+def _segments_per_day(backups: Sequence[BaseBackup], since_newest: int, at: datetime) -> float:
+    """Between the last two base backups; since the only one where there are no two."""
+    ordered = sorted(backups, key=lambda backup: backup.finish_time)
+    if len(ordered) > 1:
+        before, last = ordered[-2:]
+        days = (last.start_time - before.start_time).total_seconds() / SECONDS_A_DAY
+        count = last.first_segment.number - before.first_segment.number
+        if days >= 1 and count >= 0:
+            return count / days
+    days = max((at - ordered[-1].start_time).total_seconds(), 3600) / SECONDS_A_DAY
+    return since_newest / days
+
+
+def _days_between(schedule: str, at: datetime) -> float:
+    times = croniter(schedule, at)
+    due: list[datetime] = [times.get_next(datetime) for _ in range(9)]
+    return max((following - first) / timedelta(days=1) for first, following in pairwise(due))
