@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import lz4.frame
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +48,7 @@ from pgdrill.process import Runner
 from pgdrill.restore import Goal, plan_restore
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import restore_command
-from pgdrill.tuning import tune
+from pgdrill.tuning import Tuning
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.workspace import Workspace
@@ -123,7 +124,6 @@ def prepare(stack: Stack, segments: int) -> Bench:
         connection.execute("CREATE TABLE filled (n int, t text)")
         connection.execute("INSERT INTO filled SELECT i, repeat('x', i % 200) || md5(i::text) FROM generate_series(1, 3000) i")
         backup = take_backup(stack.access)
-        first = Segment.parse(connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()[0])  # type: ignore[index]
         marks = {}
         for number in range(1, segments + 1):
             connection.execute("UPDATE filled SET t = t || ''")
@@ -136,16 +136,158 @@ def prepare(stack: Stack, segments: int) -> Bench:
     marks.setdefault("few", marks["all"])
     stack.primary.stop()
     plain, base = stack.home / "plain", stack.home / "base"
-    lay_out(stack, plain, first)
     access = stack.access
     workspace = Workspace.of(access, "plan")
     name, lsn, _ = marks["all"]
     plan = plan_restore(access, workspace, Goal(backup.name, RecoveryTarget("name", name), stop_lsn=lsn), Runner())
-    tuning = tune(latency_seconds=0.001, base_bytes=plan.backup.uncompressed_bytes, fsync=True) if False else None
-    del tuning
-    fetch_base(stack, plan, base)
+    command = access.tool.fetch(plan.backup, base, {}, workspace.home, Tuning(2, 2, 0)).command
+    subprocess.run(command.argv, env={**os.environ, **command.environment}, check=True, capture_output=True)
     folder = Path(program("barman-cloud-backup")).parent
     repository = Repository(url=f"s3://{stack.s3.bucket}/barman", tool="barman-cloud", binary=str(folder),
                             endpoint_url=stack.s3.endpoint_url, compression="lz4")  # fmt: skip
     barman = Access(stack.cluster.model_copy(update={"repository": repository}), stack.credentials)
+    lay_out(stack, barman, plain)
     return Bench(stack, access, barman, plan, base, plain, marks)
+
+
+def lay_out(stack: Stack, barman: Access, plain: Path) -> None:
+    """The same objects as barman names them, and decompressed, as an ``archive_command`` of ``cp`` would leave them."""
+    plain.mkdir()
+    for file in sorted((stack.s3.folder / stack.s3.bucket / stack.cluster_name / "wal_005").glob("*.lz4")):
+        name = file.name.removesuffix(".lz4")
+        if len(name) != 24:
+            continue
+        barman.repository.write(f"{stack.cluster_name}/wals/{name[:16]}/{file.name}", file.read_bytes())
+        (plain / name).write_bytes(lz4.frame.decompress(file.read_bytes()))
+
+
+def replay(
+    bench: Bench, mark: str, fetch: str | Callable[[Workspace], WalAhead], access: Access | None = None,
+    environment: dict[str, str] | None = None,
+) -> Run:  # fmt: skip
+    """Start a copy of the base; ``fetch`` is a whole restore_command, or what makes pgdrill's."""
+    access = access or bench.access
+    workspace = Workspace.of(access, "replay")
+    workspace.create()
+    shutil.rmtree(workspace.data_directory)
+    subprocess.run(["cp", "-a", str(bench.base), str(workspace.data_directory)], check=True)
+    os.sync()
+    name, _, segments = bench.marks[mark]
+    control = binaries().control_data(workspace.data_directory)
+    ahead = None if isinstance(fetch, str) else fetch(workspace)
+    command = fetch if isinstance(fetch, str) else ahead.restore_command(restore_command(access.tool, SEGMENT_BYTES))  # type: ignore[union-attr]
+    values = harmless.settings(
+        limits=control.limits, restore_command=command, target=RecoveryTarget("name", name).settings, timeline="1",
+        preload="", fast=False,
+    )  # fmt: skip
+    options = harmless.write(workspace.directory, workspace.data_directory, values)
+    inherited = access.tool.wal_environment(workspace.home) if environment is None else environment
+    server = LocalServer(binaries(), workspace.data_directory, workspace.socket_directory, workspace.log_file,
+                         options=options, environment=inherited)  # fmt: skip
+    store = psutil.Process(bench.stack.s3.process.pid)  # type: ignore[union-attr]
+    store_cpu, cpu = sum(store.cpu_times()[:2]), children_cpu()
+    try:
+        began = time.monotonic()
+        if ahead:
+            ahead.start()
+        launched = server.launch()
+        server.wait_until(lambda: server.status() == "ready", "reaches the target", 900, launched)
+        seconds = time.monotonic() - began
+        found = ahead.finish() if ahead else None
+        server.stop()
+        launched.wait()
+        return Run(
+            seconds, segments, children_cpu() - cpu, sum(store.cpu_times()[:2]) - store_cpu,
+            *((found.waited_seconds, found.by_tool, found.compared) if found else ()),
+        )  # fmt: skip
+    except Exception:
+        print(workspace.log_file.read_text()[-3000:], ahead.fault if ahead else "")
+        raise
+    finally:
+        if ahead:
+            ahead.stop()
+        workspace.destroy(access)
+
+
+def children_cpu() -> float:
+    """CPU seconds of every process that ended below this one."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_pgdrill(bench: Bench) -> Run:
+    """As a drill does it, but cold."""
+    return replay(bench, "all", lambda workspace: wal_ahead(bench.access, workspace, bench.plan, SEGMENT_BYTES))
+
+
+def run_by_tool(bench: Bench) -> Run:
+    """As if the repository were encrypted."""
+
+    def make(workspace: Workspace) -> WalAhead:
+        ahead = wal_ahead(bench.access, workspace, bench.plan, SEGMENT_BYTES)
+        ahead.order = dataclasses.replace(ahead.order, readable=False)
+        return ahead
+
+    return replay(bench, "all", make)
+
+
+def run_pgdrill_barman(bench: Bench) -> Run:
+    """The other layout."""
+    make = lambda workspace: wal_ahead(bench.barman, workspace, bench.plan, SEGMENT_BYTES)  # noqa: E731
+    return replay(bench, "all", make, bench.barman)
+
+
+def run_walg(bench: Bench) -> Run:
+    """The tool's own command with the tool's own settings."""
+    words = (*bench.access.tool.wal_fetch()[:2], '"%f"', '"%p"')
+    home = {"HOME": str(bench.stack.home)}
+    return replay(bench, "all", " ".join(words), environment={**bench.access.tool.environment(), **home})
+
+
+def run_barman(bench: Bench) -> Run:
+    """The same of the other tool, on fewer segments."""
+    words = (f'"{word}"' if word.startswith("%") else word for word in bench.barman.tool.wal_fetch())
+    home = {"HOME": str(bench.stack.home)}
+    return replay(bench, "few", " ".join(words), bench.barman, {**bench.barman.tool.environment(), **home})
+
+
+def run_cp(bench: Bench) -> Run:
+    """What every manual shows."""
+    return replay(bench, "all", f'cp "{bench.plain}/%f" "%p"', environment={})
+
+
+COMPETITORS: dict[str, Callable[[Bench], Run]] = {
+    "pgdrill": run_pgdrill, "pgdrill by tool": run_by_tool, "pgdrill barman": run_pgdrill_barman,
+    "wal-g": run_walg, "barman-cloud": run_barman, "cp": run_cp,
+}  # fmt: skip
+
+
+def show(wanted: argparse.Namespace, runs: dict[str, list[Run]]) -> None:
+    """Medians with their spread, and what the goals ask for."""
+    medians = {name: statistics.median(run.ms_per_segment for run in found) for name, found in runs.items()}
+    table = Table(title=f"replay of {wanted.segments} small segments, started cold, {wanted.rounds} rounds")
+    for heading in ("competitor", "ms/segment", "min", "max", "CPU ms", "store's CPU ms", "waited ms", "compared"):
+        table.add_column(heading, justify="left" if heading == "competitor" else "right")
+    for name, found in runs.items():
+        times = [run.ms_per_segment for run in found]
+        per = [statistics.median(getattr(run, field) / run.segments * 1000 for run in found)
+               for field in ("cpu_seconds", "store_cpu_seconds", "waited_seconds")]  # fmt: skip
+        table.add_row(name, f"{medians[name]:.1f}", f"{min(times):.1f}", f"{max(times):.1f}",
+                      *(f"{value:.1f}" for value in per), str(found[-1].compared))  # fmt: skip
+    console = Console()
+    console.print(table)
+    for name, other, goal in GOALS:
+        if name in medians and other in medians:
+            ratio = medians[name] / medians[other]
+            console.print(f"{name} ÷ {other}: {ratio:.3f} (goal {goal:g}: {'kept' if ratio <= goal else 'missed'})")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"wal-replay-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine(), "python": platform.python_version(),
+               "load": os.getloadavg()}  # fmt: skip
+    kept = {name: [dataclasses.asdict(run) for run in found] for name, found in runs.items()}
+    file.write_text(json.dumps({"arguments": vars(wanted), "machine": machine, "runs": kept, "medians": medians}, indent=1))
+    console.print(f"kept in {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")
+
+
+if __name__ == "__main__":
+    main()

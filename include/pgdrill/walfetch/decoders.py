@@ -102,7 +102,7 @@ ERRORS = (RuntimeError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAErro
 
 
 def decoded(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
-    """The content of an object that arrives in chunks, in pieces of at most :data:`PIECE_BYTES`.
+    """The content of an object that arrives in chunks, in pieces of about :data:`PIECE_BYTES` at most.
 
     Raises :class:`Undecodable` for what is damaged, breaks off, or goes on after its end.
     """

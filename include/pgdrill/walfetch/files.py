@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 
 from pgdrill.postgres.wal import Segment
@@ -35,7 +36,7 @@ class Writer:
                 for piece in aligned(pieces, ALIGNMENT):
                     used = check.used_bytes(piece)
                     for file in files:
-                        file.write(piece[:used] if self.sparse else piece)
+                        write_all(file, piece[:used] if self.sparse else piece)
                 check.finish()
                 for file in files:
                     file.truncate(segment.size_bytes)
@@ -51,6 +52,12 @@ class Writer:
     def deliver(self, temporary: Path, name: str) -> None:
         """Give a whole file its name: from now on recovery takes it."""
         temporary.rename(self.spool / name)
+
+
+def write_all(file: RawIOBase, data: memoryview) -> None:
+    """Write everything: a disk that fills up first takes a part without a word, and only then refuses."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def pieces_of(file: Path) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from pgdrill.errors import PgdrillError
 from pgdrill.postgres.wal import HISTORY_NAME, SEGMENT_NAME, Segment
+from pgdrill.process import Stopped
 from pgdrill.storage import Storage
 from pgdrill.walfetch.fetcher import Fetcher, NoRoom, spool_full
 from pgdrill.walfetch.files import Writer
@@ -190,27 +191,32 @@ class Prefetcher:
             self.fetcher.together(same, lambda segment, temporary: self._deliver(segment, temporary, "tool"))
 
     def _one(self, number: int) -> None:
+        sample = self.order.readable and self.sampling.chosen(self.order, number)
         try:
             for segment in self.order.choices(number):
-                sample = self.order.readable and self.order.is_sample(number) and (
-                    self.sampling.keeps_up or number in (self.order.first, self.order.last))  # fmt: skip
                 copies = (self.sampling.copy_of(segment.name),) if sample else ()
                 try:
                     temporary, by = self.fetcher.segment(segment, *copies)
                 except Absent:
                     continue
-                self._deliver(segment, temporary, by)
                 if sample and by == "reader":
                     self.sampling.compare(segment.name, self.reader.key_of(segment.name))
+                    sample = False
+                self._deliver(segment, temporary, by)
                 return
             self._undelivered(number, None)
         except NoRoom as error:
             self._no_room(number, str(error))
         except PgdrillError as error:
             self._undelivered(number, error)
+        except Stopped:
+            self._undelivered(number, None)
         except Exception:  # unforeseen: the tool, run by recovery itself, has the last word
             logger.exception("fetching %s", self.order.choices(number)[0].name)
             self._undelivered(number, None)
+        finally:
+            if sample:
+                self.sampling.forget(number)
 
     def _deliver(self, segment: Segment, temporary: Path, by: str) -> None:
         with self._changed:
@@ -246,7 +252,7 @@ class Prefetcher:
         with self._changed:
             if not self._is_asked(number) and number != self.window.position:
                 self.window.postpone(number)
-                logger.warning("no room for more than %d segments ahead: %s", self.window.ahead, found)
+                logger.info("no room for more than %d segments ahead: %s", self.window.ahead, found)
                 return
             further = [other for other in sorted(self._ready, reverse=True) if other != number]
             if further:

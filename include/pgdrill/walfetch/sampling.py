@@ -11,6 +11,7 @@ from pathlib import Path
 from pgdrill.errors import PgdrillError
 from pgdrill.walfetch.fetcher import differs
 from pgdrill.walfetch.files import same_content
+from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.reader import Absent
 from pgdrill.walfetch.tool import Tool
 
@@ -27,12 +28,26 @@ class Sampling:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="sample")
         self._lock = threading.Lock()
         self._waiting = 0
+        self._begun: set[int] = set()
         folder.mkdir(mode=0o700)
 
-    @property
-    def keeps_up(self) -> bool:
-        """Whether another sample would find a free process: a slow tool is asked for fewer."""
-        return self._waiting < self._threads
+    def chosen(self, order: Order, number: int) -> bool:
+        """Whether this segment is one to compare, and is so for the first time (recovery may want it again).
+
+        A tool that is too slow for its share is asked for fewer; the first and the last are always compared.
+        """
+        with self._lock:
+            if number in self._begun or not order.is_sample(number):
+                return False
+            if self._waiting >= self._threads and number not in (order.first, order.last):
+                return False
+            self._begun.add(number)
+        return True
+
+    def forget(self, number: int) -> None:
+        """It was not read after all."""
+        with self._lock:
+            self._begun.discard(number)
 
     def copy_of(self, name: str) -> Path:
         """Where the copy to compare with is written."""
