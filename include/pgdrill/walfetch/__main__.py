@@ -7,7 +7,9 @@ import os
 import sys
 
 from pgdrill.walfetch.order import Order
-from pgdrill.walfetch.prefetcher import STDIN, SWITCH_SECONDS, Prefetcher
+from pgdrill.walfetch.prefetcher import STDIN, Prefetcher
+
+SWITCH_SECONDS = 0.0005  # the thread that answers recovery must not wait for those that fetch
 
 
 def main() -> None:

@@ -49,9 +49,11 @@ class Writer:
             raise
         return temporary
 
-    def deliver(self, temporary: Path, name: str) -> None:
-        """Give a whole file its name: from now on recovery takes it."""
-        temporary.rename(self.spool / name)
+
+
+def deliver(temporary: Path, place: Path) -> None:
+    """Give a whole file its name. (Not synced: recovery does that when it takes it.)"""
+    temporary.rename(place)
 
 
 def write_all(file: RawIOBase, data: memoryview) -> None:

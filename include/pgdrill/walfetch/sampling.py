@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pgdrill.errors import PgdrillError
+from pgdrill.tuning import cores
 from pgdrill.walfetch.fetcher import differs
 from pgdrill.walfetch.files import same_content
 from pgdrill.walfetch.order import Order
@@ -24,7 +24,7 @@ class Sampling:
     def __init__(self, tool: Tool, folder: Path, halt: Callable[[PgdrillError], None]) -> None:
         self.tool, self.folder, self._halt = tool, folder, halt
         self.compared = 0
-        self._threads = len(os.sched_getaffinity(0))
+        self._threads = cores()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="sample")
         self._lock = threading.Lock()
         self._waiting = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from pathlib import Path
 from pgdrill.errors import PgdrillError
 from pgdrill.failures import tool_failure
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import Command, Runner
+from pgdrill.process import Command, Completed, Runner
+from pgdrill.tuning import cores
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.reader import Absent
 
@@ -24,7 +25,7 @@ class Tool:
 
     def __init__(self, order: Order, folder: Path) -> None:
         self.order, self.folder = order, folder
-        self._slots = threading.Semaphore(len(os.sched_getaffinity(0)))
+        self._slots = threading.Semaphore(cores())
         self._lock = threading.Lock()
         self._runners: set[Runner] = set()
         self._numbers = 0
@@ -71,7 +72,7 @@ class Tool:
         for runner in runners:
             runner.stop()
 
-    def _run(self, command: Command):  # type: ignore[no-untyped-def]
+    def _run(self, command: Command) -> Completed:
         runner = Runner()
         with self._lock:
             self._runners.add(runner)
@@ -95,8 +96,6 @@ class Tool:
 
 def no_room(error: BaseException) -> bool:
     """Whether a disk was full."""
-    import errno
-
     if isinstance(error, PgdrillError):
         return error.problem.reason == "no-space"
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
