@@ -53,6 +53,7 @@ def test_a_restore_reads_the_repository_itself_and_compares_with_the_tool(copy: 
 
 
 def test_the_tool_alone_restores_as_before(copy: Copy) -> None:
+    once(copy)
     assert restored(copy, drill={"wal_fetch": "tool"}).timings.wal is None
 
 
@@ -80,6 +81,7 @@ def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(copy: Co
 
 
 def test_a_prefetcher_killed_in_the_middle_costs_time_and_nothing_else(copy: Copy, relay: Relay) -> None:
+    once(copy)
     relay.misbehave(rf"GET \S*{copy.golden.marks[1].segment.name}", "hang")
     access, drill_id = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
 
@@ -128,7 +130,7 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Stack]:
+def small() -> Iterator[Stack]:
     """A small stack of a test's own, with environment variables of the test's choice."""
     need("wal-g")
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool="wal-g")
@@ -160,8 +162,9 @@ def drilled(stack: Stack) -> Report:
     return report
 
 
-def test_a_cluster_with_other_segments_than_usual(small: Stack) -> None:
+def test_a_cluster_with_other_segments_than_usual(small: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     small.segment_bytes = 4 * 2**20
+    monkeypatch.setenv("WALG_PG_WAL_SIZE", "4")  # wal-g's backup-push wants to be told
     fill(small)
     wal = drilled(small).timings.wal
     assert wal
@@ -173,7 +176,7 @@ def test_an_encrypted_repository_is_read_by_the_tool_ahead(small: Stack, monkeyp
     key = tmp_path / "key.asc"
     words = ["gpg", "--homedir", str(tmp_path), "--batch", "--passphrase", ""]
     try:
-        subprocess.run([*words, "--quick-generate-key", "drill", "rsa2048", "default"], check=True, capture_output=True)
+        subprocess.run([*words, "--quick-generate-key", "drill", "rsa2048", "cert,encr"], check=True, capture_output=True)
     except FileNotFoundError:
         pytest.skip("no gpg here (Debian: gnupg)")
     key.write_bytes(subprocess.run([*words, "--armor", "--export-secret-keys"], check=True, capture_output=True).stdout)

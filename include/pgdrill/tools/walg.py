@@ -110,7 +110,7 @@ class WalG:
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
         """``wal-prefetch``, which ``wal-fetch`` starts for itself in the background: the next ones after a segment."""
         environment = {
-            "WALG_DOWNLOAD_CONCURRENCY": "{count}", "WALG_PREFETCH_DIR": "{into}", "PG_WAL_SIZE": str(segment_bytes // 2**20)
+            "WALG_DOWNLOAD_CONCURRENCY": "{count}", "WALG_PREFETCH_DIR": "{into}", "WALG_PG_WAL_SIZE": str(segment_bytes // 2**20)
         }  # fmt: skip
         return BulkFetch((self.binary, "wal-prefetch", "{before}", "{into}/x"), environment, ".wal-g/prefetch")
 
