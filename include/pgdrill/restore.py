@@ -73,7 +73,7 @@ def restore(
         started = time.monotonic()
         launched = server.launch()
         try:
-            _replay(access, server, launched, goal, progress)
+            _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
         except PgdrillError as error:
             timings.wal = ahead.stop()
             raise ahead.fault or error from None
@@ -197,9 +197,9 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahe
 
 
 def _replay(
-    access: Access, server: LocalServer, launched: subprocess.Popen[bytes], goal: Goal, progress: Progress
+    access: Access, server: LocalServer, launched: subprocess.Popen[bytes], goal: Goal, moves: Callable[[], None]
 ) -> None:
-    """Wait until the server has reached the target and promoted itself."""
+    """Wait until the server has reached the target and promoted itself; calls ``moves`` when it goes on."""
     drill = access.cluster.drill
     moved_at, moved = time.monotonic(), -1
 
@@ -210,7 +210,7 @@ def _replay(
         size = server.log_file.stat().st_size  # grows by a line with every segment
         if size != moved:
             moved_at, moved = time.monotonic(), size
-            progress("replay", size, 0)
+            moves()
         if time.monotonic() - moved_at > drill.stall_seconds:
             raise TimedOut(
                 "stalled", f"replay in {server.data_directory}", found=server.last_words(2),

@@ -312,6 +312,8 @@ def test_a_healthy_drill_under_writes_passes_and_again_on_the_next_timeline(busy
     report = healthy(busy)
     assert report.restored
     assert report.restored.timeline == 3
+    assert report.timings.wal
+    assert report.timings.wal.by_reader == report.timings.wal.segments > 1
 
 
 def promote(stack: Stack) -> None:

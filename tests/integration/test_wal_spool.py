@@ -268,6 +268,23 @@ def test_what_is_not_there_is_absent_by_the_tools_word(recovery: Recovery, name:
     assert recovery.ask(name) == 1
 
 
+def test_half_a_segment_is_none(recovery: Recovery) -> None:
+    segment = recovery.archive(1)[0]
+    recovery.object(segment).rename(recovery.store / f"{segment.name}.partial.lz4")
+    recovery.begin()
+    assert recovery.ask(segment) == 1
+
+
+def test_a_place_that_cannot_be_written_is_no_absent_file(recovery: Recovery) -> None:
+    segment = recovery.archive(1)[0]
+    recovery.begin()
+    until(lambda: recovery.spooled() == [segment.name])
+    command = recovery.command(segment.name)
+    done = subprocess.run([*command[:2], command[2].replace("RECOVERYXLOG", "nowhere/X")], capture_output=True, timeout=20, check=False)
+    assert done.returncode == 255
+    recovery.takes(segment)
+
+
 def test_the_end_of_the_archive_is_told_by_the_tool_and_a_segment_that_comes_later_is_found(recovery: Recovery) -> None:
     segments = recovery.archive(2)
     recovery.begin()

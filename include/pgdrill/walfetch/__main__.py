@@ -15,6 +15,7 @@ SWITCH_SECONDS = 0.0005  # the thread that answers recovery must not wait for th
 def main() -> None:
     """Fetch ahead until the drill says that it is enough, or is gone."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.umask(0o077)
     sys.setswitchinterval(SWITCH_SECONDS)
     with os.fdopen(os.dup(STDIN), "rb", buffering=0) as line:  # unbuffered: what comes after it is waited for by select
         order = Order.from_json(line.readline().decode())

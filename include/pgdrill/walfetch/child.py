@@ -98,6 +98,14 @@ class WalAhead:
             return tool_command
         return f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(SCRIPT))}; {tool_command}'
 
+    def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
+        """Report how far the fetching is; nothing but a sign of life where the tool does it alone."""
+        if self._process is None:
+            progress("replay", 0, 0)
+            return
+        total = max(expected_segments, self.fetched.segments) * self.order.segment_bytes
+        progress("replay", self.fetched.segments * self.order.segment_bytes, total)
+
     def finish(self) -> WalFetched | None:
         """Fetch nothing more; wait for the last comparisons. Raises what was found wrong, also what recovery overlooked."""
         started = time.monotonic()

@@ -25,6 +25,7 @@ class Reader:
         self.order, self.storage, self.writer = order, storage, writer
         self._decoding = decoding
         self._suffix = order.suffix
+        self._lock = threading.Lock()
         self.read_bytes = 0
 
     def segment(self, segment: Segment, *copies: Path) -> tuple[Path, str]:
@@ -63,5 +64,6 @@ class Reader:
 
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            self.read_bytes += len(chunk)
+            with self._lock:
+                self.read_bytes += len(chunk)
             yield chunk
