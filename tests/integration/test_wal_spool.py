@@ -189,6 +189,14 @@ def test_segments_come_in_order_as_holes_where_they_are_empty_and_samples_are_co
     assert not recovery.workspace.wal_pid_file.exists()
 
 
+def test_a_cluster_that_stays_gets_segments_without_holes(recovery: Recovery) -> None:
+    segment = recovery.archive(1)[0]
+    recovery.begin(sparse=False)
+    recovery.takes(segment)
+    assert recovery.destination.stat().st_blocks * 512 >= MB
+    assert recovery.destination.stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize("size", [1, 4, 64])
 def test_segments_of_any_size(recovery: Recovery, size: int) -> None:
     recovery.size = size * MB

@@ -13,15 +13,18 @@ from pgdrill.workspace import Workspace
 SUFFIXES = {"lz4": ".lz4", "zstd": ".zst", "brotli": ".br", "gzip": ".gz", "none": ""}
 
 
-def wal_ahead(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int) -> WalAhead:
-    """Fetching ahead for a plan, not yet started."""
-    order = make_order(access, workspace, plan, segment_bytes)
+def wal_ahead(
+    access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, *, sparse: bool = True
+) -> WalAhead:
+    """Fetching ahead for a plan, not yet started. ``sparse`` is for clusters that are thrown away: a server that recycles
+    a segment with a hole finds out late that its disk is full."""
+    order = make_order(access, workspace, plan, segment_bytes, sparse)
     environment = {**access.environment, **access.tool.wal_environment(workspace.home)}
     drill = access.cluster.drill
     return WalAhead(order, environment, workspace.wal_pid_file, settle_seconds=drill.stall_seconds, off=drill.wal_fetch == "tool")
 
 
-def make_order(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int) -> Order:
+def make_order(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, sparse: bool) -> Order:
     """What is to be fetched, from where, how far ahead."""
     tool, where, drill = access.tool, access.cluster.repository, access.cluster.drill
     segment_key, history_key = tool.wal_keys()
@@ -36,5 +39,5 @@ def make_order(access: Access, workspace: Workspace, plan: Plan, segment_bytes: 
         system_identifier=plan.backup.system_identifier, major_version=plan.backup.major_version,
         segment_bytes=segment_bytes, start_lsn=plan.backup.start_lsn, stop_lsn=plan.stop_lsn,
         timeline=plan.timeline, history=plan.history,
-        ahead_segments=drill.wal_spool_segments, tool_sample=drill.wal_tool_sample,
+        ahead_segments=drill.wal_spool_segments, tool_sample=drill.wal_tool_sample, sparse=sparse,
     )  # fmt: skip
