@@ -17,7 +17,7 @@ from pgdrill.tuning import cores
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.reader import Absent
 
-NICE = ("nice", "-n", "15")  # comparing must not slow what recovery waits for
+NICE = ("nice", "-n", "5")  # comparing must not slow what recovery waits for, nor starve on a busy host
 
 
 class Tool:
