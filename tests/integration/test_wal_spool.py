@@ -566,3 +566,11 @@ def test_two_at_once_each_get_an_answer(recovery: Recovery) -> None:
     threading.Timer(0.2, recovery.process.resume).start()
     recovery.takes(segments[0])
     recovery.takes(segments[1])
+
+
+def test_no_tool_that_is_just_being_started_outlives_it(recovery: Recovery) -> None:
+    recovery.archive(40, pages=1)
+    for _ in range(6):  # the fixture looks for what is left
+        ahead = recovery.begin(readable=False)
+        until(lambda: any("wal-fetch" in _words(child) for child in recovery.process.children(recursive=True)))
+        ahead.stop()

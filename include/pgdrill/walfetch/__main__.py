@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 from pgdrill.walfetch.order import Order
@@ -21,6 +22,7 @@ def main() -> None:
         order = Order.from_json(line.readline().decode())
     asked, answers = (int(word) for word in sys.argv[1:3])
     prefetcher = Prefetcher(order, asked, answers, dict(os.environ))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in order: a tool that is just being started ends, too
     code = 1
     try:
         prefetcher.run()

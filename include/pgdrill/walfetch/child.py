@@ -70,7 +70,7 @@ class WalAhead:
             os.mkfifo(self.spool / name, 0o600)
             ends.append(os.open(self.spool / name, os.O_RDWR | os.O_NONBLOCK))
         # setpriv: the kernel ends it even when this process is SIGKILLed and can end nothing itself.
-        guard = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+        guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         try:
             # It holds the FIFOs' ends from its first moment on, and nobody else does: recovery never finds nobody
             # there before it died, and notices at once when it has.

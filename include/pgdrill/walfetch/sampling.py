@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pgdrill.errors import PgdrillError
+from pgdrill.process import Stopped
 from pgdrill.tuning import cores
 from pgdrill.walfetch.fetcher import differs
 from pgdrill.walfetch.files import same_content
@@ -78,6 +79,8 @@ class Sampling:
                 except PgdrillError as error:
                     if attempt == TRIES:
                         self._halt(error)
+                except Stopped:
+                    return
             with self._lock:
                 self.compared += 1
         finally:

@@ -12,12 +12,13 @@ from pathlib import Path
 from pgdrill.errors import PgdrillError
 from pgdrill.failures import tool_failure
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import Command, Completed, Runner
+from pgdrill.process import Command, Completed, Runner, Stopped
 from pgdrill.tuning import cores
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.reader import Absent
 
 NICE = ("nice", "-n", "5")  # comparing must not slow what recovery waits for, nor starve on a busy host
+STOP_SECONDS = 1.5  # whoever ends this process waits two before it kills
 
 
 class Tool:
@@ -27,6 +28,8 @@ class Tool:
         self.order, self.folder = order, folder
         self._slots = threading.Semaphore(cores())
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._stopped = False
         self._runners: set[Runner] = set()
         self._numbers = 0
 
@@ -66,21 +69,29 @@ class Tool:
             yield place / words.bulk_folder
 
     def stop(self) -> None:
-        """End every process; what is run next ends at once."""
+        """End every process, also those that are just being started, and start no more."""
         with self._lock:
+            self._stopped = True
+            for runner in self._runners:
+                runner.stopped = True
             runners = list(self._runners)
         for runner in runners:
             runner.stop()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._runners, STOP_SECONDS)
 
     def _run(self, command: Command) -> Completed:
         runner = Runner()
         with self._lock:
+            if self._stopped:
+                raise Stopped(f"{command.argv[0]} was not started: nothing more is wanted")
             self._runners.add(runner)
         try:
             return runner.run(command, quiet=True)
         finally:
-            with self._lock:
+            with self._idle:
                 self._runners.discard(runner)
+                self._idle.notify_all()
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[Path]:
