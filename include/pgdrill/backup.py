@@ -16,7 +16,7 @@ from pgdrill.baseline import take_baseline
 from pgdrill.errors import BackupFault, ConfigError, TimedOut
 from pgdrill.failures import tool_failure
 from pgdrill.lock import ClusterLock, lease_for, this_process
-from pgdrill.postgres.wal import Segment, format_lsn
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 from pgdrill.tools import BaseBackup
 from pgdrill.tuning import Tuning, cores, tune
@@ -176,7 +176,9 @@ def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
 def _archived(access: Access, backup: BaseBackup) -> None:
     """Without the WAL up to its end a base backup cannot become consistent."""
     with access.connect() as connection:
-        last = Segment.holding(backup.finish_lsn - 1, backup.timeline)
+        row = connection.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'").fetchone()
+        size = int(row[0]) if row else DEFAULT_SEGMENT_BYTES
+        last = Segment.holding(backup.finish_lsn - 1, backup.timeline, size)
         wait_archived(connection, access, last, access.cluster.backup.archive_wait_seconds)
 
 

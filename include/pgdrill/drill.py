@@ -112,7 +112,8 @@ def restore_stage(
         report.timings.preflight_seconds = time.monotonic() - clock
         logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
         report.restored = restore(access, workspace, goal, plan, runner, report.timings, progress)
-        report.timings.time_to_running_seconds = time.monotonic() - clock
+        settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
+        report.timings.time_to_running_seconds = time.monotonic() - clock - settling
     return report
 
 

@@ -35,6 +35,7 @@ class Plan:
     wal_segments: int
     parts: Mapping[str, int]  # the backup's objects -> stored bytes
     needed_bytes: int
+    history: tuple[TimelineSwitch, ...] = ()  # of the timeline
 
 
 def choose_backup(backups: Sequence[BaseBackup], wanted: str, target: RecoveryTarget, where: str) -> BaseBackup:
@@ -112,7 +113,7 @@ def preflight(
     segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
     needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
     _room(directory, needed)
-    return Plan(backup, kept, line, stop_lsn, segments, parts, needed)
+    return Plan(backup, kept, line, stop_lsn, segments, parts, needed, history=history)
 
 
 def _unused(directory: Path) -> None:

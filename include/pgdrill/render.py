@@ -69,6 +69,8 @@ def _figures(report: Report) -> Table:
     rate = f"{times.fetch_mb_per_second:.1f} MB/s" if times.fetch_mb_per_second else ""
     fetched = [size(times.fetched_bytes), rate] if times.fetched_bytes is not None else []
     replayed = f"{size(times.replayed_wal_bytes)} of WAL" if times.replayed_wal_bytes is not None else ""
+    if times.wal:
+        replayed += f", {times.wal.segments} segments fetched ahead, waited {seconds(times.wal.waited_seconds)}"
     rows = [
         ("time to running", seconds(times.time_to_running_seconds), ""),
         ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),

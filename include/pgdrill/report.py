@@ -68,6 +68,18 @@ class CheckResult(Part):
     seconds: float = 0.0
 
 
+class WalFetched(Part):
+    """WAL fetched ahead of recovery. ``settle_seconds``: the last comparisons, after promotion; no part of any other time."""
+
+    segments: int = 0
+    by_reader: int = 0
+    by_tool: int = 0
+    compared: int = 0
+    read_bytes: int = 0
+    waited_seconds: float = 0.0
+    settle_seconds: float = 0.0
+
+
 class Timings(Part):
     """Seconds from the drill's own clock, and the bytes behind the rate. ``None``: did not get there."""
 
@@ -80,6 +92,7 @@ class Timings(Part):
     redo_seconds: float | None = None
     wal_segments: int | None = None
     replayed_wal_bytes: int | None = None
+    wal: WalFetched | None = None  # None: by the tool alone
     time_to_running_seconds: float | None = None
     vector_checks_seconds: float | None = None
     vector_bytes: int | None = None

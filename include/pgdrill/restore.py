@@ -24,6 +24,8 @@ from pgdrill.report import RestoredCluster, Timings
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import restore_command
 from pgdrill.tuning import Tuning, cores, tune
+from pgdrill.walfetch.child import WalAhead
+from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.walfiles import timeline_history
 from pgdrill.workspace import Workspace
 
@@ -62,17 +64,24 @@ def restore(
     access: Access, workspace: Workspace, goal: Goal, plan: Plan, runner: Runner, timings: Timings, progress: Progress
 ) -> RestoredCluster:
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
-    _fetch(access, workspace, plan, runner, timings, progress)
-    _came_whole(access, workspace.data_directory, plan)
-    _sync(access, workspace, timings)
-    server = _configure(access, workspace, goal, plan)
-    started = time.monotonic()
-    launched = server.launch()
-    _replay(access, server, launched, goal, progress)
-    timings.replay_seconds = time.monotonic() - started
-    timings.redo_seconds, timings.wal_segments = redo_seconds(server), plan.wal_segments
-    cluster = _describe(access, workspace, server)
-    timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
+    ahead = wal_ahead(access, workspace, plan, goal.segment_bytes)
+    with ahead:
+        _fetch(access, workspace, plan, runner, timings, progress)
+        _came_whole(access, workspace.data_directory, plan)
+        _sync(access, workspace, timings)
+        server = _configure(access, workspace, goal, plan, ahead)
+        started = time.monotonic()
+        launched = server.launch()
+        try:
+            _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
+        except PgdrillError as error:
+            timings.wal = ahead.stop()
+            raise ahead.fault or error from None
+        timings.replay_seconds = time.monotonic() - started
+        timings.redo_seconds, timings.wal_segments = redo_seconds(server), plan.wal_segments
+        cluster = _describe(access, workspace, server)
+        timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
+        timings.wal = ahead.finish()
     return cluster
 
 
@@ -169,12 +178,13 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
         )  # fmt: skip
 
 
-def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan) -> LocalServer:
+def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead) -> LocalServer:
     control = access.binaries.control_data(workspace.data_directory)
+    ahead.expect(control.wal_segment_bytes)
     drill = access.cluster.drill
     values = harmless.settings(
         limits=control.limits,
-        restore_command=restore_command(access.tool, control.wal_segment_bytes),
+        restore_command=ahead.restore_command(restore_command(access.tool, control.wal_segment_bytes)),
         target=goal.target.settings,
         timeline=str(plan.timeline),
         preload=harmless.preload_libraries(goal.preload_libraries),
@@ -188,9 +198,9 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan) -> 
 
 
 def _replay(
-    access: Access, server: LocalServer, launched: subprocess.Popen[bytes], goal: Goal, progress: Progress
+    access: Access, server: LocalServer, launched: subprocess.Popen[bytes], goal: Goal, moves: Callable[[], None]
 ) -> None:
-    """Wait until the server has reached the target and promoted itself."""
+    """Wait until the server has reached the target and promoted itself; calls ``moves`` when it goes on."""
     drill = access.cluster.drill
     moved_at, moved = time.monotonic(), -1
 
@@ -201,7 +211,7 @@ def _replay(
         size = server.log_file.stat().st_size  # grows by a line with every segment
         if size != moved:
             moved_at, moved = time.monotonic(), size
-            progress("replay", size, 0)
+            moves()
         if time.monotonic() - moved_at > drill.stall_seconds:
             raise TimedOut(
                 "stalled", f"replay in {server.data_directory}", found=server.last_words(2),

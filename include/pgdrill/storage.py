@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -70,6 +70,20 @@ class Storage:
                 return bytes(obstore.get(self.store, key).bytes())
             except (NotFoundError, FileNotFoundError):
                 return None
+
+    def chunks(self, key: str, chunk_bytes: int = 2**20) -> Iterator[bytes] | None:
+        """An object's content as it arrives, or None if there is no such object; errors of the way come while iterating."""
+        with self._explained(key):
+            try:
+                result = obstore.get(self.store, key)
+            except (NotFoundError, FileNotFoundError):
+                return None
+        return self._arriving(key, result.stream(min_chunk_size=chunk_bytes))
+
+    def _arriving(self, key: str, stream: Iterable[Any]) -> Iterator[bytes]:
+        with self._explained(key):
+            for chunk in stream:
+                yield bytes(chunk)
 
     def write(self, key: str, content: bytes) -> str:
         """Put an object and say where it is."""

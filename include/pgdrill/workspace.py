@@ -56,6 +56,16 @@ class Workspace:
         return self.directory / "tool.pid"
 
     @property
+    def spool(self) -> Path:
+        """WAL fetched ahead: beside the data directory, so that delivering it is a rename."""
+        return self.directory / "spool"
+
+    @property
+    def wal_pid_file(self) -> Path:
+        """The process that fetches WAL ahead."""
+        return self.directory / "walfetch.pid"
+
+    @property
     def socket_directory(self) -> Path:
         """A short path (a socket's name holds 107 bytes), private to the owner, found again from the folder's name."""
         digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
@@ -78,7 +88,8 @@ class Workspace:
         """End what runs in it, remove it; done already is fine. Works while a killed restore is still writing."""
         deadline = time.monotonic() + REMOVE_SECONDS
         while True:
-            end_marked(self.tool_pid_file)
+            for pid_file in (self.tool_pid_file, self.wal_pid_file):
+                end_marked(pid_file)
             self.server(access).stop()
             shutil.rmtree(self.socket_directory, ignore_errors=True)
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -31,7 +31,6 @@ from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
-SEGMENT_BYTES = 16 * 2**20
 # What the README asks for: everything pgdrill does on production, and nothing else.
 ROLE = """
 CREATE ROLE pgdrill LOGIN BYPASSRLS PASSWORD {password};
@@ -62,6 +61,7 @@ class Stack:
     tool: str = field(default_factory=preferred_tool)
     cluster_name: str = "agents"
     archive_timeout_seconds: int = 60
+    segment_bytes: int = 16 * 2**20
     drill: dict[str, object] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=lambda: {
         name: secrets.token_urlsafe(18) for name in ("postgres", "pgdrill")}, repr=False)  # fmt: skip
@@ -115,7 +115,7 @@ class Stack:
         options = {
             "listen_addresses": "", "wal_level": "replica", "archive_mode": "on", "unix_socket_permissions": "0700",
             "archive_timeout": str(self.archive_timeout_seconds), "archive_command":
-            archive_command(self.access.tool, SEGMENT_BYTES), "log_line_prefix": "%m [%p] ", "shared_buffers": "256MB",
+            archive_command(self.access.tool, self.segment_bytes), "log_line_prefix": "%m [%p] ", "shared_buffers": "256MB",
             "max_wal_size": "2GB", "max_connections": "120", "lc_messages": "C",
         }  # fmt: skip
         home = self.home / "archiver-home"
@@ -234,7 +234,7 @@ class Stack:
             subprocess.run(
                 [*as_ordinary_user(), binaries().path("initdb"), "-D", str(self.home / "primary"), "-U", "postgres",
                  "--pwfile", str(pass_file), "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8",
-                 "--locale=C.UTF-8", "--no-sync"],
+                 "--locale=C.UTF-8", "--no-sync", f"--wal-segsize={self.segment_bytes // 2**20}"],
                 check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"},
             )  # fmt: skip
         finally:

@@ -293,7 +293,7 @@ class Relay:
         host, _, port = endpoint_url.removeprefix("http://").partition(":")
         self.target = (host, int(port))
         self.pattern, self.how = re.compile(rb"(?!)"), "hang"
-        self.matched, self._closed = threading.Event(), threading.Event()
+        self.matched, self._closed, self._freed = threading.Event(), threading.Event(), threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.endpoint_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -302,9 +302,15 @@ class Relay:
         """What to do, and when."""
         self.pattern, self.how = re.compile(pattern.encode()), how
 
+    def behave(self) -> None:
+        """From now on pass everything on; connections that hang are dropped."""
+        self.misbehave("(?!)", "hang")
+        self._freed.set()
+
     def close(self) -> None:
         """Stop listening; connections that hang are dropped."""
         self._closed.set()
+        self._freed.set()
         self._socket.close()
 
     def _accept(self) -> None:
@@ -320,15 +326,16 @@ class Relay:
             while data := client.recv(65536):
                 if self.pattern.search(data):
                     self.matched.set()
-                    if self.how == "hang":
-                        self._closed.wait()
-                    if self.how in ("hang", "reset"):
+                    how = self.how
+                    if how == "hang":
+                        self._freed.wait()
+                    if how in ("hang", "reset"):
                         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         return
-                    if self.how == "trickle":
+                    if how == "trickle":
                         slow.set()
                     else:
-                        client.sendall(f"HTTP/1.1 {self.how} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                        client.sendall(f"HTTP/1.1 {how} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
                         return
                 server.sendall(data)
 

@@ -8,7 +8,7 @@ import multiprocessing
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -55,6 +55,14 @@ def until_no_process(folder: Path, name: str, seconds: float = 6) -> None:
         time.sleep(0.05)
 
 
+def until(reached: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something that only a file tells of."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait half a minute for a busy cluster."""
@@ -92,11 +100,15 @@ def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(copy: Copy, rela
     once(copy)
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", "hang")
     access, first = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
+    workspace = Workspace.of(access, first)
     with drilling(access, first, "name:mark1") as process:
-        assert relay.matched.wait(60)
+        assert relay.matched.wait(60)  # WAL is fetched ahead: the server may not even have been started
+        until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
+        assert any("pgdrill.walfetch" in line for line in processes_in(copy.work))
         process.kill()
         process.join()
-    assert Workspace.of(access, first).server(access).process() is not None  # it outlives the drill, until …
+    assert workspace.server(access).process() is not None  # it outlives the drill, until …
+    until_no_process(copy.work, "pgdrill.walfetch")
     report = copy.drill(target="name:never")
     assert report.restore.trouble
     assert report.restore.trouble.reason == "target-not-reached"
@@ -300,6 +312,8 @@ def test_a_healthy_drill_under_writes_passes_and_again_on_the_next_timeline(busy
     report = healthy(busy)
     assert report.restored
     assert report.restored.timeline == 3
+    assert report.timings.wal
+    assert report.timings.wal.by_reader == report.timings.wal.segments > 1
 
 
 def promote(stack: Stack) -> None:

@@ -251,6 +251,9 @@ def test_a_damaged_segment_stops_the_server_instead_of_promoting_it(copy: Copy) 
     file = copy.segment(copy.golden.marks[0].segment)
     file.write_bytes(os.urandom(file.stat().st_size))
     verdict, trouble = copy.trouble(target="name:mark2")
+    assert (verdict, trouble.reason) == ("failed", "wal-damaged")
+    assert copy.golden.marks[0].segment.name in trouble.thing
+    verdict, trouble = copy.trouble(copy.access(drill={"wal_fetch": "tool"}), target="name:mark2")
     assert (verdict, trouble.reason) == ("failed", "recovery-failed")
     assert copy.golden.marks[0].segment.name in trouble.found
 

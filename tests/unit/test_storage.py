@@ -33,8 +33,18 @@ def test_what_is_written_is_read_and_listed(folder: Storage) -> None:
     assert folder.sizes("a/") == {"a/b.json": 5, "a/empty": 0}
 
 
+def test_a_large_object_arrives_in_chunks(folder: Storage) -> None:
+    content = bytes(range(256)) * 20_000
+    folder.write("a/large", content)
+    chunks = list(folder.chunks("a/large", 2**20) or ())
+    assert len(chunks) > 2
+    assert b"".join(chunks) == content
+    assert list(folder.chunks("a/large") or ())
+
+
 def test_what_is_not_there_is_none_and_no_error(folder: Storage) -> None:
     assert folder.read("nothing") is None
+    assert folder.chunks("nothing") is None
     assert folder.sizes("nothing/") == {}
 
 

@@ -23,8 +23,8 @@ class ProgressLog:
         if now - self._last < self.every_seconds:
             return
         self._last = now
-        if what == "replay":  # its number is the server log's size: it tells of movement and not of volume
-            self.logger.info("replay goes on after %.0f s", now - self._started)
+        if not done:  # WAL that a tool fetches by itself: of movement is known, of volume not
+            self.logger.info("%s goes on after %.0f s", what, now - self._started)
         elif total:
             self.logger.info("%s: %.0f of %.0f MB (%.0f %%)", what, done / 1e6, total / 1e6, 100 * done / total)
         else:

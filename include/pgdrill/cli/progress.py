@@ -35,8 +35,7 @@ def progress(first: str, *, verbose: bool) -> Iterator[Show]:
 
         def show(what: str, done: int, total: int) -> None:
             spent = time.monotonic() - began.setdefault(what, time.monotonic())
-            # While WAL is replayed only the server's log grows: those bytes mean nothing to a person.
-            moved = "" if what == "replay" else _moved(done, total, spent)
+            moved = _moved(done, total, spent) if done else ""
             bar.update(task, description=WORDS.get(what, what), completed=min(done, total), total=total or None, moved=moved)
 
         yield show

@@ -70,6 +70,22 @@ def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
     return tuple(TimelineSwitch(int(f[0]), parse_lsn(f[1])) for f in fields)
 
 
+def segment_choices(
+    number: int, timeline: int, history: tuple[TimelineSwitch, ...] = (), size_bytes: int = DEFAULT_SEGMENT_BYTES
+) -> tuple[Segment, ...]:
+    """The files that will do for the segment of that number on the way to ``timeline``, best first.
+
+    A segment in which timelines change may be read from the new or the old timeline's file.
+    """
+    first, last = number * size_bytes, (number + 1) * size_bytes - 1
+    choices, began = [], 0
+    for line in (*history, TimelineSwitch(timeline, 1 << 64)):
+        if began <= last and line.switch_lsn > first:
+            choices.append(Segment(line.timeline, number, size_bytes))
+        began = line.switch_lsn
+    return tuple(reversed(choices))
+
+
 def segments_needed(
     start_lsn: int,
     stop_lsn: int,
@@ -77,15 +93,6 @@ def segments_needed(
     history: tuple[TimelineSwitch, ...] = (),
     size_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> Iterator[tuple[Segment, ...]]:
-    """For every segment from ``start_lsn`` through ``stop_lsn``: the files that will do, best first.
-
-    A segment in which timelines change may be read from the new or the old timeline's file.
-    """
+    """For every segment from ``start_lsn`` through ``stop_lsn``: the files that will do, best first."""
     for number in range(start_lsn // size_bytes, stop_lsn // size_bytes + 1):
-        first, last = number * size_bytes, (number + 1) * size_bytes - 1
-        choices, began = [], 0
-        for line in (*history, TimelineSwitch(timeline, 1 << 64)):
-            if began <= last and line.switch_lsn > first:
-                choices.append(Segment(line.timeline, number, size_bytes))
-            began = line.switch_lsn
-        yield tuple(reversed(choices))
+        yield segment_choices(number, timeline, history, size_bytes)

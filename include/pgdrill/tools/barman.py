@@ -18,7 +18,7 @@ from pgdrill.errors import BackupFault, Problem
 from pgdrill.postgres.wal import ARCHIVED_NAME, parse_lsn
 from pgdrill.process import Command
 from pgdrill.storage import Storage
-from pgdrill.tools.base import BaseBackup, Fetch
+from pgdrill.tools.base import BaseBackup, BulkFetch, Fetch
 from pgdrill.tuning import Tuning
 
 ID = re.compile(r"[^/]+/base/(\d{8}T\d{6})/backup\.info")
@@ -36,8 +36,9 @@ class BarmanCloud:
     repository: Repository
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     name = "barman-cloud"
-    default_compression = "gzip"
     wal_absent_code = 1
+    exit_codes = EXIT_CODES
+    default_compression = "gzip"
 
     def version(self) -> Command:
         """Prints ``barman-cloud-backup 3.19.1``."""
@@ -76,6 +77,18 @@ class BarmanCloud:
     def wal_environment(self, home: Path) -> dict[str, str]:
         """Nothing but keys and a home."""
         return {**self.environment(), "HOME": str(home)}
+
+    def wal_keys(self) -> tuple[str, str]:
+        """Segments in a folder for each 256 of them, histories beside those folders."""
+        return f"{self.server}/wals/{{log}}/{{name}}", f"{self.server}/wals/{{name}}"
+
+    def wal_bulk(self, segment_bytes: int) -> BulkFetch:
+        """Not used: what it fetches in parallel lies under its final name before it is whole."""
+        return BulkFetch()
+
+    def encrypts(self, environment: Mapping[str, str]) -> bool:
+        """Never by itself: the store may, and decrypts what is read."""
+        return False
 
     def backups(self, repository: Storage) -> list[BaseBackup]:
         """From each ``backup.info`` that says DONE."""

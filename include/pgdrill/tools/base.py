@@ -52,11 +52,19 @@ class Fetch:
     files: Mapping[Path, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class BulkFetch:
+    """How one process of a tool fetches many segments; no ``argv``: it cannot. See :class:`pgdrill.walfetch.order.ToolWords`."""
+
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+
+
 class BackupTool(Protocol):
     """One per tool; nothing else in pgdrill knows a tool's name."""
 
     name: str
-    default_compression: str
 
     def version(self) -> Command:
         """Prints the tool's version."""
@@ -82,6 +90,21 @@ class BackupTool(Protocol):
 
     def wal_environment(self, home: Path) -> dict[str, str]:
         """Variables for fetching WAL during a restore; ``home`` takes caches and prefetched segments."""
+
+    default_compression: str  # of what it archives, where the configuration names none
+
+    @property
+    def exit_codes(self) -> Mapping[int, str]:
+        """What they mean with this tool."""
+
+    def wal_keys(self) -> tuple[str, str]:
+        """Where segments and histories are kept: ``{name}``, ``{log}`` (its first 16 digits), no compression's suffix."""
+
+    def wal_bulk(self, segment_bytes: int) -> BulkFetch:
+        """Many segments by one process, if the tool can."""
+
+    def encrypts(self, environment: Mapping[str, str]) -> bool:
+        """Whether only the tool can read what it archived."""
 
     def backups(self, repository: Storage) -> list[BaseBackup]:
         """Every finished base backup, oldest first."""

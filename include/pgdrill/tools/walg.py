@@ -20,7 +20,7 @@ from pgdrill.errors import BackupFault, Problem
 from pgdrill.postgres.wal import ARCHIVED_NAME
 from pgdrill.process import Command
 from pgdrill.storage import Storage
-from pgdrill.tools.base import BaseBackup, Fetch
+from pgdrill.tools.base import BaseBackup, BulkFetch, Fetch
 from pgdrill.tuning import Tuning
 
 BASE = "basebackups_005"
@@ -28,6 +28,7 @@ WAL = "wal_005"
 SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
 # After these wal-g sleeps a minute, then two, then four, … before it tries the same part again.
 HOPELESS = r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|checksum|magic|no space left|invalid tar)"
+ENCRYPTION = re.compile(r"WALG_(PGP_|GPG_|LIBSODIUM_KEY|CSE_KMS_|YC_CSE_|ENVELOPE_).*")
 EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong arguments"}
 
 
@@ -39,8 +40,9 @@ class WalG:
     repository: Repository
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     name = "wal-g"
-    default_compression = "lz4"
     wal_absent_code = 74
+    exit_codes = EXIT_CODES
+    default_compression = "lz4"
 
     def version(self) -> Command:
         """Prints ``wal-g version v3.0.8 …``."""
@@ -100,6 +102,21 @@ class WalG:
         cores = str(len(os.sched_getaffinity(0)))
         own = {"HOME": str(home), "WALG_PREFETCH_DIR": str(home / "prefetch"), "WALG_DOWNLOAD_CONCURRENCY": cores}
         return {**self.environment(), **own}
+
+    def wal_keys(self) -> tuple[str, str]:
+        """All in one folder."""
+        return f"{WAL}/{{name}}", f"{WAL}/{{name}}"
+
+    def wal_bulk(self, segment_bytes: int) -> BulkFetch:
+        """``wal-prefetch``, which ``wal-fetch`` starts for itself in the background: the next ones after a segment."""
+        environment = {
+            "WALG_DOWNLOAD_CONCURRENCY": "{count}", "WALG_PREFETCH_DIR": "{into}", "WALG_PG_WAL_SIZE": str(segment_bytes // 2**20)
+        }  # fmt: skip
+        return BulkFetch((self.binary, "wal-prefetch", "{before}", "{into}/x"), environment, ".wal-g/prefetch")
+
+    def encrypts(self, environment: Mapping[str, str]) -> bool:
+        """By any of the settings that give wal-g a key."""
+        return any(environment.get(name) for name in environment if ENCRYPTION.fullmatch(name))
 
     def backups(self, repository: Storage) -> list[BaseBackup]:
         """From the sentinels: no sentinel, no backup."""

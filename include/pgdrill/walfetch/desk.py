@@ -1,0 +1,190 @@
+"""Where recovery and the threads that fetch meet: what lies ready, what is asked for, what is answered."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pgdrill.errors import PgdrillError
+from pgdrill.postgres.wal import Segment
+from pgdrill.walfetch.fetcher import By, spool_full
+from pgdrill.walfetch.files import deliver
+from pgdrill.walfetch.order import Order
+from pgdrill.walfetch.window import Window
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """For the report. ``waited_seconds``: recovery's, for files that were not there yet."""
+
+    segments: int = 0
+    by_reader: int = 0
+    by_tool: int = 0
+    waited_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The file that recovery waits for; ``segment`` None: another kind of file."""
+
+    name: str
+    segment: Segment | None
+    since: float
+
+
+class Desk:
+    """All state of a prefetcher, behind one lock. ``tell`` is given what the drill has to know."""
+
+    def __init__(self, order: Order, answers: int, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.order, self.spool = order, Path(order.spool)
+        self.counts = Counts()
+        self._answers, self._tell = answers, tell
+        self._window = Window(order.first, order.last, order.ahead_segments)
+        self._changed = threading.Condition()
+        self._ready: dict[int, Segment] = {}
+        self._asked: Asked | None = None
+        self._halted = self._over = False
+
+    # --- recovery ---
+
+    def took(self, segment: Segment) -> None:
+        """Recovery has this one now."""
+        with self._changed:
+            self._ready.pop(segment.number, None)
+            self._window.taken(segment.number)
+            self._changed.notify_all()
+
+    def want(self, name: str, segment: Segment | None) -> None:
+        """Recovery waits for this file. A history is left to :meth:`answer`."""
+        with self._changed:
+            self._asked = Asked(name, segment, time.monotonic())
+            if self._halted:
+                self._say("stop")
+            elif segment:
+                self._want(segment)
+
+    def answer(self, name: str, word: str, error: PgdrillError | None = None) -> None:
+        """Answer if that is what recovery waits for; an error that stops it is told to the drill first."""
+        with self._changed:
+            if self._asked and self._asked.name == name:
+                if error:
+                    self._fault(error)
+                self._say(word)
+
+    def halt(self, error: PgdrillError) -> None:
+        """The tool and the repository disagree: nothing more is delivered, and what lies ready is taken away."""
+        with self._changed:
+            self._halted = True
+            for segment in self._ready.values():
+                (self.spool / segment.name).unlink(missing_ok=True)
+            self._fault(error)
+            self._say("stop")
+
+    def close(self) -> None:
+        """Nothing more is fetched."""
+        with self._changed:
+            self._over = True
+
+    # --- the threads that fetch ---
+
+    def work(self, most: int) -> list[int]:
+        """Waits for something to fetch: neighbours, up to ``most``; the one that recovery needs next comes alone."""
+        with self._changed:
+            while self._halted or self._over or not (numbers := self._window.next(most)):
+                self._changed.wait()
+            if numbers[0] in (self.order.first, self._waits_for()):
+                self._window.busy.difference_update(numbers[1:])
+                self._changed.notify_all()
+                return numbers[:1]
+            return numbers
+
+    def in_work(self, number: int) -> bool:
+        """Whether it is begun and neither delivered nor given up."""
+        with self._changed:
+            return number in self._window.busy
+
+    def delivered(self, segment: Segment, temporary: Path, by: By) -> None:
+        """Gives a whole file its name: from now on recovery takes it."""
+        with self._changed:
+            if self._halted or self._over:
+                temporary.unlink()
+                return
+            deliver(temporary, self.spool / segment.name)
+            self._ready[segment.number] = segment
+            self._window.done(segment.number, ready=True)
+            self.counts.segments += 1
+            self.counts.by_reader += by == "reader"
+            self.counts.by_tool += by == "tool"
+            if self._waits_for() == segment.number:
+                self._say_of(segment)
+            self._changed.notify_all()
+
+    def undelivered(self, number: int, error: PgdrillError | None) -> None:
+        """It is not to be had. None: there is no such file, as far as the reader knows; the tool has the last word."""
+        with self._changed:
+            self._window.done(number, ready=False)
+            if self._waits_for() != number:
+                return  # recovery may never get that far; if it does, it is tried again
+            if error:
+                self._fault(error)
+            self._say("stop" if error else "tool")
+
+    def no_room(self, number: int, found: str) -> None:
+        """The disk is full: keep less ready; only if not even this one fits, and recovery needs it, is that an error."""
+        with self._changed:
+            if number not in (self._waits_for(), self._window.position):
+                self._window.postpone(number)
+                return
+            furthest = max((other for other in self._ready if other != number), default=None)
+            if furthest is not None:
+                (self.spool / self._ready.pop(furthest).name).unlink(missing_ok=True)
+                self._window.ready.discard(furthest)
+                self._window.postpone(furthest)
+                self._window.busy.discard(number)  # and again
+                self._changed.notify_all()
+                return
+        self.undelivered(number, spool_full(self.spool, found))
+
+    # --- under the lock ---
+
+    def _want(self, segment: Segment) -> None:
+        number, there = segment.number, self._ready.get(segment.number)
+        if segment not in self.order.choices(number):
+            self._say("tool")
+            return
+        if there and not (self.spool / there.name).exists():
+            self._ready.pop(number)  # taken without a word
+            self._window.ready.discard(number)
+            there = None
+        self._window.wanted(number)
+        if there:
+            self._say_of(there)
+        self._changed.notify_all()
+
+    def _waits_for(self) -> int | None:
+        return self._asked.segment.number if self._asked and self._asked.segment else None
+
+    def _say_of(self, there: Segment) -> None:
+        """Where a timeline ends, the file of the other one may be there: recovery asks for that next."""
+        self._say("here" if self._asked and self._asked.name == there.name else "tool")
+
+    def _say(self, word: str) -> None:
+        if self._asked is None:
+            return
+        self.counts.waited_seconds += time.monotonic() - self._asked.since
+        try:
+            os.write(self._answers, f"{self._asked.name} {word}\n".encode())
+        except BlockingIOError:  # full of answers that nobody read
+            logger.warning("nobody reads the answers")
+        self._asked = None
+
+    def _fault(self, error: PgdrillError) -> None:
+        self._tell({"fault": {"kind": type(error).__name__, **asdict(error.problem)}})

@@ -1,0 +1,101 @@
+"""The order a drill gives to its prefetcher: which WAL, from where, how far ahead. JSON, without any secret.
+
+Secrets (and the repository's address, as the tool wants it) are in the process's environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pgdrill.postgres.wal import Segment, TimelineSwitch, segment_choices
+
+
+@dataclass(frozen=True, slots=True)
+class ToolWords:
+    """How the tool fetches one file (``%f`` to ``%p``), and many with one process, where it can.
+
+    In ``bulk`` and its environment ``{before}`` is the name of the segment before the first wanted one, ``{count}`` how
+    many, ``{into}`` a folder; the files then lie in ``bulk_folder`` below that.
+    """
+
+    name: str
+    fetch: tuple[str, ...]
+    absent_code: int
+    exit_codes: Mapping[int, str]
+    bulk: tuple[str, ...] = ()
+    bulk_environment: Mapping[str, str] = field(default_factory=dict)
+    bulk_folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything the prefetcher has to know. ``stop_lsn`` None: the target's place is known to the WAL alone."""
+
+    spool: str
+    url: str
+    endpoint_url: str
+    region: str
+    segment_key: str  # with {name} and {log}, its first 16 digits; without the compression's suffix
+    history_key: str
+    suffix: str  # the likeliest one
+    readable: bool  # False: encrypted, so that the tool has to fetch everything
+    tool: ToolWords
+    system_identifier: int
+    major_version: int
+    segment_bytes: int
+    start_lsn: int
+    stop_lsn: int | None
+    timeline: int
+    history: tuple[TimelineSwitch, ...]
+    ahead_segments: int = 64
+    tool_sample: int = 50  # every n-th segment is fetched by the tool as well, and compared; 0: none
+    sparse: bool = True
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """What :meth:`to_json` made."""
+        values: dict[str, Any] = json.loads(text)
+        tool = values.pop("tool")
+        codes = {int(code): meaning for code, meaning in tool.pop("exit_codes").items()}
+        words: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in tool.items()}
+        history = tuple(TimelineSwitch(**line) for line in values.pop("history"))
+        return cls(**values, tool=ToolWords(**words, exit_codes=codes), history=history)
+
+    @property
+    def first(self) -> int:
+        """Number of the segment where replay begins."""
+        return self.start_lsn // self.segment_bytes
+
+    @property
+    def last(self) -> int | None:
+        """Number of the segment in which the target lies, if that is known."""
+        return None if self.stop_lsn is None else max(self.stop_lsn - 1, self.start_lsn) // self.segment_bytes
+
+    @property
+    def timelines(self) -> frozenset[int]:
+        """Those on the way to the target; empty where the target's has ancestors that were not looked up."""
+        if self.timeline > 1 and not self.history:
+            return frozenset()
+        return frozenset({self.timeline, *(line.timeline for line in self.history)})
+
+    def choices(self, number: int) -> tuple[Segment, ...]:
+        """The files that will do for a segment, best first."""
+        return segment_choices(number, self.timeline, self.history, self.segment_bytes)
+
+    def key(self, name: str) -> str:
+        """The object of a segment or history file, without its suffix."""
+        pattern = self.history_key if name.endswith(".history") else self.segment_key
+        return pattern.format(name=name, log=name[:16])
+
+    def is_sample(self, number: int) -> bool:
+        """Whether the tool fetches this segment, too: the first, the last, and every n-th between them."""
+        if not self.tool_sample:
+            return False
+        return (number - self.first) % self.tool_sample == 0 or number == self.last

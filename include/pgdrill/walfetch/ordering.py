@@ -1,0 +1,43 @@
+"""The order for a planned restore."""
+
+from __future__ import annotations
+
+import os
+
+from pgdrill.access import Access
+from pgdrill.preflight import Plan
+from pgdrill.walfetch.child import WalAhead
+from pgdrill.walfetch.order import Order, ToolWords
+from pgdrill.workspace import Workspace
+
+SUFFIXES = {"lz4": ".lz4", "zstd": ".zst", "brotli": ".br", "gzip": ".gz", "none": ""}
+
+
+def wal_ahead(
+    access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, *, sparse: bool = True
+) -> WalAhead:
+    """Fetching ahead for a plan, not yet started. ``sparse`` is for clusters that are thrown away: a server that recycles
+    a segment with a hole finds out late that its disk is full."""
+    order = make_order(access, workspace, plan, segment_bytes, sparse)
+    environment = {**access.environment, **access.tool.wal_environment(workspace.home)}
+    drill = access.cluster.drill
+    return WalAhead(order, environment, workspace.wal_pid_file, settle_seconds=drill.stall_seconds, off=drill.wal_fetch == "tool")
+
+
+def make_order(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, sparse: bool) -> Order:
+    """What is to be fetched, from where, how far ahead."""
+    tool, where, drill = access.tool, access.cluster.repository, access.cluster.drill
+    segment_key, history_key = tool.wal_keys()
+    bulk = tool.wal_bulk(segment_bytes)
+    words = ToolWords(
+        tool.name, tool.wal_fetch(), tool.wal_absent_code, tool.exit_codes, bulk.argv, bulk.environment, bulk.folder
+    )
+    return Order(
+        spool=str(workspace.spool), url=where.url, endpoint_url=where.endpoint_url, region=where.region,
+        segment_key=segment_key, history_key=history_key, suffix=SUFFIXES[where.compression or tool.default_compression],
+        readable=not tool.encrypts({**os.environ, **tool.environment()}), tool=words,
+        system_identifier=plan.backup.system_identifier, major_version=plan.backup.major_version,
+        segment_bytes=segment_bytes, start_lsn=plan.backup.start_lsn, stop_lsn=plan.stop_lsn,
+        timeline=plan.timeline, history=plan.history,
+        ahead_segments=drill.wal_spool_segments, tool_sample=drill.wal_tool_sample, sparse=sparse,
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""What is to be fetched next: where recovery is, what lies ready, what is on its way, what stops the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Window:
+    """Segment numbers, from the one that recovery wants next to ``ahead`` further.
+
+    ``last`` None: unknown. What is in ``blocked`` (absent, or not to be had) ends the way: recovery cannot pass it.
+    """
+
+    position: int
+    last: int | None
+    ahead: int
+    ready: set[int] = field(default_factory=set)
+    busy: set[int] = field(default_factory=set)
+    blocked: set[int] = field(default_factory=set)
+
+    def next(self, count: int = 1) -> list[int]:
+        """The first of those that nobody has begun, and up to ``count`` that follow it without a gap; marks them busy."""
+        found: list[int] = []
+        end = self.position + self.ahead - 1
+        for number in range(self.position, min(end, self.last if self.last is not None else end) + 1):
+            if number in self.blocked or len(found) == count:
+                break
+            if number in self.ready or number in self.busy:
+                if found:
+                    break
+                continue
+            if number != self.position and len(self.ready) + len(self.busy) + len(found) >= self.ahead:
+                break  # recovery went back: what lies further on still takes room
+            found.append(number)
+        self.busy.update(found)
+        return found
+
+    def wanted(self, number: int) -> None:
+        """Recovery waits for this one; it may have gone back, or beyond what was expected to be the last."""
+        self.position = number
+        self.blocked.discard(number)
+        if self.last is not None:
+            self.last = max(self.last, number)
+
+    def taken(self, number: int) -> None:
+        """Recovery has it now."""
+        self.ready.discard(number)
+        self.position = number + 1
+
+    def done(self, number: int, *, ready: bool) -> None:
+        """It is in the spool, or not to be had."""
+        self.busy.discard(number)
+        (self.ready if ready else self.blocked).add(number)
+
+    def postpone(self, number: int) -> None:
+        """There was no room for it: no further than this from now on."""
+        self.busy.discard(number)
+        self.ahead = max(1, number - self.position)

@@ -1,0 +1,189 @@
+"""Whole restores with WAL fetched ahead: real servers, real tools, a store that can be made to fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pgdrill import restore as restoring
+from pgdrill.archiving import wait_archived
+from pgdrill.backup import take_backup
+from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
+from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
+from pgdrill.process import Runner
+from pgdrill.report import Report, Timings
+from pgdrill.restore import Goal, plan_restore
+from pgdrill.targets import parse_target
+from pgdrill.walfetch.ordering import wal_ahead
+from pgdrill.workspace import Workspace
+from pgdrill_demo.stack import Stack
+from tests.conftest import need
+from tests.integration.conftest import Copy, Relay, nothing_left, once
+
+
+def restored(copy: Copy, **access: dict[str, object]) -> Report:
+    """A restore to the third mark that has to succeed, with all rows of that mark."""
+    opened, drill_id = copy.access(**access), new_drill_id()
+    try:
+        report = restore_stage(opened, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
+        assert report.restore.status == "ok", report.restore.trouble
+        with Workspace.of(opened, drill_id).server(opened).connect("agents") as connection:
+            assert connection.execute("SELECT count(*) FROM canary").fetchone() == (copy.golden.marks[2].rows,)
+    finally:
+        destroy_stage(opened, drill_id)
+    nothing_left(opened, drill_id)
+    return report
+
+
+def test_a_restore_reads_the_repository_itself_and_compares_with_the_tool(copy: Copy) -> None:
+    wal = restored(copy).timings.wal
+    assert wal
+    needed = copy.golden.marks[2].segment.number - copy.golden.backup.first_segment.number + 1
+    assert wal.segments >= needed
+    assert (wal.by_reader, wal.by_tool) == (wal.segments, 0)
+    assert wal.compared >= 2  # the first and the last
+    assert wal.read_bytes > 0
+
+
+def test_the_tool_alone_restores_as_before(copy: Copy) -> None:
+    once(copy)
+    assert restored(copy, drill={"wal_fetch": "tool"}).timings.wal is None
+
+
+def test_a_flipped_bit_stops_recovery_at_its_segment(copy: Copy) -> None:
+    segment = copy.golden.marks[1].segment
+    file = copy.segment(segment)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    verdict, trouble = copy.trouble(target="name:mark3")
+    assert (verdict, trouble.reason) == ("failed", "wal-damaged")
+    assert segment.name in trouble.thing
+    assert file.name in trouble.thing
+
+
+def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(copy: Copy, tmp_path: Path) -> None:
+    once(copy)
+    liar = tmp_path / "wal-g"
+    liar.write_text('#!/bin/sh\n"$REAL" "$@" || exit\n[ "$1" != wal-fetch ] || printf x | dd of="$3" bs=1 seek=9000 conv=notrunc 2>/dev/null\n'
+                    .replace("$REAL", copy.access().tool.binary))  # type: ignore[attr-defined]
+    liar.chmod(0o755)
+    verdict, trouble = copy.trouble(copy.access(repository={"binary": str(liar)}), target="name:mark3")
+    assert (verdict, trouble.reason) == ("failed", "wal-differs")
+    assert copy.golden.backup.first_segment.name in trouble.thing
+
+
+def test_a_prefetcher_killed_in_the_middle_costs_time_and_nothing_else(copy: Copy, relay: Relay) -> None:
+    once(copy)
+    relay.misbehave(rf"GET \S*{copy.golden.marks[1].segment.name}", "hang")
+    access, drill_id = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
+
+    def kill() -> None:
+        assert relay.matched.wait(30)
+        relay.misbehave("(?!)", "hang")  # for whoever asks next
+        pid = json.loads(Workspace.of(access, drill_id).wal_pid_file.read_text())["pid"]
+        psutil.Process(pid).kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = copy.drill(access, drill_id=drill_id)
+    killer.join()
+    assert report.restore.status == "ok", report.restore.trouble
+
+
+def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Copy, relay: Relay) -> None:
+    once(copy)
+    relay.misbehave(rf"GET \S*{copy.golden.marks[2].segment.name}", "hang")
+    access = copy.access(repository={"endpoint_url": relay.endpoint_url})
+    workspace = Workspace.of(access, new_drill_id())
+    goal = Goal("LATEST", parse_target(f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"))
+    plan = plan_restore(access, workspace, goal, Runner())
+    restoring._fetch(access, workspace, plan, Runner(), Timings(), lambda *_: None)
+    try:
+        with wal_ahead(access, workspace, plan, goal.segment_bytes) as ahead:
+            server = restoring._configure(access, workspace, goal, plan, ahead)
+            launched = server.launch()
+            before = copy.golden.marks[1].segment.name
+            server.wait_until(lambda: f'restored log file "{before}"' in server.log_file.read_text(), "has come that far", 30, launched)
+            assert relay.matched.wait(10)
+            server.stop()
+            launched.wait()
+            relay.behave()
+            launched = server.launch()
+            server.wait_until(lambda: server.status() == "ready", "reaches its target", 30, launched)
+            with server.connect("agents") as connection:
+                assert connection.execute("SELECT count(*) FROM canary").fetchone() == (copy.golden.marks[2].rows,)
+            server.stop()
+            assert ahead.finish()
+    finally:
+        workspace.destroy(access)
+
+
+# --- other clusters ---
+
+
+@pytest.fixture
+def small() -> Iterator[Stack]:
+    """A small stack of a test's own, with environment variables of the test's choice."""
+    need("wal-g")
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool="wal-g")
+    yield stack
+    stack.remove()
+
+
+def fill(stack: Stack, segments: int = 6) -> None:
+    """Production with a backup and some segments behind it."""
+    stack.create(sample=False)
+    stack.start()
+    with stack.connect() as connection:
+        connection.execute("CREATE TABLE canary AS SELECT generate_series(1, 1000) AS n")
+        take_backup(stack.access)
+        for _ in range(segments):
+            connection.execute("INSERT INTO canary SELECT generate_series(1, 1000)")
+            row = connection.execute("SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+        assert row
+        last = Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16), stack.segment_bytes)
+        wait_archived(connection, stack.access, last, 60)
+
+
+def drilled(stack: Stack) -> Report:
+    """A restore of it that has to succeed."""
+    drill_id = new_drill_id()
+    report = drill(stack.access, drill_id=drill_id, families=("recovery",))
+    assert report.restore.status == "ok", report.restore.trouble
+    nothing_left(stack.access, drill_id)
+    return report
+
+
+def test_a_cluster_with_other_segments_than_usual(small: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.segment_bytes = 4 * 2**20
+    monkeypatch.setenv("WALG_PG_WAL_SIZE", "4")  # wal-g's backup-push wants to be told
+    fill(small)
+    wal = drilled(small).timings.wal
+    assert wal
+    assert wal.by_reader == wal.segments >= 7
+    assert wal.compared >= 2
+
+
+def test_an_encrypted_repository_is_read_by_the_tool_ahead(small: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    key = tmp_path / "key.asc"
+    words = ["gpg", "--homedir", str(tmp_path), "--batch", "--passphrase", ""]
+    try:
+        subprocess.run([*words, "--quick-generate-key", "drill", "rsa2048", "cert,encr"], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no gpg here (Debian: gnupg)")
+    key.write_bytes(subprocess.run([*words, "--armor", "--export-secret-keys"], check=True, capture_output=True).stdout)
+    subprocess.run(["gpgconf", "--homedir", str(tmp_path), "--kill", "all"], check=False)
+    monkeypatch.setenv("WALG_PGP_KEY_PATH", str(key))
+    fill(small)
+    wal = drilled(small).timings.wal
+    assert wal
+    assert wal.by_tool == wal.segments >= 7
+    assert (wal.by_reader, wal.read_bytes) == (0, 0)
