@@ -126,6 +126,19 @@ class Drill(Section):
     durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
     baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are not counted")
     statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
+    scheduled_target: Literal["alternate", "latest", "random"] = Field(
+        "alternate", description="recovery target of scheduled drills; alternate: latest and random by turns"
+    )
+    random_days: Annotated[float, Field(gt=0)] = Field(35, description="random instants are drawn from the last so many days")
+    heartbeat: str = Field("", description="schema.table.column of a timestamptz that something writes all the time")
+    heartbeat_seconds: Seconds = Field(10, description="how often it is written; three times as long is not too long")
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _three_names(cls, value: str) -> str:
+        if value and (len(parts := value.split(".")) != 3 or not all(parts)):
+            raise ValueError("must be schema.table.column, for example public.pgdrill_heartbeat.at")
+        return value
 
 
 class VectorColumn(Section):
