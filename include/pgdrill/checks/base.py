@@ -127,6 +127,6 @@ def run_checks(context: Context, families: Iterable[str]) -> Iterator[CheckResul
         for one in [c for c in CHECKS.values() if c.family == family]:
             for result in one.run(context):
                 shown = f"{result.name} {result.thing}: {result.status} {result.value if result.value is not None else ''}"
-                logger.log(logging.WARNING if result.status in ("fail", "skip") else logging.INFO,
-                           "%s %s", shown, result.message)  # fmt: skip
+                loud = result.status == "fail" or (result.status == "skip" and result.value != NOT_ASKED)
+                logger.log(logging.WARNING if loud else logging.INFO, "%s %s", shown, result.message)
                 yield result
