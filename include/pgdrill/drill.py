@@ -13,21 +13,20 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.asking import ask, checking, context_of, settled
 from pgdrill.checks import FAMILIES
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.goal import Look, by_turns, exact_goal, look_at_production
+from pgdrill.goal import decide
 from pgdrill.instant import prove
 from pgdrill.lock import ClusterLock, Lease, lease_for
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
-from pgdrill.restore import Goal, Progress, plan_restore, restore
-from pgdrill.targets import RecoveryTarget, parse_target
+from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.targets import parse_target
 from pgdrill.walfiles import timeline_history
 from pgdrill.window import Line
 from pgdrill.workspace import Workspace
@@ -101,7 +100,7 @@ def restore_stage(
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
-        goal, look = _decide(access, wanted, backup, report, runner, workspace.home)
+        goal, look = decide(access, wanted, backup, report, runner, workspace.home)
         if look.baseline:
             store.save_baseline(access, drill_id, look.baseline)
         clock = time.monotonic()
@@ -115,26 +114,6 @@ def restore_stage(
             line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
             report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))
     return report
-
-
-def _decide(
-    access: Access, wanted: RecoveryTarget, backup: str, report: Report, runner: Runner, folder: Path
-) -> tuple[Goal, Look]:
-    """Whose turn it is, what production looks like, and the goal."""
-    chosen = by_turns(access, wanted, report.target)
-    look = look_at_production(access, report, runner, folder, latest=chosen.kind == "latest")
-    try:
-        goal, target = exact_goal(access, chosen, backup, look, report, runner, folder)
-    except CouldNotVerify as error:
-        if wanted.kind != "alternate" or error.problem.reason != "no-window":
-            raise
-        logger.warning("no random instant this time, so latest: %s", error)
-        look = look_at_production(access, report, runner, folder, latest=True)
-        goal, target = exact_goal(access, RecoveryTarget("latest"), backup, look, report, runner, folder)
-        target.note = "a random instant was due, but there is none to draw"
-    target.asked = str(wanted)
-    report.target = target
-    return goal, look
 
 
 def check_stage(

@@ -36,6 +36,26 @@ class Look:
     end: ArchivedEnd | None
 
 
+def decide(
+    access: Access, wanted: RecoveryTarget, backup: str, report: Report, runner: Runner, folder: Path
+) -> tuple[Goal, Look]:
+    """Whose turn it is, what production looks like, and the goal."""
+    chosen = by_turns(access, wanted, report.target)
+    look = look_at_production(access, report, runner, folder, latest=chosen.kind == "latest")
+    try:
+        goal, target = exact_goal(access, chosen, backup, look, report, runner, folder)
+    except CouldNotVerify as error:
+        if wanted.kind != "alternate" or error.problem.reason != "no-window":
+            raise
+        logger.warning("no random instant this time, so latest: %s", error)
+        look = look_at_production(access, report, runner, folder, latest=True)
+        goal, target = exact_goal(access, RecoveryTarget("latest"), backup, look, report, runner, folder)
+        target.note = "a random instant was due, but there is none to draw"
+    target.asked = str(wanted)
+    report.target = target
+    return goal, look
+
+
 def look_at_production(access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool) -> Look:
     """Measure the RPO and take the baseline; its content and its restore point only for a drill to ``latest``."""
     started = time.monotonic()

@@ -139,7 +139,7 @@ def test_read_only_and_recovery_settings_that_production_does_not_have_are_seen(
     assert "role agents_app in every database" in found
     same = copy.mould.baseline.model_copy(update={"read_only": ["every role in database agents", "role agents_app in every database"]})
     assert red(copy, production=same) == {}
-    copy.sql("SET default_transaction_read_only = off", "ALTER DATABASE agents RESET default_transaction_read_only", "ALTER ROLE agents_app RESET transaction_read_only")
+    copy.sql("SET default_transaction_read_only = off", "ALTER DATABASE agents RESET default_transaction_read_only", "ALTER ROLE agents_app RESET ALL")
     (copy.data / "recovery.signal").touch()
     assert "recovery.signal" in red(copy)["recovery-leftovers"]
     (copy.data / "recovery.signal").unlink()

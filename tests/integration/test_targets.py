@@ -18,13 +18,16 @@ from pgdrill.access import Access
 from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.checks import CHECKS, Context
+from pgdrill.clock import measure
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
-from pgdrill.goal import exact_goal, look_at_production
+from pgdrill.errors import CouldNotVerify
+from pgdrill.goal import decide, exact_goal, look_at_production, read_heartbeats
 from pgdrill.heartbeat import keep_beating
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Report, Target
-from pgdrill.targets import RecoveryTarget
+from pgdrill.restore import Goal
+from pgdrill.targets import RecoveryTarget, parse_target
 from pgdrill.waldump import ended_transactions
 from pgdrill.walfiles import fetch_wal_file, timeline_history
 from pgdrill.window import Line, Span, restorable
@@ -259,5 +262,54 @@ def test_before_leaves_out_what_was_committed_at_that_very_instant(restored: tup
         assert asked(life, claimed, "instant") == ["fail", "pass"], kind
     earlier = report.model_copy(update={"target": Target(kind="time", value=(at - timedelta(hours=1)).isoformat())})
     assert asked(life, earlier, "instant") == ["pass", "fail"]
-    stale = report.model_copy(update={"target": Target(kind="random", value=(at + timedelta(hours=1)).isoformat())})
+    # Production wrote heartbeats since, so a state without them is not that of an hour later.
+    later = at + timedelta(hours=1)
+    stale = report.model_copy(update={"target": Target(kind="random", value=later.isoformat()),
+                                      "heartbeats": read_heartbeats(life.access, later)})  # fmt: skip
     assert asked(life, stale, "heartbeat") == ["fail"]
+
+
+def looked(life: Life, folder: Path, wanted: str, *, now: datetime | None = None, **settings: float) -> tuple[Report, Goal]:
+    """What a drill decides, without restoring."""
+    drill_settings = life.access.cluster.drill.model_copy(update=settings)
+    access = Access(life.access.cluster.model_copy(update={"drill": drill_settings}), life.access.credentials)
+    report = Report(drill_id=new_drill_id(), cluster="agents", started_at=now or datetime.now(UTC), rpo_seconds=60, rto_seconds=3600)
+    goal, _ = decide(access, parse_target(wanted), "LATEST", report, Runner(), folder)
+    return report, goal
+
+
+def test_a_random_turn_without_any_instant_to_draw_is_latest_and_says_so(life: Life, tmp_path: Path) -> None:
+    store.save_report(life.access, Report(drill_id="0", cluster="agents", started_at=datetime.now(UTC), rpo_seconds=1, rto_seconds=1,
+                                          target=Target(kind="latest", value="x")))  # fmt: skip
+    for file in (life.access.cluster.state_directory / "reports").glob("2*.json"):
+        file.rename(file.with_suffix(".aside"))
+    try:
+        report, goal = looked(life, tmp_path, "alternate", random_days=1e-9)
+        assert report.target
+        assert (report.target.kind, report.target.asked) == ("latest", "alternate")
+        assert "random instant was due" in report.target.note
+        assert goal.target.value == f"pgdrill-{report.drill_id}"
+        assert not report.not_compared
+        with pytest.raises(CouldNotVerify) as caught:
+            looked(life, tmp_path, "random", random_days=1e-9)
+        assert caught.value.problem.reason == "no-window"
+    finally:
+        for file in (life.access.cluster.state_directory / "reports").glob("*.aside"):
+            file.rename(file.with_suffix(".json"))
+
+
+def test_a_host_whose_clock_is_behind_measures_the_same_rpo_and_keeps_out_of_the_backups_last_seconds(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = timedelta(seconds=2)
+    right, _ = looked(life, tmp_path, "random")
+    monkeypatch.setattr("pgdrill.baseline.take.measure", lambda connection: measure(connection, lambda: datetime.now(UTC) - behind))
+    wrong, _ = looked(life, tmp_path, "random", now=datetime.now(UTC) - behind)
+    assert wrong.clock_offset_seconds == pytest.approx(2, abs=0.2)
+    assert right.measured_rpo_seconds is not None
+    assert wrong.measured_rpo_seconds is not None
+    assert 0 <= wrong.measured_rpo_seconds - right.measured_rpo_seconds < 1.9
+    assert wrong.target
+    assert wrong.target.instant
+    starts = [span.start for span in life.spans(tmp_path)]
+    assert min(wrong.target.instant - start for start in starts if start <= wrong.target.instant) >= behind
