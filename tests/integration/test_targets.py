@@ -279,23 +279,17 @@ def looked(life: Life, folder: Path, wanted: str, *, now: datetime | None = None
 
 
 def test_a_random_turn_without_any_instant_to_draw_is_latest_and_says_so(life: Life, tmp_path: Path) -> None:
-    store.save_report(life.access, Report(drill_id="0", cluster="agents", started_at=datetime.now(UTC), rpo_seconds=1, rto_seconds=1,
-                                          target=Target(kind="latest", value="x")))  # fmt: skip
-    for file in (life.access.cluster.state_directory / "reports").glob("2*.json"):
-        file.rename(file.with_suffix(".aside"))
-    try:
-        report, goal = looked(life, tmp_path, "alternate", random_days=1e-9)
-        assert report.target
-        assert (report.target.kind, report.target.asked) == ("latest", "alternate")
-        assert "random instant was due" in report.target.note
-        assert goal.target.value == f"pgdrill-{report.drill_id}"
-        assert not report.not_compared
-        with pytest.raises(CouldNotVerify) as caught:
-            looked(life, tmp_path, "random", random_days=1e-9)
-        assert caught.value.problem.reason == "no-window"
-    finally:
-        for file in (life.access.cluster.state_directory / "reports").glob("*.aside"):
-            file.rename(file.with_suffix(".json"))
+    store.save_report(life.access, Report(drill_id="9-the-newest", cluster="agents", started_at=datetime.now(UTC), rpo_seconds=1,
+                                          rto_seconds=1, target=Target(kind="latest", value="x")))  # fmt: skip
+    report, goal = looked(life, tmp_path, "alternate", random_days=1e-9)
+    assert report.target
+    assert (report.target.kind, report.target.asked) == ("latest", "alternate")
+    assert "random instant was due" in report.target.note
+    assert goal.target.value == f"pgdrill-{report.drill_id}"
+    assert not report.not_compared
+    with pytest.raises(CouldNotVerify) as caught:
+        looked(life, tmp_path, "random", random_days=1e-9)
+    assert caught.value.problem.reason == "no-window"
 
 
 def test_a_host_whose_clock_is_behind_measures_the_same_rpo_and_keeps_out_of_the_backups_last_seconds(
