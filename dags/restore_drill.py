@@ -1,8 +1,8 @@
 """## Restore drill
 
 Restores the latest base backup and its WAL into a throw-away cluster and proves, with figures, that vector search on it
-is right: **Friday at 11:00 UTC** unless `dr.toml` says otherwise. Production is read and never changed, except for one
-restore point.
+is right: **Friday at 11:00 UTC** unless `dr.toml` says otherwise, to the latest state and to a random instant of the past by
+turns. Production is read and never changed, except for one restore point.
 
 | Task | What it does | Red means |
 | --- | --- | --- |

@@ -129,6 +129,19 @@ class Drill(Section):
     wal_tool_sample: int = Field(50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none")
     baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are not counted")
     statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
+    scheduled_target: Literal["alternate", "latest", "random"] = Field(
+        "alternate", description="recovery target of scheduled drills; alternate: latest and random by turns"
+    )
+    random_days: Annotated[float, Field(gt=0)] = Field(35, description="random instants are drawn from the last so many days")
+    heartbeat: str = Field("", description="schema.table.column of a timestamptz that something writes all the time")
+    heartbeat_seconds: Seconds = Field(10, description="how often it is written; three times as long is not too long")
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _three_names(cls, value: str) -> str:
+        if value and (len(parts := value.split(".")) != 3 or not all(parts)):
+            raise ValueError("must be schema.table.column, for example public.pgdrill_heartbeat.at")
+        return value
 
 
 class VectorColumn(Section):

@@ -7,34 +7,33 @@ report before it raises.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-import psycopg
-from psycopg import sql
-
-from pgdrill import record, store
+from pgdrill import store
 from pgdrill.access import Access
-from pgdrill.baseline import Baseline, settle, take_baseline
-from pgdrill.checks import FAMILIES, Context, run_checks
-from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
+from pgdrill.asking import ask, checking, context_of, settled
+from pgdrill.checks import FAMILIES
+from pgdrill.errors import BackupFault, CouldNotVerify
+from pgdrill.goal import decide
+from pgdrill.instant import prove
 from pgdrill.lock import ClusterLock, Lease, lease_for
-from pgdrill.postgres.wal import format_lsn
+from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
-from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target
-from pgdrill.restore import Goal, Progress, plan_restore, restore
-from pgdrill.rpo import ArchivedEnd, archived_end, measured_rpo_seconds
-from pgdrill.targets import RecoveryTarget, parse_target
+from pgdrill.report import Report, Stage
+from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.targets import parse_target
+from pgdrill.walfiles import timeline_history
+from pgdrill.window import Line
 from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-VECTOR_FAMILIES = ("recovery", "vectors")
+__all__ = ["check_stage", "checking", "destroy_stage", "drill", "new_drill_id", "restore_stage", "settled"]
 
 
 def new_drill_id() -> str:
@@ -93,6 +92,7 @@ def restore_stage(
         drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
         host=socket.gethostname(), durability=settings.durability,
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
+        target=store.earlier_target(access, drill_id, asked=str(wanted)),
     )  # fmt: skip
     with _lock(access).hold(_lease(access, workspace, process)) as stale, _stage(access, report, report.restore):
         _clear(access, workspace, stale)
@@ -100,12 +100,9 @@ def restore_stage(
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
-        baseline, end = _look_at_production(access, drill_id, report, runner)
-        goal = _goal(wanted, backup, baseline, end)
-        report.target = Target(kind=wanted.kind, value=goal.target.value,
-                               lsn=format_lsn(goal.stop_lsn) if goal.stop_lsn else None)  # fmt: skip
-        if baseline:
-            store.save_baseline(access, drill_id, baseline)
+        goal, look = decide(access, wanted, backup, report, runner, workspace.home)
+        if look.baseline:
+            store.save_baseline(access, drill_id, look.baseline)
         clock = time.monotonic()
         plan = plan_restore(access, workspace, goal, runner)
         report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
@@ -114,6 +111,9 @@ def restore_stage(
         report.restored = restore(access, workspace, goal, plan, runner, report.timings, progress)
         settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
         report.timings.time_to_running_seconds = time.monotonic() - clock - settling
+        if report.target and report.target.instant:
+            line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
+            report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))
     return report
 
 
@@ -135,15 +135,7 @@ def check_stage(
                 "server-ended", f"restored server of drill {drill_id}", found=server.last_words(2),
                 expected="the server that the restore left running", mend="run the drill again; read the server's log",
             )  # fmt: skip
-        baseline = store.load_baseline(access, drill_id)
-        if baseline is None and (kept := record.read(access.reports, report.backup)):
-            baseline = kept.baseline  # production is gone: what the backup's record says is the best there is
-        context = Context(
-            cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-            databases=_databases(access, server.connect), baseline=baseline, report=report,
-            settle=functools.cache(lambda: settled(access, baseline)), prepare=server.connect,
-        )  # fmt: skip
-        _ask(context, report, families)
+        ask(context_of(access, workspace, report), report, families)
     return report
 
 
@@ -176,72 +168,6 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | Non
     report.cleanup, report.ended_at = cleanup, datetime.now(UTC)
     store.save_report(access, report)
     return report
-
-
-def checking(
-    connect: Callable[[str], psycopg.Connection], timeout_seconds: float
-) -> Callable[[str], psycopg.Connection]:
-    """Connections for checks: read-only, bounded, with pgvector's schema in the search path."""
-
-    def connection(database: str) -> psycopg.Connection:
-        made = connect(database)
-        made.autocommit = True
-        made.execute("SET default_transaction_read_only = on")
-        made.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(timeout_seconds * 1000))))
-        row = made.execute(
-            "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
-        ).fetchone()
-        made.execute(sql.SQL("SET search_path = {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(["public", *(row or ())])))
-        ))  # fmt: skip
-        return made
-
-    return connection
-
-
-def _ask(context: Context, report: Report, families: Sequence[str]) -> None:
-    started = time.monotonic()
-    report.results = []
-    ordered = [family for family in FAMILIES if family in families]
-    early = [family for family in ordered if family in VECTOR_FAMILIES]
-    report.results.extend(run_checks(context, early))
-    timings = report.timings
-    timings.vector_checks_seconds = time.monotonic() - started
-    timings.vector_bytes = _vector_bytes(context)
-    if timings.time_to_running_seconds is not None and _all_answered(report.results):
-        timings.time_to_correct_vector_search_seconds = timings.time_to_running_seconds + timings.vector_checks_seconds
-    report.results.append(_rto(report))
-    report.results.extend(run_checks(context, [family for family in ordered if family not in VECTOR_FAMILIES]))
-
-
-def _vector_bytes(context: Context) -> int:
-    """What the vector checks' time grows with: the tables that hold vectors, their indexes included."""
-    total = 0
-    for database in context.databases:
-        with context.connect(database) as connection:
-            row = connection.execute(
-                "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8 FROM pg_class c WHERE c.relkind IN ('r', 'm') AND"
-                " EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid"
-                " AND a.attnum > 0 AND t.typname IN ('vector', 'halfvec', 'sparsevec'))"
-            ).fetchone()
-            total += int(row[0]) if row else 0
-    return total
-
-
-def _all_answered(results: list[CheckResult]) -> bool:
-    vectors = [result for result in results if result.family == "vectors"]
-    return bool(vectors) and all(result.status in ("pass", "warn") for result in vectors)
-
-
-def _rto(report: Report) -> CheckResult:
-    value = report.timings.time_to_correct_vector_search_seconds
-    status: CheckStatus = "skip" if value is None else "pass" if value <= report.rto_seconds else "fail"
-    return CheckResult(
-        name="rto", family="recovery", status=status, thing="time to correct vector search",
-        value=None if value is None else round(value, 1), threshold=f"<= {report.rto_seconds:g} s", required=False,
-        message="" if value is not None else "vector search was not correct, so there is no time to it",
-        mend="see `fetch`, `replay` and `vector checks` for where the time goes" if status == "fail" else "",
-    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -280,62 +206,3 @@ def _clear(access: Access, workspace: Workspace, stale: Lease | None) -> None:
         Workspace.of(access, drill_id).destroy(access)
 
 
-def _look_at_production(
-    access: Access, drill_id: str, report: Report, runner: Runner
-) -> tuple[Baseline | None, ArchivedEnd | None]:
-    """The baseline with its restore point, and the end of the archive as it was before; None if production is gone."""
-    started = time.monotonic()
-    end = archived_end(access, runner, Workspace.of(access, drill_id).home)
-    try:
-        baseline = take_baseline(access, restore_point=f"pgdrill-{drill_id}")
-    except Unreachable as error:
-        logger.warning("drilling without production: %s", error)
-        return None, end
-    report.measured_rpo_seconds = measured_rpo_seconds(end, report.started_at, baseline.next_xid)
-    report.versions = {"server": baseline.settings.get("server_version", ""),
-                       **{f"{name}.extensions": state.extensions for name, state in baseline.databases.items()}}  # fmt: skip
-    report.timings.baseline_seconds = time.monotonic() - started
-    return baseline, end
-
-
-def _goal(wanted: RecoveryTarget, backup: str, baseline: Baseline | None, end: ArchivedEnd | None) -> Goal:
-    """Make ``latest`` exact: the baseline's restore point, or the last record that reached the archive."""
-    if baseline is None:
-        if wanted.kind != "latest":
-            return Goal(backup, wanted)
-        if end is None:
-            raise BackupFault(
-                "no-wal", "the repository", found="no readable WAL segment", expected="archived WAL",
-                mend="check the archive_command of production",
-            )  # fmt: skip
-        lsn = format_lsn(end.last_record_lsn)
-        return Goal(backup, RecoveryTarget("lsn", lsn), timeline=end.segment.timeline, stop_lsn=end.last_record_lsn)
-    known = {
-        "system_identifier": baseline.system_identifier, "timeline": baseline.timeline,
-        "preload_libraries": baseline.settings.get("shared_preload_libraries", ""),
-        "segment_bytes": baseline.segment_bytes,
-    }  # fmt: skip
-    if wanted.kind == "latest":
-        exact = RecoveryTarget("name", baseline.restore_point)
-        return Goal(backup, exact, stop_lsn=baseline.lsn_position, **known)  # type: ignore[arg-type]
-    return Goal(backup, wanted, **known)  # type: ignore[arg-type]
-
-
-def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> tuple[str, ...]:
-    if access.cluster.server.databases:
-        return access.cluster.server.databases
-    with connect("postgres") as connection:
-        rows = connection.execute("SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate").fetchall()
-    return tuple(sorted(row[0] for row in rows))
-
-
-def settled(access: Access, baseline: Baseline | None) -> bool:
-    """Complete the baseline with what was written since; False where production does not answer any more."""
-    if baseline is None or not baseline.restore_point:
-        return False
-    try:
-        settle(access, baseline)
-    except (Unreachable, psycopg.Error) as error:
-        logger.warning("what was written since the baseline stays unknown: %s", error)
-        return False
-    return True

@@ -35,6 +35,7 @@ class Plan:
     wal_segments: int
     parts: Mapping[str, int]  # the backup's objects -> stored bytes
     needed_bytes: int
+    newest_timeline: int  # of those whose history is archived, or the target's
     history: tuple[TimelineSwitch, ...] = ()  # of the timeline
 
 
@@ -73,7 +74,7 @@ def choose_backup(backups: Sequence[BaseBackup], wanted: str, target: RecoveryTa
 
 
 def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
-    if target.kind == "time":
+    if target.kind in ("time", "before"):
         return backup.finish_time <= target.time
     if target.kind == "lsn":
         return backup.finish_lsn <= parse_lsn(target.value)
@@ -113,7 +114,8 @@ def preflight(
     segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
     needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
     _room(directory, needed)
-    return Plan(backup, kept, line, stop_lsn, segments, parts, needed, history=history)
+    histories = [int(name[:8], 16) for name in archived if name.endswith(".history")]
+    return Plan(backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history)
 
 
 def _unused(directory: Path) -> None:

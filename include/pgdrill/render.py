@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from pgdrill.report import CheckResult, Report, Trouble
+from pgdrill.report import CheckResult, Report, Target, Trouble
 
 if TYPE_CHECKING:
     from pgdrill.tools import BaseBackup
@@ -83,12 +83,20 @@ def _figures(report: Report) -> Table:
         ("sync to disk", seconds(times.sync_seconds), ""),
         ("replay", seconds(times.replay_seconds), replayed),
         ("vector checks", seconds(times.vector_checks_seconds), ""),
-        ("recovery target", f"{report.target.kind} {report.target.value}" if report.target else "-", ""),
+        ("recovery target", _target(report.target), ""),
+        *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
         ("durability", DURABILITY[report.durability], ""),
         ("drill", report.drill_id, ""),
         ("run by", ", ".join(filter(None, (report.trigger, report.tool, report.host))), ""),
     ]  # fmt: skip
     return pairs((label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows)
+
+
+def _target(target: Target | None) -> str:
+    if target is None:
+        return "-"
+    turn = " (its turn)" if target.asked == "alternate" else ""
+    return f"{target.kind}{turn} {target.value}" + (f", {target.note}" if target.note else "")
 
 
 def _beside(promise: str, value: float | None, limit: float) -> str:

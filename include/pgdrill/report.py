@@ -6,7 +6,7 @@ stage writes it before it raises.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -118,18 +118,44 @@ class RestoredCluster(Part):
     reached_lsn: str
     last_transaction_time: datetime | None = None
     expires_at: datetime
+    recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
+    newest_archived_timeline: int = 0
 
 
 class Target(Part):
-    """Where recovery was told to stop."""
+    """Where recovery was told to stop. ``asked`` is what was asked for, where that was not the kind itself."""
 
-    kind: Literal["latest", "time", "lsn", "name"]
+    kind: Literal["latest", "time", "before", "lsn", "name", "random"]
     value: str
     lsn: str | None = None
+    asked: str = ""
+    note: str = ""
+
+    @property
+    def instant(self) -> datetime | None:
+        """The instant of a target that is one."""
+        return datetime.fromisoformat(self.value).astimezone(UTC) if self.kind in ("time", "before", "random") else None
+
+
+class InstantProof(Part):
+    """The transactions that ended just before and just after the point where replay stopped, read from the archive."""
+
+    last_at: datetime | None = None
+    last_lsn: int | None = None
+    next_at: datetime | None = None
+    next_lsn: int | None = None
+
+
+class Heartbeats(Part):
+    """What production's heartbeats said when the drill began: its newest, and its newest up to the target's instant."""
+
+    newest_at: datetime | None = None
+    at_target: datetime | None = None
+    trouble: str = ""
 
 
 class Report(Part):
-    """One drill."""
+    """One drill. ``not_compared`` says why the content was not compared with production's, where it was not."""
 
     version: Literal[1] = 1
     drill_id: str
@@ -144,6 +170,11 @@ class Report(Part):
     target: Target | None = None
     durability: Literal["full", "fast"] = "full"
     measured_rpo_seconds: float | None = None
+    clock_offset_seconds: float | None = None
+    clock_uncertainty_seconds: float | None = None
+    not_compared: str = ""
+    instant: InstantProof | None = None
+    heartbeats: Heartbeats | None = None
     rpo_seconds: float
     rto_seconds: float
     timings: Timings = Field(default_factory=Timings)

@@ -79,7 +79,7 @@ def restore(
             raise ahead.fault or error from None
         timings.replay_seconds = time.monotonic() - started
         timings.redo_seconds, timings.wal_segments = redo_seconds(server), plan.wal_segments
-        cluster = _describe(access, workspace, server)
+        cluster = _describe(access, workspace, server, plan)
         timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
         timings.wal = ahead.finish()
     return cluster
@@ -234,6 +234,7 @@ def redo_seconds(server: LocalServer) -> float | None:
     return float(found[-1]) if found else None
 
 
+NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load library "([^"]+)".*')
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
                     r"wrong size|could not open file|requested timeline", re.IGNORECASE)  # fmt: skip
@@ -248,6 +249,11 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
         return BackupFault(
             "target-not-reached", thing, found=f"WAL ends at {_last_restored(text)}", expected="WAL up to the target",
             mend="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
+        )  # fmt: skip
+    if library := NO_LIBRARY.search(text):
+        return CouldNotVerify(
+            "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
+            expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
         )  # fmt: skip
     late = "\n".join(text.splitlines()[-LATE_LINES:])
     if "could not restore file" in text and (NETWORK.search(late) or REFUSED.search(late)):
@@ -268,7 +274,7 @@ def _last_restored(text: str) -> str:
     return f"segment {names[-1]}" if names else "its very start"
 
 
-def _describe(access: Access, workspace: Workspace, server: LocalServer) -> RestoredCluster:
+def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: Plan) -> RestoredCluster:
     with server.connect() as connection:
         row = connection.execute(
             "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"
@@ -284,4 +290,5 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer) -> Rest
         socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
         timeline=int(row[3], 16), reached_lsn=row[1] or format_lsn(0), last_transaction_time=row[2],
         expires_at=datetime.now(UTC) + timedelta(seconds=access.cluster.drill.timeout_seconds),
+        recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
     )  # fmt: skip

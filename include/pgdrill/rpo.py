@@ -7,15 +7,14 @@ asks for a WAL switch, which would flatter the figure.
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.postgres.binaries import QUICK_SECONDS, as_ordinary_user
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.process import Runner
+from pgdrill.waldump import dump
 from pgdrill.walfiles import fetch_wal_file
 
 LOOK_BACK = 4  # segments: a switch on a quiet server leaves some without a commit
@@ -59,11 +58,7 @@ def archived_end(access: Access, runner: Runner, folder: Path) -> ArchivedEnd | 
 
 def read_segment(access: Access, file: Path, segment: Segment) -> ArchivedEnd | None:
     """The last record, commit and transaction number of a segment file."""
-    # Ends with an error where a segment breaks off in a record that goes on in the next: what it printed stands.
-    text = subprocess.run(
-        [*as_ordinary_user(), access.binaries.path("pg_waldump"), str(file)], capture_output=True, text=True,
-        check=False, timeout=QUICK_SECONDS, env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-    ).stdout  # fmt: skip
+    text = dump(access, file)
     positions = LSN.findall(text)
     if not positions:
         return None
@@ -79,7 +74,8 @@ def read_segment(access: Access, file: Path, segment: Segment) -> ArchivedEnd | 
 def measured_rpo_seconds(end: ArchivedEnd | None, now: datetime, next_xid: int) -> float | None:
     """Seconds of lost work if production died at ``now``; 0 where nothing was written since, None where unknown.
 
-    ``next_xid`` is production's next transaction number at ``now`` (32 low bits are compared, as WAL holds them).
+    ``now`` is by the server's clock, as commit times are. ``next_xid`` is production's next transaction number then (32
+    low bits are compared, as WAL holds them).
     """
     if end is None:
         return None

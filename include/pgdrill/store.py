@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline
 from pgdrill.errors import CouldNotVerify
-from pgdrill.report import Report, Stage
+from pgdrill.report import Report, Stage, Target
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,13 @@ def load_report(access: Access, drill_id: str) -> Report:
         "no-report", f"report {drill_id} of cluster {access.cluster.name}", found=found,
         expected="a report of this version", mend="take an id from `pgdrill report --list`",
     )  # fmt: skip
+
+
+def earlier_target(access: Access, drill_id: str, *, asked: str) -> Target | None:
+    """The target of an earlier try of the same drill, if it was asked for in the same words."""
+    file = report_file(access, drill_id)
+    target = load_report(access, drill_id).target if file.exists() else None
+    return target if target and target.asked == asked else None
 
 
 def kept_cleanup(access: Access, report: Report) -> Stage:

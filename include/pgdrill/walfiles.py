@@ -14,6 +14,7 @@ from pgdrill.process import Command, Runner
 def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> Path | None:
     """Fetch a segment or history file into ``folder``; None if the tool cannot get it."""
     file = folder / name
+    file.unlink(missing_ok=True)  # wal-g refuses to write over one
     places = {"%f": name, "%p": str(file)}
     words = tuple(places.get(word, word) for word in access.tool.wal_fetch())
     # One file on demand: without wal-g's prefetching, which would go on in the background.
@@ -34,4 +35,6 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
             expected=f"the history of timeline {timeline}, archived when production was promoted",
             mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
         )  # fmt: skip
-    return parse_history(file.read_text())
+    text = file.read_text()
+    file.unlink()
+    return parse_history(text)

@@ -137,6 +137,7 @@ def _start(home: Path) -> tuple[Stack, Airflow]:
         stack.start()
         stack.start_standby()
         stack.start_writer()
+        stack.start_heartbeat()
         airflow.wait_healthy()
     console.print(f"Airflow, a primary with a standby, and S3 are up; a writer keeps writing. Tool: {stack.tool}.")
     return stack, airflow

@@ -37,7 +37,11 @@ CREATE ROLE pgdrill LOGIN BYPASSRLS PASSWORD {password};
 GRANT pg_monitor, pg_read_all_data TO pgdrill;
 GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(),
     pg_create_restore_point(text) TO pgdrill;
+CREATE TABLE pgdrill_heartbeat (at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE INDEX ON pgdrill_heartbeat (at);
+GRANT INSERT ON pgdrill_heartbeat TO pgdrill;
 """
+HEARTBEAT_SECONDS = 2
 
 
 def binaries() -> Binaries:
@@ -211,6 +215,21 @@ class Stack:
         """End the writer."""
         end_marked(self.home / "writer.pid")
 
+    def start_heartbeat(self) -> None:
+        """Write heartbeats in a process of its own, with the command and the rights that production would use."""
+        with (self.home / "heartbeat.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from pgdrill.cli import main; main()", "heartbeat", self.cluster_name,
+                 "--every", str(HEARTBEAT_SECONDS)],
+                env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        mark_process(self.home / "heartbeat.pid", process.pid)
+
+    def stop_heartbeat(self) -> None:
+        """End the heartbeat."""
+        end_marked(self.home / "heartbeat.pid")
+
     def remove(self) -> None:
         """Stop everything, restored clusters too, and remove the folder."""
         self.s3.stop()
@@ -218,7 +237,8 @@ class Stack:
 
     def write_config(self) -> None:
         """Write ``dr.toml`` for this stack."""
-        drill = {"work_directory": str(self.home / "drills"), **self.drill}
+        drill = {"work_directory": str(self.home / "drills"), "heartbeat": "public.pgdrill_heartbeat.at",
+                 "heartbeat_seconds": HEARTBEAT_SECONDS, **self.drill}  # fmt: skip
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
         binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
         self.config_file.write_text(CONFIG.format(

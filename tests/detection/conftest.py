@@ -19,6 +19,7 @@ from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.drill import checking, drill, settled
+from pgdrill.heartbeat import beat
 from pgdrill.postgres.server import LocalServer
 from pgdrill.report import CheckResult
 from pgdrill.workspace import Workspace
@@ -90,6 +91,7 @@ def mould() -> Iterator[Mould]:
         stack.create(scale=0.05)
         stack.start()
         take_backup(stack.access)
+        beat(stack.access)
         report = drill(stack.access, keep=True)
         assert report.verdict == "passed", [r for r in report.results if r.status != "pass"]
         baseline = store.load_baseline(stack.access, report.drill_id)

@@ -87,7 +87,7 @@ class Recovery:
     def begin(self, **order: object) -> WalAhead:
         """Start fetching ahead."""
         backup = BaseBackup("base", SYSTEM, MAJOR, self.timeline, FIRST * self.size + 40, 0, NOW, NOW)
-        plan = Plan(backup, None, self.timeline, self.stop_lsn, 0, {}, 0, self.history)
+        plan = Plan(backup, None, self.timeline, self.stop_lsn, 0, {}, 0, self.timeline, self.history)
         self.workspace.create()
         ahead = wal_ahead(self.access, self.workspace, plan, self.size)
         ahead.order = replace(ahead.order, **order)  # type: ignore[arg-type]
@@ -522,7 +522,7 @@ def test_a_store_that_cannot_be_reached_is_nobodys_broken_backup(recovery: Recov
     gone = Access(access.cluster.model_copy(update={"repository": repository}), keys)
     backup = BaseBackup("base", SYSTEM, MAJOR, 1, FIRST * MB + 40, 0, NOW, NOW)
     recovery.workspace.create()
-    ahead = wal_ahead(gone, recovery.workspace, Plan(backup, None, 1, None, 0, {}, 0), MB)
+    ahead = wal_ahead(gone, recovery.workspace, Plan(backup, None, 1, None, 0, {}, 0, 1), MB)
     recovery.started.append(ahead)
     ahead.start()
     assert recovery.ask(segments[0]) == 255

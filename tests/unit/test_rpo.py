@@ -26,7 +26,7 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *records: tuple[str, i
     (tmp_path / "lines").write_text(text)
     program.write_text(f"#!/bin/sh\ncat {tmp_path}/lines\necho 'pg_waldump: error: breaks off' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr("pgdrill.rpo.as_ordinary_user", lambda: ())
+    monkeypatch.setattr("pgdrill.waldump.as_ordinary_user", lambda: ())
     access = Access(Cluster(server=Server(data_directory=tmp_path, bin_dir=tmp_path), repository=Repository(url="file:///x")))
     return read_segment(access, tmp_path / "segment", SEGMENT)
 

@@ -87,6 +87,8 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
     when there was no new backup. The asset is the restore's inlet, for lineage.
     """
     limit = timedelta(seconds=cluster.drill.timeout_seconds)
+    # A form has one default for both, and a person who just clicks expects the latest state.
+    target = f"{{{{ '{cluster.drill.scheduled_target}' if dag_run.run_type == 'scheduled' else params.target }}}}"
     with DAG(
         f"{cluster.name}.restore_drill",
         schedule=_cron(cluster, settings, "drill"),
@@ -99,7 +101,7 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
         begin = BeginDrillOperator(
             task_id="begin",
             cluster=cluster.name,
-            target="{{ params.target }}",
+            target=target,
             execution_timeout=BEGIN_TIMEOUT,
             doc_md="Refuses what cannot work before anything is touched. Red: configuration, Connection or parameter.",
         )
@@ -107,7 +109,7 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             task_id="restore",
             cluster=cluster.name,
             backup="{{ params.backup }}",
-            target="{{ params.target }}",
+            target=target,
             inlets=[base_backups(cluster)],
             execution_timeout=limit + MARGIN,
             doc_md="Notes what production holds, checks the repository, fetches the backup, replays WAL to the target"
@@ -156,11 +158,13 @@ def drill_params() -> dict[str, Param]:
         "target": Param(
             "latest",
             type="string",
-            pattern=r"^(latest|time:\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
+            pattern=r"^(latest|random|alternate|(time|before):\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
             r"|lsn:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}|name:[^\x00'\\]{1,63})$",
             title="Recovery target",
-            description="Where recovery stops: `latest` (a restore point made when the drill begins),"
-            " `time:2026-11-20T11:00:00Z` (with its zone), `lsn:0/3000028` or `name:` and a restore point.",
+            description="Where recovery stops: `latest` (a restore point made when the drill begins), `random` (an instant"
+            " drawn from all that can be restored), `alternate` (the one of these two that the last drill was not; scheduled"
+            " drills do that), `time:2026-11-20T11:00:00Z` (with its zone), `before:` and a time (without what was committed"
+            " at it), `lsn:0/3000028` or `name:` and a restore point. Rows and schema are compared with `latest` only.",
             section=restore,
         ),
         "checks": Param(

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from pgdrill.clock import ClockDifference
 from pgdrill.digests import Content, Horizon
 from pgdrill.fingerprint import Fingerprint
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
@@ -57,7 +58,11 @@ class DatabaseState(Model):
 
 
 class Baseline(Model):
-    """What production held. ``restore_point`` and ``lsn`` name the instant a drill recovers to."""
+    """What production held. ``restore_point`` and ``lsn`` name the instant a drill recovers to.
+
+    ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
+    server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`).
+    """
 
     version: int = 1
     cluster: str
@@ -65,6 +70,7 @@ class Baseline(Model):
     system_identifier: int
     timeline: int
     settings: dict[str, str]
+    read_only: list[str] = []
     shared_objects: Fingerprint
     databases: dict[str, DatabaseState]
     seconds: float = 0.0
@@ -73,11 +79,20 @@ class Baseline(Model):
     restore_point: str = ""
     lsn: str = ""
     restore_point_at: datetime | None = None
+    clock_offset_seconds: float | None = None
+    clock_uncertainty_seconds: float | None = None
 
     @property
     def lsn_position(self) -> int:
         """The restore point as a byte position."""
         return parse_lsn(self.lsn)
+
+    @property
+    def clock(self) -> ClockDifference | None:
+        """The server's clock against the one that took the baseline."""
+        if self.clock_offset_seconds is None or self.clock_uncertainty_seconds is None:
+            return None
+        return ClockDifference(self.clock_offset_seconds, self.clock_uncertainty_seconds)
 
     @property
     def segment_bytes(self) -> int:

@@ -12,18 +12,24 @@ from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
 from pgdrill.baseline.database import read_database
 from pgdrill.baseline.model import Baseline
+from pgdrill.clock import measure
 from pgdrill.fingerprint import read_fingerprint
+from pgdrill.postgres.leftovers import read_only_roles, server_settings
 from pgdrill.postgres.wal import Segment
 
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
-KEPT_SETTINGS = ["server_version", "shared_preload_libraries", "data_checksums", "wal_segment_size", "archive_timeout"]
+KEPT_SETTINGS = [
+    "server_version", "shared_preload_libraries", "data_checksums", "wal_segment_size", "archive_timeout",
+    "session_preload_libraries", "local_preload_libraries",
+]  # fmt: skip
 DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
 
 
-def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
+def take_baseline(access: Access, *, restore_point: str = "", content: bool = True) -> Baseline:
     """Look at production; with ``restore_point``, end with a named one and wait until its WAL is archived.
 
-    Only then are single rows sampled: they tell change from damage up to that point and mean nothing later.
+    Only then are single rows sampled: they tell change from damage up to that point and mean nothing later. Without
+    ``content`` no database is read: a drill to an instant of the past has nothing to compare with today's rows.
     """
     started = time.monotonic()
     drill = access.cluster.drill
@@ -33,13 +39,16 @@ def take_baseline(access: Access, *, restore_point: str = "") -> Baseline:
         )
         identifier = check_server(connection, access)
         timeline, lsn, next_xid = _position(connection)
+        clock = measure(connection)
         settings: dict[str, str] = dict(connection.execute(SETTINGS, (KEPT_SETTINGS,)).fetchall())
         names = access.cluster.server.databases or [row[0] for row in connection.execute(DATABASES).fetchall()]
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=datetime.now(UTC), system_identifier=identifier, timeline=timeline,
-            settings=settings, shared_objects=read_fingerprint(connection, shared=True),
-            databases={name: read_database(access, name, samples=bool(restore_point)) for name in names},
-            next_xid=next_xid, wal_lsn=lsn,
+            settings={**server_settings(connection), **settings}, read_only=read_only_roles(connection),
+            shared_objects=read_fingerprint(connection, shared=True),
+            databases={n: read_database(access, n, samples=bool(restore_point)) for n in names if content},
+            next_xid=next_xid, wal_lsn=lsn, clock_offset_seconds=clock.offset_seconds,
+            clock_uncertainty_seconds=clock.uncertainty_seconds,
         )  # fmt: skip
         if restore_point:
             _mark(connection, access, baseline, restore_point)

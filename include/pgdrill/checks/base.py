@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 
@@ -15,29 +16,59 @@ from pgdrill.report import CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
 
+NOT_ASKED = "not asked"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An answer. ``thing`` names what was looked at, ``value`` is what was measured."""
+    """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
+
+    ``mend`` goes before the check's own where the thing brings one; ``required`` false lets this skip keep no drill
+    from green.
+    """
 
     status: CheckStatus
     thing: str = ""
     value: float | int | str | None = None
     threshold: str = ""
     message: str = ""
+    mend: str = ""
+    required: bool = True
+
+
+def not_asked(thing: str, why: str) -> Outcome:
+    """The skip of a question that config and data do not ask: it keeps no drill from green."""
+    return Outcome("skip", thing, NOT_ASKED, message=why, required=False)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What checks may look at. They read the restored cluster and never change it."""
+    """What checks may look at. They read the restored cluster and never change it.
+
+    ``baseline`` is what production held at the restored instant; None where that is not known. ``production`` is what it
+    was when the drill began, whatever the target. ``log_file`` and ``data_directory`` are those of a cluster of our own.
+    """
 
     cluster: Cluster
     connect: Callable[[str], psycopg.Connection]
     databases: tuple[str, ...]
     baseline: Baseline | None = None
+    production: Baseline | None = None
     report: Report | None = None
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline
     prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
+    log_file: Path | None = None
+    data_directory: Path | None = None
+
+    @property
+    def not_compared(self) -> str:
+        """Why the content is not compared with production's; empty where it is."""
+        return self.report.not_compared if self.report else ""
+
+    @property
+    def unlike_today(self) -> CheckStatus:
+        """The answer to what differs from today's configuration: at an instant of the past, that is no failure yet."""
+        return "warn" if self.not_compared else "fail"
 
 
 Question = Callable[[Context], Iterable[Outcome]]
@@ -54,12 +85,13 @@ class Check:
     required: bool
     ask: Question = field(repr=False)
     example: str = ""
+    compares: bool = False  # with what production held at that very instant
 
     def run(self, context: Context) -> Iterator[CheckResult]:
         """Ask; a check that breaks is a skip with its reason, never a pass."""
         started = time.monotonic()
         try:
-            outcomes = list(self.ask(context))
+            outcomes = [not_asked("", why)] if self.compares and (why := context.not_compared) else list(self.ask(context))
         except psycopg.Error as error:
             outcomes = [Outcome("skip", message=f"could not run: {type(error).__name__}: {str(error).strip()}")]
         seconds = time.monotonic() - started
@@ -68,8 +100,9 @@ class Check:
         for outcome in outcomes:
             yield CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
-                threshold=outcome.threshold, message=outcome.message, required=self.required,
-                mend=self.mend if outcome.status in ("fail", "warn") else "", seconds=seconds / len(outcomes),
+                threshold=outcome.threshold, message=outcome.message, required=self.required and outcome.required,
+                mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
+                seconds=seconds / len(outcomes),
             )  # fmt: skip
 
 
@@ -77,12 +110,12 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    name: str, family: str, *, passing: str, mend: str, example: str = "", required: bool = True
+    name: str, family: str, *, passing: str, mend: str, example: str = "", required: bool = True, compares: bool = False
 ) -> Callable[[Question], Question]:
-    """Register a check under its name."""
+    """Register a check under its name. One that ``compares`` is not asked where there is nothing to compare with."""
 
     def register(ask: Question) -> Question:
-        CHECKS[name] = Check(name, family, passing, mend, required, ask, example)
+        CHECKS[name] = Check(name, family, passing, mend, required, ask, example, compares)
         return ask
 
     return register
@@ -94,6 +127,6 @@ def run_checks(context: Context, families: Iterable[str]) -> Iterator[CheckResul
         for one in [c for c in CHECKS.values() if c.family == family]:
             for result in one.run(context):
                 shown = f"{result.name} {result.thing}: {result.status} {result.value if result.value is not None else ''}"
-                logger.log(logging.WARNING if result.status in ("fail", "skip") else logging.INFO,
-                           "%s %s", shown, result.message)  # fmt: skip
+                loud = result.status == "fail" or (result.status == "skip" and result.value != NOT_ASKED)
+                logger.log(logging.WARNING if loud else logging.INFO, "%s %s", shown, result.message)
                 yield result

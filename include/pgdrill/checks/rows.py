@@ -20,7 +20,7 @@ from pgdrill.digests import (
 
 
 @check(
-    "table-content", "rows",
+    "table-content", "rows", compares=True,
     passing="every row that production's snapshot held came back to the bit, except those that the server's own counters "
     "say were updated or deleted before the restore point; no table has more or fewer rows than they allow",
     mend="compare the table with production by key; the backup or its WAL is damaged or incomplete",

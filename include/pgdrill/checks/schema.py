@@ -14,7 +14,7 @@ SHOWN = 20
 
 
 @check(
-    "catalogs", "schema",
+    "catalogs", "schema", compares=True,
     passing="every row of every system catalog is as it was: tables, columns, indexes, constraints, triggers, functions, "
     "policies, grants, roles, comments, …",
     mend="compare the named object with production (`\\d+`, `pg_dump --schema-only`); the backup or its WAL is not of that instant",
@@ -43,7 +43,7 @@ def _compared(where: str, before: Fingerprint, connection: psycopg.Connection, *
 
 
 @check(
-    "extension-versions", "schema",
+    "extension-versions", "schema", compares=True,
     passing="every extension has the version recorded from production",
     mend="install the recorded version on the drill host; if production was upgraded, drill again from a fresh baseline",
 )  # fmt: skip

@@ -28,7 +28,7 @@ def _each(context: Context, ask: Callable[[psycopg.Connection, FoundColumn], Ite
                 yield from ask(connection, column)
     for wanted in context.cluster.vectors:
         if (wanted.table, wanted.column) not in seen:
-            yield Outcome("fail", f"{wanted.table}.{wanted.column}", "no such vector column", "configured in dr.toml")
+            yield Outcome(context.unlike_today, f"{wanted.table}.{wanted.column}", "no such vector column", "configured in dr.toml")
 
 
 @check(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import config, forecast, jobs, label, show
+from pgdrill.cli import beating, config, forecast, jobs, label, show
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
@@ -21,6 +21,7 @@ app.command("report")(show.report)
 app.command("checks")(show.checks)
 app.command("archive-command")(show.archive_command)
 app.command("label")(label.label)
+app.command("heartbeat")(beating.heartbeat)
 app.add_typer(config.app, name="config")
 app.add_typer(forecast.app, name="forecast")
 

@@ -64,7 +64,8 @@ def drill(
     context: typer.Context,
     cluster: ClusterArgument = "",
     target: Annotated[
-        str, typer.Option(metavar="TARGET", help="latest, time:2026-11-20T11:00:00Z, lsn:0/3000028 or name:restore_point")
+        str, typer.Option(metavar="TARGET", help="latest, random, alternate, time:2026-11-20T11:00:00Z, before:2026-11-20T11:00:00Z,"
+                          " lsn:0/3000028 or name:restore_point")
     ] = "latest",
     backup: Annotated[str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup")] = "LATEST",
     keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster running; `pgdrill destroy` ends it")] = False,

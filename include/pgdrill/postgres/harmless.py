@@ -13,6 +13,7 @@ from pathlib import Path
 
 # Libraries whose background workers act on their own: jobs, replication, maintenance.
 ACTING = {"pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "pg_failover_slots", "wal2json", "timescaledb_toolkit"}
+AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # beside the data directory
 HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
 
 
@@ -62,7 +63,7 @@ def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict
     ident.write_text("")
     auto = data_directory / "postgresql.auto.conf"  # read whatever config_file says, and stronger
     if auto.exists():
-        shutil.move(auto, folder / "postgresql.auto.conf.production")
+        shutil.move(auto, folder / AUTO_CONF_ASIDE)
     for signal_file in ("standby.signal", "recovery.signal"):
         (data_directory / signal_file).unlink(missing_ok=True)
     (data_directory / "recovery.signal").touch()

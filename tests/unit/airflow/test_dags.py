@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.utils.types import DagRunType
 
 from pgdrill.airflow.operators.vector_search_check import FAMILIES
 
@@ -140,6 +142,8 @@ def test_every_param_explains_itself(drill: DAG) -> None:
     [
         {"target": "yesterday"},
         {"target": "time:2026-11-20T11:00:00"},  # without a zone it could be any of 26 hours
+        {"target": "before:2026-11-20T11:00:00"},
+        {"target": "random:7"},
         {"target": "lsn:3000028"},
         {"target": "name:it's"},
         {"target": ""},
@@ -159,6 +163,9 @@ def test_params_refuse_what_cannot_work(drill: DAG, conf: dict[str, Any]) -> Non
     "conf",
     [
         {"target": "latest"},
+        {"target": "random"},
+        {"target": "alternate"},
+        {"target": "before:2026-11-20T11:00:00Z"},
         {"target": "time:2026-11-20T11:00:00Z"},
         {"target": "time:2026-11-20 11:00+01:00"},
         {"target": "lsn:0/3000028"},
@@ -174,6 +181,15 @@ def test_params_take_what_the_library_takes(drill: DAG, conf: dict[str, Any]) ->
     choose(drill, conf)
     if "target" in conf:
         parse_target(conf["target"])
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [("scheduled", "alternate"), ("manual", "latest"), ("backfill", "latest")])
+def test_scheduled_drills_alternate_and_those_by_hand_do_as_the_form_says(drill: DAG, kind: str, chosen: str) -> None:
+    run = SimpleNamespace(run_type=DagRunType(kind))
+    for task_id in ("begin", "restore"):
+        task = drill.get_task(task_id)
+        shown = drill.get_template_env().from_string(task.target).render(dag_run=run, params={"target": "latest"})
+        assert shown == chosen
 
 
 def test_the_form_offers_every_family_of_checks() -> None:

@@ -32,8 +32,8 @@ class RestoreClusterOperator(DrillOperator):
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
     :param backup: a base backup's full name, or ``LATEST`` (templated).
-    :param target: where recovery is to stop: ``latest``, ``time:2026-11-20T11:00:00Z``, ``lsn:0/3000028`` or
-        ``name:a_restore_point`` (templated).
+    :param target: where recovery is to stop: ``latest``, ``random``, ``alternate`` (these two by turns),
+        ``time:2026-11-20T11:00:00Z``, ``before:`` and a time, ``lsn:0/3000028`` or ``name:a_restore_point`` (templated).
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "backup", "target")

@@ -1,4 +1,4 @@
-"""Recovery: did the restored cluster get where it was told to, and is it the right one?"""
+"""Promoted, at the target, with production's system identifier?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pgdrill.postgres.wal import parse_lsn
     "promoted", "recovery",
     passing="the server has left recovery and takes writes",
     mend="read the restored server's log; it stopped before its target",
+    example="fail  promoted  server: in recovery, wanted promoted",
 )  # fmt: skip
 def promoted(context: Context) -> Iterator[Outcome]:
     """``pg_is_in_recovery()`` is false."""
@@ -25,10 +26,12 @@ def promoted(context: Context) -> Iterator[Outcome]:
     "system-identifier", "recovery",
     passing="the restored cluster has production's system identifier",
     mend="another cluster writes into this repository: give each its own prefix",
+    example="fail  system-identifier  server: 7711528191132346515, wanted = 7711521093415001938",
 )  # fmt: skip
 def system_identifier(context: Context) -> Iterator[Outcome]:
     """Compared with the baseline's, or with the configured one."""
-    expected = context.baseline.system_identifier if context.baseline else context.cluster.server.system_identifier
+    known = context.production or context.baseline
+    expected = known.system_identifier if known else context.cluster.server.system_identifier
     with context.connect("postgres") as connection:
         row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
     found = int(row[0]) if row else 0
@@ -42,6 +45,7 @@ def system_identifier(context: Context) -> Iterator[Outcome]:
     "target-reached", "recovery", required=False,
     passing="replay ended at the recovery target, not before",
     mend="WAL ends or breaks before the target: take a base backup now and find what lost the WAL",
+    example="fail  target-reached  latest pgdrill-20261124T003005Z-3f9a2c: 0/9000028, wanted >= 0/DB0B098",
 )  # fmt: skip
 def target_reached(context: Context) -> Iterator[Outcome]:
     """The replayed LSN against the target's; a time or a name is proved by PostgreSQL, which refuses to promote short."""
@@ -55,19 +59,3 @@ def target_reached(context: Context) -> Iterator[Outcome]:
         return
     short = parse_lsn(reached) < parse_lsn(wanted)
     yield Outcome("fail" if short else "pass", f"{report.target.kind} {report.target.value}", reached, f">= {wanted}")
-
-
-@check(
-    "measured-rpo", "recovery", required=False,
-    passing="what would have been lost at the drill's start is within the promised RPO",
-    mend="lower archive_timeout, or see what slows the archive_command",
-)  # fmt: skip
-def measured_rpo(context: Context) -> Iterator[Outcome]:
-    """Up to twice the promise is a warning: ``archive_timeout`` equal to the RPO lets it be overrun by a push's time."""
-    report = context.report
-    if report is None or report.measured_rpo_seconds is None:
-        yield Outcome("skip", "archive", message="could not be measured: production or the archive was not readable")
-        return
-    value, promise = report.measured_rpo_seconds, report.rpo_seconds
-    status = "pass" if value <= promise else "warn" if value <= 2 * promise else "fail"
-    yield Outcome(status, "archive", round(value, 1), f"<= {promise:g} s")  # type: ignore[arg-type]

@@ -1,0 +1,124 @@
+"""Asking every check of a restored cluster, in the order of the clock: vectors before what takes long."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from pgdrill import record, store
+from pgdrill.access import Access
+from pgdrill.baseline import DATABASES, Baseline, settle
+from pgdrill.checks import FAMILIES, Context, run_checks
+from pgdrill.errors import Unreachable
+from pgdrill.report import CheckResult, CheckStatus, Report
+from pgdrill.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+VECTOR_FAMILIES = ("recovery", "vectors")
+
+
+def context_of(access: Access, workspace: Workspace, report: Report) -> Context:
+    """What the checks of a drill look at: its running server, its files, and what production held."""
+    server = workspace.server(access)
+    production = store.load_baseline(access, report.drill_id)
+    baseline = None if report.not_compared else production
+    if production is None and not report.not_compared and (kept := record.read(access.reports, report.backup)):
+        baseline = kept.baseline  # production is gone: what the backup's record says is the best there is
+    return Context(
+        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
+        databases=_databases(access, server.connect), baseline=baseline, production=production, report=report,
+        settle=functools.cache(lambda: settled(access, baseline)), prepare=server.connect, log_file=workspace.log_file,
+        data_directory=workspace.data_directory,
+    )  # fmt: skip
+
+
+def checking(
+    connect: Callable[[str], psycopg.Connection], timeout_seconds: float
+) -> Callable[[str], psycopg.Connection]:
+    """Connections for checks: read-only, bounded, with pgvector's schema in the search path."""
+
+    def connection(database: str) -> psycopg.Connection:
+        made = connect(database)
+        made.autocommit = True
+        made.execute("SET default_transaction_read_only = on")
+        made.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(timeout_seconds * 1000))))
+        row = made.execute(
+            "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+        ).fetchone()
+        made.execute(sql.SQL("SET search_path = {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(["public", *(row or ())])))
+        ))  # fmt: skip
+        return made
+
+    return connection
+
+
+def ask(context: Context, report: Report, families: Sequence[str]) -> None:
+    """Ask the checks of these families and keep the answers, and the time to correct vector search, in the report."""
+    started = time.monotonic()
+    report.results = []
+    ordered = [family for family in FAMILIES if family in families]
+    early = [family for family in ordered if family in VECTOR_FAMILIES]
+    report.results.extend(run_checks(context, early))
+    timings = report.timings
+    timings.vector_checks_seconds = time.monotonic() - started
+    timings.vector_bytes = _vector_bytes(context)
+    if timings.time_to_running_seconds is not None and _all_answered(report.results):
+        timings.time_to_correct_vector_search_seconds = timings.time_to_running_seconds + timings.vector_checks_seconds
+    report.results.append(_rto(report))
+    report.results.extend(run_checks(context, [family for family in ordered if family not in VECTOR_FAMILIES]))
+
+
+def _vector_bytes(context: Context) -> int:
+    """What the vector checks' time grows with: the tables that hold vectors, their indexes included."""
+    total = 0
+    for database in context.databases:
+        with context.connect(database) as connection:
+            row = connection.execute(
+                "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8 FROM pg_class c WHERE c.relkind IN ('r', 'm') AND"
+                " EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid"
+                " AND a.attnum > 0 AND t.typname IN ('vector', 'halfvec', 'sparsevec'))"
+            ).fetchone()
+            total += int(row[0]) if row else 0
+    return total
+
+
+def _all_answered(results: list[CheckResult]) -> bool:
+    vectors = [result for result in results if result.family == "vectors"]
+    return bool(vectors) and all(result.status in ("pass", "warn") for result in vectors)
+
+
+def _rto(report: Report) -> CheckResult:
+    value = report.timings.time_to_correct_vector_search_seconds
+    status: CheckStatus = "skip" if value is None else "pass" if value <= report.rto_seconds else "fail"
+    return CheckResult(
+        name="rto", family="recovery", status=status, thing="time to correct vector search",
+        value=None if value is None else round(value, 1), threshold=f"<= {report.rto_seconds:g} s", required=False,
+        message="" if value is not None else "vector search was not correct, so there is no time to it",
+        mend="see `fetch`, `replay` and `vector checks` for where the time goes" if status == "fail" else "",
+    )  # fmt: skip
+
+
+def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> tuple[str, ...]:
+    if access.cluster.server.databases:
+        return access.cluster.server.databases
+    with connect("postgres") as connection:
+        return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
+
+
+def settled(access: Access, baseline: Baseline | None) -> bool:
+    """Complete the baseline with what was written since; False where production does not answer any more."""
+    if baseline is None or not baseline.restore_point:
+        return False
+    try:
+        settle(access, baseline)
+    except (Unreachable, psycopg.Error) as error:
+        logger.warning("what was written since the baseline stays unknown: %s", error)
+        return False
+    return True

@@ -1,0 +1,9 @@
+"""Recovery: did the restored cluster get where it was told to, once and cleanly, and is it the right one?"""
+
+from __future__ import annotations
+
+# In the order in which they are asked.
+# isort: off
+from pgdrill.checks.recovery import reached, instant, timeline, log, leftovers, libraries, heartbeat, clock
+
+__all__ = ["clock", "heartbeat", "instant", "leftovers", "libraries", "log", "reached", "timeline"]

@@ -1,0 +1,77 @@
+"""Timelines: replay followed production's, and one promotion began one new one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pgdrill.checks.base import Context, Outcome, check, not_asked
+from pgdrill.postgres.wal import TimelineSwitch, format_lsn, parse_history, parse_lsn
+
+PROMOTED = re.compile(r"LOG:  selected new timeline ID: (\d+)")
+COMPLETE = "LOG:  archive recovery complete"
+HISTORIES = "SELECT name FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{8}\\.history$'"
+PAGE_BYTES = 8192  # replay may end before a page's header, and the switch be noted behind it
+
+
+@check(
+    "timeline", "recovery",
+    passing="replay followed the timeline that production is on; the new one is higher than any whose history is archived",
+    mend="look for a second server that archives into this repository, and for .history files that were deleted from it; "
+    "take a base backup on production's timeline",
+    example="fail  timeline  followed: 2, wanted 3 (production's)",
+)  # fmt: skip
+def timeline(context: Context) -> Iterator[Outcome]:
+    """By the restored server's own history file, not by what it was told."""
+    restored = context.report.restored if context.report else None
+    if restored is None or not restored.recovered_timeline:
+        yield not_asked("server", "not restored by pgdrill: what it followed is unknown")
+        return
+    number, history = _current(context)
+    if not history:
+        yield Outcome("fail", "history", f"timeline {number} without a history", "one that names its ancestors")
+        return
+    wanted, whose = restored.recovered_timeline, "the repository's newest"
+    if context.production:
+        wanted, whose = context.production.timeline, "production's"
+    followed = history[-1].timeline
+    yield Outcome("pass" if followed == wanted else "fail", "followed", followed, f"= {wanted}", whose)
+    newest = max(restored.newest_archived_timeline, wanted)
+    yield Outcome("pass" if number == newest + 1 else "fail", "new", number, f"= {newest + 1}",
+                  "one higher than any archived")  # fmt: skip
+
+
+@check(
+    "promoted-once", "recovery",
+    passing="the restored server was promoted exactly once, where replay had stopped",
+    mend="somebody else started or promoted the restored server: its log says when; restore again",
+    example="fail  promoted-once  server's log: 2 promotions, wanted 1",
+)  # fmt: skip
+def promoted_once(context: Context) -> Iterator[Outcome]:
+    """The log, the history file and the server's present timeline have to tell the same."""
+    report = context.report
+    if report is None or report.restored is None or context.log_file is None:
+        yield not_asked("server", "not restored by pgdrill: its log is not at hand")
+        return
+    text = context.log_file.read_text(errors="replace") if context.log_file.is_file() else ""
+    begun = [int(number) for number in PROMOTED.findall(text)]
+    number, history = _current(context)
+    once = len(begun) == 1 and text.count(COMPLETE) == 1
+    yield Outcome("pass" if once else "fail", "server's log", f"{len(begun)} promotions", "1 promotions")
+    if (begun and begun[-1] != number) or number != report.restored.timeline:
+        yield Outcome("fail", "server", f"timeline {number}", f"timeline {(*begun, report.restored.timeline)[-1]}",
+                      "the log and the restore say so")  # fmt: skip
+    switch = history[-1].switch_lsn if history else 0
+    here = abs(switch - parse_lsn(report.restored.reached_lsn)) <= PAGE_BYTES
+    yield Outcome("pass" if here else "fail", "history", format_lsn(switch), f"where replay ended, {report.restored.reached_lsn}")
+
+
+def _current(context: Context) -> tuple[int, tuple[TimelineSwitch, ...]]:
+    """The timeline the server writes now, and its ancestors by its own history file."""
+    with context.connect("postgres") as connection:
+        row = connection.execute("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+        name = f"{row[0] if row else ''}.history"
+        if name not in {found for (found,) in connection.execute(HISTORIES).fetchall()}:
+            return int(name[:8], 16), ()
+        text = connection.execute("SELECT pg_read_file(%s)", (f"pg_wal/{name}",)).fetchone()
+    return int(name[:8], 16), parse_history(text[0]) if text else ()

@@ -1,0 +1,214 @@
+"""What a drill is to restore: a look at production, and the wish of a person or a schedule made exact."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from pgdrill import store
+from pgdrill.access import Access
+from pgdrill.baseline import Baseline, take_baseline
+from pgdrill.clock import UNKNOWN
+from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
+from pgdrill.heartbeat import STATEMENT_TIMEOUT, HeartbeatColumn
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, format_lsn
+from pgdrill.process import Runner
+from pgdrill.report import Heartbeats, Report, Target
+from pgdrill.restore import Goal
+from pgdrill.rpo import ArchivedEnd, archived_end, measured_rpo_seconds
+from pgdrill.targets import RecoveryTarget
+from pgdrill.walfiles import timeline_history
+from pgdrill.window import TICK, Line, Span, draw, restorable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Production as a drill's start found it, and the end of the archive as it was before. None: gone, or empty."""
+
+    baseline: Baseline | None
+    end: ArchivedEnd | None
+
+
+def decide(
+    access: Access, wanted: RecoveryTarget, backup: str, report: Report, runner: Runner, folder: Path
+) -> tuple[Goal, Look]:
+    """Whose turn it is, what production looks like, and the goal."""
+    chosen = by_turns(access, wanted, report.target)
+    look = look_at_production(access, report, runner, folder, latest=chosen.kind == "latest")
+    try:
+        goal, target = exact_goal(access, chosen, backup, look, report, runner, folder)
+    except CouldNotVerify as error:
+        if wanted.kind != "alternate" or error.problem.reason != "no-window":
+            raise
+        logger.warning("no random instant this time, so latest: %s", error)
+        look = look_at_production(access, report, runner, folder, latest=True)
+        goal, target = exact_goal(access, RecoveryTarget("latest"), backup, look, report, runner, folder)
+        target.note = "a random instant was due, but there is none to draw"
+    target.asked = str(wanted)
+    report.target = target
+    return goal, look
+
+
+def look_at_production(access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool) -> Look:
+    """Measure the RPO and take the baseline; its content and its restore point only for a drill to ``latest``."""
+    started = time.monotonic()
+    end = archived_end(access, runner, folder)
+    report.heartbeats = read_heartbeats(access) if latest else None  # before the restore point: it has to come back
+    restore_point = f"pgdrill-{report.drill_id}" if latest else ""
+    try:
+        baseline = take_baseline(access, restore_point=restore_point, content=latest)
+    except Unreachable as error:
+        logger.warning("drilling without production: %s", error)
+        return Look(None, end)
+    report.clock_offset_seconds = baseline.clock_offset_seconds
+    report.clock_uncertainty_seconds = baseline.clock_uncertainty_seconds
+    begun = (baseline.clock or UNKNOWN).on_server(report.started_at)
+    report.measured_rpo_seconds = measured_rpo_seconds(end, begun, baseline.next_xid)
+    report.versions = {"server": baseline.settings.get("server_version", ""),
+                       **{f"{name}.extensions": state.extensions for name, state in baseline.databases.items()}}  # fmt: skip
+    report.timings.baseline_seconds = time.monotonic() - started
+    return Look(baseline, end)
+
+
+def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbeats | None:
+    """What production's heartbeats say now; None where none are configured or production does not answer."""
+    column = HeartbeatColumn.of(access.cluster)
+    if column is None:
+        return None
+    try:
+        with access.connect(column.database) as connection:
+            connection.execute(STATEMENT_TIMEOUT)
+            at_target = column.newest(connection, instant) if instant else None
+            return Heartbeats(newest_at=column.newest(connection), at_target=at_target)
+    except Unreachable as error:
+        logger.warning("production's heartbeats were not read: %s", error)
+        return None
+    except psycopg.Error as error:
+        return Heartbeats(trouble=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+
+def by_turns(access: Access, wanted: RecoveryTarget, earlier: Target | None) -> RecoveryTarget:
+    """``alternate`` as ``latest`` or ``random``: what the newest drill that had one of them as its target did not.
+
+    Told from the reports and not from the calendar: a week without a drill skips neither. A second try of the same
+    drill (``earlier``) keeps its choice.
+    """
+    if wanted.kind != "alternate":
+        return wanted
+    if earlier:
+        return RecoveryTarget("random" if earlier.kind == "random" else "latest")
+    return RecoveryTarget("random" if _last_kind(access) == "latest" else "latest")
+
+
+def _last_kind(access: Access) -> str:
+    for drill_id in reversed(store.list_reports(access)):
+        try:
+            target = store.load_report(access, drill_id).target
+        except CouldNotVerify as error:
+            logger.warning("report passed over: %s", error)
+            continue
+        if target and target.kind in ("latest", "random"):
+            return target.kind
+    return ""
+
+
+def exact_goal(
+    access: Access, wanted: RecoveryTarget, backup: str, look: Look, report: Report, runner: Runner, folder: Path
+) -> tuple[Goal, Target]:
+    """The goal, and the target as the report shows it. ``report.target`` is that of an earlier try, if any."""
+    match wanted.kind:
+        case "latest":
+            goal = _latest(backup, look)
+            shown = Target(kind="latest", value=goal.target.value)
+        case "random":
+            goal, note = _random(access, backup, look, report, runner, folder)
+            shown = Target(kind="random", value=goal.target.value, note=note)
+        case "time" | "before" | "lsn" | "name":
+            goal = _known(backup, wanted, look)
+            shown = Target(kind=wanted.kind, value=wanted.value)
+        case "alternate":
+            raise ValueError("alternate is latest or random by now")
+    if goal.stop_lsn:
+        shown.lsn = format_lsn(goal.stop_lsn)
+    if wanted.kind != "latest":
+        report.not_compared = f"what production held at {goal.target} is not recorded"
+    if shown.instant:
+        report.heartbeats = read_heartbeats(access, shown.instant)
+    return goal, shown
+
+
+def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None = None) -> Goal:
+    """With what production says of itself."""
+    if look.baseline is None:
+        return Goal(backup, target, stop_lsn=stop_lsn)
+    return Goal(
+        backup, target, stop_lsn=stop_lsn, system_identifier=look.baseline.system_identifier,
+        timeline=look.baseline.timeline, segment_bytes=look.baseline.segment_bytes,
+        preload_libraries=look.baseline.settings.get("shared_preload_libraries", ""),
+    )  # fmt: skip
+
+
+def _latest(backup: str, look: Look) -> Goal:
+    """Make ``latest`` exact: the baseline's restore point, or the last record that reached the archive."""
+    if look.baseline:
+        return _known(backup, RecoveryTarget("name", look.baseline.restore_point), look, look.baseline.lsn_position)
+    end = _end(look)
+    target = RecoveryTarget("lsn", format_lsn(end.last_record_lsn))
+    return Goal(backup, target, timeline=end.segment.timeline, stop_lsn=end.last_record_lsn)
+
+
+def _end(look: Look) -> ArchivedEnd:
+    if look.end is None:
+        raise BackupFault(
+            "no-wal", "the repository", found="no readable WAL segment", expected="archived WAL",
+            mend="check the archive_command of production",
+        )  # fmt: skip
+    return look.end
+
+
+def _random(
+    access: Access, backup: str, look: Look, report: Report, runner: Runner, folder: Path
+) -> tuple[Goal, str]:
+    """An instant drawn from all that can be restored; an earlier try's, where it still can."""
+    timeline = look.baseline.timeline if look.baseline else _end(look).segment.timeline
+    size = look.baseline.segment_bytes if look.baseline else DEFAULT_SEGMENT_BYTES
+    clock = (look.baseline.clock if look.baseline else None) or UNKNOWN
+    line = Line(timeline, timeline_history(access, runner, timeline, folder), size)
+    since = clock.on_server(datetime.now(UTC)) - timedelta(days=access.cluster.drill.random_days)
+    spans = restorable(access, runner, folder, line, allowance=clock.allowance, since=since)
+    if backup.upper() != "LATEST":
+        spans = [cut for span in spans if (cut := _from(span, backup))]
+    if not spans:
+        raise CouldNotVerify(
+            "no-window", f"random instant in {access.repository.url}", found="no span of instants that can be restored",
+            expected="a base backup, and archived WAL with the end of a transaction after it",
+            mend="drill `latest`; if production was written to since the backup, see that its WAL is archived",
+        )  # fmt: skip
+    instant = report.target.instant if report.target and report.target.kind == "random" else None
+    span = next((one for one in spans if instant and one.start <= instant < one.end), None)
+    if span is None or instant is None:
+        span, instant = draw(spans, report.drill_id)
+    chosen = span.backup_for(instant).name if backup.upper() == "LATEST" else backup
+    shown = "; ".join(map(str, spans))
+    logger.info("drew %s from %s", instant.isoformat(), shown)
+    target = RecoveryTarget("time", instant.isoformat())
+    goal = _known(chosen, target, look)
+    return (goal if look.baseline else Goal(chosen, target, timeline=timeline)), f"drawn from {shown}"
+
+
+def _from(span: Span, name: str) -> Span | None:
+    """The part of a span that one of its backups can reach."""
+    named = next((one for one in span.backups if one.name == name), None)
+    if named is None:
+        return None
+    start = max(span.start, named.finish_time + span.allowance)
+    if span.end - start < TICK:
+        return None
+    return Span(start, span.end, named.finish_lsn, span.end_lsn, (named,), span.allowance)

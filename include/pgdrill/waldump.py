@@ -1,0 +1,41 @@
+"""WAL segments read with PostgreSQL's own ``pg_waldump``."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.postgres.binaries import QUICK_SECONDS, as_ordinary_user
+from pgdrill.postgres.wal import parse_lsn
+
+# The first time in the line is the transaction's; a replicated one goes on with its origin's.
+ENDED = re.compile(
+    r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: (?:COMMIT|ABORT)(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EndedTransaction:
+    """A commit or an abort: the records at which recovery to a time can stop. ``at`` is by the server's clock."""
+
+    lsn: int
+    at: datetime
+
+
+def dump(access: Access, file: Path, *words: str) -> str:
+    """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be read."""
+    # Ends with an error where a segment breaks off in a record that goes on in the next: what it printed stands.
+    return subprocess.run(
+        [*as_ordinary_user(), access.binaries.path("pg_waldump"), *words, str(file)], capture_output=True, text=True,
+        check=False, timeout=QUICK_SECONDS, env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+    ).stdout  # fmt: skip
+
+
+def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
+    """The transactions that end in a segment, in the order of WAL."""
+    found = ENDED.findall(dump(access, file, "--rmgr=Transaction"))
+    return [EndedTransaction(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC)) for lsn, at in found]
