@@ -20,7 +20,7 @@ from psycopg import sql
 
 from pgdrill import record, store
 from pgdrill.access import Access
-from pgdrill.baseline import Baseline, settle, take_baseline
+from pgdrill.baseline import Baseline, settle, settle_catalogs, take_baseline
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 from pgdrill.lock import ClusterLock, Lease, lease_for
@@ -140,7 +140,8 @@ def check_stage(
         context = Context(
             cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
             databases=_databases(access, server.connect), baseline=baseline, report=report,
-            settle=functools.cache(lambda: settled(access, baseline)), prepare=server.connect,
+            settle=functools.cache(lambda: settled(access, baseline)),
+            settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)), prepare=server.connect,
         )  # fmt: skip
         _ask(context, report, families)
     return report
@@ -271,7 +272,7 @@ def _look_at_production(
     started = time.monotonic()
     end = archived_end(access, runner, Workspace.of(access, drill_id).home)
     try:
-        baseline = take_baseline(access, restore_point=f"pgdrill-{drill_id}")
+        baseline = take_baseline(access, restore_point=f"pgdrill-{drill_id}", runner=runner)
     except Unreachable as error:
         logger.warning("drilling without production: %s", error)
         return None, end
@@ -313,13 +314,15 @@ def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> 
     return tuple(sorted(row[0] for row in rows))
 
 
-def settled(access: Access, baseline: Baseline | None) -> bool:
+def settled(access: Access, baseline: Baseline | None, *, only: Callable[[Access, Baseline], None] = settle) -> bool:
     """Complete the baseline with what was written since; False where production does not answer any more."""
     if baseline is None or not baseline.restore_point:
         return False
+    if baseline.settled_at:
+        return True
     try:
-        settle(access, baseline)
-    except (Unreachable, psycopg.Error) as error:
+        only(access, baseline)
+    except (CouldNotVerify, psycopg.Error) as error:
         logger.warning("what was written since the baseline stays unknown: %s", error)
         return False
     return True

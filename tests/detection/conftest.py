@@ -25,6 +25,7 @@ from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 
 STATEMENT_SECONDS = 60.0
+STATE_TABLES = ["hc_agent_state", "re_plans"]
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Copy:
 
 @pytest.fixture(scope="session")
 def mould() -> Iterator[Mould]:
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), drill={"state_tables": STATE_TABLES})
     try:
         stack.create(scale=0.05)
         stack.start()
