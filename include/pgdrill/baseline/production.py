@@ -123,6 +123,11 @@ def _explained(where: str, connection: psycopg.Connection, error: psycopg.Error,
             mend=f"GRANT pg_monitor, pg_read_all_data TO {connection.info.user}; GRANT EXECUTE ON FUNCTION "
             f"pg_create_restore_point(text), pg_switch_wal() TO {connection.info.user}",
         )  # fmt: skip
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return CouldNotVerify(
+            "production-locked", where, found=words, expected="tables that can be read",
+            mend="see who holds the lock (pg_locks, pg_stat_activity), and try again when it is done",
+        )  # fmt: skip
     if connection.broken or connection.closed:
         return Unreachable(
             "server-unreachable", where, found=words, expected="a connection that lasts", mend="check that it runs; try again",

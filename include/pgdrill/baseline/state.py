@@ -16,17 +16,11 @@ from psycopg import sql
 
 from pgdrill.baseline.model import StateTable
 from pgdrill.baseline.production import Production
-from pgdrill.baseline.tables import TABLES
+from pgdrill.baseline.tables import Table, list_tables
 from pgdrill.digests import Horizon, horizon, read_rows
 
 LISTED_ROWS = 50_000  # two megabytes in the baseline; of a larger one that did not change a digest is kept
 READ_ROWS = 1_000_000  # a state table beyond is no state table
-
-
-def wanted_tables(configured: Sequence[str], there: Sequence[str]) -> list[str]:
-    """Which of a database's tables (schema-qualified) the config means; what names no schema is in ``public``."""
-    names = {name if "." in name else f"public.{name}" for name in configured}
-    return [name for name in there if name in names]
 
 
 def read_at(
@@ -45,7 +39,7 @@ def read_at(
         for connection in after.values():
             connection.execute("SELECT pg_current_snapshot()")
         return {
-            name: {table: _read(before[name][0], after[name], table, lines[name]) for table in before[name][1]}
+            name: {table.name: _read(before[name][0], after[name], table, lines[name]) for table in before[name][1]}
             for name in databases
         }  # fmt: skip
 
@@ -64,35 +58,30 @@ def _waiting(production: Production, database: str) -> Iterator[psycopg.Connecti
 @contextlib.contextmanager
 def _snapshot(
     production: Production, database: str, configured: Sequence[str]
-) -> Iterator[tuple[psycopg.Connection, list[str]]]:
-    """Locked against being rewritten or dropped, which readers are not hindered by, and only then seen."""
+) -> Iterator[tuple[psycopg.Connection, list[Table]]]:
+    """The wanted tables (without a schema in ``public``), locked against being rewritten or dropped and only then seen."""
     with production.connection(database) as connection:
-        rows = connection.execute(TABLES).fetchall()
-        wanted = wanted_tables(configured, [row[0] for row in rows])
-        readable = [row for row in rows if row[0] in wanted and not row[11]]
+        names = {name if "." in name else f"public.{name}" for name in configured}
+        wanted = [table for table in list_tables(connection) if table.name in names]
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
             connection.execute("SET LOCAL row_security = off")
-            for row in readable:
-                connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.Identifier(row[2], row[3])))
+            for table in wanted:
+                if not table.grant:
+                    place = sql.Identifier(table.schema, table.plain)
+                    connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(place))
             yield connection, wanted
 
 
-def _read(before: psycopg.Connection, after: psycopg.Connection, name: str, line: Horizon) -> StateTable:
-    schema, _, plain = name.partition(".")
-    try:
-        count = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, plain))
-        with before.transaction():
-            rows = int((before.execute(count).fetchone() or (0,))[0])
-            if rows > READ_ROWS:
-                return _unread(line, f"{rows} rows: more than {READ_ROWS} are no state table; take it out of drill.state_tables")
-            first = read_rows(before, schema, plain, line)
-        with after.transaction():
-            second = read_rows(after, schema, plain, line)
-    except psycopg.errors.InsufficientPrivilege:
-        user = before.info.user
-        return _unread(line, f"permission denied: GRANT SELECT ON {name} TO {user} (and BYPASSRLS under row security)")
+def _read(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon) -> StateTable:
+    if table.grant:
+        return _unread(line, table.unread)
+    count = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(table.schema, table.plain))
+    rows = int((before.execute(count).fetchone() or (0,))[0])
+    if rows > READ_ROWS:
+        return _unread(line, f"{rows} rows: more than {READ_ROWS} are no state table; take it out of drill.state_tables")
+    first, second = (read_rows(connection, table.schema, table.plain, line) for connection in (before, after))
     return bracket(first, second, line)
 
 

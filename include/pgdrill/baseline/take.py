@@ -51,8 +51,9 @@ def take_baseline(access: Access, *, restore_point: str = "", runner: Runner | N
         )  # fmt: skip
         if restore_point:
             _mark(connection, production, baseline, restore_point)
-    for thing, why in baseline.unread.items():
-        logger.warning("%s is not in the baseline: %s", thing, why)
+    if unread := baseline.unread:
+        thing, why = next(iter(unread.items()))
+        logger.warning("%d tables and sequences are not in the baseline, first %s: %s", len(unread), thing, why)
     baseline.seconds = time.monotonic() - started
     return baseline
 

@@ -42,9 +42,12 @@ def sequence_positions(context: Context) -> Iterator[Outcome]:
 
 
 def compare(thing: str, before: SequenceState, now: SequenceState | None) -> Outcome | None:
-    """None if all is well. A sequence that is gone is the catalogs' business; one that was restarted meanwhile has no bounds."""
-    if now is None or (now.filenode != before.filenode or now.increment != before.increment):
+    """None if all is well. A sequence that is gone, or counts otherwise, is the catalogs' business."""
+    if now is None or now.increment != before.increment:
         return None
+    if now.filenode != before.filenode:  # as RESTART leaves it
+        known = before.later is not None
+        return Outcome("fail" if known else "warn", thing, now.value, f"{before.value} or more", "restarted" if known else "restarted since")
     forward = 1 if before.increment > 0 else -1
     later = before.value if before.later is None else before.later
     if before.cycles and later != before.value:
