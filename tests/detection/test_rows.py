@@ -35,7 +35,7 @@ DAMAGES = {
 
 POSITIONS = {
     "a sequence behind": ("SELECT setval('invoice_number_seq', 1)", "invoice_number_seq 1 behind"),
-    "a sequence restarted": ("ALTER SEQUENCE invoice_number_seq RESTART", "invoice_number_seq 1 restarted"),
+    "a sequence restarted": ("ALTER SEQUENCE invoice_number_seq RESTART", "restarted"),
 }
 
 
@@ -80,7 +80,7 @@ def test_two_heap_pages_in_each_others_place_are_found_without_an_index(copy: Co
 
     def swap(data: Path) -> None:
         content = (data / path).read_bytes()
-        assert len(content) > 3 * 8192
+        assert len(content) >= 3 * 8192
         (data / path).write_bytes(content[8192:16384] + content[:8192] + content[16384:])
 
     copy.stopped(swap)

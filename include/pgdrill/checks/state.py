@@ -9,7 +9,7 @@ import psycopg
 from pgdrill.baseline import DatabaseState, StateTable
 from pgdrill.baseline.state import digest_of
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.compared import each_database
+from pgdrill.checks.compared import comparable, each_database
 from pgdrill.digests import horizon_on, read_rows
 
 
@@ -35,10 +35,10 @@ def state_tables(context: Context) -> Iterator[Outcome]:
             yield _compared(connection, name, table, recorded)
 
     yield from each_database(context, "state tables", ask)
-    if context.baseline is not None:
+    if baseline := comparable(context):
         for wanted in context.cluster.drill.state_tables:
             if (wanted if "." in wanted else f"public.{wanted}") not in seen:
-                yield _unrecorded(wanted, taken_at_restore_point=bool(context.baseline.restore_point))
+                yield _unrecorded(wanted, taken_at_restore_point=bool(baseline.restore_point))
 
 
 def _unrecorded(wanted: str, *, taken_at_restore_point: bool) -> Outcome:
