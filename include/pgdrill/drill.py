@@ -67,7 +67,7 @@ def drill(
                                runner=runner, progress=progress)  # fmt: skip
         if report.restore.status == "ok":
             progress("checks", 0, 0)
-            report = check_stage(access, drill_id, families=families, process=process)
+            report = check_stage(access, drill_id, families=families, process=process, runner=runner)
     finally:
         if not keep:
             destroy_stage(access, drill_id)
@@ -117,9 +117,17 @@ def restore_stage(
 
 
 def check_stage(
-    access: Access, drill_id: str, *, families: Sequence[str] = FAMILIES, process: tuple[int, float] | None = None
+    access: Access,
+    drill_id: str,
+    *,
+    families: Sequence[str] = FAMILIES,
+    process: tuple[int, float] | None = None,
+    runner: Runner | None = None,
 ) -> Report:
-    """Ask every check of the restored cluster, vectors first: that is what the clock is for."""
+    """Ask every check of the restored cluster, vectors first: that is what the clock is for.
+
+    Stopping the ``runner`` cancels what is asked of production meanwhile.
+    """
     report = store.load_report(access, drill_id)
     workspace = Workspace.of(access, drill_id)
     with _lock(access).hold(_lease(access, workspace, process)), _stage(access, report, report.checks):
@@ -140,10 +148,12 @@ def check_stage(
         context = Context(
             cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
             databases=_databases(access, server.connect), baseline=baseline, report=report,
-            settle=functools.cache(lambda: settled(access, baseline)),
-            settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)), prepare=server.connect,
+            settle=functools.cache(lambda: settled(access, baseline, runner=runner)), prepare=server.connect,
+            settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs, runner=runner)),
         )  # fmt: skip
         _ask(context, report, families)
+        if baseline and baseline.restore_point and baseline.settled_at:
+            store.save_baseline(access, drill_id, baseline)  # complete: whoever verifies with it needs no production
     return report
 
 
@@ -314,14 +324,16 @@ def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> 
     return tuple(sorted(row[0] for row in rows))
 
 
-def settled(access: Access, baseline: Baseline | None, *, only: Callable[[Access, Baseline], None] = settle) -> bool:
+def settled(
+    access: Access, baseline: Baseline | None, *, only: Callable[..., None] = settle, runner: Runner | None = None
+) -> bool:
     """Complete the baseline with what was written since; False where production does not answer any more."""
     if baseline is None or not baseline.restore_point:
         return False
     if baseline.settled_at:
         return True
     try:
-        only(access, baseline)
+        only(access, baseline, runner=runner)
     except (CouldNotVerify, psycopg.Error) as error:
         logger.warning("what was written since the baseline stays unknown: %s", error)
         return False
