@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgdrill.config import Cluster
-from pgdrill.errors import Unreachable
+from pgdrill.errors import StandbyUnreachable, Unreachable
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.storage import Storage
 from pgdrill.tools import BackupTool, make_tool
@@ -26,11 +26,13 @@ CONNECT_SECONDS = 10
 class Credentials:
     """Secrets and addresses from outside the config: Airflow Connections, or nothing but the environment.
 
-    ``postgres`` holds libpq keywords, ``environment`` variables for tools and storage. Never shown.
+    ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``environment`` variables for tools
+    and storage. Never shown.
     """
 
     postgres: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    standby: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,17 @@ class Access:
         """The backup tool."""
         return make_tool(self.cluster, self.environment)
 
-    def conninfo(self, database: str | None = None) -> dict[str, str]:
-        """libpq keywords for production, password included where one was given."""
-        words = {k: str(v) for k, v in conninfo_to_dict(self.cluster.server.dsn).items() if v is not None}
-        words |= {k: v for k, v in self.credentials.postgres.items() if v}
+    @property
+    def has_standby(self) -> bool:
+        """Whether a standby is configured to read baselines on."""
+        return bool(self.cluster.server.standby_dsn or self.credentials.standby)
+
+    def conninfo(self, database: str | None = None, *, standby: bool = False) -> dict[str, str]:
+        """libpq keywords for production or its standby, password included where one was given."""
+        words = _keywords(self.cluster.server.dsn) | {k: v for k, v in self.credentials.postgres.items() if v}
+        if standby:
+            words.pop("hostaddr", None)
+            words |= _keywords(self.cluster.server.standby_dsn) | {k: v for k, v in self.credentials.standby.items() if v}
         if database or "dbname" not in words:
             words["dbname"] = database or (*self.cluster.server.databases, "postgres")[0]
         return {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS), **words}
@@ -83,14 +92,25 @@ class Access:
                  "passfile": "PGPASSFILE"}  # fmt: skip
         return {names[key]: value for key, value in self.conninfo().items() if key in names}
 
-    def connect(self, database: str | None = None, *, autocommit: bool = True) -> psycopg.Connection:
-        """A connection to production; an error that names host and user, never the password."""
-        words = self.conninfo(database)
+    def connect(
+        self, database: str | None = None, *, autocommit: bool = True, standby: bool = False
+    ) -> psycopg.Connection:
+        """A connection to production or its standby; an error that names host and user, never the password."""
+        words = self.conninfo(database, standby=standby)
         try:
             return psycopg.connect(make_conninfo("", **words), autocommit=autocommit)
         except psycopg.OperationalError as error:
             shown = {key: words[key] for key in ("host", "port", "user", "dbname") if key in words}
+            if standby:
+                raise StandbyUnreachable(
+                    "standby-unreachable", f"standby of cluster {self.cluster.name} {shown}", found=str(error).strip(),
+                    expected="a connection", mend="check that it runs, or empty server.standby_dsn to read on production",
+                ) from None  # fmt: skip
             raise Unreachable(
                 "server-unreachable", f"server of cluster {self.cluster.name} {shown}", found=str(error).strip(),
                 expected="a connection", mend="check that it runs, server.dsn (or its Airflow connection) and pg_hba.conf",
             ) from None  # fmt: skip
+
+
+def _keywords(dsn: str) -> dict[str, str]:
+    return {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}

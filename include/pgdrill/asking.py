@@ -12,9 +12,10 @@ from psycopg import sql
 
 from pgdrill import record, store
 from pgdrill.access import Access
-from pgdrill.baseline import DATABASES, Baseline, settle
+from pgdrill.baseline import DATABASES, Baseline, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
-from pgdrill.errors import Unreachable
+from pgdrill.errors import CouldNotVerify
+from pgdrill.process import Runner
 from pgdrill.report import CheckResult, CheckStatus, Report
 from pgdrill.workspace import Workspace
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 VECTOR_FAMILIES = ("recovery", "vectors")
 
 
-def context_of(access: Access, workspace: Workspace, report: Report) -> Context:
+def context_of(access: Access, workspace: Workspace, report: Report, runner: Runner) -> Context:
     """What the checks of a drill look at: its running server, its files, and what production held."""
     server = workspace.server(access)
     production = store.load_baseline(access, report.drill_id)
@@ -33,8 +34,9 @@ def context_of(access: Access, workspace: Workspace, report: Report) -> Context:
     return Context(
         cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=_databases(access, server.connect), baseline=baseline, production=production, report=report,
-        settle=functools.cache(lambda: settled(access, baseline)), prepare=server.connect, log_file=workspace.log_file,
-        data_directory=workspace.data_directory,
+        settle=functools.cache(lambda: settled(access, baseline, runner=runner)),
+        settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs, runner=runner)),
+        prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory,
     )  # fmt: skip
 
 
@@ -112,13 +114,17 @@ def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> 
         return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
 
 
-def settled(access: Access, baseline: Baseline | None) -> bool:
+def settled(
+    access: Access, baseline: Baseline | None, *, only: Callable[..., None] = settle, runner: Runner | None = None
+) -> bool:
     """Complete the baseline with what was written since; False where production does not answer any more."""
     if baseline is None or not baseline.restore_point:
         return False
+    if baseline.settled_at:
+        return True
     try:
-        settle(access, baseline)
-    except (Unreachable, psycopg.Error) as error:
+        only(access, baseline, runner=runner)
+    except (CouldNotVerify, psycopg.Error) as error:
         logger.warning("what was written since the baseline stays unknown: %s", error)
         return False
     return True

@@ -64,7 +64,7 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
         backup = _the_new_one(access, before)
         parts = _whole(access, backup)
         _archived(access, backup)
-        kept = _record(access, backup, parts)
+        kept = _record(access, backup, parts, runner)
         lock.release("backup")
     size = backup.uncompressed_bytes or _directory_bytes(access.cluster.server.data_directory)
     return BackupResult(
@@ -182,8 +182,8 @@ def _archived(access: Access, backup: BaseBackup) -> None:
         wait_archived(connection, access, last, access.cluster.backup.archive_wait_seconds)
 
 
-def _record(access: Access, backup: BaseBackup, parts: dict[str, int]) -> str:
-    baseline = take_baseline(access)
+def _record(access: Access, backup: BaseBackup, parts: dict[str, int], runner: Runner) -> str:
+    baseline = take_baseline(access, runner=runner)
     kept = record.BackupRecord(
         name=backup.name, cluster=access.cluster.name, tool=access.tool.name, finished_at=backup.finish_time,
         objects=parts, baseline=baseline,

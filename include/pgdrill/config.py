@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pgdrill.errors import ConfigError
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
-MAY_HOLD_SECRETS = ("dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
+MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -35,6 +35,8 @@ class Server(Section):
 
     dsn: str = Field("", description="libpq connection string without password; empty: from `conn_id`")
     conn_id: str = Field("", description="Airflow connection (type postgres) with host, port, login and password")
+    standby_dsn: str = Field("", description="a standby to read baselines on; what it leaves out is as in `dsn`")
+    standby_conn_id: str = Field("", description="Airflow connection (type postgres) of that standby")
     data_directory: Path = Field(description="PGDATA, for base backups, on the host where they run")
     bin_dir: Path = Field(Path("/usr/lib/postgresql/18/bin"), description="PostgreSQL's programs, same major version")
     superuser: str = Field("postgres", description="the superuser's name inside the cluster (of a restored one, too)")
@@ -42,7 +44,7 @@ class Server(Section):
     queue: str = Field("", description="Airflow queue of the worker beside the data directory; empty: the default one")
     databases: tuple[str, ...] = Field((), description="databases to check; empty: every one that allows connections")
 
-    @field_validator("dsn")
+    @field_validator("dsn", "standby_dsn")
     @classmethod
     def _no_password(cls, value: str) -> str:
         if "password" in _dsn_keywords(value):
@@ -127,7 +129,11 @@ class Drill(Section):
     wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
     wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")
     wal_tool_sample: int = Field(50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none")
-    baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are not counted")
+    baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are only sampled")
+    baseline_bytes: int = Field(
+        100 * 2**30, gt=0, description="read whole on production for one baseline; the largest tables are sampled instead"
+    )
+    state_tables: tuple[str, ...] = Field((), description="tables that must be exactly as at the restore point")
     statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
     scheduled_target: Literal["alternate", "latest", "random"] = Field(
         "alternate", description="recovery target of scheduled drills; alternate: latest and random by turns"

@@ -4,23 +4,24 @@ A physical restore keeps every row version where it was, with the transaction nu
 those written by transactions that had ended before the snapshot began: they must come back to the bit, unless somebody
 updated or deleted them before the restore point, which the server's own counters bound.
 
-Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows that does not depend
-on their order, and a sample of single rows by their place, which still tells damage from change in a busy table.
+Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows with their places, and
+a sample of single rows, which still tells damage from change in a busy table. Damage comes in blocks as well as in
+rows, so the sample takes few rows each from many blocks: docs/checks-rows.md has the figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import exp
 
 import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 SAMPLE_ROWS = 20_000
+SAMPLE_BLOCKS = 20_000
+GUESSED_ROWS_OF_BLOCK = 100  # of a table that was never analyzed
 NO_SAMPLING = sql.SQL("")
-FALSE_ALARM = 1e-6  # chance that change alone looks like damage, for one table
 
 
 class Horizon(BaseModel):
@@ -53,7 +54,7 @@ class SampleAnswer:
 
     looked_at: int
     changed: list[str]
-    gone: int
+    gone: list[str]
 
 
 def horizon(connection: psycopg.Connection, key: str) -> Horizon:
@@ -67,32 +68,65 @@ def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
     return line.model_copy(update={"next_xid": max(line.next_xid, _snapshot(connection)[1])})
 
 
-def read_content(connection: psycopg.Connection, schema: str, table: str, line: Horizon) -> Content | None:
-    """One scan: all rows counted, stable ones digested. None if there is no such table."""
+def read_content(
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, *, whole: bool = True
+) -> Content | None:
+    """One scan: all rows counted, stable ones digested. None if there is no such table.
+
+    Not ``whole``: only the first row is read, which counts as all there is.
+    """
     query = sql.SQL(
         "SELECT count(*), count(h), coalesce(bit_xor(h), 0)::text || ':' || coalesce(sum(h), 0)::text"
-        " FROM (SELECT CASE WHEN {stable} THEN {hash} END AS h FROM ONLY {table} t OFFSET 0) s"
+        " FROM (SELECT CASE WHEN {stable} THEN {hash} END AS h FROM ONLY {table} t {sampled} OFFSET 0) s"
     )
     try:
-        found = _either_hash(connection, query, schema, table, line)
+        found = _either_hash(connection, query, schema, table, line, NO_SAMPLING if whole else sql.SQL("LIMIT 1"))
     except psycopg.errors.UndefinedTable:
         return None
     rows, stable_rows, digest = found[0]
     return Content(rows=int(rows), stable_rows=int(stable_rows), digest=str(digest))
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Which share (0 to 1) of a table's blocks is looked into, and which share of the rows in those is taken."""
+
+    blocks: float
+    rows: float
+
+    @classmethod
+    def of(cls, blocks: int, rows: int, wanted_rows: int, wanted_blocks: int = SAMPLE_BLOCKS) -> Shares:
+        """For so many rows (on average) out of as many blocks as that allows; a small table is taken whole."""
+        share = min(1.0, wanted_blocks / max(blocks, 1))
+        rows = rows or blocks * GUESSED_ROWS_OF_BLOCK
+        return cls(share, min(1.0, wanted_rows / max(rows * share, 1)))
+
+
 def read_sample(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, *, share: float
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, shares: Shares
 ) -> dict[str, str]:
-    """A share (0 to 1) of the stable rows, in whole blocks chosen by chance.
+    """Stable rows chosen by chance: blocks first, then rows in them.
 
     Gives a row's place and writer, ``(block,line)/xmin``, -> its keyed hash.
     """
     query = sql.SQL(
-        "SELECT t.ctid::text || '/' || t.xmin::text, {hash}::text FROM ONLY {table} t {sampled} WHERE {stable}"
+        "SELECT t.ctid::text || '/' || t.xmin::text, {hash}::text FROM ONLY {table} t {sampled} {stable}"
     )
-    chosen = sql.SQL("") if share >= 1 else sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100 * share))
-    return {str(place): str(digest) for place, digest in _either_hash(connection, query, schema, table, line, chosen)}
+    blocks = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100 * shares.blocks)) if shares.blocks < 1 else sql.SQL("")
+    sampled = sql.SQL("{} WHERE random() < {} AND").format(blocks, sql.Literal(shares.rows))
+    return {str(place): str(digest) for place, digest in _either_hash(connection, query, schema, table, line, sampled)}
+
+
+def read_rows(connection: psycopg.Connection, schema: str, table: str, line: Horizon) -> dict[str, tuple[str, bool, bool]]:
+    """Every row by its place and writer -> its keyed hash, whether it is stable, and whether somebody was changing it.
+
+    That is what a recent transaction in its ``xmax`` tells, which may have locked it only.
+    """
+    query = sql.SQL(
+        "SELECT t.ctid::text || '/' || t.xmin::text, {hash}::text, {stable},"
+        " t.xmax::text <> '0' AND NOT {gone} FROM ONLY {table} t"
+    )  # fmt: skip
+    return {str(row[0]): (str(row[1]), bool(row[2]), bool(row[3])) for row in _either_hash(connection, query, schema, table, line)}
 
 
 def compare_sample(
@@ -106,27 +140,7 @@ def compare_sample(
     rows = _either_hash(connection, query, schema, table, line, places=places)
     found = {str(place): str(digest) for place, digest in rows}
     changed = [place for place, digest in sample.items() if found.get(place, digest) != digest]
-    return SampleAnswer(len(sample), changed, sum(1 for place in sample if place not in found))
-
-
-def gone_at_most(sampled: int, stable_rows: int, rewritten_rows: int) -> int:
-    """Most sampled rows that updates and deletes explain.
-
-    All ``rewritten_rows`` where the sample is everything; otherwise a Poisson bound that chance exceeds with
-    probability ``FALSE_ALARM``.
-    """
-    if sampled >= stable_rows:
-        return rewritten_rows
-    mean = rewritten_rows * sampled / max(stable_rows, 1)
-    if mean > 500:
-        return min(rewritten_rows, int(mean + 7 * mean**0.5 + 10))
-    term = total = exp(-mean)
-    count = 0
-    while 1 - total > FALSE_ALARM and count < rewritten_rows:
-        count += 1
-        term *= mean / count
-        total += term
-    return count
+    return SampleAnswer(len(sample), changed, [place for place in sample if place not in found])
 
 
 def _either_hash(
@@ -141,12 +155,13 @@ def _either_hash(
 ) -> list[tuple[int | str, ...]]:
     """Run a query with the rows' binary form hashed, or their text where a type has no binary form."""
     for form in _forms():
-        whole = sql.SQL("('x' || left(md5({}::bytea || {}), 16))::bit(64)::int8").format(
+        whole = sql.SQL("('x' || left(md5({}::bytea || tidsend(t.ctid) || {}), 16))::bit(64)::int8").format(
             sql.Literal("\\x" + line.key), form
         )
         statement = query.format(
-            table=sql.Identifier(schema, table), hash=whole, stable=_stable(line), sampled=sampled
-        )
+            table=sql.Identifier(schema, table), hash=whole, stable=_older("xmin", line), gone=_older("xmax", line),
+            sampled=sampled,
+        )  # fmt: skip
         try:
             with connection.transaction():
                 return connection.execute(statement, {"places": places} if places is not None else None).fetchall()
@@ -167,13 +182,13 @@ def _snapshot(connection: psycopg.Connection) -> tuple[int, int]:
     return (row[0], row[1]) if row else (0, 0)
 
 
-def _stable(line: Horizon) -> sql.Composable:
-    """True for rows written before the horizon.
+def _older(column: str, line: Horizon) -> sql.Composable:
+    """True for rows whose ``xmin`` (or ``xmax``) is a transaction from before the horizon.
 
-    ``xmin`` has 32 bits and stays as it was when a row is frozen, so newness is a window that starts at the horizon,
+    It has 32 bits and stays as it was when a row is frozen, so newness is a window that starts at the horizon,
     not a comparison: rows of an earlier round of the counter are not in it.
     """
     window = min(line.next_xid - line.oldest_xid, 2**31)
-    return sql.SQL("((t.xmin::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(
-        sql.Literal(line.oldest_xid % 2**32), sql.Literal(window)
+    return sql.SQL("((t.{}::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(
+        sql.Identifier(column), sql.Literal(line.oldest_xid % 2**32), sql.Literal(window)
     )

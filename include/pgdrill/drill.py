@@ -66,7 +66,7 @@ def drill(
                                runner=runner, progress=progress)  # fmt: skip
         if report.restore.status == "ok":
             progress("checks", 0, 0)
-            report = check_stage(access, drill_id, families=families, process=process)
+            report = check_stage(access, drill_id, families=families, process=process, runner=runner)
     finally:
         if not keep:
             destroy_stage(access, drill_id)
@@ -118,9 +118,17 @@ def restore_stage(
 
 
 def check_stage(
-    access: Access, drill_id: str, *, families: Sequence[str] = FAMILIES, process: tuple[int, float] | None = None
+    access: Access,
+    drill_id: str,
+    *,
+    families: Sequence[str] = FAMILIES,
+    process: tuple[int, float] | None = None,
+    runner: Runner | None = None,
 ) -> Report:
-    """Ask every check of the restored cluster, vectors first: that is what the clock is for."""
+    """Ask every check of the restored cluster, vectors first: that is what the clock is for.
+
+    Stopping the ``runner`` cancels what is asked of production meanwhile.
+    """
     report = store.load_report(access, drill_id)
     workspace = Workspace.of(access, drill_id)
     with _lock(access).hold(_lease(access, workspace, process)), _stage(access, report, report.checks):
@@ -135,7 +143,10 @@ def check_stage(
                 "server-ended", f"restored server of drill {drill_id}", found=server.last_words(2),
                 expected="the server that the restore left running", mend="run the drill again; read the server's log",
             )  # fmt: skip
-        ask(context_of(access, workspace, report), report, families)
+        context = context_of(access, workspace, report, runner or Runner())
+        ask(context, report, families)
+        if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
+            store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
     return report
 
 

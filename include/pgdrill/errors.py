@@ -57,5 +57,11 @@ class Unreachable(CouldNotVerify):
     retryable = True
 
 
+class StandbyUnreachable(CouldNotVerify):
+    """The standby that baselines are read on did not answer. Production itself may be well."""
+
+    retryable = True
+
+
 class TimedOut(CouldNotVerify):
     """A step took longer than it may."""

@@ -63,7 +63,7 @@ def look_at_production(access: Access, report: Report, runner: Runner, folder: P
     report.heartbeats = read_heartbeats(access) if latest else None  # before the restore point: it has to come back
     restore_point = f"pgdrill-{report.drill_id}" if latest else ""
     try:
-        baseline = take_baseline(access, restore_point=restore_point, content=latest)
+        baseline = take_baseline(access, restore_point=restore_point, content=latest, runner=runner)
     except Unreachable as error:
         logger.warning("drilling without production: %s", error)
         return Look(None, end)

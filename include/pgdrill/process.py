@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -94,11 +94,15 @@ class Stopped(Exception):
 
 
 class Runner:
-    """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running one."""
+    """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running one.
+
+    What is no process of ours, such as a statement on a server, is ended by a function (:meth:`ending`).
+    """
 
     def __init__(self, pid_file: Path | None = None) -> None:
         self.pid_file = pid_file
         self._process: subprocess.Popen[str] | None = None
+        self._endings: list[Callable[[], None]] = []
         self.stopped = False
 
     def run(
@@ -168,9 +172,30 @@ class Runner:
         code = -signal.SIGTERM if given_up else process.returncode
         return Completed(code, "\n".join(out), last, time.monotonic() - started, command.exit_codes.get(code, ""))
 
+    @contextlib.contextmanager
+    def ending(self, end: Callable[[], None]) -> Iterator[None]:
+        """Inside, :meth:`stop` calls ``end``; what fails because of that is :class:`Stopped`."""
+        self.check()
+        self._endings.append(end)
+        try:
+            yield
+        except Exception as error:
+            if self.stopped and not isinstance(error, KeyboardInterrupt):
+                raise Stopped("ended because the job was stopped") from error
+            raise
+        finally:
+            self._endings.remove(end)
+
+    def check(self) -> None:
+        """Raise :class:`Stopped` if the job was stopped."""
+        if self.stopped:
+            raise Stopped("ended because the job was stopped")
+
     def stop(self) -> None:
         """End the running process group; what runs next is ended at once."""
         self.stopped = True
+        for end in self._endings:
+            end()
         if self._process is not None and self._process.poll() is None:
             end_group(self._process.pid)
 

@@ -30,12 +30,12 @@ def save_report(access: Access, report: Report) -> None:
     """Write the local copy, then the store's. A store that is down must not lose the report."""
     file = report_file(access, report.drill_id)
     report.kept_at = [str(file), f"{access.reports.url}/{report_key(report.drill_id)}"]
-    _write(file, report.model_dump_json(indent=1))
+    write_file(file, report.model_dump_json(indent=1))
     try:
         access.reports.write(report_key(report.drill_id), file.read_bytes())
     except CouldNotVerify as error:
         report.kept_at = [str(file)]
-        _write(file, report.model_dump_json(indent=1))
+        write_file(file, report.model_dump_json(indent=1))
         logger.warning("report kept at %s only: %s", file, error)
 
 
@@ -77,7 +77,19 @@ def list_reports(access: Access) -> list[str]:
 
 def save_baseline(access: Access, drill_id: str, baseline: Baseline) -> None:
     """Keep the baseline of a drill beside its report."""
-    _write(_baseline_file(access, drill_id), baseline.model_dump_json(indent=1))
+    write_file(_baseline_file(access, drill_id), baseline.model_dump_json(indent=1))
+
+
+def keep_baseline(access: Access, name: str, baseline: Baseline) -> list[str]:
+    """Keep a baseline that was taken on demand, in the report store too; gives the places."""
+    save_baseline(access, name, baseline)
+    file, key = _baseline_file(access, name), f"baselines/{name}.json"
+    try:
+        access.reports.write(key, file.read_bytes())
+    except CouldNotVerify as error:
+        logger.warning("baseline kept at %s only: %s", file, error)
+        return [str(file)]
+    return [str(file), f"{access.reports.url}/{key}"]
 
 
 def load_baseline(access: Access, drill_id: str) -> Baseline | None:
@@ -90,7 +102,7 @@ def _baseline_file(access: Access, drill_id: str) -> Path:
     return access.cluster.state_directory / "baselines" / f"{drill_id}.json"
 
 
-def _write(file: Path, text: str) -> None:
+def write_file(file: Path, text: str) -> None:
     """Whole or not at all: another task may be reading."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")

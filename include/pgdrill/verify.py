@@ -18,8 +18,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
-from pgdrill.baseline import DATABASES, Baseline
+from pgdrill.baseline import BASELINE_VERSION, DATABASES, Baseline, settle_catalogs
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
+from pgdrill.config import Cluster
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
@@ -46,12 +47,13 @@ def verify(
     """Ask every check of the server at ``dsn``. Without a baseline, what has to be compared stays unanswered."""
     server = Restored(dsn)
     started_at, clock = datetime.now(UTC), time.monotonic()
+    there = server.databases()  # a server that does not answer is no check's result
     context = Context(
         cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-        databases=access.cluster.server.databases or server.databases(), baseline=baseline,
+        databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
         settle=functools.cache(lambda: settled(access, baseline)),
+        settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
-    server.connect("postgres").close()  # a server that does not answer is no check's result
     results = list(run_checks(context, [family for family in FAMILIES if family in families]))
     verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
     return Verification(
@@ -99,18 +101,38 @@ class Restored:
         return " ".join(f"{key}={self.words[key]}" for key in ("host", "port", "user") if key in self.words) or "libpq's defaults"
 
 
-def read_baseline(file: Path) -> Baseline:
-    """A baseline as a drill keeps it, or the record of a backup, which holds one."""
+def read_baseline(file: Path, cluster: Cluster) -> Baseline:
+    """A baseline of that cluster, as a drill or ``pgdrill baseline`` keeps it, or the record of a backup, which holds one."""
+    baseline = _parsed(file)
+    wanted = cluster.server.system_identifier
+    if baseline.cluster != cluster.name or (wanted and wanted != baseline.system_identifier):
+        # Compared with another cluster's record everything would differ, and nothing would be known.
+        raise ConfigError(
+            "foreign-baseline", str(file), found=f"cluster {baseline.cluster}, system identifier {baseline.system_identifier}",
+            expected=f"cluster {cluster.name}{f', system identifier {wanted}' if wanted else ''}",
+            mend="name the cluster that it was taken of, or take one of this cluster",
+        )  # fmt: skip
+    return baseline
+
+
+def _parsed(file: Path) -> Baseline:
     try:
         data = json.loads(file.read_bytes())
-        return Baseline.model_validate(data.get("baseline", data) if isinstance(data, dict) else data)
+        data = data.get("baseline", data) if isinstance(data, dict) else data
+        if isinstance(data, dict) and "cluster" in data and data.get("version") != BASELINE_VERSION:
+            raise _no_baseline(file, f"version {str(data.get('version'))[:20]}, of another pgdrill", f"version {BASELINE_VERSION}")
+        return Baseline.model_validate(data)
     except OSError as error:
         found = error.strerror or str(error)
     except ValidationError as error:
         found = f"another format ({error.error_count()} errors, first: {error.errors()[0]['msg']})"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         found = f"no JSON ({error})"
-    raise ConfigError(
-        "bad-baseline", str(file), found=found, expected="a baseline, or the record of a backup, as pgdrill wrote it",
-        mend="take one from <work_directory>/<cluster>/baselines/ or from backups/ in the report store",
+    raise _no_baseline(file, found, "a baseline, or the record of a backup, as pgdrill wrote it")
+
+
+def _no_baseline(file: Path, found: str, expected: str) -> ConfigError:
+    return ConfigError(
+        "bad-baseline", str(file), found=found, expected=expected,
+        mend="take a new one (`pgdrill baseline`), or one from <work_directory>/<cluster>/baselines/ or backups/ in the report store",
     )  # fmt: skip

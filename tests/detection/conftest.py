@@ -5,9 +5,10 @@ One real drill is kept; its data directory, stopped, is the mould of every copy.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 
 STATEMENT_SECONDS = 60.0
+STATE_TABLES = ["hc_agent_state", "re_plans"]
 
 
 @dataclass
@@ -66,19 +68,19 @@ class Copy:
         change(self.data)
         self.server.start()
 
-    def results(self, *families: str) -> list[CheckResult]:
-        """Ask the checks."""
+    def results(self, *families: str, baseline: Baseline | None = None) -> list[CheckResult]:
+        """Ask the checks, with another baseline if one is given."""
         context = Context(
             cluster=self.mould.stack.cluster,
             connect=checking(lambda name: self.server.connect(name, autocommit=False), STATEMENT_SECONDS),
-            databases=(DATABASE,), baseline=self.mould.baseline.model_copy(deep=True), settle=lambda: True,
+            databases=(DATABASE,), baseline=baseline or self.mould.baseline.model_copy(deep=True), settle=lambda: True,
         )  # fmt: skip
         return list(run_checks(context, families or FAMILIES))
 
-    def red(self, *families: str) -> dict[str, list[str]]:
+    def red(self, *families: str, baseline: Baseline | None = None) -> dict[str, list[str]]:
         """The failing checks, each with the things it names."""
         found: dict[str, list[str]] = {}
-        for result in self.results(*families):
+        for result in self.results(*families, baseline=baseline):
             if result.status == "fail":
                 found.setdefault(result.name, []).append(f"{result.thing} {result.value} {result.message}")
         return found
@@ -86,7 +88,7 @@ class Copy:
 
 @pytest.fixture(scope="session")
 def mould() -> Iterator[Mould]:
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), drill={"state_tables": STATE_TABLES})
     try:
         stack.create(scale=0.05)
         stack.start()
@@ -107,6 +109,13 @@ def mould() -> Iterator[Mould]:
 @pytest.fixture
 def copy(mould: Mould, request: pytest.FixtureRequest) -> Iterator[Copy]:
     """A running copy, proved clean by the families that the module is about (``FAMILIES``)."""
+    with copied(mould, getattr(request.module, "FAMILIES", ())) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def copied(mould: Mould, families: Sequence[str]) -> Iterator[Copy]:
+    """A running copy, proved clean, and gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir=mould.stack.home))
     shutil.copytree(mould.folder, folder / "data", symlinks=True)
     (folder / "pg_hba.conf").write_text("local all all trust\n")
@@ -116,7 +125,7 @@ def copy(mould: Mould, request: pytest.FixtureRequest) -> Iterator[Copy]:
     try:
         server.start()
         made = Copy(server, mould)
-        assert made.red(*getattr(request.module, "FAMILIES", ())) == {}, "the copy is not clean before it is damaged"
+        assert made.red(*families) == {}, "the copy is not clean before it is damaged"
         yield made
     finally:
         server.stop()

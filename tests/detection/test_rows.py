@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.baseline import Changes
+from pgdrill.baseline import Changes, settle, take_baseline
+from pgdrill.digests import Shares, read_sample
 from tests.detection.conftest import Copy
 
 FAMILIES = ("rows",)
@@ -30,6 +31,76 @@ DAMAGES = {
     "a large object lost": ("SELECT lo_unlink((SELECT min(oid) FROM pg_largeobject_metadata))", "pg_largeobject"),
     "a large object changed": ("SELECT lo_put((SELECT min(oid) FROM pg_largeobject_metadata), 0, 'x')", "pg_largeobject"),
 }  # fmt: skip
+
+
+POSITIONS = {
+    "a sequence behind": ("SELECT setval('invoice_number_seq', 1)", "invoice_number_seq 1 behind"),
+    "a sequence restarted": ("ALTER SEQUENCE invoice_number_seq RESTART", "restarted"),
+}
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_a_sequence_that_would_give_numbers_out_twice_is_named(copy: Copy, kind: str) -> None:
+    statement, words = POSITIONS[kind]
+    copy.sql(statement)
+    assert any(words in line for line in copy.red("rows").get("sequence-positions", [])), copy.results("rows")
+
+
+def test_a_sequence_further_ahead_than_wal_holds_is_a_warning(copy: Copy) -> None:
+    copy.sql("SELECT nextval('invoice_number_seq') FROM generate_series(1, 20)")
+    assert "warn" not in {r.status for r in copy.results("rows") if r.name == "sequence-positions"}
+    copy.sql("SELECT nextval('invoice_number_seq') FROM generate_series(1, 60)")
+    assert [r.thing for r in copy.results("rows") if r.name == "sequence-positions" and r.status == "warn"] == [
+        "agents.public.invoice_number_seq"]  # fmt: skip
+
+
+def test_a_state_table_that_is_stale_by_a_minute_is_named_with_the_rows(copy: Copy) -> None:
+    """The copy is of a restore point; production's agents went on for a minute before the baseline's."""
+    stack = copy.mould.stack
+    with stack.connect() as production:
+        production.execute("SET session_replication_role = replica")
+        production.execute("UPDATE hc_agent_state SET revision = revision + 1 WHERE ctid IN (SELECT ctid FROM hc_agent_state LIMIT 3)")
+    later = take_baseline(stack.access, restore_point="a-minute-later")
+    settle(stack.access, later)
+    (found,) = copy.red("rows", baseline=later)["state-tables"]
+    assert "agents.public.hc_agent_state rows: 3 missing, 3 stale" in found
+    assert any("hc_agent_state" in line for line in copy.red("rows", baseline=later)["table-content"])
+
+
+def test_a_state_table_that_production_has_not_is_red(copy: Copy) -> None:
+    baseline = copy.mould.baseline.model_copy(deep=True)
+    del baseline.databases["agents"].state_tables["public.re_plans"]
+    assert copy.red("rows", baseline=baseline)["state-tables"][0].startswith("re_plans no such table")
+
+
+def test_two_heap_pages_in_each_others_place_are_found_without_an_index(copy: Copy) -> None:
+    """Every row is there and every page is right by itself: only the places are wrong. Checksums hold the page's number."""
+    copy.sql("ALTER SYSTEM SET ignore_checksum_failure = on")
+    path = str(copy.one("SELECT pg_relation_filepath('documents')"))
+
+    def swap(data: Path) -> None:
+        content = (data / path).read_bytes()
+        assert len(content) >= 3 * 8192
+        (data / path).write_bytes(content[8192:16384] + content[:8192] + content[16384:])
+
+    copy.stopped(swap)
+    assert any("documents" in line for line in copy.red("rows").get("table-content", []))
+
+
+def test_a_row_lost_in_a_busy_table_is_told_from_one_that_was_deleted(copy: Copy) -> None:
+    """Counters would allow it: five rows were deleted on production up to the restore point. This one was not among them."""
+    baseline = copy.mould.baseline.model_copy(deep=True)
+    state = baseline.databases["agents"].tables["public.documents"]
+    places = copy.one("SELECT array_agg(ctid::text || '/' || xmin::text) FROM documents")
+    assert isinstance(places, list)
+    assert state.content
+    line = baseline.databases["agents"].horizon
+    with copy.server.connect("agents") as connection:
+        state.sample = read_sample(connection, "public", "documents", line, Shares(1, 1))
+    state.changes = Changes(inserted=0, updated=0, deleted=5)
+    assert copy.red("rows", baseline=baseline) == {}
+    copy.sql("SET session_replication_role = replica", "DELETE FROM documents WHERE ctid = (SELECT min(ctid) FROM documents)")
+    assert any("documents 1 of" in line for line in copy.red("rows", baseline=baseline)["table-content"])
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

@@ -49,6 +49,22 @@ DAMAGES = {
     "a partition missing": ("DO $$ DECLARE p regclass; BEGIN SELECT inhrelid::regclass INTO p FROM pg_inherits WHERE"
                             " inhparent = 'messages'::regclass LIMIT 1;"
                             " EXECUTE format('ALTER TABLE messages DETACH PARTITION %s', p); END $$", "table messages"),
+    "a partition dropped": ("DO $$ DECLARE p regclass; BEGIN SELECT inhrelid::regclass INTO p FROM pg_inherits WHERE"
+                            " inhparent = 'messages'::regclass ORDER BY inhrelid DESC LIMIT 1;"
+                            " EXECUTE format('DROP TABLE %s', p); END $$", "table messages"),
+    "the extension of the vectors in another schema": (
+        "CREATE SCHEMA elsewhere; ALTER EXTENSION vector SET SCHEMA elsewhere", "extension vector"),
+    "a policy's condition changed": ("DO $$ DECLARE p record; BEGIN SELECT * INTO p FROM pg_policies WHERE tablename = 'embeddings' LIMIT 1;"
+                                     " EXECUTE format('ALTER POLICY %I ON embeddings USING (true)', p.policyname); END $$", "policy"),
+    "a role missing": ("DO $$ DECLARE r text; BEGIN SELECT rolname INTO r FROM pg_roles WHERE oid >= 16384 AND rolname <> 'pgdrill'"
+                       " ORDER BY oid DESC LIMIT 1; EXECUTE format('DROP OWNED BY %I CASCADE', r); EXECUTE format('DROP ROLE %I', r);"
+                       " END $$", "role"),
+    "a role's password changed": ("ALTER ROLE pgdrill PASSWORD 'other'", "role pgdrill"),
+    "an owner changed": ("ALTER TABLE re_plans OWNER TO agents_app", "table re_plans"),
+    "a default privilege": ("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC", "default privileges"),
+    "row security no longer forced": ("ALTER TABLE hc_patients NO FORCE ROW LEVEL SECURITY; ALTER TABLE hc_patients FORCE ROW LEVEL"
+                                      " SECURITY; UPDATE pg_class SET relforcerowsecurity = NOT relforcerowsecurity WHERE oid ="
+                                      " 'hc_clinics'::regclass", "table hc_clinics"),
     "a column's type changed": ("ALTER TABLE hc_patients ADD COLUMN surplus int", "table hc_patients"),
     "a column's default lost": ("UPDATE pg_attribute SET atthasdef = false WHERE attrelid = 'agents'::regclass AND attnum ="
                                 " (SELECT min(attnum) FROM pg_attribute WHERE attrelid = 'agents'::regclass AND atthasdef)",

@@ -180,3 +180,84 @@ def test_the_server_s_archive_command_is_the_one_that_is_shown(stack: Stack) -> 
 
 def test_the_config_of_the_stack_is_valid(stack: Stack) -> None:
     assert run(stack, "config", "check").exit_code == 0
+
+
+BAD_BASELINES = {
+    "broken": lambda text: text[: len(text) // 2],
+    "nested too deep": lambda text: "[" * 100_000,
+    "no text": lambda text: "\x00\ufffe",
+    "of another version": lambda text: json.dumps({**json.loads(text), "version": 99}),
+    "of the version before": lambda text: json.dumps({**json.loads(text), "version": 1}),
+    "with a key that nobody knows": lambda text: json.dumps({**json.loads(text), "rows": []}),
+}
+
+
+@pytest.fixture(scope="module")
+def file(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A baseline, and a role ``reader`` that may read nothing."""
+    file = tmp_path_factory.mktemp("verify") / "baseline.json"
+    with stack.connect() as connection:
+        connection.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT pg_monitor TO reader")
+        assert run(stack, "baseline", "--output", str(file)).exit_code == 0
+        yield file
+        connection.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+class TestVerifyingWithWhatIsWrong:
+    """Production stands for a cluster that somebody restored: a clear answer each time, never a pass, never a traceback."""
+
+    def verify(self, stack: Stack, file: Path, *words: str, **environment: str) -> tuple[int, Any]:
+        dsn = f"host={stack.home} port=5432"
+        result = CliRunner().invoke(app, ["verify", "--dsn", dsn, "--baseline", str(file), "--json", *words],
+                                    env={**stack.environment, **environment})  # fmt: skip
+        assert_no_secret(stack, result.output)
+        assert "Traceback" not in result.output
+        assert "unexpected error" not in result.output
+        return result.exit_code, pure(result)
+
+    def changed(self, file: Path, **more: Any) -> Path:
+        other = file.with_name("changed.json")
+        other.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+        return other
+
+    def test_with_nothing_wrong_it_passes(self, stack: Stack, file: Path) -> None:
+        code, found = self.verify(stack, file, "--check", "vectors", "--check", "schema", "--check", "rows")
+        assert (code, found["verdict"]) == (0, "passed"), [r for r in found["results"] if r["status"] != "pass"]
+
+    @pytest.mark.parametrize("kind", BAD_BASELINES)
+    def test_a_file_that_is_no_baseline(self, stack: Stack, file: Path, tmp_path: Path, kind: str) -> None:
+        bad = tmp_path / "bad.json"
+        bad.write_text(BAD_BASELINES[kind](file.read_text()))
+        code, found = self.verify(stack, bad)
+        assert (code, found["error"]["reason"], found["error"]["thing"]) == (2, "bad-baseline", str(bad))
+        assert "pgdrill baseline" in found["error"]["mend"]
+
+    def test_another_clusters_baseline(self, stack: Stack, file: Path) -> None:
+        code, found = self.verify(stack, self.changed(file, cluster="billing"))
+        assert (code, found["error"]["reason"]) == (2, "foreign-baseline")
+        assert "billing" in found["error"]["found"]
+
+    def test_a_baseline_of_another_major_version(self, stack: Stack, file: Path) -> None:
+        settings = {**json.loads(file.read_text())["settings"], "server_version": "16.9"}
+        code, found = self.verify(stack, self.changed(file, settings=settings), "--check", "schema", "--check", "rows")
+        assert (code, found["verdict"]) == (1, "failed")
+        assert "server-version" in found["reason"]
+
+    def test_a_role_that_may_not_read_a_table_is_told_the_grant(self, stack: Stack, file: Path) -> None:
+        code, found = self.verify(stack, file, "--check", "schema", "--check", "rows", PGUSER="reader", PGPASSWORD="reader")
+        assert (code, found["verdict"]) == (2, "could not verify"), [r for r in found["results"] if r["status"] == "fail"]
+        told = [r["message"] for r in found["results"] if r["name"] == "table-content" and r["status"] == "skip"]
+        assert any("GRANT SELECT ON public.documents TO reader" in message for message in told)
+        assert any("pg_authid" in r["thing"] for r in found["results"] if r["name"] == "catalogs" and r["status"] == "skip")
+
+    def test_a_table_dropped_since_and_a_database_that_is_missing(self, stack: Stack, file: Path) -> None:
+        data = json.loads(file.read_text())
+        state = data["databases"]["agents"]
+        state["tables"]["public.dropped"] = state["tables"]["public.re_plans"]
+        data["databases"]["billing"], data["database_forms"]["billing"] = state, data["database_forms"]["agents"]
+        data["database_forms_later"]["billing"] = data["database_forms"]["agents"]
+        code, found = self.verify(stack, self.changed(file, **data), "--check", "schema", "--check", "rows")
+        assert code == 1
+        failed = {(r["name"], r["thing"]): r["value"] for r in found["results"] if r["status"] == "fail"}
+        assert failed["table-content", "agents.public.dropped"] == "no such table"
+        assert failed["databases", "billing"] == failed["table-content", "billing"] == "no such database"

@@ -278,7 +278,8 @@ def test_the_socket_of_a_restored_cluster_is_its_owners_alone(armed: Stack) -> N
 @pytest.fixture(scope="module", params=TOOLS)
 def busy(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Production with the sample, an application writing to it all the time, and a base backup taken meanwhile."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param), archive_timeout_seconds=15)
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param), archive_timeout_seconds=15,
+                  drill={"state_tables": ["hc_agent_state", "sales_worker_sessions", "re_plans"]})  # fmt: skip
     try:
         stack.create(scale=0.1)
         stack.start()

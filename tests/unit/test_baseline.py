@@ -9,32 +9,53 @@ import pytest
 from pydantic import ValidationError
 
 from pgdrill.baseline import Baseline, Changes, TableState
-from pgdrill.baseline.settle import _changes
+from pgdrill.baseline.settle import changes_since
+from pgdrill.baseline.tables import Table, in_order_of_sampling, read_whole
+from pgdrill.config import Drill
 from pgdrill.fingerprint import Fingerprint
 
 
 def state(**more: object) -> TableState:
-    values = {"content": None, "bytes": 8192, "filenode": 100, "estimated_rows": 10, "counters": Changes(inserted=5, updated=3, deleted=1)}
+    values = {"content": None, "oid": 1, "bytes": 8192, "filenode": 100, "estimated_rows": 10,
+              "counters": Changes(inserted=5, updated=3, deleted=1)}  # fmt: skip
     return TableState.model_validate(values | more)
 
 
-def row(filenode: int = 100, inserted: int = 5, updated: int = 3, deleted: int = 1) -> tuple[object, ...]:
-    """As the listing gives it: name, oid, schema, table, filenode, bytes, counters, estimate."""
-    return ("public.t", 1, "public", "t", filenode, 8192, inserted, updated, deleted, 10)
+def row(
+    filenode: int = 100, inserted: int = 5, updated: int = 3, deleted: int = 1, *, name: str = "t", size: int = 8192, grant: str = ""
+) -> Table:
+    """As the listing gives it."""
+    counters = Changes(inserted=inserted, updated=updated, deleted=deleted)
+    return Table(f"public.{name}", 1, "public", name, filenode, size, size // 8192, 10, counters, grant)
 
 
 def test_what_was_written_since_is_the_counters_difference() -> None:
-    assert _changes(state(), row(inserted=9, updated=3, deleted=4)) == Changes(inserted=4, updated=0, deleted=3)
-    assert _changes(state(), row()) == Changes()
+    assert changes_since(state(), row(inserted=9, updated=3, deleted=4)) == Changes(inserted=4, updated=0, deleted=3)
+    assert changes_since(state(), row()) == Changes()
 
 
 @pytest.mark.parametrize("now", [row(filenode=101), row(inserted=4), row(updated=0), row(deleted=0), row(0, 0, 0, 0)])
-def test_no_bound_holds_for_a_table_rewritten_or_with_counters_reset(now: tuple[object, ...]) -> None:
-    assert _changes(state(), now) is None
+def test_no_bound_holds_for_a_table_rewritten_or_with_counters_reset(now: Table) -> None:
+    assert changes_since(state(), now) is None
 
 
 def test_updated_and_deleted_rows_are_not_where_they_were() -> None:
     assert Changes(inserted=9, updated=2, deleted=3).rewritten_rows == 5
+
+
+def test_the_largest_tables_are_the_first_that_are_only_sampled() -> None:
+    tables = [row(name="small", size=10), row(name="large", size=100), row(name="middle", size=50), row(name="closed", size=1, grant="GRANT")]
+    kept = {"baseline_table_bytes": 1000, "baseline_bytes": 1000}
+    assert read_whole(tables, Drill.model_validate(kept)) == {"public.small", "public.middle", "public.large"}
+    assert read_whole(tables, Drill.model_validate(kept | {"baseline_bytes": 100})) == {"public.small", "public.middle"}
+    assert read_whole(tables, Drill.model_validate(kept | {"baseline_table_bytes": 49})) == {"public.small"}
+    assert read_whole(tables, Drill.model_validate(kept | {"baseline_bytes": 100}), spent_bytes=95) == set()
+
+
+def test_what_is_not_read_whole_is_sampled_first_and_then_what_is_written_most() -> None:
+    tables = [row(name="quiet", updated=0, deleted=0), row(name="busy", updated=900), row(name="large", updated=1)]
+    ordered = in_order_of_sampling(tables, {"public.quiet", "public.busy"})
+    assert [table.plain for table in ordered] == ["large", "busy", "quiet"]
 
 
 def baseline(**more: object) -> Baseline:

@@ -60,6 +60,7 @@ def test_every_key_is_there_with_its_default(section: str, name: str) -> None:
     if field.default is PydanticUndefined or f"{section}.{name}" in EXAMPLES:
         return
     default = str(field.default) if isinstance(field.default, Path) else field.default
+    default = list(default) if isinstance(default, tuple) else default
     assert values[name] == default
 
 

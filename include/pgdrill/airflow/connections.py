@@ -35,12 +35,16 @@ def access_for(cluster_name: str) -> Access:
     if conn_id := cluster.server.conn_id:
         with _explained(conn_id, "postgres", cluster, "server.conn_id"):
             postgres = postgres_keywords(conn_id)
+    standby: dict[str, str] = {}
+    if conn_id := cluster.server.standby_conn_id:
+        with _explained(conn_id, "postgres", cluster, "server.standby_conn_id"):
+            standby = postgres_keywords(conn_id)
     environment: dict[str, str] = {}
     if conn_id := cluster.repository.conn_id:
         with _explained(conn_id, "aws", cluster, "repository.conn_id"):
             environment, repository = aws_variables(conn_id, cluster.repository)
             cluster = cluster.model_copy(update={"repository": repository})
-    return Access(cluster, Credentials(postgres, environment))
+    return Access(cluster, Credentials(postgres, environment, standby))
 
 
 def postgres_keywords(conn_id: str) -> dict[str, str]:

@@ -1,17 +1,27 @@
 """The baseline: what production held at a known LSN, without any row content.
 
-Content comes from one repeatable-read snapshot per database (see :mod:`pgdrill.digests`). What may have changed between
-that snapshot and the restore point is bounded by the server's own counters, read once before the snapshot and once after
-the restore point.
+Content comes from one repeatable-read snapshot per database (see :mod:`pgdrill.digests`), read on a standby where one is
+configured. What may have changed between that snapshot and the restore point is bounded by the server's own counters,
+read once before the snapshot and once after the restore point. State tables are read on both sides of the restore point.
 """
 
 from __future__ import annotations
 
-from pgdrill.baseline.database import extension_versions
-from pgdrill.baseline.model import Baseline, Changes, DatabaseState, TableState
-from pgdrill.baseline.settle import settle
-from pgdrill.baseline.take import DATABASES, take_baseline
+from pgdrill.baseline.facts import DATABASES, extension_versions
+from pgdrill.baseline.model import (
+    BASELINE_VERSION,
+    Baseline,
+    Changes,
+    CollationState,
+    DatabaseState,
+    SequenceState,
+    StateTable,
+    TableState,
+)
+from pgdrill.baseline.settle import settle, settle_catalogs
+from pgdrill.baseline.take import take_baseline
 
 __all__ = [
-    "DATABASES", "Baseline", "Changes", "DatabaseState", "TableState", "extension_versions", "settle", "take_baseline",
+    "BASELINE_VERSION", "DATABASES", "Baseline", "Changes", "CollationState", "DatabaseState", "SequenceState", "StateTable",
+    "TableState", "extension_versions", "settle", "settle_catalogs", "take_baseline",
 ]  # fmt: skip

@@ -1,84 +1,103 @@
-"""What one database of production holds, read in one repeatable-read snapshot."""
+"""What one database of production holds: counters and positions first, then one repeatable-read snapshot."""
 
 from __future__ import annotations
 
+import logging
 import secrets
-from typing import Any
+from dataclasses import dataclass
 
 import psycopg
-from psycopg import sql
 
-from pgdrill.access import Access
-from pgdrill.baseline.model import Changes, DatabaseState, TableState
-from pgdrill.digests import SAMPLE_ROWS, Horizon, horizon, read_content, read_sample
+from pgdrill.baseline.facts import extension_versions, library_versions, read_collations
+from pgdrill.baseline.model import DatabaseState, TableState
+from pgdrill.baseline.production import Production, StandbyConflict
+from pgdrill.baseline.sequences import read_sequences, unread_sequences
+from pgdrill.baseline.tables import (
+    SAMPLE_BUDGET_ROWS,
+    Table,
+    in_order_of_sampling,
+    list_tables,
+    read_whole,
+    sample_size,
+)
+from pgdrill.digests import Content, Horizon, Shares, horizon, read_content, read_sample
 from pgdrill.fingerprint import read_fingerprint
 
-SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
+logger = logging.getLogger(__name__)
 
-# Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged tables are empty
-# after any recovery. Most written first: they get their share of the sample before it is used up.
-TABLES = """
-SELECT n.nspname || '.' || c.relname, c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
-       pg_total_relation_size(c.oid), coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
-       greatest(c.reltuples, 0)::int8
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
-WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
-       AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
-   OR c.oid = 'pg_catalog.pg_largeobject'::regclass
-ORDER BY coalesce(s.n_tup_upd + s.n_tup_del, 0) DESC, 1
-"""
-EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
+ATTEMPTS = 2  # recovery on a standby may cancel what is read there
 
 
-def read_database(access: Access, name: str, *, samples: bool) -> DatabaseState:
-    drill = access.cluster.drill
-    with access.connect(name, autocommit=False) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        timeout = sql.SQL("SET LOCAL statement_timeout = {}").format(
-            sql.Literal(int(drill.statement_timeout_seconds * 1000))
-        )
-        connection.execute(timeout)
+def read_database(production: Production, name: str, *, samples: bool, spent_bytes: int = 0) -> DatabaseState:
+    """Look at a database; ``spent_bytes`` of the budget went to others."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _read(production, name, samples=samples, spent_bytes=spent_bytes)
+        except StandbyConflict as error:
+            if attempt == ATTEMPTS:
+                raise
+            logger.warning("reading %s again: %s", name, error)
+    raise AssertionError("unreachable")
+
+
+def _read(production: Production, name: str, *, samples: bool, spent_bytes: int) -> DatabaseState:
+    with production.connection(name) as primary:
         # Counters first: what is counted twice only widens the bound, what is missed would narrow it.
-        listed = connection.execute(TABLES).fetchall()
-        connection.rollback()
-        connection.execute(timeout)
-        # Rows hidden by row security would be counted as lost; a role that cannot see them gets an error instead.
-        connection.execute("SET LOCAL row_security = off")
+        listed = list_tables(primary)
+        sequences, unread = read_sequences(primary), unread_sequences(primary)
+        extensions, libraries, collations = extension_versions(primary), library_versions(primary), read_collations(primary)
+        production.follow(primary)
+    with production.snapshot(name) as connection:
         line = horizon(connection, secrets.token_hex(16))
+        reading = Reading(connection, production, line, read_whole(listed, production.access.cluster.drill, spent_bytes))
         objects = read_fingerprint(connection, shared=False)
         tables: dict[str, TableState] = {}
-        budget = SAMPLE_BUDGET_ROWS if samples else 0
-        for row in listed:
-            state = _table(connection, row, line, drill.baseline_table_bytes, budget)
+        left = SAMPLE_BUDGET_ROWS if samples else 0
+        for table in in_order_of_sampling(listed, reading.whole):
+            production.runner.check()
+            state = reading.table(table, left)
             if state is not None:
-                tables[row[0]] = state
-                budget -= len(state.sample)
-        extensions = extension_versions(connection)
-    return DatabaseState(extensions=extensions, horizon=line, tables=tables, schema_objects=objects)
-
-
-def _table(
-    connection: psycopg.Connection, row: tuple[Any, ...], line: Horizon, limit_bytes: int, budget: int
-) -> TableState | None:
-    """Read a table once, and a sample of its rows; None if it was dropped since it was listed."""
-    _, _, schema, table, filenode, size, inserted, updated, deleted, estimated = row
-    content = None
-    if size <= limit_bytes:
-        content = read_content(connection, schema, table, line)
-        if content is None:
-            return None
-        estimated = content.stable_rows
-    wanted = min(SAMPLE_ROWS, budget, estimated)
-    sample = read_sample(connection, schema, table, line, share=wanted / estimated) if wanted > 0 else {}
-    return TableState(
-        content=content, bytes=size, filenode=filenode, estimated_rows=estimated, sample=sample,
-        counters=Changes(inserted=inserted, updated=updated, deleted=deleted),
+                tables[table.name] = state
+                left -= len(state.sample)
+    return DatabaseState(
+        extensions=extensions, libraries=libraries, horizon=line, tables=tables, sequences=sequences,
+        unread_sequences=unread, collations=collations, schema_objects=objects,
     )  # fmt: skip
 
 
-def extension_versions(connection: psycopg.Connection) -> dict[str, str]:
-    """Every installed extension of a database: name -> version."""
-    return {row[0]: row[1] for row in connection.execute(EXTENSIONS).fetchall()}
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A snapshot that tables are read in."""
+
+    connection: psycopg.Connection
+    production: Production
+    line: Horizon
+    whole: set[str]
+
+    def table(self, table: Table, left_rows: int) -> TableState | None:
+        """Read a table once, and a sample of its rows; None if it was dropped since it was listed."""
+        content: Content | None = None
+        sample: dict[str, str] = {}
+        unread = table.unread
+        try:
+            if table.name in self.whole:
+                content = read_content(self.connection, table.schema, table.plain, self.line)
+                if content is None:
+                    return None
+            estimated = content.stable_rows if content else table.estimated_rows
+            wanted = sample_size(estimated or (0 if content else table.blocks), left_rows)
+            if wanted and not unread:
+                shares = Shares.of(table.blocks, estimated, wanted)
+                sample = read_sample(self.connection, table.schema, table.plain, self.line, shares)
+        except psycopg.errors.UndefinedTable:
+            return None
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
+            if self.production.runner.stopped:
+                raise
+            # Not its content: the digests of other tables stand.
+            unread = f"could not be read: {error.diag.message_primary}; raise drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
+            logger.warning("%s %s", table.name, unread)
+        return TableState(
+            content=content, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters, unread=unread,
+            estimated_rows=content.stable_rows if content else table.estimated_rows, sampled_rows=len(sample), sample=sample,
+        )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +11,8 @@ from pgdrill.clock import ClockDifference
 from pgdrill.digests import Content, Horizon
 from pgdrill.fingerprint import Fingerprint
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
+
+BASELINE_VERSION = 2  # 1 hashed other forms of rows and catalogs
 
 
 class Model(BaseModel):
@@ -32,46 +35,101 @@ class Changes(Model):
 
 
 class TableState(Model):
-    """A table at the snapshot. ``content`` is None where the table was too large to read whole.
+    """A table at the snapshot. ``content`` is None where the table was not read whole: too large, or ``unread`` says why.
 
-    ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`) until settling shows that the digest will do.
-    ``counters`` are as of before the snapshot; ``changes``, once settled, bound what was written up to the restore point;
-    None where no bound holds, because the table was truncated or rewritten or its counters were reset.
+    ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`); settling leaves those that are still so after
+    the restore point, or none where the digest will do. ``counters`` are as of before the snapshot; ``changes``, once
+    settled, bound what was written up to the restore point; None where no bound holds, because the table was truncated,
+    rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling.
     """
 
     content: Content | None
+    oid: int
     bytes: int
     filenode: int
     estimated_rows: int
+    unread: str = ""
+    sampled_rows: int = 0
     sample: dict[str, str] = {}
     counters: Changes
     changes: Changes | None = None
+    settled: bool = False
+    dropped: bool = False
+
+
+class StateTable(Model):
+    """A table that must come back exactly as it was at the restore point (``drill.state_tables``).
+
+    Two snapshots bracket the restore point. ``firm`` rows are in both, and nobody was changing them: they have to be
+    there. ``either`` holds those that one snapshot has, or that somebody was changing: they may be there. Any other row
+    must be newer than the first snapshot (``horizon``). Rows by their place and writer, as in a sample; in a large table
+    that did not change, ``digest`` stands for them and ``firm`` is None.
+    """
+
+    rows: int
+    digest: str
+    horizon: Horizon
+    firm: dict[str, str] | None
+    either: dict[str, str] = {}
+    unread: str = ""
+
+
+class SequenceState(Model):
+    """A sequence's position before the snapshot, and (``later``) after the restore point; None: unknown or not there."""
+
+    value: int
+    called: bool
+    increment: int
+    cache: int
+    cycles: bool
+    filenode: int
+    later: int | None = None
+
+
+class CollationState(Model):
+    """A collation: the version its objects were made with, the library's version now, a digest of how it sorts."""
+
+    recorded: str | None
+    actual: str | None
+    order: str
 
 
 class DatabaseState(Model):
-    """One database."""
+    """One database. ``libraries`` are the versions of extensions that the server has installed, whatever a database uses."""
 
     extensions: dict[str, str]
+    extensions_later: dict[str, str] | None = None
+    libraries: dict[str, str] = {}
     horizon: Horizon
     tables: dict[str, TableState]
+    state_tables: dict[str, StateTable] = {}
+    sequences: dict[str, SequenceState] = {}
+    unread_sequences: list[str] = []
+    collations: dict[str, CollationState] = {}
     schema_objects: Fingerprint
 
 
 class Baseline(Model):
     """What production held. ``restore_point`` and ``lsn`` name the instant a drill recovers to.
 
+    ``database_forms`` tells encoding and locale of every database of the cluster, templates too. ``read_on``: where rows
+    and catalogs were read. ``settled_at``: when it was completed with what was written up to the restore point.
     ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
     server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`).
     """
 
-    version: int = 1
+    version: Literal[2] = 2
     cluster: str
     taken_at: datetime
     system_identifier: int
     timeline: int
     settings: dict[str, str]
     read_only: list[str] = []
+    configured: dict[str, str] = {}
+    read_on: Literal["primary", "standby"] = "primary"
     shared_objects: Fingerprint
+    database_forms: dict[str, str] = {}
+    database_forms_later: dict[str, str] | None = None
     databases: dict[str, DatabaseState]
     seconds: float = 0.0
     next_xid: int = 0
@@ -81,6 +139,7 @@ class Baseline(Model):
     restore_point_at: datetime | None = None
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None
+    settled_at: datetime | None = None
 
     @property
     def lsn_position(self) -> int:
@@ -98,3 +157,18 @@ class Baseline(Model):
     def segment_bytes(self) -> int:
         """Size of production's WAL segments (``pg_settings`` gives it in bytes)."""
         return int(self.settings.get("wal_segment_size", DEFAULT_SEGMENT_BYTES))
+
+    @property
+    def major_version(self) -> str:
+        """``18`` of ``18.6 (Debian …)``; empty where it was not recorded."""
+        return self.settings.get("server_version", "").split(".")[0].split()[0] if self.settings.get("server_version") else ""
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """``database.schema.table`` of what could not be read -> why."""
+        found: dict[str, str] = {}
+        for name, database in self.databases.items():
+            states: list[tuple[str, TableState | StateTable]] = [*database.tables.items(), *database.state_tables.items()]
+            found |= {f"{name}.{table}": state.unread for table, state in states if state.unread}
+            found |= {f"{name}.{sequence}": f"permission denied: GRANT SELECT ON SEQUENCE {sequence}" for sequence in database.unread_sequences}
+        return found

@@ -1,46 +1,82 @@
-"""Settling: what was written between the baseline and its restore point, by the server's own counters."""
+"""Settling: what was written between the baseline and its restore point, so that change is not taken for damage.
+
+In two steps, for the second may have to wait: the catalogs, and the rows by the server's own counters.
+"""
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
-from typing import Any
+
+import psycopg
 
 from pgdrill.access import Access
-from pgdrill.baseline.database import TABLES
-from pgdrill.baseline.model import Baseline, Changes, TableState
+from pgdrill.baseline.counters import await_counters
+from pgdrill.baseline.facts import database_forms, extension_versions
+from pgdrill.baseline.model import Baseline, Changes, DatabaseState, TableState
+from pgdrill.baseline.production import Production
+from pgdrill.baseline.sequences import read_sequences, settle_sequences
+from pgdrill.baseline.tables import Table, list_tables
+from pgdrill.digests import compare_sample
 from pgdrill.fingerprint import read_fingerprint
-
-# A backend that goes idle keeps its counters back for up to ten seconds (PGSTAT_IDLE_INTERVAL).
-COUNTERS_SETTLE_SECONDS = 11.0
+from pgdrill.process import Runner
 
 
-def settle(access: Access, baseline: Baseline) -> None:
-    """Read counters and catalogs again, late enough that the counters hold all that was written before the restore point.
-
-    What changed meanwhile is allowed to be in either state.
-    """
-    with access.connect() as connection:
-        baseline.shared_objects.settle(read_fingerprint(connection, shared=True))
-    since = baseline.restore_point_at or baseline.taken_at
-    remaining = COUNTERS_SETTLE_SECONDS - (datetime.now(UTC) - since).total_seconds()
-    if remaining > 0:
-        time.sleep(remaining)  # nothing announces that a backend has reported its counters
+def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:
+    """Read catalogs and positions again, as they are after the restore point. What changed is allowed in either state."""
+    production = Production(access, runner or Runner())
+    with production.connection() as connection:
+        baseline.shared_objects.settle(read_fingerprint(connection, shared=True, like=baseline.shared_objects))
+        baseline.database_forms_later = forms = database_forms(connection)
     for name, database in baseline.databases.items():
-        with access.connect(name) as connection:
-            now = {row[0]: row for row in connection.execute(TABLES).fetchall()}
-            database.schema_objects.settle(read_fingerprint(connection, shared=False))
-        for table, state in database.tables.items():
-            row = now.get(table)
-            state.changes = _changes(state, row) if row else None
-            if state.content and state.changes and not state.changes.rewritten_rows:
-                state.sample.clear()  # the digest says it all
+        if name in forms:
+            with production.connection(name) as connection:
+                again = read_fingerprint(connection, shared=False, like=database.schema_objects)
+                database.schema_objects.settle(again)
+                database.extensions_later = extension_versions(connection)
+                settle_sequences(database.sequences, read_sequences(connection))
 
 
-def _changes(state: TableState, row: tuple[Any, ...]) -> Changes | None:
+def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:
+    """Complete the baseline: catalogs, then counters, late enough that they hold all that was written before the restore point."""
+    runner = runner or Runner()
+    if baseline.database_forms_later is None:
+        settle_catalogs(access, baseline, runner=runner)
+    production = Production(access, runner)
+    now = datetime.now(UTC)
+    marked_at = baseline.restore_point_at or baseline.taken_at
+    with production.connection() as connection:
+        await_counters(connection, (now - baseline.taken_at).total_seconds(), (now - marked_at).total_seconds(), runner)
+    for name, database in baseline.databases.items():
+        if name in (baseline.database_forms_later or {}):
+            with production.connection(name) as connection:
+                _settle_tables(connection, database)
+    baseline.settled_at = datetime.now(UTC)
+
+
+def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> None:
+    connection.execute("SET row_security = off")
+    listed = {table.name: table for table in list_tables(connection)}
+    for name, state in database.tables.items():
+        table, state.settled = listed.get(name), True
+        altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
+        state.dropped = table is None or table.oid != state.oid
+        state.changes = changes_since(state, table) if table and not state.dropped and not altered else None
+        if state.dropped or (state.content and state.changes and not state.changes.rewritten_rows):
+            state.sample.clear()  # the digest says it all, or nobody does
+        elif state.sample and table:
+            _keep_what_is_still_so(connection, table, database, state)
+
+
+def _keep_what_is_still_so(connection: psycopg.Connection, table: Table, database: DatabaseState, state: TableState) -> None:
+    """Rows that were there at the snapshot and are there now, after the restore point, were there in between."""
+    answer = compare_sample(connection, table.schema, table.plain, database.horizon, state.sample)
+    for place in (*answer.changed, *answer.gone):
+        del state.sample[place]
+
+
+def changes_since(state: TableState, now: Table) -> Changes | None:
     """What the counters say was written since; None where they cannot be believed."""
-    now = dict(zip(Changes.model_fields, row[6:9], strict=True))
-    since = {name: now[name] - getattr(state.counters, name) for name in now}
-    if row[4] != state.filenode or min(since.values()) < 0:
+    since = {name: getattr(now.counters, name) - getattr(state.counters, name) for name in Changes.model_fields}
+    if now.filenode != state.filenode or min(since.values()) < 0:
         return None
     return Changes(**since)

@@ -2,58 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime
 
 import psycopg
-from psycopg import sql
 
 from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
 from pgdrill.baseline.database import read_database
-from pgdrill.baseline.model import Baseline
+from pgdrill.baseline.facts import DATABASES, database_forms, read_settings
+from pgdrill.baseline.model import Baseline, DatabaseState
+from pgdrill.baseline.production import Production
+from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure
+from pgdrill.errors import ConfigError
 from pgdrill.fingerprint import read_fingerprint
 from pgdrill.postgres.leftovers import read_only_roles, server_settings
 from pgdrill.postgres.wal import Segment
+from pgdrill.process import Runner
 
-SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
-KEPT_SETTINGS = [
-    "server_version", "shared_preload_libraries", "data_checksums", "wal_segment_size", "archive_timeout",
-    "session_preload_libraries", "local_preload_libraries",
-]  # fmt: skip
-DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+logger = logging.getLogger(__name__)
 
 
-def take_baseline(access: Access, *, restore_point: str = "", content: bool = True) -> Baseline:
+def take_baseline(
+    access: Access, *, restore_point: str = "", content: bool = True, runner: Runner | None = None
+) -> Baseline:
     """Look at production; with ``restore_point``, end with a named one and wait until its WAL is archived.
 
-    Only then are single rows sampled: they tell change from damage up to that point and mean nothing later. Without
-    ``content`` no database is read: a drill to an instant of the past has nothing to compare with today's rows.
+    Only then are single rows sampled: they tell change from damage up to that point and mean nothing later. Stopping the
+    ``runner`` cancels what runs on production at once. Without ``content`` no database is read: a drill to an instant of
+    the past has nothing to compare with today's rows.
     """
     started = time.monotonic()
-    drill = access.cluster.drill
-    with access.connect() as connection:
-        connection.execute(
-            sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(drill.statement_timeout_seconds * 1000)))
-        )
+    production = Production(access, runner or Runner())
+    with production.connection() as connection:
         identifier = check_server(connection, access)
         timeline, lsn, next_xid = _position(connection)
         clock = measure(connection)
-        settings: dict[str, str] = dict(connection.execute(SETTINGS, (KEPT_SETTINGS,)).fetchall())
-        names = access.cluster.server.databases or [row[0] for row in connection.execute(DATABASES).fetchall()]
+        settings, configured = read_settings(connection)
+        forms = database_forms(connection)
+        names = list(access.cluster.server.databases) or [row[0] for row in connection.execute(DATABASES).fetchall()]
+        _all_there(access, names, forms)
+        taken_at = datetime.now(UTC)
+        shared = read_fingerprint(connection, shared=True)
+        databases: dict[str, DatabaseState] = {}
+        for name in names if content else ():
+            spent = sum(t.bytes for d in databases.values() for t in d.tables.values() if t.content)
+            databases[name] = read_database(production, name, samples=bool(restore_point), spent_bytes=spent)
         baseline = Baseline(
-            cluster=access.cluster.name, taken_at=datetime.now(UTC), system_identifier=identifier, timeline=timeline,
-            settings={**server_settings(connection), **settings}, read_only=read_only_roles(connection),
-            shared_objects=read_fingerprint(connection, shared=True),
-            databases={n: read_database(access, n, samples=bool(restore_point)) for n in names if content},
-            next_xid=next_xid, wal_lsn=lsn, clock_offset_seconds=clock.offset_seconds,
-            clock_uncertainty_seconds=clock.uncertainty_seconds,
+            cluster=access.cluster.name, taken_at=taken_at, system_identifier=identifier, timeline=timeline,
+            settings={**server_settings(connection), **settings}, configured=configured,
+            read_only=read_only_roles(connection), clock_offset_seconds=clock.offset_seconds,
+            clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
+            shared_objects=shared, database_forms=forms, databases=databases, next_xid=next_xid, wal_lsn=lsn,
         )  # fmt: skip
         if restore_point:
-            _mark(connection, access, baseline, restore_point)
+            _mark(connection, production, baseline, restore_point)
+    if unread := baseline.unread:
+        thing, why = next(iter(unread.items()))
+        logger.warning("%d tables and sequences are not in the baseline, first %s: %s", len(unread), thing, why)
     baseline.seconds = time.monotonic() - started
     return baseline
+
+
+def _all_there(access: Access, names: list[str], forms: dict[str, str]) -> None:
+    for name in names:
+        if name not in forms:
+            raise ConfigError(
+                "no-such-database", f"database {name} of cluster {access.cluster.name}", found="no such database",
+                expected=f"one of {', '.join(sorted(forms))}", mend="correct server.databases in dr.toml",
+            )  # fmt: skip
 
 
 def _position(connection: psycopg.Connection) -> tuple[int, str, int]:
@@ -65,11 +84,17 @@ def _position(connection: psycopg.Connection) -> tuple[int, str, int]:
     return int(row[0], 16), row[1], int(row[2])
 
 
-def _mark(connection: psycopg.Connection, access: Access, baseline: Baseline, name: str) -> None:
+def _mark(connection: psycopg.Connection, production: Production, baseline: Baseline, name: str) -> None:
     """Create the restore point and have its segment archived now instead of after ``archive_timeout``."""
-    row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
-    baseline.restore_point, baseline.restore_point_at = name, datetime.now(UTC)
-    baseline.lsn = str(row[0]) if row else ""
+
+    def mark() -> None:
+        row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
+        baseline.restore_point, baseline.restore_point_at = name, datetime.now(UTC)
+        baseline.lsn = str(row[0]) if row else ""
+
+    for database, tables in read_at(production, list(baseline.databases), mark).items():
+        baseline.databases[database].state_tables = tables
+    access = production.access
     connection.execute("SELECT pg_switch_wal()")
     segment = Segment.holding(baseline.lsn_position - 1, baseline.timeline, baseline.segment_bytes)
     wait_archived(connection, access, segment, access.cluster.backup.archive_wait_seconds)

@@ -12,6 +12,7 @@ import psycopg
 
 from pgdrill.baseline import Baseline
 from pgdrill.config import Cluster
+from pgdrill.errors import CouldNotVerify
 from pgdrill.report import CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class Context:
     baseline: Baseline | None = None
     production: Baseline | None = None
     report: Report | None = None
-    settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline
+    settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
+    settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for
     prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
     log_file: Path | None = None
     data_directory: Path | None = None
@@ -92,7 +94,7 @@ class Check:
         started = time.monotonic()
         try:
             outcomes = [not_asked("", why)] if self.compares and (why := context.not_compared) else list(self.ask(context))
-        except psycopg.Error as error:
+        except (psycopg.Error, CouldNotVerify) as error:
             outcomes = [Outcome("skip", message=f"could not run: {type(error).__name__}: {str(error).strip()}")]
         seconds = time.monotonic() - started
         if not outcomes:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import beating, config, forecast, jobs, label, show
+from pgdrill.cli import baseline, beating, config, forecast, jobs, label, show
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
 
 app.command("backup")(jobs.backup)
+app.command("baseline")(baseline.baseline)
 app.command("backups")(show.backups)
 app.command("drill")(jobs.drill)
 app.command("destroy")(jobs.destroy)

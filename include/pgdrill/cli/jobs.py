@@ -169,7 +169,7 @@ def verify(
 
     access = session_of(context).access(cluster)
     families = _families(check, foreign=True)
-    known = library.read_baseline(baseline) if baseline else None
+    known = library.read_baseline(baseline, access.cluster) if baseline else None
     with stopping():
         found = library.verify(access, dsn, families=families, baseline=known)
     if as_json:

@@ -1,0 +1,138 @@
+"""Connections for looking at production: bounded in time, on one core, ended with the job, errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify, PgdrillError, TimedOut, Unreachable
+from pgdrill.postgres.wal import parse_lsn
+from pgdrill.process import Runner
+
+POLL_SECONDS = 0.05  # a standby announces no replayed position
+REPLAY_SECONDS = 300.0
+# What recovery does to queries on a standby that are in its way: serialization failure, deadlock.
+CONFLICTS = ("40001", "40P01")
+# A client that was killed is noticed while its statement runs, not at its end; unknown before PostgreSQL 14.
+SESSION = """
+SELECT set_config(name, value, false) FROM (VALUES
+    ('statement_timeout', %(limit)s), ('lock_timeout', '60s'), ('max_parallel_workers_per_gather', '0'), ('jit', 'off'),
+    ('client_connection_check_interval', '2s'), ('synchronous_commit', 'local')
+) wanted (name, value) JOIN pg_settings USING (name)
+"""
+
+
+class StandbyConflict(CouldNotVerify):
+    """Recovery on the standby cancelled what was read there."""
+
+    retryable = True
+
+
+@dataclass
+class Production:
+    """The protected server, and the standby that stands in for it where one is configured."""
+
+    access: Access
+    runner: Runner = field(default_factory=Runner)
+
+    @contextlib.contextmanager
+    def connection(self, database: str | None = None, *, standby: bool = False) -> Iterator[psycopg.Connection]:
+        """An autocommit connection whose statement is cancelled when the job is stopped."""
+        where = f"{'standby' if standby else 'server'} of cluster {self.access.cluster.name}"
+        limit = int(self.access.cluster.drill.statement_timeout_seconds * 1000)
+        with (
+            self.access.connect(database, standby=standby) as connection,
+            self.runner.ending(lambda: connection.cancel_safe(timeout=2.0)),
+        ):
+            try:
+                connection.execute(SESSION, {"limit": str(limit)})
+                yield connection
+            except psycopg.Error as error:
+                if self.runner.stopped:
+                    raise
+                raise _explained(where, connection, error, standby=standby) from None
+
+    @contextlib.contextmanager
+    def snapshot(self, database: str) -> Iterator[psycopg.Connection]:
+        """One repeatable-read, read-only snapshot of a database, on the standby where there is one."""
+        with self.connection(database, standby=self.access.has_standby) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            with connection.transaction():
+                # Rows hidden by row security would be counted as lost; a role that cannot see them gets an error instead.
+                connection.execute("SET LOCAL row_security = off")
+                yield connection
+
+    def follow(self, primary: psycopg.Connection) -> None:
+        """Wait until the standby, where there is one, has replayed all that was committed on the primary until now."""
+        if not self.access.has_standby:
+            return
+        # A record of its own, for the end of WAL may be a page's head that is never replayed.
+        row = primary.execute("SELECT pg_logical_emit_message(true, 'pgdrill', 'baseline')::text").fetchone()
+        with self.connection(standby=True) as standby:
+            self._is_its_standby(primary, standby)
+            wait_replayed(standby, str(row[0]) if row else "0/0", self.runner)
+
+    def _is_its_standby(self, primary: psycopg.Connection, standby: psycopg.Connection) -> None:
+        query = "SELECT system_identifier, pg_is_in_recovery() FROM pg_control_system()"
+        expected, found = primary.execute(query).fetchone(), standby.execute(query).fetchone()
+        if expected and found and (found[0] != expected[0] or not found[1]):
+            raise CouldNotVerify(
+                "wrong-standby", f"standby of cluster {self.access.cluster.name} (server.standby_dsn)",
+                found=f"system identifier {found[0]}, {'in recovery' if found[1] else 'no standby: it takes writes'}",
+                expected=f"system identifier {expected[0]}, in recovery", mend="correct server.standby_dsn, or empty it",
+            )  # fmt: skip
+
+
+def wait_replayed(standby: psycopg.Connection, lsn: str, runner: Runner, seconds: float | None = None) -> None:
+    """Wait until a standby has replayed to an LSN."""
+    limit = REPLAY_SECONDS if seconds is None else seconds
+    ends = time.monotonic() + limit
+    while True:
+        row = standby.execute("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text, pg_is_wal_replay_paused()").fetchone()
+        reached, paused = row or ("0/0", False)
+        if parse_lsn(reached) >= parse_lsn(lsn):
+            return
+        if time.monotonic() > ends:
+            raise TimedOut(
+                "standby-behind", "standby (server.standby_dsn)",
+                found=f"replayed to {reached} after {limit:.0f} s{', paused' if paused else ''}", expected=f"{lsn}",
+                mend="see what it waits for (pg_wal_replay_resume() if paused), or empty server.standby_dsn",
+            )  # fmt: skip
+        runner.check()
+        time.sleep(POLL_SECONDS)
+
+
+def _explained(where: str, connection: psycopg.Connection, error: psycopg.Error, *, standby: bool) -> PgdrillError:
+    """An error of the server in words that say what to do; its details, which may hold values, are left out."""
+    words = error.diag.message_primary or str(error).strip().partition("\n")[0]
+    if standby and error.sqlstate in CONFLICTS:
+        return StandbyConflict(
+            "standby-conflict", where, found=words, expected="rows that stay readable while the baseline is taken",
+            mend="on the standby set hot_standby_feedback = on, or max_standby_streaming_delay above the time a baseline takes "
+            "(-1: without limit)",
+        )  # fmt: skip
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return CouldNotVerify(
+            "missing-privilege", where, found=words, expected=f"what the README's role may do, for {connection.info.user}",
+            mend=f"GRANT pg_monitor, pg_read_all_data TO {connection.info.user}; GRANT EXECUTE ON FUNCTION "
+            f"pg_create_restore_point(text), pg_switch_wal() TO {connection.info.user}",
+        )  # fmt: skip
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return CouldNotVerify(
+            "production-locked", where, found=words, expected="tables that can be read",
+            mend="see who holds the lock (pg_locks, pg_stat_activity), and try again when it is done",
+        )  # fmt: skip
+    if connection.broken or connection.closed:
+        return Unreachable(
+            "server-unreachable", where, found=words, expected="a connection that lasts", mend="check that it runs; try again",
+        )  # fmt: skip
+    return CouldNotVerify(
+        "production-unreadable", where, found=f"{type(error).__name__}: {words}", expected="answers to pgdrill's questions",
+        mend="see the server's log; raise drill.statement_timeout_seconds if it was cancelled for its time",
+    )  # fmt: skip

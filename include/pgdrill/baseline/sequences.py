@@ -1,0 +1,51 @@
+"""Positions of sequences, as the primary has them: a standby shows what WAL holds ahead of them."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.baseline.model import SequenceState
+
+AT_ONCE = 200  # sequences a statement; each is a relation to open
+
+SEQUENCES = """
+SELECT n.nspname, c.relname, c.oid::int8, c.relfilenode::int8, s.seqincrement, s.seqcache, s.seqcycle
+FROM pg_sequence s
+JOIN pg_class c ON c.oid = s.seqrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpersistence = 'p' AND (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) = %s
+ORDER BY 1, 2
+"""
+
+
+def read_sequences(connection: psycopg.Connection) -> dict[str, SequenceState]:
+    """Every permanent sequence that the role may read."""
+    found: dict[str, SequenceState] = {}
+    listed = connection.execute(SEQUENCES, (True,)).fetchall()
+    for first in range(0, len(listed), AT_ONCE):
+        rows = listed[first : first + AT_ONCE]
+        query = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT {}::int8, last_value, is_called FROM {}").format(sql.Literal(row[2]), sql.Identifier(row[0], row[1]))
+            for row in rows
+        )
+        positions = {row[0]: row[1:] for row in connection.execute(query).fetchall()}
+        for schema, name, oid, filenode, increment, cache, cycles in rows:
+            value, called = positions[oid]
+            found[f"{schema}.{name}"] = SequenceState(
+                value=value, called=called, increment=increment, cache=cache, cycles=cycles, filenode=filenode
+            )
+    return found
+
+
+def unread_sequences(connection: psycopg.Connection) -> list[str]:
+    """Those that it may not read."""
+    return [f"{row[0]}.{row[1]}" for row in connection.execute(SEQUENCES, (False,)).fetchall()]
+
+
+def settle_sequences(before: dict[str, SequenceState], now: dict[str, SequenceState]) -> None:
+    """Note the positions after the restore point, for those that nobody restarted meanwhile."""
+    for name, state in before.items():
+        again = now.get(name)
+        same = again is not None and (again.filenode, again.increment) == (state.filenode, state.increment)
+        state.later = again.value if again and same else None

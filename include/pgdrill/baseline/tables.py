@@ -1,0 +1,84 @@
+"""The tables of a database: which there are, which may be read, which are read whole and which are sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psycopg
+
+from pgdrill.baseline.model import Changes
+from pgdrill.config import Drill
+from pgdrill.digests import SAMPLE_ROWS
+
+SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
+
+# Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged tables are empty
+# after any recovery. Without a right to them, large objects count only where there are some.
+TABLES = """
+SELECT n.nspname || '.' || c.relname, c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
+       pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8,
+       greatest(c.reltuples, 0)::int8, coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
+       CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
+            WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN format('GRANT SELECT ON %I.%I TO %I', n.nspname, c.relname, current_user)
+            WHEN row_security_active(c.oid) THEN format('ALTER ROLE %I BYPASSRLS', current_user)
+            ELSE '' END
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
+WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
+       AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
+   OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
+       AND (has_table_privilege(c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)))
+ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as the server lists it. ``grant``: what the role lacks to read it, as SQL; empty if nothing."""
+
+    name: str
+    oid: int
+    schema: str
+    plain: str
+    filenode: int
+    bytes: int
+    blocks: int
+    estimated_rows: int
+    counters: Changes
+    grant: str
+
+    @property
+    def unread(self) -> str:
+        """Why it cannot be read."""
+        return f"permission denied: {self.grant}" if self.grant else ""
+
+
+def list_tables(connection: psycopg.Connection) -> list[Table]:
+    """Every table that a baseline is about, with its counters as of now."""
+    return [
+        Table(name, oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted), grant)
+        for name, oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, grant in connection.execute(TABLES).fetchall()
+    ]  # fmt: skip
+
+
+def read_whole(tables: Iterable[Table], drill: Drill, spent_bytes: int = 0) -> set[str]:
+    """The tables small enough to be read to the end: the smallest first, until the budget of bytes is spent."""
+    chosen = set()
+    for table in sorted((t for t in tables if not t.grant), key=lambda t: (t.bytes, t.name)):
+        spent_bytes += table.bytes
+        if table.bytes > drill.baseline_table_bytes or spent_bytes > drill.baseline_bytes:
+            break
+        chosen.add(table.name)
+    return chosen
+
+
+def in_order_of_sampling(tables: Iterable[Table], whole: set[str]) -> list[Table]:
+    """Those that nothing else tells of come first, then the most written: they get their share before it is used up."""
+    return sorted(tables, key=lambda t: (t.name in whole, -t.counters.rewritten_rows, t.name))
+
+
+def sample_size(estimated_rows: int, left_rows: int) -> int:
+    """Rows to sample of a table, out of what is left of the database's budget."""
+    return max(0, min(SAMPLE_ROWS, left_rows, estimated_rows))

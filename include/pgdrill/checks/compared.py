@@ -1,0 +1,48 @@
+"""Comparing with the baseline: whatever keeps from it is said, and is never a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+
+from pgdrill.baseline import Baseline, DatabaseState
+from pgdrill.checks.base import Context, Outcome
+
+Ask = Callable[[psycopg.Connection, str, DatabaseState], Iterator[Outcome]]
+
+
+def each_database(context: Context, what: str, ask: Ask) -> Iterator[Outcome]:
+    """Ask of every recorded database. One that is missing is red, unless production dropped it meanwhile."""
+    if (baseline := comparable(context)) is None:
+        yield Outcome("skip", what, message=why_not(context))
+        return
+    there = databases_there(context)
+    for name, state in baseline.databases.items():
+        if name in there:
+            with context.connect(name) as connection:
+                yield from ask(connection, name, state)
+        elif baseline.database_forms_later is None or name in baseline.database_forms_later:
+            yield Outcome("fail", name, "no such database", f"{what} as recorded")
+
+
+def comparable(context: Context) -> Baseline | None:
+    """The baseline, if the restored server can be compared with it."""
+    return None if why_not(context) else context.baseline
+
+
+def why_not(context: Context) -> str:
+    """Why there is nothing to compare with; empty if there is."""
+    if context.baseline is None:
+        return "no baseline to compare with"
+    recorded = context.baseline.major_version
+    with context.connect("postgres") as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+    found = str(row[0]).split(".", maxsplit=1)[0] if row else ""
+    return "" if found == recorded else f"the baseline is of PostgreSQL {recorded}, the server of {found}: not comparable"
+
+
+def databases_there(context: Context) -> set[str]:
+    """The databases that the restored server has and lets in."""
+    with context.connect("postgres") as connection:
+        return {row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()}

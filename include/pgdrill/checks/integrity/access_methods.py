@@ -1,0 +1,174 @@
+"""Access methods that amcheck does not know: does searching through the index find what a scan finds?"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.integrity.relations import error_outcome, opened
+
+SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than FEWEST_ROWS
+FEWEST_ROWS = 20
+SEARCH_SECONDS = 1.0
+SCANNED_PAGES = 20_000  # of a larger table, a share of about this many pages is sampled
+# What a row can be found by with its own value, best first.
+OPERATORS = ["=", "~=", "@>", "&&", "~~", "@@"]
+PROBES = {
+    "~~": r"replace(replace(replace({}, '\', '\\'), '%', '\%'), '_', '\_')",
+    "@@": "(SELECT string_agg('''' || replace(replace(w, '\\', '\\\\'), '''', '''''') || '''', ' & ')::tsquery"
+          " FROM (SELECT unnest(tsvector_to_array({})) w LIMIT 3) words)",
+}  # fmt: skip
+
+KEYS = r"""
+SELECT i.indexrelid::int8, i.indexrelid::regclass::text, i.indrelid::int8, n.nspname, t.relname, x.relname, t.relpages,
+       k.n, '(' || pg_get_indexdef(i.indexrelid, k.n, false) || ')', coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
+       o.nspname, o.oprname
+FROM pg_index i
+JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_am m ON m.oid = x.relam
+JOIN pg_class t ON t.oid = i.indrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+CROSS JOIN LATERAL generate_series(1, i.indnkeyatts) k(n)
+JOIN pg_opclass c ON c.oid = i.indclass[k.n - 1]
+LEFT JOIN LATERAL (
+    SELECT s.nspname, p.oprname FROM pg_amop a
+    JOIN pg_operator p ON p.oid = a.amopopr
+    JOIN pg_namespace s ON s.oid = p.oprnamespace
+    WHERE a.amopfamily = c.opcfamily AND a.amoppurpose = 's' AND a.amoplefttype = c.opcintype AND p.oprname = ANY(%s)
+      AND a.amoprighttype = CASE p.oprname WHEN '@@' THEN 'tsquery'::regtype ELSE c.opcintype END
+    ORDER BY array_position(%s, p.oprname::text) LIMIT 1
+) o ON true
+WHERE m.amname NOT IN ('btree', 'hnsw', 'ivfflat') AND x.relkind = 'i' AND x.relpersistence = 'p'
+  AND i.indisvalid AND i.indisready AND i.indislive
+ORDER BY 2, k.n
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key column of an index; ``operator`` is None where none fits."""
+
+    index_oid: int
+    index: str
+    table_oid: int
+    schema: str
+    table: str
+    plain: str
+    pages: int
+    number: int
+    expression: str
+    predicate: str
+    operator_schema: str | None
+    operator: str | None
+
+    @property
+    def relation(self) -> sql.Identifier:
+        """The table, quoted."""
+        return sql.Identifier(self.schema, self.table)
+
+    @property
+    def probe(self) -> sql.SQL:
+        """What a row's own value is searched by."""
+        return sql.SQL(PROBES.get(self.operator or "", "{}").replace("{}", self.expression).replace("%", "%%"))
+
+    @property
+    def kept(self) -> sql.SQL:
+        """The condition of a partial index."""
+        return sql.SQL(self.predicate.replace("%", "%%"))
+
+
+@check(
+    "access-methods", "integrity",
+    passing="through every hash, GiST, SP-GiST, GIN, BRIN or other index, stored rows are found by their own values, and all "
+    "that the index returns for them matches",
+    mend="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
+)  # fmt: skip
+def access_methods(context: Context) -> Iterator[Outcome]:
+    """Rows picked by a scan, searched through the index. B-trees are amcheck's, vector indexes are proved by recall."""
+    for database in context.databases:
+        with opened(context, database) as connection:
+            connection.execute("SET LOCAL jit = off")  # the cost of a forbidden scan would start it
+            connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+            good = looked_at = 0
+            keys = [Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()]
+            for key in keys:
+                thing = f"{database}.{key.index}" + (f" (key {key.number})" if key.number > 1 else "")
+                try:
+                    with connection.transaction(force_rollback=True):
+                        answer, rows = _searched(connection, key, thing, ours=context.prepare is not None)
+                except psycopg.Error as error:
+                    answer, rows = error_outcome(thing, error), 0
+                if answer:
+                    yield answer
+                if connection.closed:
+                    yield Outcome("skip", database, message=f"the server ended while searching {key.index}: the rest was not checked")
+                    break
+                good, looked_at = good + (answer is None), looked_at + rows
+            if good:
+                yield Outcome("pass", f"{database}: {good} index keys", looked_at, "every row found", "rows searched by their values")
+            if not keys:
+                yield Outcome("pass", database, 0, "", "no such index")
+
+
+def _searched(connection: psycopg.Connection, key: Key, thing: str, *, ours: bool) -> tuple[Outcome | None, int]:
+    """None if all is well, and the number of rows searched for."""
+    if key.operator is None or key.operator_schema is None:
+        return Outcome("skip", thing, message="not covered: no operator of its class finds a row by its own value"), 0
+    places = _places(connection, key)
+    if not places:
+        return None, 0
+    query = _search(key)
+    if ours:  # the planner is left with this index alone, until the transaction is rolled back
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indrelid = %s AND indexrelid <> %s",
+                           (key.table_oid, key.index_oid))  # fmt: skip
+    connection.execute("SET LOCAL enable_seqscan = off")
+    plan = connection.execute(sql.SQL("EXPLAIN (FORMAT json) {}").format(query), {"place": places[0]}).fetchone()
+    if f'"Index Name": {json.dumps(key.plain)}' not in json.dumps(plan):
+        return Outcome("skip", thing, message=f"not covered: the planner does not use it for {key.operator}"), 0
+    ends = time.monotonic() + SEARCH_SECONDS
+    lost = wrong = number = 0
+    for number, place in enumerate(places, 1):
+        found, strangers = connection.execute(query, {"place": place}).fetchone() or (0, 0)
+        lost, wrong = lost + (not found), wrong + bool(strangers)
+        if number >= FEWEST_ROWS and time.monotonic() > ends:
+            break
+    if lost or wrong:
+        words = f"{lost} of {number} stored rows not found through it; {wrong} searches gave rows that do not match"
+        return Outcome("fail", thing, lost + wrong, "0 wrong searches", words), number
+    return None, number
+
+
+def _places(connection: psycopg.Connection, key: Key) -> list[str]:
+    """Rows that the index has to hold, the same ones at every drill of the same data, read by a scan of the table."""
+    share = 100 * SCANNED_PAGES / max(key.pages, 1)
+    part = sql.SQL("TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(share)) if share < 100 else sql.SQL("")
+    for method in ("indexscan", "indexonlyscan", "bitmapscan"):
+        connection.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(f"enable_{method}")))
+    rows = connection.execute(
+        sql.SQL(
+            "SELECT ctid::text FROM ONLY {t} {part} WHERE {kept} AND {probe} IS NOT NULL ORDER BY hashtext(ctid::text) LIMIT {n}"
+        ).format(t=key.relation, part=part, kept=key.kept, probe=key.probe, n=sql.Literal(SEARCHED_ROWS)),
+        {},
+    ).fetchall()
+    for method in ("indexscan", "indexonlyscan", "bitmapscan"):
+        connection.execute(sql.SQL("SET LOCAL {} = on").format(sql.Identifier(f"enable_{method}")))
+    return [row[0] for row in rows]
+
+
+def _search(key: Key) -> sql.Composed:
+    """Does the index give the row at a place, and does all that it gives match? The value itself never leaves the server."""
+    matches = sql.SQL("{} OPERATOR({}.{}) (SELECT v FROM probe)").format(
+        sql.SQL(key.expression.replace("%", "%%")),
+        sql.Identifier(key.operator_schema or ""), sql.SQL(key.operator or ""),
+    )  # fmt: skip
+    return sql.SQL(
+        "WITH probe AS MATERIALIZED (SELECT {probe} AS v FROM ONLY {t} WHERE ctid = %(place)s::tid)"
+        " SELECT count(*) FILTER (WHERE ctid = %(place)s::tid), count(*) FILTER (WHERE NOT ({matches} AND {kept}))"
+        " FROM ONLY {t} WHERE {matches} AND {kept}"
+    ).format(probe=key.probe, t=key.relation, matches=matches, kept=key.kept)

@@ -1,0 +1,58 @@
+"""amcheck: are heaps, TOAST, B-trees and GIN indexes sound inside?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.integrity.relations import Relation, each, find_extension, opened, relations, without
+
+
+@check(
+    "amcheck", "integrity",
+    passing="amcheck finds every heap and TOAST page sound, every B-tree in order and complete (each row of the table is "
+    "in it and found from its root; no duplicate in a unique one), and from PostgreSQL 18 on every GIN index in order",
+    mend="run the same amcheck function on production: if it fails there, REINDEX or salvage the table; if not, the backup is "
+    "damaged: drill with an older one",
+)  # fmt: skip
+def amcheck(context: Context) -> Iterator[Outcome]:
+    """The thorough forms, which lock out writers, only on a cluster of our own."""
+    for database in context.databases:
+        with opened(context, database) as connection:
+            extension = find_extension(context, connection, "amcheck")
+            if extension is None:
+                yield without(context, database, "amcheck")
+                continue
+            functions = _amcheck_functions(*extension, ours=context.prepare is not None)
+
+            def ask(
+                relation: Relation, connection: psycopg.Connection = connection, database: str = database,
+                functions: dict[str, sql.Composed] = functions,
+            ) -> Outcome | None:  # fmt: skip
+                row = connection.execute(functions[relation.method], {"oid": relation.oid}).fetchone()
+                if row and row[0]:
+                    return Outcome("fail", f"{database}.{relation.name}", row[0], "0 findings", str(row[1])[:300])
+                return None
+
+            covered = [r for r in relations(connection) if r.usable and r.method in functions and r.kind != "S"]
+            yield from each(connection, database, covered, "sound", ask)
+
+
+def _amcheck_functions(schema: str, version: tuple[int, ...], *, ours: bool) -> dict[str, sql.Composed]:
+    """A query for each access method that amcheck knows: number of findings and the first; damaged indexes raise."""
+    where = sql.Identifier(schema)
+    # In order: every row is in the index, each is found from the root, a unique index is unique (amcheck 1.4).
+    btree = "bt_index_parent_check(%(oid)s::oid, true, true" if ours else "bt_index_check(%(oid)s::oid, true"
+    functions = {
+        "heap": sql.SQL(
+            "SELECT count(*), min(format('block %%s, line %%s: %%s', blkno, offnum, msg)) FROM"
+            " (SELECT * FROM {}.verify_heapam(%(oid)s::oid, check_toast => true) LIMIT 1000) found"
+        ).format(where),
+        "btree": sql.SQL("SELECT 0, {}." + btree + (", true)" if version >= (1, 4) else ")")).format(where),
+    }
+    if version >= (1, 5):
+        functions["gin"] = sql.SQL("SELECT 0, {}.gin_index_check(%(oid)s::oid)").format(where)
+    return functions

@@ -1,0 +1,41 @@
+"""Page checksums: is every page as it was written?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.integrity.relations import Relation, each, find_extension, opened, relations, without
+
+
+@check(
+    "page-checksums", "integrity",
+    passing="every page of every relation, index pages and maps among them, is read without a checksum failure",
+    mend="the named relation is damaged in the backup or was on production: run amcheck or a full scan there; REINDEX an index",
+)  # fmt: skip
+def page_checksums(context: Context) -> Iterator[Outcome]:
+    """pg_prewarm reads every page through the server's buffers, which is where PostgreSQL compares checksums."""
+    for database in context.databases:
+        with opened(context, database) as connection:
+            extension = find_extension(context, connection, "pg_prewarm")
+            if extension is None:
+                yield without(context, database, "pg_prewarm")
+                continue
+            query = sql.SQL(
+                "SELECT sum({}.pg_prewarm(%(oid)s::oid::regclass, 'buffer', fork)) FROM unnest(ARRAY['main', 'fsm', 'vm']) fork"
+                " WHERE pg_relation_size(%(oid)s::oid::regclass, fork) > 0"
+            ).format(sql.Identifier(extension[0]))
+
+            def ask(relation: Relation, connection: psycopg.Connection = connection, query: sql.Composed = query) -> None:
+                connection.execute(query, {"oid": relation.oid})
+
+            row = connection.execute("SELECT current_setting('data_checksums')").fetchone()
+            if row and row[0] == "off":
+                yield Outcome("warn", database, "no checksums", "data_checksums = on",
+                              "pages are only as proved as amcheck, searches and content prove them")  # fmt: skip
+                yield from (o for o in each(connection, database, relations(connection), "", ask) if o.status != "pass")
+            else:
+                yield from each(connection, database, relations(connection), "every page has its checksum", ask)

@@ -1,0 +1,39 @@
+"""Relation files: is each there, and as long as the catalog says?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.integrity.relations import Relation, each, opened, relations
+
+
+@check(
+    "relation-files", "integrity",
+    passing="every table, index, TOAST table, sequence and materialized view has its file, in whole pages, and no "
+    "fewer of them than the catalog counted when it was last vacuumed or analyzed",
+    mend="the backup lacks a file or a part of one: drill with an older base backup and take a new one; ANALYZE on production "
+    "if `pg_restore --statistics` set page counts of another cluster",
+)  # fmt: skip
+def relation_files(context: Context) -> Iterator[Outcome]:
+    """Sizes only. Vacuum cuts a file and notes its pages in one go, so a healthy one is never shorter than noted."""
+    query = (
+        "SELECT pg_relation_size(%(oid)s::oid::regclass), (pg_stat_file(pg_relation_filepath(%(oid)s::oid::regclass), true)).size,"
+        " current_setting('block_size')::int"
+    )
+
+    for database in context.databases:
+        with opened(context, database) as connection:
+
+            def ask(relation: Relation, connection: psycopg.Connection = connection, database: str = database) -> Outcome | None:
+                size, first, page = connection.execute(query, {"oid": relation.oid}).fetchone() or (0, None, 8192)
+                wanted = f">= {relation.pages} pages"
+                if first is None:
+                    return Outcome("fail", f"{database}.{relation.name}", "no file", wanted)
+                if size < relation.pages * page or size % page:
+                    return Outcome("fail", f"{database}.{relation.name}", f"{size / page:g} pages", wanted)
+                return None
+
+            yield from each(connection, database, relations(connection), "files as long as noted", ask)

@@ -1,0 +1,67 @@
+"""Sequences: is each readable, and ahead of the column that it numbers?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.integrity.relations import Relation, each, opened, relations
+
+OWNERS = """
+SELECT d.objid::int8, n.nspname, c.relname, a.attname, s.seqincrement > 0, NOT s.seqcycle
+FROM pg_depend d
+JOIN pg_sequence s ON s.seqrelid = d.objid
+JOIN pg_class c ON c.oid = d.refobjid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+  AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND c.relpersistence = 'p'
+"""
+
+
+@check(
+    "sequences", "integrity",
+    passing="every sequence is readable and holds one row; none is behind the column that it numbers",
+    mend="a sequence that cannot be read is damage in the backup: drill with an older one; one that is behind gives duplicate keys: "
+    "setval() it on production to the column's maximum",
+)  # fmt: skip
+def sequences(context: Context) -> Iterator[Outcome]:
+    """Behind its column is a warning: rows may have been written with numbers of their own."""
+    for database in context.databases:
+        with opened(context, database) as connection:
+            owners = {row[0]: row[1:] for row in connection.execute(OWNERS).fetchall()}
+
+            def ask(
+                relation: Relation, connection: psycopg.Connection = connection, database: str = database,
+                owners: dict[int, tuple[str, str, str, bool, bool]] = owners,
+            ) -> Outcome | None:  # fmt: skip
+                name = sql.SQL(relation.name)
+                rows = connection.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(name)).fetchall()
+                if len(rows) != 1:
+                    return Outcome("fail", f"{database}.{relation.name}", f"{len(rows)} rows", "1 row")
+                if relation.oid in owners:
+                    last, called = rows[0]
+                    return _behind(connection, f"{database}.{relation.name}", last, called, *owners[relation.oid])
+                return None
+
+            found = [relation for relation in relations(connection) if relation.kind == "S"]
+            yield from each(connection, database, found, "readable, and not behind", ask)
+            if not found:
+                yield Outcome("pass", database, 0, "", "no sequence")
+
+
+def _behind(
+    connection: psycopg.Connection, thing: str, last: int, called: bool, schema: str, table: str, column: str,
+    ascending: bool, once: bool,
+) -> Outcome | None:  # fmt: skip
+    cell, end = sql.Identifier(column), sql.SQL("max" if ascending else "min")
+    row = connection.execute(sql.SQL("SELECT {}({}) FROM {}").format(end, cell, sql.Identifier(schema, table))).fetchone()
+    if not once or row is None or row[0] is None:
+        return None
+    ahead = last - row[0] if ascending else row[0] - last
+    if ahead > 0 or (ahead == 0 and called):
+        return None
+    return Outcome("warn", thing, last, f"past {row[0]}", f"behind {table}.{column}: the next number may be taken")

@@ -1,0 +1,81 @@
+"""State tables: are they exactly as they were at the restore point?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+
+from pgdrill.baseline import DatabaseState, StateTable
+from pgdrill.baseline.state import digest_of
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.compared import comparable, each_database
+from pgdrill.digests import horizon_on, read_rows
+
+
+@check(
+    "state-tables", "rows", compares=True,
+    passing="every table of drill.state_tables holds exactly the rows of the restore point: those that two snapshots around it "
+    "saw, none that had been changed or deleted before, and besides only what was being written at that very instant",
+    mend="the application would go on from another state than it left: compare the table with production by key; the backup or its "
+    "WAL is not of that instant",
+    example="agents.public.hc_agent_state: fail 3 rows stale, 2 missing (0) first at (7,1)",
+)  # fmt: skip
+def state_tables(context: Context) -> Iterator[Outcome]:
+    """An answer for each configured table; one that no database has is red."""
+    if not context.cluster.drill.state_tables:
+        yield Outcome("pass", "state tables", 0, "", "drill.state_tables names none")
+        return
+    seen: set[str] = set()
+
+    def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
+        connection.execute("SET row_security = off")
+        for table, recorded in state.state_tables.items():
+            seen.add(table)
+            yield _compared(connection, name, table, recorded)
+
+    yield from each_database(context, "state tables", ask)
+    if baseline := comparable(context):
+        for wanted in context.cluster.drill.state_tables:
+            if (wanted if "." in wanted else f"public.{wanted}") not in seen:
+                yield _unrecorded(wanted, taken_at_restore_point=bool(baseline.restore_point))
+
+
+def _unrecorded(wanted: str, *, taken_at_restore_point: bool) -> Outcome:
+    if taken_at_restore_point:
+        return Outcome("fail", wanted, "no such table", "configured in drill.state_tables", "production has none of that name")
+    return Outcome("skip", wanted, message="the baseline was taken without a restore point: its state is not known")
+
+
+def _compared(connection: psycopg.Connection, database: str, table: str, recorded: StateTable) -> Outcome:
+    thing = f"{database}.{table}"
+    if recorded.unread:
+        return Outcome("skip", thing, message=f"not recorded: {recorded.unread}")
+    schema, _, plain = table.partition(".")
+    try:
+        found = read_rows(connection, schema, plain, horizon_on(connection, recorded.horizon))
+    except psycopg.errors.UndefinedTable:
+        return Outcome("fail", thing, "no such table", f"{recorded.rows} rows")
+    except psycopg.errors.InsufficientPrivilege as error:
+        return Outcome("skip", thing, message=f"{error.diag.message_primary}: GRANT SELECT ON {table} TO {connection.info.user}")
+    return compare(thing, recorded, {place: (row[0], row[1]) for place, row in found.items()})
+
+
+def compare(thing: str, recorded: StateTable, found: dict[str, tuple[str, bool]]) -> Outcome:
+    """``found``: rows by place and writer -> (hash, older than the first snapshot)."""
+    if recorded.firm is None:
+        older = {place: digest for place, (digest, stable) in found.items() if stable}
+        same = digest_of(older) == recorded.digest
+        return Outcome("pass" if same else "fail", thing, len(older), f"{recorded.rows} rows, unchanged", "" if same else "other content")
+    known = recorded.firm | recorded.either
+    changed = [place for place, (digest, _) in found.items() if place in known and known[place] != digest]
+    missing = [place for place in recorded.firm if place not in found]
+    stale = [place for place, (_, stable) in found.items() if place not in known and stable]
+    if changed or missing or stale:
+        words = ", ".join(f"{len(places)} {what}" for places, what in
+                          ((changed, "changed"), (missing, "missing"), (stale, "stale")) if places)  # fmt: skip
+        first = min((*changed, *missing, *stale)).partition("/")[0]
+        return Outcome("fail", thing, f"rows: {words}", f"the {recorded.rows} rows of the restore point", f"first at {first}")
+    open_rows = len(recorded.either)
+    return Outcome("pass", thing, len(found), "exactly as at the restore point",
+                   f"rows; {open_rows} were being written at that instant" if open_rows else "rows")  # fmt: skip
