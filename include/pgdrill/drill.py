@@ -67,7 +67,7 @@ def drill(
                                runner=runner, progress=progress)  # fmt: skip
         if report.restore.status == "ok":
             progress("checks", 0, 0)
-            report = check_stage(access, drill_id, families=families, process=process)
+            report = check_stage(access, drill_id, families=families, process=process, runner=runner)
     finally:
         if not keep:
             destroy_stage(access, drill_id)
@@ -117,7 +117,12 @@ def restore_stage(
 
 
 def check_stage(
-    access: Access, drill_id: str, *, families: Sequence[str] = FAMILIES, process: tuple[int, float] | None = None
+    access: Access,
+    drill_id: str,
+    *,
+    families: Sequence[str] = FAMILIES,
+    process: tuple[int, float] | None = None,
+    runner: Runner | None = None,
 ) -> Report:
     """Ask every check of the restored cluster, vectors first: that is what the clock is for."""
     report = store.load_report(access, drill_id)
@@ -134,6 +139,8 @@ def check_stage(
                 "server-ended", f"restored server of drill {drill_id}", found=server.last_words(2),
                 expected="the server that the restore left running", mend="run the drill again; read the server's log",
             )  # fmt: skip
+        runner = runner or Runner()
+        runner.pid_file = workspace.tool_pid_file
         baseline = store.load_baseline(access, drill_id)
         if baseline is None and (kept := record.read(access.reports, report.backup)):
             baseline = kept.baseline  # production is gone: what the backup's record says is the best there is
@@ -141,6 +148,7 @@ def check_stage(
             cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
             databases=_databases(access, server.connect), baseline=baseline, report=report,
             settle=functools.cache(lambda: settled(access, baseline)), prepare=server.connect,
+            runner=runner,
         )  # fmt: skip
         _ask(context, report, families)
     return report

@@ -31,6 +31,7 @@ from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
+CHECKS = Path(__file__).parents[1] / "checks"
 SEGMENT_BYTES = 16 * 2**20
 # What the README asks for: everything pgdrill does on production, and nothing else.
 ROLE = """
@@ -222,7 +223,7 @@ class Stack:
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
         binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
         self.config_file.write_text(CONFIG.format(
-            name=self.cluster_name, home=self.home, bin_dir=binaries().folder, tool=self.tool, binary=binary,
+            name=self.cluster_name, home=self.home, checks=CHECKS, bin_dir=binaries().folder, tool=self.tool, binary=binary,
             url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
         ))  # fmt: skip
 
@@ -256,6 +257,7 @@ def tear_down(home: Path) -> None:
 CONFIG = """# Written by the embedded stack.
 [clusters.{name}]
 owner = "data-platform"
+checks_directory = "{checks}"
 
 [clusters.{name}.server]
 dsn = "host={home} port=5432 dbname=agents"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pgdrill.checks import embeddings, integrity, recovery, rows, schema, vectors
+from pgdrill.checks import embeddings, integrity, own, recovery, rows, schema, vectors
 from pgdrill.checks.base import CHECKS, Check, Context, Outcome, run_checks
 
-# In the order of the clock: vectors before what takes long.
-FAMILIES = ("recovery", "vectors", "embeddings", "schema", "rows", "integrity")
+# In the order of the clock: vectors before what takes long; last what may write, for nothing is compared after it.
+FAMILIES = ("recovery", "vectors", "embeddings", "schema", "rows", "integrity", "own")
 
 # On a cluster that somebody else restored nothing is installed, and integrity needs amcheck and pg_prewarm there: it is
 # asked by name.
 FOREIGN_FAMILIES = tuple(family for family in FAMILIES if family != "integrity")
 
 __all__ = [
-    "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "embeddings", "integrity", "recovery", "rows",
+    "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "embeddings", "integrity", "own", "recovery", "rows",
     "run_checks", "schema", "vectors",
 ]  # fmt: skip

@@ -11,20 +11,34 @@ import psycopg
 
 from pgdrill.baseline import Baseline
 from pgdrill.config import Cluster
+from pgdrill.process import Runner
 from pgdrill.report import CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
 
+NOT_ASKED = "not asked"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An answer. ``thing`` names what was looked at, ``value`` is what was measured."""
+    """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
+
+    ``mend`` goes before the check's own where the thing brings one; ``required`` false lets this skip keep no drill
+    from green.
+    """
 
     status: CheckStatus
     thing: str = ""
     value: float | int | str | None = None
     threshold: str = ""
     message: str = ""
+    mend: str = ""
+    required: bool = True
+
+
+def not_asked(thing: str, why: str) -> Outcome:
+    """The skip of a question that config and data do not ask: it keeps no drill from green."""
+    return Outcome("skip", thing, NOT_ASKED, message=why, required=False)
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Context:
     report: Report | None = None
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline
     prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
+    runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
 
 Question = Callable[[Context], Iterable[Outcome]]
@@ -68,8 +83,9 @@ class Check:
         for outcome in outcomes:
             yield CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
-                threshold=outcome.threshold, message=outcome.message, required=self.required,
-                mend=self.mend if outcome.status in ("fail", "warn") else "", seconds=seconds / len(outcomes),
+                threshold=outcome.threshold, message=outcome.message, required=self.required and outcome.required,
+                mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
+                seconds=seconds / len(outcomes),
             )  # fmt: skip
 
 

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
-from pgdrill.checks.base import CHECKS, Check, Context, Outcome, Question, check
+from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.canaries import Canaries, Source, found_share, off_target
 from pgdrill.checks.columns import FoundColumn, find_columns
 from pgdrill.config import Embeddings
 from pgdrill.embedders import Embedder, make_embedder
 from pgdrill.errors import CouldNotVerify
 from pgdrill.labels import Label, LabelError, parse_label, read_comments
-from pgdrill.report import CheckResult
 
-NOT_ASKED = "not asked"
 NEWEST_ROWS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _WhereAsked(Check):
-    """Required as far as config and label ask the question; where they do not, the skip keeps no drill from green."""
-
-    def run(self, context: Context) -> Iterator[CheckResult]:
-        for result in Check.run(self, context):
-            if result.status == "skip" and result.value == NOT_ASKED:
-                result.required = False
-            yield result
-
-
-def _where_asked(name: str, *, passing: str, mend: str) -> Callable[[Question], Question]:
-    def register(ask: Question) -> Question:
-        CHECKS[name] = _WhereAsked(name, "embeddings", passing, mend, True, ask)
-        return ask
-
-    return register
-
-
-def _not_asked(thing: str, why: str) -> Outcome:
-    return Outcome("skip", thing, NOT_ASKED, message=why)
 
 
 @dataclass(frozen=True)
@@ -127,8 +102,8 @@ def model_label(context: Context) -> Iterator[Outcome]:
             yield Outcome("pass", one.name, str(one.label), "a label")
 
 
-@_where_asked(
-    "model-current",
+@check(
+    "model-current", "embeddings",
     passing="every vector column was made by the model and version that the running application uses (embeddings.models)",
     mend="stale vectors: embed the column again with the running model; or correct the label or embeddings.models",
 )
@@ -138,7 +113,7 @@ def model_current(context: Context) -> Iterator[Outcome]:
     for one in _each(context):
         unseen.difference_update(_names(one.column))
         if not one.running:
-            yield _not_asked(one.name, "embeddings.models names no model for it")
+            yield not_asked(one.name, "embeddings.models names no model for it")
             continue
         rows = one.vectors()
         if rows == 0:
@@ -153,8 +128,8 @@ def model_current(context: Context) -> Iterator[Outcome]:
         yield Outcome("fail", name, "no such vector column", "configured in embeddings.models")
 
 
-@_where_asked(
-    "canary",
+@check(
+    "canary", "embeddings",
     passing="texts of sampled rows, embedded again by the running model, land on the stored vectors",
     mend="embed the column again; if all rows are off, the label or embeddings.models names the wrong model or text column",
 )
@@ -162,7 +137,7 @@ def canary(context: Context) -> Iterator[Outcome]:
     """Whatever the label says: is this vector what the application would make of this text today?"""
     settings = context.cluster.embeddings
     if not settings.embedder:
-        yield _not_asked("embedder", "embeddings.embedder names nobody who could embed a text again")
+        yield not_asked("embedder", "embeddings.embedder names nobody who could embed a text again")
         return
     for one in _each(context):
         if why := _without_text(one):
@@ -182,7 +157,7 @@ def _without_text(one: _Labelled) -> Outcome | None:
             return Outcome("pass", one.name, "empty")
         return Outcome("skip", one.name, message="no label that names the column of the text")
     if one.label.text_column is None:
-        return _not_asked(one.name, "its label names no column of the text")
+        return not_asked(one.name, "its label names no column of the text")
     if one.missing_columns():
         return Outcome("skip", one.name, message="its label names columns that are not there")
     return None
@@ -221,8 +196,8 @@ def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:
     return len(canaries.vectors[off[0]])
 
 
-@_where_asked(
-    "stale-text",
+@check(
+    "stale-text", "embeddings",
     passing="no text is newer than its vector, where the label names the columns that tell",
     mend="embed the named rows again; look at what embeds changed texts: its queue, its trigger, its errors",
 )
@@ -232,7 +207,7 @@ def stale_text(context: Context) -> Iterator[Outcome]:
     for one in _each(context):
         label = one.label
         if label is None or label.updated_column is None:
-            yield _not_asked(one.name, "no label that says when the text was changed")
+            yield not_asked(one.name, "no label that says when the text was changed")
         elif one.missing_columns():
             yield Outcome("skip", one.name, message="its label names columns that are not there")
         elif label.embedded_column:
@@ -242,7 +217,7 @@ def stale_text(context: Context) -> Iterator[Outcome]:
             newest = source.newest(min(settings.canary_rows, NEWEST_ROWS), label.updated_column)
             yield _embedded_again(one, newest, settings, "those changed last")
         else:
-            yield _not_asked(one.name, "its label names no embedded_column, and nobody can embed its texts again")
+            yield not_asked(one.name, "its label names no embedded_column, and nobody can embed its texts again")
 
 
 def _by_times(one: _Labelled, updated_column: str, embedded_column: str) -> Outcome:

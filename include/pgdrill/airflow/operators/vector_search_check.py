@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 # As pgdrill.checks.FAMILIES, which costs numpy to import.
-FAMILIES = ("recovery", "vectors", "embeddings", "schema", "rows", "integrity")
+FAMILIES = ("recovery", "vectors", "embeddings", "schema", "rows", "integrity", "own")
 
 
 class VectorSearchCheckOperator(DrillOperator):
@@ -44,7 +44,7 @@ class VectorSearchCheckOperator(DrillOperator):
 
         with airflow_errors():
             access = access_for(self.cluster)
-            report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen())
+            report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen(), runner=self.runner)
         result = as_xcom(DrillResult.of(report))
         if report.verdict != "passed":
             # Before raising: a failed check keeps its figures.
