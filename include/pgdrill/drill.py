@@ -29,6 +29,7 @@ from pgdrill.process import Runner
 from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target
 from pgdrill.restore import Goal, Progress, plan_restore, restore
 from pgdrill.rpo import ArchivedEnd, archived_end, measured_rpo_seconds
+from pgdrill.summary import summarize
 from pgdrill.targets import RecoveryTarget, parse_target
 from pgdrill.workspace import Workspace
 
@@ -71,7 +72,7 @@ def drill(
     finally:
         if not keep:
             destroy_stage(access, drill_id)
-    return store.load_report(access, drill_id)
+    return note_kept(access, drill_id) if keep else store.load_report(access, drill_id)
 
 
 def restore_stage(
@@ -91,7 +92,7 @@ def restore_stage(
     settings = access.cluster.drill
     report = Report(
         drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
-        host=socket.gethostname(), durability=settings.durability,
+        host=socket.gethostname(), wanted_backup=backup, durability=settings.durability,
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
     )  # fmt: skip
     with _lock(access).hold(_lease(access, workspace, process)) as stale, _stage(access, report, report.restore):
@@ -181,6 +182,15 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | Non
         logger.warning("destroyed without a report: %s", error)
         return None
     report.cleanup, report.ended_at = cleanup, datetime.now(UTC)
+    report.summary = summarize(report)
+    store.save_report(access, report)
+    return report
+
+
+def note_kept(access: Access, drill_id: str) -> Report:
+    """Say in the report that the restored cluster was left for a look."""
+    report = store.load_report(access, drill_id)
+    report.summary = summarize(report, kept=report.restored is not None)
     store.save_report(access, report)
     return report
 
@@ -209,6 +219,7 @@ def checking(
 def _ask(context: Context, report: Report, families: Sequence[str]) -> None:
     started = time.monotonic()
     report.results = []
+    report.families_left_out = [family for family in FAMILIES if family not in families]
     ordered = [family for family in FAMILIES if family in families]
     early = [family for family in ordered if family in VECTOR_FAMILIES]
     report.results.extend(run_checks(context, early))
@@ -254,6 +265,7 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
         stage.seconds = time.monotonic() - started
         report.judge()
         report.cleanup = store.kept_cleanup(access, report)
+        report.summary = summarize(report)
         store.save_report(access, report)
 
 
