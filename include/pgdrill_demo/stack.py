@@ -223,7 +223,7 @@ class Stack:
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
         binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
         self.config_file.write_text(CONFIG.format(
-            name=self.cluster_name, home=self.home, checks=CHECKS, bin_dir=binaries().folder, tool=self.tool, binary=binary,
+            name=self.cluster_name, home=self.home, checks=CHECKS, python=sys.executable, bin_dir=binaries().folder, tool=self.tool, binary=binary,
             url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
         ))  # fmt: skip
 
@@ -287,6 +287,9 @@ min_recall_at_10 = 0.3
 embedder = "python:pgdrill_demo.embedder:embed"
 # In a small sample that is every row: what is damaged is found for certain.
 canary_rows = 1000
+
+[clusters.{name}.application_test]
+command = ["{python}", "-m", "pgdrill_demo.smoke"]
 
 [clusters.{name}.embeddings.models]
 "embeddings.embedding" = "hashing-384@1"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,8 +23,44 @@ from pgdrill.postgres.server import LocalServer
 from pgdrill.report import CheckResult
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
+from tests.detection.recording import Notes, as_property, recorder
 
 STATEMENT_SECONDS = 60.0
+
+
+notes = Notes()
+recorder.listen()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Proving the copy clean is no part of what the test finds."""
+    recorder.begin()
+    try:
+        return (yield)
+    finally:
+        recorder.damage_begins()
+        item.user_properties.append(as_property(recorder.caught(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Note what was red in the test's body."""
+    try:
+        return (yield)
+    finally:
+        item.user_properties[:] = [as_property(recorder.caught(item))]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """With xdist: in the controller, too, where they come together."""
+    notes.add(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the table if it is wanted."""
+    if not hasattr(session.config, "workerinput"):
+        notes.write()
 
 
 @dataclass
@@ -85,6 +121,9 @@ class Copy:
 
 @pytest.fixture(scope="session")
 def mould() -> Iterator[Mould]:
+    if recorder.shared:
+        yield recorder.shared
+        return
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(scale=0.05)
@@ -114,7 +153,8 @@ def copy(mould: Mould, request: pytest.FixtureRequest) -> Iterator[Copy]:
     try:
         server.start()
         made = Copy(server, mould)
-        assert made.red(*getattr(request.module, "FAMILIES", ())) == {}, "the copy is not clean before it is damaged"
+        if not recorder.shared:  # proved in the test's own session
+            assert made.red(*getattr(request.module, "FAMILIES", ())) == {}, "the copy is not clean before it is damaged"
         yield made
     finally:
         server.stop()

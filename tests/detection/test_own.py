@@ -51,8 +51,12 @@ def test_what_only_the_application_knows_to_be_wrong_is_named_by_its_file(copy: 
     assert [line for line in red.get("own-sql", []) if words in line], red
 
 
-def test_a_healthy_copy_passes_the_examples_and_no_command_is_no_question(copy: Copy) -> None:
-    found = {(r.name, r.thing): r for r in answers(copy)}
+def test_a_healthy_copy_passes_the_examples_and_the_demo_s_test(copy: Copy) -> None:
+    assert {r.status for r in answers(copy)} == {"pass"}
+
+
+def test_no_command_is_no_question(copy: Copy) -> None:
+    found = {(r.name, r.thing): r for r in answers(copy, application_test={})}
     assert {name for name, r in found.items() if r.status == "pass"} == {
         ("own-sql", name) for name in ("tenants-have-agents", "text-search-answers", "vectors-of-their-tenant")
     }
@@ -143,6 +147,7 @@ with psycopg.connect(os.environ["DATABASE_URL"]) as url, psycopg.connect("") as 
 def test_an_application_without_its_data_fails_with_its_last_lines(copy: Copy) -> None:
     assert ran(copy, sys.executable, "-c", QUESTION).status == "pass"
     copy.sql(QUIET, "TRUNCATE agents CASCADE")
+    assert next(r for r in answers(copy) if r.name == "application-test").message == "no conversation to write a message to"
     failed = ran(copy, sys.executable, "-c", QUESTION)
     assert (failed.status, failed.value) == ("fail", 1)
     assert "AssertionError: 0 agents" in failed.message

@@ -166,6 +166,7 @@ def test_checks_lists_every_registered_check_with_its_mend() -> None:
         assert f"{check.name} ({check.family}" in result.stdout
         assert check.passing in result.stdout
         assert check.mend in result.stdout
+        assert check.example in result.stdout
     assert {check["name"] for check in pure(run("checks", "--json"))} == set(CHECKS)
 
 

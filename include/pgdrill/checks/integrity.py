@@ -145,6 +145,7 @@ def _error(thing: str, error: psycopg.Error) -> Outcome:
     "fewer of them than the catalog counted when it was last vacuumed or analyzed",
     mend="the backup lacks a file or a part of one: drill with an older base backup and take a new one; ANALYZE on production "
     "if `pg_restore --statistics` set page counts of another cluster",
+    example="agents.hc_patients: no file, wanted >= 12 pages",
 )  # fmt: skip
 def relation_files(context: Context) -> Iterator[Outcome]:
     """Sizes only. Vacuum cuts a file and notes its pages in one go, so a healthy one is never shorter than noted."""
@@ -172,6 +173,7 @@ def relation_files(context: Context) -> Iterator[Outcome]:
     "page-checksums", "integrity",
     passing="every page of every relation, index pages and maps among them, is read without a checksum failure",
     mend="the named relation is damaged in the backup or was on production: run amcheck or a full scan there; REINDEX an index",
+    example='agents.things_btree: DataCorrupted (invalid page in block 3 of relation "base/16385/19002"), wanted no error',
 )  # fmt: skip
 def page_checksums(context: Context) -> Iterator[Outcome]:
     """pg_prewarm reads every page through the server's buffers, which is where PostgreSQL compares checksums."""
@@ -204,6 +206,7 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
     "in it and found from its root; no duplicate in a unique one), and from PostgreSQL 18 on every GIN index in order",
     mend="run the same amcheck function on production: if it fails there, REINDEX or salvage the table; if not, the backup is "
     "damaged: drill with an older one",
+    example='agents.things_btree: IndexCorrupted (item order invariant violated for index "things_btree"), wanted no error',
 )  # fmt: skip
 def amcheck(context: Context) -> Iterator[Outcome]:
     """The thorough forms, which lock out writers, only on a cluster of our own."""
@@ -249,6 +252,7 @@ def _amcheck_functions(schema: str, version: tuple[int, ...], *, ours: bool) -> 
     "invalid-indexes", "integrity",
     passing="every index is valid, ready and live",
     mend="REINDEX INDEX CONCURRENTLY or drop it on production: until then it costs writes and serves no query",
+    example="agents.documents_tags_idx: invalid, wanted valid",
 )  # fmt: skip
 def invalid_indexes(context: Context) -> Iterator[Outcome]:
     """A failure, or a warning where the baseline has the same: then production is to be mended, not the backup."""
@@ -333,6 +337,8 @@ class Key:
     passing="through every hash, GiST, SP-GiST, GIN, BRIN or other index, stored rows are found by their own values, and all "
     "that the index returns for them matches",
     mend="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
+    example="agents.things_hash: 200 (200 of 200 stored rows not found through it; 0 searches gave rows that do "
+    "not match), wanted 0 wrong searches",
 )  # fmt: skip
 def access_methods(context: Context) -> Iterator[Outcome]:
     """Rows picked by a scan, searched through the index. B-trees are amcheck's, vector indexes are proved by recall."""
@@ -436,6 +442,7 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
     passing="every sequence is readable and holds one row; none is behind the column that it numbers",
     mend="a sequence that cannot be read is damage in the backup: drill with an older one; one that is behind gives duplicate keys: "
     "setval() it on production to the column's maximum",
+    example='agents.invoice_number_seq: DataCorrupted (invalid page in block 0 of relation "base/16385/16421"), wanted no error',
 )  # fmt: skip
 def sequences(context: Context) -> Iterator[Outcome]:
     """Behind its column is a warning: rows may have been written with numbers of their own."""

@@ -36,6 +36,7 @@ INHERITED = ("PATH", "HOME", "LANG")
     "own-sql", "own",
     passing="every statement in your checks_directory gives what its header expects",
     mend="run the file's statement on production: if it is wrong there too, the data is to be mended and not the backup",
+    example="vectors-of-their-tenant: 1 (rows), wanted no rows",
 )  # fmt: skip
 def own_sql(context: Context) -> Iterator[Outcome]:
     """One answer for each file; a file that cannot be read or asked is no pass."""
@@ -118,6 +119,7 @@ def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
     "application-test", "own",
     passing="the configured command, pointed at the restored cluster, ends with exit code 0",
     mend="run the command against production; if it passes there, the restored data lacks what it needs: see its last lines",
+    example="pytest: 1 (FAILED tests/smoke/test_search.py::test_a_search_finds - AssertionError: 0 agents), wanted exit code 0",
 )  # fmt: skip
 def application_test(context: Context) -> Iterator[Outcome]:
     """Only on a cluster of our own: an application's test may write."""

@@ -18,6 +18,7 @@ SHOWN = 20
     passing="every row of every system catalog is as it was: tables, columns, indexes, constraints, triggers, functions, "
     "policies, grants, roles, comments, …",
     mend="compare the named object with production (`\\d+`, `pg_dump --schema-only`); the backup or its WAL is not of that instant",
+    example="agents: index embeddings_hnsw_idx: missing (pg_class), wanted as in production",
 )  # fmt: skip
 def catalogs(context: Context) -> Iterator[Outcome]:
     """One answer for each differing object, and one for all that agree."""
@@ -46,6 +47,7 @@ def _compared(where: str, before: Fingerprint, connection: psycopg.Connection, *
     "extension-versions", "schema",
     passing="every extension has the version recorded from production",
     mend="install the recorded version on the drill host; if production was upgraded, drill again from a fresh baseline",
+    example="agents.vector: 0.7.0, wanted = 0.8.6",
 )  # fmt: skip
 def extension_versions(context: Context) -> Iterator[Outcome]:
     """One answer for each extension of each database, recorded or restored."""
@@ -67,6 +69,7 @@ AVAILABLE = "SELECT default_version FROM pg_available_extensions WHERE name = 'v
     "pgvector-library", "schema", required=False,
     passing="the pgvector installed here is the one the database was last updated for",
     mend="install the same pgvector package as production has: other versions read the same index by other code",
+    example="agents: 0.8.6, wanted = 0.7.0",
 )  # fmt: skip
 def pgvector_library(context: Context) -> Iterator[Outcome]:
     """The installed library's version against the extension's."""
