@@ -1,7 +1,8 @@
 """The application's own test, as a drill of the demo runs it: does a search answer with what was stored?
 
 ``python -m pgdrill_demo.smoke`` looks where ``DATABASE_URL`` points, finds a stored text's vector through the
-index again, writes as the application does, and ends with 0 if all of that works.
+index again, writes as the application does, and ends with 0 if all of that works. What it wrote is taken back: a cluster
+that is kept for a look stays as it came.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main() -> int:
         if connection.execute(REMEMBER).fetchone() is None:
             print("no conversation to write a message to", file=sys.stderr)
             return 1
+        connection.rollback()
     return 0
 
 
