@@ -53,6 +53,7 @@ def kept(stack: Stack, taken: dict[str, Any]) -> Iterator[Report]:
     """A drill whose restored cluster was kept, for looking at; destroyed by the command."""
     result = run(stack, "drill", "agents", "--keep", "--json", "--backup", taken["name"])
     report = Report.model_validate(pure(result))
+    assert report.summary.endswith("The restored cluster was kept for a look.")
     yield report
     assert run(stack, "destroy", report.drill_id).exit_code == 0
     assert restored_clusters(stack) == []
