@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection e2e bench constraints clean
+.PHONY: help setup demo up down test lint unit integration detection detection-table e2e bench constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
 ARGS ?=
@@ -12,7 +12,7 @@ RUN := PATH="$(CURDIR)/.local/bin:$(CURDIR)/.venv/bin:$$PATH" "$(CURDIR)/.venv/b
 TWO := -n 2 --dist loadfile
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make .venv and fetch wal-g; quick when nothing changed, heals what was interrupted
 	@sh scripts/setup.sh
@@ -40,6 +40,10 @@ integration: setup ## Tests with real PostgreSQL, real tools and a real S3, all 
 
 detection: setup ## Damage a restored cluster in every way, and see that the fitting check is red
 	@$(RUN) -m pytest tests/detection $(TWO) $(ARGS)
+
+detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
+	@$(if $(ARGS),,rm -f tests/detection/caught.json)
+	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(TWO) $(ARGS)
 
 e2e: setup ## Tests with a real Airflow
 	@$(RUN) -m pytest tests/e2e $(TWO) $(ARGS)

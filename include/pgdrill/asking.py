@@ -36,7 +36,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         databases=_databases(access, server.connect), baseline=baseline, production=production, report=report,
         settle=functools.cache(lambda: settled(access, baseline, runner=runner)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs, runner=runner)),
-        prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory,
+        prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory, runner=runner,
     )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
     """Ask the checks of these families and keep the answers, and the time to correct vector search, in the report."""
     started = time.monotonic()
     report.results = []
+    report.families_left_out = [family for family in FAMILIES if family not in families]
     ordered = [family for family in FAMILIES if family in families]
     early = [family for family in ordered if family in VECTOR_FAMILIES]
     report.results.extend(run_checks(context, early))

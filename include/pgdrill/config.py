@@ -214,6 +214,28 @@ class Embeddings(Section):
         return self
 
 
+class ApplicationTest(Section):
+    """Any command that tests the application, pointed at the restored cluster by PGHOST, PGPORT, … and DATABASE_URL."""
+
+    command: tuple[str, ...] = Field((), description="program and arguments, never a shell's line; empty: no such test")
+    database: str = Field("", description="for PGDATABASE; empty: the first of server.databases")
+    user: str = Field("", description="for PGUSER, a role of the restored cluster; empty: its superuser")
+    working_directory: Path = Field(Path(), description="where it runs; relative to this file's folder")
+    timeout_seconds: Seconds = Field(300, description="it is ended after that, and the drill could not verify")
+    required: bool = Field(True, description="a test that cannot be started, or takes too long, keeps a drill from green")
+    pass_environment: tuple[str, ...] = Field((), description="names of variables it gets besides PATH, HOME and LANG")
+
+    @field_validator("pass_environment")
+    @classmethod
+    def _names_of_its_own(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is no variable's name")
+            if name.startswith("PG") or name == "DATABASE_URL":
+                raise ValueError(f"{name} says where production is; pgdrill sets it to the restored cluster")
+        return value
+
+
 class Cluster(Section):
     """What is protected: one server with its repository, drill and vector columns."""
 
@@ -224,8 +246,11 @@ class Cluster(Section):
     drill: Drill = Drill()
     vectors: tuple[VectorColumn, ...] = ()
     embeddings: Embeddings = Embeddings()
+    checks_directory: Path = Field(Path("checks"), description="folder of your own *.sql; relative to this file's folder")
+    application_test: ApplicationTest = ApplicationTest()
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")
+    home: Path = Field(Path(), exclude=True, description="set to the file's folder")
 
     @property
     def state_directory(self) -> Path:
@@ -278,7 +303,8 @@ def load(path: Path | None = None) -> Settings:
 
 def parse(data: dict[str, Any], path: Path) -> Settings:
     """Check what was read. All problems are named at once, one a line."""
-    named = {name: {**table, "name": name} for name, table in data.get("clusters", {}).items() if isinstance(table, dict)}
+    own = {"home": path.absolute().parent}
+    named = {name: {**table, **own, "name": name} for name, table in data.get("clusters", {}).items() if isinstance(table, dict)}
     try:
         return Settings.model_validate({**data, **({"clusters": named} if named else {}), "source": path})
     except ValidationError as error:
@@ -312,4 +338,4 @@ def _explain(error: Any) -> str:
 
 
 def _known_keys() -> set[str]:
-    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "source"}
+    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "home", "source"}

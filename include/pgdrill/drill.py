@@ -26,6 +26,7 @@ from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.summary import summarize
 from pgdrill.targets import parse_target
 from pgdrill.walfiles import timeline_history
 from pgdrill.window import Line
@@ -70,7 +71,7 @@ def drill(
     finally:
         if not keep:
             destroy_stage(access, drill_id)
-    return store.load_report(access, drill_id)
+    return note_kept(access, drill_id) if keep else store.load_report(access, drill_id)
 
 
 def restore_stage(
@@ -90,7 +91,7 @@ def restore_stage(
     settings = access.cluster.drill
     report = Report(
         drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
-        host=socket.gethostname(), durability=settings.durability,
+        host=socket.gethostname(), wanted_backup=backup, durability=settings.durability,
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
         target=store.earlier_target(access, drill_id, asked=str(wanted)),
     )  # fmt: skip
@@ -143,7 +144,9 @@ def check_stage(
                 "server-ended", f"restored server of drill {drill_id}", found=server.last_words(2),
                 expected="the server that the restore left running", mend="run the drill again; read the server's log",
             )  # fmt: skip
-        context = context_of(access, workspace, report, runner or Runner())
+        runner = runner or Runner()
+        runner.pid_file = workspace.tool_pid_file
+        context = context_of(access, workspace, report, runner)
         ask(context, report, families)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
@@ -177,6 +180,15 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | Non
         logger.warning("destroyed without a report: %s", error)
         return None
     report.cleanup, report.ended_at = cleanup, datetime.now(UTC)
+    report.summary = summarize(report)
+    store.save_report(access, report)
+    return report
+
+
+def note_kept(access: Access, drill_id: str) -> Report:
+    """Say in the report that the restored cluster was left for a look."""
+    report = store.load_report(access, drill_id)
+    report.summary = summarize(report, kept=report.restored is not None)
     store.save_report(access, report)
     return report
 
@@ -199,6 +211,7 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
         stage.seconds = time.monotonic() - started
         report.judge()
         report.cleanup = store.kept_cleanup(access, report)
+        report.summary = summarize(report)
         store.save_report(access, report)
 
 

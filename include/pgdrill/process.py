@@ -40,12 +40,15 @@ class Command:
 
     ``exit_codes`` explains what a code means with this program, for the error's text. ``hopeless`` matches a line of
     stderr after which the program can only fail, and is ended at once (some would sleep and retry for an hour first).
+    ``clean`` keeps this process's own variables from it: ``environment`` is then all it sees.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     exit_codes: Mapping[int, str] = field(default_factory=dict)
     hopeless: str = ""
+    clean: bool = False
+    working_directory: Path | None = None
 
     def __str__(self) -> str:
         return " ".join(self.argv)
@@ -125,10 +128,11 @@ class Runner:
         given_up = False
         # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-        environment = {**os.environ, **command.environment}
+        environment = {**({} if command.clean else os.environ), **command.environment}
         process = subprocess.Popen(
             [*guard, *command.argv],
             env=environment,
+            cwd=command.working_directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -32,7 +32,7 @@ DURABILITY = {
 
 
 def report_table(report: Report, console: Console) -> None:
-    """Print a drill's report: headline, figures, checks, troubles, where it is kept."""
+    """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the sentence to pass on."""
     console.print(Text(headline(report), style=STYLES[report.verdict]))
     console.print(_figures(report))
     _print_results(report.results, console)
@@ -42,6 +42,9 @@ def report_table(report: Report, console: Console) -> None:
             _print_trouble(f"{name} {stage.status}", stage.trouble, console)
     for number, place in enumerate(report.kept_at):
         console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
+    if report.summary:
+        console.print()
+        console.print(Text(report.summary, style=STYLES[report.verdict]))
 
 
 def verification_table(verification: Verification, console: Console) -> None:

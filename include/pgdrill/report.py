@@ -165,6 +165,7 @@ class Report(Part):
     ended_at: datetime | None = None
     host: str = ""
     tool: str = ""
+    wanted_backup: str = "LATEST"
     backup: str = ""
     backup_finished_at: datetime | None = None
     target: Target | None = None
@@ -183,9 +184,11 @@ class Report(Part):
     checks: Stage = Field(default_factory=Stage)
     cleanup: Stage = Field(default_factory=Stage)
     results: list[CheckResult] = Field(default_factory=list)
+    families_left_out: list[str] = Field(default_factory=list)
     restored: RestoredCluster | None = None
     verdict: Verdict = "could not verify"
     reason: str = "unfinished"
+    summary: str = ""
     kept_at: list[str] = Field(default_factory=list)
 
     def judge(self) -> None:

@@ -31,6 +31,7 @@ from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
+CHECKS = Path(__file__).parents[1] / "checks"
 # What the README asks for: everything pgdrill does on production, and nothing else.
 ROLE = """
 CREATE ROLE pgdrill LOGIN BYPASSRLS PASSWORD {password};
@@ -242,7 +243,7 @@ class Stack:
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
         binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
         self.config_file.write_text(CONFIG.format(
-            name=self.cluster_name, home=self.home, bin_dir=binaries().folder, tool=self.tool, binary=binary,
+            name=self.cluster_name, home=self.home, checks=CHECKS, python=sys.executable, bin_dir=binaries().folder, tool=self.tool, binary=binary,
             url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
         ))  # fmt: skip
 
@@ -276,6 +277,7 @@ def tear_down(home: Path) -> None:
 CONFIG = """# Written by the embedded stack.
 [clusters.{name}]
 owner = "data-platform"
+checks_directory = "{checks}"
 
 [clusters.{name}.server]
 dsn = "host={home} port=5432 dbname=agents"
@@ -305,6 +307,9 @@ min_recall_at_10 = 0.3
 embedder = "python:pgdrill_demo.embedder:embed"
 # In a small sample that is every row: what is damaged is found for certain.
 canary_rows = 1000
+
+[clusters.{name}.application_test]
+command = ["{python}", "-m", "pgdrill_demo.smoke"]
 
 [clusters.{name}.embeddings.models]
 "embeddings.embedding" = "hashing-384@1"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,9 +25,45 @@ from pgdrill.postgres.server import LocalServer
 from pgdrill.report import CheckResult
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
+from tests.detection.recording import Notes, as_property, recorder
 
 STATEMENT_SECONDS = 60.0
 STATE_TABLES = ["hc_agent_state", "re_plans"]
+
+
+notes = Notes()
+recorder.listen()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Proving the copy clean is no part of what the test finds."""
+    recorder.begin()
+    try:
+        return (yield)
+    finally:
+        recorder.damage_begins()
+        item.user_properties.append(as_property(recorder.caught(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Note what was red in the test's body."""
+    try:
+        return (yield)
+    finally:
+        item.user_properties[:] = [as_property(recorder.caught(item))]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """With xdist: in the controller, too, where they come together."""
+    notes.add(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the table if it is wanted."""
+    if not hasattr(session.config, "workerinput"):
+        notes.write()
 
 
 @dataclass
@@ -88,6 +124,9 @@ class Copy:
 
 @pytest.fixture(scope="session")
 def mould() -> Iterator[Mould]:
+    if recorder.shared:
+        yield recorder.shared
+        return
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), drill={"state_tables": STATE_TABLES})
     try:
         stack.create(scale=0.05)
@@ -125,7 +164,8 @@ def copied(mould: Mould, families: Sequence[str]) -> Iterator[Copy]:
     try:
         server.start()
         made = Copy(server, mould)
-        assert made.red(*families) == {}, "the copy is not clean before it is damaged"
+        if not recorder.shared:  # proved in the test's own session
+            assert made.red(*families) == {}, "the copy is not clean before it is damaged"
         yield made
     finally:
         server.stop()

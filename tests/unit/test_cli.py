@@ -156,6 +156,20 @@ def test_config_check_gives_programs_every_value_with_its_default(config: Path) 
     assert found["clusters"]["agents"]["drill"]["rto_seconds"] == 3600
 
 
+def test_config_check_reports_a_broken_sql_check_beforehand(config: Path) -> None:
+    folder = config.parent / "checks"
+    folder.mkdir()
+    (folder / "good.sql").write_text("-- name: good\n-- expect: rows\nSELECT 1")
+    result = run("config", "check")
+    assert (result.exit_code, "good(" in "".join(result.stdout.split())) == (0, True)
+    (folder / "bad.sql").write_text("-- name: bad\n-- expcet: rows\nSELECT 1")
+    result = run("config", "check")
+    assert result.exit_code == 2
+    assert "bad.sql,line2" in "".join(result.stderr.split())
+    assert "did you mean expect?" in " ".join(result.stderr.split())
+    assert pure(run("config", "check", "--json"))["broken_own_checks"][0]["reason"] == "bad-sql-check"
+
+
 # --- The commands that only show ---
 
 
@@ -166,6 +180,7 @@ def test_checks_lists_every_registered_check_with_its_mend() -> None:
         assert f"{check.name} ({check.family}" in result.stdout
         assert check.passing in result.stdout
         assert check.mend in result.stdout
+        assert check.example in result.stdout
     assert {check["name"] for check in pure(run("checks", "--json"))} == set(CHECKS)
 
 

@@ -70,6 +70,7 @@ class DrillResult:
     backup: str
     verdict: str
     reason: str
+    summary: str
     checks_passed: int
     checks_warned: int
     checks_failed: int
@@ -101,7 +102,7 @@ class DrillResult:
         timings = report.timings
         return cls(
             drill_id=report.drill_id, cluster=report.cluster, backup=report.backup, verdict=report.verdict,
-            reason=report.reason, checks_passed=count["pass"], checks_warned=count["warn"], checks_failed=count["fail"],
+            reason=report.reason, summary=report.summary, checks_passed=count["pass"], checks_warned=count["warn"], checks_failed=count["fail"],
             checks_skipped=count["skip"], lowest_recall_at_10=min(recall.values(), default=None), recall_at_10=recall,
             time_to_running_seconds=timings.time_to_running_seconds,
             vector_checks_seconds=timings.vector_checks_seconds,

@@ -13,6 +13,7 @@ import psycopg
 from pgdrill.baseline import Baseline
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
+from pgdrill.process import Runner
 from pgdrill.report import CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Context:
     def unlike_today(self) -> CheckStatus:
         """The answer to what differs from today's configuration: at an instant of the past, that is no failure yet."""
         return "warn" if self.not_compared else "fail"
+    runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
 
 Question = Callable[[Context], Iterable[Outcome]]

@@ -20,7 +20,7 @@ SHOWN = 20
     passing="every row of every system catalog is as it was: tables, columns, indexes, constraints, triggers, functions, "
     "policies, grants, roles, comments, …",
     mend="compare the named object with production (`\\d+`, `pg_dump --schema-only`); the backup or its WAL is not of that instant",
-    example="agents: policy tenant_isolation on table documents: fail missing (as in production) pg_policy",
+    example="agents: index embeddings_hnsw_idx: missing (pg_class), wanted as in production",
 )  # fmt: skip
 def catalogs(context: Context) -> Iterator[Outcome]:
     """One answer for each differing object, and one for all that agree."""
@@ -58,6 +58,7 @@ def _compared(where: str, before: Fingerprint, connection: psycopg.Connection, *
     "extension-versions", "schema", compares=True,
     passing="every extension has the version recorded from production",
     mend="install the recorded version on the drill host; if production was upgraded, drill again from a fresh baseline",
+    example="agents.vector: 0.7.0, wanted = 0.8.6",
 )  # fmt: skip
 def extension_versions(context: Context) -> Iterator[Outcome]:
     """One answer for each extension of each database, recorded or restored."""

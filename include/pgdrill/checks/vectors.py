@@ -35,6 +35,7 @@ def _each(context: Context, ask: Callable[[psycopg.Connection, FoundColumn], Ite
     "vector-values", "vectors",
     passing="every vector has the column's dimensions and no NaN; none is NULL where NULL is not allowed",
     mend="embed the named rows again; if production has the same, allow_null says that it is meant",
+    example="sales_playbooks.embedding: 2, wanted 0 NULL vectors",
 )  # fmt: skip
 def vector_values(context: Context) -> Iterator[Outcome]:
     """Counted by one scan of each column."""
@@ -71,6 +72,7 @@ def _norm(column: FoundColumn, cell: sql.Identifier) -> sql.Composable:
     "index-recall", "vectors",
     passing="searching through the index finds at least the configured share of the exact ten nearest neighbours",
     mend="REINDEX the named index on production and look for pgvector releases that mend index damage; then drill again",
+    example="embeddings.embedding (embeddings_hnsw_idx): 0.412 (recall@10), wanted >= 0.9",
 )  # fmt: skip
 def index_recall(context: Context) -> Iterator[Outcome]:
     """Recall@10 against exact neighbours of stored vectors. Neighbours at equal distance count as found."""
@@ -142,6 +144,7 @@ def _text(probe: Floats) -> str:
     "index-used", "vectors",
     passing="a nearest-neighbour query of the application's shape is planned through the vector index",
     mend="compare the index's operator class with the query's operator; ANALYZE; look at the planner's settings",
+    example="embeddings.embedding (embeddings_hnsw_idx): index not usable, wanted index scan",
 )  # fmt: skip
 def index_used(context: Context) -> Iterator[Outcome]:
     """EXPLAIN with the server's own settings; an index that only a forbidden sequential scan brings out is a warning."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, out, session_of
+from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, explain, out, session_of
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, VectorColumn
@@ -29,21 +30,27 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     from rich.text import Text
 
     from pgdrill.config import config_path
+    from pgdrill.own_sql import read_checks
     from pgdrill.render import pairs
 
     session = session_of(context, config)
     settings = session.settings
     file = session.config or config_path()
+    broken = {name: read_checks(cluster)[1] for name, cluster in settings.clusters.items()}
     if as_json:
-        typer.echo(json.dumps({"file": str(file), **settings.model_dump(mode="json")}, indent=1))
-        return Exit.GOOD
+        problems = [asdict(error.problem) for errors in broken.values() for error in errors]
+        found = {"file": str(file), **settings.model_dump(mode="json"), "broken_own_checks": problems}
+        typer.echo(json.dumps(found, indent=1))
+        return Exit.COULD_NOT if problems else Exit.GOOD
     count = len(settings.clusters)
     out().print(Text(f"{file} is valid: {count} cluster{'' if count == 1 else 's'}", style="bold green"), soft_wrap=True)
     for name, cluster in settings.clusters.items():
         out().print()
         out().print(Text(f"cluster {name}", style="bold"))
         out().print(pairs(_found(cluster)))
-    return Exit.GOOD
+        for error in broken[name]:
+            explain(error, as_json=False)
+    return Exit.COULD_NOT if any(broken.values()) else Exit.GOOD
 
 
 def _found(cluster: Cluster) -> list[tuple[str, str]]:
@@ -63,8 +70,18 @@ def _found(cluster: Cluster) -> list[tuple[str, str]]:
         ("restore drill", f"{drill.schedule} (cron, UTC), below {drill.work_directory}, durability {drill.durability}"),
         ("promises", f"RTO {seconds(drill.rto_seconds)}, RPO {seconds(drill.rpo_seconds)}"),
         ("vector columns", "\n".join(map(_column, cluster.vectors)) or "all that are found, with the default thresholds"),
+        ("own SQL checks", _own(cluster)),
+        ("application test", " ".join(cluster.application_test.command) or "none"),
         ("owner", cluster.owner),
     ]  # fmt: skip
+
+
+def _own(cluster: Cluster) -> str:
+    from pgdrill.own_sql import read_checks
+
+    good, broken = read_checks(cluster)
+    names = ", ".join(check.name for check in good) or "none"
+    return f"{names}{f'; {len(broken)} BROKEN' if broken else ''} ({cluster.home / cluster.checks_directory})"
 
 
 def _program(cluster: Cluster) -> str:

@@ -12,7 +12,10 @@ import typer
 from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, exit_code, out, session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pgdrill.access import Access
+    from pgdrill.checks import Check
     from pgdrill.tools import BaseBackup
 
 LISTED = 20
@@ -115,24 +118,44 @@ def _line(access: Access, drill_id: str) -> dict[str, Any]:
 
 
 @command
-def checks(context: typer.Context, as_json: JsonOption = False) -> int:
-    """List every check: its family, what passing means, and the mend."""
+def checks(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="as docs/checks.md, which is made by this")] = False,
+) -> int:
+    """List every check: its family, what passing means, what a failing answer looks like, and the mend."""
     from rich.text import Text
 
     from pgdrill.checks import CHECKS, FAMILIES
 
     ordered = sorted(CHECKS.values(), key=lambda check: FAMILIES.index(check.family))
     if as_json:
-        keys = ("name", "family", "passing", "mend", "required")
+        keys = ("name", "family", "passing", "example", "mend", "required")
         typer.echo(json.dumps([{key: getattr(check, key) for key in keys} for check in ordered], indent=1))
+        return Exit.GOOD
+    if markdown:
+        typer.echo(_as_markdown(ordered), nl=False)
         return Exit.GOOD
     console = out()
     for check in ordered:
         required = "" if check.required else ", may stay unanswered"
         console.print(Text.assemble((check.name, "bold"), f" ({check.family}{required})"))
-        console.print(Text(f"  passes if  {check.passing}"), soft_wrap=True)
-        console.print(Text(f"  mend       {check.mend}"), soft_wrap=True)
+        for label, words in (("passes if", check.passing), ("fails as", check.example), ("mend", check.mend)):
+            console.print(Text(f"  {label:<9}  {words}"), soft_wrap=True)
     return Exit.GOOD
+
+
+def _as_markdown(ordered: Sequence[Check]) -> str:
+    """docs/checks.md."""
+    from itertools import groupby
+
+    lines = ["# The checks", "", "Made by `pgdrill checks --markdown > docs/checks.md`. Families stand in the order in which they are asked."]
+    for family, group in groupby(ordered, key=lambda check: check.family):
+        lines += ["", f"## {family.capitalize()}"]
+        for check in group:
+            lines += ["", f"### {check.name}", "", f"Passes if {check.passing}." + ("" if check.required else " May stay unanswered."),
+                      "", f"    {check.example}", "", f"*Mend:* {check.mend}."]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 @command

@@ -28,7 +28,7 @@ from pgdrill.airflow.operators import (
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.provider import get_provider_info
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
-from pgdrill.process import Stopped
+from pgdrill.process import Runner, Stopped
 from pgdrill.report import CheckResult, Report, RestoredCluster, Stage, Target, Trouble
 
 RUN_ID = "scheduled__2026-11-27T11:00:00+00:00"
@@ -147,9 +147,11 @@ def test_a_restore_hands_on_where_the_cluster_is_and_what_it_took(
 
 
 def test_a_green_check_hands_on_its_figures(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
-    calls = stage(monkeypatch, "check_stage", report())
+    calls = stage(monkeypatch, "check_stage", report(summary="On 27 November all was well."))
     told = VectorSearchCheckOperator(task_id="check", cluster="agents", families="vectors, rows").execute(context)
     assert is_plain(told)
+    assert told["summary"] == "On 27 November all was well."
+    assert isinstance(calls[0]["runner"], Runner)  # a kill ends the application's test
     assert told["verdict"] == "passed"
     assert told["recall_at_10"] == {"docs.embedding": 0.97}
     assert calls[0]["families"] == ("vectors", "rows")

@@ -54,12 +54,12 @@ class DestroyClusterOperator(DrillOperator):
 
     def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
         """The restored cluster, if there is one that runs; what failed to be restored is not worth keeping."""
-        from pgdrill.store import load_report
+        from pgdrill.drill import note_kept
         from pgdrill.workspace import Workspace
 
         workspace = Workspace.of(access, drill_id)
         server = workspace.server(access)
-        if server.process() is None or (restored := load_report(access, drill_id).restored) is None:
+        if server.process() is None or (restored := note_kept(access, drill_id).restored) is None:
             self.log.warning("nothing to keep: no restored server runs in %s", workspace.directory)
             return None
         result = DestroyResult(

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 # As pgdrill.checks.FAMILIES, which costs numpy to import.
-FAMILIES = ("recovery", "vectors", "embeddings", "schema", "integrity", "rows")
+FAMILIES = ("recovery", "vectors", "embeddings", "schema", "integrity", "rows", "own")
 
 
 class VectorSearchCheckOperator(DrillOperator):
     """Check the restored cluster. Anything but the verdict *passed* fails the task.
 
-    XCom, also of a failed task: verdict and reason, counts of answers, recall@10 of every index, the seconds to correct
+    XCom, also of a failed task: verdict and reason, the sentence for a manager, counts of answers, recall@10 of every index, the seconds to correct
     vector search, the measured RPO, and every answer that is no pass with its mend.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
@@ -46,6 +46,7 @@ class VectorSearchCheckOperator(DrillOperator):
             access = access_for(self.cluster)
             report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen(), runner=self.runner)
         result = as_xcom(DrillResult.of(report))
+        self.log.info("%s", report.summary)
         if report.verdict != "passed":
             # Before raising: a failed check keeps its figures.
             context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)

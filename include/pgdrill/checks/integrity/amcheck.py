@@ -17,6 +17,7 @@ from pgdrill.checks.integrity.relations import Relation, each, find_extension, o
     "in it and found from its root; no duplicate in a unique one), and from PostgreSQL 18 on every GIN index in order",
     mend="run the same amcheck function on production: if it fails there, REINDEX or salvage the table; if not, the backup is "
     "damaged: drill with an older one",
+    example='agents.things_btree: IndexCorrupted (item order invariant violated for index "things_btree"), wanted no error',
 )  # fmt: skip
 def amcheck(context: Context) -> Iterator[Outcome]:
     """The thorough forms, which lock out writers, only on a cluster of our own."""

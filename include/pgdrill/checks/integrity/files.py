@@ -16,6 +16,7 @@ from pgdrill.checks.integrity.relations import Relation, each, opened, relations
     "fewer of them than the catalog counted when it was last vacuumed or analyzed",
     mend="the backup lacks a file or a part of one: drill with an older base backup and take a new one; ANALYZE on production "
     "if `pg_restore --statistics` set page counts of another cluster",
+    example="agents.hc_patients: no file, wanted >= 12 pages",
 )  # fmt: skip
 def relation_files(context: Context) -> Iterator[Outcome]:
     """Sizes only. Vacuum cuts a file and notes its pages in one go, so a healthy one is never shorter than noted."""

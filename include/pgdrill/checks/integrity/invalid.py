@@ -13,6 +13,7 @@ from pgdrill.fingerprint import read_fingerprint
     "invalid-indexes", "integrity",
     passing="every index is valid, ready and live",
     mend="REINDEX INDEX CONCURRENTLY or drop it on production: until then it costs writes and serves no query",
+    example="agents.documents_tags_idx: invalid, wanted valid",
 )  # fmt: skip
 def invalid_indexes(context: Context) -> Iterator[Outcome]:
     """A failure, or a warning where the baseline has the same: then production is to be mended, not the backup."""

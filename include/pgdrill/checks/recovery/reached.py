@@ -12,7 +12,7 @@ from pgdrill.postgres.wal import parse_lsn
     "promoted", "recovery",
     passing="the server has left recovery and takes writes",
     mend="read the restored server's log; it stopped before its target",
-    example="fail  promoted  server: in recovery, wanted promoted",
+    example="server: in recovery, wanted promoted",
 )  # fmt: skip
 def promoted(context: Context) -> Iterator[Outcome]:
     """``pg_is_in_recovery()`` is false."""
@@ -26,7 +26,7 @@ def promoted(context: Context) -> Iterator[Outcome]:
     "system-identifier", "recovery",
     passing="the restored cluster has production's system identifier",
     mend="another cluster writes into this repository: give each its own prefix",
-    example="fail  system-identifier  server: 7711528191132346515, wanted = 7711521093415001938",
+    example="server: 7711528191132346515, wanted = 7711528190044182738",
 )  # fmt: skip
 def system_identifier(context: Context) -> Iterator[Outcome]:
     """Compared with the baseline's, or with the configured one."""
@@ -45,7 +45,7 @@ def system_identifier(context: Context) -> Iterator[Outcome]:
     "target-reached", "recovery", required=False,
     passing="replay ended at the recovery target, not before",
     mend="WAL ends or breaks before the target: take a base backup now and find what lost the WAL",
-    example="fail  target-reached  latest pgdrill-20261124T003005Z-3f9a2c: 0/9000028, wanted >= 0/DB0B098",
+    example="latest pgdrill-20261124T003005Z-3f9a2c: 0/9000148, wanted >= 0/DB0B098",
 )  # fmt: skip
 def target_reached(context: Context) -> Iterator[Outcome]:
     """The replayed LSN against the target's; a time or a name is proved by PostgreSQL, which refuses to promote short."""
