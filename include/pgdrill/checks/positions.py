@@ -21,7 +21,7 @@ SHOWN = 20
     "advance and what was given out up to the restore point",
     mend="behind: numbers would be given out twice; the backup or its WAL is not of that instant: drill with an older one. "
     "Ahead: see who calls setval() or nextval() on the restored cluster",
-    example="agents.public.invoice_number_seq: fail 1041 (>= 1360)",
+    example="agents.public.invoice_number_seq: 1041, wanted >= 1360",
 )  # fmt: skip
 def sequence_positions(context: Context) -> Iterator[Outcome]:
     """One answer for each that is behind or far ahead, and one for all others."""

@@ -19,7 +19,7 @@ from pgdrill.digests import horizon_on, read_rows
     "saw, none that had been changed or deleted before, and besides only what was being written at that very instant",
     mend="the application would go on from another state than it left: compare the table with production by key; the backup or its "
     "WAL is not of that instant",
-    example="agents.public.hc_agent_state: fail 3 rows stale, 2 missing (0) first at (7,1)",
+    example="agents.public.hc_agent_state: 3 rows stale, 2 missing (first at (7,1)), wanted 0",
 )  # fmt: skip
 def state_tables(context: Context) -> Iterator[Outcome]:
     """An answer for each configured table; one that no database has is red."""

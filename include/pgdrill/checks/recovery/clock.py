@@ -14,7 +14,7 @@ SHOWN_SECONDS = 0.5  # an uncertainty below that changes no answer
     "measured-rpo", "recovery", required=False,
     passing="what would have been lost at the drill's start is within the promised RPO",
     mend="lower archive_timeout, or see what slows the archive_command",
-    example="fail  measured-rpo  archive: 312.4, wanted <= 60 s",
+    example="archive: 312.4, wanted <= 60 s",
 )  # fmt: skip
 def measured_rpo(context: Context) -> Iterator[Outcome]:
     """Up to twice the promise is a warning: ``archive_timeout`` equal to the RPO lets it be overrun by a push's time."""
@@ -33,7 +33,7 @@ def measured_rpo(context: Context) -> Iterator[Outcome]:
     "clock-difference", "recovery", required=False,
     passing="the clocks of production and of the drill's host agree to a few seconds",
     mend="run NTP (chrony, systemd-timesyncd) on both hosts; pgdrill allows for the difference, other tools do not",
-    example="warn  clock-difference  production: -93.2, wanted within 5 s",
+    example="production: -93.2, wanted within 5 s",
 )  # fmt: skip
 def clock_difference(context: Context) -> Iterator[Outcome]:
     """A difference that the measurement's uncertainty could explain is none."""

@@ -20,7 +20,7 @@ from pgdrill.report import Heartbeats
     "allow; for `latest`, not older than the one production showed before the restore point",
     mend="the restored state is older than it claims: another backup, or WAL that ends early, was served as this one; compare "
     "with an earlier drill's report, take a base backup now",
-    example="fail  heartbeat  agents: public.pgdrill_heartbeat.at: 2026-11-13T11:00:02Z, wanted >= 2026-11-20T10:59:51Z",
+    example="agents: public.pgdrill_heartbeat.at: 2026-11-13T11:00:02Z, wanted >= 2026-11-20T10:59:51Z",
 )  # fmt: skip
 def heartbeat(context: Context) -> Iterator[Outcome]:
     """Stale data cannot hold a newer heartbeat than it is old."""

@@ -18,7 +18,7 @@ READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction
     "setting that production does not have",
     mend="ALTER SYSTEM RESET, ALTER DATABASE … RESET or ALTER ROLE … RESET the named setting on production, then take a base "
     "backup; a real recovery would have to do it first",
-    example="fail  recovery-leftovers  role reporting in database agents: read-only, wanted as in production",
+    example="role reporting in database agents: read-only, wanted as in production",
 )  # fmt: skip
 def recovery_leftovers(context: Context) -> Iterator[Outcome]:
     """What WAL replays has to be as in production; a configuration file is as old as the base backup, and only warned of."""

@@ -21,7 +21,7 @@ SELECT current_setting('dynamic_library_path'), (SELECT setting FROM pg_config W
     "preload-libraries", "recovery",
     passing="every library that production preloads is installed here and can be loaded",
     mend="install the package that brings it, in production's version; without it a recovery on this host does not start",
-    example="fail  preload-libraries  pg_cron (shared_preload_libraries): no such file, wanted installed",
+    example="pg_cron (shared_preload_libraries): no such file, wanted installed",
 )  # fmt: skip
 def preload_libraries(context: Context) -> Iterator[Outcome]:
     """Each is loaded into a connection of its own; what acts by itself is kept out of a drill, and only looked for."""

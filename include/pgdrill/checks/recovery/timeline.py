@@ -19,7 +19,7 @@ PAGE_BYTES = 8192  # replay may end before a page's header, and the switch be no
     passing="replay followed the timeline that production is on; the new one is higher than any whose history is archived",
     mend="look for a second server that archives into this repository, and for .history files that were deleted from it; "
     "take a base backup on production's timeline",
-    example="fail  timeline  followed: 2, wanted 3 (production's)",
+    example="followed: 2, wanted 3 (production's)",
 )  # fmt: skip
 def timeline(context: Context) -> Iterator[Outcome]:
     """By the restored server's own history file, not by what it was told."""
@@ -45,7 +45,7 @@ def timeline(context: Context) -> Iterator[Outcome]:
     "promoted-once", "recovery",
     passing="the restored server was promoted exactly once, where replay had stopped",
     mend="somebody else started or promoted the restored server: its log says when; restore again",
-    example="fail  promoted-once  server's log: 2 promotions, wanted 1",
+    example="server's log: 2 promotions, wanted 1",
 )  # fmt: skip
 def promoted_once(context: Context) -> Iterator[Outcome]:
     """The log, the history file and the server's present timeline have to tell the same."""
