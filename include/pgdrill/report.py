@@ -15,6 +15,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Problem
 
 Verdict = Literal["passed", "failed", "could not verify"]
 CheckStatus = Literal["pass", "warn", "fail", "skip"]
+NOT_ASKED = "not asked"  # the value of a skip that config and data leave no question for
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pgdrill.report import CheckResult, Report
+from pgdrill.report import NOT_ASKED, CheckResult, Report
 
 
 def summarize(report: Report, *, kept: bool = False) -> str:
@@ -61,7 +59,7 @@ def _tried(report: Report) -> str:
     target = report.target
     if target is None or target.kind == "latest":
         return words
-    what = {"time": "as of", "lsn": "up to LSN", "name": "up to restore point"}[target.kind]
+    what = {"time": "as of", "random": "as of", "before": "as just before", "lsn": "up to LSN", "name": "up to restore point"}[target.kind]
     return f"{words}, {what} {target.value},"
 
 
@@ -83,8 +81,12 @@ def _left(report: Report) -> list[str]:
         return ["Nothing was checked."]
     if report.checks.status != "ok":
         return ["The checks did not run to their end."]
-    found = [result for result in report.results if result.status == "skip"]
+    skipped = [result for result in report.results if result.status == "skip"]
+    found = [result for result in skipped if result.value != NOT_ASKED]
+    unasked = [result for result in skipped if result.value == NOT_ASKED]
     unanswered = [f"{_count(len(found), 'question')} had no answer, first {_named(found[0])}."] if found else []
+    if unasked:
+        unanswered.append(f"{_count(len(unasked), 'question')} {'was' if len(unasked) == 1 else 'were'} not asked, first {_named(unasked[0])}.")
     left_out = [f"Not asked, by choice: {', '.join(report.families_left_out)}."] if report.families_left_out else []
     return unanswered + left_out or ["Nothing was left unchecked."]
 

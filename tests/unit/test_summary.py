@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble
+from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble
 from pgdrill.summary import _about, summarize
 
 TROUBLE = Trouble(reason="wal-gap", thing="segment 0A", found="none", expected="one", mend="take a base backup now")
@@ -71,6 +71,11 @@ def test_warnings_and_open_questions_are_counted_and_the_first_is_named() -> Non
     assert words.endswith("1 answer is a warning, first index-used. 2 questions had no answer, first canary of embedder.")
 
 
+def test_what_was_not_asked_is_told_from_what_had_no_answer() -> None:
+    unasked = result("skip", "canary", "embedder").model_copy(update={"required": False, "value": NOT_ASKED})
+    assert summarize(report(unasked)).endswith("1 question was not asked, first canary of embedder.")
+
+
 def test_families_that_were_left_out_are_not_called_checked() -> None:
     words = summarize(report(families_left_out=["rows", "integrity"]))
     assert words.endswith("Not asked, by choice: rows, integrity.")
@@ -98,6 +103,8 @@ def test_a_kept_cluster_and_one_that_could_not_be_removed() -> None:
 
 @pytest.mark.parametrize(("target", "words"), [
     (Target(kind="time", value="2026-11-20 11:00:00+00"), "backup of agents, as of 2026-11-20 11:00:00+00, was restored"),
+    (Target(kind="random", value="2026-11-20 11:00:00+00"), "backup of agents, as of 2026-11-20 11:00:00+00, was restored"),
+    (Target(kind="before", value="2026-11-20 11:00:00+00"), "backup of agents, as just before 2026-11-20 11:00:00+00, was restored"),
     (Target(kind="lsn", value="0/3000028"), "up to LSN 0/3000028, was restored"),
     (Target(kind="name", value="before-upgrade"), "up to restore point before-upgrade, was restored"),
 ])  # fmt: skip

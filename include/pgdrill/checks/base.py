@@ -14,11 +14,10 @@ from pgdrill.baseline import Baseline
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
 from pgdrill.process import Runner
-from pgdrill.report import CheckResult, CheckStatus, Report
+from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
 
-NOT_ASKED = "not asked"
 
 
 @dataclass(frozen=True, slots=True)
