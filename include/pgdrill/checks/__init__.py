@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pgdrill.checks import embeddings, host, integrity, positions, recovery, rows, schema, searching, state, vectors
+from pgdrill.checks import coverage, embeddings, host, integrity, positions, recovery, rows, schema, searching, state, vectors
 from pgdrill.checks.base import CHECKS, Check, Context, Outcome, run_checks
 
 # In the order of the clock: vectors before what takes long, and rows last, for production's counters have to settle first.
-FAMILIES = ("recovery", "vectors", "embeddings", "schema", "integrity", "rows")
+FAMILIES = ("recovery", "vectors", "embeddings", "search", "schema", "integrity", "rows")
 
 # On a cluster that somebody else restored nothing is installed, and integrity needs amcheck and pg_prewarm there: it is
 # asked by name.
 FOREIGN_FAMILIES = tuple(family for family in FAMILIES if family != "integrity")
 
 __all__ = [
-    "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "embeddings", "host", "integrity", "positions",
-    "recovery", "rows", "run_checks", "schema", "searching", "state", "vectors",
+    "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "coverage", "embeddings", "host",
+    "integrity", "positions", "recovery", "rows", "run_checks", "schema", "searching", "state", "vectors",
 ]  # fmt: skip

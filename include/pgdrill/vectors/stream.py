@@ -81,12 +81,14 @@ def place_text(place: int) -> str:
 
 
 def stream(
-    connection: psycopg.Connection, table: sql.Composable, fields: Sequence[Field], group: sql.Composable | None = None
-) -> Iterator[Block]:
+    connection: psycopg.Connection, table: sql.Composable, fields: Sequence[Field], group: sql.Composable | None = None,
+    where: sql.Composable | None = None,
+) -> Iterator[Block]:  # fmt: skip
     """Read a table to its end. ``group``: the column whose value filters searches; compared by hash."""
     hashed = sql.SQL("hashtextextended({}::text, 0)").format(group) if group else sql.SQL("0::int8")
     items = [sql.SQL("ctid"), sql.SQL("xmin"), sql.SQL("coalesce({}, 0)").format(hashed), *(field.sql for field in fields)]
-    query = sql.SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT (FORMAT binary)").format(sql.SQL(", ").join(items), table)
+    condition = sql.SQL(" WHERE {}").format(where) if where else sql.SQL("")
+    query = sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT (FORMAT binary)").format(sql.SQL(", ").join(items), table, condition)
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         yield from _ahead(_block(rows, fields) for rows in _in_blocks(iter(copy)))
 
