@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgdrill.checks import coverage, embeddings, host, integrity, positions, recovery, rows, schema, searching, state, vectors
+from pgdrill.checks import coverage, embeddings, host, integrity, positions, recovery, rows, schema, searching, state, tenants, vectors
 from pgdrill.checks.base import CHECKS, Check, Context, Outcome, run_checks
 
 # In the order of the clock: vectors before what takes long, and rows last, for production's counters have to settle first.
@@ -14,5 +14,5 @@ FOREIGN_FAMILIES = tuple(family for family in FAMILIES if family != "integrity")
 
 __all__ = [
     "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "coverage", "embeddings", "host",
-    "integrity", "positions", "recovery", "rows", "run_checks", "schema", "searching", "state", "vectors",
+    "integrity", "positions", "recovery", "rows", "run_checks", "schema", "searching", "state", "tenants", "vectors",
 ]  # fmt: skip
