@@ -34,14 +34,20 @@ def remember(copy: Copy, **columns: dict[str, object]) -> tuple[Baseline, Copy]:
     with psycopg.connect(copy.server.conninfo(DATABASE)) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         state.horizon = horizon(connection, "ab" * 16)
-        state.vectors, state.search_settings = read_vectors(connection, DATABASE, cluster, state.horizon)
+        state.vectors, state.search_settings = read_vectors(
+            connection, DATABASE, cluster, state.horizon, whole=every_table(connection)
+        )
     for key in state.vectors:
         state.tables.setdefault(key.rpartition(".")[0], _table(Changes()))
     return baseline, copy
 
 
+def every_table(connection: psycopg.Connection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT relnamespace::regnamespace || '.' || relname FROM pg_class").fetchall()}
+
+
 def _table(changes: Changes | None) -> TableState:
-    return TableState(content=None, bytes=0, filenode=0, estimated_rows=0, counters=Changes(), changes=changes)
+    return TableState(content=None, oid=0, bytes=0, filenode=0, estimated_rows=0, counters=Changes(), changes=changes)
 
 
 def ask(copy: Copy, baseline: Baseline | None, *families: str, **columns: dict[str, object]) -> list[CheckResult]:

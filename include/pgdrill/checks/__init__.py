@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from pgdrill.checks import coverage, embeddings, host, integrity, positions, recovery, rows, schema, searching, state, tenants, vectors
+from pgdrill.checks import (
+    coverage,
+    embeddings,
+    host,
+    integrity,
+    positions,
+    recovery,
+    rows,
+    schema,
+    searching,
+    state,
+    tenants,
+    vectors,
+)
 from pgdrill.checks.base import CHECKS, Check, Context, Outcome, run_checks
 
 # In the order of the clock: vectors before what takes long, and rows last, for production's counters have to settle first.

@@ -56,7 +56,7 @@ class Look:
 
     def altered(self, oid: int) -> bool:
         """Was an object's definition changed between the baseline and its restore point?"""
-        self.context.settle()
+        self.context.settle_catalogs()
         later = self.database.schema_objects.later if self.database else {}
         return any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index"))
 
@@ -91,7 +91,8 @@ def _look(context: Context, column: FoundColumn, database: DatabaseState | None)
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()[:300]}"
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None  # details may hold values
+    return f"{type(error).__name__}: {primary or str(error).strip()[:300]}"
 
 
 def seen(context: Context) -> Iterator[tuple[Look, Observed]]:

@@ -19,7 +19,7 @@ from pgdrill.vectors.state import VectorState
 
 
 @check(
-    "vector-indexes", "vectors",
+    "vector-indexes", "vectors", compares=True,
     passing="every vector index of production is there and valid, of the same operator class and options, and no other has come",
     mend="make the index again as the baseline's definition says; find out why production's differs",
     example="fail: items.embedding (items_hnsw): no such index; expected CREATE INDEX items_hnsw ON …",
@@ -49,7 +49,7 @@ def _other_indexes(look: Look, found: dict[str, SearchIndex], before: VectorStat
 
 
 @check(
-    "search-settings", "vectors",
+    "search-settings", "vectors", compares=True,
     passing="hnsw.* and ivfflat.* settings, and those of roles and databases that decide how searches are planned, are production's",
     mend="ALTER DATABASE or ALTER ROLE … SET as on production; what stands in a file outside the data directory is in no backup",
     example="fail: agents: hnsw.ef_search: default: 40; expected database: 200",
@@ -87,7 +87,7 @@ def _other_settings(context: Context, name: str, found: dict[str, str], recorded
 
 
 def _settings_altered(context: Context) -> bool:
-    context.settle()
+    context.settle_catalogs()
     later = context.baseline.shared_objects.later if context.baseline else {}
     return any(key.startswith("pg_db_role_setting:") for key in later)
 

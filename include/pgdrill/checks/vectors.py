@@ -64,7 +64,7 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
     found = {(look.column.wanted.table, look.column.wanted.column) for look in looks(context)}
     for wanted in context.cluster.vectors:
         if (wanted.table, wanted.column) not in found:
-            yield Outcome("fail", f"{wanted.table}.{wanted.column}", "no such vector column", "configured in dr.toml")
+            yield Outcome(context.unlike_today, f"{wanted.table}.{wanted.column}", "no such vector column", "configured in dr.toml")
     present = {(look.column.database, look.key) for look in looks(context)}
     for name, database in context.baseline.databases.items() if context.baseline else ():
         for key, state in database.vectors.items():
@@ -73,7 +73,7 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
 
 
 @check(
-    "vector-content", "vectors",
+    "vector-content", "vectors", compares=True,
     passing="every vector that production's snapshot held came back to the bit, except those that its counters say were updated or "
     "deleted before the restore point; their lengths and copies are what they were",
     mend="compare the column with production by key; the backup or its WAL is damaged or incomplete",
@@ -138,7 +138,7 @@ def _strange_norms(found: Contents, before: Contents, gone: int) -> str:
 
 
 @check(
-    "exact-neighbours", "vectors",
+    "exact-neighbours", "vectors", compares=True,
     passing="stored vectors that are as they were have the exact nearest neighbours that they had on production, at the same "
     "distances; only rows updated or deleted since are missing among them",
     mend="compare the named rows with production; if they differ there too, a write went past the server's counters",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 
 import psycopg
 
@@ -71,10 +72,12 @@ def tenant_roles(connection: psycopg.Connection, column: FoundColumn) -> list[st
 
 
 def read_vectors(
-    connection: psycopg.Connection, database: str, cluster: Cluster, line: Horizon
-) -> tuple[dict[str, VectorState], dict[str, str]]:
+    connection: psycopg.Connection, database: str, cluster: Cluster, line: Horizon, whole: Collection[str],
+    proceed: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, VectorState], dict[str, str]]:  # fmt: skip
     """Every vector column of production's snapshot, and the settings that searches run with.
 
+    ``whole``: the tables (``schema.table``) that may be read to the end. ``proceed`` raises where the job was stopped.
     What one column cannot be asked (a timeout, a missing privilege) is kept as its ``trouble`` and stops nothing else.
     """
     try:
@@ -85,10 +88,13 @@ def read_vectors(
             labels = read_labels(connection)
             settings = search_settings(connection)
     except psycopg.Error as error:
-        logger.warning("vector columns of %s are not in the baseline: %s", database, error)
+        if not _of_the_question(error):
+            raise
+        logger.warning("vector columns of %s are not in the baseline: %s", database, error.diag.message_primary)
         return {}, {}
     states = {}
     for column in columns:
+        proceed()
         label = labels.get((column.schema, column.table, column.column))
         state = VectorState(
             kind=column.kind, dimensions=column.dimensions, label=str(label or ""),
@@ -100,14 +106,24 @@ def read_vectors(
         )  # fmt: skip
         try:
             with connection.transaction():
-                seen = observe(connection, column, line=line, whole=column.table_bytes <= cluster.drill.baseline_table_bytes)
+                seen = observe(connection, column, line=line, whole=f"{column.schema}.{column.table}" in whole)
                 state.contents = contents_of(seen.reading) if seen.reading else None
                 state.searches = [_search_state(connection, seen, one, line.key) for one in seen.searches]
         except psycopg.Error as error:
-            state.trouble = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            proceed()
+            if not _of_the_question(error):
+                raise
+            state.trouble = f"{type(error).__name__}: {error.diag.message_primary}"
             logger.warning("vectors of %s are not in the baseline: %s", column.name, state.trouble)
         states[f"{column.schema}.{column.table}.{column.column}"] = state
     return states, settings
+
+
+def _of_the_question(error: psycopg.Error) -> bool:
+    """Not of the server or the connection: those end the whole baseline, as a standby's conflict with recovery does."""
+    return isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable) or not isinstance(
+        error, psycopg.OperationalError
+    )
 
 
 def contents_of(reading: Reading) -> Contents:
