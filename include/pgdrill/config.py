@@ -155,11 +155,14 @@ class VectorColumn(Section):
 
     database: str = Field("", description="empty: the first of server.databases")
     table: str = Field(description="schema-qualified where not in public")
-    column: str = Field(description="of type vector or halfvec")
+    column: str = Field(description="of type vector, halfvec, sparsevec or bit")
     min_recall_at_10: float = Field(0.9, ge=0, le=1, description="share of the exact ten nearest the index finds")
+    max_recall_loss: float = Field(0.02, ge=0, le=1, description="how much less than on production the index may find")
     probes: int = Field(50, ge=1, le=10_000, description="stored vectors searched for")
     allow_null: bool = Field(False, description="rows that are not embedded yet are meant")
     index_required: bool = Field(True, description="warn if no HNSW or IVFFlat index serves the column")
+    filter_column: str = Field("", description="limits searches to a tenant; empty: what row security policies use")
+    query: str = Field("", description="a search as the application writes it, $1 for the vector; empty: the usual shape")
 
 
 class Embeddings(Section):

@@ -6,6 +6,7 @@ A physical backup brings the comment along, so the restored cluster itself says 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -13,31 +14,28 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.errors import ConfigError
+from pgdrill.vectors.columns import Place, vector_places
 
 PREFIX = "pgdrill:"
-Place = tuple[str, str, str]
-"""Schema, table, column."""
 
-# Vector columns of tables that hold rows. A partition has its own comment, or else the partitioned table's.
-COMMENTS = """
-SELECT n.nspname, c.relname, a.attname, col_description(c.oid, a.attnum),
+# A partition has its own comment, or else the partitioned table's.
+COMMENT = """
+SELECT col_description(c.oid, a.attnum),
        (SELECT col_description(r.attrelid, r.attnum) FROM pg_attribute r
         WHERE c.relispartition AND r.attrelid = pg_partition_root(c.oid) AND r.attname = a.attname)
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_type t ON t.oid = a.atttypid
-WHERE t.typname IN ('vector', 'halfvec') AND a.attnum > 0 AND NOT a.attisdropped
-  AND c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
-ORDER BY 1, 2, a.attnum
+WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND a.attnum > 0
 """
 # One column, of a partitioned table too.
 COLUMN = """
-SELECT t.typname IN ('vector', 'halfvec'), col_description(c.oid, a.attnum)
+SELECT coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec', 'bit'), col_description(c.oid, a.attnum)
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped
   AND c.relkind IN ('r', 'm', 'p')
 """
@@ -118,12 +116,13 @@ def with_label(comment: str | None, label: Label) -> str:
     return "\n".join(kept)
 
 
-def read_comments(connection: psycopg.Connection) -> dict[Place, str]:
-    """The comment that counts for each vector column, empty where it has none."""
+def read_comments(connection: psycopg.Connection, named: Sequence[str] = ()) -> dict[Place, str]:
+    """The comment that counts for each vector column (and column of bits that is ``named``), empty where it has none."""
     found = {}
-    for schema, table, column, own, root in connection.execute(COMMENTS).fetchall():
+    for place in vector_places(connection, named):
+        own, root = connection.execute(COMMENT, place).fetchone() or (None, None)
         labelled = any(map(_is_label, _lines(own)))
-        found[schema, table, column] = (own if labelled else root or own) or ""
+        found[place] = (own if labelled else root or own) or ""
     return found
 
 
@@ -147,7 +146,7 @@ def set_label(connection: psycopg.Connection, table: str, column: str, label: La
         if row is None or not row[0]:
             raise ConfigError(
                 "no-vector-column", f"{table}.{column}", found="another type" if row else "no such column",
-                expected="a column of type vector or halfvec",
+                expected="a column of type vector, halfvec, sparsevec or bit",
                 mend="`pgdrill label` without a table lists them all; write schema.table where it is not in public",
             )  # fmt: skip
         statement = _statement(place, with_label(row[1], label))

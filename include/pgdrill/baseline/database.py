@@ -22,6 +22,7 @@ from pgdrill.baseline.tables import (
 )
 from pgdrill.digests import Content, Horizon, Shares, horizon, read_content, read_sample
 from pgdrill.fingerprint import read_fingerprint
+from pgdrill.vectors.remember import read_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,11 @@ def _read(production: Production, name: str, *, samples: bool, spent_bytes: int)
             if state is not None:
                 tables[table.name] = state
                 left -= len(state.sample)
+        vectors, settings = read_vectors(connection, name, production.access.cluster, line, reading.whole, production.runner.check)
     return DatabaseState(
         extensions=extensions, libraries=libraries, horizon=line, tables=tables, sequences=sequences,
-        unread_sequences=unread, collations=collations, schema_objects=objects,
+        unread_sequences=unread, collations=collations, schema_objects=objects, vectors=vectors,
+        search_settings=settings,
     )  # fmt: skip
 
 

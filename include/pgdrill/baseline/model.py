@@ -11,6 +11,7 @@ from pgdrill.clock import ClockDifference
 from pgdrill.digests import Content, Horizon
 from pgdrill.fingerprint import Fingerprint
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
+from pgdrill.vectors.state import VectorState
 
 BASELINE_VERSION = 2  # 1 hashed other forms of rows and catalogs
 
@@ -95,7 +96,10 @@ class CollationState(Model):
 
 
 class DatabaseState(Model):
-    """One database. ``libraries`` are the versions of extensions that the server has installed, whatever a database uses."""
+    """One database. ``libraries`` are the versions of extensions that the server has installed, whatever a database uses.
+
+    ``vectors``: by ``schema.table.column``; ``search_settings``: what searches of them run with.
+    """
 
     extensions: dict[str, str]
     extensions_later: dict[str, str] | None = None
@@ -107,6 +111,8 @@ class DatabaseState(Model):
     unread_sequences: list[str] = []
     collations: dict[str, CollationState] = {}
     schema_objects: Fingerprint
+    vectors: dict[str, VectorState] = {}
+    search_settings: dict[str, str] = {}
 
 
 class Baseline(Model):

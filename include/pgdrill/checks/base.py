@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -61,6 +62,7 @@ class Context:
     prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
     log_file: Path | None = None
     data_directory: Path | None = None
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
 
     @property
     def not_compared(self) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from pgdrill.checks.columns import FoundColumn
-from pgdrill.checks.exact import ELEMENT, Floats
+from pgdrill.vectors.columns import FoundColumn
+from pgdrill.vectors.types import ELEMENT, Floats
 
 WINDOW_BLOCKS = 32  # looked at first in each part, so that a large table is not read whole
 HEADER_BYTES = 4  # dimensions and a spare int16, in the binary form of vector and halfvec

@@ -10,11 +10,12 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.canaries import Canaries, Source, found_share, off_target
-from pgdrill.checks.columns import FoundColumn, find_columns
 from pgdrill.config import Embeddings
 from pgdrill.embedders import Embedder, make_embedder
 from pgdrill.errors import CouldNotVerify
 from pgdrill.labels import Label, LabelError, parse_label, read_comments
+from pgdrill.vectors.columns import FoundColumn, find_columns, named_columns
+from pgdrill.vectors.types import ELEMENT
 
 NEWEST_ROWS = 100
 
@@ -61,7 +62,7 @@ def _each(context: Context) -> Iterator[_Labelled]:
     for database in context.databases:
         with context.connect(database) as connection:
             connection.execute("SET row_security = off")
-            comments = read_comments(connection)
+            comments = read_comments(connection, named_columns(context.cluster))
             for column in find_columns(connection, database, context.cluster):
                 label, unreadable = None, ""
                 try:
@@ -164,6 +165,8 @@ def _without_text(one: _Labelled) -> Outcome | None:
         if one.vectors() == 0:
             return Outcome("pass", one.name, "empty")
         return Outcome("skip", one.name, message="no label that names the column of the text")
+    if one.column.kind not in ELEMENT:
+        return not_asked(one.name, f"embedders give dense vectors, not {one.column.kind}")
     if one.label.text_column is None:
         return not_asked(one.name, "its label names no column of the text")
     if one.missing_columns():
@@ -221,7 +224,7 @@ def stale_text(context: Context) -> Iterator[Outcome]:
             yield Outcome("skip", one.name, message="its label names columns that are not there")
         elif label.embedded_column:
             yield _by_times(one, label.updated_column, label.embedded_column)
-        elif label.text_column and settings.embedder:
+        elif label.text_column and settings.embedder and one.column.kind in ELEMENT:
             source = Source(one.connection, one.column, label.text_column)
             newest = source.newest(min(settings.canary_rows, NEWEST_ROWS), label.updated_column)
             yield _embedded_again(one, newest, settings, "those changed last")

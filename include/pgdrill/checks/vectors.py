@@ -1,176 +1,290 @@
-"""Vectors: are they whole, and does the index find what an exact search finds?"""
+"""Vectors: are they whole, are they production's, and does the index find what an exact search finds?"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import numpy as np
-import psycopg
-from psycopg import sql
-
+from pgdrill.baseline import Changes
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.columns import FoundColumn, SearchIndex, find_columns, index_dimensions
-from pgdrill.checks.exact import Floats, exact_neighbours, stream_vectors
-
-K = 10
-TIE = 1e-5  # relative; float32 sums differ in the last bits between PostgreSQL and numpy
-
-
-def _each(context: Context, ask: Callable[[psycopg.Connection, FoundColumn], Iterator[Outcome]]) -> Iterator[Outcome]:
-    """Ask a question of every vector column, and say so of every configured one that is not there."""
-    seen = set()
-    for database in context.databases:
-        with context.connect(database) as connection:
-            connection.execute("SET row_security = off")
-            for column in find_columns(connection, database, context.cluster):
-                seen.add((column.wanted.table, column.wanted.column))
-                yield from ask(connection, column)
-    for wanted in context.cluster.vectors:
-        if (wanted.table, wanted.column) not in seen:
-            yield Outcome(context.unlike_today, f"{wanted.table}.{wanted.column}", "no such vector column", "configured in dr.toml")
+from pgdrill.checks.looking import Look, looks, not_seen, seen
+from pgdrill.report import CheckStatus
+from pgdrill.vectors.compare import Comparison
+from pgdrill.vectors.observe import Asked, Observed, Searched, placed, places_of, writers
+from pgdrill.vectors.recall import Loss, paired_loss, unpaired_loss
+from pgdrill.vectors.remember import contents_of
+from pgdrill.vectors.search import K, tolerance
+from pgdrill.vectors.state import Answers, Contents, SearchState
 
 
 @check(
     "vector-values", "vectors",
-    passing="every vector has the column's dimensions and no NaN; none is NULL where NULL is not allowed",
+    passing="every vector column can be read, and its vectors have the column's dimensions and no NaN; none is NULL where NULL "
+    "is not allowed, and none is zeros that was not on production",
     mend="embed the named rows again; if production has the same, allow_null says that it is meant",
-    example="sales_playbooks.embedding: 2, wanted 0 NULL vectors",
+    example="items.embedding: 3 vectors with NaN or infinity, wanted 0, first at (12,4)",
 )  # fmt: skip
 def vector_values(context: Context) -> Iterator[Outcome]:
-    """Counted by one scan of each column."""
-
-    def ask(connection: psycopg.Connection, column: FoundColumn) -> Iterator[Outcome]:
-        cell = sql.Identifier(column.column)
-        row = connection.execute(
-            sql.SQL(
-                "SELECT count(*), count({c}), count(DISTINCT vector_dims({c})), min(vector_dims({c})),"
-                # A norm is NaN or infinite exactly if an element is (or the sum overflows).
-                " count(*) FILTER (WHERE {norm} IN ('NaN', 'Infinity')) FROM ONLY {t}"
-            ).format(c=cell, t=column.relation, norm=_norm(column, cell))
-        ).fetchone()
-        total, present, kinds, dimensions, broken = row or (0, 0, 0, None, 0)
-        wanted = column.dimensions
-        if broken:
-            yield Outcome("fail", column.name, broken, "0 vectors with NaN or infinity")
-        if kinds > 1 or (wanted and dimensions not in (None, wanted)):
-            yield Outcome("fail", column.name, f"{dimensions} dimensions", f"{wanted or 'one number of'} dimensions")
-        if total > present and not column.wanted.allow_null:
-            yield Outcome("fail", column.name, total - present, "0 NULL vectors")
-        if not broken and kinds <= 1 and (total == present or column.wanted.allow_null):
-            yield Outcome("pass", column.name, present, f"{wanted or dimensions or 'any'} dimensions", "vectors")
-
-    yield from _each(context, ask)
+    """Counted while the exact neighbours are searched: one reading of each column serves all questions."""
+    for look in looks(context):
+        if look.seen is None or look.seen.reading is None:
+            yield Outcome("fail" if look.damaged else "skip", look.name, "unreadable", "readable to the end", look.trouble)
+            continue
+        found, state = contents_of(look.seen.reading), look.state.contents if look.state else None
+        wrong = list(_wrong_values(look, found, state))
+        yield from wrong
+        if not any(outcome.status == "fail" for outcome in wrong):
+            sizes = ", ".join(map(str, sorted(found.sizes))) or look.column.dimensions or "any"
+            yield Outcome("pass", look.name, sum(found.sizes.values()), f"{sizes} dimensions", "vectors")
+    yield from _lost_columns(context)
 
 
-def _norm(column: FoundColumn, cell: sql.Identifier) -> sql.Composable:
-    function = "l2_norm" if column.kind == "halfvec" else "vector_norm"
-    return sql.SQL("{}({})").format(sql.SQL(function), cell)
+def _wrong_values(look: Look, found: Contents, before: Contents | None) -> Iterator[Outcome]:
+    column, reading = look.column, look.seen.reading if look.seen else None
+    assert reading is not None  # noqa: S101 - the caller has looked
+    if found.broken:
+        yield Outcome("fail", look.name, found.broken, "0 vectors with NaN or infinity", f"first at {reading.first_broken}")
+    # A column without a number of dimensions may mix them on purpose: then production does, too.
+    known = {column.dimensions} if column.dimensions else set(before.sizes) if before else {*list(found.sizes)[:1]}
+    strange = {size: rows for size, rows in found.sizes.items() if size not in known}
+    if strange and (column.dimensions or len(found.sizes) > 1 or (before and before.sizes)):
+        rows = ", ".join(f"{count} of {size}" for size, count in sorted(strange.items()))
+        yield Outcome("fail", look.name, f"{rows} dimensions", f"{', '.join(map(str, sorted(known)))} dimensions")
+    if found.nulls and not column.wanted.allow_null:
+        yield Outcome("fail", look.name, found.nulls, "0 NULL vectors")
+    if found.zeros and (before is None or found.zeros > before.zeros):
+        message = f"first at {reading.first_zero}; zeros have no direction: no cosine search finds them"
+        if before is None:
+            yield Outcome("warn", look.name, found.zeros, "0 vectors of zeros", message)
+        elif (changes := look.changes()) is None or found.zeros > before.zeros + changes.inserted + changes.updated:
+            yield Outcome("fail", look.name, found.zeros, f"{before.zeros} vectors of zeros", message)
+
+
+def _lost_columns(context: Context) -> Iterator[Outcome]:
+    """Columns that config or baseline name and the restored cluster does not have."""
+    found = {(look.column.wanted.table, look.column.wanted.column) for look in looks(context)}
+    for wanted in context.cluster.vectors:
+        if (wanted.table, wanted.column) not in found:
+            yield Outcome(context.unlike_today, f"{wanted.table}.{wanted.column}", "no such vector column", "configured in dr.toml")
+    present = {(look.column.database, look.key) for look in looks(context)}
+    for name, database in context.baseline.databases.items() if context.baseline else ():
+        for key, state in database.vectors.items():
+            if name in context.databases and (name, key) not in present:
+                yield Outcome("fail", key.removeprefix("public."), "no such vector column", f"of type {state.kind}, as on production")
+
+
+@check(
+    "vector-content", "vectors", compares=True,
+    passing="every vector that production's snapshot held came back to the bit, except those that its counters say were updated or "
+    "deleted before the restore point; their lengths and copies are what they were",
+    mend="compare the column with production by key; the backup or its WAL is damaged or incomplete",
+    example="items.embedding: 2 older vectors gone, wanted 0: more than were updated or deleted",
+)  # fmt: skip
+def vector_content(context: Context) -> Iterator[Outcome]:
+    """By a digest over place, writer and vector of all rows older than the baseline's snapshot."""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        before = look.state.contents if look.state else None
+        if look.state is None:
+            yield _unknown(look)
+        elif before is None:
+            yield Outcome("pass", look.name, column.reading.rows if column.reading else 0,
+                          message="too large to be read on production: compared by its probes alone")  # fmt: skip
+        elif column.reading:
+            yield _same_content(look, contents_of(column.reading), before)
+
+
+def _unknown(look: Look) -> Outcome:
+    """Nothing to compare with: no baseline is a question unanswered, a column that it lacks is new or could not be read."""
+    recorded = look.database.vectors.get(look.key) if look.database else None
+    if look.database is None:
+        return Outcome("skip", look.name, message="no baseline to compare with")
+    return Outcome("warn", look.name, message=recorded.trouble if recorded else "not there when the baseline was taken")
+
+
+def _same_content(look: Look, found: Contents, before: Contents) -> Outcome:
+    if (found.stable, found.digest) == (before.stable, before.digest):
+        return Outcome("pass", look.name, found.stable, "as recorded", "vectors, to the bit")
+    changes = look.changes()
+    if changes is None:
+        return Outcome("warn", look.name, found.stable, "", "what was written since the baseline is not known: not compared")
+    gone, most = before.stable - found.stable, changes.rewritten_rows
+    if not most and not gone:
+        return Outcome("fail", look.name, "other vectors", "the recorded digest", "nobody updated or deleted a row of the table")
+    if not 0 <= gone <= most:
+        return Outcome("fail", look.name, gone, f"0 to {most} older vectors gone", "more than were updated or deleted")
+    return _by_figures(look, found, before, changes)
+
+
+def _by_figures(look: Look, found: Contents, before: Contents, changes: Changes) -> Outcome:
+    """Of a table that was written to: what can be said of all vectors at once."""
+    if why := _strange_norms(found, before, changes.rewritten_rows):
+        return Outcome("fail", look.name, why, "lengths as recorded", f"{changes.rewritten_rows} rows were updated or deleted since")
+    if found.copies > before.copies + changes.inserted + changes.updated:
+        return Outcome("fail", look.name, found.copies, f"{before.copies} copies of other vectors", "more than were written since")
+    return Outcome("pass", look.name, found.stable, f"{before.stable} less up to {changes.rewritten_rows}",
+                   "older vectors; the table was written to")  # fmt: skip
+
+
+def _strange_norms(found: Contents, before: Contents, gone: int) -> str:
+    """Rows that are left cannot be longer or shorter than all of them were, nor can a few gone move the mean far."""
+    now, then = found.norms, before.norms
+    if now is None or then is None:
+        return ""
+    slack = 1e-6 * then.highest
+    if now.lowest < then.lowest - slack or now.highest > then.highest + slack:
+        return f"lengths {now.lowest:.6g} to {now.highest:.6g}, were {then.lowest:.6g} to {then.highest:.6g}"
+    reach = (then.highest - then.lowest) * gone / max(found.stable, 1) + slack
+    return f"mean length {now.mean:.6g}, was {then.mean:.6g}" if abs(now.mean - then.mean) > reach else ""
+
+
+@check(
+    "exact-neighbours", "vectors", compares=True,
+    passing="stored vectors that are as they were have the exact nearest neighbours that they had on production, at the same "
+    "distances; only rows updated or deleted since are missing among them",
+    mend="compare the named rows with production; if they differ there too, a write went past the server's counters",
+    example="items.embedding (items_hnsw): 3 wrong neighbours (first (7,2)/812: nearer than it was), wanted 0",
+)  # fmt: skip
+def exact_neighbours(context: Context) -> Iterator[Outcome]:
+    """Whatever the index says: is what a search ought to find still what it was?"""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        if look.state is None:
+            yield _unknown(look)
+            continue
+        known = {one.index: one for one in look.state.searches}
+        for one in column.searches:
+            if one.search.name not in known:
+                yield Outcome("warn", thing_of(look, one), message="not searched so when the baseline was taken")
+            elif one.probes:
+                yield _neighbours(look, column, one, known[one.search.name])
+            else:
+                yield Outcome("pass", thing_of(look, one), "empty", message="no vectors to search for")
+        if not column.searches:
+            yield Outcome("pass", look.name, "empty", message="no vectors to search for")
+
+
+def thing_of(look: Look, one: Searched) -> str:
+    """What an answer about a search names."""
+    return f"{look.name} ({one.search.name})" if one.search.name else look.name
+
+
+def _neighbours(look: Look, column: Observed, one: Searched, before: SearchState) -> Outcome:
+    digests = dict(before.probes)
+    key = look.database.horizon.key if look.database else ""
+    changed = [probe.place for probe in one.probes if digests.get(probe.place, probe.digest(key)) != probe.digest(key)]
+    if changed:
+        return Outcome("fail", thing_of(look, one), f"{len(changed)} changed probes", "0 changed probes", f"first at {changed[0]}")
+    same = [number for number, probe in enumerate(one.probes) if probe.place in digests]
+    if not same:
+        return _gone(look, one, len(before.probes), 0)
+    if not before.whole.neighbours:
+        return Outcome("pass", thing_of(look, one), len(same), "unchanged probes", "too large to be searched exactly on production")
+    compared = _compared(look, column, one, before, same)
+    if compared.wrong:
+        return Outcome("fail", thing_of(look, one), f"{len(compared.wrong)} wrong neighbours", "0 wrong neighbours",
+                       f"of {compared.probes} probes; first {compared.wrong[0]}")  # fmt: skip
+    lost = len(before.probes) - len(same)
+    if compared.gone or lost:
+        return _gone(look, one, len(compared.gone | (set(digests) - {probe.place for probe in one.probes})), len(same))
+    return Outcome("pass", thing_of(look, one), len(same), "neighbours as recorded", "probes")
+
+
+def _gone(look: Look, one: Searched, gone: int, probes: int) -> Outcome:
+    changes = look.changes()
+    if changes is None:
+        return Outcome("warn", thing_of(look, one), gone, "", "rows gone; what was written since the baseline is not known")
+    status: CheckStatus = "fail" if gone > changes.rewritten_rows else "pass" if probes else "warn"
+    return Outcome(status, thing_of(look, one), gone, f"<= {changes.rewritten_rows} neighbours and probes gone",
+                   f"{probes} probes compared")  # fmt: skip
+
+
+def _compared(look: Look, column: Observed, one: Searched, before: SearchState, same: list[int]) -> Comparison:
+    numbers = {place: number for number, (place, _) in enumerate(before.probes)}
+    former = {place for answers in (before.whole, before.filtered) if answers for places in answers.neighbours for place in places}
+    with look.context.connect(column.column.database) as connection:
+        known = writers(connection, column.column, [*places_of(one), *(place.partition("/")[0] for place in former)])
+    result = Comparison()
+    for asked, answers in ((one.whole, before.whole), (one.filtered, before.filtered)):
+        for number in same:
+            then = numbers[one.probes[number].place]
+            if asked and asked.exact and answers and then < len(answers.neighbours) and number < len(asked.exact.probes):
+                _add(result, asked, number, answers, then, known)
+    return result
+
+
+def _add(result: Comparison, asked: Asked, number: int, answers: Answers, then: int, known: dict[str, str]) -> None:
+    assert asked.exact is not None  # noqa: S101 - the caller has looked
+    before = dict(zip(answers.neighbours[then], answers.distances[then], strict=True))
+    now = placed(asked.exact.stable, number, known)
+    farthest = max([*before.values(), *now.values()], default=0.0, key=abs)
+    squared = float(asked.exact.probes.dense.squares[number])
+    slack = tolerance(asked.exact.probes.operator, farthest, squared, asked.exact.searched.dimensions) + 1e-8 * abs(farthest)
+    result.add(before, now, set(known.values()), K, slack)
 
 
 @check(
     "index-recall", "vectors",
-    passing="searching through the index finds at least the configured share of the exact ten nearest neighbours",
+    passing="searching through the index finds at least the configured share of the exact ten nearest neighbours, and not less than "
+    "on production by more than max_recall_loss, with 95 % certainty",
     mend="REINDEX the named index on production and look for pgvector releases that mend index damage; then drill again",
-    example="embeddings.embedding (embeddings_hnsw_idx): 0.412 (recall@10), wanted >= 0.9",
+    example="items.embedding (items_hnsw): 0.41, wanted >= 0.9, loss <= 0.02: recall@10; loss 0.55 (95 %: 0.48 to 0.62)",
 )  # fmt: skip
 def index_recall(context: Context) -> Iterator[Outcome]:
     """Recall@10 against exact neighbours of stored vectors. Neighbours at equal distance count as found."""
-
-    def ask(connection: psycopg.Connection, column: FoundColumn) -> Iterator[Outcome]:
-        for index in column.indexes:
-            thing = f"{column.name} ({index.name})"
+    yield from not_seen(context)
+    for look, column in seen(context):
+        states = {one.index: one for one in look.state.searches} if look.state else {}
+        for index in column.column.indexes:
+            thing = f"{look.name} ({index.name})"
+            one = next((one for one in column.searches if one.search.index == index), None)
             if not index.valid:
                 yield Outcome("fail", thing, "invalid index", "valid")
-                continue
-            dimensions = index_dimensions(column, index)
-            if dimensions is None:
-                yield Outcome("skip", thing, message="the column does not fix its dimensions")
-                continue
-            found = recall(connection, column, index, dimensions)
-            if found is None:
+            elif one is None:
+                empty = not column.cell.dimensions
+                yield Outcome("pass", thing, "empty") if empty else Outcome("skip", thing, message="no known number of dimensions")
+            elif one.recall is None:
                 yield Outcome("pass", thing, "empty", message="no vectors to search")
-                continue
-            threshold = column.wanted.min_recall_at_10
-            yield Outcome("pass" if found >= threshold else "fail", thing, round(found, 4), f">= {threshold:g}",
-                          "recall@10")  # fmt: skip
-
-    yield from _each(context, ask)
-
-
-def recall(connection: psycopg.Connection, column: FoundColumn, index: SearchIndex, dimensions: int) -> float | None:
-    """Recall@10 of an index over stored vectors as probes; None for an empty column."""
-    probes = _probes(connection, column, index, dimensions)
-    if len(probes) == 0:
-        return None
-    every = sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL").format(
-        sql.SQL(index.expression), column.relation, sql.Identifier(column.column)
-    )  # fmt: skip
-    exact = exact_neighbours(stream_vectors(connection, every, index.kind, dimensions), probes, index.operator, K)
-    k = min(K, exact.rows)
-    hits = 0
-    with connection.transaction():
-        connection.execute("SET LOCAL enable_seqscan = off")
-        connection.execute("SET LOCAL enable_sort = off")
-        for probe, known in zip(probes, exact.distances[:, :k], strict=True):
-            rows = connection.execute(_search(column, index), {"probe": _text(probe), "k": k}).fetchall()
-            limit = float(known[-1]) + TIE * max(1.0, abs(float(known[-1])))
-            hits += sum(1 for (distance,) in rows if distance is not None and distance <= limit)
-    return hits / (k * len(probes))
-
-
-def _probes(connection: psycopg.Connection, column: FoundColumn, index: SearchIndex, dimensions: int) -> Floats:
-    """Stored vectors, the same ones at every drill of the same data."""
-    query = sql.SQL(
-        "SELECT v FROM (SELECT {v} AS v FROM ONLY {t} WHERE {c} IS NOT NULL ORDER BY hashtext(ctid::text) LIMIT {n}) s"
-    ).format(v=sql.SQL(index.expression), t=column.relation, c=sql.Identifier(column.column),
-             n=sql.Literal(column.wanted.probes))  # fmt: skip
-    blocks = list(stream_vectors(connection, query, index.kind, dimensions))
-    return np.concatenate(blocks) if blocks else np.empty((0, dimensions), dtype=np.float32)
-
-
-def _search(column: FoundColumn, index: SearchIndex) -> sql.Composed:
-    distance = sql.SQL("{} {} %(probe)s::{}").format(
-        sql.SQL(index.expression), sql.SQL(index.operator), sql.SQL(index.kind)
-    )  # fmt: skip
-    return sql.SQL("SELECT {d} FROM {t} ORDER BY {d} LIMIT %(k)s").format(d=distance, t=column.relation)
-
-
-def _text(probe: Floats) -> str:
-    return "[" + ",".join(repr(float(x)) for x in probe) + "]"
-
-
-@check(
-    "index-used", "vectors",
-    passing="a nearest-neighbour query of the application's shape is planned through the vector index",
-    mend="compare the index's operator class with the query's operator; ANALYZE; look at the planner's settings",
-    example="embeddings.embedding (embeddings_hnsw_idx): index not usable, wanted index scan",
-)  # fmt: skip
-def index_used(context: Context) -> Iterator[Outcome]:
-    """EXPLAIN with the server's own settings; an index that only a forbidden sequential scan brings out is a warning."""
-
-    def ask(connection: psycopg.Connection, column: FoundColumn) -> Iterator[Outcome]:
-        if not column.indexes and column.wanted.index_required:
-            yield Outcome("warn", column.name, "no vector index", "an HNSW or IVFFlat index", "every search is a scan")
-        for index in (index for index in column.indexes if index.valid):
-            thing = f"{column.name} ({index.name})"
-            dimensions = index_dimensions(column, index) or 1
-            probe = np.ones(dimensions, dtype=np.float32)
-            if index.name in _planned(connection, column, index, probe):
-                yield Outcome("pass", thing, "index scan", "index scan")
             else:
-                connection.execute("SET enable_seqscan = off")
-                forced = index.name in _planned(connection, column, index, probe)
-                connection.execute("RESET enable_seqscan")
-                yield Outcome("warn" if forced else "fail", thing, "sequential scan" if forced else "index not usable",
-                              "index scan", "the planner prefers a scan at this size" if forced else "")  # fmt: skip
-
-    yield from _each(context, ask)
+                yield _recall(look, one, one.recall, states.get(index.name))
 
 
-def _planned(connection: psycopg.Connection, column: FoundColumn, index: SearchIndex, probe: Floats) -> str:
-    """The plan's index names, as text."""
-    query = sql.SQL("EXPLAIN (FORMAT json) {}").format(_search(column, index))
-    row = connection.execute(query, {"probe": _text(probe), "k": K}).fetchone()
-    plan = row[0] if row else []
-    return json.dumps(plan if not isinstance(plan, str) else json.loads(plan))
+def _recall(look: Look, one: Searched, found: float, before: SearchState | None) -> Outcome:
+    wanted = look.column.wanted
+    threshold = f">= {wanted.min_recall_at_10:g}"
+    message = "recall@10"
+    status: CheckStatus = "pass" if found >= wanted.min_recall_at_10 else "fail"
+    loss = recall_loss(one, one.whole, before, before.whole) if before else None
+    if loss:
+        threshold += f", loss <= {wanted.max_recall_loss:g}"
+        message += f"; {loss}"
+        if status == "pass":
+            status = judged(loss, wanted.max_recall_loss)
+    return Outcome(status, thing_of(look, one), round(found, 4), threshold, message)
+
+
+def judged(loss: Loss, allowed: float) -> CheckStatus:
+    """Worse than allowed for certain, possibly, or surely not."""
+    return "fail" if loss.lowest > allowed else "warn" if loss.highest > allowed else "pass"
+
+
+def recall_loss(one: Searched, asked: Asked, before: SearchState, answers: Answers) -> Loss | None:
+    """What the index finds less than production's did: on the same probes where they are left."""
+    if not asked.found or not (answers.hits or answers.found):
+        return None
+    numbers = {place: number for number, (place, _) in enumerate(before.probes)}
+    then, now = [], []
+    for number in range(len(asked.found)):
+        former, wanted = numbers.get(one.probes[number].place), len(asked.wanted(number))
+        if former is None or not wanted:
+            continue
+        if answers.found:
+            then.append(asked.hits_of(number, answers.found[former]) / wanted)
+        elif former < len(answers.hits) and answers.wanted[former]:
+            then.append(answers.hits[former] / answers.wanted[former])
+        else:
+            continue
+        now.append(asked.hits(number) / wanted)
+    if (paired := paired_loss(then, now)) or not answers.hits:
+        return paired
+    total = sum(len(asked.wanted(number)) for number in range(len(asked.found)))
+    return unpaired_loss(sum(answers.hits), sum(answers.wanted), sum(map(asked.hits, range(len(asked.found)))), total)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 # As pgdrill.checks.FAMILIES, which costs numpy to import.
-FAMILIES = ("recovery", "vectors", "embeddings", "schema", "integrity", "rows", "own")
+FAMILIES = ("recovery", "vectors", "embeddings", "search", "schema", "integrity", "rows", "own")
 
 
 class VectorSearchCheckOperator(DrillOperator):

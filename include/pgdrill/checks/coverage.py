@@ -1,0 +1,138 @@
+"""Secondary questions about vector search, asked after the clock has stopped: does an index hold every row, and how fast is it?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.looking import Look, not_seen, seen
+from pgdrill.checks.vectors import thing_of
+from pgdrill.vectors.columns import Search
+from pgdrill.vectors.observe import Searched, warm_ms
+from pgdrill.vectors.pages import UnknownFormat, indexed_places
+from pgdrill.vectors.probes import Probe, fetch
+from pgdrill.vectors.recall import wilson
+from pgdrill.vectors.search import distance_to, through_index
+from pgdrill.vectors.stream import place_text, stream
+from pgdrill.vectors.types import Integers
+
+TRIED = 200
+FAR = 100  # rows looked at for each: as many copies of a vector may stand before it
+WIDELY = {"hnsw.ef_search": "1000", "ivfflat.probes": "32768"}
+UNREACHABLE = 0.01  # an HNSW graph may lose sight of some rows without any damage
+SLOWER, SLOWER_MS = 3.0, 5.0
+
+
+@check(
+    "index-coverage", "search",
+    passing="HNSW and IVFFlat indexes point to every row that has a vector, by their pages; where those cannot be read, sampled rows "
+    "are found by their own vector",
+    mend="REINDEX the named index on production; a search can never find the rows that it lacks",
+    example="items.embedding (items_hnsw): 12 rows not in the index, wanted 0, first at (88,3)",
+)  # fmt: skip
+def index_coverage(context: Context) -> Iterator[Outcome]:
+    """A row that the pages lack is tried by its own vector before it is called missing: it may be a newer version of one they have."""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        for one in column.searches:
+            if one.search.index:
+                yield _covered(look, one)
+
+
+def _covered(look: Look, one: Searched) -> Outcome:
+    column, search, thing = look.column, one.search, thing_of(look, one)
+    index = search.index
+    assert index is not None  # noqa: S101 - the caller has looked
+    with look.context.connect(column.database) as connection:
+        connection.execute("SET row_security = off")
+        if column.table_bytes <= look.context.cluster.drill.baseline_table_bytes:
+            try:
+                connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
+                places = indexed_places(connection, index)
+            except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
+                return _sampled(connection, look, one, f"its pages cannot be read: {str(error).strip()[:200]}")
+            rows = _rows(connection, look, search)
+            missing = rows[~np.isin(rows, places)]
+            tried = [place_text(int(place)) for place in _some(missing)]
+            lost = _not_found(connection, look, search, fetch(connection, column, search.field, tried))
+            if lost:
+                most = f"{len(lost)} of {len(tried)} tried" if len(missing) > len(tried) else f"{len(lost)}"
+                return Outcome("fail", thing, f"{most} rows not in the index", "0 rows", f"of {len(rows)}; first at {lost[0]}")
+            return Outcome("pass", thing, len(rows), "every row that has a vector", "in the index's pages")
+        return _sampled(connection, look, one, "too large to read its pages")
+
+
+def _some(missing: Integers) -> Integers:
+    if len(missing) <= TRIED:
+        return missing
+    return np.sort(np.array(random.Random(len(missing)).sample(missing.tolist(), TRIED)))  # noqa: S311 - a sample
+
+
+def _rows(connection: psycopg.Connection, look: Look, search: Search) -> Integers:
+    """Places of all rows that have a vector for the index, sorted."""
+    field = search.field
+    present = sql.SQL("{} IS NOT NULL").format(look.column.cell)
+    where = sql.SQL("({}) AND {}").format(sql.SQL(field.predicate), present) if field.predicate else present
+    blocks = [block.places for block in stream(connection, look.column.relation, [], where=where)]
+    return np.sort(np.concatenate(blocks)) if blocks else np.empty(0, dtype=np.int64)
+
+
+def _not_found(connection: psycopg.Connection, look: Look, search: Search, probes: list[Probe]) -> list[str]:
+    """Places of those that searching far for their own vector does not bring."""
+    lost = []
+    with through_index(connection):
+        for setting, value in WIDELY.items():
+            connection.execute("SELECT set_config(%s, %s, true)", (setting, value))
+        for probe in probes:
+            distance = distance_to(search, probe)
+            where = sql.SQL("WHERE {}").format(sql.SQL(search.field.predicate)) if search.field.predicate else sql.SQL("")
+            found = connection.execute(sql.SQL("SELECT ctid::text, {d}, {v} {o} {v} FROM ONLY {t} {w} ORDER BY {d} LIMIT {k}").format(
+                d=distance, v=sql.SQL(search.field.expression), o=sql.SQL(search.operator), t=look.column.relation, w=where,
+                k=sql.Literal(FAR),
+            )).fetchall()  # fmt: skip
+            crowd = len(found) == FAR and abs(found[-1][1] - found[0][1]) <= 1e-6 * max(1.0, abs(found[0][1]))
+            if probe.ctid not in {row[0] for row in found} and not crowd:
+                lost.append(probe.ctid)
+    return lost
+
+
+def _sampled(connection: psycopg.Connection, look: Look, one: Searched, why: str) -> Outcome:
+    if not one.probes:
+        return Outcome("pass", thing_of(look, one), "empty", message="no vectors to search for")
+    lost = _not_found(connection, look, one.search, one.probes[:TRIED])
+    tried = len(one.probes[:TRIED])
+    at_least, at_most = wilson(len(lost), tried)
+    return Outcome("fail" if at_least > UNREACHABLE else "pass", thing_of(look, one), f"{len(lost)} of {tried} rows not found",
+                   f"<= {UNREACHABLE:.0%} with 95 % certainty",
+                   f"sampled, {why}; at most {at_most:.1%} missing{f', first at {lost[0]}' if lost else ''}")  # fmt: skip
+
+
+@check(
+    "search-latency", "search", required=False,
+    passing="searches through the index, warm, take no more than three times what they take on production (or five milliseconds more)",
+    mend="compare memory, storage and settings of the two servers; pg_prewarm the index after a real restore",
+    example="items.embedding (items_hnsw): 48.0 ms warm, 210.0 ms cold, wanted <= 9.0 ms warm",
+)  # fmt: skip
+def search_latency(context: Context) -> Iterator[Outcome]:
+    """Never a failure: a drill host is not production. Cold is the first search after the restore."""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        states = {one.index: one for one in look.state.searches} if look.state else {}
+        with context.connect(look.column.database) as connection:
+            for one in column.searches:
+                warm = warm_ms(connection, one, look.column)
+                if warm is None or one.cold_ms is None:
+                    continue
+                before = states.get(one.search.name)
+                then = before.warm_ms if before else None
+                most = None if then is None else max(SLOWER * then, then + SLOWER_MS)
+                yield Outcome(
+                    "warn" if most is not None and warm > most else "pass", thing_of(look, one),
+                    f"{warm:.1f} ms warm, {one.cold_ms:.1f} ms cold", f"<= {most:.1f} ms warm" if most is not None else "",
+                    "" if then is None else f"{then:.1f} ms on production",
+                )  # fmt: skip

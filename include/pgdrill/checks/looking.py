@@ -1,0 +1,109 @@
+"""Vector columns of the restored cluster, each looked at once for all checks, several at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psycopg
+
+from pgdrill.baseline import Changes, DatabaseState
+from pgdrill.checks.base import Context, Outcome
+from pgdrill.digests import horizon_on
+from pgdrill.vectors.columns import FoundColumn, find_columns
+from pgdrill.vectors.observe import Observed, observe
+from pgdrill.vectors.state import VectorState
+
+
+@dataclass(frozen=True)
+class Look:
+    """A column, what was seen of it (or why nothing was), and what the baseline says."""
+
+    context: Context
+    column: FoundColumn
+    seen: Observed | None
+    trouble: str
+    damaged: bool
+    database: DatabaseState | None
+
+    @property
+    def name(self) -> str:
+        """The column's."""
+        return self.column.name
+
+    @property
+    def key(self) -> str:
+        """The column's, as the baseline has it."""
+        return f"{self.column.schema}.{self.column.table}.{self.column.column}"
+
+    @property
+    def state(self) -> VectorState | None:
+        """What was remembered; None where nothing was."""
+        state = self.database.vectors.get(self.key) if self.database else None
+        return None if state is None or state.trouble else state
+
+    def changes(self) -> Changes | None:
+        """What was written since the baseline, by the server's counters; None where they cannot be believed.
+
+        They settle some seconds after the restore point: ask only where something has to be explained.
+        """
+        if self.database is None or not self.context.settle():
+            return None
+        table = self.database.tables.get(f"{self.column.schema}.{self.column.table}")
+        return table.changes if table else None
+
+    def altered(self, oid: int) -> bool:
+        """Was an object's definition changed between the baseline and its restore point?"""
+        self.context.settle_catalogs()
+        later = self.database.schema_objects.later if self.database else {}
+        return any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index"))
+
+
+def looks(context: Context) -> list[Look]:
+    """Every vector column. The first check that asks has them looked at, as many at a time as there are cores."""
+    if "looks" not in context.memo:
+        found: list[tuple[FoundColumn, DatabaseState | None]] = []
+        for name in context.databases:
+            database = context.baseline.databases.get(name) if context.baseline else None
+            with context.connect(name) as connection:
+                found += [(column, database) for column in find_columns(connection, name, context.cluster)]
+        with ThreadPoolExecutor(max(1, min(len(found), len(os.sched_getaffinity(0)))), "vectors") as pool:
+            context.memo["looks"] = list(pool.map(lambda one: _look(context, *one), found))
+    looked: list[Look] = context.memo["looks"]
+    return looked
+
+
+def _look(context: Context, column: FoundColumn, database: DatabaseState | None) -> Look:
+    state = database.vectors.get(f"{column.schema}.{column.table}.{column.column}") if database else None
+    remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
+    try:
+        with context.connect(column.database) as connection:
+            connection.execute("SET row_security = off")
+            line = horizon_on(connection, database.horizon) if database else None
+            seen = observe(connection, column, line=line, whole=True, remembered=remembered)
+    except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
+        return Look(context, column, None, _words(error), False, database)
+    except (psycopg.Error, ValueError) as error:
+        return Look(context, column, None, _words(error), True, database)
+    return Look(context, column, seen, "", False, database)
+
+
+def _words(error: Exception) -> str:
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None  # details may hold values
+    return f"{type(error).__name__}: {primary or str(error).strip()[:300]}"
+
+
+def seen(context: Context) -> Iterator[tuple[Look, Observed]]:
+    """The columns that could be looked at."""
+    for look in looks(context):
+        if look.seen:
+            yield look, look.seen
+
+
+def not_seen(context: Context) -> Iterator[Outcome]:
+    """An answer for each column that a check could not be asked of."""
+    for look in looks(context):
+        if look.seen is None:
+            yield Outcome("skip", look.name, message=f"could not be read: {look.trouble}")

@@ -1,0 +1,236 @@
+"""The vector columns of a database, found by themselves, each with the indexes that serve it and what filters its searches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.config import Cluster, VectorColumn
+from pgdrill.vectors.stream import Field
+from pgdrill.vectors.types import usual_operator
+
+Place = tuple[str, str, str]
+"""Schema, table, column."""
+
+# A domain counts as its base type. Columns of bits are many things: those are searched that a vector index serves, or
+# that the config names.
+COLUMNS = r"""
+SELECT n.nspname, c.relname, a.attname, coalesce(b.typname, t.typname), greatest(a.atttypmod, t.typtypmod),
+       c.oid::int8, a.attnum, pg_total_relation_size(c.oid)
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
+  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
+  AND (coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec') OR coalesce(b.typname, t.typname) = 'bit' AND (
+      a.attname = ANY (%(named)s) OR EXISTS (
+      SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+      WHERE i.indrelid = c.oid AND m.amname IN ('hnsw', 'ivfflat') AND a.attnum = ANY (i.indkey))))
+ORDER BY 1, 2, a.attnum
+"""
+# What an index holds is its own first attribute; which columns it is made of, its dependencies say, whatever their names.
+INDEXES = """
+SELECT c.relname, c.oid::int8, m.amname, p.oprname, t.typname, a.atttypmod, pg_get_indexdef(c.oid, 1, true), i.indkey[0],
+       coalesce(pg_get_expr(i.indpred, i.indrelid), ''), coalesce(c.reloptions, '{}'), i.indisvalid AND i.indisready,
+       pg_get_indexdef(c.oid), o.opcname,
+       ARRAY(SELECT DISTINCT d.refobjsubid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND d.refobjsubid > 0)
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_am m ON m.oid = c.relam
+JOIN pg_opclass o ON o.oid = i.indclass[0]
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_amop f ON f.amopfamily = o.opcfamily AND f.amoppurpose = 'o' AND f.amoplefttype = o.opcintype
+JOIN pg_operator p ON p.oid = f.amopopr
+WHERE i.indrelid = %s AND m.amname IN ('hnsw', 'ivfflat')
+ORDER BY 1
+"""
+# Row security of a partitioned table counts for its partitions, through which applications do not go.
+POLICIES = """
+SELECT a.attname, coalesce(pg_get_expr(p.polqual, p.polrelid), '')
+FROM pg_policy p
+JOIN pg_class r ON r.oid = p.polrelid AND r.relrowsecurity
+JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid = p.polrelid AND d.refobjsubid > 0
+JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = d.refobjsubid
+WHERE p.polrelid IN (SELECT %(table)s::oid UNION SELECT pg_partition_root(%(table)s::oid::regclass)::oid)
+ORDER BY p.polname, 1
+"""
+SETTING = re.compile(r"current_setting\('([^']+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchIndex:
+    """An HNSW or IVFFlat index: of what (``field``), by which operator, and as PostgreSQL would make it again."""
+
+    name: str
+    oid: int
+    method: str
+    operator: str
+    opclass: str
+    field: Field
+    options: tuple[str, ...]
+    valid: bool
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The column by which searches are limited to a tenant's rows. ``settings``: where row security takes the tenant from."""
+
+    column: str
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundColumn:
+    """A vector column. ``dimensions`` is None where the column does not fix them."""
+
+    database: str
+    schema: str
+    table: str
+    column: str
+    kind: str
+    dimensions: int | None
+    oid: int
+    table_bytes: int
+    indexes: tuple[SearchIndex, ...]
+    filter: Filter | None
+    wanted: VectorColumn
+
+    @property
+    def name(self) -> str:
+        """``public.items.embedding`` without ``public.``."""
+        prefix = "" if self.schema == "public" else f"{self.schema}."
+        return f"{prefix}{self.table}.{self.column}"
+
+    @property
+    def relation(self) -> sql.Identifier:
+        """The table, quoted."""
+        return sql.Identifier(self.schema, self.table)
+
+    @property
+    def cell(self) -> sql.Identifier:
+        """The column, quoted."""
+        return sql.Identifier(self.column)
+
+
+def vector_places(connection: psycopg.Connection, named: Sequence[str] = ()) -> list[Place]:
+    """Every vector column; columns of bits where an index says so, or their name is in ``named``."""
+    return [(row[0], row[1], row[2]) for row in connection.execute(COLUMNS, {"named": list(named)}).fetchall()]
+
+
+def named_columns(cluster: Cluster) -> list[str]:
+    """Column names that the config speaks of."""
+    return [wanted.column for wanted in cluster.vectors]
+
+
+def find_columns(connection: psycopg.Connection, database: str, cluster: Cluster) -> list[FoundColumn]:
+    """Every vector column with its indexes and what the config says of it.
+
+    pgvector's schema has to be in the search path, and the types' names are not qualified: see :func:`use_pgvector`.
+    """
+    found = []
+    taken: set[int] = set()
+    rows = connection.execute(COLUMNS, {"named": named_columns(cluster)}).fetchall()
+    for schema, table, column, kind, modifier, oid, number, size in rows:
+        wanted = thresholds(cluster, database, schema, table, column)
+        if kind == "bit" and wanted not in cluster.vectors and not _is_indexed(connection, oid, number):
+            continue
+        cell = Field(sql.Identifier(column).as_string(connection), kind, modifier if modifier > 0 else 0)
+        indexes = []
+        for row in connection.execute(INDEXES, (oid,)).fetchall():
+            if number in row[13] and row[1] not in taken:
+                taken.add(row[1])
+                indexes.append(_index(row, cell))
+        found.append(FoundColumn(
+            database, schema, table, column, kind, cell.dimensions or None, oid, size, tuple(indexes),
+            _filter(connection, oid, wanted), wanted,
+        ))  # fmt: skip
+    return found
+
+
+def thresholds(cluster: Cluster, database: str, schema: str, table: str, column: str) -> VectorColumn:
+    """What the config asks of a column; its defaults where it says nothing."""
+    home = (*cluster.server.databases, database)[0]
+    for wanted in cluster.vectors:
+        if (wanted.database or home, wanted.column) == (database, column) and wanted.table in (
+            f"{schema}.{table}", table if schema == "public" else ""
+        ):  # fmt: skip
+            return wanted
+    return VectorColumn(database=database, table=f"{schema}.{table}", column=column)
+
+
+def use_pgvector(connection: psycopg.Connection) -> bool:
+    """Load pgvector, so that its settings are there, and put its schema into the search path; False: not installed."""
+    row = connection.execute(
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+    ).fetchone()
+    if row is None:
+        return False
+    connection.execute(sql.SQL("SET search_path = {}").format(
+        sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(["public", *row])))
+    ))  # fmt: skip
+    connection.execute("SELECT '[1]'::vector")
+    return True
+
+
+def _is_indexed(connection: psycopg.Connection, oid: int, number: int) -> bool:
+    return any(number in row[13] for row in connection.execute(INDEXES, (oid,)).fetchall())
+
+
+def _index(row: tuple[object, ...], cell: Field) -> SearchIndex:
+    name, oid, method, operator, kind, modifier, expression, key, predicate, options, valid, definition, opclass, _ = row
+    dimensions = int(str(modifier)) if int(str(modifier)) > 0 else cell.dimensions
+    field = Field(cell.expression if key else str(expression), str(kind), dimensions, str(predicate))
+    return SearchIndex(str(name), int(str(oid)), str(method), str(operator), str(opclass), field,
+                       tuple(options), bool(valid), str(definition))  # type: ignore[arg-type]  # fmt: skip
+
+
+def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> Filter | None:
+    policies = connection.execute(POLICIES, {"table": oid}).fetchall()
+    column = wanted.filter_column or next((name for name, _ in policies), "")
+    if not column:
+        return None
+    settings = (setting for name, qual in policies if name == column for setting in SETTING.findall(qual))
+    return Filter(column, tuple(dict.fromkeys(settings)))
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A way to search a column: through an index, or without one."""
+
+    field: Field
+    operator: str
+    index: SearchIndex | None = None
+
+    @property
+    def name(self) -> str:
+        """The index's; empty without one."""
+        return self.index.name if self.index else ""
+
+
+def searches(connection: psycopg.Connection, column: FoundColumn) -> list[Search]:
+    """Every way that the column is searched in; exact search alone where no valid index serves it."""
+    usable = [index for index in column.indexes if index.valid and index.field.dimensions]
+    found = [Search(index.field, index.operator, index) for index in usable]
+    return found or [Search(cell_of(connection, column), usual_operator(column.kind))]
+
+
+def cell_of(connection: psycopg.Connection, column: FoundColumn) -> Field:
+    """The column itself; dimensions that it does not fix are those of its first vector (0: there is none)."""
+    dimensions = column.dimensions
+    if dimensions is None:
+        measure = {"bit": "length", "sparsevec": "(SELECT split_part({}::text, '/', 2)::int)"}.get(column.kind, "vector_dims")
+        value = sql.SQL(measure).format(column.cell) if "{" in measure else sql.SQL("{}({})").format(sql.SQL(measure), column.cell)
+        row = connection.execute(
+            sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL LIMIT 1").format(value, column.relation, column.cell)
+        ).fetchone()
+        dimensions = int(row[0]) if row else 0
+    return Field(column.cell.as_string(connection), column.kind, dimensions)

@@ -1,0 +1,52 @@
+"""Recall beside recall, with bounds instead of bare numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Z = 1.645  # one-sided 95 %
+FEWEST_PAIRS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How much less was found than before, as a share; the true value is in ``lowest`` to ``highest`` with 95 % certainty each."""
+
+    mean: float
+    lowest: float
+    highest: float
+    pairs: int
+
+    def __str__(self) -> str:
+        how = f"on {self.pairs} same probes" if self.pairs else "on other probes"
+        return f"loss {self.mean:.4f} (95 %: {self.lowest:.4f} to {self.highest:.4f}) {how}"
+
+
+def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:
+    """Of the same probes' recalls. Neighbours of one probe are found or missed together, so a probe is one observation."""
+    if len(before) < FEWEST_PAIRS:
+        return None
+    differences = [old - new for old, new in zip(before, now, strict=True)]
+    mean = sum(differences) / len(differences)
+    variance = sum((difference - mean) ** 2 for difference in differences) / (len(differences) - 1)
+    error = Z * (variance / len(differences)) ** 0.5
+    return Loss(mean, mean - error, mean + error, len(differences))
+
+
+def unpaired_loss(hits_before: int, wanted_before: int, hits: int, wanted: int) -> Loss:
+    """Of different probes: the distance of two Wilson intervals."""
+    low, high = wilson(hits, wanted)
+    low_before, high_before = wilson(hits_before, wanted_before)
+    mean = hits_before / max(wanted_before, 1) - hits / max(wanted, 1)
+    return Loss(mean, low_before - high, high_before - low, 0)
+
+
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """Wilson's score interval of a share: bounds that hold with 95 % certainty each."""
+    if trials == 0:
+        return 0.0, 1.0
+    share, square = hits / trials, Z**2 / trials
+    middle = (share + square / 2) / (1 + square)
+    half = Z * (share * (1 - share) / trials + square / (4 * trials)) ** 0.5 / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
