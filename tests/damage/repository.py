@@ -158,7 +158,7 @@ def _same_base(small: Small, access: Access, runner: Runner, workspace: Workspac
     done = runner.run(access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, tuning).command,
                       timeout_seconds=60, quiet=True)  # fmt: skip
     if done.code:
-        raise _Refused(done.stderr.strip()[-200:])
+        raise _Refused(done.ended)
     return tree(workspace.data_directory) == tree(small.fetched)
 
 
