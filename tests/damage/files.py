@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psycopg
 
+from pgdrill.asking import checking
 from pgdrill.checks import FAMILIES, Context, run_checks
-from pgdrill.drill import checking
 from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.stuck import ending_stuck

@@ -22,6 +22,7 @@ from pgdrill import store
 from pgdrill.access import Access, Credentials
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import BackupFault, CouldNotVerify
+from pgdrill.goal import Look
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Runner
 from pgdrill.restore import Goal, plan_restore
@@ -183,7 +184,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def _drilled(small: Small, access: Access, drill_id: str) -> tuple[str, str]:
     """A whole drill to the restore point. What production held is known, so it is not asked again."""
     baseline = copy.deepcopy(small.baseline)
-    with patch("pgdrill.drill._look_at_production", lambda *_: (baseline, None)), patch("pgdrill.drill.settled", lambda *_: True):
+    with patch("pgdrill.goal.look_at_production", lambda *_, **__: Look(baseline, None)):
         try:
             report = restore_stage(access, drill_id)
             if report.restore.status != "ok":

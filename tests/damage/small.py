@@ -18,9 +18,10 @@ from pathlib import Path
 import psycopg
 
 from pgdrill import store
+from pgdrill.asking import settled
 from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline
-from pgdrill.drill import drill, settled
+from pgdrill.drill import drill
 from pgdrill.labels import Label
 from pgdrill.process import Runner
 from pgdrill.tools import BaseBackup

@@ -126,11 +126,12 @@ def unlogged_and_temporary(connection: psycopg.Connection, chance: random.Random
 
 
 def odd_names(connection: psycopg.Connection, chance: random.Random) -> None:
-    name = sql.Identifier(chance.choice(ODD_NAMES))
+    number = chance.randrange(len(ODD_NAMES))
+    name, index = sql.Identifier(ODD_NAMES[number]), sql.Identifier(f"odd%s {number}")
     connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {n} ({n} int PRIMARY KEY, v vector(3))").format(n=name))
     connection.execute(sql.SQL("COMMENT ON COLUMN {n}.v IS {c}").format(n=name, c=sql.Literal('pgdrill: {"model": "made", "version": "1"}')))
     connection.execute(sql.SQL("INSERT INTO {n} SELECT g, ARRAY[g, 1, 2]::vector FROM generate_series(1, 20) g ON CONFLICT DO NOTHING").format(n=name))
-    connection.execute(sql.SQL("CREATE INDEX ON {n} USING hnsw (v vector_cosine_ops)").format(n=name))
+    connection.execute(sql.SQL("CREATE INDEX IF NOT EXISTS {i} ON {n} USING hnsw (v vector_cosine_ops)").format(i=index, n=name))
 
 
 def large_objects(connection: psycopg.Connection, chance: random.Random) -> None:

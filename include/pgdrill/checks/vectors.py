@@ -12,6 +12,7 @@ from psycopg import sql
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.columns import FoundColumn, SearchIndex, find_columns, index_dimensions
 from pgdrill.checks.exact import Floats, exact_neighbours, stream_vectors
+from pgdrill.postgres.names import doubled
 
 K = 10
 TIE = 1e-5  # relative; float32 sums differ in the last bits between PostgreSQL and numpy
@@ -131,9 +132,9 @@ def _probes(connection: psycopg.Connection, column: FoundColumn, index: SearchIn
 
 def _search(column: FoundColumn, index: SearchIndex) -> sql.Composed:
     distance = sql.SQL("{} {} %(probe)s::{}").format(
-        sql.SQL(index.expression), sql.SQL(index.operator), sql.SQL(index.kind)
+        doubled(sql.SQL(index.expression)), sql.SQL(index.operator), sql.SQL(index.kind)
     )  # fmt: skip
-    return sql.SQL("SELECT {d} FROM {t} ORDER BY {d} LIMIT %(k)s").format(d=distance, t=column.relation)
+    return sql.SQL("SELECT {d} FROM {t} ORDER BY {d} LIMIT %(k)s").format(d=distance, t=doubled(column.relation))
 
 
 def _text(probe: Floats) -> str:
