@@ -18,6 +18,8 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from pgdrill.postgres.names import doubled
+
 SAMPLE_ROWS = 20_000
 SAMPLE_BLOCKS = 20_000
 GUESSED_ROWS_OF_BLOCK = 100  # of a table that was never analyzed
@@ -154,12 +156,13 @@ def _either_hash(
     places: list[str] | None = None,
 ) -> list[tuple[int | str, ...]]:
     """Run a query with the rows' binary form hashed, or their text where a type has no binary form."""
+    name = sql.Identifier(schema, table)
     for form in _forms():
         whole = sql.SQL("('x' || left(md5({}::bytea || tidsend(t.ctid) || {}), 16))::bit(64)::int8").format(
             sql.Literal("\\x" + line.key), form
         )
         statement = query.format(
-            table=sql.Identifier(schema, table), hash=whole, stable=_older("xmin", line), gone=_older("xmax", line),
+            table=name if places is None else doubled(name), hash=whole, stable=_older("xmin", line), gone=_older("xmax", line),
             sampled=sampled,
         )  # fmt: skip
         try:

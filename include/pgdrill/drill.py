@@ -22,6 +22,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.goal import decide
 from pgdrill.instant import prove
 from pgdrill.lock import ClusterLock, Lease, lease_for
+from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
@@ -147,7 +148,8 @@ def check_stage(
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
         context = context_of(access, workspace, report, runner)
-        ask(context, report, families)
+        with ending_stuck(server, access.cluster.drill.statement_timeout_seconds):
+            ask(context, report, families)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
     return report

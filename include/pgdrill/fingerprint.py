@@ -56,7 +56,8 @@ class Fingerprint(BaseModel):
     """Objects by ``catalog:key`` -> (hash, what a person calls it). Objects that came with PostgreSQL are one per catalog.
 
     ``later`` holds what a second reading, after the restore point, found different: (hash, name) or None for gone.
-    ``left_out`` names columns of catalogs that the role must not read (``*``: none of them).
+    ``left_out`` names columns of catalogs that the role must not read (``*``: none of them). ``recent`` holds the keys of
+    objects that a transaction between the baseline and its restore point wrote, where a reading was asked for them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,12 +65,34 @@ class Fingerprint(BaseModel):
     objects: dict[str, tuple[str, str]]
     later: dict[str, tuple[str, str] | None] = {}
     left_out: dict[str, list[str]] = {}
+    recent: set[str] = set()
 
     def settle(self, again: Fingerprint) -> None:
         """Note what changed since: either state is then right."""
         for key in self.objects.keys() | again.objects.keys():
             if (self.objects.get(key) or ("",))[0] != (again.objects.get(key) or ("",))[0]:
                 self.later[key] = again.objects.get(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Transaction numbers from the first that may not have ended at the baseline, up to the next one after its restore point.
+
+    What one of them wrote may be in a state that no reading of production saw: made after the first and gone before the second.
+    """
+
+    oldest_xid: int
+    end_xid: int
+
+    @property
+    def holds_writer(self) -> sql.Composed:
+        """True for a catalog row ``t`` that one of them wrote. ``xmin`` has 32 bits and outlives freezing."""
+        return sql.SQL("mod(t.xmin::text::int8 - {} + 8589934592, 4294967296) < {}").format(
+            sql.Literal(self.oldest_xid % 2**32), sql.Literal(min(max(self.end_xid - self.oldest_xid, 0), 2**31))
+        )
+
+
+NO_SPAN = Span(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +120,13 @@ class Difference:
     how: str
 
 
-def read_fingerprint(connection: psycopg.Connection, *, shared: bool, like: Fingerprint | None = None) -> Fingerprint:
+def read_fingerprint(
+    connection: psycopg.Connection, *, shared: bool, like: Fingerprint | None = None, written_in: Span = NO_SPAN
+) -> Fingerprint:
     """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster (roles, databases …).
 
-    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it names.
+    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it names. Objects written in a
+    span of transactions are noted as ``recent``.
     """
     found = Fingerprint(objects={})
     row = connection.execute(TEMPORARY).fetchone()
@@ -113,10 +139,11 @@ def read_fingerprint(connection: psycopg.Connection, *, shared: bool, like: Fing
             found.left_out[name] = left_out
         if catalog is None:
             continue
-        rows = _read(connection, catalog, temporary, named=like is None)
+        rows = _read(connection, catalog, temporary, written_in, named=like is None)
         if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
-            rows = _read(connection, catalog, temporary, named=True)
-        found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label in rows}
+            rows = _read(connection, catalog, temporary, written_in, named=True)
+        found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
+        found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
     return found
 
 
@@ -135,23 +162,25 @@ def _readable(
 
 
 def _read(
-    connection: psycopg.Connection, catalog: Catalog, temporary: list[int], *, named: bool
-) -> list[tuple[str, str, str]]:
-    """Key, hash and name of every object."""
+    connection: psycopg.Connection, catalog: Catalog, temporary: list[int], written_in: Span, *, named: bool
+) -> list[tuple[str, str, str, bool]]:
+    """Key, hash and name of every object, and whether a transaction of the span wrote it."""
     if not named:
-        query = _query(catalog, sql.SQL("''::text"), bool(temporary))
+        query = _query(catalog, sql.SQL("''::text"), bool(temporary), written_in)
         return connection.execute(query, {"temporary": temporary}).fetchall()
     for label in (_label(catalog), sql.SQL("t.{}::text").format(sql.Identifier(catalog.key[0]))):
         try:
             with connection.transaction():
-                return connection.execute(_query(catalog, label, bool(temporary)), {"temporary": temporary}).fetchall()
+                query = _query(catalog, label, bool(temporary), written_in)
+                return connection.execute(query, {"temporary": temporary}).fetchall()
         except psycopg.errors.InternalError_:
             continue  # PostgreSQL has no description for objects of this catalog (pg_enum): its key has to do
     return []
 
 
 def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]:
-    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could be read are left out."""
+    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could be read are left out,
+    and objects in a state of the time between the baseline and its restore point."""
     unread = {name for name, columns in found.left_out.items() if before.left_out.get(name) != columns}
     for key in sorted(before.objects.keys() | found.objects.keys() | before.later.keys()):
         catalog = key.partition(":")[0]
@@ -159,15 +188,15 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
         accepted = [before.objects.get(key)]
         if key in before.later:
             accepted.append(before.later[key])
-        if catalog in unread or any((now and now[0]) == (state and state[0]) for state in accepted):
+        if catalog in unread or key in found.recent or any((now and now[0]) == (state and state[0]) for state in accepted):
             continue
         known = before.objects.get(key) or before.later.get(key)
         how = "missing" if now is None else "changed" if known else "new"
         yield Difference(catalog, (known or now or ("", key))[1], how)
 
 
-def _query(catalog: Catalog, label: sql.Composable, temporary: bool) -> sql.Composed:
-    """Key, hash and name of every row; rows that PostgreSQL itself brought are hashed together."""
+def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span) -> sql.Composed:
+    """Key, hash, name and age of every row; rows that PostgreSQL itself brought are hashed together."""
     key, numbers = catalog.key, catalog.numbers
     # All columns of a relation are one object: a thousand tables would otherwise make tens of thousands.
     grouped = key[:1] if catalog.name == "pg_attribute" else key
@@ -181,14 +210,16 @@ def _query(catalog: Catalog, label: sql.Composable, temporary: bool) -> sql.Comp
     return sql.SQL(
         "SELECT CASE WHEN o >= {user} THEN k ELSE 'system' END,"
         ' left(md5(string_agg(h, \'\' ORDER BY k COLLATE "C", h COLLATE "C")), 16),'
-        " coalesce(min(label), 'objects of PostgreSQL itself')"
-        " FROM (SELECT {first} AS o, {key} AS k, md5(record_send(ROW({columns}))) AS h,"
+        " coalesce(min(label), 'objects of PostgreSQL itself'), bool_or(recent)"
+        " FROM (SELECT {first} AS o, {key} AS k, {recent} AS recent, md5(record_send(ROW({columns}))) AS h,"
         " CASE WHEN {first} >= {user} THEN {label} END AS label FROM pg_catalog.{source} t {where}) s"
         " GROUP BY 1"
     ).format(
         user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, label=label, source=sql.Identifier(catalog.source),
         columns=sql.SQL(", ").join(_column(name, kind) for name, kind in catalog.columns.items()),
         where=where if temporary and numbers else sql.SQL(""),
+        # A view has no writers.
+        recent=written_in.holds_writer if catalog.source == catalog.name and written_in != NO_SPAN else sql.SQL("false"),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pgdrill.postgres.wal import (
 )
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import BaseBackup
+from pgdrill.tools.base import ArchivedWal
 
 ROOM_FACTOR = 1.1
 SHOWN = 5
@@ -105,7 +106,7 @@ def preflight(
     kept = record.read(access.reports, backup.name)
     problems = tool.problems(repository, backup, parts)
     if kept:
-        problems += record.differences(kept, repository.url, parts)
+        problems += record.differences(kept, repository.url, parts, backup.finish_time)
     _raise_first(problems, f"backup {backup.name}")
     archived = tool.wal(repository)
     # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was reached.
@@ -151,7 +152,7 @@ def _raise_first(problems: list[Problem], thing: str) -> None:
 
 def _unbroken(
     backup: BaseBackup,
-    archived: dict[str, int],
+    archived: ArchivedWal,
     end: int,
     timeline: int,
     history: tuple[TimelineSwitch, ...],
@@ -168,6 +169,14 @@ def _unbroken(
             found=("an empty object" if empty else "no such object") + f"; {len(lacking)} of {len(needed)} lacking",
             expected=f"every segment from {format_lsn(backup.start_lsn)} through {format_lsn(end)}",
             mend="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
+        )  # fmt: skip
+    doubled = [choices[0].name for choices in needed if choices[0].name in archived.doubles]
+    if doubled:
+        raise BackupFault(
+            "wal-duplicate", f"WAL segment {doubled[0]} in {where}",
+            found=f"{len(archived.doubles[doubled[0]])} objects: {', '.join(archived.doubles[doubled[0]])}",
+            expected="one object: which of several a restore gets is chance",
+            mend="fetch each with the tool, compare them with pg_waldump, and delete what is not production's; two alike may both be right",
         )  # fmt: skip
     return len(needed)
 

@@ -65,15 +65,29 @@ def read(reports: Storage, name: str) -> BackupRecord | None:
         ) from None  # fmt: skip
 
 
-def differences(record: BackupRecord, repository_url: str, parts: dict[str, int]) -> list[Problem]:
-    """Objects that are gone or have another size than after the backup."""
+def differences(
+    record: BackupRecord, repository_url: str, parts: dict[str, int], finished_at: datetime
+) -> list[Problem]:
+    """Objects that are gone, have another size than after the backup, or were added to it; another backup's metadata."""
+    mend = "choose another backup; find out what changes the bucket; take a new base backup"
     found = []
+    if finished_at != record.finished_at:
+        found.append(Problem(
+            "wrong-backup", f"metadata of backup {record.name} in {repository_url}",
+            f"a backup that finished {finished_at.isoformat()}", f"{record.finished_at.isoformat()}, as recorded after the backup",
+            mend,
+        ))  # fmt: skip
+    # Tools unpack every archive they find there. What is no archive may well come later: barman's note to keep a backup.
+    found += [
+        Problem("unexpected-part", f"{repository_url}/{name}", f"{size} bytes", "nothing of that name, as recorded after the backup", mend)
+        for name, size in parts.items() if name not in record.objects and ".tar" in name
+    ]  # fmt: skip
     for name, size in record.objects.items():
         now = parts.get(name)
         if now != size:
             found.append(Problem(
                 "missing-part" if now is None else "changed-part", f"{repository_url}/{name}",
                 "no such object" if now is None else f"{now} bytes", f"{size} bytes, as recorded after the backup",
-                "choose another backup; find out what changes the bucket; take a new base backup",
+                mend,
             ))  # fmt: skip
     return found

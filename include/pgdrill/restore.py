@@ -16,6 +16,7 @@ from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
 from pgdrill.postgres import harmless
+from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
@@ -169,6 +170,14 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
                 expected="a file; without backup_label a server starts and silently lacks data",
                 mend="choose another backup; take a new base backup",
             )  # fmt: skip
+    label = BackupLabel.parse((data_directory / "backup_label").read_text(errors="replace"))
+    if label is None or (label.start_lsn, label.timeline) != (plan.backup.start_lsn, plan.backup.timeline):
+        raise BackupFault(
+            "wrong-backup", f"restored {data_directory}/backup_label",
+            found=f"a backup from {format_lsn(label.start_lsn)} on timeline {label.timeline}" if label else "no start of WAL",
+            expected=f"{format_lsn(plan.backup.start_lsn)} on timeline {plan.backup.timeline}, as {plan.backup.name} says of itself",
+            mend="the repository holds another backup under this name, or its metadata is damaged; take a new base backup",
+        )  # fmt: skip
     found = access.binaries.control_data(data_directory).system_identifier
     if found != plan.backup.system_identifier:
         raise BackupFault(

@@ -11,6 +11,7 @@ from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.preflight import _unbroken, choose_backup
 from pgdrill.targets import RecoveryTarget, parse_target
 from pgdrill.tools import BaseBackup
+from pgdrill.tools.base import ArchivedWal
 
 SUNDAY = datetime(2026, 11, 1, 2, tzinfo=UTC)
 
@@ -76,7 +77,7 @@ def test_no_backup_at_all_is_the_backups_fault() -> None:
 
 
 def needed(archived: dict[str, int], end: int, timeline: int = 1, history: tuple[TimelineSwitch, ...] = ()) -> int:
-    return _unbroken(THREE[0], archived, end, timeline, history, 1 << 24, "s3://b")
+    return _unbroken(THREE[0], ArchivedWal(archived), end, timeline, history, 1 << 24, "s3://b")
 
 
 def wal(*numbers: int, timeline: int = 1) -> dict[str, int]:
@@ -114,3 +115,13 @@ def test_wal_after_a_switch_is_looked_for_on_the_new_timeline() -> None:
     assert needed({**wal(2, 3), **wal(4, timeline=2)}, 0x4000100, 2, history) == 3
     with pytest.raises(BackupFault):
         needed(wal(2, 3, 4), 0x4000100, 2, history)
+
+
+def test_a_segment_with_two_objects_is_refused_where_it_is_needed() -> None:
+    doubled = {"wal/000000010000000000000002.lz4": 5, "wal/000000010000000000000002.zst": 5}
+    with pytest.raises(BackupFault) as caught:
+        _unbroken(THREE[0], ArchivedWal(doubled), THREE[0].finish_lsn - 1, 1, (), 1 << 24, "s3://b")
+    assert caught.value.problem.reason == "wal-duplicate"
+    assert "wal/000000010000000000000002.zst" in caught.value.problem.found
+    other = {"wal/000000010000000000000002.lz4": 5, "wal/000000010000000000000009.lz4": 5, "wal/000000010000000000000009.gz": 5}
+    assert _unbroken(THREE[0], ArchivedWal(other), THREE[0].finish_lsn - 1, 1, (), 1 << 24, "s3://b") == 1

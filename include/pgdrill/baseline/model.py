@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pgdrill.clock import ClockDifference
 from pgdrill.digests import Content, Horizon
-from pgdrill.fingerprint import Fingerprint
+from pgdrill.fingerprint import NO_SPAN, Fingerprint, Span
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
 from pgdrill.vectors.state import VectorState
 
@@ -121,7 +121,8 @@ class Baseline(Model):
     ``database_forms`` tells encoding and locale of every database of the cluster, templates too. ``read_on``: where rows
     and catalogs were read. ``settled_at``: when it was completed with what was written up to the restore point.
     ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
-    server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`).
+    server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`). Transactions below ``oldest_xid``
+    had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
     """
 
     version: Literal[2] = 2
@@ -138,7 +139,9 @@ class Baseline(Model):
     database_forms_later: dict[str, str] | None = None
     databases: dict[str, DatabaseState]
     seconds: float = 0.0
+    oldest_xid: int = 0
     next_xid: int = 0
+    end_xid: int = 0
     wal_lsn: str = ""
     restore_point: str = ""
     lsn: str = ""
@@ -146,6 +149,11 @@ class Baseline(Model):
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None
     settled_at: datetime | None = None
+
+    @property
+    def span(self) -> Span:
+        """The transactions that may have changed what the baseline saw before its restore point; none without one."""
+        return Span(self.oldest_xid, self.end_xid) if self.end_xid else NO_SPAN
 
     @property
     def lsn_position(self) -> int:

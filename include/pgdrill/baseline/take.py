@@ -38,7 +38,7 @@ def take_baseline(
     production = Production(access, runner or Runner())
     with production.connection() as connection:
         identifier = check_server(connection, access)
-        timeline, lsn, next_xid = _position(connection)
+        timeline, lsn, oldest_xid, next_xid = _position(connection)
         clock = measure(connection)
         settings, configured = read_settings(connection)
         forms = database_forms(connection)
@@ -55,7 +55,8 @@ def take_baseline(
             settings={**server_settings(connection), **settings}, configured=configured,
             read_only=read_only_roles(connection), clock_offset_seconds=clock.offset_seconds,
             clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
-            shared_objects=shared, database_forms=forms, databases=databases, next_xid=next_xid, wal_lsn=lsn,
+            shared_objects=shared, database_forms=forms, databases=databases, oldest_xid=oldest_xid, next_xid=next_xid,
+            wal_lsn=lsn,
         )  # fmt: skip
         if restore_point:
             _mark(connection, production, baseline, restore_point)
@@ -75,13 +76,14 @@ def _all_there(access: Access, names: list[str], forms: dict[str, str]) -> None:
             )  # fmt: skip
 
 
-def _position(connection: psycopg.Connection) -> tuple[int, str, int]:
+def _position(connection: psycopg.Connection) -> tuple[int, str, int, int]:
+    """Timeline and LSN, the oldest transaction that may be running, and the number that the next one will get."""
     row = connection.execute(
         "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_current_wal_lsn()::text,"
-        " pg_snapshot_xmax(pg_current_snapshot())::text"
+        " pg_snapshot_xmin(pg_current_snapshot())::text, pg_snapshot_xmax(pg_current_snapshot())::text"
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate-free SELECT without FROM has one row
-    return int(row[0], 16), row[1], int(row[2])
+    return int(row[0], 16), row[1], int(row[2]), int(row[3])
 
 
 def _mark(connection: psycopg.Connection, production: Production, baseline: Baseline, name: str) -> None:
@@ -91,6 +93,7 @@ def _mark(connection: psycopg.Connection, production: Production, baseline: Base
         row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
         baseline.restore_point, baseline.restore_point_at = name, datetime.now(UTC)
         baseline.lsn = str(row[0]) if row else ""
+        baseline.end_xid = _position(connection)[3]
 
     for database, tables in read_at(production, list(baseline.databases), mark).items():
         baseline.databases[database].state_tables = tables

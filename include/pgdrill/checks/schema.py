@@ -10,7 +10,7 @@ from pgdrill.baseline import DatabaseState
 from pgdrill.baseline import extension_versions as versions
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.compared import comparable, each_database, why_not
-from pgdrill.fingerprint import Fingerprint, differences, read_fingerprint
+from pgdrill.fingerprint import Fingerprint, Span, differences, read_fingerprint
 
 SHOWN = 20
 
@@ -29,16 +29,18 @@ def catalogs(context: Context) -> Iterator[Outcome]:
         return
     context.settle_catalogs()
     with context.connect("postgres") as connection:
-        yield from _compared("cluster", baseline.shared_objects, connection, shared=True)
+        yield from _compared("cluster", baseline.shared_objects, connection, baseline.span, shared=True)
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
-        yield from _compared(name, state.schema_objects, connection, shared=False)
+        yield from _compared(name, state.schema_objects, connection, baseline.span, shared=False)
 
     yield from each_database(context, "catalogs", ask)
 
 
-def _compared(where: str, before: Fingerprint, connection: psycopg.Connection, *, shared: bool) -> Iterator[Outcome]:
-    now = read_fingerprint(connection, shared=shared, like=before)
+def _compared(
+    where: str, before: Fingerprint, connection: psycopg.Connection, span: Span, *, shared: bool
+) -> Iterator[Outcome]:
+    now = read_fingerprint(connection, shared=shared, like=before, written_in=span)
     found = list(differences(before, now))
     for difference in found[:SHOWN]:
         yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", difference.catalog)

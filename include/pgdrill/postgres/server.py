@@ -57,7 +57,8 @@ class LocalServer:
             words += ["-c", f"{name}={value}"]
         timeout = shutil.which("timeout")
         if self.max_seconds and timeout:
-            words = [timeout, "--signal=INT", str(self.max_seconds), *words]
+            # Not SIGINT: that waits for backends, and one that a damaged index has go round in circles never ends by itself.
+            words = [timeout, "--signal=QUIT", str(self.max_seconds), *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             return subprocess.Popen(

@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 
 from pgdrill.config import Repository
 from pgdrill.errors import BackupFault, Problem
-from pgdrill.postgres.wal import ARCHIVED_NAME, parse_lsn
+from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Command
 from pgdrill.storage import Storage
-from pgdrill.tools.base import BaseBackup, BulkFetch, Fetch
+from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Fetch
 from pgdrill.tuning import Tuning
 
 ID = re.compile(r"[^/]+/base/(\d{8}T\d{6})/backup\.info")
@@ -119,10 +119,9 @@ class BarmanCloud:
             found += [_missing(f"{folder}/{stem}{f'_{n:04d}' if n else ''}.tar", "no such object") for n in lacking]
         return found + [_missing(f"{repository.url}/{key}", "an empty object") for key, size in parts.items() if not size]
 
-    def wal(self, repository: Storage) -> dict[str, int]:
+    def wal(self, repository: Storage) -> ArchivedWal:
         """``wals/…/<name>[.gz]``."""
-        plain = ((PurePosixPath(key).name, size) for key, size in repository.sizes(f"{self.server}/wals/").items())
-        return {match[1]: size for name, size in plain if (match := ARCHIVED_NAME.fullmatch(name))}
+        return ArchivedWal(repository.sizes(f"{self.server}/wals/"))
 
     def _program(self, action: str) -> str:
         return str(self.folder / f"barman-cloud-{action}")

@@ -9,11 +9,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pgdrill.errors import Problem
-from pgdrill.postgres.wal import Segment
+from pgdrill.postgres.wal import ARCHIVED_NAME, Segment
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tuning import Tuning
@@ -59,6 +59,23 @@ class BulkFetch:
     argv: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
+
+
+class ArchivedWal(dict[str, int]):
+    """Archived segments and history files by their plain name -> stored bytes, read from a listing of objects.
+
+    ``doubles`` holds the names that have several objects, with all of their keys: which of them a tool takes is chance
+    (wal-g 3.0.8 took either one at the same segment, drill by drill).
+    """
+
+    def __init__(self, objects: Mapping[str, int]) -> None:
+        super().__init__()
+        keys: dict[str, list[str]] = {}
+        for key, size in objects.items():
+            if match := ARCHIVED_NAME.fullmatch(PurePosixPath(key).name):
+                self[match[1]] = size
+                keys.setdefault(match[1], []).append(key)
+        self.doubles = {name: found for name, found in keys.items() if len(found) > 1}
 
 
 class BackupTool(Protocol):
@@ -115,8 +132,8 @@ class BackupTool(Protocol):
     def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
         """What is missing, empty or dangerous about a backup, as far as its own metadata tells."""
 
-    def wal(self, repository: Storage) -> dict[str, int]:
-        """Archived segments and history files by their plain name -> stored bytes."""
+    def wal(self, repository: Storage) -> ArchivedWal:
+        """Archived segments and history files."""
 
 
 def archive_command(tool: BackupTool, segment_bytes: int) -> str:

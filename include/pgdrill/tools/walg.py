@@ -17,10 +17,9 @@ from typing import Any
 
 from pgdrill.config import Repository
 from pgdrill.errors import BackupFault, Problem
-from pgdrill.postgres.wal import ARCHIVED_NAME
 from pgdrill.process import Command
 from pgdrill.storage import Storage
-from pgdrill.tools.base import BaseBackup, BulkFetch, Fetch
+from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Fetch
 from pgdrill.tuning import Tuning
 
 BASE = "basebackups_005"
@@ -155,13 +154,14 @@ class WalG:
                 found.append(_missing(f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"))
             for part in sorted(expected - stored):
                 found.append(_missing(f"{repository.url}/{folder}/tar_partitions/{part}", "no such object"))
+            for part in sorted(name for name in stored - expected if not name.startswith(("pg_control.tar", "backup_label.tar"))):
+                found.append(_unexpected(f"{repository.url}/{folder}/tar_partitions/{part}"))
         found += [_missing(f"{repository.url}/{key}", "an empty object") for key, size in parts.items() if size == 0]
         return found
 
-    def wal(self, repository: Storage) -> dict[str, int]:
+    def wal(self, repository: Storage) -> ArchivedWal:
         """``wal_005/<name>.<compression>``."""
-        plain = ((PurePosixPath(key).name, size) for key, size in repository.sizes(f"{WAL}/").items())
-        return {match[1]: size for name, size in plain if (match := ARCHIVED_NAME.fullmatch(name))}
+        return ArchivedWal(repository.sizes(f"{WAL}/"))
 
     def _chain(self, repository: Storage, name: str) -> list[str]:
         """A backup's name, and those of the backups its deltas build on."""
@@ -204,6 +204,13 @@ def _missing(thing: str, found: str) -> Problem:
     return Problem(
         "missing-part", thing, found, "every object that the backup's own metadata lists, with content",
         "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a new base backup",
+    )  # fmt: skip
+
+
+def _unexpected(thing: str) -> Problem:
+    return Problem(
+        "unexpected-part", thing, "a part that files_metadata.json does not list; wal-g would unpack it over the others",
+        "the listed parts and no others", "find out what writes into the bucket; take a new base backup",
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import error_outcome, opened
+from pgdrill.postgres.names import doubled
 
 SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than FEWEST_ROWS
 FEWEST_ROWS = 20
@@ -155,7 +156,7 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
     rows = connection.execute(
         sql.SQL(
             "SELECT ctid::text FROM ONLY {t} {part} WHERE {kept} AND {probe} IS NOT NULL ORDER BY hashtext(ctid::text) LIMIT {n}"
-        ).format(t=key.relation, part=part, kept=key.kept, probe=key.probe, n=sql.Literal(SEARCHED_ROWS)),
+        ).format(t=doubled(key.relation), part=part, kept=key.kept, probe=key.probe, n=sql.Literal(SEARCHED_ROWS)),
         {},
     ).fetchall()
     for method in ("indexscan", "indexonlyscan", "bitmapscan"):
@@ -173,4 +174,4 @@ def _search(key: Key) -> sql.Composed:
         "WITH probe AS MATERIALIZED (SELECT {probe} AS v FROM ONLY {t} WHERE ctid = %(place)s::tid)"
         " SELECT count(*) FILTER (WHERE ctid = %(place)s::tid), count(*) FILTER (WHERE NOT ({matches} AND {kept}))"
         " FROM ONLY {t} WHERE {matches} AND {kept}"
-    ).format(probe=key.probe, t=key.relation, matches=matches, kept=key.kept)
+    ).format(probe=key.probe, t=doubled(key.relation), matches=matches, kept=key.kept)

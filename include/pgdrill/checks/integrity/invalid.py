@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import opened
-from pgdrill.fingerprint import read_fingerprint
+from pgdrill.fingerprint import NO_SPAN, Fingerprint, read_fingerprint
 
 
 @check(
@@ -16,7 +16,8 @@ from pgdrill.fingerprint import read_fingerprint
     example="agents.documents_tags_idx: invalid, wanted valid",
 )  # fmt: skip
 def invalid_indexes(context: Context) -> Iterator[Outcome]:
-    """A failure, or a warning where the baseline has the same: then production is to be mended, not the backup."""
+    """A failure; a warning where the baseline has the same, for then production is to be mended, not the backup, and where
+    the index was being built (CONCURRENTLY) at the restore point."""
     query = (
         "SELECT indexrelid::int8, indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)"
         " ORDER BY 2"
@@ -25,11 +26,12 @@ def invalid_indexes(context: Context) -> Iterator[Outcome]:
         with opened(context, database) as connection:
             found = connection.execute(query).fetchall()
             state = context.baseline.databases.get(database) if context.baseline and found else None
-            now = read_fingerprint(connection, shared=False).objects if state else {}
+            span = context.baseline.span if context.baseline else NO_SPAN
+            now = read_fingerprint(connection, shared=False, written_in=span) if state else Fingerprint(objects={})
             for oid, name in found:
                 key = f"pg_index:{oid}"
-                same = bool(state and key in now and now[key] == state.schema_objects.objects.get(key))
-                yield Outcome("warn" if same else "fail", f"{database}.{name}", "invalid", "valid",
-                              "as on production" if same else "")  # fmt: skip
+                same = bool(state and key in now.objects and now.objects[key] == state.schema_objects.objects.get(key))
+                why = "as on production" if same else "being built on production at that moment" if key in now.recent else ""
+                yield Outcome("warn" if why else "fail", f"{database}.{name}", "invalid", "valid", why)
             if not found:
                 yield Outcome("pass", database, 0, "0 invalid indexes")

@@ -1,0 +1,10 @@
+"""Names in statements that have parameters: psycopg takes a ``%`` in them for a placeholder, quoted or not."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+
+def doubled(part: sql.Composable) -> sql.SQL:
+    """A part of a statement with parameters, whatever names it holds. (Without parameters ``%`` stays as it is.)"""
+    return sql.SQL(part.as_string(None).replace("%", "%%"))
