@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection detection-table e2e bench bench-exact constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills detection-table e2e bench bench-exact constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
 ARGS ?=
@@ -39,7 +39,13 @@ integration: setup ## Tests with real PostgreSQL, real tools and a real S3, all 
 	@$(RUN) -m pytest tests/integration $(TWO) $(ARGS)
 
 detection: setup ## Damage a restored cluster in every way, and see that the fitting check is red
-	@$(RUN) -m pytest tests/detection $(TWO) $(ARGS)
+	@$(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(TWO) $(ARGS)
+
+mutants: setup ## Take each check away in turn, and see that a detection test misses it
+	@$(RUN) -m pytest tests/detection/test_checks_are_needed.py $(ARGS)
+
+healthy-drills: setup ## Twenty drills under everything that a live cluster does, without a false alarm
+	@PGDRILL_HEALTHY_DRILLS=20 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)
