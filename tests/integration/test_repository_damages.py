@@ -76,7 +76,7 @@ def test_wal_that_recovery_takes_for_its_end_does_not_reach_the_target(copy: Cop
     pack(file, bytes(wal.content))
     trouble = failed(copy)
     assert trouble.reason in CUT_SHORT
-    assert mark.segment.name in trouble.found
+    assert mark.segment.name in trouble.thing + trouble.found
 
 
 def test_each_of_those_defects_is_the_one_it_is_called(copy: Copy, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_garbage_of_the_right_size_is_no_segment(copy: Copy) -> None:
     pack(copy.segment(segment), os.urandom(segment.size_bytes))
     trouble = failed(copy)
     assert trouble.reason in CUT_SHORT
-    assert segment.name in trouble.found
+    assert segment.name in trouble.thing + trouble.found
 
 
 def test_a_segment_under_the_name_of_the_next_is_not_replayed(copy: Copy) -> None:
@@ -109,7 +109,7 @@ def test_a_segment_under_the_name_of_the_next_is_not_replayed(copy: Copy) -> Non
     shutil.copyfile(copy.segment(this), copy.segment(following))
     trouble = failed(copy)
     assert trouble.reason in CUT_SHORT
-    assert following.name in trouble.found
+    assert following.name in trouble.thing + trouble.found
 
 
 def test_an_archive_of_garbage_lacks_every_segment(copy: Copy) -> None:
