@@ -1,1 +1,1 @@
-"""Random damage to repositories and data directories of a small cluster: see ``docs/random-damage.md``."""
+"""Random damage to repositories and data directories of a small cluster."""

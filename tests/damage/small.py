@@ -116,7 +116,7 @@ class Small:
     def files(self) -> dict[str, str]:
         """The restored files that may be damaged -> the relation they belong to, or their own name."""
         every = (file.relative_to(self.restored).as_posix() for file in sorted(self.restored.rglob("*")) if file.is_file())
-        closed = f"base/{self.template0}/"  # see docs/random-damage.md
+        closed = f"base/{self.template0}/"
         return {name: self._relation(name) for name in every if not ASIDE.search(name) and not name.startswith(closed)}
 
     def _relation(self, file: str) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 
 from croniter import croniter  # type: ignore[import-untyped]
 
 from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify, PgdrillError
-from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment
 from pgdrill.report import Report
 from pgdrill.rto.model import HISTORY, Load, Sample
 from pgdrill.tools import BaseBackup
@@ -28,7 +26,6 @@ class Inputs:
     now: Load
     worst: Load
     segments_per_day: float
-    days_between_bases: float
     next_base_at: datetime
     stored_bytes: int  # of the newest base backup, compressed
 
@@ -51,13 +48,12 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     each_day = _segments_per_day(backups, segments, at)
     schedule = access.cluster.backup.schedule
     next_base = croniter(schedule, at).get_next(datetime)
-    between = _days_between(schedule, at)
     base = float(newest.uncompressed_bytes or history[-1].load.base_bytes)
     vectors = history[-1].load.vector_bytes * base / history[-1].load.base_bytes
     days_left = (next_base - at).total_seconds() / SECONDS_A_DAY
     return Inputs(
         history, now=Load(base, segments, vectors), worst=Load(base, segments + each_day * days_left, vectors),
-        segments_per_day=each_day, days_between_bases=between, next_base_at=next_base,
+        segments_per_day=each_day, next_base_at=next_base,
         stored_bytes=sum(access.tool.parts(access.repository, newest).values()),
     )  # fmt: skip
 
@@ -96,11 +92,7 @@ def _drills(access: Access) -> list[Report]:
 
 def _segments_since(access: Access, backup: BaseBackup) -> int:
     """Archived segments that a recovery from this backup would replay."""
-    size = DEFAULT_SEGMENT_BYTES  # only counted, never addressed
     names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
-    newest = max((Segment.parse(name, size) for name in names), default=None)
-    if newest is None:
-        return 0
     first = backup.first_segment.name
     return sum(1 for name in names if name[8:] >= first[8:] and int(name[:8], 16) >= backup.timeline)
 
@@ -116,9 +108,3 @@ def _segments_per_day(backups: Sequence[BaseBackup], since_newest: int, at: date
             return count / days
     days = max((at - ordered[-1].start_time).total_seconds(), 3600) / SECONDS_A_DAY
     return since_newest / days
-
-
-def _days_between(schedule: str, at: datetime) -> float:
-    times = croniter(schedule, at)
-    due: list[datetime] = [times.get_next(datetime) for _ in range(9)]
-    return max((following - first) / timedelta(days=1) for first, following in pairwise(due))

@@ -11,7 +11,6 @@ from pgdrill.rto.probe import Probe
 
 NEARLY = 0.7  # of what the probe saw: whoever uses so much of it is bounded by it
 ZSTD_OVER_LZ4 = 0.79  # stored bytes of a cluster with embeddings, measured: 189 MB and 239 MB
-WAL_EACH_DAY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def bound_by(last: Sample, stored_bytes: int, probed: Probe) -> str:
 
 def _more_bases(inputs: Inputs, worst: Forecast) -> Lever:
     """A base backup every day, full or delta: there is never more than a day's WAL to replay."""
-    daily = replace(inputs.worst, wal_segments=min(inputs.worst.wal_segments, inputs.segments_per_day * WAL_EACH_DAY))
+    daily = replace(inputs.worst, wal_segments=min(inputs.worst.wal_segments, inputs.segments_per_day))
     return Lever(
         "a base backup every day (delta backups will do)",
         worst.correct.likely - forecast(inputs.history, daily).correct.likely,

@@ -12,7 +12,7 @@ from pgdrill.rto.probe import Probe
 
 GB = 1e9
 LAST = Sample(Load(100 * GB, 5000, 20 * GB), start=2, fetch=500, sync=20, redo=60, vectors=30)
-INPUTS = Inputs((LAST,), LAST.load, Load(100 * GB, 7000, 20 * GB), 1000, 7, datetime(2026, 11, 29, 2, tzinfo=UTC), int(60 * GB))
+INPUTS = Inputs((LAST,), LAST.load, Load(100 * GB, 7000, 20 * GB), 1000, datetime(2026, 11, 29, 2, tzinfo=UTC), int(60 * GB))
 SLOW_STORE = Probe(streams=4, store=0.13 * GB, store_doubled=0.26 * GB, disk=2 * GB)
 SLOW_DISK = Probe(streams=4, store=2 * GB, store_doubled=2 * GB, disk=0.21 * GB)
 NEITHER = Probe(streams=4, store=2 * GB, store_doubled=2 * GB, disk=2 * GB)
