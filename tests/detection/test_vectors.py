@@ -234,6 +234,18 @@ def test_rows_that_an_index_lacks_are_named(copy: Copy) -> None:
     assert "lists.v (lists_ivfflat): 1 rows not in the index" in found, found
 
 
+def test_a_search_that_became_slow_is_warned_of(copy: Copy) -> None:
+    """A warning, never a failure: a drill host is not production."""
+    same = "CREATE OR REPLACE FUNCTION same(v vector) RETURNS vector IMMUTABLE LANGUAGE plpgsql AS 'BEGIN {} RETURN v; END'"
+    copy.sql("CREATE TABLE slow (id int, v vector(4))", "INSERT INTO slow SELECT i, ARRAY[i, 1, 2, 3]::vector FROM generate_series(1, 60) i",
+             same.format(""), "CREATE INDEX slow_hnsw ON slow USING hnsw ((same(v)::vector(4)) vector_l2_ops)")  # fmt: skip
+    baseline, _ = remember(copy)
+    assert {r.status for r in ask(copy, baseline, "search") if r.name == "search-latency"} == {"pass"}
+    copy.sql(same.format("PERFORM pg_sleep(0.002);"))
+    answers = [r for r in ask(copy, baseline, "search") if r.name == "search-latency" and r.status != "pass"]
+    assert [(r.status, r.thing) for r in answers] == [("warn", "slow.v (slow_hnsw)")]
+
+
 def test_settings_that_decide_searches_are_compared(copy: Copy) -> None:
     assert "search-settings" not in red(copy.results("vectors"))
     copy.sql(f"ALTER DATABASE {DATABASE} SET hnsw.ef_search = 10", f"ALTER ROLE agents_app IN DATABASE {DATABASE} SET ivfflat.probes = 2")

@@ -108,7 +108,11 @@ def index_used(context: Context) -> Iterator[Outcome]:
             yield Outcome("warn" if threshold else "pass", look.name, "no vector index", threshold, "every search is a scan")
         states = {one.index: one for one in look.state.searches} if look.state else {}
         for one in column.searches:
-            if not one.search.index or not one.probes:
+            if not one.search.index:
+                continue
+            if not one.probes:
+                if column.reading and sum(column.reading.sizes.values()):
+                    yield Outcome("warn", thing_of(look, one), "no row fits its predicate", "index scan", one.search.field.predicate)
                 continue
             before = states.get(one.search.name)
             if one.used:
