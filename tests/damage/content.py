@@ -32,14 +32,18 @@ LEFT JOIN LATERAL (SELECT string_agg(id::text, ' ' ORDER BY id) AS found FROM {t
 """
 # Alone in its answer, an index-only scan believes the visibility map.
 ONLY = "SELECT md5(string_agg(id::text, ',' ORDER BY id)) FROM {t} WHERE id > 0"
+# Approximate by nature: its content is the vectors that it holds and how many of the exact neighbours it finds. An edge of a
+# graph that leads elsewhere and costs no neighbour is no loss.
 NEAREST = """
-SELECT md5(string_agg(found, '|' ORDER BY g)) FROM generate_series(1, 100) g, LATERAL (
-    SELECT string_agg(id::text, ' ') AS found FROM (
-        SELECT id FROM {t} ORDER BY v {operator}
-        (SELECT array_agg(10 * sin(g % 16 + d) + sin(g * d * 0.37) ORDER BY d) FROM generate_series(1, 12) d)::vector LIMIT 10
-    ) n
+SELECT round(avg(hits), 3) FROM generate_series(1, 100) g, LATERAL (
+    SELECT array_agg(10 * sin(g % 16 + d) + sin(g * d * 0.37) ORDER BY d)::vector AS q FROM generate_series(1, 12) d OFFSET 0
+) probe, LATERAL (
+    SELECT count(*) / 10.0 AS hits FROM (SELECT id FROM {t} ORDER BY v {operator} q LIMIT 10) found
+    JOIN (SELECT id FROM {t} ORDER BY (v {operator} q) + 0 LIMIT 10) exact USING (id)
 ) s
 """
+APPROXIMATE = ("hnsw", "ivfflat")
+RECALL_LOST = 0.01
 INDEXES = {
     "pkey": ASKED.replace("{condition}", "id = g"),
     "hash": ASKED.replace("{condition}", "word IN ('w' || g, 'w' || g || 'x')"),
@@ -111,4 +115,10 @@ def _dumped(server: LocalServer, program: str, *words: str) -> str:
 
 def different(before: Content, now: Content) -> list[str]:
     """What is not as it was."""
-    return [thing for thing in now if now[thing] != before[thing]]
+    return [thing for thing in now if now[thing] != before[thing] and not _as_good(thing, before[thing], now[thing])]
+
+
+def _as_good(thing: str, before: str, now: str) -> bool:
+    if not thing.endswith(APPROXIMATE) or now.startswith("error"):
+        return False
+    return float(now) >= float(before) - RECALL_LOST

@@ -101,6 +101,7 @@ class Reading:
             unread = f"could not be read: {error.diag.message_primary}; raise drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
             logger.warning("%s %s", table.name, unread)
         return TableState(
-            content=content, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters, unread=unread,
+            content=content, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters,
+            vacuums=table.vacuums, unread=unread,
             estimated_rows=content.stable_rows if content else table.estimated_rows, sampled_rows=len(sample), sample=sample,
         )  # fmt: skip

@@ -41,7 +41,8 @@ class TableState(Model):
     ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`); settling leaves those that are still so after
     the restore point, or none where the digest will do. ``counters`` are as of before the snapshot; ``changes``, once
     settled, bound what was written up to the restore point; None where no bound holds, because the table was truncated,
-    rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling.
+    rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling. ``vacuumed``: the number of
+    its ``vacuums`` grew.
     """
 
     content: Content | None
@@ -53,6 +54,8 @@ class TableState(Model):
     sampled_rows: int = 0
     sample: dict[str, str] = {}
     counters: Changes
+    vacuums: int = 0
+    vacuumed: bool = False
     changes: Changes | None = None
     settled: bool = False
     dropped: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +11,12 @@ from dataclasses import dataclass, field
 import psycopg
 
 from pgdrill.access import Access
+from pgdrill.baseline.facts import database_forms
 from pgdrill.errors import CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05  # a standby announces no replayed position
 REPLAY_SECONDS = 300.0
@@ -56,6 +60,17 @@ class Production:
                 if self.runner.stopped:
                     raise
                 raise _explained(where, connection, error, standby=standby) from None
+
+    @contextlib.contextmanager
+    def unless_dropped(self, database: str) -> Iterator[None]:
+        """Nothing is wrong with a database that cannot be read because it is dropped meanwhile."""
+        try:
+            yield
+        except CouldNotVerify:
+            with self.connection() as connection:
+                if database in database_forms(connection):
+                    raise
+            logger.info("database %s was dropped meanwhile", database)
 
     @contextlib.contextmanager
     def snapshot(self, database: str) -> Iterator[psycopg.Connection]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 from psycopg import sql
 
@@ -25,17 +27,29 @@ def read_sequences(connection: psycopg.Connection) -> dict[str, SequenceState]:
     listed = connection.execute(SEQUENCES, (True,)).fetchall()
     for first in range(0, len(listed), AT_ONCE):
         rows = listed[first : first + AT_ONCE]
-        query = sql.SQL(" UNION ALL ").join(
-            sql.SQL("SELECT {}::int8, last_value, is_called FROM {}").format(sql.Literal(row[2]), sql.Identifier(row[0], row[1]))
-            for row in rows
-        )
-        positions = {row[0]: row[1:] for row in connection.execute(query).fetchall()}
+        positions = _positions(connection, rows)
         for schema, name, oid, filenode, increment, cache, cycles in rows:
-            value, called = positions[oid]
-            found[f"{schema}.{name}"] = SequenceState(
-                value=value, called=called, increment=increment, cache=cache, cycles=cycles, filenode=filenode
-            )
+            if oid in positions:  # neither dropped since it was listed, nor damaged: then it has no row
+                value, called = positions[oid]
+                found[f"{schema}.{name}"] = SequenceState(
+                    value=value, called=called, increment=increment, cache=cache, cycles=cycles, filenode=filenode
+                )
     return found
+
+
+def _positions(connection: psycopg.Connection, rows: list[tuple[Any, ...]]) -> dict[int, tuple[int, bool]]:
+    """Value and whether it was given out, by number; one by one where a sequence was dropped meanwhile."""
+    query = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}::int8, last_value, is_called FROM {}").format(sql.Literal(row[2]), sql.Identifier(row[0], row[1]))
+        for row in rows
+    )
+    try:
+        with connection.transaction():
+            return {row[0]: (row[1], row[2]) for row in connection.execute(query).fetchall()}
+    except psycopg.errors.UndefinedTable:
+        if len(rows) == 1:
+            return {}
+        return {oid: value for row in rows for oid, value in _positions(connection, [row]).items()}
 
 
 def unread_sequences(connection: psycopg.Connection) -> list[str]:

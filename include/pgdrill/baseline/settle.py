@@ -29,7 +29,7 @@ def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None
         baseline.database_forms_later = forms = database_forms(connection)
     for name, database in baseline.databases.items():
         if name in forms:
-            with production.connection(name) as connection:
+            with production.unless_dropped(name), production.connection(name) as connection:
                 again = read_fingerprint(connection, shared=False, like=database.schema_objects)
                 database.schema_objects.settle(again)
                 database.extensions_later = extension_versions(connection)
@@ -48,7 +48,7 @@ def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) 
         await_counters(connection, (now - baseline.taken_at).total_seconds(), (now - marked_at).total_seconds(), runner)
     for name, database in baseline.databases.items():
         if name in (baseline.database_forms_later or {}):
-            with production.connection(name) as connection:
+            with production.unless_dropped(name), production.connection(name) as connection:
                 _settle_tables(connection, database)
     baseline.settled_at = datetime.now(UTC)
 
@@ -60,6 +60,7 @@ def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> N
         table, state.settled = listed.get(name), True
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
         state.dropped = table is None or table.oid != state.oid
+        state.vacuumed = table is not None and table.vacuums != state.vacuums
         state.changes = changes_since(state, table) if table and not state.dropped and not altered else None
         if state.dropped or (state.content and state.changes and not state.changes.rewritten_rows):
             state.sample.clear()  # the digest says it all, or nobody does

@@ -19,6 +19,7 @@ TABLES = """
 SELECT n.nspname || '.' || c.relname, c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
        pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8,
        greatest(c.reltuples, 0)::int8, coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
+       coalesce(s.vacuum_count + s.autovacuum_count, 0) + coalesce(toast.vacuum_count + toast.autovacuum_count, 0),
        CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
             WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN format('GRANT SELECT ON %I.%I TO %I', n.nspname, c.relname, current_user)
             WHEN row_security_active(c.oid) THEN format('ALTER ROLE %I BYPASSRLS', current_user)
@@ -26,6 +27,7 @@ SELECT n.nspname || '.' || c.relname, c.oid::int8, n.nspname, c.relname, c.relfi
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
+LEFT JOIN pg_stat_all_tables toast ON toast.relid = c.reltoastrelid
 WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
        AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
    OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
@@ -47,6 +49,7 @@ class Table:
     blocks: int
     estimated_rows: int
     counters: Changes
+    vacuums: int
     grant: str
 
     @property
@@ -58,8 +61,10 @@ class Table:
 def list_tables(connection: psycopg.Connection) -> list[Table]:
     """Every table that a baseline is about, with its counters as of now."""
     return [
-        Table(name, oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted), grant)
-        for name, oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, grant in connection.execute(TABLES).fetchall()
+        Table(name, oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
+              vacuums, grant)
+        for name, oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant in connection.execute(TABLES).fetchall()
+        if size is not None and blocks is not None  # dropped meanwhile
     ]  # fmt: skip
 
 

@@ -49,7 +49,8 @@ def take_baseline(
         databases: dict[str, DatabaseState] = {}
         for name in names if content else ():
             spent = sum(t.bytes for d in databases.values() for t in d.tables.values() if t.content)
-            databases[name] = read_database(production, name, samples=bool(restore_point), spent_bytes=spent)
+            with production.unless_dropped(name):
+                databases[name] = read_database(production, name, samples=bool(restore_point), spent_bytes=spent)
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=taken_at, system_identifier=identifier, timeline=timeline,
             settings={**server_settings(connection), **settings}, configured=configured,

@@ -6,6 +6,7 @@ from pgdrill.checks import (
     coverage,
     embeddings,
     host,
+    index_values,
     integrity,
     own,
     positions,
@@ -28,6 +29,6 @@ FAMILIES = ("recovery", "vectors", "embeddings", "search", "schema", "integrity"
 FOREIGN_FAMILIES = tuple(family for family in FAMILIES if family != "integrity")
 
 __all__ = [
-    "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "coverage", "embeddings", "host",
+    "CHECKS", "FAMILIES", "FOREIGN_FAMILIES", "Check", "Context", "Outcome", "coverage", "embeddings", "host", "index_values",
     "integrity", "own", "positions", "recovery", "rows", "run_checks", "schema", "searching", "state", "tenants", "vectors",
 ]  # fmt: skip

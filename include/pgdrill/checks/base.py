@@ -78,6 +78,8 @@ class Context:
 
 Question = Callable[[Context], Iterable[Outcome]]
 
+UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -94,18 +96,22 @@ class Check:
 
     def run(self, context: Context) -> Iterator[CheckResult]:
         """Ask; a check that breaks is a skip with its reason, never a pass."""
-        started = time.monotonic()
+        started, broke = time.monotonic(), False
         try:
             outcomes = [not_asked("", why)] if self.compares and (why := context.not_compared) else list(self.ask(context))
         except (psycopg.Error, CouldNotVerify) as error:
             outcomes = [Outcome("skip", message=f"could not run: {type(error).__name__}: {str(error).strip()}")]
+        except UNFORESEEN as error:  # damage breaks what every healthy catalog keeps to
+            logger.exception("%s could not run", self.name)
+            broke = True  # then no drill is green, whatever the check is worth
+            outcomes = [Outcome("skip", message=f"could not run: unforeseen {type(error).__name__}")]
         seconds = time.monotonic() - started
         if not outcomes:
             outcomes = [Outcome("skip", message="nothing to check")]
         for outcome in outcomes:
             yield CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
-                threshold=outcome.threshold, message=outcome.message, required=self.required and outcome.required,
+                threshold=outcome.threshold, message=outcome.message, required=broke or (self.required and outcome.required),
                 mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
                 seconds=seconds / len(outcomes),
             )  # fmt: skip

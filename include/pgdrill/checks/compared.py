@@ -45,4 +45,4 @@ def why_not(context: Context) -> str:
 def databases_there(context: Context) -> set[str]:
     """The databases that the restored server has and lets in."""
     with context.connect("postgres") as connection:
-        return {row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()}
+        return {row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2").fetchall()}

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from pgdrill.baseline import Changes, DatabaseState
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
+from pgdrill.fingerprint import NO_SPAN
 from pgdrill.vectors.columns import FoundColumn, find_columns
 from pgdrill.vectors.observe import Observed, observe
 from pgdrill.vectors.state import VectorState
@@ -58,7 +60,14 @@ class Look:
         """Was an object's definition changed between the baseline and its restore point?"""
         self.context.settle_catalogs()
         later = self.database.schema_objects.later if self.database else {}
-        return any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index"))
+        if any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index")):
+            return True
+        span = self.context.baseline.span if self.context.baseline else NO_SPAN
+        with self.context.connect(self.column.database) as connection:  # made and gone again before it was settled
+            row = connection.execute(
+                sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(span.holds_writer, sql.Literal(oid))
+            ).fetchone()
+        return bool(row and row[0])
 
 
 def looks(context: Context) -> list[Look]:

@@ -238,7 +238,9 @@ def index_recall(context: Context) -> Iterator[Outcome]:
             thing = f"{look.name} ({index.name})"
             one = next((one for one in column.searches if one.search.index == index), None)
             if not index.valid:
-                yield Outcome("fail", thing, "invalid index", "valid")
+                building = look.state is not None and index.name not in states and look.altered(index.oid)
+                yield Outcome("warn" if building else "fail", thing, "invalid index", "valid",
+                              "being built on production at that moment" if building else "")  # fmt: skip
             elif one is None:
                 empty = not column.cell.dimensions
                 yield Outcome("pass", thing, "empty") if empty else Outcome("skip", thing, message="no known number of dimensions")

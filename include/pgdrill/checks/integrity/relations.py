@@ -16,9 +16,10 @@ SHOWN = 20
 # memory, disk or locks, locked, cancelled (a crash that a damaged page causes has no SQLSTATE).
 NO_DAMAGE = ("0A", "42", "53", "55", "57")
 
+# How many pages a shared relation has is noted in the database that it was last vacuumed from, and is old in all others.
 RELATIONS = """
 SELECT c.oid::int8, c.oid::regclass || coalesce(' of ' || o.oid::regclass, ''), c.relkind::text, coalesce(m.amname, ''),
-       c.relpages, coalesce(i.indisvalid AND i.indisready AND i.indislive, true)
+       CASE WHEN c.relisshared THEN 0 ELSE c.relpages END, coalesce(i.indisvalid AND i.indisready AND i.indislive, true)
 FROM pg_class c
 LEFT JOIN pg_am m ON m.oid = c.relam
 LEFT JOIN pg_index i ON i.indexrelid = c.oid

@@ -1,0 +1,93 @@
+"""Do HNSW and IVFFlat indexes hold the very vectors of the rows that they point to?
+
+A search through one is ordered by the index's own copies. A copy that is not its row's shifts neighbours a little, which
+recall, with its tolerance, need not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg import sql
+
+from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.looking import Look, not_seen, seen
+from pgdrill.checks.vectors import thing_of
+from pgdrill.vectors.columns import Search
+from pgdrill.vectors.observe import Searched
+from pgdrill.vectors.pages import UnknownFormat, indexed_values
+from pgdrill.vectors.stream import Field, place_text, stream
+from pgdrill.vectors.types import Floats, Integers
+
+COPIED = ("vector", "halfvec")
+Sums = npt.NDArray[np.uint64]
+
+
+@check(
+    "index-values", "search",
+    passing="HNSW and IVFFlat indexes of vector and halfvec hold, to the bit, the vector of every row that they point to",
+    mend="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
+    example="items.embedding (items_hnsw): 1, wanted 0 other vectors than the rows', of 4000, first at (88,3)",
+)  # fmt: skip
+def index_values(context: Context) -> Iterator[Outcome]:
+    """By the pages, as ``index-coverage``; vectors under cosine are kept normalized, by the same function as SQL's."""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        for one in column.searches:
+            if one.search.index:
+                yield _compared(look, one)
+
+
+def _compared(look: Look, one: Searched) -> Outcome:
+    search, thing = one.search, thing_of(look, one)
+    assert search.index is not None  # noqa: S101 - the caller has looked
+    if search.field.kind not in COPIED:
+        return Outcome("skip", thing, message=f"not covered: the pages of {search.field.kind} indexes are not read", required=False)
+    if look.column.table_bytes > look.context.cluster.drill.baseline_table_bytes:
+        return Outcome("skip", thing, message="not covered: too large to read its pages", required=False)
+    with look.context.connect(look.column.database) as connection:
+        connection.execute("SET row_security = off")
+        try:
+            connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
+            places, sums = _of_rows(connection, look, search)
+            wrong: list[int] = []
+            compared = 0
+            for indexed, values in indexed_values(connection, search.index, search.field.kind, search.field.dimensions):
+                at = np.searchsorted(places, indexed)
+                there = (at < len(places)) & (places[np.minimum(at, max(len(places) - 1, 0))] == indexed) if len(places) else at < 0
+                compared += int(there.sum())
+                wrong += indexed[there][_sums(values[there]) != sums[at[there]]].tolist()
+        except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
+            why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
+            return Outcome("skip", thing, message=why, required=False)
+    if wrong:
+        return Outcome("fail", thing, len(wrong), "0 other vectors than the rows'", f"of {compared}, first at {place_text(min(wrong))}")
+    return Outcome("pass", thing, compared, "the rows' own vectors", "to the bit")
+
+
+def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> tuple[Integers, Sums]:
+    """Places of rows with a vector, sorted, and the sums of what an index has to hold of them."""
+    field = search.field
+    expression = f"l2_normalize({field.expression})" if search.operator == "<=>" else field.expression
+    wanted = Field(expression, field.kind, field.dimensions, field.predicate)
+    present = sql.SQL("{} IS NOT NULL").format(look.column.cell)
+    places: list[Integers] = [np.empty(0, dtype=np.int64)]
+    sums: list[Sums] = [np.empty(0, dtype=np.uint64)]
+    for block in stream(connection, look.column.relation, [wanted], where=present):
+        column = block.columns[0]
+        if isinstance(column.values, np.ndarray):
+            places.append(column.of(block.places))
+            sums.append(_sums(column.values))
+    every = np.concatenate(places)
+    order = np.argsort(every)
+    return every[order], np.concatenate(sums)[order]
+
+
+def _sums(values: Floats) -> Sums:
+    """A number for each vector that any one changed bit changes: odd multipliers have an inverse modulo 2^64."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    chosen = np.random.default_rng(1).integers(1, 2**63, size=bits.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    return np.asarray((bits * chosen).sum(axis=1, dtype=np.uint64))
