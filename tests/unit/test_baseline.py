@@ -26,7 +26,7 @@ def row(
 ) -> Table:
     """As the listing gives it."""
     counters = Changes(inserted=inserted, updated=updated, deleted=deleted)
-    return Table(f"public.{name}", 1, "public", name, filenode, size, size // 8192, 10, counters, grant)
+    return Table(f"public.{name}", 1, "public", name, filenode, size, size // 8192, 10, counters, 0, grant)
 
 
 def test_what_was_written_since_is_the_counters_difference() -> None:
