@@ -40,7 +40,8 @@ SELECT c.relname, c.oid::int8, c.relisshared,
         JOIN pg_attribute a ON a.attnum = k.attnum WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid),
        (SELECT json_agg(json_build_array(a.attname, a.atttypid::regtype, has_column_privilege(c.oid, a.attnum, 'SELECT'))
                         ORDER BY a.attnum)
-        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
+        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
+       has_table_privilege(c.oid, 'SELECT')
 FROM pg_class c WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind = 'r' ORDER BY 1
 """
 TEMPORARY = r"""
@@ -131,7 +132,7 @@ def read_fingerprint(
     found = Fingerprint(objects={})
     row = connection.execute(TEMPORARY).fetchone()
     temporary = row[0] if row else []
-    for name, oid, is_shared, key, columns in connection.execute(CATALOGS).fetchall():
+    for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
         if name in SKIPPED or not key or is_shared != shared:
             continue
         catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [])
@@ -139,9 +140,11 @@ def read_fingerprint(
             found.left_out[name] = left_out
         if catalog is None:
             continue
-        rows = _read(connection, catalog, temporary, written_in, named=like is None)
+        # A view has no writers, and who may read some columns only may not read xmin.
+        span = written_in if whole and catalog.source == name else NO_SPAN
+        rows = _read(connection, catalog, temporary, span, named=like is None)
         if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
-            rows = _read(connection, catalog, temporary, written_in, named=True)
+            rows = _read(connection, catalog, temporary, span, named=True)
         found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
         found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
     return found
@@ -218,8 +221,7 @@ def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in:
         user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, label=label, source=sql.Identifier(catalog.source),
         columns=sql.SQL(", ").join(_column(name, kind) for name, kind in catalog.columns.items()),
         where=where if temporary and numbers else sql.SQL(""),
-        # A view has no writers.
-        recent=written_in.holds_writer if catalog.source == catalog.name and written_in != NO_SPAN else sql.SQL("false"),
+        recent=written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false"),
     )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ class TestAKeptCluster:
         assert "give --baseline FILE" in " ".join(result.stdout.split())
 
     def test_one_family_of_checks_can_be_asked_alone(self, stack: Stack, kept: Report) -> None:
-        result = run(stack, "verify", "--dsn", dsn(kept), "--check", "vectors", "--json")
+        result = run(stack, "verify", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--check", "vectors", "--json")
         assert result.exit_code == 0
         assert {answer["family"] for answer in pure(result)["results"]} == {"vectors"}
 
@@ -222,8 +222,15 @@ class TestVerifyingWithWhatIsWrong:
         return other
 
     def test_with_nothing_wrong_it_passes(self, stack: Stack, file: Path) -> None:
-        code, found = self.verify(stack, file, "--check", "vectors", "--check", "schema", "--check", "rows")
+        code, found = self.verify(stack, file, "--check", "vectors", "--check", "schema", "--check", "rows",
+                                  PGUSER="postgres", PGPASSWORD=stack.passwords["postgres"])  # fmt: skip
         assert (code, found["verdict"]) == (0, "passed"), [r for r in found["results"] if r["status"] != "pass"]
+
+    def test_a_role_that_may_not_become_the_tenants_is_told_the_grant(self, stack: Stack, file: Path) -> None:
+        code, found = self.verify(stack, file, "--check", "vectors")
+        assert (code, found["verdict"]) == (2, "could not verify")
+        (mend,) = {r["mend"] for r in found["results"] if r["name"] == "filtered-search" and r["message"].startswith("cannot")}
+        assert "GRANT agents_service" in mend
 
     @pytest.mark.parametrize("kind", BAD_BASELINES)
     def test_a_file_that_is_no_baseline(self, stack: Stack, file: Path, tmp_path: Path, kind: str) -> None:
