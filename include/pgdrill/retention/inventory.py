@@ -1,0 +1,128 @@
+"""What there is to decide about: backups, WAL, dumps, drills' results, holds. Values only; :mod:`collect` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from pgdrill.errors import Problem
+from pgdrill.retention.wal import Position, Run, Wal
+
+Mark = Literal["", "pgdrill", "hand"]  # who made a backup permanent
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A finished base backup. ``damage``: why it cannot be restored, empty if nothing speaks against it."""
+
+    name: str
+    system_identifier: int
+    major_version: int
+    timeline: int
+    start_lsn: int
+    finish_lsn: int
+    start_time: datetime
+    finish_time: datetime
+    parent: str = ""  # of a delta: the backup it builds on
+    stored_bytes: int = 0
+    mark: Mark = ""
+    damage: str = ""
+
+    @property
+    def system(self) -> tuple[int, int]:
+        """Backups of another system identifier or major version are another cluster's."""
+        return self.system_identifier, self.major_version
+
+    def own_wal(self, wal: Wal) -> Run:
+        """The segments without which it cannot become consistent."""
+        return Run(self.timeline, wal.segment_of(self.start_lsn), wal.segment_of(max(self.finish_lsn - 1, self.start_lsn)))
+
+    def position(self, wal: Wal) -> Position:
+        """Its first segment."""
+        return self.timeline, wal.segment_of(self.start_lsn)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A backup whose own description cannot be read. ``position`` where its name tells one."""
+
+    name: str
+    found: str
+    position: Position | None = None
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A logical dump. ``damage`` as for a backup; ``keys`` are its objects in the report store, the manifest first."""
+
+    name: str
+    finished_at: datetime
+    stored_bytes: int = 0
+    damage: str = ""
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Somebody's wish that a backup or dump stays, whatever the promises say."""
+
+    name: str
+    why: str
+    until: datetime
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Objects that belong to no finished backup: a killed upload, or one that is running."""
+
+    name: str
+    stored_bytes: int
+    last_written: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRules:
+    """What the backup tool can do.
+
+    ``marks``: it keeps exactly a marked backup's own WAL. ``wal_alone``: it deletes WAL by itself, and not only
+    together with the oldest backup.
+    """
+
+    marks: bool = True
+    wal_alone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything the planner may know."""
+
+    backups: tuple[Backup, ...] = ()
+    wal: Wal = field(default_factory=Wal)
+    dumps: tuple[Dump, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    drilled: Mapping[str, datetime] = field(default_factory=dict)  # backup -> when a drill of it last passed
+    holds: tuple[Hold, ...] = ()
+    doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
+    system_identifier: int | None = None  # production's, where known
+    rules: ToolRules = field(default_factory=ToolRules)
+    incomplete: tuple[Problem, ...] = ()  # what could not be looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is promised. Counts are of the newest days, weeks, months or years that have a backup."""
+
+    window_days: float = 35
+    weekly: int = 13
+    daily: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    dumps_monthly: int = 12
+    require_drill: bool = True
+    max_share: float = 0.3
+    leftover_days: float = 7

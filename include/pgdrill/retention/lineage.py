@@ -1,0 +1,108 @@
+"""Which backups can be told apart: whose clock to believe, which cluster is meant, which timelines lead to now."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from pgdrill.postgres.wal import TimelineSwitch
+from pgdrill.retention.inventory import Backup, Inventory
+from pgdrill.retention.wal import Wal
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def doubtful_clocks(backups: Iterable[Backup], now: datetime, doubted: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Backups whose times cannot be right -> why. Who was ``doubted`` once stays so: the witnesses may be deleted since.
+
+    Within a timeline LSN and time grow together. Where they do not, those are doubted that some longest consistent
+    ordering can do without: one wrong clock makes one doubtful backup, two exchanged ones make two.
+    """
+    doubts: dict[str, str] = dict(doubted or {})
+    lines: dict[tuple[int, int, int], list[Backup]] = defaultdict(list)
+    for backup in backups:
+        if backup.name in doubts:
+            continue
+        if backup.start_time > now + CLOCK_TOLERANCE or backup.finish_time > now + CLOCK_TOLERANCE:
+            doubts[backup.name] = "its time is in the future"
+        elif backup.finish_time < backup.start_time:
+            doubts[backup.name] = "it ends before it starts"
+        else:
+            lines[*backup.system, backup.timeline].append(backup)
+    for line in lines.values():
+        line.sort(key=lambda backup: (backup.start_lsn, backup.start_time))
+        times = [backup.start_time.timestamp() for backup in line]
+        up = _longest_ending_at(times)
+        down = _longest_ending_at([-time for time in reversed(times)])[::-1]
+        longest = max(up)
+        ranks = Counter(u for u, d in zip(up, down, strict=True) if u + d - 1 == longest)
+        for backup, u, d in zip(line, up, down, strict=True):
+            if u + d - 1 != longest or ranks[u] > 1:
+                doubts[backup.name] = "its time contradicts its place in the WAL"
+    return doubts
+
+
+def _longest_ending_at(values: Sequence[float]) -> list[int]:
+    """For each value, the length of the longest non-decreasing subsequence that ends there. O(n log n)."""
+    tails: list[float] = []
+    lengths = []
+    for value in values:
+        place = bisect.bisect_right(tails, value)
+        tails[place : place + 1] = [value]
+        lengths.append(place + 1)
+    return lengths
+
+
+def current_system(inventory: Inventory, trusted: Sequence[Backup]) -> tuple[int, int] | None:
+    """The system identifier and major version that are meant: production's where known, else the newest backup's."""
+    known = inventory.system_identifier
+    candidates = [backup for backup in trusted if not known or backup.system_identifier == known]
+    return max(candidates, key=lambda backup: backup.start_time).system if candidates else None
+
+
+def current_paths(wal: Wal, backups: Sequence[Backup]) -> list[tuple[TimelineSwitch, ...]]:
+    """The timelines that may lead to now, the likeliest first.
+
+    Production is on the highest timeline that is archived, for their numbers only grow, provided that some backup leads
+    there. If the newest backup is not on that way, both ways count: either production was restored to an earlier time
+    and has not been backed up since, or somebody's clone archives into this repository.
+    """
+    if not backups:
+        return []
+    newest = max(backups, key=lambda backup: backup.start_time)
+    highest = max((run.timeline for run in wal.runs), default=newest.timeline)
+    paths = [wal.path(line) for line in dict.fromkeys((highest, newest.timeline))]
+    paths = [path for path in paths if any(on_path(backup, path) for backup in backups)]
+    return paths[:1] if paths and on_path(newest, paths[0]) else paths
+
+
+def on_path(backup: Backup, path: Sequence[TimelineSwitch]) -> bool:
+    """Whether recovery along these timelines passes through the end of a backup."""
+    return any(line.timeline == backup.timeline and backup.finish_lsn <= line.switch_lsn for line in path)
+
+
+def gaps(wal: Wal, path: Sequence[TimelineSwitch], start_lsn: int) -> list[tuple[int, int]]:
+    """Missing segment numbers (first, last) along a path, from ``start_lsn`` to the newest segment.
+
+    A segment in which timelines change may be read from either one's file.
+    """
+    present: list[tuple[int, int]] = []
+    began = 0
+    for line in path:
+        last = (line.switch_lsn - 1) // wal.segment_bytes
+        first = began // wal.segment_bytes
+        present += [
+            (max(run.first, first), min(run.last, last)) for run in wal.on(line.timeline) if run.first <= last and run.last >= first
+        ]
+        began = line.switch_lsn
+    found = []
+    reached = wal.segment_of(start_lsn)
+    for first, last in sorted(present):
+        if first > reached:
+            found.append((reached, first - 1))
+        reached = max(reached, last + 1)
+    if not present and path:
+        found.append((reached, reached))
+    return found

@@ -1,0 +1,174 @@
+"""The planner: a pure function from what there is to what goes, what stays, and why."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pgdrill.retention.inventory import Backup, Inventory, Mark, Policy
+from pgdrill.retention.promises import Promise, View, chain_of, evaluate, view
+from pgdrill.retention.reasons import Decision, about_dumps, about_leftovers, reasons_to_stay, why_it_goes
+from pgdrill.retention.wal import Position, Run, below
+
+StepKind = Literal["mark", "unmark", "delete-backup", "delete-wal", "delete-dump", "delete-leftover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do. ``name``: a full name; for WAL the first segment that stays."""
+
+    kind: StepKind
+    name: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes and what stays, in the order in which it is done."""
+
+    decisions: tuple[Decision, ...]
+    steps: tuple[Step, ...]
+    wal: tuple[Run, ...]  # segments that go
+    wal_words: str
+    before: tuple[Promise, ...]
+    after: tuple[Promise, ...]
+    anchor: str
+    next_deletion_at: datetime | None
+    doubts: Mapping[str, str]  # backups whose times are not believed, to be remembered
+
+    @property
+    def goes(self) -> tuple[Decision, ...]:
+        """What goes, WAL aside."""
+        return tuple(decision for decision in self.decisions if not decision.stays)
+
+    def going(self, kind: str) -> frozenset[str]:
+        """Names of what goes of a kind."""
+        return frozenset(decision.name for decision in self.goes if decision.kind == kind)
+
+    @property
+    def freed_bytes(self) -> int:
+        """Stored bytes that would be freed."""
+        return sum(decision.stored_bytes for decision in self.goes) + sum(run.stored_bytes for run in self.wal)
+
+    @property
+    def digest(self) -> str:
+        """Stands for exactly this plan, so that what is done is what somebody approved."""
+        words = [f"{step.kind} {step.name}" for step in self.steps] + [f"{run.timeline} {run.first} {run.last}" for run in self.wal]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+def make_plan(inventory: Inventory, policy: Policy, now: datetime, named: Iterable[str] = ()) -> Plan:
+    """Plan. ``named``: leftovers and other systems' backups that a person wants gone by name.
+
+    Linear in backups and WAL runs, but for sorting.
+    """
+    seen = view(inventory, policy, now)
+    wanted = frozenset(named)
+    reasons = reasons_to_stay(inventory, policy, seen, wanted)
+    marked = _to_be_permanent(inventory, seen, reasons)
+    backups = tuple(_backup(backup, seen, reasons, marked) for backup in sorted(inventory.backups, key=lambda b: b.start_time))
+    dumps = tuple(about_dumps(inventory, policy, seen))
+    leftovers = tuple(about_leftovers(inventory, policy, now, wanted))
+    unreadable = tuple(
+        Decision("unreadable", it.name, True, (f"cannot be read ({it.found}): what it promises is not known",), it.stored_bytes)
+        for it in inventory.unreadable
+    )
+    decisions = (*backups, *unreadable, *dumps, *leftovers)
+    gone = frozenset(decision.name for decision in backups if not decision.stays)
+    wal, cut, words = _wal(inventory, seen, gone, marked)
+    steps = tuple(_steps(inventory, decisions, marked, cut if wal else None))
+    left = remaining(replace(inventory, doubted=seen.doubts), steps, wal)
+    return Plan(
+        decisions, steps, wal, words, evaluate(inventory, policy, now), evaluate(left, policy, now),
+        seen.anchor.name if seen.anchor else "", _next_deletion(seen, policy),
+        seen.doubts,
+    )  # fmt: skip
+
+
+def _to_be_permanent(inventory: Inventory, seen: View, why: Mapping[str, list[str]]) -> frozenset[str]:
+    """Which of those that stay are to be marked: whole ones before the anchor, so that exactly their own WAL stays."""
+    if not inventory.rules.marks or seen.anchor is None:
+        return frozenset()
+    known = {backup.name: backup for backup in inventory.backups}
+    old = {
+        backup.name for backup in seen.counted
+        if backup.name in why and backup.start_time < seen.anchor.start_time
+    }  # fmt: skip
+    # A delta's chain is older than the delta; the anchor's own chain has to stay, too, and may lie before it.
+    chains = {name for kept in (*old, seen.anchor.name) for name in chain_of(kept, known)}
+    return frozenset(chains - {seen.anchor.name})
+
+
+def _backup(backup: Backup, seen: View, why: Mapping[str, list[str]], marked: frozenset[str]) -> Decision:
+    stays = backup.name in why
+    reasons = tuple(why.get(backup.name, ())) or (why_it_goes(backup, seen),)
+    permanent = stays and (backup.name in marked or backup.mark == "hand")
+    return Decision("backup", backup.name, stays, reasons, backup.stored_bytes, backup.start_time, permanent)
+
+
+def _wal(
+    inventory: Inventory, seen: View, gone: frozenset[str], marked: frozenset[str]
+) -> tuple[tuple[Run, ...], Position | None, str]:
+    """Which segments go, the first that stays, and why. Both tools free what lies before the oldest backup that counts."""
+    if inventory.unreadable:
+        return (), None, "WAL stays: an unreadable backup may need it"
+    wal = inventory.wal
+    stay = [backup for backup in inventory.backups if backup.name not in gone]
+    free = [b for b in stay if not (inventory.rules.marks and (b.name in marked or b.mark == "hand"))]
+    if seen.anchor is None or not free:
+        return (), None, "WAL stays: no backup is older than the promised window"
+    cut = min(backup.position(wal) for backup in free)
+    if cut > seen.anchor.position(wal):
+        return (), None, (f"WAL stays: the anchor {seen.anchor.name} is marked permanent by hand, and the tool would keep its own "
+                          "WAL only; take the mark off, pgdrill keeps the backup without it")  # fmt: skip
+    oldest = min(inventory.backups, key=lambda backup: backup.start_time)
+    if not inventory.rules.wal_alone and oldest.name not in gone:
+        return (), None, "WAL stays: the tool frees it together with the oldest backup only, and that one stays"
+    freed = below(wal, cut, (backup.own_wal(wal) for backup in stay))
+    return freed, cut, f"before {wal.name(cut)}, but for what permanent backups need themselves"
+
+
+def _steps(
+    inventory: Inventory, decisions: tuple[Decision, ...], marked: frozenset[str], cut: Position | None
+) -> Iterable[Step]:
+    """Protect first, then delete: the oldest chain first, in it what builds on others first; WAL last."""
+    known = {backup.name: backup for backup in inventory.backups}
+    kept = [known[d.name] for d in decisions if d.kind == "backup" and d.stays]
+    yield from (Step("mark", b.name) for b in kept if b.name in marked and not b.mark)
+    if inventory.rules.marks:
+        yield from (Step("unmark", b.name) for b in kept if b.mark == "pgdrill" and b.name not in marked)
+    roots = {name: known[chain_of(name, known)[-1]].start_time for name in known}
+    going = [known[d.name] for d in decisions if d.kind == "backup" and not d.stays]
+    for backup in sorted(going, key=lambda b: (roots[b.name], -b.start_time.timestamp())):
+        if backup.mark:
+            yield Step("unmark", backup.name)
+        yield Step("delete-backup", backup.name)
+    if cut:
+        yield Step("delete-wal", inventory.wal.name(cut))
+    yield from (Step("delete-dump", d.name) for d in decisions if d.kind == "dump" and not d.stays)
+    yield from (Step("delete-leftover", d.name) for d in decisions if d.kind == "leftover" and not d.stays)
+
+
+def remaining(inventory: Inventory, steps: Iterable[Step], wal: tuple[Run, ...]) -> Inventory:
+    """The inventory after some of a plan's steps."""
+    done = {(step.kind, step.name) for step in steps}
+    marks: dict[str, Mark] = {name: "pgdrill" for kind, name in done if kind == "mark"}
+    marks |= {name: "" for kind, name in done if kind == "unmark"}
+    backups = tuple(
+        replace(backup, mark=marks.get(backup.name, backup.mark))
+        for backup in inventory.backups if ("delete-backup", backup.name) not in done
+    )  # fmt: skip
+    return replace(
+        inventory, backups=backups,
+        dumps=tuple(dump for dump in inventory.dumps if ("delete-dump", dump.name) not in done),
+        leftovers=tuple(left for left in inventory.leftovers if ("delete-leftover", left.name) not in done),
+        wal=inventory.wal.without(wal) if any(kind == "delete-wal" for kind, _ in done) else inventory.wal,
+    )  # fmt: skip
+
+
+def _next_deletion(seen: View, policy: Policy) -> datetime | None:
+    """When the anchor will move: what lies before the next one can go then."""
+    later = [b.finish_time for b in seen.counted if seen.anchor is None or b.start_time > seen.anchor.start_time]
+    return min(later) + timedelta(days=policy.window_days) if later else None
