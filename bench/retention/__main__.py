@@ -10,8 +10,9 @@ import gc
 import time
 from datetime import UTC, datetime, timedelta
 
+from pgdrill.config import Retention
 from pgdrill.postgres.wal import Segment
-from pgdrill.retention.inventory import Backup, Inventory, Policy
+from pgdrill.retention.inventory import Backup, Inventory
 from pgdrill.retention.plan import make_plan, remaining
 from pgdrill.retention.wal import Wal, parse_wal
 
@@ -41,7 +42,7 @@ def measure(backups: int, segments: int) -> tuple[float, float, float, int]:
     wal = Wal(parse_wal(sizes))
     named = time.perf_counter()
     inventory = Inventory(found, wal, drilled={found[0].name: NOW})
-    policy = Policy(daily=30, monthly=12, yearly=5)
+    policy = Retention(daily=30, monthly=12, yearly=5)
     plan = make_plan(inventory, policy, NOW)
     planned = time.perf_counter()
     again = make_plan(remaining(inventory, plan.steps, plan.wal), policy, NOW)

@@ -150,6 +150,24 @@ class Drill(Section):
         return value
 
 
+class Retention(Section):
+    """What is kept of backups, WAL and dumps. Each promise holds by itself; what none needs goes.
+
+    Counts are of the newest days, weeks, months or years that have a backup, so that a pause in backing up deletes nothing.
+    """
+
+    window_days: float = Field(35, gt=0, description="every instant of so many days can be restored")
+    weekly: int = Field(13, ge=1, description="weeks of which the newest base backup is kept")
+    daily: int = Field(0, ge=0, description="days of which the newest base backup is kept; 0: none beyond the window")
+    monthly: int = Field(0, ge=0, description="months of which the newest base backup is kept")
+    yearly: int = Field(0, ge=0, description="years of which the newest base backup is kept")
+    dumps_monthly: int = Field(12, ge=0, description="months of which the newest good logical dump is kept")
+    require_drill: bool = Field(True, description="never without the newest base backup that a drill has passed")
+    max_share: float = Field(0.3, gt=0, le=1, description="share of backups, or of bytes, that may go in one unattended run")
+    leftover_days: float = Field(7, ge=1, description="objects of no backup count as left behind after so long")
+    timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
+
+
 class VectorColumn(Section):
     """Thresholds for a vector column. Columns are found by themselves; one named here must exist."""
 
@@ -247,6 +265,7 @@ class Cluster(Section):
     reports_url: str = Field("", description="report store, s3:// or file://; empty: beside the backups")
     backup: Backup = Backup()
     drill: Drill = Drill()
+    retention: Retention = Retention()
     vectors: tuple[VectorColumn, ...] = ()
     embeddings: Embeddings = Embeddings()
     checks_directory: Path = Field(Path("checks"), description="folder of your own *.sql; relative to this file's folder")

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,6 +63,12 @@ class Storage:
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["size"] for batch in batches for meta in batch}
 
+    def written(self, prefix: str = "") -> dict[str, datetime]:
+        """When every object below ``prefix`` was last written, by the store's own clock. A copy has its copy's time."""
+        with self._explained(prefix):
+            batches = obstore.list(self.store, prefix=prefix or None)
+            return {meta["path"]: meta["last_modified"] for batch in batches for meta in batch}
+
     def read(self, key: str) -> bytes | None:
         """An object's content, or None if there is no such object."""
         with self._explained(key):
@@ -90,6 +96,13 @@ class Storage:
         with self._explained(key):
             obstore.put(self.store, key, content)
         return f"{self.url}/{key}"
+
+    def delete(self, *keys: str) -> None:
+        """Delete objects; one that is gone already is fine."""
+        with self._explained(keys[0] if keys else ""):
+            for key in keys:
+                with contextlib.suppress(NotFoundError, FileNotFoundError):
+                    obstore.delete(self.store, key)
 
     def latency_seconds(self, key: str, tries: int = 3) -> float:
         """How long the store takes to answer whether there is such an object: the quickest of a few."""

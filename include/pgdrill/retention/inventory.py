@@ -111,18 +111,3 @@ class Inventory:
     system_identifier: int | None = None  # production's, where known
     rules: ToolRules = field(default_factory=ToolRules)
     incomplete: tuple[Problem, ...] = ()  # what could not be looked at
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What is promised. Counts are of the newest days, weeks, months or years that have a backup."""
-
-    window_days: float = 35
-    weekly: int = 13
-    daily: int = 0
-    monthly: int = 0
-    yearly: int = 0
-    dumps_monthly: int = 12
-    require_drill: bool = True
-    max_share: float = 0.3
-    leftover_days: float = 7

@@ -86,12 +86,12 @@ def on_path(backup: Backup, path: Sequence[TimelineSwitch]) -> bool:
 def gaps(wal: Wal, path: Sequence[TimelineSwitch], start_lsn: int) -> list[tuple[int, int]]:
     """Missing segment numbers (first, last) along a path, from ``start_lsn`` to the newest segment.
 
-    A segment in which timelines change may be read from either one's file.
+    The segment in which timelines change is the new timeline's: only its file has what comes after the change.
     """
     present: list[tuple[int, int]] = []
     began = 0
     for line in path:
-        last = (line.switch_lsn - 1) // wal.segment_bytes
+        last = line.switch_lsn // wal.segment_bytes - 1
         first = began // wal.segment_bytes
         present += [
             (max(run.first, first), min(run.last, last)) for run in wal.on(line.timeline) if run.first <= last and run.last >= first

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pgdrill.retention.inventory import Backup, Inventory, Mark, Policy
+from pgdrill.config import Retention
+from pgdrill.retention.inventory import Backup, Inventory, Mark
 from pgdrill.retention.promises import Promise, View, chain_of, evaluate, view
 from pgdrill.retention.reasons import Decision, about_dumps, about_leftovers, reasons_to_stay, why_it_goes
 from pgdrill.retention.wal import Position, Run, below
@@ -32,6 +33,8 @@ class Plan:
     steps: tuple[Step, ...]
     wal: tuple[Run, ...]  # segments that go
     wal_words: str
+    cut: Position | None  # what comes before it may go, but for ``kept_wal``
+    kept_wal: tuple[Run, ...]
     before: tuple[Promise, ...]
     after: tuple[Promise, ...]
     anchor: str
@@ -47,6 +50,13 @@ class Plan:
         """Names of what goes of a kind."""
         return frozenset(decision.name for decision in self.goes if decision.kind == kind)
 
+    def frees(self, position: Position) -> bool:
+        """Whether objects of a segment may go, be they whole or not."""
+        timeline, number = position
+        return self.cut is not None and position < self.cut and not any(
+            run.timeline == timeline and run.first <= number <= run.last for run in self.kept_wal
+        )  # fmt: skip
+
     @property
     def freed_bytes(self) -> int:
         """Stored bytes that would be freed."""
@@ -59,7 +69,7 @@ class Plan:
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
-def make_plan(inventory: Inventory, policy: Policy, now: datetime, named: Iterable[str] = ()) -> Plan:
+def make_plan(inventory: Inventory, policy: Retention, now: datetime, named: Iterable[str] = ()) -> Plan:
     """Plan. ``named``: leftovers and other systems' backups that a person wants gone by name.
 
     Linear in backups and WAL runs, but for sorting.
@@ -81,7 +91,7 @@ def make_plan(inventory: Inventory, policy: Policy, now: datetime, named: Iterab
     steps = tuple(_steps(inventory, decisions, marked, cut if wal else None))
     left = remaining(replace(inventory, doubted=seen.doubts), steps, wal)
     return Plan(
-        decisions, steps, wal, words, evaluate(inventory, policy, now), evaluate(left, policy, now),
+        decisions, steps, wal, words, cut if wal else None, _own(inventory, gone), evaluate(inventory, policy, now), evaluate(left, policy, now),
         seen.anchor.name if seen.anchor else "", _next_deletion(seen, policy),
         seen.doubts,
     )  # fmt: skip
@@ -126,8 +136,13 @@ def _wal(
     oldest = min(inventory.backups, key=lambda backup: backup.start_time)
     if not inventory.rules.wal_alone and oldest.name not in gone:
         return (), None, "WAL stays: the tool frees it together with the oldest backup only, and that one stays"
-    freed = below(wal, cut, (backup.own_wal(wal) for backup in stay))
+    freed = below(wal, cut, _own(inventory, gone))
     return freed, cut, f"before {wal.name(cut)}, but for what permanent backups need themselves"
+
+
+def _own(inventory: Inventory, gone: frozenset[str]) -> tuple[Run, ...]:
+    """What the backups that stay cannot become consistent without."""
+    return tuple(backup.own_wal(inventory.wal) for backup in inventory.backups if backup.name not in gone)
 
 
 def _steps(
@@ -138,7 +153,8 @@ def _steps(
     kept = [known[d.name] for d in decisions if d.kind == "backup" and d.stays]
     yield from (Step("mark", b.name) for b in kept if b.name in marked and not b.mark)
     if inventory.rules.marks:
-        yield from (Step("unmark", b.name) for b in kept if b.mark == "pgdrill" and b.name not in marked)
+        # wal-g refuses to take the mark off a backup while a marked delta builds on it: the newest first.
+        yield from (Step("unmark", b.name) for b in reversed(kept) if b.mark == "pgdrill" and b.name not in marked)
     roots = {name: known[chain_of(name, known)[-1]].start_time for name in known}
     going = [known[d.name] for d in decisions if d.kind == "backup" and not d.stays]
     for backup in sorted(going, key=lambda b: (roots[b.name], -b.start_time.timestamp())):
@@ -168,7 +184,7 @@ def remaining(inventory: Inventory, steps: Iterable[Step], wal: tuple[Run, ...])
     )  # fmt: skip
 
 
-def _next_deletion(seen: View, policy: Policy) -> datetime | None:
+def _next_deletion(seen: View, policy: Retention) -> datetime | None:
     """When the anchor will move: what lies before the next one can go then."""
     later = [b.finish_time for b in seen.counted if seen.anchor is None or b.start_time > seen.anchor.start_time]
     return min(later) + timedelta(days=policy.window_days) if later else None

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from pgdrill.config import Retention
 from pgdrill.postgres.wal import TimelineSwitch
-from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory, Policy
+from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory
 from pgdrill.retention.lineage import current_paths, current_system, doubtful_clocks, gaps, on_path
 
 Item = TypeVar("Item", Backup, Dump)
@@ -56,7 +57,7 @@ class View:
     window_start: datetime
 
 
-def view(inventory: Inventory, policy: Policy, now: datetime) -> View:
+def view(inventory: Inventory, policy: Retention, now: datetime) -> View:
     """Sort out what counts."""
     doubts = doubtful_clocks(inventory.backups, now, inventory.doubted)
     trusted = [backup for backup in inventory.backups if backup.name not in doubts]
@@ -142,7 +143,7 @@ def active(holds: Iterable[Hold], now: datetime) -> list[Hold]:
     return [hold for hold in holds if hold.until > now]
 
 
-def evaluate(inventory: Inventory, policy: Policy, now: datetime) -> tuple[Promise, ...]:
+def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Promise, ...]:
     """Every promise, one by one."""
     seen = view(inventory, policy, now)
     promises = [_window(inventory, policy, seen)]
@@ -169,7 +170,7 @@ def evaluate(inventory: Inventory, policy: Policy, now: datetime) -> tuple[Promi
     return tuple(promises)
 
 
-def _window(inventory: Inventory, policy: Policy, seen: View) -> Promise:
+def _window(inventory: Inventory, policy: Retention, seen: View) -> Promise:
     """Days back from now in which every instant can be restored: since the oldest backup with unbroken WAL behind it."""
     path = seen.paths[0] if seen.paths else ()
     on_way = [backup for backup in seen.counted if on_path(backup, path)]

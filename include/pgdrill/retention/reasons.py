@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgdrill.retention.inventory import Backup, Hold, Inventory, Policy
+from pgdrill.config import Retention
+from pgdrill.retention.inventory import Backup, Hold, Inventory
 from pgdrill.retention.promises import (
     PERIODS,
     UNITS,
@@ -33,7 +34,7 @@ class Decision:
     permanent: bool = False  # as the tool will have it marked afterwards
 
 
-def reasons_to_stay(inventory: Inventory, policy: Policy, seen: View, wanted: frozenset[str]) -> dict[str, list[str]]:
+def reasons_to_stay(inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str]) -> dict[str, list[str]]:
     """Why each backup stays; those that are not in it go."""
     why: dict[str, list[str]] = defaultdict(list)
     known = {backup.name: backup for backup in inventory.backups}
@@ -113,7 +114,7 @@ def why_it_goes(backup: Backup, seen: View) -> str:
     return f"before the window's anchor {anchor}, and no promise counts on it"
 
 
-def about_dumps(inventory: Inventory, policy: Policy, seen: View) -> Iterable[Decision]:
+def about_dumps(inventory: Inventory, policy: Retention, seen: View) -> Iterable[Decision]:
     """What becomes of the dumps."""
     good = good_dumps(inventory, seen.now)
     months = {dump.name: key for key, dump in newest_of_each(good, PERIODS["monthly"], policy.dumps_monthly).items()}
@@ -131,7 +132,7 @@ def about_dumps(inventory: Inventory, policy: Policy, seen: View) -> Iterable[De
         yield Decision("dump", dump.name, bool(why), tuple(why) or (gone,), dump.stored_bytes, dump.finished_at)
 
 
-def about_leftovers(inventory: Inventory, policy: Policy, now: datetime, wanted: frozenset[str]) -> Iterable[Decision]:
+def about_leftovers(inventory: Inventory, policy: Retention, now: datetime, wanted: frozenset[str]) -> Iterable[Decision]:
     """What becomes of objects without a backup: named and old, or they stay."""
     for left in inventory.leftovers:
         old = now - left.last_written >= timedelta(days=policy.leftover_days)

@@ -18,7 +18,8 @@ from pgdrill.errors import BackupFault, Problem
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Command
 from pgdrill.storage import Storage
-from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Fetch
+from pgdrill.tools import barman_delete
+from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Entry, Fetch
 from pgdrill.tuning import Tuning
 
 ID = re.compile(r"[^/]+/base/(\d{8}T\d{6})/backup\.info")
@@ -39,6 +40,8 @@ class BarmanCloud:
     wal_absent_code = 1
     exit_codes = EXIT_CODES
     default_compression = "gzip"
+    keeps_own_wal_only = False  # barman-cloud-backup-delete frees no WAL behind a kept backup
+    frees_wal_alone = False
 
     def version(self) -> Command:
         """Prints ``barman-cloud-backup 3.19.1``."""
@@ -122,6 +125,34 @@ class BarmanCloud:
     def wal(self, repository: Storage) -> ArchivedWal:
         """``wals/…/<name>[.gz]``."""
         return ArchivedWal(repository.sizes(f"{self.server}/wals/"))
+
+    def catalog(self, repository: Storage) -> list[Entry]:
+        """From one listing, and each ``backup.info``."""
+        return barman_delete.catalog(repository, self.server, parse_backup_info)
+
+    def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
+        """``barman-cloud-backup-keep``, with its own WAL only."""
+        how = ("--target", "standalone") if permanent else ("--release",)
+        words = (self._program("backup-keep"), *self._store_options(), *how, *self._place(), name)
+        return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
+
+    def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
+        """``barman-cloud-backup-delete`` of an id; with the oldest one goes the WAL before the next."""
+        how = () if confirm else ("--dry-run",)
+        words = (self._program("backup-delete"), *self._store_options(), *how, "--backup-id", name, *self._place())
+        return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
+
+    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+        """None: WAL goes with the oldest backup."""
+        return None
+
+    def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
+        """From the lists and prefixes a dry run prints."""
+        return barman_delete.named(output, keys, self.repository.url)
+
+    def wal_key(self, key: str) -> str:
+        """``…/wals/<16 digits>/<segment>…``."""
+        return barman_delete.wal_key(key)
 
     def _program(self, action: str) -> str:
         return str(self.folder / f"barman-cloud-{action}")

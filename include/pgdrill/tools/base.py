@@ -37,11 +37,29 @@ class BaseBackup:
     compressed_bytes: int = 0
     tablespaces: Mapping[str, str] = field(default_factory=dict)  # oid -> production's folder
     tablespace_names: Mapping[str, str] = field(default_factory=dict)  # oid -> name, where the tool moves by name
+    parent: str = ""  # of a delta: the backup it builds on
 
     @property
     def first_segment(self) -> Segment:
         """Where replay begins."""
         return Segment.holding(self.start_lsn, self.timeline)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the repository's listing has under a backup's name. ``keys``: its own objects -> bytes.
+
+    ``backup`` is None where the description cannot be read; ``trouble`` then says why. ``first_segment``: the name of the
+    segment it starts in, where the backup's name tells it. ``finished``: False for what an upload left half-way.
+    """
+
+    name: str
+    keys: Mapping[str, int]
+    backup: BaseBackup | None = None
+    trouble: str = ""
+    first_segment: str = ""
+    permanent: bool = False
+    finished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,29 @@ class BackupTool(Protocol):
 
     def wal(self, repository: Storage) -> ArchivedWal:
         """Archived segments and history files."""
+
+    # --- deleting; only :mod:`pgdrill.retention` does ---
+
+    keeps_own_wal_only: bool  # a marked backup keeps the WAL it needs itself, and no more
+    frees_wal_alone: bool  # WAL is deleted by a command of its own, not together with the oldest backup
+
+    def catalog(self, repository: Storage) -> list[Entry]:
+        """Everything that is, or looks like, a backup; what cannot be read is in it, too."""
+
+    def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
+        """Protects a backup from being deleted, or no longer does."""
+
+    def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
+        """Deletes the backup of that full name; without ``confirm`` it only prints what it would."""
+
+    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+        """Deletes WAL before the oldest backup that is not marked; None where :meth:`delete` does that along with it."""
+
+    def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
+        """The keys a dry run of ``delete`` or ``delete_wal`` named; ``keys``: every object there is."""
+
+    def wal_key(self, key: str) -> str:
+        """The segment that an object of the WAL archive belongs to; empty for any other object, history files among them."""
 
 
 def archive_command(tool: BackupTool, segment_bytes: int) -> str:

@@ -19,7 +19,8 @@ from pgdrill.config import Repository
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.process import Command
 from pgdrill.storage import Storage
-from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Fetch
+from pgdrill.tools import walg_delete
+from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Entry, Fetch
 from pgdrill.tuning import Tuning
 
 BASE = "basebackups_005"
@@ -42,6 +43,8 @@ class WalG:
     wal_absent_code = 74
     exit_codes = EXIT_CODES
     default_compression = "lz4"
+    keeps_own_wal_only = True
+    frees_wal_alone = True
 
     def version(self) -> Command:
         """Prints ``wal-g version v3.0.8 …``."""
@@ -166,6 +169,36 @@ class WalG:
         """``wal_005/<name>.<compression>``."""
         return ArchivedWal(repository.sizes(f"{WAL}/"))
 
+    def catalog(self, repository: Storage) -> list[Entry]:
+        """From one listing, and two small objects of each backup."""
+        return walg_delete.catalog(repository, parse_sentinel)
+
+    def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
+        """``backup-mark``: the backups it builds on are marked along with it; taking off goes one by one, deltas first."""
+        words = (self.binary, "backup-mark", *(() if permanent else ("--impermanent",)), name)
+        return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
+
+    def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
+        """``delete target`` of a full name; deltas that build on it go, too. It does not ask whether it is marked."""
+        return self._delete("target", name, home=home, confirm=confirm)
+
+    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+        """``delete garbage ARCHIVES``: looks at the WAL folder only. (``delete before`` takes every object of the prefix
+        with a backup's name in it, and pgdrill's records of marked backups with them.)"""
+        return self._delete("garbage", "ARCHIVES", home=home, confirm=confirm)
+
+    def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
+        """From the lines ``will be deleted: <key>, from storage: default``."""
+        return walg_delete.named(output)
+
+    def wal_key(self, key: str) -> str:
+        """``wal_005/<segment>…``: compressed, partial, or a backup's history."""
+        return walg_delete.wal_key(key)
+
+    def _delete(self, *words: str, home: Path, confirm: bool) -> Command:
+        argv = (*walg_delete.MERGED, self.binary, "delete", *words, *(("--confirm",) if confirm else ()))
+        return Command(argv, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
+
     def _chain(self, repository: Storage, name: str) -> list[str]:
         """A backup's name, and those of the backups its deltas build on."""
         names = [name]
@@ -195,6 +228,7 @@ def parse_sentinel(name: str, text: bytes | None) -> BaseBackup:
             uncompressed_bytes=int(data["UncompressedSize"]),
             compressed_bytes=int(data["CompressedSize"]),
             tablespaces={oid: spec[oid]["loc"] for oid in spec.get("tablespaces") or []},
+            parent=str(data.get("DeltaFrom") or ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackupFault(

@@ -201,7 +201,7 @@ def mishap(world: World) -> None:
         world.fail_over()
     elif what == "restore" and len(world.ticks) > 10:
         world.restore_to(len(world.ticks) - random.randint(2, 8))
-    elif what == "lose" and random.random() < 0.3:
+    elif what == "lose" and random.random() < 0.3 and len(world.archive) > 5:
         world.lose(*random.choice(sorted(world.archive)))
     elif what == "damage":
         world.backups[name] = replace(world.backups[name], damage="part_003 missing")

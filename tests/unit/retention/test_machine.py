@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pgdrill.retention.inventory import Dump, Hold, Policy
+from pgdrill.config import Retention
+from pgdrill.retention.inventory import Dump, Hold
 from pgdrill.retention.plan import make_plan
 from pgdrill.retention.promises import evaluate
 from tests.unit.retention.histories import World, mishap
@@ -26,7 +27,7 @@ DAY = timedelta(days=1)
 class Life:
     """A world, what is promised about it, and what must be true of it whatever was done so far."""
 
-    def __init__(self, policy: Policy, seed: int) -> None:
+    def __init__(self, policy: Retention, seed: int) -> None:
         self.policy, self.world = policy, World(Random(seed))
         self.weeks: set[tuple[int, int]] = set()
         self.doubted: dict[str, str] = {}
@@ -97,7 +98,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(weekly=st.integers(1, 4), window=st.sampled_from([4.0, 9.0, 15.0]), seed=st.integers(0, 2**20))
     def begin(self, weekly: int, window: float, seed: int) -> None:
-        self.life = Life(Policy(window_days=window, weekly=weekly, dumps_monthly=2), seed)
+        self.life = Life(Retention(window_days=window, weekly=weekly, dumps_monthly=2), seed)
 
     @rule(segments=st.integers(1, 4))
     def write(self, segments: int) -> None:
@@ -149,7 +150,7 @@ def endure(operations: int, seed: int = 0, life_operations: int = 400) -> int:
     gone = 0
     for begun in range(0, operations, life_operations):
         random = Random(seed + begun)
-        life = Life(Policy(window_days=random.choice([4.0, 9.0, 15.0]), weekly=random.randint(1, 4)), seed + begun)
+        life = Life(Retention(window_days=random.choice([4.0, 9.0, 15.0]), weekly=random.randint(1, 4)), seed + begun)
         for _ in range(min(life_operations, operations - begun)):
             had = len(life.world.backups)
             operate(life, random)

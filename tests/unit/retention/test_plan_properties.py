@@ -10,24 +10,25 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgdrill.retention.inventory import Inventory, Policy
+from pgdrill.config import Retention
+from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.plan import Plan, make_plan, remaining
 from pgdrill.retention.promises import evaluate
 from tests.unit.retention.histories import World, invented
 
 POLICIES = st.builds(
-    Policy, window_days=st.sampled_from([5.0, 12.0, 20.0]), weekly=st.integers(1, 5), daily=st.integers(0, 3),
+    Retention, window_days=st.sampled_from([5.0, 12.0, 20.0]), weekly=st.integers(1, 5), daily=st.integers(0, 3),
     monthly=st.integers(0, 2), yearly=st.integers(0, 1), dumps_monthly=st.integers(0, 3), require_drill=st.booleans(),
 )  # fmt: skip
 HISTORIES = st.builds(lambda seed, days, adverse: invented(Random(seed), days, adverse=adverse),
                       st.integers(0, 2**32), st.integers(10, 60), st.booleans())  # fmt: skip
 
 
-def promised_instants(world: World, policy: Policy) -> set:
+def promised_instants(world: World, policy: Retention) -> set:
     return world.instants(world.now - timedelta(days=policy.window_days))
 
 
-def worse(inventory: Inventory, left: Inventory, policy: Policy, world: World) -> list[str]:
+def worse(inventory: Inventory, left: Inventory, policy: Retention, world: World) -> list[str]:
     before = {promise.name: promise for promise in evaluate(inventory, policy, world.now)}
     after = {promise.name: promise for promise in evaluate(left, policy, world.now)}
     return [name for name, promise in before.items() if promise.worsened_by(after[name])]
@@ -35,7 +36,7 @@ def worse(inventory: Inventory, left: Inventory, policy: Policy, world: World) -
 
 @settings(max_examples=120, deadline=None)
 @given(HISTORIES, POLICIES)
-def test_at_every_point_of_a_plan_every_promised_instant_and_backup_is_restored(world: World, policy: Policy) -> None:
+def test_at_every_point_of_a_plan_every_promised_instant_and_backup_is_restored(world: World, policy: Retention) -> None:
     inventory = world.inventory()
     plan = make_plan(inventory, policy, world.now)
     instants = promised_instants(world, policy)
@@ -55,7 +56,7 @@ def test_at_every_point_of_a_plan_every_promised_instant_and_backup_is_restored(
 
 @settings(max_examples=120, deadline=None)
 @given(HISTORIES, POLICIES)
-def test_planning_again_after_a_plan_changes_nothing(world: World, policy: Policy) -> None:
+def test_planning_again_after_a_plan_changes_nothing(world: World, policy: Retention) -> None:
     inventory = world.inventory()
     plan = make_plan(inventory, policy, world.now)
     left = replace(remaining(inventory, plan.steps, plan.wal), doubted=plan.doubts)
@@ -66,7 +67,7 @@ def test_planning_again_after_a_plan_changes_nothing(world: World, policy: Polic
     assert make_plan(inventory, policy, world.now).digest == plan.digest
 
 
-def in_vain(inventory: Inventory, plan: Plan, policy: Policy, world: World) -> list[str]:
+def in_vain(inventory: Inventory, plan: Plan, policy: Retention, world: World) -> list[str]:
     """Backups before the anchor that stay although everything promised would be there without them."""
     anchor = next(b for b in inventory.backups if b.name == plan.anchor)
     builds_on = {backup.parent for backup in inventory.backups if backup.name not in plan.going("backup")}
@@ -92,7 +93,7 @@ def in_vain(inventory: Inventory, plan: Plan, policy: Policy, world: World) -> l
 
 @settings(max_examples=100, deadline=None)
 @given(HISTORIES, POLICIES)
-def test_nothing_before_the_anchor_stays_without_a_promise_that_needs_it(world: World, policy: Policy) -> None:
+def test_nothing_before_the_anchor_stays_without_a_promise_that_needs_it(world: World, policy: Retention) -> None:
     inventory = world.inventory()
     plan = make_plan(inventory, policy, world.now)
     assert all(decision.why for decision in plan.decisions)
@@ -104,3 +105,7 @@ def test_nothing_before_the_anchor_stays_without_a_promise_that_needs_it(world: 
         own = {(r.timeline, n) for b in left.backups for r in [b.own_wal(inventory.wal)] for n in range(r.first, r.last + 1)}
         segments = ((run.timeline, n) for run in left.wal.runs for n in range(run.first, run.last + 1))
         assert {p for p in segments if inventory.wal.name(p) < cut} <= own
+        plain = not plan.doubts and len({b.system for b in inventory.backups}) == 1
+        if plain:  # and it goes up to what the window needs
+            began = next(b.start_time for b in inventory.backups if b.name == plan.anchor)
+            assert cut == min(inventory.wal.name(b.position(inventory.wal)) for b in left.backups if b.start_time >= began)

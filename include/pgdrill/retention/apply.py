@@ -1,0 +1,157 @@
+"""Retention as a job: look, plan, refuse or do it step by step, look again.
+
+Run again after a kill at any point it plans afresh from what is there, and goes on; at every point in between all
+promises hold, for protecting comes first and only what no promise needs is ever touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify, Problem
+from pgdrill.lock import ClusterLock, lease_for, this_process
+from pgdrill.process import Runner
+from pgdrill.report import as_could_not_verify
+from pgdrill.retention import journal
+from pgdrill.retention.carry import Progress, account, carry_out
+from pgdrill.retention.collect import take_inventory
+from pgdrill.retention.guards import clock_refusal, refusals
+from pgdrill.retention.inventory import Inventory
+from pgdrill.retention.plan import Plan, make_plan
+
+OWNER = "retention"
+LOCK_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run would do: the plan, what it was made from, and why it would be refused."""
+
+    now: datetime
+    inventory: Inventory
+    plan: Plan
+    refusals: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    """What a run did. ``left``: planned and still there; ``locked``: not let go by the store's object lock."""
+
+    cluster: str
+    applied: bool
+    digest: str
+    backups_kept: int
+    backups_deleted: int
+    dumps_deleted: int
+    wal_segments_deleted: int
+    freed_bytes: int
+    promises: list[dict[str, Any]]
+    locked: list[str]
+    left: list[str]
+    next_deletion_at: datetime | None
+    journal: str
+
+
+def look(
+    access: Access, runner: Runner, *, now: datetime | None = None, named: Iterable[str] = (), allowed: Collection[str] = ()
+) -> Outlook:
+    """Plan and write nothing: the dry run."""
+    now = now or datetime.now(UTC)
+    policy = access.cluster.retention
+    inventory = take_inventory(access, runner)
+    plan = make_plan(inventory, policy, now, named)
+    return Outlook(now, inventory, plan, tuple(refusals(inventory, plan, policy, now, allowed)))
+
+
+def prune(
+    access: Access,
+    runner: Runner,
+    *,
+    now: datetime | None = None,
+    named: Iterable[str] = (),
+    allowed: Collection[str] = (),
+    approved: str = "",
+    progress: Progress = lambda *_: None,
+) -> PruneResult:
+    """Carry the plan out. ``approved``: the digest somebody agreed to; another plan is refused.
+
+    Raises the first refusal; a step that fails ends the run, with the journal saying how far it came.
+    """
+    with _alone(access):
+        outlook = look(access, runner, now=now, named=named, allowed=allowed)
+        if outlook.refusals:
+            raise as_could_not_verify(outlook.refusals[0])
+        if approved and approved != outlook.plan.digest:
+            raise CouldNotVerify(
+                "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {outlook.plan.digest}",
+                expected=f"plan {approved}, which was approved", mend="look at the new plan and approve it",
+            )  # fmt: skip
+        if not outlook.plan.steps:
+            return result_of(access, outlook, None)
+        return _carry_out(access, runner, outlook, real_clock=now is None, progress=progress)
+
+
+@contextlib.contextmanager
+def _alone(access: Access) -> Iterator[None]:
+    """No backup and no drill of the cluster runs meanwhile: what they read or write must not go under them."""
+    state = access.cluster.state_directory
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        for name in ("backup", "drill"):
+            lock = ClusterLock(state / f"{name}.lock")
+            lease = lease_for(OWNER, state, 6 * access.cluster.retention.timeout_seconds, this_process())
+            held.enter_context(lock.hold(lease, wait_seconds=LOCK_WAIT_SECONDS))
+            held.callback(lock.release, OWNER)
+        yield
+
+
+def _carry_out(access: Access, runner: Runner, outlook: Outlook, *, real_clock: bool, progress: Progress) -> PruneResult:
+    run = journal.begin(access, outlook.plan, outlook.now)
+    try:
+        if real_clock:
+            _clock(access, run)
+        carry_out(access, runner, outlook.inventory, outlook.plan, run, progress)
+        after = look(access, runner, now=outlook.now)
+        account(access, outlook.inventory, outlook.plan, run, after.inventory, after.plan.before)
+    except BaseException as error:
+        run.state, run.reason = "failed", str(error)[:500] or type(error).__name__
+        run.ended_at = datetime.now(UTC)
+        journal.write(access, run)
+        raise
+    run.state, run.ended_at = "done", datetime.now(UTC)
+    journal.write(access, run)
+    return result_of(access, outlook, run)
+
+
+def _clock(access: Access, run: journal.RunRecord) -> None:
+    written = access.reports.written(journal.key(run)).get(journal.key(run))
+    problem = clock_refusal(datetime.now(UTC), written) if written else None
+    if problem:
+        raise as_could_not_verify(problem)
+
+
+def result_of(access: Access, outlook: Outlook, run: journal.RunRecord | None) -> PruneResult:
+    """What was done, or with ``run`` None what would be."""
+    plan = outlook.plan
+    states = {(step.kind, step.name): step.state for step in run.steps} if run else {}
+
+    def count(kind: str) -> int:
+        return sum(1 for step in plan.steps if step.kind == kind and (run is None or states[kind, step.name] in ("done", "was done")))
+
+    promises = run.promises if run else journal.promise_records(plan.before, plan.after)
+    deleted = count("delete-backup")
+    return PruneResult(
+        cluster=access.cluster.name, applied=run is not None, digest=plan.digest,
+        backups_kept=len(outlook.inventory.backups) - deleted, backups_deleted=deleted, dumps_deleted=count("delete-dump"),
+        wal_segments_deleted=run.wal_segments if run else sum(piece.count for piece in plan.wal),
+        freed_bytes=run.freed_bytes if run else plan.freed_bytes,
+        promises=[promise.model_dump() for promise in promises],
+        locked=[name for (_, name), state in states.items() if state == "locked"],
+        left=[name for (_, name), state in states.items() if state == "left"],
+        next_deletion_at=plan.next_deletion_at, journal=f"{access.reports.url}/{journal.key(run)}" if run else "",
+    )  # fmt: skip

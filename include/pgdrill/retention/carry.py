@@ -1,0 +1,114 @@
+"""The steps of a plan, carried out one by one, and the account of what came of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pgdrill import record
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault
+from pgdrill.process import Runner
+from pgdrill.retention import journal, kept
+from pgdrill.retention.dumps import dump_store
+from pgdrill.retention.inventory import Inventory
+from pgdrill.retention.plan import Plan, Step
+from pgdrill.retention.promises import Promise
+from pgdrill.retention.tooling import Deleter
+from pgdrill.retention.wal import subtract
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+SHOWN = 3
+
+
+def carry_out(
+    access: Access, runner: Runner, inventory: Inventory, plan: Plan, run: journal.RunRecord, progress: Progress
+) -> None:
+    """Every step in its order; before the first thing goes the tool is asked about all that will."""
+    home = access.cluster.state_directory / "home"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    entries = {entry.name: entry for entry in access.tool.catalog(access.repository)}
+    deleter = Deleter(access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes)
+    _remember(access, inventory, plan)
+    going = plan.going("backup")
+    asked = False
+    for at, (step, noted) in enumerate(zip(plan.steps, run.steps, strict=True)):
+        progress(step.kind, at, len(plan.steps))
+        if not asked and (step.kind.startswith("delete") or step.name in going):
+            for ahead in plan.steps:
+                if ahead.kind in ("delete-backup", "delete-wal"):
+                    deleter.check(ahead)
+            asked = True
+        logger.info("%s %s%s", step.kind, step.name, f": {noted.why}" if noted.why else "")
+        noted.state, noted.detail = _step(access, deleter, inventory, step)
+        journal.write(access, run)
+    progress("verify", len(plan.steps), len(plan.steps))
+
+
+def _remember(access: Access, inventory: Inventory, plan: Plan) -> None:
+    """Before it is done: a mark made by a run that is then killed is still pgdrill's own."""
+    names = {backup.name for backup in inventory.backups}
+    ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
+    ours |= {step.name for step in plan.steps if step.kind == "mark"}
+    doubts = {name: why for name, why in plan.doubts.items() if name in names}
+    kept.write_ledger(access, kept.Ledger(marked=sorted(ours), doubted=doubts))
+
+
+def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) -> tuple[journal.StepState, str]:
+    match step.kind:
+        case "mark" | "unmark":
+            deleter.mark(step.name, permanent=step.kind == "mark")
+        case "delete-backup" | "delete-wal":
+            if step.kind == "delete-backup" and not deleter.there(step.name):
+                return "was done", "gone already"
+            deleter.check(step)
+            if said := deleter.delete(step):
+                logger.warning("%s stays, for the store keeps it: %s", step.name, said)
+                return "locked", said
+            if step.kind == "delete-backup":
+                access.reports.delete(record.key(step.name))
+        case "delete-dump":
+            store = dump_store(access)
+            for dump in inventory.dumps:
+                if dump.name == step.name:
+                    store.delete(*dump.keys)  # the manifest first: half a dump must not look whole
+        case "delete-leftover":
+            access.repository.delete(*deleter.entries[step.name].keys)
+    return "done", ""
+
+
+def account(
+    access: Access, before: Inventory, plan: Plan, run: journal.RunRecord, after: Inventory, promises: tuple[Promise, ...]
+) -> None:
+    """Look again: everything that was to stay is there and as good as before; note what was to go and did not."""
+    _nothing_lost(access, before, plan, after)
+    there = {backup.name for backup in after.backups} | {left.name for left in after.leftovers} | {dump.name for dump in after.dumps}
+    for noted in run.steps:
+        if noted.kind.startswith("delete") and noted.name in there and noted.state == "done":
+            noted.state = "left"
+    gone = {noted.name for noted in run.steps if noted.kind.startswith("delete") and noted.state in ("done", "was done")}
+    wal = list(subtract(plan.wal, after.wal.runs))
+    run.wal_segments = sum(piece.count for piece in wal)
+    run.freed_bytes = sum(d.stored_bytes for d in plan.goes if d.name in gone) + sum(piece.stored_bytes for piece in wal)
+    run.promises = journal.promise_records(plan.before, promises)
+
+
+def _nothing_lost(access: Access, before: Inventory, plan: Plan, after: Inventory) -> None:
+    found = {backup.name: backup.damage for backup in after.backups}
+    going = plan.going("backup")
+    harmed = [
+        backup.name for backup in before.backups
+        if backup.name not in going and not backup.damage and found.get(backup.name, "gone")
+    ]  # fmt: skip
+    lost = list(subtract(before.wal.without(plan.wal).runs, after.wal.runs))
+    if harmed or lost:
+        names = [*harmed, *(after.wal.name((piece.timeline, piece.first)) for piece in lost)][:SHOWN]
+        raise BackupFault(
+            "retention-lost", f"repository {access.repository.url}",
+            found=f"{len(harmed)} backups and {sum(piece.count for piece in lost)} segments that were to stay are damaged or gone: "
+            f"{', '.join(names)}",
+            expected="everything that the plan keeps",
+            mend="stop whatever else deletes there (lifecycle rules?), take a base backup now, and read this run's journal",
+        )  # fmt: skip

@@ -1,0 +1,139 @@
+"""Reads everything that the planner may know. Whatever cannot be read is said: nothing is deleted on a guess."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgdrill import record, store
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault, PgdrillError, Problem
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
+from pgdrill.process import Runner
+from pgdrill.retention import kept
+from pgdrill.retention.dumps import dump_store, read_dumps
+from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
+from pgdrill.retention.wal import Position, Wal, parse_wal
+from pgdrill.tools.base import BaseBackup, Entry
+from pgdrill.walfiles import timeline_history
+
+READERS = 8
+
+
+def take_inventory(access: Access, runner: Runner) -> Inventory:
+    """Read repository, report store and memory. Writes nothing."""
+    size = segment_bytes(access)
+    ledger = kept.read_ledger(access)
+    entries = access.tool.catalog(access.repository)
+    archived = access.tool.wal(access.repository)
+    incomplete: list[Problem] = []
+    histories = _histories(access, runner, archived, incomplete)
+    wal = Wal(parse_wal(archived, size), histories, size)
+    finished = [entry for entry in entries if entry.finished]
+    known = {entry.name: entry for entry in finished}
+    with ThreadPoolExecutor(READERS) as pool:
+        damages = list(pool.map(lambda entry: _damage(access, entry, known, wal), finished))
+    marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
+    return Inventory(
+        backups=tuple(
+            _backup(entry.backup, entry, marks[entry.name], damage)
+            for entry, damage in zip(finished, damages, strict=True) if entry.backup
+        ),
+        wal=wal,
+        dumps=read_dumps(dump_store(access)),
+        unreadable=tuple(_unreadable(entry, size) for entry in finished if entry.backup is None),
+        leftovers=_leftovers(access, [entry for entry in entries if not entry.finished]),
+        drilled=_drilled(access, incomplete),
+        holds=kept.read_holds(access),
+        doubted=ledger.doubted,
+        system_identifier=access.cluster.server.system_identifier,
+        rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
+        incomplete=tuple(incomplete),
+    )  # fmt: skip
+
+
+def segment_bytes(access: Access) -> int:
+    """The size of a WAL segment: production's where its data directory is here, else PostgreSQL's default."""
+    directory = access.cluster.server.data_directory
+    if (directory / "global" / "pg_control").is_file():
+        return access.binaries.control_data(directory).wal_segment_bytes
+    return DEFAULT_SEGMENT_BYTES
+
+
+def _backup(backup: BaseBackup, entry: Entry, mark: Mark, damage: str) -> Backup:
+    return Backup(
+        backup.name, backup.system_identifier, backup.major_version, backup.timeline, backup.start_lsn, backup.finish_lsn,
+        backup.start_time, backup.finish_time, backup.parent, sum(entry.keys.values()), mark, damage,
+    )  # fmt: skip
+
+
+def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) -> str:
+    """What is wrong with a backup itself, in few words; what it builds on is looked at on its own."""
+    backup = entry.backup
+    if backup is None:
+        return ""
+    own_wal = _backup(backup, entry, "", "").own_wal(wal)
+    if not wal.holds(own_wal.timeline, own_wal.first, own_wal.last):
+        return f"WAL that it needs itself is missing ({wal.name((own_wal.timeline, own_wal.first))} and on)"
+    if backup.parent and backup.parent not in known:
+        return f"{backup.parent}, on which it builds, is missing"
+    try:
+        parts = access.tool.parts(access.repository, backup)
+        problems = access.tool.problems(access.repository, backup, parts)
+        if recorded := record.read(access.reports, backup.name):
+            problems += record.differences(recorded, access.repository.url, parts)
+    except BackupFault as error:
+        problems = [error.problem]
+    return f"{problems[0].reason}: {problems[0].thing}" if problems else ""
+
+
+def _unreadable(entry: Entry, size: int) -> Unreadable:
+    position: Position | None = None
+    if entry.first_segment:
+        per_id = 0x100000000 // size
+        words = [int(entry.first_segment[at : at + 8], 16) for at in (0, 8, 16)]
+        position = words[0], words[1] * per_id + words[2]
+    return Unreadable(entry.name, entry.trouble, position, sum(entry.keys.values()))
+
+
+def _leftovers(access: Access, entries: list[Entry]) -> tuple[Leftover, ...]:
+    if not entries:
+        return ()
+    prefix = next(iter(entries[0].keys)).split(entries[0].name)[0]
+    written = access.repository.written(prefix)
+    now = datetime.now(UTC)
+    return tuple(
+        Leftover(entry.name, sum(entry.keys.values()), max(written.get(key, now) for key in entry.keys)) for entry in entries
+    )
+
+
+def _histories(
+    access: Access, runner: Runner, archived: Mapping[str, int], incomplete: list[Problem]
+) -> dict[int, tuple[TimelineSwitch, ...]]:
+    """The history of each timeline that has WAL or a history file."""
+    lines = {int(name[:8], 16) for name in archived} - {1}
+    found: dict[int, tuple[TimelineSwitch, ...]] = {}
+    with tempfile.TemporaryDirectory(prefix="pgdrill-") as folder:
+        for line in sorted(lines):
+            try:
+                found[line] = timeline_history(access, runner, line, Path(folder))
+            except BackupFault as error:
+                incomplete.append(error.problem)
+    return found
+
+
+def _drilled(access: Access, incomplete: list[Problem]) -> dict[str, datetime]:
+    """Backup -> when a drill of it last passed, from the reports."""
+    found: dict[str, datetime] = {}
+    for drill_id in store.list_reports(access):
+        try:
+            report = store.load_report(access, drill_id)
+        except PgdrillError as error:
+            incomplete.append(error.problem)
+            continue
+        if report.verdict == "passed" and report.backup:
+            found[report.backup] = max(report.started_at, found.get(report.backup, report.started_at))
+    return found

@@ -1,0 +1,61 @@
+"""barman-cloud's side of deleting: what there is, and what a dry run says (tried with 3.19.1)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from pgdrill.errors import BackupFault
+from pgdrill.storage import Storage
+from pgdrill.tools.base import BaseBackup, Entry
+
+OWNER = re.compile(r"[^/]+/base/(\d{8}T\d{6})/.+")
+LISTED = re.compile(r"Skipping deletion of objects (\[.*\]) due to --dry-run option")
+PREFIX = re.compile(r"Skipping deletion of all objects under prefix (\S+) due to --dry-run option")
+WAL_FILE = re.compile(r"[^/]+/wals/[0-9A-F]{16}/([0-9A-F]{24})(?:\.[\w.]+)?")
+
+
+def catalog(repository: Storage, server: str, parse: Callable[[str, bytes | None], BaseBackup | None]) -> list[Entry]:
+    """Every id below ``base/``; what is not DONE is not finished."""
+    keys: dict[str, dict[str, int]] = {}
+    for key, size in repository.sizes(f"{server}/base/").items():
+        if match := OWNER.fullmatch(key):
+            keys.setdefault(match[1], {})[key] = size
+    return [_entry(repository, f"{server}/base/{name}", name, keys[name], parse) for name in sorted(keys)]
+
+
+def _entry(
+    repository: Storage, folder: str, name: str, keys: dict[str, int], parse: Callable[[str, bytes | None], BaseBackup | None]
+) -> Entry:
+    info = f"{folder}/backup.info"
+    if info not in keys:
+        return Entry(name, keys, finished=False)
+    try:
+        backup = parse(name, repository.read(info))
+    except BackupFault as error:
+        return Entry(name, keys, trouble=error.problem.found)
+    return Entry(name, keys, backup, permanent=f"{folder}/annotations/keep" in keys, finished=backup is not None)
+
+
+def named(output: str, keys: Mapping[str, int], url: str) -> set[str]:
+    """Keys as the repository has them: barman names them from the bucket's root, or a whole prefix at once."""
+    root = urlsplit(url).path.strip("/")
+    found: set[str] = set()
+    for match in LISTED.finditer(output):
+        found |= {_below(root, path) for path in ast.literal_eval(match[1])}
+    for match in PREFIX.finditer(output):
+        prefix = _below(root, match[1])
+        found |= {key for key in keys if key.startswith(prefix)} or {prefix}
+    return found
+
+
+def _below(root: str, path: str) -> str:
+    return path.removeprefix(f"{root}/") if root else path
+
+
+def wal_key(key: str) -> str:
+    """The segment an object of the WAL folders belongs to."""
+    match = WAL_FILE.fullmatch(key)
+    return match[1] if match else ""

@@ -1,0 +1,61 @@
+"""wal-g's side of deleting: what there is, and what a dry run says (tried with 3.0.8)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from pgdrill.errors import BackupFault
+from pgdrill.storage import Storage
+from pgdrill.tools.base import BaseBackup, Entry
+
+BASE = "basebackups_005"
+OWNER = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)(?:/.+|(_backup_stop_sentinel\.json))")
+NAMED = re.compile(r"will be deleted: (.+?)(?:, from storage: \S+)?$", re.MULTILINE)
+WAL_FILE = re.compile(r"wal_005/([0-9A-F]{24})(?:\.[\w.]+)?")
+# A dry run speaks on stderr, of which a runner keeps the last lines only.
+MERGED = ("sh", "-c", 'exec "$@" 2>&1', "sh")
+READERS = 8
+
+
+def catalog(repository: Storage, parse: Callable[[str, bytes | None], BaseBackup]) -> list[Entry]:
+    """Every name below the folder of base backups; without a sentinel it is not finished."""
+    keys: dict[str, dict[str, int]] = {}
+    finished = set()
+    for key, size in repository.sizes(f"{BASE}/").items():
+        if match := OWNER.fullmatch(key):
+            keys.setdefault(match[1], {})[key] = size
+            if match[2]:
+                finished.add(match[1])
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda name: _entry(repository, name, keys[name], name in finished, parse), sorted(keys)))
+
+
+def _entry(
+    repository: Storage, name: str, keys: dict[str, int], finished: bool, parse: Callable[[str, bytes | None], BaseBackup]
+) -> Entry:
+    first = name.removeprefix("base_")[:24]
+    if not finished:
+        return Entry(name, keys, first_segment=first, finished=False)
+    try:
+        backup = parse(name, repository.read(f"{BASE}/{name}_backup_stop_sentinel.json"))
+        permanent = json.loads(repository.read(f"{BASE}/{name}/metadata.json") or b"")["is_permanent"]
+    except BackupFault as error:
+        return Entry(name, keys, trouble=error.problem.found, first_segment=first)
+    except (ValueError, KeyError, TypeError) as error:
+        return Entry(name, keys, trouble=f"metadata.json unreadable ({type(error).__name__})", first_segment=first)
+    return Entry(name, keys, backup, first_segment=first, permanent=bool(permanent))
+
+
+def named(output: str) -> set[str]:
+    """Keys as the repository has them: ``delete target`` names them relative to the folder of base backups."""
+    found = (match[1].strip() for match in NAMED.finditer(output))
+    return {f"{BASE}/{name}" if name.startswith("base_") else name for name in found}
+
+
+def wal_key(key: str) -> str:
+    """The segment an object of the WAL folder belongs to."""
+    match = WAL_FILE.fullmatch(key)
+    return match[1] if match else ""
