@@ -106,7 +106,7 @@ def preflight(
     kept = record.read(access.reports, backup.name)
     problems = tool.problems(repository, backup, parts)
     if kept:
-        problems += record.differences(kept, repository.url, parts, backup.finish_time)
+        problems += record.differences(kept, repository.url, parts, backup.finish_time, tool.changed_by_marking)
     _raise_first(problems, f"backup {backup.name}")
     archived = tool.wal(repository)
     # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was reached.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection
 from datetime import datetime
+from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -66,9 +68,12 @@ def read(reports: Storage, name: str) -> BackupRecord | None:
 
 
 def differences(
-    record: BackupRecord, repository_url: str, parts: dict[str, int], finished_at: datetime
+    record: BackupRecord, repository_url: str, parts: dict[str, int], finished_at: datetime, may_change: Collection[str] = ()
 ) -> list[Problem]:
-    """Objects that are gone, have another size than after the backup, or were added to it; another backup's metadata."""
+    """Objects that are gone, have another size than after the backup, or were added to it; another backup's metadata.
+
+    Objects of a name in ``may_change`` need only be there.
+    """
     mend = "choose another backup; find out what changes the bucket; take a new base backup"
     found = []
     if finished_at != record.finished_at:
@@ -84,7 +89,7 @@ def differences(
     ]  # fmt: skip
     for name, size in record.objects.items():
         now = parts.get(name)
-        if now != size:
+        if now != size and not (now and PurePosixPath(name).name in may_change):
             found.append(Problem(
                 "missing-part" if now is None else "changed-part", f"{repository_url}/{name}",
                 "no such object" if now is None else f"{now} bytes", f"{size} bytes, as recorded after the backup",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import baseline, beating, config, forecast, jobs, label, show
+from pgdrill.cli import baseline, beating, config, forecast, jobs, label, retention, show
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
@@ -23,6 +23,9 @@ app.command("checks")(show.checks)
 app.command("archive-command")(show.archive_command)
 app.command("label")(label.label)
 app.command("heartbeat")(beating.heartbeat)
+app.command("prune")(retention.prune)
+app.command("window")(retention.window)
+app.add_typer(retention.hold_app, name="hold")
 app.add_typer(config.app, name="config")
 app.add_typer(forecast.app, name="forecast")
 

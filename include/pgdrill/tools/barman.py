@@ -41,6 +41,7 @@ class BarmanCloud:
     exit_codes = EXIT_CODES
     default_compression = "gzip"
     keeps_own_wal_only = False  # barman-cloud-backup-delete frees no WAL behind a kept backup
+    changed_by_marking = ()
     frees_wal_alone = False
 
     def version(self) -> Command:

@@ -6,7 +6,7 @@ Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpre
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -157,6 +157,10 @@ class BackupTool(Protocol):
 
     keeps_own_wal_only: bool  # a marked backup keeps the WAL it needs itself, and no more
     frees_wal_alone: bool  # WAL is deleted by a command of its own, not together with the oldest backup
+
+    @property
+    def changed_by_marking(self) -> Collection[str]:
+        """Names of a backup's objects that marking writes anew."""
 
     def catalog(self, repository: Storage) -> list[Entry]:
         """Everything that is, or looks like, a backup; what cannot be read is in it, too."""

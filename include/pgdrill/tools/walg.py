@@ -44,6 +44,7 @@ class WalG:
     exit_codes = EXIT_CODES
     default_compression = "lz4"
     keeps_own_wal_only = True
+    changed_by_marking = ("metadata.json",)
     frees_wal_alone = True
 
     def version(self) -> Command:

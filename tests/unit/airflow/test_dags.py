@@ -22,7 +22,7 @@ from pgdrill.airflow.operators.vector_search_check import FAMILIES
 
 DAGS = Path(__file__).parents[3] / "dags"
 Write = Callable[..., Path]
-PARSED = {"base_backup.py": "base_backup", "restore_drill.py": "restore_drill"}
+PARSED = {"base_backup.py": "base_backup", "restore_drill.py": "restore_drill", "retention.py": "retention"}
 
 
 def bag(folder: Path = DAGS) -> DagBag:
@@ -71,7 +71,7 @@ def test_schedules_are_as_promised_and_in_utc(dags: dict[str, DAG], dag_id: str,
     assert (timetable["expression"], timetable["timezone"]) == (cron, "UTC")
 
 
-@pytest.mark.parametrize("dag_id", ["agents.base_backup", "agents.restore_drill"])
+@pytest.mark.parametrize("dag_id", ["agents.base_backup", "agents.restore_drill", "agents.retention"])
 def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(dags: dict[str, DAG], dag_id: str) -> None:
     dag = dags[dag_id]
     assert dag.catchup is False

@@ -1,0 +1,213 @@
+"""The commands about what is kept: prune, window, hold."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, session_of
+
+if TYPE_CHECKING:
+    from pgdrill.retention.apply import Outlook, PruneResult
+    from pgdrill.retention.kept import HoldRecord
+    from pgdrill.retention.window import Window
+
+hold_app = typer.Typer(no_args_is_help=True, help="Keep a backup or dump whatever the promises say: for a lawsuit, an audit.")
+
+
+@command
+def prune(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    apply: Annotated[bool, typer.Option("--apply", help="really delete; without it the plan is only shown")] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="NAME", help="remove this leftover, or this backup of another cluster, if old enough (repeatable)"),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="REASON", help="let a refusal pass: too-much, wal-gap or nothing-proved (repeatable)"),
+    ] = None,
+    plan: Annotated[str, typer.Option("--plan", metavar="DIGEST", help="with --apply: only if the plan is still this one")] = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Show what may go and what stays, and why; with --apply delete it. Refuses rather than guesses."""
+    from pgdrill.cli.progress import progress
+    from pgdrill.cli.stopping import stopping
+    from pgdrill.process import Runner
+    from pgdrill.retention import apply as library
+    from pgdrill.retention.guards import MAY_BE_ALLOWED
+    from pgdrill.retention.hygiene import findings
+    from pgdrill.retention.show import plan_data
+
+    for reason in allow or ():
+        if reason not in MAY_BE_ALLOWED:
+            raise typer.BadParameter(f"{reason!r} cannot be allowed; choose {', '.join(MAY_BE_ALLOWED)}", param_hint="--allow")
+    session = session_of(context)
+    access, runner = session.access(cluster), Runner()
+    if apply:
+        with progress("pruning", verbose=session.verbose) as show, stopping(runner):
+            result = library.prune(access, runner, named=also or (), allowed=allow or (), approved=plan, progress=show)
+        if as_json:
+            typer.echo(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
+        else:
+            _show_result(result)
+        return Exit.GOOD
+    with stopping(runner):
+        outlook = library.look(access, runner, named=also or (), allowed=allow or ())
+    found = findings(outlook.inventory, access.cluster.retention, outlook.now)
+    if as_json:
+        typer.echo(json.dumps(plan_data(access.cluster.name, outlook, found), indent=1))
+    else:
+        from pgdrill.retention.tables import show_plan
+
+        show_plan(access.cluster.name, outlook, found, out())
+        _tell_how(access.cluster.name, outlook)
+    return Exit.COULD_NOT if outlook.refusals else Exit.GOOD
+
+
+def _show_result(result: PruneResult) -> None:
+    from pgdrill.retention.show import size
+
+    if not result.applied:
+        typer.echo(f"Nothing is to go: {result.backups_kept} base backups stay.")
+        return
+    typer.echo(
+        f"Deleted {result.backups_deleted} base backups, {result.wal_segments_deleted} WAL segments and {result.dumps_deleted} dumps:"
+        f" {size(result.freed_bytes)}. {result.backups_kept} base backups stay."
+    )
+    for name in result.locked:
+        typer.echo(f"Locked by the store, still there: {name}")
+    for name in result.left:
+        typer.echo(f"Not gone, although the tool said so: {name}")
+    typer.echo(f"Journal: {result.journal}")
+
+
+def _tell_how(cluster: str, outlook: Outlook) -> None:
+    if outlook.refusals:
+        typer.echo("\nNothing would be deleted: see what is refused, and its mend.")
+    elif outlook.plan.steps:
+        typer.echo(f"\nNothing was deleted. To do exactly this: pgdrill prune {cluster} --apply --plan {outlook.plan.digest}")
+
+
+@command
+def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+    """Show the instants that can be restored now, and what keeping them takes. Without CLUSTER: of every cluster."""
+    from pgdrill.process import Runner
+    from pgdrill.retention.collect import take_inventory
+    from pgdrill.retention.show import window_data
+    from pgdrill.retention.window import window_of
+
+    session = session_of(context)
+    names = [cluster] if cluster else sorted(session.settings.clusters)
+    windows = []
+    for name in names:
+        access = session.access(name)
+        windows.append(window_of(name, take_inventory(access, Runner()), access.cluster.retention, datetime.now(UTC)))
+    if as_json:
+        typer.echo(json.dumps([window_data(one) for one in windows], indent=1))
+    else:
+        for one in windows:
+            _show_window(one)
+    return Exit.GOOD
+
+
+def _show_window(one: Window) -> None:
+    from rich.text import Text
+
+    from pgdrill.render import pairs
+    from pgdrill.retention.show import size, window_line
+
+    out().print(Text(f"Cluster {one.cluster}, timeline {one.timeline}", "bold"))
+    out().print(Text(window_line(one)), soft_wrap=True)
+    for span in one.spans:
+        end = f"{span.end:%Y-%m-%d %H:%M} at least" if span.end else "the newest archived WAL"
+        out().print(Text(f"every instant from {span.start:%Y-%m-%d %H:%M:%S} UTC to {end} ({span.start_lsn} to {span.end_lsn}),"
+                         f" from {len(span.backups)} base backups"), soft_wrap=True)  # fmt: skip
+    out().print(pairs([
+        ("base backups", f"{one.backups}, {size(one.backup_bytes)}"), ("WAL", f"{one.wal_segments} segments, {size(one.wal_bytes)}"),
+        ("dumps", f"{one.dumps}, {size(one.dump_bytes)}"), ("WAL a day", size(one.wal_bytes_a_day)),
+        ("in use", size(one.stored_bytes)), ("in 30 days", size(one.forecast_30_days_bytes)),
+    ]))  # fmt: skip
+
+
+@command
+def hold_add(
+    context: typer.Context,
+    cluster: ClusterArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a base backup's or a dump's full name")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="shown wherever it keeps something")] = ...,  # type: ignore[assignment]
+    until: Annotated[str, typer.Option("--until", metavar="DATE", help="2027-06-30, or with time and zone")] = ...,  # type: ignore[assignment]
+    as_json: JsonOption = False,
+) -> int:
+    """Hold a backup or dump until a day."""
+    from pgdrill.errors import ConfigError
+    from pgdrill.retention import kept
+    from pgdrill.retention.dumps import dump_store, read_dumps
+
+    access = session_of(context).access(cluster)
+    known = {entry.name for entry in access.tool.catalog(access.repository)} | {d.name for d in read_dumps(dump_store(access))}
+    if name not in known:
+        raise ConfigError(
+            "unknown-backup", f"{name!r} in {access.repository.url}", found="no such base backup or dump",
+            expected="a full name", mend="take it from `pgdrill backups` or `pgdrill prune`",
+        )  # fmt: skip
+    _say([kept.add_hold(access, name, why=why, until=_day(until), by=getpass.getuser())], "held", as_json)
+    return Exit.GOOD
+
+
+@command
+def hold_list(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+    """List all holds, those that have run out too."""
+    from pgdrill.retention import kept
+
+    holds = kept.list_holds(session_of(context).access(cluster))
+    _say(holds, "held", as_json)
+    if not holds and not as_json:
+        typer.echo("Nothing is held.")
+    return Exit.GOOD
+
+
+@command
+def hold_remove(
+    context: typer.Context,
+    cluster: ClusterArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="what was held")],
+    as_json: JsonOption = False,
+) -> int:
+    """Take a hold off; what it protected may go with the next run."""
+    from pgdrill.retention import kept
+
+    _say(kept.remove_hold(session_of(context).access(cluster), name), "no longer held", as_json)
+    return Exit.GOOD
+
+
+def _say(holds: list[HoldRecord], how: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([hold.model_dump(mode="json") for hold in holds], indent=1))
+        return
+    for hold in holds:
+        over = ", run out" if hold.until <= datetime.now(UTC) else ""
+        typer.echo(f"{hold.name} {how} until {hold.until:%Y-%m-%d %H:%M} UTC{over}: {hold.why} ({hold.by})")
+
+
+def _day(text: str) -> datetime:
+    """A day's end, or a moment with its zone."""
+    wrong = typer.BadParameter(f"{text!r} is neither 2027-06-30 nor a time with its zone", param_hint="--until")
+    try:
+        moment = datetime.fromisoformat(f"{text}T23:59:59Z" if len(text) == len("2027-06-30") else text)
+    except ValueError:
+        raise wrong from None
+    if moment.tzinfo is None:
+        raise wrong
+    return moment.astimezone(UTC)
+
+
+hold_app.command("add")(hold_add)
+hold_app.command("list")(hold_list)
+hold_app.command("remove")(hold_remove)

@@ -1,0 +1,107 @@
+"""A plan and a window in words: for the terminal, for the approval in Airflow's UI, as data for pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import humanize
+
+from pgdrill.errors import Problem
+from pgdrill.retention.apply import Outlook
+from pgdrill.retention.hygiene import Finding
+from pgdrill.retention.window import Span, Window
+
+LINE_WIDTH = 60
+
+
+def size(number: float | None) -> str:
+    """Bytes for people."""
+    return humanize.naturalsize(number) if number is not None else "unknown"
+
+
+def plan_markdown(cluster: str, outlook: Outlook) -> str:
+    """The plan as text for whoever approves it."""
+    plan = outlook.plan
+    wal = sum(run.count for run in plan.wal)
+    lines = [
+        f"**{len(plan.going('backup'))} base backups, {wal} WAL segments, {len(plan.going('dump'))} dumps of cluster `{cluster}` go: "
+        f"{size(plan.freed_bytes)}.** Plan `{plan.digest}`.", "",
+        "| promise | promised | now | afterwards | to spare |", "| --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    after = {promise.name: promise for promise in plan.after}
+    for promise in plan.before:
+        then = after[promise.name]
+        lines.append(
+            f"| {promise.name} | {promise.promised:g} {promise.unit} | {promise.found:g} | {then.found:g} | {then.slack:+g} |"
+        )
+    lines += ["", "**Goes**", ""] + [f"- `{it.name}` ({it.kind}, {size(it.stored_bytes)}): {'; '.join(it.why)}" for it in plan.goes]
+    lines += [f"- WAL: {plan.wal_words} ({wal} segments, {size(sum(run.stored_bytes for run in plan.wal))})"]
+    lines += ["", "**Stays**", ""]
+    lines += [
+        f"- `{it.name}` ({it.kind}{', permanent' if it.permanent else ''}): {'; '.join(it.why)}" for it in plan.decisions if it.stays
+    ]
+    if outlook.refusals:
+        lines += ["", "**Refused**", ""] + [f"- {problem}" for problem in outlook.refusals]
+    return "\n".join(lines)
+
+
+def plan_data(cluster: str, outlook: Outlook, findings: Sequence[Finding] = ()) -> dict[str, Any]:
+    """The plan as JSON's own types."""
+    plan = outlook.plan
+    after = {promise.name: promise for promise in plan.after}
+    return {
+        "cluster": cluster, "digest": plan.digest, "planned_at": outlook.now.isoformat(), "anchor": plan.anchor,
+        "freed_bytes": plan.freed_bytes, "wal_segments": sum(run.count for run in plan.wal), "wal": plan.wal_words,
+        "next_deletion_at": plan.next_deletion_at.isoformat() if plan.next_deletion_at else None,
+        "decisions": [
+            {"kind": it.kind, "name": it.name, "stays": it.stays, "why": list(it.why), "stored_bytes": it.stored_bytes,
+             "at": it.at.isoformat() if it.at else None, "permanent": it.permanent} for it in plan.decisions
+        ],
+        "steps": [{"kind": step.kind, "name": step.name} for step in plan.steps],
+        "promises": [
+            {"name": p.name, "promised": p.promised, "before": p.found, "after": after[p.name].found, "unit": p.unit,
+             "slack_before": p.slack, "slack_after": after[p.name].slack, "words": p.words} for p in plan.before
+        ],
+        "refusals": [_problem(problem) for problem in outlook.refusals],
+        "findings": [{"kind": it.kind, "name": it.name, "stored_bytes": it.stored_bytes, "words": it.words} for it in findings],
+    }  # fmt: skip
+
+
+def _problem(problem: Problem) -> dict[str, str]:
+    return {"reason": problem.reason, "thing": problem.thing, "found": problem.found, "expected": problem.expected, "mend": problem.mend}
+
+
+def window_data(window: Window) -> dict[str, Any]:
+    """The window as JSON's own types, for pages."""
+    names = ("cluster", "promised_days", "timeline", "backups", "backup_bytes", "dumps", "dump_bytes", "wal_segments", "wal_bytes",
+             "stored_bytes", "wal_bytes_a_day", "backup_bytes_a_day", "forecast_30_days_bytes")  # fmt: skip
+    return {
+        "now": window.now.isoformat(), **{name: getattr(window, name) for name in names},
+        "spans": [
+            {"start": span.start.isoformat(), "end": span.end.isoformat() if span.end else None, "start_lsn": span.start_lsn,
+             "end_lsn": span.end_lsn, "backups": list(span.backups)} for span in window.spans
+        ],
+    }  # fmt: skip
+
+
+def window_line(window: Window, width: int = LINE_WIDTH) -> str:
+    """Two lines: what can be restored (``━``), what cannot (``·``), and where the promise begins (``╿``)."""
+    if not window.spans:
+        return "nothing can be restored"
+    promised = window.now - timedelta(days=window.promised_days)
+    begin = min(window.spans[0].start, promised)
+    cell = (window.now - begin) / width
+
+    def covered(at: datetime) -> bool:
+        return any(_inside(span, at, cell) for span in window.spans)
+
+    cells = ["━" if covered(begin + cell * (n + 0.5)) else "·" for n in range(width)]
+    mark = min(int((promised - begin) / cell), width - 1)
+    below = " " * mark + f"╿ promised since {promised:%Y-%m-%d %H:%M}"
+    return f"{begin:%Y-%m-%d} {''.join(cells)} now\n{' ' * 11}{below}"
+
+
+def _inside(span: Span, at: datetime, cell: timedelta) -> bool:
+    return span.start <= at + cell / 2 and (span.end is None or at - cell / 2 <= span.end)

@@ -1,0 +1,127 @@
+"""What can be restored now: the instants, the gaps in them, and what keeping them costs.
+
+Instants are told as exactly as base backups and segments tell them: a span begins when its first backup ended and
+reaches to a position in the WAL. When that position was written is known to the WAL alone; the newest object's time in
+the store stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pgdrill.config import Retention
+from pgdrill.postgres.wal import TimelineSwitch, format_lsn
+from pgdrill.retention.inventory import Backup, Inventory
+from pgdrill.retention.lineage import gaps, on_path
+from pgdrill.retention.promises import DAY_SECONDS, view
+
+MEASURED_SECONDS = 3600.0  # less time between two backups says nothing about a day
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Instants that can all be restored. ``end`` is None where the span reaches to the newest archived segment; before
+    a gap it is the last moment of which a backup proves that it lies before it. ``end_lsn`` is exact."""
+
+    start: datetime
+    end: datetime | None
+    start_lsn: str
+    end_lsn: str
+    backups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What can be restored, and what it takes. Bytes are those stored."""
+
+    cluster: str
+    now: datetime
+    promised_days: float
+    timeline: int
+    spans: tuple[Span, ...]
+    backups: int
+    backup_bytes: int
+    dumps: int
+    dump_bytes: int
+    wal_segments: int
+    wal_bytes: int
+    wal_bytes_a_day: float | None
+    backup_bytes_a_day: float | None
+    forecast_30_days_bytes: float | None
+
+    @property
+    def stored_bytes(self) -> int:
+        """All of it."""
+        return self.backup_bytes + self.dump_bytes + self.wal_bytes
+
+
+def window_of(cluster: str, inventory: Inventory, policy: Retention, now: datetime) -> Window:
+    """The window of a cluster, from its inventory."""
+    seen = view(inventory, policy, now)
+    path = seen.paths[0] if seen.paths else ()
+    way = sorted((b for b in seen.counted if on_path(b, path)), key=lambda b: b.start_lsn)
+    wal_a_day, backups_a_day = _a_day(inventory, way)
+    stored = sum(b.stored_bytes for b in inventory.backups) + inventory.wal.stored_bytes + sum(d.stored_bytes for d in inventory.dumps)
+    return Window(
+        cluster=cluster, now=now, promised_days=policy.window_days, timeline=path[-1].timeline if path else 0,
+        spans=tuple(_spans(inventory, path, way)), backups=len(inventory.backups),
+        backup_bytes=sum(b.stored_bytes for b in inventory.backups), dumps=len(inventory.dumps),
+        dump_bytes=sum(d.stored_bytes for d in inventory.dumps), wal_segments=inventory.wal.count,
+        wal_bytes=inventory.wal.stored_bytes, wal_bytes_a_day=wal_a_day, backup_bytes_a_day=backups_a_day,
+        forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day),
+    )  # fmt: skip
+
+
+def _spans(inventory: Inventory, path: Sequence[TimelineSwitch], way: Sequence[Backup]) -> list[Span]:
+    """The stretches between gaps that have a backup to begin with."""
+    if not way:
+        return []
+    size = inventory.wal.segment_bytes
+    missing = gaps(inventory.wal, path, way[0].start_lsn)
+    newest = max(
+        (min((run.last + 1) * size, line.switch_lsn) for line in path for run in inventory.wal.on(line.timeline)), default=0
+    )
+    ends = [first * size for first, _ in missing] + [newest]
+    begins = [0, *((last + 1) * size for _, last in missing)]
+    found = []
+    for begin, end in zip(begins, ends, strict=True):
+        inside = [backup for backup in way if begin <= backup.start_lsn and backup.finish_lsn <= end]
+        if inside:
+            first = min(inside, key=lambda backup: backup.finish_time)
+            last = max(inside, key=lambda backup: backup.finish_time)
+            found.append(Span(
+                first.finish_time, None if end == newest else last.finish_time, format_lsn(first.finish_lsn), format_lsn(end),
+                tuple(backup.name for backup in inside),
+            ))  # fmt: skip
+    return found
+
+
+def _a_day(inventory: Inventory, way: Sequence[Backup]) -> tuple[float | None, float | None]:
+    """Stored bytes of WAL and of base backups a day, over the backups that are there. By LSN: WAL may be deleted since."""
+    if len(way) < 2:
+        return None, None
+    first, last = way[0], way[-1]
+    seconds = (last.start_time - first.start_time).total_seconds()
+    if seconds < MEASURED_SECONDS or not inventory.wal.count:
+        return None, None
+    segments = (last.start_lsn - first.start_lsn) / inventory.wal.segment_bytes
+    each = inventory.wal.stored_bytes / inventory.wal.count
+    days = seconds / DAY_SECONDS
+    return segments * each / days, sum(backup.stored_bytes for backup in way[1:]) / days
+
+
+def _forecast(
+    stored: int, policy: Retention, way: Sequence[Backup], wal_a_day: float | None, backups_a_day: float | None
+) -> float | None:
+    """What is stored in thirty days if writing goes on as it did: it grows until the promises are filled, then stays."""
+    if wal_a_day is None or backups_a_day is None:
+        return None
+    newest = sum(backup.stored_bytes for backup in way[-3:]) / len(way[-3:])
+    between = (way[-1].start_time - way[0].start_time) / (len(way) - 1)
+    in_window = timedelta(days=policy.window_days) / between + 1
+    weeks = max(0.0, policy.weekly - policy.window_days / 7) + policy.monthly + policy.yearly
+    full = newest * (in_window + weeks) + wal_a_day * (policy.window_days + between / timedelta(days=1))
+    grown = stored + 30 * (wal_a_day + backups_a_day)
+    return min(grown, max(full, float(stored)))

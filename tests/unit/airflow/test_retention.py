@@ -1,0 +1,121 @@
+"""Retention's DAG and operators: nobody's approval is passed over, and a dry run is the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+from pgdrill.airflow.operators import ChoosePruneOperator, PruneOperator
+from pgdrill.errors import CouldNotVerify
+from pgdrill.retention import apply, guards, journal
+from pgdrill.retention.apply import Outlook, PruneResult
+from pgdrill.retention.plan import make_plan
+from tests.unit.retention.test_plan import FULL, NOW, POLICY
+
+PLAN = {"steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}
+RESULT = PruneResult("agents", True, "abc", 13, 1, 0, 9, 1000, [], [], [], NOW, "s3://bucket/j.json")
+
+
+@pytest.fixture
+def dag(config: Any) -> DAG:
+    read = DagBag(str(Path(__file__).parents[3] / "dags"))
+    assert not read.import_errors
+    return read.dags["agents.retention"]
+
+
+def context(run_type: str, plan: dict[str, Any] | None = None, **params: Any) -> Any:
+    return {
+        "dag_run": SimpleNamespace(run_type=run_type), "params": params,
+        "ti": SimpleNamespace(xcom_pull=lambda task_ids: plan or PLAN),
+    }  # fmt: skip
+
+
+def next_tasks(run_type: str, plan: dict[str, Any] | None = None, **params: Any) -> list[str]:
+    return ChoosePruneOperator(task_id="choose", planned="plan", approve="approve", prune="prune").choose_branch(
+        context(run_type, plan, **params)
+    )
+
+
+def test_it_follows_each_base_backup_and_deletes_nothing_by_hand_unless_told(dag: DAG) -> None:
+    timetable = DagSerialization.to_dict(dag)["dag"]["timetable"]["__var"]
+    assert "agents.base_backups" in str(timetable)
+    assert {name: dag.params[name] for name in dag.params} == {"apply": False, "also": [], "allow": []}
+    assert dag.get_task("plan").apply is False
+    prune = dag.get_task("prune")
+    assert prune.apply is True
+    assert "digest" in prune.approved, "what is done is what was planned"
+    assert prune.trigger_rule == "none_failed_min_one_success", "a rejected approval skips it"
+    assert dag.get_task("approve").defaults == ["Reject"]
+    for name in dag.params:
+        assert dag.params.get_param(name).description
+
+
+@pytest.mark.parametrize("conf", [{"apply": "perhaps"}, {"also": ["../x"]}, {"allow": ["promise-worse"]}, {"allow": ["clock"]}])
+def test_its_params_refuse_what_cannot_work(dag: DAG, conf: dict[str, Any]) -> None:
+    for name, value in conf.items():
+        with pytest.raises(ParamValidationError):
+            dag.params[name] = value
+            dag.params.validate()
+
+
+def test_a_person_approves_runs_by_hand_and_the_first_one_and_no_other() -> None:
+    assert next_tasks("manual", apply=True) == ["approve"]
+    assert next_tasks("manual", apply=False) == []
+    assert next_tasks("asset_triggered", apply=False) == ["prune"]
+    assert next_tasks("scheduled", {**PLAN, "first_run": True}) == ["approve"]
+    assert next_tasks("asset_triggered", {**PLAN, "steps": []}) == []
+
+
+def test_what_is_refused_is_never_put_to_a_person_to_approve() -> None:
+    refused = {**PLAN, "refusals": [{"reason": "wal-gap"}], "first_run": True}
+    assert next_tasks("asset_triggered", refused) == ["prune"], "which is red and says why"
+    assert next_tasks("manual", refused, apply=True) == ["prune"]
+
+
+def test_the_choices_of_allow_are_those_of_the_library(dag: DAG) -> None:
+    assert tuple(dag.params.get_param("allow").schema["items"]["enum"]) == guards.MAY_BE_ALLOWED
+
+
+def test_parameters_count_in_runs_by_hand_only(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(apply, "prune", lambda access, runner, **words: given.append(words) or RESULT)
+    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace())
+    operator = PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc", also="x, y", allow="too-much")
+    found = operator.execute(context("manual"))
+    operator.execute(context("asset_triggered"))
+    assert (given[0]["named"], given[0]["allowed"], given[0]["approved"]) == (("x", "y"), ("too-much",), "abc")
+    assert (given[1]["named"], given[1]["allowed"]) == ((), ())
+    assert found["next_deletion_at"] == f"{NOW:%Y-%m-%dT%H:%M:%SZ}"
+    assert found["backups_deleted"] == 1
+
+
+def test_a_dry_run_hands_on_the_plan_its_digest_and_its_text(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(FULL, POLICY, NOW)
+    monkeypatch.setattr(apply, "look", lambda access, runner, **words: Outlook(NOW, FULL, plan, ()))
+    monkeypatch.setattr(journal, "runs", lambda access: [])
+    cluster = SimpleNamespace(name="agents", retention=POLICY)
+    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace(cluster=cluster))
+    found = PruneOperator(task_id="plan", cluster="agents").execute(context("manual"))
+    assert found["digest"] == plan.digest
+    assert found["first_run"] is True
+    assert len(found["steps"]) == len(plan.steps)
+    for decision in plan.decisions:
+        assert decision.name in found["text"]
+        assert decision.why[0] in found["text"]
+
+
+def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise CouldNotVerify("too-much", "share", found="90 %", expected="30 %", mend="look at the plan")
+
+    monkeypatch.setattr(apply, "prune", refuse)
+    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace())
+    with pytest.raises(AirflowFailException, match="look at the plan"):
+        PruneOperator(task_id="prune", cluster="agents", apply=True).execute(context("asset_triggered"))
