@@ -33,12 +33,14 @@ def carry_out(
     deleter = Deleter(access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes)
     _remember(access, inventory, plan)
     going = plan.going("backup")
+    # wal-g answers nothing about WAL while its oldest backup is a delta: then it is asked when those are gone.
+    deltas = any(backup.parent for backup in inventory.backups if backup.name in going)
     asked = False
     for at, (step, noted) in enumerate(zip(plan.steps, run.steps, strict=True)):
         progress(step.kind, at, len(plan.steps))
         if not asked and (step.kind.startswith("delete") or step.name in going):
             for ahead in plan.steps:
-                if ahead.kind in ("delete-backup", "delete-wal"):
+                if ahead.kind == "delete-backup" or (ahead.kind == "delete-wal" and not deltas):
                     deleter.check(ahead)
             asked = True
         logger.info("%s %s%s", step.kind, step.name, f": {noted.why}" if noted.why else "")

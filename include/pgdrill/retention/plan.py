@@ -98,17 +98,18 @@ def make_plan(inventory: Inventory, policy: Retention, now: datetime, named: Ite
 
 
 def _to_be_permanent(inventory: Inventory, seen: View, why: Mapping[str, list[str]]) -> frozenset[str]:
-    """Which of those that stay are to be marked: whole ones before the anchor, so that exactly their own WAL stays."""
-    if not inventory.rules.marks or seen.anchor is None:
+    """Which of those that stay are to be marked: whole ones before the anchor, so that exactly their own WAL stays.
+
+    A chain that reaches into the window is left out: wal-g deletes no WAL if the oldest backup not marked is a delta.
+    """
+    anchor = seen.anchor
+    if not inventory.rules.marks or anchor is None:
         return frozenset()
     known = {backup.name: backup for backup in inventory.backups}
-    old = {
-        backup.name for backup in seen.counted
-        if backup.name in why and backup.start_time < seen.anchor.start_time
-    }  # fmt: skip
-    # A delta's chain is older than the delta; the anchor's own chain has to stay, too, and may lie before it.
-    chains = {name for kept in (*old, seen.anchor.name) for name in chain_of(kept, known)}
-    return frozenset(chains - {seen.anchor.name})
+    roots = {name: chain_of(name, known)[-1] for name in known}
+    reaching = {roots[name] for name in why if name in known and known[name].start_time >= anchor.start_time}
+    old = (backup.name for backup in seen.counted if backup.name in why and backup.start_time < anchor.start_time)
+    return frozenset(link for name in old if roots[name] not in reaching for link in chain_of(name, known))
 
 
 def _backup(backup: Backup, seen: View, why: Mapping[str, list[str]], marked: frozenset[str]) -> Decision:
@@ -129,7 +130,11 @@ def _wal(
     free = [b for b in stay if not (inventory.rules.marks and (b.name in marked or b.mark == "hand"))]
     if seen.anchor is None or not free:
         return (), None, "WAL stays: no backup is older than the promised window"
-    cut = min(backup.position(wal) for backup in free)
+    first = min(free, key=lambda backup: backup.position(wal))
+    cut = first.position(wal)
+    if first.parent and inventory.rules.marks:
+        return (), None, (f"WAL stays: what {first.name} builds on is marked permanent by hand, and the tool frees none before a delta;"
+                          " take the marks off, pgdrill keeps the backups without them")  # fmt: skip
     if cut > seen.anchor.position(wal):
         return (), None, (f"WAL stays: the anchor {seen.anchor.name} is marked permanent by hand, and the tool would keep its own "
                           "WAL only; take the mark off, pgdrill keeps the backup without it")  # fmt: skip

@@ -17,7 +17,7 @@ from pgdrill.retention.wal import Position
 from pgdrill.tools.base import Entry
 
 # What S3 stores say of objects under a retention period or a legal hold.
-LOCKED = re.compile(r"WORM|object.?lock|retention|legal.?hold|AccessDenied|Access Denied|ObjectLocked", re.IGNORECASE)
+LOCKED = re.compile(r"WORM|object.?lock|ObjectLocked|legal.?hold|retention (?:period|mode)", re.IGNORECASE)
 SHOWN = 5
 
 

@@ -134,7 +134,9 @@ class World:
     def _free(self, first_kept: str) -> None:
         """wal-g's ``delete garbage ARCHIVES``: before the first backup not permanent, but for the permanent ones' own."""
         free = [b for b in self.backups.values() if not b.mark]
-        cut = min((b.timeline, b.start_lsn // SIZE) for b in free)
+        oldest = min(free, key=lambda b: (b.timeline, b.start_lsn))
+        assert not oldest.parent, "wal-g frees nothing before a delta"
+        cut = (oldest.timeline, oldest.start_lsn // SIZE)
         assert Segment(*cut).name == first_kept, "the tool would draw the line elsewhere"
         own = {(b.timeline, n) for b in self.backups.values() if b.mark
                for n in range(b.start_lsn // SIZE, (b.finish_lsn - 1) // SIZE + 1)}  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pgdrill.config import Retention
 from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.plan import Plan, make_plan, remaining
-from pgdrill.retention.promises import evaluate
+from pgdrill.retention.promises import chain_of, evaluate
 from tests.unit.retention.histories import World, invented
 
 POLICIES = st.builds(
@@ -107,5 +107,6 @@ def test_nothing_before_the_anchor_stays_without_a_promise_that_needs_it(world: 
         assert {p for p in segments if inventory.wal.name(p) < cut} <= own
         plain = not plan.doubts and len({b.system for b in inventory.backups}) == 1
         if plain:  # and it goes up to what the window needs
-            began = next(b.start_time for b in inventory.backups if b.name == plan.anchor)
-            assert cut == min(inventory.wal.name(b.position(inventory.wal)) for b in left.backups if b.start_time >= began)
+            known = {b.name: b for b in left.backups}
+            needed = [link for b in left.backups if b.start_time >= known[plan.anchor].start_time for link in chain_of(b.name, known)]
+            assert cut == min(inventory.wal.name(known[name].position(inventory.wal)) for name in needed)

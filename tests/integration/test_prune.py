@@ -1,0 +1,340 @@
+"""Pruning with real tools: what they delete is what was planned; killed, locked out or contradicted, nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pgdrill import record
+from pgdrill.access import Access
+from pgdrill.archiving import wait_archived
+from pgdrill.backup import take_backup
+from pgdrill.cli import main
+from pgdrill.errors import CouldNotVerify
+from pgdrill.lock import ClusterLock, lease_for, this_process
+from pgdrill.postgres.wal import Segment
+from pgdrill.process import Runner
+from pgdrill.retention import journal, kept
+from pgdrill.retention.apply import look, prune
+from pgdrill.retention.carry import carry_out
+from pgdrill_demo.stack import Stack
+from tests.conftest import TOOLS, need
+
+# Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.
+LATER = datetime.now(UTC) + timedelta(days=100)
+EASY = {"weekly": 1, "dumps_monthly": 0, "require_drill": False, "max_share": 1.0}
+
+
+def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Stack:
+    """A stack with some base backups, and segments before, between and after them."""
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
+    stack.create(sample=False)
+    stack.start()
+    access = access_of(stack, backup={"delta_steps": delta_steps})
+    with stack.connect() as connection:
+        connection.execute("CREATE TABLE t (n int)")
+        for number in range(backups + 1):
+            for _ in range(2):
+                connection.execute("INSERT INTO t SELECT generate_series(1, 100)")
+                line, lsn = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchone()
+                assert lsn
+            if number < backups:
+                take_backup(access)
+        wait_archived(connection, access, Segment.parse(line), 60)
+    return stack
+
+
+def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, object]) -> Access:
+    cluster = stack.cluster
+    where = {"url": f"file://{folder}", "endpoint_url": ""} if folder else {}
+    own = {"drill": {"work_directory": stack.home / "work" / (folder.name if folder else "s3")}, "retention": EASY}
+    wanted = {"repository": where, **own, **sections}
+    changed = {name: getattr(cluster, name).model_copy(update=values) for name, values in wanted.items()}
+    return Access(cluster.model_copy(update=changed), stack.credentials)
+
+
+def wal_g(folder: Path, *words: str) -> str:
+    environment = {"WALG_FILE_PREFIX": str(folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(folder.parent), "PATH": os.environ["PATH"]}
+    done = subprocess.run(["wal-g", *words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Four base backups by wal-g; tests take copies."""
+    made = small_stack(need("wal-g"), 4)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A copy of the repository."""
+    place = stack.home / f"copy{abs(hash(request.node.name)) % 10**6}"
+    subprocess.run(["cp", "-a", stack.s3.folder / stack.s3.bucket / stack.cluster_name, place], check=True)
+    yield place
+    shutil.rmtree(place)
+
+
+def names(access: Access) -> list[str]:
+    return [entry.name for entry in access.tool.catalog(access.repository)]
+
+
+def permanent(access: Access) -> list[str]:
+    return [entry.name for entry in access.tool.catalog(access.repository) if entry.permanent]
+
+
+def whole(access: Access) -> None:
+    """Every backup that is listed is as it was recorded, with the WAL it needs."""
+    found = look(access, Runner(), now=LATER).inventory
+    assert [backup.damage for backup in found.backups] == [""] * len(found.backups)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str) -> None:
+    stack = small_stack(need(tool), 3)
+    try:
+        access = access_of(stack)
+        first, second, newest = (backup.name for backup in access.tool.backups(access.repository))
+        kept.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
+        before = access.repository.sizes()
+        outlook = look(access, Runner(), now=LATER)
+        assert outlook.refusals == ()
+        assert outlook.plan.going("backup") == {second}
+        assert access.repository.sizes() == before, "a dry run writes nothing"
+        result = prune(access, Runner(), now=LATER, approved=outlook.plan.digest)
+        assert names(access) == [first, newest]
+        assert (result.backups_deleted, result.locked, result.left) == (1, [], [])
+        assert result.wal_segments_deleted == sum(run.count for run in outlook.plan.wal)
+        # barman-cloud frees no WAL while an older backup is there; wal-g keeps exactly that one's own.
+        assert (result.wal_segments_deleted > 3) == access.tool.frees_wal_alone
+        assert permanent(access) == ([first] if access.tool.keeps_own_wal_only else [])
+        whole(access)
+        gone = set(before) - set(access.repository.sizes())
+        assert {key for key in gone if not access.tool.wal_key(key)} == {
+            *(key for key in before if second in key and "pgdrill" not in key), f"pgdrill/{record.key(second)}"
+        }  # fmt: skip
+        kept.remove_hold(access, first)
+        prune(access, Runner(), now=LATER)
+        assert names(access) == [newest]
+        start = next(b for b in access.tool.backups(access.repository)).first_segment.name
+        assert min(name for name in access.tool.wal(access.repository) if not name.endswith("history")) == start
+        whole(access)
+        assert look(access, Runner(), now=LATER).plan.steps == ()
+    finally:
+        stack.remove()
+
+
+def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
+    stack = small_stack(need("wal-g"), 6, delta_steps=2)
+    try:
+        folder = stack.s3.folder / stack.s3.bucket / stack.cluster_name
+        access = access_of(stack, folder)
+        all_names = names(access)
+        kept.add_hold(access, all_names[1], why="case 77/26", until=LATER + timedelta(days=1))
+        prune(access, Runner(), now=LATER)
+        # The first chain's middle is held, so its full stays; the newest delta is the anchor, so its chain stays.
+        assert names(access) == [*all_names[:2], *all_names[3:]]
+        # wal-g frees no WAL if the oldest backup not marked is a delta: the anchor's chain is left unmarked.
+        assert permanent(access) == all_names[:2]
+        whole(access)
+        into = stack.home / "fetched"
+        wal_g(folder, "backup-fetch", str(into), all_names[5])
+        assert (into / "PG_VERSION").exists()
+        kept.remove_hold(access, all_names[1])
+        prune(access, Runner(), now=LATER)
+        assert names(access) == all_names[3:]
+        whole(access)
+    finally:
+        stack.remove()
+
+
+def _pruned_and_killed(access: Access, at_step: int) -> None:
+    def progress(_kind: str, at: int, _total: int) -> None:
+        if at == at_step:
+            os._exit(9)
+
+    prune(access, Runner(), now=LATER, progress=progress)
+
+
+def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_missing(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    all_names = names(access)
+    kept.add_hold(access, all_names[0], why="case 77/26", until=LATER + timedelta(days=1))
+    steps = look(access, Runner(), now=LATER).plan.steps
+    assert [step.kind for step in steps] == ["mark", "delete-backup", "delete-backup", "delete-wal"]
+    untouched = folder.with_name("untouched")
+    subprocess.run(["cp", "-a", folder, untouched], check=True)
+    for at in range(len(steps) + 1):
+        subprocess.run(["cp", "-a", untouched, folder.with_name(f"k{at}")], check=True)
+        killed = access_of(stack, folder.with_name(f"k{at}"))
+        process = multiprocessing.get_context("spawn").Process(target=_pruned_and_killed, args=(killed, at))
+        process.start()
+        process.join()
+        assert process.exitcode == 9
+        assert {all_names[0], all_names[-1]} <= set(names(killed)), steps[:at]
+        whole(killed)
+        assert journal.runs(killed)[-1].state == "running"
+        again = prune(killed, Runner(), now=LATER)
+        assert again.left == []
+        assert names(killed) == [all_names[0], all_names[-1]]
+        assert permanent(killed) == [all_names[0]]
+        assert look(killed, Runner(), now=LATER).plan.steps == ()
+        whole(killed)
+        shutil.rmtree(folder.with_name(f"k{at}"))
+    shutil.rmtree(untouched)
+
+
+@pytest.mark.parametrize("job", ["backup", "drill"])
+def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgdrill.retention.apply.LOCK_WAIT_SECONDS", 0.2)
+    access = access_of(stack, folder)
+    state = access.cluster.state_directory
+    state.mkdir(parents=True, exist_ok=True)
+    before = names(access)
+    lock = ClusterLock(state / f"{job}.lock")
+    with lock.hold(lease_for(job, state, 60, this_process())), pytest.raises(CouldNotVerify) as caught:
+        prune(access, Runner(), now=LATER)
+    lock.release(job)
+    assert caught.value.problem.reason == "busy"
+    assert names(access) == before
+    assert prune(access, Runner(), now=LATER).backups_deleted == 3
+
+
+def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(stack: Stack, folder: Path) -> None:
+    """Somebody marks the anchor between plan and deletion: wal-g would take WAL that the window needs."""
+    access = access_of(stack, folder)
+    outlook = look(access, Runner(), now=LATER)
+    # A backup after the anchor, or wal-g finds none that is not permanent and deletes nothing.
+    newest = take_backup(access).name
+    wal_g(folder, "backup-mark", outlook.plan.anchor)
+    before, wal = names(access), access.tool.wal(access.repository)
+    run = journal.begin(access, outlook.plan, LATER)
+    with pytest.raises(CouldNotVerify) as caught:
+        carry_out(access, Runner(), outlook.inventory, outlook.plan, run, lambda *_: None)
+    problem = caught.value.problem
+    assert problem.reason == "tool-differs"
+    assert "wal_005/" in problem.found
+    assert names(access) == before
+    assert newest in before
+    assert access.tool.wal(access.repository) == wal
+
+
+def test_another_plan_than_the_approved_one_is_refused(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    digest = look(access, Runner(), now=LATER).plan.digest
+    kept.add_hold(access, names(access)[1], why="case 77/26", until=LATER + timedelta(days=1))
+    with pytest.raises(CouldNotVerify) as caught:
+        prune(access, Runner(), now=LATER, approved=digest)
+    assert caught.value.problem.reason == "plan-changed"
+    assert len(names(access)) == 4
+
+
+def test_a_backup_marked_by_hand_is_left_alone(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    all_names = names(access)
+    wal_g(folder, "backup-mark", all_names[1])
+    prune(access, Runner(), now=LATER)
+    assert names(access) == [all_names[1], all_names[3]]
+    whole(access)
+
+
+def test_an_unreadable_backup_stops_everything(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    all_names = names(access)
+    (folder / "basebackups_005" / f"{all_names[1]}_backup_stop_sentinel.json").write_text("{")
+    with pytest.raises(CouldNotVerify) as caught:
+        prune(access, Runner(), now=LATER)
+    assert caught.value.problem.reason == "inventory-incomplete"
+    assert all_names[1] in caught.value.problem.thing
+    assert names(access) == all_names
+
+
+def test_damaged_backups_and_lost_wal_are_seen(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    all_names = names(access)
+    next((folder / "basebackups_005" / all_names[0] / "tar_partitions").glob("part_001*")).unlink()
+    next((folder / "wal_005").glob(f"{all_names[1].removeprefix('base_')}.lz4")).write_bytes(b"")
+    found = {b.name: b.damage for b in look(access, Runner(), now=LATER).inventory.backups}
+    assert found[all_names[0]].startswith("missing-part")
+    assert found[all_names[1]].startswith("WAL that it needs itself is missing")
+    assert found[all_names[3]] == ""
+
+
+def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    left = names(access)[1]
+    (folder / "basebackups_005" / f"{left}_backup_stop_sentinel.json").unlink()
+    for _ in range(2):
+        with contextlib.suppress(CouldNotVerify):
+            prune(access, Runner(), now=LATER)
+        assert left in {item.name for item in look(access, Runner(), now=LATER).inventory.leftovers}
+    prune(access, Runner(), now=LATER, named=[left])
+    assert not list((folder / "basebackups_005").glob(f"{left}*"))
+
+
+def test_the_clock_of_the_host_is_compared_with_the_stores(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = access_of(stack, folder)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.now(UTC) + timedelta(days=100)
+
+    monkeypatch.setattr("pgdrill.retention.apply.datetime", Ahead)
+    with pytest.raises(CouldNotVerify) as caught:
+        prune(access, Runner())
+    assert caught.value.problem.reason == "clock"
+    assert len(names(access)) == 4
+    assert journal.runs(access)[-1].state == "failed"
+
+
+def test_the_command_line_shows_holds_refuses_and_prunes(
+    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = stack.config_file.read_text().replace(f's3://{stack.s3.bucket}/{stack.cluster_name}', f"file://{folder}")
+    text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(str(stack.home / "drills"), str(tmp_path))
+    file = tmp_path / "dr.toml"
+    file.write_text(text)
+    monkeypatch.setenv("PGDRILL_CONFIG", str(file))
+    for name, value in stack.environment.items():
+        if name != "PGDRILL_CONFIG":
+            monkeypatch.setenv(name, value)
+    oldest = names(access_of(stack, folder))[0]
+
+    def pgdrill(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    code, shown = pgdrill("window", "agents")
+    assert code == 0
+    assert "━" in shown
+    assert "the newest archived WAL" in shown
+    (data,) = json.loads(pgdrill("window", "--json")[1])
+    assert len(data["spans"]) == 1
+    code, shown = pgdrill("prune")
+    assert code == 0
+    assert f"{oldest} (backup" in shown
+    assert "window: restores instants" in shown
+    assert pgdrill("hold", "add", "agents", "base_nothing", "--why", "case 77/26", "--until", "2099-01-01")[0] == 2
+    assert pgdrill("hold", "add", "agents", oldest, "--why", "case 77/26", "--until", "2099-01-01")[0] == 0
+    assert "case 77/26" in pgdrill("hold", "list", "agents")[1]
+    assert "case 77/26" in pgdrill("prune", "agents")[1]
+    assert pgdrill("hold", "remove", "agents", oldest)[0] == 0
+    assert pgdrill("hold", "list", "agents")[1] == "Nothing is held.\n"
+    code, shown = pgdrill("prune", "--apply", "--json")
+    assert code == 0
+    assert json.loads(shown)["applied"] is False, "everything is younger than the window"
+    assert pgdrill("prune", "--allow", "promise-worse")[0] == 2
