@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -215,20 +214,37 @@ def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path,
 def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(stack: Stack, folder: Path) -> None:
     """Somebody marks the anchor between plan and deletion: wal-g would take WAL that the window needs."""
     access = access_of(stack, folder)
-    outlook = look(access, Runner(), now=LATER)
-    # A backup after the anchor, or wal-g finds none that is not permanent and deletes nothing.
-    newest = take_backup(access).name
-    wal_g(folder, "backup-mark", outlook.plan.anchor)
-    before, wal = names(access), access.tool.wal(access.repository)
+    all_names = names(access)
+    third = access.tool.backups(access.repository)[2]
+    outlook = look(access, Runner(), now=third.finish_time + timedelta(days=35, milliseconds=1))
+    assert outlook.plan.anchor == third.name
+    wal = access.tool.wal(access.repository)
     run = journal.begin(access, outlook.plan, LATER)
+
+    def meddle(kind: str, _at: int, _total: int) -> None:
+        if kind == "delete-wal":
+            wal_g(folder, "backup-mark", third.name)
+
     with pytest.raises(CouldNotVerify) as caught:
-        carry_out(access, Runner(), outlook.inventory, outlook.plan, run, lambda *_: None)
+        carry_out(access, Runner(), outlook.inventory, outlook.plan, run, meddle)
     problem = caught.value.problem
     assert problem.reason == "tool-differs"
     assert "wal_005/" in problem.found
-    assert names(access) == before
-    assert newest in before
+    assert names(access) == all_names[2:], "what was planned, and asked before, is gone"
     assert access.tool.wal(access.repository) == wal
+    whole(access)
+
+
+def test_marks_that_change_after_the_plan_stop_it_before_anything_goes(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    outlook = look(access, Runner(), now=LATER)
+    all_names = names(access)
+    wal_g(folder, "backup-mark", all_names[1])
+    with pytest.raises(CouldNotVerify) as caught:
+        carry_out(access, Runner(), outlook.inventory, outlook.plan, journal.begin(access, outlook.plan, LATER), lambda *_: None)
+    assert caught.value.problem.reason == "plan-changed"
+    assert all_names[1] in caught.value.problem.found
+    assert names(access) == all_names
 
 
 def test_another_plan_than_the_approved_one_is_refused(stack: Stack, folder: Path) -> None:
@@ -276,12 +292,11 @@ def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(stack: S
     access = access_of(stack, folder)
     left = names(access)[1]
     (folder / "basebackups_005" / f"{left}_backup_stop_sentinel.json").unlink()
-    for _ in range(2):
-        with contextlib.suppress(CouldNotVerify):
-            prune(access, Runner(), now=LATER)
-        assert left in {item.name for item in look(access, Runner(), now=LATER).inventory.leftovers}
+    prune(access, Runner(), now=LATER)
+    assert left in {item.name for item in look(access, Runner(), now=LATER).inventory.leftovers}
     prune(access, Runner(), now=LATER, named=[left])
-    assert not list((folder / "basebackups_005").glob(f"{left}*"))
+    assert not [file for file in (folder / "basebackups_005" / left).rglob("*") if file.is_file()]
+    assert look(access, Runner(), now=LATER).inventory.leftovers == ()
 
 
 def test_the_clock_of_the_host_is_compared_with_the_stores(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,8 +129,8 @@ def _carry_out(access: Access, runner: Runner, outlook: Outlook, *, real_clock: 
 
 
 def _clock(access: Access, run: journal.RunRecord) -> None:
-    written = access.reports.written(journal.key(run)).get(journal.key(run))
-    problem = clock_refusal(datetime.now(UTC), written) if written else None
+    written = access.reports.written(journal.RUNS)[journal.key(run)]
+    problem = clock_refusal(datetime.now(UTC), written)
     if problem:
         raise as_could_not_verify(problem)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pgdrill import record
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault
+from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.process import Runner
 from pgdrill.retention import journal, kept
 from pgdrill.retention.dumps import dump_store
@@ -16,6 +16,7 @@ from pgdrill.retention.plan import Plan, Step
 from pgdrill.retention.promises import Promise
 from pgdrill.retention.tooling import Deleter
 from pgdrill.retention.wal import subtract
+from pgdrill.tools.base import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def carry_out(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = {entry.name: entry for entry in access.tool.catalog(access.repository)}
     deleter = Deleter(access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes)
+    _still_so(access, inventory, entries)
     _remember(access, inventory, plan)
     going = plan.going("backup")
     # wal-g answers nothing about WAL while its oldest backup is a delta: then it is asked when those are gone.
@@ -47,6 +49,18 @@ def carry_out(
         noted.state, noted.detail = _step(access, deleter, inventory, step)
         journal.write(access, run)
     progress("verify", len(plan.steps), len(plan.steps))
+
+
+def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]) -> None:
+    """Nobody marked, unmarked, deleted or added a backup since the plan was made."""
+    planned = {backup.name: bool(backup.mark) for backup in inventory.backups}
+    found = {entry.name: entry.permanent for entry in entries.values() if entry.backup}
+    changed = sorted(name for name in planned.keys() | found.keys() if planned.get(name) != found.get(name))
+    if changed:
+        raise CouldNotVerify(
+            "plan-changed", f"repository {access.repository.url}", found=f"since it was planned {', '.join(changed[:SHOWN])} changed",
+            expected="the backups and marks that were planned with", mend="run it again; see who else works on this repository",
+        )  # fmt: skip
 
 
 def _remember(access: Access, inventory: Inventory, plan: Plan) -> None:

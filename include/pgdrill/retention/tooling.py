@@ -41,10 +41,9 @@ class Deleter:
 
     def there(self, name: str) -> bool:
         """Whether anything of a backup is left."""
-        key = next(iter(self.entries[name].keys))
-        prefix = key[: key.index(name) + len(name)]
-        left = self.access.repository.sizes(prefix)
-        return any(key in left for key in self.entries[name].keys)
+        keys = self.entries[name].keys
+        folder = next(iter(keys)).partition(name)[0]
+        return not keys.keys().isdisjoint(self.access.repository.sizes(folder))
 
     def check(self, step: Step) -> set[str]:
         """What the tool would delete in this step; an error if that is anything the plan does not name."""
