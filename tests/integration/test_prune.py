@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +31,7 @@ from pgdrill.retention.apply import look, prune
 from pgdrill.retention.carry import carry_out
 from pgdrill_demo.stack import Stack
 from tests.conftest import TOOLS, need
+from tests.integration.conftest import Relay
 
 # Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.
 LATER = datetime.now(UTC) + timedelta(days=100)
@@ -353,3 +357,56 @@ def test_the_command_line_shows_holds_refuses_and_prunes(
     assert code == 0
     assert json.loads(shown)["applied"] is False, "everything is younger than the window"
     assert pgdrill("prune", "--allow", "promise-worse")[0] == 2
+
+
+class KeepingStore(Relay):
+    """A store that answers to every deletion what it was given, and keeps the objects."""
+
+    answer = ""
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
+            threading.Thread(target=self._answer, args=(server, client, threading.Event()), daemon=True).start()
+            while data := client.recv(65536):
+                if self.pattern.search(data):
+                    self.matched.set()
+                    client.sendall(self.answer.encode())
+                    return
+                server.sendall(data)
+
+
+@pytest.fixture
+def keeping(stack: Stack) -> Iterator[KeepingStore]:
+    store = KeepingStore(stack.s3.endpoint_url)
+    store.misbehave(r"(POST \S*\?delete|DELETE )", "keep")
+    yield store
+    store.close()
+
+
+def http(status: str, body: str) -> str:
+    return f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+
+
+def test_what_the_store_has_under_a_lock_is_reported_and_no_failure(stack: Stack, keeping: KeepingStore) -> None:
+    """As S3 answers for each object under a retention period."""
+    reason = "<Code>AccessDenied</Code><Message>Access Denied because object protected by object lock.</Message>"
+    keeping.answer = http("200 OK", f"<DeleteResult><Error><Key>x</Key>{reason}</Error></DeleteResult>")
+    access = access_of(stack, repository={"endpoint_url": keeping.endpoint_url})
+    before = names(access)
+    result = prune(access, Runner(), now=LATER)
+    assert keeping.matched.is_set()
+    assert names(access) == before
+    assert set(before[:3]) <= {*result.locked, *result.left}
+    assert (result.backups_deleted, result.wal_segments_deleted, result.freed_bytes) == (0, 0, 0)
+    assert journal.runs(access)[-1].state == "done"
+
+
+def test_keys_that_may_not_delete_are_a_refusal_with_its_mend(stack: Stack, keeping: KeepingStore) -> None:
+    keeping.answer = http("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+    access = access_of(stack, repository={"endpoint_url": keeping.endpoint_url})
+    before = names(access)
+    with pytest.raises(CouldNotVerify) as caught:
+        prune(access, Runner(), now=LATER)
+    assert caught.value.problem.reason == "storage-refused"
+    assert "s3:DeleteObject" in caught.value.problem.mend
+    assert names(access) == before

@@ -83,6 +83,8 @@ def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) ->
             if said := deleter.delete(step):
                 logger.warning("%s stays, for the store keeps it: %s", step.name, said)
                 return "locked", said
+            if step.kind == "delete-backup" and deleter.there(step.name):
+                return "left", "the tool reported success, and objects are still there: a lock of the store, perhaps"
             if step.kind == "delete-backup":
                 access.reports.delete(record.key(step.name))
         case "delete-dump":

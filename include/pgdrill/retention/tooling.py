@@ -72,8 +72,14 @@ class Deleter:
         done = self._run(command, f"{step.kind} {step.name}")
         if done.code == 0:
             return ""
-        if LOCKED.search("\n".join((*done.last_lines, done.stdout[-2000:]))):
-            return done.ended
+        said = next((line for line in (*done.stdout.splitlines(), *done.last_lines) if LOCKED.search(line)), "")
+        if said:
+            return said.strip()[:300]
+        if "DeleteObjects" in done.stdout and "SIGSEGV" in done.stdout:  # wal-g 3.0.8's way of saying that
+            raise CouldNotVerify(
+                "storage-refused", f"{step.kind} {step.name}", found="the store refused the deletion, upon which wal-g crashed",
+                expected="permission to delete", mend="give these keys s3:DeleteObject on the repository's prefix, then run it again",
+            )  # fmt: skip
         raise tool_failure(f"{step.kind} {step.name}", done)
 
     def _command(self, step: Step, *, confirm: bool) -> Command | None:
