@@ -23,12 +23,12 @@ from airflow.sdk import DAG, Asset, CronTriggerTimetable, ExceptionRetryPolicy, 
 from pgdrill.airflow.operators import (
     BaseBackupOperator,
     BeginDrillOperator,
-    ChoosePruneOperator,
     DestroyClusterOperator,
     PruneOperator,
     RestoreClusterOperator,
     VectorSearchCheckOperator,
 )
+from pgdrill.airflow.operators.prune import ChoosePruneOperator
 from pgdrill.airflow.operators.vector_search_check import FAMILIES
 from pgdrill.errors import ConfigError
 

@@ -12,7 +12,8 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
-from pgdrill.airflow.operators import ChoosePruneOperator, PruneOperator
+from pgdrill.airflow.operators import PruneOperator
+from pgdrill.airflow.operators.prune import ChoosePruneOperator
 from pgdrill.errors import CouldNotVerify
 from pgdrill.retention import apply, guards, journal
 from pgdrill.retention.apply import Outlook, PruneResult

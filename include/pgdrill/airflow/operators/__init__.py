@@ -5,14 +5,13 @@ from __future__ import annotations
 from pgdrill.airflow.operators.base_backup import BaseBackupOperator
 from pgdrill.airflow.operators.begin_drill import BeginDrillOperator
 from pgdrill.airflow.operators.destroy_cluster import DestroyClusterOperator
-from pgdrill.airflow.operators.prune import ChoosePruneOperator, PruneOperator
+from pgdrill.airflow.operators.prune import PruneOperator
 from pgdrill.airflow.operators.restore_cluster import RestoreClusterOperator
 from pgdrill.airflow.operators.vector_search_check import VectorSearchCheckOperator
 
 __all__ = [
     "BaseBackupOperator",
     "BeginDrillOperator",
-    "ChoosePruneOperator",
     "DestroyClusterOperator",
     "PruneOperator",
     "RestoreClusterOperator",
