@@ -84,7 +84,7 @@ def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) 
         parts = access.tool.parts(access.repository, backup)
         problems = access.tool.problems(access.repository, backup, parts)
         if recorded := record.read(access.reports, backup.name):
-            problems += record.differences(recorded, access.repository.url, parts, access.tool.changed_by_marking)
+            problems += record.differences(recorded, access.repository.url, parts, backup.finish_time, access.tool.changed_by_marking)
     except BackupFault as error:
         problems = [error.problem]
     return f"{problems[0].reason}: {problems[0].thing}" if problems else ""
