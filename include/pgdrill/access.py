@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import psycopg
@@ -26,13 +26,14 @@ CONNECT_SECONDS = 10
 class Credentials:
     """Secrets and addresses from outside the config: Airflow Connections, or nothing but the environment.
 
-    ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``environment`` variables for tools
-    and storage. Never shown.
+    ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump`` those for the server that
+    logical dumps are taken from (empty: the same), ``environment`` variables for tools and storage. Never shown.
     """
 
     postgres: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     standby: Mapping[str, str] = field(default_factory=dict, repr=False)
+    dump: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,24 @@ class Access:
         where = self.cluster.repository
         url = self.cluster.reports_url or f"{where.url}/pgdrill"
         return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
+
+    @cached_property
+    def dumps(self) -> Storage:
+        """Where logical dumps are kept."""
+        where = self.cluster.repository
+        url = self.cluster.dump.url or f"{where.url}/dumps"
+        return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region, patient=True)
+
+    @cached_property
+    def dumped(self) -> Access:
+        """The server that logical dumps are taken from, which may be a standby or be entered with another role."""
+        server, dump = self.cluster.server, self.cluster.dump
+        if not (dump.dsn or self.credentials.dump):
+            return self
+        server = server.model_copy(update={"dsn": dump.dsn or server.dsn})
+        words = self.credentials.dump or ({} if dump.dsn else self.credentials.postgres)
+        return replace(self, cluster=self.cluster.model_copy(update={"server": server}),
+                       credentials=replace(self.credentials, postgres=words))  # fmt: skip
 
     @cached_property
     def tool(self) -> BackupTool:

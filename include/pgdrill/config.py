@@ -168,6 +168,46 @@ class Retention(Section):
     timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
 
 
+class Dump(Section):
+    """The monthly logical dump, and the restore that makes it count."""
+
+    schedule: str = Field("0 4 1 * *", description="cron, UTC")
+    url: str = Field("", description="where dumps are kept, s3:// or file://; empty: in dumps/ below the repository's url")
+    keep: int = Field(12, ge=1, description="dumps that count and are kept; older ones go after a newer one has passed")
+    databases: tuple[str, ...] = Field((), description="databases to dump; empty: those of server.databases")
+    dsn: str = Field("", description="dump from another server (a standby) or role, without password; empty: server.dsn")
+    conn_id: str = Field("", description="Airflow connection (type postgres) for it; empty: server.conn_id")
+    format: Literal["custom", "directory"] = Field(
+        "custom", description="custom: streamed; directory: in parallel, by way of work_directory"
+    )
+    compression: Literal["", "zstd", "lz4", "gzip", "none"] = Field(
+        "", description="empty: the best of zstd, lz4 and gzip that this pg_dump was built with"
+    )
+    role_passwords: bool = Field(False, description="dump the roles' password hashes too; needs a superuser")
+    jobs: int = Field(0, ge=0, le=256, description="parallel jobs of directory dumps and restores; 0: one a core")
+    maintenance_work_mem_bytes: int = Field(0, ge=0, description="for building vector indexes; 0: by index and memory")
+    lock_wait_seconds: Seconds = Field(60, description="how long the dump may wait for a table's lock")
+    timeout_seconds: Seconds = Field(6 * 3600, description="for the whole dump, and for each step of its restore")
+    stall_seconds: Seconds = Field(900, description="no byte read or written for so long counts as hanging")
+
+    @field_validator("dsn")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if "password" in _dsn_keywords(value):
+            raise ValueError("holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if "@" in parts.netloc:
+            raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
+        if value and (parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/"))):
+            raise ValueError("must be s3://bucket/prefix or file:///folder")
+        return value.rstrip("/")
+
+
 class VectorColumn(Section):
     """Thresholds for a vector column. Columns are found by themselves; one named here must exist."""
 
@@ -266,6 +306,7 @@ class Cluster(Section):
     backup: Backup = Backup()
     drill: Drill = Drill()
     retention: Retention = Retention()
+    dump: Dump = Dump()
     vectors: tuple[VectorColumn, ...] = ()
     embeddings: Embeddings = Embeddings()
     checks_directory: Path = Field(Path("checks"), description="folder of your own *.sql; relative to this file's folder")

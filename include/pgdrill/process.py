@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 LAST_LINES = 25
 POLL_SECONDS = 0.02
+CONSUMER_SECONDS = 60.0  # for a consumer of stdout to take back what it had begun
 TERM_GRACE_SECONDS = 2.0  # Airflow leaves 5 s between on_kill and SIGKILL
 MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
 SECRET_NAMES = ("SECRET", "PASSWORD", "TOKEN", "PASSPHRASE", "PGP_KEY", "LIBSODIUM_KEY", "ACCESS_KEY")
@@ -115,17 +116,24 @@ class Runner:
         timeout_seconds: float | None = None,
         stall_seconds: float | None = None,
         on_bytes: Callable[[int], None] | None = None,
+        on_line: Callable[[str], str | None] | None = None,
+        on_stdout: Callable[[IO[bytes], Callable[[], int]], None] | None = None,
         quiet: bool = False,
     ) -> Completed:
         """Run to the end and say how it ended; a non-zero code is the caller's to judge.
 
         ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without any reading or
-        writing counts as a hang. Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
+        writing counts as a hang. ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
+        ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept; it also gets a function that waits
+        for the exit code, for the end of a pipe alone does not say how the process ended. What it raises ends the
+        process and is raised here. Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
         """
         started = time.monotonic()
         tail: deque[str] = deque(maxlen=LAST_LINES)
         out: list[str] = []
         given_up = False
+        readers: list[threading.Thread] = []
+        broken: list[BaseException] = []
         # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         environment = {**({} if command.clean else os.environ), **command.environment}
@@ -152,10 +160,16 @@ class Runner:
                     given_up = True
                     end_group(process.pid)
 
-            readers = [
-                threading.Thread(target=self._read, args=(stream, sink, Path(command.argv[0]).name, environment, quiet), daemon=True)
-                for stream, sink in ((process.stdout, out.append), (process.stderr, judge))
-            ]
+            program = Path(command.argv[0]).name
+            if on_stdout:
+                readers.append(threading.Thread(target=self._consume, args=(process, on_stdout, broken), daemon=True))
+            else:
+                readers.append(threading.Thread(
+                    target=self._read, args=(process.stdout, out.append, program, environment, quiet, None), daemon=True
+                ))  # fmt: skip
+            readers.append(threading.Thread(
+                target=self._read, args=(process.stderr, judge, program, environment, quiet, on_line), daemon=True
+            ))  # fmt: skip
             for reader in readers:
                 reader.start()
             if self.stopped:
@@ -167,8 +181,12 @@ class Runner:
             if process.poll() is None:
                 end_group(process.pid)
                 process.wait()
+            if on_stdout:  # it may still have something to take back
+                readers[0].join(CONSUMER_SECONDS)
             self._process = None
             self._forget()
+        if broken and not self.stopped:
+            raise broken[0]
         if self.stopped:
             raise Stopped(f"{command.argv[0]} was ended because the job was stopped")
         last = tuple(tail) or tuple(out[-LAST_LINES:])
@@ -204,11 +222,26 @@ class Runner:
             end_group(self._process.pid)
 
     @staticmethod
-    def _read(
-        stream: IO[str], sink: Callable[[str], None], program: str, environment: Mapping[str, str], quiet: bool
+    def _consume(
+        process: subprocess.Popen[str], consumer: Callable[[IO[bytes], Callable[[], int]], None], broken: list[BaseException]
     ) -> None:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            consumer(process.stdout.buffer, process.wait)
+        except BaseException as error:  # noqa: BLE001 - raised again where the process was started
+            broken.append(error)
+            end_group(process.pid)
+
+    @staticmethod
+    def _read(
+        stream: IO[str], sink: Callable[[str], None], program: str, environment: Mapping[str, str], quiet: bool,
+        on_line: Callable[[str], str | None] | None,
+    ) -> None:  # fmt: skip
         for raw in stream:
-            line = mask(raw.rstrip("\n"), environment)
+            masked = mask(raw.rstrip("\n"), environment)
+            line = on_line(masked) if on_line else masked
+            if line is None:
+                continue
             sink(line)
             logger.log(logging.DEBUG if quiet else logging.INFO, "%s: %s", program, line)
 

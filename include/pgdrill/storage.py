@@ -26,6 +26,12 @@ RETRIES: Any = {
     "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
     "retry_timeout": timedelta(seconds=10),
 }
+PATIENT_TIMEOUT = "300s"
+PATIENT_RETRIES: Any = {
+    "max_retries": 8,
+    "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15)},
+    "retry_timeout": timedelta(seconds=60),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +43,13 @@ class Storage:
 
     @classmethod
     def open(
-        cls, url: str, environment: Mapping[str, str], *, endpoint_url: str = "", region: str = "us-east-1"
-    ) -> Storage:
-        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used."""
+        cls, url: str, environment: Mapping[str, str], *, endpoint_url: str = "", region: str = "us-east-1",
+        patient: bool = False,
+    ) -> Storage:  # fmt: skip
+        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used.
+
+        ``patient`` is for large objects: a part may take minutes, and one that fails is sent again for longer.
+        """
         parts = urlsplit(url)
         if parts.scheme == "file":
             with _Explained(url):
@@ -51,27 +61,27 @@ class Storage:
             options |= {"endpoint": endpoint_url, "virtual_hosted_style_request": False}
         store = S3Store(
             parts.netloc, prefix=parts.path.strip("/") or None, region=region,
-            client_options={"allow_http": endpoint_url.startswith("http://"), "timeout": REQUEST_TIMEOUT,
-                            "connect_timeout": "5s"},
-            retry_config=RETRIES, **options,
+            client_options={"allow_http": endpoint_url.startswith("http://"), "connect_timeout": "5s",
+                            "timeout": PATIENT_TIMEOUT if patient else REQUEST_TIMEOUT},
+            retry_config=PATIENT_RETRIES if patient else RETRIES, **options,
         )  # fmt: skip
         return cls(url, store)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Every object below ``prefix``: key -> bytes."""
-        with self._explained(prefix):
+        with self.explained(prefix):
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["size"] for batch in batches for meta in batch}
 
     def written(self, prefix: str = "") -> dict[str, datetime]:
         """When every object below ``prefix`` was last written, by the store's own clock. A copy has its copy's time."""
-        with self._explained(prefix):
+        with self.explained(prefix):
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["last_modified"] for batch in batches for meta in batch}
 
     def read(self, key: str) -> bytes | None:
         """An object's content, or None if there is no such object."""
-        with self._explained(key):
+        with self.explained(key):
             try:
                 return bytes(obstore.get(self.store, key).bytes())
             except (NotFoundError, FileNotFoundError):
@@ -79,7 +89,7 @@ class Storage:
 
     def chunks(self, key: str, chunk_bytes: int = 2**20) -> Iterator[bytes] | None:
         """An object's content as it arrives, or None if there is no such object; errors of the way come while iterating."""
-        with self._explained(key):
+        with self.explained(key):
             try:
                 result = obstore.get(self.store, key)
             except (NotFoundError, FileNotFoundError):
@@ -87,19 +97,19 @@ class Storage:
         return self._arriving(key, result.stream(min_chunk_size=chunk_bytes))
 
     def _arriving(self, key: str, stream: Iterable[Any]) -> Iterator[bytes]:
-        with self._explained(key):
+        with self.explained(key):
             for chunk in stream:
                 yield bytes(chunk)
 
     def write(self, key: str, content: bytes) -> str:
         """Put an object and say where it is."""
-        with self._explained(key):
+        with self.explained(key):
             obstore.put(self.store, key, content)
         return f"{self.url}/{key}"
 
     def delete(self, *keys: str) -> None:
         """Delete objects; one that is gone already is fine."""
-        with self._explained(keys[0] if keys else ""):
+        with self.explained(keys[0] if keys else ""):
             for key in keys:
                 with contextlib.suppress(NotFoundError, FileNotFoundError):
                     obstore.delete(self.store, key)
@@ -107,7 +117,7 @@ class Storage:
     def latency_seconds(self, key: str, tries: int = 3) -> float:
         """How long the store takes to answer whether there is such an object: the quickest of a few."""
         found = []
-        with self._explained(key):
+        with self.explained(key):
             for _ in range(tries):
                 started = time.perf_counter()
                 with contextlib.suppress(NotFoundError, FileNotFoundError):
@@ -115,7 +125,7 @@ class Storage:
                 found.append(time.perf_counter() - started)
         return min(found)
 
-    def _explained(self, key: str) -> _Explained:
+    def explained(self, key: str) -> _Explained:
         return _Explained(f"{self.url}/{key}")
 
 

@@ -16,7 +16,8 @@ FILE = Path(__file__).parents[2] / "include" / "dr.toml"
 TEXT = FILE.read_text()
 # What a commented line would set: `# key = value` and `# [[table]]`; prose never looks like that.
 UNCOMMENTED = re.sub(r"^# (?=\w+ = |\[)", "", TEXT, flags=re.MULTILINE)
-EXAMPLES = {"server.dsn", "server.conn_id", "server.databases", "repository.conn_id", "server.system_identifier"}
+EXAMPLES = {"server.dsn", "server.conn_id", "server.databases", "repository.conn_id", "server.system_identifier",
+            "dump.databases"}  # fmt: skip
 
 
 def sections() -> dict[str, type[config.Section]]:

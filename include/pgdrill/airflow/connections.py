@@ -39,12 +39,16 @@ def access_for(cluster_name: str) -> Access:
     if conn_id := cluster.server.standby_conn_id:
         with _explained(conn_id, "postgres", cluster, "server.standby_conn_id"):
             standby = postgres_keywords(conn_id)
+    dump: dict[str, str] = {}
+    if conn_id := cluster.dump.conn_id:
+        with _explained(conn_id, "postgres", cluster, "dump.conn_id"):
+            dump = postgres_keywords(conn_id)
     environment: dict[str, str] = {}
     if conn_id := cluster.repository.conn_id:
         with _explained(conn_id, "aws", cluster, "repository.conn_id"):
             environment, repository = aws_variables(conn_id, cluster.repository)
             cluster = cluster.model_copy(update={"repository": repository})
-    return Access(cluster, Credentials(postgres, environment, standby))
+    return Access(cluster, Credentials(postgres, environment, standby, dump))
 
 
 def postgres_keywords(conn_id: str) -> dict[str, str]:

@@ -1,0 +1,155 @@
+"""PostgreSQL's dump programs: their commands, what this build of them can do, and what their last words mean."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, TimedOut, Unreachable
+from pgdrill.failures import CORRUPT, NETWORK, RIGHTS, SPACE
+from pgdrill.postgres.binaries import QUICK_SECONDS, Binaries
+from pgdrill.process import Command, Completed, ProcessTimeout, Runner
+
+LEVELS = {"zstd": "zstd:3", "lz4": "lz4", "gzip": "gzip:1", "none": "none"}  # vectors hardly compress: the cheapest level
+ORDER = ("zstd", "lz4", "gzip")
+SPEAKS = re.compile(r"^(pg_dump|pg_dumpall|pg_restore|psql)(:\S*)*: |^HINT:")
+REFUSED = re.compile(r"password authentication failed|no password supplied|role \"[^\"]*\" does not exist|no pg_hba.conf entry")
+CONFLICT = re.compile(r"conflict with recovery")
+LOCKED = re.compile(r"lock timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """How to write one database: the argv that matters, without address and password."""
+
+    format: str
+    compression: str
+    jobs: int = 1
+
+
+def words_only(line: str) -> str | None:
+    """A program's own line; what the server adds to an error (DETAIL, CONTEXT, the statement) may hold row content."""
+    return line if SPEAKS.match(line) else None
+
+
+def check_versions(binaries: Binaries, server_version_num: int) -> None:
+    """pg_dump refuses a newer server, but only once it is connected; and says nothing of how to mend it."""
+    client, server = binaries.major_version, server_version_num // 10000
+    if client < server:
+        raise ConfigError(
+            "client-too-old", f"pg_dump in {binaries.folder}", found=f"PostgreSQL {client}",
+            expected=f"{server} or newer, as the server is", mend=f"install PostgreSQL {server}'s programs, set server.bin_dir",
+        )  # fmt: skip
+
+
+def compression_for(binaries: Binaries, wanted: str) -> str:
+    """The configured compression, or the best that this pg_dump was built with; an error where it was not."""
+    if wanted:
+        if not _supports(binaries, wanted):
+            raise ConfigError(
+                "compression", f"dump.compression {wanted!r}", found=f"pg_dump in {binaries.folder} was built without it",
+                expected="one that it knows", mend="leave dump.compression empty, or install another build",
+            )  # fmt: skip
+        return LEVELS[wanted]
+    return next((LEVELS[name] for name in ORDER if _supports(binaries, name)), LEVELS["none"])
+
+
+def _supports(binaries: Binaries, name: str) -> bool:
+    """Asked of pg_dump itself, with a server that cannot be: what it cannot compress it says before it connects."""
+    if name in ("none", "gzip") and binaries.major_version < 16:
+        return True
+    done = subprocess.run(
+        [binaries.path("pg_dump"), "--format=custom", f"--compress={LEVELS[name]}", "--file=/dev/null",
+         "--dbname=host=/nonexistent-pgdrill"],
+        capture_output=True, text=True, timeout=QUICK_SECONDS, check=False, env={"LC_ALL": "C"},
+    )  # fmt: skip
+    return "nonexistent-pgdrill" in done.stderr
+
+
+def dump_command(access: Access, database: str, archive: Archive, snapshot: str, into: Path | None = None) -> Command:
+    """Never ``--extension=…``: it leaves large objects out, silently. The whole database or nothing."""
+    level = archive.compression
+    if access.binaries.major_version < 16:  # only gzip, by its level's number
+        level = level.partition(":")[2] or "0"
+    argv = [
+        access.binaries.path("pg_dump"), f"--format={archive.format}", f"--compress={level}", f"--snapshot={snapshot}",
+        f"--lock-wait-timeout={int(access.cluster.dump.lock_wait_seconds * 1000)}", "--no-password", "--verbose",
+        *([f"--jobs={archive.jobs}"] if archive.format == "directory" else []),
+        *([f"--file={into}"] if into else []),
+    ]  # fmt: skip
+    return Command(tuple(argv), environment(access, database))
+
+
+def schema_command(binaries: Binaries, env: Mapping[str, str], snapshot: str = "", lock_wait_ms: int = 60_000) -> Command:
+    """The definitions of everything in one database, as text."""
+    argv = [binaries.path("pg_dump"), "--schema-only", "--no-password", f"--lock-wait-timeout={lock_wait_ms}",
+            *([f"--snapshot={snapshot}"] if snapshot else [])]  # fmt: skip
+    return Command(tuple(argv), env)
+
+
+def globals_command(binaries: Binaries, env: Mapping[str, str], *, passwords: bool, tablespaces: bool = True) -> Command:
+    """Roles, their memberships and settings, and tablespaces."""
+    argv = [binaries.path("pg_dumpall"), "--globals-only", "--no-password",
+            *([] if passwords else ["--no-role-passwords"]), *([] if tablespaces else ["--no-tablespaces"])]  # fmt: skip
+    return Command(tuple(argv), env)
+
+
+def environment(access: Access, database: str) -> dict[str, str]:
+    """Address, role and password of the server that is dumped."""
+    return {**access.libpq_environment(), "PGDATABASE": database, "PGAPPNAME": "pgdrill", "PGCONNECT_TIMEOUT": "10",
+            "LC_ALL": "C"}  # fmt: skip
+
+
+def run(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:
+    """Run a dump program within the configured limits; anything but success is an error that says whose fault it was."""
+    limits = access.cluster.dump
+    try:
+        done = runner.run(command, timeout_seconds=limits.timeout_seconds, stall_seconds=limits.stall_seconds,
+                          **{"on_line": words_only, "quiet": True, **more})  # type: ignore[arg-type]
+    except ProcessTimeout as error:
+        raise TimedOut(
+            "timeout", what, found=str(error), expected=f"an end within {limits.timeout_seconds:.0f} s, and bytes moving",
+            mend="see what it waits for (pg_stat_activity, the store); raise dump.timeout_seconds if it was still moving",
+        ) from None  # fmt: skip
+    if done.code:
+        raise client_failure(what, done)
+    return done
+
+
+def client_failure(what: str, done: Completed) -> PgdrillError:
+    """The error for a dump program that gave up."""
+    text = "\n".join(done.last_lines)
+    if REFUSED.search(text):
+        return ConfigError(
+            "login-refused", what, found=done.ended, expected="a login", mend="correct the role or password in dump.conn_id "
+            "(server.conn_id), PGPASSWORD or ~/.pgpass, and pg_hba.conf",
+        )  # fmt: skip
+    if RIGHTS.search(text):
+        return CouldNotVerify(
+            "permission", what, found=done.ended, expected="a role that may read everything",
+            mend="dump as a superuser (dump.conn_id), or grant pg_read_all_data, BYPASSRLS, and SELECT on the large objects",
+        )  # fmt: skip
+    if CONFLICT.search(text):
+        return CouldNotVerify(
+            "standby-conflict", what, found=done.ended, expected="a snapshot that replay lets live",
+            mend="on the standby: hot_standby_feedback = on, or max_standby_streaming_delay above the dump's time",
+        )  # fmt: skip
+    if LOCKED.search(text):
+        return Unreachable(
+            "locked", what, found=done.ended, expected="a lock on every table within dump.lock_wait_seconds",
+            mend="dump when nobody alters tables (pg_stat_activity shows who), or allow more time",
+        )  # fmt: skip
+    if SPACE.search(text):
+        return CouldNotVerify("no-space", what, found=done.ended, expected="room on the disk",
+                              mend="make room, or set drill.work_directory to a larger disk")  # fmt: skip
+    if CORRUPT.search(text) or "could not read from input file" in text:
+        return BackupFault("dump-damaged", what, found=done.ended, expected="an archive that can be read to its end",
+                           mend="choose another dump; take a new one now")  # fmt: skip
+    if NETWORK.search(text) or "server closed the connection" in text:
+        return Unreachable("server-unreachable", what, found=done.ended, expected="a server that answers",
+                           mend="see the server's log, then try again")  # fmt: skip
+    return CouldNotVerify("tool-failed", what, found=done.ended, expected="exit code 0", mend="read the lines above in the log")

@@ -1,0 +1,168 @@
+"""What a database holds in the dump's snapshot, so that a restore of the dump can be compared with it.
+
+A logical restore keeps neither places (ctid) nor transaction numbers nor OIDs, so nothing of a base backup's baseline can
+be asked of it. What it keeps are the rows themselves: here every row is hashed in its text form, vectors in their binary
+one, and a table's digest does not depend on the rows' order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.dump.manifest import SequenceRange, TableContent, VectorIndex
+
+# Forms of text that depend on the session, fixed: the other server has other defaults.
+SESSION = """
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 1;
+SET bytea_output = 'hex'; SET xmlbinary = 'base64'; SET lc_monetary = 'C'; SET search_path = pg_catalog; SET row_security = off;
+"""
+
+TABLES = """
+SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, pg_table_size(c.oid),
+       EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
+       coalesce((SELECT array_agg(x.relname::text) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid), '{}'),
+       coalesce((SELECT array_agg(v.nspname || '.' || s.relname) FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+                 JOIN pg_namespace v ON v.oid = s.relnamespace WHERE d.refobjid = c.oid AND d.classid = 'pg_class'::regclass AND s.relkind = 'S' AND d.deptype IN ('a', 'i')),
+                '{}'),
+       coalesce((SELECT array_agg(v.nspname || '.' || k.relname) FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid
+                 JOIN pg_namespace v ON v.oid = k.relnamespace WHERE i.inhparent = c.oid AND k.relispartition), '{}')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ORDER BY 1, 2
+"""
+COLUMNS = """
+SELECT a.attname, t.typname, f.nspname, p.proname
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typsend JOIN pg_namespace f ON f.oid = p.pronamespace
+WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+BINARY = ("vector", "halfvec", "sparsevec")
+LARGE_OBJECTS = """
+SELECT count(DISTINCT loid), coalesce(bit_xor(h), 0)::text || ':' || coalesce(sum(h), 0)::text FROM (
+    SELECT m.oid AS loid, ('x' || left(md5(%(key)s || m.oid || ':' || coalesce(o.pageno, -1) || ':'
+                           || encode(coalesce(o.data, ''), 'hex')), 16))::bit(64)::int8 AS h
+    FROM pg_largeobject_metadata m LEFT JOIN pg_largeobject o ON o.loid = m.oid OFFSET 0) s
+"""
+SEQUENCES = """
+SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences s
+WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND n.nspname = s.schemaname AND c.relname = s.sequencename)
+ORDER BY 1
+"""
+VECTOR_INDEXES = """
+SELECT n.nspname, c.relname, i.indrelid::regclass::text, m.amname, o.opcname, coalesce(c.reloptions, '{}'), a.atttypmod,
+       pg_relation_size(c.oid), a.attname, ty.typname, k.relkind::text
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
+JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_class k ON k.oid = i.indrelid
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1 JOIN pg_type ty ON ty.oid = a.atttypid
+WHERE m.amname IN ('hnsw', 'ivfflat') AND c.relkind = 'i' ORDER BY 1, 2
+"""
+NOT_DUMPED = {"f": "a foreign table: its rows are elsewhere", "m": "a materialized view: the restore fills it anew",
+              "p": "", "e": "belongs to an extension, which brings it"}  # fmt: skip
+
+
+def prepare(connection: psycopg.Connection) -> None:
+    """Make the session write values as every other one does that asks these questions."""
+    for statement in SESSION.split(";"):
+        if statement.strip():
+            connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+
+
+def read_tables(
+    connection: psycopg.Connection, key: str, limit_bytes: int, *, standby: bool = False
+) -> tuple[dict[str, TableContent], dict[str, str]]:
+    """Every table with rows of its own, digested; and those whose rows a dump does not hold, each with the reason."""
+    tables: dict[str, TableContent] = {}
+    without: dict[str, str] = {}
+    for schema, table, kind, persistence, size, belongs, indexes, sequences, children in connection.execute(TABLES).fetchall():
+        name = f"{schema}.{table}"
+        why = NOT_DUMPED["e"] if belongs else NOT_DUMPED.get(kind, "")
+        if standby and persistence == "u":
+            why = "an unlogged table: a standby does not have its rows"
+        if why:
+            without[name] = why
+            continue
+        if kind == "p":
+            content = TableContent(rows=0, digest="", columns=[])
+        else:
+            content = read_content(connection, schema, table, key, limit_bytes if size > limit_bytes else None)
+        tables[name] = content.model_copy(update={"indexes": indexes, "sequences": sequences, "children": children})
+    return tables, without
+
+
+def read_content(
+    connection: psycopg.Connection, schema: str, table: str, key: str, over_bytes: int | None = None,
+    columns: list[str] | None = None,
+) -> TableContent:  # fmt: skip
+    """Count and digest a table's own rows, by these columns or all. ``over_bytes``: it is larger than that, so count only."""
+    known = columns_of(connection, schema, table)
+    names = columns if columns is not None else list(known)
+    relation = sql.Identifier(schema, table)
+    if over_bytes is not None:
+        row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(relation)).fetchone()
+        return TableContent(rows=row[0] if row else 0, digest=None, columns=names,
+                            why=f"larger than drill.baseline_table_bytes ({over_bytes}): only counted")  # fmt: skip
+    query = sql.SQL(
+        "SELECT count(*), coalesce(bit_xor(h), 0)::text || ':' || coalesce(sum(h), 0)::text"
+        " FROM (SELECT {hash} AS h FROM ONLY {table} t OFFSET 0) s"
+    ).format(hash=row_hash(key, [known[name] for name in names]), table=relation)
+    row = connection.execute(query).fetchone()
+    rows, digest = row or (0, "")
+    return TableContent(rows=rows, digest=digest, columns=names)
+
+
+def columns_of(connection: psycopg.Connection, schema: str, table: str) -> dict[str, sql.Composable]:
+    """A table's columns in order, each with the expression whose text is hashed."""
+    quoted = sql.Identifier(schema, table).as_string(connection)
+    found = {}
+    for name, kind, function_schema, function in connection.execute(COLUMNS, (quoted,)).fetchall():
+        cell: sql.Composable = sql.SQL("t.{}").format(sql.Identifier(name))
+        if kind in BINARY:  # a third of the text's length, and no printing of floats
+            cell = sql.SQL("{}({})").format(sql.Identifier(function_schema, function), cell)
+        found[name] = cell
+    return found
+
+
+def row_hash(key: str, cells: list[sql.Composable]) -> sql.Composable:
+    """64 bits of a keyed hash of a row; text is hashed as it is, whatever the database's encoding."""
+    return sql.SQL("('x' || left(md5({} || ROW({})::text), 16))::bit(64)::int8").format(
+        sql.Literal(key), sql.SQL(", ").join(cells)
+    )
+
+
+def read_large_objects(connection: psycopg.Connection, key: str) -> TableContent:
+    """All large objects as one content; empty ones count, too."""
+    row = connection.execute(LARGE_OBJECTS, {"key": key}).fetchone()
+    count, digest = row or (0, "")
+    return TableContent(rows=count, digest=digest, columns=[])
+
+
+def read_sequences(connection: psycopg.Connection) -> dict[str, int | None]:
+    """The last value of every sequence; None for one that was never used."""
+    return {name: value for name, value in connection.execute(SEQUENCES).fetchall()}
+
+
+def between(first: dict[str, int | None], last: dict[str, int | None]) -> dict[str, SequenceRange]:
+    """What a sequence may have been while the dump read it."""
+    return {name: SequenceRange(first=value, last=last.get(name, value)) for name, value in first.items()}
+
+
+def read_vector_indexes(connection: psycopg.Connection) -> list[VectorIndex]:
+    """Every HNSW and IVFFlat index of a table, in the order of names; those of materialized views are built by their refresh."""
+    return list(_vector_indexes(connection))
+
+
+def _vector_indexes(connection: psycopg.Connection) -> Iterator[VectorIndex]:
+    rows: list[tuple[Any, ...]] = connection.execute(VECTOR_INDEXES).fetchall()
+    for schema, name, table, method, opclass, options, modifier, size, _, kind, relkind in rows:
+        if relkind != "r":
+            continue
+        # The index of a partition, a partial index, an expression: PostgreSQL itself knows best what it holds.
+        row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.SQL(table))).fetchone()
+        yield VectorIndex(
+            schema_name=schema, name=name, table=table, method=method, opclass=opclass, options=options, kind=kind,
+            dimensions=modifier if modifier > 0 else None, rows=row[0] if row else 0, bytes=size,
+        )  # fmt: skip

@@ -1,0 +1,72 @@
+"""The definitions in a database, an object at a time, as pg_dump writes them: complete, because pg_dump is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+HEADER = re.compile(
+    r"^--\n-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*); Owner: (?P<owner>[^\n]*)\n--\n",
+    re.MULTILINE,
+)
+NOISE = re.compile(r"^\\(un)?restrict .*$|^-- (Dumped|Started|Completed) .*$|^SET .*;$|^SELECT pg_catalog\.set_config.*$", re.MULTILINE)
+END = re.compile(r"^--\n-- PostgreSQL database dump complete\n--\n", re.MULTILINE)
+CAST = re.compile(r"::(?:\"[^\"]+\"|[\w.]+)(?: varying| precision| with(?:out)? time zone)?(?:\(\d+(?:,\d+)?\))?(?:\[\])*")
+LOOSE = re.compile(r"[()\s]+")
+GRANTS = {"ACL", "DEFAULT ACL"}  # one statement a right, in the order in which they were granted
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An object that is not as recorded: ``how`` is ``missing``, ``added`` or ``changed``."""
+
+    thing: str
+    how: str
+
+
+def objects(text: str) -> dict[str, str]:
+    """``TABLE public.items`` -> two hashes of its definition, ``exact/loose``.
+
+    PostgreSQL words some expressions anew each time they are restored (``x::text = ANY (ARRAY[…]::text[])``): the loose
+    hash leaves casts and brackets out.
+    """
+    found: dict[str, str] = {}
+    text = NOISE.sub("", END.sub("", text))
+    heads = list(HEADER.finditer(text))
+    for head, after in zip(heads, [*heads[1:], None], strict=True):
+        body = text[head.end() : after.start() if after else len(text)].strip()
+        if head["type"] in GRANTS:
+            body = "\n".join(sorted(body.splitlines()))
+        schema = "" if head["schema"] == "-" else f"{head['schema']}."
+        thing = f"{head['type']} {schema}{head['name']}"
+        while thing in found:
+            thing += "'"
+        found[thing] = f"{_hash(head['owner'] + body)}/{_hash(head['owner'] + LOOSE.sub('', CAST.sub('', body)))}"
+    return found
+
+
+def differences(recorded: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
+    """What is missing, added or changed, by the recorded hashes."""
+    for thing in sorted(recorded.keys() | found.keys()):
+        before, now = recorded.get(thing), found.get(thing)
+        if now is None or before is None:
+            yield Difference(thing, "missing" if now is None else "added")
+        elif before != now and before.partition("/")[2] != now.partition("/")[2]:
+            yield Difference(thing, "changed")
+
+
+def globals_lines(text: str, superuser: str) -> set[str]:
+    """Statements of ``pg_dumpall --globals-only`` that say something of roles; the superuser's own exist everywhere."""
+    kept = (line for line in text.splitlines() if line and not line.startswith(("--", "SET ", "\\")))
+    return {line for line in kept if " TABLESPACE " not in line and not is_of(superuser, line)}
+
+
+def is_of(role: str, line: str) -> bool:
+    """A statement that makes or alters just this role."""
+    return bool(re.match(rf'(CREATE|ALTER) ROLE "?{re.escape(role)}"?[ ;]', line))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
