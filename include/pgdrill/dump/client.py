@@ -16,7 +16,7 @@ from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 
 LEVELS = {"zstd": "zstd:3", "lz4": "lz4", "gzip": "gzip:1", "none": "none"}  # vectors hardly compress: the cheapest level
 ORDER = ("zstd", "lz4", "gzip")
-SPEAKS = re.compile(r"^(pg_dump|pg_dumpall|pg_restore|psql)(:\S*)*: |^HINT:")
+SPEAKS = re.compile(r"^(pg_dump|pg_dumpall|pg_restore|psql|vacuumdb)(:\S*)*: |^HINT:")
 REFUSED = re.compile(r"password authentication failed|no password supplied|role \"[^\"]*\" does not exist|no pg_hba.conf entry")
 CONFLICT = re.compile(r"conflict with recovery")
 LOCKED = re.compile(r"lock timeout")
@@ -106,18 +106,23 @@ def environment(access: Access, database: str) -> dict[str, str]:
 
 def run(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:
     """Run a dump program within the configured limits; anything but success is an error that says whose fault it was."""
+    done = run_unjudged(runner, command, what, access, **more)
+    if done.code:
+        raise client_failure(what, done)
+    return done
+
+
+def run_unjudged(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:
+    """Run within the configured limits; how it ended is the caller's to judge."""
     limits = access.cluster.dump
     try:
-        done = runner.run(command, timeout_seconds=limits.timeout_seconds, stall_seconds=limits.stall_seconds,
-                          **{"on_line": words_only, "quiet": True, **more})  # type: ignore[arg-type]
+        return runner.run(command, **{"timeout_seconds": limits.timeout_seconds, "stall_seconds": limits.stall_seconds,
+                                      "on_line": words_only, "quiet": True, **more})  # type: ignore[arg-type]
     except ProcessTimeout as error:
         raise TimedOut(
             "timeout", what, found=str(error), expected=f"an end within {limits.timeout_seconds:.0f} s, and bytes moving",
             mend="see what it waits for (pg_stat_activity, the store); raise dump.timeout_seconds if it was still moving",
         ) from None  # fmt: skip
-    if done.code:
-        raise client_failure(what, done)
-    return done
 
 
 def client_failure(what: str, done: Completed) -> PgdrillError:

@@ -1,0 +1,213 @@
+"""The questions to a restored dump: its own, those of a drill that make sense there, and which were not asked and why.
+
+A logical restore writes every row and catalog entry anew. What tells damage there is the content: rows, definitions,
+sequences, large objects, and what vector search finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from pgdrill.baseline import extension_versions
+from pgdrill.checks import CHECKS, FAMILIES, Context, Outcome, run_checks
+from pgdrill.checks.base import Check, Question
+from pgdrill.dump import content
+from pgdrill.dump.cluster import older
+from pgdrill.dump.manifest import DatabaseDump, Manifest
+from pgdrill.dump.schema import differences, globals_lines
+from pgdrill.report import CheckResult
+
+FAMILY = "dump"
+SHOWN = 20
+NOT_ASKED = "not asked"
+# Families that compare with what only a physical restore keeps.
+PHYSICAL = {
+    "recovery": "a dump has no WAL, no recovery target and no recovery point: only base backups are proved by it",
+    "schema": "compares catalog rows by OID, which a dump gives anew; definitions are compared by dump-definitions",
+    "rows": "compares rows by their place and writer, which a dump gives anew; content is compared by dump-rows",
+}
+NO_BASELINE = "no baseline"
+
+
+@dataclass(frozen=True)
+class DumpContext(Context):
+    """What these checks may look at beside the restored cluster. ``definitions`` are read by the target's pg_dump."""
+
+    manifest: Manifest | None = None
+    definitions: dict[str, dict[str, str]] | None = None
+    roles: tuple[str, str] = ("", "")  # pg_dumpall's text: as dumped, as restored
+    same_major: bool = True
+
+
+def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
+    """Vector search first, then what the dump holds, then the rest; and one answer for each check that was not asked."""
+    chosen = [family for family in families if family not in PHYSICAL]
+    early = [family for family in chosen if family == "vectors"]
+    yield from map(_without_baseline, run_checks(context, early))
+    for one in DUMP_CHECKS:
+        for result in one.run(context):
+            yield result.model_copy(update={"required": result.value != NOT_ASKED})
+    yield from map(_without_baseline, run_checks(context, [family for family in chosen if family not in early]))
+    yield from not_asked(families)
+
+
+def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
+    """After migrations: what does not compare with the dump."""
+    yield from map(_without_baseline, run_checks(context, [family for family in families if family not in PHYSICAL]))
+
+
+def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:
+    """Nothing is left out silently."""
+    for one in CHECKS.values():
+        if one.family in PHYSICAL and one.family in families:
+            yield CheckResult(name=one.name, family=one.family, status="skip", value=NOT_ASKED, required=False,
+                              message=PHYSICAL[one.family])  # fmt: skip
+
+
+def _without_baseline(result: CheckResult) -> CheckResult:
+    """A question that a physical baseline would answer is not asked; any other skip stays what it is."""
+    if result.status == "skip" and NO_BASELINE in result.message:
+        return result.model_copy(update={"value": NOT_ASKED, "required": False,
+                                         "message": "compares with a base backup's baseline, which a dump does not have"})  # fmt: skip
+    return result
+
+
+def rows(context: Context) -> Iterator[Outcome]:
+    """One answer for each table that differs or could not be compared, and one for all that agree."""
+    for database, connection in _each(context):
+        agreeing = count = 0
+        for name, before in database.tables.items():
+            schema, _, table = name.partition(".")
+            thing = f"{database.name}.{name}"
+            try:
+                with connection.transaction():
+                    found = content.read_content(connection, schema, table, database.key,
+                                                 0 if before.digest is None else None, before.columns or [])  # fmt: skip
+            except psycopg.errors.UndefinedTable:
+                yield Outcome("fail", thing, "no such table", f"{before.rows} rows")
+                continue
+            except KeyError as error:
+                yield Outcome("fail", thing, f"no column {error}", "every column of the dump")
+                continue
+            except psycopg.Error as error:
+                yield Outcome("fail", thing, type(error).__name__, "readable to the end", str(error.diag.message_primary)[:300])
+                continue
+            if found.rows != before.rows:
+                yield Outcome("fail", thing, found.rows, f"{before.rows} rows")
+            elif before.digest is None:
+                yield Outcome("warn", thing, found.rows, f"{before.rows} rows", f"content not compared: {before.why}")
+            elif before.columns and found.digest != before.digest:
+                yield Outcome("fail", thing, "other content", "the content of the dump's snapshot", f"{found.rows} rows")
+            else:
+                agreeing, count = agreeing + 1, count + found.rows
+        if agreeing:
+            yield Outcome("pass", f"{database.name}: {agreeing} tables", count, "as in the snapshot", "rows in all")
+        for name, why in sorted(database.not_dumped.items()):
+            yield Outcome("skip", f"{database.name}.{name}", NOT_ASKED, message=why)
+
+
+def large_objects(context: Context) -> Iterator[Outcome]:
+    """By number and content; ``pg_dump --extension=…`` would have left them all out, and said nothing."""
+    for database, connection in _each(context):
+        before, found = database.large_objects, content.read_large_objects(connection, database.key)
+        same = (found.rows, found.digest) == (before.rows, before.digest)
+        yield Outcome("pass" if same else "fail", database.name, found.rows, f"{before.rows} large objects, as in the snapshot",
+                      "" if same or found.rows != before.rows else "other content")  # fmt: skip
+
+
+def sequences(context: Context) -> Iterator[Outcome]:
+    """A sequence moves outside of snapshots: what it was before and after the dump bounds what may have come back."""
+    for database, connection in _each(context):
+        found = content.read_sequences(connection)
+        bad = 0
+        for name, span in database.sequences.items():
+            value = found.get(name)
+            low, high = span.first or 0, span.last or 0
+            lowest, highest = min(low, high), max(low, high)  # one that counts down, or went round
+            if name not in found:
+                bad += 1
+                yield Outcome("fail", f"{database.name}.{name}", "no such sequence", f"{lowest} to {highest}")
+            elif not lowest <= (value or 0) <= highest:
+                bad += 1
+                yield Outcome("fail", f"{database.name}.{name}", value if value is not None else "never used", f"{lowest} to {highest}")
+        if len(database.sequences) > bad:
+            yield Outcome("pass", database.name, len(database.sequences) - bad, "as when it was dumped", "sequences")
+
+
+def definitions(context: Context) -> Iterator[Outcome]:
+    """As pg_dump words them; another major version words some anew, so a change is a warning there, a loss is not."""
+    assert isinstance(context, DumpContext)  # noqa: S101 - these are asked by `ask` only
+    for database in _databases(context):
+        found = (context.definitions or {}).get(database.name)
+        if found is None:
+            yield Outcome("skip", database.name, message="the restored definitions could not be read")
+            continue
+        changes = list(differences(database.schema_objects, found))
+        for change in changes[:SHOWN]:
+            lenient = change.how == "changed" and not context.same_major
+            yield Outcome("warn" if lenient else "fail", f"{database.name}: {change.thing}", change.how, "as dumped",
+                          "another major version may word it otherwise: compare by eye" if lenient else "")  # fmt: skip
+        if len(changes) > SHOWN:
+            yield Outcome("fail", database.name, len(changes) - SHOWN, "0", "more objects differ")
+        if not changes:
+            yield Outcome("pass", database.name, len(found), "all as dumped", "objects compared")
+
+
+def extensions(context: Context) -> Iterator[Outcome]:
+    """The recorded version, or a newer one, which is said."""
+    for database, connection in _each(context):
+        found = extension_versions(connection)
+        for name, before in sorted(database.extensions.items()):
+            now = found.get(name, "none")
+            behind = now == "none" or older(now, before)
+            yield Outcome("fail" if behind else "pass" if now == before else "warn", f"{database.name}.{name}", now,
+                          f"= {before}", "" if now == before or behind else "newer than when it was dumped")  # fmt: skip
+
+
+def roles(context: Context) -> Iterator[Outcome]:
+    """Each statement of pg_dumpall about roles, their memberships and settings."""
+    assert isinstance(context, DumpContext) and context.manifest  # noqa: S101, PT018
+    before, found = (globals_lines(text, context.manifest.superuser) for text in context.roles)
+    if context.manifest.role_passwords:  # the drill asks without them: hashes are nobody's business there
+        before = {line.partition(" PASSWORD ")[0].rstrip(";") for line in before}
+        found = {line.rstrip(";") for line in found}
+    missing = sorted(before - found)
+    for line in missing[:SHOWN]:
+        yield Outcome("fail" if context.same_major else "warn", line[:120], "missing", "as dumped")
+    if not missing:
+        yield Outcome("pass", "roles", len(before), "all as dumped", "statements")
+
+
+def _check(name: str, passing: str, mend: str, question: Question) -> Check:
+    return Check(name, FAMILY, passing, mend, True, question)
+
+
+DUMP_CHECKS = (
+    _check("dump-rows", "every row of the dump's snapshot came back to the bit",
+           "take a new dump; compare the named table with production by key", rows),
+    _check("dump-large-objects", "every large object of the snapshot came back to the bit",
+           "take a new dump; dump as a role that may read them all, and never with --extension", large_objects),
+    _check("dump-sequences", "every sequence stands where it stood while it was dumped",
+           "set it (setval) above the column's highest value after restoring", sequences),
+    _check("dump-definitions", "every object is there, defined as it was",
+           "restore and dump with the same version; compare the named object with production", definitions),
+    _check("dump-extensions", "every extension has the recorded version",
+           "install the recorded version, or mean the upgrade and read its release notes", extensions),
+    _check("dump-roles", "every role, membership and role setting is there", "run globals.sql of the dump by hand and read its errors",
+           roles),
+)  # fmt: skip
+
+
+def _databases(context: Context) -> list[DatabaseDump]:
+    assert isinstance(context, DumpContext) and context.manifest  # noqa: S101, PT018
+    return context.manifest.databases
+
+
+def _each(context: Context) -> Iterator[tuple[DatabaseDump, psycopg.Connection]]:
+    for database in _databases(context):
+        with context.connect(database.name) as connection:
+            content.prepare(connection)
+            yield database, connection

@@ -1,0 +1,191 @@
+"""A dump is restored before it counts: fetch, restore into a throw-away cluster, rehearse migrations, check, destroy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.checks import FAMILIES
+from pgdrill.drill import checking, new_drill_id
+from pgdrill.dump import checks, client, cluster, keep, migrate
+from pgdrill.dump import manifest as manifests
+from pgdrill.dump.manifest import Manifest
+from pgdrill.dump.report import DumpReport, DumpServer
+from pgdrill.dump.restore import Progress, Restore, fetch, restore
+from pgdrill.dump.take import definitions
+from pgdrill.errors import BackupFault, CouldNotVerify
+from pgdrill.lock import ClusterLock, Lease, lease_for
+from pgdrill.process import Runner
+from pgdrill.report import CheckResult, Stage
+from pgdrill.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person can choose: ``bin_dir`` of another PostgreSQL, ``migrations`` (a folder), tables that those may change."""
+
+    dump: str = "LATEST"
+    families: Sequence[str] = FAMILIES
+    bin_dir: str = ""
+    migrations: Path | None = None
+    may_change: Sequence[str] = ()
+    keep: bool = False
+    trigger: str = "cli"
+    process: tuple[int, float] | None = None
+
+
+def drill_dump(
+    access: Access, options: Options | None = None, *, drill_id: str = "", runner: Runner | None = None,
+    progress: Progress = lambda *_: None,
+) -> DumpReport:  # fmt: skip
+    """The whole of it. The report says how it went; nothing is raised for what it can hold."""
+    options, drill_id, runner = options or Options(), drill_id or new_drill_id(), runner or Runner()
+    manifest = manifests.choose(access, options.dump)
+    steps = migrate.read_folder(options.migrations) if options.migrations else []  # before anything is begun
+    access = cluster.for_target(access, manifest, options.bin_dir)
+    workspace = Workspace.of(access, drill_id)
+    report = DumpReport(
+        drill_id=drill_id, dump_id=manifest.dump_id, cluster=access.cluster.name, trigger=options.trigger,
+        started_at=datetime.now(UTC), host=socket.gethostname(), dump_server_version=manifest.server_version,
+        durability=access.cluster.drill.durability, migrated=bool(options.migrations), stored_bytes=manifest.stored_bytes,
+    )  # fmt: skip
+    lock = ClusterLock(access.cluster.state_directory / "drill.lock")
+    try:
+        with lock.hold(_lease(access, workspace, options.process)) as stale:
+            for name in {drill_id, *([stale.owner] if stale else [])}:
+                Workspace.of(access, name).destroy(access)
+            with _stage(access, report, report.restore):
+                work = _restore(access, workspace, manifest, report, runner, progress)
+            if report.restore.status == "ok":
+                with _stage(access, report, report.checks):
+                    progress("checks", 0, 0)
+                    _check(work, report, options, steps)
+    finally:
+        if not options.keep or report.restored is None:
+            _destroy(access, workspace, report, lock)
+    if report.verdict == "passed" and not report.migrated:
+        keep.forget_surplus(access, manifest.dump_id)
+    return report
+
+
+def _restore(
+    access: Access, workspace: Workspace, manifest: Manifest, report: DumpReport, runner: Runner, progress: Progress
+) -> Restore:
+    workspace.create()
+    runner.pid_file = workspace.tool_pid_file
+    cluster.check_room(workspace, manifest)
+    started = time.monotonic()
+    server = cluster.make_cluster(access, workspace, manifest)
+    report.timings.initdb_seconds = time.monotonic() - started
+    where = f"PostgreSQL {access.binaries.major_version} in {access.binaries.folder}"
+    with server.connect() as connection:
+        for database in manifest.databases:
+            for newer in cluster.check_extensions(connection, database, where):
+                report.notes.append(newer)
+            cluster.check_index_options(connection, database, where)
+    work = Restore(access, manifest, workspace.directory / "dump", server, runner, report.timings, progress,
+                   report.builds, report.notes)  # fmt: skip
+    fetch(work)
+    restore(work)
+    with server.connect() as connection:
+        version = connection.info.parameter_status("server_version") or ""
+    report.restored = DumpServer(
+        directory=str(workspace.directory), socket_directory=str(workspace.socket_directory), port=server.port,
+        server_version=version, expires_at=report.started_at + timedelta(seconds=access.cluster.drill.timeout_seconds),
+    )  # fmt: skip
+    return work
+
+
+def _check(work: Restore, report: DumpReport, options: Options, steps: list[migrate.MigrationFile]) -> None:
+    """What came back, then, if migrations are rehearsed, what they left of it."""
+    report.results = []
+    context = _context(work)
+    started = time.monotonic()
+    for result in checks.ask(context, options.families):
+        report.results.append(result)
+        if result.family == "vectors":
+            report.timings.vector_checks_seconds = time.monotonic() - started
+    if not options.migrations or any(result.status == "fail" for result in report.results):
+        return
+    before = migrate.remember(work)
+    started = time.monotonic()
+    try:
+        results = migrate.apply(work, options.migrations, steps, report.statements)
+    finally:
+        report.timings.migrations_seconds = time.monotonic() - started
+    report.results.extend(results)
+    if results[-1].status == "fail":
+        return
+    report.results.extend(migrate.kept(work, before, options.may_change))
+    report.results.extend(_named_after(checks.ask_again(_context(work), options.families)))
+
+
+def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
+    for result in results:
+        yield result.model_copy(update={"name": f"{result.name} (migrated)"})
+
+
+def _context(work: Restore) -> checks.DumpContext:
+    access, manifest, server = work.access, work.manifest, work.server
+    same_major = access.binaries.major_version == manifest.server_major
+    found, text = {}, []
+    for database in manifest.databases:
+        command = client.schema_command(access.binaries, work.environment(database.name))
+        found[database.name] = definitions(access, command, f"restored definitions of {database.name}", work.runner)
+    command = client.globals_command(access.binaries, work.environment("postgres"), passwords=False, tablespaces=False)
+    client.run(work.runner, command, "restored roles", access, on_stdout=lambda pipe, _: text.append(pipe.read()))
+    dumped = access.dumps.read(manifests.key(manifest.dump_id, manifest.global_objects.name)) or b""
+    return checks.DumpContext(
+        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
+        databases=tuple(database.name for database in manifest.databases), prepare=server.connect, manifest=manifest,
+        definitions=found, roles=(dumped.decode(errors="replace"), b"".join(text).decode(errors="replace")),
+        same_major=same_major,
+    )  # fmt: skip
+
+
+def _destroy(access: Access, workspace: Workspace, report: DumpReport, lock: ClusterLock) -> None:
+    started = time.monotonic()
+    try:
+        workspace.destroy(access)
+        lock.release(workspace.directory.name)
+        report.cleanup.status, report.restored = "ok", None
+    except BaseException as error:
+        report.cleanup.fail(error)
+        raise
+    finally:
+        report.cleanup.seconds = time.monotonic() - started
+        report.ended_at = datetime.now(UTC)
+        keep.save_report(access, report)
+
+
+@contextlib.contextmanager
+def _stage(access: Access, report: DumpReport, stage: Stage) -> Iterator[None]:
+    """Time a stage, keep its error in the report, and write that whatever happens."""
+    started = time.monotonic()
+    stage.status, stage.trouble = "running", None
+    keep.save_report(access, report)
+    try:
+        yield
+        stage.status = "ok"
+    except BaseException as error:
+        stage.fail(error)
+        if not isinstance(error, BackupFault | CouldNotVerify):
+            raise  # a stopped job, a wrong argument, a bug
+        logger.error("%s", error)  # noqa: TRY400 - the message is made for people, the traceback is not
+    finally:
+        stage.seconds = time.monotonic() - started
+        report.judge()
+        keep.save_report(access, report)
+
+
+def _lease(access: Access, workspace: Workspace, process: tuple[int, float] | None) -> Lease:
+    return lease_for(workspace.directory.name, workspace.directory, access.cluster.drill.timeout_seconds, process)

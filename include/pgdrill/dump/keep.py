@@ -1,0 +1,104 @@
+"""Reports beside the dumps they are about; which dumps count, and which may go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from pgdrill.access import Access
+from pgdrill.dump import manifest as manifests
+from pgdrill.dump.report import DumpReport, IndexBuild
+from pgdrill.errors import CouldNotVerify, PgdrillError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A dump with the newest report of its restore. It counts if a restore of it has passed."""
+
+    dump_id: str
+    drills: tuple[DumpReport, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Restored and found right, as it is and not after migrations."""
+        return any(report.verdict == "passed" and not report.migrated for report in self.drills)
+
+    @property
+    def last(self) -> DumpReport | None:
+        """The newest report, migrations aside."""
+        plain = [report for report in self.drills if not report.migrated]
+        return plain[-1] if plain else None
+
+
+def report_key(report: DumpReport) -> str:
+    """Where a report is kept."""
+    return f"{report.dump_id}/drill-{report.drill_id}.json"
+
+
+def save_report(access: Access, report: DumpReport) -> None:
+    """Write the local copy, then the store's. A store that is down must not lose it."""
+    folder = access.cluster.state_directory / "dump-reports"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / f"{report.drill_id}.json"
+    report.kept_at = [str(file), f"{access.dumps.url}/{report_key(report)}"]
+    file.write_text(report.model_dump_json(indent=1))
+    try:
+        access.dumps.write(report_key(report), file.read_bytes())
+    except CouldNotVerify as error:
+        report.kept_at = [str(file)]
+        file.write_text(report.model_dump_json(indent=1))
+        logger.warning("report kept at %s only: %s", file, error)
+
+
+def listed(access: Access) -> list[Listed]:
+    """Every dump that has a manifest, oldest first."""
+    keys = sorted(access.dumps.sizes())
+    found = []
+    for dump_id in manifests.list_dumps(access):
+        reports = [one for key in keys if key.startswith(f"{dump_id}/drill-") and (one := _report(access, key))]
+        found.append(Listed(dump_id, tuple(reports)))
+    return found
+
+
+def _report(access: Access, key: str) -> DumpReport | None:
+    text = access.dumps.read(key)
+    try:
+        return DumpReport.model_validate_json(text) if text is not None else None
+    except ValidationError as error:
+        logger.warning("unreadable report %s/%s: %s", access.dumps.url, key, error.errors()[0]["msg"])
+        return None
+
+
+def builds(access: Access) -> list[IndexBuild]:
+    """Every timed build of every restore, oldest first: what a forecast learns from."""
+    reports = (report for dump in listed(access) for report in dump.drills if report.restore.status == "ok")
+    return [build for report in sorted(reports, key=lambda one: one.started_at) for build in report.builds]
+
+
+def surplus(dumps: Sequence[Listed], keep: int, passed: str) -> list[str]:
+    """Which may go: older than the dump that has just passed, and not among the newest ``keep`` that count.
+
+    One that never passed and is older than those is no copy of anything and goes, too.
+    """
+    counting = [dump.dump_id for dump in dumps if dump.counts]
+    if passed not in counting or len(counting) <= keep:
+        return []
+    oldest_kept = counting[-keep]
+    return [dump.dump_id for dump in dumps if dump.dump_id < min(oldest_kept, passed)]
+
+
+def forget_surplus(access: Access, passed: str) -> None:
+    """Delete what is beyond ``dump.keep``, its manifest first: half a dump must not look whole."""
+    for dump_id in surplus(listed(access), access.cluster.dump.keep, passed):
+        try:
+            access.dumps.delete(manifests.key(dump_id))
+            access.dumps.delete(*access.dumps.sizes(f"{dump_id}/"))
+        except PgdrillError as error:
+            logger.warning("dump %s stays for now: %s", dump_id, error)
+        else:
+            logger.info("dump %s is gone: %d newer ones count", dump_id, access.cluster.dump.keep)
