@@ -227,8 +227,8 @@ class Runner:
     ) -> None:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         try:
-            consumer(process.stdout.buffer, process.wait)
-        except BaseException as error:  # noqa: BLE001 - raised again where the process was started
+            consumer(process.stdout.buffer, process.wait)  # type: ignore[attr-defined] # a text stream's own
+        except BaseException as error:  # raised again where the process was started
             broken.append(error)
             end_group(process.pid)
 

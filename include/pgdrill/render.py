@@ -35,11 +35,11 @@ def report_table(report: Report, console: Console) -> None:
     """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the sentence to pass on."""
     console.print(Text(headline(report), style=STYLES[report.verdict]))
     console.print(_figures(report))
-    _print_results(report.results, console)
+    print_results(report.results, console)
     stages = (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup))
     for name, stage in stages:
         if stage.trouble:
-            _print_trouble(f"{name} {stage.status}", stage.trouble, console)
+            print_trouble(f"{name} {stage.status}", stage.trouble, console)
     for number, place in enumerate(report.kept_at):
         console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
     if report.summary:
@@ -55,7 +55,7 @@ def verification_table(verification: Verification, console: Console) -> None:
     taken = verification.baseline_taken_at
     against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"
     console.print(Text(f"Compared with {against}."))
-    _print_results(verification.results, console)
+    print_results(verification.results, console)
 
 
 def headline(report: Report) -> str:
@@ -108,7 +108,8 @@ def _beside(promise: str, value: float | None, limit: float) -> str:
     return f"{promise} {seconds(limit)}: {'kept' if value <= limit else 'BROKEN'}"
 
 
-def _print_results(results: Sequence[CheckResult], console: Console) -> None:
+def print_results(results: Sequence[CheckResult], console: Console) -> None:
+    """Print every answer, and the mend of each check that is no pass."""
     if not results:
         return
     counts = ", ".join(f"{sum(r.status == s for r in results)} {s}" for s in ("pass", "warn", "fail", "skip"))
@@ -176,7 +177,8 @@ def _value(value: float | int | str | None) -> str:
     return "" if value is None else str(value)
 
 
-def _print_trouble(where: str, trouble: Trouble, console: Console) -> None:
+def print_trouble(where: str, trouble: Trouble, console: Console) -> None:
+    """Print what kept a stage from ending well."""
     console.print()
     console.print(problem(f"{where}: {trouble.reason}", trouble.thing, trouble.found, trouble.expected, trouble.mend))
 

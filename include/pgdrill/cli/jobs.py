@@ -6,11 +6,13 @@ import json
 import logging
 import shlex
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pgdrill.cli import dump
 from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, session_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ CheckOption = Annotated[
     list[str] | None,
     typer.Option("--check", metavar="FAMILY", help="only this family of checks (repeatable); see `pgdrill checks`"),
 ]
+
+
+class Source(StrEnum):
+    """What a drill restores."""
+
+    BACKUP = "backup"
+    DUMP = "dump"
 
 
 @command
@@ -67,9 +76,11 @@ def drill(
         str, typer.Option(metavar="TARGET", help="latest, random, alternate, time:2026-11-20T11:00:00Z, before:2026-11-20T11:00:00Z,"
                           " lsn:0/3000028 or name:restore_point")
     ] = "latest",
-    backup: Annotated[str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup")] = "LATEST",
+    backup: Annotated[str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup or dump")] = "LATEST",
+    source: Annotated[Source, typer.Option("--from", help="restore a base backup, or a logical dump")] = Source.BACKUP,
     keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster running; `pgdrill destroy` ends it")] = False,
     check: CheckOption = None,
+    bin_dir: dump.BinDirOption = "",
     as_json: JsonOption = False,
 ) -> int:
     """Restore into a throw-away cluster, run every check, write the report, destroy the cluster."""
@@ -84,6 +95,10 @@ def drill(
     session = session_of(context)
     access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
     families = _families(check)
+    if source is Source.DUMP:
+        return dump.restore_and_check(session, access, dump.Chosen(backup, families, keep, bin_dir), as_json)
+    if bin_dir:
+        raise typer.BadParameter("only a dump can be restored into another PostgreSQL", param_hint="--bin-dir")
     parse_target(target)  # before anything is locked or written
     with progress("looking at production", verbose=session.verbose) as show, stopping(runner):
         logger.info("drill %s of cluster %s", drill_id, access.cluster.name)

@@ -169,7 +169,7 @@ def extensions(context: Context) -> Iterator[Outcome]:
 
 def roles(context: Context) -> Iterator[Outcome]:
     """Each statement of pg_dumpall about roles, their memberships and settings."""
-    assert isinstance(context, DumpContext) and context.manifest  # noqa: S101, PT018
+    assert isinstance(context, DumpContext) and context.manifest  # noqa: S101 - these are asked by `ask` only
     before, found = (globals_lines(text, context.manifest.superuser) for text in context.roles)
     if context.manifest.role_passwords:  # the drill asks without them: hashes are nobody's business there
         before = {line.partition(" PASSWORD ")[0].rstrip(";") for line in before}
@@ -202,7 +202,7 @@ DUMP_CHECKS = (
 
 
 def _databases(context: Context) -> list[DatabaseDump]:
-    assert isinstance(context, DumpContext) and context.manifest  # noqa: S101, PT018
+    assert isinstance(context, DumpContext) and context.manifest  # noqa: S101 - these are asked by `ask` only
     return context.manifest.databases
 
 

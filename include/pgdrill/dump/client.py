@@ -18,8 +18,22 @@ LEVELS = {"zstd": "zstd:3", "lz4": "lz4", "gzip": "gzip:1", "none": "none"}  # v
 ORDER = ("zstd", "lz4", "gzip")
 SPEAKS = re.compile(r"^(pg_dump|pg_dumpall|pg_restore|psql|vacuumdb)(:\S*)*: |^HINT:")
 REFUSED = re.compile(r"password authentication failed|no password supplied|role \"[^\"]*\" does not exist|no pg_hba.conf entry")
-CONFLICT = re.compile(r"conflict with recovery")
-LOCKED = re.compile(r"lock timeout")
+DAMAGED = re.compile(rf"could not read from input file|{CORRUPT.pattern}", re.IGNORECASE)
+GONE = re.compile(rf"server closed the connection|{NETWORK.pattern}", re.IGNORECASE)
+# What a program's last words tell: pattern, whose fault, reason, what was expected, the mend.
+FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
+    (REFUSED, ConfigError, "login-refused", "a login",
+     "correct the role or password in dump.conn_id (server.conn_id), PGPASSWORD or ~/.pgpass, and pg_hba.conf"),
+    (RIGHTS, CouldNotVerify, "permission", "a role that may read everything",
+     "dump as a superuser (dump.conn_id), or grant pg_read_all_data, BYPASSRLS, and SELECT on the large objects"),
+    (re.compile("conflict with recovery"), CouldNotVerify, "standby-conflict", "a snapshot that replay lets live",
+     "on the standby: hot_standby_feedback = on, or max_standby_streaming_delay above the dump's time"),
+    (re.compile("lock timeout"), Unreachable, "locked", "a lock on every table within dump.lock_wait_seconds",
+     "dump when nobody alters tables (pg_stat_activity shows who), or allow more time"),
+    (SPACE, CouldNotVerify, "no-space", "room on the disk", "make room, or set drill.work_directory to a larger disk"),
+    (DAMAGED, BackupFault, "dump-damaged", "an archive that can be read to its end", "choose another dump; take a new one now"),
+    (GONE, Unreachable, "server-unreachable", "a server that answers", "see the server's log, then try again"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,35 +140,9 @@ def run_unjudged(runner: Runner, command: Command, what: str, access: Access, **
 
 
 def client_failure(what: str, done: Completed) -> PgdrillError:
-    """The error for a dump program that gave up."""
+    """The error for a dump program that gave up: the first of :data:`FAILURES` that its last words match."""
     text = "\n".join(done.last_lines)
-    if REFUSED.search(text):
-        return ConfigError(
-            "login-refused", what, found=done.ended, expected="a login", mend="correct the role or password in dump.conn_id "
-            "(server.conn_id), PGPASSWORD or ~/.pgpass, and pg_hba.conf",
-        )  # fmt: skip
-    if RIGHTS.search(text):
-        return CouldNotVerify(
-            "permission", what, found=done.ended, expected="a role that may read everything",
-            mend="dump as a superuser (dump.conn_id), or grant pg_read_all_data, BYPASSRLS, and SELECT on the large objects",
-        )  # fmt: skip
-    if CONFLICT.search(text):
-        return CouldNotVerify(
-            "standby-conflict", what, found=done.ended, expected="a snapshot that replay lets live",
-            mend="on the standby: hot_standby_feedback = on, or max_standby_streaming_delay above the dump's time",
-        )  # fmt: skip
-    if LOCKED.search(text):
-        return Unreachable(
-            "locked", what, found=done.ended, expected="a lock on every table within dump.lock_wait_seconds",
-            mend="dump when nobody alters tables (pg_stat_activity shows who), or allow more time",
-        )  # fmt: skip
-    if SPACE.search(text):
-        return CouldNotVerify("no-space", what, found=done.ended, expected="room on the disk",
-                              mend="make room, or set drill.work_directory to a larger disk")  # fmt: skip
-    if CORRUPT.search(text) or "could not read from input file" in text:
-        return BackupFault("dump-damaged", what, found=done.ended, expected="an archive that can be read to its end",
-                           mend="choose another dump; take a new one now")  # fmt: skip
-    if NETWORK.search(text) or "server closed the connection" in text:
-        return Unreachable("server-unreachable", what, found=done.ended, expected="a server that answers",
-                           mend="see the server's log, then try again")  # fmt: skip
+    for pattern, kind, reason, expected, mend in FAILURES:
+        if pattern.search(text):
+            return kind(reason, what, found=done.ended, expected=expected, mend=mend)
     return CouldNotVerify("tool-failed", what, found=done.ended, expected="exit code 0", mend="read the lines above in the log")

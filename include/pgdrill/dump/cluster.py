@@ -101,7 +101,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest) -> LocalSe
 
 def check_extensions(connection: psycopg.Connection, database: DatabaseDump, where: str) -> list[str]:
     """Every extension is to be had there, and none older than it was; gives what is newer, in words."""
-    defaults = dict(connection.execute(DEFAULTS).fetchall())
+    defaults: dict[str, str] = dict(connection.execute(DEFAULTS).fetchall())
     newer = []
     for name, recorded in database.extensions.items():
         found = defaults.get(name)

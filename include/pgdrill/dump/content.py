@@ -68,7 +68,7 @@ def prepare(connection: psycopg.Connection) -> None:
     """Make the session write values as every other one does that asks these questions."""
     for statement in SESSION.split(";"):
         if statement.strip():
-            connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+            connection.execute(sql.SQL(statement))
 
 
 def read_tables(
@@ -142,7 +142,7 @@ def read_large_objects(connection: psycopg.Connection, key: str) -> TableContent
 
 def read_sequences(connection: psycopg.Connection) -> dict[str, int | None]:
     """The last value of every sequence; None for one that was never used."""
-    return {name: value for name, value in connection.execute(SEQUENCES).fetchall()}
+    return dict(connection.execute(SEQUENCES).fetchall())
 
 
 def between(first: dict[str, int | None], last: dict[str, int | None]) -> dict[str, SequenceRange]:

@@ -66,9 +66,9 @@ def plan_build(
         if shared_memory_bytes * 0.9 < SMALLEST_MEMORY_BYTES:
             workers, why = 0, f"no parallel workers, for /dev/shm has {shared_memory_bytes / MIB:.0f} MiB"
         else:
-            limit, why = int(shared_memory_bytes * 0.9), "/dev/shm, which parallel workers share"
+            limit, why = int(shared_memory_bytes * 0.9), "shared memory (/dev/shm), which parallel workers share"
     wanted = configured_bytes or max(SMALLEST_MEMORY_BYTES, int(needed * SPARE))
-    memory = min(wanted, max(limit, SMALLEST_MEMORY_BYTES)) if not configured_bytes else configured_bytes
+    memory = configured_bytes or min(wanted, max(limit, SMALLEST_MEMORY_BYTES))
     if index.method == "ivfflat" and not configured_bytes:
         memory = min(max(memory, 256 * MIB), max(limit, SMALLEST_MEMORY_BYTES))
     fits = needed <= memory

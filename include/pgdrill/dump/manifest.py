@@ -11,7 +11,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
@@ -46,9 +46,9 @@ class TableContent(Model):
     digest: str | None
     why: str = ""
     columns: list[str]
-    indexes: list[str] = []
-    sequences: list[str] = []
-    children: list[str] = []
+    indexes: list[str] = Field(default_factory=list)
+    sequences: list[str] = Field(default_factory=list)
+    children: list[str] = Field(default_factory=list)
 
 
 class SequenceRange(Model):
@@ -183,14 +183,8 @@ def read(access: Access, dump_id: str) -> Manifest:
     place = f"{access.dumps.url}/{key(dump_id)}"
     text = access.dumps.read(key(dump_id))
     try:
-        if text is None:
-            raise ValueError("no such object")
-        if (version := json.loads(text).get("version")) != MANIFEST_VERSION:
-            raise CouldNotVerify(
-                "manifest-version", place, found=f"version {version}", expected=f"version {MANIFEST_VERSION}",
-                mend="restore it with the pgdrill that took it, or with pg_restore by hand",
-            )  # fmt: skip
-        manifest = Manifest.model_validate_json(text)
+        _check_version(text or b"", place)
+        manifest = Manifest.model_validate_json(text or b"")
     except (ValueError, AttributeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)[:200]}
         raise BackupFault(
@@ -199,6 +193,15 @@ def read(access: Access, dump_id: str) -> Manifest:
         ) from None  # fmt: skip
     _belongs(access, manifest, place)
     return manifest
+
+
+def _check_version(text: bytes, place: str) -> None:
+    version = json.loads(text).get("version")
+    if version != MANIFEST_VERSION:
+        raise CouldNotVerify(
+            "manifest-version", place, found=f"version {version}", expected=f"version {MANIFEST_VERSION}",
+            mend="restore it with the pgdrill that took it, or with pg_restore by hand",
+        )  # fmt: skip
 
 
 def _belongs(access: Access, manifest: Manifest, place: str) -> None:

@@ -102,17 +102,21 @@ def apply(work: Restore, folder: Path, files: list[MigrationFile], runs: list[St
     started = time.monotonic()
     try:
         for file in files:
-            with work.server.connect(database) as connection, work.server.connect(database) as watch:
-                for one in file.statements:
-                    runs.append(_run(connection, watch, file.name, one))
-                    work.progress(f"migrate {file.name}:{one.line}", 0, 0)
-                if connection.info.transaction_status != TransactionStatus.IDLE:
-                    raise Failed(_result("fail", file.name, "a transaction left open", "COMMIT at its end"))
+            _run_file(work, database, file, runs)
     except Failed as failed:
         return [failed.result]
     rewritten = sorted({name for run in runs for name in run.rewritten})
     return [_result("pass", f"{len(runs)} statements of {len(files)} files", round(time.monotonic() - started, 1), "no error",
                     f"rewrites {', '.join(rewritten)}" if rewritten else "no table rewritten")]  # fmt: skip
+
+
+def _run_file(work: Restore, database: str, file: MigrationFile, runs: list[StatementRun]) -> None:
+    with work.server.connect(database) as connection, work.server.connect(database) as watch:
+        for one in file.statements:
+            runs.append(_run(connection, watch, file.name, one))
+            work.progress(f"migrate {file.name}:{one.line}", 0, 0)
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            raise Failed(_result("fail", file.name, "a transaction left open", "COMMIT at its end"))
 
 
 def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, one: Statement) -> StatementRun:
@@ -240,7 +244,7 @@ def _column_digests(connection: psycopg.Connection, name: str, key: str) -> Reme
     if not there or there[0] is None:
         return Remembered(0, {})
     cells = content.columns_of(connection, schema, table)
-    types = dict(connection.execute(
+    types: dict[str, str] = dict(connection.execute(
         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped",
         (there[0],)).fetchall())  # fmt: skip
     sums = [sql.SQL("coalesce(sum({}), 0)::text").format(content.row_hash(key, [cell])) for cell in cells.values()]
@@ -274,5 +278,5 @@ def _result(
 ) -> CheckResult:
     mends = {"migration": "mend the migration; production was not touched",
              "data-kept": "mend the migration, or name the table as one that may change (--may-change)"}  # fmt: skip
-    return CheckResult(name=name_of, family=FAMILY, status=status, thing=thing, value=value, threshold=threshold,  # type: ignore[arg-type]
+    return CheckResult(name=name_of, family=FAMILY, status=status, thing=thing, value=value, threshold=threshold,
                        message=message, mend=mends[name_of] if status in ("fail", "warn") else "")  # fmt: skip

@@ -32,7 +32,7 @@ class IndexBuild(Part):
     maintenance_work_mem_bytes: int
     workers: int
     fits: bool
-    points: list[tuple[int, float]] = []
+    points: list[tuple[int, float]] = Field(default_factory=list)
 
     @property
     def rows_per_second(self) -> float:
@@ -77,8 +77,8 @@ class StatementRun(Part):
     words: str
     seconds: float
     strongest: LockTaken | None = None
-    locks: list[LockTaken] = []
-    rewritten: list[str] = []
+    locks: list[LockTaken] = Field(default_factory=list)
+    rewritten: list[str] = Field(default_factory=list)
     transactional: bool = True
 
 
@@ -108,9 +108,9 @@ class DumpReport(Part):
     migrated: bool = False
     stored_bytes: int = 0
     timings: DumpTimings = Field(default_factory=DumpTimings)
-    builds: list[IndexBuild] = []
-    statements: list[StatementRun] = []
-    notes: list[str] = []
+    builds: list[IndexBuild] = Field(default_factory=list)
+    statements: list[StatementRun] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
     restore: Stage = Field(default_factory=Stage)
     checks: Stage = Field(default_factory=Stage)
     cleanup: Stage = Field(default_factory=Stage)

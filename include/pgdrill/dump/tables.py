@@ -117,9 +117,9 @@ def _restore(
     listing = folder / "contents.list"
     listing.write_text("\n".join(chosen) + "\n")
     script = folder / "table.sql"
-    argv = (access.binaries.path("pg_restore"), "--no-owner", "--no-privileges", "--no-tablespaces", f"--use-list={listing}",
+    write = (access.binaries.path("pg_restore"), "--no-owner", "--no-privileges", "--no-tablespaces", f"--use-list={listing}",
             f"--file={script}", str(archive))  # fmt: skip
-    client.run(runner, Command(argv, {"LC_ALL": "C"}), f"table of {home.name}", access)
+    client.run(runner, Command(write, {"LC_ALL": "C"}), f"table of {home.name}", access)
     drops = [sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(*name.split(".", 1))).as_string(connection) + ";"
              for name in reversed(names)] if replace else []  # fmt: skip
     first = folder / "first.sql"
@@ -167,9 +167,8 @@ def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
     if kind in own:
         return any(rest.startswith(f"{schema} {one} ") for one in own[kind])
     if kind in ("COMMENT", "ACL"):
-        tags = [f"TABLE {plain}", f"COLUMN {plain}.", *(f"INDEX {one}" for one in table.indexes)]
-        return any(rest.startswith(f"{schema} {tag}") and rest[len(f"{schema} {tag}")] in " ." + ("" if not tag.endswith(".") else rest)
-                   for tag in tags)  # fmt: skip
+        tags = (f"TABLE {plain} ", f"COLUMN {plain}.", *(f"INDEX {one} " for one in table.indexes))
+        return any(rest.startswith(f"{schema} {tag}") for tag in tags)
     return rest.startswith(f"{schema} {plain} ")
 
 

@@ -258,6 +258,6 @@ def _all_there(access: Access, manifest: Manifest) -> None:
 
 
 def _one(connection: psycopg.Connection, query: str) -> tuple:  # type: ignore[type-arg]
-    row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(query).fetchone()
     assert row is not None  # noqa: S101 - these have one row
     return row

@@ -1,0 +1,247 @@
+"""The commands for logical dumps: dump, dump restore, dumps, migrate, forecast indexes, and ``drill --from dump``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pgdrill.cli.app import (
+    ClusterArgument,
+    Exit,
+    JsonOption,
+    Session,
+    command,
+    err,
+    exit_code,
+    out,
+    session_of,
+)
+
+if TYPE_CHECKING:
+    from pgdrill.access import Access
+    from pgdrill.dump.report import DumpReport
+
+DumpOption = Annotated[str, typer.Option("--dump", metavar="ID", help="LATEST, or a dump's id as `pgdrill dumps` lists it")]
+BinDirOption = Annotated[
+    str, typer.Option("--bin-dir", metavar="DIR", help="another PostgreSQL's programs: of a newer major version, or other extensions")
+]
+
+
+class TakesByDefault(TyperGroup):
+    """``pgdrill dump agents`` is ``pgdrill dump take agents``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command first where no other one is named."""
+        if not args or args[0] not in (*self.commands, "--help", "-h"):
+            args = ["take", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=TakesByDefault, rich_markup_mode=None, help="Take a logical dump, or restore a single table of one.")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a person chose for a restore."""
+
+    dump: str
+    families: Sequence[str] = ()
+    keep: bool = False
+    bin_dir: str = ""
+    migrations: Path | None = None
+    may_change: Sequence[str] = ()
+
+
+@app.command("take")
+@command
+def take(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    database: Annotated[list[str] | None, typer.Option(metavar="NAME", help="only this database (repeatable)")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Dump every configured database to the store. It counts once `pgdrill drill --from dump` has passed. (the default)"""
+    from pgdrill.cli.progress import progress
+    from pgdrill.cli.stopping import stopping
+    from pgdrill.dump.render import manifest_table
+    from pgdrill.dump.take import take_dump
+    from pgdrill.process import Runner
+
+    session, runner = session_of(context), Runner()
+    access = session.access(cluster)
+    with progress("looking at the server", verbose=session.verbose) as show, stopping(runner):
+        manifest = take_dump(access, databases=tuple(database or ()), runner=runner, progress=show)
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=1))
+        return Exit.GOOD
+    from rich.text import Text
+
+    out().print(Text(f"Dump {manifest.dump_id} of cluster {manifest.cluster}: whole in the store, not yet restored.", "bold green"))
+    out().print(manifest_table(manifest))
+    out().print(Text("Prove it with: pgdrill drill --from dump"))
+    return Exit.GOOD
+
+
+@app.command("restore")
+@command
+def restore(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    table: Annotated[str, typer.Option(metavar="TABLE", help="schema.table, or table in public; its partitions come along")] = ...,  # type: ignore[assignment]
+    into: Annotated[str, typer.Option(metavar="DSN", help="libpq connection string with dbname, no password")] = ...,  # type: ignore[assignment]
+    dump: DumpOption = "LATEST",
+    database: Annotated[str, typer.Option(metavar="NAME", help="the database of the dump, where several hold such a table")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="DROP a table of that name there first, in the same transaction")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Restore one table with its indexes into a database, all or nothing; never over an existing table unless told."""
+    from pgdrill.cli.progress import progress
+    from pgdrill.cli.stopping import stopping
+    from pgdrill.dump.tables import restore_table
+    from pgdrill.process import Runner
+
+    session, runner = session_of(context), Runner()
+    access = session.access(cluster)
+    with progress("looking for the table", verbose=session.verbose) as show, stopping(runner):
+        result = restore_table(access, into, table, dump=dump, database=database, replace=replace, runner=runner, progress=show)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=1))
+        return Exit.GOOD
+    typer.echo(f"{', '.join(result.tables)} of dump {result.dump_id}: {result.rows} rows, compared with the dump's snapshot.")
+    if result.left_out:
+        left = ", ".join(f"{count} {kind}" for kind, count in sorted(result.left_out.items()))
+        typer.echo(f"Left out, for a table alone cannot bring it: {left}.")
+    return Exit.GOOD
+
+
+@command
+def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+    """List the dumps, oldest first, and whether each counts: restored, checked, passed."""
+    from pgdrill.dump import keep
+    from pgdrill.dump.render import dumps_table
+
+    access = session_of(context).access(cluster)
+    found = keep.listed(access)
+    known = {one.dump_id: manifest for one in found if (manifest := _manifest(access, one.dump_id))}
+    if as_json:
+        typer.echo(json.dumps([{
+            "dump_id": one.dump_id, "counts": one.counts, "verdict": one.last.verdict if one.last else None,
+            "reason": one.last.reason if one.last else "never restored",
+            "stored_bytes": known[one.dump_id].stored_bytes if one.dump_id in known else None,
+            "server_version": known[one.dump_id].server_version if one.dump_id in known else None,
+            "databases": [database.name for database in known[one.dump_id].databases] if one.dump_id in known else [],
+        } for one in found], indent=1))  # fmt: skip
+    elif found:
+        out().print(dumps_table(found, known))
+    else:
+        typer.echo(f"No dump in {access.dumps.url}; take one with `pgdrill dump`.")
+    return Exit.GOOD
+
+
+def _manifest(access: Access, dump_id: str) -> Any:
+    """One that cannot be read must not hide the others."""
+    from pgdrill.dump import manifest
+    from pgdrill.errors import PgdrillError
+
+    try:
+        return manifest.read(access, dump_id)
+    except PgdrillError as error:
+        typer.echo(f"pgdrill: {error}", err=True)
+        return None
+
+
+@command
+def migrate(
+    context: typer.Context,
+    migrations: Annotated[Path, typer.Argument(metavar="FOLDER", help="*.sql in the order of their names, or alembic.ini")],
+    cluster: Annotated[str, typer.Option("--cluster", metavar="CLUSTER", help="may be left out if the config has just one")] = "",
+    from_dump: Annotated[str, typer.Option("--from-dump", metavar="ID", help="LATEST, or a dump's id")] = "LATEST",
+    bin_dir: BinDirOption = "",
+    may_change: Annotated[
+        list[str] | None, typer.Option(metavar="TABLE", help="a table whose rows the migration may change (repeatable)")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the migrated cluster running; `pgdrill destroy` ends it")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Rehearse a schema migration on a restored dump: locks and seconds of each statement, rewrites, and what it loses."""
+    from pgdrill.checks import FAMILIES
+
+    session = session_of(context)
+    chosen = Chosen(from_dump, FAMILIES, keep, bin_dir, migrations, may_change or ())
+    return restore_and_check(session, session.access(cluster), chosen, as_json)
+
+
+def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json: bool) -> int:
+    """For ``migrate`` and ``drill --from dump``."""
+    from pgdrill.cli.progress import progress
+    from pgdrill.cli.stopping import stopping
+    from pgdrill.drill import new_drill_id
+    from pgdrill.dump.drill import Options, drill_dump
+    from pgdrill.dump.render import report_table
+    from pgdrill.lock import this_process
+    from pgdrill.process import Runner
+
+    runner, drill_id = Runner(), new_drill_id()
+    options = Options(
+        dump=chosen.dump, families=chosen.families, bin_dir=chosen.bin_dir, migrations=chosen.migrations, keep=chosen.keep,
+        may_change=chosen.may_change, process=None if chosen.keep else this_process(),
+    )  # fmt: skip
+    with progress("looking for the dump", verbose=session.verbose) as show, stopping(runner):
+        report = drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        report_table(report, out())
+    if report.restored:
+        _tell_of_kept(report)
+    return exit_code(report.verdict)
+
+
+def _tell_of_kept(report: DumpReport) -> None:
+    from rich.text import Text
+
+    assert report.restored  # noqa: S101 - asked before
+    words = shlex.quote(f"host={report.restored.socket_directory} port={report.restored.port}")
+    err().print(Text(
+        f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC, or\n"
+        f"  pgdrill destroy {report.cluster} {report.drill_id}\nLook at it as the superuser:\n  psql {words}"
+    ), soft_wrap=True)  # fmt: skip
+
+
+@command
+def forecast_indexes(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    rows: Annotated[int, typer.Option(metavar="N", min=0, help="rows to build at; 0: as many as now")] = 0,
+    index: Annotated[str, typer.Option(metavar="INDEX", help="schema.index; default: every HNSW index that was built")] = "",
+    as_json: JsonOption = False,
+) -> int:
+    """How long HNSW indexes will take to build after a logical restore, learnt from those that drills have built."""
+    from pgdrill.dump import forecast as library
+    from pgdrill.dump import keep
+    from pgdrill.dump.render import forecasts_table
+    from pgdrill.errors import CouldNotVerify
+
+    access = session_of(context).access(cluster)
+    builds = keep.builds(access)
+    names = sorted({build.index for build in builds if build.method == "hnsw" and index in ("", build.index)})
+    now = {build.index: build.rows for build in builds}
+    found = [one for name in names if (one := library.forecast(builds, name, rows or now[name]))]
+    if not found:
+        raise CouldNotVerify(
+            "no-build", f"forecast for {index or 'the indexes'} of {access.cluster.name}",
+            found=f"{len(builds)} timed builds, none of HNSW in memory with {library.FEWEST_ROWS} rows or more",
+            expected="one that tells", mend="run `pgdrill drill --from dump` on a dump with enough rows",
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        out().print(forecasts_table(found))
+    return Exit.GOOD
