@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, S3Store
 
 from pgdrill.errors import CouldNotVerify, Unreachable
@@ -142,7 +142,7 @@ class _Explained:
         if not isinstance(error, BaseError | OSError):
             return
         text = " ".join(str(error).split())[:300]
-        refused = REFUSED.search(text)
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or REFUSED.search(text)
         if refused:
             raise CouldNotVerify(
                 "storage-refused", self.thing, found=text, expected="permission to list and read",

@@ -140,9 +140,13 @@ def run_unjudged(runner: Runner, command: Command, what: str, access: Access, **
 
 
 def client_failure(what: str, done: Completed) -> PgdrillError:
-    """The error for a dump program that gave up: the first of :data:`FAILURES` that its last words match."""
-    text = "\n".join(done.last_lines)
+    """The error for a dump program that gave up."""
+    return failure(what, done.ended, "\n".join(done.last_lines))
+
+
+def failure(what: str, found: str, words: str) -> PgdrillError:
+    """The first of :data:`FAILURES` that the last words match."""
     for pattern, kind, reason, expected, mend in FAILURES:
-        if pattern.search(text):
-            return kind(reason, what, found=done.ended, expected=expected, mend=mend)
-    return CouldNotVerify("tool-failed", what, found=done.ended, expected="exit code 0", mend="read the lines above in the log")
+        if pattern.search(words):
+            return kind(reason, what, found=found, expected=expected, mend=mend)
+    return CouldNotVerify("tool-failed", what, found=found, expected="success", mend="read the lines above in the log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -28,8 +29,6 @@ DEFAULTS = "SELECT name, default_version FROM pg_available_extensions"
 def for_target(access: Access, manifest: Manifest, bin_dir: str = "") -> Access:
     """The cluster with the programs of the server that is restored into; never older than the dumped one."""
     if bin_dir:
-        from pathlib import Path
-
         server = access.cluster.server.model_copy(update={"bin_dir": Path(bin_dir)})
         access = replace(access, cluster=access.cluster.model_copy(update={"server": server}))
     found = access.binaries.major_version
@@ -62,6 +61,7 @@ def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> Lo
     argv = [
         *as_ordinary_user(), access.binaries.path("initdb"), "-D", str(workspace.data_directory), "-U", manifest.superuser,
         "--auth=trust", f"--encoding={first.encoding}", f"--locale={locale}",
+        *(["--no-sync"] if access.cluster.drill.durability == "fast" else []),
         *(["--locale-provider=libc"] if provider != "libc" else []),  # each database brings its own provider along
         *(["--data-checksums"] if manifest.data_checksums else
           ["--no-data-checksums"] if access.binaries.major_version >= 18 else []),

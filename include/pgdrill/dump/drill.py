@@ -18,7 +18,7 @@ from pgdrill.dump import checks, client, cluster, keep, migrate
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.manifest import Manifest
 from pgdrill.dump.report import DumpReport, DumpServer
-from pgdrill.dump.restore import Progress, Restore, fetch, restore
+from pgdrill.dump.restore import Progress, Restore, check_files, fetch, restore
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.lock import ClusterLock, Lease, lease_for
@@ -82,6 +82,7 @@ def _restore(
 ) -> Restore:
     workspace.create()
     runner.pid_file = workspace.tool_pid_file
+    check_files(access, manifest)
     cluster.check_room(workspace, manifest)
     started = time.monotonic()
     server = cluster.make_cluster(access, workspace, manifest)
@@ -108,12 +109,13 @@ def _restore(
 def _check(work: Restore, report: DumpReport, options: Options, steps: list[migrate.MigrationFile]) -> None:
     """What came back, then, if migrations are rehearsed, what they left of it."""
     report.results = []
-    context = _context(work)
+    context = context_of(work)
     started = time.monotonic()
     for result in checks.ask(context, options.families):
         report.results.append(result)
         if result.family == "vectors":
             report.timings.vector_checks_seconds = time.monotonic() - started
+    _proved_search(work, report, options)
     if not options.migrations or any(result.status == "fail" for result in report.results):
         return
     before = migrate.remember(work)
@@ -126,7 +128,17 @@ def _check(work: Restore, report: DumpReport, options: Options, steps: list[migr
     if results[-1].status == "fail":
         return
     report.results.extend(migrate.kept(work, before, options.may_change))
-    report.results.extend(_named_after(checks.ask_again(_context(work), options.families)))
+    report.results.extend(_named_after(checks.ask_again(context_of(work), options.families)))
+
+
+def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
+    """A dump without vectors came back, perhaps to the bit; that vector search is right on it nobody can say."""
+    if "vectors" in options.families and not any(r.family == "vectors" and r.status != "skip" for r in report.results):
+        names = ", ".join(database.name for database in work.manifest.databases)
+        raise CouldNotVerify(
+            "no-vectors", f"dump {work.manifest.dump_id}", found=f"no vector column in {names}", expected="at least one, to search in",
+            mend="name the databases that hold vectors in dump.databases; every other answer is in the report",
+        )  # fmt: skip
 
 
 def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
@@ -134,7 +146,8 @@ def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
         yield result.model_copy(update={"name": f"{result.name} (migrated)"})
 
 
-def _context(work: Restore) -> checks.DumpContext:
+def context_of(work: Restore) -> checks.DumpContext:
+    """What the checks look at: the restored cluster, read as the dumped one was."""
     access, manifest, server = work.access, work.manifest, work.server
     same_major = access.binaries.major_version == manifest.server_major
     found, text = {}, []

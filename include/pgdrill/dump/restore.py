@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.dump import client, indexes
-from pgdrill.dump.manifest import DatabaseDump, Manifest, VectorIndex, key
+from pgdrill.dump.manifest import DatabaseDump, DumpFile, Manifest, VectorIndex, key
 from pgdrill.dump.report import DumpTimings, IndexBuild
 from pgdrill.dump.schema import is_of
 from pgdrill.dump.stream import download
@@ -85,7 +85,21 @@ def fetch(work: Restore) -> None:
     work.timings.download_seconds, work.timings.downloaded_bytes = time.monotonic() - started, before
 
 
-def files_of(manifest: Manifest) -> list:  # type: ignore[type-arg]
+def check_files(access: Access, manifest: Manifest) -> None:
+    """Every file of the dump is listed in its size: a second, before a cluster is made for it."""
+    listed = access.dumps.sizes(f"{manifest.dump_id}/")
+    for file in files_of(manifest):
+        name = key(manifest.dump_id, file.name)
+        if listed.get(name) != file.bytes:
+            gone = name not in listed
+            raise BackupFault(
+                "missing-part" if gone else "dump-damaged", f"{access.dumps.url}/{name}",
+                found="no such object" if gone else f"{listed[name]} bytes", expected=f"{file.bytes} bytes, as the manifest says",
+                mend="choose another dump; find out what changes the bucket; take a new dump",
+            )  # fmt: skip
+
+
+def files_of(manifest: Manifest) -> list[DumpFile]:
     """Every file of a dump, the roles first."""
     return [manifest.global_objects, *(file for database in manifest.databases for file in database.files)]
 

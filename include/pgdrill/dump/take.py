@@ -24,9 +24,10 @@ from pgdrill.dump import client, content, leftovers
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.client import Archive
 from pgdrill.dump.manifest import DatabaseDump, DumpFile, Manifest
+from pgdrill.dump.restore import check_files
 from pgdrill.dump.schema import objects
 from pgdrill.dump.stream import Upload, upload_file
-from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.errors import ConfigError
 from pgdrill.labels import LabelError, parse_label, read_comments
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Command, Runner
@@ -105,7 +106,7 @@ def _dump(
         global_objects=global_objects, role_passwords=access.cluster.dump.role_passwords, databases=dumped,
         seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
-    _all_there(access, manifest)
+    check_files(access, manifest)
     where = manifests.write(access, manifest)
     logger.info("dump %s: %d databases, %.1f MB stored, manifest %s", dump_id, len(dumped), manifest.stored_bytes / 1e6, where)
     return manifest
@@ -191,9 +192,21 @@ def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, s
         timeout = int(access.cluster.drill.statement_timeout_seconds * 1000)
         connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(timeout)))
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it waits for pg_dump
-        snapshot, lsn, at = _one(connection, SNAPSHOT)
-        yield connection, snapshot, lsn, at
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(int(access.cluster.dump.lock_wait_seconds * 1000))))
+        with _reading(name):
+            snapshot, lsn, at = _one(connection, SNAPSHOT)
+            yield connection, snapshot, lsn, at
         connection.rollback()
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What the server refuses while its content is read, in the words of what pg_dump's own failures are told in."""
+    try:
+        yield
+    except psycopg.Error as error:
+        words = error.diag.message_primary or str(error).strip()
+        raise client.failure(f"reading database {name}", f"{type(error).__name__}: {words}", words) from None
 
 
 def _run(
@@ -242,19 +255,6 @@ def _labels(connection: psycopg.Connection) -> Iterator[tuple[str, str]]:
             continue
         if label:
             yield ".".join(place), str(label)
-
-
-def _all_there(access: Access, manifest: Manifest) -> None:
-    """The store's own listing has every object in the size that was sent."""
-    listed = access.dumps.sizes(f"{manifest.dump_id}/")
-    for file in [manifest.global_objects, *(file for database in manifest.databases for file in database.files)]:
-        found = listed.get(manifests.key(manifest.dump_id, file.name))
-        if found != file.bytes:
-            raise CouldNotVerify(
-                "not-listed", f"{access.dumps.url}/{manifest.dump_id}/{file.name}",
-                found="no such object" if found is None else f"{found} bytes", expected=f"{file.bytes} bytes, as sent",
-                mend="look at the store: it acknowledged what it does not have",
-            )  # fmt: skip
 
 
 def _one(connection: psycopg.Connection, query: str) -> tuple:  # type: ignore[type-arg]

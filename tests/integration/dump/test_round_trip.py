@@ -1,0 +1,210 @@
+"""A dump comes back whole: rows, large objects, policies, partitions, roles, vector search."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from pgdrill.cli import app
+from pgdrill.dump import checks, keep, manifest
+from pgdrill.dump.drill import context_of
+from pgdrill.dump.report import DumpTimings
+from pgdrill.dump.restore import Restore
+from pgdrill.dump.tables import restore_table
+from pgdrill.errors import BackupFault, ConfigError
+from pgdrill.process import Runner
+from pgdrill.workspace import Workspace
+from tests.integration.dump.conftest import DATABASE, Source, explained, red
+
+
+def test_a_dump_counts_once_it_has_been_restored_and_checked(dumped: Source) -> None:
+    before = keep.listed(dumped.access)
+    assert [one.counts for one in before] == [False]
+    report = dumped.drill()
+    assert report.verdict == "passed", explained(report)
+    assert [one.counts for one in keep.listed(dumped.access)] == [True]
+    # Every question of a physical drill has an answer, or a reason why it was not asked.
+    skipped = {one.name: one.message for one in report.results if one.status == "skip"}
+    assert {"table-content", "catalogs", "target-reached"} <= set(skipped)
+    assert all(skipped.values())
+    assert any("by_mood" in one.thing for one in report.results if one.value == "not asked")
+    builds = {build.index: build for build in report.builds}
+    assert set(builds) == {"public.items_hnsw", "public.wide_hnsw"}
+    assert (builds["public.items_hnsw"].rows, builds["public.items_hnsw"].m, builds["public.items_hnsw"].fits) == (1200, 8, True)
+    assert report.timings.rows == 1200 + 20 + 400 + 2 + 50 + 5 + 3
+    assert report.timings.rows_per_second
+
+
+def test_the_manifest_says_what_was_dumped_and_how_and_holds_no_row(dumped: Source) -> None:
+    made = manifest.choose(dumped.access, "LATEST")
+    one = made.databases[0]
+    assert one.extensions["vector"] == "0.8.6"
+    assert one.labels == {"public.items.embedding": "tiny@1", "public.wide.embedding": "wide@2"}
+    assert one.large_objects.rows == 2
+    assert one.command[1:4] == ["--format=custom", "--compress=gzip:1", one.command[3]]
+    assert not any("extension" in word for word in one.command), "it would leave out large objects"
+    assert not made.from_standby
+    assert one.stored_bytes == dumped.objects()[f"{made.dump_id}/agents.dump"]
+    text = made.model_dump_json()
+    for secret in ("row-content-nobody-may-see", "app-secret-word", "item 7"):
+        assert secret not in text
+    roles = dumped.access.dumps.read(f"{made.dump_id}/globals.sql")
+    assert roles is not None
+    assert b"CREATE ROLE app" in roles
+    assert b"PASSWORD" not in roles
+
+
+DAMAGE = {
+    "dump-rows": {
+        "UPDATE secrets SET body = 'other' WHERE id = 2": "public.secrets other content",
+        "UPDATE items SET embedding = (SELECT embedding FROM items WHERE id = 8) WHERE id = 7": "public.items other content",
+        "DELETE FROM log_2025 WHERE id = 3": "public.log_2025",
+        "DROP TABLE orders": "public.orders no such table",
+        "ALTER TABLE scratch RENAME n TO m": "public.scratch no column 'n'",
+    },
+    "dump-large-objects": {"SELECT lo_put(4711, 7, '\\x99')": "agents 2 other content"},
+    "dump-sequences": {"SELECT setval('odd', 9001)": "public.odd 9001", "DROP SEQUENCE never": "public.never no such sequence"},
+    "dump-definitions": {
+        "ALTER TABLE secrets DISABLE ROW LEVEL SECURITY": "ROW SECURITY public.secrets missing",
+        "DROP INDEX items_hnsw": "INDEX public.items_hnsw missing",
+        "ALTER POLICY own ON secrets USING (true)": "POLICY public.secrets own changed",
+        "REVOKE SELECT ON log FROM reader": "ACL public.TABLE log",
+        "COMMENT ON LARGE OBJECT 4711 IS NULL": "",  # not a definition: its content is what counts
+    },
+    "dump-extensions": {"UPDATE pg_extension SET extversion = '0.7.0' WHERE extname = 'vector'": "agents.vector 0.7.0"},
+    "dump-roles": {"REVOKE reader FROM app": "GRANT reader TO app", "ALTER ROLE reader RESET statement_timeout": "statement_timeout"},
+}  # fmt: skip
+
+
+def test_what_differs_from_the_snapshot_is_red_and_named(dumped: Source) -> None:
+    """A restored cluster, proved clean, then damaged in every way."""
+    report = dumped.drill(keep=True, families=("vectors",))
+    workspace = Workspace.of(dumped.access, report.drill_id)
+    try:
+        assert red(report) == {}, explained(report)
+        server = workspace.server(dumped.access)
+        for statements in DAMAGE.values():
+            for statement in statements:
+                with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as connection:
+                    connection.execute(statement)
+        made = manifest.read(dumped.access, report.dump_id)
+        work = Restore(dumped.access, made, workspace.directory / "dump", server, Runner(), DumpTimings())
+        report.results = list(checks.ask(context_of(work), ("vectors",)))
+    finally:
+        workspace.destroy(dumped.access)
+    found = red(report)
+    for name, statements in DAMAGE.items():
+        for statement, thing in statements.items():
+            assert any(thing in answer for answer in found[name]), (name, statement, found[name])
+    assert "vector-values" not in found
+
+
+def test_a_directory_dump_is_taken_and_restored_in_parallel(source: Source) -> None:
+    source.more = {"dump": {"format": "directory", "jobs": 2, "compression": "none"}}
+    made = source.dump()
+    assert len(made.databases[0].files) > 10
+    assert not list((source.access.cluster.state_directory / "dumping").iterdir())
+    report = source.drill(families=("vectors",))
+    assert report.verdict == "passed", explained(report)
+
+
+def test_a_cluster_without_vectors_is_dumped_and_its_restore_says_that_no_search_was_proved(source: Source) -> None:
+    source.sql("CREATE DATABASE plain", database="postgres")
+    try:
+        source.sql("CREATE TABLE t AS SELECT generate_series(1, 9) AS n", database="plain")
+        source.more = {"dump": {"databases": ["plain"]}}
+        source.dump()
+        report = source.drill()
+    finally:
+        source.sql("DROP DATABASE plain", database="postgres")
+    assert (report.verdict, report.reason) == ("could not verify", "checks: no-vectors")
+    assert red(report) == {}
+
+
+class TestASingleTable:
+    """Out of a dump into a database that a person names."""
+
+    @pytest.fixture
+    def there(self, dumped: Source) -> str:
+        dumped.sql("DROP DATABASE IF EXISTS target", database="postgres")
+        dumped.sql("CREATE DATABASE target", database="postgres")
+        dumped.sql("CREATE EXTENSION vector; CREATE TYPE mood AS ENUM ('good', 'bad')", database="target")
+        return f"host={dumped.home} user=postgres dbname=target"
+
+    def test_it_comes_with_its_rows_indexes_and_identity(self, dumped: Source, there: str) -> None:
+        result = restore_table(dumped.access, there, "items")
+        assert (result.rows, result.tables) == (1200, ("public.items",))
+        assert result.left_out["TRIGGER"] == 1
+        names = {row[0] for row in dumped.sql("SELECT indexname FROM pg_indexes WHERE tablename = 'items'", database="target")}
+        assert names == {"items_pkey", "items_hnsw", "items_name"}
+        dumped.sql("INSERT INTO items (name, embedding) SELECT 'new', embedding FROM items LIMIT 1", database="target")
+        assert dumped.sql("SELECT max(id) FROM items", database="target") == [(1201,)]
+
+    def test_a_partitioned_one_comes_with_its_partitions(self, dumped: Source, there: str) -> None:
+        result = restore_table(dumped.access, there, "public.log")
+        assert (result.rows, set(result.tables)) == (400, {"public.log", "public.log_2025", "public.log_2026"})
+        assert dumped.sql("SELECT count(*) FROM log WHERE what = 'row 7'", database="target") == [(1,)]
+
+    def test_nothing_is_written_over_unless_told(self, dumped: Source, there: str) -> None:
+        dumped.sql("CREATE TABLE items AS SELECT 1 AS mine", database="target")
+        with pytest.raises(ConfigError, match="nothing is written over"):
+            restore_table(dumped.access, there, "items")
+        assert dumped.sql("SELECT mine FROM items", database="target") == [(1,)]
+        assert restore_table(dumped.access, there, "items", replace=True).rows == 1200
+
+    def test_one_that_fails_leaves_nothing_and_what_was_there_stays(self, dumped: Source, there: str) -> None:
+        dumped.sql("DROP TYPE mood; CREATE TABLE items AS SELECT 1 AS mine", database="target")
+        with pytest.raises(BackupFault, match=r'type "public\.mood" does not exist'):
+            restore_table(dumped.access, there, "items", replace=True)
+        assert dumped.sql("SELECT mine FROM items", database="target") == [(1,)]
+
+    def test_an_unknown_one_is_answered_with_those_that_are_like_it(self, dumped: Source, there: str) -> None:
+        with pytest.raises(ConfigError, match=r"public\.items"):
+            restore_table(dumped.access, there, "other.items")
+
+
+def test_the_commands_take_list_restore_and_forecast(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "dr.toml"
+    cluster = source.cluster.model_dump(mode="json", exclude_defaults=True)
+    lines = []
+    for name in ("server", "repository", "drill", "dump"):
+        lines += [f"[clusters.agents.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in cluster[name].items())]
+    file.write_text("\n".join(lines))
+    for key, value in {**source.environment, "PGDRILL_CONFIG": str(file)}.items():
+        monkeypatch.setenv(key, value)
+
+    def run(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, list(words))
+        assert source.environment["AWS_SECRET_ACCESS_KEY"] not in result.output
+        return result.exit_code, result.stdout
+
+    assert run("dumps")[1].startswith("No dump in")
+    assert run("drill", "--from", "dump")[0] == 2
+    code, text = run("dump", "--json")
+    taken = json.loads(text)
+    assert (code, taken["cluster"]) == (0, "agents")
+    assert run("dump", "agents", "--database", "nowhere")[0] == 2
+    code, text = run("drill", "agents", "--from", "dump", "--check", "vectors")
+    assert (code, text[:6]) == (0, "PASSED")
+    listed = json.loads(run("dumps", "--json")[1])
+    assert [(one["dump_id"], one["counts"], one["databases"]) for one in listed] == [(taken["dump_id"], True, [DATABASE])]
+    shown = run("dumps")[1]
+    assert taken["dump_id"] in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    code, text = run("forecast", "--rows", "1000000", "--json")
+    assert code == 2, "1200 rows tell nothing of a million"
+    assert json.loads(text)["error"]["reason"] == "no-build"
+    assert run("migrate", str(tmp_path / "nothing"))[0] == 2
+    shutil.rmtree(source.cluster.state_directory, ignore_errors=True)
+
+
+def test_a_password_in_the_target_is_refused(dumped: Source) -> None:
+    with pytest.raises(ConfigError, match="PGPASSWORD"):
+        restore_table(dumped.access, "host=/tmp dbname=x password=y", "items")
+    with pytest.raises((ConfigError, psycopg.Error, Exception), match="connection"):
+        restore_table(dumped.access, "host=/nowhere dbname=x", "items")
