@@ -70,7 +70,7 @@ def drill_dump(
                     progress("checks", 0, 0)
                     _check(work, report, options, steps)
     finally:
-        if not options.keep or report.restored is None:
+        if not options.keep or report.restored is None or runner.stopped:
             _destroy(access, workspace, report, lock)
     if report.verdict == "passed" and not report.migrated:
         keep.forget_surplus(access, manifest.dump_id)

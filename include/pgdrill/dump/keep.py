@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -42,9 +43,8 @@ def report_key(report: DumpReport) -> str:
 
 def save_report(access: Access, report: DumpReport) -> None:
     """Write the local copy, then the store's. A store that is down must not lose it."""
-    folder = access.cluster.state_directory / "dump-reports"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / f"{report.drill_id}.json"
+    file = _local_file(access, report.drill_id)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     report.kept_at = [str(file), f"{access.dumps.url}/{report_key(report)}"]
     file.write_text(report.model_dump_json(indent=1))
     try:
@@ -53,6 +53,16 @@ def save_report(access: Access, report: DumpReport) -> None:
         report.kept_at = [str(file)]
         file.write_text(report.model_dump_json(indent=1))
         logger.warning("report kept at %s only: %s", file, error)
+
+
+def local_report(access: Access, drill_id: str) -> DumpReport | None:
+    """The local copy, on the host where the dump was restored."""
+    file = _local_file(access, drill_id)
+    return DumpReport.model_validate_json(file.read_bytes()) if file.exists() else None
+
+
+def _local_file(access: Access, drill_id: str) -> Path:
+    return access.cluster.state_directory / "dump-reports" / f"{drill_id}.json"
 
 
 def listed(access: Access) -> list[Listed]:

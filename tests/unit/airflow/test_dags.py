@@ -22,7 +22,7 @@ from pgdrill.airflow.operators.vector_search_check import FAMILIES
 
 DAGS = Path(__file__).parents[3] / "dags"
 Write = Callable[..., Path]
-PARSED = {"base_backup.py": "base_backup", "restore_drill.py": "restore_drill", "retention.py": "retention"}
+PARSED = {f"{job}.py": job for job in ("base_backup", "logical_dump", "restore_drill", "retention")}
 
 
 def bag(folder: Path = DAGS) -> DagBag:
@@ -64,14 +64,14 @@ def test_each_cluster_has_its_own_dags(config: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dag_id", "cron"), [("agents.base_backup", "0 2 * * 0"), ("agents.restore_drill", "0 11 * * 5")]
+    ("dag_id", "cron"), [("agents.base_backup", "0 2 * * 0"), ("agents.restore_drill", "0 11 * * 5"), ("agents.logical_dump", "0 4 1 * *")]
 )
 def test_schedules_are_as_promised_and_in_utc(dags: dict[str, DAG], dag_id: str, cron: str) -> None:
     timetable = DagSerialization.to_dict(dags[dag_id])["dag"]["timetable"]["__var"]
     assert (timetable["expression"], timetable["timezone"]) == (cron, "UTC")
 
 
-@pytest.mark.parametrize("dag_id", ["agents.base_backup", "agents.restore_drill", "agents.retention"])
+@pytest.mark.parametrize("dag_id", [f"agents.{job}" for job in PARSED.values()])
 def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(dags: dict[str, DAG], dag_id: str) -> None:
     dag = dags[dag_id]
     assert dag.catchup is False
@@ -87,7 +87,7 @@ def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(dags: 
 
 
 def test_every_working_task_has_a_time_limit_beyond_the_librarys_own_and_bounded_retries(dags: dict[str, DAG]) -> None:
-    for dag_id in ("agents.base_backup", "agents.restore_drill"):
+    for dag_id in ("agents.base_backup", "agents.restore_drill", "agents.logical_dump"):
         for task in dags[dag_id].tasks:
             if task.task_id == "passed":  # never reaches a worker
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pgdrill.airflow.operators.base_backup import BaseBackupOperator
 from pgdrill.airflow.operators.begin_drill import BeginDrillOperator
 from pgdrill.airflow.operators.destroy_cluster import DestroyClusterOperator
+from pgdrill.airflow.operators.logical_dump import LogicalDumpOperator
+from pgdrill.airflow.operators.logical_restore import DestroyDumpClusterOperator, LogicalRestoreOperator
 from pgdrill.airflow.operators.prune import PruneOperator
 from pgdrill.airflow.operators.restore_cluster import RestoreClusterOperator
 from pgdrill.airflow.operators.vector_search_check import VectorSearchCheckOperator
@@ -13,6 +15,9 @@ __all__ = [
     "BaseBackupOperator",
     "BeginDrillOperator",
     "DestroyClusterOperator",
+    "DestroyDumpClusterOperator",
+    "LogicalDumpOperator",
+    "LogicalRestoreOperator",
     "PruneOperator",
     "RestoreClusterOperator",
     "VectorSearchCheckOperator",

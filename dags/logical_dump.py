@@ -1,0 +1,34 @@
+"""## Logical dump
+
+Dumps every configured database with `pg_dump` and **restores the dump before it counts**: on the **1st of each month at
+04:00 UTC** unless `dr.toml` says otherwise. It is the portable copy: for another major version, another vendor, one lost
+table, a rehearsal of a schema migration. It is no replacement for base backups: it has no WAL and no point in time.
+
+| Task | What it does | Red means |
+| --- | --- | --- |
+| `dump` | one snapshot a database, streamed to the store, manifest last | nothing was left that looks like a dump |
+| `restore` | restores into a throw-away cluster, builds the vector indexes, checks, rehearses migrations | see below |
+| `passed` | nothing; green exactly if the restored dump passed | the dump does not count |
+| `destroy` | ends the restored server, removes its folder, whatever happened | something is left on the drill's host |
+
+### When `restore` is red
+
+| Verdict | Means | Do |
+| --- | --- | --- |
+| **failed** | what came back is **not what was dumped**, or does not restore, or a migration failed | follow the mend in the last line of the log; trigger this DAG again |
+| **could not verify** | this host, the store or a program was at fault, or something required was left unasked | mend that, then clear `restore` |
+
+### By hand
+
+*Trigger* offers other databases, another PostgreSQL to restore into, a folder of migrations to rehearse, and to keep the
+restored cluster for a look.
+"""
+
+from __future__ import annotations
+
+from pgdrill.airflow.dags import logical_dump_dag
+from pgdrill.config import load
+
+settings = load()
+for cluster in settings.clusters.values():
+    logical_dump_dag(cluster, settings, doc=__doc__)

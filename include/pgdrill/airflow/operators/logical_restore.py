@@ -1,0 +1,155 @@
+"""Restores a logical dump, asks every question of it, and destroys it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.xcom import BaseXCom
+
+from pgdrill.airflow.connections import access_for
+from pgdrill.airflow.drill_id import drill_id_of
+from pgdrill.airflow.failing import RETRYABLE_REASONS, airflow_errors, failure
+from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.operators.destroy_cluster import TRUE, DestroyClusterOperator
+from pgdrill.airflow.operators.restore_cluster import end_at_once
+from pgdrill.airflow.progress import ProgressLog
+from pgdrill.airflow.results import DestroyResult
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pgdrill.access import Access
+    from pgdrill.dump.report import DumpReport
+    from pgdrill.workspace import Workspace
+
+
+class LogicalRestoreOperator(DrillOperator):
+    """Restore a dump into a throw-away cluster, rehearse migrations on it if wanted, check it, destroy it.
+
+    Anything but the verdict *passed* fails the task. XCom, also of a failed task: verdict and reason, sizes, seconds, rows/s,
+    each vector index's build and forecast, counts of answers, and every answer that is no pass with its mend.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    :param drill_id: which drill; from the DAG run by default (templated).
+    :param dump: a dump's id, or ``LATEST`` (templated).
+    :param bin_dir: another PostgreSQL's programs, for restoring into a newer version; empty: ``server.bin_dir`` (templated).
+    :param migrations: a folder of migrations to rehearse, on this host; empty: none (templated).
+    :param keep: leave the restored cluster for a look; its server ends at the drill's time limit (templated).
+    """
+
+    template_fields: Sequence[str] = (*DrillOperator.template_fields, "dump", "bin_dir", "migrations", "keep")
+
+    def __init__(
+        self, *, dump: str = "LATEST", bin_dir: str = "", migrations: str = "", keep: bool | str = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.dump = dump
+        self.bin_dir = bin_dir
+        self.migrations = migrations
+        self.keep = keep
+        self._at_work: tuple[Access, Workspace] | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Restore and check."""
+        from pgdrill.dump.drill import Options, drill_dump
+        from pgdrill.workspace import Workspace
+
+        drill_id = drill_id_of(self.drill_id)
+        with airflow_errors():
+            access = access_for(self.cluster)
+            self._at_work = access, Workspace.of(access, drill_id)
+            options = Options(
+                dump=self.dump, bin_dir=self.bin_dir, migrations=Path(self.migrations) if self.migrations else None,
+                keep=str(self.keep).lower() in TRUE, trigger=f"airflow: {context['run_id']}",
+            )  # fmt: skip
+            report = drill_dump(access, options, drill_id=drill_id, runner=self.runner, progress=ProgressLog(self.log))
+            result = as_result(access, report)
+        if report.verdict != "passed":
+            # Before the task fails: a failed check leaves its figures, too.
+            context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, result)
+            trouble = report.restore.trouble or report.checks.trouble
+            raise failure(_explanation(report), retryable=bool(trouble and trouble.reason in RETRYABLE_REASONS))
+        self.log.info("%s passed: %s", report.dump_id, report.reason)
+        return result
+
+    def on_kill(self) -> None:
+        """End the server, which is no child of this task, and what restores into it."""
+        if self._at_work:
+            access, workspace = self._at_work
+            end_at_once(workspace.server(access))
+        super().on_kill()
+
+
+class DestroyDumpClusterOperator(DestroyClusterOperator):
+    """End the server a dump was restored into and remove its folder, whatever became of the restore. Done already is fine.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    :param drill_id: which drill; from the DAG run by default (templated).
+    :param keep: leave it for a look, if it runs (templated).
+    """
+
+    def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
+        from pgdrill.dump.keep import local_report
+        from pgdrill.workspace import Workspace
+
+        workspace = Workspace.of(access, drill_id)
+        server, report = workspace.server(access), local_report(access, drill_id)
+        if server.process() is None or report is None or report.restored is None:
+            self.log.warning("nothing to keep: no restored server runs in %s", workspace.directory)
+            return None
+        self.log.warning("kept %s on this host until %s; look at it with: psql %r", workspace.directory,
+                         report.restored.expires_at.isoformat(timespec="seconds"), server.conninfo())  # fmt: skip
+        return DestroyResult(drill_id, self.cluster, False, str(workspace.directory), server.conninfo(),
+                             report.restored.expires_at, None)  # fmt: skip
+
+
+def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
+    """A report's figures as JSON's own types."""
+    from collections import Counter
+
+    from pgdrill.dump.forecast import forecast
+    from pgdrill.dump.keep import builds
+
+    count = Counter(result.status for result in report.results)
+    known = builds(access) if report.builds else []
+    forecasts = [one for build in report.builds if (one := forecast(known, build.index, 4 * build.rows))]
+    built = [
+        {"index": build.index, "rows": build.rows, "seconds": build.seconds, "rows_per_second": build.rows_per_second,
+         "fits_in_memory": build.fits}
+        for build in report.builds
+    ]  # fmt: skip
+    findings = [
+        {"check": r.name, "status": r.status, "thing": r.thing, "found": r.value, "expected": r.threshold,
+         "message": r.message, "mend": r.mend}
+        for r in report.results if r.status != "pass"
+    ]  # fmt: skip
+    return {
+        "drill_id": report.drill_id,
+        "dump_id": report.dump_id,
+        "cluster": report.cluster,
+        "verdict": report.verdict,
+        "reason": report.reason,
+        **{f"checks_{status}": count[status] for status in ("pass", "warn", "fail", "skip")},
+        "stored_bytes": report.stored_bytes,
+        **report.timings.model_dump(mode="json"),
+        "rows_per_second": report.timings.rows_per_second,
+        "builds": built,
+        "forecast_at_four_times_the_rows": [asdict(one) for one in forecasts],
+        "statements": len(report.statements),
+        "rewritten": sorted({name for run in report.statements for name in run.rewritten}),
+        "findings": findings,
+        "report": report.kept_at[-1] if report.kept_at else "",
+    }
+
+
+def _explanation(report: DumpReport) -> str:
+    head = f"dump {report.dump_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
+    cause = ""
+    if trouble := report.restore.trouble or report.checks.trouble:
+        cause = f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Mend: {trouble.mend}."
+    elif worst := next((r for r in report.results if r.status == "fail"), None):
+        cause = f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected {worst.threshold}. Mend: {worst.mend}."
+    return f"{head}. {cause} Report: {report.kept_at[-1] if report.kept_at else 'none'}"
