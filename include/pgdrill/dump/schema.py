@@ -35,7 +35,7 @@ def objects(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     text = NOISE.sub("", END.sub("", text))
     heads = list(HEADER.finditer(text))
-    for head, after in zip(heads, [*heads[1:], None], strict=True):
+    for head, after in zip(heads, [*heads, None][1:], strict=True):
         body = text[head.end() : after.start() if after else len(text)].strip()
         if head["type"] in GRANTS:
             body = "\n".join(sorted(body.splitlines()))
