@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills detection-table e2e bench bench-exact constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills detection-table e2e bench bench-exact bench-logical constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
 ARGS ?=
@@ -59,6 +59,9 @@ bench: setup ## Measure; nothing passes or fails
 
 bench-exact: setup ## Measure the exact search that recall is judged by
 	@$(RUN) -m bench.exact_search $(ARGS)
+
+bench-logical: setup ## Measure logical dumps and their restores
+	@$(RUN) -m bench.logical $(ARGS)
 
 constraints: ## Resolve requirements.txt afresh and write constraints.txt (PYTHON=the oldest to support)
 	@sh scripts/setup.sh constraints

@@ -174,6 +174,8 @@ class Stack:
                 from pgdrill_demo.sample import load as load_sample  # brings scikit-learn, a second's import
 
                 load_sample(self.conninfo(), scale=scale)
+                with self.connect() as connection:  # its large objects, for dumps: pg_read_all_data does not include them
+                    connection.execute("GRANT agents_app TO pgdrill")
         finally:
             loading.stop()
 

@@ -1,4 +1,4 @@
-"""Both DAGs, run to their end by ``dag.test()`` against a real server, a real tool and a real store."""
+"""The DAGs, run to their end by ``dag.test()`` against a real server, a real tool and a real store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.operators.restore_cluster import end_at_once
+from pgdrill.dump.keep import listed
 from pgdrill.process import TERM_GRACE_SECONDS
 from pgdrill.report import Report
 from pgdrill.store import load_report
@@ -22,7 +23,7 @@ from tests.e2e.conftest import AirflowHome, DagRun
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 AIRFLOW_KILLS_AFTER_SECONDS = 5.0
-BACKUP, DRILL = "agents.base_backup", "agents.restore_drill"
+BACKUP, DRILL, DUMP = "agents.base_backup", "agents.restore_drill", "agents.logical_dump"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,12 @@ def backup(airflow_home: AirflowHome) -> DagRun:
 def drill(airflow_home: AirflowHome, backup: DagRun) -> DagRun:
     """A run of the drill DAG on that backup."""
     return airflow_home.run(DRILL)
+
+
+@pytest.fixture(scope="module")
+def dump(airflow_home: AirflowHome) -> DagRun:
+    """A run of the logical dump's DAG."""
+    return airflow_home.run(DUMP)
 
 
 @pytest.fixture
@@ -105,6 +112,19 @@ def test_nothing_of_a_green_drill_is_left(stack: Stack, drill: DagRun) -> None:
     nothing_is_left(stack, drill)
 
 
+def test_a_logical_dump_is_green_once_it_was_restored_and_leaves_nothing_else(stack: Stack, dump: DagRun) -> None:
+    assert dump.state == "success", dump.log[-3000:]
+    assert set(dump.tasks.values()) == {"success"}
+    taken, restored = dump.xcom["dump"], dump.xcom["restore"]
+    assert restored["dump_id"] == taken["dump_id"]
+    assert (restored["verdict"], restored["checks_fail"], restored["rows"]) == ("passed", 0, taken["rows"])
+    assert {build["index"] for build in restored["builds"]} >= {"public.embeddings_hnsw_idx", "public.hc_embeddings_hnsw_idx"}
+    assert [(one.dump_id, one.counts) for one in listed(stack.access)] == [(taken["dump_id"], True)]
+    assert dump.assets["agents.logical_dumps"]["dump"] == taken["dump_id"]
+    assert "__classname__" not in json.dumps(dump.xcom)
+    nothing_is_left(stack, dump)
+
+
 def test_a_drill_of_a_damaged_backup_is_red_and_says_why(
     stack: Stack, airflow_home: AirflowHome, damaged: str
 ) -> None:
@@ -142,11 +162,11 @@ def test_a_kept_cluster_can_be_asked_and_is_said_where_it_is(stack: Stack, airfl
 
 
 def test_no_secret_is_in_any_log_xcom_rendered_field_database_or_report(
-    stack: Stack, airflow_home: AirflowHome, backup: DagRun, drill: DagRun
+    stack: Stack, airflow_home: AirflowHome, backup: DagRun, drill: DagRun, dump: DagRun
 ) -> None:
     secrets = {*stack.passwords.values(), stack.s3.secret_key}
     assert all(len(secret) >= 16 for secret in secrets)
-    for run in (backup, drill):
+    for run in (backup, drill, dump):
         assert len(run.log) > 1000
         said = f"{run.log}{run.xcom}{run.rendered}{run.assets}"
         assert not [secret for secret in secrets if secret in said]
