@@ -103,7 +103,7 @@ def rows(context: Context) -> Iterator[Outcome]:
                 yield Outcome("fail", thing, "other content", "the content of the dump's snapshot", f"{found.rows} rows")
             else:
                 agreeing, count = agreeing + 1, count + found.rows
-        if agreeing:
+        if agreeing or not database.tables:
             yield Outcome("pass", f"{database.name}: {agreeing} tables", count, "as in the snapshot", "rows in all")
         for name, why in sorted(database.not_dumped.items()):
             yield Outcome("skip", f"{database.name}.{name}", NOT_ASKED, message=why)
@@ -133,7 +133,7 @@ def sequences(context: Context) -> Iterator[Outcome]:
             elif not lowest <= (value or 0) <= highest:
                 bad += 1
                 yield Outcome("fail", f"{database.name}.{name}", value if value is not None else "never used", f"{lowest} to {highest}")
-        if len(database.sequences) > bad:
+        if len(database.sequences) > bad or not database.sequences:
             yield Outcome("pass", database.name, len(database.sequences) - bad, "as when it was dumped", "sequences")
 
 
