@@ -25,6 +25,8 @@ class ProgressLog:
         self._last = now
         if not done:  # WAL that a tool fetches by itself: of movement is known, of volume not
             self.logger.info("%s goes on after %.0f s", what, now - self._started)
+        elif what.startswith("build "):
+            self.logger.info("%s: %d of %d rows (%.0f %%)", what, done, total, 100 * done / max(1, total))
         elif total:
             self.logger.info("%s: %.0f of %.0f MB (%.0f %%)", what, done / 1e6, total / 1e6, 100 * done / total)
         else:

@@ -36,6 +36,8 @@ def progress(first: str, *, verbose: bool) -> Iterator[Show]:
         def show(what: str, done: int, total: int) -> None:
             spent = time.monotonic() - began.setdefault(what, time.monotonic())
             moved = _moved(done, total, spent) if done else ""
+            if what.startswith("build "):
+                moved = f"{done} of {total} rows"
             bar.update(task, description=WORDS.get(what, what), completed=min(done, total), total=total or None, moved=moved)
 
         yield show

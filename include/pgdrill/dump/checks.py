@@ -6,6 +6,7 @@ sequences, large objects, and what vector search finds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ PHYSICAL = {
     "rows": "compares rows by their place and writer, which a dump gives anew; content is compared by dump-rows",
 }
 NO_BASELINE = "no baseline"
+PASSWORD = re.compile(r" PASSWORD '[^']*'")
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,7 @@ def roles(context: Context) -> Iterator[Outcome]:
     assert isinstance(context, DumpContext) and context.manifest  # noqa: S101 - these are asked by `ask` only
     before, found = (globals_lines(text, context.manifest.superuser) for text in context.roles)
     if context.manifest.role_passwords:  # the drill asks without them: hashes are nobody's business there
-        before = {line.partition(" PASSWORD ")[0].rstrip(";") for line in before}
-        found = {line.rstrip(";") for line in found}
+        before = {PASSWORD.sub("", line) for line in before}
     missing = sorted(before - found)
     for line in missing[:SHOWN]:
         yield Outcome("fail" if context.same_major else "warn", line[:120], "missing", "as dumped")

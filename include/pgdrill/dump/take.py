@@ -77,6 +77,9 @@ def take_dump(
     home.mkdir(mode=0o700, parents=True)
     try:
         with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())):
+            for folder in home.parent.iterdir():  # of a dump that was killed on this host
+                if folder != home:
+                    shutil.rmtree(folder, ignore_errors=True)
             facts = _server(access)
             leftovers.clear(access, keep=dump_id)
             names = databases or access.cluster.dump.databases or access.cluster.server.databases or _databases(access)
@@ -231,7 +234,8 @@ def _run(
         upload = Upload(access.dumps, manifests.key(dump_id, f"{stem}.dump"), expected_bytes=size, moved=moved)
         client.run(runner, command, what, access, on_stdout=upload, on_line=line)
         return [upload.file(f"{stem}.dump")]
-    client.run(runner, command, what, access, on_line=line, on_bytes=moved)
+    # Its workers move the bytes, which are not seen from here: only the time limit can tell a hang.
+    client.run(runner, command, what, access, on_line=line, on_bytes=moved, stall_seconds=None)
     files = []
     for path in sorted((home / "dump").iterdir()):
         files.append(upload_file(access.dumps, manifests.key(dump_id, f"{stem}/{path.name}"), path, f"{stem}/{path.name}", moved))

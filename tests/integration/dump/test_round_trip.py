@@ -104,13 +104,16 @@ def test_what_differs_from_the_snapshot_is_red_and_named(dumped: Source) -> None
     assert "vector-values" not in found
 
 
-def test_a_directory_dump_is_taken_and_restored_in_parallel(source: Source) -> None:
-    source.more = {"dump": {"format": "directory", "jobs": 2, "compression": "none"}}
+def test_a_directory_dump_is_taken_and_restored_in_parallel_with_passwords_if_asked(source: Source) -> None:
+    source.more = {"dump": {"format": "directory", "jobs": 2, "compression": "none", "role_passwords": True}}
+    source.sql("ALTER ROLE app VALID UNTIL '2030-01-01'")
     made = source.dump()
     assert len(made.databases[0].files) > 10
     assert not list((source.access.cluster.state_directory / "dumping").iterdir())
     report = source.drill(families=("vectors",))
+    source.sql("ALTER ROLE app VALID UNTIL 'infinity'")
     assert report.verdict == "passed", explained(report)
+    assert "SCRAM" not in report.model_dump_json()
 
 
 def test_a_cluster_without_vectors_is_dumped_and_its_restore_says_that_no_search_was_proved(source: Source) -> None:
