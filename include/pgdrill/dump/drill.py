@@ -50,7 +50,8 @@ def drill_dump(
     """The whole of it. The report says how it went; nothing is raised for what it can hold."""
     options, drill_id, runner = options or Options(), drill_id or new_drill_id(), runner or Runner()
     manifest = manifests.choose(access, options.dump)
-    steps = migrate.read_folder(options.migrations) if options.migrations else []  # before anything is begun
+    if options.migrations:
+        migrate.read_folder(options.migrations)  # what cannot be run is said before anything is begun
     access = cluster.for_target(access, manifest, options.bin_dir)
     workspace = Workspace.of(access, drill_id)
     report = DumpReport(
@@ -68,7 +69,7 @@ def drill_dump(
             if report.restore.status == "ok":
                 with _stage(access, report, report.checks):
                     progress("checks", 0, 0)
-                    _check(work, report, options, steps)
+                    _check(work, report, options)
     finally:
         if not options.keep or report.restored is None or runner.stopped:
             _destroy(access, workspace, report, lock)
@@ -106,7 +107,7 @@ def _restore(
     return work
 
 
-def _check(work: Restore, report: DumpReport, options: Options, steps: list[migrate.MigrationFile]) -> None:
+def _check(work: Restore, report: DumpReport, options: Options) -> None:
     """What came back, then, if migrations are rehearsed, what they left of it."""
     report.results = []
     context = context_of(work)
@@ -118,6 +119,14 @@ def _check(work: Restore, report: DumpReport, options: Options, steps: list[migr
     _proved_search(work, report, options)
     if not options.migrations or any(result.status == "fail" for result in report.results):
         return
+    if rehearse_migrations(work, report, options):
+        report.results.extend(_named_after(checks.ask_again(context_of(work), options.families)))
+
+
+def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> bool:
+    """Run the migrations and compare what they left with what was there; False if one of them failed."""
+    assert options.migrations  # noqa: S101 - asked for
+    steps = migrate.read_folder(options.migrations)
     before = migrate.remember(work)
     started = time.monotonic()
     try:
@@ -126,9 +135,9 @@ def _check(work: Restore, report: DumpReport, options: Options, steps: list[migr
         report.timings.migrations_seconds = time.monotonic() - started
     report.results.extend(results)
     if results[-1].status == "fail":
-        return
+        return False
     report.results.extend(migrate.kept(work, before, options.may_change))
-    report.results.extend(_named_after(checks.ask_again(context_of(work), options.families)))
+    return True
 
 
 def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:

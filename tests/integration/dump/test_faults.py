@@ -36,7 +36,7 @@ from tests.integration.dump.conftest import Source, pgserver, red
 BIG = "CREATE TABLE bulk AS SELECT i, md5(i::text) || md5((-i)::text) AS a, md5((i * 7)::text) || md5((i * 3)::text) AS b FROM generate_series(1, 250000) i"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def big(server: Source) -> Iterator[Source]:
     """With a table whose dump has several parts."""
     server.sql(BIG)
@@ -74,40 +74,6 @@ def nothing_to_see(source: Source) -> None:
         assert time.monotonic() < time_left, "a session of the dump is left"
 
 
-def test_a_store_that_refuses_in_the_middle_ends_the_dump_and_nothing_is_left(big: Source, source: Source, relay: Relay) -> None:
-    relay.misbehave(r"PUT /\S+agents\.dump\?partNumber=2", "403")
-    through = Source(source.home, source.programs, source.url, relay.endpoint_url, source.environment)
-    with pytest.raises(CouldNotVerify) as error:
-        through.dump()
-    assert error.value.problem.reason == "storage-refused", error.value
-    assert relay.matched.is_set()
-    nothing_to_see(source)
-
-
-def test_a_part_that_fails_once_is_sent_again_and_the_dump_is_whole(big: Source, source: Source, relay: Relay) -> None:
-    relay.misbehave(r"PUT /\S+agents\.dump\?partNumber=2", "503")
-    through = Source(source.home, source.programs, source.url, relay.endpoint_url, source.environment)
-    healing = threading.Thread(target=lambda: relay.matched.wait() and relay.misbehave("(?!)", "503"))
-    healing.start()
-    made = through.dump()
-    healing.join()
-    assert source.objects()[f"{made.dump_id}/agents.dump"] == made.databases[0].stored_bytes
-
-
-def test_a_stopped_dump_takes_back_what_it_had_sent(big: Source, source: Source) -> None:
-    runner, begun = Runner(), threading.Event()
-
-    def progress(what: str, done: int, total: int) -> None:
-        if done > 1_000_000 and not begun.is_set():
-            begun.set()
-            threading.Thread(target=runner.stop).start()
-
-    with pytest.raises(Stopped):
-        take_dump(source.access, runner=runner, progress=progress)
-    assert begun.is_set()
-    nothing_to_see(source)
-
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -125,37 +91,71 @@ take.take_dump(Access(load(Path(sys.argv[3])).cluster("agents")), progress=progr
 """
 
 
-@pytest.mark.parametrize("moment", ["while reading", "while sending", "before the manifest"])
-def test_a_killed_dump_is_invisible_and_the_next_one_clears_it_away(
-    big: Source, source: Source, tmp_path: Path, moment: str
-) -> None:
-    config = tmp_path / "dr.toml"
-    config.write_text(
-        f'[clusters.agents.server]\ndsn = "host={source.home} user=postgres"\ndata_directory = "/nowhere"\nbin_dir = "{source.programs.folder}"\n'
-        f'databases = ["agents"]\n[clusters.agents.repository]\nurl = "{source.url}"\nendpoint_url = "{source.endpoint_url}"\n'
-        f'[clusters.agents.drill]\nwork_directory = "{source.home}/work"\n'
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parents[3]), moment, str(config)], env={**os.environ, **source.environment},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert keep.listed(source.access) == []
-    until = time.monotonic() + 10
-    while processes_in(source.home / "work") or [p for p in psutil.process_iter(["name"]) if p.info["name"] == "pg_dump"]:
-        assert time.monotonic() < until, "pg_dump outlived the process that started it"
-    left = source.objects()
-    assert any(name.endswith("globals.sql") for name in left)
-    assert any(name.endswith("agents.dump") for name in left) == (moment == "before the manifest")
-    leftovers.clear(source.access, keep="")  # too young: another host might be writing it
-    assert source.objects() == left
-    impatient = source.access.cluster.model_copy(
-        update={"dump": source.access.cluster.dump.model_copy(update={"timeout_seconds": 0.000001})}
-    )
-    time.sleep(1.1)  # an id tells whole seconds
-    leftovers.clear(Access(impatient, Credentials({}, source.environment)), keep="")
-    assert source.objects() == {}
-    assert uploads(source) == []
+class TestADumpThatDoesNotEnd:
+    """Refused, stopped, killed: nothing of it looks good."""
+
+    def test_a_store_that_refuses_in_the_middle_ends_the_dump_and_nothing_is_left(self, big: Source, source: Source, relay: Relay) -> None:
+        relay.misbehave(r"PUT /\S+agents\.dump\?partNumber=2", "403")
+        through = Source(source.home, source.programs, source.url, relay.endpoint_url, source.environment)
+        with pytest.raises(CouldNotVerify) as error:
+            through.dump()
+        assert error.value.problem.reason == "storage-refused", error.value
+        assert relay.matched.is_set()
+        nothing_to_see(source)
+
+    def test_a_part_that_fails_once_is_sent_again_and_the_dump_is_whole(self, big: Source, source: Source, relay: Relay) -> None:
+        relay.misbehave(r"PUT /\S+agents\.dump\?partNumber=2", "503")
+        through = Source(source.home, source.programs, source.url, relay.endpoint_url, source.environment)
+        healing = threading.Thread(target=lambda: relay.matched.wait() and relay.misbehave("(?!)", "503"))
+        healing.start()
+        made = through.dump()
+        healing.join()
+        assert source.objects()[f"{made.dump_id}/agents.dump"] == made.databases[0].stored_bytes
+
+    def test_a_stopped_dump_takes_back_what_it_had_sent(self, big: Source, source: Source) -> None:
+        runner, begun = Runner(), threading.Event()
+
+        def progress(what: str, done: int, total: int) -> None:
+            if done > 1_000_000 and not begun.is_set():
+                begun.set()
+                threading.Thread(target=runner.stop).start()
+
+        with pytest.raises(Stopped):
+            take_dump(source.access, runner=runner, progress=progress)
+        assert begun.is_set()
+        nothing_to_see(source)
+
+    @pytest.mark.parametrize("moment", ["while reading", "while sending", "before the manifest"])
+    def test_a_killed_dump_is_invisible_and_the_next_one_clears_it_away(
+        self, big: Source, source: Source, tmp_path: Path, moment: str
+    ) -> None:
+        config = tmp_path / "dr.toml"
+        config.write_text(
+            f'[clusters.agents.server]\ndsn = "host={source.home} user=postgres"\ndata_directory = "/nowhere"\nbin_dir = "{source.programs.folder}"\n'
+            f'databases = ["agents"]\n[clusters.agents.repository]\nurl = "{source.url}"\nendpoint_url = "{source.endpoint_url}"\n'
+            f'[clusters.agents.drill]\nwork_directory = "{source.home}/work"\n'
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(Path(__file__).parents[3]), moment, str(config)], env={**os.environ, **source.environment},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert keep.listed(source.access) == []
+        until = time.monotonic() + 10
+        while processes_in(source.home / "work") or [p for p in psutil.process_iter(["name"]) if p.info["name"] == "pg_dump"]:
+            assert time.monotonic() < until, "pg_dump outlived the process that started it"
+        left = source.objects()
+        assert any(name.endswith("globals.sql") for name in left)
+        assert any(name.endswith("agents.dump") for name in left) == (moment == "before the manifest")
+        leftovers.clear(source.access, keep="")  # too young: another host might be writing it
+        assert source.objects() == left
+        impatient = source.access.cluster.model_copy(
+            update={"dump": source.access.cluster.dump.model_copy(update={"timeout_seconds": 0.000001})}
+        )
+        time.sleep(1.1)  # an id tells whole seconds
+        leftovers.clear(Access(impatient, Credentials({}, source.environment)), keep="")
+        assert source.objects() == {}
+        assert uploads(source) == []
 
 
 def test_a_truncated_archive_is_seen_before_a_server_reads_it(dumped: Source, source: Source) -> None:
