@@ -14,11 +14,12 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.checks import FAMILIES
 from pgdrill.drill import checking, new_drill_id
-from pgdrill.dump import checks, client, cluster, keep, migrate
+from pgdrill.dump import checks, client, cluster, data_kept, keep, migrate
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.manifest import Manifest
+from pgdrill.dump.pgrestore import Progress, Restore
 from pgdrill.dump.report import DumpReport, DumpServer
-from pgdrill.dump.restore import Progress, Restore, check_files, fetch, restore
+from pgdrill.dump.restore import check_files, fetch, restore
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.lock import ClusterLock, Lease, lease_for
@@ -127,7 +128,7 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
     """Run the migrations and compare what they left with what was there; False if one of them failed."""
     assert options.migrations  # noqa: S101 - asked for
     steps = migrate.read_folder(options.migrations)
-    before = migrate.remember(work)
+    before = data_kept.remember(work)
     started = time.monotonic()
     try:
         results = migrate.apply(work, options.migrations, steps, report.statements)
@@ -136,7 +137,7 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
     report.results.extend(results)
     if results[-1].status == "fail":
         return False
-    report.results.extend(migrate.kept(work, before, options.may_change))
+    report.results.extend(data_kept.kept(work, before, options.may_change))
     return True
 
 

@@ -12,21 +12,19 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from pgdrill.dump import client, content
+from pgdrill.dump import client
+from pgdrill.dump.pgrestore import Restore
 from pgdrill.dump.report import LockTaken, StatementRun
-from pgdrill.dump.restore import Restore
 from pgdrill.dump.statements import Statement, split
 from pgdrill.errors import ConfigError
 from pgdrill.process import Command
-from pgdrill.report import CheckResult
+from pgdrill.report import CheckResult, CheckStatus
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +52,6 @@ class MigrationFile:
 
     name: str
     statements: tuple[Statement, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """A table before the migrations: rows, and a digest of each column's values with its type."""
-
-    rows: int
-    columns: dict[str, tuple[str, str]]
 
 
 class Failed(Exception):
@@ -153,7 +143,7 @@ def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, o
              sorted(taken, key=lambda it: -STRENGTH.index(it[1])) if oid in before]  # fmt: skip
     run = StatementRun(
         file=file, line=one.line, words=one.words, seconds=round(seconds, 3), locks=locks[:20], strongest=locks[0] if locks else None,
-        rewritten=sorted(name for oid, (name, node) in before.items() if node and oid in after and after[oid][1] not in (0, node)),
+        rewritten=rewritten(before, after),
         transactional=not alone,
     )  # fmt: skip
     strongest = f", {run.strongest.mode} on {run.strongest.relation}" if run.strongest else ""
@@ -164,6 +154,13 @@ def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, o
 def relations(connection: psycopg.Connection) -> Relations:
     """Every relation that is there: oid -> name, and the file it is in. Another file afterwards: it was rewritten."""
     return {oid: (name, node) for oid, name, node in connection.execute(RELATIONS).fetchall()}
+
+
+def rewritten(before: Relations, after: Relations) -> list[str]:
+    """What is in another file now; an index that was dropped and made again under its name is, too."""
+    made_again = {name: node for oid, (name, node) in after.items() if oid not in before}
+    found = {name: after[oid][1] if oid in after else made_again.get(name, 0) for oid, (name, _) in before.items()}
+    return sorted(name for name, node in before.values() if node and found[name] not in (0, node))
 
 
 def _locks(connection: psycopg.Connection, pid: int) -> set[tuple[int, str]]:
@@ -198,63 +195,6 @@ def _failure(file: str, one: Statement, error: psycopg.Error) -> CheckResult:
                    f"{one.words} …: {error.diag.message_primary or str(error).splitlines()[0]}")  # fmt: skip
 
 
-def remember(work: Restore) -> dict[str, Remembered]:
-    """Rows and column digests of every table of the database that is migrated."""
-    database = work.manifest.databases[0]
-    with work.server.connect(database.name) as connection:
-        content.prepare(connection)
-        return {name: _column_digests(connection, name, database.key)
-                for name, table in database.tables.items() if table.columns}  # fmt: skip
-
-
-def kept(work: Restore, before: dict[str, Remembered], may_change: Sequence[str]) -> Iterator[CheckResult]:
-    """Is everything still there? Each column is compared by the values it holds; a dropped or retyped one is said."""
-    database = work.manifest.databases[0]
-    agreeing = 0
-    with work.server.connect(database.name) as connection:
-        content.prepare(connection)
-        for name, was in before.items():
-            worse = "warn" if name in may_change or name.removeprefix("public.") in may_change else "fail"
-            now = _column_digests(connection, name, database.key)
-            if not now.columns and was.columns:
-                yield _result(worse, name, "no such table", f"{was.rows} rows", name_of="data-kept")
-                continue
-            if now.rows != was.rows:
-                yield _result(worse, name, now.rows, f"{was.rows} rows", name_of="data-kept")
-                continue
-            changed = [column for column, (kind, digest) in was.columns.items()
-                       if column in now.columns and now.columns[column][0] == kind and now.columns[column][1] != digest]  # fmt: skip
-            for column in changed:
-                yield _result(worse, f"{name}.{column}", "other values", "as before", name_of="data-kept")
-            for column, (kind, _) in was.columns.items():
-                if column not in now.columns:
-                    yield _result("warn", f"{name}.{column}", "no such column", kind, "dropped or renamed", name_of="data-kept")
-                elif now.columns[column][0] != kind:
-                    yield _result("warn", f"{name}.{column}", now.columns[column][0], kind, "retyped: values not compared",
-                                  name_of="data-kept")  # fmt: skip
-            agreeing += not changed
-    if agreeing:
-        yield _result("pass", f"{agreeing} tables", agreeing, "rows and values as before", name_of="data-kept")
-
-
-def _column_digests(connection: psycopg.Connection, name: str, key: str) -> Remembered:
-    schema, _, table = name.partition(".")
-    quoted = sql.Identifier(schema, table).as_string(connection)
-    there = connection.execute("SELECT to_regclass(%s)::oid", (quoted,)).fetchone()
-    if not there or there[0] is None:
-        return Remembered(0, {})
-    cells = content.columns_of(connection, schema, table)
-    types: dict[str, str] = dict(connection.execute(
-        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped",
-        (there[0],)).fetchall())  # fmt: skip
-    sums = [sql.SQL("coalesce(sum({}), 0)::text").format(content.row_hash(key, [cell])) for cell in cells.values()]
-    row = connection.execute(
-        sql.SQL("SELECT {} FROM ONLY {} t").format(sql.SQL(", ").join([sql.SQL("count(*)"), *sums]), sql.Identifier(schema, table))
-    ).fetchone()
-    values = list(row or [0])
-    return Remembered(values[0], {column: (types[column], digest) for column, digest in zip(cells, values[1:], strict=True)})
-
-
 def _alembic(work: Restore, folder: Path, database: str) -> MigrationFile:
     """Alembic's migrations from the restored revision on, as the SQL it would run; it connects to nothing."""
     with work.server.connect(database) as connection:
@@ -274,9 +214,7 @@ def _alembic(work: Restore, folder: Path, database: str) -> MigrationFile:
 
 
 def _result(
-    status: str, thing: str, value: float | int | str, threshold: str, message: str = "", *, name_of: str = "migration"
+    status: CheckStatus, thing: str, value: float | int | str, threshold: str, message: str = ""
 ) -> CheckResult:
-    mends = {"migration": "mend the migration; production was not touched",
-             "data-kept": "mend the migration, or name the table as one that may change (--may-change)"}  # fmt: skip
-    return CheckResult(name=name_of, family=FAMILY, status=status, thing=thing, value=value, threshold=threshold,
-                       message=message, mend=mends[name_of] if status in ("fail", "warn") else "")  # fmt: skip
+    return CheckResult(name="migration", family=FAMILY, status=status, thing=thing, value=value, threshold=threshold,
+                       message=message, mend="mend the migration; production was not touched" if status == "fail" else "")  # fmt: skip

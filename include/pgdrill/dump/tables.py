@@ -17,7 +17,7 @@ from pgdrill.access import CONNECT_SECONDS, Access
 from pgdrill.dump import client, cluster, content
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.manifest import DatabaseDump, Manifest, TableContent
-from pgdrill.dump.restore import TROUBLE, restore_failure
+from pgdrill.dump.pgrestore import TROUBLE, restore_failure
 from pgdrill.dump.stream import download
 from pgdrill.errors import BackupFault, ConfigError, Unreachable
 from pgdrill.process import Command, Runner

@@ -10,8 +10,8 @@ import pytest
 
 from pgdrill.dump import keep, manifest
 from pgdrill.dump.drill import Options, rehearse_migrations
+from pgdrill.dump.pgrestore import Restore
 from pgdrill.dump.report import DumpReport, DumpTimings, StatementRun
-from pgdrill.dump.restore import Restore
 from pgdrill.errors import ConfigError
 from pgdrill.process import Runner
 from pgdrill.workspace import Workspace

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from pgdrill.cli import app
 from pgdrill.dump import checks, keep, manifest
 from pgdrill.dump.drill import context_of
+from pgdrill.dump.pgrestore import Restore
 from pgdrill.dump.report import DumpTimings
-from pgdrill.dump.restore import Restore
 from pgdrill.dump.tables import restore_table
 from pgdrill.errors import BackupFault, ConfigError
 from pgdrill.process import Runner

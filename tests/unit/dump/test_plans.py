@@ -17,8 +17,8 @@ from pgdrill.dump.forecast import forecast
 from pgdrill.dump.indexes import MIB, needed_bytes, plan_build, rows_in
 from pgdrill.dump.keep import Listed, surplus
 from pgdrill.dump.manifest import VectorIndex
+from pgdrill.dump.pgrestore import is_index, restore_failure
 from pgdrill.dump.report import DumpReport, IndexBuild
-from pgdrill.dump.restore import is_index, restore_failure
 from pgdrill.dump.tables import choose
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 

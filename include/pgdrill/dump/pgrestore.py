@@ -1,0 +1,126 @@
+"""pg_restore and its companions, run on the throw-away cluster; their own words are read and never waved through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.dump import client
+from pgdrill.dump.manifest import DatabaseDump, Manifest, VectorIndex
+from pgdrill.dump.report import DumpTimings, IndexBuild
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError
+from pgdrill.failures import CORRUPT, SPACE
+from pgdrill.postgres.server import LocalServer
+from pgdrill.process import Command, Runner
+from pgdrill.tuning import cores
+
+Progress = Callable[[str, int, int], None]
+TROUBLE = re.compile(r"^\w+(:\S*)*: (error|warning): |\b(ERROR|FATAL|PANIC):  ")
+HOST = re.compile(
+    r"could not resize shared memory|out of (shared )?memory|cannot allocate memory|could not access file|extension control file|"
+    r"is not available|server closed the connection|the database system is", re.IGNORECASE,
+)  # fmt: skip
+
+
+@dataclass
+class Restore:
+    """What restoring a dump works with; every step fills in ``timings`` and ``builds``."""
+
+    access: Access
+    manifest: Manifest
+    folder: Path
+    server: LocalServer
+    runner: Runner
+    timings: DumpTimings
+    progress: Progress = lambda *_: None
+    builds: list[IndexBuild] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def jobs(self) -> int:
+        """Parallel jobs."""
+        return self.access.cluster.dump.jobs or cores()
+
+    def archive(self, database: DatabaseDump) -> Path:
+        """The local copy: parallel restores read it in several places at once."""
+        first = self.folder / database.files[0].name
+        return first if database.format == "custom" else first.parent
+
+    def environment(self, database: str, options: str = "") -> dict[str, str]:
+        """Where the restored server is."""
+        server = self.server
+        return {"PGHOST": str(server.socket_directory), "PGPORT": str(server.port), "PGUSER": server.superuser,
+                "PGDATABASE": database, "PGPASSWORD": "", "PGSSLMODE": "disable", "PGAPPNAME": "pgdrill restore",
+                "PGOPTIONS": options, "LC_ALL": "C"}  # fmt: skip
+
+
+def contents(work: Restore, database: DatabaseDump) -> list[str]:
+    """The archive's table of contents, without comments."""
+    argv = (work.access.binaries.path("pg_restore"), "--list", str(work.archive(database)))
+    done = run(work, Command(argv, {"LC_ALL": "C"}), f"contents of {database.name}")
+    return [line for line in done if line and not line.startswith(";")]
+
+
+def is_index(line: str, index: VectorIndex) -> bool:
+    """``3456; 1259 16543 INDEX public items_embedding_idx owner``."""
+    return f" INDEX {index.schema_name} {index.name} " in f"{line} " and " INDEX ATTACH " not in line
+
+
+def use_list(work: Restore, lines: list[str]) -> str:
+    listing = work.folder / "contents.list"
+    listing.write_text("\n".join(lines) + "\n")
+    return f"--use-list={listing}"
+
+
+def pg_restore(work: Restore, database: DatabaseDump, words: list[str], *, options: str = "", connect_to: str = "") -> Command:
+    """The command; it connects over the private socket."""
+    name = connect_to or database.name
+    argv = (work.access.binaries.path("pg_restore"), "--no-password", "--no-tablespaces", "--verbose", *words,
+            f"--dbname={name}", str(work.archive(database)))  # fmt: skip
+    return Command(argv, work.environment(name, options))
+
+
+def run(
+    work: Restore, command: Command, what: str, *, seen: Callable[[str], None] = lambda _: None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> list[str]:  # fmt: skip
+    """Run a program of the restore; one line of trouble and it has failed, whatever its exit code. Gives stdout's lines."""
+    trouble: list[str] = []
+
+    def line(text: str) -> str | None:
+        seen(text)
+        own = client.words_only(text)
+        if own is None or not TROUBLE.search(own):
+            return None
+        trouble.append(own)
+        return own
+
+    # While the server builds an index pg_restore has nothing to do: only the time limit can tell a hang.
+    done = client.run_unjudged(work.runner, command, what, work.access, on_line=line, on_bytes=on_bytes, stall_seconds=None)
+    if done.code or trouble:
+        raise restore_failure(what, trouble or [done.ended])
+    return done.stdout.splitlines()
+
+
+def restore_failure(what: str, lines: list[str]) -> PgdrillError:
+    """Whose fault it is that something was not restored: this host's, or the dump's."""
+    text = "\n".join(lines)
+    errors = [line for line in lines if "error" in line.lower() and "errors ignored" not in line] or lines
+    found = " | ".join(errors[:3]) + (f" | and {len(errors) - 3} more" if len(errors) > 3 else "")
+    if SPACE.search(text):
+        return CouldNotVerify("no-space", what, found=found[:800], expected="room on the disk",
+                              mend="make room, or set drill.work_directory to a larger disk")  # fmt: skip
+    if HOST.search(text):
+        return CouldNotVerify("restore-host", what, found=found[:800], expected="a server here that can hold the dump",
+                              mend="give it what the message names: memory, /dev/shm, an extension's package")  # fmt: skip
+    if CORRUPT.search(text) or "could not read from input file" in text:
+        return BackupFault("dump-damaged", what, found=found[:800], expected="an archive that can be read to its end",
+                           mend="choose another dump; take a new one now")  # fmt: skip
+    return BackupFault(
+        "restore-errors", what, found=found[:800], expected="a restore without any error",
+        mend="what cannot be restored is no copy: mend the named object on production (or the target version's "
+        "incompatibility), and take a new dump",
+    )  # fmt: skip
