@@ -10,7 +10,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -203,3 +205,33 @@ def test_ending_what_has_ended_is_fine() -> None:
     process = psutil.Popen(["true"])
     process.wait()
     end_group(process.pid)
+
+
+def test_a_consumer_gets_stdout_as_bytes_and_how_the_process_ended() -> None:
+    told: list[object] = []
+
+    def consume(pipe: IO[bytes], exit_code: Callable[[], int]) -> None:
+        told.extend((pipe.read(), exit_code()))
+
+    done = Runner().run(Command(("sh", "-c", r"printf '\377\000x'; echo said >&2; exit 3")), on_stdout=consume)
+    assert told == [b"\xff\0x", 3]
+    assert (done.code, done.stdout, done.last_lines) == (3, "", ("said",))
+
+
+def test_what_a_consumer_raises_ends_the_process_and_is_raised() -> None:
+    def consume(pipe: IO[bytes], exit_code: Callable[[], int]) -> None:
+        pipe.read(1)
+        raise ValueError("enough")
+
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="enough"):
+        Runner().run(Command(("sh", "-c", "yes & sleep 60")), on_stdout=consume)
+    assert time.monotonic() - started < 10
+
+
+def test_lines_are_changed_or_dropped_before_anything_keeps_them() -> None:
+    done = Runner().run(
+        Command(("sh", "-c", "echo keep one >&2; echo row content >&2")),
+        on_line=lambda line: line.upper() if line.startswith("keep") else None,
+    )
+    assert done.last_lines == ("KEEP ONE",)
