@@ -199,7 +199,7 @@ def test_the_commands_take_list_restore_and_forecast(source: Source, tmp_path: P
     shown = run("dumps")[1]
     assert taken["dump_id"] in shown
     assert max(map(len, shown.splitlines())) <= 80
-    code, text = run("forecast", "--rows", "1000000", "--json")
+    code, text = run("forecast", "indexes", "--rows", "1000000", "--json")
     assert code == 2, "1200 rows tell nothing of a million"
     assert json.loads(text)["error"]["reason"] == "no-build"
     assert run("migrate", str(tmp_path / "nothing"))[0] == 2
