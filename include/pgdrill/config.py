@@ -173,7 +173,6 @@ class Dump(Section):
 
     schedule: str = Field("0 4 1 * *", description="cron, UTC")
     url: str = Field("", description="where dumps are kept, s3:// or file://; empty: in dumps/ below the repository's url")
-    keep: int = Field(12, ge=1, description="dumps that count and are kept; older ones go after a newer one has passed")
     databases: tuple[str, ...] = Field((), description="databases to dump; empty: those of server.databases")
     dsn: str = Field("", description="dump from another server (a standby) or role, without password; empty: server.dsn")
     conn_id: str = Field("", description="Airflow connection (type postgres) for it; empty: server.conn_id")

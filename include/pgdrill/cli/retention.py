@@ -148,10 +148,10 @@ def hold_add(
     """Hold a backup or dump until a day."""
     from pgdrill.errors import ConfigError
     from pgdrill.retention import kept
-    from pgdrill.retention.dumps import dump_store, read_dumps
+    from pgdrill.retention.dumps import read_dumps
 
     access = session_of(context).access(cluster)
-    known = {entry.name for entry in access.tool.catalog(access.repository)} | {d.name for d in read_dumps(dump_store(access))}
+    known = {entry.name for entry in access.tool.catalog(access.repository)} | {d.name for d in read_dumps(access.dumps)}
     if name not in known:
         raise ConfigError(
             "unknown-backup", f"{name!r} in {access.repository.url}", found="no such base backup or dump",

@@ -74,8 +74,6 @@ def drill_dump(
     finally:
         if not options.keep or report.restored is None or runner.stopped:
             _destroy(access, workspace, report, lock)
-    if report.verdict == "passed" and not report.migrated:
-        keep.forget_surplus(access, manifest.dump_id)
     return report
 
 

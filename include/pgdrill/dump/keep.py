@@ -1,9 +1,8 @@
-"""Reports beside the dumps they are about; which dumps count, and which may go."""
+"""Reports beside the dumps they are about, and which dumps count. Which may go is for retention to say."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 from pgdrill.access import Access
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.report import DumpReport, IndexBuild
-from pgdrill.errors import CouldNotVerify, PgdrillError
+from pgdrill.errors import CouldNotVerify
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +25,8 @@ class Listed:
 
     @property
     def counts(self) -> bool:
-        """Restored and found right, as it is and not after migrations."""
-        return any(report.verdict == "passed" and not report.migrated for report in self.drills)
+        """A restore has proved it."""
+        return any(report.proves for report in self.drills)
 
     @property
     def last(self) -> DumpReport | None:
@@ -88,27 +87,3 @@ def builds(access: Access) -> list[IndexBuild]:
     """Every timed build of every restore, oldest first: what a forecast learns from."""
     reports = (report for dump in listed(access) for report in dump.drills if report.restore.status == "ok")
     return [build for report in sorted(reports, key=lambda one: one.started_at) for build in report.builds]
-
-
-def surplus(dumps: Sequence[Listed], keep: int, passed: str) -> list[str]:
-    """Which may go: older than the dump that has just passed, and not among the newest ``keep`` that count.
-
-    One that never passed and is older than those is no copy of anything and goes, too.
-    """
-    counting = [dump.dump_id for dump in dumps if dump.counts]
-    if passed not in counting or len(counting) <= keep:
-        return []
-    oldest_kept = counting[-keep]
-    return [dump.dump_id for dump in dumps if dump.dump_id < min(oldest_kept, passed)]
-
-
-def forget_surplus(access: Access, passed: str) -> None:
-    """Delete what is beyond ``dump.keep``, its manifest first: half a dump must not look whole."""
-    for dump_id in surplus(listed(access), access.cluster.dump.keep, passed):
-        try:
-            access.dumps.delete(manifests.key(dump_id))
-            access.dumps.delete(*access.dumps.sizes(f"{dump_id}/"))
-        except PgdrillError as error:
-            logger.warning("dump %s stays for now: %s", dump_id, error)
-        else:
-            logger.info("dump %s is gone: %d newer ones count", dump_id, access.cluster.dump.keep)

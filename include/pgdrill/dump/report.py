@@ -120,6 +120,11 @@ class DumpReport(Part):
     reason: str = "unfinished"
     kept_at: list[str] = Field(default_factory=list)
 
+    @property
+    def proves(self) -> bool:
+        """The dump is restorable and right as it is: a rehearsal of migrations tells of something else."""
+        return self.verdict == "passed" and not self.migrated
+
     def judge(self) -> None:
         """Set verdict and reason from the stages and the checks."""
         self.verdict, self.reason = judge(self.restore, self.checks, self.results)

@@ -10,7 +10,6 @@ from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.process import Runner
 from pgdrill.retention import journal, kept
-from pgdrill.retention.dumps import dump_store
 from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.plan import Plan, Step
 from pgdrill.retention.promises import Promise
@@ -88,7 +87,7 @@ def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) ->
             if step.kind == "delete-backup":
                 access.reports.delete(record.key(step.name))
         case "delete-dump":
-            store = dump_store(access)
+            store = access.dumps
             for dump in inventory.dumps:
                 if dump.name == step.name:
                     store.delete(*dump.keys)  # the manifest first: half a dump must not look whole

@@ -14,7 +14,7 @@ from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
 from pgdrill.process import Runner
 from pgdrill.retention import kept
-from pgdrill.retention.dumps import dump_store, read_dumps
+from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
 from pgdrill.retention.wal import Position, Wal, parse_wal
 from pgdrill.tools.base import BaseBackup, Entry
@@ -43,7 +43,7 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
             for entry, damage in zip(finished, damages, strict=True) if entry.backup
         ),
         wal=wal,
-        dumps=read_dumps(dump_store(access)),
+        dumps=read_dumps(access.dumps),
         unreadable=tuple(_unreadable(entry, size) for entry in finished if entry.backup is None),
         leftovers=_leftovers(access, [entry for entry in entries if not entry.finished]),
         drilled=_drilled(access, incomplete),

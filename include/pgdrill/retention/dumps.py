@@ -5,22 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import Any
 
-from pgdrill.access import Access
+from pydantic import ValidationError
+
+from pgdrill.dump.report import DumpReport
 from pgdrill.retention.inventory import Dump
 from pgdrill.storage import Storage
 
 MANIFEST = "manifest.json"
-
-
-def dump_store(access: Access) -> Storage:
-    """Where dumps are kept: ``<id>/manifest.json`` is written last, reports of restores are ``<id>/drill-….json``."""
-    kept: Storage | None = getattr(access, "dumps", None)
-    if kept is not None:
-        return kept
-    where = access.cluster.repository
-    return Storage.open(f"{where.url}/dumps", access.environment, endpoint_url=where.endpoint_url, region=where.region)
 
 
 def read_dumps(store: Storage) -> tuple[Dump, ...]:
@@ -45,14 +37,13 @@ def _dump(store: Storage, name: str, sizes: dict[str, int]) -> Dump:
         # Its day is not known: the newest there can be, so that it takes no other's place and is not deleted.
         return Dump(name, datetime.now(UTC), total, f"its manifest is unreadable ({type(error).__name__})", keys)
     damage = f"{lacking[0]} is missing or has another size" if lacking else ""
-    if not damage and not any(_passed(store.read(key)) for key in keys if key.startswith(f"{name}/drill-")):
+    if not damage and not any(_proves(store.read(key)) for key in keys if key.startswith(f"{name}/drill-")):
         damage = "no restore of it has passed"
     return Dump(name, ended, total, damage, keys)
 
 
-def _passed(text: bytes | None) -> bool:
+def _proves(text: bytes | None) -> bool:
     try:
-        report: dict[str, Any] = json.loads(text or b"")
-    except ValueError:
-        return False
-    return report.get("verdict") == "passed" and not report.get("migrated")
+        return DumpReport.model_validate_json(text or b"").proves
+    except ValidationError:
+        return False  # written by another version, or broken: no proof

@@ -15,12 +15,13 @@ from pgdrill.dump.client import failure, words_only
 from pgdrill.dump.cluster import older
 from pgdrill.dump.forecast import forecast
 from pgdrill.dump.indexes import MIB, needed_bytes, plan_build, rows_in
-from pgdrill.dump.keep import Listed, surplus
+from pgdrill.dump.keep import Listed
 from pgdrill.dump.manifest import VectorIndex
 from pgdrill.dump.pgrestore import is_index, restore_failure
 from pgdrill.dump.report import DumpReport, IndexBuild
 from pgdrill.dump.tables import choose
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
+from pgdrill.report import Verdict
 
 GIB = 1024 * MIB
 
@@ -88,18 +89,13 @@ def test_a_forecast_widens_with_the_distance_and_is_refused_where_nothing_tells(
     assert forecast([build(50_000, 10, method="ivfflat")], "public.i", 1000) is None
 
 
-def listed(name: str, verdict: str, *, migrated: bool = False) -> Listed:
-    report = DumpReport(drill_id="d", dump_id=name, cluster="c", started_at=datetime.now(UTC), verdict=verdict, migrated=migrated)  # type: ignore[arg-type]
-    return Listed(name, (report,))
+def test_a_dump_counts_by_a_restore_of_itself_and_not_by_a_rehearsal() -> None:
+    def restored(verdict: Verdict, *, migrated: bool = False) -> DumpReport:
+        return DumpReport(drill_id="d", dump_id="1", cluster="c", started_at=datetime.now(UTC), verdict=verdict, migrated=migrated)
 
-
-def test_old_dumps_go_only_when_enough_newer_ones_count() -> None:
-    dumps = [listed("1", "passed"), listed("2", "failed"), listed("3", "passed"), listed("4", "passed"), listed("5", "failed")]
-    assert surplus(dumps, 2, "4") == ["1", "2"]
-    assert surplus(dumps, 3, "4") == []
-    assert surplus(dumps, 1, "5") == [], "5 did not pass"
-    assert surplus([listed("1", "passed"), listed("2", "passed", migrated=True)], 1, "2") == [], "a rehearsal proves no dump"
-    assert surplus(dumps, 1, "1") == [], "an old dump drilled again does not outlive newer ones by taking them"
+    assert not Listed("1", ()).counts
+    assert not Listed("1", (restored("failed"), restored("passed", migrated=True))).counts
+    assert Listed("1", (restored("passed"), restored("could not verify"))).counts
 
 
 def test_parts_stay_below_what_s3_allows_whatever_the_size() -> None:
