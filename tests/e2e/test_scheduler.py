@@ -112,7 +112,7 @@ def run(site: Site, dag_id: str) -> str:
 def mid_fetch(site: Site) -> str:
     """Start a drill and return when its tool is fetching from a store that does not answer."""
     run_id = site.airflow.trigger(DRILL)
-    wait_until(lambda: bool(site.processes()), 120, lambda: site.airflow.task_states(DRILL, run_id))
+    wait_until(lambda: any(fetch in words for words in site.processes() for fetch in FETCHES), 120, lambda: site.airflow.task_states(DRILL, run_id))
     return run_id
 
 
@@ -135,12 +135,14 @@ class frozen_store:
         os.kill(self.site.stack.s3.process.pid, signal.SIGCONT)
 
 
-# Freezes the store as soon as a process works in a drill's folder.
-WATCH = """
+FETCHES = (" backup-fetch ", "barman-cloud-restore ")
+# Freezes the store as soon as the tool fetches a base backup into a drill's folder.
+WATCH = f"""
 import os, signal, sys, time, psutil
 while True:
     for process in psutil.process_iter(["cmdline"]):
-        if process.pid != os.getpid() and any(os.environ["WATCHED"] in w for w in process.info["cmdline"] or []):
+        words = " ".join(process.info["cmdline"] or [])
+        if os.environ["WATCHED"] in words and any(fetch in words for fetch in {FETCHES}):
             os.kill(int(sys.argv[1]), signal.SIGSTOP)
             signal.pause()
     time.sleep(0.02)
