@@ -20,6 +20,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pgdrill import record
 from pgdrill.access import Access
 from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
@@ -143,7 +144,7 @@ def count(connection: psycopg.Connection) -> int:
 
 
 def date(folder: Path, name: str, began: datetime) -> None:
-    """Give a backup the times of the invented calendar, of the same length, for its record knows the sizes."""
+    """Give a backup the times of the invented calendar, of the same length, for its record knows the sizes; and its record."""
     place = folder / "basebackups_005"
     sentinel, metadata = place / f"{name}_backup_stop_sentinel.json", place / name / "metadata.json"
     for file, names in ((sentinel, ("StartTime", "FinishTime")), (metadata, ("start_time", "finish_time"))):
@@ -152,6 +153,8 @@ def date(folder: Path, name: str, began: datetime) -> None:
             was = json.loads(text)[key]
             text = text.replace(was, f"{moment:%Y-%m-%dT%H:%M:%S}.{'0' * (len(was) - 21)}Z")
         file.write_text(text)
+    recorded = folder / "pgdrill" / record.key(name)
+    recorded.write_text(json.dumps({**json.loads(recorded.read_text()), "finished_at": (began + timedelta(hours=1)).isoformat()}))
     os.utime(sentinel, (began.timestamp() + 3600,) * 2)
     for file in (place / name).rglob("*"):
         os.utime(file, (began.timestamp() + 3600,) * 2)
