@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 from psycopg import sql
@@ -14,6 +17,7 @@ from pgdrill import record, store
 from pgdrill.access import Access
 from pgdrill.baseline import DATABASES, Baseline, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
+from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.errors import CouldNotVerify
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, CheckStatus, Report
@@ -22,6 +26,8 @@ from pgdrill.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 VECTOR_FAMILIES = ("recovery", "vectors")
+LONG = ("integrity", "embeddings")
+WRITING = "own"  # what an application's test writes would be taken for damage
 
 
 def context_of(access: Access, workspace: Workspace, report: Report, runner: Runner) -> Context:
@@ -31,13 +37,25 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     baseline = None if report.not_compared else production
     if production is None and not report.not_compared and (kept := record.read(access.reports, report.backup)):
         baseline = kept.baseline  # production is gone: what the backup's record says is the best there is
+    settling = threading.RLock()  # both write to the baseline
     return Context(
         cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=_databases(access, server.connect), baseline=baseline, production=production, report=report,
-        settle=functools.cache(lambda: settled(access, baseline, runner=runner)),
-        settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs, runner=runner)),
+        settle=once(lambda: settled(access, baseline, runner=runner), settling),
+        settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
         prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory, runner=runner,
     )  # fmt: skip
+
+
+def once(ask: Callable[[], bool], lock: threading.RLock) -> Callable[[], bool]:
+    """Ask when first wanted, and only then, whoever wants it at the same time."""
+    answer = functools.cache(ask)
+
+    def asked() -> bool:
+        with lock:
+            return answer()
+
+    return asked
 
 
 def checking(
@@ -75,7 +93,29 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
     if timings.time_to_running_seconds is not None and _all_answered(report.results):
         timings.time_to_correct_vector_search_seconds = timings.time_to_running_seconds + timings.vector_checks_seconds
     report.results.append(_rto(report))
-    report.results.extend(run_checks(context, [family for family in ordered if family not in VECTOR_FAMILIES]))
+    report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
+    report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
+
+
+def _beside_each_other(context: Context, families: Sequence[str]) -> Iterator[CheckResult]:
+    """As many families at a time as there are cores, those that take long first; answers in the families' order.
+
+    What damage does to the server in one family, crashing it, others feel: one in which a check could not run is asked
+    again afterwards, alone.
+    """
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "checks")
+    try:
+        asked = {family: pool.submit(_answers, context, family) for family in sorted(families, key=lambda it: it not in LONG)}
+        answers = {family: asked[family].result() for family in families}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a stopped job does not wait for queries; their server ends them
+    for family in families:
+        disturbed = len(families) > 1 and any(answer.message.startswith(COULD_NOT_RUN) for answer in answers[family])
+        yield from _answers(context, family) if disturbed else answers[family]
+
+
+def _answers(context: Context, family: str) -> list[CheckResult]:
+    return list(run_checks(context, [family]))
 
 
 def _vector_bytes(context: Context) -> int:

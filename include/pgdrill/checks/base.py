@@ -78,6 +78,7 @@ class Context:
 
 Question = Callable[[Context], Iterable[Outcome]]
 
+COULD_NOT_RUN = "could not run: "
 UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -100,11 +101,11 @@ class Check:
         try:
             outcomes = [not_asked("", why)] if self.compares and (why := context.not_compared) else list(self.ask(context))
         except (psycopg.Error, CouldNotVerify) as error:
-            outcomes = [Outcome("skip", message=f"could not run: {type(error).__name__}: {str(error).strip()}")]
+            outcomes = [Outcome("skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}")]
         except UNFORESEEN as error:  # damage breaks what every healthy catalog keeps to
             logger.exception("%s could not run", self.name)
             broke = True  # then no drill is green, whatever the check is worth
-            outcomes = [Outcome("skip", message=f"could not run: unforeseen {type(error).__name__}")]
+            outcomes = [Outcome("skip", message=f"{COULD_NOT_RUN}unforeseen {type(error).__name__}")]
         seconds = time.monotonic() - started
         if not outcomes:
             outcomes = [Outcome("skip", message="nothing to check")]
