@@ -26,7 +26,7 @@ from pgdrill.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 VECTOR_FAMILIES = ("recovery", "vectors")
-LONG = ("integrity", "embeddings")
+LONG = ("integrity", "search", "embeddings")
 WRITING = "own"  # what an application's test writes would be taken for damage
 
 
@@ -98,12 +98,12 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
 
 
 def _beside_each_other(context: Context, families: Sequence[str]) -> Iterator[CheckResult]:
-    """As many families at a time as there are cores, those that take long first; answers in the families' order.
+    """As many families at a time as keep the cores busy, those that take long first; answers in the families' order.
 
     What damage does to the server in one family, crashing it, others feel: one in which a check could not run is asked
     again afterwards, alone.
     """
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "checks")
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 1, "checks")
     try:
         asked = {family: pool.submit(_answers, context, family) for family in sorted(families, key=lambda it: it not in LONG)}
         answers = {family: asked[family].result() for family in families}

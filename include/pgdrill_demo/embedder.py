@@ -96,14 +96,13 @@ def _of_size(dimensions: int) -> Embedder:
     return Embedder(dimensions)
 
 
-def embed(model: str, texts: list[str]) -> list[list[float]]:
+def embed(model: str, texts: list[str]) -> NDArray[np.float32]:
     """For ``embedder = "python:pgdrill_demo.embedder:embed"``: the vectors of *texts* by the model of that name."""
     family, _, dimensions = model.rpartition("-")
     if family != "hashing" or not dimensions.isdecimal():
         message = f"no model {model!r} here, only hashing-<dimensions>"
         raise ValueError(message)
-    vectors: list[list[float]] = _of_size(int(dimensions)).embed(texts).tolist()
-    return vectors
+    return _of_size(int(dimensions)).embed(texts)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -10,11 +10,11 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, not_seen, seen
+from pgdrill.checks.looking import Look, indexed, not_seen, seen
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import Search
 from pgdrill.vectors.observe import Searched, warm_ms
-from pgdrill.vectors.pages import UnknownFormat, indexed_places
+from pgdrill.vectors.pages import UnknownFormat
 from pgdrill.vectors.probes import Probe, fetch
 from pgdrill.vectors.recall import wilson
 from pgdrill.vectors.search import distance_to, through_index
@@ -46,14 +46,11 @@ def index_coverage(context: Context) -> Iterator[Outcome]:
 
 def _covered(look: Look, one: Searched) -> Outcome:
     column, search, thing = look.column, one.search, thing_of(look, one)
-    index = search.index
-    assert index is not None  # noqa: S101 - the caller has looked
     with look.context.connect(column.database) as connection:
         connection.execute("SET row_security = off")
         if column.table_bytes <= look.context.cluster.drill.baseline_table_bytes:
             try:
-                connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
-                places = indexed_places(connection, index)
+                places = indexed(connection, look, search).places
             except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
                 return _sampled(connection, look, one, f"its pages cannot be read: {str(error).strip()[:200]}")
             rows = _rows(connection, look, search)

@@ -9,21 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, not_seen, seen
+from pgdrill.checks.looking import Look, indexed, not_seen, seen
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import Search
 from pgdrill.vectors.observe import Searched
-from pgdrill.vectors.pages import UnknownFormat, indexed_values
+from pgdrill.vectors.pages import COPIED, Sums, UnknownFormat, sums_of
 from pgdrill.vectors.stream import Field, place_text, stream
-from pgdrill.vectors.types import Floats, Integers
-
-COPIED = ("vector", "halfvec")
-Sums = npt.NDArray[np.uint64]
+from pgdrill.vectors.types import Integers
 
 
 @check(
@@ -51,20 +47,16 @@ def _compared(look: Look, one: Searched) -> Outcome:
     with look.context.connect(look.column.database) as connection:
         connection.execute("SET row_security = off")
         try:
-            connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
             places, sums = _of_rows(connection, look, search)
-            wrong: list[int] = []
-            compared = 0
-            for indexed, values in indexed_values(connection, search.index, search.field.kind, search.field.dimensions):
-                at = np.searchsorted(places, indexed)
-                there = (at < len(places)) & (places[np.minimum(at, max(len(places) - 1, 0))] == indexed) if len(places) else at < 0
-                compared += int(there.sum())
-                wrong += indexed[there][_sums(values[there]) != sums[at[there]]].tolist()
+            index = indexed(connection, look, search)
         except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
             return Outcome("skip", thing, message=why, required=False)
-    if wrong:
-        return Outcome("fail", thing, len(wrong), "0 other vectors than the rows'", f"of {compared}, first at {place_text(min(wrong))}")
+    at = np.minimum(np.searchsorted(places, index.places), max(len(places) - 1, 0))
+    there = places[at] == index.places if len(places) else np.zeros(len(index.places), dtype=bool)
+    wrong, compared = index.places[there][index.sums[there] != sums[at[there]]], int(there.sum())
+    if len(wrong):
+        return Outcome("fail", thing, len(wrong), "0 other vectors than the rows'", f"of {compared}, first at {place_text(int(wrong.min()))}")
     return Outcome("pass", thing, compared, "the rows' own vectors", "to the bit")
 
 
@@ -75,19 +67,12 @@ def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> tupl
     wanted = Field(expression, field.kind, field.dimensions, field.predicate)
     present = sql.SQL("{} IS NOT NULL").format(look.column.cell)
     places: list[Integers] = [np.empty(0, dtype=np.int64)]
-    sums: list[Sums] = [np.empty(0, dtype=np.uint64)]
+    sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
     for block in stream(connection, look.column.relation, [wanted], where=present):
         column = block.columns[0]
         if isinstance(column.values, np.ndarray):
             places.append(column.of(block.places))
-            sums.append(_sums(column.values))
+            sums.append(sums_of(column.values))
     every = np.concatenate(places)
     order = np.argsort(every)
     return every[order], np.concatenate(sums)[order]
-
-
-def _sums(values: Floats) -> Sums:
-    """A number for each vector that any one changed bit changes: odd multipliers have an inverse modulo 2^64."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
-    chosen = np.random.default_rng(1).integers(1, 2**63, size=bits.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    return np.asarray((bits * chosen).sum(axis=1, dtype=np.uint64))

@@ -14,8 +14,9 @@ from pgdrill.baseline import Changes, DatabaseState
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
 from pgdrill.fingerprint import NO_SPAN
-from pgdrill.vectors.columns import FoundColumn, find_columns
+from pgdrill.vectors.columns import FoundColumn, Search, find_columns
 from pgdrill.vectors.observe import Observed, observe
+from pgdrill.vectors.pages import Indexed, read_index
 from pgdrill.vectors.state import VectorState
 
 
@@ -116,3 +117,14 @@ def not_seen(context: Context) -> Iterator[Outcome]:
     for look in looks(context):
         if look.seen is None:
             yield Outcome("skip", look.name, message=f"could not be read: {look.trouble}")
+
+
+def indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
+    """What the pages of a column's index hold, read once."""
+    assert search.index is not None  # noqa: S101 - callers have looked
+    key = f"pages of {look.column.database}.{search.index.oid}"
+    if key not in look.context.memo:
+        connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
+        look.context.memo[key] = read_index(connection, search.index, search.field.kind, search.field.dimensions)
+    held: Indexed = look.context.memo[key]
+    return held

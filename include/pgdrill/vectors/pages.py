@@ -6,7 +6,9 @@ The formats are pgvector's since 0.5 (HNSW version 1, IVFFlat version 1); anothe
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,9 @@ ELEMENT_HEAD_BYTES = 72  # type, level, deleted, version; ten rows and the neigh
 TUPLE_HEAD_BYTES = 8
 NO_BLOCK = 0xFFFFFFFF
 
+COPIED = ("vector", "halfvec")  # kinds whose indexes hold the very values of the rows
+
+Sums = npt.NDArray[np.uint32]
 Words = npt.NDArray[np.uint16]
 
 
@@ -35,59 +40,58 @@ class UnknownFormat(ValueError):
     """The index was written by a pgvector whose format is not known here."""
 
 
-def indexed_places(connection: psycopg.Connection, index: SearchIndex) -> Integers:
-    """Places (block number x 2^16 + line) of every row that the index points to, sorted.
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What an index points to: places (block number x 2^16 + line) of rows, and the sum of the vector kept for each.
 
-    Pages are read from the files: call ``CHECKPOINT`` before. Needs what ``pg_read_binary_file`` needs.
+    ``sums`` is empty for kinds other than vector and halfvec. A vector of other dimensions than the column's has NaN's sum.
     """
-    found: list[Integers] = []
+
+    places: Integers
+    sums: Sums
+
+
+def read_index(connection: psycopg.Connection, index: SearchIndex, kind: str, dimensions: int) -> Indexed:
+    """Read a whole index from its files: call ``CHECKPOINT`` before. Needs what ``pg_read_binary_file`` needs."""
     lists = {1}  # IVFFlat: pages of lists, a chain from block 1 on; all others hold rows
+    places: list[Integers] = [np.empty(0, dtype=np.int64)]
+    sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
     for number, page in _pages(connection, index):
         if number == 0:
             _check_format(index, page)
             continue
-        if index.method == "hnsw":
-            found.append(_elements(page))
-        elif number in lists:
+        if index.method == "ivfflat" and number in lists:
             lists.add(_next_block(page))
-        else:
-            found.append(_tuples(page))
-    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+            continue
+        found, vectors = _elements(page) if index.method == "hnsw" else _tuples(page)
+        rows = found & 0xFFFF > 0  # line 0 points to nothing
+        if kind in COPIED:
+            kept = np.repeat(sums_of(_vectors(page, vectors, kind, dimensions)), len(found) // max(len(vectors), 1))
+            sums.append(kept[rows])
+        places.append(found[rows])
+    return Indexed(np.concatenate(places), np.concatenate(sums))
 
 
-def indexed_values(
-    connection: psycopg.Connection, index: SearchIndex, kind: str, dimensions: int
-) -> Iterator[tuple[Integers, Floats]]:
-    """Page by page: the places that the index points to, and the vector that it holds for each (rows x dimensions).
-
-    ``kind`` is vector or halfvec. A vector of other dimensions comes as NaN. As :func:`indexed_places`, it reads files.
-    """
-    lists = {1}
-    for number, page in _pages(connection, index):
-        if number == 0:
-            _check_format(index, page)
-        elif index.method == "hnsw":
-            yield _element_values(page, kind, dimensions)
-        elif number in lists:
-            lists.add(_next_block(page))
-        else:
-            yield _tuple_values(page, kind, dimensions)
+def sums_of(values: Floats) -> Sums:
+    """A CRC-32 of each vector's bits: a run of up to 32 changed bits surely changes it, anything else but for one in 4 billion."""
+    rows = np.ascontiguousarray(values, dtype=np.float32)
+    return np.fromiter(map(zlib.crc32, rows), dtype=np.uint32, count=len(rows))
 
 
-def _element_values(page: bytes, kind: str, dimensions: int) -> tuple[Integers, Floats]:
-    """An element's one vector stands for up to ten rows."""
-    offsets = _live_elements(page)
-    values = np.repeat(_vectors(page, offsets + ELEMENT_HEAD_BYTES, kind, dimensions), ROWS_PER_ELEMENT, axis=0)
-    places = _wide(np.frombuffer(page, dtype=np.uint8), (offsets[:, None] + 4 + 6 * np.arange(ROWS_PER_ELEMENT)).ravel())
-    return places[places & 0xFFFF > 0], values[places & 0xFFFF > 0]
+def _elements(page: bytes) -> tuple[Integers, Integers]:
+    """HNSW: ten pointers to rows for each element that is whole and not deleted, and where each element's one vector begins."""
+    offsets = _offsets(page)
+    offsets = offsets[offsets + ELEMENT_HEAD_BYTES < len(page)]
+    raw = np.frombuffer(page, dtype=np.uint8)
+    live = offsets[(raw[offsets] == ELEMENT) & (raw[offsets + 2] == 0)]
+    return _places(raw, (live[:, None] + 4 + 6 * np.arange(ROWS_PER_ELEMENT)).ravel()), live + ELEMENT_HEAD_BYTES
 
 
-def _tuple_values(page: bytes, kind: str, dimensions: int) -> tuple[Integers, Floats]:
+def _tuples(page: bytes) -> tuple[Integers, Integers]:
+    """IVFFlat: a pointer to a row and a vector in each."""
     offsets = _offsets(page)
     offsets = offsets[offsets + TUPLE_HEAD_BYTES < len(page)]
-    places = _wide(np.frombuffer(page, dtype=np.uint8), offsets)
-    values = _vectors(page, offsets + TUPLE_HEAD_BYTES, kind, dimensions)
-    return places[places & 0xFFFF > 0], values[places & 0xFFFF > 0]
+    return _places(np.frombuffer(page, dtype=np.uint8), offsets), offsets + TUPLE_HEAD_BYTES
 
 
 def _vectors(page: bytes, offsets: Integers, kind: str, dimensions: int) -> Floats:
@@ -112,7 +116,8 @@ def _pages(connection: psycopg.Connection, index: SearchIndex) -> Iterator[tuple
     for start in range(0, size, step):
         file = f"{path}.{start // SEGMENT_BYTES}" if start >= SEGMENT_BYTES else path
         part = connection.execute(
-            sql.SQL("SELECT pg_read_binary_file({}, {}, {})").format(*map(sql.Literal, (file, start % SEGMENT_BYTES, step)))
+            sql.SQL("SELECT pg_read_binary_file({}, {}, {})").format(*map(sql.Literal, (file, start % SEGMENT_BYTES, step))),
+            binary=True,
         ).fetchone()
         content = part[0] if part else b""
         for offset in range(0, len(content), page_bytes):
@@ -134,30 +139,8 @@ def _offsets(page: bytes) -> Integers:
     return np.asarray(pointers[(pointers >> 15 & 3) == NORMAL] & 0x7FFF)
 
 
-def _live_elements(page: bytes) -> Integers:
-    """Where elements begin that are whole and not deleted."""
-    offsets = _offsets(page)
-    offsets = offsets[offsets + ELEMENT_HEAD_BYTES < len(page)]
-    raw = np.frombuffer(page, dtype=np.uint8)
-    return np.asarray(offsets[(raw[offsets] == ELEMENT) & (raw[offsets + 2] == 0)])
-
-
-def _elements(page: bytes) -> Integers:
-    places = (_live_elements(page)[:, None] + 4 + 6 * np.arange(ROWS_PER_ELEMENT)).ravel()
-    return _pointers(np.frombuffer(page, dtype=np.uint8), places)
-
-
-def _tuples(page: bytes) -> Integers:
-    return _pointers(np.frombuffer(page, dtype=np.uint8), _offsets(page))
-
-
-def _pointers(raw: npt.NDArray[np.uint8], offsets: Integers) -> Integers:
-    """Item pointers: block number in two halves, line; line 0 points to nothing."""
-    places = _wide(raw, offsets[offsets + 6 <= len(raw)])
-    return places[places & 0xFFFF > 0]
-
-
-def _wide(raw: npt.NDArray[np.uint8], offsets: Integers) -> Integers:
+def _places(raw: npt.NDArray[np.uint8], offsets: Integers) -> Integers:
+    """Item pointers: block number in two halves, line."""
     halves: Words = np.ascontiguousarray(raw[offsets[:, None] + np.arange(6)]).view(np.uint16).reshape(-1, 3)
     wide = halves.astype(np.int64)
     return np.asarray((wide[:, 0] << 32) | (wide[:, 1] << 16) | wide[:, 2])

@@ -10,6 +10,8 @@ from psycopg import sql
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import Relation, each, find_extension, opened, relations, without
 
+EACH = " FROM unnest(%s::oid[]) oid"
+
 
 @check(
     "amcheck", "integrity",
@@ -33,27 +35,34 @@ def amcheck(context: Context) -> Iterator[Outcome]:
                 relation: Relation, connection: psycopg.Connection = connection, database: str = database,
                 functions: dict[str, sql.Composed] = functions,
             ) -> Outcome | None:  # fmt: skip
-                row = connection.execute(functions[relation.method], {"oid": relation.oid}).fetchone()
+                row = connection.execute(functions[relation.method], ([relation.oid],)).fetchone()
                 if row and row[0]:
                     return Outcome("fail", f"{database}.{relation.name}", row[0], "0 findings", str(row[1])[:300])
                 return None
 
+            def sound(
+                some: list[Relation], connection: psycopg.Connection = connection, functions: dict[str, sql.Composed] = functions
+            ) -> bool:
+                row = connection.execute(functions[some[0].method], ([relation.oid for relation in some],)).fetchone()
+                return row is not None and not row[0]
+
             covered = [r for r in relations(connection) if r.usable and r.method in functions and r.kind != "S"]
-            yield from each(connection, database, covered, "sound", ask)
+            yield from each(connection, database, covered, "sound", ask, sound)
 
 
 def _amcheck_functions(schema: str, version: tuple[int, ...], *, ours: bool) -> dict[str, sql.Composed]:
-    """A query for each access method that amcheck knows: number of findings and the first; damaged indexes raise."""
+    """A query for each access method that amcheck knows: number of findings in the given relations and the first; damaged
+    indexes raise."""
     where = sql.Identifier(schema)
     # In order: every row is in the index, each is found from the root, a unique index is unique (amcheck 1.4).
-    btree = "bt_index_parent_check(%(oid)s::oid, true, true" if ours else "bt_index_check(%(oid)s::oid, true"
+    btree = "bt_index_parent_check(oid, true, true" if ours else "bt_index_check(oid, true"
     functions = {
         "heap": sql.SQL(
             "SELECT count(*), min(format('block %%s, line %%s: %%s', blkno, offnum, msg)) FROM"
-            " (SELECT * FROM {}.verify_heapam(%(oid)s::oid, check_toast => true) LIMIT 1000) found"
+            " (SELECT f.* FROM unnest(%s::oid[]) oid, {}.verify_heapam(oid, check_toast => true) f LIMIT 1000) found"
         ).format(where),
-        "btree": sql.SQL("SELECT 0, {}." + btree + (", true)" if version >= (1, 4) else ")")).format(where),
+        "btree": sql.SQL("SELECT 0, count({}." + btree + (", true))" if version >= (1, 4) else "))") + EACH).format(where),
     }
     if version >= (1, 5):
-        functions["gin"] = sql.SQL("SELECT 0, {}.gin_index_check(%(oid)s::oid)").format(where)
+        functions["gin"] = sql.SQL("SELECT 0, count({}.gin_index_check(oid))" + EACH).format(where)
     return functions

@@ -26,17 +26,21 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
                 yield without(context, database, "pg_prewarm")
                 continue
             query = sql.SQL(
-                "SELECT sum({}.pg_prewarm(%(oid)s::oid::regclass, 'buffer', fork)) FROM unnest(ARRAY['main', 'fsm', 'vm']) fork"
-                " WHERE pg_relation_size(%(oid)s::oid::regclass, fork) > 0"
+                "SELECT sum({}.pg_prewarm(oid::regclass, 'buffer', fork))"
+                " FROM unnest(%s::oid[]) oid, unnest(ARRAY['main', 'fsm', 'vm']) fork WHERE pg_relation_size(oid::regclass, fork) > 0"
             ).format(sql.Identifier(extension[0]))
 
             def ask(relation: Relation, connection: psycopg.Connection = connection, query: sql.Composed = query) -> None:
-                connection.execute(query, {"oid": relation.oid})
+                connection.execute(query, ([relation.oid],))
+
+            def sound(some: list[Relation], connection: psycopg.Connection = connection, query: sql.Composed = query) -> bool:
+                connection.execute(query, ([relation.oid for relation in some],))
+                return True
 
             row = connection.execute("SELECT current_setting('data_checksums')").fetchone()
             if row and row[0] == "off":
                 yield Outcome("warn", database, "no checksums", "data_checksums = on",
                               "pages are only as proved as amcheck, searches and content prove them")  # fmt: skip
-                yield from (o for o in each(connection, database, relations(connection), "", ask) if o.status != "pass")
+                yield from (o for o in each(connection, database, relations(connection), "", ask, sound) if o.status != "pass")
             else:
-                yield from each(connection, database, relations(connection), "every page has its checksum", ask)
+                yield from each(connection, database, relations(connection), "every page has its checksum", ask, sound)

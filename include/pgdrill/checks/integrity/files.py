@@ -21,16 +21,11 @@ from pgdrill.checks.integrity.relations import Relation, each, opened, relations
 def relation_files(context: Context) -> Iterator[Outcome]:
     """Sizes only. Vacuum cuts a table's file, and then notes its pages: a restore point in between leaves one shorter than
     noted, which is a warning where production's own counters tell of a vacuum; the content of tables proves the rest."""
-    query = (
-        "SELECT pg_relation_size(%(oid)s::oid::regclass), (pg_stat_file(pg_relation_filepath(%(oid)s::oid::regclass), true)).size,"
-        " current_setting('block_size')::int"
-    )
-
     for database in context.databases:
         with opened(context, database) as connection:
 
             def ask(relation: Relation, connection: psycopg.Connection = connection, database: str = database) -> Outcome | None:
-                size, first, page = connection.execute(query, {"oid": relation.oid}).fetchone() or (0, None, 8192)
+                _, size, first, page = _sizes(connection, [relation])[0]
                 wanted = f">= {relation.pages} pages"
                 if first is None:
                     return Outcome("fail", f"{database}.{relation.name}", "no file", wanted)
@@ -40,7 +35,21 @@ def relation_files(context: Context) -> Iterator[Outcome]:
                                    "vacuumed on production just then" if cut else "")  # fmt: skip
                 return None
 
-            yield from each(connection, database, relations(connection), "files as long as noted", ask)
+            def sound(some: list[Relation], connection: psycopg.Connection = connection) -> bool:
+                return all(
+                    first is not None and size >= relation.pages * page and size % page == 0
+                    for relation, (_, size, first, page) in zip(some, _sizes(connection, some), strict=True)
+                )
+
+            yield from each(connection, database, relations(connection), "files as long as noted", ask, sound)
+
+
+def _sizes(connection: psycopg.Connection, some: list[Relation]) -> list[tuple[int, int, int | None, int]]:
+    """For each: OID, bytes, bytes of its first file (None: there is none), bytes of a page."""
+    return connection.execute(
+        "SELECT oid::int8, pg_relation_size(oid::regclass), (pg_stat_file(pg_relation_filepath(oid::regclass), true)).size,"
+        " current_setting('block_size')::int FROM unnest(%s::oid[]) WITH ORDINALITY u(oid, n) ORDER BY n", ([one.oid for one in some],)
+    ).fetchall()  # fmt: skip
 
 
 def _vacuumed(context: Context, connection: psycopg.Connection, database: str, oid: int) -> bool:

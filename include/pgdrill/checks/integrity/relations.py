@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from psycopg import sql
 from pgdrill.checks.base import Context, Outcome
 
 SHOWN = 20
+TINY_PAGES = 64
+TOGETHER = 50
 # SQLSTATE classes of errors that say nothing of the data: not supported, no right or no such function, out of
 # memory, disk or locks, locked, cancelled (a crash that a damaged page causes has no SQLSTATE).
 NO_DAMAGE = ("0A", "42", "53", "55", "57")
@@ -84,24 +87,54 @@ def without(context: Context, database: str, extension: str) -> Outcome:
 
 def each(
     connection: psycopg.Connection, database: str, relations: list[Relation], good: str,
-    ask: Callable[[Relation], Outcome | None],
+    ask: Callable[[Relation], Outcome | None], sound: Callable[[list[Relation]], bool] | None = None,
 ) -> Iterator[Outcome]:  # fmt: skip
-    """Ask of every relation: an answer for each damaged one, and one for all that are whole (``ask`` gives None)."""
+    """Ask of every relation: an answer for each damaged one, and one for all that are whole (``ask`` gives None).
+
+    Most relations are tiny and whole: with ``sound``, those of one access method are asked of many at a time, and one by one
+    where it says no.
+    """
     found: list[Outcome] = []
-    for relation in relations:
-        try:
-            with connection.transaction():
-                answer = ask(relation)
-        except psycopg.Error as error:
-            answer = error_outcome(f"{database}.{relation.name}", error)
-        if answer:
-            found.append(answer)
+    for some in _batches(relations) if sound else [[relation] for relation in relations]:
+        if sound and len(some) > 1 and _is_true(connection, lambda some=some: sound(some)):  # type: ignore[misc]
+            continue
+        for relation in [] if connection.closed else some:
+            try:
+                with connection.transaction():
+                    answer = ask(relation)
+            except psycopg.Error as error:
+                answer = error_outcome(f"{database}.{relation.name}", error)
+            if answer:
+                found.append(answer)
+            if connection.closed:
+                break
         if connection.closed:
-            found.append(Outcome("skip", database, message=f"the server ended while reading {relation.name}: the rest was not checked"))
+            names = some[0].name if len(some) == 1 else f"one of {', '.join(one.name for one in some)}"
+            found.append(Outcome("fail", database, "the server ended", "a server that goes on", f"while reading {names}; the rest was not checked"))
             break
     yield from _shown(database, found)
     if not connection.closed and len(found) < len(relations):
         yield Outcome("pass", f"{database}: {len(relations) - len(found)} relations", len(relations) - len(found), good)
+
+
+def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:
+    """Large relations alone, tiny ones of a method together."""
+    yield from ([one] for one in relations if one.pages > TINY_PAGES)
+    tiny = sorted((one for one in relations if one.pages <= TINY_PAGES), key=lambda one: one.method)
+    for _, alike in itertools.groupby(tiny, key=lambda one: one.method):
+        rest = list(alike)
+        while rest:
+            yield rest[:TOGETHER]
+            rest = rest[TOGETHER:]
+
+
+def _is_true(connection: psycopg.Connection, ask: Callable[[], bool]) -> bool:
+    """An error is no yes; which of them it is about, each one tells."""
+    try:
+        with connection.transaction():
+            return ask()
+    except psycopg.Error:
+        return False
 
 
 def _shown(database: str, found: list[Outcome]) -> Iterator[Outcome]:
