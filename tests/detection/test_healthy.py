@@ -46,6 +46,7 @@ CREATE TABLE parent (id int PRIMARY KEY);
 CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE, note text);
 CREATE MATERIALIZED VIEW counts AS SELECT tenant, count(*) FROM docs GROUP BY tenant;
 COMMENT ON COLUMN docs.v IS 'pgdrill: {{"model": "made", "version": "1", "text_column": "body"}}';
+COMMENT ON COLUMN scratch.v IS 'pgdrill: {{"model": "made", "version": "1"}}';
 COMMENT ON COLUMN empty.v IS 'pgdrill: {{"model": "made", "version": "1"}}';
 """
 NULL_IS_MEANT = """

@@ -217,6 +217,40 @@ def test_an_index_damaged_inside_finds_less_and_is_named(copy: Copy) -> None:
     assert {"vector-values", "vector-content", "exact-neighbours", "vector-indexes"} & set(found) == set()
 
 
+# Table, column and index of each, and one element of the vector of sixteen equal ones as the index keeps it.
+COPIES = {
+    "by_graph": ("vector(16)", "hnsw (v vector_l2_ops)", struct.pack("<f", 12345.5)),
+    "by_lists": ("vector(16)", "ivfflat (v vector_l2_ops) WITH (lists = 4)", struct.pack("<f", 12345.5)),
+    "by_angle": ("vector(16)", "hnsw (v vector_cosine_ops)", struct.pack("<f", 0.25)),
+    "by_halves": ("halfvec(16)", "hnsw (v halfvec_l2_ops)", struct.pack("<e", 12344)),
+}
+
+
+def test_two_indexes_of_one_kind_on_a_column_are_no_damage(copy: Copy) -> None:
+    copy.sql("CREATE INDEX embeddings_twin ON embeddings USING hnsw (embedding vector_cosine_ops)")
+    answers = [r for r in ask(copy, None, "vectors") if r.name == "index-used" and r.thing.startswith("embeddings.embedding")]
+    assert [r for r in answers if r.status == "fail"] == []
+    assert ("warn", "another index") in {(r.status, r.value) for r in answers}, answers
+
+
+def test_one_changed_bit_of_a_vector_in_an_index_is_named(copy: Copy) -> None:
+    """The rows are whole, and so is every page: only the index's own copy is another vector."""
+    copy.sql("CREATE EXTENSION IF NOT EXISTS pageinspect")
+    for table, (kind, index, _) in COPIES.items():
+        value = 12344 if kind.startswith("half") else 12345.5
+        copy.sql(f"CREATE TABLE {table} (id int, v {kind})",
+                 f"INSERT INTO {table} SELECT i, ARRAY(SELECT random() FROM generate_series(1, 16) WHERE i > 0)::vector FROM generate_series(1, 90) i",
+                 f"INSERT INTO {table} VALUES (0, array_fill({value}::real, ARRAY[16])::vector)",
+                 f"CREATE INDEX {table}_v ON {table} USING {index}")  # fmt: skip
+    healthy = [r for r in ask(copy, None, "search") if r.name == "index-values" and r.thing.partition(".")[0] in COPIES]
+    assert [(r.status, r.value) for r in healthy] == [("pass", 91)] * len(COPIES), healthy
+    for table, (_, _, element) in COPIES.items():
+        other = bytes([element[0] ^ 1, *element[1:]])
+        rewrite(copy, f"{table}_v", lambda pages, was=element, now=other: [page.replace(was, now, 1) for page in pages])
+    found = red(ask(copy, None, "search"))
+    assert [table for table in COPIES if f"{table}.v ({table}_v): 1 (" not in found["index-values"]] == [], found
+
+
 def test_rows_that_an_index_lacks_are_named(copy: Copy) -> None:
     copy.sql("CREATE TABLE items (id int, v vector(8))", "CREATE INDEX items_hnsw ON items USING hnsw (v vector_l2_ops)",
              "CREATE TABLE lists (id int, v vector(8))", "INSERT INTO lists SELECT i, array_fill(i, ARRAY[8])::vector FROM generate_series(1, 300) i",

@@ -120,6 +120,8 @@ def index_used(context: Context) -> Iterator[Outcome]:
             elif one.usable:
                 message = "production's planner takes it" if before and before.used else "the planner prefers another plan at this size"
                 yield Outcome("warn", thing_of(look, one), "another plan", "index scan", message)
+            elif one.instead:
+                yield Outcome("warn", thing_of(look, one), "another index", "index scan", f"{one.instead} answers for it: one of them is too many")
             else:
                 yield Outcome("fail", thing_of(look, one), "index not usable", "index scan")
         if wanted.query and (probe := next((one.probes[0] for one in column.searches if one.probes), None)):

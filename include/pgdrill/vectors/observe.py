@@ -54,7 +54,8 @@ class Searched:
     """A search of a column with its probes.
 
     ``used``: the planner takes the index of its own accord; ``usable``: it does where a scan and a sort are forbidden.
-    ``cold_ms``: the first search of all, in the server.
+    ``instead``: another vector index of the column that the planner takes for it then. ``cold_ms``: the first search of all,
+    in the server.
     """
 
     search: Search
@@ -63,6 +64,7 @@ class Searched:
     filtered: Asked | None
     used: bool = False
     usable: bool = False
+    instead: str = ""
     cold_ms: float | None = None
 
     @property
@@ -132,6 +134,7 @@ def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Sea
     with through_index(connection):
         planned, one.cold_ms = plan(connection, first, run=True)
         one.usable = one.search.name in planned
+        one.instead = "" if one.usable else min(planned & {index.name for index in column.indexes}, default="")
         one.whole.found = search_all(connection, column, one.search, one.probes)
     if one.filtered:
         # As the application's own would be planned: what is asked is whether a tenant finds its rows.
