@@ -109,7 +109,7 @@ SPOILT: dict[str, tuple[str, Any, str, str]] = {
     "catalogs: no difference": ("pgdrill.checks.schema:differences", lambda *_: iter(()), "catalogs", "a policy dropped"),
     "canary: every vector is the text's": ("pgdrill.checks.embeddings:off_target", lambda *_: [], "canary", "negated"),
     "vectors: every column is as recorded": ("pgdrill.checks.vectors:_same_content", lambda look, *_: Outcome("pass", look.name), "vector-content", "changed at their places"),
-    "vectors: no neighbour is wrong": ("pgdrill.vectors.compare:Comparison.add", nothing, "exact-neighbours", "changed at their places"),
+    "vectors: no neighbour is wrong": ("pgdrill.vectors.compare:Comparison.add", nothing, "exact-neighbours", "wrong neighbour"),
     "vectors: any recall will do": ("pgdrill.checks.vectors:_recall", lambda look, *_: Outcome("pass", look.name), "index-recall", "damaged inside"),
     "indexes: no row is missing": ("pgdrill.checks.coverage:_not_found", lambda *_: [], "index-coverage", "lacks"),
     "integrity: an error is no finding": ("pgdrill.checks.integrity:_error", nothing, "amcheck", "flipped bit in a btree page (sign True)"),

@@ -17,7 +17,7 @@ from pgdrill.checks import Context, run_checks
 from pgdrill.config import Cluster
 from pgdrill.drill import checking
 from pgdrill.postgres.harmless import AUTO_CONF_ASIDE
-from pgdrill.report import CheckResult, Heartbeats, Report, Target
+from pgdrill.report import CheckResult, Heartbeats, InstantProof, Report, Target
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
 
 FAMILIES = ("recovery",)
@@ -205,6 +205,26 @@ def test_a_heartbeat_older_than_the_instant_allows_is_seen_and_one_that_producti
     assert at(newest, None) == ("warn", "nobody wrote any yet")
     copy.sql("DROP TABLE pgdrill_heartbeat")
     assert "none" in red(copy)["heartbeat"]
+
+
+def test_a_replay_that_stopped_at_another_instant_is_seen(copy: Copy) -> None:
+    asked = datetime(2026, 11, 20, 11, tzinfo=UTC)
+    second = timedelta(seconds=1)
+
+    def seen(last: datetime | None, following: datetime | None, replayed: datetime | None, kind: str = "time") -> str:
+        report = report_of(copy).model_copy(update={"target": Target.model_validate({"kind": kind, "value": asked.isoformat()}),
+                                                    "instant": InstantProof(last_at=last, next_at=following)})  # fmt: skip
+        assert report.restored
+        report.restored.last_transaction_time = replayed
+        return of(answers(copy, report=report), "fail").get("instant", "")
+
+    assert seen(asked - second, asked + second, asked - second) == ""
+    assert seen(asked, asked + second, asked) == ""
+    assert "last replayed" in seen(asked, asked + second, asked, "before"), "of that very instant, and it was to stop before"
+    assert "next in the archive" in seen(asked - second, asked - second / 2, asked - second), "it stopped too early"
+    assert "last replayed" in seen(asked + second, asked + 2 * second, asked + second), "it stopped too late"
+    assert "no transaction" in seen(asked - second, None, asked - second)
+    assert "the archive's last" in seen(asked - second, asked + second, asked - 2 * second)
 
 
 def test_clocks_that_differ_are_a_warning_unless_that_is_all_uncertainty(copy: Copy) -> None:

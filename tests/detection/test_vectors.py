@@ -116,6 +116,19 @@ def test_vectors_changed_at_their_places_are_found_though_no_row_moved(copy: Cop
     assert "rotated.v" in found["index-recall"], found  # the index has its own copy of the vectors
 
 
+def test_a_wrong_neighbour_is_found_though_no_probe_changed(copy: Copy) -> None:
+    copy.sql("CREATE TABLE near (id int, v vector(16))", "CREATE EXTENSION IF NOT EXISTS pageinspect",
+             "INSERT INTO near SELECT i, ARRAY(SELECT random() - 0.5 FROM generate_series(1, 16) WHERE i > 0)::vector FROM generate_series(1, 90) i",
+             "VACUUM (FREEZE) near")  # fmt: skip
+    baseline, _ = remember(copy)
+    (search,) = baseline.databases[DATABASE].vectors["public.near.v"].searches
+    probes = {place.partition("/")[0] for place, _ in search.probes}
+    places = str(copy.one("SELECT string_agg(ctid::text, ' ' ORDER BY ctid) FROM near")).split()
+    probe, other = places.index(min(probes)), next(row for row, place in enumerate(places) if place not in probes)
+    rewrite(copy, "near", lambda pages: edited(pages, lambda rows: rows.__setitem__(other, rows[probe])))
+    assert "near.v" in red(ask(copy, baseline, "vectors"))["exact-neighbours"]
+
+
 def edited(pages: list[bytes], change: Change) -> list[bytes]:
     """Change the vectors of all pages as one matrix, each row where it is."""
     places = [(number, at) for number, page in enumerate(pages) for at in _vectors(page)]
