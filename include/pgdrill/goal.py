@@ -16,6 +16,7 @@ from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.clock import UNKNOWN
 from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 from pgdrill.heartbeat import STATEMENT_TIMEOUT, HeartbeatColumn
+from pgdrill.postgres import harmless
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, format_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Heartbeats, Report, Target
@@ -152,7 +153,15 @@ def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None
         backup, target, stop_lsn=stop_lsn, system_identifier=look.baseline.system_identifier,
         timeline=look.baseline.timeline, segment_bytes=look.baseline.segment_bytes,
         preload_libraries=look.baseline.settings.get("shared_preload_libraries", ""),
+        planned_with=harmless.planning({**look.baseline.configured, **_set_for_searches(look.baseline)}),
     )  # fmt: skip
+
+
+def _set_for_searches(baseline: Baseline) -> dict[str, str]:
+    """pgvector's settings that stand in production's file: a session that has not loaded pgvector does not list them."""
+    told = (item for state in baseline.databases.values() for item in state.search_settings.items())
+    set_by = {name: value.partition(": ") for name, value in told}
+    return {name: value for name, (source, _, value) in set_by.items() if source in ("configuration file", "command line")}
 
 
 def _latest(backup: str, look: Look) -> Goal:

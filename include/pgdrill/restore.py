@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class Goal:
     timeline: int | None = None
     stop_lsn: int | None = None
     preload_libraries: str = ""
+    planned_with: Mapping[str, str] = field(default_factory=dict)  # production's settings for planning
     segment_bytes: int = 16 * 2**20
 
 
@@ -197,6 +198,7 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahe
         target=goal.target.settings,
         timeline=str(plan.timeline),
         preload=harmless.preload_libraries(goal.preload_libraries),
+        planned_with=goal.planned_with,
         fast=drill.durability == "fast",
     )
     options = harmless.write(workspace.directory, workspace.data_directory, values)

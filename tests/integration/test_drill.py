@@ -177,6 +177,9 @@ shared_preload_libraries = 'pg_cron'
 autovacuum = 'on'
 max_connections = 10
 hba_file = '{home}/harm.conf'
+random_page_cost = 1.25
+work_mem = '7MB'
+hnsw.ef_search = 77
 """
 
 
@@ -197,6 +200,7 @@ def armed(request: pytest.FixtureRequest) -> Iterator[Stack]:
         with stack.connect() as connection:
             connection.execute(f"CREATE TABLESPACE fast LOCATION '{stack.home}/space'")
             connection.execute("CREATE TABLE canary TABLESPACE fast AS SELECT generate_series(1, 5000) AS n")
+            connection.execute("CREATE EXTENSION vector")
         take_backup(stack.access)
         yield stack
     finally:
@@ -229,6 +233,7 @@ def test_a_restored_cluster_is_harmless_and_holds_no_secret(armed: Stack, caplog
         workspace = Workspace.of(access, drill_id)
         server = workspace.server(access)
         with server.connect("agents") as connection:
+            connection.execute("SELECT '[1]'::vector")  # loads pgvector, whose settings are listed from then on
             settings: dict[str, str] = dict(connection.execute("SELECT name, setting FROM pg_settings").fetchall())
             assert connection.execute("SELECT count(*) FROM canary").fetchone() == (5000,)
             place = connection.execute("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'").fetchone()
@@ -249,6 +254,8 @@ def test_a_restored_cluster_is_harmless_and_holds_no_secret(armed: Stack, caplog
         "unix_socket_permissions": "0700", "max_logical_replication_workers": "0",
     }  # fmt: skip
     assert int(settings["max_connections"]) >= 300
+    planned_with = {name: settings[name] for name in ("random_page_cost", "work_mem", "hnsw.ef_search")}
+    assert planned_with == {"random_page_cost": "1.25", "work_mem": "7168", "hnsw.ef_search": "77"}, "searched as on production"
     assert sources == (0,)
     assert "archiver" not in kinds
     assert "autovacuum launcher" not in kinds

@@ -7,12 +7,20 @@ connect to production, run its scheduled jobs and listen to the network.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 # Libraries whose background workers act on their own: jobs, replication, maintenance.
 ACTING = {"pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "pg_failover_slots", "wal2json", "timescaledb_toolkit"}
+# What decides how a search is planned and how well it answers. Production's file with them may be in no backup (Debian keeps
+# it outside the data directory), and a restored cluster is to be judged as the application would find it.
+PLANNING = re.compile(
+    r"enable_\w+|\w+_cost|(hnsw|ivfflat)\.\w+|(from|join)_collapse_limit|geqo\w*|jit\w*|work_mem|hash_mem_multiplier"
+    r"|effective_cache_size|effective_io_concurrency|default_statistics_target|cursor_tuple_fraction|constraint_exclusion"
+    r"|plan_cache_mode|max_parallel_workers_per_gather|parallel_leader_participation|min_parallel_\w+_scan_size"
+)
 AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # beside the data directory
 HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
 
@@ -23,6 +31,11 @@ def preload_libraries(production: str) -> str:
     return ",".join(name for name in names if name.removeprefix("$libdir/") not in ACTING)
 
 
+def planning(production: Mapping[str, str]) -> dict[str, str]:
+    """Production's settings for planning and searching, out of all that somebody set there."""
+    return {name: value for name, value in production.items() if PLANNING.fullmatch(name)}
+
+
 def shared_buffers_mb() -> int:
     """An eighth of the memory, between 128 MB and 8 GB: the drill host has other work."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -30,7 +43,8 @@ def shared_buffers_mb() -> int:
 
 
 def settings(
-    *, limits: Mapping[str, int], restore_command: str, target: Mapping[str, str], timeline: str, preload: str, fast: bool
+    *, limits: Mapping[str, int], restore_command: str, target: Mapping[str, str], timeline: str, preload: str,
+    planned_with: Mapping[str, str], fast: bool,
 ) -> dict[str, str]:
     """Every setting of the restored server that is not PostgreSQL's default."""
     return {
@@ -41,6 +55,7 @@ def settings(
         "max_logical_replication_workers": "0", "shared_preload_libraries": preload, "autovacuum": "off",
         # like production
         **{name: str(value) for name, value in limits.items()},
+        **planned_with,
         # No connection before promotion: answers from a server that has not reached its target would be stale.
         **target, "recovery_target_timeline": timeline, "hot_standby": "off",
         # swift
