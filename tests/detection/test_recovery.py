@@ -126,7 +126,8 @@ def test_a_damaged_page_and_a_crash_stand_in_the_log_and_a_lost_connection_is_no
         pid = victim.info.backend_pid
         next(child for process in [copy.server.process()] if process for child in process.children(recursive=True) if child.pid == pid).kill()
         victim.execute("SELECT 1")
-    copy.server.wait_until(lambda: copy.server.status() == "ready", "is ready again", 30)
+    log = copy.server.log_file
+    copy.server.wait_until(lambda: "reinitializing" in log.read_text() and copy.server.status() == "ready", "is ready again", 30)
     assert "terminated by signal 9" in red(copy)["server-log"]
     (copy.data.parent / "whole.log").write_text("")
     assert "empty or missing" in red(copy, log=False)["server-log"]
