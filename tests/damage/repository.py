@@ -24,7 +24,7 @@ from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stag
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.goal import Look
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import Runner
+from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.restore import Goal, plan_restore
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tuning import tune
@@ -169,8 +169,11 @@ def _same_wal(small: Small, access: Access, runner: Runner, workspace: Workspace
 def _same_base(small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path) -> bool:
     tuning = tune(cores=2, latency_seconds=0.001, cluster_bytes=small.backup.uncompressed_bytes)
     backup = next(b for b in access.tool.backups(access.repository) if b.name == small.backup.name)
-    done = runner.run(access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, tuning).command,
-                      timeout_seconds=60, quiet=True)  # fmt: skip
+    fetch = access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, tuning).command
+    try:
+        done = runner.run(fetch, timeout_seconds=30, quiet=True)
+    except ProcessTimeout as error:
+        raise _Refused(f"it hangs: {error}") from None
     if done.code:
         raise _Refused(done.ended)
     return tree(workspace.data_directory) == tree(small.fetched)
