@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from pgdrill.baseline.model import SequenceState
+from pgdrill.baseline.model import DatabaseState, SequenceState
+from pgdrill.baseline.production import Production
 
 AT_ONCE = 200  # sequences a statement; each is a relation to open
 
@@ -57,8 +60,26 @@ def unread_sequences(connection: psycopg.Connection) -> list[str]:
     return [f"{row[0]}.{row[1]}" for row in connection.execute(SEQUENCES, (False,)).fetchall()]
 
 
-def settle_sequences(before: dict[str, SequenceState], now: dict[str, SequenceState]) -> None:
-    """Note the positions after the restore point, for those that nobody restarted meanwhile."""
+@contextlib.contextmanager
+def around(production: Production, databases: dict[str, DatabaseState]) -> Iterator[None]:
+    """Positions just before and just after the restore point, which is made inside.
+
+    Farther apart, a sequence could be set back and run on past its old position, and nothing would tell.
+    """
+    with contextlib.ExitStack() as stack:
+        connections = {}
+        for name in databases:
+            with production.unless_dropped(name):
+                connections[name] = stack.enter_context(production.connection(name))
+        for name, connection in connections.items():
+            databases[name].sequences = read_sequences(connection)
+        yield
+        for name, connection in connections.items():
+            _note_later(databases[name].sequences, read_sequences(connection))
+
+
+def _note_later(before: dict[str, SequenceState], now: dict[str, SequenceState]) -> None:
+    """For those that nobody restarted meanwhile."""
     for name, state in before.items():
         again = now.get(name)
         same = again is not None and (again.filenode, again.increment) == (state.filenode, state.increment)

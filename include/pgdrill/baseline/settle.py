@@ -14,7 +14,6 @@ from pgdrill.baseline.counters import await_counters
 from pgdrill.baseline.facts import database_forms, extension_versions
 from pgdrill.baseline.model import Baseline, Changes, DatabaseState, TableState
 from pgdrill.baseline.production import Production
-from pgdrill.baseline.sequences import read_sequences, settle_sequences
 from pgdrill.baseline.tables import Table, list_tables
 from pgdrill.digests import compare_sample
 from pgdrill.fingerprint import read_fingerprint
@@ -22,7 +21,7 @@ from pgdrill.process import Runner
 
 
 def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:
-    """Read catalogs and positions again, as they are after the restore point. What changed is allowed in either state."""
+    """Read catalogs again, as they are after the restore point. What changed is allowed in either state."""
     production = Production(access, runner or Runner())
     with production.connection() as connection:
         baseline.shared_objects.settle(read_fingerprint(connection, shared=True, like=baseline.shared_objects))
@@ -33,7 +32,6 @@ def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None
                 again = read_fingerprint(connection, shared=False, like=database.schema_objects)
                 database.schema_objects.settle(again)
                 database.extensions_later = extension_versions(connection)
-                settle_sequences(database.sequences, read_sequences(connection))
 
 
 def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:

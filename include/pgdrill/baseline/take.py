@@ -14,6 +14,7 @@ from pgdrill.baseline.database import read_database
 from pgdrill.baseline.facts import DATABASES, database_forms, read_settings
 from pgdrill.baseline.model import Baseline, DatabaseState
 from pgdrill.baseline.production import Production
+from pgdrill.baseline.sequences import around
 from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure
 from pgdrill.errors import ConfigError
@@ -96,8 +97,9 @@ def _mark(connection: psycopg.Connection, production: Production, baseline: Base
         baseline.lsn = str(row[0]) if row else ""
         baseline.end_xid = _position(connection)[3]
 
-    for database, tables in read_at(production, list(baseline.databases), mark).items():
-        baseline.databases[database].state_tables = tables
+    with around(production, baseline.databases):
+        for database, tables in read_at(production, list(baseline.databases), mark).items():
+            baseline.databases[database].state_tables = tables
     access = production.access
     connection.execute("SELECT pg_switch_wal()")
     segment = Segment.holding(baseline.lsn_position - 1, baseline.timeline, baseline.segment_bytes)

@@ -13,7 +13,6 @@ from psycopg import sql
 from pgdrill.baseline import Changes, DatabaseState
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
-from pgdrill.fingerprint import NO_SPAN
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
 from pgdrill.vectors.observe import Observed, observe
 from pgdrill.vectors.pages import Indexed, read_index
@@ -59,16 +58,22 @@ class Look:
 
     def altered(self, oid: int) -> bool:
         """Was an object's definition changed between the baseline and its restore point?"""
-        self.context.settle_catalogs()
-        later = self.database.schema_objects.later if self.database else {}
-        if any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index")):
-            return True
-        span = self.context.baseline.span if self.context.baseline else NO_SPAN
-        with self.context.connect(self.column.database) as connection:  # made and gone again before it was settled
-            row = connection.execute(
-                sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(span.holds_writer, sql.Literal(oid))
-            ).fetchone()
-        return bool(row and row[0])
+        return altered(self.context, self.column.database, oid)
+
+
+def altered(context: Context, database: str, oid: int) -> bool:
+    """Was the definition of a table or index changed between the baseline and its restore point?"""
+    context.settle_catalogs()
+    if context.baseline is None or database not in context.baseline.databases:
+        return False
+    later = context.baseline.databases[database].schema_objects.later
+    if any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index", "pg_attribute")):
+        return True
+    with context.connect(database) as connection:  # made and gone again before it was settled
+        row = connection.execute(
+            sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(context.baseline.span.holds_writer, sql.Literal(oid))
+        ).fetchone()
+    return bool(row and row[0])
 
 
 def looks(context: Context) -> list[Look]:
