@@ -18,7 +18,7 @@ import pytest
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack, tear_down
 
-BACKUP, DRILL = "agents.base_backup", "agents.restore_drill"
+BACKUP, DRILL, RETENTION = "agents.base_backup", "agents.restore_drill", "agents.retention"
 
 
 class Site(NamedTuple):
@@ -70,6 +70,34 @@ def test_a_backup_and_then_a_drill_started_through_the_api_are_green(site: Site)
     assert site.leavings() == []
 
 
+def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_approved(site: Site) -> None:
+    """Left behind by an upload that was killed ten days ago: gone once it was named and the plan approved."""
+    kept = site.stack.s3.folder / site.stack.s3.bucket / site.stack.cluster_name
+    where = "basebackups_005/{}/tar_partitions/part_001.tar.lz4" if site.stack.tool == "wal-g" else "agents/base/{}/data.tar.gz"
+    name = "base_0000000100000000000000FE" if site.stack.tool == "wal-g" else "20260101T000000"
+    left = kept / where.format(name)
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    os.utime(left, (time.time() - 10 * 86400,) * 2)
+    site.airflow.call("PATCH", f"/dags/{RETENTION}", json={"is_paused": False})
+    assert run(site, BACKUP) == "success"
+    wait_until(lambda: len(runs(site, RETENTION)) == 1, 60, lambda: runs(site, RETENTION))
+    followed = next(iter(runs(site, RETENTION)))
+    assert ended(site, RETENTION, followed) == "success"
+    assert left.exists(), "nobody named it"
+
+    run_id = site.airflow.trigger(RETENTION, {"apply": True, "also": [name], "allow": ["too-much", "nothing-proved"]})
+    asked = f"/dags/{RETENTION}/dagRuns/{run_id}"
+    wait_until(lambda: site.airflow.task_states(RETENTION, run_id)["approve"] == "awaiting_input", 120,
+               lambda: site.airflow.task_states(RETENTION, run_id))  # fmt: skip
+    assert name in site.airflow.call("GET", f"{asked}/hitlDetails")["hitl_details"][0]["body"]
+    assert left.exists(), "nobody approved it yet"
+    site.airflow.call("PATCH", f"{asked}/taskInstances/approve/-1/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}})
+    assert ended(site, RETENTION, run_id) == "success"
+    assert not left.exists()
+    assert run(site, DRILL) == "success", "what is left can be restored"
+
+
 def test_no_run_starts_by_itself_when_a_dag_is_unpaused(site: Site) -> None:
     kinds = {run["run_type"] for run in site.airflow.call("GET", f"/dags/{DRILL}/dagRuns")["dag_runs"]}
     assert kinds == {"manual"}
@@ -100,13 +128,21 @@ def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clea
 
 
 def run(site: Site, dag_id: str) -> str:
-    run_id = site.airflow.trigger(dag_id)
+    return ended(site, dag_id, site.airflow.trigger(dag_id))
+
+
+def ended(site: Site, dag_id: str, run_id: str) -> str:
+    """How a run ended; the log's end of what failed is printed."""
     state = site.airflow.wait_for_run(dag_id, run_id, lambda *_: None, 300)
     if state != "success":
         for task, ended in site.airflow.task_states(dag_id, run_id).items():
             if ended == "failed":
                 print(task, *list(site.airflow.log_lines(dag_id, run_id, task))[-15:], sep="\n")
     return state
+
+
+def runs(site: Site, dag_id: str) -> list[str]:
+    return [run["dag_run_id"] for run in site.airflow.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]]
 
 
 def mid_fetch(site: Site) -> str:
