@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills detection-table e2e bench bench-exact bench-logical constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage thorough detection-table e2e bench bench-exact bench-logical constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
 ARGS ?=
@@ -27,6 +27,8 @@ down: setup ## Stop what `make up` started
 	@$(RUN) -m pgdrill_demo down $(ARGS)
 
 test: lint unit integration detection e2e ## Everything a change has to pass
+
+thorough: mutants healthy-drills random-damage ## What takes longer: the checks themselves tested, healthy drills, random damage
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) -m ruff check .
@@ -56,6 +58,9 @@ e2e: setup ## Tests with a real Airflow
 
 bench: setup ## Measure; nothing passes or fails
 	@$(RUN) -m bench.drill $(ARGS)
+
+random-damage: setup ## A thousand random damages to a small cluster: none may pass over changed content
+	@$(RUN) -m bench.random_damage $(ARGS)
 
 bench-exact: setup ## Measure the exact search that recall is judged by
 	@$(RUN) -m bench.exact_search $(ARGS)
