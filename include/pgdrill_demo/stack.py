@@ -43,6 +43,17 @@ CREATE INDEX ON pgdrill_heartbeat (at);
 GRANT INSERT ON pgdrill_heartbeat TO pgdrill;
 """
 HEARTBEAT_SECONDS = 2
+# Dumps read large objects, which pg_read_all_data does not include.
+LARGE_OBJECTS = """
+ALTER DEFAULT PRIVILEGES FOR ROLE postgres, agents_app GRANT SELECT ON LARGE OBJECTS TO pgdrill;
+DO $$
+DECLARE number oid;
+BEGIN
+    FOR number IN SELECT oid FROM pg_largeobject_metadata LOOP
+        EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO pgdrill', number);
+    END LOOP;
+END $$
+"""
 
 
 def binaries() -> Binaries:
@@ -174,8 +185,8 @@ class Stack:
                 from pgdrill_demo.sample import load as load_sample  # brings scikit-learn, a second's import
 
                 load_sample(self.conninfo(), scale=scale)
-                with self.connect() as connection:  # its large objects, for dumps: pg_read_all_data does not include them
-                    connection.execute("GRANT agents_app TO pgdrill")
+                with self.connect() as connection:
+                    connection.execute(LARGE_OBJECTS)
         finally:
             loading.stop()
 

@@ -70,7 +70,8 @@ def test_a_flipped_bit_stops_recovery_at_its_segment(copy: Copy) -> None:
 
 
 def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(copy: Copy, tmp_path: Path) -> None:
-    once(copy)
+    if copy.golden.stack.tool != "wal-g":
+        pytest.skip("barman-cloud has no one program that a liar could stand in for")
     liar = tmp_path / "wal-g"
     liar.write_text('#!/bin/sh\n"$REAL" "$@" || exit\n[ "$1" != wal-fetch ] || printf x | dd of="$3" bs=1 seek=9000 conv=notrunc 2>/dev/null\n'
                     .replace("$REAL", copy.access().tool.binary))  # type: ignore[attr-defined]

@@ -86,7 +86,7 @@ class Wal:
 
 
 def find_record(content: bytes, segment: Segment, binaries: Binaries, folder: Path, kind: str) -> Wal:
-    """The first record of a kind (``XLOG/RESTORE_POINT``) in a segment."""
+    """The last record of a kind (``XLOG/RESTORE_POINT``) in a segment: barman-cloud begins one with a restore point of its own."""
     file = folder / segment.name
     file.write_bytes(content)
     file.chmod(0o644)
@@ -94,7 +94,7 @@ def find_record(content: bytes, segment: Segment, binaries: Binaries, folder: Pa
         [*as_ordinary_user(), binaries.path("pg_waldump"), str(file)], capture_output=True, text=True, check=False
     )  # its exit code tells of the record that goes on in the next segment
     file.unlink()
-    for manager, lsn, previous, what in RECORD.findall(done.stdout):
+    for manager, lsn, previous, what in reversed(RECORD.findall(done.stdout)):
         if f"{manager}/{what}" == kind:
             return Wal(bytearray(content), segment, parse_lsn(lsn) - segment.start_lsn, parse_lsn(previous))
     raise LookupError(f"no {kind} in {segment.name}: {done.stderr}")
