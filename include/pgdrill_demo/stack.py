@@ -130,6 +130,7 @@ class Stack:
         """The protected server."""
         options = {
             "listen_addresses": "", "wal_level": "replica", "archive_mode": "on", "unix_socket_permissions": "0700",
+            "wal_init_zero": "off",  # sixteen megabytes less to write for every segment
             "archive_timeout": str(self.archive_timeout_seconds), "archive_command":
             archive_command(self.access.tool, self.segment_bytes), "log_line_prefix": "%m [%p] ", "shared_buffers": "256MB",
             "max_wal_size": "2GB", "max_connections": "120", "lc_messages": "C",
