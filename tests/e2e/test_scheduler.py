@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import obstore
 import psutil
 import pytest
 
+from pgdrill.archiving import wait_archived
+from pgdrill.postgres.wal import Segment
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack, tear_down
 
@@ -72,29 +75,27 @@ def test_a_backup_and_then_a_drill_started_through_the_api_are_green(site: Site)
 
 def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_approved(site: Site) -> None:
     """Left behind by an upload that was killed ten days ago: gone once it was named and the plan approved."""
-    kept = site.stack.s3.folder / site.stack.s3.bucket / site.stack.cluster_name
+    repository = site.stack.access.repository
     where = "basebackups_005/{}/tar_partitions/part_001.tar.lz4" if site.stack.tool == "wal-g" else "agents/base/{}/data.tar.gz"
     name = "base_0000000100000000000000FE" if site.stack.tool == "wal-g" else "20260101T000000"
-    left = kept / where.format(name)
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"half")
-    os.utime(left, (time.time() - 10 * 86400,) * 2)
+    left = where.format(name)
+    obstore.put(repository.store, left, b"half", attributes={"mtime": str(time.time() - 10 * 86400)})  # which rclone heeds
     site.airflow.call("PATCH", f"/dags/{RETENTION}", json={"is_paused": False})
     assert run(site, BACKUP) == "success"
     wait_until(lambda: len(runs(site, RETENTION)) == 1, 60, lambda: runs(site, RETENTION))
     followed = next(iter(runs(site, RETENTION)))
     assert ended(site, RETENTION, followed) == "success"
-    assert left.exists(), "nobody named it"
+    assert left in repository.sizes(), "nobody named it"
 
     run_id = site.airflow.trigger(RETENTION, {"apply": True, "also": [name], "allow": ["too-much", "nothing-proved"]})
     asked = f"/dags/{RETENTION}/dagRuns/{run_id}"
     wait_until(lambda: site.airflow.task_states(RETENTION, run_id)["approve"] == "awaiting_input", 120,
                lambda: site.airflow.task_states(RETENTION, run_id))  # fmt: skip
     assert name in site.airflow.call("GET", f"{asked}/hitlDetails")["hitl_details"][0]["body"]
-    assert left.exists(), "nobody approved it yet"
+    assert left in repository.sizes(), "nobody approved it yet"
     site.airflow.call("PATCH", f"{asked}/taskInstances/approve/-1/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}})
     assert ended(site, RETENTION, run_id) == "success"
-    assert not left.exists()
+    assert left not in repository.sizes()
     assert run(site, DRILL) == "success", "what is left can be restored"
 
 
@@ -108,6 +109,7 @@ def test_a_run_marked_failed_mid_drill_ends_the_tool_and_destroys_its_cluster(si
         run_id = mid_fetch(site)
         site.airflow.call("PATCH", f"/dags/{DRILL}/dagRuns/{run_id}", json={"state": "failed"})
         wait_until(lambda: site.leavings() == [], 90, site.leavings)
+    archiving_caught_up(site)
     assert run(site, DRILL) == "success"
 
 
@@ -120,6 +122,7 @@ def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clea
         state = site.airflow.wait_for_run(DRILL, run_id, lambda *_: None, 240)
         wait_until(lambda: site.leavings() == [], 60, site.leavings)
         assert state in ("success", "failed")
+        archiving_caught_up(site)
         assert run(site, DRILL) == "success"
         assert site.leavings() == []
     finally:
@@ -150,6 +153,15 @@ def mid_fetch(site: Site) -> str:
     run_id = site.airflow.trigger(DRILL)
     wait_until(lambda: any(fetch in words for words in site.processes() for fetch in FETCHES), 120, lambda: site.airflow.task_states(DRILL, run_id))
     return run_id
+
+
+def archiving_caught_up(site: Site) -> None:
+    """What was written while the store was silent is in it: else a drill tells, rightly, that work would have been lost."""
+    with site.stack.connect() as connection:
+        row = connection.execute("SELECT pg_logical_emit_message(true, 'test', 'x'), pg_walfile_name(pg_switch_wal())").fetchone()
+        assert row
+        segment = Segment.parse(row[1], site.stack.segment_bytes)
+        wait_archived(connection, site.stack.access, segment, 180)
 
 
 class frozen_store:
