@@ -158,6 +158,7 @@ def recovery(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[Rec
     for ahead in made.started:
         ahead.stop()
     left = [p for p in psutil.process_iter() if str(made.folder) in " ".join(_words(p))]
+    shutil.rmtree(made.workspace.socket_directory, ignore_errors=True)
     shutil.rmtree(made.folder, ignore_errors=True)
     assert not left, left
 
