@@ -45,7 +45,8 @@ def _read(production: Production, name: str, *, samples: bool, spent_bytes: int)
     with production.connection(name) as primary:
         # Counters first: what is counted twice only widens the bound, what is missed would narrow it.
         listed = list_tables(primary)
-        sequences, unread = read_sequences(primary), unread_sequences(primary)
+        sequences = {} if samples else read_sequences(primary)  # with a restore point they are read beside it
+        unread = unread_sequences(primary)
         extensions, libraries, collations = extension_versions(primary), library_versions(primary), read_collations(primary)
         production.follow(primary)
     with production.snapshot(name) as connection:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, indexed, not_seen, seen
+from pgdrill.checks.looking import Look, each_indexed, indexed, not_seen, seen
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import Search
 from pgdrill.vectors.observe import Searched, warm_ms
@@ -37,11 +37,7 @@ SLOWER, SLOWER_MS = 3.0, 5.0
 )  # fmt: skip
 def index_coverage(context: Context) -> Iterator[Outcome]:
     """A row that the pages lack is tried by its own vector before it is called missing: it may be a newer version of one they have."""
-    yield from not_seen(context)
-    for look, column in seen(context):
-        for one in column.searches:
-            if one.search.index:
-                yield _covered(look, one)
+    yield from each_indexed(context, _covered)
 
 
 def _covered(look: Look, one: Searched) -> Outcome:

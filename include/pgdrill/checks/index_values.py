@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, indexed, not_seen, seen
+from pgdrill.checks.looking import Look, each_indexed, indexed
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import Search
 from pgdrill.vectors.observe import Searched
@@ -30,11 +30,7 @@ from pgdrill.vectors.types import Integers
 )  # fmt: skip
 def index_values(context: Context) -> Iterator[Outcome]:
     """By the pages, as ``index-coverage``; vectors under cosine are kept normalized, by the same function as SQL's."""
-    yield from not_seen(context)
-    for look, column in seen(context):
-        for one in column.searches:
-            if one.search.index:
-                yield _compared(look, one)
+    yield from each_indexed(context, _compared)
 
 
 def _compared(look: Look, one: Searched) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from pgdrill.baseline import Changes, DatabaseState
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
-from pgdrill.vectors.observe import Observed, observe
+from pgdrill.vectors.observe import Observed, Searched, observe
 from pgdrill.vectors.pages import Indexed, read_index
 from pgdrill.vectors.state import VectorState
 
@@ -122,6 +122,13 @@ def not_seen(context: Context) -> Iterator[Outcome]:
     for look in looks(context):
         if look.seen is None:
             yield Outcome("skip", look.name, message=f"could not be read: {look.trouble}")
+
+
+def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> Iterator[Outcome]:
+    """Ask of every search through an index, of all columns."""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        yield from (ask(look, one) for one in column.searches if one.search.index)
 
 
 def indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
