@@ -90,7 +90,7 @@ class Workspace:
         while True:
             for pid_file in (self.tool_pid_file, self.wal_pid_file):
                 end_marked(pid_file)
-            self.server(access).stop()
+            self.server(access).stop(to_be_removed=True)
             shutil.rmtree(self.socket_directory, ignore_errors=True)
             shutil.rmtree(self.directory, ignore_errors=True)
             if not self.directory.exists():

@@ -283,7 +283,7 @@ def tear_down(home: Path) -> None:
     for version in home.rglob("PG_VERSION"):
         if (version.parent / "global").is_dir():  # a data directory, not one of its databases
             folder = version.parent
-            LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop()
+            LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop(to_be_removed=True)
             shutil.rmtree(Workspace(folder.parent).socket_directory, ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
 

@@ -115,9 +115,13 @@ class LocalServer:
             return None
         return None
 
-    def stop(self) -> None:
-        """End the server, fast first, then whatever it takes. Nothing to do where none runs."""
-        for how, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+    def stop(self, *, to_be_removed: bool = False) -> None:
+        """End the server, fast first, then whatever it takes. Nothing to do where none runs.
+
+        One ``to_be_removed`` gets no time to write and archive what nobody will read: immediate first.
+        """
+        ways = ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+        for how, seconds in ways[to_be_removed:]:
             process = self.process()
             if process is None:
                 return
