@@ -19,6 +19,7 @@ from pgdrill.baseline import DATABASES, Baseline, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.errors import CouldNotVerify
+from pgdrill.postgres.server import answering
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, CheckStatus, Report
 from pgdrill.workspace import Workspace
@@ -89,7 +90,10 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
     report.results.extend(run_checks(context, early))
     timings = report.timings
     timings.vector_checks_seconds = time.monotonic() - started
-    timings.vector_bytes = _vector_bytes(context)
+    try:
+        timings.vector_bytes = _vector_bytes(context)
+    except psycopg.Error as error:  # the checks say what is broken there
+        logger.warning("how large the tables with vectors are cannot be read: %s", error)
     if timings.time_to_running_seconds is not None and _all_answered(report.results):
         timings.time_to_correct_vector_search_seconds = timings.time_to_running_seconds + timings.vector_checks_seconds
     report.results.append(_rto(report))
@@ -151,7 +155,7 @@ def _rto(report: Report) -> CheckResult:
 def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> tuple[str, ...]:
     if access.cluster.server.databases:
         return access.cluster.server.databases
-    with connect("postgres") as connection:
+    with answering("its list of databases"), connect("postgres") as connection:
         return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
 
 

@@ -42,7 +42,7 @@ class Server(Section):
     superuser: str = Field("postgres", description="the superuser's name inside the cluster (of a restored one, too)")
     system_identifier: int | None = Field(None, description="from pg_controldata; guards against the wrong server")
     queue: str = Field("", description="Airflow queue of the worker beside the data directory; empty: the default one")
-    databases: tuple[str, ...] = Field((), description="databases to check; empty: every one that allows connections")
+    databases: tuple[str, ...] = Field((), description="databases to check; empty: every one that allows connections, template1 too")
 
     @field_validator("dsn", "standby_dsn")
     @classmethod

@@ -17,7 +17,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
-from pgdrill.postgres.server import LocalServer
+from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
 from pgdrill.process import ProcessTimeout, Runner
@@ -286,7 +286,7 @@ def _last_restored(text: str) -> str:
 
 
 def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: Plan) -> RestoredCluster:
-    with server.connect() as connection:
+    with answering("its state"), server.connect() as connection:
         row = connection.execute(
             "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"
             " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery()"

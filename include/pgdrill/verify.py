@@ -93,7 +93,7 @@ class Restored:
             ) from None  # fmt: skip
 
     def databases(self) -> tuple[str, ...]:
-        """Every database that allows connections, templates apart."""
+        """Every database that allows connections."""
         with self.connect("postgres") as connection:
             return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
 

@@ -197,8 +197,8 @@ def entries(folder: Path) -> dict[str, tuple[int, ...]]:
     every = {}
     for place, folders, files in os.walk(folder):
         for name in (".", *folders, *files):
-            path = os.path.join(place, name)
-            stat = os.lstat(path)
+            path = Path(place, name)
+            stat = path.lstat()
             is_file = S_ISREG(stat.st_mode)
-            every[os.path.relpath(path, folder)] = (stat.st_mode, stat.st_size, stat.st_mtime_ns) if is_file else (stat.st_mode,)
+            every[str(path.relative_to(folder))] = (stat.st_mode, stat.st_size, stat.st_mtime_ns) if is_file else (stat.st_mode,)
     return every

@@ -201,6 +201,19 @@ def test_a_label_of_another_start_is_found_out(copy: Copy) -> None:
     assert start.decode() in trouble.expected
 
 
+def test_a_restored_server_that_nobody_can_enter_is_the_backups_fault(copy: Copy) -> None:
+    """Recovery needs no catalog; whoever connects does."""
+    copy.record.unlink()
+    for file in archives(copy):
+        content = members(file)
+        if any(member.name.endswith("base/5/1249") for member, _ in content):
+            write_members(file, [(member, bytes(byte ^ (place % 8192 == 4000) for place, byte in enumerate(data))
+                                  if member.name.endswith("base/5/1249") else data) for member, data in content])  # fmt: skip
+    trouble = failed(copy)
+    assert trouble.reason == "server-broken"
+    assert "base/5/1249" in trouble.found
+
+
 def test_the_bytes_of_one_part_under_the_name_of_another(copy: Copy) -> None:
     """wal-g unpacks it without a word, and exits with 0."""
     if copy.golden.stack.tool == "barman-cloud":

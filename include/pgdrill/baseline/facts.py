@@ -24,7 +24,10 @@ SECRETIVE = re.compile(r"conninfo|command|passphrase|password|secret|token|_key|
 KNOWN_PREFIXES = ("hnsw.", "ivfflat.", "auto_explain.", "pg_stat_statements.", "pg_prewarm.")
 
 # A limit of -2 marks one that is being dropped, or was when the server ended: nobody can connect to it any more.
-DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 ORDER BY 1"
+# template1, too: every database that is made is a copy of it.
+DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1"
+# Those that hold somebody's rows.
+FILLED_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 ORDER BY 1"
 FORMS = """
 SELECT d.datname, concat_ws(', ', pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, to_jsonb(d) ->> 'datlocprovider',
        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), CASE WHEN NOT d.datallowconn THEN 'no connections' END)

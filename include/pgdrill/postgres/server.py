@@ -6,19 +6,20 @@ and yet ends by itself when everything that knew of it has died.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import psycopg
 
-from pgdrill.errors import CouldNotVerify, TimedOut
+from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
@@ -151,3 +152,15 @@ class LocalServer:
             return (self.data_directory / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+@contextlib.contextmanager
+def answering(asked: str) -> Iterator[None]:
+    """A restored server that runs and cannot answer the simplest question has a broken catalog: the backup's fault."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise BackupFault(
+            "server-broken", f"restored server, {asked}", found=str(error).strip(), expected="an answer",
+            mend="the backup holds damaged catalogs: drill with an older one, and look for the damage on production",
+        ) from None  # fmt: skip
