@@ -14,7 +14,6 @@ from pydantic import Field
 
 from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
 
-
 DAMAGED = ("dump-damaged", "missing-part")
 
 
