@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from pgdrill.process import Runner
 from pgdrill.retention import kept
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
+from pgdrill.retention.lineage import foreign_timelines
+from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Position, Wal, parse_wal
 from pgdrill.tools.base import BaseBackup, Entry
 from pgdrill.walfiles import timeline_history
@@ -37,7 +40,7 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     with ThreadPoolExecutor(READERS) as pool:
         damages = list(pool.map(lambda entry: _damage(access, entry, known, wal), finished))
     marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
-    return Inventory(
+    inventory = Inventory(
         backups=tuple(
             _backup(entry.backup, entry, marks[entry.name], damage)
             for entry, damage in zip(finished, damages, strict=True) if entry.backup
@@ -53,6 +56,18 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
         incomplete=tuple(incomplete),
     )  # fmt: skip
+    return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
+
+
+def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
+    """Timeline -> when its newest object was written; asked of the store only where there is such a timeline."""
+    found: dict[int, datetime] = {}
+    if timelines:
+        folder = access.tool.wal_keys()[0].partition("{")[0]
+        for key, at in access.repository.written(folder).items():
+            if (segment := access.tool.wal_key(key)) and (line := int(segment[:8], 16)) in timelines:
+                found[line] = max(at, found.get(line, at))
+    return found
 
 
 def segment_bytes(access: Access) -> int:

@@ -107,6 +107,7 @@ class Inventory:
     leftovers: tuple[Leftover, ...] = ()
     drilled: Mapping[str, datetime] = field(default_factory=dict)  # backup -> when a drill of it last passed
     holds: tuple[Hold, ...] = ()
+    written: Mapping[int, datetime] = field(default_factory=dict)  # timeline that does not lead to now -> its newest object's time
     doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
     system_identifier: int | None = None  # production's, where known
     rules: ToolRules = field(default_factory=ToolRules)

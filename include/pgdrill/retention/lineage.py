@@ -78,6 +78,12 @@ def current_paths(wal: Wal, backups: Sequence[Backup]) -> list[tuple[TimelineSwi
     return paths[:1] if paths and on_path(newest, paths[0]) else paths
 
 
+def foreign_timelines(wal: Wal, paths: Sequence[Sequence[TimelineSwitch]]) -> list[int]:
+    """Archived timelines that do not lead to now: abandoned by a restore, or archived by a clone. None where nothing does."""
+    leading = {line.timeline for path in paths for line in path}
+    return sorted({run.timeline for run in wal.runs} - leading) if leading else []
+
+
 def on_path(backup: Backup, path: Sequence[TimelineSwitch]) -> bool:
     """Whether recovery along these timelines passes through the end of a backup."""
     return any(line.timeline == backup.timeline and backup.finish_lsn <= line.switch_lsn for line in path)

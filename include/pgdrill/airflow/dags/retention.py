@@ -84,7 +84,7 @@ def retention_params() -> dict[str, Param]:
             type="array",
             items={"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,200}$"},
             title="Remove these, too",
-            description="Full names of leftovers or of another cluster's backups, one a line. They go only if old enough.",
+            description="Full names of leftovers, abandoned timelines (`00000003`) or another cluster's backups, one a line. They go only if old enough.",
             section=section,
         ),
         "allow": Param(
