@@ -20,7 +20,7 @@ from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolR
 from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Position, Wal, parse_wal
-from pgdrill.tools.base import BaseBackup, Entry
+from pgdrill.tools.base import Entry
 from pgdrill.walfiles import timeline_history
 
 READERS = 8
@@ -42,7 +42,7 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
     inventory = Inventory(
         backups=tuple(
-            _backup(entry.backup, entry, marks[entry.name], damage)
+            Backup.of(entry.backup, sum(entry.keys.values()), marks[entry.name], damage)
             for entry, damage in zip(finished, damages, strict=True) if entry.backup
         ),
         wal=wal,
@@ -78,19 +78,12 @@ def segment_bytes(access: Access) -> int:
     return DEFAULT_SEGMENT_BYTES
 
 
-def _backup(backup: BaseBackup, entry: Entry, mark: Mark, damage: str) -> Backup:
-    return Backup(
-        backup.name, backup.system_identifier, backup.major_version, backup.timeline, backup.start_lsn, backup.finish_lsn,
-        backup.start_time, backup.finish_time, backup.parent, sum(entry.keys.values()), mark, damage,
-    )  # fmt: skip
-
-
 def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) -> str:
     """What is wrong with a backup itself, in few words; what it builds on is looked at on its own."""
     backup = entry.backup
     if backup is None:
         return ""
-    own_wal = _backup(backup, entry, "", "").own_wal(wal)
+    own_wal = Backup.of(backup).own_wal(wal)
     if not wal.holds(own_wal.timeline, own_wal.first, own_wal.last):
         return f"WAL that it needs itself is missing ({wal.name((own_wal.timeline, own_wal.first))} and on)"
     if backup.parent and backup.parent not in known:

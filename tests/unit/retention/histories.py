@@ -68,7 +68,7 @@ class World:
         started, start_lsn = self.now, self.number * SIZE + 40
         self.write(1, HOUR)
         self.backups[name] = Backup(
-            name, *self.system, self.timeline, start_lsn, self.number * SIZE - 100, started, self.now, parent, 10_000
+            name, *self.system, self.timeline, start_lsn, self.number * SIZE - 100, started, self.now, parent=parent, stored_bytes=10_000
         )
         return name
 
