@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import psycopg
 import pytest
 
 from pgdrill.dump import checks, keep, manifest
 from pgdrill.dump.drill import context_of
+from pgdrill.dump.forecast import forecast
 from pgdrill.dump.pgrestore import Restore
 from pgdrill.dump.report import DumpTimings
 from pgdrill.dump.tables import restore_table
@@ -108,6 +112,24 @@ def test_a_directory_dump_is_taken_and_restored_in_parallel_with_passwords_if_as
     source.sql("ALTER ROLE app VALID UNTIL 'infinity'")
     assert report.verdict == "passed", explained(report)
     assert "SCRAM" not in report.model_dump_json()
+
+
+def test_an_index_that_does_not_fit_into_memory_is_said_before_it_is_built(
+    dumped: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = replace(dumped, more={**dumped.more, "dump": {"maintenance_work_mem_bytes": 200_000}})
+    with caplog.at_level(logging.INFO, logger="pgdrill"):
+        report = source.drill(families=("vectors",))
+    assert report.verdict == "passed", explained(report)
+    builds = {build.index: build for build in report.builds}
+    items = builds["public.items_hnsw"]
+    assert (items.fits, items.maintenance_work_mem_bytes) == (False, 200_000)
+    assert items.needed_bytes > 200_000
+    assert any(note.startswith("public.items_hnsw") and "does not fit" in note for note in report.notes)
+    said = [record.getMessage() for record in caplog.records if "public.items_hnsw" in record.getMessage()]
+    assert "does not fit" in said[0]
+    assert next(n for n, text in enumerate(said) if "rows in" in text) > 0
+    assert forecast(report.builds, "public.items_hnsw", 10_000) is None, "a build that overflowed tells nothing of others"
 
 
 def test_a_cluster_without_vectors_is_dumped_and_its_restore_says_that_no_search_was_proved(source: Source) -> None:
