@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage thorough detection-table e2e bench bench-exact bench-logical constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
 ARGS ?=
@@ -28,7 +28,7 @@ down: setup ## Stop what `make up` started
 
 test: lint unit integration detection e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories ## What takes longer: the checks themselves tested, healthy drills, random damage
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) -m ruff check .
@@ -49,6 +49,10 @@ mutants: setup ## Take each check away in turn, and see that a detection test mi
 healthy-drills: setup ## Twenty drills under everything that a live cluster does, without a false alarm
 	@PGDRILL_HEALTHY_DRILLS=20 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
 
+histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every step, and a million operations of retention
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune.py -k barman $(ARGS)
+	@$(RUN) -m tests.unit.retention.test_machine 1000000
+
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)
 	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(TWO) $(ARGS)
@@ -67,6 +71,9 @@ bench-exact: setup ## Measure the exact search that recall is judged by
 
 bench-logical: setup ## Measure logical dumps and their restores
 	@$(RUN) -m bench.logical $(ARGS)
+
+bench-retention: setup ## Measure how long planning takes
+	@$(RUN) -m bench.retention $(ARGS)
 
 constraints: ## Resolve requirements.txt afresh and write constraints.txt (PYTHON=the oldest to support)
 	@sh scripts/setup.sh constraints

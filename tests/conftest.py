@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,11 @@ def need(tool: str) -> str:
     if shutil.which(PROGRAMS[tool]) is None:
         pytest.skip(f"{tool} is not installed here: its tests are left out")
     return tool
+
+
+def thorough() -> bool:
+    """Whether ``make thorough`` asks, which has the time for what takes minutes."""
+    return bool(os.environ.get("PGDRILL_THOROUGH"))
 
 
 @pytest.fixture(scope="session")

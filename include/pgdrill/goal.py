@@ -220,4 +220,4 @@ def _from(span: Span, name: str) -> Span | None:
     start = max(span.start, named.finish_time + span.allowance)
     if span.end - start < TICK:
         return None
-    return Span(start, span.end, named.finish_lsn, span.end_lsn, (named,), span.allowance)
+    return Span(start, span.end, (named,), span.allowance)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, TimelineSwitch, segments_needed
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, TimelineSwitch, format_lsn, segments_needed
 from pgdrill.process import Runner
+from pgdrill.retention.lineage import Stretch, stretches
+from pgdrill.retention.wal import Wal, parse_wal
 from pgdrill.tools import BaseBackup
 from pgdrill.waldump import ended_transactions
 from pgdrill.walfiles import fetch_wal_file
@@ -34,22 +36,13 @@ class Line:
     history: tuple[TimelineSwitch, ...] = ()
     segment_bytes: int = DEFAULT_SEGMENT_BYTES
 
-    @property
-    def ends(self) -> dict[int, int]:
-        """Where each timeline of the line is left: timeline -> LSN."""
-        return {self.timeline: 1 << 64, **{switch.timeline: switch.switch_lsn for switch in self.history}}
+    def wal(self, archived: Mapping[str, int]) -> Wal:
+        """Archived WAL as it is looked at along this line; an empty object is a gap."""
+        return Wal(parse_wal(archived, self.segment_bytes), {self.timeline: self.history}, self.segment_bytes)
 
     def files(self, start_lsn: int, stop_lsn: int) -> Iterator[tuple[Segment, ...]]:
         """The files that hold each segment of a range, best first."""
         return segments_needed(start_lsn, stop_lsn, self.timeline, self.history, self.segment_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Archived WAL without a gap, and the base backups that replay of it can begin from."""
-
-    segments: tuple[Segment, ...]
-    backups: tuple[BaseBackup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +52,6 @@ class Span:
 
     start: datetime
     end: datetime
-    start_lsn: int
-    end_lsn: int
     backups: tuple[BaseBackup, ...]
     allowance: timedelta = timedelta(0)
 
@@ -77,40 +68,6 @@ class Span:
         return f"{self.start:%Y-%m-%d %H:%M:%S} to {self.end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def runs(backups: Sequence[BaseBackup], archived: Mapping[str, int], line: Line) -> list[Run]:
-    """Every unbroken run of segments that holds at least one base backup whole, oldest first.
-
-    ``archived`` names what the repository holds, with its stored bytes: an empty object is a gap.
-    """
-    usable = [backup for backup in backups if backup.finish_lsn <= line.ends.get(backup.timeline, 0)]
-    numbers = [s.number for s in _segments(archived, line) if s.timeline in line.ends]
-    if not usable or not numbers:
-        return []
-    first = min(backup.start_lsn for backup in usable)
-    found, current = [], list[Segment]()
-    for choices in line.files(first, (max(numbers) + 1) * line.segment_bytes - 1):
-        kept = [segment for segment in choices if archived.get(segment.name)]
-        if kept:
-            current.append(kept[0])
-        # Only the new timeline's file goes on after a switch; the old one's ends the run.
-        if not kept or kept[0] != choices[0]:
-            found.append(current)
-            current = []
-    made = (_run(segments, usable) for segments in (*found, current) if segments)
-    return [run for run in made if run.backups]
-
-
-def _segments(archived: Mapping[str, int], line: Line) -> Iterator[Segment]:
-    return (Segment.parse(name, line.segment_bytes) for name in archived if not name.endswith(".history"))
-
-
-def _run(segments: list[Segment], backups: Sequence[BaseBackup]) -> Run:
-    size = segments[0].size_bytes
-    first, last = segments[0].start_lsn, segments[-1].start_lsn + size
-    whole = [backup for backup in backups if first <= backup.start_lsn and backup.finish_lsn <= last]
-    return Run(tuple(segments), tuple(sorted(whole, key=lambda backup: backup.finish_time)))
-
-
 def restorable(
     access: Access, runner: Runner, folder: Path, line: Line, *, allowance: timedelta, since: datetime
 ) -> list[Span]:
@@ -119,21 +76,29 @@ def restorable(
     ``allowance`` is how much later than it says a backup may have finished by the server's clock.
     """
     archived = access.tool.wal(access.repository)
+    wal = line.wal(archived)
     spans = []
-    for run in runs(access.tool.backups(access.repository), archived, line):
-        start = max(run.backups[0].finish_time + allowance, since)
-        end = last_end(access, runner, folder, run.segments)
+    for one in stretches(wal, wal.path(line.timeline), access.tool.backups(access.repository)):
+        start = max(min(backup.finish_time for backup in one.backups) + allowance, since)
+        end = last_end(access, runner, folder, newest_first(line, one, archived))
         if end is None or end <= start:
-            logger.info("no instant can be restored from %s through %s alone", run.backups[0].name, run.segments[-1].name)
+            logger.info("no instant can be restored from %s through %s alone", one.backups[0].name, format_lsn(one.end_lsn))
             continue
-        last = run.segments[-1]
-        spans.append(Span(start, end, run.backups[0].finish_lsn, last.start_lsn + last.size_bytes, run.backups, allowance))
+        spans.append(Span(start, end, one.backups, allowance))
     return spans
 
 
-def last_end(access: Access, runner: Runner, folder: Path, segments: Sequence[Segment]) -> datetime | None:
-    """When the last transaction of a run of segments ended; None where the last ones hold none, or cannot be read."""
-    for segment in reversed(segments[-LOOK_BACK:]):
+def newest_first(line: Line, stretch: Stretch[BaseBackup], archived: Mapping[str, int]) -> Iterator[Segment]:
+    """The last segments of a stretch, each from the file that recovery would take."""
+    last = (stretch.end_lsn - 1) // line.segment_bytes
+    first = max(stretch.first, last - LOOK_BACK + 1)
+    for choices in reversed([*line.files(first * line.segment_bytes, last * line.segment_bytes)]):
+        yield next(segment for segment in choices if archived.get(segment.name))
+
+
+def last_end(access: Access, runner: Runner, folder: Path, segments: Iterable[Segment]) -> datetime | None:
+    """When the last transaction of some segments, newest first, ended; None where they hold none, or cannot be read."""
+    for segment in segments:
         file = fetch_wal_file(access, runner, segment.name, folder)
         if file is None:
             continue

@@ -172,7 +172,9 @@ class Airflow:
         return self.call("GET", path)["value"]
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> Iterator[str]:
-        """The lines of a task's log."""
+        """The lines of a task's log, and what an exception said."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         for entry in self.call("GET", path, headers={"Accept": "application/json"})["content"]:
             yield str(entry.get("event", entry)) if isinstance(entry, dict) else str(entry)
+            for error in (entry.get("error_detail") or ()) if isinstance(entry, dict) else ():
+                yield f"{error['exc_type']}: {error['exc_value']}"

@@ -12,18 +12,17 @@ import pytest
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.operators.restore_cluster import end_at_once
-from pgdrill.dump.keep import listed
 from pgdrill.process import TERM_GRACE_SECONDS
 from pgdrill.report import Report
 from pgdrill.store import load_report
 from pgdrill.workspace import Workspace
-from pgdrill_demo.stack import Stack, preferred_tool
+from pgdrill_demo.stack import Stack
 from tests.e2e.conftest import AirflowHome, DagRun
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 AIRFLOW_KILLS_AFTER_SECONDS = 5.0
-BACKUP, DRILL, DUMP = "agents.base_backup", "agents.restore_drill", "agents.logical_dump"
+BACKUP, DRILL = "agents.base_backup", "agents.restore_drill"
 
 
 @pytest.fixture(scope="module")
@@ -104,26 +103,6 @@ def test_nothing_of_a_green_drill_is_left(stack: Stack, drill: DagRun) -> None:
     assert drill.xcom["destroy"]["destroyed"] is True
     assert report_of(stack, drill).cleanup.status == "ok"
     nothing_is_left(stack, drill)
-
-
-def test_a_logical_dump_is_green_once_it_was_restored_and_leaves_nothing_else(
-    stack: Stack, airflow_home: AirflowHome
-) -> None:
-    if stack.tool != preferred_tool():
-        pytest.skip("no business of the tool: seen with the other one")
-    dump = airflow_home.run(DUMP)
-    assert dump.state == "success", dump.log[-3000:]
-    assert set(dump.tasks.values()) == {"success"}
-    taken, restored = dump.xcom["dump"], dump.xcom["restore"]
-    assert restored["dump_id"] == taken["dump_id"]
-    assert (restored["verdict"], restored["checks_fail"], restored["rows"]) == ("passed", 0, taken["rows"])
-    assert {build["index"] for build in restored["builds"]} >= {"public.embeddings_hnsw_idx", "public.hc_embeddings_hnsw_idx"}
-    assert [(one.dump_id, one.counts) for one in listed(stack.access)] == [(taken["dump_id"], True)]
-    assert dump.assets["agents.logical_dumps"]["dump"] == taken["dump_id"]
-    assert "__classname__" not in json.dumps(dump.xcom)
-    said = f"{dump.log}{dump.xcom}{dump.rendered}{dump.assets}"
-    assert not [secret for secret in (*stack.passwords.values(), stack.s3.secret_key) if secret in said]
-    nothing_is_left(stack, dump)
 
 
 def test_a_drill_of_a_damaged_backup_is_red_and_says_why(

@@ -1,53 +1,35 @@
-"""A real scheduler over REST: green runs, a run marked failed, a scheduler killed mid-drill."""
+"""A real scheduler over REST: green runs, runs marked failed, a scheduler killed mid-drill."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import obstore
 import psutil
 import pytest
 
 from pgdrill.archiving import wait_archived
+from pgdrill.dump import keep
 from pgdrill.postgres.wal import Segment
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack, tear_down
-
-BACKUP, DRILL, RETENTION = "agents.base_backup", "agents.restore_drill", "agents.retention"
-
-
-class Site(NamedTuple):
-    """A stack with the Airflow that works on it."""
-
-    stack: Stack
-    airflow: Airflow
-
-    @property
-    def drills(self) -> Path:
-        return self.stack.home / "drills" / "agents" / "drills"
-
-    def processes(self) -> list[str]:
-        """Restored servers and fetching tools: whatever works below the drills' folder."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            words = " ".join(process.info["cmdline"] or [])
-            if str(self.drills) in words and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(words)
-        return found
-
-    def leavings(self) -> list[str]:
-        """What a drill must not leave behind."""
-        folders = [str(path) for path in self.drills.iterdir()] if self.drills.exists() else []
-        return folders + self.processes()
+from tests.e2e.airflow_site import (
+    BACKUP,
+    DRILL,
+    DUMP,
+    FETCHES,
+    RETENTION,
+    SENDS,
+    Site,
+    frozen_store,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +51,8 @@ def site() -> Iterator[Site]:
 
 
 def test_a_backup_and_then_a_drill_started_through_the_api_are_green(site: Site) -> None:
-    assert run(site, BACKUP) == "success"
-    assert run(site, DRILL) == "success"
+    assert site.run(BACKUP) == "success"
+    assert site.run(DRILL) == "success"
     assert site.leavings() == []
 
 
@@ -82,10 +64,10 @@ def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_appro
     left = where.format(name)
     obstore.put(repository.store, left, b"half", attributes={"mtime": str(time.time() - 10 * 86400)})  # which rclone heeds
     site.airflow.call("PATCH", f"/dags/{RETENTION}", json={"is_paused": False})
-    assert run(site, BACKUP) == "success"
-    wait_until(lambda: len(runs(site, RETENTION)) == 1, 60, lambda: runs(site, RETENTION))
-    followed = next(iter(runs(site, RETENTION)))
-    assert ended(site, RETENTION, followed) == "success"
+    assert site.run(BACKUP) == "success"
+    wait_until(lambda: len(site.runs(RETENTION)) == 1, 60, lambda: site.runs(RETENTION))
+    followed = next(iter(site.runs(RETENTION)))
+    assert site.ended(RETENTION, followed) == "success"
     assert left in repository.sizes(), "nobody named it"
 
     run_id = site.airflow.trigger(RETENTION, {"apply": True, "also": [name], "allow": ["too-much", "nothing-proved"]})
@@ -99,9 +81,9 @@ def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_appro
     assert name in site.airflow.call("GET", f"{asked}/hitlDetails")["hitl_details"][0]["body"]
     assert left in repository.sizes(), "nobody approved it yet"
     site.airflow.call("PATCH", f"{asked}/taskInstances/approve/-1/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}})
-    assert ended(site, RETENTION, run_id) == "success"
+    assert site.ended(RETENTION, run_id) == "success"
     assert left not in repository.sizes()
-    assert run(site, DRILL) == "success", "what is left can be restored"
+    assert site.run(DRILL) == "success", "what is left can be restored"
 
 
 def test_no_run_starts_by_itself_when_a_dag_is_unpaused(site: Site) -> None:
@@ -109,17 +91,90 @@ def test_no_run_starts_by_itself_when_a_dag_is_unpaused(site: Site) -> None:
     assert kinds == {"manual"}
 
 
+@pytest.fixture
+def foretellable(site: Site) -> Iterator[str]:
+    """An index that is large enough for its build to tell of a larger one; the sample's are not, at this scale."""
+    with site.stack.connect() as connection:
+        connection.execute("CREATE TABLE many (id int PRIMARY KEY, embedding vector(8))")
+        connection.execute(
+            "INSERT INTO many SELECT i, array_agg(random_normal())::real[]::vector"
+            " FROM generate_series(1, 2500) i, generate_series(1, 8) GROUP BY i"
+        )
+        connection.execute("CREATE INDEX many_hnsw ON many USING hnsw (embedding vector_l2_ops)")
+        connection.execute("""COMMENT ON COLUMN many.embedding IS 'pgdrill: {"model": "tiny", "version": "1"}'""")
+        yield "public.many_hnsw"
+        connection.execute("DROP TABLE many")
+
+
+def test_a_dump_by_hand_counts_once_it_was_restored_and_its_xcom_tells_what_it_took(site: Site, foretellable: str) -> None:
+    run_id = site.airflow.trigger(DUMP, {"databases": ["agents"], "bin_dir": str(site.stack.cluster.server.bin_dir)})
+    assert site.ended(DUMP, run_id) == "success"
+    assert set(site.airflow.task_states(DUMP, run_id).values()) == {"success"}
+    taken, restored = (site.airflow.xcom(DUMP, run_id, task) for task in ("dump", "restore"))
+    assert taken["databases"] == ["agents"]
+    assert 0 < taken["stored_bytes"] < taken["database_bytes"]
+    assert taken["seconds"] > 0
+    assert (restored["verdict"], restored["checks_fail"], restored["rows"]) == ("passed", 0, taken["rows"])
+    assert restored["checks_pass"] > 50
+    assert restored["stored_bytes"] == restored["downloaded_bytes"] == taken["stored_bytes"]
+    for figure in ("rows_per_second", "restore_seconds", "data_seconds", "vector_indexes_seconds", "vector_checks_seconds"):
+        assert restored[figure] > 0, figure
+    builds = {build["index"]: build for build in restored["builds"]}
+    foretold = {one["index"]: one for one in restored["forecast_at_four_times_the_rows"]}
+    assert len(builds) == taken["vector_indexes"]
+    assert list(foretold) == [foretellable], "the others have too few rows to tell from"
+    forecast, build = foretold[foretellable], builds[foretellable]
+    assert (build["rows"], forecast["rows"], forecast["error"]) == (2500, 10_000, 0.25)
+    assert forecast["seconds"] > build["seconds"] > 0
+    assert [(one.dump_id, one.counts) for one in keep.listed(site.stack.access)] == [(taken["dump_id"], True)]
+    events = site.airflow.call("GET", "/assets/events")["asset_events"]
+    assert taken["dump_id"] in [event["extra"].get("dump") for event in events]
+    said = "".join(line for task in ("dump", "restore") for line in site.airflow.log_lines(DUMP, run_id, task))
+    assert "dumping public.embeddings" in said, "progress names the tables"
+    assert not [secret for secret in (*site.stack.passwords.values(), site.stack.s3.secret_key) if secret in said]
+    assert site.leavings() == []
+
+
+def test_a_dump_whose_migrations_fail_is_red_names_the_statement_and_does_not_count(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "001.sql").write_text("ALTER TABLE embeddings ADD COLUMN note text;\n")
+    (tmp_path / "002.sql").write_text("SELECT 1;\nALTER TABLE nowhere ADD COLUMN note text;\n")
+    run_id = site.airflow.trigger(DUMP, {"migrations": str(tmp_path)})
+    assert site.ended(DUMP, run_id) == "failed"
+    states = site.airflow.task_states(DUMP, run_id)
+    assert states == {"dump": "success", "restore": "failed", "passed": "upstream_failed", "destroy": "success"}
+    restored = site.airflow.xcom(DUMP, run_id, "restore")
+    assert (restored["verdict"], restored["statements"]) == ("failed", 2)
+    (failing,) = (one for one in restored["findings"] if one["status"] == "fail")
+    assert (failing["check"], failing["thing"]) == ("migration", "002.sql:2")
+    assert 'relation "nowhere" does not exist' in "".join(site.airflow.log_lines(DUMP, run_id, "restore"))
+    counts = {one.dump_id: one.counts for one in keep.listed(site.stack.access)}
+    assert counts[site.airflow.xcom(DUMP, run_id, "dump")["dump_id"]] is False
+    assert site.leavings() == []
+
+
+def test_a_dump_marked_failed_while_it_is_sent_leaves_nothing_that_looks_like_one(site: Site) -> None:
+    before = keep.listed(site.stack.access)
+    with frozen_store(site, SENDS):
+        run_id = site.airflow.trigger(DUMP)
+        wait_until(lambda: bool(site.working(SENDS)), 120, lambda: site.airflow.task_states(DUMP, run_id))
+        site.airflow.call("PATCH", f"/dags/{DUMP}/dagRuns/{run_id}", json={"state": "failed"})
+        wait_until(lambda: not site.working(SENDS), 60, lambda: site.working(SENDS))
+    assert site.airflow.task_states(DUMP, run_id)["passed"] != "success"
+    assert keep.listed(site.stack.access) == before
+    assert site.leavings() == []
+
+
 def test_a_run_marked_failed_mid_drill_ends_the_tool_and_destroys_its_cluster(site: Site) -> None:
-    with frozen_store(site):
+    with frozen_store(site, FETCHES):
         run_id = mid_fetch(site)
         site.airflow.call("PATCH", f"/dags/{DRILL}/dagRuns/{run_id}", json={"state": "failed"})
         wait_until(lambda: site.leavings() == [], 90, site.leavings)
     archiving_caught_up(site)
-    assert run(site, DRILL) == "success"
+    assert site.run(DRILL) == "success"
 
 
 def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clean(site: Site) -> None:
-    with frozen_store(site):
+    with frozen_store(site, FETCHES):
         run_id = mid_fetch(site)
         kill_scheduler(site)
         restarted = start_scheduler(site)
@@ -128,35 +183,17 @@ def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clea
         wait_until(lambda: site.leavings() == [], 60, site.leavings)
         assert state in ("success", "failed")
         archiving_caught_up(site)
-        assert run(site, DRILL) == "success"
+        assert site.run(DRILL) == "success"
         assert site.leavings() == []
     finally:
         restarted.terminate()
         restarted.wait(30)
 
 
-def run(site: Site, dag_id: str) -> str:
-    return ended(site, dag_id, site.airflow.trigger(dag_id))
-
-
-def ended(site: Site, dag_id: str, run_id: str) -> str:
-    """How a run ended; the log's end of what failed is printed."""
-    state = site.airflow.wait_for_run(dag_id, run_id, lambda *_: None, 300)
-    if state != "success":
-        for task, ended in site.airflow.task_states(dag_id, run_id).items():
-            if ended == "failed":
-                print(task, *list(site.airflow.log_lines(dag_id, run_id, task))[-15:], sep="\n")
-    return state
-
-
-def runs(site: Site, dag_id: str) -> list[str]:
-    return [run["dag_run_id"] for run in site.airflow.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]]
-
-
 def mid_fetch(site: Site) -> str:
     """Start a drill and return when its tool is fetching from a store that does not answer."""
     run_id = site.airflow.trigger(DRILL)
-    wait_until(lambda: any(fetch in words for words in site.processes() for fetch in FETCHES), 120, lambda: site.airflow.task_states(DRILL, run_id))
+    wait_until(lambda: bool(site.working(FETCHES)), 120, lambda: site.airflow.task_states(DRILL, run_id))
     return run_id
 
 
@@ -167,39 +204,6 @@ def archiving_caught_up(site: Site) -> None:
         assert row
         segment = Segment.parse(row[1], site.stack.segment_bytes)
         wait_archived(connection, site.stack.access, segment, 180)
-
-
-class frozen_store:
-    """The store answers until a tool fetches a base backup, then keeps silent: the drill is held in the middle."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.stopped = False
-
-    def __enter__(self) -> None:
-        self.watcher = subprocess.Popen(
-            [sys.executable, "-c", WATCH, str(self.site.stack.s3.process.pid)],
-            env={**os.environ, "WATCHED": str(self.site.drills)},
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self.watcher.terminate()
-        self.watcher.wait()
-        os.kill(self.site.stack.s3.process.pid, signal.SIGCONT)
-
-
-FETCHES = (" backup-fetch ", "barman-cloud-restore ")
-# Freezes the store as soon as the tool fetches a base backup into a drill's folder.
-WATCH = f"""
-import os, signal, sys, time, psutil
-while True:
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if os.environ["WATCHED"] in words and any(fetch in words for fetch in {FETCHES}):
-            os.kill(int(sys.argv[1]), signal.SIGSTOP)
-            signal.pause()
-    time.sleep(0.02)
-"""
 
 
 def kill_scheduler(site: Site) -> None:
@@ -218,10 +222,3 @@ def start_scheduler(site: Site) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "airflow", "scheduler"], env=site.airflow.full_environment, stdout=log, stderr=log
         )
-
-
-def wait_until(reached: Callable[[], bool], seconds: float, seen: Callable[[], object]) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, f"not reached in {seconds:.0f} s: {seen()}"
-        time.sleep(0.2)

@@ -29,9 +29,11 @@ from pgdrill.process import Runner
 from pgdrill.retention import journal, kept
 from pgdrill.retention.apply import look, prune
 from pgdrill.retention.carry import carry_out
+from pgdrill.retention.hygiene import findings
 from pgdrill_demo.stack import Stack
-from tests.conftest import TOOLS, need
+from tests.conftest import TOOLS, need, thorough
 from tests.integration.conftest import Relay
+from tests.integration.fourteen_weeks import Barman
 
 # Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.
 LATER = datetime.now(UTC) + timedelta(days=100)
@@ -104,11 +106,27 @@ def whole(access: Access) -> None:
     assert [backup.damage for backup in found.backups] == [""] * len(found.backups)
 
 
+@pytest.fixture(scope="module")
+def barman() -> Iterator[Stack]:
+    """Three base backups by barman-cloud, and nothing running any more; tests take copies with a store of their own."""
+    made = small_stack(need("barman-cloud"), 3)
+    made.stop()
+    yield made
+    made.remove()
+
+
+def copy_of(barman: Stack, name: str) -> Access:
+    place = barman.home / name / barman.s3.bucket / barman.cluster_name
+    place.parent.mkdir(parents=True)
+    subprocess.run(["cp", "-a", barman.s3.folder / barman.s3.bucket / barman.cluster_name, place], check=True)
+    return Barman(place, barman).access(**EASY)
+
+
 @pytest.mark.parametrize("tool", TOOLS)
-def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str) -> None:
-    stack = small_stack(need(tool), 3)
+def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request: pytest.FixtureRequest) -> None:
+    stack = small_stack(need(tool), 3) if tool == "wal-g" else None
     try:
-        access = access_of(stack)
+        access = access_of(stack) if stack else copy_of(request.getfixturevalue("barman"), "bucket")
         first, second, newest = (backup.name for backup in access.tool.backups(access.repository))
         kept.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
         before = access.repository.sizes()
@@ -136,7 +154,8 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str) -> None:
         whole(access)
         assert look(access, Runner(), now=LATER).plan.steps == ()
     finally:
-        stack.remove()
+        if stack:
+            stack.remove()
 
 
 def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
@@ -197,6 +216,25 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
         whole(killed)
         shutil.rmtree(folder.with_name(f"k{at}"))
     shutil.rmtree(untouched)
+
+
+def test_barman_cloud_killed_at_any_step_is_no_loss_either(barman: Stack) -> None:
+    """It frees WAL together with the oldest backup. Each of its programs takes seconds: all the steps are for ``make histories``."""
+    steps = ["delete-backup", "delete-backup", "delete-wal"]
+    for at in range(len(steps) + 1) if thorough() else (1,):
+        killed = copy_of(barman, f"k{at}")
+        first, second, newest = names(killed)
+        assert [step.kind for step in look(killed, Runner(), now=LATER).plan.steps] == steps
+        process = multiprocessing.get_context("spawn").Process(target=_pruned_and_killed, args=(killed, at))
+        process.start()
+        process.join()
+        assert process.exitcode == 9
+        assert names(killed) == [first, second, newest][min(at, 2) :]
+        whole(killed)
+        assert prune(killed, Runner(), now=LATER).left == []
+        assert names(killed) == [newest]
+        assert look(killed, Runner(), now=LATER).plan.steps == ()
+        whole(killed)
 
 
 @pytest.mark.parametrize("job", ["backup", "drill"])
@@ -301,6 +339,32 @@ def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(stack: S
     prune(access, Runner(), now=LATER, named=[left])
     assert not [file for file in (folder / "basebackups_005" / left).rglob("*") if file.is_file()]
     assert look(access, Runner(), now=LATER).inventory.leftovers == ()
+
+
+def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(stack: Stack, folder: Path, tmp_path: Path) -> None:
+    """Pushed by the tool itself, as a clone does that still archives into production's repository."""
+    access = access_of(stack, folder)
+    segment = next(name for name in access.tool.wal(access.repository) if not name.endswith("history"))
+    (tmp_path / "00000005.history").write_text("1\t0/1500000\tno recovery target specified\n")
+    wal_g(folder, "wal-fetch", segment, str(tmp_path / f"00000005{segment[8:]}"))
+    for name in ("00000005.history", f"00000005{segment[8:]}"):
+        wal_g(folder, "wal-push", str(tmp_path / name))
+    archived = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
+    own = {key for key in archived if not key.startswith("wal_005/00000005")}
+    outlook = look(access, Runner(), now=LATER)
+    (found,) = (it for it in findings(outlook.inventory, access.cluster.retention, LATER) if it.kind == "foreign-timeline")
+    assert (found.name, found.stored_bytes) == ("00000005", access.repository.sizes()[f"wal_005/00000005{segment[8:]}.lz4"])
+    assert outlook.plan.lines == ()
+    young = look(access, Runner(), named=["00000005"])
+    assert young.plan.lines == (), "written a moment ago: somebody archives on it"
+    result = prune(access, Runner(), now=LATER, named=["00000005"])
+    left = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
+    assert {key for key in left if key.startswith("wal_005/00000005")} == {"wal_005/00000005.history.lz4"}, "or its number would be taken again"
+    assert left & own, "production's own WAL stays"
+    assert result.wal_segments_deleted == outlook.plan.segments + 1
+    assert (result.left, journal.runs(access)[-1].steps[-1].kind, journal.runs(access)[-1].steps[-1].state) == ([], "delete-timeline", "done")
+    whole(access)
+    assert look(access, Runner(), now=LATER, named=["00000005"]).plan.steps == ()
 
 
 def test_the_clock_of_the_host_is_compared_with_the_stores(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

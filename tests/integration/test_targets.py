@@ -222,7 +222,7 @@ def restored(life: Life, request: pytest.FixtureRequest) -> Iterator[tuple[Life,
     """Restored to the very instant of a commit, ``time`` or ``before``."""
     folder = Path(tempfile.mkdtemp(dir=life.stack.home))
     end = life.spans(folder)[1]
-    segment = Segment.holding(end.start_lsn + (1 << 24), 1)
+    segment = Segment.holding(end.backups[0].finish_lsn + (1 << 24), 1)
     file = fetch_wal_file(life.access, Runner(), segment.name, folder)
     assert file
     (commit,) = [it.at for it in ended_transactions(life.access, file)][3:4]

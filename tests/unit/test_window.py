@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill.postgres.wal import Segment, TimelineSwitch
+from pgdrill.retention.lineage import stretches
 from pgdrill.tools import BaseBackup
-from pgdrill.window import TICK, Line, Span, draw, runs
+from pgdrill.window import TICK, Line, Span, draw, newest_first
 
 SUNDAY = datetime(2026, 11, 1, 2, tzinfo=UTC)
 SIZE = 1 << 24
@@ -27,9 +28,11 @@ def wal(*numbers: int, timeline: int = 1) -> dict[str, int]:
 
 
 def found(backups: list[BaseBackup], archived: dict[str, int], line: Line | None = None) -> list[tuple[int, int, list[str]]]:
-    """First and last segment of each run, and its backups."""
-    return [(run.segments[0].number, run.segments[-1].number, [b.name for b in run.backups])
-            for run in runs(backups, archived, line or Line(1))]  # fmt: skip
+    """First and last segment of each stretch, and its backups."""
+    line = line or Line(1)
+    made = stretches(line.wal(archived), line.wal(archived).path(line.timeline), backups)
+    shown = [[segment.number for segment in newest_first(line, one, archived)] for one in made]
+    return [(numbers[-1], numbers[0], [b.name for b in one.backups]) for numbers, one in zip(shown, made, strict=True)]
 
 
 def test_unbroken_wal_behind_a_backup_is_one_run() -> None:
@@ -72,14 +75,14 @@ def test_what_was_written_on_a_branch_that_nobody_follows_is_no_part_of_the_wind
 
 
 def span(start_hours: float, end_hours: float, *backups: BaseBackup) -> Span:
-    return Span(SUNDAY + timedelta(hours=start_hours), SUNDAY + timedelta(hours=end_hours), 0, 0, backups)
+    return Span(SUNDAY + timedelta(hours=start_hours), SUNDAY + timedelta(hours=end_hours), backups)
 
 
 def test_the_newest_backup_that_had_finished_by_then_is_taken() -> None:
     one = span(1, 9, backup(1), backup(4))
     assert one.backup_for(SUNDAY + timedelta(hours=3)).name == "base_1"
     assert one.backup_for(SUNDAY + timedelta(hours=4)).name == "base_4"
-    behind = Span(one.start, one.end, 0, 0, one.backups, allowance=timedelta(seconds=30))
+    behind = Span(one.start, one.end, one.backups, allowance=timedelta(seconds=30))
     assert behind.backup_for(SUNDAY + timedelta(hours=4, seconds=29)).name == "base_1"
 
 

@@ -27,7 +27,7 @@ def prune(
     apply: Annotated[bool, typer.Option("--apply", help="really delete; without it the plan is only shown")] = False,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", metavar="NAME", help="remove this leftover, or this backup of another cluster, if old enough (repeatable)"),
+        typer.Option("--also", metavar="NAME", help="remove this leftover, abandoned timeline, or other cluster's backup, if old enough (repeatable)"),
     ] = None,
     allow: Annotated[
         list[str] | None,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pgdrill.access import Access
 from pgdrill.dump import manifest as manifests
-from pgdrill.dump.report import DumpReport, IndexBuild
+from pgdrill.dump.report import DumpReport, IndexBuild, counts
 from pgdrill.errors import CouldNotVerify
 
 logger = logging.getLogger(__name__)
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A dump with the newest report of its restore. It counts if a restore of it has passed."""
+    """A dump with the newest report of its restore. It counts if a restore of it has passed, and none since found it damaged."""
 
     dump_id: str
     drills: tuple[DumpReport, ...]
 
     @property
     def counts(self) -> bool:
-        """A restore has proved it."""
-        return any(report.proves for report in self.drills)
+        """A restore has proved it, and none since has found it damaged."""
+        return counts(self.drills)
 
     @property
     def last(self) -> DumpReport | None:

@@ -6,12 +6,15 @@ taken for a drill of those.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
+
+DAMAGED = ("dump-damaged", "missing-part")
 
 
 class IndexBuild(Part):
@@ -125,6 +128,17 @@ class DumpReport(Part):
         """The dump is restorable and right as it is: a rehearsal of migrations tells of something else."""
         return self.verdict == "passed" and not self.migrated
 
+    @property
+    def disproves(self) -> bool:
+        """The archive is no longer what was dumped. Any other failure is one of the place that it was restored into."""
+        return self.restore.trouble is not None and self.restore.trouble.reason in DAMAGED
+
     def judge(self) -> None:
         """Set verdict and reason from the stages and the checks."""
         self.verdict, self.reason = judge(self.restore, self.checks, self.results)
+
+
+def counts(reports: Iterable[DumpReport]) -> bool:
+    """Whether a dump counts: a restore of it has passed, and none since has found its archive damaged."""
+    telling = [report for report in reports if report.proves or report.disproves]
+    return bool(telling) and max(telling, key=lambda report: report.started_at).proves

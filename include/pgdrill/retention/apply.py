@@ -148,7 +148,7 @@ def result_of(access: Access, outlook: Outlook, run: journal.RunRecord | None) -
     return PruneResult(
         cluster=access.cluster.name, applied=run is not None, digest=plan.digest,
         backups_kept=len(outlook.inventory.backups) - deleted, backups_deleted=deleted, dumps_deleted=count("delete-dump"),
-        wal_segments_deleted=run.wal_segments if run else sum(piece.count for piece in plan.wal),
+        wal_segments_deleted=run.wal_segments if run else plan.segments,
         freed_bytes=run.freed_bytes if run else plan.freed_bytes,
         promises=[promise.model_dump() for promise in promises],
         locked=[name for (_, name), state in states.items() if state == "locked"],

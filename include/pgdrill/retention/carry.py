@@ -93,6 +93,9 @@ def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) ->
                     store.delete(*dump.keys)  # the manifest first: half a dump must not look whole
         case "delete-leftover":
             access.repository.delete(*deleter.entries[step.name].keys)
+        case "delete-timeline":
+            # Its history file stays: else a later promotion would take the same number again.
+            access.repository.delete(*(key for key in deleter.keys if access.tool.wal_key(key).startswith(step.name)))
     return "done", ""
 
 
@@ -102,12 +105,13 @@ def account(
     """Look again: everything that was to stay is there and as good as before; note what was to go and did not."""
     _nothing_lost(access, before, plan, after)
     there = {backup.name for backup in after.backups} | {left.name for left in after.leftovers} | {dump.name for dump in after.dumps}
+    there |= {f"{run.timeline:08X}" for run in after.wal.runs}
     for noted in run.steps:
         if noted.kind.startswith("delete") and noted.name in there and noted.state == "done":
             noted.state = "left"
     gone = {noted.name for noted in run.steps if noted.kind.startswith("delete") and noted.state in ("done", "was done")}
     wal = list(subtract(plan.wal, after.wal.runs))
-    run.wal_segments = sum(piece.count for piece in wal)
+    run.wal_segments = sum(piece.count for piece in (*wal, *subtract(plan.lines, after.wal.runs)))
     run.freed_bytes = sum(d.stored_bytes for d in plan.goes if d.name in gone) + sum(piece.stored_bytes for piece in wal)
     run.promises = journal.promise_records(plan.before, promises)
 
@@ -119,7 +123,7 @@ def _nothing_lost(access: Access, before: Inventory, plan: Plan, after: Inventor
         backup.name for backup in before.backups
         if backup.name not in going and not backup.damage and found.get(backup.name, "gone")
     ]  # fmt: skip
-    lost = list(subtract(before.wal.without(plan.wal).runs, after.wal.runs))
+    lost = list(subtract(before.wal.without((*plan.wal, *plan.lines)).runs, after.wal.runs))
     if harmed or lost:
         names = [*harmed, *(after.wal.name((piece.timeline, piece.first)) for piece in lost)][:SHOWN]
         raise BackupFault(

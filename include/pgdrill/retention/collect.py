@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from pgdrill.process import Runner
 from pgdrill.retention import kept
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
+from pgdrill.retention.lineage import foreign_timelines
+from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Position, Wal, parse_wal
-from pgdrill.tools.base import BaseBackup, Entry
+from pgdrill.tools.base import Entry
 from pgdrill.walfiles import timeline_history
 
 READERS = 8
@@ -37,9 +40,9 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     with ThreadPoolExecutor(READERS) as pool:
         damages = list(pool.map(lambda entry: _damage(access, entry, known, wal), finished))
     marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
-    return Inventory(
+    inventory = Inventory(
         backups=tuple(
-            _backup(entry.backup, entry, marks[entry.name], damage)
+            Backup.of(entry.backup, sum(entry.keys.values()), marks[entry.name], damage)
             for entry, damage in zip(finished, damages, strict=True) if entry.backup
         ),
         wal=wal,
@@ -53,6 +56,18 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
         incomplete=tuple(incomplete),
     )  # fmt: skip
+    return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
+
+
+def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
+    """Timeline -> when its newest object was written; asked of the store only where there is such a timeline."""
+    found: dict[int, datetime] = {}
+    if timelines:
+        folder = access.tool.wal_keys()[0].partition("{")[0]
+        for key, at in access.repository.written(folder).items():
+            if (segment := access.tool.wal_key(key)) and (line := int(segment[:8], 16)) in timelines:
+                found[line] = max(at, found.get(line, at))
+    return found
 
 
 def segment_bytes(access: Access) -> int:
@@ -63,19 +78,12 @@ def segment_bytes(access: Access) -> int:
     return DEFAULT_SEGMENT_BYTES
 
 
-def _backup(backup: BaseBackup, entry: Entry, mark: Mark, damage: str) -> Backup:
-    return Backup(
-        backup.name, backup.system_identifier, backup.major_version, backup.timeline, backup.start_lsn, backup.finish_lsn,
-        backup.start_time, backup.finish_time, backup.parent, sum(entry.keys.values()), mark, damage,
-    )  # fmt: skip
-
-
 def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) -> str:
     """What is wrong with a backup itself, in few words; what it builds on is looked at on its own."""
     backup = entry.backup
     if backup is None:
         return ""
-    own_wal = _backup(backup, entry, "", "").own_wal(wal)
+    own_wal = Backup.of(backup).own_wal(wal)
     if not wal.holds(own_wal.timeline, own_wal.first, own_wal.last):
         return f"WAL that it needs itself is missing ({wal.name((own_wal.timeline, own_wal.first))} and on)"
     if backup.parent and backup.parent not in known:

@@ -1,4 +1,4 @@
-"""The logical dumps as the planner sees them. A dump counts if a restore of it has passed."""
+"""The logical dumps as the planner sees them. A dump counts if a restore of it has passed, and none since found it damaged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from pgdrill.dump.report import DumpReport
+from pgdrill.dump.report import DumpReport, counts
 from pgdrill.retention.inventory import Dump
 from pgdrill.storage import Storage
 
@@ -37,13 +37,15 @@ def _dump(store: Storage, name: str, sizes: dict[str, int]) -> Dump:
         # Its day is not known: the newest there can be, so that it takes no other's place and is not deleted.
         return Dump(name, datetime.now(UTC), total, f"its manifest is unreadable ({type(error).__name__})", keys)
     damage = f"{lacking[0]} is missing or has another size" if lacking else ""
-    if not damage and not any(_proves(store.read(key)) for key in keys if key.startswith(f"{name}/drill-")):
-        damage = "no restore of it has passed"
+    if not damage:
+        reports = [report for key in keys if key.startswith(f"{name}/drill-") and (report := _report(store.read(key)))]
+        proved = any(report.proves for report in reports)
+        damage = "" if counts(reports) else "its last restore found it damaged" if proved else "no restore of it has passed"
     return Dump(name, ended, total, damage, keys)
 
 
-def _proves(text: bytes | None) -> bool:
+def _report(text: bytes | None) -> DumpReport | None:
     try:
-        return DumpReport.model_validate_json(text or b"").proves
+        return DumpReport.model_validate_json(text or b"")
     except ValidationError:
-        return False  # written by another version, or broken: no proof
+        return None  # written by another version, or broken: no proof

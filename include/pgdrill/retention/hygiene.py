@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pgdrill.config import Retention
 from pgdrill.retention.inventory import Inventory
+from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Run, subtract
 
@@ -28,15 +29,13 @@ def findings(inventory: Inventory, policy: Retention, now: datetime) -> list[Fin
         Finding("leftover", left.name, left.stored_bytes, f"no finished backup; last written {left.last_written:%Y-%m-%d %H:%M} UTC")
         for left in inventory.leftovers
     ]
-    leading = {line.timeline for path in seen.paths for line in path}
-    if leading:
-        for timeline in sorted({run.timeline for run in inventory.wal.runs} - leading):
-            runs = inventory.wal.on(timeline)
-            count = sum(run.count for run in runs)
-            found.append(Finding(
-                "foreign-timeline", f"{timeline:08X}", sum(run.stored_bytes for run in runs),
-                f"{count} segments of a timeline that does not lead to now: abandoned by a restore, or archived by a clone",
-            ))  # fmt: skip
+    for timeline in foreign_timelines(inventory.wal, seen.paths):
+        runs = inventory.wal.on(timeline)
+        count = sum(run.count for run in runs)
+        found.append(Finding(
+            "foreign-timeline", f"{timeline:08X}", sum(run.stored_bytes for run in runs),
+            f"{count} segments of a timeline that does not lead to now: abandoned by a restore, or archived by a clone",
+        ))  # fmt: skip
     orphaned = _orphaned(inventory)
     if orphaned:
         first = inventory.wal.name((orphaned[0].timeline, orphaned[0].first))

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Literal
 
 from pgdrill.errors import Problem
 from pgdrill.retention.wal import Position, Run, Wal
+from pgdrill.tools.base import BaseBackup
 
 Mark = Literal["", "pgdrill", "hand"]  # who made a backup permanent
 
 
 @dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(BaseBackup):
     """A finished base backup. ``damage``: why it cannot be restored, empty if nothing speaks against it."""
 
-    name: str
-    system_identifier: int
-    major_version: int
-    timeline: int
-    start_lsn: int
-    finish_lsn: int
-    start_time: datetime
-    finish_time: datetime
-    parent: str = ""  # of a delta: the backup it builds on
     stored_bytes: int = 0
     mark: Mark = ""
     damage: str = ""
+
+    @classmethod
+    def of(cls, backup: BaseBackup, stored_bytes: int = 0, mark: Mark = "", damage: str = "") -> Backup:
+        """What the tool describes, with what is known of it besides."""
+        return cls(**{it.name: getattr(backup, it.name) for it in fields(backup)}, stored_bytes=stored_bytes, mark=mark, damage=damage)
 
     @property
     def system(self) -> tuple[int, int]:
@@ -107,6 +104,7 @@ class Inventory:
     leftovers: tuple[Leftover, ...] = ()
     drilled: Mapping[str, datetime] = field(default_factory=dict)  # backup -> when a drill of it last passed
     holds: tuple[Hold, ...] = ()
+    written: Mapping[int, datetime] = field(default_factory=dict)  # timeline that does not lead to now -> its newest object's time
     doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
     system_identifier: int | None = None  # production's, where known
     rules: ToolRules = field(default_factory=ToolRules)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.retention.inventory import Backup, Inventory
 from pgdrill.retention.wal import Wal
+from pgdrill.tools.base import BaseBackup
 
+Kind = TypeVar("Kind", bound=BaseBackup)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -78,9 +82,56 @@ def current_paths(wal: Wal, backups: Sequence[Backup]) -> list[tuple[TimelineSwi
     return paths[:1] if paths and on_path(newest, paths[0]) else paths
 
 
-def on_path(backup: Backup, path: Sequence[TimelineSwitch]) -> bool:
+def foreign_timelines(wal: Wal, paths: Sequence[Sequence[TimelineSwitch]]) -> list[int]:
+    """Archived timelines that do not lead to now: abandoned by a restore, or archived by a clone. None where nothing does."""
+    leading = {line.timeline for path in paths for line in path}
+    return sorted({run.timeline for run in wal.runs} - leading) if leading else []
+
+
+def on_path(backup: BaseBackup, path: Sequence[TimelineSwitch]) -> bool:
     """Whether recovery along these timelines passes through the end of a backup."""
     return any(line.timeline == backup.timeline and backup.finish_lsn <= line.switch_lsn for line in path)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch(Generic[Kind]):
+    """Unbroken WAL along a path, from segment ``first`` to ``end_lsn``, and the backups whose own WAL lies in it, oldest first.
+
+    Every instant from the end of its first backup on can be restored.
+    """
+
+    first: int
+    end_lsn: int
+    backups: tuple[Kind, ...]
+
+
+def stretches(wal: Wal, path: Sequence[TimelineSwitch], backups: Iterable[Kind]) -> list[Stretch[Kind]]:
+    """What can be restored along a path, between the gaps; stretches without a backup to begin with are none."""
+    way = sorted((backup for backup in backups if on_path(backup, path)), key=lambda backup: backup.start_lsn)
+    if not way:
+        return []
+    size = wal.segment_bytes
+    missing = gaps(wal, path, way[0].start_lsn)
+    begins = [wal.segment_of(way[0].start_lsn), *(last + 1 for _, last in missing)]
+    ends = [*(_end_before(wal, path, first) for first, _ in missing), end_of(wal, path)]
+    found = []
+    for begin, end in zip(begins, ends, strict=True):
+        inside = tuple(backup for backup in way if begin * size <= backup.start_lsn and backup.finish_lsn <= end)
+        if inside:
+            found.append(Stretch(begin, end, inside))
+    return found
+
+
+def end_of(wal: Wal, path: Sequence[TimelineSwitch]) -> int:
+    """The position after the newest archived segment of a path."""
+    size = wal.segment_bytes
+    return max((min((run.last + 1) * size, line.switch_lsn) for line in path for run in wal.on(line.timeline)), default=0)
+
+
+def _end_before(wal: Wal, path: Sequence[TimelineSwitch], gap: int) -> int:
+    """How far WAL can be read before a missing segment: in it, too, where only the new timeline's file of it is missing."""
+    held = (line.switch_lsn for line in path if wal.segment_of(line.switch_lsn) == gap and wal.holds(line.timeline, gap, gap))
+    return max(held, default=gap * wal.segment_bytes)
 
 
 def gaps(wal: Wal, path: Sequence[TimelineSwitch], start_lsn: int) -> list[tuple[int, int]]:

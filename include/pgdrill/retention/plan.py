@@ -11,15 +11,22 @@ from typing import Literal
 from pgdrill.config import Retention
 from pgdrill.retention.inventory import Backup, Inventory, Mark
 from pgdrill.retention.promises import Promise, View, chain_of, evaluate, view
-from pgdrill.retention.reasons import Decision, about_dumps, about_leftovers, reasons_to_stay, why_it_goes
+from pgdrill.retention.reasons import (
+    Decision,
+    about_dumps,
+    about_leftovers,
+    about_timelines,
+    reasons_to_stay,
+    why_it_goes,
+)
 from pgdrill.retention.wal import Position, Run, below
 
-StepKind = Literal["mark", "unmark", "delete-backup", "delete-wal", "delete-dump", "delete-leftover"]
+StepKind = Literal["mark", "unmark", "delete-backup", "delete-wal", "delete-dump", "delete-leftover", "delete-timeline"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. ``name``: a full name; for WAL the first segment that stays."""
+    """One thing to do. ``name``: a full name; for WAL the first segment that stays; for a timeline its eight digits."""
 
     kind: StepKind
     name: str
@@ -31,7 +38,8 @@ class Plan:
 
     decisions: tuple[Decision, ...]
     steps: tuple[Step, ...]
-    wal: tuple[Run, ...]  # segments that go
+    wal: tuple[Run, ...]  # segments that the tool frees
+    lines: tuple[Run, ...]  # segments of timelines that go, beside those
     wal_words: str
     cut: Position | None  # what comes before it may go, but for ``kept_wal``
     kept_wal: tuple[Run, ...]
@@ -58,6 +66,11 @@ class Plan:
         )  # fmt: skip
 
     @property
+    def segments(self) -> int:
+        """How many segments go."""
+        return sum(run.count for run in (*self.wal, *self.lines))
+
+    @property
     def freed_bytes(self) -> int:
         """Stored bytes that would be freed."""
         return sum(decision.stored_bytes for decision in self.goes) + sum(run.stored_bytes for run in self.wal)
@@ -65,12 +78,12 @@ class Plan:
     @property
     def digest(self) -> str:
         """Stands for exactly this plan, so that what is done is what somebody approved."""
-        words = [f"{step.kind} {step.name}" for step in self.steps] + [f"{run.timeline} {run.first} {run.last}" for run in self.wal]
+        words = [f"{step.kind} {step.name}" for step in self.steps] + [f"{run.timeline} {run.first} {run.last}" for run in (*self.wal, *self.lines)]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
 def make_plan(inventory: Inventory, policy: Retention, now: datetime, named: Iterable[str] = ()) -> Plan:
-    """Plan. ``named``: leftovers and other systems' backups that a person wants gone by name.
+    """Plan. ``named``: leftovers, other systems' backups and timelines that a person wants gone by name.
 
     Linear in backups and WAL runs, but for sorting.
     """
@@ -85,13 +98,16 @@ def make_plan(inventory: Inventory, policy: Retention, now: datetime, named: Ite
         Decision("unreadable", it.name, True, (f"cannot be read ({it.found}): what it promises is not known",), it.stored_bytes)
         for it in inventory.unreadable
     )
-    decisions = (*backups, *unreadable, *dumps, *leftovers)
     gone = frozenset(decision.name for decision in backups if not decision.stays)
     wal, cut, words = _wal(inventory, seen, gone, marked)
+    left_wal = inventory.wal.without(wal)
+    timelines = tuple(about_timelines(inventory, policy, seen, wanted, gone, left_wal))
+    lines = tuple(run for it in timelines if not it.stays for run in left_wal.on(int(it.name, 16)))
+    decisions = (*backups, *unreadable, *dumps, *leftovers, *timelines)
     steps = tuple(_steps(inventory, decisions, marked, cut if wal else None))
     left = remaining(replace(inventory, doubted=seen.doubts), steps, wal)
     return Plan(
-        decisions, steps, wal, words, cut if wal else None, _own(inventory, gone), evaluate(inventory, policy, now), evaluate(left, policy, now),
+        decisions, steps, wal, lines, words, cut if wal else None, _own(inventory, gone), evaluate(inventory, policy, now), evaluate(left, policy, now),
         seen.anchor.name if seen.anchor else "", _next_deletion(seen, policy),
         seen.doubts,
     )  # fmt: skip
@@ -170,6 +186,7 @@ def _steps(
         yield Step("delete-wal", inventory.wal.name(cut))
     yield from (Step("delete-dump", d.name) for d in decisions if d.kind == "dump" and not d.stays)
     yield from (Step("delete-leftover", d.name) for d in decisions if d.kind == "leftover" and not d.stays)
+    yield from (Step("delete-timeline", d.name) for d in decisions if d.kind == "timeline" and not d.stays)
 
 
 def remaining(inventory: Inventory, steps: Iterable[Step], wal: tuple[Run, ...]) -> Inventory:
@@ -181,11 +198,13 @@ def remaining(inventory: Inventory, steps: Iterable[Step], wal: tuple[Run, ...])
         replace(backup, mark=marks.get(backup.name, backup.mark))
         for backup in inventory.backups if ("delete-backup", backup.name) not in done
     )  # fmt: skip
+    lines = {int(name, 16) for kind, name in done if kind == "delete-timeline"}
+    freed = [*(wal if any(kind == "delete-wal" for kind, _ in done) else ()), *(run for run in inventory.wal.runs if run.timeline in lines)]
     return replace(
         inventory, backups=backups,
         dumps=tuple(dump for dump in inventory.dumps if ("delete-dump", dump.name) not in done),
         leftovers=tuple(left for left in inventory.leftovers if ("delete-leftover", left.name) not in done),
-        wal=inventory.wal.without(wal) if any(kind == "delete-wal" for kind, _ in done) else inventory.wal,
+        wal=inventory.wal.without(freed) if freed else inventory.wal,
     )  # fmt: skip
 
 

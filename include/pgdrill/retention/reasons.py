@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from pgdrill.config import Retention
 from pgdrill.retention.inventory import Backup, Hold, Inventory
+from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import (
     PERIODS,
     UNITS,
@@ -19,11 +20,12 @@ from pgdrill.retention.promises import (
     last_drilled,
     newest_of_each,
 )
+from pgdrill.retention.wal import Wal
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one thing, and why. ``kind``: backup, dump, leftover or unreadable."""
+    """What becomes of one thing, and why. ``kind``: backup, dump, leftover, timeline or unreadable."""
 
     kind: str
     name: str
@@ -141,6 +143,32 @@ def about_leftovers(inventory: Inventory, policy: Retention, now: datetime, want
                  f"{policy.leftover_days:g} days" if not stays else "of a killed upload; removed when named" if old
                  else "written lately: an upload may be running")  # fmt: skip
         yield Decision("leftover", left.name, stays, (words,), left.stored_bytes, left.last_written)
+
+
+def about_timelines(
+    inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str], gone: frozenset[str], wal: Wal
+) -> Iterable[Decision]:
+    """What becomes of timelines that do not lead to now: named, old, and no backup's that stays, or they stay.
+
+    ``wal``: what is left when the rest of the plan is done.
+    """
+    using = {backup.timeline: backup.name for backup in inventory.backups if backup.name not in gone}
+    for timeline in foreign_timelines(wal, seen.paths):
+        written = inventory.written.get(timeline)
+        stored = sum(run.stored_bytes for run in wal.on(timeline))
+        if inventory.unreadable:
+            why = "an unreadable backup may need it"
+        elif timeline in using:
+            why = f"{using[timeline]} is of it, and stays"
+        elif written is None or seen.now - written < timedelta(days=policy.leftover_days):
+            why = "written lately: somebody may be archiving on it"
+        elif f"{timeline:08X}" not in wanted:
+            why = "does not lead to now; removed when named"
+        else:
+            words = f"named; it does not lead to now, and nothing was written to it for {policy.leftover_days:g} days"
+            yield Decision("timeline", f"{timeline:08X}", False, (words,), stored, written)
+            continue
+        yield Decision("timeline", f"{timeline:08X}", True, (why,), stored, written)
 
 
 def day(time: datetime) -> str:

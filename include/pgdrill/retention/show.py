@@ -26,7 +26,7 @@ def plan_markdown(cluster: str, outlook: Outlook) -> str:
     plan = outlook.plan
     wal = sum(run.count for run in plan.wal)
     lines = [
-        f"**{len(plan.going('backup'))} base backups, {wal} WAL segments, {len(plan.going('dump'))} dumps of cluster `{cluster}` go: "
+        f"**{len(plan.going('backup'))} base backups, {plan.segments} WAL segments, {len(plan.going('dump'))} dumps of cluster `{cluster}` go: "
         f"{size(plan.freed_bytes)}.** Plan `{plan.digest}`.", "",
         "| promise | promised | now | afterwards | to spare |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
@@ -53,7 +53,7 @@ def plan_data(cluster: str, outlook: Outlook, findings: Sequence[Finding] = ()) 
     after = {promise.name: promise for promise in plan.after}
     return {
         "cluster": cluster, "digest": plan.digest, "planned_at": outlook.now.isoformat(), "anchor": plan.anchor,
-        "freed_bytes": plan.freed_bytes, "wal_segments": sum(run.count for run in plan.wal), "wal": plan.wal_words,
+        "freed_bytes": plan.freed_bytes, "wal_segments": plan.segments, "wal": plan.wal_words,
         "next_deletion_at": plan.next_deletion_at.isoformat() if plan.next_deletion_at else None,
         "decisions": [
             {"kind": it.kind, "name": it.name, "stays": it.stays, "why": list(it.why), "stored_bytes": it.stored_bytes,

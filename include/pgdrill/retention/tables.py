@@ -17,7 +17,7 @@ from pgdrill.retention.show import size
 def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], console: Console) -> None:
     """Promises, what goes, what stays, what lies about, and what is refused."""
     plan = outlook.plan
-    wal = sum(run.count for run in plan.wal)
+    wal = plan.segments
     head = (f"Cluster {cluster}: {len(plan.going('backup'))} base backups, {wal} WAL segments and {len(plan.going('dump'))} dumps"
             f" would go, {size(plan.freed_bytes)}")  # fmt: skip
     console.print(Text(head, "bold"), soft_wrap=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgdrill.config import Retention
-from pgdrill.postgres.wal import TimelineSwitch, format_lsn
+from pgdrill.postgres.wal import format_lsn
 from pgdrill.retention.inventory import Backup, Inventory
-from pgdrill.retention.lineage import gaps, on_path
+from pgdrill.retention.lineage import Stretch, end_of, on_path, stretches
 from pgdrill.retention.promises import DAY_SECONDS, view
 
 MEASURED_SECONDS = 3600.0  # less time between two backups says nothing about a day
@@ -62,11 +62,13 @@ def window_of(cluster: str, inventory: Inventory, policy: Retention, now: dateti
     seen = view(inventory, policy, now)
     path = seen.paths[0] if seen.paths else ()
     way = sorted((b for b in seen.counted if on_path(b, path)), key=lambda b: b.start_lsn)
+    found = stretches(inventory.wal, path, seen.counted)
+    newest = end_of(inventory.wal, path)
     wal_a_day, backups_a_day = _a_day(inventory, way)
     stored = sum(b.stored_bytes for b in inventory.backups) + inventory.wal.stored_bytes + sum(d.stored_bytes for d in inventory.dumps)
     return Window(
         cluster=cluster, now=now, promised_days=policy.window_days, timeline=path[-1].timeline if path else 0,
-        spans=tuple(_spans(inventory, path, way)), backups=len(inventory.backups),
+        spans=tuple(_span(one, newest=one.end_lsn == newest) for one in found), backups=len(inventory.backups),
         backup_bytes=sum(b.stored_bytes for b in inventory.backups), dumps=len(inventory.dumps),
         dump_bytes=sum(d.stored_bytes for d in inventory.dumps), wal_segments=inventory.wal.count,
         wal_bytes=inventory.wal.stored_bytes, wal_bytes_a_day=wal_a_day, backup_bytes_a_day=backups_a_day,
@@ -74,28 +76,13 @@ def window_of(cluster: str, inventory: Inventory, policy: Retention, now: dateti
     )  # fmt: skip
 
 
-def _spans(inventory: Inventory, path: Sequence[TimelineSwitch], way: Sequence[Backup]) -> list[Span]:
-    """The stretches between gaps that have a backup to begin with."""
-    if not way:
-        return []
-    size = inventory.wal.segment_bytes
-    missing = gaps(inventory.wal, path, way[0].start_lsn)
-    newest = max(
-        (min((run.last + 1) * size, line.switch_lsn) for line in path for run in inventory.wal.on(line.timeline)), default=0
-    )
-    ends = [first * size for first, _ in missing] + [newest]
-    begins = [0, *((last + 1) * size for _, last in missing)]
-    found = []
-    for begin, end in zip(begins, ends, strict=True):
-        inside = [backup for backup in way if begin <= backup.start_lsn and backup.finish_lsn <= end]
-        if inside:
-            first = min(inside, key=lambda backup: backup.finish_time)
-            last = max(inside, key=lambda backup: backup.finish_time)
-            found.append(Span(
-                first.finish_time, None if end == newest else last.finish_time, format_lsn(first.finish_lsn), format_lsn(end),
-                tuple(backup.name for backup in inside),
-            ))  # fmt: skip
-    return found
+def _span(stretch: Stretch[Backup], *, newest: bool) -> Span:
+    first = min(stretch.backups, key=lambda backup: backup.finish_time)
+    last = max(stretch.backups, key=lambda backup: backup.finish_time)
+    return Span(
+        first.finish_time, None if newest else last.finish_time, format_lsn(first.finish_lsn), format_lsn(stretch.end_lsn),
+        tuple(backup.name for backup in stretch.backups),
+    )  # fmt: skip
 
 
 def _a_day(inventory: Inventory, way: Sequence[Backup]) -> tuple[float | None, float | None]:

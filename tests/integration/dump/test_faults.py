@@ -147,6 +147,7 @@ class TestADumpThatDoesNotEnd:
         left = source.objects()
         assert any(name.endswith("globals.sql") for name in left)
         assert any(name.endswith("agents.dump") for name in left) == (moment == "before the manifest")
+        assert bool(uploads(source)) == (moment == "while sending")
         leftovers.clear(source.access, keep="")  # too young: another host might be writing it
         assert source.objects() == left
         impatient = source.access.cluster.model_copy(
@@ -190,6 +191,21 @@ def test_an_archive_that_is_damaged_as_its_manifest_says_fails_in_pg_restores_ow
     assert report.restore.trouble
     assert report.restore.trouble.reason in ("dump-damaged", "restore-errors")
     assert "pg_restore" in report.restore.trouble.found
+
+
+def test_what_pg_restore_skips_and_goes_on_from_is_no_restore(source: Source) -> None:
+    """A constraint that finds its table by the search path: production checks it, a restore cannot, and its rows are left out."""
+    source.sql("CREATE FUNCTION known(int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM orders WHERE id = $1)'")
+    source.sql("CREATE TABLE notes (n int CHECK (known(n))); INSERT INTO notes VALUES (1)")
+    try:
+        source.dump()
+    finally:
+        source.sql("DROP TABLE notes; DROP FUNCTION known")
+    report = source.drill()
+    assert (report.verdict, report.reason) == ("failed", "restore: restore-errors")
+    assert report.restore.trouble
+    assert 'relation "orders" does not exist' in report.restore.trouble.found
+    assert not report.results, "nothing is asked of half a restore"
 
 
 def test_a_manifest_of_another_cluster_is_refused(source: Source) -> None:

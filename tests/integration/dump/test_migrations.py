@@ -149,14 +149,28 @@ def downgrade():
 """
 
 
+ALEMBIC = {
+    "alembic.ini": "[alembic]\nscript_location = %(here)s/scripts\n",
+    "scripts/env.py": ENV,
+    "scripts/versions/a.py": REVISION.format(new="a1", old=None, name="first"),
+    "scripts/versions/b.py": REVISION.format(new="b2", old='"a1"', name="second"),
+}  # fmt: skip
+
+
+def test_alembic_goes_on_from_the_revision_that_was_dumped(rehearse: Rehearse, restored: Restore) -> None:
+    pytest.importorskip("alembic")
+    with restored.server.connect(DATABASE) as connection:
+        connection.execute("CREATE TABLE public.alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO public.alembic_version VALUES ('a1')")
+    report = rehearse(ALEMBIC)
+    assert red(report) == {}, "its own table changes with every migration"
+    assert [run.words for run in report.statements if "ALTER" in run.words] == ["ALTER TABLE items ADD COLUMN second INTEGER"]
+    assert {run.file for run in report.statements} == {"alembic upgrade a1:head"}
+
+
 def test_alembic_s_migrations_are_run_as_the_sql_they_would_be(rehearse: Rehearse) -> None:
     pytest.importorskip("alembic")
-    report = rehearse({
-        "alembic.ini": "[alembic]\nscript_location = %(here)s/scripts\n",
-        "scripts/env.py": ENV,
-        "scripts/versions/a.py": REVISION.format(new="a1", old=None, name="first"),
-        "scripts/versions/b.py": REVISION.format(new="b2", old='"a1"', name="second"),
-    })  # fmt: skip
+    report = rehearse(ALEMBIC)
     assert red(report) == {}
     assert [run.words for run in report.statements if "ALTER" in run.words] == [
         "ALTER TABLE items ADD COLUMN first INTEGER", "ALTER TABLE items ADD COLUMN second INTEGER",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
+import logging
+from dataclasses import replace
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from pgdrill.cli import app
 from pgdrill.dump import checks, keep, manifest
 from pgdrill.dump.drill import context_of
+from pgdrill.dump.forecast import forecast
 from pgdrill.dump.pgrestore import Restore
 from pgdrill.dump.report import DumpTimings
 from pgdrill.dump.tables import restore_table
@@ -116,6 +114,24 @@ def test_a_directory_dump_is_taken_and_restored_in_parallel_with_passwords_if_as
     assert "SCRAM" not in report.model_dump_json()
 
 
+def test_an_index_that_does_not_fit_into_memory_is_said_before_it_is_built(
+    dumped: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = replace(dumped, more={**dumped.more, "dump": {"maintenance_work_mem_bytes": 200_000}})
+    with caplog.at_level(logging.INFO, logger="pgdrill"):
+        report = source.drill(families=("vectors",))
+    assert report.verdict == "passed", explained(report)
+    builds = {build.index: build for build in report.builds}
+    items = builds["public.items_hnsw"]
+    assert (items.fits, items.maintenance_work_mem_bytes) == (False, 200_000)
+    assert items.needed_bytes > 200_000
+    assert any(note.startswith("public.items_hnsw") and "does not fit" in note for note in report.notes)
+    said = [record.getMessage() for record in caplog.records if "public.items_hnsw" in record.getMessage()]
+    assert "does not fit" in said[0]
+    assert next(n for n, text in enumerate(said) if "rows in" in text) > 0
+    assert forecast(report.builds, "public.items_hnsw", 10_000) is None, "a build that overflowed tells nothing of others"
+
+
 def test_a_cluster_without_vectors_is_dumped_and_its_restore_says_that_no_search_was_proved(source: Source) -> None:
     source.sql("CREATE DATABASE plain", database="postgres")
     try:
@@ -169,41 +185,6 @@ class TestASingleTable:
     def test_an_unknown_one_is_answered_with_those_that_are_like_it(self, dumped: Source, there: str) -> None:
         with pytest.raises(ConfigError, match=r"public\.items"):
             restore_table(dumped.access, there, "other.items")
-
-
-def test_the_commands_take_list_restore_and_forecast(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "dr.toml"
-    cluster = source.cluster.model_dump(mode="json", exclude_defaults=True)
-    lines = []
-    for name in ("server", "repository", "drill", "dump"):
-        lines += [f"[clusters.agents.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in cluster[name].items())]
-    file.write_text("\n".join(lines))
-    for key, value in {**source.environment, "PGDRILL_CONFIG": str(file)}.items():
-        monkeypatch.setenv(key, value)
-
-    def run(*words: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, list(words))
-        assert source.environment["AWS_SECRET_ACCESS_KEY"] not in result.output
-        return result.exit_code, result.stdout
-
-    assert run("dumps")[1].startswith("No dump in")
-    assert run("drill", "--from", "dump")[0] == 2
-    code, text = run("dump", "--json")
-    taken = json.loads(text)
-    assert (code, taken["cluster"]) == (0, "agents")
-    assert run("dump", "agents", "--database", "nowhere")[0] == 2
-    code, text = run("drill", "agents", "--from", "dump", "--check", "vectors")
-    assert (code, text[:6]) == (0, "PASSED")
-    listed = json.loads(run("dumps", "--json")[1])
-    assert [(one["dump_id"], one["counts"], one["databases"]) for one in listed] == [(taken["dump_id"], True, [DATABASE])]
-    shown = run("dumps")[1]
-    assert taken["dump_id"] in shown
-    assert max(map(len, shown.splitlines())) <= 80
-    code, text = run("forecast", "indexes", "--rows", "1000000", "--json")
-    assert code == 2, "1200 rows tell nothing of a million"
-    assert json.loads(text)["error"]["reason"] == "no-build"
-    assert run("migrate", str(tmp_path / "nothing"))[0] == 2
-    shutil.rmtree(source.cluster.state_directory, ignore_errors=True)
 
 
 def test_a_password_in_the_target_is_refused(dumped: Source) -> None:

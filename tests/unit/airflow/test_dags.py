@@ -128,10 +128,16 @@ def test_the_backup_leaves_an_asset_that_the_restore_reads(backup: DAG, drill: D
     assert outlets == inlets
 
 
-def test_every_param_explains_itself(drill: DAG) -> None:
-    assert set(drill.params) == {"backup", "target", "checks", "keep"}
-    for name in drill.params:
-        param = drill.params.get_param(name)
+@pytest.mark.parametrize(("dag_id", "names"), [
+    ("agents.restore_drill", {"backup", "target", "checks", "keep"}),
+    ("agents.logical_dump", {"databases", "bin_dir", "migrations", "keep"}),
+    ("agents.retention", {"apply", "also", "allow"}),
+])  # fmt: skip
+def test_every_param_explains_itself(dags: dict[str, DAG], dag_id: str, names: set[str]) -> None:
+    params = dags[dag_id].params
+    assert set(params) == names
+    for name in params:
+        param = params.get_param(name)
         assert param.schema["title"]
         assert param.schema["section"]
         assert param.description
@@ -157,6 +163,21 @@ def test_every_param_explains_itself(drill: DAG) -> None:
 def test_params_refuse_what_cannot_work(drill: DAG, conf: dict[str, Any]) -> None:
     with pytest.raises(ParamValidationError):
         choose(drill, conf)
+
+
+@pytest.mark.parametrize("conf", [
+    {"databases": "agents"}, {"databases": ["one,two"]}, {"databases": [""]}, {"bin_dir": "pgsql/bin"}, {"bin_dir": "/a'b"},
+    {"migrations": "migrations"}, {"keep": "perhaps"},
+])  # fmt: skip
+def test_a_dumps_params_refuse_what_cannot_work(dags: dict[str, DAG], conf: dict[str, Any]) -> None:
+    with pytest.raises(ParamValidationError):
+        choose(dags["agents.logical_dump"], conf)
+
+
+def test_a_dumps_params_take_databases_another_postgresql_and_migrations(dags: dict[str, DAG]) -> None:
+    choose(dags["agents.logical_dump"], {
+        "databases": ["agents", "Strange name"], "bin_dir": "/usr/lib/postgresql/19/bin", "migrations": "/srv/migrations", "keep": True,
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize(

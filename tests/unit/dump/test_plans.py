@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,10 @@ from pgdrill.dump.pgrestore import is_index, restore_failure
 from pgdrill.dump.report import DumpReport, IndexBuild
 from pgdrill.dump.tables import choose
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
-from pgdrill.report import Verdict
+from pgdrill.report import Stage, Trouble, Verdict
 
 GIB = 1024 * MIB
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
 def index(rows: int = 29_800, dimensions: int = 384, **more: object) -> VectorIndex:
@@ -90,12 +91,17 @@ def test_a_forecast_widens_with_the_distance_and_is_refused_where_nothing_tells(
 
 
 def test_a_dump_counts_by_a_restore_of_itself_and_not_by_a_rehearsal() -> None:
-    def restored(verdict: Verdict, *, migrated: bool = False) -> DumpReport:
-        return DumpReport(drill_id="d", dump_id="1", cluster="c", started_at=datetime.now(UTC), verdict=verdict, migrated=migrated)
+    def restored(verdict: Verdict, *, migrated: bool = False, found: str = "", hours: int = 0) -> DumpReport:
+        trouble = Trouble(reason=found, thing="agents.dump", found="other content", expected="as dumped", mend="another") if found else None
+        return DumpReport(drill_id="d", dump_id="1", cluster="c", started_at=NOON + timedelta(hours=hours), verdict=verdict,
+                          migrated=migrated, restore=Stage(trouble=trouble))  # fmt: skip
 
     assert not Listed("1", ()).counts
     assert not Listed("1", (restored("failed"), restored("passed", migrated=True))).counts
-    assert Listed("1", (restored("passed"), restored("could not verify"))).counts
+    assert Listed("1", (restored("passed"), restored("could not verify", hours=1))).counts
+    assert not Listed("1", (restored("passed"), restored("failed", found="dump-damaged", hours=1))).counts, "it was good once"
+    assert Listed("1", (restored("failed", found="dump-damaged"), restored("passed", hours=1))).counts, "its object was put back"
+    assert Listed("1", (restored("passed"), restored("failed", found="restore-errors", hours=1))).counts, "another place could not hold it"
 
 
 def test_parts_stay_below_what_s3_allows_whatever_the_size() -> None:

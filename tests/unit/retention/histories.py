@@ -68,7 +68,7 @@ class World:
         started, start_lsn = self.now, self.number * SIZE + 40
         self.write(1, HOUR)
         self.backups[name] = Backup(
-            name, *self.system, self.timeline, start_lsn, self.number * SIZE - 100, started, self.now, parent, 10_000
+            name, *self.system, self.timeline, start_lsn, self.number * SIZE - 100, started, self.now, parent=parent, stored_bytes=10_000
         )
         return name
 
@@ -108,8 +108,12 @@ class World:
         return Inventory(
             backups=tuple(self._seen(backup) for backup in self.backups.values()), wal=Wal(parse_wal(sizes), dict(self.histories)),
             dumps=tuple(self.dumps.values()), unreadable=tuple(self.unreadable.values()), drilled=dict(self.drilled),
-            holds=tuple(self.holds), rules=rules or ToolRules(),
+            holds=tuple(self.holds), rules=rules or ToolRules(), written={line: BEGIN for line, _ in self.archive},
         )  # fmt: skip
+
+    def timelines(self) -> list[str]:
+        """Every archived timeline, as somebody names them who knows nothing of what they lead to."""
+        return sorted({f"{line:08X}" for line, _ in self.archive})
 
     def _seen(self, backup: Backup) -> Backup:
         """With the damage that a look at the repository would find."""
@@ -130,6 +134,8 @@ class World:
                 del self.dumps[step.name]
             case "delete-wal":
                 self._free(step.name)
+            case "delete-timeline":
+                self.archive = {position for position in self.archive if position[0] != int(step.name, 16)}
 
     def _free(self, first_kept: str) -> None:
         """wal-g's ``delete garbage ARCHIVES``: before the first backup not permanent, but for the permanent ones' own."""
@@ -197,7 +203,7 @@ def invented(random: Random, days: int, *, adverse: bool = True) -> World:
 def mishap(world: World) -> None:
     """Something happens."""
     random, names = world.random, list(world.backups)
-    what = random.choice(["fail over", "restore", "lose", "damage", "hold", "mark", "future", "skew", "upgrade", "abandon"])
+    what = random.choice(["fail over", "restore", "lose", "damage", "hold", "mark", "future", "skew", "upgrade", "abandon", "clone"])
     name = random.choice(names)
     if what == "fail over":
         world.fail_over()
@@ -216,6 +222,10 @@ def mishap(world: World) -> None:
         backup = world.backups[name]
         world.backups[name] = replace(backup, start_time=backup.start_time + by, finish_time=backup.finish_time + by)
         world.lies = True
+    elif what == "clone":  # of before the first backup, archiving into the same repository
+        line = max([world.timeline, *world.histories]) + 1
+        world.histories[line] = (TimelineSwitch(1, SIZE),)
+        world.archive |= {(line, number) for number in range(1, random.randint(2, 5))}
     elif what == "upgrade" and random.random() < 0.1:
         world.upgrade()
         world.back_up()

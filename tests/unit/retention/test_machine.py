@@ -70,7 +70,7 @@ class Life:
         """Plan, and carry out so many steps; at each of them everything promised can be restored."""
         world, policy = self.world, self.policy
         inventory = replace(world.inventory(), doubted=self.doubted)
-        plan = make_plan(inventory, policy, world.now)
+        plan = make_plan(inventory, policy, world.now, world.timelines())
         since = world.now - timedelta(days=policy.window_days)
         instants = world.instants(since)
         stays = [d.name for d in plan.decisions if d.kind == "backup" and d.stays and world.restorable(d.name)]
@@ -78,7 +78,7 @@ class Life:
         self.doubted = dict(plan.doubts)
         for step in plan.steps[:steps]:
             world.do(step, plan)
-            if step.kind in ("delete-backup", "delete-wal"):
+            if step.kind in ("delete-backup", "delete-wal", "delete-timeline"):
                 assert instants <= world.instants(since), step
                 assert all(world.restorable(name) for name in stays), step
         left = replace(world.inventory(), doubted=self.doubted)

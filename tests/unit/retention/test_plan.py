@@ -259,6 +259,26 @@ def test_leftovers_go_only_when_named_and_old() -> None:
     assert make_plan(known, POLICY, NOW, named=["base_old", "base_new"]).going("leftover") == {"base_old"}
 
 
+def test_a_timeline_that_does_not_lead_to_now_goes_only_when_named_old_and_no_backups() -> None:
+    """Timeline 5 was archived by a clone, from before the first backup; its history file is not WAL and is no part of it."""
+    wal = Wal((Run(1, 50, 209, 1600), Run(5, 400, 402, 30)), {5: (TimelineSwitch(1, 20 * SIZE),)})
+    known = replace(FULL, wal=wal, written={5: NOW - 30 * DAY})
+    name = "00000005"
+    assert "removed when named" in stays(make_plan(known, POLICY, NOW), name)
+    plan = make_plan(known, POLICY, NOW, named=[name])
+    assert plan.going("timeline") == {name}
+    assert plan.steps[-1].kind == "delete-timeline"
+    assert plan.lines == (Run(5, 400, 402, 30),)
+    assert plan.freed_bytes == make_plan(known, POLICY, NOW).freed_bytes + 30
+    assert "written lately" in stays(make_plan(replace(known, written={5: NOW - DAY}), POLICY, NOW, named=[name]), name)
+    assert "written lately" in stays(make_plan(replace(known, written={}), POLICY, NOW, named=[name]), name), "or nobody knows"
+    own = replace(backup(14), name="base_clone", system_identifier=6, timeline=5, start_lsn=400 * SIZE + 40, finish_lsn=401 * SIZE)
+    assert "base_clone is of it" in stays(make_plan(replace(known, backups=(*SUNDAYS, own)), POLICY, NOW, named=[name]), name)
+    broken = replace(known, unreadable=(Unreadable("base_X", "no JSON", (1, 55)),))
+    assert "unreadable" in stays(make_plan(broken, POLICY, NOW, named=[name]), name)
+    assert make_plan(known, POLICY, NOW, named=["00000001"]).going("timeline") == frozenset(), "production's own"
+
+
 def test_twelve_months_of_good_dumps_stay() -> None:
     dumps = tuple(Dump(f"d{n:02}", NOW - n * 31 * DAY, 10, "no restore of it has passed" if n == 3 else "") for n in range(15))
     plan = make_plan(replace(FULL, dumps=dumps), Retention(), NOW)

@@ -38,7 +38,7 @@ def worse(inventory: Inventory, left: Inventory, policy: Retention, world: World
 @given(HISTORIES, POLICIES)
 def test_at_every_point_of_a_plan_every_promised_instant_and_backup_is_restored(world: World, policy: Retention) -> None:
     inventory = world.inventory()
-    plan = make_plan(inventory, policy, world.now)
+    plan = make_plan(inventory, policy, world.now, world.timelines())
     instants = promised_instants(world, policy)
     stays = {d.name for d in plan.decisions if d.kind == "backup" and d.stays and world.restorable(d.name)}
     doing = copy.deepcopy(world)
@@ -50,7 +50,7 @@ def test_at_every_point_of_a_plan_every_promised_instant_and_backup_is_restored(
         left = remaining(inventory, plan.steps[:count], plan.wal)
         assert {b.name: b.mark for b in left.backups} == {b.name: b.mark for b in doing.backups.values()}
     assert {(run.timeline, n) for run in doing.inventory().wal.runs for n in range(run.first, run.last + 1)} == doing.archive
-    freed = {(run.timeline, n) for run in plan.wal for n in range(run.first, run.last + 1)}
+    freed = {(run.timeline, n) for run in (*plan.wal, *plan.lines) for n in range(run.first, run.last + 1)}
     assert world.archive - doing.archive == freed, "the plan names exactly what the tool deletes"
 
 
@@ -58,13 +58,13 @@ def test_at_every_point_of_a_plan_every_promised_instant_and_backup_is_restored(
 @given(HISTORIES, POLICIES)
 def test_planning_again_after_a_plan_changes_nothing(world: World, policy: Retention) -> None:
     inventory = world.inventory()
-    plan = make_plan(inventory, policy, world.now)
+    plan = make_plan(inventory, policy, world.now, world.timelines())
     left = replace(remaining(inventory, plan.steps, plan.wal), doubted=plan.doubts)
-    again = make_plan(left, policy, world.now)
+    again = make_plan(left, policy, world.now, world.timelines())
     assert again.steps == ()
-    assert not again.wal
+    assert not again.segments
     assert {d.name for d in again.decisions} == {d.name for d in plan.decisions if d.stays}
-    assert make_plan(inventory, policy, world.now).digest == plan.digest
+    assert make_plan(inventory, policy, world.now, world.timelines()).digest == plan.digest
 
 
 def in_vain(inventory: Inventory, plan: Plan, policy: Retention, world: World) -> list[str]:

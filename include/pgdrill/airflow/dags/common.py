@@ -1,0 +1,111 @@
+"""What the DAGs of a cluster have in common.
+
+Pools: the tasks stay in ``default_pool``. A task whose pool does not exist is never run and says nothing, and that is
+the wrong way for a backup to fail; one drill and one backup at a time for a cluster is the library's own lock, which
+holds for the CLI, too.
+
+Retries: ``retries`` is for what did not answer. What another try cannot change (a damaged backup, a red verdict, a wrong
+configuration) is raised as ``AirflowFailException``, which Airflow never tries again.
+
+Time limits: every step has its own in ``dr.toml``, which ends it with an explanation; ``execution_timeout`` stands
+behind them. There is no ``dagrun_timeout``: it would skip the teardown, too.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+
+from pgdrill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pgdrill.config import Cluster, Settings
+
+MARGIN = timedelta(minutes=15)  # beyond the library's own limits: listing, baseline, report
+BEGIN_TIMEOUT = timedelta(minutes=5)
+APPROVAL_TIMEOUT = timedelta(days=3)  # then nothing is deleted
+DESTROY_TIMEOUT = timedelta(minutes=30)  # removing terabytes takes its time
+
+# A step that used up its whole time would do so again.
+NO_RETRY_AFTER_TIMEOUT = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception="airflow.sdk.exceptions.AirflowTaskTimeout",
+            action=RetryAction.FAIL,
+            reason="ran into its time limit; another try would, too",
+        )
+    ]
+)
+
+
+def base_backups(cluster: Cluster) -> Asset:
+    """The cluster's base backups, as data that the backup writes and the drill reads.
+
+    Named by the cluster and not by the repository's URL, so that moving the repository does not make two assets of it.
+    ``x-`` marks a scheme as one's own: for any other, Airflow looks for its owner and imports every provider (2.9 s).
+    """
+    return Asset(name=f"{cluster.name}.base_backups", uri=f"x-pgdrill://{cluster.name}/base_backups", group="pgdrill")
+
+
+def common(cluster: Cluster) -> dict[str, Any]:
+    """What every DAG of a cluster is made with."""
+    return {
+        # No start_date: with one, unpausing would at once start the run that was due last. Nobody expects a backup or a
+        # restore of a production cluster from flipping a switch; Trigger is there for that.
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": {
+            "owner": cluster.owner,
+            "retries": 2,
+            "retry_delay": timedelta(minutes=1),
+            "retry_policy": NO_RETRY_AFTER_TIMEOUT,
+            **({"queue": cluster.server.queue} if cluster.server.queue else {}),
+        },
+    }
+
+
+def cron(cluster: Cluster, settings: Settings, section: str) -> CronTriggerTimetable:
+    """The section's schedule, in UTC; one that is no cron is an error in the file and says where."""
+    expression: str = getattr(cluster, section).schedule
+    try:
+        from croniter import croniter  # type: ignore[import-untyped]
+
+        valid = croniter.is_valid(expression) and len(expression.split()) <= 5
+    except ImportError:  # a worker with the task SDK alone, which asks for no schedule
+        valid = True
+    if not valid:
+        raise ConfigError(
+            "bad-schedule", f"{settings.source} [clusters.{cluster.name}.{section}] schedule", found=repr(expression),
+            expected="a cron expression of five fields, in UTC", mend="for example 0 2 * * 0: Sundays at 02:00",
+        )  # fmt: skip
+    # Zero: unpausing starts no run that was due a while ago (False does, within a tenth of the period).
+    return CronTriggerTimetable(expression, timezone="UTC", run_immediately=timedelta(0))
+
+
+def document(doc: str | None, cluster: Cluster) -> str:
+    """The DAG file's own words, and what is configured for this cluster."""
+    rows = {
+        "Cluster": f"`{cluster.name}`, data directory `{cluster.server.data_directory}`",
+        "Repository": f"`{cluster.repository.url}`, by {cluster.repository.tool}",
+        "Reports": f"`{cluster.reports_url or cluster.repository.url + '/pgdrill'}/reports`",
+        "Drills work in": f"`{cluster.state_directory}`",
+        "Promised": f"vector search correct within {cluster.drill.rto_seconds:g} s (RTO),"
+        f" at most {cluster.drill.rpo_seconds:g} s of work lost (RPO)",
+        "Owner": cluster.owner,
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"{(doc or '').strip()}\n\n### As configured\n\n| | |\n| --- | --- |\n{table}\n"
+
+
+def keep_param() -> Param:
+    """Whether a person wants to look at the restored cluster."""
+    return Param(
+        False,
+        type="boolean",
+        title="Keep the restored cluster for a look",
+        description="The task `destroy` then says where it is. Its server ends by itself at the drill's time limit;"
+        " until then no other drill of this cluster can start.",
+        section="Afterwards",
+    )

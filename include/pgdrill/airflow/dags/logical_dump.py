@@ -1,0 +1,101 @@
+"""The DAG that dumps, and restores the dump before it counts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, Param
+
+from pgdrill.airflow.dags.common import DESTROY_TIMEOUT, MARGIN, common, cron, document, keep_param
+from pgdrill.airflow.operators import DestroyDumpClusterOperator, LogicalDumpOperator, LogicalRestoreOperator
+
+if TYPE_CHECKING:
+    from pgdrill.config import Cluster, Settings
+
+
+def logical_dumps(cluster: Cluster) -> Asset:
+    """The cluster's logical dumps, as data that is written and then read back."""
+    return Asset(name=f"{cluster.name}.logical_dumps", uri=f"x-pgdrill://{cluster.name}/logical_dumps", group="pgdrill")
+
+
+def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
+    """``<cluster>.logical_dump``: dump, restore and check, destroy."""
+    limit = timedelta(seconds=cluster.dump.timeout_seconds)
+    with DAG(
+        f"{cluster.name}.logical_dump",
+        schedule=cron(cluster, settings, "dump"),
+        description=f"Dumps cluster {cluster.name} with pg_dump, and restores the dump before it counts",
+        doc_md=document(doc, cluster),
+        tags={"pgdrill", "dump", cluster.name},
+        params=dump_params(),
+        **common(cluster),
+    ) as dag:
+        dump = LogicalDumpOperator(
+            task_id="dump",
+            cluster=cluster.name,
+            databases="{{ params.databases | join(',') }}",
+            outlets=[logical_dumps(cluster)],
+            execution_timeout=limit + MARGIN,
+            retry_delay=timedelta(minutes=10),
+            doc_md="Dumps each database from one snapshot into the store, and the roles. Red: nothing of it is left.",
+        )
+        restore = LogicalRestoreOperator(
+            task_id="restore",
+            cluster=cluster.name,
+            dump="{{ ti.xcom_pull(task_ids='dump')['dump_id'] }}",
+            bin_dir="{{ params.bin_dir }}",
+            migrations="{{ params.migrations }}",
+            keep="{{ params.keep }}",
+            inlets=[logical_dumps(cluster)],
+            # Download, rows and each index have that limit of their own; the drill's ends the server.
+            execution_timeout=max(limit, timedelta(seconds=cluster.drill.timeout_seconds)) + MARGIN,
+            doc_md="Restores the dump into a throw-away cluster and compares it with the snapshot; vector search against"
+            " exact search. Red: XCom's `findings` has every answer that is no pass, with its mend.",
+        )
+        destroy = DestroyDumpClusterOperator(
+            task_id="destroy",
+            cluster=cluster.name,
+            keep="{{ params.keep }}",
+            execution_timeout=DESTROY_TIMEOUT,
+            retry_delay=timedelta(seconds=30),
+            doc_md="Ends the restored server and removes its folder, should the restore have been killed.",
+        )
+        passed = EmptyOperator(
+            task_id="passed", doc_md="Green exactly if the dump was restored and found right; it makes a red restore fail the run."
+        )
+        dump >> restore >> passed
+        restore >> destroy.as_teardown(setups=[dump], on_failure_fail_dagrun=True)
+    return dag
+
+
+def dump_params() -> dict[str, Param]:
+    """What a person can choose for a dump by hand."""
+    return {
+        "databases": Param(
+            [],
+            type="array",
+            items={"type": "string", "pattern": r"^[^,]{1,63}$"},
+            title="Databases",
+            description="Empty: those of the configuration.",
+            section="What to dump",
+        ),
+        "bin_dir": Param(
+            "",
+            type="string",
+            pattern=r"^(/[^'\"]*)?$",
+            title="Restore into another PostgreSQL",
+            description="Folder of its programs, on the drill's host: a newer major version, or newer extensions. Empty: as configured.",
+            section="What to restore into",
+        ),
+        "migrations": Param(
+            "",
+            type="string",
+            pattern=r"^(/[^'\"]*)?$",
+            title="Migrations to rehearse",
+            description="A folder on the drill's host with `*.sql` files, or with `alembic.ini`. Empty: none.",
+            section="What to ask",
+        ),
+        "keep": keep_param(),
+    }

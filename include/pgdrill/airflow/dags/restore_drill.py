@@ -1,0 +1,132 @@
+"""The DAG that restores the latest base backup and proves it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Param
+
+from pgdrill.airflow.dags.common import (
+    BEGIN_TIMEOUT,
+    DESTROY_TIMEOUT,
+    MARGIN,
+    base_backups,
+    common,
+    cron,
+    document,
+    keep_param,
+)
+from pgdrill.airflow.operators import (
+    BeginDrillOperator,
+    DestroyClusterOperator,
+    RestoreClusterOperator,
+    VectorSearchCheckOperator,
+)
+from pgdrill.airflow.operators.vector_search_check import FAMILIES
+
+if TYPE_CHECKING:
+    from pgdrill.config import Cluster, Settings
+
+
+def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
+    """``<cluster>.restore_drill``: begin, restore, check, destroy.
+
+    The schedule is a cron and not the backup's asset: the promise is a drill every Friday, and it must show most of all
+    when there was no new backup. The asset is the restore's inlet, for lineage.
+    """
+    limit = timedelta(seconds=cluster.drill.timeout_seconds)
+    # A form has one default for both, and a person who just clicks expects the latest state.
+    target = f"{{{{ '{cluster.drill.scheduled_target}' if dag_run.run_type == 'scheduled' else params.target }}}}"
+    with DAG(
+        f"{cluster.name}.restore_drill",
+        schedule=cron(cluster, settings, "drill"),
+        description=f"Restores the latest backup of cluster {cluster.name} and proves that vector search on it is right",
+        doc_md=document(doc, cluster),
+        tags={"pgdrill", "drill", cluster.name},
+        params=drill_params(),
+        **common(cluster),
+    ) as dag:
+        begin = BeginDrillOperator(
+            task_id="begin",
+            cluster=cluster.name,
+            target=target,
+            execution_timeout=BEGIN_TIMEOUT,
+            doc_md="Refuses what cannot work before anything is touched. Red: configuration, Connection or parameter.",
+        )
+        restore = RestoreClusterOperator(
+            task_id="restore",
+            cluster=cluster.name,
+            backup="{{ params.backup }}",
+            target=target,
+            inlets=[base_backups(cluster)],
+            execution_timeout=limit + MARGIN,
+            doc_md="Notes what production holds, checks the repository, fetches the backup, replays WAL to the target"
+            " and promotes. Red: the message says whether the backup or the drill's host is at fault.",
+        )
+        check = VectorSearchCheckOperator(
+            task_id="check",
+            cluster=cluster.name,
+            families="{{ params.checks | join(',') }}",
+            execution_timeout=limit + MARGIN,
+            doc_md="Compares the restored cluster with production and vector search with exact search. Red: XCom's"
+            " `findings` has every answer that is no pass, with its mend.",
+        )
+        destroy = DestroyClusterOperator(
+            task_id="destroy",
+            cluster=cluster.name,
+            keep="{{ params.keep }}",
+            execution_timeout=DESTROY_TIMEOUT,
+            retry_delay=timedelta(seconds=30),
+            doc_md="Ends the restored server and removes its folder, whatever happened before.",
+        )
+        # A teardown that counts hides the tasks before it from the run's verdict (Airflow looks at the last tasks
+        # only): without this one, a failed check with a clean teardown would be a green run.
+        passed = EmptyOperator(
+            task_id="passed", doc_md="Green exactly if the drill passed; it makes a failed check fail the run."
+        )
+        begin >> restore >> check >> passed
+        # Two set-ups: `begin` lets the teardown run although the restore failed; `restore` is one so that clearing
+        # `check` restores again what has been destroyed.
+        check >> destroy.as_teardown(setups=[begin, restore], on_failure_fail_dagrun=True)
+    return dag
+
+
+def drill_params() -> dict[str, Param]:
+    """What a person can choose for a drill by hand; the form explains itself."""
+    restore, checks = "What to restore", "What to ask"
+    return {
+        "backup": Param(
+            "LATEST",
+            type="string",
+            pattern=r"^[A-Za-z0-9_.:-]{1,200}$",
+            title="Base backup",
+            description="`LATEST`, or a base backup's full name as `wal-g backup-list` shows it.",
+            section=restore,
+        ),
+        "target": Param(
+            "latest",
+            type="string",
+            pattern=r"^(latest|random|alternate|(time|before):\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
+            r"|lsn:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}|name:[^\x00'\\]{1,63})$",
+            title="Recovery target",
+            description="Where recovery stops: `latest` (a restore point made when the drill begins), `random` (an instant"
+            " drawn from all that can be restored), `alternate` (the one of these two that the last drill was not; scheduled"
+            " drills do that), `time:2026-11-20T11:00:00Z` (with its zone), `before:` and a time (without what was committed"
+            " at it), `lsn:0/3000028` or `name:` and a restore point. Rows and schema are compared with `latest` only.",
+            section=restore,
+        ),
+        "checks": Param(
+            list(FAMILIES),
+            type="array",
+            items={"type": "string", "enum": list(FAMILIES)},
+            examples=list(FAMILIES),
+            minItems=1,
+            uniqueItems=True,
+            title="Checks",
+            description="Families of checks. Leave something out for a quick look; without `vectors` no drill is green.",
+            section=checks,
+        ),
+        "keep": keep_param(),
+    }

@@ -1,0 +1,99 @@
+"""The DAG that deletes what no promise needs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import DAG, Param
+
+from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common, document
+from pgdrill.airflow.operators import PruneOperator
+from pgdrill.airflow.operators.prune import ChoosePruneOperator
+
+if TYPE_CHECKING:
+    from pgdrill.config import Cluster, Settings
+
+
+def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
+    """``<cluster>.retention``: plan, perhaps a person's approval, prune. After each base backup, for it moves the window."""
+    limit = 6 * timedelta(seconds=cluster.retention.timeout_seconds)
+    with DAG(
+        f"{cluster.name}.retention",
+        schedule=[base_backups(cluster)],
+        description=f"Deletes what no promise needs of cluster {cluster.name}'s base backups, WAL and dumps",
+        doc_md=document(doc, cluster),
+        tags={"pgdrill", "retention", cluster.name},
+        params=retention_params(),
+        **common(cluster),
+    ) as dag:
+        by_hand: dict[str, Any] = {"also": "{{ params.also | join(',') }}", "allow": "{{ params.allow | join(',') }}"}
+        plan = PruneOperator(
+            task_id="plan",
+            cluster=cluster.name,
+            execution_timeout=limit,
+            doc_md="Says what would go, what stays and why, and every promise before and after. Deletes nothing.",
+            **by_hand,
+        )
+        choose = ChoosePruneOperator(
+            task_id="choose",
+            planned="plan",
+            approve="approve",
+            prune="prune",
+            doc_md="To a person's approval in runs by hand and in the first one, else on; nothing more in a dry run.",
+        )
+        approve = ApprovalOperator(
+            task_id="approve",
+            subject=f"Delete backups of cluster {cluster.name}?",
+            body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
+            defaults="Reject",
+            response_timeout=APPROVAL_TIMEOUT,
+            retries=0,
+            doc_md="Shows the plan and waits. Rejected, or after three days, nothing is deleted.",
+        )
+        prune = PruneOperator(
+            task_id="prune",
+            cluster=cluster.name,
+            apply=True,
+            approved="{{ ti.xcom_pull(task_ids='plan')['digest'] }}",
+            trigger_rule="none_failed_min_one_success",
+            execution_timeout=limit,
+            doc_md="Does exactly what was planned, asks the tool first, and looks again afterwards. Red: nothing promised is"
+            " lost; the message says what was refused, and the mend.",
+            **by_hand,
+        )
+        plan >> choose >> approve >> prune
+        choose >> prune
+    return dag
+
+
+def retention_params() -> dict[str, Param]:
+    """What a person can choose for a run by hand."""
+    section = "Runs by hand"
+    return {
+        "apply": Param(
+            False,
+            type="boolean",
+            title="Delete, after your approval",
+            description="Without it the run shows the plan, with every promise before and after, and deletes nothing.",
+            section=section,
+        ),
+        "also": Param(
+            [],
+            type="array",
+            items={"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,200}$"},
+            title="Remove these, too",
+            description="Full names of leftovers, abandoned timelines (`00000003`) or another cluster's backups, one a line. They go only if old enough.",
+            section=section,
+        ),
+        "allow": Param(
+            [],
+            type="array",
+            items={"type": "string", "enum": ["too-much", "wal-gap", "nothing-proved"]},
+            examples=["too-much", "wal-gap", "nothing-proved"],
+            title="Let these refusals pass",
+            description="For a first run or a shorter promise, `too-much`. Read the plan's refusals first.",
+            section=section,
+        ),
+    }
