@@ -85,6 +85,7 @@ def _figures(report: Report) -> Table:
         ("fetch", seconds(times.fetch_seconds), ", ".join(filter(None, fetched))),
         ("sync to disk", seconds(times.sync_seconds), ""),
         ("replay", seconds(times.replay_seconds), replayed),
+        ("prewarming of vector indexes", seconds(times.prewarm_seconds), size(times.prewarmed_bytes) if times.prewarmed_bytes else ""),
         ("vector checks", seconds(times.vector_checks_seconds), ""),
         ("recovery target", _target(report.target), ""),
         *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),

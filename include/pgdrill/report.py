@@ -70,33 +70,64 @@ class CheckResult(Part):
 
 
 class WalFetched(Part):
-    """WAL fetched ahead of recovery. ``settle_seconds``: the last comparisons, after promotion; no part of any other time."""
+    """WAL fetched ahead of recovery. ``settle_seconds``: the last comparisons, after promotion; no part of any other time.
+
+    ``reading_seconds``: during which any was on its way; ``ready_segments``: there when the server was started.
+    """
 
     segments: int = 0
     by_reader: int = 0
     by_tool: int = 0
     compared: int = 0
     read_bytes: int = 0
+    ready_segments: int = 0
+    reading_seconds: float = 0.0
     waited_seconds: float = 0.0
     settle_seconds: float = 0.0
 
 
+class ColumnChecked(Part):
+    """What looking at a vector column took, and what that grows with. ``method``: of its indexes, the one that scans most."""
+
+    column: str
+    method: Literal["", "hnsw", "ivfflat"]
+    rows: int
+    dimensions: int
+    table_bytes: int
+    seconds: float
+    read_seconds: float
+    search_seconds: float
+
+
 class Timings(Part):
-    """Seconds from the drill's own clock, and the bytes behind the rate. ``None``: did not get there."""
+    """Seconds from the drill's own clock, and the bytes behind the rate. ``None``: did not get there.
+
+    Correct vector search is there after running, prewarming and the vector checks.
+    ``fetch_fixed_seconds`` of fetching are for files, however large they are; ``looking_seconds`` of the vector checks went
+    by while ``columns``, several at a time, were looked at.
+    """
 
     baseline_seconds: float | None = None
     preflight_seconds: float | None = None
     fetch_seconds: float | None = None
     fetched_bytes: int | None = None
+    fetched_files: int | None = None
+    fetch_fixed_seconds: float | None = None
     sync_seconds: float | None = None
     replay_seconds: float | None = None
     redo_seconds: float | None = None
+    checkpoint_seconds: float | None = None  # after the redo, before the server opens
     wal_segments: int | None = None
     replayed_wal_bytes: int | None = None
     wal: WalFetched | None = None  # None: by the tool alone
     time_to_running_seconds: float | None = None
+    prewarm_seconds: float | None = None
+    prewarm_reading_seconds: float | None = None
+    prewarmed_bytes: int | None = None
     vector_checks_seconds: float | None = None
     vector_bytes: int | None = None
+    looking_seconds: float | None = None
+    columns: list[ColumnChecked] = Field(default_factory=list)
     time_to_correct_vector_search_seconds: float | None = None
 
     @property

@@ -17,6 +17,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
@@ -25,6 +26,7 @@ from pgdrill.report import RestoredCluster, Timings
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import restore_command
 from pgdrill.tuning import Tuning, cores, tune
+from pgdrill.unpacked import unpacked
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.walfiles import timeline_history
@@ -46,6 +48,7 @@ class Goal:
     stop_lsn: int | None = None
     preload_libraries: str = ""
     planned_with: Mapping[str, str] = field(default_factory=dict)  # production's settings for planning
+    after_replay: Mapping[str, str] = field(default_factory=dict)  # production's, where replay had settings of its own
     segment_bytes: int = 16 * 2**20
 
 
@@ -72,7 +75,7 @@ def restore(
         _came_whole(access, workspace.data_directory, plan)
         _sync(access, workspace, timings)
         server = _configure(access, workspace, goal, plan, ahead)
-        started = time.monotonic()
+        ready, started = ahead.fetched.segments, time.monotonic()
         launched = server.launch()
         try:
             _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
@@ -80,10 +83,14 @@ def restore(
             timings.wal = ahead.stop()
             raise ahead.fault or error from None
         timings.replay_seconds = time.monotonic() - started
-        timings.redo_seconds, timings.wal_segments = redo_seconds(server), plan.wal_segments
+        log = server.log_file.read_text(errors="replace")
+        timings.redo_seconds, timings.checkpoint_seconds = redo_seconds(log), checkpoint_seconds(log)
+        timings.wal_segments = plan.wal_segments
+        harmless.end_replaying(Path(server.options["config_file"]), goal.after_replay)
         cluster = _describe(access, workspace, server, plan)
         timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
-        timings.wal = ahead.finish()
+        if (fetched := ahead.finish()) is not None:
+            timings.wal = fetched.model_copy(update={"ready_segments": ready})
     return cluster
 
 
@@ -106,9 +113,9 @@ def _fetch(
         else:
             break
     timings.fetch_seconds = time.monotonic() - started
-    timings.fetched_bytes = plan.backup.uncompressed_bytes or sum(
-        f.stat().st_size for f in workspace.data_directory.rglob("*") if f.is_file()
-    )
+    found = unpacked((workspace.data_directory, *spaces.values()), timings.fetch_seconds)
+    timings.fetched_bytes = plan.backup.uncompressed_bytes or found.bytes
+    timings.fetched_files, timings.fetch_fixed_seconds = found.files, found.fixed_seconds
 
 
 def _fetch_once(
@@ -239,12 +246,6 @@ def _replay(
         raise recovery_failure(server, goal.target, error) from None
 
 
-def redo_seconds(server: LocalServer) -> float | None:
-    """What PostgreSQL itself says replaying took; None where there was nothing to replay."""
-    found = re.findall(r"redo done at .* elapsed: ([\d.]+) s", server.log_file.read_text(errors="replace"))
-    return float(found[-1]) if found else None
-
-
 NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load library "([^"]+)".*')
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
@@ -287,6 +288,7 @@ def _last_restored(text: str) -> str:
 
 def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: Plan) -> RestoredCluster:
     with answering("its state"), server.connect() as connection:
+        connection.execute("SELECT pg_reload_conf()")
         row = connection.execute(
             "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"
             " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery()"

@@ -256,6 +256,8 @@ def test_a_restored_cluster_is_harmless_and_holds_no_secret(armed: Stack, caplog
     assert int(settings["max_connections"]) >= 300
     planned_with = {name: settings[name] for name in ("random_page_cost", "work_mem", "hnsw.ef_search")}
     assert planned_with == {"random_page_cost": "1.25", "work_mem": "7168", "hnsw.ef_search": "77"}, "searched as on production"
+    after_replay = {name: settings[name] for name in ("max_wal_size", "checkpoint_timeout", "maintenance_work_mem")}
+    assert after_replay == {"max_wal_size": "2048", "checkpoint_timeout": "300", "maintenance_work_mem": "65536"}, "replay's are gone"
     assert sources == (0,)
     assert "archiver" not in kinds
     assert "autovacuum launcher" not in kinds
@@ -306,7 +308,11 @@ def healthy(stack: Stack) -> Report:
     alarms = [result for result in report.results if result.status == "fail" or (result.required and result.status == "skip")]
     assert not alarms
     assert report.verdict == "passed", report.reason
-    assert report.timings.time_to_correct_vector_search_seconds is not None
+    times = report.timings
+    assert times.prewarmed_bytes
+    assert times.time_to_correct_vector_search_seconds == pytest.approx(
+        (times.time_to_running_seconds or 0) + (times.prewarm_seconds or 0) + (times.vector_checks_seconds or 0)
+    )
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Look:
     trouble: str
     damaged: bool
     database: DatabaseState | None
+    seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -84,8 +86,10 @@ def looks(context: Context) -> list[Look]:
             database = context.baseline.databases.get(name) if context.baseline else None
             with context.connect(name) as connection:
                 found += [(column, database) for column in find_columns(connection, name, context.cluster)]
+        started = time.monotonic()
         with ThreadPoolExecutor(max(1, min(len(found), len(os.sched_getaffinity(0)))), "vectors") as pool:
             context.memo["looks"] = list(pool.map(lambda one: _look(context, *one), found))
+        context.memo["looking seconds"] = time.monotonic() - started
     looked: list[Look] = context.memo["looks"]
     return looked
 
@@ -93,6 +97,7 @@ def looks(context: Context) -> list[Look]:
 def _look(context: Context, column: FoundColumn, database: DatabaseState | None) -> Look:
     state = database.vectors.get(f"{column.schema}.{column.table}.{column.column}") if database else None
     remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
+    started = time.monotonic()
     try:
         with context.connect(column.database) as connection:
             connection.execute("SET row_security = off")
@@ -102,7 +107,7 @@ def _look(context: Context, column: FoundColumn, database: DatabaseState | None)
         return Look(context, column, None, _words(error), False, database)
     except (psycopg.Error, ValueError) as error:
         return Look(context, column, None, _words(error), True, database)
-    return Look(context, column, seen, "", False, database)
+    return Look(context, column, seen, "", False, database, time.monotonic() - started)
 
 
 def _words(error: Exception) -> str:

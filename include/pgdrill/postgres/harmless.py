@@ -21,6 +21,8 @@ PLANNING = re.compile(
     r"|effective_cache_size|effective_io_concurrency|default_statistics_target|cursor_tuple_fraction|constraint_exclusion"
     r"|plan_cache_mode|max_parallel_workers_per_gather|parallel_leader_participation|min_parallel_\w+_scan_size"
 )
+# For replay alone: afterwards production's own are put in their place.
+REPLAYING = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "maintenance_work_mem": "256MB", "recovery_prefetch": "try"}
 AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # beside the data directory
 HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
 
@@ -59,8 +61,7 @@ def settings(
         # No connection before promotion: answers from a server that has not reached its target would be stale.
         **target, "recovery_target_timeline": timeline, "hot_standby": "off",
         # swift
-        "shared_buffers": f"{shared_buffers_mb()}MB", "max_wal_size": "4GB", "checkpoint_timeout": "30min",
-        "maintenance_work_mem": "256MB", "recovery_prefetch": "try",
+        "shared_buffers": f"{shared_buffers_mb()}MB", **REPLAYING,
         "recovery_init_sync_method": "syncfs",  # opening a million files one by one takes minutes
         **({"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}),
         # to be read by people
@@ -69,11 +70,25 @@ def settings(
     }  # fmt: skip
 
 
+def replayed(production: Mapping[str, str]) -> dict[str, str]:
+    """Production's own of the settings that replay has others for."""
+    return {name: value for name, value in production.items() if name in REPLAYING}
+
+
+def end_replaying(config: Path, production: Mapping[str, str]) -> None:
+    """Put production's settings (or PostgreSQL's defaults) in place of replay's; the server has to be told to reload."""
+    kept = [line for line in config.read_text().splitlines(keepends=True) if line.partition(" ")[0] not in REPLAYING]
+    config.write_text("".join([*kept, *(_line(*one) for one in production.items())]))
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n"
+
+
 def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict[str, str]:
     """Write the files beside the data directory, take production's overrides away; gives the options to start with."""
     config, hba, ident = (folder / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"))
-    lines = (f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in values.items())
-    config.write_text("".join(lines))
+    config.write_text("".join(_line(*one) for one in values.items()))
     hba.write_text(HBA)
     ident.write_text("")
     auto = data_directory / "postgresql.auto.conf"  # read whatever config_file says, and stronger

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pgdrill.rto.inputs import Inputs, collect
 from pgdrill.rto.levers import Lever, levers, scenarios
-from pgdrill.rto.model import Forecast, Load, Sample, Span, breaks_at, forecast
+from pgdrill.rto.model import Forecast, Load, Part, Sample, Span, breaks_at, forecast
 from pgdrill.rto.probe import Probe, probe
+from pgdrill.rto.samples import sample_of
 
 __all__ = [
-    "Forecast", "Inputs", "Lever", "Load", "Probe", "Sample", "Span", "breaks_at", "collect", "forecast", "levers", "probe",
-    "scenarios",
+    "Forecast", "Inputs", "Lever", "Load", "Part", "Probe", "Sample", "Span", "breaks_at", "collect", "forecast", "levers", "probe",
+    "sample_of", "scenarios",
 ]  # fmt: skip

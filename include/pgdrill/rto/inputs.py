@@ -13,6 +13,7 @@ from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.report import Report
 from pgdrill.rto.model import HISTORY, Load, Sample
+from pgdrill.rto.samples import sample_of
 from pgdrill.tools import BaseBackup
 
 SECONDS_A_DAY = 86_400.0
@@ -56,19 +57,6 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
         segments_per_day=each_day, next_base_at=next_base,
         stored_bytes=sum(access.tool.parts(access.repository, newest).values()),
     )  # fmt: skip
-
-
-def sample_of(report: Report) -> Sample | None:
-    """A drill's parts; None for one that did not get to correct vector search, or that an older version measured."""
-    times = report.timings
-    needed = (times.fetched_bytes, times.wal_segments, times.vector_bytes, times.fetch_seconds, times.redo_seconds,
-              times.time_to_running_seconds, times.vector_checks_seconds)  # fmt: skip
-    if any(value is None for value in needed) or times.time_to_correct_vector_search_seconds is None:
-        return None
-    size, segments, vectors, fetch, redo, running, checks = (float(value or 0) for value in needed)
-    sync = times.sync_seconds or 0.0
-    start = max(0.0, running - fetch - sync - redo)
-    return Sample(Load(size, segments, vectors), start, fetch, sync, redo, checks)
 
 
 def _drills(access: Access) -> list[Report]:

@@ -53,11 +53,12 @@ def levers(inputs: Inputs, probed: Probe, compression: str) -> list[Lever]:
 
 def bound_by(last: Sample, stored_bytes: int, probed: Probe) -> str:
     """``store``, ``disk`` or ``cores``: what the newest drill's fetch used up."""
-    if last.fetch <= 0:
+    fetch = last.parts["fetch"].at(1)
+    if fetch <= 0:
         return "cores"
-    if stored_bytes / last.fetch >= NEARLY * probed.store:
+    if stored_bytes / fetch >= NEARLY * probed.store:
         return "store"
-    if last.load.base_bytes / last.fetch >= NEARLY * probed.disk:
+    if last.load.base_bytes / fetch >= NEARLY * probed.disk:
         return "disk"
     return "cores"
 

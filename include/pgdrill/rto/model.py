@@ -1,52 +1,72 @@
-"""The model: a recovery's parts, each growing with one figure, fitted to what drills measured.
+"""The model: a recovery's parts, each with what is fixed and what grows with one figure, as drills measured them.
 
 | part | grows with |
 | --- | --- |
-| fetch, sync | bytes of the base backup |
-| redo | WAL segments: one costs about the same however full it is, as long as ``archive_timeout`` ends most of them |
-| vector checks | bytes of the tables that hold vectors |
-| start (preflight, server start, promotion) | nothing |
+| start (preflight, the server's start, promotion) | nothing |
+| fetch | bytes of the base backup; the seconds that go into files, however large, are fixed |
+| sync | the same |
+| redo (with the checkpoint after it) | WAL segments; beyond those that lay ready it is no faster than they are fetched |
+| prewarm | bytes of the tables that hold vectors |
+| vectors (their checks) | the same for reading; searches through HNSW grow by so much with each doubling |
 
-Drills of one size cannot tell what is fixed from what grows. Then the likely value takes all for growing, which is the
-cautious side, and the interval reaches down to half of it being fixed.
+A single drill measures both sides of each part: see :mod:`pgdrill.unpacked` and :mod:`pgdrill.rto.samples`. Drills of
+several sizes show what grows by themselves; then a line through their seconds counts instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 HISTORY = 10  # newest drills that count
 TELLING_SPREAD = 1.5  # largest over smallest size from which on a line can be fitted
-FIXED_AT_MOST = 0.5
+DOUBTED = 0.25  # of what is fixed may grow after all, and the other way round
 LEAST_DOUBT = 0.10  # of the likely value: two drills of the same thing differ by so much
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a recovery has to bring back."""
+    """What a recovery has to bring back. ``vector_bytes``: of tables that hold vectors, indexes included."""
 
     base_bytes: float
     wal_segments: float
     vector_bytes: float
 
     def times(self, factor: float) -> Load:
-        """The same cluster, larger: data, vectors and writes alike."""
+        """The same cluster, larger: data, vectors and writes alike; the number of tables stays."""
         return Load(self.base_bytes * factor, self.wal_segments * factor, self.vector_bytes * factor)
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Seconds of one part of a drill, divided by how they change at ``factor`` times the drill's size.
+
+    ``growing`` with the factor, ``doubling`` more with each doubling; beyond the factor ``from_factor``,
+    ``more`` are added for each further time the size.
+    """
+
+    fixed: float = 0.0
+    growing: float = 0.0
+    doubling: float = 0.0
+    from_factor: float = math.inf
+    more: float = 0.0
+
+    def at(self, factor: float) -> float:
+        """Seconds at so many times the size."""
+        slow = self.doubling * math.log2(factor) if factor > 0 else 0.0
+        late = self.more * (factor - self.from_factor) if factor > self.from_factor else 0.0
+        return max(0.0, self.fixed + self.growing * factor + slow + late)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """What one drill took, in seconds, for its load."""
+    """One drill: its load and what its parts took, by name."""
 
     load: Load
-    start: float
-    fetch: float
-    sync: float
-    redo: float
-    vectors: float
+    parts: Mapping[str, Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +101,41 @@ SIZES: dict[str, Callable[[Load], float]] = {
     "fetch": lambda load: load.base_bytes,
     "sync": lambda load: load.base_bytes,
     "redo": lambda load: load.wal_segments,
+    "prewarm": lambda load: load.vector_bytes,
     "vectors": lambda load: load.vector_bytes,
 }
+AFTER_RUNNING = ("prewarm", "vectors")
 
 
 def forecast(history: Sequence[Sample], load: Load) -> Forecast:
     """For a load, from at least one drill, oldest first."""
     recent = history[-HISTORY:]
     parts = {
-        name: _part([(size(sample.load), getattr(sample, name)) for sample in recent], size(load))
-        for name, size in SIZES.items()
+        name: _part([(size(sample.load), sample.parts[name]) for sample in recent], size(load)) for name, size in SIZES.items()
     }
     return Forecast(
-        load, parts, running=Span.sum([span for name, span in parts.items() if name != "vectors"]),
+        load, parts, running=Span.sum([span for name, span in parts.items() if name not in AFTER_RUNNING]),
         correct=Span.sum(list(parts.values())),
     )  # fmt: skip
 
 
-def _part(points: Sequence[tuple[float, float]], size: float) -> Span:
-    sizes, seconds = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-    if not sizes.any():
-        return _around(float(np.median(seconds)), float(seconds.std()))
-    usable = sizes > 0
-    sizes, seconds = sizes[usable], seconds[usable]
+def _part(points: Sequence[tuple[float, Part]], size: float) -> Span:
+    usable = [(drilled, part) for drilled, part in points if drilled > 0]
+    if not usable:
+        fixed = np.array([part.at(1) for _, part in points])
+        return _around(float(np.median(fixed)), float(fixed.std()))
+    sizes = np.array([drilled for drilled, _ in usable])
     if sizes.max() / sizes.min() >= TELLING_SPREAD:
-        fixed, each = _line(sizes, seconds)
-        doubt = float(np.abs(seconds - fixed - each * sizes).mean()) * max(1.0, size / sizes.max())
-        return _around(fixed + each * size, doubt)
-    ratio, middle = float(np.median(seconds / sizes)), float(np.median(sizes))
-    likely = ratio * size
-    known = _around(likely, float((seconds / sizes).std()) * size)
-    fixed_half = likely + FIXED_AT_MOST * ratio * (middle - size)
-    return Span(min(known.low, fixed_half), likely, max(known.high, fixed_half))
+        seconds = np.array([part.at(1) for _, part in usable])
+        fixed_seconds, each = _line(sizes, seconds)
+        doubt = float(np.abs(seconds - fixed_seconds - each * sizes).mean()) * max(1.0, size / sizes.max())
+        return _around(fixed_seconds + each * size, doubt)
+    expected = np.array([part.at(size / drilled) for drilled, part in usable])
+    known = _around(float(np.median(expected)), float(expected.std()))
+    grown = float(np.median(size / sizes)) - 1
+    fixed_seconds, growing = (float(np.median([getattr(part, name) for _, part in usable])) for name in ("fixed", "growing"))
+    less, more = sorted((-DOUBTED * growing * grown, DOUBTED * fixed_seconds * grown))
+    return Span(max(0.0, min(known.low, known.likely + less)), known.likely, max(known.high, known.likely + more))
 
 
 def _line(sizes: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -54,8 +55,7 @@ class Searched:
     """A search of a column with its probes.
 
     ``used``: the planner takes the index of its own accord; ``usable``: it does where a scan and a sort are forbidden.
-    ``instead``: another vector index of the column that the planner takes for it then. ``cold_ms``: the first search of all,
-    in the server.
+    ``instead``: another vector index of the column that the planner takes for it then.
     """
 
     search: Search
@@ -65,7 +65,6 @@ class Searched:
     used: bool = False
     usable: bool = False
     instead: str = ""
-    cold_ms: float | None = None
 
     @property
     def recall(self) -> float | None:
@@ -78,12 +77,14 @@ class Searched:
 
 @dataclass
 class Observed:
-    """A column as it was seen. ``reading`` is None where it was not read whole."""
+    """A column as it was seen. ``reading`` is None where it was not read whole. Seconds: of the reading, and of all searches."""
 
     column: FoundColumn
     cell: Field
     reading: Reading | None
     searches: list[Searched]
+    read_seconds: float = 0.0
+    search_seconds: float = 0.0
 
 
 def observe(
@@ -103,15 +104,17 @@ def observe(
         probes = [probe for probe in probes if probe.place in set(places)]
         probes = probes or choose(connection, column, search.field, column.wanted.probes, key)
         seen.append(_prepared(column, search, probes))
+    started = time.monotonic()
     reading = read(connection, column, cell, [asked.exact for one in seen for asked in (one.whole, one.filtered)
                                               if asked and asked.exact], line) if whole else None  # fmt: skip
+    read_at = time.monotonic()
     for one in seen:
         if not whole:
             one.whole.exact = None
             one.filtered = None
         if one.search.index and one.probes:
             _through_index(connection, column, one)
-    return Observed(column, cell, reading, seen)
+    return Observed(column, cell, reading, seen, read_at - started, time.monotonic() - read_at)
 
 
 def _prepared(column: FoundColumn, search: Search, probes: list[Probe]) -> Searched:
@@ -132,13 +135,22 @@ def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Sea
     first = query(column, one.search, one.probes[0])
     one.used = one.search.name in plan(connection, first)[0]
     with through_index(connection):
-        planned, one.cold_ms = plan(connection, first, run=True)
+        planned, _ = plan(connection, first)
         one.usable = one.search.name in planned
         one.instead = "" if one.usable else min(planned & {index.name for index in column.indexes}, default="")
         one.whole.found = search_all(connection, column, one.search, one.probes)
     if one.filtered:
         # As the application's own would be planned: what is asked is whether a tenant finds its rows.
         one.filtered.found = search_all(connection, column, one.search, one.probes[:FILTERED_PROBES], filtered=True)
+
+
+def first_search_ms(connection: psycopg.Connection, column: FoundColumn, search: Search) -> float | None:
+    """Milliseconds in the server of one search for some stored vector; None where there is none."""
+    probes = choose(connection, column, search.field, 1, "")
+    if not probes:
+        return None
+    with through_index(connection):
+        return plan(connection, query(column, search, probes[0]), run=True)[1]
 
 
 def warm_ms(connection: psycopg.Connection, one: Searched, column: FoundColumn) -> float | None:

@@ -23,12 +23,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Counts:
-    """For the report. ``waited_seconds``: recovery's, for files that were not there yet."""
+    """For the report. ``waited_seconds``: recovery's, for files that were not there yet; ``reading_seconds``: with any on its way."""
 
     segments: int = 0
     by_reader: int = 0
     by_tool: int = 0
     waited_seconds: float = 0.0
+    reading_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Desk:
         self._ready: dict[int, Segment] = {}
         self._asked: Asked | None = None
         self._halted = self._over = False
+        self._busy_since: float | None = None
 
     # --- recovery ---
 
@@ -100,6 +102,7 @@ class Desk:
         with self._changed:
             while self._halted or self._over or not (numbers := self._window.next(most)):
                 self._changed.wait()
+            self._time()
             if numbers[0] in (self.order.first, self._waits_for()):
                 self._window.busy.difference_update(numbers[1:])
                 self._changed.notify_all()
@@ -120,6 +123,7 @@ class Desk:
             deliver(temporary, self.spool / segment.name)
             self._ready[segment.number] = segment
             self._window.done(segment.number, ready=True)
+            self._time()
             self.counts.segments += 1
             self.counts.by_reader += by == "reader"
             self.counts.by_tool += by == "tool"
@@ -131,6 +135,7 @@ class Desk:
         """It is not to be had. None: there is no such file, as far as the reader knows; the tool has the last word."""
         with self._changed:
             self._window.done(number, ready=False)
+            self._time()
             if self._waits_for() != number:
                 return  # recovery may never get that far; if it does, it is tried again
             if error:
@@ -154,6 +159,13 @@ class Desk:
         self.undelivered(number, spool_full(self.spool, found))
 
     # --- under the lock ---
+
+    def _time(self) -> None:
+        """Count the seconds since the last time, if any segment was on its way in them."""
+        now = time.monotonic()
+        if self._busy_since is not None:
+            self.counts.reading_seconds += now - self._busy_since
+        self._busy_since = now if self._window.busy else None
 
     def _want(self, segment: Segment) -> None:
         number, there = segment.number, self._ready.get(segment.number)

@@ -7,11 +7,19 @@ from datetime import UTC, datetime
 
 from pgdrill.rto.inputs import Inputs
 from pgdrill.rto.levers import bound_by, levers
-from pgdrill.rto.model import Load, Sample
+from pgdrill.rto.model import Load, Part, Sample
 from pgdrill.rto.probe import Probe
 
 GB = 1e9
-LAST = Sample(Load(100 * GB, 5000, 20 * GB), start=2, fetch=500, sync=20, redo=60, vectors=30)
+
+
+def sample(**seconds: float) -> Sample:
+    """A drill all of whose parts grow."""
+    took = {"start": 2.0, "fetch": 500.0, "sync": 20.0, "redo": 60.0, "prewarm": 5.0, "vectors": 30.0, **seconds}
+    return Sample(Load(100 * GB, 5000, 20 * GB), {name: Part(growing=one) for name, one in took.items()})
+
+
+LAST = sample()
 INPUTS = Inputs((LAST,), LAST.load, Load(100 * GB, 7000, 20 * GB), 1000, datetime(2026, 11, 29, 2, tzinfo=UTC), int(60 * GB))
 SLOW_STORE = Probe(streams=4, store=0.13 * GB, store_doubled=0.26 * GB, disk=2 * GB)
 SLOW_DISK = Probe(streams=4, store=2 * GB, store_doubled=2 * GB, disk=0.21 * GB)
@@ -38,7 +46,7 @@ def test_a_slow_disk_and_few_cores_want_a_larger_host() -> None:
 
 
 def test_much_wal_wants_more_base_backups() -> None:
-    slow = replace(LAST, redo=6000)
+    slow = sample(redo=6000)
     assert levers(replace(INPUTS, history=(slow,)), SLOW_STORE, "lz4")[0].name.startswith("a base backup every day")
 
 

@@ -1,0 +1,93 @@
+"""A drill of a small demo tells beforehand what one four times as large takes: bytes, rows and WAL segments."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+from typer.testing import CliRunner
+
+from pgdrill.archiving import wait_archived
+from pgdrill.backup import take_backup
+from pgdrill.cli import app
+from pgdrill.drill import drill
+from pgdrill.postgres.wal import Segment
+from pgdrill.report import Report
+from pgdrill.rto import collect, forecast, sample_of
+from pgdrill_demo.stack import Stack
+
+SMALL, LARGE = (0.6, 40), (3.5, 160)  # sample's scale, WAL segments: of an empty cluster's bytes, only the rest grows with the scale
+ROUNDS = 5
+OFF = 0.25
+
+
+def filled(scale: float, segments: int) -> Stack:
+    """A stack with a base backup and so many segments of about the same writes after it."""
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), archive_timeout_seconds=3600)
+    stack.create(scale=scale)
+    stack.start()
+    with stack.connect() as connection:
+        connection.execute("CREATE TABLE written (n int, t text)")
+        connection.execute("INSERT INTO written SELECT i, repeat('x', i % 200) || md5(i::text) FROM generate_series(1, 3000) i")
+        take_backup(stack.access)
+        for _ in range(segments):
+            connection.execute("UPDATE written SET t = t || ''")
+            last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
+        wait_archived(connection, stack.access, Segment.parse(last), 300)
+    return stack
+
+
+@pytest.fixture(scope="module")
+def drilled() -> Iterator[tuple[Stack, list[Report]]]:
+    """The small stack with its drills in its store, and the large one's reports; drilled by turns, for others use this machine, too."""
+    stacks: list[Stack] = []
+    try:
+        stacks += [filled(*SMALL), filled(*LARGE)]
+        reports = [[drill(stack.access, families=("recovery", "vectors")) for stack in stacks] for _ in range(ROUNDS)]
+        assert {report.checks.status for pair in reports for report in pair} == {"ok"}
+        yield stacks[0], [large for _, large in reports]
+    finally:
+        for stack in stacks:
+            stack.remove()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_demo_four_times_as_large_is_forecast_within_a_quarter(drilled: tuple[Stack, list[Report]]) -> None:
+    small, reports = drilled
+    history = collect(small.access).history
+    samples = [sample for report in reports if (sample := sample_of(report))]
+    load = samples[-1].load
+    for size in ("base_bytes", "wal_segments"):
+        assert getattr(load, size) >= 3.7 * getattr(history[-1].load, size), f"{size} are not four times as many"
+
+    found = forecast(history, load)
+    running = median(report.timings.time_to_running_seconds or 0 for report in reports)
+    correct = median(report.timings.time_to_correct_vector_search_seconds or 0 for report in reports)
+    parts = {name: (round(span.likely, 2), round(median(sample.parts[name].at(1) for sample in samples), 2))
+             for name, span in found.parts.items()}  # fmt: skip
+    told = f"forecast and measured: running {found.running.likely:.2f}, {running:.2f}; correct {found.correct.likely:.2f}, {correct:.2f}; {parts}"
+    print(told)
+    assert abs(found.running.likely / running - 1) <= OFF, told
+    assert abs(found.correct.likely / correct - 1) <= OFF, told
+    assert found.correct.low <= correct <= found.correct.high, told
+
+
+@pytest.mark.timeout(1200)
+def test_the_command_tells_worst_day_larger_sizes_the_limit_and_what_helps(drilled: tuple[Stack, list[Report]]) -> None:
+    small, _ = drilled
+    result = CliRunner().invoke(app, ["forecast", "rto", "agents", "--json"], env=small.environment)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [one["scenario"].partition(",")[0] for one in told["forecasts"]] == [
+        "now", "worst day", "worst day at 2 times the size", "worst day at 5 times the size", "worst day at 10 times the size",
+    ]  # fmt: skip
+    assert all(one["correct"]["low"] <= one["correct"]["likely"] <= one["correct"]["high"] for one in told["forecasts"])
+    assert told["breaks_at_times_the_size"] > 10, "an hour is kept far beyond the demo"
+    saved = [lever["saves_seconds"] for lever in told["levers"]]
+    assert saved == sorted(saved, reverse=True)
+    assert all(lever["because"] for lever in told["levers"])

@@ -1,0 +1,19 @@
+"""Replay has settings of its own; what is judged afterwards runs with production's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pgdrill.postgres import harmless
+
+
+def test_after_replay_its_settings_are_productions_or_the_defaults(tmp_path: Path) -> None:
+    values = harmless.settings(limits={}, restore_command="cp 'a' b", target={}, timeline="1", preload="", planned_with={}, fast=False)
+    (tmp_path / "data").mkdir()
+    config = Path(harmless.write(tmp_path, tmp_path / "data", values)["config_file"])
+    assert "max_wal_size = '4GB'" in config.read_text()
+    before = config.read_text().splitlines()
+    harmless.end_replaying(config, harmless.replayed({"max_wal_size": "2048", "work_mem": "9", "port": "1"}))
+    after = config.read_text().splitlines()
+    assert set(after) - set(before) == {"max_wal_size = '2048'"}
+    assert {line.split()[0] for line in set(before) - set(after)} == set(harmless.REPLAYING)
