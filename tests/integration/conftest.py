@@ -31,29 +31,29 @@ from pgdrill.tools import BaseBackup
 from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack, preferred_tool
-from tests.conftest import TOOLS, need
+from tests.conftest import TOOLS, need, tool_of
+
+SHARED = ("golden", "stack")  # fixtures of the session, dear to make
 
 
-def _running_stack(tool: str, scale: float = 0.1) -> Iterator[Stack]:
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
-    try:
-        stack.create(scale=scale)
-        stack.start()
-        yield stack
-    finally:
-        stack.remove()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``--dist loadgroup``: tests that share a stack run in one worker, which makes it once; others by file and tool."""
+    for item in items:
+        if isinstance(item, pytest.Function) and Path(__file__).parent in item.path.parents:
+            shared = next((name for name in SHARED if name in item.fixturenames), str(item.path))
+            item.add_marker(pytest.mark.xdist_group(f"{shared} {tool_of(item)}"))
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A stack with the tool a user here would get; shared, so leave it as it was."""
-    yield from _running_stack(preferred_tool())
-
-
-@pytest.fixture(scope="session", params=TOOLS)
-def tool_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A stack for each tool that is installed."""
-    yield from _running_stack(need(request.param))
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
+    try:
+        stack.create(scale=0.1)
+        stack.start()
+        yield stack
+    finally:
+        stack.remove()
 
 
 @pytest.fixture
