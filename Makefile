@@ -51,7 +51,7 @@ healthy-drills: setup ## Twenty drills under everything that a live cluster does
 	@PGDRILL_HEALTHY_DRILLS=20 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
 
 histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every step, and a million operations of retention
-	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune.py -k barman $(ARGS)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune_tools.py -k barman $(ARGS)
 	@$(RUN) -m tests.unit.retention.test_machine 1000000
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time

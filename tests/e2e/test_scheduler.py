@@ -83,6 +83,11 @@ def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_appro
     site.airflow.call("PATCH", f"{asked}/taskInstances/approve/-1/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}})
     assert site.ended(RETENTION, run_id) == "success"
     assert left not in repository.sizes()
+    told = site.airflow.xcom(RETENTION, run_id, "prune")
+    assert (told["applied"], told["backups_deleted"], told["freed_bytes"], told["left"]) == (True, 0, len(b"half"), [])
+    assert {promise["name"] for promise in told["promises"]} >= {"window", "weekly", "drilled", "dumps"}
+    assert all(promise["after"] >= promise["before"] for promise in told["promises"])
+    assert told["next_deletion_at"].endswith("Z")
     assert site.run(DRILL) == "success", "what is left can be restored"
 
 

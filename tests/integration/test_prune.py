@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,62 +16,27 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import record
-from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
-from pgdrill.backup import take_backup
 from pgdrill.cli import main
 from pgdrill.errors import CouldNotVerify
 from pgdrill.lock import ClusterLock, lease_for, this_process
-from pgdrill.postgres.wal import Segment
 from pgdrill.process import Runner
 from pgdrill.retention import journal, kept
 from pgdrill.retention.apply import look, prune
 from pgdrill.retention.carry import carry_out
 from pgdrill.retention.hygiene import findings
 from pgdrill_demo.stack import Stack
-from tests.conftest import TOOLS, need, thorough
+from tests.conftest import need
 from tests.integration.conftest import Relay
-from tests.integration.fourteen_weeks import Barman
-
-# Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.
-LATER = datetime.now(UTC) + timedelta(days=100)
-EASY = {"weekly": 1, "dumps_monthly": 0, "require_drill": False, "max_share": 1.0}
-
-
-def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Stack:
-    """A stack with some base backups, and segments before, between and after them."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
-    stack.create(sample=False)
-    stack.start()
-    access = access_of(stack, backup={"delta_steps": delta_steps})
-    with stack.connect() as connection:
-        connection.execute("CREATE TABLE t (n int)")
-        for number in range(backups + 1):
-            for _ in range(2):
-                connection.execute("INSERT INTO t SELECT generate_series(1, 100)")
-                line, lsn = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchone()
-                assert lsn
-            if number < backups:
-                take_backup(access)
-        wait_archived(connection, access, Segment.parse(line), 60)
-    return stack
-
-
-def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, object]) -> Access:
-    cluster = stack.cluster
-    where = {"url": f"file://{folder}", "endpoint_url": ""} if folder else {}
-    own = {"drill": {"work_directory": stack.home / "work" / (folder.name if folder else "s3")}, "retention": EASY}
-    wanted = {"repository": where, **own, **sections}
-    changed = {name: getattr(cluster, name).model_copy(update=values) for name, values in wanted.items()}
-    return Access(cluster.model_copy(update=changed), stack.credentials)
-
-
-def wal_g(folder: Path, *words: str) -> str:
-    environment = {"WALG_FILE_PREFIX": str(folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(folder.parent), "PATH": os.environ["PATH"]}
-    done = subprocess.run(["wal-g", *words], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.integration.pruning import (
+    LATER,
+    access_of,
+    names,
+    permanent,
+    pruned_and_killed,
+    small_stack,
+    wal_g,
+    whole,
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,104 +56,6 @@ def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def names(access: Access) -> list[str]:
-    return [entry.name for entry in access.tool.catalog(access.repository)]
-
-
-def permanent(access: Access) -> list[str]:
-    return [entry.name for entry in access.tool.catalog(access.repository) if entry.permanent]
-
-
-def whole(access: Access) -> None:
-    """Every backup that is listed is as it was recorded, with the WAL it needs."""
-    found = look(access, Runner(), now=LATER).inventory
-    assert [backup.damage for backup in found.backups] == [""] * len(found.backups)
-
-
-@pytest.fixture(scope="module")
-def barman() -> Iterator[Stack]:
-    """Three base backups by barman-cloud, and nothing running any more; tests take copies with a store of their own."""
-    made = small_stack(need("barman-cloud"), 3)
-    made.stop()
-    yield made
-    made.remove()
-
-
-def copy_of(barman: Stack, name: str) -> Access:
-    place = barman.home / name / barman.s3.bucket / barman.cluster_name
-    place.parent.mkdir(parents=True)
-    subprocess.run(["cp", "-a", barman.s3.folder / barman.s3.bucket / barman.cluster_name, place], check=True)
-    return Barman(place, barman).access(**EASY)
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request: pytest.FixtureRequest) -> None:
-    stack = small_stack(need(tool), 3) if tool == "wal-g" else None
-    try:
-        access = access_of(stack) if stack else copy_of(request.getfixturevalue("barman"), "bucket")
-        first, second, newest = (backup.name for backup in access.tool.backups(access.repository))
-        kept.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
-        before = access.repository.sizes()
-        outlook = look(access, Runner(), now=LATER)
-        assert outlook.refusals == ()
-        assert outlook.plan.going("backup") == {second}
-        assert access.repository.sizes() == before, "a dry run writes nothing"
-        result = prune(access, Runner(), now=LATER, approved=outlook.plan.digest)
-        assert names(access) == [first, newest]
-        assert (result.backups_deleted, result.locked, result.left) == (1, [], [])
-        assert result.wal_segments_deleted == sum(run.count for run in outlook.plan.wal)
-        # barman-cloud frees no WAL while an older backup is there; wal-g keeps exactly that one's own.
-        assert (result.wal_segments_deleted > 3) == access.tool.frees_wal_alone
-        assert permanent(access) == ([first] if access.tool.keeps_own_wal_only else [])
-        whole(access)
-        gone = set(before) - set(access.repository.sizes())
-        assert {key for key in gone if not access.tool.wal_key(key)} == {
-            *(key for key in before if second in key and "pgdrill" not in key), f"pgdrill/{record.key(second)}"
-        }  # fmt: skip
-        kept.remove_hold(access, first)
-        prune(access, Runner(), now=LATER)
-        assert names(access) == [newest]
-        start = next(b for b in access.tool.backups(access.repository)).first_segment.name
-        assert min(name for name in access.tool.wal(access.repository) if not name.endswith("history")) == start
-        whole(access)
-        assert look(access, Runner(), now=LATER).plan.steps == ()
-    finally:
-        if stack:
-            stack.remove()
-
-
-def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
-    stack = small_stack(need("wal-g"), 6, delta_steps=2)
-    try:
-        folder = stack.s3.folder / stack.s3.bucket / stack.cluster_name
-        access = access_of(stack, folder)
-        all_names = names(access)
-        kept.add_hold(access, all_names[1], why="case 77/26", until=LATER + timedelta(days=1))
-        prune(access, Runner(), now=LATER)
-        # The first chain's middle is held, so its full stays; the newest delta is the anchor, so its chain stays.
-        assert names(access) == [*all_names[:2], *all_names[3:]]
-        # wal-g frees no WAL if the oldest backup not marked is a delta: the anchor's chain is left unmarked.
-        assert permanent(access) == all_names[:2]
-        whole(access)
-        into = stack.home / "fetched"
-        wal_g(folder, "backup-fetch", str(into), all_names[5])
-        assert (into / "PG_VERSION").exists()
-        kept.remove_hold(access, all_names[1])
-        prune(access, Runner(), now=LATER)
-        assert names(access) == all_names[3:]
-        whole(access)
-    finally:
-        stack.remove()
-
-
-def _pruned_and_killed(access: Access, at_step: int) -> None:
-    def progress(_kind: str, at: int, _total: int) -> None:
-        if at == at_step:
-            os._exit(9)
-
-    prune(access, Runner(), now=LATER, progress=progress)
-
-
 def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_missing(stack: Stack, folder: Path) -> None:
     access = access_of(stack, folder)
     all_names = names(access)
@@ -201,7 +67,7 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
     for at in range(len(steps) + 1):
         subprocess.run(["cp", "-a", untouched, folder.with_name(f"k{at}")], check=True)
         killed = access_of(stack, folder.with_name(f"k{at}"))
-        process = multiprocessing.get_context("spawn").Process(target=_pruned_and_killed, args=(killed, at))
+        process = multiprocessing.get_context("spawn").Process(target=pruned_and_killed, args=(killed, at))
         process.start()
         process.join()
         assert process.exitcode == 9
@@ -216,25 +82,6 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
         whole(killed)
         shutil.rmtree(folder.with_name(f"k{at}"))
     shutil.rmtree(untouched)
-
-
-def test_barman_cloud_killed_at_any_step_is_no_loss_either(barman: Stack) -> None:
-    """It frees WAL together with the oldest backup. Each of its programs takes seconds: all the steps are for ``make histories``."""
-    steps = ["delete-backup", "delete-backup", "delete-wal"]
-    for at in range(len(steps) + 1) if thorough() else (1,):
-        killed = copy_of(barman, f"k{at}")
-        first, second, newest = names(killed)
-        assert [step.kind for step in look(killed, Runner(), now=LATER).plan.steps] == steps
-        process = multiprocessing.get_context("spawn").Process(target=_pruned_and_killed, args=(killed, at))
-        process.start()
-        process.join()
-        assert process.exitcode == 9
-        assert names(killed) == [first, second, newest][min(at, 2) :]
-        whole(killed)
-        assert prune(killed, Runner(), now=LATER).left == []
-        assert names(killed) == [newest]
-        assert look(killed, Runner(), now=LATER).plan.steps == ()
-        whole(killed)
 
 
 @pytest.mark.parametrize("job", ["backup", "drill"])
@@ -349,14 +196,14 @@ def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(stac
     wal_g(folder, "wal-fetch", segment, str(tmp_path / f"00000005{segment[8:]}"))
     for name in ("00000005.history", f"00000005{segment[8:]}"):
         wal_g(folder, "wal-push", str(tmp_path / name))
+    for file in (folder / "wal_005").glob("00000005*"):
+        os.utime(file, ((datetime.now(UTC) - timedelta(days=30)).timestamp(),) * 2)
     archived = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
     own = {key for key in archived if not key.startswith("wal_005/00000005")}
     outlook = look(access, Runner(), now=LATER)
     (found,) = (it for it in findings(outlook.inventory, access.cluster.retention, LATER) if it.kind == "foreign-timeline")
     assert (found.name, found.stored_bytes) == ("00000005", access.repository.sizes()[f"wal_005/00000005{segment[8:]}.lz4"])
     assert outlook.plan.lines == ()
-    young = look(access, Runner(), named=["00000005"])
-    assert young.plan.lines == (), "written a moment ago: somebody archives on it"
     result = prune(access, Runner(), now=LATER, named=["00000005"])
     left = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
     assert {key for key in left if key.startswith("wal_005/00000005")} == {"wal_005/00000005.history.lz4"}, "or its number would be taken again"

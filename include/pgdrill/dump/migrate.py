@@ -139,8 +139,9 @@ def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, o
             seconds += time.monotonic() - started
     except psycopg.Error as error:
         raise Failed(_failure(file, one, error)) from None
+    # Of equally strong ones the table comes before its indexes, which were made after it.
     locks = [LockTaken(relation=before[oid][0], mode=mode) for oid, mode in
-             sorted(taken, key=lambda it: -STRENGTH.index(it[1])) if oid in before]  # fmt: skip
+             sorted(taken, key=lambda it: (-STRENGTH.index(it[1]), it[0])) if oid in before]  # fmt: skip
     run = StatementRun(
         file=file, line=one.line, words=one.words, seconds=round(seconds, 3), locks=locks[:20], strongest=locks[0] if locks else None,
         rewritten=rewritten(before, after),

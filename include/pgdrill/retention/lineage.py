@@ -69,16 +69,15 @@ def current_system(inventory: Inventory, trusted: Sequence[Backup]) -> tuple[int
 def current_paths(wal: Wal, backups: Sequence[Backup]) -> list[tuple[TimelineSwitch, ...]]:
     """The timelines that may lead to now, the likeliest first.
 
-    Production is on the highest timeline that is archived, for their numbers only grow, provided that some backup leads
-    there. If the newest backup is not on that way, both ways count: either production was restored to an earlier time
+    Production is on the highest archived timeline that some backup leads to, for their numbers only grow. If the newest backup is not on that way, both ways count: either production was restored to an earlier time
     and has not been backed up since, or somebody's clone archives into this repository.
     """
     if not backups:
         return []
     newest = max(backups, key=lambda backup: backup.start_time)
-    highest = max((run.timeline for run in wal.runs), default=newest.timeline)
+    archived = sorted({run.timeline for run in wal.runs} | {newest.timeline}, reverse=True)
+    highest = next(line for line in archived if any(on_path(backup, wal.path(line)) for backup in backups))
     paths = [wal.path(line) for line in dict.fromkeys((highest, newest.timeline))]
-    paths = [path for path in paths if any(on_path(backup, path) for backup in backups)]
     return paths[:1] if paths and on_path(newest, paths[0]) else paths
 
 

@@ -148,10 +148,12 @@ def about_leftovers(inventory: Inventory, policy: Retention, now: datetime, want
 def about_timelines(
     inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str], gone: frozenset[str], wal: Wal
 ) -> Iterable[Decision]:
-    """What becomes of timelines that do not lead to now: named, old, and no backup's that stays, or they stay.
+    """What becomes of timelines that do not lead to now: named, abandoned, and no backup's that stays, or they stay.
 
-    ``wal``: what is left when the rest of the plan is done.
+    That one is abandoned a backup proves, which was taken elsewhere long after its last segment: production may have been
+    promoted to it, or a clone of higher number may hide it, as long as there was none. ``wal``: what is left when the rest of the plan is done.
     """
+    newest = max((backup.start_time for backup in seen.counted), default=None)
     using = {backup.timeline: backup.name for backup in inventory.backups if backup.name not in gone}
     for timeline in foreign_timelines(wal, seen.paths):
         written = inventory.written.get(timeline)
@@ -160,12 +162,12 @@ def about_timelines(
             why = "an unreadable backup may need it"
         elif timeline in using:
             why = f"{using[timeline]} is of it, and stays"
-        elif written is None or seen.now - written < timedelta(days=policy.leftover_days):
-            why = "written lately: somebody may be archiving on it"
+        elif written is None or newest is None or newest - written < timedelta(days=policy.leftover_days):
+            why = f"no backup was taken elsewhere {policy.leftover_days:g} days after it was last written to: production may be on it"
         elif f"{timeline:08X}" not in wanted:
-            why = "does not lead to now; removed when named"
+            why = "abandoned; removed when named"
         else:
-            words = f"named; it does not lead to now, and nothing was written to it for {policy.leftover_days:g} days"
+            words = f"named; backups were taken elsewhere {policy.leftover_days:g} days after it was last written to"
             yield Decision("timeline", f"{timeline:08X}", False, (words,), stored, written)
             continue
         yield Decision("timeline", f"{timeline:08X}", True, (why,), stored, written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 
@@ -15,17 +16,19 @@ from pgdrill.dump.pgrestore import Restore
 from pgdrill.dump.report import DumpTimings
 from pgdrill.dump.tables import restore_table
 from pgdrill.errors import BackupFault, ConfigError
+from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 from pgdrill.workspace import Workspace
 from tests.integration.dump.conftest import DATABASE, Source, explained, red
 
 
-def test_a_dump_counts_once_it_has_been_restored_and_checked(dumped: Source) -> None:
-    before = keep.listed(dumped.access)
+def test_a_dump_counts_once_it_has_been_restored_and_checked(source: Source) -> None:
+    source.dump()
+    before = keep.listed(source.access)
     assert [one.counts for one in before] == [False]
-    report = dumped.drill()
+    report = source.drill()
     assert report.verdict == "passed", explained(report)
-    assert [one.counts for one in keep.listed(dumped.access)] == [True]
+    assert [one.counts for one in keep.listed(source.access)] == [True]
     # Every question of a physical drill has an answer, or a reason why it was not asked.
     skipped = {one.name: one.message for one in report.results if one.status == "skip"}
     assert {"table-content", "catalogs", "target-reached"} <= set(skipped)
@@ -44,6 +47,10 @@ def test_the_manifest_says_what_was_dumped_and_how_and_holds_no_row(dumped: Sour
     assert one.extensions["vector"] == "0.8.6"
     assert one.labels == {"public.items.embedding": "tiny@1", "public.wide.embedding": "wide@2"}
     assert one.large_objects.rows == 2
+    assert made.server_version == made.pg_dump_version.split()[-1] == "18.6"
+    assert parse_lsn(one.snapshot_lsn) > 0
+    content = dumped.access.dumps.read(f"{made.dump_id}/agents.dump") or b""
+    assert [(file.bytes, file.sha256) for file in one.files] == [(len(content), hashlib.sha256(content).hexdigest())]
     assert one.command[1:4] == ["--format=custom", "--compress=gzip:1", one.command[3]]
     assert not any("extension" in word for word in one.command), "it would leave out large objects"
     assert not made.from_standby

@@ -48,6 +48,7 @@ class World:
     holds: list[Hold] = field(default_factory=list)
     dumps: dict[str, Dump] = field(default_factory=dict)
     unreadable: dict[str, Unreadable] = field(default_factory=dict)
+    written: dict[int, datetime] = field(default_factory=dict)  # timeline -> when its newest segment was
     lies: bool = False
 
     def write(self, segments: int, span: timedelta) -> None:
@@ -56,6 +57,7 @@ class World:
             self.now += span / segments
             self.ticks.append(Tick(self.timeline, self.number, self.now))
             self.archive.add((self.timeline, self.number))
+            self.written[self.timeline] = self.now
             self.number += 1
 
     def back_up(self, delta: bool = False) -> str:
@@ -108,7 +110,7 @@ class World:
         return Inventory(
             backups=tuple(self._seen(backup) for backup in self.backups.values()), wal=Wal(parse_wal(sizes), dict(self.histories)),
             dumps=tuple(self.dumps.values()), unreadable=tuple(self.unreadable.values()), drilled=dict(self.drilled),
-            holds=tuple(self.holds), rules=rules or ToolRules(), written={line: BEGIN for line, _ in self.archive},
+            holds=tuple(self.holds), rules=rules or ToolRules(), written=dict(self.written),
         )  # fmt: skip
 
     def timelines(self) -> list[str]:
@@ -222,10 +224,13 @@ def mishap(world: World) -> None:
         backup = world.backups[name]
         world.backups[name] = replace(backup, start_time=backup.start_time + by, finish_time=backup.finish_time + by)
         world.lies = True
-    elif what == "clone":  # of before the first backup, archiving into the same repository
+    elif what == "clone":  # archiving into the same repository: of before the first backup, or of production as it is
         line = max([world.timeline, *world.histories]) + 1
-        world.histories[line] = (TimelineSwitch(1, SIZE),)
-        world.archive |= {(line, number) for number in range(1, random.randint(2, 5))}
+        early = random.random() < 0.5
+        way, first = ((), 1) if early else (world.histories.get(world.timeline, ()), world.number)
+        world.histories[line] = (*way, TimelineSwitch(1 if early else world.timeline, first * SIZE + 300))
+        world.archive |= {(line, number) for number in range(first, first + random.randint(1, 4))}
+        world.written[line] = world.now
     elif what == "upgrade" and random.random() < 0.1:
         world.upgrade()
         world.back_up()

@@ -264,19 +264,31 @@ def test_a_timeline_that_does_not_lead_to_now_goes_only_when_named_old_and_no_ba
     wal = Wal((Run(1, 50, 209, 1600), Run(5, 400, 402, 30)), {5: (TimelineSwitch(1, 20 * SIZE),)})
     known = replace(FULL, wal=wal, written={5: NOW - 30 * DAY})
     name = "00000005"
-    assert "removed when named" in stays(make_plan(known, POLICY, NOW), name)
+    assert "abandoned; removed when named" in stays(make_plan(known, POLICY, NOW), name)
     plan = make_plan(known, POLICY, NOW, named=[name])
     assert plan.going("timeline") == {name}
     assert plan.steps[-1].kind == "delete-timeline"
     assert plan.lines == (Run(5, 400, 402, 30),)
     assert plan.freed_bytes == make_plan(known, POLICY, NOW).freed_bytes + 30
-    assert "written lately" in stays(make_plan(replace(known, written={5: NOW - DAY}), POLICY, NOW, named=[name]), name)
-    assert "written lately" in stays(make_plan(replace(known, written={}), POLICY, NOW, named=[name]), name), "or nobody knows"
+    for written in ({5: NOW - DAY}, {5: NOW - 10 * DAY}, {}):  # lately; four days before the newest backup; nobody knows
+        lately = make_plan(replace(known, written=written), POLICY, NOW, named=[name])
+        assert "production may be on it" in stays(lately, name), written
     own = replace(backup(14), name="base_clone", system_identifier=6, timeline=5, start_lsn=400 * SIZE + 40, finish_lsn=401 * SIZE)
     assert "base_clone is of it" in stays(make_plan(replace(known, backups=(*SUNDAYS, own)), POLICY, NOW, named=[name]), name)
     broken = replace(known, unreadable=(Unreadable("base_X", "no JSON", (1, 55)),))
     assert "unreadable" in stays(make_plan(broken, POLICY, NOW, named=[name]), name)
     assert make_plan(known, POLICY, NOW, named=["00000001"]).going("timeline") == frozenset(), "production's own"
+
+
+def test_a_clone_of_a_higher_number_does_not_hide_the_timeline_that_production_was_promoted_to() -> None:
+    wal = Wal(
+        (Run(1, 50, 204, 1550), Run(2, 205, 209, 50), Run(3, 5, 6, 20)),
+        {2: (TimelineSwitch(1, 205 * SIZE),), 3: (TimelineSwitch(1, 5 * SIZE),)},
+    )  # fmt: skip
+    known = replace(FULL, backups=SUNDAYS[:-1], wal=wal, written={2: NOW, 3: NOW - 30 * DAY})
+    assert {found.name for found in findings(known, POLICY, NOW)} == {"00000003"}
+    assert window_of("agents", known, POLICY, NOW).timeline == 2
+    assert make_plan(known, POLICY, NOW, named=["00000002", "00000003"]).going("timeline") == {"00000003"}
 
 
 def test_twelve_months_of_good_dumps_stay() -> None:
