@@ -7,6 +7,7 @@ say nothing. The table goes to the screen; runs and plot are kept in ``.local/be
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 
 from rich.console import Console
@@ -34,13 +35,19 @@ def main() -> None:
     size, where, console = FORMS[wanted.form], machine(), Console()
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     console.print(f"{wanted.form}: {where['cores']} cores, {where['memory_bytes'] / 1e9:.0f} GB, load {where['load_before'][0]:.1f}; {versions}", soft_wrap=True)
-    groups = []
+    groups, broken = [], []
     for name in wanted.only:
         console.print(f"{name} …")
-        groups.append(GROUPS[name](size))
+        try:
+            groups.append(GROUPS[name](size))
+        except Exception:  # what the other groups measured is kept all the same
+            console.print_exception()
+            broken.append(name)
     show(groups, console)
     for file in keep(groups, size, wanted.form, where):
         console.print(f"kept {file}", soft_wrap=True)
+    if broken:
+        sys.exit(f"could not be measured: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

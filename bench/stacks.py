@@ -17,7 +17,7 @@ from pgdrill.archiving import wait_archived
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import Segment
 from pgdrill.tuning import Tuning
-from pgdrill_demo.stack import DATABASE, Stack, binaries
+from pgdrill_demo.stack import DATABASE, Stack, binaries, preferred_tool
 
 WRITTEN = "CREATE TABLE written AS SELECT i AS n, repeat('x', i % 200) || md5(i::text) AS t FROM generate_series(1, 3000) i"
 COUNT = "SELECT count(*) FROM embeddings"
@@ -28,7 +28,8 @@ NEAREST = "SELECT id FROM embeddings ORDER BY embedding <=> (SELECT embedding FR
 def running(tool: str = "", scale: float = 1.0, *, sample: bool = True) -> Iterator[Stack]:
     """A stack that archives only when told to; gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    stack = Stack(folder, tool=tool, archive_timeout_seconds=3600) if tool else Stack(folder, archive_timeout_seconds=3600)
+    # A server that nobody writes to between rounds keeps no RPO, and no drill here is about that.
+    stack = Stack(folder, tool=tool or preferred_tool(), archive_timeout_seconds=3600, drill={"rpo_seconds": 7 * 86_400})
     try:
         stack.create(scale, sample=sample)
         stack.start()
