@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
 
-# What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS='--rows 20000'
+# What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
 # Programs run with what set-up brought on PATH: wal-g where it could be fetched, and barman-cloud.
 RUN := PATH="$(CURDIR)/.local/bin:$(CURDIR)/.venv/bin:$$PATH" "$(CURDIR)/.venv/bin/python"
@@ -61,8 +61,8 @@ detection-table: setup ## Run them and write docs/detection.md: what is caught, 
 e2e: setup ## Tests with a real Airflow
 	@$(RUN) -m pytest tests/e2e $(BY_STACK) $(ARGS)
 
-bench: setup ## Measure; nothing passes or fails
-	@$(RUN) -m bench.drill $(ARGS)
+bench: setup ## Measure restores beside every baseline (ARGS=full: the goals' own sizes); nothing passes or fails
+	@$(RUN) -m bench $(ARGS)
 
 random-damage: setup ## A thousand random damages to a small cluster: none may pass over changed content
 	@$(RUN) -m bench.random_damage $(ARGS)

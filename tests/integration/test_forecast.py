@@ -20,7 +20,7 @@ from pgdrill.report import Report
 from pgdrill.rto import collect, forecast, sample_of
 from pgdrill_demo.stack import Stack
 
-SMALL, LARGE = (0.6, 40), (3.5, 160)  # sample's scale, WAL segments: of an empty cluster's bytes, only the rest grows with the scale
+SMALL, LARGE = (0.6, 40), (3.5, 175)  # sample's scale, WAL segments: of an empty cluster's bytes, only the rest grows with the scale
 ROUNDS = 5
 OFF = 0.25
 

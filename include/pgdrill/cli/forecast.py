@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,6 +58,7 @@ def _plain(
 ) -> dict[str, Any]:
     return {
         "drills": len(inputs.history), "rto_seconds": promise, "breaks_at_times_the_size": factor,
+        "breaks_on": breaks.isoformat() if (breaks := inputs.breaks_on(factor, datetime.now(UTC))) else None, "bytes_per_day": inputs.bytes_per_day,
         "segments_per_day": inputs.segments_per_day, "next_base_at": inputs.next_base_at.isoformat(),
         "forecasts": [{"scenario": name, **asdict(one)} for name, one in found],
         "levers": [asdict(lever) for lever in helping],
@@ -89,7 +91,9 @@ def _show(
     elif factor < 1:
         console.print(Text(limit + "will be broken on the worst day, at today's size.", style="bold red"))
     else:
-        console.print(Text(limit + f"will be broken at {factor:.1f} times today's size ({size(int(factor * worst.load.base_bytes))})."))
+        breaks = inputs.breaks_on(factor, datetime.now(UTC))
+        grown = f", which at its growth it reaches on {breaks:%d %B %Y}" if breaks else ""
+        console.print(Text(limit + f"will be broken at {factor:.1f} times today's size ({size(int(factor * worst.load.base_bytes))}){grown}."))
     for lever in helping:
         saved = f"saves {seconds(lever.saves_seconds)}" if lever.saves_seconds >= 0.05 else "saves nothing"
         console.print(Text(f"{lever.name}: {saved}; {lever.because}"), soft_wrap=True)

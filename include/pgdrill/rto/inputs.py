@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from croniter import croniter  # type: ignore[import-untyped]
 
 from pgdrill import store
@@ -17,11 +18,16 @@ from pgdrill.rto.samples import sample_of
 from pgdrill.tools import BaseBackup
 
 SECONDS_A_DAY = 86_400.0
+FEWEST_BACKUPS, FEWEST_DAYS = 3, 7  # for a line that tells how the cluster grows
+MOST_DAYS = 3650
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """``history`` is oldest first; ``worst`` is the load just before ``next_base_at``."""
+    """``history`` is oldest first; ``worst`` is the load just before ``next_base_at``.
+
+    ``bytes_per_day``: by how much base backups grow, before compression; 0: not known, or they do not.
+    """
 
     history: tuple[Sample, ...]
     now: Load
@@ -29,6 +35,14 @@ class Inputs:
     segments_per_day: float
     next_base_at: datetime
     stored_bytes: int  # of the newest base backup, compressed
+    bytes_per_day: float = 0.0
+
+    def breaks_on(self, factor: float | None, at: datetime) -> datetime | None:
+        """When the cluster, growing as its base backups did, will be ``factor`` times its size; None: not to be foreseen."""
+        if factor is None or factor < 1 or self.bytes_per_day <= 0:
+            return None
+        days = (factor - 1) * self.now.base_bytes / self.bytes_per_day
+        return at + timedelta(days=days) if days < MOST_DAYS else None
 
 
 def collect(access: Access, at: datetime | None = None) -> Inputs:
@@ -55,8 +69,19 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     return Inputs(
         history, now=Load(base, segments, vectors), worst=Load(base, segments + each_day * days_left, vectors),
         segments_per_day=each_day, next_base_at=next_base,
-        stored_bytes=sum(access.tool.parts(access.repository, newest).values()),
+        stored_bytes=sum(access.tool.parts(access.repository, newest).values()), bytes_per_day=growth(backups),
     )  # fmt: skip
+
+
+def growth(backups: Sequence[BaseBackup]) -> float:
+    """Bytes a day: the slope of a line through the full base backups of at least a week; 0: fewer, or no growth."""
+    sized = [(backup.start_time.timestamp() / SECONDS_A_DAY, float(backup.uncompressed_bytes)) for backup in backups
+             if backup.uncompressed_bytes and not backup.parent]  # fmt: skip
+    days = [day for day, _ in sized]
+    if len(sized) < FEWEST_BACKUPS or max(days) - min(days) < FEWEST_DAYS:
+        return 0.0
+    slope = np.polyfit(np.array(days) - days[0], [size for _, size in sized], 1)[0]
+    return max(0.0, float(slope))
 
 
 def _drills(access: Access) -> list[Report]:

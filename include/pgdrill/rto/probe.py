@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-import obstore
-
 from pgdrill.storage import Storage
 
 PIECE_BYTES = 4 * 2**20
@@ -30,27 +28,29 @@ class Probe:
 
 
 def probe(repository: Storage, objects: dict[str, int], folder: Path, streams: int) -> Probe:
-    """Read pieces of a backup's objects for a few seconds, then write and sync a file in ``folder``."""
-    pieces = [(key, start, size) for key, size in objects.items() for start in range(0, size, PIECE_BYTES)]
-    return Probe(streams, _read(repository, pieces, streams), _read(repository, pieces, 2 * streams), _write(folder))
+    """Read a backup's objects (key -> bytes) for a few seconds, the largest first, then write and sync a file in ``folder``."""
+    keys = sorted(objects, key=lambda key: -objects[key])
+    return Probe(streams, _read(repository, keys, streams), _read(repository, keys, 2 * streams), _write(folder))
 
 
-def _read(repository: Storage, pieces: Sequence[tuple[str, int, int]], streams: int) -> float:
-    """Bytes per second. A piece is an object's key, where it starts, and the object's size."""
-    deadline = time.monotonic() + PROBE_SECONDS
+def _read(repository: Storage, keys: Sequence[str], streams: int) -> float:
+    """Bytes per second with so many requests at once. Whole objects, as a tool reads them: not every store serves ranges."""
     started = time.monotonic()
+    deadline = started + PROBE_SECONDS
 
-    def read(piece: tuple[str, int, int]) -> int:
-        if time.monotonic() > deadline:
-            return 0
-        key, start, size = piece
-        if size <= PIECE_BYTES:  # some stores answer a range that is the whole object as if none had been asked for
-            return len(obstore.get(repository.store, key).bytes())
-        return len(obstore.get_range(repository.store, key, start=start, end=min(start + PIECE_BYTES, size)))
+    def read(first: int) -> int:
+        total = 0
+        for key in islice(cycle(keys), first % len(keys), None):
+            for piece in repository.chunks(key, PIECE_BYTES) or ():
+                total += len(piece)
+                if time.monotonic() > deadline:
+                    return total
+            if time.monotonic() > deadline:
+                return total
+        return total
 
     with ThreadPoolExecutor(streams) as pool:
-        # As many as would take longer than the deadline, whatever the store: each worker stops at the deadline.
-        total = sum(pool.map(read, islice(cycle(pieces), 4096)))
+        total = sum(pool.map(read, range(streams)))
     return total / (time.monotonic() - started)
 
 

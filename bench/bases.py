@@ -1,0 +1,103 @@
+"""The base backup alone, brought back as durably by each: pgdrill, the tool set up by hand, PostgreSQL's own, a copy.
+
+The tool's best setting is looked for first: 1, 2, 4 or 10 streams, syncing each file or the file system once at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+from bench.measuring import Meter, Run, in_turn
+from bench.rows import Group, Size, ratio
+from bench.stacks import fetch_base, running, scratch
+from pgdrill.access import Access
+from pgdrill.backup import take_backup
+from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
+from pgdrill.postgres.binaries import as_ordinary_user
+from pgdrill_demo.stack import Stack, binaries
+
+GOAL = 1.05
+STREAMS = (1, 2, 4, 10)
+PGBACKREST = "pgbackrest"
+ALONE, AHEAD, BY_HAND = "pgdrill, no WAL meanwhile", "pgdrill, fetching WAL meanwhile", "tool, best by hand"
+
+
+def measure(size: Size) -> Group:
+    """Look for the best setting, then run all in turn."""
+    with running(scale=size.scale[1]) as stack:
+        take_backup(stack.access)
+        best, why = _best_by_hand(stack)
+        competitors: dict[str, Callable[[], Run]] = {
+            AHEAD: lambda: run_pgdrill(stack), ALONE: lambda: run_pgdrill(stack, wal_fetch="tool"), BY_HAND: best, "cp -a": lambda: run_cp(stack),
+            "pg_basebackup": lambda: run_basebackup(stack),
+        }  # fmt: skip
+        runs = in_turn(competitors, size.rounds)
+    there = shutil.which(PGBACKREST)
+    backrest = "pgBackRest is installed, but the demo has no repository of its own for it: not measured" if there else (
+        "pgBackRest is not installed here: not measured"
+    )  # fmt: skip
+    return Group(f"base backup, scale {size.scale[1]:g}", runs,
+                 [ratio(f"restore of the base ÷ tool, best by hand: {name}", runs, name, BY_HAND, GOAL) for name in (ALONE, AHEAD)],
+                 [why, backrest])  # fmt: skip
+
+
+def run_pgdrill(stack: Stack, wal_fetch: str = "auto") -> Run:
+    """Fetching and syncing of a drill that has next to no WAL to replay."""
+    drill_id, cluster = new_drill_id(), stack.cluster
+    access = Access(cluster.model_copy(update={"drill": cluster.drill.model_copy(update={"wal_fetch": wal_fetch})}), stack.credentials)
+    with Meter() as meter:
+        try:
+            report = restore_stage(access, drill_id)
+        finally:
+            destroy_stage(access, drill_id)
+    if report.restore.status != "ok":
+        raise RuntimeError(f"not restored: {report.restore.trouble}")
+    times = report.timings
+    parts = {"fetch": times.fetch_seconds or 0.0, "sync": times.sync_seconds or 0.0}
+    return meter.run(sum(parts.values()), parts=parts)
+
+
+def run_tool(stack: Stack, streams: int, *, sync_at_end: bool) -> Run:
+    """The tool's own command."""
+    settings = {"WALG_DOWNLOAD_CONCURRENCY": str(streams), "WALG_TAR_DISABLE_FSYNC": str(sync_at_end).lower()}
+    with Meter() as meter, scratch(stack) as (server, environment):
+        fetch_base(stack, server.data_directory, environment, **settings)
+        if sync_at_end:
+            subprocess.run(["sync", "-f", str(server.data_directory)], check=True)
+        seconds = meter.elapsed
+    return meter.run(seconds)
+
+
+def run_cp(stack: Stack) -> Run:
+    """Of the running server's files: useless as a backup, and as fast as bytes go from disk to disk."""
+    with Meter() as meter, scratch(stack) as (server, _):
+        server.data_directory.rmdir()
+        subprocess.run(["cp", "-a", str(stack.primary.data_directory), str(server.data_directory)], check=False, capture_output=True)
+        subprocess.run(["sync", "-f", str(server.data_directory)], check=True)
+        seconds = meter.elapsed
+    return meter.run(seconds)
+
+
+def run_basebackup(stack: Stack) -> Run:
+    """From the running server, by PostgreSQL's own program."""
+    with Meter() as meter, scratch(stack) as (server, _):
+        words = [*as_ordinary_user(), binaries().path("pg_basebackup"), "-D", str(server.data_directory), "-d", stack.conninfo_without_password(),
+                 "--checkpoint=fast", "--wal-method=none"]  # fmt: skip
+        subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PGPASSWORD": stack.passwords["postgres"]})
+        seconds = meter.elapsed
+    return meter.run(seconds)
+
+
+def _best_by_hand(stack: Stack) -> tuple[Callable[[], Run], str]:
+    """Two runs of each setting; the best of each counts."""
+    choices = {
+        f"{streams} streams, {'synced at the end' if at_end else 'each file synced'}": functools.partial(run_tool, stack, streams, sync_at_end=at_end)
+        for streams in STREAMS for at_end in (False, True)
+    }  # fmt: skip
+    least = {name: min(run.seconds for run in runs) for name, runs in in_turn(choices, 2).items()}
+    best = min(least, key=lambda name: least[name])
+    return choices[best], f"best by hand: {best}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in least.items())
