@@ -247,7 +247,7 @@ class History:
 
     def copy(self, name: str) -> Repository:
         """The repository once more, with the objects' times."""
-        place = self.stack.home / name / self.stack.s3.bucket / self.stack.cluster_name
+        place = self.stack.home / name / "s3" / self.stack.s3.bucket / self.stack.cluster_name  # the store marks its process beside "s3"
         place.parent.mkdir(parents=True)
         subprocess.run(["cp", "-a", self.source if name == "whole" else self.whole.folder, place], check=True)
         return REPOSITORIES[self.stack.tool](place, self.stack)

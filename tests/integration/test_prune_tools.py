@@ -40,7 +40,7 @@ def barman() -> Iterator[Stack]:
 
 
 def copy_of(barman: Stack, name: str) -> Access:
-    place = barman.home / name / barman.s3.bucket / barman.cluster_name
+    place = barman.home / name / "s3" / barman.s3.bucket / barman.cluster_name
     place.parent.mkdir(parents=True)
     subprocess.run(["cp", "-a", barman.s3.folder / barman.s3.bucket / barman.cluster_name, place], check=True)
     return Barman(place, barman).access(**EASY)

@@ -110,6 +110,7 @@ def _dump(
         seconds=round(time.monotonic() - began, 3),
     )  # fmt: skip
     check_files(access, manifest)
+    runner.check()  # all is sent, and still nobody wants it any more
     where = manifests.write(access, manifest)
     logger.info("dump %s: %d databases, %.1f MB stored, manifest %s", dump_id, len(dumped), manifest.stored_bytes / 1e6, where)
     return manifest

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from pgdrill.access import Access, Credentials
-from pgdrill.dump import client, cluster, keep, leftovers, manifest
+from pgdrill.dump import client, cluster, keep, leftovers, manifest, take
 from pgdrill.dump.drill import Options, drill_dump
 from pgdrill.dump.report import DumpReport
 from pgdrill.dump.take import take_dump
@@ -123,6 +123,15 @@ class TestADumpThatDoesNotEnd:
         with pytest.raises(Stopped):
             take_dump(source.access, runner=runner, progress=progress)
         assert begun.is_set()
+        nothing_to_see(source)
+
+    def test_one_that_is_stopped_when_all_is_sent_is_taken_back_all_the_same(
+        self, source: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        runner = Runner()
+        monkeypatch.setattr(take, "check_files", lambda *_: runner.stop())  # the last thing before the manifest
+        with pytest.raises(Stopped):
+            take_dump(source.access, runner=runner)
         nothing_to_see(source)
 
     @pytest.mark.parametrize("moment", ["while reading", "while sending", "before the manifest"])
