@@ -46,7 +46,7 @@ def measure(size: Size) -> Group:
         ratio(f"drill to correct search ÷ script, {count} segments", runs, f"pgdrill, {count} segments", f"script, {count} segments", goal)
         for count, goal in ((few, SCRIPT_FEW), (many, SCRIPT_MANY))
     ]  # fmt: skip
-    peaks = [median(run.peak_bytes for run in found) for found in (large, small)]
+    peaks = [median(run.own_peak_bytes for run in found) for found in (large, small)]
     rows += [
         memory("pgdrill's own memory, any drill", [*small, *large], MEMORY_MB),
         Row(f"its memory, {many / few:.0f} x segments ÷ 1 x", peaks[0] / peaks[1], peaks[0] / peaks[1], peaks[0] / peaks[1], 1.1),
