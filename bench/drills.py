@@ -21,7 +21,8 @@ from pgdrill.backup import take_backup
 from pgdrill.report import Report
 from pgdrill_demo.stack import Stack
 
-MEMORY_MB, SCRIPT_FEW, SCRIPT_MANY, CHECKS = 300, 0.8, 0.5, 1.0
+MEMORY_MB, CHECKS = 300, 1.0
+TO_SCRIPT = ((400, 0.5), (80, 0.8))  # from so many segments on: what to stay below
 COMMAND = (sys.executable, "-c", "from pgdrill.cli import main; main()", "drill", "--json")
 
 
@@ -43,10 +44,11 @@ def measure(size: Size) -> Group:
             runs |= found
     small, large = runs[f"pgdrill, {few} segments"], runs[f"pgdrill, {many} segments"]
     rows = [
-        ratio(f"drill to correct search ÷ script, {count} segments", runs, f"pgdrill, {count} segments", f"script, {count} segments", goal)
-        for count, goal in ((few, SCRIPT_FEW), (many, SCRIPT_MANY))
+        ratio(f"drill to correct search ÷ script, {count} segments", runs, f"pgdrill, {count} segments", f"script, {count} segments",
+              next((goal for least, goal in TO_SCRIPT if count >= least), None))
+        for count in (few, many)
     ]  # fmt: skip
-    peaks = [median(run.peak_bytes for run in found) for found in (large, small)]
+    peaks = [median(run.own_peak_bytes for run in found) for found in (large, small)]
     rows += [
         memory("pgdrill's own memory, any drill", [*small, *large], MEMORY_MB),
         Row(f"its memory, {many / few:.0f} x segments ÷ 1 x", peaks[0] / peaks[1], peaks[0] / peaks[1], peaks[0] / peaks[1], 1.1),

@@ -19,12 +19,14 @@ NOT_COUNTED = ("postgres", "rclone")  # servers have the memory that they were g
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run. ``cpu_seconds``, ``read_bytes``: of this process and all that ended below it; ``peak_bytes``: resident, of all
-    processes below it, PostgreSQL and the store apart. ``units``: what seconds are divided by to be compared."""
+    processes below it, PostgreSQL and the store apart; ``own_peak_bytes``: of Python's alone, without the tool's.
+    ``units``: what seconds are divided by to be compared."""
 
     seconds: float
     cpu_seconds: float
     read_bytes: int
     peak_bytes: int
+    own_peak_bytes: int = 0
     units: int = 1
     parts: Mapping[str, float] = field(default_factory=dict)
 
@@ -38,7 +40,8 @@ class Meter:
     """Around a run. Its clock is the run's unless the run brings seconds of its own."""
 
     def __enter__(self) -> Meter:
-        self.peak_bytes, self._over = 0, threading.Event()
+        self.peak_bytes = self.own_peak_bytes = 0
+        self._over = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._cpu, self._read, self._began = cpu_seconds(), read_bytes(), time.monotonic()
         self._sampler.start()
@@ -57,17 +60,19 @@ class Meter:
     def run(self, seconds: float | None = None, units: int = 1, parts: Mapping[str, float] | None = None) -> Run:
         """The run, once everything that it started has ended."""
         took = self.seconds if seconds is None else seconds
-        return Run(took, cpu_seconds() - self._cpu, read_bytes() - self._read, self.peak_bytes, units, parts or {})
+        return Run(took, cpu_seconds() - self._cpu, read_bytes() - self._read, self.peak_bytes, self.own_peak_bytes, units, parts or {})
 
     def _sample(self) -> None:
         me = psutil.Process()
         while not self._over.wait(SAMPLE_SECONDS):
-            total = 0
+            total = own = 0
             for process in me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if not process.name().startswith(NOT_COUNTED):
-                        total += process.memory_info().rss
-            self.peak_bytes = max(self.peak_bytes, total)
+                    name = process.name()
+                    resident = 0 if name.startswith(NOT_COUNTED) else process.memory_info().rss
+                    total += resident
+                    own += resident if name.startswith("python") else 0
+            self.peak_bytes, self.own_peak_bytes = max(self.peak_bytes, total), max(self.own_peak_bytes, own)
 
 
 def cpu_seconds() -> float:

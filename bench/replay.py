@@ -61,8 +61,8 @@ def measure(size: Size) -> Group:
 
 
 def _flat(measure_: str, large: list[Run], small: list[Run]) -> Row:
-    each = [a.peak_bytes / b.peak_bytes for a, b in zip(large, small, strict=True)]
-    return Row(measure_, max(run.peak_bytes for run in large) / max(run.peak_bytes for run in small), min(each), max(each), MOST_GROWTH)
+    each = [a.own_peak_bytes / b.own_peak_bytes for a, b in zip(large, small, strict=True)]
+    return Row(measure_, max(run.own_peak_bytes for run in large) / max(run.own_peak_bytes for run in small), min(each), max(each), MOST_GROWTH)
 
 
 def replay(bench: Replays, mark: str, fetch: str | Make, access: Access | None = None, environment: dict[str, str] | None = None) -> Run:

@@ -67,8 +67,8 @@ def growth(measure: str, large: Sequence[Run], small: Sequence[Run], goal: float
 
 
 def memory(measure: str, runs: Sequence[Run], goal: float | None) -> Row:
-    """The peak of resident memory, in MB (10^6 bytes)."""
-    each = [run.peak_bytes / 1e6 for run in runs]
+    """The peak of resident memory of pgdrill's own processes, in MB (10^6 bytes)."""
+    each = [run.own_peak_bytes / 1e6 for run in runs]
     return Row(measure, max(each), min(each), max(each), goal, "MB")
 
 

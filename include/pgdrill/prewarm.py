@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 SHARE_OF_BUFFERS = 0.75  # rows and catalogs want some, too
 SHARE_OF_MEMORY = 0.5
 READ_BYTES = 8 * 2**20
+COLD_SECONDS = 60.0  # a search that takes longer goes round in circles: the checks will tell
 TROUBLE = (psycopg.Error, CouldNotVerify, OSError, *UNFORESEEN)
 
 
@@ -69,6 +70,7 @@ def prewarm(context: Context) -> Prewarmed:
 
 def _searched(context: Context, database: str, done: Prewarmed) -> Iterator[Index]:
     with context.connect(database) as connection:
+        connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(1000 * COLD_SECONDS))))
         for column in find_columns(connection, database, context.cluster):
             _search_cold(connection, column, done)
             for index in column.indexes:

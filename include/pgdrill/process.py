@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LAST_LINES = 25
 POLL_SECONDS = 0.02
+LOOK_SECONDS = 1.0  # between looks at what a process has moved
 CONSUMER_SECONDS = 60.0  # for a consumer of stdout to take back what it had begun
 TERM_GRACE_SECONDS = 2.0  # Airflow leaves 5 s between on_kill and SIGKILL
 MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
@@ -256,10 +258,8 @@ class Runner:
         tail: deque[str],
     ) -> None:
         moved_at, moved = started, -1
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1.0 if (on_bytes or stall_seconds or timeout_seconds) else None)
-                return
+        watched = bool(on_bytes or stall_seconds or timeout_seconds)
+        while not _ended(process, LOOK_SECONDS if watched else None):
             now = time.monotonic()
             written, total = _io_bytes(process.pid)
             if on_bytes:
@@ -280,6 +280,26 @@ class Runner:
     def _forget(self) -> None:
         if self.pid_file:
             self.pid_file.unlink(missing_ok=True)
+
+
+def _ended(process: subprocess.Popen[str], seconds: float | None) -> bool:
+    """Wait so long (None: for ever) for its end, which the kernel announces; ``wait`` with a limit looks up to 50 ms late."""
+    if seconds is None:
+        process.wait()
+        return True
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:  # an old kernel, or it has ended and was waited for
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+    try:
+        end = select.poll()
+        end.register(descriptor, select.POLLIN)
+        end.poll(seconds * 1000)
+    finally:
+        os.close(descriptor)
+    return process.poll() is not None
 
 
 def _io_bytes(pid: int) -> tuple[int, int]:
