@@ -1,6 +1,6 @@
 """Random damage in the full form: ``make random-damage`` (or ``python -m bench.random_damage --help``).
 
-Exit code 1 if any damage passed over changed content; ``--summary FILE`` writes the figures for the documentation.
+Exit code 1 if any damage passed over changed content, or ended a drill with a traceback; ``--summary FILE`` writes the figures for the documentation.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 from pgdrill_demo.stack import preferred_tool
-from tests.damage.outcome import MISSED, Outcome, table
+from tests.damage.outcome import CRASHED, MISSED, Outcome, table
 from tests.damage.run import run
 from tests.damage.small import SETS, small_cluster
+
+BAD = (CRASHED, MISSED)
 
 
 def main() -> int:
@@ -39,15 +41,15 @@ def main() -> int:
             outcomes.append(outcome)
             if wanted.verbose:
                 print(f"{time.monotonic() - started:6.1f} s {outcome}", flush=True)
-            if outcome.end == MISSED:
-                print(f"MISSED {outcome}", flush=True)
+            if outcome.end in BAD:
+                print(f"BAD {outcome}", flush=True)
             if len(outcomes) % 50 < 1:
                 print(f"{len(outcomes)} of {wanted.count} after {time.monotonic() - started:.0f} s", flush=True)
     lines = [f"{len(outcomes)} damages, {wanted.tool}, seed {wanted.seed}, {time.monotonic() - started:.0f} s", "", *table(outcomes)]
     print("\n".join(lines))
     if wanted.summary:
         wanted.summary.write_text("\n".join(lines) + "\n")
-    return 1 if any(outcome.end == MISSED for outcome in outcomes) else 0
+    return 1 if any(outcome.end in BAD for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

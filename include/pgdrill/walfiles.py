@@ -35,6 +35,16 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
             expected=f"the history of timeline {timeline}, archived when production was promoted",
             mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
         )  # fmt: skip
-    text = file.read_text()
+    content = file.read_bytes()
     file.unlink()
-    return parse_history(text)
+    try:
+        history = parse_history(content.decode())
+    except ValueError:
+        history = ()
+    if not history:
+        raise BackupFault(
+            "history-broken", f"{name} in {access.repository.url}", found=f"{len(content)} bytes that are no timeline's history",
+            expected="lines of a timeline, the LSN at which it ended, and why",
+            mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
+        )  # fmt: skip
+    return history

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from tests.damage.files import judge_sets, judge_single, plan_sets, plan_single
-from tests.damage.outcome import Outcome
+from tests.damage.outcome import CRASHED, Outcome
 from tests.damage.repository import AREAS, draw, judge_object
 from tests.damage.small import SETS, Small
 
@@ -23,4 +23,7 @@ def run(small: Small, *, seed: int, sets: int, singles: int, objects: int) -> It
           for number in range(objects) for area in [AREAS[number % len(AREAS)]]],
     ]  # fmt: skip
     for number, step in enumerate(steps):
-        yield from step(random.Random(f"{seed}/{number}"))
+        try:
+            yield from step(random.Random(f"{seed}/{number}"))
+        except Exception as error:  # the other damages are still worth knowing
+            yield Outcome("any", "any", f"step {number}", CRASHED, f"{type(error).__name__}: {error}")

@@ -22,7 +22,9 @@ from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import BackupFault
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.wal import format_lsn
+from pgdrill.process import Runner
 from pgdrill.report import Trouble
+from pgdrill.walfiles import timeline_history
 from pgdrill.workspace import Workspace
 from tests.integration.conftest import Copy, Golden, once
 from tests.integration.test_restore_faults import plan, refused
@@ -170,6 +172,17 @@ def test_the_history_of_a_clone_does_not_lead_a_restore_astray(copy: Copy) -> No
     place.parent.mkdir(exist_ok=True)
     shutil.copyfile(clone, place)
     assert restored_rows(copy, f"lsn:{format_lsn(third.lsn)}") == third.rows
+
+
+@pytest.mark.parametrize("content", [b"", b"1\t", b"\xff\xfe", b"# nothing"], ids=["empty", "cut", "no text", "comment"])
+def test_a_history_that_is_none_is_named(copy: Copy, content: bytes, tmp_path: Path) -> None:
+    segment = copy.segment(copy.golden.backup.first_segment)
+    file = segment.parent / "00000002.history.lz4" if copy.golden.stack.tool == "wal-g" else segment.parents[1] / "00000002.history"
+    pack(file, content) if copy.golden.stack.tool == "wal-g" else file.write_bytes(content)
+    with pytest.raises(BackupFault) as caught:
+        timeline_history(copy.access(), Runner(), 2, tmp_path)
+    assert caught.value.problem.reason in ("history-broken", "history-missing")
+    assert "00000002.history" in str(caught.value)
 
 
 # --- the base backup ---

@@ -61,6 +61,12 @@ def test_a_history_names_the_ancestors() -> None:
     assert parse_history("") == ()
 
 
+@pytest.mark.parametrize("line", ["2", "2\t", "x\t0/5000158\twhy", "2\t0/\twhy", "2\t05000158 why", "\x00\x01"])
+def test_a_line_that_is_no_ancestor_is_refused(line: str) -> None:
+    with pytest.raises(ValueError):
+        parse_history(f"1\t0/5000158\twhy\n{line}")
+
+
 def names(*arguments: object) -> list[list[str]]:
     return [[segment.name for segment in choices] for choices in segments_needed(*arguments)]  # type: ignore[arg-type]
 

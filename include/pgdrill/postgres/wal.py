@@ -65,9 +65,9 @@ class TimelineSwitch:
 
 
 def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first."""
-    fields = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return tuple(TimelineSwitch(int(f[0]), parse_lsn(f[1])) for f in fields)
+    """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN."""
+    lines = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return tuple(TimelineSwitch(int(timeline), parse_lsn(lsn)) for timeline, lsn, *_ in lines)
 
 
 def segment_choices(

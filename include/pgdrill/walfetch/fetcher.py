@@ -79,7 +79,7 @@ class Fetcher:
             raise differs(name, self.reader.key_of(name), f"{len(content)} other bytes from {self.order.tool.name}")
         try:
             usable = bool(parse_history(content.decode()))
-        except (ValueError, IndexError):
+        except ValueError:
             usable = False
         if not usable:
             raise damaged(name, self.reader.key_of(name), "no line of a timeline's history")
