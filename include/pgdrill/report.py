@@ -72,7 +72,7 @@ class CheckResult(Part):
 class WalFetched(Part):
     """WAL fetched ahead of recovery. ``settle_seconds``: the last comparisons, after promotion; no part of any other time.
 
-    ``reading_seconds``: during which any was on its way; ``ready_segments``: there when the server was started.
+    ``reading_seconds``: during which any was on its way, with the prefetcher's own CPU seconds; ``ready_segments``: there when the server was started.
     """
 
     segments: int = 0
@@ -82,6 +82,7 @@ class WalFetched(Part):
     read_bytes: int = 0
     ready_segments: int = 0
     reading_seconds: float = 0.0
+    reading_cpu_seconds: float = 0.0
     waited_seconds: float = 0.0
     settle_seconds: float = 0.0
 

@@ -30,6 +30,7 @@ class Counts:
     by_tool: int = 0
     waited_seconds: float = 0.0
     reading_seconds: float = 0.0
+    reading_cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Desk:
         self._asked: Asked | None = None
         self._halted = self._over = False
         self._busy_since: float | None = None
+        self._cpu = time.process_time()
 
     # --- recovery ---
 
@@ -165,6 +167,7 @@ class Desk:
         now = time.monotonic()
         if self._busy_since is not None:
             self.counts.reading_seconds += now - self._busy_since
+            self.counts.reading_cpu_seconds = time.process_time() - self._cpu
         self._busy_since = now if self._window.busy else None
 
     def _want(self, segment: Segment) -> None:

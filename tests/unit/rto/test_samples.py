@@ -56,7 +56,7 @@ def test_columns_that_are_looked_at_together_share_the_time() -> None:
 
 def test_segments_that_lay_ready_hide_what_fetching_the_others_takes() -> None:
     ready = Timings(wal_segments=100, redo_seconds=0.5, checkpoint_seconds=0.1,
-                    wal=WalFetched(segments=100, ready_segments=100, reading_seconds=2.0))  # fmt: skip
+                    wal=WalFetched(segments=100, by_reader=100, ready_segments=100, reading_seconds=3.0, reading_cpu_seconds=1.0))  # fmt: skip
     assert redo_part(ready).at(1) == pytest.approx(0.6)
     assert redo_part(ready).at(4) == pytest.approx(4 * 0.6 + 300 * (0.020 - 0.005))
 
