@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -29,7 +29,7 @@ down: setup ## Stop what `make up` started
 
 test: lint unit integration detection e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage histories ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories forecasts ## What takes longer: the checks themselves tested, healthy drills, random damage
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) -m ruff check .
@@ -53,6 +53,9 @@ healthy-drills: setup ## Twenty drills under everything that a live cluster does
 histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every step, and a million operations of retention
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune_tools.py -k barman $(ARGS)
 	@$(RUN) -m tests.unit.retention.test_machine 1000000
+
+forecasts: setup ## HNSW builds of four times the rows against their forecast; wants the cores to itself
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/dump/test_build_forecast.py $(ARGS)
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)

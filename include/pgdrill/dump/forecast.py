@@ -1,8 +1,8 @@
 """How long an HNSW index will take at another number of rows, learnt from builds that were timed.
 
 One row costs a search of the graph built so far: a constant and a part that grows with the logarithm of the rows. So
-``seconds = a·n + b·n·ln(n)``, fitted to the points of a build (rows done after seconds), as long as the graph fits in memory;
-beyond that a build takes several times as long, and no figure is given.
+``seconds = a·n + b·n·ln(n)``, fitted to builds of several sizes, or ``b·n·ln(n)`` through a single one, as long as the graph
+fits in memory; beyond that a build takes several times as long, and no figure is given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 from pgdrill.dump.report import IndexBuild
 
 FEWEST_ROWS = 2_000  # below, starting the workers is most of it
-FEWEST_POINTS = 4
 LEAST_ERROR = 0.10
 UNKNOWN_ERROR = 0.25  # of a single build extrapolated four times; benchmarked, see docs/logical-dumps.md
 
