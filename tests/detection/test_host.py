@@ -65,6 +65,14 @@ def test_a_missing_and_a_surplus_database_are_named(copy: Copy, other: Baseline)
                for name in ("catalogs", "table-content", "sequence-positions", "collations", "extension-versions"))  # fmt: skip
 
 
+def test_a_database_that_production_made_and_dropped_around_the_restore_point_is_no_alarm(copy: Copy, other: Baseline) -> None:
+    other.end_xid = int(str(copy.one("SELECT pg_snapshot_xmax(pg_current_snapshot())"))) + 100
+    copy.sql("CREATE DATABASE passing")
+    assert "databases" not in copy.red("schema", baseline=other)
+    other.end_xid = other.oldest_xid + 1  # made by nobody who may have been at it
+    assert "databases" in copy.red("schema", baseline=other)
+
+
 def test_what_production_changed_meanwhile_is_allowed_in_either_state(healthy: Copy, other: Baseline) -> None:
     other.database_forms["dropped"] = other.database_forms["agents"]
     other.databases["dropped"] = other.databases["agents"]

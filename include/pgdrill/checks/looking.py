@@ -58,6 +58,15 @@ class Look:
         table = self.database.tables.get(f"{self.column.schema}.{self.column.table}")
         return table.changes if table else None
 
+    def rewritten(self) -> bool:
+        """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""
+        table = self.database.tables.get(f"{self.column.schema}.{self.column.table}") if self.database else None
+        if table is None or not self.altered(self.column.oid):
+            return False
+        with self.context.connect(self.column.database) as connection:
+            row = connection.execute("SELECT relfilenode::int8 FROM pg_class WHERE oid = %s", (self.column.oid,)).fetchone()
+        return row is not None and row[0] != table.filenode
+
     def altered(self, oid: int) -> bool:
         """Was an object's definition changed between the baseline and its restore point?"""
         return altered(self.context, self.column.database, oid)
