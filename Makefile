@@ -54,8 +54,8 @@ histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every s
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune_tools.py -k barman $(ARGS)
 	@$(RUN) -m tests.unit.retention.test_machine 1000000
 
-forecasts: setup ## HNSW builds of four times the rows against their forecast; wants the cores to itself
-	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/dump/test_build_forecast.py $(ARGS)
+forecasts: setup ## Drills and HNSW builds of four times the size against their forecasts; wants the cores to itself
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_forecast.py tests/integration/dump/test_build_forecast.py $(ARGS)
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)
