@@ -272,7 +272,7 @@ def healthy() -> Iterator[Stack]:
         patient = stack.config_file.read_text()
         for hasty in ("\ntimeout_seconds = 60\n", "\nstatement_timeout_seconds = 5\n"):
             assert hasty in patient
-            patient = patient.replace(hasty, "")
+            patient = patient.replace(hasty, "\n")
         stack.config_file.write_text(patient)  # there is more WAL, and more rows, than a damaged cluster has
         stack.primary.options["max_prepared_transactions"] = "20"  # type: ignore[index]
         stack.primary.options["autovacuum_naptime"] = "1s"  # type: ignore[index]
