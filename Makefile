@@ -59,7 +59,7 @@ forecasts: setup ## Drills and HNSW builds of four times the size against their 
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)
-	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(BY_FILE) $(ARGS)
+	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest $(or $(ARGS),tests/detection) --ignore tests/detection/test_checks_are_needed.py $(BY_FILE)
 
 e2e: setup ## Tests with a real Airflow
 	@$(RUN) -m pytest tests/e2e $(BY_STACK) $(ARGS)
