@@ -402,3 +402,14 @@ def test_a_column_in_a_table_that_production_made_unlogged_meanwhile_is_no_loss(
     del baseline.databases[DATABASE].tables["public.scratch"]  # listed a moment before its vectors, while it was unlogged
     assert lost in red(ask(copy, baseline, "vectors"))["vector-values"]
     assert lost not in red(ask(copy, written_until_now(copy, baseline), "vectors")).get("vector-values", "")
+
+
+def test_an_index_that_finds_less_is_a_warning_only_where_production_wrote_much_of_the_table(copy: Copy) -> None:
+    poor = f"ALTER DATABASE {DATABASE} SET hnsw.ef_search = 1"
+    baseline, _ = remember(copy)
+    copy.sql(poor)
+    rows = int(str(copy.one("SELECT count(*) FROM embeddings")))
+    for changes, answer in ((Changes(updated=rows // 20), "fail"), (Changes(updated=rows // 5), "warn"), (None, "warn")):
+        baseline.databases[DATABASE].tables["public.embeddings"].changes = changes
+        answers = ask(copy, baseline, "vectors")
+        assert {r.status for r in answers if r.name == "index-recall" and "embeddings_hnsw" in r.thing and r.thing.startswith("embeddings")} == {answer}

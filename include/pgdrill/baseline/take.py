@@ -95,7 +95,9 @@ def _mark(connection: psycopg.Connection, production: Production, baseline: Base
         row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
         baseline.restore_point, baseline.restore_point_at = name, datetime.now(UTC)
         baseline.lsn = str(row[0]) if row else ""
-        baseline.end_xid = _position(connection)[3]
+        # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL and not yet announced.
+        row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+        baseline.end_xid = int(row[0]) if row else 0
 
     with around(production, baseline.databases):
         for database, tables in read_at(production, list(baseline.databases), mark).items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgdrill.baseline import Changes, DatabaseState
+from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
@@ -48,6 +48,11 @@ class Look:
         state = self.database.vectors.get(self.key) if self.database else None
         return None if state is None or state.trouble else state
 
+    @property
+    def table(self) -> TableState | None:
+        """The column's table, as the baseline has it."""
+        return self.database.tables.get(f"{self.column.schema}.{self.column.table}") if self.database else None
+
     def changes(self) -> Changes | None:
         """What was written since the baseline, by the server's counters; None where they cannot be believed.
 
@@ -55,12 +60,11 @@ class Look:
         """
         if self.database is None or not self.context.settle():
             return None
-        table = self.database.tables.get(f"{self.column.schema}.{self.column.table}")
-        return table.changes if table else None
+        return self.table.changes if self.table else None
 
     def rewritten(self) -> bool:
         """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""
-        table = self.database.tables.get(f"{self.column.schema}.{self.column.table}") if self.database else None
+        table = self.table
         if table is None or not self.altered(self.column.oid):
             return False
         with self.context.connect(self.column.database) as connection:

@@ -17,6 +17,8 @@ from pgdrill.vectors.remember import contents_of
 from pgdrill.vectors.search import K, tolerance
 from pgdrill.vectors.state import Answers, Contents, SearchState
 
+# An HNSW graph of which that share was replaced finds less until it is vacuumed; what is wrong in it, index-values tells.
+MUCH_WRITTEN = 0.1
 MOVED = "production rewrote the table meanwhile, and its rows have other places: table-content proves them"
 
 
@@ -293,7 +295,17 @@ def _recall(look: Look, one: Searched, found: float, before: SearchState | None)
             status, message = "warn", f"{message}; production's own is too low"  # no fault of the backup
         if status != "fail":
             status = max(status, judged(loss, wanted.max_recall_loss), key=("pass", "warn", "fail").index)
+    if status == "fail" and before and _much_written(look):
+        status, message = "warn", f"{message}; production wrote much of the table meanwhile, and may search no better"
     return Outcome(status, thing_of(look, one), round(found, 4), threshold, message)
+
+
+def _much_written(look: Look) -> bool:
+    """Was so much rewritten since the baseline that the index, the same on production, is another one?"""
+    changes, table = look.changes(), look.table
+    contents = look.state.contents if look.state else None
+    rows = sum(contents.sizes.values()) if contents else max(table.estimated_rows, 0) if table else 0
+    return changes is None or changes.rewritten_rows > MUCH_WRITTEN * rows
 
 
 def judged(loss: Loss, allowed: float) -> CheckStatus:
