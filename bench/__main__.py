@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.console import Console
 
 from bench import backups, bases, drills, growth, replay
 from bench.keeping import keep, machine, show
 from bench.rows import Group, Size
+from pgdrill_demo.stack import preferred_tool
 
 FORMS = {
-    "quick": Size(rounds=2, segments=(20, 100), scale=(0.5, 1), tables=20, rows=500),
-    "full": Size(rounds=5, segments=(80, 400), scale=(1, 4), tables=100, rows=2000),
+    "quick": Size(rounds=2, segments=(20, 100), scale=(0.5, 1), tables=20, rows=500, tool=""),
+    "full": Size(rounds=5, segments=(80, 400), scale=(1, 4), tables=100, rows=2000, tool=""),
 }
 GROUPS: dict[str, Callable[[Size], Group]] = {
     "replay": replay.measure, "drills": drills.measure, "bases": bases.measure, "checks": drills.measure_checks,
@@ -31,10 +33,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=list(FORMS), nargs="?", default="quick")
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="of the groups")
+    parser.add_argument("--tool", choices=("wal-g", "barman-cloud"), default=preferred_tool())
     wanted = parser.parse_args()
-    size, where, console = FORMS[wanted.form], machine(), Console()
+    size, where, console = replace(FORMS[wanted.form], tool=wanted.tool), machine(), Console()
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    console.print(f"{wanted.form}: {where['cores']} cores, {where['memory_bytes'] / 1e9:.0f} GB, load {where['load_before'][0]:.1f}; {versions}", soft_wrap=True)
+    console.print(f"{wanted.form}, {size.tool}: {where['cores']} cores, {where['memory_bytes'] / 1e9:.0f} GB, load {where['load_before'][0]:.1f}; {versions}", soft_wrap=True)
     groups, broken = [], []
     for name in wanted.only:
         console.print(f"{name} …")

@@ -20,7 +20,7 @@ GOAL = 1.03
 
 def measure(size: Size) -> Group:
     """In turn, of a server that nobody else writes to."""
-    with running(scale=size.scale[1]) as stack:
+    with running(size.tool, size.scale[1]) as stack:
         runs = in_turn({"pgdrill": lambda: run_pgdrill(stack), "tool": lambda: run_tool(stack)}, size.rounds)
     rows = [
         ratio("backup ÷ the tool alone, the baseline apart", runs, "pgdrill", "tool", GOAL, part="without_baseline"),

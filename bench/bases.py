@@ -28,7 +28,7 @@ ALONE, AHEAD, BY_HAND = "pgdrill, no WAL meanwhile", "pgdrill, fetching WAL mean
 
 def measure(size: Size) -> Group:
     """Look for the best setting, then run all in turn."""
-    with running(scale=size.scale[1]) as stack:
+    with running(size.tool, size.scale[1]) as stack:
         take_backup(stack.access)
         best, why = _best_by_hand(stack)
         competitors: dict[str, Callable[[], Run]] = {

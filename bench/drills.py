@@ -2,6 +2,7 @@
 
 * ``pgdrill``: the command in a process of its own; seconds are the drill's, from preflight to the last passed vector check.
 * ``script``: fetch the base, append ``restore_command``, start, count and search once. No target, notices nothing.
+* ``tool, base alone``: its fetch, nothing started.
 * ``cp -a``: of a stopped data directory, start, the same two queries: what no backup can beat.
 """
 
@@ -29,7 +30,7 @@ COMMAND = (sys.executable, "-c", "from pgdrill.cli import main; main()", "drill"
 def measure(size: Size) -> Group:
     """With few segments and with many."""
     few, many = size.segments
-    with running(scale=size.scale[0]) as stack:
+    with running(size.tool, size.scale[0]) as stack:
         take_backup(stack.access)
         runs: dict[str, list[Run]] = {}
         written = 0
@@ -39,7 +40,7 @@ def measure(size: Size) -> Group:
             _keep_stopped(stack)
             found = in_turn({
                 f"pgdrill, {count} segments": lambda: run_pgdrill(stack), f"script, {count} segments": lambda: run_script(stack),
-                f"cp -a, {count} segments": lambda: run_cp(stack),
+                f"tool, base alone, {count} segments": lambda: run_tool(stack), f"cp -a, {count} segments": lambda: run_cp(stack),
             }, size.rounds)  # fmt: skip
             runs |= found
     small, large = runs[f"pgdrill, {few} segments"], runs[f"pgdrill, {many} segments"]
@@ -58,7 +59,7 @@ def measure(size: Size) -> Group:
 
 def measure_checks(size: Size) -> Group:
     """All checks ÷ the restore, and memory, in the larger demo."""
-    with running(scale=size.scale[1]) as stack:
+    with running(size.tool, size.scale[1]) as stack:
         take_backup(stack.access)
         write_segments(stack, size.segments[0])
         runs = in_turn({"pgdrill": lambda: run_pgdrill(stack)}, size.rounds)
@@ -97,6 +98,14 @@ def run_script(stack: Stack) -> Run:
             config.write(f"restore_command = '{words}'\n")
         (server.data_directory / "recovery.signal").touch()
         answered(server, stack.passwords["postgres"])
+        seconds = meter.elapsed
+    return meter.run(seconds)
+
+
+def run_tool(stack: Stack) -> Run:
+    """The base backup, fetched and left."""
+    with Meter() as meter, scratch(stack) as (server, environment):
+        fetch_base(stack, server.data_directory, environment)
         seconds = meter.elapsed
     return meter.run(seconds)
 

@@ -29,7 +29,7 @@ TIMES, MOST = 10, 11.0
 def measure(size: Size) -> Group:
     """Make the databases, look at each in turn."""
     shapes = {"base": (size.tables, size.rows), "rows": (size.tables, TIMES * size.rows), "tables": (TIMES * size.tables, size.rows)}
-    with running(sample=False) as stack:
+    with running(size.tool, sample=False) as stack:
         for name, (tables, rows) in shapes.items():
             make(stack, name, tables, rows)
         runs = in_turn({name: functools.partial(look, stack, name) for name in shapes}, size.rounds)

@@ -28,13 +28,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a form of the bench does. ``segments``: few, many; ``scale``: of the demo, small and large."""
+    """How much a form of the bench does. ``segments``: few, many; ``scale``: of the demo, small and large. ``tool``: of all groups
+    but ``replay``, which has both."""
 
     rounds: int
     segments: tuple[int, int]
     scale: tuple[float, float]
     tables: int
     rows: int
+    tool: str
 
 
 @dataclass(slots=True)
