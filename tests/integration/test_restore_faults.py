@@ -229,7 +229,7 @@ def test_a_part_that_does_not_unpack_ends_the_restore_in_seconds(copy: Copy, how
     copy.part.write_bytes(content[:middle] + torn)
     started = time.monotonic()
     verdict, trouble = copy.trouble()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60  # nobody waited for a limit, of minutes and hours
     assert verdict == "failed"
     # barman-cloud 3.19.1 reads a tar header that is none as the end of the archive, and exits with 0 after half of it.
     # Whether the damage ends up in a header is chance; what is written last is then not there.
@@ -365,5 +365,5 @@ def test_a_disk_that_fills_up_ends_the_restore_in_seconds(
     monkeypatch.setattr("pgdrill.preflight.ROOM_FACTOR", -100)
     started = time.monotonic()
     verdict, trouble = copy.trouble()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60  # nobody waited for a limit, of minutes and hours
     assert (verdict, trouble.reason) == ("could not verify", "no-space")
