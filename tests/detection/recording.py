@@ -115,10 +115,12 @@ class Notes:
                 self.found[report.nodeid] = {**value, "seconds": round(report.duration, 2), "skipped": bool(report.skipped)}
 
     def write(self) -> None:
-        """Into what is there already: a part of the tests may be run alone."""
+        """Into what is there already: single files may be run alone, and lose what they no longer have."""
         if not os.environ.get(VARIABLE):
             return
-        known = json.loads(CAUGHT.read_text()) if CAUGHT.exists() else {}
+        again = {node.partition("::")[0] for node in self.found}
+        before = json.loads(CAUGHT.read_text()) if CAUGHT.exists() else {}
+        known = {node: value for node, value in before.items() if node.partition("::")[0] not in again}
         together = dict(sorted({**known, **self.found}.items()))
         CAUGHT.write_text(json.dumps(together, indent=1) + "\n")
         TABLE.write_text(table({node: Caught(**value) for node, value in together.items()}))
