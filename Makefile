@@ -8,9 +8,9 @@ ARGS ?=
 # Programs run with what set-up brought on PATH: wal-g where it could be fetched, and barman-cloud.
 RUN := PATH="$(CURDIR)/.local/bin:$(CURDIR)/.venv/bin:$$PATH" "$(CURDIR)/.venv/bin/python"
 
-# Some tests at a time: they wait for servers and stores as much as they compute. Those that share a stack stay together.
-BY_FILE := -n 2 --dist loadfile
-BY_STACK := -n 3 --dist loadgroup
+# Two files of tests at a time, three where they wait for tools and stores more than they compute.
+TWO := -n 2 --dist loadfile
+THREE := -n 3 --dist loadfile
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,10 +39,10 @@ unit: setup ## Tests without a server
 	@$(RUN) -m pytest tests/unit -n logical $(ARGS)
 
 integration: setup ## Tests with real PostgreSQL, real tools and a real S3, all on this machine
-	@$(RUN) -m pytest tests/integration $(BY_STACK) $(ARGS)
+	@$(RUN) -m pytest tests/integration $(THREE) $(ARGS)
 
 detection: setup ## Damage a restored cluster in every way, and see that the fitting check is red
-	@$(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(BY_FILE) $(ARGS)
+	@$(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(TWO) $(ARGS)
 
 mutants: setup ## Take each check away in turn, and see that a detection test misses it
 	@$(RUN) -m pytest tests/detection/test_checks_are_needed.py $(ARGS)
@@ -59,10 +59,10 @@ forecasts: setup ## Drills and HNSW builds of four times the size against their 
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)
-	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest $(or $(ARGS),tests/detection) --ignore tests/detection/test_checks_are_needed.py $(BY_FILE)
+	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest $(or $(ARGS),tests/detection) --ignore tests/detection/test_checks_are_needed.py $(TWO)
 
 e2e: setup ## Tests with a real Airflow
-	@$(RUN) -m pytest tests/e2e $(BY_STACK) $(ARGS)
+	@$(RUN) -m pytest tests/e2e $(TWO) $(ARGS)
 
 bench: setup ## Measure restores beside every baseline (ARGS=full: the goals' own sizes); nothing passes or fails
 	@$(RUN) -m bench $(ARGS)

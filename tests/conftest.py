@@ -37,12 +37,6 @@ def thorough() -> bool:
     return bool(os.environ.get("PGDRILL_THOROUGH"))
 
 
-def tool_of(test: pytest.Function) -> str:
-    """The tool that a test is for; empty where it is for none."""
-    values = test.callspec.params.values() if hasattr(test, "callspec") else ()
-    return next((value for value in values if value in TOOLS), "")
-
-
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """A folder with a short path: a socket's name holds 107 bytes."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pgdrill_demo.stack import Stack
-from tests.conftest import TOOLS, need, tool_of
+from tests.conftest import TOOLS, need
 
 PROJECT = Path(__file__).parents[2]
 RUN_SECONDS = 280
@@ -76,13 +76,6 @@ class AirflowHome:
         log = done.stdout + done.stderr
         assert done.returncode == 0, log[-6000:]
         return DagRun(**json.loads(done.stdout.splitlines()[-1]), log=log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup``: a file's tests of one tool share a stack, and a worker."""
-    for item in items:
-        if isinstance(item, pytest.Function) and Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path} {tool_of(item)}"))
 
 
 @pytest.fixture(scope="module", params=TOOLS)

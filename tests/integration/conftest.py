@@ -31,17 +31,7 @@ from pgdrill.tools import BaseBackup
 from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack, preferred_tool
-from tests.conftest import TOOLS, need, tool_of
-
-SHARED = ("golden", "stack")  # fixtures of the session, dear to make
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup``: tests that share a stack run in one worker, which makes it once; others by file and tool."""
-    for item in items:
-        if isinstance(item, pytest.Function) and Path(__file__).parent in item.path.parents:
-            shared = next((name for name in SHARED if name in item.fixturenames), str(item.path))
-            item.add_marker(pytest.mark.xdist_group(f"{shared} {tool_of(item)}"))
+from tests.conftest import TOOLS, need
 
 
 @pytest.fixture(scope="session")
