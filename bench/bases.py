@@ -61,9 +61,8 @@ def run_pgdrill(stack: Stack, wal_fetch: str = "auto") -> Run:
     return meter.run(sum(parts.values()), parts=parts)
 
 
-def run_tool(stack: Stack, streams: int, *, sync_at_end: bool) -> Run:
-    """The tool's own command."""
-    settings = {"WALG_DOWNLOAD_CONCURRENCY": str(streams), "WALG_TAR_DISABLE_FSYNC": str(sync_at_end).lower()}
+def run_tool(stack: Stack, *, sync_at_end: bool = False, **settings: str) -> Run:
+    """The tool's own command, with its own settings and others where told; nothing started."""
     with Meter() as meter, scratch(stack) as (server, environment):
         fetch_base(stack, server.data_directory, environment, **settings)
         if sync_at_end:
@@ -95,7 +94,9 @@ def run_basebackup(stack: Stack) -> Run:
 def _best_by_hand(stack: Stack) -> tuple[Callable[[], Run], str]:
     """Two runs of each setting; the best of each counts."""
     choices = {
-        f"{streams} streams, {'synced at the end' if at_end else 'each file synced'}": functools.partial(run_tool, stack, streams, sync_at_end=at_end)
+        f"{streams} streams, {'synced at the end' if at_end else 'each file synced'}": functools.partial(
+            run_tool, stack, sync_at_end=at_end, WALG_DOWNLOAD_CONCURRENCY=str(streams), WALG_TAR_DISABLE_FSYNC=str(at_end).lower(),
+        )
         for streams in STREAMS for at_end in (False, True)
     }  # fmt: skip
     least = {name: min(run.seconds for run in runs) for name, runs in in_turn(choices, 2).items()}

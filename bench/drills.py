@@ -15,6 +15,7 @@ import subprocess
 import sys
 from statistics import median
 
+from bench.bases import run_tool
 from bench.measuring import Meter, Run, in_turn
 from bench.rows import Group, Row, Size, memory, of_parts, ratio
 from bench.stacks import answered, fetch_base, running, scratch, write_segments
@@ -98,14 +99,6 @@ def run_script(stack: Stack) -> Run:
             config.write(f"restore_command = '{words}'\n")
         (server.data_directory / "recovery.signal").touch()
         answered(server, stack.passwords["postgres"])
-        seconds = meter.elapsed
-    return meter.run(seconds)
-
-
-def run_tool(stack: Stack) -> Run:
-    """The base backup, fetched and left."""
-    with Meter() as meter, scratch(stack) as (server, environment):
-        fetch_base(stack, server.data_directory, environment)
         seconds = meter.elapsed
     return meter.run(seconds)
 

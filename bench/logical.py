@@ -65,13 +65,7 @@ def main() -> None:
 
 def measure(stack: Stack, wanted: argparse.Namespace) -> dict[str, list[float]]:
     """All of it; seconds by competitor, and the forecast's relative error."""
-    stack.create(sample=False)
-    # The sample's own thresholds and models do not fit this data.
-    stack.config_file.write_text(stack.config_file.read_text().split("# IVFFlat")[0])
-    stack.start()
-    with stack.connect() as connection:
-        fill(connection, "small", wanted.rows // 4)
-        fill(connection, "large", wanted.rows)
+    prepare(stack, wanted.rows)
     access = as_superuser(stack)
     found: dict[str, list[float]] = {}
     take_backup(stack.access)
@@ -94,6 +88,17 @@ def measure(stack: Stack, wanted: argparse.Namespace) -> dict[str, list[float]]:
     if wanted.gigabytes:
         found |= memory(stack, wanted.gigabytes)
     return found
+
+
+def prepare(stack: Stack, rows: int) -> None:
+    """Two tables with an HNSW index each: ``large`` with so many rows, ``small`` with a quarter."""
+    stack.create(sample=False)
+    # The sample's own thresholds and models do not fit this data.
+    stack.config_file.write_text(stack.config_file.read_text().split("# IVFFlat")[0])
+    stack.start()
+    with stack.connect() as connection:
+        fill(connection, "small", rows // 4)
+        fill(connection, "large", rows)
 
 
 def note(found: dict[str, list[float]], name: str, value: float) -> None:

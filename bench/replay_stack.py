@@ -12,7 +12,7 @@ from pathlib import Path
 
 import lz4.frame
 
-from bench.stacks import running
+from bench.stacks import fetch_base, running
 from pgdrill.access import Access
 from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
@@ -22,7 +22,6 @@ from pgdrill.preflight import Plan
 from pgdrill.process import Runner
 from pgdrill.restore import Goal, plan_restore
 from pgdrill.targets import RecoveryTarget
-from pgdrill.tuning import Tuning
 from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import program
 from pgdrill_demo.stack import Stack
@@ -65,8 +64,7 @@ def prepared(many: int, few: int, tenth: int) -> Iterator[Replays]:
         workspace = Workspace.of(access, "plan")
         plan = plan_restore(access, workspace, Goal(backup.name, RecoveryTarget("name", last.name), stop_lsn=last.lsn), Runner())
         base, plain = stack.home / "base", stack.home / "plain"
-        command = access.tool.fetch(plan.backup, base, {}, workspace.home, Tuning(2, 2, 0)).command
-        subprocess.run(command.argv, env={**os.environ, **command.environment}, check=True, capture_output=True)
+        fetch_base(stack, base, access.tool.environment())
         repository = Repository(url=f"s3://{stack.s3.bucket}/barman", tool="barman-cloud", binary=str(Path(program("barman-cloud-backup")).parent),
                                 endpoint_url=stack.s3.endpoint_url, compression="lz4")  # fmt: skip
         barman = Access(stack.cluster.model_copy(update={"repository": repository}), stack.credentials)

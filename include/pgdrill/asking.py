@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pgdrill import record, store
 from pgdrill.access import Access
-from pgdrill.baseline import DATABASES, Baseline, settle, settle_catalogs
+from pgdrill.baseline import Baseline, every_database, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
@@ -185,7 +185,7 @@ def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> 
     if access.cluster.server.databases:
         return access.cluster.server.databases
     with answering("its list of databases"), connect("postgres") as connection:
-        return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
+        return every_database(connection)
 
 
 def settled(

@@ -7,7 +7,6 @@ own buffers while they have room, larger ones are read into the system's cache; 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from psycopg import sql
 from pgdrill.checks.base import UNFORESEEN, Context
 from pgdrill.checks.integrity.relations import find_extension, opened
 from pgdrill.errors import CouldNotVerify
+from pgdrill.tuning import memory_bytes
 from pgdrill.vectors.columns import FoundColumn, find_columns, searches
 from pgdrill.vectors.observe import first_search_ms
 
@@ -122,11 +122,6 @@ def _into(connection: psycopg.Connection, schema: str, index: Index, place: str)
         if connection.broken:
             raise
         logger.warning("warming %s: %s", index.name, type(error).__name__)
-
-
-def memory_bytes() -> int:
-    """This host's."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def read_files(first: Path) -> int:

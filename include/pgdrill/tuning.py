@@ -28,6 +28,11 @@ class Tuning:
     reasons: tuple[str, ...] = ()
 
 
+def memory_bytes() -> int:
+    """This host's."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def cores() -> int:
     """Those this process may use: a container may have fewer than the machine."""
     return len(os.sched_getaffinity(0))

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
-from pgdrill.baseline import BASELINE_VERSION, DATABASES, Baseline, settle_catalogs
+from pgdrill.baseline import BASELINE_VERSION, Baseline, every_database, settle_catalogs
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.config import Cluster
 from pgdrill.drill import checking, settled
@@ -95,7 +95,7 @@ class Restored:
     def databases(self) -> tuple[str, ...]:
         """Every database that allows connections."""
         with self.connect("postgres") as connection:
-            return tuple(row[0] for row in connection.execute(DATABASES).fetchall())
+            return every_database(connection)
 
     def __str__(self) -> str:
         return " ".join(f"{key}={self.words[key]}" for key in ("host", "port", "user") if key in self.words) or "libpq's defaults"

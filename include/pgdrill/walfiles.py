@@ -7,7 +7,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault
 from pgdrill.postgres.binaries import QUICK_SECONDS
-from pgdrill.postgres.wal import TimelineSwitch, parse_history
+from pgdrill.postgres.wal import TimelineSwitch, read_history
 from pgdrill.process import Command, Runner
 
 
@@ -38,13 +38,10 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
     content = file.read_bytes()
     file.unlink()
     try:
-        history = parse_history(content.decode())
+        return read_history(content)
     except ValueError:
-        history = ()
-    if not history:
         raise BackupFault(
             "history-broken", f"{name} in {access.repository.url}", found=f"{len(content)} bytes that are no timeline's history",
             expected="lines of a timeline, the LSN at which it ended, and why",
             mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
-        )  # fmt: skip
-    return history
+        ) from None  # fmt: skip

@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -25,7 +23,7 @@ from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.report import CheckResult, Stage, judge
-from pgdrill.workspace import Workspace
+from tests.copies import server_on_copy
 from tests.damage.content import different, read_content, read_sets
 from tests.damage.kinds import KINDS, PAGE, sign_changed
 from tests.damage.outcome import MISSED, Outcome
@@ -104,20 +102,10 @@ def _earlier(small: Small, chance: random.Random, file: str, now: bytes) -> byte
 @contextmanager
 def damaged(small: Small, damages: list[Damage]) -> Iterator[LocalServer]:
     """A copy of the restored cluster with those files, not started."""
-    folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir=small.stack.home))
-    shutil.copytree(small.restored, folder / "data", symlinks=True)
-    (folder / "pg_hba.conf").write_text("local all all trust\n")
-    options = {"hba_file": str(folder / "pg_hba.conf"), "listen_addresses": "", "fsync": "off", "archive_mode": "off",
-               "autovacuum": "off", "max_connections": "120", "shared_buffers": "64MB"}  # fmt: skip
-    server = replace(Workspace(folder).server(small.stack.access), options=options)
-    for damage in damages:
-        (folder / "data" / damage.file).write_bytes(damage.content)
-    try:
+    with server_on_copy(small.restored, small.stack, small.idle, shared_buffers="64MB") as server:
+        for damage in damages:
+            (server.data_directory / damage.file).write_bytes(damage.content)
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(server.socket_directory, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def ask(small: Small, server: LocalServer) -> Iterator[CheckResult]:

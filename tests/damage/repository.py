@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -121,9 +121,10 @@ def judge_object(small: Small, area: str, file: Path, kind: str, content: bytes)
 
     # Other bytes before compression give another size, and a record that pgdrill kept would tell at once. Not every
     # backup has one; without it the tool and the checks have to find the damage.
-    with with_object(small, file, content, recorded=BEFORE not in kind) as access:
+    with with_object(small, file, content, recorded=BEFORE not in kind) as access, ExitStack() as after:
         drill_id = new_drill_id()
         workspace = Workspace.of(access, drill_id)
+        after.callback(workspace.destroy, access)  # its socket's folder lies elsewhere
         runner = Runner()
         try:
             plan = plan_restore(access, workspace, _goal(small), runner)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -111,6 +111,7 @@ class Small:
     content: Content
     relations: dict[str, str]  # path of a file below the data directory -> relation
     template0: int  # the database that nobody can connect to
+    idle: list[Path] = field(default_factory=list)  # folders of earlier copies
 
     @cached_property
     def files(self) -> dict[str, str]:

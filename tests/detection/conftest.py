@@ -6,13 +6,10 @@ One real drill is kept; its data directory, stopped, is the mould of every copy.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_IFMT, S_ISREG
 
 import psycopg
 import pytest
@@ -27,6 +24,7 @@ from pgdrill.postgres.server import LocalServer
 from pgdrill.report import CheckResult
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
+from tests.copies import server_on_copy
 from tests.detection.recording import Notes, as_property, recorder
 
 STATEMENT_SECONDS = 60.0
@@ -158,47 +156,9 @@ def copy(mould: Mould, request: pytest.FixtureRequest) -> Iterator[Copy]:
 @contextlib.contextmanager
 def copied(mould: Mould, families: Sequence[str]) -> Iterator[Copy]:
     """A running copy, proved clean. Its folder serves the next one."""
-    folder = mould.idle.pop() if mould.idle else Path(tempfile.mkdtemp(prefix="pgdrill-", dir=mould.stack.home))
-    made_alike(folder / "data", mould.folder)
-    (folder / "pg_hba.conf").write_text("local all all trust\n")
-    server = Workspace(folder).server(mould.stack.access)
-    server = replace(server, options={"hba_file": str(folder / "pg_hba.conf"), "listen_addresses": "", "fsync": "off",
-                                      "archive_mode": "off", "autovacuum": "off", "max_connections": "120"})  # fmt: skip
-    server.log_file.unlink(missing_ok=True)
-    try:
+    with server_on_copy(mould.folder, mould.stack, mould.idle) as server:
         server.start()
         made = Copy(server, mould)
         if not recorder.shared:  # proved in the test's own session
             assert made.red(*families) == {}, "the copy is not clean before it is damaged"
         yield made
-    finally:
-        server.stop(to_be_removed=True)
-        shutil.rmtree(server.socket_directory, ignore_errors=True)
-        mould.idle.append(folder)
-
-
-def made_alike(folder: Path, mould: Path) -> None:
-    """Make ``folder`` the same as the mould: only what was written since, by size and time, is copied again."""
-    wanted, found = entries(mould), entries(folder)
-    strange = {path for path, entry in found.items() if path not in wanted or S_IFMT(wanted[path][0]) != S_IFMT(entry[0])}
-    for path in sorted(strange, reverse=True):  # what is in a folder before the folder
-        place = folder / path
-        place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
-    for path, entry in sorted(wanted.items()):
-        if found.get(path) != entry and (mould / path).is_dir():
-            (folder / path).mkdir(parents=True, exist_ok=True)
-            shutil.copymode(mould / path, folder / path)
-        elif found.get(path) != entry:
-            shutil.copy2(mould / path, folder / path, follow_symlinks=False)
-
-
-def entries(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Everything below a folder: its mode and, of a file, its bytes and the time of its last write."""
-    every = {}
-    for place, folders, files in os.walk(folder):
-        for name in (".", *folders, *files):
-            path = Path(place, name)
-            stat = path.lstat()
-            is_file = S_ISREG(stat.st_mode)
-            every[str(path.relative_to(folder))] = (stat.st_mode, stat.st_size, stat.st_mtime_ns) if is_file else (stat.st_mode,)
-    return every

@@ -14,11 +14,10 @@ from statistics import median
 import pytest
 from typer.testing import CliRunner
 
-from pgdrill.archiving import wait_archived
+from bench.stacks import WRITTEN, write_segments
 from pgdrill.backup import take_backup
 from pgdrill.cli import app
 from pgdrill.drill import drill
-from pgdrill.postgres.wal import Segment
 from pgdrill.report import Report
 from pgdrill.rto import collect, forecast, sample_of
 from pgdrill_demo.stack import Stack
@@ -35,13 +34,9 @@ def filled(scale: float, segments: int) -> Stack:
     stack.create(scale=scale)
     stack.start()
     with stack.connect() as connection:
-        connection.execute("CREATE TABLE written (n int, t text)")
-        connection.execute("INSERT INTO written SELECT i, repeat('x', i % 200) || md5(i::text) FROM generate_series(1, 3000) i")
-        take_backup(stack.access)
-        for _ in range(segments):
-            connection.execute("UPDATE written SET t = t || ''")
-            last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]
-        wait_archived(connection, stack.access, Segment.parse(last), 300)
+        connection.execute(WRITTEN)
+    take_backup(stack.access)
+    write_segments(stack, segments)
     return stack
 
 

@@ -12,6 +12,7 @@ from pgdrill.postgres.wal import (
     format_lsn,
     parse_history,
     parse_lsn,
+    read_history,
     segments_needed,
 )
 
@@ -65,6 +66,13 @@ def test_a_history_names_the_ancestors() -> None:
 def test_a_line_that_is_no_ancestor_is_refused(line: str) -> None:
     with pytest.raises(ValueError):
         parse_history(f"1\t0/5000158\twhy\n{line}")
+
+
+@pytest.mark.parametrize("content", [b"", b"# nothing\n", b"1\t", b"\xff\xfe"])
+def test_a_history_file_that_names_no_ancestor_is_none(content: bytes) -> None:
+    with pytest.raises(ValueError):
+        read_history(content)
+    assert read_history(b"1\t0/5000158\twhy\n") == (TimelineSwitch(1, 0x5000158),)
 
 
 def names(*arguments: object) -> list[list[str]]:

@@ -7,7 +7,7 @@ read once before the snapshot and once after the restore point. State tables are
 
 from __future__ import annotations
 
-from pgdrill.baseline.facts import DATABASES, FILLED_DATABASES, extension_versions
+from pgdrill.baseline.facts import every_database, extension_versions, filled_databases
 from pgdrill.baseline.model import (
     BASELINE_VERSION,
     Baseline,
@@ -22,18 +22,6 @@ from pgdrill.baseline.settle import settle, settle_catalogs
 from pgdrill.baseline.take import take_baseline
 
 __all__ = [
-    "BASELINE_VERSION",
-    "DATABASES",
-    "FILLED_DATABASES",
-    "Baseline",
-    "Changes",
-    "CollationState",
-    "DatabaseState",
-    "SequenceState",
-    "StateTable",
-    "TableState",
-    "extension_versions",
-    "settle",
-    "settle_catalogs",
-    "take_baseline",
+    "BASELINE_VERSION", "Baseline", "Changes", "CollationState", "DatabaseState", "SequenceState", "StateTable", "TableState",
+    "every_database", "extension_versions", "filled_databases", "settle", "settle_catalogs", "take_baseline",
 ]  # fmt: skip

@@ -24,10 +24,7 @@ SECRETIVE = re.compile(r"conninfo|command|passphrase|password|secret|token|_key|
 KNOWN_PREFIXES = ("hnsw.", "ivfflat.", "auto_explain.", "pg_stat_statements.", "pg_prewarm.")
 
 # A limit of -2 marks one that is being dropped, or was when the server ended: nobody can connect to it any more.
-# template1, too: every database that is made is a copy of it.
-DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1"
-# Those that hold somebody's rows.
-FILLED_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 ORDER BY 1"
+DATABASES = "SELECT datname, datistemplate FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1"
 FORMS = """
 SELECT d.datname, concat_ws(', ', pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, to_jsonb(d) ->> 'datlocprovider',
        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), CASE WHEN NOT d.datallowconn THEN 'no connections' END)
@@ -62,6 +59,16 @@ def read_settings(connection: psycopg.Connection) -> tuple[dict[str, str], dict[
         if not SECRETIVE.search(name) and ("." not in name or name.startswith(KNOWN_PREFIXES))
     }  # fmt: skip
     return kept, configured
+
+
+def every_database(connection: psycopg.Connection) -> tuple[str, ...]:
+    """Those that allow connections, by name; template1, too, for every database that is made is a copy of it."""
+    return tuple(name for name, _ in connection.execute(DATABASES))
+
+
+def filled_databases(connection: psycopg.Connection) -> tuple[str, ...]:
+    """Those of them that hold somebody's rows: templates apart."""
+    return tuple(name for name, template in connection.execute(DATABASES) if not template)
 
 
 def database_forms(connection: psycopg.Connection) -> dict[str, str]:

@@ -11,7 +11,7 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
 from pgdrill.baseline.database import read_database
-from pgdrill.baseline.facts import DATABASES, database_forms, read_settings
+from pgdrill.baseline.facts import database_forms, every_database, read_settings
 from pgdrill.baseline.model import Baseline, DatabaseState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
@@ -43,7 +43,7 @@ def take_baseline(
         clock = measure(connection)
         settings, configured = read_settings(connection)
         forms = database_forms(connection)
-        names = list(access.cluster.server.databases) or [row[0] for row in connection.execute(DATABASES).fetchall()]
+        names = access.cluster.server.databases or every_database(connection)
         _all_there(access, names, forms)
         taken_at = datetime.now(UTC)
         shared = read_fingerprint(connection, shared=True)
@@ -69,7 +69,7 @@ def take_baseline(
     return baseline
 
 
-def _all_there(access: Access, names: list[str], forms: dict[str, str]) -> None:
+def _all_there(access: Access, names: tuple[str, ...], forms: dict[str, str]) -> None:
     for name in names:
         if name not in forms:
             raise ConfigError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
-from pgdrill.baseline import Baseline, DatabaseState
+from pgdrill.baseline import Baseline, DatabaseState, every_database
 from pgdrill.checks.base import Context, Outcome
 
 Ask = Callable[[psycopg.Connection, str, DatabaseState], Iterator[Outcome]]
@@ -45,4 +45,4 @@ def why_not(context: Context) -> str:
 def databases_there(context: Context) -> set[str]:
     """The databases that the restored server has and lets in."""
     with context.connect("postgres") as connection:
-        return {row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2").fetchall()}
+        return set(every_database(connection))

@@ -81,12 +81,12 @@ def _list(access: Access, database: str, as_json: bool) -> int:
 
 
 def _databases(access: Access, database: str) -> tuple[str, ...]:
-    from pgdrill.baseline import FILLED_DATABASES
+    from pgdrill.baseline import filled_databases
 
     if database or access.cluster.server.databases:
         return (database,) if database else access.cluster.server.databases
     with access.connect("postgres") as connection:
-        return tuple(row[0] for row in connection.execute(FILLED_DATABASES).fetchall())
+        return filled_databases(connection)
 
 
 def _lines(access: Access, database: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from pgdrill.access import Access
 from pgdrill.archiving import check_server
-from pgdrill.baseline import FILLED_DATABASES, extension_versions
+from pgdrill.baseline import extension_versions, filled_databases
 from pgdrill.dump import client, content, leftovers
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.client import Archive
@@ -137,7 +137,7 @@ def _server(access: Access) -> ServerFacts:
 
 def _databases(access: Access) -> tuple[str, ...]:
     with access.dumped.connect("postgres") as connection:
-        return tuple(row[0] for row in connection.execute(FILLED_DATABASES).fetchall())
+        return filled_databases(connection)
 
 
 def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:

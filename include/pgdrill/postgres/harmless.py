@@ -6,11 +6,12 @@ connect to production, run its scheduled jobs and listen to the network.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+from pgdrill.tuning import memory_bytes
 
 # Libraries whose background workers act on their own: jobs, replication, maintenance.
 ACTING = {"pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "pg_failover_slots", "wal2json", "timescaledb_toolkit"}
@@ -40,8 +41,7 @@ def planning(production: Mapping[str, str]) -> dict[str, str]:
 
 def shared_buffers_mb() -> int:
     """An eighth of the memory, between 128 MB and 8 GB: the drill host has other work."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(128, min(8192, total // 8 // 2**20))
+    return max(128, min(8192, memory_bytes() // 8 // 2**20))
 
 
 def settings(

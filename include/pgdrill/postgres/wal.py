@@ -64,6 +64,13 @@ class TimelineSwitch:
     switch_lsn: int
 
 
+def read_history(content: bytes) -> tuple[TimelineSwitch, ...]:
+    """The ancestors that a ``.history`` file names. ValueError for one that names none, or is no text."""
+    if history := parse_history(content.decode()):
+        return history
+    raise ValueError("no line of a timeline's history")
+
+
 def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
     """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN."""
     lines = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Unreachable
-from pgdrill.postgres.wal import Segment, parse_history
+from pgdrill.postgres.wal import Segment, read_history
 from pgdrill.walfetch.decoders import Undecodable
 from pgdrill.walfetch.files import Writer, pieces_of
 from pgdrill.walfetch.order import Order
@@ -78,11 +78,9 @@ class Fetcher:
         if read is not None and read != content:
             raise differs(name, self.reader.key_of(name), f"{len(content)} other bytes from {self.order.tool.name}")
         try:
-            usable = bool(parse_history(content.decode()))
+            read_history(content)
         except ValueError:
-            usable = False
-        if not usable:
-            raise damaged(name, self.reader.key_of(name), "no line of a timeline's history")
+            raise damaged(name, self.reader.key_of(name), "no line of a timeline's history") from None
         return content
 
     def _read_history(self, name: str) -> bytes | None:

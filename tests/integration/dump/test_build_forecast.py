@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.logical import as_superuser, fill, forecast_error
+from bench.logical import as_superuser, forecast_error, prepare
 from pgdrill.dump.drill import Options, drill_dump
 from pgdrill.dump.take import take_dump
 from pgdrill_demo.stack import Stack
@@ -24,12 +24,7 @@ def stack() -> Iterator[Stack]:
     """Two tables with an HNSW index, one with four times the rows of the other."""
     made = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")))
     try:
-        made.create(sample=False)
-        made.config_file.write_text(made.config_file.read_text().split("# IVFFlat")[0])
-        made.start()
-        with made.connect() as connection:
-            fill(connection, "small", ROWS // 4)
-            fill(connection, "large", ROWS)
+        prepare(made, ROWS)
         yield made
     finally:
         made.remove()

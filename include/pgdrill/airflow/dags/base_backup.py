@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG
 
-from pgdrill.airflow.dags.common import MARGIN, base_backups, common, cron, document
+from pgdrill.airflow.dags.common import MARGIN, base_backups, common, cron
 from pgdrill.airflow.operators import BaseBackupOperator
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def base_backup_dag(cluster: Cluster, settings: Settings, doc: str | None = None
         f"{cluster.name}.base_backup",
         schedule=cron(cluster, settings, "backup"),
         description=f"Base backup of cluster {cluster.name} with {cluster.repository.tool}",
-        doc_md=document(doc, cluster),
-        tags={"pgdrill", "backup", cluster.name},
-        **common(cluster),
+        **common(cluster, "backup", doc),
     ) as dag:
         BaseBackupOperator(
             task_id="backup",

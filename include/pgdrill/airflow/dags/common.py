@@ -49,9 +49,11 @@ def base_backups(cluster: Cluster) -> Asset:
     return Asset(name=f"{cluster.name}.base_backups", uri=f"x-pgdrill://{cluster.name}/base_backups", group="pgdrill")
 
 
-def common(cluster: Cluster) -> dict[str, Any]:
-    """What every DAG of a cluster is made with."""
+def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
+    """What every DAG of a cluster is made with. ``doc``: the DAG file's own words."""
     return {
+        "tags": {"pgdrill", tag, cluster.name},
+        "doc_md": document(doc, cluster),
         # No start_date: with one, unpausing would at once start the run that was due last. Nobody expects a backup or a
         # restore of a production cluster from flipping a switch; Trigger is there for that.
         "catchup": False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, Param
 
-from pgdrill.airflow.dags.common import DESTROY_TIMEOUT, MARGIN, common, cron, document, keep_param
+from pgdrill.airflow.dags.common import DESTROY_TIMEOUT, MARGIN, common, cron, keep_param
 from pgdrill.airflow.operators import DestroyDumpClusterOperator, LogicalDumpOperator, LogicalRestoreOperator
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
         f"{cluster.name}.logical_dump",
         schedule=cron(cluster, settings, "dump"),
         description=f"Dumps cluster {cluster.name} with pg_dump, and restores the dump before it counts",
-        doc_md=document(doc, cluster),
-        tags={"pgdrill", "dump", cluster.name},
         params=dump_params(),
-        **common(cluster),
+        **common(cluster, "dump", doc),
     ) as dag:
         dump = LogicalDumpOperator(
             task_id="dump",

@@ -15,7 +15,6 @@ from pgdrill.airflow.dags.common import (
     base_backups,
     common,
     cron,
-    document,
     keep_param,
 )
 from pgdrill.airflow.operators import (
@@ -43,10 +42,8 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
         f"{cluster.name}.restore_drill",
         schedule=cron(cluster, settings, "drill"),
         description=f"Restores the latest backup of cluster {cluster.name} and proves that vector search on it is right",
-        doc_md=document(doc, cluster),
-        tags={"pgdrill", "drill", cluster.name},
         params=drill_params(),
-        **common(cluster),
+        **common(cluster, "drill", doc),
     ) as dag:
         begin = BeginDrillOperator(
             task_id="begin",

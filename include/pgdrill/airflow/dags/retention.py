@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param
 
-from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common, document
+from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import ChoosePruneOperator
 
@@ -23,10 +23,8 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
         f"{cluster.name}.retention",
         schedule=[base_backups(cluster)],
         description=f"Deletes what no promise needs of cluster {cluster.name}'s base backups, WAL and dumps",
-        doc_md=document(doc, cluster),
-        tags={"pgdrill", "retention", cluster.name},
         params=retention_params(),
-        **common(cluster),
+        **common(cluster, "retention", doc),
     ) as dag:
         by_hand: dict[str, Any] = {"also": "{{ params.also | join(',') }}", "allow": "{{ params.allow | join(',') }}"}
         plan = PruneOperator(
