@@ -63,6 +63,7 @@ def prepared(many: int, few: int, tenth: int) -> Iterator[Replays]:
         access, last = stack.access, marks["all"]
         workspace = Workspace.of(access, "plan")
         plan = plan_restore(access, workspace, Goal(backup.name, RecoveryTarget("name", last.name), stop_lsn=last.lsn), Runner())
+        workspace.destroy(access)
         base, plain = stack.home / "base", stack.home / "plain"
         fetch_base(stack, base, access.tool.environment())
         repository = Repository(url=f"s3://{stack.s3.bucket}/barman", tool="barman-cloud", binary=str(Path(program("barman-cloud-backup")).parent),

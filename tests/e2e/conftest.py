@@ -81,7 +81,7 @@ class AirflowHome:
 @pytest.fixture(scope="module", params=TOOLS)
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A running stack for each tool that is installed."""
-    made = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param))
+    made = Stack(tool=need(request.param), home=Path(tempfile.mkdtemp(prefix="pgdrill-")))
     try:
         made.create(scale=0.1)
         made.start()

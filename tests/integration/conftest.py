@@ -122,7 +122,7 @@ def leave_marks(stack: Stack, count: int = 4) -> tuple[Mark, ...]:
 @pytest.fixture(scope="session", params=TOOLS)
 def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
     """One for each tool that is installed."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param))
+    stack = Stack(tool=need(request.param), home=Path(tempfile.mkdtemp(prefix="pgdrill-")))
     store = S3Server(stack.home / "copies" / "s3")
     try:
         stack.create(sample=False)

@@ -186,7 +186,7 @@ hnsw.ef_search = 77
 @pytest.fixture(scope="module", params=TOOLS)
 def armed(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Production with a tablespace, higher limits, and a configuration that no restored cluster may follow."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param))
+    stack = Stack(tool=need(request.param), home=Path(tempfile.mkdtemp(prefix="pgdrill-")))
     try:
         stack.create(sample=False)
         stack.primary.options.update({  # type: ignore[attr-defined]
@@ -287,7 +287,7 @@ def test_the_socket_of_a_restored_cluster_is_its_owners_alone(armed: Stack) -> N
 @pytest.fixture(scope="module", params=TOOLS)
 def busy(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Production with the sample, an application writing to it all the time, and a base backup taken meanwhile."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(request.param), archive_timeout_seconds=15,
+    stack = Stack(tool=need(request.param), home=Path(tempfile.mkdtemp(prefix="pgdrill-")), archive_timeout_seconds=15,
                   drill={"state_tables": ["hc_agent_state", "sales_worker_sessions", "re_plans"]})  # fmt: skip
     try:
         stack.create(scale=0.1)
