@@ -1,7 +1,7 @@
 """Healthy drills under everything that a live cluster does: none may raise an alarm.
 
 Each drill draws its own mix of activity by its number, which goes on while the baseline is taken, the restore runs and
-the checks ask. ``make healthy-drills`` runs all twenty (``PGDRILL_HEALTHY_DRILLS``: how many); the default run takes none.
+the checks ask. ``make healthy-drills`` runs all twenty (``PGDRILL_HEALTHY_DRILLS``: how many), ``make test`` the first two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pgdrill.report import CheckResult
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.damage.small import SmallStack
 
-DRILLS = int(os.environ.get("PGDRILL_HEALTHY_DRILLS", "0"))
+DRILLS = int(os.environ.get("PGDRILL_HEALTHY_DRILLS", "2"))
 DIMENSIONS = 16
 # PostgreSQL allows all of these as names; 63 bytes is the longest.
 ODD_NAMES = ('a""b'.replace('""', '"'), "with spaces", "%s", "100%", "naïve Ünïcode 表", "x" * 63, "select", "semi;colon", "back\\slash")

@@ -13,7 +13,7 @@ from pgdrill.fingerprint import NO_SPAN, Fingerprint, Span
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
 from pgdrill.vectors.state import VectorState
 
-BASELINE_VERSION = 2  # 1 hashed other forms of rows and catalogs
+BASELINE_VERSION = 3  # 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns
 
 
 class Model(BaseModel):
@@ -128,7 +128,7 @@ class Baseline(Model):
     had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     cluster: str
     taken_at: datetime
     system_identifier: int

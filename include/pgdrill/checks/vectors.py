@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pgdrill.baseline import Changes, DatabaseState
+from pgdrill.baseline import Changes
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.looking import Look, altered, looks, not_seen, seen
 from pgdrill.report import CheckStatus
@@ -44,19 +44,6 @@ def vector_values(context: Context) -> Iterator[Outcome]:
     yield from _lost_columns(context)
 
 
-def _oid(context: Context, name: str, database: DatabaseState, table: str) -> int:
-    """The table's, on production, or here where production had it unlogged when its tables were listed; 0 if in neither."""
-    if table in database.tables:
-        return database.tables[table].oid
-    schema, _, plain = table.partition(".")
-    with context.connect(name) as connection:
-        row = connection.execute(
-            "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s",
-            (schema, plain),
-        ).fetchone()  # fmt: skip
-    return row[0] if row else 0
-
-
 def _wrong_values(look: Look, found: Contents, before: Contents | None) -> Iterator[Outcome]:
     column, reading = look.column, look.seen.reading if look.seen else None
     assert reading is not None  # noqa: S101 - the caller has looked
@@ -88,7 +75,7 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
     for name, database in context.baseline.databases.items() if context.baseline else ():
         for key, state in database.vectors.items():
             if name in context.databases and (name, key) not in present:
-                changed = altered(context, name, _oid(context, name, database, key.rpartition(".")[0]))  # dropped, or unlogged, just then
+                changed = altered(context, name, state.oid)  # dropped, or unlogged, just then
                 yield Outcome("warn" if changed else "fail", key.removeprefix("public."), "no such vector column",
                               f"of type {state.kind}, as on production",
                               "the table was changed on production since the baseline" if changed else "")  # fmt: skip

@@ -97,7 +97,7 @@ def read_vectors(
         proceed()
         label = labels.get((column.schema, column.table, column.column))
         state = VectorState(
-            kind=column.kind, dimensions=column.dimensions, label=str(label or ""),
+            oid=column.oid, kind=column.kind, dimensions=column.dimensions, label=str(label or ""),
             filter_column=column.filter.column if column.filter else "",
             filter_settings=list(column.filter.settings) if column.filter else [],
             row_security=has_row_security(connection, column), tenant_roles=tenant_roles(connection, column),

@@ -77,8 +77,9 @@ class SearchState(Part):
 
 
 class VectorState(Part):
-    """One vector column. ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is known."""
+    """One vector column of the table ``oid``. ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is known."""
 
+    oid: int
     kind: str
     dimensions: int | None
     label: str
