@@ -1,4 +1,4 @@
-"""Fixtures for every level: which tools are here, and a folder short enough for sockets."""
+"""Fixtures for every level: where tests work, which tools are here, and a folder short enough for sockets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,39 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 TOOLS = ("wal-g", "barman-cloud")
 PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
 # The environment's own programs first, then what set-up installed: as the Makefile does it for a user.
 PLACES = (Path(sys.executable).parent, Path(__file__).parents[1] / ".local" / "bin")
+
+
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 6 * 2**30  # of memory, and of its file system; the tests take less than two
+worked_in: list[Path] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Work in memory where there is room: clusters come and go by the hundred, and a disk's file system is slow at that.
+
+    Whoever sets TMPDIR decides. Workers inherit it.
+    """
+    if "TMPDIR" in os.environ or not MEMORY.is_dir():
+        return
+    there = os.statvfs(MEMORY)
+    free = min(there.f_bavail * there.f_frsize, psutil.virtual_memory().available // 2)
+    if free >= ENOUGH_BYTES and not there.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK):
+        worked_in.append(Path(tempfile.mkdtemp(prefix="pgt-", dir=MEMORY)))
+        os.environ["TMPDIR"] = str(worked_in[0])
+        tempfile.tempdir = None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give the memory back."""
+    for folder in worked_in:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

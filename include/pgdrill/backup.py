@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 from pgdrill.tools import BaseBackup
 from pgdrill.tuning import Tuning, cores, tune
+from pgdrill.workspace import short_folder
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +57,13 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
     started = time.monotonic()
     state = access.cluster.state_directory
     lock = ClusterLock(state / "backup.lock")
-    home = state / "home"
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home = state / "backup"
     lease = lease_for("backup", home, access.cluster.backup.timeout_seconds, this_process())
     with lock.hold(lease):
         _beside_the_server(access)
         before = {backup.name for backup in access.tool.backups(access.repository)}
-        done = _run(access, runner, home, progress)
+        with _folders(home):
+            done = _run(access, runner, home, progress)
         backup = _the_new_one(access, before)
         parts = _whole(access, backup)
         _archived(access, backup)
@@ -74,6 +77,19 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
         stored_bytes=sum(parts.values()), parts=len(parts), tool_seconds=round(done.seconds, 3),
         seconds=round(time.monotonic() - started, 3), mb_per_second=round(size / done.seconds / 1e6, 1), record=kept,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _folders(home: Path) -> Iterator[None]:
+    """What the tool makes for a moment (barman-cloud: the parts on their way) goes with it, and what a killed one left, too."""
+    for folder in (home, short_folder(home)):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield
+    finally:
+        for folder in (home, short_folder(home)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _directory_bytes(directory: Path) -> int:
@@ -114,9 +130,8 @@ def _run(access: Access, runner: Runner, home: Path, progress: Progress) -> Comp
     settings = access.cluster.backup
     directory = access.cluster.server.data_directory
     command = access.tool.backup(directory, access.libpq_environment(), home, _tuning(access, _directory_bytes(directory)))
-    command = Command(
-        command.argv, {**command.environment, "WALG_DELTA_MAX_STEPS": str(settings.delta_steps)}, command.exit_codes
-    )
+    more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(short_folder(home))}
+    command = Command(command.argv, {**command.environment, **more}, command.exit_codes)
     what = f"base backup of {access.cluster.name}"
     try:
         done = runner.run(

@@ -355,6 +355,21 @@ def end_group(pid: int) -> None:
             return
 
 
+def end_homed(home: Path) -> bool:
+    """End every process whose ``HOME`` is that folder: what a tool left working when its parent had ended. Was there one?"""
+    found = [process.pid for process in psutil.process_iter() if _home(process) == str(home)]
+    for pid in found:
+        end_group(pid)
+    return bool(found)
+
+
+def _home(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("HOME") if _lives(process) else None
+    except (psutil.Error, OSError):  # somebody else's, or gone
+        return None
+
+
 def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -13,10 +13,16 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres.server import LocalServer
-from pgdrill.process import end_marked
+from pgdrill.process import end_homed, end_marked
 
 DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
 REMOVE_SECONDS = 10.0
+
+
+def short_folder(folder: Path) -> Path:
+    """One for the sockets of what works in ``folder``: their names hold 107 bytes. Found again from the folder's name."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"pgdrill-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +73,8 @@ class Workspace:
 
     @property
     def socket_directory(self) -> Path:
-        """A short path (a socket's name holds 107 bytes), private to the owner, found again from the folder's name."""
-        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"pgdrill-{digest}"
+        """Private to the owner."""
+        return short_folder(self.directory)
 
     def create(self) -> None:
         """Make the folders, closed to others."""
@@ -91,9 +96,11 @@ class Workspace:
             for pid_file in (self.tool_pid_file, self.wal_pid_file):
                 end_marked(pid_file)
             self.server(access).stop(to_be_removed=True)
+            # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
+            orphans = end_homed(self.home)
             shutil.rmtree(self.socket_directory, ignore_errors=True)
             shutil.rmtree(self.directory, ignore_errors=True)
-            if not self.directory.exists():
+            if not orphans and not self.directory.exists():
                 return
             if time.monotonic() > deadline:
                 raise CouldNotVerify(

@@ -139,7 +139,7 @@ class Stack:
         home.mkdir(exist_ok=True)
         return LocalServer(
             binaries(), self.home / "primary", self.home, self.home / "primary.log", options=options,
-            environment={**self.access.tool.environment(), "HOME": str(home)},
+            environment={**self.access.tool.environment(), "HOME": str(home), "TMPDIR": str(home)},
         )  # fmt: skip
 
     @cached_property

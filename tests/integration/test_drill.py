@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -279,6 +281,22 @@ def test_the_socket_of_a_restored_cluster_is_its_owners_alone(armed: Stack) -> N
     assert workspace.socket_directory.stat().st_mode & 0o777 == 0o700
     assert workspace.directory.stat().st_mode & 0o777 == 0o700
     workspace.destroy(armed.access)
+
+
+def test_what_a_tool_left_working_ends_with_the_folder(armed: Stack) -> None:
+    workspace = Workspace.of(armed.access, "orphan")
+    workspace.create()
+    making = "import pathlib, sys\nwhile True: pathlib.Path(sys.argv[1], 'prefetch').mkdir(parents=True, exist_ok=True)"
+    orphan = subprocess.Popen([sys.executable, "-c", making, str(workspace.home)],
+                              env={"HOME": str(workspace.home)}, start_new_session=True)  # fmt: skip
+    try:
+        while not (workspace.home / "prefetch").exists():
+            assert orphan.poll() is None
+        workspace.destroy(armed.access)
+        assert orphan.wait(1) < 0
+        assert not workspace.directory.exists()
+    finally:
+        orphan.kill()
 
 
 # --- healthy drills pass ---

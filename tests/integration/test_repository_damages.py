@@ -134,13 +134,14 @@ def restored_rows(copy: Copy, target: str) -> int:
 
 def test_names_that_are_no_segments_do_not_stand_for_one_and_do_no_harm(copy: Copy) -> None:
     first, second = (copy.golden.marks[n].segment for n in (0, 1))
-    content = copy.segment(second).read_bytes()
+    file = copy.segment(second)
+    content = file.read_bytes()
     for name in (f"{second.name}.partial", f"{second.name}.00000028.backup.lz4", f"{second.name[:-1]}.lz4", f"{second.name}0.lz4",
                  f"{second.name.lower()}x.lz4", f"{second.name[:-1]}G.lz4", "evil name.lz4", "%s.history", "archive_status"):  # fmt: skip
         in_archive(copy, name).write_bytes(content)
     mark = copy.golden.marks[2]
     assert restored_rows(copy, f"lsn:{format_lsn(mark.lsn)}") == mark.rows
-    copy.segment(second).unlink()
+    file.unlink()
     said = refused(copy, BackupFault)
     assert said.startswith("wal-gap")
     assert second.name in said

@@ -174,14 +174,15 @@ def test_a_cluster_with_other_segments_than_usual(small: Stack, monkeypatch: pyt
 
 
 def test_an_encrypted_repository_is_read_by_the_tool_ahead(small: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    key = tmp_path / "key.asc"
-    words = ["gpg", "--homedir", str(tmp_path), "--batch", "--passphrase", ""]
+    key, home = tmp_path / "key.asc", str(small.home / "gpg")  # gpg's sockets want a short path
+    Path(home).mkdir(mode=0o700)
+    words = ["gpg", "--homedir", home, "--batch", "--passphrase", ""]
     try:
         subprocess.run([*words, "--quick-generate-key", "drill", "rsa2048", "cert,encr"], check=True, capture_output=True)
     except FileNotFoundError:
         pytest.skip("no gpg here (Debian: gnupg)")
     key.write_bytes(subprocess.run([*words, "--armor", "--export-secret-keys"], check=True, capture_output=True).stdout)
-    subprocess.run(["gpgconf", "--homedir", str(tmp_path), "--kill", "all"], check=False)
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
     monkeypatch.setenv("WALG_PGP_KEY_PATH", str(key))
     fill(small)
     wal = drilled(small).timings.wal

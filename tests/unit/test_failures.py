@@ -68,6 +68,7 @@ def test_a_hang_after_a_network_error_is_the_networks(line: str, kind: type[Pgdr
 @pytest.mark.parametrize(("line", "hopeless"), [
     ("Extraction error in part_001.tar.lz4: lz4: invalid frame checksum", True),
     ("Extraction error in part_001.tar.lz4: unexpected EOF", True),
+    ("Extraction error in part_001.tar.lz4: io: read/write on closed pipe", True),
     ("Extraction error in part_001.tar.br: extractOne: tar extract failed: archive/tar: invalid tar header", True),
     ("Extraction error in part_001.tar.lz4: write: no space left on device", True),
     ("Extraction error in part_001.tar.lz4: read tcp: connection reset by peer", False),  # worth another try

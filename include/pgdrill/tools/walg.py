@@ -27,7 +27,7 @@ BASE = "basebackups_005"
 WAL = "wal_005"
 SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
 # After these wal-g sleeps a minute, then two, then four, … before it tries the same part again.
-HOPELESS = r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|checksum|magic|no space left|invalid tar)"
+HOPELESS = r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|closed pipe|checksum|magic|no space left|invalid tar)"
 ENCRYPTION = re.compile(r"WALG_(PGP_|GPG_|LIBSODIUM_KEY|CSE_KMS_|YC_CSE_|ENVELOPE_).*")
 EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong arguments"}
 
@@ -106,7 +106,7 @@ class WalG:
     def wal_environment(self, home: Path) -> dict[str, str]:
         """A home of its own (parallel wal-g processes share caches there) and prefetching outside ``pg_wal``."""
         cores = str(len(os.sched_getaffinity(0)))
-        own = {"HOME": str(home), "WALG_PREFETCH_DIR": str(home / "prefetch"), "WALG_DOWNLOAD_CONCURRENCY": cores}
+        own = {"HOME": str(home), "TMPDIR": str(home), "WALG_PREFETCH_DIR": str(home / "prefetch"), "WALG_DOWNLOAD_CONCURRENCY": cores}
         return {**self.environment(), **own}
 
     def wal_keys(self) -> tuple[str, str]:
