@@ -19,7 +19,8 @@ NOT_COUNTED = ("postgres", "rclone")  # servers have the memory that they were g
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run. ``cpu_seconds``, ``read_bytes``: of this process and all that ended below it; ``peak_bytes``: resident, of all
-    processes below it, PostgreSQL and the store apart; ``own_peak_bytes``: of Python's alone, without the tool's.
+    processes below it, PostgreSQL and the store apart; ``own_peak_bytes``: of Python's alone, without the tool's and
+    without the user's embedding model.
     ``units``: what seconds are divided by to be compared."""
 
     seconds: float
@@ -71,8 +72,13 @@ class Meter:
                     name = process.name()
                     resident = 0 if name.startswith(NOT_COUNTED) else process.memory_info().rss
                     total += resident
-                    own += resident if name.startswith("python") else 0
+                    own += resident if name.startswith("python") and not is_model(process) else 0
             self.peak_bytes, self.own_peak_bytes = max(self.peak_bytes, total), max(self.own_peak_bytes, own)
+
+
+def is_model(process: psutil.Process) -> bool:
+    """Is it the user's own embedding model, which has a process of its own?"""
+    return any(word.endswith("embedders/child.py") for word in process.cmdline())
 
 
 def cpu_seconds() -> float:

@@ -107,7 +107,8 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
             timings.time_to_running_seconds + (timings.prewarm_seconds or 0.0) + timings.vector_checks_seconds
         )
     report.results.append(_rto(report))
-    report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
+    with context.closing:
+        report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
 
 

@@ -54,7 +54,8 @@ def verify(
         settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
-    results = list(run_checks(context, [family for family in FAMILIES if family in families]))
+    with context.closing:
+        results = list(run_checks(context, [family for family in FAMILIES if family in families]))
     verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
     return Verification(
         cluster=access.cluster.name, server=str(server), started_at=started_at, seconds=time.monotonic() - clock,

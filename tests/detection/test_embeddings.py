@@ -167,7 +167,7 @@ def test_what_nobody_asked_is_skipped_with_its_reason_and_keeps_no_drill_from_gr
 def test_a_configured_embedder_that_does_not_answer_is_never_green(
     copy: Copy, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgdrill.embedders.ATTEMPTS", 1)
+    monkeypatch.setattr("pgdrill.embedders.http.ATTEMPTS", 1)
     asked = [r for r in answers(copy, **settings) if r.name == "canary" and r.thing]
     assert asked
     assert all(r.status == "skip" and r.required and r.message for r in asked)

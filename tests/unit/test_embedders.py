@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from pgdrill.checks.canaries import found_share, off_target
@@ -82,7 +87,7 @@ def service() -> Iterator[Service]:
 
 
 def refused(embedder: HttpEmbedder | CallableEmbedder, texts: list[str] | None = None) -> CouldNotVerify:
-    with pytest.raises(CouldNotVerify) as caught:
+    with contextlib.closing(embedder), pytest.raises(CouldNotVerify) as caught:
         embedder.embed("some-model", texts or [TEXT])
     shown = str(caught.value) + repr(embedder) + repr(caught.value.__cause__)
     assert KEY not in shown
@@ -151,7 +156,7 @@ def test_a_redirect_takes_neither_texts_nor_key_elsewhere(service: Service) -> N
 
 
 def test_a_service_that_does_not_answer_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgdrill.embedders.ATTEMPTS", 2)
+    monkeypatch.setattr("pgdrill.embedders.http.ATTEMPTS", 2)
 
     def hang(number: int, asked: dict[str, Any]) -> Answer:
         service.release.wait(20)
@@ -197,8 +202,19 @@ def short(model: str, texts: list[str]) -> list[list[float]]:
     return [[1.0]] * (len(texts) - 1)
 
 
+def killed(model: str, texts: list[str]) -> list[list[float]]:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is short
+    return []
+
+
+def stuck(model: str, texts: list[str]) -> list[list[float]]:
+    threading.Event().wait()
+    return []
+
+
 def test_a_callable_gets_batches() -> None:
-    vectors = CallableEmbedder("pgdrill_demo.embedder:embed").embed("hashing-8", ["some words"] * (BATCH + 1))
+    with contextlib.closing(CallableEmbedder("pgdrill_demo.embedder:embed")) as embedder:
+        vectors = embedder.embed("hashing-8", ["some words"] * (BATCH + 1))
     assert vectors.shape == (BATCH + 1, 8)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
 
@@ -211,6 +227,30 @@ def test_a_callable_that_fails_is_named(path: str, reason: str) -> None:
     error = refused(CallableEmbedder(path))
     assert error.problem.reason == reason
     assert path in error.problem.thing
+
+
+def test_a_callable_may_print_and_is_found_where_the_drill_finds_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "talkative.py").write_text("def embed(model, texts):\n    print('loading', model)\n    return [[1.0, 2.0]] * len(texts)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with contextlib.closing(CallableEmbedder("talkative:embed")) as embedder:
+        assert embedder.embed("m", ["a"]).tolist() == [[1.0, 2.0]]
+        assert embedder.embed("m", ["a", "b"]).shape == (2, 2)
+
+
+def test_a_callable_that_takes_its_process_along_costs_its_answers_only() -> None:
+    error = refused(CallableEmbedder("tests.unit.test_embedders:killed"))
+    assert error.problem.reason == "embedder-failed"
+    assert "exit code -9" in error.problem.found
+    assert "memory" in error.problem.mend
+
+
+def test_closing_ends_a_callable_that_never_answers() -> None:
+    embedder = CallableEmbedder("tests.unit.test_embedders:stuck")
+    closing = threading.Timer(1, embedder.close)
+    closing.start()
+    assert refused(embedder).problem.reason == "embedder-failed"
+    closing.join()
+    assert not [process for process in psutil.Process().children() if "child.py" in " ".join(process.cmdline())]
 
 
 def test_the_config_chooses() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,6 @@ from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Context:
     log_file: Path | None = None
     data_directory: Path | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
+    runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
     @property
     def not_compared(self) -> str:
@@ -73,7 +75,6 @@ class Context:
     def unlike_today(self) -> CheckStatus:
         """The answer to what differs from today's configuration: at an instant of the past, that is no failure yet."""
         return "warn" if self.not_compared else "fail"
-    runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
 
 Question = Callable[[Context], Iterable[Outcome]]

@@ -21,7 +21,16 @@ from pgdrill.vectors.types import ELEMENT, Floats
 WINDOW_BLOCKS = 32  # looked at first in each part, so that a large table is not read whole
 HEADER_BYTES = 4  # dimensions and a spare int16, in the binary form of vector and halfvec
 
-ROWS = sql.SQL("SELECT ctid::text, {text}::text, {send}({cell}) FROM ONLY {table} WHERE ctid = ANY(ARRAY({places}))")
+ROWS = sql.SQL("SELECT ctid::text, {text}::text, {send}({cell}) FROM ONLY {table} WHERE ctid = ANY({places})")
+# Of each stretch of blocks its share of rows, drawn by the key.
+DRAWN = sql.SQL("""
+SELECT s.number - 1, drawn.ctid::text
+FROM unnest({lows}::int8[], {highs}::int8[], {shares}::int8[]) WITH ORDINALITY AS s(low, high, share, number)
+CROSS JOIN LATERAL (
+    SELECT ctid FROM ONLY {table} WHERE ctid >= ('(' || s.low || ',0)')::tid AND ctid < ('(' || s.high || ',0)')::tid AND {present}
+    ORDER BY md5({key} || ctid::text) LIMIT s.share
+) drawn
+""")
 PRESENT = sql.SQL("{cell} IS NOT NULL AND {text}::text <> ''")
 
 
@@ -38,6 +47,21 @@ class Canaries:
         return len(self.places)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Blocks from ``low`` up to ``high``, and how many rows of them are wanted."""
+
+    low: int
+    high: int
+    share: int
+
+    def window(self, key: str) -> _Stretch:
+        """A part of it, drawn by the key."""
+        digest = hashlib.blake2b(f"{key}/{self.low}".encode(), digest_size=8).digest()
+        low = self.low + int.from_bytes(digest) % -(-(self.high - self.low) // WINDOW_BLOCKS) * WINDOW_BLOCKS
+        return _Stretch(low, min(low + WINDOW_BLOCKS, self.high), self.share)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where canaries come from: a vector column and the column of its text."""
@@ -49,38 +73,34 @@ class Source:
     def sample(self, wanted: int, key: str) -> Canaries:
         """``wanted`` rows spread over the table, or all where there are no more."""
         places = sql.SQL("SELECT ctid FROM ONLY {table} WHERE {present} LIMIT {limit}")
-        first = self._fetch(places, limit=wanted + 1)
+        first = self._fetch(places, limit=sql.Literal(wanted + 1))
         if len(first) <= wanted:
             return self._canaries(first, every=True)
         blocks = self._blocks()
-        parts = min(wanted, blocks)
-        rows: list[tuple[Any, ...]] = []
-        for part in range(parts):
-            share = (part + 1) * wanted // parts - part * wanted // parts
-            rows += self._part(part * blocks // parts, (part + 1) * blocks // parts, share, key)
-        return self._canaries(rows, every=False)
+        count = min(wanted, blocks)
+        parts = [_Stretch(n * blocks // count, (n + 1) * blocks // count, (n + 1) * wanted // count - n * wanted // count)
+                 for n in range(count)]  # fmt: skip
+        drawn = self._drawn([part.window(key) for part in parts], key)
+        poor = [number for number, part in enumerate(parts) if len(drawn.get(number, [])) < part.share]
+        again = self._drawn([parts[number] for number in poor], key)
+        drawn |= {number: again.get(at, []) for at, number in enumerate(poor)}
+        chosen = sql.Literal([place for found in drawn.values() for place in found])
+        return self._canaries(self._rows(sql.SQL("{}::tid[]").format(chosen)), every=False)
 
     def newest(self, wanted: int, updated_column: str) -> Canaries:
         """The rows whose text was changed last."""
         places = sql.SQL("SELECT ctid FROM ONLY {table} WHERE {present} ORDER BY {by} DESC NULLS LAST LIMIT {limit}")
-        rows = self._fetch(places, limit=wanted, by=sql.Identifier(updated_column))
+        rows = self._fetch(places, limit=sql.Literal(wanted), by=sql.Identifier(updated_column))
         return self._canaries(rows, every=False)
 
-    def _part(self, start: int, end: int, wanted: int, key: str) -> list[tuple[Any, ...]]:
-        """Rows of the blocks from ``start`` up to ``end``: from a window drawn by the key, from all if it has too few."""
-        places = sql.SQL(
-            "SELECT ctid FROM ONLY {table} WHERE ctid >= {start}::tid AND ctid < {end}::tid AND {present}"
-            " ORDER BY md5({key} || ctid::text) LIMIT {limit}"
-        )
-        digest = hashlib.blake2b(f"{key}/{start}".encode(), digest_size=8).digest()
-        window = start + int.from_bytes(digest) % -(-(end - start) // WINDOW_BLOCKS) * WINDOW_BLOCKS
-        for low, high in ((window, min(window + WINDOW_BLOCKS, end)), (start, end)):
-            rows = self._fetch(
-                places, limit=wanted, start=sql.Literal(f"({low},0)"), end=sql.Literal(f"({high},0)"), key=sql.Literal(key)
-            )
-            if len(rows) == wanted:
-                break
-        return rows
+    def _drawn(self, stretches: list[_Stretch], key: str) -> dict[int, list[str]]:
+        """Places of rows by the number of their stretch."""
+        lows, highs, shares = ([getattr(one, name) for one in stretches] for name in ("low", "high", "share"))
+        query = self._filled(DRAWN, lows=sql.Literal(lows), highs=sql.Literal(highs), shares=sql.Literal(shares), key=sql.Literal(key))
+        found: dict[int, list[str]] = {}
+        for number, place in self.connection.execute(query).fetchall():
+            found.setdefault(number, []).append(place)
+        return found
 
     def _blocks(self) -> int:
         row = self.connection.execute(
@@ -89,14 +109,16 @@ class Source:
         ).fetchone()
         return max(1, int(row[0])) if row else 1
 
-    def _fetch(self, places: sql.SQL, *, limit: int, **parts: sql.Composable) -> list[tuple[Any, ...]]:
-        cell, text = sql.Identifier(self.column.column), sql.Identifier(self.text_column)
-        inner = places.format(
-            table=self.column.relation, present=PRESENT.format(cell=cell, text=text), limit=sql.Literal(limit), **parts
-        )
-        send = sql.Identifier(f"{self.column.kind}_send")
-        query = ROWS.format(text=text, send=send, cell=cell, table=self.column.relation, places=inner)
-        return self.connection.execute(query).fetchall()
+    def _fetch(self, places: sql.SQL, **parts: sql.Composable) -> list[tuple[Any, ...]]:
+        return self._rows(sql.SQL("ARRAY({})").format(self._filled(places, **parts)))
+
+    def _rows(self, places: sql.Composable) -> list[tuple[Any, ...]]:
+        return self.connection.execute(self._filled(ROWS, places=places)).fetchall()
+
+    def _filled(self, query: sql.SQL, **parts: sql.Composable) -> sql.Composed:
+        cell, text, send = map(sql.Identifier, (self.column.column, self.text_column, f"{self.column.kind}_send"))
+        present = PRESENT.format(cell=cell, text=text)
+        return query.format(cell=cell, text=text, send=send, table=self.column.relation, present=present, **parts)
 
     def _canaries(self, rows: list[tuple[Any, ...]], *, every: bool) -> Canaries:
         element = ELEMENT[self.column.kind]

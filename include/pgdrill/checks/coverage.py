@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, each_indexed, indexed, not_seen, seen
+from pgdrill.checks.looking import Look, each_indexed, indexed, not_seen, seen, to_be_indexed
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import Search
 from pgdrill.vectors.observe import Searched, warm_ms
@@ -18,7 +18,7 @@ from pgdrill.vectors.pages import UnknownFormat
 from pgdrill.vectors.probes import Probe, fetch
 from pgdrill.vectors.recall import wilson
 from pgdrill.vectors.search import distance_to, through_index
-from pgdrill.vectors.stream import place_text, stream
+from pgdrill.vectors.stream import place_text
 from pgdrill.vectors.types import Integers
 
 TRIED = 200
@@ -49,7 +49,7 @@ def _covered(look: Look, one: Searched) -> Outcome:
                 places = indexed(connection, look, search).places
             except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
                 return _sampled(connection, look, one, f"its pages cannot be read: {str(error).strip()[:200]}")
-            rows = _rows(connection, look, search)
+            rows = to_be_indexed(connection, look, search).places
             missing = rows[~np.isin(rows, places)]
             tried = [place_text(int(place)) for place in _some(missing)]
             lost = _not_found(connection, look, search, fetch(connection, column, search.field, tried))
@@ -64,15 +64,6 @@ def _some(missing: Integers) -> Integers:
     if len(missing) <= TRIED:
         return missing
     return np.sort(np.array(random.Random(len(missing)).sample(missing.tolist(), TRIED)))  # noqa: S311 - a sample
-
-
-def _rows(connection: psycopg.Connection, look: Look, search: Search) -> Integers:
-    """Places of all rows that have a vector for the index, sorted."""
-    field = search.field
-    present = sql.SQL("{} IS NOT NULL").format(look.column.cell)
-    where = sql.SQL("({}) AND {}").format(sql.SQL(field.predicate), present) if field.predicate else present
-    blocks = [block.places for block in stream(connection, look.column.relation, [], where=where)]
-    return np.sort(np.concatenate(blocks)) if blocks else np.empty(0, dtype=np.int64)
 
 
 def _not_found(connection: psycopg.Connection, look: Look, search: Search, probes: list[Probe]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -156,7 +157,7 @@ def canary(context: Context) -> Iterator[Outcome]:
         source = Source(one.connection, one.column, one.label.text_column)
         canaries = source.sample(settings.canary_rows, _key(context, one.column.database))
         share = f"finds damage to {100 * found_share(len(canaries)):.2g} % of the rows with 95 % certainty"
-        yield _embedded_again(one, canaries, settings, "every row" if canaries.every else share)
+        yield _embedded_again(context, one, canaries, "every row" if canaries.every else share)
 
 
 def _without_text(one: _Labelled) -> Outcome | None:
@@ -180,15 +181,18 @@ def _key(context: Context, database: str) -> str:
     return recorded.horizon.key if recorded else context.cluster.name
 
 
-def _embedded_again(one: _Labelled, canaries: Canaries, settings: Embeddings, reach: str) -> Outcome:
+def _embedded_again(context: Context, one: _Labelled, canaries: Canaries, reach: str) -> Outcome:
     if not len(canaries):
         return Outcome("pass", one.name, "empty", message="no rows with both text and vector")
+    tolerance = context.cluster.embeddings.tolerance
     try:
-        made = _embedder(settings).embed(one.model, canaries.texts)
+        embedder = _embedder(context)
+        with context.runner.ending(embedder.close):
+            made = embedder.embed(one.model, canaries.texts)
     except CouldNotVerify as error:
         return Outcome("skip", one.name, message=str(error))
-    off = off_target(canaries.vectors, made, settings.tolerance)
-    limit = f"within {settings.tolerance:g} of the stored vectors"
+    off = off_target(canaries.vectors, made, tolerance)
+    limit = f"within {tolerance:g} of the stored vectors"
     if not off:
         return Outcome("pass", one.name, len(canaries), limit, f"rows re-embedded: {reach}")
     stored, given = _dimensions(canaries, off), made.shape[1]
@@ -197,10 +201,14 @@ def _embedded_again(one: _Labelled, canaries: Canaries, settings: Embeddings, re
                    f"{len(off)} of {len(canaries)} re-embedded by {one.model}, first at {canaries.places[off[0]]}{sizes}")  # fmt: skip
 
 
-def _embedder(settings: Embeddings) -> Embedder:
-    made = make_embedder(settings)
-    assert made is not None  # noqa: S101 - asked only where one is configured
-    return made
+def _embedder(context: Context) -> Embedder:
+    """The configured one, the same for all checks of a drill: loading a model takes longer than asking it."""
+    if "embedder" not in context.memo:
+        made = make_embedder(context.cluster.embeddings)
+        assert made is not None  # noqa: S101 - asked only where one is configured
+        context.memo["embedder"] = context.closing.enter_context(contextlib.closing(made))
+    embedder: Embedder = context.memo["embedder"]
+    return embedder
 
 
 def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:
@@ -227,7 +235,7 @@ def stale_text(context: Context) -> Iterator[Outcome]:
         elif label.text_column and settings.embedder and one.column.kind in ELEMENT:
             source = Source(one.connection, one.column, label.text_column)
             newest = source.newest(min(settings.canary_rows, NEWEST_ROWS), label.updated_column)
-            yield _embedded_again(one, newest, settings, "those changed last")
+            yield _embedded_again(context, one, newest, "those changed last")
         else:
             yield not_asked(one.name, "its label names no embedded_column, and nobody can embed its texts again")
 

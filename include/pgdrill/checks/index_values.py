@@ -10,16 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import psycopg
-from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, each_indexed, indexed
+from pgdrill.checks.looking import Look, each_indexed, indexed, to_be_indexed
 from pgdrill.checks.vectors import thing_of
-from pgdrill.vectors.columns import Search
 from pgdrill.vectors.observe import Searched
-from pgdrill.vectors.pages import COPIED, Sums, UnknownFormat, sums_of
-from pgdrill.vectors.stream import Field, place_text, stream
-from pgdrill.vectors.types import Integers
+from pgdrill.vectors.pages import COPIED, UnknownFormat
+from pgdrill.vectors.stream import place_text
 
 
 @check(
@@ -43,32 +40,15 @@ def _compared(look: Look, one: Searched) -> Outcome:
     with look.context.connect(look.column.database) as connection:
         connection.execute("SET row_security = off")
         try:
-            places, sums = _of_rows(connection, look, search)
             index = indexed(connection, look, search)
         except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
             return Outcome("skip", thing, message=why, required=False)
+        rows = to_be_indexed(connection, look, search)
+    places, sums = rows.places, rows.sums
     at = np.minimum(np.searchsorted(places, index.places), max(len(places) - 1, 0))
     there = places[at] == index.places if len(places) else np.zeros(len(index.places), dtype=bool)
     wrong, compared = index.places[there][index.sums[there] != sums[at[there]]], int(there.sum())
     if len(wrong):
         return Outcome("fail", thing, len(wrong), "0 other vectors than the rows'", f"of {compared}, first at {place_text(int(wrong.min()))}")
     return Outcome("pass", thing, compared, "the rows' own vectors", "to the bit")
-
-
-def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> tuple[Integers, Sums]:
-    """Places of rows with a vector, sorted, and the sums of what an index has to hold of them."""
-    field = search.field
-    expression = f"l2_normalize({field.expression})" if search.operator == "<=>" else field.expression
-    wanted = Field(expression, field.kind, field.dimensions, field.predicate)
-    present = sql.SQL("{} IS NOT NULL").format(look.column.cell)
-    places: list[Integers] = [np.empty(0, dtype=np.int64)]
-    sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
-    for block in stream(connection, look.column.relation, [wanted], where=present):
-        column = block.columns[0]
-        if isinstance(column.values, np.ndarray):
-            places.append(column.of(block.places))
-            sums.append(sums_of(column.values))
-    every = np.concatenate(places)
-    order = np.argsort(every)
-    return every[order], np.concatenate(sums)[order]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import psycopg
 from psycopg import sql
 
@@ -16,8 +17,10 @@ from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
 from pgdrill.vectors.observe import Observed, Searched, observe
-from pgdrill.vectors.pages import Indexed, read_index
+from pgdrill.vectors.pages import COPIED, Indexed, Sums, read_index, sums_of
 from pgdrill.vectors.state import VectorState
+from pgdrill.vectors.stream import Field, stream
+from pgdrill.vectors.types import Integers
 
 
 @dataclass(frozen=True)
@@ -158,3 +161,31 @@ def indexed(connection: psycopg.Connection, look: Look, search: Search) -> Index
         look.context.memo[key] = read_index(connection, search.index, search.field.kind, search.field.dimensions)
     held: Indexed = look.context.memo[key]
     return held
+
+
+def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
+    """What a column's index has to hold of the rows that are there, in the order of their places; read once."""
+    assert search.index is not None  # noqa: S101 - callers have looked
+    key = f"rows for {look.column.database}.{search.index.oid}"
+    if key not in look.context.memo:
+        look.context.memo[key] = _of_rows(connection, look, search)
+    held: Indexed = look.context.memo[key]
+    return held
+
+
+def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
+    field = search.field
+    expression = f"l2_normalize({field.expression})" if search.operator == "<=>" else field.expression
+    wanted = [Field(expression, field.kind, field.dimensions)] if field.kind in COPIED else []
+    present = sql.SQL("({}) AND {} IS NOT NULL").format(sql.SQL(field.predicate or "true"), look.column.cell)
+    places: list[Integers] = [np.empty(0, dtype=np.int64)]
+    sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
+    for block in stream(connection, look.column.relation, wanted, where=present):
+        if not wanted:
+            places.append(block.places)
+        elif isinstance(values := block.columns[0].values, np.ndarray):
+            places.append(block.columns[0].of(block.places))
+            sums.append(sums_of(values))
+    every = np.concatenate(places)
+    order = np.argsort(every)
+    return Indexed(every[order], np.concatenate(sums)[order] if wanted else sums[0])

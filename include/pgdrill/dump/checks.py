@@ -52,13 +52,15 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
     for one in DUMP_CHECKS:
         for result in one.run(context):
             yield result.model_copy(update={"required": result.value != NOT_ASKED})
-    yield from map(_without_baseline, run_checks(context, [family for family in chosen if family not in early]))
+    with context.closing:
+        yield from map(_without_baseline, run_checks(context, [family for family in chosen if family not in early]))
     yield from not_asked(families)
 
 
 def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
     """After migrations: what does not compare with the dump."""
-    yield from map(_without_baseline, run_checks(context, [family for family in families if family not in PHYSICAL]))
+    with context.closing:
+        yield from map(_without_baseline, run_checks(context, [family for family in families if family not in PHYSICAL]))
 
 
 def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.vectors.columns import SearchIndex
-from pgdrill.vectors.types import Floats, Integers
+from pgdrill.vectors.types import Bytes, Floats, Integers
 
 PAGES_AT_ONCE = 1024
 SEGMENT_BYTES = 2**30  # PostgreSQL splits a relation's file there
@@ -33,7 +33,6 @@ NO_BLOCK = 0xFFFFFFFF
 COPIED = ("vector", "halfvec")  # kinds whose indexes hold the very values of the rows
 
 Sums = npt.NDArray[np.uint32]
-Words = npt.NDArray[np.uint16]
 
 
 class UnknownFormat(ValueError):
@@ -56,17 +55,16 @@ def read_index(connection: psycopg.Connection, index: SearchIndex, kind: str, di
     lists = {1}  # IVFFlat: pages of lists, a chain from block 1 on; all others hold rows
     places: list[Integers] = [np.empty(0, dtype=np.int64)]
     sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
-    for number, page in _pages(connection, index):
-        if number == 0:
-            _check_format(index, page)
-            continue
-        if index.method == "ivfflat" and number in lists:
-            lists.add(_next_block(page))
-            continue
-        found, vectors = _elements(page) if index.method == "hnsw" else _tuples(page)
+    for first, pages in _stretches(connection, index):
+        if first == 0:
+            _check_format(index, pages[0])
+        others = {0} if index.method == "hnsw" else {0} | _follow(lists, first, pages)
+        at = _items(pages, [number - first for number in others if first <= number < first + len(pages)])
+        size = pages.shape[1]
+        found, vectors = _elements(pages.ravel(), at, size) if index.method == "hnsw" else _tuples(pages.ravel(), at, size)
         rows = found & 0xFFFF > 0  # line 0 points to nothing
         if kind in COPIED:
-            kept = np.repeat(sums_of(_vectors(page, vectors, kind, dimensions)), len(found) // max(len(vectors), 1))
+            kept = np.repeat(sums_of(_vectors(pages.ravel(), vectors, size, kind, dimensions)), len(found) // max(len(vectors), 1))
             sums.append(kept[rows])
         places.append(found[rows])
     return Indexed(np.concatenate(places), np.concatenate(sums))
@@ -78,35 +76,33 @@ def sums_of(values: Floats) -> Sums:
     return np.fromiter(map(zlib.crc32, rows), dtype=np.uint32, count=len(rows))
 
 
-def _elements(page: bytes) -> tuple[Integers, Integers]:
+def _elements(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Integers]:
     """HNSW: ten pointers to rows for each element that is whole and not deleted, and where each element's one vector begins."""
-    offsets = _offsets(page)
-    offsets = offsets[offsets + ELEMENT_HEAD_BYTES < len(page)]
-    raw = np.frombuffer(page, dtype=np.uint8)
-    live = offsets[(raw[offsets] == ELEMENT) & (raw[offsets + 2] == 0)]
-    return _places(raw, (live[:, None] + 4 + 6 * np.arange(ROWS_PER_ELEMENT)).ravel()), live + ELEMENT_HEAD_BYTES
+    at = at[at % page_bytes + ELEMENT_HEAD_BYTES < page_bytes]
+    live = at[(raw[at] == ELEMENT) & (raw[at + 2] == 0)]
+    return _places(_cut(raw, live + 4, 6 * ROWS_PER_ELEMENT)), live + ELEMENT_HEAD_BYTES
 
 
-def _tuples(page: bytes) -> tuple[Integers, Integers]:
+def _tuples(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Integers]:
     """IVFFlat: a pointer to a row and a vector in each."""
-    offsets = _offsets(page)
-    offsets = offsets[offsets + TUPLE_HEAD_BYTES < len(page)]
-    return _places(np.frombuffer(page, dtype=np.uint8), offsets), offsets + TUPLE_HEAD_BYTES
+    at = at[at % page_bytes + TUPLE_HEAD_BYTES < page_bytes]
+    return _places(_cut(raw, at, 6)), at + TUPLE_HEAD_BYTES
 
 
-def _vectors(page: bytes, offsets: Integers, kind: str, dimensions: int) -> Floats:
+def _vectors(raw: Bytes, at: Integers, page_bytes: int, kind: str, dimensions: int) -> Floats:
     """Values as PostgreSQL keeps them: a length of one byte (odd) or of four, dimensions, two unused bytes, elements."""
     element = "f2" if kind == "halfvec" else "f4"
     size = dimensions * int(element[1])
-    values = np.full((len(offsets), dimensions), np.nan, dtype=np.float32)
-    for number, offset in enumerate(offsets.tolist()):
-        head = offset + (1 if page[offset] & 1 else 4)
-        if int.from_bytes(page[head : head + 2], sys.byteorder) == dimensions and head + 4 + size <= len(page):
-            values[number] = np.frombuffer(page, dtype=element, count=dimensions, offset=head + 4)
+    values = np.full((len(at), dimensions), np.nan, dtype=np.float32)
+    heads = at + np.where(raw[at] & 1, 1, 4)
+    fits = np.nonzero(heads + 4 + size <= (at // page_bytes + 1) * page_bytes)[0]
+    good = fits[_cut(raw, heads[fits], 2).view(np.uint16).ravel() == dimensions]
+    values[good] = _cut(raw, heads[good] + 4, size).view(element)
     return values
 
 
-def _pages(connection: psycopg.Connection, index: SearchIndex) -> Iterator[tuple[int, bytes]]:
+def _stretches(connection: psycopg.Connection, index: SearchIndex) -> Iterator[tuple[int, Bytes]]:
+    """The number of the first page, and the bytes of so many pages, one a row."""
     row = connection.execute(
         "SELECT pg_relation_filepath(%(oid)s::oid::regclass), pg_relation_size(%(oid)s::oid::regclass),"
         " current_setting('block_size')::int", {"oid": index.oid}
@@ -120,33 +116,52 @@ def _pages(connection: psycopg.Connection, index: SearchIndex) -> Iterator[tuple
             binary=True,
         ).fetchone()
         content = part[0] if part else b""
-        for offset in range(0, len(content), page_bytes):
-            yield (start + offset) // page_bytes, content[offset : offset + page_bytes]
+        whole = len(content) // page_bytes
+        if whole:
+            yield start // page_bytes, np.frombuffer(content, dtype=np.uint8, count=whole * page_bytes).reshape(whole, page_bytes)
 
 
-def _check_format(index: SearchIndex, page: bytes) -> None:
-    magic, version = np.frombuffer(page, dtype=np.uint32, count=2, offset=HEADER_BYTES).tolist()
+def _check_format(index: SearchIndex, page: Bytes) -> None:
+    magic, version = page[HEADER_BYTES : HEADER_BYTES + 8].view(np.uint32).tolist()
     if (magic, version) != (MAGIC[index.method], VERSION):
         raise UnknownFormat(f"{index.method} index {index.name}: magic number {magic:#x}, version {version}")
 
 
-def _offsets(page: bytes) -> Integers:
-    """Where the page's items begin."""
-    lower = int.from_bytes(page[12:14], sys.byteorder)
-    if lower <= HEADER_BYTES:
-        return np.empty(0, dtype=np.int64)  # new or empty
-    pointers = np.frombuffer(page, dtype=np.uint32, count=(lower - HEADER_BYTES) // 4, offset=HEADER_BYTES).astype(np.int64)
-    return np.asarray(pointers[(pointers >> 15 & 3) == NORMAL] & 0x7FFF)
+def _follow(lists: set[int], first: int, pages: Bytes) -> set[int]:
+    """Add to the chain what these pages tell of it."""
+    while ahead := {_next_block(pages[n - first]) for n in lists if first <= n < first + len(pages)} - lists:
+        lists |= ahead
+    return lists
 
 
-def _places(raw: npt.NDArray[np.uint8], offsets: Integers) -> Integers:
+def _items(pages: Bytes, without: Sequence[int]) -> Integers:
+    """Where the items of all pages but some begin, counted from the first page's first byte."""
+    page_bytes = pages.shape[1]
+    lower = np.minimum(pages[:, 12:14].copy().view(np.uint16).ravel(), page_bytes).astype(np.int64)
+    counts = np.maximum(lower - HEADER_BYTES, 0) // 4  # none in a new page
+    counts[list(without)] = 0
+    most = int(counts.max(initial=0))
+    pointers = pages[:, HEADER_BYTES : HEADER_BYTES + 4 * most].copy().view(np.uint32)
+    page, item = np.nonzero((np.arange(most) < counts[:, None]) & (pointers >> 15 & 3 == NORMAL))
+    offsets = pointers[page, item].astype(np.int64) & 0x7FFF
+    inside = offsets < page_bytes
+    return np.asarray(page[inside] * page_bytes + offsets[inside])
+
+
+def _cut(raw: Bytes, at: Integers, size: int) -> Bytes:
+    """So many bytes from each place, a row each."""
+    if not len(at):
+        return np.empty((0, size), dtype=np.uint8)
+    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(raw, size)[at])
+
+
+def _places(pointers: Bytes) -> Integers:
     """Item pointers: block number in two halves, line."""
-    halves: Words = np.ascontiguousarray(raw[offsets[:, None] + np.arange(6)]).view(np.uint16).reshape(-1, 3)
-    wide = halves.astype(np.int64)
+    wide = pointers.view(np.uint16).reshape(-1, 3).astype(np.int64)
     return np.asarray((wide[:, 0] << 32) | (wide[:, 1] << 16) | wide[:, 2])
 
 
-def _next_block(page: bytes) -> int:
+def _next_block(page: Bytes) -> int:
     """From the page's special space, which starts with it in both methods."""
-    special = int.from_bytes(page[16:18], sys.byteorder)
-    return int.from_bytes(page[special : special + 4], sys.byteorder)
+    special = int.from_bytes(page[16:18].tobytes(), sys.byteorder)
+    return int.from_bytes(page[special : special + 4].tobytes(), sys.byteorder)

@@ -1,117 +1,25 @@
-"""Embedders: who turns a text into a vector again, as the application does.
-
-Texts and keys are never shown: not in errors, not in logs. A service echoes both in its own error messages, so of
-those only short error codes are repeated.
-"""
+"""An OpenAI-compatible service. It echoes texts and keys in its error messages, so of those only short codes are repeated."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPMessage
-from typing import IO, Any, NoReturn, Protocol
+from typing import IO, Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from pgdrill.config import Embeddings
+from pgdrill.embedders.base import MEND, Vectors, batches, refuse, stacked
 from pgdrill.errors import CouldNotVerify, TimedOut, Unreachable
 
-Vectors = npt.NDArray[np.float32]
-BATCH = 32
 ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0
 RESPONSE_BYTES = 64 * 2**20
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
-MEND = "check embeddings.embedder and its other keys in dr.toml, and what answers there"
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors, one row each, by the model of that name."""
-
-    def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """Shape (len(texts), dimensions). Raises :class:`CouldNotVerify` where that cannot be had."""
-
-
-def make_embedder(settings: Embeddings, environment: Mapping[str, str] = os.environ) -> Embedder | None:
-    """The configured embedder; None where none is configured."""
-    if not settings.embedder:
-        return None
-    if settings.embedder == "http":
-        return HttpEmbedder(settings.url, _key(settings, environment), settings.timeout_seconds)
-    return CallableEmbedder(settings.embedder.removeprefix("python:"))
-
-
-def _key(settings: Embeddings, environment: Mapping[str, str]) -> str:
-    name = settings.api_key_variable
-    if name and not environment.get(name):
-        raise CouldNotVerify(
-            "no-api-key", f"environment variable {name}", found="not set", expected="the embedding service's key",
-            mend="set it where drills run (with Airflow: on the worker), or correct embeddings.api_key_variable",
-        )  # fmt: skip
-    return environment[name].strip() if name else ""
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(texts), BATCH):
-        yield list(texts[start : start + BATCH])
-
-
-def _stacked(thing: str, answers: list[Any], expected: int) -> Vectors:
-    """Answers as one array; whatever is no rectangle of finite numbers is refused."""
-    try:
-        vectors = np.asarray(answers, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError):
-        _refuse(thing, "vectors of several lengths, or no numbers")
-    if vectors.ndim != 2 or len(vectors) != expected or vectors.shape[1] == 0:
-        _refuse(thing, f"an array of shape {vectors.shape} for {expected} texts")
-    if not np.isfinite(vectors).all():
-        _refuse(thing, "NaN or infinity")
-    return vectors
-
-
-def _refuse(thing: str, found: str) -> NoReturn:
-    raise CouldNotVerify("bad-embedding", thing, found=found, expected="one vector of numbers for each text", mend=MEND)
-
-
-@dataclass(frozen=True)
-class CallableEmbedder:
-    """``module:callable``, called with the model's name and a list of texts."""
-
-    path: str
-
-    def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """Call it, batch by batch."""
-        function = self._function()
-        answers: list[Any] = []
-        for batch in _batches(texts):
-            try:
-                answers.extend(function(model, batch))
-            except Exception as error:
-                # Only the error's type: its message may quote the text.
-                raise CouldNotVerify(
-                    "embedder-failed", f"embedder {self.path}, model {model}", found=f"{type(error).__name__} raised",
-                    expected="vectors", mend="call it by hand with that model and any text",
-                ) from None  # fmt: skip
-        return _stacked(f"embedder {self.path}, model {model}", answers, len(texts))
-
-    def _function(self) -> Callable[[str, list[str]], Any]:
-        module, _, name = self.path.partition(":")
-        try:
-            function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise CouldNotVerify(
-                "no-embedder", f"embedder {self.path}", found=str(error), expected="an importable module:callable",
-                mend="install it where drills run, or correct embeddings.embedder in dr.toml",
-            ) from None  # fmt: skip
-        return function  # type: ignore[no-any-return]
 
 
 class _TryAgain(Exception):
@@ -145,9 +53,12 @@ class HttpEmbedder:
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
         """Ask, batch by batch."""
         answers: list[Any] = []
-        for batch in _batches(texts):
+        for batch in batches(texts):
             answers.extend(self._batch(model, batch))
-        return _stacked(self._thing(model), answers, len(texts))
+        return stacked(self._thing(model), answers, len(texts))
+
+    def close(self) -> None:
+        """Nothing is held between requests."""
 
     def _thing(self, model: str) -> str:
         return f"embedding service {self.url}, model {model}"
@@ -164,9 +75,9 @@ class HttpEmbedder:
             ordered = sorted(json.loads(answer)["data"], key=lambda item: int(item["index"]))
             vectors = [item["embedding"] for item in ordered]
         except (ValueError, KeyError, TypeError):
-            _refuse(self._thing(model), "no JSON of the form {data: [{index, embedding}]}")
+            refuse(self._thing(model), "no JSON of the form {data: [{index, embedding}]}")
         if [item["index"] for item in ordered] != list(range(len(texts))):
-            _refuse(self._thing(model), f"{len(ordered)} vectors, not numbered 0 to {len(texts) - 1}")
+            refuse(self._thing(model), f"{len(ordered)} vectors, not numbered 0 to {len(texts) - 1}")
         return vectors
 
     def _wait(self, state: RetryCallState) -> float:
