@@ -33,9 +33,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("form", choices=list(FORMS), nargs="?", default="quick")
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="of the groups")
+    parser.add_argument("--rounds", type=int, help="of each group, instead of the form's own")
     parser.add_argument("--tool", choices=("wal-g", "barman-cloud"), default=preferred_tool())
     wanted = parser.parse_args()
-    size, where, console = replace(FORMS[wanted.form], tool=wanted.tool), machine(), Console()
+    form = FORMS[wanted.form]
+    size, where, console = replace(form, tool=wanted.tool, rounds=wanted.rounds or form.rounds), machine(), Console()
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     console.print(f"{wanted.form}, {size.tool}: {where['cores']} cores, {where['memory_bytes'] / 1e9:.0f} GB, load {where['load_before'][0]:.1f}; {versions}", soft_wrap=True)
     groups, broken = [], []

@@ -78,6 +78,7 @@ class Stack:
     cluster_name: str = "agents"
     archive_timeout_seconds: int = 60
     segment_bytes: int = 16 * 2**20
+    canary_rows: int = 100
     drill: dict[str, object] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=lambda: {
         name: secrets.token_urlsafe(18) for name in ("postgres", "pgdrill")}, repr=False)  # fmt: skip
@@ -259,6 +260,7 @@ class Stack:
         self.config_file.write_text(CONFIG.format(
             name=self.cluster_name, home=self.home, checks=CHECKS, python=sys.executable, bin_dir=binaries().folder, tool=self.tool, binary=binary,
             url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
+            canary_rows=self.canary_rows,
         ))  # fmt: skip
 
     def _initdb(self) -> None:
@@ -319,8 +321,7 @@ min_recall_at_10 = 0.3
 
 [clusters.{name}.embeddings]
 embedder = "python:pgdrill_demo.embedder:embed"
-# In a small sample that is every row: what is damaged is found for certain.
-canary_rows = 1000
+canary_rows = {canary_rows}
 
 [clusters.{name}.application_test]
 command = ["{python}", "-m", "pgdrill_demo.smoke"]

@@ -128,7 +128,9 @@ def mould() -> Iterator[Mould]:
     if recorder.shared:
         yield recorder.shared
         return
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), drill={"state_tables": STATE_TABLES})
+    # Of the small sample, so many canaries are every row: what is damaged is found for certain.
+    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), canary_rows=1000,
+                  drill={"state_tables": STATE_TABLES})  # fmt: skip
     try:
         stack.create(scale=0.05)
         stack.start()
