@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from bench.measuring import Meter, Run, in_turn
 from bench.rows import Group, Size, ratio
@@ -18,11 +19,12 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.postgres.binaries import as_ordinary_user
+from pgdrill.tuning import cores
 from pgdrill_demo.stack import Stack, binaries
 
 GOAL = 1.05
 STREAMS = (1, 2, 4, 10)
-PGBACKREST = "pgbackrest"
+PGBACKREST, PARALLEL = "pgbackrest", f"--process-max={cores()}"
 ALONE, AHEAD, BY_HAND = "pgdrill, no WAL meanwhile", "pgdrill, fetching WAL meanwhile", "tool, best by hand"
 
 
@@ -35,11 +37,11 @@ def measure(size: Size) -> Group:
             AHEAD: lambda: run_pgdrill(stack), ALONE: lambda: run_pgdrill(stack, wal_fetch="tool"), BY_HAND: best, "cp -a": lambda: run_cp(stack),
             "pg_basebackup": lambda: run_basebackup(stack),
         }  # fmt: skip
+        refused = _backed_up_by_pgbackrest(stack)
+        if not refused:
+            competitors["pgBackRest, from a folder"] = lambda: run_pgbackrest(stack)
         runs = in_turn(competitors, size.rounds)
-    there = shutil.which(PGBACKREST)
-    backrest = "pgBackRest is installed, but the demo has no repository of its own for it: not measured" if there else (
-        "pgBackRest is not installed here: not measured"
-    )  # fmt: skip
+    backrest = f"pgBackRest was not measured: {refused}" if refused else "pgBackRest reads a folder, for it knows no S3 without TLS"
     return Group(f"base backup, scale {size.scale[1]:g}", runs,
                  [ratio(f"restore of the base ÷ tool, best by hand: {name}", runs, name, BY_HAND, GOAL) for name in (ALONE, AHEAD)],
                  [why, backrest])  # fmt: skip
@@ -89,6 +91,35 @@ def run_basebackup(stack: Stack) -> Run:
         subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PGPASSWORD": stack.passwords["postgres"]})
         seconds = meter.elapsed
     return meter.run(seconds)
+
+
+def run_pgbackrest(stack: Stack) -> Run:
+    """Its restore, as parallel as there are cores; it syncs every file itself."""
+    with Meter() as meter, scratch(stack) as (server, _):
+        done = _pgbackrest(stack, server.data_directory, "restore", f"--spool-path={stack.home}/pgbackrest-spool", PARALLEL)
+        seconds = meter.elapsed
+    if done.returncode:
+        raise RuntimeError(f"pgBackRest restored nothing: {done.stdout}")
+    return meter.run(seconds)
+
+
+def _backed_up_by_pgbackrest(stack: Stack) -> str:
+    """Why it could not take a backup; empty if it has. Debian 12's is older than PostgreSQL 16 and refuses later ones."""
+    if shutil.which(PGBACKREST) is None:
+        return "it is not installed here"
+    server = (f"--pg1-socket-path={stack.home}", "--pg1-user=postgres")
+    for step in (("stanza-create", *server), ("backup", "--type=full", "--start-fast", "--no-archive-check", "--compress-type=lz4", PARALLEL, *server)):
+        done = _pgbackrest(stack, stack.primary.data_directory, *step)
+        if done.returncode:
+            return next((line.strip() for line in done.stdout.splitlines() if "Error" in line or "ERROR" in line), f"exit code {done.returncode}")
+    return ""
+
+
+def _pgbackrest(stack: Stack, data_directory: Path, *step: str) -> subprocess.CompletedProcess[str]:
+    words = [*as_ordinary_user(), PGBACKREST, "--no-config", "--stanza=bench", f"--pg1-path={data_directory}",
+             f"--repo1-path={stack.home}/pgbackrest", f"--lock-path={stack.home}/pgbackrest-lock",
+             "--log-level-file=off", "--log-level-console=warn", *step]  # fmt: skip
+    return subprocess.run(words, env={**os.environ, "PGPASSWORD": stack.passwords["postgres"]}, capture_output=True, text=True, check=False)
 
 
 def _best_by_hand(stack: Stack) -> tuple[Callable[[], Run], str]:

@@ -72,13 +72,15 @@ class Meter:
                     name = process.name()
                     resident = 0 if name.startswith(NOT_COUNTED) else process.memory_info().rss
                     total += resident
-                    own += resident if name.startswith("python") and not is_model(process) else 0
+                    own += resident if name.startswith("python") and is_own(process) else 0
             self.peak_bytes, self.own_peak_bytes = max(self.peak_bytes, total), max(self.own_peak_bytes, own)
 
 
-def is_model(process: psutil.Process) -> bool:
-    """Is it the user's own embedding model, which has a process of its own?"""
-    return any(word.endswith("embedders/child.py") for word in process.cmdline())
+def is_own(process: psutil.Process) -> bool:
+    """Not the user's embedding model, which has a process of its own, and no copy that is about to become another program."""
+    words, parent = process.cmdline(), process.parent()
+    about_to_start = parent is not None and parent.cmdline() == words
+    return not about_to_start and not any(word.endswith("embedders/child.py") for word in words)
 
 
 def cpu_seconds() -> float:

@@ -132,7 +132,7 @@ class WalG(Repository):
     def environment(self) -> dict[str, str]:
         home = self.folder.parent / "tool-home"
         home.mkdir(exist_ok=True)
-        return {"WALG_FILE_PREFIX": str(self.folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(home), "WALG_DOWNLOAD_CONCURRENCY": "1"}
+        return {"WALG_FILE_PREFIX": str(self.folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(home), "TMPDIR": str(home), "WALG_DOWNLOAD_CONCURRENCY": "1"}
 
     def listed(self) -> list[Listed]:
         found = json.loads(self.run("wal-g", "backup-list", "--detail", "--json") or "[]")

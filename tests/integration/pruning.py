@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -24,6 +25,14 @@ EASY = {"weekly": 1, "dumps_monthly": 0, "require_drill": False, "max_share": 1.
 def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Stack:
     """A stack with some base backups, and segments before, between and after them."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
+    with contextlib.ExitStack() as failed:
+        failed.callback(stack.remove)
+        _fill(stack, backups, delta_steps)
+        failed.pop_all()
+    return stack
+
+
+def _fill(stack: Stack, backups: int, delta_steps: int) -> None:
     stack.create(sample=False)
     stack.start()
     access = access_of(stack, backup={"delta_steps": delta_steps})
@@ -37,7 +46,6 @@ def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Stack:
             if number < backups:
                 take_backup(access)
         wait_archived(connection, access, Segment.parse(line), 60)
-    return stack
 
 
 def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, object]) -> Access:
@@ -50,7 +58,7 @@ def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, ob
 
 
 def wal_g(folder: Path, *words: str) -> str:
-    environment = {"WALG_FILE_PREFIX": str(folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(folder.parent), "PATH": os.environ["PATH"]}
+    environment = {"WALG_FILE_PREFIX": str(folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(folder.parent), "TMPDIR": str(folder.parent), "PATH": os.environ["PATH"]}
     done = subprocess.run(["wal-g", *words], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -5,6 +5,7 @@ The proof by a large one takes minutes and wants the cores to itself: ``make for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -31,12 +32,15 @@ OFF = 0.25
 def filled(scale: float, segments: int, **drill: object) -> Stack:
     """A stack with a base backup and so many segments of about the same writes after it."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), archive_timeout_seconds=3600, drill=drill)
-    stack.create(scale=scale)
-    stack.start()
-    with stack.connect() as connection:
-        connection.execute(WRITTEN)
-    take_backup(stack.access)
-    write_segments(stack, segments)
+    with contextlib.ExitStack() as failed:
+        failed.callback(stack.remove)
+        stack.create(scale=scale)
+        stack.start()
+        with stack.connect() as connection:
+            connection.execute(WRITTEN)
+        take_backup(stack.access)
+        write_segments(stack, segments)
+        failed.pop_all()
     return stack
 
 
