@@ -111,7 +111,7 @@ def _backed_up_by_pgbackrest(stack: Stack) -> str:
     for step in (("stanza-create", *server), ("backup", "--type=full", "--start-fast", "--no-archive-check", "--compress-type=lz4", PARALLEL, *server)):
         done = _pgbackrest(stack, stack.primary.data_directory, *step)
         if done.returncode:
-            return next((line.strip() for line in done.stdout.splitlines() if "Error" in line or "ERROR" in line), f"exit code {done.returncode}")
+            return next((line.strip() for line in (done.stdout + done.stderr).splitlines() if "Error" in line or "ERROR" in line), f"exit code {done.returncode}")
     return ""
 
 
