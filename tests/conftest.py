@@ -19,8 +19,7 @@ PLACES = (Path(sys.executable).parent, Path(__file__).parents[1] / ".local" / "b
 
 
 MEMORY = Path("/dev/shm")
-ENOUGH_BYTES = 6 * 2**30  # of memory, and of its file system; the tests take less than two
-worked_in: list[Path] = []
+ENOUGH_BYTES = 6 * 2**30  # of memory, and of its file system; the tests take up to three
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,15 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     there = os.statvfs(MEMORY)
     free = min(there.f_bavail * there.f_frsize, psutil.virtual_memory().available // 2)
     if free >= ENOUGH_BYTES and not there.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK):
-        worked_in.append(Path(tempfile.mkdtemp(prefix="pgt-", dir=MEMORY)))
-        os.environ["TMPDIR"] = str(worked_in[0])
+        folder = tempfile.mkdtemp(prefix="pgt-", dir=MEMORY)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))  # not another session's inside this one
+        os.environ["TMPDIR"] = folder
         tempfile.tempdir = None
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give the memory back."""
-    for folder in worked_in:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
