@@ -72,7 +72,8 @@ class CheckResult(Part):
 class WalFetched(Part):
     """WAL fetched ahead of recovery. ``settle_seconds``: the last comparisons, after promotion; no part of any other time.
 
-    ``reading_seconds``: during which any was on its way, with the prefetcher's own CPU seconds; ``ready_segments``: there when the server was started.
+    ``reading_seconds``: during which any was on its way, with the prefetcher's own CPU seconds; ``ready_segments``: there when the server was started,
+    of which there cannot be more than ``ahead_segments``.
     """
 
     segments: int = 0
@@ -81,6 +82,7 @@ class WalFetched(Part):
     compared: int = 0
     read_bytes: int = 0
     ready_segments: int = 0
+    ahead_segments: int = 0
     reading_seconds: float = 0.0
     reading_cpu_seconds: float = 0.0
     waited_seconds: float = 0.0

@@ -44,21 +44,21 @@ class Load:
 class Part:
     """Seconds of one part of a drill, divided by how they change at ``factor`` times the drill's size.
 
-    ``growing`` with the factor, ``doubling`` more with each doubling; beyond the factor ``from_factor``,
-    ``more`` are added for each further time the size.
+    ``growing`` with the factor, ``doubling`` more with each doubling. Something that goes on beside it, for which the drill did
+    not wait, takes ``beside`` seconds for each time the size beyond the factor ``from_factor``: the longer of the two counts.
     """
 
     fixed: float = 0.0
     growing: float = 0.0
     doubling: float = 0.0
     from_factor: float = math.inf
-    more: float = 0.0
+    beside: float = 0.0
 
     def at(self, factor: float) -> float:
         """Seconds at so many times the size."""
         slow = self.doubling * math.log2(factor) if factor > 0 else 0.0
-        late = self.more * (factor - self.from_factor) if factor > self.from_factor else 0.0
-        return max(0.0, self.fixed + self.growing * factor + slow + late)
+        beside = self.beside * (factor - self.from_factor) if factor > self.from_factor else 0.0
+        return max(0.0, self.fixed + max(self.growing * factor, beside) + slow)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,9 @@ def redo_part(times: Timings) -> Part:
         return Part(growing=redo)
     # Read beside the base's fetch, which takes the cores, too: alone it is quicker, at best as quick as its CPU seconds.
     reading = wal.reading_seconds if wal.by_tool > wal.by_reader else (wal.reading_seconds + wal.reading_cpu_seconds) / 2
-    behind = reading / wal.segments - (times.redo_seconds or 0.0) / segments
-    return Part(growing=redo, from_factor=max(1.0, wal.ready_segments / segments), more=max(0.0, behind) * segments)
+    # Where all lay ready, more would have, up to what the spool holds.
+    ready = max(wal.ready_segments, wal.ahead_segments if wal.ready_segments >= wal.segments else 0)
+    return Part(growing=redo, from_factor=max(1.0, ready / segments), beside=reading / wal.segments * segments)
 
 
 def checks_part(checks: float, looking: float, columns: Sequence[ColumnChecked]) -> Part:

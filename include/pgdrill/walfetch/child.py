@@ -149,7 +149,7 @@ class WalAhead:
     def _told(self, line: str) -> None:
         said = json.loads(line)
         if counts := said.get("counts"):
-            self.fetched = WalFetched(**counts)
+            self.fetched = WalFetched(**counts, ahead_segments=self.order.ahead_segments)
         if fault := said.get("fault"):
             self.fault = self.fault or _as_error(fault)
 

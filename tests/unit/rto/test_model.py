@@ -48,8 +48,8 @@ def test_where_that_is_not_known_the_value_is_cautious_and_the_interval_reaches_
 
 
 def test_segments_beyond_those_that_lay_ready_cost_more() -> None:
-    part = Part(growing=2.0, from_factor=1.5, more=3.0)
-    assert [part.at(1), part.at(4)] == [2.0, 8.0 + 2.5 * 3.0]
+    part = Part(growing=2.0, from_factor=1.5, beside=5.0)
+    assert [part.at(1), part.at(2), part.at(4)] == [2.0, 4.0, 2.5 * 5.0]
 
 
 def test_one_drill_is_enough_for_its_own_size() -> None:
@@ -78,7 +78,7 @@ def test_no_history_gives_an_interval_without_its_likely_value(
     drills: list[tuple[float, int, int, float]], factor: float
 ) -> None:
     history = [Sample(Load(base * GB, segments, vectors), {
-        "start": Part(1), "fetch": Part(1, seconds), "sync": Part(), "redo": Part(growing=seconds, from_factor=2, more=seconds),
+        "start": Part(1), "fetch": Part(1, seconds), "sync": Part(), "redo": Part(growing=seconds, from_factor=2, beside=seconds),
         "prewarm": Part(), "vectors": Part(1, seconds, 1),
     }) for base, segments, vectors, seconds in drills]  # fmt: skip
     found = forecast(history, history[-1].load.times(factor))

@@ -58,7 +58,10 @@ def test_segments_that_lay_ready_hide_what_fetching_the_others_takes() -> None:
     ready = Timings(wal_segments=100, redo_seconds=0.5, checkpoint_seconds=0.1,
                     wal=WalFetched(segments=100, by_reader=100, ready_segments=100, reading_seconds=3.0, reading_cpu_seconds=1.0))  # fmt: skip
     assert redo_part(ready).at(1) == pytest.approx(0.6)
-    assert redo_part(ready).at(4) == pytest.approx(4 * 0.6 + 300 * (0.020 - 0.005))
+    assert redo_part(ready).at(4) == pytest.approx(300 * 0.020), "that many are read while the server replays"
+    roomy = ready.model_copy(update={"wal": ready.wal.model_copy(update={"ahead_segments": 200})})  # type: ignore[union-attr]
+    assert redo_part(roomy).at(4) == pytest.approx(200 * 0.020), "a longer base leaves time to fill the spool"
+    assert redo_part(roomy).at(2) == pytest.approx(2 * 0.6), "they all lie ready"
 
 
 def test_a_replay_that_waited_for_fetching_itself_knows_what_it_takes() -> None:
