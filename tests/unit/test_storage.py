@@ -48,6 +48,14 @@ def test_what_is_not_there_is_none_and_no_error(folder: Storage) -> None:
     assert folder.sizes("nothing/") == {}
 
 
+def test_several_are_read_at_a_time_and_one_that_is_not_there_is_none(folder: Storage) -> None:
+    for number in range(20):
+        folder.write(f"many/{number}", str(number).encode())
+    wanted = [f"many/{number}" for number in range(20)]
+    assert folder.read_all([*wanted, "many/none"]) == {**{key: key.partition("/")[2].encode() for key in wanted}, "many/none": None}
+    assert folder.read_all([]) == {}
+
+
 def test_the_last_word_counts(folder: Storage) -> None:
     folder.write("x", b"long content")
     folder.write("x", b"short")

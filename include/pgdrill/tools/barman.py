@@ -96,12 +96,9 @@ class BarmanCloud:
 
     def backups(self, repository: Storage) -> list[BaseBackup]:
         """From each ``backup.info`` that says DONE."""
-        found = []
-        for key in repository.sizes(f"{self.server}/base/"):
-            if match := ID.fullmatch(key):
-                backup = parse_backup_info(match[1], repository.read(key))
-                if backup:
-                    found.append(backup)
+        keys = {key: match[1] for key in repository.sizes(f"{self.server}/base/") if (match := ID.fullmatch(key))}
+        texts = repository.read_all(keys)
+        found = [backup for key, name in keys.items() if (backup := parse_backup_info(name, texts[key]))]
         return sorted(found, key=lambda backup: backup.start_time)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:

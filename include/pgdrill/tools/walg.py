@@ -126,8 +126,9 @@ class WalG:
 
     def backups(self, repository: Storage) -> list[BaseBackup]:
         """From the sentinels: no sentinel, no backup."""
-        names = (match[1] for key in repository.sizes(f"{BASE}/") if (match := SENTINEL.fullmatch(key)))
-        found = [parse_sentinel(name, repository.read(f"{BASE}/{name}_backup_stop_sentinel.json")) for name in names]
+        keys = {key: match[1] for key in repository.sizes(f"{BASE}/") if (match := SENTINEL.fullmatch(key))}
+        texts = repository.read_all(keys)
+        found = [parse_sentinel(name, texts[key]) for key, name in keys.items()]
         return sorted(found, key=lambda backup: backup.start_time)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
