@@ -81,5 +81,5 @@ def run_push(stack: Stack, *, by_script: bool) -> Run:
         with Meter() as meter:
             for file in files:
                 words = line.replace("%p", str(file)).replace("%f", file.name)
-                subprocess.run(words, shell=True, env={**os.environ, **tool.environment(), "HOME": folder}, check=True, capture_output=True)  # noqa: S602 - as PostgreSQL does
+                subprocess.run(words, shell=True, env={**os.environ, **tool.environment(), "HOME": folder, "TMPDIR": folder}, check=True, capture_output=True)  # noqa: S602 - as PostgreSQL does
     return meter.run(units=SEGMENTS)

@@ -54,7 +54,7 @@ def scratch(stack: Stack) -> Iterator[tuple[LocalServer, dict[str, str]]]:
     """A throw-away server, ended and removed afterwards, and an environment for the tool."""
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir=stack.home))
     (folder / "data").mkdir(mode=0o700)
-    environment = {**stack.access.tool.environment(), "HOME": str(folder)}
+    environment = {**stack.access.tool.environment(), "HOME": str(folder), "TMPDIR": str(folder)}
     server = LocalServer(
         binaries(), folder / "data", folder, folder / "log",
         options={"listen_addresses": "", "max_connections": "120", "archive_mode": "off"}, environment=environment,

@@ -207,6 +207,7 @@ def _embedder(context: Context) -> Embedder:
         made = make_embedder(context.cluster.embeddings)
         assert made is not None  # noqa: S101 - asked only where one is configured
         context.memo["embedder"] = context.closing.enter_context(contextlib.closing(made))
+        context.closing.callback(context.memo.pop, "embedder")
     embedder: Embedder = context.memo["embedder"]
     return embedder
 

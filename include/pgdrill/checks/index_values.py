@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, each_indexed, indexed, to_be_indexed
+from pgdrill.checks.looking import Look, each_indexed, indexed, let_go, to_be_indexed
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.observe import Searched
 from pgdrill.vectors.pages import COPIED, UnknownFormat
@@ -45,6 +45,7 @@ def _compared(look: Look, one: Searched) -> Outcome:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
             return Outcome("skip", thing, message=why, required=False)
         rows = to_be_indexed(connection, look, search)
+    let_go(look, search)  # coverage has been asked before
     places, sums = rows.places, rows.sums
     at = np.minimum(np.searchsorted(places, index.places), max(len(places) - 1, 0))
     there = places[at] == index.places if len(places) else np.zeros(len(index.places), dtype=bool)

@@ -173,6 +173,13 @@ def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) ->
     return held
 
 
+def let_go(look: Look, search: Search) -> None:
+    """Forget both: of a large table they are large, too."""
+    assert search.index is not None  # noqa: S101 - callers have looked
+    for what in ("pages of", "rows for"):
+        look.context.memo.pop(f"{what} {look.column.database}.{search.index.oid}", None)
+
+
 def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
     field = search.field
     expression = f"l2_normalize({field.expression})" if search.operator == "<=>" else field.expression
