@@ -245,12 +245,20 @@ def test_a_callable_that_takes_its_process_along_costs_its_answers_only() -> Non
 
 
 def test_closing_ends_a_callable_that_never_answers() -> None:
-    embedder = CallableEmbedder("tests.unit.test_embedders:stuck")
-    closing = threading.Timer(1, embedder.close)
+    def children() -> list[psutil.Process]:
+        return [process for process in psutil.Process().children() if "child.py" in " ".join(process.cmdline())]
+
+    def close() -> None:
+        while not children():
+            assert asking.is_alive()
+        embedder.close()
+
+    embedder, asking = CallableEmbedder("tests.unit.test_embedders:stuck"), threading.current_thread()
+    closing = threading.Thread(target=close)
     closing.start()
     assert refused(embedder).problem.reason == "embedder-failed"
     closing.join()
-    assert not [process for process in psutil.Process().children() if "child.py" in " ".join(process.cmdline())]
+    assert not children()
 
 
 def test_the_config_chooses() -> None:

@@ -26,16 +26,19 @@ class CallableEmbedder:
 
     path: str
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    _wanted: bool = field(default=False, init=False, repr=False, compare=False)  # false again once it is closed
 
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
         """Have it called, batch by batch."""
+        self._wanted = True
         answers: list[Any] = []
         for batch in batches(texts):
             answers.extend(self._answer(model, batch))
         return stacked(self._thing(model), answers, len(texts))
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; one that is just being started ends itself."""
+        self._wanted = False
         process, self._process = self._process, None
         if process:
             end_group(process.pid)
@@ -46,18 +49,21 @@ class CallableEmbedder:
 
     def _answer(self, model: str, texts: list[str]) -> Vectors:
         process = self._process = self._process or self._start()
-        assert process.stdin and process.stdout  # noqa: S101 - both are pipes
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+        if not self._wanted:
+            self.close()
+        assert process.stdout  # noqa: S101 - a pipe
+        answer, content = {}, b""
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it ended, or was closed meanwhile: no answer, or a part of one
             _tell(process, {"model": model, "texts": texts})
-        line = process.stdout.readline()
-        if not line:
+            answer = json.loads(process.stdout.readline())
+            content = process.stdout.read(answer.get("bytes", 0))
+        if not answer or len(content) != answer.get("bytes", 0):
             code = process.wait()
             self.close()
             raise CouldNotVerify(
                 "embedder-failed", self._thing(model), found=f"its process ended with exit code {code}", expected="vectors",
                 mend="call it by hand with that model and any text; a process that is killed (-9) has often had too little memory",
             )  # fmt: skip
-        answer = json.loads(line)
         if "missing" in answer:
             raise CouldNotVerify(
                 "no-embedder", f"embedder {self.path}", found=answer["missing"], expected="an importable module:callable",
@@ -70,7 +76,6 @@ class CallableEmbedder:
             )  # fmt: skip
         if "shape" not in answer:
             refuse(self._thing(model), "vectors of several lengths, or no numbers")
-        content = process.stdout.read(answer["bytes"])
         return np.frombuffer(content, dtype=np.float32).reshape(answer["shape"])
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -78,7 +83,8 @@ class CallableEmbedder:
         process = subprocess.Popen(
             [sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        _tell(process, {"path": sys.path, "callable": self.path})
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            _tell(process, {"path": sys.path, "callable": self.path})
         return process
 
 
