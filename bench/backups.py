@@ -59,7 +59,8 @@ def run_pgdrill(stack: Stack) -> Run:
 def run_tool(stack: Stack) -> Run:
     """The same command with the same settings, and nothing around it."""
     access = stack.access
-    size = sum(file.stat().st_size for file in stack.primary.data_directory.rglob("*") if file.is_file() and "pg_wal" not in file.parts)
+    with stack.connect() as connection:
+        (size,) = connection.execute(backups.CLUSTER_BYTES).fetchone() or (0,)
     command = access.tool.backup(stack.primary.data_directory, access.libpq_environment(), stack.home,
                                  tune(cores=cores(), latency_seconds=0.001, cluster_bytes=size))  # fmt: skip
     with Meter() as meter:

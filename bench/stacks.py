@@ -25,11 +25,11 @@ NEAREST = "SELECT id FROM embeddings ORDER BY embedding <=> (SELECT embedding FR
 
 
 @contextlib.contextmanager
-def running(tool: str = "", scale: float = 1.0, *, sample: bool = True) -> Iterator[Stack]:
+def running(tool: str = "", scale: float = 1.0, *, sample: bool = True, **drill: object) -> Iterator[Stack]:
     """A stack that archives only when told to; gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-"))
     # A server that nobody writes to between rounds keeps no RPO, and no drill here is about that.
-    stack = Stack(folder, tool=tool or preferred_tool(), archive_timeout_seconds=3600, drill={"rpo_seconds": 7 * 86_400})
+    stack = Stack(folder, tool=tool or preferred_tool(), archive_timeout_seconds=3600, drill={"rpo_seconds": 7 * 86_400, **drill})
     try:
         stack.create(scale, sample=sample)
         stack.start()

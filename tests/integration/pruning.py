@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,19 +23,20 @@ LATER = datetime.now(UTC) + timedelta(days=100)
 EASY = {"weekly": 1, "dumps_monthly": 0, "require_drill": False, "max_share": 1.0}
 
 
-def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Stack:
-    """A stack with some base backups, and segments before, between and after them."""
+@contextlib.contextmanager
+def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Iterator[Stack]:
+    """A stack with some base backups, and segments before, between and after them; gone afterwards."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
-    with contextlib.ExitStack() as failed:
-        failed.callback(stack.remove)
+    try:
+        stack.create(sample=False)
+        stack.start()
         _fill(stack, backups, delta_steps)
-        failed.pop_all()
-    return stack
+        yield stack
+    finally:
+        stack.remove()
 
 
 def _fill(stack: Stack, backups: int, delta_steps: int) -> None:
-    stack.create(sample=False)
-    stack.start()
     access = access_of(stack, backup={"delta_steps": delta_steps})
     with stack.connect() as connection:
         connection.execute("CREATE TABLE t (n int)")

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 
 import pytest
 from typer.testing import CliRunner
 
-from bench.stacks import WRITTEN, write_segments
+from bench.stacks import running, write_segments
 from pgdrill.backup import take_backup
 from pgdrill.cli import app
 from pgdrill.drill import drill
@@ -29,33 +27,22 @@ ROUNDS = 5
 OFF = 0.25
 
 
-def filled(scale: float, segments: int, **drill: object) -> Stack:
+@contextlib.contextmanager
+def filled(scale: float, segments: int, **drill: object) -> Iterator[Stack]:
     """A stack with a base backup and so many segments of about the same writes after it."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), archive_timeout_seconds=3600, drill=drill)
-    with contextlib.ExitStack() as failed:
-        failed.callback(stack.remove)
-        stack.create(scale=scale)
-        stack.start()
-        with stack.connect() as connection:
-            connection.execute(WRITTEN)
+    with running(scale=scale, **drill) as stack:
         take_backup(stack.access)
         write_segments(stack, segments)
-        failed.pop_all()
-    return stack
+        yield stack
 
 
 @pytest.fixture(scope="module")
 def drilled() -> Iterator[tuple[Stack, list[Report]]]:
     """The small stack with its drills in its store, and the large one's reports; drilled by turns, for others use this machine, too."""
-    stacks: list[Stack] = []
-    try:
-        stacks += [filled(*SMALL), filled(*LARGE)]
-        reports = [[drill(stack.access, families=("recovery", "vectors")) for stack in stacks] for _ in range(ROUNDS)]
+    with filled(*SMALL) as small, filled(*LARGE) as large:
+        reports = [[drill(stack.access, families=("recovery", "vectors")) for stack in (small, large)] for _ in range(ROUNDS)]
         assert {report.checks.status for pair in reports for report in pair} == {"ok"}
-        yield stacks[0], [large for _, large in reports]
-    finally:
-        for stack in stacks:
-            stack.remove()
+        yield small, [found for _, found in reports]
 
 
 @pytest.mark.skipif(not thorough(), reason="drills a large demo five times: make forecasts")
@@ -81,12 +68,9 @@ def test_a_demo_four_times_as_large_is_forecast_within_a_quarter(drilled: tuple[
 
 
 def test_the_command_tells_worst_day_larger_sizes_the_limit_and_what_helps() -> None:
-    stack = filled(0.1, 6, rto_seconds=60)
-    try:
+    with filled(0.1, 6, rto_seconds=60) as stack:
         assert drill(stack.access, families=("recovery", "vectors")).checks.status == "ok"
         result = CliRunner().invoke(app, ["forecast", "rto", "agents", "--json"], env=stack.environment)
-    finally:
-        stack.remove()
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert [one["scenario"].partition(",")[0] for one in told["forecasts"]] == [

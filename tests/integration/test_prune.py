@@ -42,9 +42,8 @@ from tests.integration.pruning import (
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Four base backups by wal-g; tests take copies."""
-    made = small_stack(need("wal-g"), 4)
-    yield made
-    made.remove()
+    with small_stack(need("wal-g"), 4) as made:
+        yield made
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import subprocess
 from collections.abc import Iterator
@@ -33,10 +34,9 @@ from tests.integration.pruning import (
 @pytest.fixture(scope="module")
 def barman() -> Iterator[Stack]:
     """Three base backups by barman-cloud, and nothing running any more; tests take copies with a store of their own."""
-    made = small_stack(need("barman-cloud"), 3)
-    made.stop()
-    yield made
-    made.remove()
+    with small_stack(need("barman-cloud"), 3) as made:
+        made.stop()
+        yield made
 
 
 def copy_of(barman: Stack, name: str) -> Access:
@@ -48,8 +48,7 @@ def copy_of(barman: Stack, name: str) -> Access:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request: pytest.FixtureRequest) -> None:
-    stack = small_stack(need(tool), 3) if tool == "wal-g" else None
-    try:
+    with small_stack(need(tool), 3) if tool == "wal-g" else contextlib.nullcontext() as stack:
         access = access_of(stack) if stack else copy_of(request.getfixturevalue("barman"), "bucket")
         first, second, newest = (backup.name for backup in access.tool.backups(access.repository))
         kept.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
@@ -77,14 +76,10 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request:
         assert min(name for name in access.tool.wal(access.repository) if not name.endswith("history")) == start
         whole(access)
         assert look(access, Runner(), now=LATER).plan.steps == ()
-    finally:
-        if stack:
-            stack.remove()
 
 
 def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
-    stack = small_stack(need("wal-g"), 6, delta_steps=2)
-    try:
+    with small_stack(need("wal-g"), 6, delta_steps=2) as stack:
         folder = stack.s3.folder / stack.s3.bucket / stack.cluster_name
         access = access_of(stack, folder)
         all_names = names(access)
@@ -102,8 +97,6 @@ def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
         prune(access, Runner(), now=LATER)
         assert names(access) == all_names[3:]
         whole(access)
-    finally:
-        stack.remove()
 
 
 def test_barman_cloud_killed_at_any_step_is_no_loss_either(barman: Stack) -> None:

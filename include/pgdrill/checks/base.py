@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -19,6 +19,8 @@ from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
 
 logger = logging.getLogger(__name__)
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,13 @@ class Context:
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
+
+    def remembered(self, key: str, make: Callable[[], Kept]) -> Kept:
+        """What was made under that name; the first who asks makes it."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        held: Kept = self.memo[key]
+        return held
 
     @property
     def not_compared(self) -> str:

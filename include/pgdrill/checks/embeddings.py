@@ -203,13 +203,14 @@ def _embedded_again(context: Context, one: _Labelled, canaries: Canaries, reach:
 
 def _embedder(context: Context) -> Embedder:
     """The configured one, the same for all checks of a drill: loading a model takes longer than asking it."""
-    if "embedder" not in context.memo:
+
+    def make() -> Embedder:
         made = make_embedder(context.cluster.embeddings)
         assert made is not None  # noqa: S101 - asked only where one is configured
-        context.memo["embedder"] = context.closing.enter_context(contextlib.closing(made))
         context.closing.callback(context.memo.pop, "embedder")
-    embedder: Embedder = context.memo["embedder"]
-    return embedder
+        return context.closing.enter_context(contextlib.closing(made))
+
+    return context.remembered("embedder", make)
 
 
 def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:

@@ -154,30 +154,29 @@ def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> 
 
 def indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
     """What the pages of a column's index hold, read once."""
-    assert search.index is not None  # noqa: S101 - callers have looked
-    key = f"pages of {look.column.database}.{search.index.oid}"
-    if key not in look.context.memo:
-        connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
-        look.context.memo[key] = read_index(connection, search.index, search.field.kind, search.field.dimensions)
-    held: Indexed = look.context.memo[key]
-    return held
+    return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(connection, search))
 
 
 def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
     """What a column's index has to hold of the rows that are there, in the order of their places; read once."""
-    assert search.index is not None  # noqa: S101 - callers have looked
-    key = f"rows for {look.column.database}.{search.index.oid}"
-    if key not in look.context.memo:
-        look.context.memo[key] = _of_rows(connection, look, search)
-    held: Indexed = look.context.memo[key]
-    return held
+    return look.context.remembered(_key("rows for", look, search), lambda: _of_rows(connection, look, search))
 
 
 def let_go(look: Look, search: Search) -> None:
     """Forget both: of a large table they are large, too."""
-    assert search.index is not None  # noqa: S101 - callers have looked
     for what in ("pages of", "rows for"):
-        look.context.memo.pop(f"{what} {look.column.database}.{search.index.oid}", None)
+        look.context.memo.pop(_key(what, look, search), None)
+
+
+def _key(what: str, look: Look, search: Search) -> str:
+    assert search.index is not None  # noqa: S101 - callers have looked
+    return f"{what} {look.column.database}.{search.index.oid}"
+
+
+def _of_pages(connection: psycopg.Connection, search: Search) -> Indexed:
+    assert search.index is not None  # noqa: S101 - callers have looked
+    connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
+    return read_index(connection, search.index, search.field.kind, search.field.dimensions)
 
 
 def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:

@@ -23,17 +23,20 @@ def catalog(repository: Storage, server: str, parse: Callable[[str, bytes | None
     for key, size in repository.sizes(f"{server}/base/").items():
         if match := OWNER.fullmatch(key):
             keys.setdefault(match[1], {})[key] = size
-    return [_entry(repository, f"{server}/base/{name}", name, keys[name], parse) for name in sorted(keys)]
+    folders = {name: f"{server}/base/{name}" for name in sorted(keys)}
+    texts = repository.read_all(key for name, folder in folders.items() if (key := f"{folder}/backup.info") in keys[name])
+    return [_entry(texts, folder, name, keys[name], parse) for name, folder in folders.items()]
 
 
 def _entry(
-    repository: Storage, folder: str, name: str, keys: dict[str, int], parse: Callable[[str, bytes | None], BaseBackup | None]
+    texts: Mapping[str, bytes | None], folder: str, name: str, keys: dict[str, int],
+    parse: Callable[[str, bytes | None], BaseBackup | None],
 ) -> Entry:
     info = f"{folder}/backup.info"
-    if info not in keys:
+    if info not in texts:
         return Entry(name, keys, finished=False)
     try:
-        backup = parse(name, repository.read(info))
+        backup = parse(name, texts[info])
     except BackupFault as error:
         return Entry(name, keys, trouble=error.problem.found)
     return Entry(name, keys, backup, permanent=f"{folder}/annotations/keep" in keys, finished=backup is not None)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 
 from pgdrill.errors import BackupFault
 from pgdrill.storage import Storage
@@ -17,7 +16,6 @@ NAMED = re.compile(r"will be deleted: (.+?)(?:, from storage: \S+)?$", re.MULTIL
 WAL_FILE = re.compile(r"wal_005/([0-9A-F]{24})(?:\.[\w.]+)?")
 # A dry run speaks on stderr, of which a runner keeps the last lines only.
 MERGED = ("sh", "-c", 'exec "$@" 2>&1', "sh")
-READERS = 8
 
 
 def catalog(repository: Storage, parse: Callable[[str, bytes | None], BaseBackup]) -> list[Entry]:
@@ -29,19 +27,27 @@ def catalog(repository: Storage, parse: Callable[[str, bytes | None], BaseBackup
             keys.setdefault(match[1], {})[key] = size
             if match[2]:
                 finished.add(match[1])
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda name: _entry(repository, name, keys[name], name in finished, parse), sorted(keys)))
+    texts = repository.read_all(key for name in finished for key in (_sentinel(name), _metadata(name)))
+    return [_entry(texts, name, keys[name], name in finished, parse) for name in sorted(keys)]
+
+
+def _sentinel(name: str) -> str:
+    return f"{BASE}/{name}_backup_stop_sentinel.json"
+
+
+def _metadata(name: str) -> str:
+    return f"{BASE}/{name}/metadata.json"
 
 
 def _entry(
-    repository: Storage, name: str, keys: dict[str, int], finished: bool, parse: Callable[[str, bytes | None], BaseBackup]
+    texts: Mapping[str, bytes | None], name: str, keys: dict[str, int], finished: bool, parse: Callable[[str, bytes | None], BaseBackup]
 ) -> Entry:
     first = name.removeprefix("base_")[:24]
     if not finished:
         return Entry(name, keys, first_segment=first, finished=False)
     try:
-        backup = parse(name, repository.read(f"{BASE}/{name}_backup_stop_sentinel.json"))
-        permanent = json.loads(repository.read(f"{BASE}/{name}/metadata.json") or b"")["is_permanent"]
+        backup = parse(name, texts[_sentinel(name)])
+        permanent = json.loads(texts[_metadata(name)] or b"")["is_permanent"]
     except BackupFault as error:
         return Entry(name, keys, trouble=error.problem.found, first_segment=first)
     except (ValueError, KeyError, TypeError) as error:

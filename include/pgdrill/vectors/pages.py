@@ -28,7 +28,6 @@ ELEMENT = 1  # type of an HNSW tuple: an element with up to ten rows; its neighb
 ROWS_PER_ELEMENT = 10
 ELEMENT_HEAD_BYTES = 72  # type, level, deleted, version; ten rows and the neighbours' place; two unused bytes
 TUPLE_HEAD_BYTES = 8
-NO_BLOCK = 0xFFFFFFFF
 
 COPIED = ("vector", "halfvec")  # kinds whose indexes hold the very values of the rows
 
@@ -60,11 +59,11 @@ def read_index(connection: psycopg.Connection, index: SearchIndex, kind: str, di
             _check_format(index, pages[0])
         others = {0} if index.method == "hnsw" else {0} | _follow(lists, first, pages)
         at = _items(pages, [number - first for number in others if first <= number < first + len(pages)])
-        size = pages.shape[1]
-        found, vectors = _elements(pages.ravel(), at, size) if index.method == "hnsw" else _tuples(pages.ravel(), at, size)
+        raw, size = pages.ravel(), pages.shape[1]
+        found, vectors = _elements(raw, at, size) if index.method == "hnsw" else _tuples(raw, at, size)
         rows = found & 0xFFFF > 0  # line 0 points to nothing
         if kind in COPIED:
-            kept = np.repeat(sums_of(_vectors(pages.ravel(), vectors, size, kind, dimensions)), len(found) // max(len(vectors), 1))
+            kept = np.repeat(sums_of(_vectors(raw, vectors, size, kind, dimensions)), len(found) // max(len(vectors), 1))
             sums.append(kept[rows])
         places.append(found[rows])
     return Indexed(np.concatenate(places), np.concatenate(sums))
