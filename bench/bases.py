@@ -1,6 +1,8 @@
 """The base backup alone, brought back as durably by each: pgdrill, the tool set up by hand, PostgreSQL's own, a copy.
 
 The tool's best setting is looked for first: 1, 2, 4 or 10 streams, syncing each file or the file system once at the end.
+What was restored stays until the group has ended: ext4 keeps away from inodes of files deleted within the last minutes, so
+that every run would pay for what those before it removed.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from pathlib import Path
 
 from bench.measuring import Meter, Run, in_turn
 from bench.rows import Group, Size, ratio
-from bench.stacks import fetch_base, running, scratch
+from bench.stacks import fetch_base, put_aside, running, scratch
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.tuning import cores
+from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import Stack, binaries
 
 GOAL = 1.05
@@ -55,6 +58,9 @@ def run_pgdrill(stack: Stack, wal_fetch: str = "auto") -> Run:
         try:
             report = restore_stage(access, drill_id)
         finally:
+            workspace = Workspace.of(access, drill_id)
+            workspace.server(access).stop(to_be_removed=True)
+            put_aside(workspace.data_directory, stack)
             destroy_stage(access, drill_id)
     if report.restore.status != "ok":
         raise RuntimeError(f"not restored: {report.restore.trouble}")
@@ -65,7 +71,7 @@ def run_pgdrill(stack: Stack, wal_fetch: str = "auto") -> Run:
 
 def run_tool(stack: Stack, *, sync_at_end: bool = False, **settings: str) -> Run:
     """The tool's own command, with its own settings and others where told; nothing started."""
-    with Meter() as meter, scratch(stack) as (server, environment):
+    with Meter() as meter, scratch(stack, removed=False) as (server, environment):
         fetch_base(stack, server.data_directory, environment, **settings)
         if sync_at_end:
             subprocess.run(["sync", "-f", str(server.data_directory)], check=True)
@@ -75,7 +81,7 @@ def run_tool(stack: Stack, *, sync_at_end: bool = False, **settings: str) -> Run
 
 def run_cp(stack: Stack) -> Run:
     """Of the running server's files: useless as a backup, and as fast as bytes go from disk to disk."""
-    with Meter() as meter, scratch(stack) as (server, _):
+    with Meter() as meter, scratch(stack, removed=False) as (server, _):
         server.data_directory.rmdir()
         subprocess.run(["cp", "-a", str(stack.primary.data_directory), str(server.data_directory)], check=False, capture_output=True)
         subprocess.run(["sync", "-f", str(server.data_directory)], check=True)
@@ -85,7 +91,7 @@ def run_cp(stack: Stack) -> Run:
 
 def run_basebackup(stack: Stack) -> Run:
     """From the running server, by PostgreSQL's own program."""
-    with Meter() as meter, scratch(stack) as (server, _):
+    with Meter() as meter, scratch(stack, removed=False) as (server, _):
         words = [*as_ordinary_user(), binaries().path("pg_basebackup"), "-D", str(server.data_directory), "-d", stack.conninfo_without_password(),
                  "--checkpoint=fast", "--wal-method=none"]  # fmt: skip
         subprocess.run(words, check=True, capture_output=True, env={**os.environ, "PGPASSWORD": stack.passwords["postgres"]})
@@ -95,7 +101,7 @@ def run_basebackup(stack: Stack) -> Run:
 
 def run_pgbackrest(stack: Stack) -> Run:
     """Its restore, as parallel as there are cores; it syncs every file itself."""
-    with Meter() as meter, scratch(stack) as (server, _):
+    with Meter() as meter, scratch(stack, removed=False) as (server, _):
         done = _pgbackrest(stack, server.data_directory, "restore", f"--spool-path={stack.home}/pgbackrest-spool", PARALLEL)
         seconds = meter.elapsed
     if done.returncode:

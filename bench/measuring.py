@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import resource
 import threading
 import time
@@ -94,12 +95,12 @@ def read_bytes() -> int:
 
 
 def in_turn(competitors: Mapping[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:
-    """Every competitor once a round, each round beginning with another one."""
+    """Every competitor once a round, in another order each, so that none always follows the same one (who leaves the disk busy)."""
     runs: dict[str, list[Run]] = {name: [] for name in competitors}
-    names = list(competitors)
+    order: list[str] = []
     for number in range(rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+        order = order[::-1] if number % 2 else random.Random(number).sample(list(competitors), len(competitors))
+        for name in order:
             runs[name].append(competitors[name]())
             print(f"  round {number + 1}: {name} {runs[name][-1].seconds:.2f} s", flush=True)
     return runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +17,6 @@ import psycopg
 from pgdrill.archiving import wait_archived
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import Segment
-from pgdrill.tuning import Tuning
 from pgdrill_demo.stack import DATABASE, Stack, binaries, preferred_tool
 
 WRITTEN = "CREATE TABLE written AS SELECT i AS n, repeat('x', i % 200) || md5(i::text) AS t FROM generate_series(1, 3000) i"
@@ -50,8 +50,8 @@ def write_segments(stack: Stack, count: int) -> None:
 
 
 @contextlib.contextmanager
-def scratch(stack: Stack) -> Iterator[tuple[LocalServer, dict[str, str]]]:
-    """A throw-away server, ended and removed afterwards, and an environment for the tool."""
+def scratch(stack: Stack, *, removed: bool = True) -> Iterator[tuple[LocalServer, dict[str, str]]]:
+    """A throw-away server, ended and removed (or put aside) afterwards, and an environment for the tool."""
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir=stack.home))
     (folder / "data").mkdir(mode=0o700)
     environment = {**stack.access.tool.environment(), "HOME": str(folder), "TMPDIR": str(folder)}
@@ -63,14 +63,25 @@ def scratch(stack: Stack) -> Iterator[tuple[LocalServer, dict[str, str]]]:
         yield server, environment
     finally:
         server.stop()
+        if not removed:
+            put_aside(server.data_directory, stack)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_aside(folder: Path, stack: Stack) -> None:
+    """Out of the way until the stack goes, where the disk is less than half full; else the caller removes it."""
+    usage = shutil.disk_usage(stack.home)
+    if folder.exists() and usage.free > usage.total / 2:
+        aside = stack.home / "aside"
+        aside.mkdir(exist_ok=True)
+        folder.rename(aside / secrets.token_hex(4))
 
 
 def fetch_base(stack: Stack, into: Path, environment: Mapping[str, str], **settings: str) -> None:
     """The tool's own command for the newest backup with the tool's own settings, and others where told."""
     access = stack.access
     newest = max(access.tool.backups(access.repository), key=lambda backup: backup.finish_time)
-    command = access.tool.fetch(newest, into, {}, into.parent, Tuning(2, 2, 0)).command
+    command = access.tool.fetch(newest, into, {}, into.parent, 2).command
     subprocess.run(command.argv, env={**os.environ, **environment, **settings}, check=True, capture_output=True)
 
 

@@ -25,7 +25,7 @@ from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.report import RestoredCluster, Timings
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import restore_command
-from pgdrill.tuning import Tuning, cores, tune
+from pgdrill.tuning import cores, fetch_streams
 from pgdrill.unpacked import unpacked
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.ordering import wal_ahead
@@ -122,7 +122,9 @@ def _fetch_once(
     access: Access, workspace: Workspace, plan: Plan, spaces: dict[str, Path], runner: Runner, progress: Progress
 ) -> None:
     drill = access.cluster.drill
-    fetch = access.tool.fetch(plan.backup, workspace.data_directory, spaces, workspace.home, _tuning(access, plan))
+    streams, why = fetch_streams(cores=cores(), streams=access.cluster.repository.streams)
+    logger.info("fetching with %s", why)
+    fetch = access.tool.fetch(plan.backup, workspace.data_directory, spaces, workspace.home, streams)
     for file, content in fetch.files.items():
         file.write_text(content)
     total = plan.backup.uncompressed_bytes
@@ -139,16 +141,6 @@ def _fetch_once(
         ) from None  # fmt: skip
     if done.code:
         raise tool_failure(f"fetching backup {plan.backup.name}", done)
-
-
-def _tuning(access: Access, plan: Plan) -> Tuning:
-    """Streams for this store, judged by the time it takes to answer about an object of the backup."""
-    chosen = tune(
-        cores=cores(), latency_seconds=access.repository.latency_seconds(next(iter(plan.parts))),
-        cluster_bytes=plan.backup.uncompressed_bytes, streams=access.cluster.repository.streams,
-    )  # fmt: skip
-    logger.info("fetching with %s", chosen.reasons[0])
-    return chosen
 
 
 def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:

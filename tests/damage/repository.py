@@ -27,7 +27,6 @@ from pgdrill.postgres.wal import Segment
 from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.restore import Goal, plan_restore
 from pgdrill.targets import RecoveryTarget
-from pgdrill.tuning import tune
 from pgdrill.walfiles import fetch_wal_file
 from pgdrill.workspace import Workspace
 from tests.damage.content import different, read_content
@@ -168,9 +167,8 @@ def _same_wal(small: Small, access: Access, runner: Runner, workspace: Workspace
 
 
 def _same_base(small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path) -> bool:
-    tuning = tune(cores=2, latency_seconds=0.001, cluster_bytes=small.backup.uncompressed_bytes)
     backup = next(b for b in access.tool.backups(access.repository) if b.name == small.backup.name)
-    fetch = access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, tuning).command
+    fetch = access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, 2).command
     try:
         done = runner.run(fetch, timeout_seconds=30, quiet=True)
     except ProcessTimeout as error:

@@ -25,7 +25,6 @@ from pgdrill.drill import drill
 from pgdrill.labels import Label
 from pgdrill.process import Runner
 from pgdrill.tools import BaseBackup
-from pgdrill.tuning import tune
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import DATABASE, Stack, binaries
 from tests.damage.content import Content, read_content
@@ -168,8 +167,7 @@ def small_cluster(tool: str) -> Iterator[Small]:
         shutil.copytree(stack.s3.folder / stack.s3.bucket / stack.cluster_name, repository, ignore=shutil.ignore_patterns("reports"))
         fetched = stack.home / "fetched"
         fetched.mkdir()
-        tuning = tune(cores=2, latency_seconds=0.001, cluster_bytes=backup.uncompressed_bytes)
-        done = Runner().run(access.tool.fetch(backup, fetched, {}, workspace.home, tuning).command, timeout_seconds=60, quiet=True)
+        done = Runner().run(access.tool.fetch(backup, fetched, {}, workspace.home, 2).command, timeout_seconds=60, quiet=True)
         assert done.code == 0
         yield Small(stack, backup, baseline, repository, workspace.data_directory, fetched, content, relations, template0)
     finally:

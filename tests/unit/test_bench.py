@@ -32,15 +32,18 @@ def test_a_row_without_a_goal_is_told_only() -> None:
     assert Row("", 1, 1, 1, None).verdict == ""
 
 
-def test_every_round_begins_with_another_competitor() -> None:
+def test_every_round_has_an_order_of_its_own_and_the_next_one_turns_it_around() -> None:
     order: list[str] = []
 
     def noted(name: str) -> Run:
         order.append(name)
         return run(1)
 
-    in_turn({name: lambda name=name: noted(name) for name in "abc"}, 3)  # type: ignore[misc]
-    assert "".join(order) == "abcbcacab"
+    in_turn({name: lambda name=name: noted(name) for name in "abcde"}, 4)  # type: ignore[misc]
+    rounds = [order[at : at + 5] for at in range(0, 20, 5)]
+    assert all(sorted(one) == list("abcde") for one in rounds)
+    assert (rounds[1], rounds[3]) == (rounds[0][::-1], rounds[2][::-1])
+    assert rounds[0] != rounds[2]
 
 
 def test_a_meter_counts_what_ended_below_it() -> None:

@@ -45,8 +45,8 @@ def barman(**more: Any) -> BarmanCloud:
 
 def commands(tool: BackupTool) -> list[Command]:
     return [
-        tool.version(), tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING), tool.fetch(BACKUP, INTO, {}, HOME, TUNING).command,
-        tool.fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, TUNING).command,
+        tool.version(), tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING), tool.fetch(BACKUP, INTO, {}, HOME, 3).command,
+        tool.fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, 3).command,
     ]  # fmt: skip
 
 
@@ -69,11 +69,11 @@ def test_a_tool_gets_a_home_of_its_own_and_the_database_by_environment(tool: Bac
     assert LIBPQ.items() <= backup.items()
     assert backup["HOME"] == str(HOME)
     assert tool.wal_environment(HOME)["HOME"] == str(HOME)
-    assert tool.fetch(BACKUP, INTO, {}, HOME, TUNING).command.environment["HOME"] == str(HOME)
+    assert tool.fetch(BACKUP, INTO, {}, HOME, 3).command.environment["HOME"] == str(HOME)
 
 
 def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
-    command = walg().fetch(BACKUP, INTO, {}, HOME, TUNING).command
+    command = walg().fetch(BACKUP, INTO, {}, HOME, 3).command
     assert command.argv == ("/opt/wal-g", "backup-fetch", "/srv/data", NAME)
     assert int(command.environment["WALG_DOWNLOAD_FILE_RETRIES"]) <= 2
     assert command.environment["WALG_TAR_DISABLE_FSYNC"] == "true"  # restore() syncs all at once
@@ -83,7 +83,7 @@ def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
 
 
 def test_streams_and_parts_are_passed_on() -> None:
-    backup, fetch = walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING), walg().fetch(BACKUP, INTO, {}, HOME, TUNING)
+    backup, fetch = walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING), walg().fetch(BACKUP, INTO, {}, HOME, 3)
     assert backup.environment["WALG_UPLOAD_CONCURRENCY"] == "3"
     assert backup.environment["WALG_UPLOAD_DISK_CONCURRENCY"] == "2"
     assert backup.environment["WALG_TAR_SIZE_THRESHOLD"] == str(64 * 2**20)
@@ -93,7 +93,7 @@ def test_streams_and_parts_are_passed_on() -> None:
 
 
 def test_wal_g_moves_tablespaces_by_a_file() -> None:
-    fetch = walg().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, TUNING)
+    fetch = walg().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, 3)
     ((file, content),) = fetch.files.items()
     assert fetch.command.argv[-2:] == ("--restore-spec", str(file))
     assert json.loads(content) == {
@@ -103,7 +103,7 @@ def test_wal_g_moves_tablespaces_by_a_file() -> None:
 
 
 def test_barman_moves_tablespaces_by_name() -> None:
-    argv = barman().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, TUNING).command.argv
+    argv = barman().fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, 3).command.argv
     assert argv[argv.index("--tablespace") + 1] == "fast:/srv/t/16390"
     assert argv[-4:] == ("s3://bucket/agents", "agents", NAME, "/srv/data")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.tuning import LARGEST_PART_BYTES, MOST_STREAMS, SMALLEST_PART_BYTES, tune
+from pgdrill.tuning import LARGEST_PART_BYTES, MOST_STREAMS, SMALLEST_PART_BYTES, fetch_streams, tune
 
 NEAR, FAR, GB = 0.001, 0.04, 10**9
 
@@ -19,6 +19,14 @@ def test_a_store_nearby_gets_a_stream_for_each_core() -> None:
 def test_a_store_far_away_gets_four() -> None:
     assert tune(cores=8, latency_seconds=FAR).streams == 32
     assert tune(cores=64, latency_seconds=FAR).streams == MOST_STREAMS
+
+
+def test_a_fetch_has_four_streams_for_each_core_however_near_the_store() -> None:
+    streams, why = fetch_streams(cores=2)
+    assert streams == 8
+    assert "4 for each of 2 cores" in why
+    assert fetch_streams(cores=64)[0] == MOST_STREAMS
+    assert fetch_streams(cores=2, streams=5) == (5, "5 streams: configured")
 
 
 def test_a_small_cluster_is_cut_into_parts_for_every_stream() -> None:

@@ -62,9 +62,9 @@ class BarmanCloud:
         return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
 
     def fetch(
-        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, tuning: Tuning
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
     ) -> Fetch:
-        """``barman-cloud-restore``: one stream, whatever the tuning; it syncs nothing."""
+        """``barman-cloud-restore``: one stream, whatever is wanted; it syncs nothing."""
         moves = [word for oid, place in tablespaces.items()
                  for word in ("--tablespace", f"{backup.tablespace_names[oid]}:{place}")]  # fmt: skip
         words = (self._program("restore"), *self._store_options(), *moves, *self._place(), backup.name, str(into))

@@ -111,7 +111,7 @@ class BackupTool(Protocol):
         """Takes a base backup; runs beside the data directory."""
 
     def fetch(
-        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, tuning: Tuning
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
     ) -> Fetch:
         """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs. What it wrote is synced later."""
 

@@ -78,12 +78,12 @@ class WalG:
         return Command((self.binary, "backup-push", str(data_directory)), own, EXIT_CODES)
 
     def fetch(
-        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, tuning: Tuning
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
     ) -> Fetch:
         """``backup-fetch`` of the full name; few retries, for a missing part never comes back by waiting."""
         own = {
             **self.wal_environment(home),
-            "WALG_DOWNLOAD_CONCURRENCY": str(tuning.streams),
+            "WALG_DOWNLOAD_CONCURRENCY": str(streams),
             "WALG_DOWNLOAD_FILE_RETRIES": "1",
             "WALG_TAR_DISABLE_FSYNC": "true",  # file by file; restore() syncs them all at once, folders too
         }

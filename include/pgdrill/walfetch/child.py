@@ -26,6 +26,8 @@ from pgdrill.walfetch.order import Order
 logger = logging.getLogger(__name__)
 
 SCRIPT = Path(__file__).with_name("spool.sh")
+# numpy's linear algebra starts a thread for each core, which spins for a while: a third of this process's start, for nothing.
+NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class WalAhead:
@@ -39,7 +41,7 @@ class WalAhead:
     ) -> None:
         self.order, self.spool, self.pid_file = order, Path(order.spool), pid_file
         self.settle_seconds, self.off = settle_seconds, off
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **environment, **NO_THREADS}
         self._process: subprocess.Popen[str] | None = None
         self._readers: list[threading.Thread] = []
         self.fetched = WalFetched()
