@@ -15,6 +15,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
+from pgdrill.pages_ahead import pages_ahead
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
@@ -70,7 +71,7 @@ def restore(
 ) -> RestoredCluster:
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
     ahead = wal_ahead(access, workspace, plan, goal.segment_bytes)
-    with ahead:
+    with ahead, pages_ahead(workspace.sound_pages, (workspace.data_directory, workspace.tablespaces), workspace.home):
         _fetch(access, workspace, plan, runner, timings, progress)
         _came_whole(access, workspace.data_directory, plan)
         _sync(access, workspace, timings)
@@ -98,7 +99,7 @@ def _fetch(
     access: Access, workspace: Workspace, plan: Plan, runner: Runner, timings: Timings, progress: Progress
 ) -> None:
     """Fetch, and once more where a part did not unpack: a connection that broke off looks the same as a torn part."""
-    spaces = {oid: workspace.directory / "tablespaces" / oid for oid in plan.backup.tablespaces}
+    spaces = {oid: workspace.tablespaces / oid for oid in plan.backup.tablespaces}
     started = time.monotonic()
     for last in (False, True):
         for folder in (workspace.data_directory, *spaces.values()):
@@ -151,7 +152,7 @@ def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
     if access.cluster.drill.durability == "fast":
         return
     started = time.monotonic()
-    folders = {workspace.data_directory, *(workspace.directory / "tablespaces").glob("*")}
+    folders = {workspace.data_directory, *workspace.tablespaces.glob("*")}
     done = subprocess.run(["sync", "-f", *map(str, folders)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CouldNotVerify(

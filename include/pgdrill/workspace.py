@@ -47,6 +47,11 @@ class Workspace:
         return self.directory / "data"
 
     @property
+    def tablespaces(self) -> Path:
+        """A folder for each tablespace of the restored cluster but those in its data directory, by oid."""
+        return self.directory / "tablespaces"
+
+    @property
     def home(self) -> Path:
         """HOME of the tool, with its caches and prefetched WAL."""
         return self.directory / "home"
@@ -70,6 +75,11 @@ class Workspace:
     def wal_pid_file(self) -> Path:
         """The process that fetches WAL ahead."""
         return self.directory / "walfetch.pid"
+
+    @property
+    def sound_pages(self) -> Path:
+        """Which relation files had sound pages when they arrived."""
+        return self.directory / "sound-pages"
 
     @property
     def socket_directory(self) -> Path:

@@ -21,13 +21,12 @@ from pgdrill import errors
 from pgdrill.errors import CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.process import end_group, mark_process, mask
 from pgdrill.report import WalFetched
+from pgdrill.tuning import NO_THREADS
 from pgdrill.walfetch.order import Order
 
 logger = logging.getLogger(__name__)
 
 SCRIPT = Path(__file__).with_name("spool.sh")
-# numpy's linear algebra starts a thread for each core, which spins for a while: a third of this process's start, for nothing.
-NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class WalAhead:
