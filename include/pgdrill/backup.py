@@ -65,11 +65,11 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
     home = state / "backup"
     lease = lease_for("backup", home, access.cluster.backup.timeout_seconds, this_process())
     with lock.hold(lease):
-        cluster_bytes = _beside_the_server(access)
+        system_identifier, cluster_bytes = _beside_the_server(access)
         before = {backup.name for backup in access.tool.backups(access.repository)}
         with _folders(home):
             done = _run(access, runner, home, cluster_bytes, progress)
-        backup = _the_new_one(access, before)
+        backup = _the_new_one(access, before, system_identifier)
         parts = _whole(access, backup)
         _archived(access, backup)
         kept = _record(access, backup, parts, runner)
@@ -97,8 +97,11 @@ def _folders(home: Path) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _beside_the_server(access: Access) -> int:
-    """The server that answers is the one configured, owns the data directory here, and archives its WAL. Gives its bytes."""
+def _beside_the_server(access: Access) -> tuple[int, int]:
+    """The server that answers is the one configured, owns the data directory here, and archives its WAL.
+
+    Gives its system identifier and its bytes.
+    """
     directory = access.cluster.server.data_directory
     if not (directory / "global" / "pg_control").is_file():
         raise ConfigError(
@@ -116,7 +119,7 @@ def _beside_the_server(access: Access) -> int:
             "wrong-server", f"server.data_directory {directory}", found=f"system identifier {on_disk}",
             expected=f"{answering}, as the server at server.dsn says", mend="correct server.dsn or server.data_directory",
         )  # fmt: skip
-    return int(row[0]) if row else 0
+    return on_disk, int(row[0]) if row else 0
 
 
 def _run(access: Access, runner: Runner, home: Path, cluster_bytes: int, progress: Progress) -> Completed:
@@ -153,7 +156,7 @@ def _tuning(access: Access, cluster_bytes: int) -> Tuning:
     return chosen
 
 
-def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
+def _the_new_one(access: Access, before: set[str], system_identifier: int) -> BaseBackup:
     """Read the new backup back from the listing: exit code 0 alone proves nothing."""
     new = [backup for backup in access.tool.backups(access.repository) if backup.name not in before]
     if not new:
@@ -163,11 +166,10 @@ def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
             mend="read the tool's lines in the log; check that repository.url is where the tool writes",
         )  # fmt: skip
     newest = max(new, key=lambda backup: backup.finish_time)
-    on_disk = access.binaries.control_data(access.cluster.server.data_directory).system_identifier
-    if newest.system_identifier != on_disk:
+    if newest.system_identifier != system_identifier:
         raise BackupFault(
             "wrong-system", f"backup {newest.name}", found=f"system identifier {newest.system_identifier}",
-            expected=f"{on_disk}", mend="the tool reached another server (wal-g falls back to localhost:5432): check server.dsn",
+            expected=f"{system_identifier}", mend="the tool reached another server (wal-g falls back to localhost:5432): check server.dsn",
         )  # fmt: skip
     return newest
 
