@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from bench.measuring import Meter, Run, in_turn
 from bench.rows import Group, Size, ratio
@@ -129,13 +130,13 @@ def _pgbackrest(stack: Stack, data_directory: Path, *step: str) -> subprocess.Co
 
 
 def _best_by_hand(stack: Stack) -> tuple[Callable[[], Run], str]:
-    """Two runs of each setting; the best of each counts."""
+    """Three runs of each setting; the median of each counts."""
     choices = {
         f"{streams} streams, {'synced at the end' if at_end else 'each file synced'}": functools.partial(
             run_tool, stack, sync_at_end=at_end, WALG_DOWNLOAD_CONCURRENCY=str(streams), WALG_TAR_DISABLE_FSYNC=str(at_end).lower(),
         )
         for streams in STREAMS for at_end in (False, True)
     }  # fmt: skip
-    least = {name: min(run.seconds for run in runs) for name, runs in in_turn(choices, 2).items()}
-    best = min(least, key=lambda name: least[name])
-    return choices[best], f"best by hand: {best}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in least.items())
+    typical = {name: median(run.seconds for run in runs) for name, runs in in_turn(choices, 3).items()}
+    best = min(typical, key=lambda name: typical[name])
+    return choices[best], f"best by hand: {best}; " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in typical.items())

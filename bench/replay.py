@@ -27,7 +27,8 @@ from pgdrill.postgres.server import LocalServer
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import restore_command
 from pgdrill.walfetch.child import WalAhead
-from pgdrill.walfetch.ordering import wal_ahead
+from pgdrill.walfetch.order import Order
+from pgdrill.walfetch.ordering import order_for, wal_ahead
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import binaries
 
@@ -35,7 +36,8 @@ FEW_FOR_BARMAN = 40
 PGDRILL, BY_TOOL, BARMANS, WALG, BARMAN, CP = "pgdrill", "pgdrill by tool", "pgdrill, barman's", "wal-g", "barman-cloud", "cp"
 GOALS = ((PGDRILL, WALG, 0.35), (BARMANS, BARMAN, 0.08), (PGDRILL, CP, 1.5), (BY_TOOL, WALG, 0.8))
 MOST_GROWTH = 1.1  # for each time more
-Make = Callable[[Workspace], WalAhead]
+Ordered = tuple[WalAhead, Order]
+Make = Callable[[Workspace], Ordered]
 
 
 def measure(size: Size) -> Group:
@@ -70,26 +72,27 @@ def replay(bench: Replays, mark: str, fetch: str | Make, access: Access | None =
     access = access or bench.access
     with copied(bench, access) as workspace:
         point, control = bench.marks[mark], binaries().control_data(workspace.data_directory)
-        ahead = None if isinstance(fetch, str) else fetch(workspace)
+        ordered = None if isinstance(fetch, str) else fetch(workspace)
         own = restore_command(access.tool, SEGMENT_BYTES)
         values = harmless.settings(
-            limits=control.limits, restore_command=ahead.restore_command(own) if ahead else str(fetch), timeline="1", preload="",
+            limits=control.limits, restore_command=ordered[0].restore_command(own) if ordered else str(fetch), timeline="1", preload="",
             target=RecoveryTarget("name", point.name).settings, planned_with={}, fast=False,
         )  # fmt: skip
         options = harmless.write(workspace.directory, workspace.data_directory, values)
         inherited = access.tool.wal_environment(workspace.home) if environment is None else environment
         server = LocalServer(binaries(), workspace.data_directory, workspace.socket_directory, workspace.log_file,
                              options=options, environment=inherited)  # fmt: skip
-        return _timed(bench, server, ahead, point.segments)
+        return _timed(bench, server, ordered, point.segments)
 
 
-def _timed(bench: Replays, server: LocalServer, ahead: WalAhead | None, segments: int) -> Run:
+def _timed(bench: Replays, server: LocalServer, ordered: Ordered | None, segments: int) -> Run:
+    ahead, order = ordered or (None, None)
     store = psutil.Process(bench.stack.s3.process.pid)  # type: ignore[union-attr]
     store_cpu, found = sum(store.cpu_times()[:2]), None
     try:
         with Meter() as meter:
-            if ahead:
-                ahead.start()
+            if ahead and order:
+                ahead.start(order)
             launched = server.launch()
             server.wait_until(lambda: server.status() == "ready", "reaches the target", 900, launched)
             seconds = meter.elapsed
@@ -105,14 +108,13 @@ def _timed(bench: Replays, server: LocalServer, ahead: WalAhead | None, segments
 
 def _ahead(bench: Replays, access: Access) -> Make:
     """As a drill does it, but cold."""
-    return lambda workspace: wal_ahead(access, workspace, bench.plan, SEGMENT_BYTES)
+    return lambda workspace: (wal_ahead(access, workspace), order_for(access, workspace, bench.plan, SEGMENT_BYTES))
 
 
 def _by_tool(bench: Replays) -> Make:
-    def make(workspace: Workspace) -> WalAhead:
-        ahead = wal_ahead(bench.access, workspace, bench.plan, SEGMENT_BYTES)
-        ahead.order = dataclasses.replace(ahead.order, readable=False)
-        return ahead
+    def make(workspace: Workspace) -> Ordered:
+        ahead, order = _ahead(bench, bench.access)(workspace)
+        return ahead, dataclasses.replace(order, readable=False)
 
     return make
 

@@ -29,6 +29,7 @@ from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
 from pgdrill.summary import summarize
 from pgdrill.targets import parse_target
+from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.walfiles import timeline_history
 from pgdrill.window import Line
 from pgdrill.workspace import Workspace
@@ -106,11 +107,12 @@ def restore_stage(
         if look.baseline:
             store.save_baseline(access, drill_id, look.baseline)
         clock = time.monotonic()
-        plan = plan_restore(access, workspace, goal, runner)
-        report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
-        report.timings.preflight_seconds = time.monotonic() - clock
-        logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
-        report.restored = restore(access, workspace, goal, plan, runner, report.timings, progress)
+        with wal_ahead(access, workspace) as ahead:
+            plan = plan_restore(access, workspace, goal, runner)
+            report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
+            report.timings.preflight_seconds = time.monotonic() - clock
+            logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
+            report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress)
         settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
         report.timings.time_to_running_seconds = time.monotonic() - clock - settling
         if report.target and report.target.instant:

@@ -29,7 +29,7 @@ from pgdrill.tools import restore_command
 from pgdrill.tuning import cores, fetch_streams
 from pgdrill.unpacked import unpacked
 from pgdrill.walfetch.child import WalAhead
-from pgdrill.walfetch.ordering import wal_ahead
+from pgdrill.walfetch.ordering import order_for
 from pgdrill.walfiles import timeline_history
 from pgdrill.workspace import Workspace
 
@@ -67,11 +67,12 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
 
 
 def restore(
-    access: Access, workspace: Workspace, goal: Goal, plan: Plan, runner: Runner, timings: Timings, progress: Progress
-) -> RestoredCluster:
+    access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead, runner: Runner, timings: Timings,
+    progress: Progress,
+) -> RestoredCluster:  # fmt: skip
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
-    ahead = wal_ahead(access, workspace, plan, goal.segment_bytes)
-    with ahead, pages_ahead(workspace.sound_pages, (workspace.data_directory, workspace.tablespaces), workspace.home):
+    ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
+    with pages_ahead(workspace.sound_pages, (workspace.data_directory, workspace.tablespaces), workspace.home):
         _fetch(access, workspace, plan, runner, timings, progress)
         _came_whole(access, workspace.data_directory, plan)
         _sync(access, workspace, timings)

@@ -21,7 +21,7 @@ from pgdrill.process import Runner
 from pgdrill.report import Report, Timings
 from pgdrill.restore import Goal, plan_restore
 from pgdrill.targets import parse_target
-from pgdrill.walfetch.ordering import wal_ahead
+from pgdrill.walfetch.ordering import order_for, wal_ahead
 from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
@@ -108,7 +108,8 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
     plan = plan_restore(access, workspace, goal, Runner())
     restoring._fetch(access, workspace, plan, Runner(), Timings(), lambda *_: None)
     try:
-        with wal_ahead(access, workspace, plan, goal.segment_bytes) as ahead:
+        with wal_ahead(access, workspace) as ahead:
+            ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
             server = restoring._configure(access, workspace, goal, plan, ahead)
             launched = server.launch()
             before = copy.golden.marks[1].segment.name

@@ -30,7 +30,7 @@ from pgdrill.postgres.wal import Segment, TimelineSwitch
 from pgdrill.preflight import Plan
 from pgdrill.tools import BaseBackup, restore_command
 from pgdrill.walfetch.child import WalAhead
-from pgdrill.walfetch.ordering import wal_ahead
+from pgdrill.walfetch.ordering import order_for, wal_ahead
 from pgdrill.workspace import Workspace
 from tests.conftest import need
 from tests.walpages import MAJOR, PAGE, SYSTEM, segment_bytes
@@ -89,10 +89,9 @@ class Recovery:
         backup = BaseBackup("base", SYSTEM, MAJOR, self.timeline, FIRST * self.size + 40, 0, NOW, NOW)
         plan = Plan(backup, None, self.timeline, self.stop_lsn, 0, {}, 0, self.timeline, self.history)
         self.workspace.create()
-        ahead = wal_ahead(self.access, self.workspace, plan, self.size)
-        ahead.order = replace(ahead.order, **order)  # type: ignore[arg-type]
+        ahead = wal_ahead(self.access, self.workspace)
         self.started.append(ahead)
-        ahead.start()
+        ahead.start(replace(order_for(self.access, self.workspace, plan, self.size), **order))  # type: ignore[arg-type]
         return ahead
 
     @property
@@ -454,7 +453,7 @@ def test_whoever_started_it_is_killed_and_it_ends_too(recovery: Recovery) -> Non
     code = (
         "import sys, time; from pathlib import Path; from pgdrill.walfetch.child import WalAhead;"
         "from pgdrill.walfetch.order import Order;"
-        "a = WalAhead(Order.from_json(sys.argv[1]), {}, Path(sys.argv[2])); a.start();"
+        "order = Order.from_json(sys.argv[1]); a = WalAhead(Path(order.spool), {}, Path(sys.argv[2])); a.start(order);"
         "print(a._process.pid, flush=True); time.sleep(60)"
     )
     words = [sys.executable, "-c", code, ahead.order.to_json(), str(recovery.workspace.wal_pid_file)]
@@ -526,9 +525,9 @@ def test_a_store_that_cannot_be_reached_is_nobodys_broken_backup(recovery: Recov
     gone = Access(access.cluster.model_copy(update={"repository": repository}), keys)
     backup = BaseBackup("base", SYSTEM, MAJOR, 1, FIRST * MB + 40, 0, NOW, NOW)
     recovery.workspace.create()
-    ahead = wal_ahead(gone, recovery.workspace, Plan(backup, None, 1, None, 0, {}, 0, 1), MB)
+    ahead = wal_ahead(gone, recovery.workspace)
     recovery.started.append(ahead)
-    ahead.start()
+    ahead.start(order_for(gone, recovery.workspace, Plan(backup, None, 1, None, 0, {}, 0, 1), MB))
     assert recovery.ask(segments[0]) == 255
     with pytest.raises(CouldNotVerify) as caught:
         ahead.finish()

@@ -32,13 +32,15 @@ SCRIPT = Path(__file__).with_name("spool.sh")
 class WalAhead:
     """A spool with the process that fills it. Ends with this process, however that ends.
 
-    As a context: fetches from entering on, unless ``off``, when everything is left to the tool.
+    As a context: the process is there from entering on, for starting takes longer than a look at the repository; it fetches
+    once it has its order. With ``off`` everything is left to the tool.
     """
 
     def __init__(
-        self, order: Order, environment: Mapping[str, str], pid_file: Path, *, settle_seconds: float = 600, off: bool = False
+        self, spool: Path, environment: Mapping[str, str], pid_file: Path, *, settle_seconds: float = 600, off: bool = False
     ) -> None:
-        self.order, self.spool, self.pid_file = order, Path(order.spool), pid_file
+        self.spool, self.pid_file = spool, pid_file
+        self.order: Order | None = None
         self.settle_seconds, self.off = settle_seconds, off
         self._environment = {**os.environ, **environment, **NO_THREADS}
         self._process: subprocess.Popen[str] | None = None
@@ -47,7 +49,7 @@ class WalAhead:
         self.fault: PgdrillError | None = None
 
     def __enter__(self) -> WalAhead:
-        self.start()
+        self._launch()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,13 +57,19 @@ class WalAhead:
 
     def expect(self, segment_bytes: int) -> None:
         """What the restored cluster says of its segments' size: begin anew where another one was thought."""
-        if segment_bytes != self.order.segment_bytes:
+        if self.order and segment_bytes != self.order.segment_bytes:
             self.stop()
-            self.order = replace(self.order, segment_bytes=segment_bytes)
-            self.start()
+            self.start(replace(self.order, segment_bytes=segment_bytes))
 
-    def start(self) -> None:
-        """Make the spool and start fetching."""
+    def start(self, order: Order) -> None:
+        """Start fetching."""
+        self.order = order
+        if self._process is None or self._process.poll() is not None:
+            self._launch()
+        with contextlib.suppress(BrokenPipeError):
+            self._say(order.to_json())
+
+    def _launch(self) -> None:
         if self.off:
             return
         shutil.rmtree(self.spool, ignore_errors=True)
@@ -90,8 +98,6 @@ class WalAhead:
         ]
         for reader in self._readers:
             reader.start()
-        with contextlib.suppress(BrokenPipeError):
-            self._say(self.order.to_json())
 
     def restore_command(self, tool_command: str) -> str:
         """Take from the spool, wait for what is on its way, and where nobody fetches ahead any more run the tool."""
@@ -101,7 +107,7 @@ class WalAhead:
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
         """Report how far the fetching is; nothing but a sign of life where the tool does it alone."""
-        if self._process is None:
+        if self._process is None or self.order is None:
             progress("replay", 0, 0)
             return
         total = max(expected_segments, self.fetched.segments) * self.order.segment_bytes
@@ -150,7 +156,8 @@ class WalAhead:
     def _told(self, line: str) -> None:
         said = json.loads(line)
         if counts := said.get("counts"):
-            self.fetched = WalFetched(**counts, ahead_segments=self.order.ahead_segments)
+            ahead = self.order.ahead_segments if self.order else 0
+            self.fetched = WalFetched(**counts, ahead_segments=ahead)
         if fault := said.get("fault"):
             self.fault = self.fault or _as_error(fault)
 

@@ -1,4 +1,4 @@
-"""The order for a planned restore."""
+"""The process that fetches ahead for a drill, and its order for a planned restore."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from pgdrill.workspace import Workspace
 SUFFIXES = {"lz4": ".lz4", "zstd": ".zst", "brotli": ".br", "gzip": ".gz", "none": ""}
 
 
-def wal_ahead(
-    access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, *, sparse: bool = True
-) -> WalAhead:
-    """Fetching ahead for a plan, not yet started. ``sparse`` is for clusters that are thrown away: a server that recycles
-    a segment with a hole finds out late that its disk is full."""
-    order = make_order(access, workspace, plan, segment_bytes, sparse)
+def wal_ahead(access: Access, workspace: Workspace) -> WalAhead:
+    """Fetching ahead for a drill, not yet started."""
     environment = {**access.environment, **access.tool.wal_environment(workspace.home)}
     drill = access.cluster.drill
-    return WalAhead(order, environment, workspace.wal_pid_file, settle_seconds=drill.stall_seconds, off=drill.wal_fetch == "tool")
+    return WalAhead(workspace.spool, environment, workspace.wal_pid_file, settle_seconds=drill.stall_seconds, off=drill.wal_fetch == "tool")
 
 
-def make_order(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, sparse: bool) -> Order:
-    """What is to be fetched, from where, how far ahead."""
+def order_for(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, *, sparse: bool = True) -> Order:
+    """What is to be fetched, from where, how far ahead. ``sparse`` is for clusters that are thrown away: a server that recycles
+    a segment with a hole finds out late that its disk is full."""
     tool, where, drill = access.tool, access.cluster.repository, access.cluster.drill
     segment_key, history_key = tool.wal_keys()
     bulk = tool.wal_bulk(segment_bytes)
