@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgdrill.pages_ahead import Found, look, relation_files, state
+from pgdrill.idle import IdleCores
+from pgdrill.pages_ahead import Found, _Wait, look, relation_files, state
+from pgdrill.tuning import cores
 from tests.unit.test_page_checksums import page_of
 
 GOOD = page_of(1, 0) + page_of(2, 1)
@@ -118,6 +120,21 @@ def test_the_process_ends_with_the_one_that_started_it(data: Path, tmp_path: Pat
         parent.send_signal(signal.SIGKILL)
     psutil.wait_procs([child], timeout=10)
     assert not child.is_running()
+
+
+def test_it_works_only_while_half_of_the_cores_are_idle_and_looks_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = [0.9, 0.4 * cores(), 0.0]  # cores, from the last to the first look
+    monkeypatch.setattr(IdleCores, "look", lambda _: idle.pop() if len(idle) > 1 else 0.5 * cores())
+    wait = _Wait(os.getppid())
+    wait()
+    assert len(idle) == 1
+    monkeypatch.setattr(IdleCores, "look", lambda _: pytest.fail("it looked again at once"))
+    wait()
+
+
+def test_it_ends_where_nobody_waits_for_it() -> None:
+    with pytest.raises(SystemExit):
+        _Wait(os.getpid())()  # which is not its parent
 
 
 def test_a_state_knows_a_change_that_leaves_size_and_time_of_modification(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def rto(
 ) -> int:
     """Forecast the time to running and to correct vector search: now, on the worst day, and larger. Exit 1: the RTO will be broken."""
     from pgdrill.rto import breaks_at, collect, forecast, levers, probe, scenarios
-    from pgdrill.tuning import cores
+    from pgdrill.tuning import cores, fetch_streams
 
     access = session_of(context).access(cluster)
     inputs = collect(access)
@@ -43,7 +43,7 @@ def rto(
         where = access.cluster.repository
         newest = max(access.tool.backups(access.repository), key=lambda backup: backup.finish_time)
         parts = access.tool.parts(access.repository, newest)
-        probed = probe(access.repository, parts, access.cluster.state_directory, where.streams or cores())
+        probed = probe(access.repository, parts, access.cluster.state_directory, fetch_streams(cores=cores(), streams=where.streams)[0])
         helping = levers(inputs, probed, where.compression or access.tool.default_compression)
     kept = found[1][1].correct.likely <= promise
     if as_json:
