@@ -1,13 +1,16 @@
-"""How many cores nobody uses: of the machine's, and of what a container may use."""
+"""How much of the cores nobody uses: of those that this process may run on, and of what its container may use."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from pgdrill.tuning import cores
 
 SHORTEST_SECONDS = 0.02  # the kernel counts in hundredths
 CGROUP = Path("/sys/fs/cgroup")  # version 2; a container sees its own
@@ -15,7 +18,7 @@ CGROUP = Path("/sys/fs/cgroup")  # version 2; a container sees its own
 
 @dataclass
 class IdleCores:
-    """Idle cores since the last look, this process's own work counted as idle."""
+    """What was idle since the last look, this process's own work counted as idle."""
 
     cgroup: Path = CGROUP
     _before: tuple[float, float, float, float] = field(init=False)
@@ -24,25 +27,28 @@ class IdleCores:
         self._before = self._now()
 
     def look(self) -> float:
-        """At least so many; 0 where nothing can be told yet."""
+        """The share (0 to 1) of the cores, or of the container's limit if less of that is left; 0 where nothing can be told yet."""
         before, now = self._before, self._now()
         self._before = now
         seconds, own, idle, used = (b - a for a, b in zip(before, now, strict=True))
         if seconds < SHORTEST_SECONDS:
             return 0.0
-        return min((idle + own) / seconds, self._quota() - (used - own) / seconds)
+        limit = self._limit()
+        of_limit = 1 - (used - own) / seconds / limit if limit else 1.0
+        return max(0.0, min((idle + own) / seconds / cores(), of_limit, 1.0))
 
     def _now(self) -> tuple[float, float, float, float]:
-        """Clock, own CPU seconds, the machine's idle ones, those used in the container."""
-        times = psutil.cpu_times()
+        """Clock, own CPU seconds, idle ones of our cores, those used in the container."""
+        ours = os.sched_getaffinity(0)
+        idle = sum(times.idle + times.iowait for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in ours)
         used = 0.0
         with contextlib.suppress(OSError, ValueError, IndexError):
             used = int((self.cgroup / "cpu.stat").read_text().split("usage_usec ")[1].split()[0]) / 1e6
-        return time.monotonic(), time.process_time(), times.idle + times.iowait, used
+        return time.monotonic(), time.process_time(), idle, used
 
-    def _quota(self) -> float:
-        """Cores' worth of time that the container gets."""
+    def _limit(self) -> float | None:
+        """Cores' worth of time that the container gets; None: no limit."""
         with contextlib.suppress(OSError, ValueError):
             quota, period = (self.cgroup / "cpu.max").read_text().split()
             return int(quota) / int(period)  # "max" is no number
-        return float("inf")
+        return None

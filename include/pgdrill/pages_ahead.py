@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pgdrill.idle import IdleCores
-from pgdrill.tuning import NO_THREADS, cores
+from pgdrill.tuning import NO_THREADS
 
 RELATION_FILE = re.compile(r"(\d+)(?:_fsm|_vm)?(?:\.(\d+))?")
 CHUNK_BYTES = 2 * 2**20
@@ -147,7 +147,7 @@ class _Wait:
         while time.monotonic() > self._until:
             if os.getppid() != self.parent:
                 sys.exit()
-            if self.idle.look() >= IDLE_SHARE * cores():
+            if self.idle.look() >= IDLE_SHARE:
                 self._until = time.monotonic() + LOOK_SECONDS
             else:
                 time.sleep(LOOK_SECONDS)

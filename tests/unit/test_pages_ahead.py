@@ -15,7 +15,6 @@ import pytest
 
 from pgdrill.idle import IdleCores
 from pgdrill.pages_ahead import Found, _Wait, look, relation_files, state
-from pgdrill.tuning import cores
 from tests.unit.test_page_checksums import page_of
 
 GOOD = page_of(1, 0) + page_of(2, 1)
@@ -123,11 +122,11 @@ def test_the_process_ends_with_the_one_that_started_it(data: Path, tmp_path: Pat
 
 
 def test_it_works_only_while_half_of_the_cores_are_idle_and_looks_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    idle = [0.9, 0.4 * cores(), 0.0]  # cores, from the last to the first look
-    monkeypatch.setattr(IdleCores, "look", lambda _: idle.pop() if len(idle) > 1 else 0.5 * cores())
+    idle = [0.9, 0.4, 0.0]  # from the last look to the first
+    monkeypatch.setattr(IdleCores, "look", lambda _: idle.pop())
     wait = _Wait(os.getppid())
     wait()
-    assert len(idle) == 1
+    assert not idle
     monkeypatch.setattr(IdleCores, "look", lambda _: pytest.fail("it looked again at once"))
     wait()
 
