@@ -1,9 +1,8 @@
 """Page checksums while the base backup still arrives: ``python -m pgdrill.pages_ahead PARENT FOUND FOLDER…``.
 
 A process of the kernel's idle class looks at every relation file that nobody has touched for a moment, while a core is idle,
-and reads what lies in memory only, so that neither the tool nor replay waits for it. A line of FOUND for
-each file whose pages are sound says what the file was like; one that replay changes later is another file, and the server's
-to read. Damage is never called here: what is not noted, check ``page-checksums`` has read by the server.
+and reads what lies in memory only, so that neither the tool nor replay waits for it. A line of FOUND for each file whose pages
+are sound says what the file was like; one that replay changes later is another file, and the server's to read. Damage is never called here: what is not noted, check ``page-checksums`` has read by the server.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class Found:
 
     def __init__(self, file: Path) -> None:
         self.noted: dict[str, tuple[int, int]] = {}
-        self._folders: dict[Path, dict[str, list[str]]] = {}
+        self._folders: dict[Path, tuple[Path, dict[str, list[str]]]] = {}
         with contextlib.suppress(FileNotFoundError):
             for line in file.read_text().splitlines():
                 with contextlib.suppress(ValueError):  # the last one, which may be torn
@@ -117,8 +116,9 @@ class Found:
 
     def whole(self, main_fork: Path) -> bool:
         """Are all files of a relation, its maps among them, the ones whose pages were sound?"""
-        names = self._in(main_fork.parent).get(main_fork.name, [])
-        return bool(names) and all(self._unchanged(main_fork.parent / name) for name in names)
+        folder, names = self._in(main_fork.parent)
+        files = names.get(main_fork.name, [])
+        return bool(files) and all(self._unchanged(folder / name) for name in files)
 
     def _unchanged(self, path: Path) -> bool:
         try:
@@ -126,14 +126,14 @@ class Found:
         except FileNotFoundError:
             return False
 
-    def _in(self, folder: Path) -> dict[str, list[str]]:
-        """File names by relation."""
+    def _in(self, folder: Path) -> tuple[Path, dict[str, list[str]]]:
+        """The folder as it was noted, behind any link, and its file names by relation; looked up once."""
         if folder not in self._folders:
             names: dict[str, list[str]] = {}
             for file in folder.iterdir():
                 if match := RELATION_FILE.fullmatch(file.name):
                     names.setdefault(match[1], []).append(file.name)
-            self._folders[folder] = names
+            self._folders[folder] = folder.resolve(), names
         return self._folders[folder]
 
 

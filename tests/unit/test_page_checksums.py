@@ -1,4 +1,5 @@
-"""Page checksums are PostgreSQL's: as its C code computes them, page by page, and every changed bit changes them."""
+"""Page checksums are PostgreSQL's: as the damage suite, which has them from its C code apart, signs page by page; every changed bit
+changes them."""
 
 from __future__ import annotations
 
@@ -8,36 +9,24 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.postgres.page_checksums import PAGE_BYTES, SEEDS, checksums, sound
+from pgdrill.postgres.page_checksums import PAGE_BYTES, checksums, sound
+from tests.damage.kinds import checksum, signed
 
 ZEROS = bytes(PAGE_BYTES)
-
-
-def one_by_one(page: bytes, block: int) -> int:
-    """checksum_impl.h, word for word."""
-    words = list(struct.unpack("<2048I", page[:8] + b"\0\0" + page[10:]))
-    sums = [int(seed) for seed in SEEDS]
-    for value_row in [words[start : start + 32] for start in range(0, 2048, 32)] + [[0] * 32] * 2:
-        mixed = [a ^ b for a, b in zip(sums, value_row, strict=True)]
-        sums = [(m * 16777619 ^ m >> 17) % 2**32 for m in mixed]
-    folded = 0
-    for one in sums:
-        folded ^= one
-    return (folded ^ block) % 65535 + 1
 
 
 def page_of(seed: int, block: int, flags: int = 0, lower: int = 100, upper: int = 4000, special: int = 8192) -> bytes:
     """A page as a server would write it."""
     body = np.random.default_rng(seed).integers(0, 256, PAGE_BYTES - 24, dtype=np.uint8).tobytes()
     head = struct.pack("<QHHHHHHI", seed, 0, flags, lower, upper, special, PAGE_BYTES | 4, 0)
-    return head[:8] + struct.pack("<H", one_by_one(head + body, block)) + head[10:] + body
+    return signed(head + body, block)
 
 
 @given(seed=st.integers(0, 2**32), block=st.integers(0, 2**31))
 def test_many_pages_at_once_have_the_sums_that_each_has_alone(seed: int, block: int) -> None:
     pages = [page_of(seed + n, block + n) for n in range(3)]
     found = checksums(np.frombuffer(b"".join(pages), np.uint32).reshape(3, -1), np.arange(block, block + 3))
-    assert found.tolist() == [one_by_one(page, block + n) for n, page in enumerate(pages)]
+    assert found.tolist() == [checksum(page, block + n) for n, page in enumerate(pages)]
 
 
 @given(bit=st.integers(0, 3 * PAGE_BYTES * 8 - 1))

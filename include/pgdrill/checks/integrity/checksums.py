@@ -60,5 +60,5 @@ def _not_seen_sound(context: Context, connection: psycopg.Connection, every: lis
         return every
     found = context.remembered("sound pages", functools.partial(Found, context.sound_pages))
     rows = connection.execute("SELECT oid::int8, pg_relation_filepath(oid) FROM unnest(%s::oid[]) oid", ([one.oid for one in every],)).fetchall()
-    files: dict[int, Path] = {oid: (context.data_directory / path).resolve() for oid, path in rows if path}
+    files: dict[int, Path] = {oid: context.data_directory / path for oid, path in rows if path}
     return [one for one in every if one.oid not in files or not found.whole(files[one.oid])]
