@@ -78,7 +78,7 @@ def replay(bench: Replays, mark: str, fetch: str | Make, access: Access | None =
             limits=control.limits, restore_command=ordered[0].restore_command(own) if ordered else str(fetch), timeline="1", preload="",
             target=RecoveryTarget("name", point.name).settings, planned_with={}, fast=False,
         )  # fmt: skip
-        options = harmless.write(workspace.directory, workspace.data_directory, values)
+        options = harmless.write(workspace.configuration, workspace.data_directory, values)
         inherited = access.tool.wal_environment(workspace.home) if environment is None else environment
         server = LocalServer(binaries(), workspace.data_directory, workspace.socket_directory, workspace.log_file,
                              options=options, environment=inherited)  # fmt: skip

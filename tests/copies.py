@@ -20,9 +20,12 @@ from pgdrill_demo.stack import Stack
 def server_on_copy(data_directory: Path, stack: Stack, idle: list[Path], **options: str) -> Iterator[LocalServer]:
     """A server on a copy, not started; stopped in the end. ``idle``: folders of earlier copies, which gets its own back."""
     folder = idle.pop() if idle else Path(tempfile.mkdtemp(prefix="pgdrill-", dir=stack.home))
-    make_alike(folder / "data", data_directory)
-    (folder / "pg_hba.conf").write_text("local all all trust\n")
-    options = {"hba_file": str(folder / "pg_hba.conf"), "listen_addresses": "", "fsync": "off", "archive_mode": "off",
+    make_alike(Workspace(folder).data_directory, data_directory)
+    configuration = Workspace(folder).configuration
+    shutil.rmtree(configuration, ignore_errors=True)
+    configuration.mkdir()
+    (configuration / "pg_hba.conf").write_text("local all all trust\n")
+    options = {"hba_file": str(configuration / "pg_hba.conf"), "listen_addresses": "", "fsync": "off", "archive_mode": "off",
                "autovacuum": "off", "max_connections": "120", **options}  # fmt: skip
     server = replace(Workspace(folder).server(stack.access), options=options)
     server.log_file.unlink(missing_ok=True)

@@ -48,7 +48,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
         prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory,
-        sound_pages=workspace.sound_pages, runner=runner,
+        configuration=workspace.configuration, runner=runner,
     )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
-from pgdrill.pages_ahead import pages_ahead
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
@@ -72,27 +71,26 @@ def restore(
 ) -> RestoredCluster:  # fmt: skip
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
     ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
-    with pages_ahead(workspace.sound_pages, (workspace.data_directory, workspace.tablespaces), workspace.home):
-        _fetch(access, workspace, plan, runner, timings, progress)
-        _came_whole(access, workspace.data_directory, plan)
-        _sync(access, workspace, timings)
-        server = _configure(access, workspace, goal, plan, ahead)
-        ready, started = ahead.fetched.segments, time.monotonic()
-        launched = server.launch()
-        try:
-            _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
-        except PgdrillError as error:
-            timings.wal = ahead.stop()
-            raise ahead.fault or error from None
-        timings.replay_seconds = time.monotonic() - started
-        log = server.log_file.read_text(errors="replace")
-        timings.redo_seconds, timings.checkpoint_seconds = redo_seconds(log), checkpoint_seconds(log)
-        timings.wal_segments = plan.wal_segments
-        harmless.end_replaying(Path(server.options["config_file"]), goal.after_replay)
-        cluster = _describe(access, workspace, server, plan)
-        timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
-        if (fetched := ahead.finish()) is not None:
-            timings.wal = fetched.model_copy(update={"ready_segments": ready})
+    _fetch(access, workspace, plan, runner, timings, progress)
+    _came_whole(access, workspace.data_directory, plan)
+    _sync(access, workspace, timings)
+    server = _configure(access, workspace, goal, plan, ahead)
+    ready, started = ahead.fetched.segments, time.monotonic()
+    launched = server.launch()
+    try:
+        _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
+    except PgdrillError as error:
+        timings.wal = ahead.stop()
+        raise ahead.fault or error from None
+    timings.replay_seconds = time.monotonic() - started
+    log = server.log_file.read_text(errors="replace")
+    timings.redo_seconds, timings.checkpoint_seconds = redo_seconds(log), checkpoint_seconds(log)
+    timings.wal_segments = plan.wal_segments
+    harmless.end_replaying(Path(server.options["config_file"]), goal.after_replay)
+    cluster = _describe(access, workspace, server, plan)
+    timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
+    if (fetched := ahead.finish()) is not None:
+        timings.wal = fetched.model_copy(update={"ready_segments": ready})
     return cluster
 
 
@@ -202,7 +200,7 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahe
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
     )
-    options = harmless.write(workspace.directory, workspace.data_directory, values)
+    options = harmless.write(workspace.configuration, workspace.data_directory, values)
     return workspace.server(
         access, options=options, environment=access.tool.wal_environment(workspace.home),
         max_seconds=int(drill.timeout_seconds),

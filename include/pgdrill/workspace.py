@@ -42,14 +42,24 @@ class Workspace:
         return cls(access.cluster.state_directory / "drills" / drill_id)
 
     @property
+    def cluster(self) -> Path:
+        """All that the restored server itself may write. What lies in it is not to be trusted: its code may be anybody's."""
+        return self.directory / "cluster"
+
+    @property
+    def configuration(self) -> Path:
+        """The restored server's configuration files, which it can read and not change."""
+        return self.directory / "conf"
+
+    @property
     def data_directory(self) -> Path:
         """PGDATA of the restored cluster."""
-        return self.directory / "data"
+        return self.cluster / "data"
 
     @property
     def tablespaces(self) -> Path:
         """A folder for each tablespace of the restored cluster but those in its data directory, by oid."""
-        return self.directory / "tablespaces"
+        return self.cluster / "tablespaces"
 
     @property
     def home(self) -> Path:
@@ -69,17 +79,12 @@ class Workspace:
     @property
     def spool(self) -> Path:
         """WAL fetched ahead: beside the data directory, so that delivering it is a rename."""
-        return self.directory / "spool"
+        return self.cluster / "spool"
 
     @property
     def wal_pid_file(self) -> Path:
         """The process that fetches WAL ahead."""
         return self.directory / "walfetch.pid"
-
-    @property
-    def sound_pages(self) -> Path:
-        """Which relation files had sound pages when they arrived."""
-        return self.directory / "sound-pages"
 
     @property
     def socket_directory(self) -> Path:
@@ -88,7 +93,7 @@ class Workspace:
 
     def create(self) -> None:
         """Make the folders, closed to others."""
-        for folder in (self.directory, self.home, self.socket_directory):
+        for folder in (self.directory, self.home, self.configuration, self.cluster, self.socket_directory):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
 

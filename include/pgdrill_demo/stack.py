@@ -286,7 +286,7 @@ def tear_down(home: Path) -> None:
         if (version.parent / "global").is_dir():  # a data directory, not one of its databases
             folder = version.parent
             LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop(to_be_removed=True)
-            shutil.rmtree(Workspace(folder.parent).socket_directory, ignore_errors=True)
+            shutil.rmtree(Workspace(folder.parent.parent).socket_directory, ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
 
 

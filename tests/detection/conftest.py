@@ -88,6 +88,11 @@ class Copy:
     def data(self) -> Path:
         return self.server.data_directory
 
+    @property
+    def configuration(self) -> Path:
+        """The folder of its configuration files."""
+        return Path(self.server.options["hba_file"]).parent
+
     def sql(self, *statements: str) -> None:
         """Damage by statements, as a superuser; policies, triggers and the like are whatever they are."""
         with psycopg.connect(self.server.conninfo(DATABASE), autocommit=True) as connection:

@@ -41,7 +41,7 @@ def answers(
         cluster=cluster or copy.mould.stack.cluster,
         connect=checking(lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS), databases=(DATABASE,),
         baseline=known, production=known, report=report or report_of(copy), prepare=copy.server.connect, log_file=log_file,
-        data_directory=copy.data,
+        data_directory=copy.data, configuration=copy.configuration,
     )  # fmt: skip
     return list(run_checks(context, FAMILIES))
 
@@ -144,7 +144,7 @@ def test_read_only_and_recovery_settings_that_production_does_not_have_are_seen(
     (copy.data / "recovery.signal").touch()
     assert "recovery.signal" in red(copy)["recovery-leftovers"]
     (copy.data / "recovery.signal").unlink()
-    (copy.data.parent / AUTO_CONF_ASIDE).write_text(
+    (copy.configuration / AUTO_CONF_ASIDE).write_text(
         "recovery_target_time = '2026-11-01'\nprimary_conninfo = 'host=old password=hunter2'\nDefault_Transaction_Read_Only = yes\n"
         "hot_standby = on\n# recovery_target_xid = '7'\n"
     )

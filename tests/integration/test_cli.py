@@ -163,7 +163,7 @@ def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(stack: 
     )
     deadline = time.monotonic() + 60
     new: set[Path] = set()
-    while not any((folder / "data" / "PG_VERSION").exists() for folder in new) and time.monotonic() < deadline:
+    while not any((folder / "cluster" / "data" / "PG_VERSION").exists() for folder in new) and time.monotonic() < deadline:
         assert child.poll() is None, child.communicate()
         new = set(restored_clusters(stack)) - before
         time.sleep(0.01)

@@ -64,7 +64,7 @@ class Context:
     prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
     log_file: Path | None = None
     data_directory: Path | None = None
-    sound_pages: Path | None = None  # which of its files were found sound when they arrived
+    configuration: Path | None = None  # the folder of its configuration files
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them

@@ -78,7 +78,7 @@ def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> Lo
 
 
 def _server(access: Access, workspace: Workspace, manifest: Manifest) -> LocalServer:
-    hba = workspace.directory / "pg_hba.conf"
+    hba = workspace.configuration / "pg_hba.conf"
     hba.write_text(harmless.HBA)
     workers = cores()
     fast = access.cluster.drill.durability == "fast"

@@ -24,7 +24,7 @@ PLANNING = re.compile(
 )
 # For replay alone: afterwards production's own are put in their place.
 REPLAYING = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "maintenance_work_mem": "256MB", "recovery_prefetch": "try"}
-AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # beside the data directory
+AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # among the configuration files
 HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
 
 
@@ -86,7 +86,7 @@ def _line(name: str, value: str) -> str:
 
 
 def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict[str, str]:
-    """Write the files beside the data directory, take production's overrides away; gives the options to start with."""
+    """Write the files into ``folder``, take production's overrides away; gives the options to start with."""
     config, hba, ident = (folder / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"))
     config.write_text("".join(_line(*one) for one in values.items()))
     hba.write_text(HBA)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import Relation, each, find_extension, opened, relations, without
-from pgdrill.pages_ahead import Found
 
 
 @check(
@@ -21,10 +18,7 @@ from pgdrill.pages_ahead import Found
     example='agents.things_btree: DataCorrupted (invalid page in block 3 of relation "base/16385/19002"), wanted no error',
 )  # fmt: skip
 def page_checksums(context: Context) -> Iterator[Outcome]:
-    """pg_prewarm reads every page through the server's buffers, which is where PostgreSQL compares checksums.
-
-    Relations that were found sound while they arrived, and that nobody has changed since, are not read again.
-    """
+    """pg_prewarm reads every page through the server's buffers, which is where PostgreSQL compares checksums."""
     for database in context.databases:
         with opened(context, database) as connection:
             extension = find_extension(context, connection, "pg_prewarm")
@@ -50,15 +44,4 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
                               "pages are only as proved as amcheck, searches and content prove them")  # fmt: skip
                 yield from (o for o in each(connection, database, every, "", ask, sound) if o.status != "pass")
             else:
-                unread = _not_seen_sound(context, connection, every)
-                yield from each(connection, database, unread, "every page has its checksum", ask, sound,
-                                asked_before=len(every) - len(unread))  # fmt: skip
-
-
-def _not_seen_sound(context: Context, connection: psycopg.Connection, every: list[Relation]) -> list[Relation]:
-    if context.sound_pages is None or context.data_directory is None:
-        return every
-    found = context.remembered("sound pages", functools.partial(Found, context.sound_pages))
-    rows = connection.execute("SELECT oid::int8, pg_relation_filepath(oid) FROM unnest(%s::oid[]) oid", ([one.oid for one in every],)).fetchall()
-    files: dict[int, Path] = {oid: context.data_directory / path for oid, path in rows if path}
-    return [one for one in every if one.oid not in files or not found.whole(files[one.oid])]
+                yield from each(connection, database, every, "every page has its checksum", ask, sound)

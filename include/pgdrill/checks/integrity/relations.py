@@ -87,12 +87,12 @@ def without(context: Context, database: str, extension: str) -> Outcome:
 
 def each(
     connection: psycopg.Connection, database: str, relations: list[Relation], good: str,
-    ask: Callable[[Relation], Outcome | None], sound: Callable[[list[Relation]], bool] | None = None, *, asked_before: int = 0,
+    ask: Callable[[Relation], Outcome | None], sound: Callable[[list[Relation]], bool] | None = None,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Ask of every relation: an answer for each damaged one, and one for all that are whole (``ask`` gives None).
 
     Most relations are tiny and whole: with ``sound``, those of one access method are asked of many at a time, and one by one
-    where it says no. ``asked_before``: so many more are known to be whole.
+    where it says no.
     """
     found: list[Outcome] = []
     for some in _batches(relations) if sound else [[relation] for relation in relations]:
@@ -113,7 +113,7 @@ def each(
             found.append(Outcome("fail", database, "the server ended", "a server that goes on", f"while reading {names}; the rest was not checked"))
             break
     yield from _shown(database, found)
-    whole = len(relations) - len(found) + asked_before
+    whole = len(relations) - len(found)
     if not connection.closed and whole:
         yield Outcome("pass", f"{database}: {whole} relations", whole, good)
 

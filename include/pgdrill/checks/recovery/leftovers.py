@@ -59,7 +59,9 @@ def _configured(context: Context) -> Iterator[Outcome]:
     """The configuration files in the data directory, which the drill's own server does not go by."""
     if context.data_directory is None:
         return
-    files = (context.data_directory / "postgresql.conf", context.data_directory.parent / AUTO_CONF_ASIDE)
+    files = [context.data_directory / "postgresql.conf"]
+    if context.configuration:
+        files.append(context.configuration / AUTO_CONF_ASIDE)
     known = context.production or context.baseline
     for file in files:
         for name, value in settings_in(file).items():
