@@ -126,6 +126,11 @@ class Drill(Section):
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
     stall_seconds: Seconds = Field(600, description="fetch or replay making no progress for so long counts as hanging")
     durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
+    fence: Literal["auto", "namespaces", "landlock", "none"] = Field(
+        "auto", description="around restored servers, whose data may bring strangers' code; auto: the strongest that this host gives; "
+        "none: without, said so in the report's first line"
+    )
+    fence_readable: tuple[Path, ...] = Field((), description="folders outside /usr that PostgreSQL's programs here need to read")
     wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
     wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")
     wal_tool_sample: int = Field(50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none")

@@ -102,6 +102,8 @@ def restore_stage(
         workspace.create()
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
+        fence = workspace.fence(access)
+        report.fence = fence.shown
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
         goal, look = decide(access, wanted, backup, report, runner, workspace.home)
         if look.baseline:
@@ -112,7 +114,7 @@ def restore_stage(
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
             report.timings.preflight_seconds = time.monotonic() - clock
             logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
-            report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress)
+            report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress, fence)
         settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
         report.timings.time_to_running_seconds = time.monotonic() - clock - settling
         if report.target and report.target.instant:

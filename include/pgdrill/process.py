@@ -52,6 +52,7 @@ class Command:
     hopeless: str = ""
     clean: bool = False
     working_directory: Path | None = None
+    within: tuple[str, ...] = ()  # words that put a fence around the program
 
     def __str__(self) -> str:
         return " ".join(self.argv)
@@ -140,7 +141,7 @@ class Runner:
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         environment = {**({} if command.clean else os.environ), **command.environment}
         process = subprocess.Popen(
-            [*guard, *command.argv],
+            [*guard, *command.within, *command.argv],
             env=environment,
             cwd=command.working_directory,
             stdin=subprocess.DEVNULL,
@@ -320,17 +321,23 @@ def mark_process(path: Path, pid: int) -> None:
     path.write_text(json.dumps({"pid": pid, "created": created}))
 
 
-def end_marked(path: Path) -> bool:
-    """End the process group written down by :func:`mark_process`, if that very process still lives."""
+def marked_process(path: Path) -> psutil.Process | None:
+    """The process written down by :func:`mark_process`, if that very process still lives."""
     try:
         mark = json.loads(path.read_text())
         process = psutil.Process(mark["pid"])
-        if abs(process.create_time() - mark["created"]) > 1.0 or not _lives(process):
-            return False  # the number now belongs to somebody else, or to nobody
+        same = abs(process.create_time() - mark["created"]) <= 1.0  # else the number now belongs to somebody else
+        return process if same and _lives(process) else None
     except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError, TypeError):
-        return False
-    end_group(process.pid)
-    return True
+        return None
+
+
+def end_marked(path: Path) -> bool:
+    """End the process group written down by :func:`mark_process`, if that very process still lives."""
+    process = marked_process(path)
+    if process is not None:
+        end_group(process.pid)
+    return process is not None
 
 
 def end_group(pid: int) -> None:

@@ -60,10 +60,11 @@ def verification_table(verification: Verification, console: Console) -> None:
 
 def headline(report: Report) -> str:
     """The one sentence to read."""
+    fence = "NO FENCE held the restored server. " if report.fence.startswith("NONE") else ""
     backup = f"backup {report.backup}" if report.backup else "no backup chosen"
     if report.backup_finished_at:
         backup += f" of {when(report.backup_finished_at)}"
-    return f"{report.verdict.upper()}: {report.reason}. Cluster {report.cluster}, {backup}, " \
+    return f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, {backup}, " \
            f"drilled {when(report.started_at)}."  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def _figures(report: Report) -> Table:
         ("recovery target", _target(report.target), ""),
         *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
         ("durability", DURABILITY[report.durability], ""),
+        *([("fence", report.fence, "")] if report.fence else []),
         ("drill", report.drill_id, ""),
         ("run by", ", ".join(filter(None, (report.trigger, report.tool, report.host))), ""),
     ]  # fmt: skip

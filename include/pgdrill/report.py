@@ -205,6 +205,7 @@ class Report(Part):
     backup_finished_at: datetime | None = None
     target: Target | None = None
     durability: Literal["full", "fast"] = "full"
+    fence: str = ""  # which one held the restored server; empty in reports from before there were any
     measured_rpo_seconds: float | None = None
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
+from pgdrill.fence.choose import Fence, writing_only
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
@@ -67,14 +68,14 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
 
 def restore(
     access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead, runner: Runner, timings: Timings,
-    progress: Progress,
+    progress: Progress, fence: Fence,
 ) -> RestoredCluster:  # fmt: skip
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
     ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
     _fetch(access, workspace, plan, runner, timings, progress)
     _came_whole(access, workspace.data_directory, plan)
     _sync(access, workspace, timings)
-    server = _configure(access, workspace, goal, plan, ahead)
+    server = _configure(access, workspace, goal, plan, ahead, fence)
     ready, started = ahead.fetched.segments, time.monotonic()
     launched = server.launch()
     try:
@@ -130,7 +131,7 @@ def _fetch_once(
     total = plan.backup.uncompressed_bytes
     try:
         done = runner.run(
-            fetch.command, timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
+            replace(fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))), timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
             on_bytes=lambda written: progress("fetch", written, total),
         )  # fmt: skip
     except ProcessTimeout as error:
@@ -187,7 +188,9 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
         )  # fmt: skip
 
 
-def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead) -> LocalServer:
+def _configure(
+    access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead, fence: Fence
+) -> LocalServer:
     control = access.binaries.control_data(workspace.data_directory)
     ahead.expect(control.wal_segment_bytes)
     drill = access.cluster.drill
@@ -201,10 +204,9 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahe
         fast=drill.durability == "fast",
     )
     options = harmless.write(workspace.configuration, workspace.data_directory, values)
-    return workspace.server(
-        access, options=options, environment=access.tool.wal_environment(workspace.home),
-        max_seconds=int(drill.timeout_seconds),
-    )  # fmt: skip
+    for folder in (workspace.data_directory, workspace.tablespaces):
+        fence.give(folder)
+    return workspace.server(access, options=options, max_seconds=int(drill.timeout_seconds), fence=fence)
 
 
 def _replay(

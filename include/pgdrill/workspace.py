@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.fence.choose import Fence, choose
 from pgdrill.postgres.server import LocalServer
 from pgdrill.process import end_homed, end_marked
 
@@ -87,21 +88,39 @@ class Workspace:
         return self.directory / "walfetch.pid"
 
     @property
+    def server_pid_file(self) -> Path:
+        """The process that was started to be the restored server."""
+        return self.directory / "server.pid"
+
+    @property
+    def new_root(self) -> Path:
+        """Empty: where the restored server's own file system is put together."""
+        return self.directory / "root"
+
+    @property
     def socket_directory(self) -> Path:
         """Private to the owner."""
         return short_folder(self.directory)
 
     def create(self) -> None:
         """Make the folders, closed to others."""
-        for folder in (self.directory, self.home, self.configuration, self.cluster, self.socket_directory):
+        for folder in (self.directory, self.home, self.configuration, self.cluster, self.new_root, self.socket_directory):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
+
+    def fence(self, access: Access) -> Fence:
+        """The fence for its server, tried; the folders of the cluster then belong to the server's user."""
+        drill = access.cluster.drill
+        return choose(
+            drill.fence, programs=access.binaries.folder, writable=(self.cluster, self.socket_directory),
+            readable=(self.configuration, *drill.fence_readable), root=self.new_root,
+        )  # fmt: skip
 
     def server(self, access: Access, **more: object) -> LocalServer:
         """The restored server (started or not)."""
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=access.cluster.server.superuser, **more,  # type: ignore[arg-type]
+            superuser=access.cluster.server.superuser, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def destroy(self, access: Access) -> None:

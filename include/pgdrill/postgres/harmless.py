@@ -54,6 +54,7 @@ def settings(
         "archive_mode": "off", "archive_command": "", "restore_command": restore_command,
         "listen_addresses": "", "unix_socket_permissions": "0700", "ssl": "off",
         "primary_conninfo": "", "primary_slot_name": "",
+        "dynamic_shared_memory_type": "mmap",  # a folder of its own, not /dev/shm, where other servers' memory lies
         "max_logical_replication_workers": "0", "shared_preload_libraries": preload, "autovacuum": "off",
         # like production
         **{name: str(value) for name, value in limits.items()},
@@ -96,6 +97,8 @@ def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict
         shutil.move(auto, folder / AUTO_CONF_ASIDE)
     for signal_file in ("standby.signal", "recovery.signal"):
         (data_directory / signal_file).unlink(missing_ok=True)
-    (data_directory / "recovery.signal").touch()
+    (data_directory / "recovery.signal").touch(exist_ok=False)
+    for file in (folder, config, hba, ident):  # the restored server may be another user's
+        file.chmod(0o755 if file.is_dir() else 0o644)
     return {"config_file": str(config), "hba_file": str(hba), "ident_file": str(ident),
             "data_directory": str(data_directory)}  # fmt: skip

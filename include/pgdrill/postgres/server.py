@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,15 +22,22 @@ import psutil
 import psycopg
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
+from pgdrill.fence.choose import Fence, environment
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
+from pgdrill.process import mark_process, marked_process
 
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
+PID_FILE_BYTES = 4096
+NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)  # in each PID namespace that sees the process
 
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A data directory with the socket folder and log that go with it."""
+    """A data directory with the socket folder and log that go with it.
+
+    ``fence`` and ``pid_file`` are those of a restored server: nothing that lies in its data directory is believed.
+    """
 
     binaries: Binaries
     data_directory: Path
@@ -39,6 +48,8 @@ class LocalServer:
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     max_seconds: int | None = None
+    fence: Fence | None = None
+    pid_file: Path | None = None
 
     def conninfo(self, database: str = "postgres", **more: str) -> str:
         """For the superuser, over the private socket."""
@@ -50,7 +61,8 @@ class LocalServer:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the process."""
-        words = [*as_ordinary_user(), self.binaries.path("postgres"), "-D", str(self.data_directory)]
+        program = Path(self.binaries.path("postgres")).resolve()  # a link to it may lie outside the fence
+        words = [*(self.fence.words() if self.fence else as_ordinary_user()), str(program), "-D", str(self.data_directory)]
         settings = {
             "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
         }  # fmt: skip
@@ -61,11 +73,15 @@ class LocalServer:
             # Not SIGINT: that waits for backends, and one that a damaged index has go round in circles never ends by itself.
             words = [timeout, "--signal=QUIT", str(self.max_seconds), *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inherited = environment() if self.fence else os.environ
         with self.log_file.open("ab") as log:
-            return subprocess.Popen(
+            launched = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **self.environment}, cwd="/",
+                env={**inherited, **self.environment}, cwd="/",
             )  # fmt: skip
+        if self.pid_file:
+            mark_process(self.pid_file, launched.pid)
+        return launched
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and return once the server accepts connections."""
@@ -107,6 +123,9 @@ class LocalServer:
 
     def process(self) -> psutil.Process | None:
         """The living postmaster of this data directory; never another process that got its old number."""
+        if self.pid_file:
+            leader = marked_process(self.pid_file)
+            return self._postmaster(leader) if leader else None
         lines = self._pid_lines()
         try:
             process = psutil.Process(abs(int(lines[0])))
@@ -114,6 +133,24 @@ class LocalServer:
                 return process
         except (IndexError, ValueError, psutil.Error):
             return None
+        return None
+
+    def _postmaster(self, leader: psutil.Process) -> psutil.Process | None:
+        """It, among what was started to start it; the number that it knows itself by may be of its own namespace."""
+        with contextlib.suppress(psutil.Error):
+            for process in (leader, *leader.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    if process.name() == "postgres" and str(self.data_directory) in process.cmdline():
+                        return process
+        return None
+
+    def backend(self, pid: int) -> psutil.Process | None:
+        """The backend that the server knows by that number."""
+        postmaster = self.process()
+        for process in postmaster.children() if postmaster else ():
+            with contextlib.suppress(OSError, psutil.Error):
+                if pid in map(int, NUMBERS.findall(Path(f"/proc/{process.pid}/status").read_text())[0].split()):
+                    return process
         return None
 
     def stop(self, *, to_be_removed: bool = False) -> None:
@@ -148,10 +185,19 @@ class LocalServer:
         return " | ".join((loud or text)[-lines:]) or "an empty log"
 
     def _pid_lines(self) -> list[str]:
-        try:
-            return (self.data_directory / "postmaster.pid").read_text().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return read_plain_file(self.data_directory / "postmaster.pid", PID_FILE_BYTES).decode(errors="replace").splitlines()
+
+
+def read_plain_file(file: Path, most_bytes: int) -> bytes:
+    """The beginning of a file where a stranger may have put anything: a link, a pipe or another folder reads as empty."""
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(opened, most_bytes) if stat.S_ISREG(os.fstat(opened).st_mode) else b""
+    finally:
+        os.close(opened)
 
 
 @contextlib.contextmanager

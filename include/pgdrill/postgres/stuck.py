@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
 
+import psutil
 import psycopg
 
 from pgdrill.postgres.server import LocalServer
@@ -49,7 +49,8 @@ def _watch(server: LocalServer, limit_seconds: float, done: threading.Event) -> 
                 while not done.wait(POLL_SECONDS):
                     for (pid,) in connection.execute(STUCK, (limit_seconds,)).fetchall():
                         logger.error("ending backend %d: its statement outlived its timeout", pid)
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGQUIT)
+                        if backend := server.backend(pid):
+                            with contextlib.suppress(psutil.Error):
+                                backend.send_signal(signal.SIGQUIT)
         except psycopg.Error:
             continue  # restarting, or ended: then there is nothing to end

@@ -103,7 +103,9 @@ class WalAhead:
         """Take from the spool, wait for what is on its way, and where nobody fetches ahead any more run the tool."""
         if self.off:
             return tool_command
-        return f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(SCRIPT))}; {tool_command}'
+        script = self.spool.parents[1] / "conf" / SCRIPT.name
+        shutil.copy(SCRIPT, script)
+        return f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(script))}; {tool_command}'
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
         """Report how far the fetching is; nothing but a sign of life where the tool does it alone."""
