@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.postgres import harmless
 from pgdrill.postgres.server import LocalServer
 from pgdrill.process import end_homed, end_marked
 
@@ -82,6 +83,11 @@ class Workspace:
         return self.cluster / "spool"
 
     @property
+    def incoming(self) -> Path:
+        """WAL on its way into the spool: on the same file system, and nothing that the restored server sees."""
+        return self.directory / "incoming"
+
+    @property
     def wal_pid_file(self) -> Path:
         """The process that fetches WAL ahead."""
         return self.directory / "walfetch.pid"
@@ -98,10 +104,11 @@ class Workspace:
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
 
     def server(self, access: Access, **more: object) -> LocalServer:
-        """The restored server (started or not)."""
+        """The restored server (started or not). It gets nothing of this process's environment: no key is in there."""
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=access.cluster.server.superuser, **more,  # type: ignore[arg-type]
+            superuser=access.cluster.server.superuser, environment=harmless.environment(), bare=True,
+            **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def destroy(self, access: Access) -> None:

@@ -6,6 +6,7 @@ connect to production, run its scheduled jobs and listen to the network.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -37,6 +38,12 @@ def preload_libraries(production: str) -> str:
 def planning(production: Mapping[str, str]) -> dict[str, str]:
     """Production's settings for planning and searching, out of all that somebody set there."""
     return {name: value for name, value in production.items() if PLANNING.fullmatch(name)}
+
+
+def environment() -> dict[str, str]:
+    """All that a restored server gets of its environment; what else is in this process's may be a key."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return {"PATH": "/usr/bin:/bin", **kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def shared_buffers_mb() -> int:

@@ -38,6 +38,7 @@ class LocalServer:
     superuser: str = "postgres"
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    bare: bool = False  # nothing but ``environment``, or this process's own as well
     max_seconds: int | None = None
 
     def conninfo(self, database: str = "postgres", **more: str) -> str:
@@ -64,7 +65,7 @@ class LocalServer:
         with self.log_file.open("ab") as log:
             return subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **self.environment}, cwd="/",
+                env={**({} if self.bare else os.environ), **self.environment}, cwd="/",
             )  # fmt: skip
 
     def start(self, timeout_seconds: float = 60) -> None:
