@@ -25,7 +25,6 @@ from pgdrill.access import Access
 from pgdrill.postgres import harmless
 from pgdrill.postgres.server import LocalServer
 from pgdrill.targets import RecoveryTarget
-from pgdrill.tools import restore_command
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.ordering import order_for, wal_ahead
@@ -73,15 +72,13 @@ def replay(bench: Replays, mark: str, fetch: str | Make, access: Access | None =
     with copied(bench, access) as workspace:
         point, control = bench.marks[mark], binaries().control_data(workspace.data_directory)
         ordered = None if isinstance(fetch, str) else fetch(workspace)
-        own = restore_command(access.tool, SEGMENT_BYTES)
         values = harmless.settings(
-            limits=control.limits, restore_command=ordered[0].restore_command(own) if ordered else str(fetch), timeline="1", preload="",
+            limits=control.limits, restore_command=ordered[0].restore_command if ordered else str(fetch), timeline="1", preload="",
             target=RecoveryTarget("name", point.name).settings, planned_with={}, fast=False,
         )  # fmt: skip
         options = harmless.write(workspace.configuration, workspace.data_directory, values)
-        inherited = access.tool.wal_environment(workspace.home) if environment is None else environment
         server = LocalServer(binaries(), workspace.data_directory, workspace.socket_directory, workspace.log_file,
-                             options=options, environment=inherited)  # fmt: skip
+                             options=options, environment=environment or {})  # fmt: skip
         return _timed(bench, server, ordered, point.segments)
 
 

@@ -109,7 +109,7 @@ def restore_stage(
         if look.baseline:
             store.save_baseline(access, drill_id, look.baseline)
         clock = time.monotonic()
-        with wal_ahead(access, workspace) as ahead:
+        with wal_ahead(access, workspace, owner=fence.uid) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
             report.timings.preflight_seconds = time.monotonic() - clock

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
-from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
+from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.fence.choose import Fence, writing_only
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
@@ -25,7 +25,6 @@ from pgdrill.preflight import Plan, preflight
 from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.report import RestoredCluster, Timings
 from pgdrill.targets import RecoveryTarget
-from pgdrill.tools import restore_command
 from pgdrill.tuning import cores, fetch_streams
 from pgdrill.unpacked import unpacked
 from pgdrill.walfetch.child import WalAhead
@@ -196,7 +195,7 @@ def _configure(
     drill = access.cluster.drill
     values = harmless.settings(
         limits=control.limits,
-        restore_command=ahead.restore_command(restore_command(access.tool, control.wal_segment_bytes)),
+        restore_command=ahead.restore_command,
         target=goal.target.settings,
         timeline=str(plan.timeline),
         preload=harmless.preload_libraries(goal.preload_libraries),
@@ -244,7 +243,6 @@ NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load libra
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
                     r"wrong size|could not open file|requested timeline", re.IGNORECASE)  # fmt: skip
-LATE_LINES = 60  # what a tool says of its last segments
 
 
 def recovery_failure(server: LocalServer, target: RecoveryTarget, error: PgdrillError) -> PgdrillError:
@@ -261,13 +259,12 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
             "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
             expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
         )  # fmt: skip
-    late = "\n".join(text.splitlines()[-LATE_LINES:])
-    if "could not restore file" in text and (NETWORK.search(late) or REFUSED.search(late)):
+    if "could not restore file" in text:  # what the tool, the store or WAL had a part in was told by the process that fetches
         return CouldNotVerify(
-            "storage-unreachable", thing, found=server.last_words(3), expected="WAL from the repository",
-            mend="check the store and its keys; then drill again",
+            "wal-not-taken", thing, found=server.last_words(3), expected="WAL moved from the spool into pg_wal",
+            mend="see the server's log; look at the drill's disk, and for whatever else changes the drill's folder",
         )  # fmt: skip
-    if "could not restore file" in text or BROKEN.search(text):
+    if BROKEN.search(text):
         return BackupFault(
             "recovery-failed", thing, found=server.last_words(3), expected="replay up to the target",
             mend="a segment or page is damaged: see the server's log in the report; take a base backup now",

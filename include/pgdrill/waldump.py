@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.postgres.binaries import QUICK_SECONDS, as_ordinary_user
+from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import parse_lsn
 
 # The first time in the line is the transaction's; a replicated one goes on with its origin's.
@@ -30,7 +30,7 @@ def dump(access: Access, file: Path, *words: str) -> str:
     """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be read."""
     # Ends with an error where a segment breaks off in a record that goes on in the next: what it printed stands.
     return subprocess.run(
-        [*as_ordinary_user(), access.binaries.path("pg_waldump"), *words, str(file)], capture_output=True, text=True,
+        [access.binaries.path("pg_waldump"), *words, str(file)], capture_output=True, text=True,
         check=False, timeout=QUICK_SECONDS, env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
     ).stdout  # fmt: skip
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
-from pgdrill.fence.choose import Fence, choose
+from pgdrill.fence.choose import Fence, choose, environment
 from pgdrill.postgres.server import LocalServer
 from pgdrill.process import end_homed, end_marked
 
@@ -83,6 +83,11 @@ class Workspace:
         return self.cluster / "spool"
 
     @property
+    def incoming(self) -> Path:
+        """WAL on its way into the spool: on the same file system, and nothing that the restored server sees."""
+        return self.directory / "incoming"
+
+    @property
     def wal_pid_file(self) -> Path:
         """The process that fetches WAL ahead."""
         return self.directory / "walfetch.pid"
@@ -117,10 +122,11 @@ class Workspace:
         )  # fmt: skip
 
     def server(self, access: Access, **more: object) -> LocalServer:
-        """The restored server (started or not)."""
+        """The restored server (started or not). It gets nothing of this process's environment: no key is in there."""
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=access.cluster.server.superuser, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
+            superuser=access.cluster.server.superuser, environment=environment(), bare=True,
+            pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def destroy(self, access: Access) -> None:

@@ -81,10 +81,12 @@ def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(copy: Co
     assert copy.golden.backup.first_segment.name in trouble.thing
 
 
-def test_a_prefetcher_killed_in_the_middle_costs_time_and_nothing_else(copy: Copy, relay: Relay) -> None:
+@pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
+def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promoted_short(copy: Copy, relay: Relay, wal_fetch: str) -> None:
     once(copy)
     relay.misbehave(rf"GET \S*{copy.golden.marks[1].segment.name}", "hang")
-    access, drill_id = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
+    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"wal_fetch": wal_fetch})
+    drill_id = new_drill_id()
 
     def kill() -> None:
         assert relay.matched.wait(30)
@@ -96,7 +98,10 @@ def test_a_prefetcher_killed_in_the_middle_costs_time_and_nothing_else(copy: Cop
     killer.start()
     report = copy.drill(access, drill_id=drill_id)
     killer.join()
-    assert report.restore.status == "ok", report.restore.trouble
+    assert report.restore.trouble is not None
+    assert (report.verdict, report.restore.trouble.reason) == ("could not verify", "wal-fetch-ended")
+    assert "SIGKILL" in report.restore.trouble.found
+    assert report.restored is None
 
 
 def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Copy, relay: Relay) -> None:

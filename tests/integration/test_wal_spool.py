@@ -26,9 +26,10 @@ import pytest
 from pgdrill.access import Access, Credentials
 from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.postgres.wal import Segment, TimelineSwitch
+from pgdrill.fence.choose import environment
+from pgdrill.postgres.wal import ASKED_NAME, SEGMENT_NAME, Segment, TimelineSwitch
 from pgdrill.preflight import Plan
-from pgdrill.tools import BaseBackup, restore_command
+from pgdrill.tools import BaseBackup
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.ordering import order_for, wal_ahead
 from pgdrill.workspace import Workspace
@@ -113,15 +114,16 @@ class Recovery:
 
     def command(self, name: str) -> list[str]:
         """The restore_command for a file, as PostgreSQL runs it."""
-        line = self.ahead.restore_command(restore_command(self.access.tool, self.size))
+        line = self.ahead.restore_command
         return ["sh", "-c", line.replace("%f", name).replace("%p", str(self.destination).replace("$", "\\$"))]
 
     def ask(self, wanted: Segment | str) -> int:
-        """Run it to its end; what was delivered is in ``destination``."""
+        """Run it to its end, with a server's environment; what was delivered is in ``destination``."""
         name = wanted if isinstance(wanted, str) else wanted.name
         self.destination.unlink(missing_ok=True)
-        environment = {**os.environ, **self.access.tool.wal_environment(self.workspace.home)}
-        self.done = subprocess.run(self.command(name), capture_output=True, text=True, timeout=30, check=False, env=environment)
+        self.done = subprocess.run(
+            self.command(name), capture_output=True, text=True, timeout=30, check=False, env=environment()
+        )  # fmt: skip
         assert self.destination.exists() == (self.done.returncode == 0), self.done
         return self.done.returncode
 
@@ -131,8 +133,10 @@ class Recovery:
         assert self.destination.read_bytes() == self.contents[segment.name]
 
     def spooled(self) -> list[str]:
-        """Segments that lie ready."""
-        return sorted(file.name for file in self.ahead.spool.iterdir() if len(file.name) == 24)
+        """Segments that lie ready. Nothing else ever lies in the spool but the two FIFOs, and files that are asked for."""
+        found = sorted(file.name for file in self.ahead.spool.iterdir())
+        assert all(name in ("asked", "answers") or ASKED_NAME.fullmatch(name) for name in found)
+        return [name for name in found if SEGMENT_NAME.fullmatch(name)]
 
 
 def compressed(content: bytes) -> bytes:
@@ -272,7 +276,7 @@ def test_keys_in_the_environment_leave_everything_to_the_tool(recovery: Recovery
     assert recovery.begin().order.readable
 
 
-@pytest.mark.parametrize("name", ["00000003.history", "000000010000000000000003.00000028.backup", "000000010000000000000003.partial", "x", "../x"])
+@pytest.mark.parametrize("name", ["00000003.history", "000000010000000000000003.00000028.backup", "000000010000000000000003.partial"])
 def test_what_is_not_there_is_absent_by_the_tools_word(recovery: Recovery, name: str) -> None:
     recovery.archive(2)
     recovery.begin()
@@ -303,7 +307,7 @@ def test_the_end_of_the_archive_is_told_by_the_tool_and_a_segment_that_comes_lat
         recovery.takes(segment)
     late = Segment(1, FIRST + 2, MB)
     assert recovery.ask(late) == 1
-    assert "does not exist" in recovery.done.stderr
+    assert f"there is no {late.name}, by the tool's word" in recovery.done.stderr
     recovery.archive(1, first=FIRST + 2)
     recovery.takes(late)
 
@@ -422,22 +426,24 @@ def test_a_history_that_differs_stops_recovery(recovery: Recovery) -> None:
 # --- hosts and stores that fail ---
 
 
-def test_a_prefetcher_that_is_killed_while_recovery_waits_leaves_it_to_the_tool(recovery: Recovery) -> None:
+def test_a_prefetcher_that_is_killed_stops_recovery_and_nobody_else_fetches(recovery: Recovery) -> None:
     segments = recovery.archive(4)
     recovery.begin(ahead_segments=1)
     recovery.takes(segments[0])
     until(lambda: recovery.spooled() == [segments[1].name])
     recovery.process.suspend()  # so that it cannot answer
     recovery.takes(segments[1])
-    waiting = subprocess.Popen(recovery.command(segments[2].name), env={**os.environ, **recovery.access.tool.wal_environment(recovery.workspace.home)})
+    waiting = subprocess.Popen(recovery.command(segments[2].name), env=environment())
     until(lambda: "want" in waiting_for(waiting.pid) or waiting.poll() is not None)
     assert waiting.poll() is None
     recovery.process.kill()
-    assert waiting.wait(20) == 0
-    assert recovery.destination.read_bytes() == recovery.contents[segments[2].name]
-    recovery.takes(segments[3])  # and so on
-    assert "nobody fetches ahead" in recovery.done.stderr
-    assert recovery.ask(Segment(1, 99, MB)) == 1
+    assert waiting.wait(20) == 255
+    for wanted in (segments[3], Segment(1, 99, MB), "00000002.history"):
+        assert recovery.ask(wanted) == 255
+        assert "nobody fetches WAL" in recovery.done.stderr
+    with pytest.raises(CouldNotVerify) as caught:
+        recovery.ahead.finish()
+    assert (caught.value.problem.reason, caught.value.problem.found) == ("wal-fetch-ended", "ended by signal SIGKILL")
 
 
 def waiting_for(pid: int) -> str:
@@ -453,7 +459,8 @@ def test_whoever_started_it_is_killed_and_it_ends_too(recovery: Recovery) -> Non
     code = (
         "import sys, time; from pathlib import Path; from pgdrill.walfetch.child import WalAhead;"
         "from pgdrill.walfetch.order import Order;"
-        "order = Order.from_json(sys.argv[1]); a = WalAhead(Path(order.spool), {}, Path(sys.argv[2])); a.start(order);"
+        "order = Order.from_json(sys.argv[1]); spool, pid_file = Path(order.spool), Path(sys.argv[2]);"
+        "a = WalAhead(spool, Path(order.incoming), pid_file.with_name('s'), {}, pid_file); a.start(order);"
         "print(a._process.pid, flush=True); time.sleep(60)"
     )
     words = [sys.executable, "-c", code, ahead.order.to_json(), str(recovery.workspace.wal_pid_file)]
@@ -546,14 +553,28 @@ def test_enough_is_enough(recovery: Recovery) -> None:
     assert found.segments <= 64
 
 
-def test_turned_off_everything_is_the_tools(recovery: Recovery) -> None:
-    segments = recovery.archive(2)
+def test_turned_off_everything_is_the_tools_and_nothing_is_fetched_before_it_is_asked_for(recovery: Recovery) -> None:
+    segments = recovery.archive(4)
     recovery.drill = {"wal_fetch": "tool"}
     recovery.begin()
-    plain = restore_command(recovery.access.tool, MB)
-    assert recovery.ahead.restore_command(plain) == plain
-    recovery.takes(segments[0])
+    for segment in segments:
+        recovery.takes(segment)
+    assert recovery.ask(Segment(1, FIRST + 4, MB)) == 1
+    assert recovery.ask("00000002.history") == 1
+    until(lambda: recovery.ahead.fetched.segments == 4)
+    assert (recovery.ahead.fetched.by_tool, recovery.ahead.fetched.read_bytes) == (4, 0)
     assert recovery.ahead.finish() is None
+
+
+def test_turned_off_a_segment_of_the_wrong_size_is_not_delivered(recovery: Recovery) -> None:
+    segment = recovery.archive(1)[0]
+    recovery.object(segment).write_bytes(compressed(recovery.contents[segment.name][:-PAGE]))
+    recovery.drill = {"wal_fetch": "tool"}
+    recovery.begin()
+    assert recovery.ask(segment) == 255
+    with pytest.raises(BackupFault) as caught:
+        recovery.ahead.finish()
+    assert caught.value.problem.reason == "wal-damaged"
 
 
 def test_two_at_once_each_get_an_answer(recovery: Recovery) -> None:
@@ -561,8 +582,7 @@ def test_two_at_once_each_get_an_answer(recovery: Recovery) -> None:
     segments = recovery.archive(4)
     recovery.begin(ahead_segments=1)
     recovery.process.suspend()
-    environment = {**os.environ, **recovery.access.tool.wal_environment(recovery.workspace.home)}
-    orphan = subprocess.Popen(recovery.command(segments[0].name), env=environment)
+    orphan = subprocess.Popen(recovery.command(segments[0].name), env=environment())
     until(lambda: "want" in waiting_for(orphan.pid))
     orphan.kill()
     orphan.wait()
@@ -577,3 +597,107 @@ def test_no_tool_that_is_just_being_started_outlives_it(recovery: Recovery) -> N
         ahead = recovery.begin(readable=False)
         until(lambda: any("wal-fetch" in _words(child) for child in recovery.process.children(recursive=True)))
         ahead.stop()
+
+
+# --- code in the restored server, which owns the spool ---
+
+
+def say(recovery: Recovery, data: bytes) -> None:
+    """Write into the FIFO as anybody in the server can."""
+    with (recovery.ahead.spool / "asked").open("wb", buffering=0) as fifo:
+        for start in range(0, len(data), 4096):
+            fifo.write(data[start : start + 4096])
+
+
+def test_links_in_the_spool_are_replaced_and_never_followed(recovery: Recovery) -> None:
+    segments = recovery.archive(4)
+    victims = recovery.folder / "victims"
+    victims.mkdir()
+    (victims / "file").write_text("production's")
+    recovery.begin(ahead_segments=1, tool_sample=1)
+    spool = recovery.ahead.spool
+    until(lambda: recovery.spooled() == [segments[0].name])
+    recovery.process.suspend()
+    (spool / segments[1].name).symlink_to(victims / "file")
+    for name in (segments[2].name, "00000002.history", *(f"{s.name}.{end}" for s in segments for end in (*range(9), "tmp")), "tool", "samples"):
+        (spool / name).symlink_to(victims)
+    recovery.process.resume()
+    recovery.takes(segments[0])
+    until(lambda: (spool / segments[1].name).is_file() and not (spool / segments[1].name).is_symlink())
+    for segment in segments[1:]:
+        recovery.takes(segment)
+    assert recovery.ask("00000002.history") == 1
+    assert recovery.ahead.finish().compared >= 1  # type: ignore[union-attr]
+    assert [file.name for file in victims.iterdir()] == ["file"]
+    assert (victims / "file").read_text() == "production's"
+
+
+def test_a_spool_that_was_moved_away_for_a_link_is_not_written_through(recovery: Recovery) -> None:
+    segments = recovery.archive(4)
+    victims = recovery.folder / "victims"
+    victims.mkdir()
+    recovery.begin(ahead_segments=1)
+    until(lambda: recovery.spooled() == [segments[0].name])
+    spool = recovery.ahead.spool
+    moved = spool.rename(spool.with_name("elsewhere"))
+    spool.symlink_to(victims)
+    for name in ("asked", "answers"):
+        os.mkfifo(victims / name)
+    (moved / segments[0].name).unlink()
+    with (moved / "asked").open("wb", buffering=0) as fifo:
+        fifo.write(f"took {segments[0].name}\nwant {segments[2].name}\n".encode())
+    until((moved / segments[2].name).exists)
+    recovery.ahead.stop()
+    assert sorted(file.name for file in victims.iterdir()) == ["answers", "asked"]
+    assert spool.is_symlink()  # what the server made of its folder goes with the drill's
+
+
+def test_a_folder_in_a_segments_place_stops_recovery(recovery: Recovery) -> None:
+    segments = recovery.archive(2)
+    recovery.begin(ahead_segments=1)
+    until(lambda: recovery.spooled() == [segments[0].name])
+    (recovery.ahead.spool / segments[1].name).mkdir()
+    recovery.takes(segments[0])
+    assert recovery.ask(segments[1]) == 255
+    with pytest.raises(CouldNotVerify) as caught:
+        recovery.ahead.finish()
+    assert caught.value.problem.reason == "not-delivered"
+
+
+@pytest.mark.parametrize("name", ["../../x", "x", "/etc/passwd", "00000001000000000000000G", "0000000100000000FFFFFFFF", "-", "00000002.history.tmp"])
+def test_a_request_for_anything_but_wal_is_refused_and_named(recovery: Recovery, name: str) -> None:
+    segment = recovery.archive(1)[0]
+    recovery.begin()
+    recovery.takes(segment)
+    assert recovery.ask(name) == 255
+    with pytest.raises(CouldNotVerify) as caught:
+        recovery.ahead.finish()
+    assert caught.value.problem.reason == "strange-request"
+    assert repr(name) in caught.value.problem.found
+
+
+def test_floods_and_rubbish_cost_no_memory_and_recovery_goes_on(recovery: Recovery) -> None:
+    segments = recovery.archive(4)
+    recovery.begin(ahead_segments=1)
+    recovery.takes(segments[0])
+    before = recovery.process.memory_info().rss
+    say(recovery, b"x" * 2**24 + b"\n")
+    say(recovery, b"want \0\x1b]52;c;\n" * 4_000)
+    say(recovery, b"".join(b"want %08X.history\n" % n for n in range(4_000)))
+    say(recovery, b"".join(b"want %024X\n" % n for n in range(4_000)))
+    say(recovery, b"".join(b"took 00000001%08X%08X\n" % (n, n % 4096) for n in range(4_000)))
+    for segment in segments[1:]:
+        recovery.takes(segment)
+    assert recovery.process.memory_info().rss - before < 32 * MB
+    assert recovery.process.num_threads() < 40
+
+
+def test_whoever_asks_for_all_and_takes_none_does_not_fill_the_disk(recovery: Recovery) -> None:
+    segments = recovery.archive(60)
+    recovery.begin(ahead_segments=2)
+    for number, segment in enumerate(segments):
+        say(recovery, f"want {segment.name}\n".encode())
+        until(lambda name=segment.name: name in recovery.spooled())  # type: ignore[misc]
+        if number % 3 == 0:
+            say(recovery, f"took {segment.name}\n".encode())  # a lie
+    assert len(recovery.spooled()) <= 2 + 8 + 2

@@ -29,8 +29,6 @@ USERS = range(61184, 65520)
 PROBE_SECONDS = 30
 PROBE = ("/bin/sh", "-c", 'cd "$1" && exec "$2" --version', "sh")
 SHARED_MEMORY = Path("/proc/sysvipc/shm")
-# All that a fenced program sees of this process's environment.
-ENVIRONMENT = ("PATH", "LANG", "LD_LIBRARY_PATH", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Fence:
 
     def give(self, folder: Path) -> None:
         """Hand a folder and all in it to the server's user; links are not followed. Only before the server has run."""
-        if self.uid is None:
+        if self.uid is None or not folder.exists():
             return
         for _, folders, files, opened in os.fwalk(folder):
             os.fchown(opened, self.uid, self.uid)
@@ -76,8 +74,9 @@ def writing_only(wanted: str, folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def environment() -> dict[str, str]:
-    """What a fenced program inherits: nothing that could hold a secret."""
-    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    """All that a restored server gets of its environment; what else is in this process's may be a key."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return {"PATH": "/usr/bin:/bin", **kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def choose(

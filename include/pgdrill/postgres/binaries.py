@@ -72,7 +72,7 @@ class Binaries:
     def output(self, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """What a short-running program prints; an error with its last words if it fails."""
         done = subprocess.run(
-            [*as_ordinary_user(), self.path(program), *arguments], capture_output=True, text=True,
+            [self.path(program), *arguments], capture_output=True, text=True,
             timeout=QUICK_SECONDS, check=False, env={**os.environ, "LC_ALL": "C", **(environment or {})},
         )  # fmt: skip
         if done.returncode:

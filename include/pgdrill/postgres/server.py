@@ -22,7 +22,7 @@ import psutil
 import psycopg
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
-from pgdrill.fence.choose import Fence, environment
+from pgdrill.fence.choose import Fence
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.process import mark_process, marked_process
 
@@ -47,6 +47,7 @@ class LocalServer:
     superuser: str = "postgres"
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    bare: bool = False  # nothing but ``environment``, or this process's own as well
     max_seconds: int | None = None
     fence: Fence | None = None
     pid_file: Path | None = None
@@ -73,11 +74,10 @@ class LocalServer:
             # Not SIGINT: that waits for backends, and one that a damaged index has go round in circles never ends by itself.
             words = [timeout, "--signal=QUIT", str(self.max_seconds), *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inherited = environment() if self.fence else os.environ
         with self.log_file.open("ab") as log:
             launched = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**inherited, **self.environment}, cwd="/",
+                env={**({} if self.bare else os.environ), **self.environment}, cwd="/",
             )  # fmt: skip
         if self.pid_file:
             mark_process(self.pid_file, launched.pid)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
 HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
+ASKED_NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)?|[0-9A-F]{8}\.history")  # what recovery may ask for
 # As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a segment (….partial) are
 # no segments, and must not stand in for the ones whose names they begin with.
 ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup)\w+)?")

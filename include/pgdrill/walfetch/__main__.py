@@ -1,4 +1,4 @@
-"""``python -m pgdrill.walfetch ASKED ANSWERS``: two inherited descriptors; the order is the first line of stdin."""
+"""``python -m pgdrill.walfetch ASKED ANSWERS SPOOL``: three inherited descriptors; the order is the first line of stdin."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     with os.fdopen(os.dup(STDIN), "rb", buffering=0) as line:  # unbuffered: what comes after it is waited for by select
         order = Order.from_json(line.readline().decode())
-    asked, answers = (int(word) for word in sys.argv[1:3])
-    prefetcher = Prefetcher(order, asked, answers, dict(os.environ))
+    asked, answers, spool = (int(word) for word in sys.argv[1:4])
+    prefetcher = Prefetcher(order, asked, answers, spool, dict(os.environ))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in order: a tool that is just being started ends, too
     code = 1
     try:

@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -27,21 +28,25 @@ from pgdrill.walfetch.order import Order
 logger = logging.getLogger(__name__)
 
 SCRIPT = Path(__file__).with_name("spool.sh")
+FIFOS = ("asked", "answers")
 
 
 class WalAhead:
-    """A spool with the process that fills it. Ends with this process, however that ends.
+    """A spool with the process that fills it, the only one with the repository's keys. Ends with this one, however that ends.
 
     As a context: the process is there from entering on, for starting takes longer than a look at the repository; it fetches
-    once it has its order. With ``off`` everything is left to the tool.
+    once it has its order. ``incoming`` is a folder of the same file system that the restored server does not see, ``script``
+    becomes its restore_command's, ``owner`` is the user it runs as, if that is another one.
     """
 
     def __init__(
-        self, spool: Path, environment: Mapping[str, str], pid_file: Path, *, settle_seconds: float = 600, off: bool = False
-    ) -> None:
-        self.spool, self.pid_file = spool, pid_file
+        self, spool: Path, incoming: Path, script: Path, environment: Mapping[str, str], pid_file: Path, *,
+        settle_seconds: float = 600, owner: int | None = None,
+    ) -> None:  # fmt: skip
+        self.spool, self.incoming, self.script, self.pid_file = spool, incoming, script, pid_file
         self.order: Order | None = None
-        self.settle_seconds, self.off = settle_seconds, off
+        self.settle_seconds, self.owner = settle_seconds, owner
+        self._over = False
         self._environment = {**os.environ, **environment, **NO_THREADS}
         self._process: subprocess.Popen[str] | None = None
         self._readers: list[threading.Thread] = []
@@ -63,21 +68,17 @@ class WalAhead:
 
     def start(self, order: Order) -> None:
         """Start fetching."""
-        self.order = order
+        self.order = order = replace(order, owner=self.owner)
         if self._process is None or self._process.poll() is not None:
             self._launch()
         with contextlib.suppress(BrokenPipeError):
             self._say(order.to_json())
 
     def _launch(self) -> None:
-        if self.off:
-            return
-        shutil.rmtree(self.spool, ignore_errors=True)
-        self.spool.mkdir(mode=0o700, parents=True)
-        ends = []
-        for name in ("asked", "answers"):
-            os.mkfifo(self.spool / name, 0o600)
-            ends.append(os.open(self.spool / name, os.O_RDWR | os.O_NONBLOCK))
+        self._over = False
+        self._lay_out()
+        ends = [os.open(self.spool / name, os.O_RDWR | os.O_NONBLOCK) for name in FIFOS]
+        ends.append(os.open(self.spool, os.O_DIRECTORY | os.O_NOFOLLOW))
         # setpriv: the kernel ends it even when this process is SIGKILLed and can end nothing itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         try:
@@ -99,17 +100,28 @@ class WalAhead:
         for reader in self._readers:
             reader.start()
 
-    def restore_command(self, tool_command: str) -> str:
-        """Take from the spool, wait for what is on its way, and where nobody fetches ahead any more run the tool."""
-        if self.off:
-            return tool_command
-        script = self.spool.parents[1] / "conf" / SCRIPT.name
-        shutil.copy(SCRIPT, script)
-        return f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(script))}; {tool_command}'
+    def _lay_out(self) -> None:
+        """New folders, and all that the restored server gets to see."""
+        for folder in (self.spool, self.incoming):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True)
+        for name in FIFOS:
+            os.mkfifo(self.spool / name, 0o600)
+        if self.owner is not None:
+            for place in (self.spool, *(self.spool / name for name in FIFOS)):
+                os.chown(place, self.owner, -1)
+        self.script.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.script.write_bytes(SCRIPT.read_bytes())
+        self.script.chmod(0o644)
+
+    @property
+    def restore_command(self) -> str:
+        """Takes from the spool, or waits for what is on its way; knows no tool."""
+        return f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(self.script))}'
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
-        """Report how far the fetching is; nothing but a sign of life where the tool does it alone."""
-        if self._process is None or self.order is None:
+        """Report how far the fetching is; nothing but a sign of life where it is done on demand."""
+        if self.order is None or not self.order.ahead_segments:
             progress("replay", 0, 0)
             return
         total = max(expected_segments, self.fetched.segments) * self.order.segment_bytes
@@ -122,7 +134,7 @@ class WalAhead:
             try:
                 with contextlib.suppress(BrokenPipeError):
                     self._say("enough")
-                self._process.wait(self.settle_seconds)
+                self._over = self._process.wait(self.settle_seconds) == 0
             except subprocess.TimeoutExpired:
                 raise TimedOut(
                     "stalled", "comparing fetched WAL with the tool's", found=f"no end within {self.settle_seconds:.0f} s",
@@ -131,14 +143,21 @@ class WalAhead:
         fetched = self.stop()
         if self.fault:
             raise self.fault
-        return fetched and fetched.model_copy(update={"settle_seconds": time.monotonic() - started})
+        if fetched is None or self.order is None or not self.order.ahead_segments:
+            return None
+        return fetched.model_copy(update={"settle_seconds": time.monotonic() - started})
 
     def stop(self) -> WalFetched | None:
-        """End it at once, with every tool it runs; gives what it told until then, None where it never ran."""
+        """End it at once, with every tool it runs; gives what it told until then, None where it never ran.
+
+        One that had ended by itself is a fault, if it told of no other: recovery got no more WAL from then on.
+        """
         process = self._process
         if process is None:
             return None
-        if process.poll() is None:
+        ended = process.poll() is not None
+        died, self._over = ended and not self._over, True
+        if not ended:
             end_group(process.pid)
         if process.stdin:
             with contextlib.suppress(BrokenPipeError):
@@ -146,8 +165,11 @@ class WalAhead:
         process.wait()
         for reader in self._readers:
             reader.join()
+        if died:
+            self.fault = self.fault or _died(process.returncode)
         self.pid_file.unlink(missing_ok=True)
-        shutil.rmtree(self.spool, ignore_errors=True)
+        for folder in (self.spool, self.incoming):
+            shutil.rmtree(folder, ignore_errors=True)
         return self.fetched
 
     def _say(self, line: str) -> None:
@@ -165,6 +187,15 @@ class WalAhead:
 
     def _logged(self, line: str) -> None:
         logger.warning("wal ahead: %s", mask(line.rstrip("\n"), self._environment))
+
+
+def _died(code: int) -> CouldNotVerify:
+    """Recovery is never given to anybody else: without this process nobody has the keys."""
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return CouldNotVerify(
+        "wal-fetch-ended", "the process that fetches WAL", found=f"ended by {how}", expected="an end when the drill says so",
+        mend="see the task's log above this line, and the kernel's (dmesg) for lack of memory; then drill again",
+    )  # fmt: skip
 
 
 def _as_error(fault: dict[str, Any]) -> PgdrillError:

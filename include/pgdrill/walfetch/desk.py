@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pgdrill.errors import PgdrillError
+from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.postgres.wal import Segment
 from pgdrill.walfetch.fetcher import By, spool_full
-from pgdrill.walfetch.files import deliver
 from pgdrill.walfetch.order import Order
+from pgdrill.walfetch.spool import Spool
 from pgdrill.walfetch.window import Window
 
 logger = logging.getLogger(__name__)
+
+SPARE_READY = 8  # beyond what may lie ready: recovery that goes back finds what it left
 
 
 @dataclass(slots=True)
@@ -45,14 +47,16 @@ class Asked:
 class Desk:
     """All state of a prefetcher, behind one lock. ``tell`` is given what the drill has to know."""
 
-    def __init__(self, order: Order, answers: int, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.order, self.spool = order, Path(order.spool)
+    def __init__(self, order: Order, spool: Spool, answers: int, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.order, self.spool = order, spool
         self.counts = Counts()
         self._answers, self._tell = answers, tell
         self._window = Window(order.first, order.last, order.ahead_segments)
         self._changed = threading.Condition()
         self._ready: dict[int, Segment] = {}
         self._asked: Asked | None = None
+        self._errand = ""
+        self._unread = self._refused = False
         self._halted = self._over = False
         self._busy_since: float | None = None
         self._cpu = time.process_time()
@@ -60,20 +64,35 @@ class Desk:
     # --- recovery ---
 
     def took(self, segment: Segment) -> None:
-        """Recovery has this one now."""
+        """Recovery has this one now, or says so."""
         with self._changed:
-            self._ready.pop(segment.number, None)
+            for there in (self._ready.pop(segment.number, segment), segment):
+                self.spool.remove(there.name)
             self._window.taken(segment.number)
             self._changed.notify_all()
 
     def want(self, name: str, segment: Segment | None) -> None:
-        """Recovery waits for this file. A history is left to :meth:`answer`."""
+        """Recovery waits for this file. What is no segment is an errand."""
         with self._changed:
             self._asked = Asked(name, segment, time.monotonic())
             if self._halted:
                 self._say("stop")
             elif segment:
                 self._want(segment)
+            else:
+                self._send()
+
+    def refuse(self, name: str) -> None:
+        """Recovery never asks for such a thing: somebody else does."""
+        with self._changed:
+            self._asked = Asked(name, None, time.monotonic())
+            if not self._refused:
+                self._fault(CouldNotVerify(
+                    "strange-request", f"the restored server in {self.spool.folder.parent}", found=f"a request for {name!r}",
+                    expected="requests for WAL alone", mend="look for code in the cluster that acts by itself, and at its server's log",
+                ))  # fmt: skip
+            self._refused = True
+            self._say("stop")
 
     def answer(self, name: str, word: str, error: PgdrillError | None = None) -> None:
         """Answer if that is what recovery waits for; an error that stops it is told to the drill first."""
@@ -88,7 +107,7 @@ class Desk:
         with self._changed:
             self._halted = True
             for segment in self._ready.values():
-                (self.spool / segment.name).unlink(missing_ok=True)
+                self.spool.remove(segment.name)
             self._fault(error)
             self._say("stop")
 
@@ -98,6 +117,14 @@ class Desk:
             self._over = True
 
     # --- the threads that fetch ---
+
+    def errand(self) -> str:
+        """Waits for a file that only the tool can get, and says which."""
+        with self._changed:
+            while self._halted or self._over or not self._errand:
+                self._changed.wait()
+            name, self._errand = self._errand, ""
+            return name
 
     def work(self, most: int) -> list[int]:
         """Waits for something to fetch: neighbours, up to ``most``; the one that recovery needs next comes alone."""
@@ -122,8 +149,9 @@ class Desk:
             if self._halted or self._over:
                 temporary.unlink()
                 return
-            deliver(temporary, self.spool / segment.name)
+            self.spool.place(temporary, segment.name)
             self._ready[segment.number] = segment
+            self._keep_within(segment.number)
             self._window.done(segment.number, ready=True)
             self._time()
             self.counts.segments += 1
@@ -142,7 +170,9 @@ class Desk:
                 return  # recovery may never get that far; if it does, it is tried again
             if error:
                 self._fault(error)
-            self._say("stop" if error else "tool")
+                self._say("stop")
+            else:
+                self._send()
 
     def no_room(self, number: int, found: str) -> None:
         """The disk is full: keep less ready; only if not even this one fits, and recovery needs it, is that an error."""
@@ -152,13 +182,12 @@ class Desk:
                 return
             furthest = max((other for other in self._ready if other != number), default=None)
             if furthest is not None:
-                (self.spool / self._ready.pop(furthest).name).unlink(missing_ok=True)
-                self._window.ready.discard(furthest)
+                self._drop(furthest)
                 self._window.postpone(furthest)
                 self._window.busy.discard(number)  # and again
                 self._changed.notify_all()
                 return
-        self.undelivered(number, spool_full(self.spool, found))
+        self.undelivered(number, spool_full(self.spool.folder, found))
 
     # --- under the lock ---
 
@@ -173,9 +202,9 @@ class Desk:
     def _want(self, segment: Segment) -> None:
         number, there = segment.number, self._ready.get(segment.number)
         if segment not in self.order.choices(number):
-            self._say("tool")
+            self._send()
             return
-        if there and not (self.spool / there.name).exists():
+        if there and not self.spool.holds(there.name):
             self._ready.pop(number)  # taken without a word
             self._window.ready.discard(number)
             there = None
@@ -189,7 +218,24 @@ class Desk:
 
     def _say_of(self, there: Segment) -> None:
         """Where a timeline ends, the file of the other one may be there: recovery asks for that next."""
-        self._say("here" if self._asked and self._asked.name == there.name else "tool")
+        if self._asked and self._asked.name == there.name:
+            self._say("here")
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        """Have the tool fetch what recovery waits for."""
+        self._errand = self._asked.name if self._asked else ""
+        self._changed.notify_all()
+
+    def _keep_within(self, number: int) -> None:
+        """Who asks for one segment after the other and takes none could fill the disk: the furthest go, but not this one."""
+        while len(self._ready) > self.order.ahead_segments + SPARE_READY:
+            self._drop(max(other for other in self._ready if other != number))
+
+    def _drop(self, number: int) -> None:
+        self.spool.remove(self._ready.pop(number).name)
+        self._window.ready.discard(number)
 
     def _say(self, word: str) -> None:
         if self._asked is None:
@@ -198,7 +244,9 @@ class Desk:
         try:
             os.write(self._answers, f"{self._asked.name} {word}\n".encode())
         except BlockingIOError:  # full of answers that nobody read
-            logger.warning("nobody reads the answers")
+            if not self._unread:
+                logger.warning("nobody reads the answers")
+            self._unread = True
         self._asked = None
 
     def _fault(self, error: PgdrillError) -> None:

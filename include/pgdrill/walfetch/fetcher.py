@@ -14,6 +14,7 @@ from pgdrill.walfetch.files import Writer, pieces_of
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.pages import Damaged
 from pgdrill.walfetch.reader import Absent, Reader
+from pgdrill.walfetch.tablespaces import Barred
 from pgdrill.walfetch.tool import Tool, no_room
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ class Fetcher:
         if self.order.readable:
             try:
                 return self.reader.segment(segment, *copies)[0], "reader"
+            except Barred:
+                raise
             except (Undecodable, Damaged, CouldNotVerify) as error:
                 trouble = error
                 logger.warning("%s: %s; trying %s", self.reader.key_of(segment.name), error, self.order.tool.name)
             except OSError as error:
                 raise self._full(error) from None
-        return self._by_tool(segment, trouble), "tool"
+        return self.by_tool(segment, trouble), "tool"
 
     def together(self, segments: list[Segment], deliver: Callable[[Segment, Path], None]) -> None:
         """Fetch many with one process of the tool; what it left out, or got wrong, is not delivered and no error."""
@@ -56,7 +59,7 @@ class Fetcher:
                     continue
                 try:
                     temporary = self.writer.write(segment, pieces_of(file))
-                except (Damaged, OSError) as error:
+                except (Damaged, Barred, OSError) as error:
                     logger.warning("%s: %s", segment.name, error)
                     continue
                 file.unlink()
@@ -93,7 +96,16 @@ class Fetcher:
             logger.info("%s: not read: %s", name, error)
             return None
 
-    def _by_tool(self, segment: Segment, trouble: Exception | None) -> Path:
+    def other(self, name: str) -> Path:
+        """The temporary file of what is neither segment nor history: a backup's history, or half a segment."""
+        with self.tool.fetched(name) as file:
+            size = file.stat().st_size
+            if not 0 < size <= self.order.segment_bytes:
+                raise damaged(name, self.reader.key_of(name), f"{size} bytes", f"1 to {self.order.segment_bytes} bytes")
+            return file.rename(self.writer.folder / name)
+
+    def by_tool(self, segment: Segment, trouble: Exception | None = None) -> Path:
+        """A segment's temporary file. ``trouble``: why the reader could not. Raises the same as :meth:`segment`."""
         thing, tool = self.reader.key_of(segment.name), self.order.tool.name
         try:
             with self.tool.fetched(segment.name) as file:

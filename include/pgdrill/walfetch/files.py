@@ -1,40 +1,46 @@
-"""Files of the spool: written beside their place, checked on the way, and there under their name only when whole."""
+"""Files for the spool: written elsewhere, and checked on the way."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
 
 from pgdrill.postgres.wal import Segment
 from pgdrill.walfetch.decoders import aligned
 from pgdrill.walfetch.pages import ALIGNMENT, Origin, PageCheck
+from pgdrill.walfetch.tablespaces import Scan, TablespaceWatch
 
 CHUNK_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes segments into the spool. ``sparse`` leaves a hole where a segment ends in zeros."""
+    """Writes segments into a folder. ``sparse`` leaves a hole where a segment ends in zeros."""
 
-    spool: Path
+    folder: Path
     origin: Origin
     sparse: bool
+    watch: TablespaceWatch
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def write(self, segment: Segment, pieces: Iterable[bytes], *copies: Path) -> Path:
-        """Check and write a segment, to further places too; gives the temporary file, not yet under its name.
+        """Check and write a segment, to further places too; gives the temporary file.
 
-        Raises :class:`pgdrill.walfetch.pages.Damaged`, what ``pieces`` raises, and OSError; nothing is left then.
+        Raises :class:`pgdrill.walfetch.pages.Damaged`, :class:`pgdrill.walfetch.tablespaces.Barred`, what ``pieces``
+        raises, and OSError; nothing is left then.
         """
-        temporary = self.spool / f"{segment.name}.tmp"
-        check = PageCheck(segment, self.origin)
+        temporary = self.folder / f"{segment.name}.{next(self._numbers)}"
+        check, scan = PageCheck(segment, self.origin), Scan(segment)
         targets = [temporary, *copies]
         try:
             files = [target.open("wb", buffering=0) for target in targets]
             try:
                 for piece in aligned(pieces, ALIGNMENT):
                     used = check.used_bytes(piece)
+                    scan.look(piece[:used], check.page_bytes)
                     for file in files:
                         write_all(file, piece[:used] if self.sparse else piece)
                 check.finish()
@@ -43,17 +49,12 @@ class Writer:
             finally:
                 for file in files:
                     file.close()
+            self.watch.judge(scan, temporary)
         except BaseException:
             for target in targets:
                 target.unlink(missing_ok=True)
             raise
         return temporary
-
-
-
-def deliver(temporary: Path, place: Path) -> None:
-    """Give a whole file its name. (Not synced: recovery does that when it takes it.)"""
-    temporary.rename(place)
 
 
 def write_all(file: RawIOBase, data: memoryview) -> None:

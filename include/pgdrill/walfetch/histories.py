@@ -9,6 +9,7 @@ from pgdrill.walfetch.fetcher import Fetcher
 from pgdrill.walfetch.reader import Absent
 
 ABSENT_SECONDS = 60.0  # as long the tool's word for "no such file" holds
+MOST = 1000  # of names remembered: more timelines than any recovery asks for
 
 
 class Histories:
@@ -33,6 +34,9 @@ class Histories:
                 return self._found[name]
             if time.monotonic() - self._absent.get(name, -ABSENT_SECONDS) < ABSENT_SECONDS:
                 raise Absent(name)
+            if len(self._found) + len(self._absent) >= MOST:
+                self._found.clear()
+                self._absent.clear()
             try:
                 self._found[name] = self.fetcher.history(name)
             except Absent:

@@ -35,6 +35,7 @@ class Order:
     """Everything the prefetcher has to know. ``stop_lsn`` None: the target's place is known to the WAL alone."""
 
     spool: str
+    incoming: str  # a folder of the same file system that the restored server does not see
     url: str
     endpoint_url: str
     region: str
@@ -50,9 +51,10 @@ class Order:
     stop_lsn: int | None
     timeline: int
     history: tuple[TimelineSwitch, ...]
-    ahead_segments: int = 64
+    ahead_segments: int = 64  # 0: each when recovery asks for it
     tool_sample: int = 50  # every n-th segment is fetched by the tool as well, and compared; 0: none
     sparse: bool = True
+    owner: int | None = None  # the user the restored server runs as, if that is another one
 
     def to_json(self) -> str:
         """One line."""

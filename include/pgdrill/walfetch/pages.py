@@ -47,7 +47,7 @@ class PageCheck:
         self.seen_bytes = 0
         self._ended = False  # an empty page was seen: after a switch the rest of a segment is zeros
         self._timeline = 0
-        self._magic, self._page_bytes = 0, 0
+        self._magic, self.page_bytes = 0, 0
 
     def used_bytes(self, piece: bytes | memoryview) -> int:
         """How many bytes of the piece are pages in use; the rest are zeros. Raises :class:`Damaged`."""
@@ -56,7 +56,7 @@ class PageCheck:
             raise Damaged(f"{self.seen_bytes + len(piece)} bytes", f"{self.segment.size_bytes}")
         if not self.seen_bytes:
             self._first(piece)
-        if len(piece) % self._page_bytes:
+        if len(piece) % self.page_bytes:
             raise Damaged(f"{self.seen_bytes + len(piece)} bytes", f"{self.segment.size_bytes}")
         self.seen_bytes += len(piece)
         if self.seen_bytes > self.segment.size_bytes:
@@ -68,12 +68,12 @@ class PageCheck:
         used = int(np.argmin(pages["magic"] != 0)) if not pages["magic"].all() else len(pages)
         if self._ended and used:
             raise Damaged(f"a page at {format_lsn(where)} after the segment's end", "zeros up to its end")
-        if np.any(np.frombuffer(piece, np.uint64)[used * self._page_bytes // 8 :]):
-            raise Damaged(f"no page header at {format_lsn(where + used * self._page_bytes)}, but content behind it",
+        if np.any(np.frombuffer(piece, np.uint64)[used * self.page_bytes // 8 :]):
+            raise Damaged(f"no page header at {format_lsn(where + used * self.page_bytes)}, but content behind it",
                           "pages, or zeros up to the segment's end")  # fmt: skip
         self._ended = self._ended or used < len(pages)
         self._headers(pages[:used], where)
-        return used * self._page_bytes
+        return used * self.page_bytes
 
     def finish(self) -> None:
         """The segment is complete. Raises :class:`Damaged` if it is too short."""
@@ -98,17 +98,17 @@ class PageCheck:
                 "a first page with " + ", ".join(f"{name} {header[name]}" for name in wrong),
                 ", ".join(f"{name} {wanted.get(name, 8192)}" for name in wrong) + f" (PostgreSQL {self.origin.major_version})",
             )
-        self._magic, self._page_bytes = header["magic"], header["page_bytes"]
+        self._magic, self.page_bytes = header["magic"], header["page_bytes"]
 
     def _header(self) -> np.dtype[Any]:
         return np.dtype({"names": ["magic", "info", "timeline", "address"], "formats": ["u2", "u2", "u4", "u8"],
-                         "offsets": [0, 2, 4, 8], "itemsize": self._page_bytes})  # fmt: skip
+                         "offsets": [0, 2, 4, 8], "itemsize": self.page_bytes})  # fmt: skip
 
     def _headers(self, pages: NDArray[Any], where: int) -> None:
         """The headers of pages in use, the first of which lies at ``where``."""
         if not len(pages):
             return
-        addresses = np.arange(len(pages), dtype=np.uint64) * np.uint64(self._page_bytes) + np.uint64(where)
+        addresses = np.arange(len(pages), dtype=np.uint64) * np.uint64(self.page_bytes) + np.uint64(where)
         long = np.zeros(len(pages), bool)
         long[0] = where == self.segment.start_lsn
         known = pages["timeline"] <= self.segment.timeline

@@ -1,8 +1,9 @@
 """The process that fetches ahead: threads that fill the spool, and one that listens to recovery.
 
 Recovery's side (``spool.sh``) writes ``took NAME`` and ``want NAME`` into the FIFO ``asked``; a ``want`` is answered
-in the FIFO ``answers`` with ``NAME here``, ``NAME absent`` (the tool's own word), ``NAME tool`` (ask the tool) or
-``NAME stop``. The drill's side is told by JSON lines on stdout, and ends this process by a line, or an end, on stdin.
+in the FIFO ``answers`` with ``NAME here``, ``NAME absent`` (the tool's own word) or ``NAME stop``. Whatever runs in the
+restored server may write there as well, and into the spool: this process has the keys, and takes from there nothing but
+names of WAL files. The drill's side is told by JSON lines on stdout, and ends this process by a line, or an end, on stdin.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pgdrill.errors import PgdrillError
-from pgdrill.postgres.wal import HISTORY_NAME, SEGMENT_NAME, Segment
+from pgdrill.errors import CouldNotVerify, PgdrillError
+from pgdrill.postgres.wal import ASKED_NAME, HISTORY_NAME, SEGMENT_NAME, Segment
 from pgdrill.process import Stopped
 from pgdrill.storage import Storage
 from pgdrill.tuning import cores
 from pgdrill.walfetch.desk import Desk
-from pgdrill.walfetch.fetcher import Fetcher, NoRoom
-from pgdrill.walfetch.files import Writer, deliver
+from pgdrill.walfetch.fetcher import Fetcher, NoRoom, spool_full
+from pgdrill.walfetch.files import Writer
 from pgdrill.walfetch.histories import Histories
+from pgdrill.walfetch.lines import Lines
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.pages import Origin
 from pgdrill.walfetch.reader import Absent, Reader
 from pgdrill.walfetch.sampling import Sampling
+from pgdrill.walfetch.spool import Spool
+from pgdrill.walfetch.tablespaces import Barred, TablespaceWatch
 from pgdrill.walfetch.tool import Tool
 
 logger = logging.getLogger(__name__)
@@ -43,42 +47,44 @@ STDIN = 0
 
 
 class Prefetcher:
-    """Everything of one order."""
+    """Everything of one order. ``asked``, ``answers`` and ``spool`` are descriptors of before the server's start."""
 
-    def __init__(self, order: Order, asked: int, answers: int, environment: Mapping[str, str]) -> None:
-        spool = Path(order.spool)
-        self.order, self.spool, self._asked = order, spool, asked
+    def __init__(self, order: Order, asked: int, answers: int, spool: int, environment: Mapping[str, str]) -> None:
+        incoming = Path(order.incoming)
+        self.order, self._asked, self._incoming = order, asked, incoming
+        self.spool = Spool(Path(order.spool), spool, order.owner)
         storage = Storage.open(order.url, environment, endpoint_url=order.endpoint_url, region=order.region)
-        writer = Writer(spool, Origin(order.system_identifier, order.major_version, order.timelines), order.sparse)
-        self.desk = Desk(order, answers, tell)
+        origin = Origin(order.system_identifier, order.major_version, order.timelines)
+        writer = Writer(incoming, origin, order.sparse, TablespaceWatch(order))
+        self.desk = Desk(order, self.spool, answers, tell)
         self.reader = Reader(order, storage, writer, threading.Semaphore(cores()))
-        self.tool = Tool(order, spool / "tool")
+        self.tool = Tool(order, incoming / "tool")
         self.fetcher = Fetcher(order, self.reader, self.tool, writer)
         self.histories = Histories(self.fetcher)
-        self.sampling = Sampling(self.tool, spool / "samples", self.desk.halt)
+        self.sampling = Sampling(self.tool, incoming / "samples", self.desk.halt)
         self._bulk = BULK_SEGMENTS if self.tool.can_bulk and not order.readable else 1
 
     def run(self) -> None:
         """Serve until the drill has heard enough; what is being compared then is compared to its end."""
         for _ in range(REQUESTS_AT_ONCE if self.order.readable else cores()):
             threading.Thread(target=self._work, daemon=True).start()
-        for name in self.histories.expected:
-            self._begin_history(name)
+        threading.Thread(target=self._errands, daemon=True).start()
+        for name in self.histories.expected if self.order.ahead_segments else ():
+            threading.Thread(target=self._errand, args=(name,), daemon=True).start()
         self._listen()
         self.desk.close()
         self.sampling.settle()
         tell({"counts": self._figures()})
 
     def _listen(self) -> None:
-        rest, told_at = b"", 0.0
+        lines, told_at = Lines(), 0.0
         while True:
             readable, _, _ = select.select([self._asked, STDIN], [], [], TELL_SECONDS)
             if STDIN in readable:
                 return
             if self._asked in readable:
-                *lines, rest = (rest + os.read(self._asked, 65536)).split(b"\n")
-                for line in lines:
-                    verb, _, name = line.decode(errors="replace").partition(" ")
+                for line in lines.feed(os.read(self._asked, 65536)):
+                    verb, _, name = line.partition(" ")
                     self._heard(verb, name)
             if time.monotonic() - told_at > TELL_SECONDS:
                 told_at = time.monotonic()
@@ -86,14 +92,13 @@ class Prefetcher:
 
     def _heard(self, verb: str, name: str) -> None:
         segment = Segment.parse(name, self.order.segment_bytes) if SEGMENT_NAME.fullmatch(name) else None
-        if verb == "took" and segment:
+        if not ASKED_NAME.fullmatch(name) or (segment and segment.name != name):
+            if verb == "want":
+                self.desk.refuse(name)
+        elif verb == "took" and segment:
             self.desk.took(segment)
         elif verb == "want":
             self.desk.want(name, segment)
-            if HISTORY_NAME.fullmatch(name):
-                self._begin_history(name)
-            elif segment is None:
-                self.desk.answer(name, "tool")
 
     def _work(self) -> None:
         while True:
@@ -101,7 +106,7 @@ class Prefetcher:
             try:
                 if len(numbers) > 1:
                     self._together(numbers)
-            except (OSError, Stopped) as error:
+            except (OSError, Barred, Stopped) as error:
                 logger.warning("fetching %d segments together: %s", len(numbers), error)
             for number in numbers:  # what that left out, too
                 if self.desk.in_work(number):
@@ -135,31 +140,46 @@ class Prefetcher:
             self.desk.undelivered(number, error)
         except Stopped:
             self.desk.undelivered(number, None)
-        except Exception:  # unforeseen: the tool, run by recovery itself, has the last word
+        except Exception:  # unforeseen: the tool has the last word
             logger.exception("fetching %s", self.order.choices(number)[0].name)
             self.desk.undelivered(number, None)
         finally:
             if sample:
                 self.sampling.forget(number)
 
-    def _begin_history(self, name: str) -> None:
-        threading.Thread(target=self._history, args=(name,), daemon=True).start()
+    def _errands(self) -> None:
+        while True:
+            self._errand(self.desk.errand())
 
-    def _history(self, name: str) -> None:
+    def _errand(self, name: str) -> None:
+        """Fetch what only the tool can get, and answer."""
         try:
-            content = self.histories.content(name)
-            temporary = self.spool / f"{name}.tmp"
-            temporary.write_bytes(content)
-            deliver(temporary, self.spool / name)
+            self._fetch(name)
         except Absent:
             self.desk.answer(name, "absent")
+        except NoRoom as error:
+            self.desk.answer(name, "stop", spool_full(self._incoming, str(error)))
         except PgdrillError as error:
             self.desk.answer(name, "stop", error)
-        except (OSError, Stopped) as error:
-            logger.warning("%s: %s", name, error)
-            self.desk.answer(name, "tool")
+        except Stopped:
+            self.desk.answer(name, "stop")
+        except Exception as error:  # unforeseen, for instance what somebody did to the spool
+            logger.exception("fetching %s", name)
+            self.desk.answer(name, "stop", not_delivered(name, self.spool, error))
         else:
             self.desk.answer(name, "here")
+
+    def _fetch(self, name: str) -> None:
+        """By the tool, into the spool."""
+        if SEGMENT_NAME.fullmatch(name):
+            segment = Segment.parse(name, self.order.segment_bytes)
+            self.desk.delivered(segment, self.fetcher.by_tool(segment), "tool")
+        elif HISTORY_NAME.fullmatch(name):
+            temporary = self._incoming / f"{name}.{threading.get_ident()}"
+            temporary.write_bytes(self.histories.content(name))
+            self.spool.place(temporary, name)
+        else:
+            self.spool.place(self.fetcher.other(name), name)
 
     def _figures(self) -> dict[str, Any]:
         return {**asdict(self.desk.counts), "compared": self.sampling.compared, "read_bytes": self.reader.read_bytes}
@@ -169,3 +189,11 @@ def tell(what: dict[str, Any]) -> None:
     """A line for the drill."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
+
+
+def not_delivered(name: str, spool: Spool, error: Exception) -> CouldNotVerify:
+    """A file that was fetched, or could have been, and did not get into the spool."""
+    return CouldNotVerify(
+        "not-delivered", f"{name} for {spool.folder}", found=f"{type(error).__name__}: {error}", expected="the file in the spool",
+        mend="read the task's log above this line; look for whatever else changes the drill's folder",
+    )  # fmt: skip

@@ -30,7 +30,7 @@ class Sampling:
         self._lock = threading.Lock()
         self._waiting = 0
         self._begun: set[int] = set()
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, parents=True)
 
     def chosen(self, order: Order, number: int) -> bool:
         """Whether this segment is one to compare, and is so for the first time (recovery may want it again).

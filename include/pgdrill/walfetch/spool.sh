@@ -1,20 +1,19 @@
-# Sourced by restore_command, which sets: f (%f), p (%p) and spool (the folder), and goes on with the tool's own
-# command where this file returns. No process but mv is started for a segment that is there already.
+# Sourced by restore_command, which sets: f (%f), p (%p) and spool (the folder). It knows no tool and no key: what recovery
+# wants is in the spool, or is fetched by a process outside, which is asked. No process but mv is started for a segment.
 #
-# Exit codes as PostgreSQL takes them: 0 delivered, 255 stop, and 1 for "no such file", which ends recovery: that is
-# the tool's own word alone, asked just before by the prefetcher, or in what comes after this file.
-# A segment is in the spool under its name only when it is whole and checked.
+# Exit codes as PostgreSQL takes them: 0 delivered, 255 stop, and 1 for "no such file", which ends recovery: that is the
+# tool's own word alone. A file is in the spool under its name only when it is whole and checked.
 
 pgdrill_take() {
-    [ -f "$spool/$f" ] || return 1
+    [ -f "$spool/$f" ] || return 0
     mv -f -- "$spool/$f" "$p" || exit 255
-    # Opened for reading and writing: this waits for nobody, not even where the prefetcher is gone.
+    # Opened for reading and writing: this waits for nobody, not even where nobody fetches any more.
     echo "took $f" 1<>"$spool/asked"
     exit 0
 }
 
 pgdrill_ask() {
-    # As long as the prefetcher lives it holds the other end; if it dies, reading ends.
+    # As long as the process that fetches lives it holds the other end; if it dies, reading ends.
     pgdrill_take
     echo "want $f" 1<>"$spool/asked"
     while read -r name answer <&4; do
@@ -24,15 +23,16 @@ pgdrill_ask() {
             pgdrill_take
             echo "want $f" 1<>"$spool/asked"
             ;;
-        stop)
+        absent)
+            echo "pgdrill: there is no $f, by the tool's word" >&2
+            exit 1
+            ;;
+        *)
             echo "pgdrill: $f cannot be delivered; the drill's report says why" >&2
             exit 255
             ;;
-        absent) exit 1 ;;
-        *) return 0 ;;
         esac
     done
-    echo "pgdrill: nobody fetches ahead any more; $f comes from the tool" >&2
 }
 
 pgdrill_take
@@ -40,3 +40,5 @@ if [ -p "$spool/asked" ] && [ -p "$spool/answers" ]; then
     # Opened for both first, so that opening for reading does not wait for a writer; closed again, so that it ends.
     pgdrill_ask 3<>"$spool/answers" 4<"$spool/answers" 3>&-
 fi
+echo "pgdrill: nobody fetches WAL any more, so $f cannot be had; the drill's report says why" >&2
+exit 255

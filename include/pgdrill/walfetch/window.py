@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MOST_BLOCKED = 1000
+
 
 @dataclass(slots=True)
 class Window:
-    """Segment numbers, from the one that recovery wants next to ``ahead`` further.
+    """Segment numbers, from the one that recovery wants next to ``ahead`` further; with 0, only what it waits for.
 
     ``last`` None: unknown. What is in ``blocked`` (absent, or not to be had) ends the way: recovery cannot pass it.
     """
@@ -18,11 +20,12 @@ class Window:
     ready: set[int] = field(default_factory=set)
     busy: set[int] = field(default_factory=set)
     blocked: set[int] = field(default_factory=set)
+    waits_for: int = -1
 
     def next(self, count: int = 1) -> list[int]:
         """The first of those that nobody has begun, and up to ``count`` that follow it without a gap; marks them busy."""
         found: list[int] = []
-        end = self.position + self.ahead - 1
+        end = max(self.position + self.ahead - 1, self.waits_for)
         for number in range(self.position, min(end, self.last if self.last is not None else end) + 1):
             if number in self.blocked or len(found) == count:
                 break
@@ -38,7 +41,7 @@ class Window:
 
     def wanted(self, number: int) -> None:
         """Recovery waits for this one; it may have gone back, or beyond what was expected to be the last."""
-        self.position = number
+        self.position = self.waits_for = number
         self.blocked.discard(number)
         if self.last is not None:
             self.last = max(self.last, number)
@@ -51,6 +54,10 @@ class Window:
     def done(self, number: int, *, ready: bool) -> None:
         """It is in the spool, or not to be had."""
         self.busy.discard(number)
+        if number == self.waits_for:
+            self.waits_for = -1
+        if len(self.blocked) >= MOST_BLOCKED:  # no recovery asks for so many
+            self.blocked.clear()
         (self.ready if ready else self.blocked).add(number)
 
     def postpone(self, number: int) -> None:

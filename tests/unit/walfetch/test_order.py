@@ -22,7 +22,7 @@ def order(tool: BackupTool = WALG, **more: object) -> Order:
     segment_key, history_key = tool.wal_keys()
     bulk = tool.wal_bulk(16 * MB)
     values: dict[str, object] = {
-        "spool": "/spool", "url": "s3://b/p", "endpoint_url": "", "region": "r", "segment_key": segment_key,
+        "spool": "/spool", "incoming": "/incoming", "url": "s3://b/p", "endpoint_url": "", "region": "r", "segment_key": segment_key,
         "history_key": history_key, "suffix": ".lz4", "readable": True, "system_identifier": 2**63 + 1, "major_version": 18,
         "tool": ToolWords(tool.name, tool.wal_fetch(), tool.wal_absent_code, tool.exit_codes, bulk.argv, bulk.environment, bulk.folder),
         "segment_bytes": 16 * MB, "start_lsn": 3 * 16 * MB + 40, "stop_lsn": 9 * 16 * MB, "timeline": 2,
