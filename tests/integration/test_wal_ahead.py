@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pgdrill import restore as restoring
+from pgdrill.access import Access
 from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
@@ -133,6 +134,40 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
         workspace.destroy(access)
 
 
+# --- what the restored server has of the keys: nothing ---
+
+PLANTED = {"PGPASSWORD": "canary-password", "AIRFLOW_CONN_STORE": "aws://canary-connection", "WALG_CANARY": "canary-tool", "CANARY": "canary-other"}
+
+
+def holds_nothing(access: Access, drill_id: str, secrets: list[str]) -> None:
+    """No process of the server has a variable that it needs no more than an attacker should, no file of its a secret."""
+    workspace = Workspace.of(access, drill_id)
+    postmaster = workspace.server(access).process()
+    assert postmaster
+    parent = postmaster.parent()
+    for process in (postmaster, *postmaster.children(recursive=True), *([parent] if parent and parent.name() == "timeout" else [])):
+        assert set(process.environ()) <= {"PATH", "LD_LIBRARY_PATH", "LC_ALL", "TZ", "PG_GRANDPARENT_PID", "PWD", "SHLVL", "_"}, process
+        assert not [secret for secret in secrets if secret in str(process.environ()) + str(process.cmdline())]
+    for folder in (workspace.cluster, workspace.configuration):
+        for file in (file for file in folder.rglob("*") if file.is_file()):
+            assert not [secret for secret in secrets if secret.encode() in file.read_bytes()], file
+
+
+@pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
+def test_the_restored_server_holds_no_key(copy: Copy, wal_fetch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PLANTED.items():
+        monkeypatch.setenv(name, value)
+    access, drill_id = copy.access(drill={"wal_fetch": wal_fetch}), new_drill_id()
+    try:
+        report = restore_stage(access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
+        assert report.restore.status == "ok", report.restore.trouble
+        secrets = [value for name, value in access.environment.items() if "SECRET" in name or "KEY_ID" in name]
+        assert secrets
+        holds_nothing(access, drill_id, [*secrets, *PLANTED.values()])
+    finally:
+        destroy_stage(access, drill_id)
+
+
 # --- other clusters ---
 
 
@@ -189,9 +224,16 @@ def test_an_encrypted_repository_is_read_by_the_tool_ahead(small: Stack, monkeyp
         pytest.skip("no gpg here (Debian: gnupg)")
     key.write_bytes(subprocess.run([*words, "--armor", "--export-secret-keys"], check=True, capture_output=True).stdout)
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
-    monkeypatch.setenv("WALG_PGP_KEY_PATH", str(key))
+    monkeypatch.setenv("WALG_PGP_KEY", key.read_text())
     fill(small)
-    wal = drilled(small).timings.wal
+    drill_id = new_drill_id()
+    try:
+        report = restore_stage(small.access, drill_id)
+        assert report.restore.status == "ok", report.restore.trouble
+        holds_nothing(small.access, drill_id, [key.read_text().splitlines()[5], *small.access.environment.values()])
+    finally:
+        destroy_stage(small.access, drill_id)
+    wal = report.timings.wal
     assert wal
     assert wal.by_tool == wal.segments >= 7
     assert (wal.by_reader, wal.read_bytes) == (0, 0)
