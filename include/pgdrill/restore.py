@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
@@ -201,10 +200,7 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahe
         fast=drill.durability == "fast",
     )
     options = harmless.write(workspace.configuration, workspace.data_directory, values)
-    return workspace.server(
-        access, options=options, environment=access.tool.wal_environment(workspace.home),
-        max_seconds=int(drill.timeout_seconds),
-    )  # fmt: skip
+    return workspace.server(access, options=options, environment=access.tool.wal_environment(workspace.home))
 
 
 def _replay(
@@ -294,6 +290,6 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
         directory=str(workspace.directory), data_directory=str(workspace.data_directory),
         socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
         timeline=int(row[3], 16), reached_lsn=row[1] or format_lsn(0), last_transaction_time=row[2],
-        expires_at=datetime.now(UTC) + timedelta(seconds=access.cluster.drill.timeout_seconds),
+        expires_at=workspace.expires_at,
         recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
     )  # fmt: skip

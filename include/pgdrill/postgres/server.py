@@ -1,16 +1,16 @@
 """A local PostgreSQL server's life: start, wait for an event, stop.
 
-The server runs in a session of its own under coreutils' ``timeout``, so that it outlives the task that started it
-and yet ends by itself when everything that knew of it has died.
+A restored server runs in a session of its own below a keeper (:mod:`pgdrill.keeper`), so that it outlives the task that
+started it and yet ends by itself when nobody has a right to it any more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +21,20 @@ import psycopg
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
+from pgdrill.process import mark_process
 
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
+KEEPER = Path(__file__).parents[1] / "keeper.py"
+KEEPER_MARK = "keeper.pid"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A data directory with the socket folder and log that go with it."""
+    """A data directory with the socket folder and log that go with it.
+
+    One with a lease (``lease_file``) ends with that; its process is then found in ``pid_file``.
+    """
 
     binaries: Binaries
     data_directory: Path
@@ -38,7 +44,8 @@ class LocalServer:
     superuser: str = "postgres"
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    max_seconds: int | None = None
+    lease_file: Path | None = None
+    pid_file: Path | None = None
 
     def conninfo(self, database: str = "postgres", **more: str) -> str:
         """For the superuser, over the private socket."""
@@ -56,16 +63,17 @@ class LocalServer:
         }  # fmt: skip
         for name, value in settings.items():
             words += ["-c", f"{name}={value}"]
-        timeout = shutil.which("timeout")
-        if self.max_seconds and timeout:
-            # Not SIGINT: that waits for backends, and one that a damaged index has go round in circles never ends by itself.
-            words = [timeout, "--signal=QUIT", str(self.max_seconds), *words]
+        if self.lease_file and self.pid_file:
+            words = [sys.executable, "-I", "-S", str(KEEPER), str(self.lease_file), str(self.pid_file), "--", *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            return subprocess.Popen(
+            launched = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **self.environment}, cwd="/",
             )  # fmt: skip
+        if self.lease_file:
+            mark_process(self.lease_file.with_name(KEEPER_MARK), launched.pid)
+        return launched
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and return once the server accepts connections."""
