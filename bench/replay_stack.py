@@ -63,7 +63,7 @@ def prepared(many: int, few: int, tenth: int) -> Iterator[Replays]:
         access, last = stack.access, marks["all"]
         workspace = Workspace.of(access, "plan")
         plan = plan_restore(access, workspace, Goal(backup.name, RecoveryTarget("name", last.name), stop_lsn=last.lsn), Runner())
-        workspace.destroy(access)
+        workspace.destroy()
         base, plain = stack.home / "base", stack.home / "plain"
         fetch_base(stack, base, access.tool.environment())
         repository = Repository(url=f"s3://{stack.s3.bucket}/barman", tool="barman-cloud", binary=str(Path(program("barman-cloud-backup")).parent),
@@ -84,7 +84,7 @@ def copied(bench: Replays, access: Access) -> Iterator[Workspace]:
         os.sync()
         yield workspace
     finally:
-        workspace.destroy(access)
+        workspace.destroy()
 
 
 def _written(stack: Stack, wanted: dict[str, int]) -> dict[str, Mark]:

@@ -27,7 +27,7 @@ def server_on_copy(data_directory: Path, stack: Stack, idle: list[Path], **optio
     (configuration / "pg_hba.conf").write_text("local all all trust\n")
     options = {"hba_file": str(configuration / "pg_hba.conf"), "listen_addresses": "", "fsync": "off", "archive_mode": "off",
                "autovacuum": "off", "max_connections": "120", **options}  # fmt: skip
-    server = replace(Workspace(folder).server(stack.access), options=options)
+    server = replace(Workspace(folder).server(stack.access), options=options, lease_file=None, pid_file=None)
     server.log_file.unlink(missing_ok=True)
     try:
         yield server

@@ -124,6 +124,7 @@ class Drill(Section):
     rto_seconds: Seconds = Field(3600, description="promised: from a drill's start to correct vector search")
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
+    handover_seconds: Seconds = Field(900, description="between the tasks of a drill nobody owns its server; then it ends")
     stall_seconds: Seconds = Field(600, description="fetch or replay making no progress for so long counts as hanging")
     durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
     fence: Literal["auto", "namespaces", "landlock", "none"] = Field(

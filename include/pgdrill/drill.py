@@ -20,8 +20,8 @@ from pgdrill.asking import ask, checking, context_of, settled
 from pgdrill.checks import FAMILIES
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.goal import decide
+from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end, left_until, take_over
 from pgdrill.instant import prove
-from pgdrill.lock import ClusterLock, Lease, lease_for
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
@@ -57,23 +57,23 @@ def drill(
     keep: bool = False,
     trigger: str = "cli",
     drill_id: str = "",
-    process: tuple[int, float] | None = None,
     runner: Runner | None = None,
     progress: Progress = _silent,
 ) -> Report:
     """A whole drill. The report says how it went; nothing is raised for what it can hold."""
     drill_id = drill_id or new_drill_id()
-    runner = runner or Runner()
+    runner, kept = runner or Runner(), False
     try:
-        report = restore_stage(access, drill_id, target=target, backup=backup, trigger=trigger, process=process,
+        report = restore_stage(access, drill_id, target=target, backup=backup, trigger=trigger, hand_over=False,
                                runner=runner, progress=progress)  # fmt: skip
         if report.restore.status == "ok":
             progress("checks", 0, 0)
-            report = check_stage(access, drill_id, families=families, process=process, runner=runner)
+            report = check_stage(access, drill_id, families=families, hand_over=False, runner=runner)
+        kept = keep and report.restored is not None
     finally:
-        if not keep:
+        if not kept:
             destroy_stage(access, drill_id)
-    return note_kept(access, drill_id) if keep else store.load_report(access, drill_id)
+    return note_kept(access, drill_id) if kept else store.load_report(access, drill_id)
 
 
 def restore_stage(
@@ -83,11 +83,14 @@ def restore_stage(
     target: str = "latest",
     backup: str = "LATEST",
     trigger: str = "cli",
-    process: tuple[int, float] | None = None,
+    hand_over: bool = True,
     runner: Runner | None = None,
     progress: Progress = _silent,
 ) -> Report:
-    """Look at production, restore, promote. The restored server is left running."""
+    """Look at production, restore, promote. The restored server is left running.
+
+    With ``hand_over`` for a check stage in another process, which has to come within ``drill.handover_seconds``.
+    """
     wanted = parse_target(target)
     workspace = Workspace.of(access, drill_id)
     settings = access.cluster.drill
@@ -97,9 +100,9 @@ def restore_stage(
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
         target=store.earlier_target(access, drill_id, asked=str(wanted)),
     )  # fmt: skip
-    with _lock(access).hold(_lease(access, workspace, process)) as stale, _stage(access, report, report.restore):
-        _clear(access, workspace, stale)
-        workspace.create()
+    end = ends_at(access, report.started_at)
+    with holding(access, workspace, end, hand_over=hand_over) as stale, _stage(access, report, report.restore):
+        begin_anew(access, workspace, stale, end)
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
         fence = workspace.fence(access)
@@ -120,6 +123,8 @@ def restore_stage(
         if report.target and report.target.instant:
             line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
             report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))
+        if hand_over:
+            report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
 
 
@@ -128,7 +133,7 @@ def check_stage(
     drill_id: str,
     *,
     families: Sequence[str] = FAMILIES,
-    process: tuple[int, float] | None = None,
+    hand_over: bool = True,
     runner: Runner | None = None,
 ) -> Report:
     """Ask every check of the restored cluster, vectors first: that is what the clock is for.
@@ -137,12 +142,14 @@ def check_stage(
     """
     report = store.load_report(access, drill_id)
     workspace = Workspace.of(access, drill_id)
-    with _lock(access).hold(_lease(access, workspace, process)), _stage(access, report, report.checks):
+    end = ends_at(access, report.started_at)
+    with holding(access, workspace, end, hand_over=hand_over), _stage(access, report, report.checks):
         if report.restored is None:
             raise CouldNotVerify(
                 "not-restored", f"drill {drill_id}", found="no restored cluster", expected="a restore that succeeded",
                 mend="run the drill's restore stage first",
             )  # fmt: skip
+        take_over(access, workspace, end)
         server = workspace.server(access)
         if server.process() is None:
             raise CouldNotVerify(
@@ -156,6 +163,8 @@ def check_stage(
             ask(context, report, families)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
+        if hand_over:
+            report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
 
 
@@ -167,9 +176,9 @@ def destroy_stage(access: Access, drill_id: str) -> Report | None:
     started = time.monotonic()
     cleanup = Stage(status="running")
     try:
-        Workspace.of(access, drill_id).destroy(access)
+        Workspace.of(access, drill_id).destroy()
         cleanup.status = "ok"
-        _lock(access).release(drill_id)
+        drill_lock(access).release(drill_id)
     except BaseException as error:
         cleanup.fail(error)
         raise
@@ -192,8 +201,10 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | Non
 
 
 def note_kept(access: Access, drill_id: str) -> Report:
-    """Say in the report that the restored cluster was left for a look."""
+    """Leave the restored cluster for a look, until the drill's time limit, and say so in the report."""
     report = store.load_report(access, drill_id)
+    if report.restored is not None:
+        report.restored.expires_at = keep_until_end(access, Workspace.of(access, drill_id), report.started_at)
     report.summary = summarize(report, kept=report.restored is not None)
     store.save_report(access, report)
     return report
@@ -219,20 +230,3 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
         report.cleanup = store.kept_cleanup(access, report)
         report.summary = summarize(report)
         store.save_report(access, report)
-
-
-def _lock(access: Access) -> ClusterLock:
-    return ClusterLock(access.cluster.state_directory / "drill.lock")
-
-
-def _lease(access: Access, workspace: Workspace, process: tuple[int, float] | None) -> Lease:
-    limit = access.cluster.drill.timeout_seconds
-    return lease_for(workspace.directory.name, workspace.directory, limit, process)
-
-
-def _clear(access: Access, workspace: Workspace, stale: Lease | None) -> None:
-    """Remove what a dead drill, or an earlier try of this one, left behind."""
-    for drill_id in {workspace.directory.name, *([stale.owner] if stale else [])}:
-        Workspace.of(access, drill_id).destroy(access)
-
-

@@ -1,8 +1,8 @@
 """One drill, and one backup, at a time for a cluster, whatever started them.
 
 A restarted scheduler can run the same task twice at once, so the lock is here and not only in Airflow. It has two
-layers: an ``flock`` held while a stage runs, which the kernel releases when the process dies, and a lease that spans
-the stages of a drill, with owner and expiry.
+layers: an ``flock`` held while a stage runs, which the kernel releases when the process dies, and a lease. A drill's, which
+spans its stages, stands in its folder (:class:`pgdrill.owner.FolderLease`); here stands only where that is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
-
 from pgdrill.errors import CouldNotVerify
+from pgdrill.owner import FolderLease, Owner
 
 POLL_SECONDS = 0.2  # flock has no timeout of its own
 WAIT_SECONDS = 30.0  # a task that was marked failed is gone within about ten
@@ -27,29 +26,25 @@ WAIT_SECONDS = 30.0  # a task that was marked failed is gone within about ten
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who works on the cluster. ``process`` (pid, start time) is known where one process does it all (CLI)."""
+    """Who works on the cluster. ``process``: where one process does it all; a drill's folder knows better."""
 
     owner: str
     directory: str
     expires_at: float
-    process: tuple[int, float] | None = None
+    process: Owner | None = None
 
     def stale(self) -> bool:
         """Expired, its directory gone, or its process dead."""
-        if time.time() > self.expires_at or not Path(self.directory).exists():
+        if not Path(self.directory).exists():
             return True
-        if self.process is None:
-            return False
-        try:
-            found = psutil.Process(self.process[0])
-            return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - self.process[1]) > 1
-        except psutil.NoSuchProcess:
-            return True
+        if found := FolderLease.read(f"{self.directory}/lease.json"):
+            return bool(found.over())
+        return time.time() > self.expires_at or bool(self.process and self.process.gone())
 
 
-def this_process() -> tuple[int, float]:
+def this_process() -> Owner:
     """For a lease that ends with this process."""
-    return os.getpid(), psutil.Process().create_time()
+    return Owner.of(os.getpid())
 
 
 class ClusterLock:
@@ -70,7 +65,7 @@ class ClusterLock:
                 raise self._busy(before)
             file.seek(0)
             file.truncate()
-            file.write(json.dumps(asdict(lease)))
+            file.write(json.dumps(asdict(lease) | {"process": lease.process and lease.process.to_json()}))
             file.flush()
             yield before if before and before.owner != lease.owner else None
 
@@ -103,7 +98,7 @@ class ClusterLock:
         )  # fmt: skip
 
 
-def lease_for(owner: str, directory: Path, seconds: float, process: tuple[int, float] | None = None) -> Lease:
+def lease_for(owner: str, directory: Path, seconds: float, process: Owner | None = None) -> Lease:
     """A lease from now on."""
     return Lease(owner, str(directory), (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp(), process)
 
@@ -111,6 +106,7 @@ def lease_for(owner: str, directory: Path, seconds: float, process: tuple[int, f
 def _parse(text: str) -> Lease | None:
     try:
         data = json.loads(text)
-        return Lease(data["owner"], data["directory"], data["expires_at"], tuple(data["process"] or ()) or None)
-    except (ValueError, KeyError, TypeError):
+        process = data["process"] and Owner.from_json(data["process"])
+        return Lease(str(data["owner"]), str(data["directory"]), float(data["expires_at"]), process or None)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -25,6 +25,8 @@ from typing import IO
 
 import psutil
 
+from pgdrill.owner import Owner, read_text, write_whole
+
 logger = logging.getLogger(__name__)
 
 LAST_LINES = 25
@@ -314,46 +316,41 @@ def _io_bytes(pid: int) -> tuple[int, int]:
 
 def mark_process(path: Path, pid: int) -> None:
     """Write down a process so that another process can end it later, however this one died."""
-    try:
-        created = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return
-    path.write_text(json.dumps({"pid": pid, "created": created}))
+    write_whole(str(path), json.dumps(Owner.of(pid).to_json()))
 
 
-def marked_process(path: Path) -> psutil.Process | None:
+def marked(path: Path) -> psutil.Process | None:
     """The process written down by :func:`mark_process`, if that very process still lives."""
     try:
-        mark = json.loads(path.read_text())
-        process = psutil.Process(mark["pid"])
-        same = abs(process.create_time() - mark["created"]) <= 1.0  # else the number now belongs to somebody else
-        return process if same and _lives(process) else None
-    except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError, TypeError):
+        owner = Owner.from_json(json.loads(read_text(str(path))))
+        return psutil.Process(owner.pid) if owner.lives() else None
+    except (psutil.NoSuchProcess, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def end_marked(path: Path) -> bool:
+def end_marked(path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS) -> bool:
     """End the process group written down by :func:`mark_process`, if that very process still lives."""
-    process = marked_process(path)
-    if process is not None:
-        end_group(process.pid)
-    return process is not None
+    process = marked(path)
+    if process is None:
+        return False  # the number now belongs to somebody else, or to nobody
+    end_group(process.pid, first=first, seconds=seconds)
+    return True
 
 
-def end_group(pid: int) -> None:
+def end_group(pid: int, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS) -> None:
     """End a process, its group and its children: TERM, up to two seconds, then KILL. Returns when they are gone."""
     try:
         leader = psutil.Process(pid)
         family = [leader, *leader.children(recursive=True)]
     except psutil.NoSuchProcess:
         return
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    for how in (first, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, how)
         for process in family:  # those that made a group of their own
             with contextlib.suppress(psutil.Error):
                 process.send_signal(how)
-        deadline = time.monotonic() + TERM_GRACE_SECONDS
+        deadline = time.monotonic() + seconds
         while family := [process for process in family if _lives(process)]:
             if time.monotonic() > deadline:
                 break

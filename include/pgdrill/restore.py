@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
@@ -205,7 +204,7 @@ def _configure(
     options = harmless.write(workspace.configuration, workspace.data_directory, values)
     for folder in (workspace.data_directory, workspace.tablespaces):
         fence.give(folder)
-    return workspace.server(access, options=options, max_seconds=int(drill.timeout_seconds), fence=fence)
+    return workspace.server(access, options=options, fence=fence)
 
 
 def _replay(
@@ -293,6 +292,6 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
         directory=str(workspace.directory), data_directory=str(workspace.data_directory),
         socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
         timeline=int(row[3], 16), reached_lsn=row[1] or format_lsn(0), last_transaction_time=row[2],
-        expires_at=datetime.now(UTC) + timedelta(seconds=access.cluster.drill.timeout_seconds),
+        expires_at=workspace.expires_at,
         recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
     )  # fmt: skip

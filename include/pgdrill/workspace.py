@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import re
 import shutil
+import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.fence.choose import Fence, choose, environment
-from pgdrill.postgres.server import LocalServer
-from pgdrill.process import end_homed, end_marked
+from pgdrill.owner import FolderLease, Owner
+from pgdrill.postgres.server import KEEPER_MARK, LocalServer
+from pgdrill.process import POLL_SECONDS, end_homed, end_marked
+from pgdrill.removal import put_away
 
 DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
 REMOVE_SECONDS = 10.0
+QUIT_SECONDS = 5.0
+UNCLAIMED_SECONDS = 4 * 3600.0  # of a folder that somebody made outside of a drill
 
 
 def short_folder(folder: Path) -> Path:
@@ -73,6 +83,16 @@ class Workspace:
         return self.directory / "server.log"
 
     @property
+    def lease_file(self) -> Path:
+        """Until when all this may be there, and whose it is (:class:`pgdrill.owner.FolderLease`)."""
+        return self.directory / "lease.json"
+
+    @property
+    def server_pid_file(self) -> Path:
+        """The restored server, by its keeper."""
+        return self.directory / "server.pid"
+
+    @property
     def tool_pid_file(self) -> Path:
         """The process that fetches, for whoever has to end it."""
         return self.directory / "tool.pid"
@@ -93,11 +113,6 @@ class Workspace:
         return self.directory / "walfetch.pid"
 
     @property
-    def server_pid_file(self) -> Path:
-        """The process that was started to be the restored server."""
-        return self.directory / "server.pid"
-
-    @property
     def new_root(self) -> Path:
         """Empty: where the restored server's own file system is put together."""
         return self.directory / "root"
@@ -107,8 +122,34 @@ class Workspace:
         """Private to the owner."""
         return short_folder(self.directory)
 
+    @property
+    def lease(self) -> FolderLease | None:
+        """What is written in :attr:`lease_file`; None where there is none."""
+        return FolderLease.read(str(self.lease_file))
+
+    @property
+    def expires_at(self) -> datetime:
+        """When what is in it ends at the latest."""
+        lease = self.lease
+        return datetime.fromtimestamp(lease.expires_at if lease else time.time(), UTC)
+
+    def claim(self, why: str, expires_at: float, *, owner: Owner | None = None, make: bool = True) -> None:
+        """Say until when the folder may be there, and whose it is: before there is anything else in it.
+
+        With ``make`` it is made; without, one that is gone stays gone.
+        """
+        lease = FolderLease(self.directory.name, owner, expires_at, why)
+        while make or self.directory.exists():
+            if make:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError), locked(self.directory):  # a sweep may have been there just now
+                lease.write(str(self.lease_file))
+                return
+
     def create(self) -> None:
-        """Make the folders, closed to others."""
+        """Make the folders, closed to others; this process's own, unless they are claimed already."""
+        if not self.lease_file.exists():
+            self.claim("work", time.time() + UNCLAIMED_SECONDS, owner=Owner.of(os.getpid()))
         for folder in (self.directory, self.home, self.configuration, self.cluster, self.new_root, self.socket_directory):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
@@ -126,24 +167,48 @@ class Workspace:
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
             superuser=access.cluster.server.superuser, environment=environment(), bare=True,
-            pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
+            lease_file=self.lease_file, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def destroy(self, access: Access) -> None:
+    def destroy(self) -> None:
         """End what runs in it, remove it; done already is fine. Works while a killed restore is still writing."""
         deadline = time.monotonic() + REMOVE_SECONDS
         while True:
             for pid_file in (self.tool_pid_file, self.wal_pid_file):
                 end_marked(pid_file)
-            self.server(access).stop(to_be_removed=True)
+            for pid_file in (self.directory / KEEPER_MARK, self.server_pid_file):
+                # No time for it to write and archive what nobody will read.
+                end_marked(pid_file, first=signal.SIGQUIT, seconds=QUIT_SECONDS)
             # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
             orphans = end_homed(self.home)
             shutil.rmtree(self.socket_directory, ignore_errors=True)
-            shutil.rmtree(self.directory, ignore_errors=True)
-            if not orphans and not self.directory.exists():
-                return
+            try:
+                put_away(self.directory)
+                if not orphans and not self.directory.exists():
+                    return
+                found = "somebody makes it anew"
+            except OSError as error:
+                found = str(error)
             if time.monotonic() > deadline:
                 raise CouldNotVerify(
-                    "not-destroyed", f"{self.directory}", found="files that cannot be removed",
-                    expected="the restored cluster gone", mend="see who writes there (`fuser -v`), end it, remove the folder",
-                )  # fmt: skip
+                    "not-destroyed", f"{self.directory}", found=found, expected="the restored cluster gone",
+                    mend="see who writes there (`fuser -v`), end it, then `pgdrill sweep`",
+                )
+            time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep two that would claim or remove a drill's folder apart.
+
+    Raises FileNotFoundError where it has just been removed, and BlockingIOError rather than wait.
+    """
+    file = folder / "lock"
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.fstat(descriptor).st_ino != file.stat().st_ino:
+            raise FileNotFoundError(file)
+        yield
+    finally:
+        os.close(descriptor)

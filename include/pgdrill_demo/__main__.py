@@ -21,6 +21,7 @@ from rich.console import Console
 
 from pgdrill import store
 from pgdrill.lock import this_process
+from pgdrill.owner import Owner
 from pgdrill.render import report_table
 from pgdrill.report import Report
 from pgdrill_demo.airflow import PROJECT, Airflow
@@ -102,25 +103,16 @@ def _remembered(name: str, *, keep: bool = False) -> Iterator[Path]:
     LOCAL.mkdir(exist_ok=True)
     for note in LOCAL.glob("demo-*.json"):
         content = json.loads(note.read_text())
-        if not _alive(content["process"]):
+        if Owner.from_json(content["process"]).gone():
             tear_down(Path(content["home"]))
             note.unlink()
-    pid, created = this_process()
+    process = this_process()
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    note = LOCAL / (f"{name}.json" if keep else f"{name}-{pid}.json")
-    note.write_text(json.dumps({"home": str(home), "process": [pid, created]}))
+    note = LOCAL / (f"{name}.json" if keep else f"{name}-{process.pid}.json")
+    note.write_text(json.dumps({"home": str(home), "process": process.to_json()}))
     yield home
     if not keep:
         note.unlink()
-
-
-def _alive(process: list[float]) -> bool:
-    import psutil
-
-    try:
-        return abs(psutil.Process(int(process[0])).create_time() - process[1]) < 1
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _start(home: Path) -> tuple[Stack, Airflow]:

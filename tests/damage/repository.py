@@ -134,7 +134,7 @@ def judge_object(small: Small, area: str, file: Path, kind: str, content: bytes)
             same = (_same_wal if of_wal else _same_base)(small, access, runner, workspace, file)
         except _Refused as error:
             return outcome("tool", str(error))
-        workspace.destroy(access)
+        workspace.destroy()
         if same and plan.backup == small.backup:
             return outcome("same bytes")
         return outcome(*_drilled(small, access, drill_id))

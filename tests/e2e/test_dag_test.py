@@ -137,7 +137,7 @@ def test_a_kept_cluster_can_be_asked_and_is_said_where_it_is(stack: Stack, airfl
         with workspace.server(stack.access).connect("agents") as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
-        workspace.destroy(stack.access)
+        workspace.destroy()
     nothing_is_left(stack, run)
 
 

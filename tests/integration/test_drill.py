@@ -34,7 +34,7 @@ from tests.integration.conftest import Copy, Relay, nothing_left, once, processe
 
 
 def _drill_in_a_process(access: Access, drill_id: str, target: str) -> None:
-    drill(access, drill_id=drill_id, target=target, process=lock.this_process())
+    drill(access, drill_id=drill_id, target=target)
 
 
 @contextlib.contextmanager
@@ -280,7 +280,7 @@ def test_the_socket_of_a_restored_cluster_is_its_owners_alone(armed: Stack) -> N
     workspace.create()
     assert workspace.socket_directory.stat().st_mode & 0o777 == 0o700
     assert workspace.directory.stat().st_mode & 0o777 == 0o700
-    workspace.destroy(armed.access)
+    workspace.destroy()
 
 
 def test_what_a_tool_left_working_ends_with_the_folder(armed: Stack) -> None:
@@ -292,7 +292,7 @@ def test_what_a_tool_left_working_ends_with_the_folder(armed: Stack) -> None:
     try:
         while not (workspace.home / "prefetch").exists():
             assert orphan.poll() is None
-        workspace.destroy(armed.access)
+        workspace.destroy()
         assert orphan.wait(1) < 0
         assert not workspace.directory.exists()
     finally:

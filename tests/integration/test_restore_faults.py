@@ -40,7 +40,7 @@ def plan(copy: Copy, *, target: str = "", backup: str = "LATEST", **access: dict
     finally:
         assert not any(workspace.data_directory.iterdir()), "something was fetched"
         assert fingerprint(copy.folder) == before
-        workspace.destroy(opened)
+        workspace.destroy()
 
 
 def refused(copy: Copy, kind: type[PgdrillError], **more: object) -> str:
@@ -212,7 +212,7 @@ def test_a_folder_in_use_is_left_alone(copy: Copy) -> None:
         plan_restore(access, workspace, Goal("LATEST", parse_target("name:mark1")), Runner())
     assert caught.value.problem.reason == "directory-in-use"
     assert (workspace.data_directory / "somebody's").read_text() == "work"
-    workspace.destroy(access)
+    workspace.destroy()
 
 
 # --- what only the restore itself can see ---

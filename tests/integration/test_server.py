@@ -9,14 +9,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pgdrill.errors import CouldNotVerify, TimedOut
+from pgdrill.owner import FolderLease
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
+from pgdrill.process import marked
 from pgdrill_demo.stack import binaries
 from tests.integration.conftest import processes_in
 
@@ -125,15 +128,17 @@ def test_stopping_does_not_wait_for_clients(server: LocalServer) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_server_nobody_ends_ends_by_itself(cluster: Path, server: LocalServer) -> None:
-    short_lived = LocalServer(
-        binaries(), server.data_directory, server.socket_directory, server.log_file, options=server.options, max_seconds=2
-    )
+def test_a_server_whose_time_is_over_ends_by_itself(cluster: Path, server: LocalServer, tmp_path: Path) -> None:
+    lease, mark = tmp_path / "lease.json", tmp_path / "server.pid"
+    FolderLease("some", None, time.time() + 2, "kept").write(str(lease))
+    short_lived = replace(server, lease_file=lease, pid_file=mark)
     short_lived.start()
+    assert marked(mark) == server.process()
     until = time.monotonic() + 15
-    while server.process() is not None:
+    while server.process() is not None or marked(tmp_path / "keeper.pid") is not None:
         assert time.monotonic() < until
         time.sleep(0.1)
+    assert "its time (kept) is over" in server.log_file.read_text()
 
 
 def test_control_data_is_read_running_or_not(cluster: Path, server: LocalServer) -> None:

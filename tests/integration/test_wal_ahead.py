@@ -131,7 +131,7 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
             server.stop()
             assert ahead.finish()
     finally:
-        workspace.destroy(access)
+        workspace.destroy()
 
 
 # --- what the restored server has of the keys: nothing ---

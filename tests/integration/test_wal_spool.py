@@ -476,7 +476,7 @@ def test_destroying_the_drill_ends_it(recovery: Recovery) -> None:
     recovery.archive(3)
     recovery.begin()
     process = recovery.process
-    recovery.workspace.destroy(recovery.access)
+    recovery.workspace.destroy()
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     assert not recovery.workspace.directory.exists()
 

@@ -14,6 +14,7 @@ import pytest
 
 from pgdrill.errors import CouldNotVerify
 from pgdrill.lock import ClusterLock, Lease, lease_for, this_process
+from pgdrill.owner import FolderLease, Owner
 
 
 @pytest.fixture
@@ -21,17 +22,17 @@ def lock(tmp_path: Path) -> ClusterLock:
     return ClusterLock(tmp_path / "agents" / "drill.lock")
 
 
-def lease(tmp_path: Path, owner: str, seconds: float = 60, process: tuple[int, float] | None = None) -> Lease:
+def lease(tmp_path: Path, owner: str, seconds: float = 60, process: Owner | None = None) -> Lease:
     folder = tmp_path / owner
     folder.mkdir(exist_ok=True)
     return lease_for(owner, folder, seconds, process)
 
 
-def dead_process() -> tuple[int, float]:
+def dead_process() -> Owner:
     process = subprocess.Popen(["true"])
-    created = psutil.Process(process.pid).create_time()
+    owner = Owner.of(process.pid)
     process.wait()
-    return process.pid, created
+    return owner
 
 
 def refused(lock: ClusterLock, wanted: Lease) -> str:
@@ -92,17 +93,30 @@ def test_the_lease_of_a_dead_process_is_taken_over(lock: ClusterLock, tmp_path: 
 
 def test_the_lease_of_a_process_nobody_has_buried_is_taken_over(tmp_path: Path) -> None:
     zombie = subprocess.Popen(["true"])
-    created = psutil.Process(zombie.pid).create_time()
+    owner = Owner.of(zombie.pid)
     while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert lease(tmp_path, "first", process=(zombie.pid, created)).stale()
+    assert lease(tmp_path, "first", process=owner).stale()
     zombie.wait()
 
 
 def test_a_number_given_to_another_process_does_not_keep_the_lease(tmp_path: Path) -> None:
-    pid, created = this_process()
-    assert not lease(tmp_path, "first", process=(pid, created)).stale()
-    assert lease(tmp_path, "first", process=(pid, created - 100)).stale()
+    owner = this_process()
+    assert not lease(tmp_path, "first", process=owner).stale()
+    owner.started -= 1
+    assert lease(tmp_path, "first", process=owner).stale()
+
+
+def test_a_drill_s_own_lease_says_whether_it_holds_its_cluster(lock: ClusterLock, tmp_path: Path) -> None:
+    first = lease(tmp_path, "first", process=dead_process())
+    kept = str(tmp_path / "first" / "lease.json")
+    FolderLease("first", None, time.time() + 60, "kept").write(kept)
+    with lock.hold(first):
+        pass
+    assert "first" in refused(lock, lease(tmp_path, "second"))
+    FolderLease("first", None, time.time() - 1, "kept").write(kept)
+    with lock.hold(lease(tmp_path, "second")) as taken_over:
+        assert taken_over
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"owner": "x"}', json.dumps({"owner": 1, "directory": 2})])

@@ -185,13 +185,12 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     from pgdrill.drill import new_drill_id
     from pgdrill.dump.drill import Options, drill_dump
     from pgdrill.dump.render import report_table
-    from pgdrill.lock import this_process
     from pgdrill.process import Runner
 
     runner, drill_id = Runner(), new_drill_id()
     options = Options(
         dump=chosen.dump, families=chosen.families, bin_dir=chosen.bin_dir, migrations=chosen.migrations, keep=chosen.keep,
-        may_change=chosen.may_change, process=None if chosen.keep else this_process(),
+        may_change=chosen.may_change,
     )  # fmt: skip
     with progress("looking for the dump", verbose=session.verbose) as show, stopping(runner):
         report = drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show)

@@ -87,7 +87,6 @@ def drill(
     from pgdrill import drill as library
     from pgdrill.cli.progress import progress
     from pgdrill.cli.stopping import Interrupted, stopping
-    from pgdrill.lock import this_process
     from pgdrill.process import Runner
     from pgdrill.render import report_table
     from pgdrill.targets import parse_target
@@ -105,8 +104,7 @@ def drill(
         try:
             report = library.drill(
                 access, target=target, backup=backup, families=families, keep=keep, drill_id=drill_id, runner=runner,
-                # A kept cluster's lease has to outlive this process; any other one ends with it.
-                process=None if keep else this_process(), progress=show,
+                progress=show,
             )  # fmt: skip
         except Interrupted:
             library.destroy_stage(access, drill_id)  # again: the signal may have hit the clean-up itself

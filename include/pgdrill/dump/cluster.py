@@ -96,7 +96,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest) -> LocalSe
         "logging_collector": "off", "log_line_prefix": "%m [%p] ", "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
         "log_min_error_statement": "panic", "log_error_verbosity": "terse",  # statements and details may hold rows
     }  # fmt: skip
-    return workspace.server(access, options=options, max_seconds=int(access.cluster.drill.timeout_seconds))
+    return workspace.server(access, options=options)
 
 
 def check_extensions(connection: psycopg.Connection, database: DatabaseDump, where: str) -> list[str]:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pgdrill.access import Access
@@ -22,7 +22,7 @@ from pgdrill.dump.report import DumpReport, DumpServer
 from pgdrill.dump.restore import check_files, fetch, restore
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.lock import ClusterLock, Lease, lease_for
+from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Stage
 from pgdrill.workspace import Workspace
@@ -41,7 +41,6 @@ class Options:
     may_change: Sequence[str] = ()
     keep: bool = False
     trigger: str = "cli"
-    process: tuple[int, float] | None = None
 
 
 def drill_dump(
@@ -60,11 +59,10 @@ def drill_dump(
         started_at=datetime.now(UTC), host=socket.gethostname(), dump_server_version=manifest.server_version,
         durability=access.cluster.drill.durability, migrated=bool(options.migrations), stored_bytes=manifest.stored_bytes,
     )  # fmt: skip
-    lock = ClusterLock(access.cluster.state_directory / "drill.lock")
+    end = ends_at(access, report.started_at)
     try:
-        with lock.hold(_lease(access, workspace, options.process)) as stale:
-            for name in {drill_id, *([stale.owner] if stale else [])}:
-                Workspace.of(access, name).destroy(access)
+        with holding(access, workspace, end) as stale:
+            begin_anew(access, workspace, stale, end)
             with _stage(access, report, report.restore):
                 work = _restore(access, workspace, manifest, report, runner, progress)
             if report.restore.status == "ok":
@@ -73,14 +71,16 @@ def drill_dump(
                     _check(work, report, options)
     finally:
         if not options.keep or report.restored is None or runner.stopped:
-            _destroy(access, workspace, report, lock)
+            _destroy(access, workspace, report)
+        else:
+            report.restored.expires_at = keep_until_end(access, workspace, report.started_at)
+            keep.save_report(access, report)
     return report
 
 
 def _restore(
     access: Access, workspace: Workspace, manifest: Manifest, report: DumpReport, runner: Runner, progress: Progress
 ) -> Restore:
-    workspace.create()
     runner.pid_file = workspace.tool_pid_file
     check_files(access, manifest)
     cluster.check_room(workspace, manifest)
@@ -101,7 +101,7 @@ def _restore(
         version = connection.info.parameter_status("server_version") or ""
     report.restored = DumpServer(
         directory=str(workspace.directory), socket_directory=str(workspace.socket_directory), port=server.port,
-        server_version=version, expires_at=report.started_at + timedelta(seconds=access.cluster.drill.timeout_seconds),
+        server_version=version, expires_at=workspace.expires_at,
     )  # fmt: skip
     return work
 
@@ -173,11 +173,11 @@ def context_of(work: Restore) -> checks.DumpContext:
     )  # fmt: skip
 
 
-def _destroy(access: Access, workspace: Workspace, report: DumpReport, lock: ClusterLock) -> None:
+def _destroy(access: Access, workspace: Workspace, report: DumpReport) -> None:
     started = time.monotonic()
     try:
-        workspace.destroy(access)
-        lock.release(workspace.directory.name)
+        workspace.destroy()
+        drill_lock(access).release(workspace.directory.name)
         report.cleanup.status, report.restored = "ok", None
     except BaseException as error:
         report.cleanup.fail(error)
@@ -206,7 +206,3 @@ def _stage(access: Access, report: DumpReport, stage: Stage) -> Iterator[None]:
         stage.seconds = time.monotonic() - started
         report.judge()
         keep.save_report(access, report)
-
-
-def _lease(access: Access, workspace: Workspace, process: tuple[int, float] | None) -> Lease:
-    return lease_for(workspace.directory.name, workspace.directory, access.cluster.drill.timeout_seconds, process)

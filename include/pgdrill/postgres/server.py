@@ -1,7 +1,7 @@
 """A local PostgreSQL server's life: start, wait for an event, stop.
 
-The server runs in a session of its own under coreutils' ``timeout``, so that it outlives the task that started it
-and yet ends by itself when everything that knew of it has died.
+A restored server runs in a session of its own below a keeper (:mod:`pgdrill.keeper`), so that it outlives the task that
+started it and yet ends by itself when nobody has a right to it any more.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,19 +24,22 @@ import psycopg
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.fence.choose import Fence
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
-from pgdrill.process import mark_process, marked_process
+from pgdrill.process import mark_process, marked
 
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
 PID_FILE_BYTES = 4096
 NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)  # in each PID namespace that sees the process
+KEEPER = Path(__file__).parents[1] / "keeper.py"
+KEEPER_MARK = "keeper.pid"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
     """A data directory with the socket folder and log that go with it.
 
-    ``fence`` and ``pid_file`` are those of a restored server: nothing that lies in its data directory is believed.
+    A restored one has a ``fence``, and a lease (``lease_file``) with which it ends; its process is found in ``pid_file``, for
+    nothing that lies in its data directory is believed.
     """
 
     binaries: Binaries
@@ -48,8 +51,8 @@ class LocalServer:
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False  # nothing but ``environment``, or this process's own as well
-    max_seconds: int | None = None
     fence: Fence | None = None
+    lease_file: Path | None = None
     pid_file: Path | None = None
 
     def conninfo(self, database: str = "postgres", **more: str) -> str:
@@ -69,18 +72,16 @@ class LocalServer:
         }  # fmt: skip
         for name, value in settings.items():
             words += ["-c", f"{name}={value}"]
-        timeout = shutil.which("timeout")
-        if self.max_seconds and timeout:
-            # Not SIGINT: that waits for backends, and one that a damaged index has go round in circles never ends by itself.
-            words = [timeout, "--signal=QUIT", str(self.max_seconds), *words]
+        if self.lease_file and self.pid_file:
+            words = [sys.executable, "-I", "-S", str(KEEPER), str(self.lease_file), str(self.pid_file), "--", *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             launched = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**({} if self.bare else os.environ), **self.environment}, cwd="/",
             )  # fmt: skip
-        if self.pid_file:
-            mark_process(self.pid_file, launched.pid)
+        if self.lease_file:
+            mark_process(self.lease_file.with_name(KEEPER_MARK), launched.pid)
         return launched
 
     def start(self, timeout_seconds: float = 60) -> None:
@@ -124,7 +125,7 @@ class LocalServer:
     def process(self) -> psutil.Process | None:
         """The living postmaster of this data directory; never another process that got its old number."""
         if self.pid_file:
-            leader = marked_process(self.pid_file)
+            leader = marked(self.pid_file)
             return self._postmaster(leader) if leader else None
         lines = self._pid_lines()
         try:

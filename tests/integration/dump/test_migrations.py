@@ -33,7 +33,7 @@ def restored(dumped: Source) -> Iterator[Restore]:
             connection.execute(f"ALTER DATABASE {DATABASE} RENAME TO {MOULD}")
         yield Restore(dumped.access, manifest.read(dumped.access, report.dump_id), workspace.directory, server, Runner(), DumpTimings())
     finally:
-        workspace.destroy(dumped.access)
+        workspace.destroy()
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

@@ -101,7 +101,7 @@ def test_what_differs_from_the_snapshot_is_red_and_named(dumped: Source) -> None
         work = Restore(dumped.access, made, workspace.directory / "dump", server, Runner(), DumpTimings())
         report.results = list(checks.ask(context_of(work), ("vectors",)))
     finally:
-        workspace.destroy(dumped.access)
+        workspace.destroy()
     found = red(report)
     for name, statements in DAMAGE.items():
         for statement, thing in statements.items():

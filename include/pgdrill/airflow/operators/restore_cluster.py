@@ -80,8 +80,7 @@ class RestoreClusterOperator(DrillOperator):
             yield
         finally:
             if self.runner.stopped and self._at_work:
-                access, workspace = self._at_work
-                workspace.destroy(access)
+                self._at_work[1].destroy()
 
 
 def end_at_once(server: LocalServer, seconds: float = KILL_SECONDS) -> None:

@@ -1,0 +1,70 @@
+"""Removing a folder whose content may be an attacker's: renamed first, then emptied without following a link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+GONE = ".gone-"  # no drill's id has a dot in it
+READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def put_away(folder: Path) -> None:
+    """Rename it, so that what is half removed can never be taken for a drill's folder, and remove it. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(folder.with_name(f"{folder.name}{GONE}{secrets.token_hex(4)}"))
+    for gone in folder.parent.glob(f"{folder.name}{GONE}*"):
+        remove(gone)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it; what somebody else removes meanwhile is fine. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        top = _open(str(folder), None)
+        try:
+            while folders := _without_files(top, top):
+                for name in folders:
+                    with contextlib.suppress(FileNotFoundError):
+                        _flatten(name, top)
+        finally:
+            os.close(top)
+        folder.rmdir()
+
+
+def _flatten(name: str, top: int) -> None:
+    """Bring the folders in it up to the top and remove it: however deep they lie, two are open at a time."""
+    descriptor = _open(name, top)
+    try:
+        _without_files(descriptor, top)
+    finally:
+        os.close(descriptor)
+    os.rmdir(name, dir_fd=top)
+
+
+def _without_files(descriptor: int, top: int) -> list[str]:
+    """Remove a folder's files and bring its folders up to the top (or, at the top, name them)."""
+    folders = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.name, dir_fd=descriptor)
+                elif descriptor == top:
+                    folders.append(entry.name)
+                else:
+                    os.close(_open(entry.name, descriptor))  # to be moved a folder must be writable itself
+                    os.rename(entry.name, secrets.token_hex(16), src_dir_fd=descriptor, dst_dir_fd=top)
+    return folders
+
+
+def _open(name: str, parent: int | None) -> int:
+    """Open a folder, never through a link; one that is closed to its own owner is opened to him."""
+    path = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        with contextlib.suppress(PermissionError):  # somebody else's, and yet perhaps open
+            Path(f"/proc/self/fd/{path}").chmod(0o700)
+        return os.open(".", READ_FOLDER, dir_fd=path)
+    finally:
+        os.close(path)
