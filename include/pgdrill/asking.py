@@ -20,6 +20,7 @@ from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
 from pgdrill.errors import CouldNotVerify
+from pgdrill.fence.watch import Watch
 from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
 from pgdrill.process import Runner
@@ -34,7 +35,7 @@ LONG = ("integrity", "search", "embeddings")
 WRITING = "own"  # what an application's test writes would be taken for damage
 
 
-def context_of(access: Access, workspace: Workspace, report: Report, runner: Runner) -> Context:
+def context_of(access: Access, workspace: Workspace, report: Report, runner: Runner, watch: Watch | None = None) -> Context:
     """What the checks of a drill look at: its running server, its files, and what production held."""
     server = workspace.server(access)
     production = store.load_baseline(access, report.drill_id)
@@ -48,7 +49,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
         prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory,
-        configuration=workspace.configuration, runner=runner,
+        configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
 
 
@@ -111,6 +112,7 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
     with context.closing:
         report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
+    report.results.extend(run_checks(context, ordered, last=True))
 
 
 def _prewarm(context: Context, timings: Timings) -> None:

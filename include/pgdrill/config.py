@@ -131,6 +131,7 @@ class Drill(Section):
         "auto", description="around restored servers, whose data may bring strangers' code; auto: the strongest that this host gives; "
         "none: without, said so in the report's first line"
     )
+    allowed_libraries: tuple[str, ...] = Field((), description="preload libraries that may be loaded into restored servers, besides those known to do nothing by themselves")
     fence_readable: tuple[Path, ...] = Field((), description="folders outside /usr that PostgreSQL's programs here need to read")
     wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
     wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")

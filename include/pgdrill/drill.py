@@ -158,8 +158,9 @@ def check_stage(
             )  # fmt: skip
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
-        context = context_of(access, workspace, report, runner)
-        with ending_stuck(server, access.cluster.drill.statement_timeout_seconds):
+        watch = workspace.watch(access)
+        context = context_of(access, workspace, report, runner, watch)
+        with watch, ending_stuck(server, access.cluster.drill.statement_timeout_seconds):
             ask(context, report, families)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production

@@ -19,9 +19,10 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.fence.choose import Fence, choose, environment
+from pgdrill.fence.watch import Bounds, Watch
 from pgdrill.owner import FolderLease, Owner
 from pgdrill.postgres.server import KEEPER_MARK, LocalServer
-from pgdrill.process import POLL_SECONDS, end_homed, end_marked
+from pgdrill.process import POLL_SECONDS, end_homed, end_marked, marked
 from pgdrill.removal import put_away
 
 DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
@@ -169,6 +170,12 @@ class Workspace:
             superuser=access.cluster.server.superuser, environment=environment(), bare=True,
             lease_file=self.lease_file, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip
+
+    def watch(self, access: Access, helpers: str = "") -> Watch:
+        """A watch over its server."""
+        programs = (str(Path(access.binaries.path("postgres")).resolve()),)
+        folders = (str(self.cluster), str(self.socket_directory), str(self.log_file))
+        return Watch(lambda: marked(self.server_pid_file), Bounds(programs, folders, helpers))
 
     def destroy(self) -> None:
         """End what runs in it, remove it; done already is fine. Works while a killed restore is still writing."""

@@ -15,6 +15,7 @@ import psycopg
 from pgdrill.baseline import Baseline
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
+from pgdrill.fence.watch import Watch
 from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
 
@@ -64,6 +65,7 @@ class Context:
     prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
     log_file: Path | None = None
     data_directory: Path | None = None
+    watch: Watch | None = None  # what was seen of its processes meanwhile
     configuration: Path | None = None  # the folder of its configuration files
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
@@ -105,6 +107,7 @@ class Check:
     ask: Question = field(repr=False)
     example: str = ""
     compares: bool = False  # with what production held at that very instant
+    last: bool = False  # asked when all else has been: what went on meanwhile
 
     def run(self, context: Context) -> Iterator[CheckResult]:
         """Ask; a check that breaks is a skip with its reason, never a pass."""
@@ -133,21 +136,22 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    name: str, family: str, *, passing: str, mend: str, example: str = "", required: bool = True, compares: bool = False
+    name: str, family: str, *, passing: str, mend: str, example: str = "", required: bool = True, compares: bool = False,
+    last: bool = False,
 ) -> Callable[[Question], Question]:
     """Register a check under its name. One that ``compares`` is not asked where there is nothing to compare with."""
 
     def register(ask: Question) -> Question:
-        CHECKS[name] = Check(name, family, passing, mend, required, ask, example, compares)
+        CHECKS[name] = Check(name, family, passing, mend, required, ask, example, compares, last)
         return ask
 
     return register
 
 
-def run_checks(context: Context, families: Iterable[str]) -> Iterator[CheckResult]:
-    """Run the checks of the given families, in that order."""
+def run_checks(context: Context, families: Iterable[str], *, last: bool = False) -> Iterator[CheckResult]:
+    """Run the checks of the given families, in that order; those that are asked ``last``, or the others."""
     for family in families:
-        for one in [c for c in CHECKS.values() if c.family == family]:
+        for one in [c for c in CHECKS.values() if c.family == family and c.last == last]:
             for result in one.run(context):
                 shown = f"{result.name} {result.thing}: {result.status} {result.value if result.value is not None else ''}"
                 loud = result.status == "fail" or (result.status == "skip" and result.value != NOT_ASKED)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 # In the order in which they are asked.
 # isort: off
-from pgdrill.checks.recovery import reached, instant, timeline, log, leftovers, libraries, heartbeat, clock
+from pgdrill.checks.recovery import reached, instant, timeline, log, leftovers, libraries, heartbeat, clock, harmless
 
-__all__ = ["clock", "heartbeat", "instant", "leftovers", "libraries", "log", "reached", "timeline"]
+__all__ = ["clock", "harmless", "heartbeat", "instant", "leftovers", "libraries", "log", "reached", "timeline"]

@@ -1,0 +1,129 @@
+"""Looking at a restored server from outside, all the while: processes, sockets and files of its that nobody meant it to have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+LOOK_SECONDS = 2.0
+SOCKET = re.compile(r"socket:\[(\d+)\]")
+FLAGS = re.compile(r"^flags:\s*([0-7]+)", re.MULTILINE)
+INTERNET = ("tcp", "tcp6", "udp", "udp6", "udplite", "raw", "raw6")
+INODE_COLUMN = {"unix": 6} | dict.fromkeys(INTERNET, 9)
+OURS = Path("/proc/self/net/unix")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a restored server may have: processes of these ``programs``, files open for writing below these ``folders``."""
+
+    programs: tuple[str, ...]
+    folders: tuple[str, ...]
+    helpers: str = ""  # a text in the command line of every other process that is meant: its restore_command
+
+
+@dataclass
+class Watch:
+    """Looks every two seconds while it is entered. ``found``: each strange thing once, in words."""
+
+    leader: Callable[[], psutil.Process | None]
+    bounds: Bounds
+    looks: int = 0
+    found: dict[str, None] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watch:
+        self._thread = threading.Thread(target=self._run, name="pgdrill-watch", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread:
+            self._thread.join()
+
+    def look(self) -> None:
+        """Look once, now."""
+        leader = self.leader()
+        if leader is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            family = leader.children(recursive=True)
+            if leader.name() == "postgres":  # without a process in between
+                family = [leader, *family]
+            self.found |= dict.fromkeys(words for process in family for words in strange(process.pid, self.bounds))
+            self.looks += bool(family)
+
+    def _run(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            self.look()
+
+
+def strange(pid: int, bounds: Bounds) -> Iterator[str]:
+    """What is strange about a process; nothing of one that has ended meanwhile."""
+    place = Path("/proc", str(pid))
+    try:
+        program = os.readlink(place / "exe")  # noqa: PTH115 - a path of another file system
+        words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        if program not in bounds.programs:
+            if not (bounds.helpers and bounds.helpers in words):
+                yield f"process {program}: {words[:100].strip()}"
+            return
+        sockets = _sockets(place)
+        for opened in (place / "fd").iterdir():
+            target = os.readlink(opened)  # noqa: PTH115
+            if match := SOCKET.fullmatch(target):
+                if (words := _strange_socket(match[1], sockets, bounds)):
+                    yield words
+            elif target.startswith("/") and _written(place, opened.name) and not _inside(target, bounds):
+                yield f"file {target}, open for writing"
+    except OSError:  # it has ended
+        return
+
+
+def _sockets(place: Path) -> Mapping[str, tuple[str, str]]:
+    """Inode -> kind and, of a Unix socket, its path; as the process's own network has them.
+
+    The server's end of a connection counts to the network of whoever connected: to ours.
+    """
+    found = {}
+    for kind, column in INODE_COLUMN.items():
+        for table in (place / "net" / kind, *([OURS] if kind == "unix" else [])):
+            for line in _lines(table):
+                words = line.split(maxsplit=column + 1)
+                if len(words) > column:
+                    path = words[column + 1].strip() if kind == "unix" and len(words) > column + 1 else ""
+                    found[words[column]] = (kind, path)
+    return found
+
+
+def _lines(table: Path) -> list[str]:
+    try:
+        return table.read_text(errors="replace").splitlines()[1:]
+    except FileNotFoundError:
+        return []
+
+
+def _strange_socket(inode: str, sockets: Mapping[str, tuple[str, str]], bounds: Bounds) -> str:
+    kind, path = sockets.get(inode, ("of an unknown kind", ""))
+    if kind == "unix":
+        return f"Unix socket {path}" if path and not _inside(path, bounds) else ""
+    return f"socket ({kind})"
+
+
+def _written(place: Path, descriptor: str) -> bool:
+    match = FLAGS.search((place / "fdinfo" / descriptor).read_text())
+    return match is None or int(match[1], 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _inside(path: str, bounds: Bounds) -> bool:
+    return path in DEVICES or any(path == folder or path.startswith(f"{folder}/") for folder in bounds.folders)
