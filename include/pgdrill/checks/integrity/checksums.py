@@ -8,7 +8,15 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.integrity.relations import PREWARM, Relation, each, made_extension, opened, relations, without
+from pgdrill.checks.integrity.relations import (
+    PREWARM,
+    Relation,
+    each,
+    made_extension,
+    opened,
+    relations,
+    without,
+)
 
 
 @check(
