@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from pgdrill.config import Cluster
 from pgdrill.errors import StandbyUnreachable, Unreachable
+from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.storage import Storage
 from pgdrill.tools import BackupTool, make_tool
@@ -112,12 +113,12 @@ class Access:
         return {names[key]: value for key, value in self.conninfo().items() if key in names}
 
     def connect(
-        self, database: str | None = None, *, autocommit: bool = True, standby: bool = False
+        self, database: str | None = None, *, autocommit: bool = True, standby: bool = False, search_path: str = session.SYSTEM_PATH
     ) -> psycopg.Connection:
         """A connection to production or its standby; an error that names host and user, never the password."""
         words = self.conninfo(database, standby=standby)
         try:
-            return psycopg.connect(make_conninfo("", **words), autocommit=autocommit)
+            return session.connect(words, autocommit=autocommit, search_path=search_path)
         except psycopg.OperationalError as error:
             shown = {key: words[key] for key in ("host", "port", "user", "dbname") if key in words}
             if standby:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -21,6 +22,7 @@ from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
+from pgdrill.postgres.roles import make_roles
 from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
 from pgdrill.process import Runner
@@ -43,12 +45,21 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     if production is None and not report.not_compared and (kept := record.read(access.reports, report.backup)):
         baseline = kept.baseline  # production is gone: what the backup's record says is the best there is
     settling = threading.RLock()  # both write to the baseline
+    limit, databases = access.cluster.drill.statement_timeout_seconds, _databases(access, server.system)
+    with answering("its roles"):
+        roles = make_roles(server, workspace.directory / "roles", databases)
+
+    @contextlib.contextmanager
+    def tenancy(database: str, role: str) -> Iterator[psycopg.Connection]:
+        with roles.tenancy(database, role) as connection:
+            yield checking(lambda _: connection, limit)(database)
+
     return Context(
-        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-        databases=_databases(access, server.connect), baseline=baseline, production=production, report=report,
+        cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy,
+        databases=databases, baseline=baseline, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
-        prepare=server.connect, log_file=workspace.log_file, data_directory=workspace.data_directory,
+        prepare=server.system, log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
 
@@ -75,7 +86,8 @@ def checking(
         made.execute("SET default_transaction_read_only = on")
         made.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(timeout_seconds * 1000))))
         row = made.execute(
-            "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+            "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+            " WHERE extname = 'vector'"
         ).fetchone()
         made.execute(sql.SQL("SET search_path = {}").format(
             sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(["public", *(row or ())])))
@@ -159,7 +171,7 @@ def _vector_bytes(context: Context) -> int:
     """What the vector checks' time grows with: the tables that hold vectors, their indexes included."""
     total = 0
     for database in context.databases:
-        with context.connect(database) as connection:
+        with context.system(database) as connection:
             row = connection.execute(
                 "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::int8 FROM pg_class c WHERE c.relkind IN ('r', 'm') AND"
                 " EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid"

@@ -286,7 +286,7 @@ class ApplicationTest(Section):
 
     command: tuple[str, ...] = Field((), description="program and arguments, never a shell's line; empty: no such test")
     database: str = Field("", description="for PGDATABASE; empty: the first of server.databases")
-    user: str = Field("", description="for PGUSER, a role of the restored cluster; empty: its superuser")
+    user: str = Field("", description="for PGUSER, a role of the restored cluster, no superuser; empty: one that reads and writes all data")
     working_directory: Path = Field(Path(), description="where it runs; relative to this file's folder")
     timeout_seconds: Seconds = Field(300, description="it is ended after that, and the drill could not verify")
     required: bool = Field(True, description="a test that cannot be started, or takes too long, keeps a drill from green")

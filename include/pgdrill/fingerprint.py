@@ -10,7 +10,7 @@ Rows are hashed in their binary form: three times as fast as JSON, and no name i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ VOLATILE = {
 # Where a role without rights on a catalog finds most of it, and what is not there.
 PUBLIC_VIEWS = {"pg_authid": ("pg_roles", ["rolpassword"])}
 FIRST_USER_OID = 16384  # FirstNormalObjectId: lower numbers came with initdb
+# A drill's own roles in the copy, and whatever is theirs: found by number.
+LENT_TO = "SELECT coalesce(array_agg(oid::int8), '{}') FROM pg_roles WHERE rolname = ANY (%s)"
 
 CATALOGS = """
 SELECT c.relname, c.oid::int8, c.relisshared,
@@ -105,6 +107,7 @@ class Catalog:
     key: list[str]
     columns: dict[str, str]
     source: str
+    lent_to: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> list[str]:
@@ -122,20 +125,24 @@ class Difference:
 
 
 def read_fingerprint(
-    connection: psycopg.Connection, *, shared: bool, like: Fingerprint | None = None, written_in: Span = NO_SPAN
-) -> Fingerprint:
+    connection: psycopg.Connection, *, shared: bool, like: Fingerprint | None = None, written_in: Span = NO_SPAN,
+    roles: Sequence[str] = (),
+) -> Fingerprint:  # fmt: skip
     """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster (roles, databases …).
 
     ``like``, an earlier reading, says what to leave out, and spares naming the objects that it names. Objects written in a
-    span of transactions are noted as ``recent``.
+    span of transactions are noted as ``recent``. ``roles``: made by the drill itself, left out with the rights lent to them.
     """
     found = Fingerprint(objects={})
     row = connection.execute(TEMPORARY).fetchone()
     temporary = row[0] if row else []
+    if roles:
+        row = connection.execute(LENT_TO, (list(roles),)).fetchone()
+        temporary += row[0] if row else []
     for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
         if name in SKIPPED or not key or is_shared != shared:
             continue
-        catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [])
+        catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
         if left_out:
             found.left_out[name] = left_out
         if catalog is None:
@@ -151,7 +158,7 @@ def read_fingerprint(
 
 
 def _readable(
-    name: str, oid: int, key: list[str], columns: list[tuple[str, str, bool]], unwanted: list[str]
+    name: str, oid: int, key: list[str], columns: list[tuple[str, str, bool]], unwanted: list[str], roles: Sequence[str]
 ) -> tuple[Catalog | None, list[str]]:
     """The part of a catalog that this role may read and that is wanted, and the columns that are left out."""
     kinds = {column: kind for column, kind, _ in columns if column not in VOLATILE.get(name, [])}
@@ -161,7 +168,7 @@ def _readable(
     left_out = sorted({*denied, *unwanted})
     if "*" in left_out or set(key) & set(left_out):
         return None, ["*"]
-    return Catalog(name, oid, key, {c: kind for c, kind in kinds.items() if c not in left_out}, source), left_out
+    return Catalog(name, oid, key, {c: kind for c, kind in kinds.items() if c not in left_out}, source, tuple(roles)), left_out
 
 
 def _read(
@@ -219,15 +226,23 @@ def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in:
         " GROUP BY 1"
     ).format(
         user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, label=label, source=sql.Identifier(catalog.source),
-        columns=sql.SQL(", ").join(_column(name, kind) for name, kind in catalog.columns.items()),
+        columns=sql.SQL(", ").join(_column(name, kind, catalog.lent_to) for name, kind in catalog.columns.items()),
         where=where if temporary and numbers else sql.SQL(""),
         recent=written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false"),
     )  # fmt: skip
 
 
-def _column(name: str, kind: str) -> sql.Composed:
-    """A column's value; access rights have no binary form."""
-    return sql.SQL("t.{}::text" if kind == "aclitem[]" else "t.{}").format(sql.Identifier(name))
+def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
+    """A column's value; access rights have no binary form, and those lent to a drill's own roles are none of production's."""
+    cell = sql.SQL("t.{}").format(sql.Identifier(name))
+    if kind != "aclitem[]":
+        return cell
+    if not lent_to:
+        return sql.SQL("{}::text").format(cell)
+    return sql.SQL(
+        "CASE WHEN {c}::text ~ {lent} THEN (SELECT array_agg(i ORDER BY n)::text FROM unnest({c}) WITH ORDINALITY u(i, n)"
+        " WHERE i::text !~ {lent}) ELSE {c}::text END"
+    ).format(c=cell, lent=sql.Literal(f"({'|'.join(lent_to)})="))
 
 
 def _label(catalog: Catalog) -> sql.Composable:
@@ -247,4 +262,5 @@ def _label(catalog: Catalog) -> sql.Composable:
         described = sql.SQL("pg_describe_object('pg_class'::regclass, t.{}, 0)").format(first)
     else:
         described = sql.SQL("NULL::text")
-    return sql.SQL("coalesce({}, t.{}::text)").format(described, first)
+    # As a person says it, whatever is in the search path.
+    return sql.SQL("coalesce(regexp_replace({}, '(^| )public\\.', '\\1', 'g'), t.{}::text)").format(described, first)

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pgdrill.access import Access
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Unreachable
+from pgdrill.postgres.session import PUBLIC_PATH
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class HeartbeatColumn:
 
 def beat(access: Access) -> None:
     """Write one heartbeat into ``pgdrill_heartbeat``."""
-    with access.connect() as connection:
+    with access.connect(search_path=PUBLIC_PATH) as connection:
         _insert(connection, access)
 
 
@@ -68,7 +69,7 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
     written = 0
     while not stopped.is_set():
         try:
-            with access.connect() as connection:
+            with access.connect(search_path=PUBLIC_PATH) as connection:
                 connection.execute(STATEMENT_TIMEOUT)
                 while not stopped.is_set():
                     _insert(connection, access)

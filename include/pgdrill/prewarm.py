@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import UNFORESEEN, Context
-from pgdrill.checks.integrity.relations import find_extension, opened
+from pgdrill.checks.integrity.relations import PREWARM, made_extension, opened
 from pgdrill.errors import CouldNotVerify
 from pgdrill.tuning import memory_bytes
 from pgdrill.vectors.columns import FoundColumn, find_columns, searches
@@ -95,7 +95,8 @@ def _search_cold(connection: psycopg.Connection, column: FoundColumn, done: Prew
 
 def _warm(context: Context, database: str, indexes: list[Index], done: Prewarmed) -> None:
     with opened(context, database) as connection:
-        extension = find_extension(context, connection, "pg_prewarm")
+        extension = made_extension(context, connection, "pg_prewarm")
+        read = extension.call("pg_prewarm", *PREWARM) if extension else None
         row = connection.execute("SELECT pg_size_bytes(current_setting('shared_buffers'))").fetchone()
         began = time.monotonic()
         buffers = SHARE_OF_BUFFERS * (row[0] if row else 0)
@@ -105,16 +106,16 @@ def _warm(context: Context, database: str, indexes: list[Index], done: Prewarmed
                 continue
             done.bytes += index.bytes
             into = "buffer" if done.bytes <= buffers else "read"
-            if extension:
-                _into(connection, extension[0], index, into)
+            if read:
+                _into(connection, read, index, into)
             elif context.data_directory:
                 read_files(context.data_directory / index.file)
         done.reading_seconds += time.monotonic() - began
 
 
-def _into(connection: psycopg.Connection, schema: str, index: Index, place: str) -> None:
+def _into(connection: psycopg.Connection, read: sql.Identifier, index: Index, place: str) -> None:
     """In a savepoint: a damaged index keeps no other from being warmed up."""
-    call = sql.SQL("SELECT {}.pg_prewarm(%s::oid::regclass, %s)").format(sql.Identifier(schema))
+    call = sql.SQL("SELECT {}(%s::oid::regclass, %s::text, 'main'::text, NULL::int8, NULL::int8)").format(read)
     try:
         with connection.transaction():
             connection.execute(call, (index.oid, place))

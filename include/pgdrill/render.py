@@ -50,7 +50,7 @@ def report_table(report: Report, console: Console) -> None:
 def verification_table(verification: Verification, console: Console) -> None:
     """Print the answers about a cluster that somebody else restored."""
     text = f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster}, restored server " \
-           f"{verification.server}, {when(verification.started_at)}, {seconds(verification.seconds)}."  # fmt: skip
+           f"{verification.server}, asked as {verification.asked_as}, {when(verification.started_at)}, {seconds(verification.seconds)}."  # fmt: skip
     console.print(Text(text, style=STYLES[verification.verdict]))
     taken = verification.baseline_taken_at
     against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"

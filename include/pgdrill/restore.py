@@ -277,7 +277,7 @@ def _last_restored(text: str) -> str:
 
 
 def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: Plan) -> RestoredCluster:
-    with answering("its state"), server.connect() as connection:
+    with answering("its state"), server.system() as connection:
         connection.execute("SELECT pg_reload_conf()")
         row = connection.execute(
             "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"

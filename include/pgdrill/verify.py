@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
@@ -23,6 +23,8 @@ from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.config import Cluster
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
+from pgdrill.postgres import session
+from pgdrill.postgres.roles import powers
 from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Verification(Part):
     cluster: str
     server: str
     started_at: datetime
+    asked_as: str
     seconds: float
     baseline_taken_at: datetime | None
     results: list[CheckResult] = Field(default_factory=list)
@@ -42,12 +45,17 @@ class Verification(Part):
 
 
 def verify(
-    access: Access, dsn: str, *, families: Sequence[str] = FOREIGN_FAMILIES, baseline: Baseline | None = None
-) -> Verification:
-    """Ask every check of the server at ``dsn``. Without a baseline, what has to be compared stays unanswered."""
-    server = Restored(dsn)
+    access: Access, dsn: str, *, families: Sequence[str] = FOREIGN_FAMILIES, baseline: Baseline | None = None,
+    as_superuser: bool = False,
+) -> Verification:  # fmt: skip
+    """Ask every check of the server at ``dsn``. Without a baseline, what has to be compared stays unanswered.
+
+    As a superuser only where that is meant: whatever users wrote into indexes and CHECKs runs with the rights of who asks.
+    """
+    server = Restored(dsn, as_superuser=as_superuser)
     started_at, clock = datetime.now(UTC), time.monotonic()
-    there = server.databases()  # a server that does not answer is no check's result
+    asked_as = server.role()  # a server that does not answer is no check's result
+    there = server.databases()
     context = Context(
         cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
@@ -58,7 +66,7 @@ def verify(
         results = list(run_checks(context, [family for family in FAMILIES if family in families]))
     verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
     return Verification(
-        cluster=access.cluster.name, server=str(server), started_at=started_at, seconds=time.monotonic() - clock,
+        cluster=access.cluster.name, server=str(server), started_at=started_at, asked_as=asked_as, seconds=time.monotonic() - clock,
         baseline_taken_at=baseline.taken_at if baseline else None, results=results, verdict=verdict, reason=reason,
     )  # fmt: skip
 
@@ -66,7 +74,8 @@ def verify(
 class Restored:
     """A server by its connection string, which must not hold a password: arguments are seen by everybody."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, as_superuser: bool = False) -> None:
+        self.as_superuser = as_superuser
         try:
             self.words = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
         except psycopg.ProgrammingError:
@@ -86,12 +95,25 @@ class Restored:
         """A connection to one of its databases."""
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
         try:
-            return psycopg.connect(make_conninfo("", **{**defaults, **self.words, "dbname": database}))
+            return session.connect({**defaults, **self.words, "dbname": database}, superuser=self.as_superuser)
         except psycopg.OperationalError as error:
             raise Unreachable(
                 "server-unreachable", f"restored server at {self}, database {database}", found=str(error).strip(),
                 expected="a connection", mend="check that it runs and accepts connections, --dsn and its pg_hba.conf",
             ) from None  # fmt: skip
+
+    def role(self) -> str:
+        """Who asks there, which is no superuser unless that is meant."""
+        with self.connect("postgres") as connection:
+            power, role = powers(connection, connection.info.user), connection.info.user
+        if power and not self.as_superuser:
+            raise ConfigError(
+                "asked-as-superuser", f"role {role} at {self}", found=f"it is or may become {power}",
+                expected="a role with pg_read_all_data and BYPASSRLS and no more: planning a query alone runs what users wrote into "
+                "indexes and CHECKs",
+                mend="use the role that the README makes (user=pgdrill); or say --as-superuser, if every owner of a table there is trusted",
+            )  # fmt: skip
+        return f"superuser {role}: what users wrote into tables ran with its rights" if power else f"role {role}"
 
     def databases(self) -> tuple[str, ...]:
         """Every database that allows connections."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from pgdrill.baseline import Baseline
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
+from pgdrill.postgres.roles import Roles
+from pgdrill.postgres.session import SYSTEM_PATH
 from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
 
@@ -50,6 +53,10 @@ def not_asked(thing: str, why: str) -> Outcome:
 class Context:
     """What checks may look at. They read the restored cluster and never change it.
 
+    Three doors. ``connect`` is for users' relations: of a role that is no superuser, since planning alone runs what users
+    wrote into indexes and CHECKs. :meth:`system` is for the catalogs, with nothing of a user's in the search path.
+    ``prepare`` is the superuser's, only to a throw-away cluster of our own, for what PostgreSQL's own code does.
+
     ``baseline`` is what production held at the restored instant; None where that is not known. ``production`` is what it
     was when the drill began, whatever the target. ``log_file`` and ``data_directory`` are those of a cluster of our own.
     """
@@ -62,7 +69,9 @@ class Context:
     report: Report | None = None
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
     settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for
-    prepare: Callable[[str], psycopg.Connection] | None = None  # writable, only to a throw-away cluster of our own
+    prepare: Callable[[str], psycopg.Connection] | None = None
+    made_roles: Roles | None = None  # by the drill, in its copy
+    tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None  # may SET ROLE to that role
     log_file: Path | None = None
     data_directory: Path | None = None
     watch: Watch | None = None  # what was seen of its processes meanwhile
@@ -70,6 +79,19 @@ class Context:
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
+
+    def system(self, database: str) -> psycopg.Connection:
+        """A reading connection for questions of the catalogs alone: the superuser's where the cluster is our own."""
+        made = (self.prepare or self.connect)(database)
+        made.autocommit = True
+        limit = int(self.cluster.drill.statement_timeout_seconds * 1000)
+        made.execute(f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = on; SET statement_timeout = {limit}")
+        return made
+
+    @property
+    def own_roles(self) -> tuple[str, ...]:
+        """Roles that are in the restored cluster and were not in the backup."""
+        return self.made_roles.names if self.made_roles else ()
 
     def remembered(self, key: str, make: Callable[[], Kept]) -> Kept:
         """What was made under that name; the first who asks makes it."""

@@ -12,15 +12,15 @@ from pgdrill.checks.base import Context, Outcome
 Ask = Callable[[psycopg.Connection, str, DatabaseState], Iterator[Outcome]]
 
 
-def each_database(context: Context, what: str, ask: Ask) -> Iterator[Outcome]:
-    """Ask of every recorded database. One that is missing is red, unless production dropped it meanwhile."""
+def each_database(context: Context, what: str, ask: Ask, *, rows: bool = False) -> Iterator[Outcome]:
+    """Ask of every recorded database's catalogs, or of its ``rows``. One that is missing is red, unless production dropped it."""
     if (baseline := comparable(context)) is None:
         yield Outcome("skip", what, message=why_not(context))
         return
     there = databases_there(context)
     for name, state in baseline.databases.items():
         if name in there:
-            with context.connect(name) as connection:
+            with (context.connect if rows else context.system)(name) as connection:
                 yield from ask(connection, name, state)
         elif baseline.database_forms_later is None or name in baseline.database_forms_later:
             yield Outcome("fail", name, "no such database", f"{what} as recorded")
@@ -36,7 +36,7 @@ def why_not(context: Context) -> str:
     if context.baseline is None:
         return "no baseline to compare with"
     recorded = context.baseline.major_version
-    with context.connect("postgres") as connection:
+    with context.system("postgres") as connection:
         row = connection.execute("SHOW server_version").fetchone()
     found = str(row[0]).split(".", maxsplit=1)[0] if row else ""
     return "" if found == recorded else f"the baseline is of PostgreSQL {recorded}, the server of {found}: not comparable"
@@ -44,5 +44,5 @@ def why_not(context: Context) -> str:
 
 def databases_there(context: Context) -> set[str]:
     """The databases that the restored server has and lets in."""
-    with context.connect("postgres") as connection:
+    with context.system("postgres") as connection:
         return set(every_database(connection))

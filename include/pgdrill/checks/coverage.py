@@ -46,7 +46,7 @@ def _covered(look: Look, one: Searched) -> Outcome:
         connection.execute("SET row_security = off")
         if column.table_bytes <= look.context.cluster.drill.baseline_table_bytes:
             try:
-                places = indexed(connection, look, search).places
+                places = indexed(look, search).places
             except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
                 return _sampled(connection, look, one, f"its pages cannot be read: {str(error).strip()[:200]}")
             rows = to_be_indexed(connection, look, search).places

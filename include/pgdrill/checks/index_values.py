@@ -40,7 +40,7 @@ def _compared(look: Look, one: Searched) -> Outcome:
     with look.context.connect(look.column.database) as connection:
         connection.execute("SET row_security = off")
         try:
-            index = indexed(connection, look, search)
+            index = indexed(look, search)
         except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
             return Outcome("skip", thing, message=why, required=False)

@@ -70,7 +70,7 @@ class Look:
         table = self.table
         if table is None or not self.altered(self.column.oid):
             return False
-        with self.context.connect(self.column.database) as connection:
+        with self.context.system(self.column.database) as connection:
             row = connection.execute("SELECT relfilenode::int8 FROM pg_class WHERE oid = %s", (self.column.oid,)).fetchone()
         return row is not None and row[0] != table.filenode
 
@@ -87,7 +87,7 @@ def altered(context: Context, database: str, oid: int) -> bool:
     later = context.baseline.databases[database].schema_objects.later
     if any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index", "pg_attribute")):
         return True
-    with context.connect(database) as connection:  # made and gone again before it was settled
+    with context.system(database) as connection:  # made and gone again before it was settled
         row = connection.execute(
             sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(context.baseline.span.holds_writer, sql.Literal(oid))
         ).fetchone()
@@ -152,9 +152,9 @@ def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> 
         yield from (ask(look, one) for one in column.searches if one.search.index)
 
 
-def indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
+def indexed(look: Look, search: Search) -> Indexed:
     """What the pages of a column's index hold, read once."""
-    return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(connection, search))
+    return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(look, search))
 
 
 def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
@@ -173,10 +173,11 @@ def _key(what: str, look: Look, search: Search) -> str:
     return f"{what} {look.column.database}.{search.index.oid}"
 
 
-def _of_pages(connection: psycopg.Connection, search: Search) -> Indexed:
+def _of_pages(look: Look, search: Search) -> Indexed:
     assert search.index is not None  # noqa: S101 - callers have looked
-    connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
-    return read_index(connection, search.index, search.field.kind, search.field.dimensions)
+    with look.context.system(look.column.database) as connection:
+        connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
+        return read_index(connection, search.index, search.field.kind, search.field.dimensions)
 
 
 def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:

@@ -20,6 +20,7 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.config import ApplicationTest
 from pgdrill.errors import ConfigError
 from pgdrill.own_sql import SqlCheck, read_checks
+from pgdrill.postgres.roles import powers
 from pgdrill.process import Command, Completed, ProcessTimeout
 
 COUNTED_ROWS = 10_000
@@ -134,6 +135,10 @@ def application_test(context: Context) -> Iterator[Outcome]:
 
 def _tested(context: Context, settings: ApplicationTest, folder: Path) -> Outcome:
     thing = settings.command[0]
+    if settings.user and (power := _power(context, settings.user)):
+        why = f"application_test.user {settings.user} is {power}" if power == settings.user else f"{settings.user} may become {power}"
+        return Outcome("skip", thing, message=f"not started: {why}, and whatever users wrote into tables would run with a superuser's rights",
+                       mend="leave application_test.user empty, or name the application's own role", required=settings.required)  # fmt: skip
     environment = _environment(context, settings)
     program = shutil.which(folder / thing if "/" in thing else thing, path=environment["PATH"])
     why = ""
@@ -166,7 +171,8 @@ def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
     database = settings.database or context.databases[0]
     assert context.prepare  # noqa: S101 - asked only where there is one
     with context.prepare(database) as connection:
-        host, port, user = connection.info.host, str(connection.info.port), settings.user or connection.info.user
+        host, port, user = connection.info.host, str(connection.info.port), connection.info.user
+    user = settings.user or (context.made_roles.application if context.made_roles else user)
     url = f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?{urlencode({'host': host, 'port': port})}"
     names = (*INHERITED, *settings.pass_environment)
     return {
@@ -175,6 +181,11 @@ def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
         "PGPASSFILE": f"{host}/no-passwords",  # HOME has production's: no such file
         "PGDRILL_DRILL_ID": context.report.drill_id if context.report else "",
     }  # fmt: skip
+
+
+def _power(context: Context, role: str) -> str:
+    with context.system("postgres") as connection:
+        return powers(connection, role)
 
 
 def _lines(done: Completed) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def sequence_positions(context: Context) -> Iterator[Outcome]:
             yield Outcome("skip", f"{name}.{sequence}", message=f"production's role may not read it: GRANT SELECT ON SEQUENCE {sequence}")
         yield Outcome("pass", name, len(state.sequences) - len(found), "not behind, not far ahead", "sequences")
 
-    yield from each_database(context, "sequences", ask)
+    yield from each_database(context, "sequences", ask, rows=True)
 
 
 def compare(thing: str, before: SequenceState, now: SequenceState | None) -> Outcome | None:

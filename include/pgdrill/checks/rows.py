@@ -27,7 +27,7 @@ def table_content(context: Context) -> Iterator[Outcome]:
         connection.execute("SET row_security = off")
         yield from _database(connection, name, state)
 
-    yield from each_database(context, "tables", ask)
+    yield from each_database(context, "tables", ask, rows=True)
 
 
 def _database(connection: psycopg.Connection, name: str, database: DatabaseState) -> Iterator[Outcome]:

@@ -28,19 +28,19 @@ def catalogs(context: Context) -> Iterator[Outcome]:
         yield Outcome("skip", "catalogs", message=why_not(context))
         return
     context.settle_catalogs()
-    with context.connect("postgres") as connection:
-        yield from _compared("cluster", baseline.shared_objects, connection, baseline.span, shared=True)
+    with context.system("postgres") as connection:
+        yield from _compared(context, "cluster", baseline.shared_objects, connection, baseline.span, shared=True)
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
-        yield from _compared(name, state.schema_objects, connection, baseline.span, shared=False)
+        yield from _compared(context, name, state.schema_objects, connection, baseline.span, shared=False)
 
     yield from each_database(context, "catalogs", ask)
 
 
 def _compared(
-    where: str, before: Fingerprint, connection: psycopg.Connection, span: Span, *, shared: bool
+    context: Context, where: str, before: Fingerprint, connection: psycopg.Connection, span: Span, *, shared: bool
 ) -> Iterator[Outcome]:
-    now = read_fingerprint(connection, shared=shared, like=before, written_in=span)
+    now = read_fingerprint(connection, shared=shared, like=before, written_in=span, roles=context.own_roles)
     found = list(differences(before, now))
     for difference in found[:SHOWN]:
         yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", difference.catalog)

@@ -34,7 +34,7 @@ def state_tables(context: Context) -> Iterator[Outcome]:
             seen.add(table)
             yield _compared(connection, name, table, recorded)
 
-    yield from each_database(context, "state tables", ask)
+    yield from each_database(context, "state tables", ask, rows=True)
     if baseline := comparable(context):
         for wanted in context.cluster.drill.state_tables:
             if (wanted if "." in wanted else f"public.{wanted}") not in seen:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import psycopg
 from psycopg import sql
 
-from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.looking import Look, not_seen, seen
 from pgdrill.checks.vectors import judged, recall_loss, thing_of
+from pgdrill.postgres.roles import powers
 from pgdrill.vectors.observe import Searched
 from pgdrill.vectors.probes import Probe
 from pgdrill.vectors.remember import has_row_security
@@ -39,7 +41,11 @@ def filtered_search(context: Context) -> Iterator[Outcome]:
                 yield _filtered(look, one, states.get(one.search.name))
         first = next((one for one in column.searches if one.probes), None)
         if first and look.state and look.state.row_security and look.state.tenant_roles and look.state.filter_settings:
-            yield _as_tenant(look, first, look.state)
+            if power := _power(context, look.state.tenant_roles[0]):
+                why = f"it is or may become {power}, with whose rights users' code in the table would run"
+                yield not_asked(f"{look.name} (as {look.state.tenant_roles[0]})", why)
+            else:
+                yield _as_tenant(look, first, look.state)
         elif not lost and (not first or not first.filtered or not first.filtered.found):
             yield Outcome("pass", look.name, "not filtered", message="no column limits its searches, or no index serves them")
 
@@ -63,12 +69,13 @@ def _as_tenant(look: Look, one: Searched, before: VectorState) -> Outcome:
     thing = f"{look.name} (as {role})"
     searched = others = 0
     blind = ""
-    with look.context.connect(look.column.database) as connection:
+    context, database = look.context, look.column.database
+    with context.connect(database) as connection, _tenancy(context, database, role) as tenancy:
         if not has_row_security(connection, look.column):
             return Outcome("fail", thing, "row security is off", "on, as on production", "a search sees every tenant's rows")
         try:
             for probe, tenant in _tenants(connection, look, one.probes[:TENANTS_TRIED], column):
-                rows = _seen_as(connection, look, one, probe, role, dict.fromkeys(before.filter_settings, tenant), column)
+                rows = _seen_as(tenancy, look, one, probe, role, dict.fromkeys(before.filter_settings, tenant), column)
                 searched += len(rows)
                 others += sum(1 for row in rows if row != tenant)
                 blind = blind or ("" if rows else probe.place)
@@ -83,6 +90,16 @@ def _as_tenant(look: Look, one: Searched, before: VectorState) -> Outcome:
         return Outcome("fail", thing, "nothing found", "rows of the tenant", f"searching with the vector at {blind}")
     return Outcome("pass" if searched else "warn", thing, searched, "rows of the tenant alone",
                    "" if searched else "no probe's row has a tenant")  # fmt: skip
+
+
+def _power(context: Context, role: str) -> str:
+    with context.system("postgres") as connection:
+        return powers(connection, role)
+
+
+def _tenancy(context: Context, database: str, role: str) -> AbstractContextManager[psycopg.Connection]:
+    """A connection that may SET ROLE to that role."""
+    return context.tenancy(database, role) if context.tenancy else context.connect(database)
 
 
 def _tenants(connection: psycopg.Connection, look: Look, probes: list[Probe], column: str) -> list[tuple[Probe, str]]:

@@ -172,6 +172,7 @@ def verify(
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="a drill's baseline or a backup's record, to compare with")
     ] = None,
+    as_superuser: Annotated[bool, typer.Option("--as-superuser", help="ask as a superuser, with whose rights users' code then runs")] = False,
     check: CheckOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -184,7 +185,7 @@ def verify(
     families = _families(check, foreign=True)
     known = library.read_baseline(baseline, access.cluster) if baseline else None
     with stopping():
-        found = library.verify(access, dsn, families=families, baseline=known)
+        found = library.verify(access, dsn, families=families, baseline=known, as_superuser=as_superuser)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:

@@ -23,6 +23,7 @@ import psycopg
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.fence.choose import Fence
+from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.process import mark_process, marked
 
@@ -173,9 +174,18 @@ class LocalServer:
                 expected="an ended process", mend="look at the process's state (disk sleep?) and end it by hand",
             )  # fmt: skip
 
-    def connect(self, database: str = "postgres", *, autocommit: bool = True) -> psycopg.Connection:
-        """A superuser's connection over the private socket."""
-        return psycopg.connect(self.conninfo(database), autocommit=autocommit, connect_timeout=10)
+    def connect(
+        self, database: str = "postgres", *, autocommit: bool = True, user: str = "", search_path: str = session.PUBLIC_PATH
+    ) -> psycopg.Connection:
+        """The superuser's connection over the private socket, or another role's; nothing of the cluster's own settings counts."""
+        major = int((self.data_directory / "PG_VERSION").read_text().partition(".")[0])
+        options = session.options(session.settings(major, superuser=not user, search_path=search_path))
+        words = self.conninfo(database, user=user or self.superuser, options=options, connect_timeout="10")
+        return psycopg.connect(words, autocommit=autocommit)
+
+    def system(self, database: str = "postgres") -> psycopg.Connection:
+        """The superuser's connection for questions of the catalogs: a superuser plans no query on a user's relation."""
+        return self.connect(database, search_path=session.SYSTEM_PATH)
 
     def last_words(self, lines: int = 6) -> str:
         """The end of the log, errors first if there are any."""

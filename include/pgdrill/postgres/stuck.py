@@ -44,7 +44,7 @@ def ending_stuck(server: LocalServer, statement_timeout_seconds: float) -> Itera
 def _watch(server: LocalServer, limit_seconds: float, done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
         try:
-            with server.connect() as connection:
+            with server.system() as connection:
                 connection.execute("SET statement_timeout = '5s'")
                 while not done.wait(POLL_SECONDS):
                     for (pid,) in connection.execute(STUCK, (limit_seconds,)).fetchall():

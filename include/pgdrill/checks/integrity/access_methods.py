@@ -11,8 +11,9 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.integrity.relations import error_outcome, opened
+from pgdrill.checks.integrity.relations import asking, error_outcome, shown
 from pgdrill.postgres.names import doubled
+from pgdrill.postgres.session import catalogs_only
 
 SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many
 ROWS_AT_ONCE = 20
@@ -26,12 +27,17 @@ PROBES = {
           " FROM (SELECT unnest(tsvector_to_array({})) w LIMIT 3) words)",
 }  # fmt: skip
 
+# The planner is left with one index of its table alone, until the transaction is rolled back.
+LENT = """
+UPDATE pg_index SET indisvalid = false WHERE indexrelid <> $1 AND indrelid = (SELECT indrelid FROM pg_index WHERE indexrelid = $1)
+"""
 KEYS = r"""
-SELECT i.indexrelid::int8, i.indexrelid::regclass::text, i.indrelid::int8, n.nspname, t.relname, x.relname, t.relpages,
+SELECT i.indexrelid::int8, {name}, i.indrelid::int8, n.nspname, t.relname, x.relname, t.relpages,
        k.n, '(' || pg_get_indexdef(i.indexrelid, k.n, false) || ')', coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
        o.nspname, o.oprname
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_namespace w ON w.oid = x.relnamespace
 JOIN pg_am m ON m.oid = x.relam
 JOIN pg_class t ON t.oid = i.indrelid
 JOIN pg_namespace n ON n.oid = t.relnamespace
@@ -48,7 +54,7 @@ LEFT JOIN LATERAL (
 WHERE m.amname NOT IN ('btree', 'hnsw', 'ivfflat') AND x.relkind = 'i' AND x.relpersistence = 'p'
   AND i.indisvalid AND i.indisready AND i.indislive
 ORDER BY 2, k.n
-"""
+""".replace("{name}", shown("w", "x"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +101,17 @@ class Key:
 def access_methods(context: Context) -> Iterator[Outcome]:
     """Rows picked by a scan, searched through the index. B-trees are amcheck's, vector indexes are proved by recall."""
     for database in context.databases:
-        with opened(context, database) as connection:
+        with asking(context, database, LENT) as (connection, alone):
             connection.execute("SET LOCAL jit = off")  # the cost of a forbidden scan would start it
             connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
             good = looked_at = 0
-            keys = [Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()]
+            with catalogs_only(connection):  # names in expressions are whole then
+                keys = [Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()]
             for key in keys:
                 thing = f"{database}.{key.index}" + (f" (key {key.number})" if key.number > 1 else "")
                 try:
                     with connection.transaction(force_rollback=True):
-                        answer, rows = _searched(connection, key, thing, ours=context.prepare is not None)
+                        answer, rows = _searched(connection, key, thing, alone)
                 except psycopg.Error as error:
                     answer, rows = error_outcome(thing, error), 0
                 if answer:
@@ -119,7 +126,9 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                 yield Outcome("pass", database, 0, "", "no such index")
 
 
-def _searched(connection: psycopg.Connection, key: Key, thing: str, *, ours: bool) -> tuple[Outcome | None, int]:
+def _searched(
+    connection: psycopg.Connection, key: Key, thing: str, alone: sql.Composable | None
+) -> tuple[Outcome | None, int]:
     """None if all is well, and the number of rows searched for."""
     if key.operator is None or key.operator_schema is None:
         return Outcome("skip", thing, message="not covered: no operator of its class finds a row by its own value"), 0
@@ -127,9 +136,8 @@ def _searched(connection: psycopg.Connection, key: Key, thing: str, *, ours: boo
     if not places:
         return None, 0
     query = _search(key)
-    if ours:  # the planner is left with this index alone, until the transaction is rolled back
-        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indrelid = %s AND indexrelid <> %s",
-                           (key.table_oid, key.index_oid))  # fmt: skip
+    if alone:
+        connection.execute(sql.SQL("SELECT {}({})").format(alone, sql.Literal(key.index_oid)))
     connection.execute("SET LOCAL enable_seqscan = off")
     plan = connection.execute(sql.SQL("EXPLAIN (FORMAT json) {}").format(query), {"places": places[:1]}).fetchone()
     if f'"Index Name": {json.dumps(key.plain)}' not in json.dumps(plan):

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.integrity.relations import Relation, each, find_extension, opened, relations, without
+from pgdrill.checks.integrity.relations import (
+    Extension,
+    Relation,
+    asking,
+    each,
+    find_extension,
+    make,
+    relations,
+    without,
+)
 
 EACH = " FROM unnest(%s::oid[]) oid"
+# The functions are the superuser's to call. And they run an index's expressions as the table's owner: where that is a
+# superuser, the role that asks stands in, until the transaction is rolled back.
+LENT = """
+{make};
+UPDATE pg_proc SET proacl = NULL WHERE oid IN (
+    SELECT d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'amcheck');
+UPDATE pg_class SET relowner = (SELECT oid FROM pg_roles WHERE rolname = session_user)
+WHERE relowner IN (SELECT oid FROM pg_roles WHERE rolsuper)
+  AND oid IN (SELECT indrelid FROM pg_index WHERE indexprs IS NOT NULL OR indpred IS NOT NULL);
+"""
+KINDS = {"verify_heapam": ("regclass", "boolean", "boolean", "text", "bigint", "bigint"), "gin_index_check": ("regclass",)}
 
 
 @check(
@@ -24,12 +46,15 @@ EACH = " FROM unnest(%s::oid[]) oid"
 def amcheck(context: Context) -> Iterator[Outcome]:
     """The thorough forms, which lock out writers, only on a cluster of our own."""
     for database in context.databases:
-        with opened(context, database) as connection:
-            extension = find_extension(context, connection, "amcheck")
+        with asking(context, database, LENT.format(make=make("amcheck"))) as (connection, lend):
+            if lend:
+                with contextlib.suppress(psycopg.Error), connection.transaction():
+                    connection.execute(sql.SQL("SELECT {}(0)").format(lend))
+            extension = find_extension(connection, "amcheck")
             if extension is None:
                 yield without(context, database, "amcheck")
                 continue
-            functions = _amcheck_functions(*extension, ours=context.prepare is not None)
+            functions = _amcheck_functions(extension, ours=context.prepare is not None)
 
             def ask(
                 relation: Relation, connection: psycopg.Connection = connection, database: str = database,
@@ -50,19 +75,21 @@ def amcheck(context: Context) -> Iterator[Outcome]:
             yield from each(connection, database, covered, "sound", ask, sound)
 
 
-def _amcheck_functions(schema: str, version: tuple[int, ...], *, ours: bool) -> dict[str, sql.Composed]:
+def _amcheck_functions(extension: Extension, *, ours: bool) -> dict[str, sql.Composed]:
     """A query for each access method that amcheck knows: number of findings in the given relations and the first; damaged
     indexes raise."""
-    where = sql.Identifier(schema)
+    functions = {}
+    if heap := extension.call("verify_heapam", *KINDS["verify_heapam"]):
+        functions["heap"] = sql.SQL(
+            "SELECT count(*), min(format('block %%s, line %%s: %%s', blkno, offnum, msg)) FROM (SELECT f.* FROM unnest(%s::oid[]) oid,"
+            " {}(oid::regclass, false, true, 'none'::text, NULL::int8, NULL::int8) f LIMIT 1000) found"
+        ).format(heap)
     # In order: every row is in the index, each is found from the root, a unique index is unique (amcheck 1.4).
-    btree = "bt_index_parent_check(oid, true, true" if ours else "bt_index_check(oid, true"
-    functions = {
-        "heap": sql.SQL(
-            "SELECT count(*), min(format('block %%s, line %%s: %%s', blkno, offnum, msg)) FROM"
-            " (SELECT f.* FROM unnest(%s::oid[]) oid, {}.verify_heapam(oid, check_toast => true) f LIMIT 1000) found"
-        ).format(where),
-        "btree": sql.SQL("SELECT 0, count({}." + btree + (", true))" if version >= (1, 4) else "))") + EACH).format(where),
-    }
-    if version >= (1, 5):
-        functions["gin"] = sql.SQL("SELECT 0, count({}.gin_index_check(oid))" + EACH).format(where)
+    name, given = ("bt_index_parent_check", 2) if ours else ("bt_index_check", 1)
+    for more in (given + 1, given):
+        if btree := extension.call(name, "regclass", *["boolean"] * more):
+            functions["btree"] = sql.SQL("SELECT 0, count({}(oid::regclass" + ", true" * more + "))" + EACH).format(btree)
+            break
+    if gin := extension.call("gin_index_check", *KINDS["gin_index_check"]):
+        functions["gin"] = sql.SQL("SELECT 0, count({}(oid::regclass))" + EACH).format(gin)
     return functions

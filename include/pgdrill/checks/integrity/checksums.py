@@ -8,7 +8,15 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.integrity.relations import Relation, each, find_extension, opened, relations, without
+from pgdrill.checks.integrity.relations import (
+    PREWARM,
+    Relation,
+    each,
+    made_extension,
+    opened,
+    relations,
+    without,
+)
 
 
 @check(
@@ -21,14 +29,15 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
     """pg_prewarm reads every page through the server's buffers, which is where PostgreSQL compares checksums."""
     for database in context.databases:
         with opened(context, database) as connection:
-            extension = find_extension(context, connection, "pg_prewarm")
-            if extension is None:
+            extension = made_extension(context, connection, "pg_prewarm")
+            read = extension.call("pg_prewarm", *PREWARM) if extension else None
+            if read is None:
                 yield without(context, database, "pg_prewarm")
                 continue
             query = sql.SQL(
-                "SELECT sum({}.pg_prewarm(oid::regclass, 'buffer', fork))"
+                "SELECT sum({}(oid::regclass, 'buffer'::text, fork, NULL::int8, NULL::int8))"
                 " FROM unnest(%s::oid[]) oid, unnest(ARRAY['main', 'fsm', 'vm']) fork WHERE pg_relation_size(oid::regclass, fork) > 0"
-            ).format(sql.Identifier(extension[0]))
+            ).format(read)
 
             def ask(relation: Relation, connection: psycopg.Connection = connection, query: sql.Composed = query) -> None:
                 connection.execute(query, ([relation.oid],))

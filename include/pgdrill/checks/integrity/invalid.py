@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.integrity.relations import opened
+from pgdrill.checks.integrity.relations import opened, shown
 from pgdrill.fingerprint import NO_SPAN, Fingerprint, read_fingerprint
+
+INVALID = """
+SELECT i.indexrelid::int8, {name} FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 2
+""".replace("{name}", shown("n", "c"))
 
 
 @check(
@@ -18,16 +25,12 @@ from pgdrill.fingerprint import NO_SPAN, Fingerprint, read_fingerprint
 def invalid_indexes(context: Context) -> Iterator[Outcome]:
     """A failure; a warning where the baseline has the same, for then production is to be mended, not the backup, and where
     the index was being built (CONCURRENTLY) at the restore point."""
-    query = (
-        "SELECT indexrelid::int8, indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)"
-        " ORDER BY 2"
-    )
     for database in context.databases:
         with opened(context, database) as connection:
-            found = connection.execute(query).fetchall()
+            found = connection.execute(INVALID).fetchall()
             state = context.baseline.databases.get(database) if context.baseline and found else None
             span = context.baseline.span if context.baseline else NO_SPAN
-            now = read_fingerprint(connection, shared=False, written_in=span) if state else Fingerprint(objects={})
+            now = read_fingerprint(connection, shared=False, written_in=span, roles=context.own_roles) if state else Fingerprint(objects={})
             for oid, name in found:
                 key = f"pg_index:{oid}"
                 same = bool(state and key in now.objects and now.objects[key] == state.schema_objects.objects.get(key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,24 +12,44 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome
+from pgdrill.postgres.session import SYSTEM_PATH, catalogs_only
 
 SHOWN = 20
 TINY_PAGES = 64
 TOGETHER = 50
+PREWARM = ("regclass", "text", "text", "bigint", "bigint")  # what pg_prewarm takes
 # SQLSTATE classes of errors that say nothing of the data: not supported, no right or no such function, out of
 # memory, disk or locks, locked, cancelled (a crash that a damaged page causes has no SQLSTATE).
 NO_DAMAGE = ("0A", "42", "53", "55", "57")
 
+
+
+def shown(schema: str, relation: str) -> str:
+    """SQL for a relation's name as a person says it, of a row of pg_namespace and one of pg_class, whatever the search path."""
+    return (f"CASE WHEN {schema}.nspname IN ('public', 'pg_catalog') THEN quote_ident({relation}.relname)"
+            f" ELSE quote_ident({schema}.nspname) || '.' || quote_ident({relation}.relname) END")  # fmt: skip
+
+
 # How many pages a shared relation has is noted in the database that it was last vacuumed from, and is old in all others.
 RELATIONS = """
-SELECT c.oid::int8, c.oid::regclass || coalesce(' of ' || o.oid::regclass, ''), c.relkind::text, coalesce(m.amname, ''),
+SELECT c.oid::int8, {name} || coalesce(' of ' || {owner}, ''), n.nspname, c.relname, c.relkind::text, coalesce(m.amname, ''),
        CASE WHEN c.relisshared THEN 0 ELSE c.relpages END, coalesce(i.indisvalid AND i.indisready AND i.indislive, true)
 FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am m ON m.oid = c.relam
 LEFT JOIN pg_index i ON i.indexrelid = c.oid
 LEFT JOIN pg_class o ON o.reltoastrelid = coalesce(i.indrelid, c.oid) AND o.reltoastrelid <> 0
+LEFT JOIN pg_namespace p ON p.oid = o.relnamespace
 WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence = 'p'
 ORDER BY 2
+""".replace("{name}", shown("n", "c")).replace("{owner}", shown("p", "o"))
+
+EXTENSION = """
+SELECT n.nspname, e.extversion, ARRAY(
+    SELECT p.proname || '(' || oidvectortypes(p.proargtypes) || ')' FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
+    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+      AND p.pronamespace = e.extnamespace)
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = %s
 """
 
 
@@ -38,6 +59,8 @@ class Relation:
 
     oid: int
     name: str
+    schema: str
+    plain: str
     kind: str
     method: str
     pages: int
@@ -46,7 +69,8 @@ class Relation:
 
 @contextlib.contextmanager
 def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
-    """A transaction that is never committed, writable where the cluster is ours."""
+    """A transaction that is never committed: of a cluster of our own, writable and the superuser's, for the catalogs and
+    for functions that evaluate nothing."""
     connect = context.prepare or context.connect
     with contextlib.closing(connect(database)) as connection:  # closed without a commit: rolled back
         connection.autocommit = False
@@ -55,27 +79,92 @@ def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
             # No event trigger of the restored database acts on what we create.
             connection.execute("SET LOCAL session_replication_role = replica")
             connection.execute("SET LOCAL ignore_checksum_failure = off")
-        limit = int(context.cluster.drill.statement_timeout_seconds * 1000)
-        connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(limit)))
-        connection.execute("SET LOCAL row_security = off")
+        connection.execute(f"SET LOCAL search_path = {SYSTEM_PATH}")
+        _limit(context, connection)
         yield connection
 
 
+@contextlib.contextmanager
+def asking(context: Context, database: str, lent: str = "") -> Iterator[tuple[psycopg.Connection, sql.Composable | None]]:
+    """A transaction that is never committed, of the role that asks, for what evaluates users' expressions.
+
+    ``lent``: statements that it may have run with a superuser's rights, by calling the function whose name is given; on a
+    cluster that is not ours there is none. The function lies among another session's temporary objects, and goes with it.
+    """
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(contextlib.closing(context.connect(database)))
+        connection.autocommit = False
+        function: sql.Composable | None = None
+        if context.prepare and lent:
+            connection.read_only = False
+            owner = stack.enter_context(contextlib.closing(context.prepare(database)))
+            with contextlib.suppress(psycopg.Error):  # with damaged catalogs what can be asked without it is asked
+                function = _lend(owner, connection.info.user, lent)
+        _limit(context, connection)
+        yield connection, function
+
+
+def _lend(owner: psycopg.Connection, role: str, statements: str) -> sql.Composable:
+    """Make the function: nobody but that role may call it, and in it nothing but the catalogs is found."""
+    name = f"pgdrill_{secrets.token_hex(8)}"
+    owner.autocommit = True
+    owner.execute(f"SET search_path = {SYSTEM_PATH}; SET session_replication_role = replica; SET default_transaction_read_only = off;"
+                  " SET check_function_bodies = off")  # fmt: skip
+    owner.execute(
+        f"CREATE FUNCTION pg_temp.{name}(oid) RETURNS void LANGUAGE sql SECURITY DEFINER"
+        f" SET search_path = {SYSTEM_PATH} SET session_replication_role = replica AS $lent$ {statements} $lent$"
+    )
+    owner.execute(sql.SQL("REVOKE ALL ON FUNCTION pg_temp.{f} FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_temp.{f} TO {role}").format(
+        f=sql.Identifier(name), role=sql.Identifier(role)
+    ))  # fmt: skip
+    row = owner.execute("SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").fetchone()
+    return sql.Identifier(row[0] if row else "pg_temp", name)
+
+
+def _limit(context: Context, connection: psycopg.Connection) -> None:
+    limit = int(context.cluster.drill.statement_timeout_seconds * 1000)
+    connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(limit)))
+    connection.execute("SET LOCAL row_security = off")
+
+
 def relations(connection: psycopg.Connection) -> list[Relation]:
-    return [Relation(*row) for row in connection.execute(RELATIONS).fetchall()]
+    with catalogs_only(connection):
+        return [Relation(*row) for row in connection.execute(RELATIONS).fetchall()]
 
 
-def find_extension(context: Context, connection: psycopg.Connection, name: str) -> tuple[str, tuple[int, ...]] | None:
-    """Schema and version of an extension, made for this transaction where that is allowed; None: not to be had."""
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An extension that is to be had, and the functions that are its own."""
+
+    schema: str
+    version: tuple[int, ...]
+    members: frozenset[str]
+
+    def call(self, function: str, *kinds: str) -> sql.Identifier | None:
+        """Its function of that name and those types, and nobody else's; None where its version has none."""
+        return sql.Identifier(self.schema, function) if f"{function}({', '.join(kinds)})" in self.members else None
+
+
+def made_extension(context: Context, connection: psycopg.Connection, name: str) -> Extension | None:
+    """An extension, made for this transaction where that is allowed; None: not to be had."""
     if context.prepare:
         with contextlib.suppress(psycopg.Error), connection.transaction():
-            connection.execute("CREATE SCHEMA IF NOT EXISTS pgdrill_scratch")
-            connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA pgdrill_scratch").format(sql.Identifier(name)))
-    row = connection.execute(
-        "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = %s",
-        (name,),
-    ).fetchone()
-    return (row[0], tuple(int(part) for part in row[1].split(".") if part.isdigit())) if row else None
+            connection.execute(make(name))
+    return find_extension(connection, name)
+
+
+def make(extension: str) -> str:
+    """SQL that makes an extension where there is none, in a schema whose name nobody can have taken."""
+    schema = f"pgdrill_{secrets.token_hex(8)}"
+    return f"CREATE SCHEMA {schema}; CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA {schema}"
+
+
+def find_extension(connection: psycopg.Connection, name: str) -> Extension | None:
+    """An extension of this database. Call its functions with values of exactly their types: others' of that name, for
+    similar types, may stand beside them."""
+    with catalogs_only(connection):
+        row = connection.execute(EXTENSION, (name,)).fetchone()
+    return Extension(row[0], tuple(int(part) for part in row[1].split(".") if part.isdigit()), frozenset(row[2])) if row else None
 
 
 def without(context: Context, database: str, extension: str) -> Outcome:

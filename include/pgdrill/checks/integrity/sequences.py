@@ -8,7 +8,8 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.integrity.relations import Relation, each, opened, relations
+from pgdrill.checks.integrity.relations import Relation, asking, each, relations
+from pgdrill.postgres.session import catalogs_only
 
 OWNERS = """
 SELECT d.objid::int8, n.nspname, c.relname, a.attname, s.seqincrement > 0, NOT s.seqcycle
@@ -32,14 +33,15 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
 def sequences(context: Context) -> Iterator[Outcome]:
     """Behind its column is a warning: rows may have been written with numbers of their own."""
     for database in context.databases:
-        with opened(context, database) as connection:
-            owners = {row[0]: row[1:] for row in connection.execute(OWNERS).fetchall()}
+        with asking(context, database) as (connection, _):
+            with catalogs_only(connection):
+                owners = {row[0]: row[1:] for row in connection.execute(OWNERS).fetchall()}
 
             def ask(
                 relation: Relation, connection: psycopg.Connection = connection, database: str = database,
                 owners: dict[int, tuple[str, str, str, bool, bool]] = owners,
             ) -> Outcome | None:  # fmt: skip
-                name = sql.SQL(relation.name)
+                name = sql.Identifier(relation.schema, relation.plain)
                 rows = connection.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(name)).fetchall()
                 if len(rows) != 1:
                     return Outcome("fail", f"{database}.{relation.name}", f"{len(rows)} rows", "1 row")

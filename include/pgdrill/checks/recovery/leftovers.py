@@ -41,7 +41,7 @@ def _files(data_directory: Path | None) -> Iterator[Outcome]:
 def _roles(context: Context) -> Iterator[Outcome]:
     """By databases and roles, as the catalogs say, and by what a new connection really gets."""
     known = context.production or context.baseline
-    with context.connect("postgres") as connection:
+    with context.system("postgres") as connection:
         found = read_only_roles(connection)
     for whom in found:
         if known is None:
@@ -49,7 +49,7 @@ def _roles(context: Context) -> Iterator[Outcome]:
         elif whom not in known.read_only:
             yield Outcome(context.unlike_today, whom, "read-only", "as in production")
     for database in context.databases:
-        with context.connect(database) as connection:
+        with context.system(database) as connection:
             row = connection.execute(READ_ONLY).fetchone()
         if row and row[0] == "on" and not found:
             yield Outcome("fail", f"database {database}", "read-only", "takes writes")

@@ -1,0 +1,139 @@
+"""The roles that a drill makes in its copy: they ask what a superuser must not.
+
+Planning a query alone runs what users wrote into indexes, CHECKs and statistics. So whoever asks is no superuser, is a
+member of nothing that leads to one, and gets nowhere by RESET ROLE; superusers' tables are read by the same role.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from pgdrill.errors import CouldNotVerify
+from pgdrill.postgres import session
+from pgdrill.postgres.server import LocalServer
+
+# What a role may become: a superuser, or one with a shell, or files, of the host.
+POWERS = """
+WITH RECURSIVE reached AS (
+    SELECT oid FROM pg_roles WHERE rolname = %s
+    UNION SELECT m.roleid FROM pg_auth_members m JOIN reached r ON m.member = r.oid
+)
+SELECT rolname FROM pg_roles JOIN reached USING (oid)
+WHERE rolsuper OR rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+   OR rolcreaterole AND current_setting('server_version_num')::int < 160000  -- grants itself the others
+ORDER BY NOT rolsuper, 1 LIMIT 1
+"""
+CLOSED = """
+SELECT datname FROM pg_database WHERE datallowconn AND NOT has_database_privilege(%s, oid, 'CONNECT')
+"""
+# Functions in users' definitions that PUBLIC may not call. Those that act with another's rights, or as C code, stay closed.
+REVOKED = """
+SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.proacl IS NOT NULL AND p.oid >= 16384 AND NOT p.prosecdef AND l.lanname NOT IN ('c', 'internal')
+  AND NOT has_function_privilege(%s, p.oid, 'EXECUTE')
+  AND EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
+      'pg_class'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass, 'pg_statistic_ext'::regclass,
+      'pg_policy'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_rewrite'::regclass))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """``asks`` reads everything, ``application`` writes as well, ``tenant`` may become a tenant's role and else nothing."""
+
+    server: LocalServer
+    token: str
+
+    @property
+    def asks(self) -> str:
+        """Who asks the checks."""
+        return f"pgdrill_asks_{self.token}"
+
+    @property
+    def application(self) -> str:
+        """Who the application's own test is."""
+        return f"pgdrill_application_{self.token}"
+
+    @property
+    def tenant(self) -> str:
+        """Who searches as an application's role does."""
+        return f"pgdrill_tenant_{self.token}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that were made."""
+        return self.asks, self.application, self.tenant
+
+    def connect(self, database: str) -> psycopg.Connection:
+        """A connection of the role that asks."""
+        return self.server.connect(database, user=self.asks)
+
+    @contextlib.contextmanager
+    def tenancy(self, database: str, role: str) -> Iterator[psycopg.Connection]:
+        """A connection that may SET ROLE to that role; RESET leads to one without any right."""
+        with self.server.system() as superuser:
+            how = "WITH INHERIT FALSE, SET TRUE" if superuser.info.server_version >= 160000 else ""
+            names = {"role": sql.Identifier(role), "tenant": sql.Identifier(self.tenant), "how": sql.SQL(how)}
+            superuser.execute(sql.SQL("GRANT {role} TO {tenant} {how}").format(**names))
+            try:
+                with self.server.connect(database, user=self.tenant) as connection:
+                    yield connection
+            finally:
+                superuser.execute(sql.SQL("REVOKE {role} FROM {tenant}").format(**names))
+
+
+def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) -> Roles:
+    """Make them, or find those of an earlier try. Their names are nobody's to guess, and are kept in ``token_file``."""
+    if not token_file.exists():
+        token_file.write_text(secrets.token_hex(8))
+    roles = Roles(server, token_file.read_text().strip())
+    with server.system() as superuser:
+        there = superuser.execute("SELECT FROM pg_roles WHERE rolname = %s", (roles.asks,)).fetchone()
+        if there is None:
+            _create(superuser, roles)
+        everyone = sql.SQL(", ").join(map(sql.Identifier, roles.names))
+        for (name,) in superuser.execute(CLOSED, (roles.tenant,)).fetchall():
+            superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), everyone))
+        for name in roles.names:
+            if power := powers(superuser, name):
+                raise CouldNotVerify(
+                    "no-harmless-role", f"role {name} made in the copy", found=f"may become {power}", expected="no way to a superuser",
+                    mend="production granted a superuser to pg_read_all_data or pg_write_all_data: REVOKE that",
+                )  # fmt: skip
+    for database in databases:
+        with server.system(database) as superuser:
+            for (function,) in superuser.execute(REVOKED, (roles.asks,)).fetchall():
+                superuser.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(function), sql.Identifier(roles.asks)))
+    return roles
+
+
+def powers(connection: psycopg.Connection, role: str) -> str:
+    """The superuser that a role is or may become, or what else gives it a shell; empty: it is harmless."""
+    row = connection.execute(POWERS, (role,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _create(superuser: psycopg.Connection, roles: Roles) -> None:
+    plain = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
+    names = {"asks": sql.Identifier(roles.asks), "application": sql.Identifier(roles.application), "tenant": sql.Identifier(roles.tenant)}
+    made = [
+        f"CREATE ROLE {{asks}} {plain} BYPASSRLS", f"CREATE ROLE {{application}} {plain} BYPASSRLS",
+        f"CREATE ROLE {{tenant}} {plain} NOBYPASSRLS NOINHERIT",
+        "GRANT pg_read_all_data TO {asks}, {application}", "GRANT pg_write_all_data TO {application}",
+    ]  # fmt: skip
+    # What is a superuser's to set, a startup packet of theirs cannot hold; a role's own settings outrank its database's.
+    settings = session.privileged(superuser.info.server_version // 10000)
+    with superuser.transaction():
+        for statement in made:
+            superuser.execute(sql.SQL(statement).format(**names))
+        for role in map(sql.Identifier, roles.names):
+            for name in settings:
+                # As this session has it: spelled out, an empty list of libraries would become one of an empty name.
+                superuser.execute(sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(role, sql.Identifier(name)))

@@ -1,0 +1,119 @@
+"""What a session goes by, whatever ``ALTER DATABASE``, ``ALTER ROLE`` or a file of production say.
+
+All of it goes into the startup packet, which outranks them: set afterwards, it would come too late for login event
+triggers and preloaded libraries. Settings that decide how a query is planned are not here: they stay production's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+logger = logging.getLogger(__name__)
+
+SYSTEM_PATH = "pg_catalog, pg_temp"  # for questions of the catalogs: nothing of a user's is in the way
+PUBLIC_PATH = '"$user", public'  # PostgreSQL's default, which keeps pg_catalog first
+OLDEST_MAJOR, NEWEST_MAJOR = 15, 17  # versions that know other settings
+SET = """
+SELECT pg_catalog.set_config(name, value, false)
+FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) wanted (name, value)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of a session. ``since``: the first major version that knows it; ``privileged``: a superuser's to set."""
+
+    name: str
+    value: str
+    since: int = 0
+    privileged: bool = False
+
+
+SETTINGS = (
+    # whose code runs in it
+    Setting("event_triggers", "off", since=17, privileged=True),
+    Setting("session_preload_libraries", "", privileged=True),
+    Setting("local_preload_libraries", ""),
+    Setting("role", "none"),
+    Setting("session_replication_role", "origin", privileged=True),
+    Setting("row_security", "on"),
+    Setting("ignore_checksum_failure", "off", privileged=True), Setting("zero_damaged_pages", "off", privileged=True),
+    Setting("default_tablespace", ""), Setting("temp_tablespaces", ""),
+    # how values look and are read
+    Setting("DateStyle", "ISO, MDY"), Setting("IntervalStyle", "postgres"), Setting("TimeZone", "UTC"),
+    Setting("bytea_output", "hex"), Setting("extra_float_digits", "1"), Setting("xmloption", "content"),
+    Setting("quote_all_identifiers", "off"), Setting("standard_conforming_strings", "on"),
+    Setting("backslash_quote", "safe_encoding"), Setting("escape_string_warning", "on"), Setting("array_nulls", "on"),
+    Setting("transform_null_equals", "off"), Setting("check_function_bodies", "off"), Setting("client_min_messages", "notice"),
+    # transactions and their limits
+    Setting("default_transaction_isolation", "read committed"), Setting("default_transaction_deferrable", "off"),
+    Setting("statement_timeout", "0"), Setting("lock_timeout", "0"), Setting("idle_session_timeout", "0"),
+    Setting("idle_in_transaction_session_timeout", "0"), Setting("transaction_timeout", "0", since=17),
+)  # fmt: skip
+
+
+def settings(major: int, *, superuser: bool, search_path: str = SYSTEM_PATH) -> dict[str, str]:
+    """The settings that a server of that version knows and that such a role may set."""
+    fitting = {one.name: one.value for one in SETTINGS if one.since <= major and (superuser or not one.privileged)}
+    return {**fitting, "search_path": search_path}
+
+
+def privileged(major: int) -> dict[str, str]:
+    """Those that only a superuser may set: for ``ALTER ROLE … SET`` of a role that is none."""
+    return {one.name: one.value for one in SETTINGS if one.since <= major and one.privileged}
+
+
+def options(values: Mapping[str, str]) -> str:
+    """libpq's ``options`` (or ``PGOPTIONS``): spaces and backslashes in values are escaped."""
+    return " ".join(f"-c {name}={_escaped(value)}" for name, value in values.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def connect(
+    words: Mapping[str, str], *, autocommit: bool = True, search_path: str = SYSTEM_PATH, superuser: bool = False
+) -> psycopg.Connection:
+    """A connection to a server that is not ours, as the role that ``words`` name (``superuser``: it is known to be one).
+
+    Its version is known only afterwards, and a pooler may refuse or swallow ``options``: so all is set once more.
+    """
+    made = _first(words, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path)
+    try:
+        wanted = settings(made.info.server_version // 10000, superuser=superuser, search_path=search_path)
+        made.execute(SET, (list(wanted), list(wanted.values())))
+        made.autocommit = autocommit
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _first(words: Mapping[str, str], major: int, superuser: bool, search_path: str) -> psycopg.Connection:
+    packet = options(settings(major, superuser=superuser, search_path=search_path))
+    mine = " ".join(filter(None, (words.get("options"), packet)))
+    try:
+        return psycopg.connect(make_conninfo("", **{**words, "options": mine}), autocommit=True)
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" in str(error):
+            logger.debug("a pooler refuses settings in the startup packet, so they are set afterwards: %s", str(error).strip())
+            return psycopg.connect(make_conninfo("", **words), autocommit=True)
+        if "unrecognized configuration parameter" in str(error) and major > OLDEST_MAJOR:
+            return _first(words, OLDEST_MAJOR, superuser, search_path)
+        raise
+
+
+@contextlib.contextmanager
+def catalogs_only(connection: psycopg.Connection) -> Iterator[None]:
+    """For a question of the catalogs on a connection that asks other things as well."""
+    row = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
+    connection.execute(f"SET search_path = {SYSTEM_PATH}")
+    yield
+    connection.execute("SELECT pg_catalog.set_config('search_path', %s, false)", row)
