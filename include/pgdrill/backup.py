@@ -15,11 +15,13 @@ from pgdrill import record
 from pgdrill.access import Access
 from pgdrill.archiving import check_archiving, check_server, wait_archived
 from pgdrill.baseline import take_baseline
+from pgdrill.coredumps import no_core_files
 from pgdrill.errors import BackupFault, ConfigError, TimedOut
 from pgdrill.failures import tool_failure
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
+from pgdrill.sweep import sweep_first
 from pgdrill.tools import BaseBackup
 from pgdrill.tuning import Tuning, cores, tune
 from pgdrill.workspace import short_folder
@@ -59,6 +61,8 @@ class BackupResult:
 def take_backup(access: Access, *, runner: Runner | None = None, progress: Progress = lambda *_: None) -> BackupResult:
     """Take a base backup and prove it listed, whole and archived; then record what production held."""
     runner = runner or Runner()
+    no_core_files()
+    sweep_first(access)
     started = time.monotonic()
     state = access.cluster.state_directory
     lock = ClusterLock(state / "backup.lock")

@@ -320,6 +320,7 @@ class Cluster(Section):
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")
     home: Path = Field(Path(), exclude=True, description="set to the file's folder")
+    work_directories: tuple[Path, ...] = Field((), exclude=True, description="set to those of every cluster of the file")
 
     @property
     def state_directory(self) -> Path:
@@ -340,7 +341,8 @@ class Settings(Section):
                 "unknown-cluster", f"cluster {name!r}", found=f"only {', '.join(sorted(self.clusters))}",
                 expected=f"a table [clusters.{name}] in {self.source}", mend="correct the name or add the table",
             )  # fmt: skip
-        return self.clusters[name]
+        everywhere = {"work_directories": tuple({one.drill.work_directory: None for one in self.clusters.values()})}
+        return self.clusters[name].model_copy(update=everywhere)
 
 
 def config_path() -> Path:
@@ -407,4 +409,4 @@ def _explain(error: Any) -> str:
 
 
 def _known_keys() -> set[str]:
-    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "home", "source"}
+    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "home", "source", "work_directories"}

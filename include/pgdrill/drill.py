@@ -28,6 +28,7 @@ from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
 from pgdrill.summary import summarize
+from pgdrill.sweep import sweep_first
 from pgdrill.targets import parse_target
 from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.walfiles import timeline_history
@@ -92,6 +93,7 @@ def restore_stage(
     With ``hand_over`` for a check stage in another process, which has to come within ``drill.handover_seconds``.
     """
     wanted = parse_target(target)
+    sweep_first(access)
     workspace = Workspace.of(access, drill_id)
     settings = access.cluster.drill
     report = Report(

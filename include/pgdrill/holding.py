@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from pgdrill.access import Access
+from pgdrill.coredumps import no_core_files
 from pgdrill.errors import CouldNotVerify
 from pgdrill.lock import ClusterLock, Lease, this_process
 from pgdrill.workspace import Workspace
@@ -29,6 +30,7 @@ def holding(access: Access, workspace: Workspace, end: float, *, hand_over: bool
 
     With ``hand_over`` nobody owns the drill afterwards: whoever goes on has to come within ``drill.handover_seconds``.
     """
+    no_core_files()
     with drill_lock(access).hold(Lease(workspace.directory.name, str(workspace.directory), end, this_process())) as stale:
         try:
             yield stale

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -30,6 +29,7 @@ COULD_NOT_START = 125
 def main() -> None:
     """Start the server, wait for its end or the lease's, and end as the server did."""
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    from pgdrill.coredumps import no_core_files
     from pgdrill.owner import FolderLease, Owner, write_whole
 
     def over() -> str:
@@ -37,7 +37,7 @@ def main() -> None:
         return lease.over() if lease else "its lease is gone"
 
     lease_file, pid_file = sys.argv[1:3]
-    no_core_files()
+    no_core_files(for_good=True)
     # Orphans of the server become children of this process, so that none gets away.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
@@ -46,13 +46,6 @@ def main() -> None:
     code = keep(child, over)
     end_children()
     os._exit(code if code >= 0 else 128 - code)
-
-
-def no_core_files() -> None:
-    """No core dump: it would hold rows. A kernel that pipes dumps to a program heeds no limit, so there is nothing in them."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write("0")
 
 
 def start(words: list[str]) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 
 INITIAL_PID_NAMESPACE = 4026531836  # PROC_PID_INIT_INO of every Linux; another number is a container's
@@ -132,7 +131,7 @@ class FolderLease:
 
 def write_whole(path: str, text: str) -> None:
     """Write a file that readers see whole or not at all."""
-    beside = f"{path}.{secrets.token_hex(4)}"
+    beside = f"{path}.{os.urandom(4).hex()}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

@@ -12,11 +12,16 @@ READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def put_away(folder: Path) -> None:
-    """Rename it, so that what is half removed can never be taken for a drill's folder, and remove it. Raises OSError."""
+    """Remove a folder, and what is left of earlier tries. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        folder.rename(folder.with_name(f"{folder.name}{GONE}{secrets.token_hex(4)}"))
+        rename_away(folder)
     for gone in folder.parent.glob(f"{folder.name}{GONE}*"):
         remove(gone)
+
+
+def rename_away(folder: Path) -> Path:
+    """Give it a name by which anybody may remove it: what is half removed must never be taken for a drill's folder."""
+    return folder.rename(folder.with_name(f"{folder.name}{GONE}{secrets.token_hex(4)}"))
 
 
 def remove(folder: Path) -> None:

@@ -177,18 +177,23 @@ class Workspace:
         folders = (str(self.cluster), str(self.socket_directory), str(self.log_file))
         return Watch(lambda: marked(self.server_pid_file), Bounds(programs, folders, helpers))
 
+    def end(self) -> bool:
+        """End what runs in it. Says whether a tool's orphan was there, which may have made folders meanwhile."""
+        for pid_file in (self.tool_pid_file, self.wal_pid_file):
+            end_marked(pid_file)
+        for pid_file in (self.directory / KEEPER_MARK, self.server_pid_file):
+            # No time for it to write and archive what nobody will read.
+            end_marked(pid_file, first=signal.SIGQUIT, seconds=QUIT_SECONDS)
+        # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
+        orphans = end_homed(self.home)
+        shutil.rmtree(self.socket_directory, ignore_errors=True)
+        return orphans
+
     def destroy(self) -> None:
         """End what runs in it, remove it; done already is fine. Works while a killed restore is still writing."""
         deadline = time.monotonic() + REMOVE_SECONDS
         while True:
-            for pid_file in (self.tool_pid_file, self.wal_pid_file):
-                end_marked(pid_file)
-            for pid_file in (self.directory / KEEPER_MARK, self.server_pid_file):
-                # No time for it to write and archive what nobody will read.
-                end_marked(pid_file, first=signal.SIGQUIT, seconds=QUIT_SECONDS)
-            # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
-            orphans = end_homed(self.home)
-            shutil.rmtree(self.socket_directory, ignore_errors=True)
+            orphans = self.end()
             try:
                 put_away(self.directory)
                 if not orphans and not self.directory.exists():

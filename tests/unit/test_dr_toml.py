@@ -40,7 +40,7 @@ FIELDS = [
     pytest.param(section, name, id=f"{section or 'cluster'}.{name}")
     for section, model in sections().items()
     for name in model.model_fields
-    if name not in {*sections(), "name", "home"}
+    if name not in {*sections(), "name", "home", "work_directories"}
 ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import baseline, beating, config, dump, forecast, jobs, label, retention, show
+from pgdrill.cli import baseline, beating, config, dump, forecast, jobs, label, retention, show, sweeping
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
@@ -17,6 +17,7 @@ app.command("baseline")(baseline.baseline)
 app.command("backups")(show.backups)
 app.command("drill")(jobs.drill)
 app.command("destroy")(jobs.destroy)
+app.command("sweep")(sweeping.sweep)
 app.command("verify")(jobs.verify)
 app.command("report")(show.report)
 app.command("checks")(show.checks)

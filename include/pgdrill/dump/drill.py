@@ -25,6 +25,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Stage
+from pgdrill.sweep import sweep_first
 from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def drill_dump(
 ) -> DumpReport:  # fmt: skip
     """The whole of it. The report says how it went; nothing is raised for what it can hold."""
     options, drill_id, runner = options or Options(), drill_id or new_drill_id(), runner or Runner()
+    sweep_first(access)
     manifest = manifests.choose(access, options.dump)
     if options.migrations:
         migrate.read_folder(options.migrations)  # what cannot be run is said before anything is begun

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
+import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,17 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgdrill.access import CONNECT_SECONDS, Access
+from pgdrill.coredumps import no_core_files
 from pgdrill.dump import client, cluster, content
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.manifest import DatabaseDump, Manifest, TableContent
 from pgdrill.dump.pgrestore import TROUBLE, restore_failure
 from pgdrill.dump.stream import download
 from pgdrill.errors import BackupFault, ConfigError, Unreachable
+from pgdrill.lock import this_process
 from pgdrill.process import Command, Runner
+from pgdrill.sweep import sweep_first
+from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ def restore_table(
     with _connect(into) as connection:
         client.check_versions(access.binaries, connection.info.server_version)
         _check_place(connection, home, names, replace)
-        folder = Path(tempfile.mkdtemp(prefix="table-", dir=_scratch(access)))
+        folder = _scratch(access)
         try:
             for file in home.files:
                 download(access.dumps, manifests.key(manifest.dump_id, file.name), file, folder / file.name,
@@ -63,7 +67,7 @@ def restore_table(
             archive = first if home.format == "custom" else first.parent
             left_out = _restore(access, runner, archive, home, names, into, connection, folder, replace)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            Workspace(folder).destroy()
         rows = _compare(connection, home, names)
     return TableResult(manifest.dump_id, home.name, tuple(names), rows, left_out, replace)
 
@@ -224,6 +228,10 @@ def _shown(connection: psycopg.Connection) -> str:
 
 
 def _scratch(access: Access) -> Path:
-    folder = access.cluster.state_directory / "tables"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A folder for what the table's dump holds, which goes when this process does."""
+    no_core_files()
+    sweep_first(access)
+    folder = access.cluster.state_directory / "tables" / secrets.token_hex(8)
+    steps = 4  # fetching, two runs of pg_restore, psql
+    Workspace(folder).claim("table", time.time() + steps * access.cluster.dump.timeout_seconds, owner=this_process())
     return folder

@@ -20,6 +20,7 @@ from psycopg import sql
 from pgdrill.access import Access
 from pgdrill.archiving import check_server
 from pgdrill.baseline import extension_versions, filled_databases
+from pgdrill.coredumps import no_core_files
 from pgdrill.dump import client, content, leftovers
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.client import Archive
@@ -31,7 +32,9 @@ from pgdrill.errors import ConfigError
 from pgdrill.labels import LabelError, parse_label, read_comments
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Command, Runner
+from pgdrill.sweep import sweep_first
 from pgdrill.tuning import cores
+from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +77,11 @@ def take_dump(
     dump_id = manifests.new_dump_id()
     home = access.cluster.state_directory / "dumping" / dump_id
     lock = ClusterLock(access.cluster.state_directory / "dump.lock")
-    home.mkdir(mode=0o700, parents=True)
+    no_core_files()
+    sweep_first(access)
+    _claim(access, home)
     try:
         with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())):
-            for folder in home.parent.iterdir():  # of a dump that was killed on this host
-                if folder != home:
-                    shutil.rmtree(folder, ignore_errors=True)
             facts = _server(access)
             leftovers.clear(access, keep=dump_id)
             names = databases or access.cluster.dump.databases or access.cluster.server.databases or _databases(access)
@@ -90,8 +92,13 @@ def take_dump(
                 raise
             lock.release("dump")
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        Workspace(home).destroy()
     return manifest
+
+
+def _claim(access: Access, home: Path) -> None:
+    """For one more step: each may take its whole time."""
+    Workspace(home).claim("dump", time.time() + access.cluster.dump.timeout_seconds, owner=this_process())
 
 
 def _dump(
@@ -154,6 +161,7 @@ def _database(
     access: Access, dump_id: str, home: Path, name: str, compression: str, facts: ServerFacts, runner: Runner,
     progress: Progress,
 ) -> DatabaseDump:  # fmt: skip
+    _claim(access, home)
     began = time.monotonic()
     settings = access.cluster.dump
     archive = Archive(settings.format, compression, settings.jobs or cores())

@@ -23,6 +23,7 @@ from pgdrill.retention.collect import take_inventory
 from pgdrill.retention.guards import clock_refusal, refusals
 from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.plan import Plan, make_plan
+from pgdrill.sweep import sweep_first
 
 OWNER = "retention"
 LOCK_WAIT_SECONDS = 5.0
@@ -82,6 +83,7 @@ def prune(
 
     Raises the first refusal; a step that fails ends the run, with the journal saying how far it came.
     """
+    sweep_first(access)
     with _alone(access):
         outlook = look(access, runner, now=now, named=named, allowed=allowed)
         if outlook.refusals:

@@ -1,0 +1,31 @@
+"""The command that clears up after jobs that were killed."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from pgdrill.cli.app import Exit, JsonOption, command, session_of
+
+
+@command
+def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
+    """End and remove what killed jobs left on this host: every cluster's folders that nobody has a right to any more."""
+    from pgdrill.sweep import sweep as library
+
+    settings = session_of(context).settings
+    swept = library(cluster.drill.work_directory for cluster in settings.clusters.values())
+    kinds = {"removed": swept.removed, "held": swept.held, "failed": swept.failed}
+    if as_json:
+        typer.echo(json.dumps({
+            kind: [{"folder": str(found.folder), "why": found.why} for found in every] for kind, every in kinds.items()
+        }, indent=1))  # fmt: skip
+    else:
+        words = {"removed": "Removed", "held": "Left", "failed": "Cannot remove"}
+        for kind, every in kinds.items():
+            for found in every:
+                typer.echo(f"{words[kind]} {found.folder}: {found.why}.")
+        if not any(kinds.values()):
+            typer.echo("No killed job has left anything.")
+    return Exit.FAILED if swept.failed else Exit.GOOD
