@@ -27,6 +27,7 @@ from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.store_lease import end_protection, protecting, still_protecting
 from pgdrill.summary import summarize
 from pgdrill.targets import parse_target
 from pgdrill.walfetch.ordering import wal_ahead
@@ -97,7 +98,8 @@ def restore_stage(
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
         target=store.earlier_target(access, drill_id, asked=str(wanted)),
     )  # fmt: skip
-    with _lock(access).hold(_lease(access, workspace, process)) as stale, _stage(access, report, report.restore):
+    with _lock(access).hold(_lease(access, workspace, process)) as stale, _stage(access, report, report.restore), \
+            protecting(access, drill_id, report) as protection:
         _clear(access, workspace, stale)
         workspace.create()
         runner = runner or Runner()
@@ -110,6 +112,7 @@ def restore_stage(
         with wal_ahead(access, workspace) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
+            protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
             report.timings.preflight_seconds = time.monotonic() - clock
             logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
             report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress)
@@ -135,7 +138,8 @@ def check_stage(
     """
     report = store.load_report(access, drill_id)
     workspace = Workspace.of(access, drill_id)
-    with _lock(access).hold(_lease(access, workspace, process)), _stage(access, report, report.checks):
+    with _lock(access).hold(_lease(access, workspace, process)), _stage(access, report, report.checks), \
+            still_protecting(access, drill_id):
         if report.restored is None:
             raise CouldNotVerify(
                 "not-restored", f"drill {drill_id}", found="no restored cluster", expected="a restore that succeeded",
@@ -168,6 +172,7 @@ def destroy_stage(access: Access, drill_id: str) -> Report | None:
         Workspace.of(access, drill_id).destroy(access)
         cleanup.status = "ok"
         _lock(access).release(drill_id)
+        end_protection(access, drill_id)
     except BaseException as error:
         cleanup.fail(error)
         raise
@@ -190,7 +195,8 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | Non
 
 
 def note_kept(access: Access, drill_id: str) -> Report:
-    """Say in the report that the restored cluster was left for a look."""
+    """Say in the report that the restored cluster was left for a look. It needs its backup no longer."""
+    end_protection(access, drill_id)
     report = store.load_report(access, drill_id)
     report.summary = summarize(report, kept=report.restored is not None)
     store.save_report(access, report)

@@ -25,6 +25,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.lock import ClusterLock, Lease, lease_for
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Stage
+from pgdrill.store_lease import end_protection, protecting
 from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def drill_dump(
     )  # fmt: skip
     lock = ClusterLock(access.cluster.state_directory / "drill.lock")
     try:
-        with lock.hold(_lease(access, workspace, options.process)) as stale:
+        with lock.hold(_lease(access, workspace, options.process)) as stale, protecting(access, drill_id, report) as protection:
+            protection.choose(manifest.dump_id)
+            manifests.choose(access, manifest.dump_id)  # still there, now that nobody will delete it
             for name in {drill_id, *([stale.owner] if stale else [])}:
                 Workspace.of(access, name).destroy(access)
             with _stage(access, report, report.restore):
@@ -72,6 +75,7 @@ def drill_dump(
                     progress("checks", 0, 0)
                     _check(work, report, options)
     finally:
+        end_protection(access, drill_id)
         if not options.keep or report.restored is None or runner.stopped:
             _destroy(access, workspace, report, lock)
     return report

@@ -29,8 +29,9 @@ from pgdrill.dump.schema import objects
 from pgdrill.dump.stream import Upload, upload_file
 from pgdrill.errors import ConfigError
 from pgdrill.labels import LabelError, parse_label, read_comments
-from pgdrill.lock import ClusterLock, lease_for, this_process
+from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.process import Command, Runner
+from pgdrill.store_lease import alone
 from pgdrill.tuning import cores
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ def take_dump(
     lock = ClusterLock(access.cluster.state_directory / "dump.lock")
     home.mkdir(mode=0o700, parents=True)
     try:
-        with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())):
+        with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())), \
+                alone(access, "dump", wait_seconds=WAIT_SECONDS, over=frozenset({"dump"})):
             for folder in home.parent.iterdir():  # of a dump that was killed on this host
                 if folder != home:
                     shutil.rmtree(folder, ignore_errors=True)
