@@ -99,11 +99,12 @@ def pruned_and_killed(access: Access, at_step: int) -> None:
     prune(access, Runner(), now=LATER, progress=progress)
 
 
-def pruned_and_stopped(access: Access, at_step: int, kind: str = "") -> None:
-    """For a process of its own, which stops itself when that step comes (or the first of that kind), and may be let go on."""
-    def progress(found: str, at: int, _total: int) -> None:
-        if at == at_step or (kind and found == kind):
+def pruned_and_stopped(access: Access, kind: str) -> None:
+    """For a process of its own, which stops itself right before its first step of that kind, and may be let go on."""
+    kinds = iter([kind])
+
+    def progress(found: str, _at: int, _total: int) -> None:
+        if found == kind and next(kinds, None):
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    result = prune(access, Runner(), now=LATER, progress=progress)
-    print("\n".join(result.kept))
+    prune(access, Runner(), now=LATER, progress=progress)

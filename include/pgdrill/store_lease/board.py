@@ -48,6 +48,7 @@ class Board:
         self._etags: dict[str, str | None] = {}
         self._seen_now: tuple[datetime, float] | None = None
         self._put_at: dict[str, float] = {}
+        self._asked_at = 0.0
         self._lock = threading.RLock()  # a listing's time of a lease belongs to the put before it
 
     def key(self, kind: Kind) -> str:
@@ -88,6 +89,7 @@ class Board:
     def look(self) -> list[Seen]:
         """Every lease that is not long over, as the store has it now."""
         with self._lock:
+            self._asked_at = boot_seconds()
             written = self.reports.written(FOLDER)
             for key, at in self._put_at.items():
                 if key in written and (self._seen_now is None or written[key] > self._seen_now[0]):
@@ -99,14 +101,15 @@ class Board:
 
     @property
     def now(self) -> datetime:
-        """The store's time, at the earliest: when it took this job's newest lease, and what went by here since."""
+        """The store's time when it was last looked at leases, at the earliest: when it took this job's newest one, and what
+        went by here since. What is read after the listing may be newer than the times in it, and must not be judged later."""
         if self._seen_now is None:
             raise CouldNotVerify(
                 "no-lease", f"{self.reports.url}/{FOLDER}", found="a listing without the lease that was just written",
                 expected="a store that lists what it took", mend="use a store whose listings are consistent",
             )  # fmt: skip
         at, put_at = self._seen_now
-        return at + timedelta(seconds=max(0.0, boot_seconds() - put_at))
+        return at + timedelta(seconds=max(0.0, self._asked_at - put_at))
 
 
 def probe(reports: Storage) -> bool:

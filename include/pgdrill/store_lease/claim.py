@@ -28,9 +28,9 @@ def exclusive(
     ``over``: kinds whose local locks this process holds; leases of this place of such a kind are a dead process's.
     """
     held = HeldLease(board, board.key(kind), new_lease(kind, owner, life_seconds), exclusive=True)
-    claim(held, dead=frozenset(board.key(one) for one in over), wait_seconds=wait_seconds)
-    held.keep_up()
     try:
+        claim(held, dead=frozenset(board.key(one) for one in over), wait_seconds=wait_seconds)
+        held.keep_up()
         yield held
     finally:
         held.end()

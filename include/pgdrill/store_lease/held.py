@@ -37,13 +37,16 @@ class HeldLease:
             self._write(changes)
 
     def _write(self, changes: dict[str, Any]) -> None:
-        if self.exclusive and self.lease.state == "held" and changes.get("state") != "ended" and self.ran_out:
-            raise self._lost(RAN_OUT)
         lease = self.lease.model_copy(update=changes)
-        began = boot_seconds()
+        unbroken = self.exclusive and lease.state == "held"  # what it goes on from has to stand until it is there
+        if unbroken and self.ran_out:
+            raise self._lost(RAN_OUT)
+        runs_out_at, began = self._written_at + self.lease.life_seconds, boot_seconds()
         if not self.board.put(self.key, lease):
             raise self._lost("another process wrote under its key")
         self.lease, self._written_at = lease, began
+        if unbroken and boot_seconds() >= runs_out_at:
+            raise self._lost(RAN_OUT)
 
     def look(self) -> list[Seen]:
         """The others' leases that stand. Raises if this one is not there as it was written."""
@@ -59,6 +62,7 @@ class HeldLease:
         others = [one for one in self.look() if one.key not in ignoring]
         if rival := next((one for one in others if one.held() and one.excludes(self.lease.kind)), None):
             raise self._lost(f"meanwhile there is {rival}")
+        self.still_held()
         return others
 
     def still_held(self) -> None:
