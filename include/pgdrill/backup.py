@@ -18,9 +18,10 @@ from pgdrill.baseline import take_baseline
 from pgdrill.coredumps import no_core_files
 from pgdrill.errors import BackupFault, ConfigError, TimedOut
 from pgdrill.failures import tool_failure
-from pgdrill.lock import ClusterLock, lease_for, this_process
+from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
+from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
 from pgdrill.tools import BaseBackup
 from pgdrill.tuning import Tuning, cores, tune
@@ -68,7 +69,7 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
     lock = ClusterLock(state / "backup.lock")
     home = state / "backup"
     lease = lease_for("backup", home, access.cluster.backup.timeout_seconds, this_process())
-    with lock.hold(lease):
+    with lock.hold(lease), alone(access, "backup", wait_seconds=WAIT_SECONDS, over=frozenset({"backup", "prune"})):
         system_identifier, cluster_bytes = _beside_the_server(access)
         before = {backup.name for backup in access.tool.backups(access.repository)}
         with _folders(home):

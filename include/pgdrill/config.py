@@ -84,6 +84,9 @@ class Repository(Section):
     )
     streams: int = Field(0, ge=0, le=256, description="parallel requests for base backups; 0: chosen by cores and latency")
     part_bytes: int = Field(0, ge=0, description="of a base backup's archives, before compression; 0: chosen by size")
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        90, description="a job's lease in the store runs out if it is not renewed for so long (it is every third of that)"
+    )
 
     @field_validator("url")
     @classmethod

@@ -27,6 +27,7 @@ from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.store_lease import end_protection, protecting, still_protecting
 from pgdrill.summary import summarize
 from pgdrill.sweep import sweep_first
 from pgdrill.targets import parse_target
@@ -103,7 +104,8 @@ def restore_stage(
         target=store.earlier_target(access, drill_id, asked=str(wanted)),
     )  # fmt: skip
     end = ends_at(access, report.started_at)
-    with holding(access, workspace, end, hand_over=hand_over) as stale, _stage(access, report, report.restore):
+    with holding(access, workspace, end, hand_over=hand_over) as stale, _stage(access, report, report.restore), \
+            protecting(access, drill_id, report) as protection:
         begin_anew(access, workspace, stale, end)
         runner = runner or Runner()
         runner.pid_file = workspace.tool_pid_file
@@ -117,6 +119,7 @@ def restore_stage(
         with wal_ahead(access, workspace, owner=fence.uid) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
+            protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
             report.timings.preflight_seconds = time.monotonic() - clock
             logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
             report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress, fence)
@@ -145,7 +148,8 @@ def check_stage(
     report = store.load_report(access, drill_id)
     workspace = Workspace.of(access, drill_id)
     end = ends_at(access, report.started_at)
-    with holding(access, workspace, end, hand_over=hand_over), _stage(access, report, report.checks):
+    with holding(access, workspace, end, hand_over=hand_over), _stage(access, report, report.checks), \
+            still_protecting(access, drill_id):
         if report.restored is None:
             raise CouldNotVerify(
                 "not-restored", f"drill {drill_id}", found="no restored cluster", expected="a restore that succeeded",
@@ -182,6 +186,7 @@ def destroy_stage(access: Access, drill_id: str) -> Report | None:
         Workspace.of(access, drill_id).destroy()
         cleanup.status = "ok"
         drill_lock(access).release(drill_id)
+        end_protection(access, drill_id)
     except BaseException as error:
         cleanup.fail(error)
         raise
@@ -204,7 +209,11 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | Non
 
 
 def note_kept(access: Access, drill_id: str) -> Report:
-    """Leave the restored cluster for a look, until the drill's time limit, and say so in the report."""
+    """Leave the restored cluster for a look, until the drill's time limit, and say so in the report.
+
+    It needs its backup no longer.
+    """
+    end_protection(access, drill_id)
     report = store.load_report(access, drill_id)
     if report.restored is not None:
         report.restored.expires_at = keep_until_end(access, Workspace.of(access, drill_id), report.started_at)

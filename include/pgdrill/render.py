@@ -89,6 +89,7 @@ def _figures(report: Report) -> Table:
         ("prewarming of vector indexes", seconds(times.prewarm_seconds), size(times.prewarmed_bytes) if times.prewarmed_bytes else ""),
         ("vector checks", seconds(times.vector_checks_seconds), ""),
         ("recovery target", _target(report.target), ""),
+        *([("no lease", f"a prune elsewhere was not kept away: {report.no_lease}", "")] if report.no_lease else []),
         *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
         ("durability", DURABILITY[report.durability], ""),
         *([("fence", report.fence, "")] if report.fence else []),

@@ -190,7 +190,8 @@ class Heartbeats(Part):
 
 
 class Report(Part):
-    """One drill. ``not_compared`` says why the content was not compared with production's, where it was not."""
+    """One drill. ``not_compared`` says why the content was not compared with production's, where it was not;
+    ``no_lease``: why prunes on other hosts were not kept from deleting what was restored from, all the time."""
 
     version: Literal[1] = 1
     drill_id: str
@@ -210,6 +211,7 @@ class Report(Part):
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None
     not_compared: str = ""
+    no_lease: str = ""
     instant: InstantProof | None = None
     heartbeats: Heartbeats | None = None
     rpo_seconds: float

@@ -14,7 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, S3Store
 
 from pgdrill.errors import CouldNotVerify, Unreachable
@@ -108,6 +115,25 @@ class Storage:
         with self.explained(key):
             obstore.put(self.store, key, content)
         return f"{self.url}/{key}"
+
+    def replace(self, key: str, content: bytes, *, etag: str | None) -> str | None:
+        """Put an object only over the version of that etag; with None only where there is none. Gives the new etag.
+
+        None: the store refused, for there is another (412). Not every store keeps to it: see :func:`pgdrill.store_lease.board.probe`.
+        """
+        with self.explained(key):
+            try:
+                return str(obstore.put(self.store, key, content, mode={"e_tag": etag} if etag else "create")["e_tag"])
+            except (AlreadyExistsError, PreconditionError, NotFoundError):
+                return None
+
+    def etag(self, key: str) -> str | None:
+        """The version of an object; None where there is none."""
+        with self.explained(key):
+            try:
+                return obstore.head(self.store, key)["e_tag"]
+            except (NotFoundError, FileNotFoundError):
+                return None
 
     def delete(self, *keys: str) -> None:
         """Delete objects; one that is gone already is fine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Runner
-from pgdrill.retention.apply import look, prune
+from pgdrill.retention.apply import Outlook, look, prune
+from pgdrill.retention.keeping import Keeping
+from pgdrill.store_lease import board_of, exclusive
 from pgdrill_demo.stack import Stack
 
 # Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.
@@ -74,6 +77,13 @@ def permanent(access: Access) -> list[str]:
     return [entry.name for entry in access.tool.catalog(access.repository) if entry.permanent]
 
 
+@contextlib.contextmanager
+def asked_before(access: Access, outlook: Outlook) -> Iterator[Keeping]:
+    """As a run has it that carries this plan out."""
+    with exclusive(board_of(access), "prune", "test", life_seconds=60, wait_seconds=0) as lease:
+        yield Keeping(access, lease, outlook.inventory, outlook.plan, outlook.now)
+
+
 def whole(access: Access) -> None:
     """Every backup that is listed is as it was recorded, with the WAL it needs."""
     found = look(access, Runner(), now=LATER).inventory
@@ -85,5 +95,16 @@ def pruned_and_killed(access: Access, at_step: int) -> None:
     def progress(_kind: str, at: int, _total: int) -> None:
         if at == at_step:
             os._exit(9)
+
+    prune(access, Runner(), now=LATER, progress=progress)
+
+
+def pruned_and_stopped(access: Access, kind: str) -> None:
+    """For a process of its own, which stops itself right before its first step of that kind, and may be let go on."""
+    kinds = iter([kind])
+
+    def progress(found: str, _at: int, _total: int) -> None:
+        if found == kind and next(kinds, None):
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     prune(access, Runner(), now=LATER, progress=progress)

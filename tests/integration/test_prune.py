@@ -20,7 +20,7 @@ from pgdrill.cli import main
 from pgdrill.errors import CouldNotVerify
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Runner
-from pgdrill.retention import journal, kept
+from pgdrill.retention import holds, journal
 from pgdrill.retention.apply import look, prune
 from pgdrill.retention.carry import carry_out
 from pgdrill.retention.hygiene import findings
@@ -30,6 +30,7 @@ from tests.integration.conftest import Relay
 from tests.integration.pruning import (
     LATER,
     access_of,
+    asked_before,
     names,
     permanent,
     pruned_and_killed,
@@ -58,7 +59,7 @@ def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
 def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_missing(stack: Stack, folder: Path) -> None:
     access = access_of(stack, folder)
     all_names = names(access)
-    kept.add_hold(access, all_names[0], why="case 77/26", until=LATER + timedelta(days=1))
+    holds.add_hold(access, all_names[0], why="case 77/26", until=LATER + timedelta(days=1))
     steps = look(access, Runner(), now=LATER).plan.steps
     assert [step.kind for step in steps] == ["mark", "delete-backup", "delete-backup", "delete-wal"]
     untouched = folder.with_name("untouched")
@@ -113,8 +114,8 @@ def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(stac
         if kind == "delete-wal":
             wal_g(folder, "backup-mark", third.name)
 
-    with pytest.raises(CouldNotVerify) as caught:
-        carry_out(access, Runner(), outlook.inventory, outlook.plan, run, meddle)
+    with asked_before(access, outlook) as asked, pytest.raises(CouldNotVerify) as caught:
+        carry_out(access, Runner(), outlook.inventory, outlook.plan, run, asked, meddle)
     problem = caught.value.problem
     assert problem.reason == "tool-differs"
     assert "wal_005/" in problem.found
@@ -128,8 +129,8 @@ def test_marks_that_change_after_the_plan_stop_it_before_anything_goes(stack: St
     outlook = look(access, Runner(), now=LATER)
     all_names = names(access)
     wal_g(folder, "backup-mark", all_names[1])
-    with pytest.raises(CouldNotVerify) as caught:
-        carry_out(access, Runner(), outlook.inventory, outlook.plan, journal.begin(access, outlook.plan, LATER), lambda *_: None)
+    with asked_before(access, outlook) as asked, pytest.raises(CouldNotVerify) as caught:
+        carry_out(access, Runner(), outlook.inventory, outlook.plan, journal.begin(access, outlook.plan, LATER), asked, lambda *_: None)
     assert caught.value.problem.reason == "plan-changed"
     assert all_names[1] in caught.value.problem.found
     assert names(access) == all_names
@@ -138,7 +139,7 @@ def test_marks_that_change_after_the_plan_stop_it_before_anything_goes(stack: St
 def test_another_plan_than_the_approved_one_is_refused(stack: Stack, folder: Path) -> None:
     access = access_of(stack, folder)
     digest = look(access, Runner(), now=LATER).plan.digest
-    kept.add_hold(access, names(access)[1], why="case 77/26", until=LATER + timedelta(days=1))
+    holds.add_hold(access, names(access)[1], why="case 77/26", until=LATER + timedelta(days=1))
     with pytest.raises(CouldNotVerify) as caught:
         prune(access, Runner(), now=LATER, approved=digest)
     assert caught.value.problem.reason == "plan-changed"

@@ -13,7 +13,7 @@ import pytest
 from pgdrill import record
 from pgdrill.access import Access
 from pgdrill.process import Runner
-from pgdrill.retention import kept
+from pgdrill.retention import holds
 from pgdrill.retention.apply import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import TOOLS, need, thorough
@@ -51,7 +51,7 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request:
     with small_stack(need(tool), 3) if tool == "wal-g" else contextlib.nullcontext() as stack:
         access = access_of(stack) if stack else copy_of(request.getfixturevalue("barman"), "bucket")
         first, second, newest = (backup.name for backup in access.tool.backups(access.repository))
-        kept.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
+        holds.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
         before = access.repository.sizes()
         outlook = look(access, Runner(), now=LATER)
         assert outlook.refusals == ()
@@ -69,7 +69,7 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request:
         assert {key for key in gone if not access.tool.wal_key(key)} == {
             *(key for key in before if second in key and "pgdrill" not in key), f"pgdrill/{record.key(second)}"
         }  # fmt: skip
-        kept.remove_hold(access, first)
+        holds.remove_hold(access, first)
         prune(access, Runner(), now=LATER)
         assert names(access) == [newest]
         start = next(b for b in access.tool.backups(access.repository)).first_segment.name
@@ -83,7 +83,7 @@ def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
         folder = stack.s3.folder / stack.s3.bucket / stack.cluster_name
         access = access_of(stack, folder)
         all_names = names(access)
-        kept.add_hold(access, all_names[1], why="case 77/26", until=LATER + timedelta(days=1))
+        holds.add_hold(access, all_names[1], why="case 77/26", until=LATER + timedelta(days=1))
         prune(access, Runner(), now=LATER)
         # The first chain's middle is held, so its full stays; the newest delta is the anchor, so its chain stays.
         assert names(access) == [*all_names[:2], *all_names[3:]]
@@ -93,7 +93,7 @@ def test_deltas_are_marked_with_what_they_build_on_and_go_before_it() -> None:
         into = stack.home / "fetched"
         wal_g(folder, "backup-fetch", str(into), all_names[5])
         assert (into / "PG_VERSION").exists()
-        kept.remove_hold(access, all_names[1])
+        holds.remove_hold(access, all_names[1])
         prune(access, Runner(), now=LATER)
         assert names(access) == all_names[3:]
         whole(access)

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgdrill.cli import baseline, beating, config, dump, forecast, jobs, label, retention, show, sweeping
+from pgdrill.cli import (
+    baseline,
+    beating,
+    config,
+    dump,
+    forecast,
+    jobs,
+    label,
+    leases,
+    retention,
+    show,
+    sweeping,
+)
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
@@ -27,6 +39,7 @@ app.command("heartbeat")(beating.heartbeat)
 app.command("prune")(retention.prune)
 app.command("window")(retention.window)
 app.add_typer(retention.hold_app, name="hold")
+app.command("leases")(leases.leases)
 app.command("dumps")(dump.dumps)
 app.command("migrate")(dump.migrate)
 forecast.app.command("indexes")(dump.forecast_indexes)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, out, session_of
 
 if TYPE_CHECKING:
     from pgdrill.retention.apply import Outlook, PruneResult
-    from pgdrill.retention.kept import HoldRecord
+    from pgdrill.retention.holds import HoldRecord
+    from pgdrill.retention.inventory import Inventory
     from pgdrill.retention.window import Window
 
 hold_app = typer.Typer(no_args_is_help=True, help="Keep a backup or dump whatever the promises say: for a lawsuit, an audit.")
@@ -83,6 +84,8 @@ def _show_result(result: PruneResult) -> None:
     )
     for name in result.locked:
         typer.echo(f"Locked by the store, still there: {name}")
+    for words in result.kept:
+        typer.echo(f"Kept after all: {words}")
     for name in result.left:
         typer.echo(f"Not gone, although the tool said so: {name}")
     typer.echo(f"Journal: {result.journal}")
@@ -97,7 +100,9 @@ def _tell_how(cluster: str, outlook: Outlook) -> None:
 
 @command
 def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
-    """Show the instants that can be restored now, and what keeping them takes. Without CLUSTER: of every cluster."""
+    """Show the instants that can be restored now, and what keeping them takes. Without CLUSTER: of every cluster.
+
+    Fails if something that is held is gone."""
     from pgdrill.process import Runner
     from pgdrill.retention.collect import take_inventory
     from pgdrill.retention.show import window_data
@@ -105,16 +110,18 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
 
     session = session_of(context)
     names = [cluster] if cluster else sorted(session.settings.clusters)
-    windows = []
+    windows, code = [], Exit.GOOD
     for name in names:
         access = session.access(name)
-        windows.append(window_of(name, take_inventory(access, Runner()), access.cluster.retention, datetime.now(UTC)))
+        inventory = take_inventory(access, Runner())
+        windows.append(window_of(name, inventory, access.cluster.retention, datetime.now(UTC)))
+        code = max(code, _tell_of_broken(inventory))
     if as_json:
         typer.echo(json.dumps([window_data(one) for one in windows], indent=1))
     else:
         for one in windows:
             _show_window(one)
-    return Exit.GOOD
+    return code
 
 
 def _show_window(one: Window) -> None:
@@ -143,34 +150,33 @@ def hold_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a base backup's or a dump's full name")],
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="shown wherever it keeps something")] = ...,  # type: ignore[assignment]
     until: Annotated[str, typer.Option("--until", metavar="DATE", help="2027-06-30, or with time and zone")] = ...,  # type: ignore[assignment]
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="for a prune that runs to read the hold")] = 120,
     as_json: JsonOption = False,
 ) -> int:
-    """Hold a backup or dump until a day."""
-    from pgdrill.errors import ConfigError
-    from pgdrill.retention import kept
-    from pgdrill.retention.dumps import read_dumps
+    """Hold a backup or dump until a day. Ends well only once it is certain that no prune that runs will delete it."""
+    from pgdrill.retention import holds
 
-    access = session_of(context).access(cluster)
-    known = {entry.name for entry in access.tool.catalog(access.repository)} | {d.name for d in read_dumps(access.dumps)}
-    if name not in known:
-        raise ConfigError(
-            "unknown-backup", f"{name!r} in {access.repository.url}", found="no such base backup or dump",
-            expected="a full name", mend="take it from `pgdrill backups` or `pgdrill prune`",
-        )  # fmt: skip
-    _say([kept.add_hold(access, name, why=why, until=_day(until), by=getpass.getuser())], "held", as_json)
+    hold = holds.add_hold(
+        session_of(context).access(cluster), name, why=why, until=_day(until), by=getpass.getuser(), wait_seconds=wait,
+        tell=lambda words: typer.echo(f"pgdrill: {words}", err=True),
+    )  # fmt: skip
+    _say([hold], "held", as_json)
     return Exit.GOOD
 
 
 @command
 def hold_list(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
-    """List all holds, those that have run out too."""
-    from pgdrill.retention import kept
+    """List all holds, those that have run out too. Fails if what one holds is gone."""
+    from pgdrill.process import Runner
+    from pgdrill.retention import holds
+    from pgdrill.retention.collect import take_inventory
 
-    holds = kept.list_holds(session_of(context).access(cluster))
-    _say(holds, "held", as_json)
-    if not holds and not as_json:
+    access = session_of(context).access(cluster)
+    found = holds.list_holds(access)
+    _say(found, "held", as_json)
+    if not found and not as_json:
         typer.echo("Nothing is held.")
-    return Exit.GOOD
+    return _tell_of_broken(take_inventory(access, Runner())) if found else Exit.GOOD
 
 
 @command
@@ -181,10 +187,20 @@ def hold_remove(
     as_json: JsonOption = False,
 ) -> int:
     """Take a hold off; what it protected may go with the next run."""
-    from pgdrill.retention import kept
+    from pgdrill.retention import holds
 
-    _say(kept.remove_hold(session_of(context).access(cluster), name), "no longer held", as_json)
+    _say(holds.remove_hold(session_of(context).access(cluster), name, getpass.getuser()), "no longer held", as_json)
     return Exit.GOOD
+
+
+def _tell_of_broken(inventory: Inventory) -> Exit:
+    from pgdrill.render import problem
+    from pgdrill.retention.guards import broken_holds
+
+    broken = broken_holds(inventory)
+    for one in broken:
+        err().print(problem(f"pgdrill: {one.reason}", one.thing, one.found, one.expected, one.mend))
+    return Exit.FAILED if broken else Exit.GOOD
 
 
 def _say(holds: list[HoldRecord], how: str, as_json: bool) -> None:

@@ -25,6 +25,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Stage
+from pgdrill.store_lease import end_protection, protecting
 from pgdrill.sweep import sweep_first
 from pgdrill.workspace import Workspace
 
@@ -63,7 +64,9 @@ def drill_dump(
     )  # fmt: skip
     end = ends_at(access, report.started_at)
     try:
-        with holding(access, workspace, end) as stale:
+        with holding(access, workspace, end) as stale, protecting(access, drill_id, report) as protection:
+            protection.choose(manifest.dump_id)
+            manifests.choose(access, manifest.dump_id)  # still there, now that nobody will delete it
             begin_anew(access, workspace, stale, end)
             with _stage(access, report, report.restore):
                 work = _restore(access, workspace, manifest, report, runner, progress)
@@ -72,6 +75,7 @@ def drill_dump(
                     progress("checks", 0, 0)
                     _check(work, report, options)
     finally:
+        end_protection(access, drill_id)
         if not options.keep or report.restored is None or runner.stopped:
             _destroy(access, workspace, report)
         else:

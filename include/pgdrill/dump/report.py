@@ -109,6 +109,7 @@ class DumpReport(Part):
     dump_server_version: str = ""
     durability: Literal["full", "fast"] = "full"
     migrated: bool = False
+    no_lease: str = ""  # why prunes on other hosts were not kept from deleting it meanwhile
     stored_bytes: int = 0
     timings: DumpTimings = Field(default_factory=DumpTimings)
     builds: list[IndexBuild] = Field(default_factory=list)

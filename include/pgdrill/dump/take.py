@@ -30,8 +30,9 @@ from pgdrill.dump.schema import objects
 from pgdrill.dump.stream import Upload, upload_file
 from pgdrill.errors import ConfigError
 from pgdrill.labels import LabelError, parse_label, read_comments
-from pgdrill.lock import ClusterLock, lease_for, this_process
+from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.process import Command, Runner
+from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
 from pgdrill.tuning import cores
 from pgdrill.workspace import Workspace
@@ -81,7 +82,8 @@ def take_dump(
     sweep_first(access)
     _claim(access, home)
     try:
-        with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())):
+        with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())), \
+                alone(access, "dump", wait_seconds=WAIT_SECONDS, over=frozenset({"dump"})):
             facts = _server(access)
             leftovers.clear(access, keep=dump_id)
             names = databases or access.cluster.dump.databases or access.cluster.server.databases or _databases(access)

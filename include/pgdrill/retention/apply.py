@@ -13,20 +13,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgdrill.access import Access
-from pgdrill.errors import CouldNotVerify, Problem
+from pgdrill.errors import BackupFault, CouldNotVerify, Problem
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Runner
 from pgdrill.report import as_could_not_verify
 from pgdrill.retention import journal
 from pgdrill.retention.carry import Progress, account, carry_out
 from pgdrill.retention.collect import take_inventory
-from pgdrill.retention.guards import clock_refusal, refusals
+from pgdrill.retention.guards import broken_holds, clock_refusal, refusals
 from pgdrill.retention.inventory import Inventory
+from pgdrill.retention.keeping import Keeping
 from pgdrill.retention.plan import Plan, make_plan
+from pgdrill.store_lease import HeldLease, board_of, exclusive
+from pgdrill.store_lease.model import Kind
 from pgdrill.sweep import sweep_first
 
 OWNER = "retention"
 LOCK_WAIT_SECONDS = 5.0
+OURS: frozenset[Kind] = frozenset({"backup", "drill", "prune"})  # what the local locks that a run takes keep away
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What a run did. ``left``: planned and still there; ``locked``: not let go by the store's object lock."""
+    """What a run did. ``left``: planned and still there; ``locked``: not let go by the store's object lock;
+    ``kept``: what came since the plan was made keeps it, in words."""
 
     cluster: str
     applied: bool
@@ -54,6 +59,7 @@ class PruneResult:
     promises: list[dict[str, Any]]
     locked: list[str]
     left: list[str]
+    kept: list[str]
     next_deletion_at: datetime | None
     journal: str
 
@@ -66,7 +72,7 @@ def look(
     policy = access.cluster.retention
     inventory = take_inventory(access, runner)
     plan = make_plan(inventory, policy, now, named)
-    return Outlook(now, inventory, plan, tuple(refusals(inventory, plan, policy, now, allowed)))
+    return Outlook(now, inventory, plan, (*broken_holds(inventory), *refusals(inventory, plan, policy, now, allowed)))
 
 
 def prune(
@@ -84,7 +90,7 @@ def prune(
     Raises the first refusal; a step that fails ends the run, with the journal saying how far it came.
     """
     sweep_first(access)
-    with _alone(access):
+    with _alone(access) as lease:
         outlook = look(access, runner, now=now, named=named, allowed=allowed)
         if outlook.refusals:
             raise as_could_not_verify(outlook.refusals[0])
@@ -95,12 +101,15 @@ def prune(
             )  # fmt: skip
         if not outlook.plan.steps:
             return result_of(access, outlook, None)
-        return _carry_out(access, runner, outlook, real_clock=now is None, progress=progress)
+        return _carry_out(access, runner, outlook, lease, real_clock=now is None, progress=progress)
 
 
 @contextlib.contextmanager
-def _alone(access: Access) -> Iterator[None]:
-    """No backup and no drill of the cluster runs meanwhile: what they read or write must not go under them."""
+def _alone(access: Access) -> Iterator[HeldLease]:
+    """No backup and no drill of the cluster runs on this host meanwhile, and no backup and no prune on any other.
+
+    A drill elsewhere is no hindrance: its lease is read again before each deletion.
+    """
     state = access.cluster.state_directory
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
@@ -109,17 +118,30 @@ def _alone(access: Access) -> Iterator[None]:
             lease = lease_for(OWNER, state, 6 * access.cluster.retention.timeout_seconds, this_process())
             held.enter_context(lock.hold(lease, wait_seconds=LOCK_WAIT_SECONDS))
             held.callback(lock.release, OWNER)
-        yield
+        yield held.enter_context(_lease(access))
 
 
-def _carry_out(access: Access, runner: Runner, outlook: Outlook, *, real_clock: bool, progress: Progress) -> PruneResult:
+@contextlib.contextmanager
+def _lease(access: Access) -> Iterator[HeldLease]:
+    """The lease in the store: without permission to write one nothing is deleted."""
+    life = access.cluster.repository.lease_seconds
+    with exclusive(board_of(access), "prune", OWNER, life_seconds=life, wait_seconds=LOCK_WAIT_SECONDS, over=OURS) as lease:
+        yield lease
+
+
+def _carry_out(
+    access: Access, runner: Runner, outlook: Outlook, lease: HeldLease, *, real_clock: bool, progress: Progress
+) -> PruneResult:
     run = journal.begin(access, outlook.plan, outlook.now)
+    dead = frozenset(lease.board.key(kind) for kind in OURS)
+    keeping = Keeping(access, lease, outlook.inventory, outlook.plan, outlook.now, dead)
     try:
         if real_clock:
             _clock(access, run)
-        carry_out(access, runner, outlook.inventory, outlook.plan, run, progress)
+        carry_out(access, runner, outlook.inventory, outlook.plan, run, keeping, progress)
         after = look(access, runner, now=outlook.now)
         account(access, outlook.inventory, outlook.plan, run, after.inventory, after.plan.before)
+        _holds_kept(after)
     except BaseException as error:
         run.state, run.reason = "failed", str(error)[:500] or type(error).__name__
         run.ended_at = datetime.now(UTC)
@@ -128,6 +150,11 @@ def _carry_out(access: Access, runner: Runner, outlook: Outlook, *, real_clock: 
     run.state, run.ended_at = "done", datetime.now(UTC)
     journal.write(access, run)
     return result_of(access, outlook, run)
+
+
+def _holds_kept(after: Outlook) -> None:
+    for problem in broken_holds(after.inventory):
+        raise BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend)
 
 
 def _clock(access: Access, run: journal.RunRecord) -> None:
@@ -155,5 +182,6 @@ def result_of(access: Access, outlook: Outlook, run: journal.RunRecord | None) -
         promises=[promise.model_dump() for promise in promises],
         locked=[name for (_, name), state in states.items() if state == "locked"],
         left=[name for (_, name), state in states.items() if state == "left"],
+        kept=[f"{step.name}: {step.detail}" for step in run.steps if step.state == "kept"] if run else [],
         next_deletion_at=plan.next_deletion_at, journal=f"{access.reports.url}/{journal.key(run)}" if run else "",
     )  # fmt: skip

@@ -11,6 +11,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.process import Runner
 from pgdrill.retention import journal, kept
 from pgdrill.retention.inventory import Inventory
+from pgdrill.retention.keeping import Keeping
 from pgdrill.retention.plan import Plan, Step
 from pgdrill.retention.promises import Promise
 from pgdrill.retention.tooling import Deleter
@@ -24,15 +25,15 @@ SHOWN = 3
 
 
 def carry_out(
-    access: Access, runner: Runner, inventory: Inventory, plan: Plan, run: journal.RunRecord, progress: Progress
+    access: Access, runner: Runner, inventory: Inventory, plan: Plan, run: journal.RunRecord, keeping: Keeping, progress: Progress
 ) -> None:
-    """Every step in its order; before the first thing goes the tool is asked about all that will."""
+    """Every step in its order; before the first thing goes the tool is asked about all that will, and before each what keeps it."""
     home = access.cluster.state_directory / "home"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = {entry.name: entry for entry in access.tool.catalog(access.repository)}
     deleter = Deleter(access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes)
     _still_so(access, inventory, entries)
-    _remember(access, inventory, plan)
+    keeping.ledger = _remember(access, inventory, plan)
     going = plan.going("backup")
     # wal-g answers nothing about WAL while its oldest backup is a delta: then it is asked when those are gone.
     deltas = any(backup.parent for backup in inventory.backups if backup.name in going)
@@ -45,8 +46,9 @@ def carry_out(
                     deleter.check(ahead)
             asked = True
         logger.info("%s %s%s", step.kind, step.name, f": {noted.why}" if noted.why else "")
-        noted.state, noted.detail = _step(access, deleter, inventory, step)
+        noted.state, noted.detail = _step(access, deleter, inventory, keeping, step)
         journal.write(access, run)
+    keeping.confirm_holds()
     progress("verify", len(plan.steps), len(plan.steps))
 
 
@@ -62,30 +64,32 @@ def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]
         )  # fmt: skip
 
 
-def _remember(access: Access, inventory: Inventory, plan: Plan) -> None:
+def _remember(access: Access, inventory: Inventory, plan: Plan) -> kept.Ledger:
     """Before it is done: a mark made by a run that is then killed is still pgdrill's own."""
     names = {backup.name for backup in inventory.backups}
     ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
     ours |= {step.name for step in plan.steps if step.kind == "mark"}
     doubts = {name: why for name, why in plan.doubts.items() if name in names}
-    kept.write_ledger(access, kept.Ledger(marked=sorted(ours), doubted=doubts))
+    ledger = kept.Ledger(marked=sorted(ours), doubted=doubts)
+    kept.write_ledger(access, ledger)
+    return ledger
 
 
-def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) -> tuple[journal.StepState, str]:
+def _step(
+    access: Access, deleter: Deleter, inventory: Inventory, keeping: Keeping, step: Step
+) -> tuple[journal.StepState, str]:
+    if step.kind == "delete-backup" and not deleter.there(step.name):
+        return "was done", "gone already"
+    if step.kind in ("delete-backup", "delete-wal"):
+        deleter.check(step)
+    if reason := keeping.why(step):  # last of all: what comes now sees in the lease what is going
+        logger.warning("%s %s is not done: %s", step.kind, step.name, reason)
+        return "kept", reason
     match step.kind:
         case "mark" | "unmark":
             deleter.mark(step.name, permanent=step.kind == "mark")
         case "delete-backup" | "delete-wal":
-            if step.kind == "delete-backup" and not deleter.there(step.name):
-                return "was done", "gone already"
-            deleter.check(step)
-            if said := deleter.delete(step):
-                logger.warning("%s stays, for the store keeps it: %s", step.name, said)
-                return "locked", said
-            if step.kind == "delete-backup" and deleter.there(step.name):
-                return "left", "the tool reported success, and objects are still there: a lock of the store, perhaps"
-            if step.kind == "delete-backup":
-                access.reports.delete(record.key(step.name))
+            return _by_tool(access, deleter, step)
         case "delete-dump":
             store = access.dumps
             for dump in inventory.dumps:
@@ -99,11 +103,22 @@ def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) ->
     return "done", ""
 
 
+def _by_tool(access: Access, deleter: Deleter, step: Step) -> tuple[journal.StepState, str]:
+    if said := deleter.delete(step):
+        logger.warning("%s stays, for the store keeps it: %s", step.name, said)
+        return "locked", said
+    if step.kind == "delete-backup" and deleter.there(step.name):
+        return "left", "the tool reported success, and objects are still there: a lock of the store, perhaps"
+    if step.kind == "delete-backup":
+        access.reports.delete(record.key(step.name))
+    return "done", ""
+
+
 def account(
     access: Access, before: Inventory, plan: Plan, run: journal.RunRecord, after: Inventory, promises: tuple[Promise, ...]
 ) -> None:
     """Look again: everything that was to stay is there and as good as before; note what was to go and did not."""
-    _nothing_lost(access, before, plan, after)
+    _nothing_lost(access, before, plan, after, frozenset(noted.name for noted in run.steps if noted.state == "kept"))
     there = {backup.name for backup in after.backups} | {left.name for left in after.leftovers} | {dump.name for dump in after.dumps}
     there |= {f"{run.timeline:08X}" for run in after.wal.runs}
     for noted in run.steps:
@@ -116,9 +131,9 @@ def account(
     run.promises = journal.promise_records(plan.before, promises)
 
 
-def _nothing_lost(access: Access, before: Inventory, plan: Plan, after: Inventory) -> None:
+def _nothing_lost(access: Access, before: Inventory, plan: Plan, after: Inventory, stayed: frozenset[str]) -> None:
     found = {backup.name: backup.damage for backup in after.backups}
-    going = plan.going("backup")
+    going = plan.going("backup") - stayed
     harmed = [
         backup.name for backup in before.backups
         if backup.name not in going and not backup.damage and found.get(backup.name, "gone")

@@ -14,7 +14,7 @@ from pgdrill.access import Access
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
 from pgdrill.process import Runner
-from pgdrill.retention import kept
+from pgdrill.retention import holds, journal, kept
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
 from pgdrill.retention.lineage import foreign_timelines
@@ -50,13 +50,25 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         unreadable=tuple(_unreadable(entry, size) for entry in finished if entry.backup is None),
         leftovers=_leftovers(access, [entry for entry in entries if not entry.finished]),
         drilled=_drilled(access, incomplete),
-        holds=kept.read_holds(access),
+        holds=holds.read_holds(access),
         doubted=ledger.doubted,
         system_identifier=access.cluster.server.system_identifier,
         rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
         incomplete=tuple(incomplete),
     )  # fmt: skip
+    inventory = replace(inventory, let_go=_let_go(access, inventory))
     return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
+
+
+def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:
+    """What a hold names and is gone -> when the last run that deleted it began; without such a run it is not in it."""
+    gone = {hold.name for hold in inventory.holds} - inventory.names
+    if not gone:
+        return {}
+    return {
+        step.name: run.started_at for run in journal.runs(access) for step in run.steps
+        if step.name in gone and step.kind.startswith("delete") and step.state in ("done", "was done")
+    }  # fmt: skip
 
 
 def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:

@@ -10,7 +10,7 @@ from pgdrill.errors import Problem
 from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.lineage import gaps
 from pgdrill.retention.plan import Plan
-from pgdrill.retention.promises import view
+from pgdrill.retention.promises import broken, view
 
 # A person may let these pass, by name; the others are never let pass.
 MAY_BE_ALLOWED = ("too-much", "wal-gap", "nothing-proved")
@@ -89,6 +89,18 @@ def _unproved(inventory: Inventory, plan: Plan, policy: Retention) -> Iterable[P
             "nothing-proved", "drills", "no base backup that is there has passed one", "at least one that has",
             "run a drill (`pgdrill drill`, or the restore_drill DAG) and see it pass; then prune",
         )  # fmt: skip
+
+
+def broken_holds(inventory: Inventory) -> list[Problem]:
+    """A promise to a person that was not kept: never let pass, and said even if nothing is to go."""
+    return [
+        Problem(
+            "hold-broken", f"hold of {hold.name} ({hold.why})", "what it holds is gone", f"it to be there until {hold.until:%Y-%m-%d %H:%M} UTC",
+            "find out what deleted it (retention/runs in the report store, the bucket's log), restore its objects from the bucket's"
+            " versions, or, once whoever wanted it knows, take the hold off: `pgdrill hold remove`",
+        )
+        for hold in broken(inventory)
+    ]
 
 
 def clock_refusal(host: datetime, store: datetime) -> Problem | None:

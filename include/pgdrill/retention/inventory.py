@@ -70,6 +70,7 @@ class Hold:
     why: str
     until: datetime
     by: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,15 @@ class Inventory:
     leftovers: tuple[Leftover, ...] = ()
     drilled: Mapping[str, datetime] = field(default_factory=dict)  # backup -> when a drill of it last passed
     holds: tuple[Hold, ...] = ()
+    let_go: Mapping[str, datetime] = field(default_factory=dict)  # what a hold names and is gone -> when a run last deleted it, if one did
     written: Mapping[int, datetime] = field(default_factory=dict)  # timeline that does not lead to now -> its newest object's time
     doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
     system_identifier: int | None = None  # production's, where known
     rules: ToolRules = field(default_factory=ToolRules)
     incomplete: tuple[Problem, ...] = ()  # what could not be looked at
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Everything that a hold can name and that is there."""
+        things: tuple[Backup | Unreadable | Dump | Leftover, ...] = (*self.backups, *self.unreadable, *self.dumps, *self.leftovers)
+        return frozenset(it.name for it in things)

@@ -12,7 +12,7 @@ from pgdrill.retention.plan import Plan
 from pgdrill.retention.promises import Promise
 
 RUNS = "retention/runs/"
-StepState = Literal["to do", "done", "was done", "locked", "left"]
+StepState = Literal["to do", "done", "was done", "locked", "left", "kept"]
 
 
 class Part(BaseModel):
@@ -22,7 +22,8 @@ class Part(BaseModel):
 
 
 class StepRecord(Part):
-    """One step. ``locked``: the store did not let it; ``left``: the tool reported success and objects are still there."""
+    """One step. ``locked``: the store did not let it; ``left``: the tool reported success and objects are still there;
+    ``kept``: something that came since it was planned keeps it, ``detail`` says what."""
 
     kind: str
     name: str

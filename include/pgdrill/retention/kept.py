@@ -1,42 +1,13 @@
-"""What retention remembers beside the backups: holds, the marks it made, the clocks it doubted."""
+"""What retention remembers beside the backups: the marks it made, the clocks it doubted. Holds are in :mod:`holds`."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
-from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.access import Access
-from pgdrill.errors import ConfigError, CouldNotVerify
-from pgdrill.lock import ClusterLock, lease_for, this_process
-from pgdrill.retention.inventory import Hold
+from pgdrill.retention.holds import memory_broken
 
-FOLDER = "retention"
-HOLDS = f"{FOLDER}/holds.json"
-LEDGER = f"{FOLDER}/ledger.json"
-Kept = TypeVar("Kept", bound=BaseModel)
-
-
-class HoldRecord(BaseModel):
-    """One hold, as kept."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    why: str = Field(min_length=3)
-    until: datetime
-    by: str = ""
-    added_at: datetime
-
-
-class Holds(BaseModel):
-    """All of a cluster's holds; those that have run out stay for the record until they are removed."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    version: int = 1
-    holds: list[HoldRecord] = Field(default_factory=list)
+LEDGER = "retention/ledger.json"
 
 
 class Ledger(BaseModel):
@@ -49,70 +20,17 @@ class Ledger(BaseModel):
     doubted: dict[str, str] = Field(default_factory=dict)
 
 
-def read_holds(access: Access) -> tuple[Hold, ...]:
-    """The holds as the planner takes them."""
-    return tuple(Hold(one.name, one.why, one.until, one.by) for one in _read(access, HOLDS, Holds).holds)
-
-
 def read_ledger(access: Access) -> Ledger:
     """The ledger; an empty one before the first run."""
-    return _read(access, LEDGER, Ledger)
+    text = access.reports.read(LEDGER)
+    if text is None:
+        return Ledger()
+    try:
+        return Ledger.model_validate_json(text)
+    except ValidationError as error:
+        raise memory_broken(access, LEDGER, error) from None
 
 
 def write_ledger(access: Access, ledger: Ledger) -> None:
     """Keep the ledger."""
     access.reports.write(LEDGER, ledger.model_dump_json(indent=1).encode())
-
-
-def add_hold(access: Access, name: str, *, why: str, until: datetime, by: str = "") -> HoldRecord:
-    """Hold a backup or dump until a day. A second hold of the same name is another one: the later end counts."""
-    if until <= datetime.now(UTC):
-        raise ConfigError(
-            "hold-over", f"hold of {name}", found=f"until {until.isoformat()}, which is past", expected="a day to come",
-            mend="give --until a later day",
-        )  # fmt: skip
-    hold = HoldRecord(name=name, why=why, until=until, by=by, added_at=datetime.now(UTC))
-    with _one_writer(access):
-        holds = _read(access, HOLDS, Holds)
-        holds.holds.append(hold)
-        access.reports.write(HOLDS, holds.model_dump_json(indent=1).encode())
-    return hold
-
-
-def remove_hold(access: Access, name: str) -> list[HoldRecord]:
-    """Take every hold of a name off; what it protected may go with the next run."""
-    with _one_writer(access):
-        holds = _read(access, HOLDS, Holds)
-        gone = [hold for hold in holds.holds if hold.name == name]
-        if not gone:
-            raise ConfigError(
-                "no-hold", f"hold of {name}", found=f"none; there are holds of {', '.join(h.name for h in holds.holds) or 'nothing'}",
-                expected="the name of something held", mend="take a name from `pgdrill hold list`",
-            )  # fmt: skip
-        holds.holds = [hold for hold in holds.holds if hold.name != name]
-        access.reports.write(HOLDS, holds.model_dump_json(indent=1).encode())
-    return gone
-
-
-def list_holds(access: Access) -> list[HoldRecord]:
-    """All holds as kept."""
-    return _read(access, HOLDS, Holds).holds
-
-
-def _one_writer(access: Access):  # type: ignore[no-untyped-def]
-    state = access.cluster.state_directory
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return ClusterLock(state / "holds.lock").hold(lease_for("hold", state, 60, this_process()))
-
-
-def _read(access: Access, key: str, kind: type[Kept]) -> Kept:
-    text = access.reports.read(key)
-    if text is None:
-        return kind()
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        raise CouldNotVerify(
-            "retention-memory-broken", f"{access.reports.url}/{key}", found=f"unreadable ({error.errors()[0]['msg']})",
-            expected="what pgdrill wrote", mend="restore the object from the bucket's versions; nothing is deleted without it",
-        ) from None  # fmt: skip

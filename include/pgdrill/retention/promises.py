@@ -143,6 +143,14 @@ def active(holds: Iterable[Hold], now: datetime) -> list[Hold]:
     return [hold for hold in holds if hold.until > now]
 
 
+def broken(inventory: Inventory) -> list[Hold]:
+    """Holds of what is gone, and not by a run of retention after they had run out: for ever, until a person takes them off."""
+    return [
+        hold for hold in inventory.holds
+        if hold.name not in inventory.names and not (hold.name in inventory.let_go and inventory.let_go[hold.name] >= hold.until)
+    ]  # fmt: skip
+
+
 def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Promise, ...]:
     """Every promise, one by one."""
     seen = view(inventory, policy, now)

@@ -136,10 +136,11 @@ def about_dumps(inventory: Inventory, policy: Retention, seen: View) -> Iterable
 
 def about_leftovers(inventory: Inventory, policy: Retention, now: datetime, wanted: frozenset[str]) -> Iterable[Decision]:
     """What becomes of objects without a backup: named and old, or they stay."""
+    holds = {hold.name: hold for hold in active(inventory.holds, now)}
     for left in inventory.leftovers:
         old = now - left.last_written >= timedelta(days=policy.leftover_days)
-        stays = not (old and left.name in wanted)
-        words = ("named, and nothing was written to it for "
+        stays = left.name in holds or not (old and left.name in wanted)
+        words = held(holds[left.name]) if left.name in holds else ("named, and nothing was written to it for "
                  f"{policy.leftover_days:g} days" if not stays else "of a killed upload; removed when named" if old
                  else "written lately: an upload may be running")  # fmt: skip
         yield Decision("leftover", left.name, stays, (words,), left.stored_bytes, left.last_written)

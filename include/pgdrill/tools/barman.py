@@ -128,6 +128,10 @@ class BarmanCloud:
         """From one listing, and each ``backup.info``."""
         return barman_delete.catalog(repository, self.server, parse_backup_info)
 
+    def permanent(self, repository: Storage, name: str) -> bool:
+        """By barman's annotation to keep it."""
+        return repository.read(f"{self.server}/base/{name}/annotations/keep") is not None
+
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
         """``barman-cloud-backup-keep``, with its own WAL only."""
         how = ("--target", "standalone") if permanent else ("--release",)

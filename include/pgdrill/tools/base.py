@@ -165,6 +165,9 @@ class BackupTool(Protocol):
     def catalog(self, repository: Storage) -> list[Entry]:
         """Everything that is, or looks like, a backup; what cannot be read is in it, too."""
 
+    def permanent(self, repository: Storage, name: str) -> bool:
+        """Whether a backup is marked permanent now."""
+
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
         """Protects a backup from being deleted, or no longer does."""
 

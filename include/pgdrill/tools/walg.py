@@ -175,6 +175,10 @@ class WalG:
         """From one listing, and two small objects of each backup."""
         return walg_delete.catalog(repository, parse_sentinel)
 
+    def permanent(self, repository: Storage, name: str) -> bool:
+        """From ``metadata.json``."""
+        return walg_delete.permanent(repository, name)
+
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
         """``backup-mark``: the backups it builds on are marked along with it; taking off goes one by one, deltas first."""
         words = (self.binary, "backup-mark", *(() if permanent else ("--impermanent",)), name)

@@ -47,12 +47,20 @@ def _entry(
         return Entry(name, keys, first_segment=first, finished=False)
     try:
         backup = parse(name, texts[_sentinel(name)])
-        permanent = json.loads(texts[_metadata(name)] or b"")["is_permanent"]
+        marked = json.loads(texts[_metadata(name)] or b"")["is_permanent"]
     except BackupFault as error:
         return Entry(name, keys, trouble=error.problem.found, first_segment=first)
     except (ValueError, KeyError, TypeError) as error:
         return Entry(name, keys, trouble=f"metadata.json unreadable ({type(error).__name__})", first_segment=first)
-    return Entry(name, keys, backup, first_segment=first, permanent=bool(permanent))
+    return Entry(name, keys, backup, first_segment=first, permanent=bool(marked))
+
+
+def permanent(repository: Storage, name: str) -> bool:
+    """Whether a backup is marked; one whose metadata is gone or broken is not known to be free, so it counts as marked."""
+    try:
+        return bool(json.loads(repository.read(_metadata(name)) or b"")["is_permanent"])
+    except (ValueError, KeyError, TypeError):
+        return True
 
 
 def named(output: str) -> set[str]:

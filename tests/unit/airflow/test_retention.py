@@ -21,7 +21,7 @@ from pgdrill.retention.plan import make_plan
 from tests.unit.retention.test_plan import FULL, NOW, POLICY
 
 PLAN = {"steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}
-RESULT = PruneResult("agents", True, "abc", 13, 1, 0, 9, 1000, [], [], [], NOW, "s3://bucket/j.json")
+RESULT = PruneResult("agents", True, "abc", 13, 1, 0, 9, 1000, [], [], [], [], NOW, "s3://bucket/j.json")
 
 
 @pytest.fixture
@@ -78,6 +78,12 @@ def test_what_is_refused_is_never_put_to_a_person_to_approve() -> None:
     refused = {**PLAN, "refusals": [{"reason": "wal-gap"}], "first_run": True}
     assert next_tasks("asset_triggered", refused) == ["prune"], "which is red and says why"
     assert next_tasks("manual", refused, apply=True) == ["prune"]
+
+
+def test_something_held_that_is_gone_is_red_whatever_the_plan() -> None:
+    broken = {**PLAN, "steps": [], "refusals": [{"reason": "hold-broken"}]}
+    for run_type in ("manual", "scheduled", "asset_triggered"):
+        assert next_tasks(run_type, broken, apply=False) == ["prune"]
 
 
 def test_the_choices_of_allow_are_those_of_the_library(dag: DAG) -> None:

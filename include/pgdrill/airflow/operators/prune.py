@@ -60,6 +60,8 @@ class PruneOperator(ClusterOperator):
             "%d base backups, %d WAL segments and %d dumps deleted, %.1f MB; %d base backups stay", result.backups_deleted,
             result.wal_segments_deleted, result.dumps_deleted, result.freed_bytes / 1e6, result.backups_kept,
         )  # fmt: skip
+        for words in result.kept:
+            self.log.warning("kept after all: %s", words)
         for name in (*result.locked, *result.left):
             self.log.warning("still there: %s", name)
         return as_xcom(result)
@@ -82,7 +84,8 @@ class ChoosePruneOperator(BaseBranchOperator):
     """What comes after the plan: a person's approval, the deletion, or nothing.
 
     Runs by hand with ``apply``, and the first run ever, are approved by a person. Others go on by themselves, within the
-    library's guards. Runs by hand without ``apply`` end with the plan.
+    library's guards. Runs by hand without ``apply`` end with the plan. Something held that is gone goes to the deletion, which
+    says so and is red, whatever the plan.
 
     :param planned: task id of the plan.
     :param approve: task id of the approval.
@@ -97,6 +100,8 @@ class ChoosePruneOperator(BaseBranchOperator):
         """The task that comes next, if any."""
         plan = context["ti"].xcom_pull(task_ids=self.planned)
         by_hand = started_by_hand(context)
+        if any(refusal["reason"] == "hold-broken" for refusal in plan["refusals"]):
+            return [self.prune]
         if not plan["steps"] or (by_hand and not context["params"].get("apply")):
             self.log.info("nothing is deleted: %s", "a dry run" if plan["steps"] else "nothing is to go")
             return []
