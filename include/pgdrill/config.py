@@ -111,7 +111,7 @@ class Backup(Section):
 
     schedule: str = Field("0 2 * * 0", description="cron, UTC")
     timeout_seconds: Seconds = Field(6 * 3600, description="for the whole base backup")
-    stall_seconds: Seconds = Field(900, description="the tool moving no byte for so long counts as hanging")
+    stall_seconds: Seconds = Field(900, description="no file read on for so long counts as hanging")
     archive_wait_seconds: Seconds = Field(300, description="how long the last WAL segment may take to be archived")
     delta_steps: int = Field(0, ge=0, description="wal-g delta backups between full ones; 0: always full")
 
@@ -124,7 +124,7 @@ class Drill(Section):
     rto_seconds: Seconds = Field(3600, description="promised: from a drill's start to correct vector search")
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
-    stall_seconds: Seconds = Field(600, description="fetch or replay making no progress for so long counts as hanging")
+    stall_seconds: Seconds = Field(600, description="no byte arriving, or no WAL replayed, for so long counts as hanging")
     durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
     wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
     wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")
@@ -166,6 +166,7 @@ class Retention(Section):
     max_share: float = Field(0.3, gt=0, le=1, description="share of backups, or of bytes, that may go in one unattended run")
     leftover_days: float = Field(7, ge=1, description="objects of no backup count as left behind after so long")
     timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
+    stall_seconds: Seconds = Field(300, description="a command that moves no byte for so long counts as hanging")
 
 
 class Dump(Section):

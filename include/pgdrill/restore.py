@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.failures import NETWORK, REFUSED, tool_failure, tool_timeout
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
-from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
+from pgdrill.postgres.replaying import Words, checkpoint_seconds, redo_seconds
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
@@ -131,7 +131,7 @@ def _fetch_once(
     try:
         done = runner.run(
             fetch.command, timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
-            on_bytes=lambda written: progress("fetch", written, total),
+            moving_in=(workspace.data_directory, *spaces.values()), on_bytes=lambda written: progress("fetch", written, total),
         )  # fmt: skip
     except ProcessTimeout as error:
         raise tool_timeout(
@@ -212,27 +212,26 @@ def _replay(
 ) -> None:
     """Wait until the server has reached the target and promoted itself; calls ``moves`` when it goes on."""
     drill = access.cluster.drill
-    moved_at, moved = time.monotonic(), -1
+    moved_at, words = time.monotonic(), Words(server.log_file)
 
     def promoted() -> bool:
-        nonlocal moved_at, moved
+        nonlocal moved_at
         if server.status() == "ready":
             return True
-        size = server.log_file.stat().st_size  # grows by a line with every segment
-        if size != moved:
-            moved_at, moved = time.monotonic(), size
+        if words.more():
+            moved_at = time.monotonic()
             moves()
         if time.monotonic() - moved_at > drill.stall_seconds:
-            raise TimedOut(
-                "stalled", f"replay in {server.data_directory}", found=server.last_words(2),
+            raise Unreachable(
+                "storage-stalled", f"replay in {server.data_directory}", found=server.last_words(2),
                 expected=f"a new segment within {drill.stall_seconds:.0f} s",
-                mend="see what the restore_command waits for (store, network)",
+                mend="check the network and the store; if the server was writing its last checkpoint, raise drill.stall_seconds",
             )  # fmt: skip
         return False
 
     try:
         server.wait_until(promoted, "reaches its recovery target", drill.timeout_seconds, launched)
-    except TimedOut:
+    except (TimedOut, Unreachable):
         raise
     except CouldNotVerify as error:
         raise recovery_failure(server, goal.target, error) from None

@@ -326,7 +326,7 @@ def test_a_store_that_fails_in_the_middle_of_the_fetch_is_not_the_backups_fault(
     assert time.monotonic() - started < 30
     assert relay.matched.is_set()
     assert verdict == "could not verify"
-    assert trouble.reason == ("timeout" if how == "hang" else "storage-unreachable")
+    assert trouble.reason == ("storage-stalled" if how == "hang" else "storage-unreachable")
 
 
 @pytest.mark.parametrize("how", ["hang", "reset", "503"])
@@ -342,7 +342,7 @@ def test_a_store_that_fails_in_the_middle_of_the_replay_is_not_the_backups_fault
     assert time.monotonic() - started < 45
     assert relay.matched.is_set()
     assert verdict == "could not verify"
-    assert trouble.reason == ("stalled" if how == "hang" else "storage-unreachable")
+    assert trouble.reason == ("storage-stalled" if how == "hang" else "storage-unreachable")
 
 
 # --- hosts that fail ---
