@@ -126,6 +126,10 @@ class Drill(Section):
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
     stall_seconds: Seconds = Field(600, description="no byte arriving, or no WAL replayed, for so long counts as hanging")
     durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
+    keep_free_bytes: int = Field(
+        0, ge=0, description="of the work directory's file system, always; 0: 5 % of it, at least 1 GiB, at most 20 GiB"
+    )
+    priority: Literal["low", "normal"] = Field("low", description="low: what a drill starts yields cores and disk to all others")
     wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
     wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")
     wal_tool_sample: int = Field(50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none")

@@ -24,9 +24,11 @@ from pgdrill.instant import prove
 from pgdrill.lock import ClusterLock, Lease, lease_for
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
+from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.room import keeping_free
 from pgdrill.summary import summarize
 from pgdrill.targets import parse_target
 from pgdrill.walfetch.ordering import wal_ahead
@@ -101,13 +103,13 @@ def restore_stage(
         _clear(access, workspace, stale)
         workspace.create()
         runner = runner or Runner()
-        runner.pid_file = workspace.tool_pid_file
+        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(settings.priority)
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
         goal, look = decide(access, wanted, backup, report, runner, workspace.home)
         if look.baseline:
             store.save_baseline(access, drill_id, look.baseline)
         clock = time.monotonic()
-        with wal_ahead(access, workspace) as ahead:
+        with keeping_free(access, workspace, runner), wal_ahead(access, workspace) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
             report.timings.preflight_seconds = time.monotonic() - clock
@@ -148,9 +150,11 @@ def check_stage(
                 expected="the server that the restore left running", mend="run the drill again; read the server's log",
             )  # fmt: skip
         runner = runner or Runner()
-        runner.pid_file = workspace.tool_pid_file
+        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
         context = context_of(access, workspace, report, runner)
-        with ending_stuck(server, access.cluster.drill.statement_timeout_seconds):
+        report.results = []
+        stuck_after = access.cluster.drill.statement_timeout_seconds
+        with keeping_free(access, workspace, runner, report.results), ending_stuck(server, stuck_after):
             ask(context, report, families)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production

@@ -106,11 +106,12 @@ class Stopped(Exception):
 class Runner:
     """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running one.
 
-    What is no process of ours, such as a statement on a server, is ended by a function (:meth:`ending`).
+    What is no process of ours, such as a statement on a server, is ended by a function (:meth:`ending`). ``before`` are
+    words that go before every command, such as :func:`pgdrill.priority.low_priority_words`.
     """
 
-    def __init__(self, pid_file: Path | None = None) -> None:
-        self.pid_file = pid_file
+    def __init__(self, pid_file: Path | None = None, before: tuple[str, ...] = ()) -> None:
+        self.pid_file, self.before = pid_file, before
         self._process: subprocess.Popen[str] | None = None
         self._endings: list[Callable[[], None]] = []
         self.stopped = False
@@ -145,7 +146,7 @@ class Runner:
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         environment = {**({} if command.clean else os.environ), **command.environment}
         process = subprocess.Popen(
-            [*guard, *command.argv],
+            [*guard, *self.before, *command.argv],
             env=environment,
             cwd=command.working_directory,
             stdin=subprocess.DEVNULL,

@@ -146,9 +146,10 @@ def _fetch_once(
 def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
     """Bring to the disk what the tool wrote: the whole file system at once, which is quicker than file by file.
 
-    PostgreSQL does the same again before it replays; then there is little left to write.
+    PostgreSQL does the same again before it replays; then there is little left to write. Where production's files lie on that
+    file system PostgreSQL does it alone, file by file, and production's own writing is left to production.
     """
-    if access.cluster.drill.durability == "fast":
+    if access.cluster.drill.durability == "fast" or not alone_on_disk(access, workspace.directory):
         return
     started = time.monotonic()
     folders = {workspace.data_directory, *workspace.tablespaces.glob("*")}
@@ -159,6 +160,16 @@ def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
             mend="look at the disk and the kernel's log (dmesg)",
         )  # fmt: skip
     timings.sync_seconds = time.monotonic() - started
+
+
+def alone_on_disk(access: Access, directory: Path) -> bool:
+    """Whether production's data directory lies on another host or file system."""
+    try:
+        return access.cluster.server.data_directory.stat().st_dev != directory.stat().st_dev
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is here, and cannot be looked at
+        return False
 
 
 def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
@@ -199,6 +210,7 @@ def _configure(access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahe
         preload=harmless.preload_libraries(goal.preload_libraries),
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
+        alone_on_disk=alone_on_disk(access, workspace.directory),
     )
     options = harmless.write(workspace.configuration, workspace.data_directory, values)
     return workspace.server(

@@ -13,6 +13,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres.server import LocalServer
+from pgdrill.priority import low_priority_words
 from pgdrill.process import end_homed, end_marked
 
 DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
@@ -101,7 +102,8 @@ class Workspace:
         """The restored server (started or not)."""
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=access.cluster.server.superuser, **more,  # type: ignore[arg-type]
+            superuser=access.cluster.server.superuser, before=low_priority_words(access.cluster.drill.priority),
+            **more,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def destroy(self, access: Access) -> None:

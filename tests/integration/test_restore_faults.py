@@ -364,6 +364,6 @@ def test_a_disk_that_fills_up_ends_the_restore_in_seconds(
 ) -> None:
     monkeypatch.setattr("pgdrill.preflight.ROOM_FACTOR", -100)
     started = time.monotonic()
-    verdict, trouble = copy.trouble()
+    verdict, trouble = copy.trouble(copy.access(drill={"keep_free_bytes": 1}))
     assert time.monotonic() - started < 60  # nobody waited for a limit, of minutes and hours
     assert (verdict, trouble.reason) == ("could not verify", "no-space")

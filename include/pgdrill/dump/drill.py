@@ -23,8 +23,10 @@ from pgdrill.dump.restore import check_files, fetch, restore
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.lock import ClusterLock, Lease, lease_for
+from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Stage
+from pgdrill.room import keeping_free
 from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -66,11 +68,14 @@ def drill_dump(
             for name in {drill_id, *([stale.owner] if stale else [])}:
                 Workspace.of(access, name).destroy(access)
             with _stage(access, report, report.restore):
-                work = _restore(access, workspace, manifest, report, runner, progress)
+                workspace.create()
+                with keeping_free(access, workspace, runner):
+                    work = _restore(access, workspace, manifest, report, runner, progress)
             if report.restore.status == "ok":
                 with _stage(access, report, report.checks):
                     progress("checks", 0, 0)
-                    _check(work, report, options)
+                    with keeping_free(access, workspace, runner, report.results):
+                        _check(work, report, options)
     finally:
         if not options.keep or report.restored is None or runner.stopped:
             _destroy(access, workspace, report, lock)
@@ -80,10 +85,9 @@ def drill_dump(
 def _restore(
     access: Access, workspace: Workspace, manifest: Manifest, report: DumpReport, runner: Runner, progress: Progress
 ) -> Restore:
-    workspace.create()
-    runner.pid_file = workspace.tool_pid_file
+    runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
     check_files(access, manifest)
-    cluster.check_room(workspace, manifest)
+    cluster.room_for(workspace, manifest, access.cluster.drill.keep_free_bytes)
     started = time.monotonic()
     server = cluster.make_cluster(access, workspace, manifest)
     report.timings.initdb_seconds = time.monotonic() - started
@@ -108,7 +112,7 @@ def _restore(
 
 def _check(work: Restore, report: DumpReport, options: Options) -> None:
     """What came back, then, if migrations are rehearsed, what they left of it."""
-    report.results = []
+    report.results.clear()
     context = context_of(work)
     started = time.monotonic()
     for result in checks.ask(context, options.families):

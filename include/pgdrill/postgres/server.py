@@ -39,6 +39,7 @@ class LocalServer:
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     max_seconds: int | None = None
+    before: tuple[str, ...] = ()  # words before its command, such as those of pgdrill.priority
 
     def conninfo(self, database: str = "postgres", **more: str) -> str:
         """For the superuser, over the private socket."""
@@ -50,7 +51,7 @@ class LocalServer:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the process."""
-        words = [*as_ordinary_user(), self.binaries.path("postgres"), "-D", str(self.data_directory)]
+        words = [*self.before, *as_ordinary_user(), self.binaries.path("postgres"), "-D", str(self.data_directory)]
         settings = {
             "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
         }  # fmt: skip

@@ -33,15 +33,16 @@ class WalAhead:
     """A spool with the process that fills it. Ends with this process, however that ends.
 
     As a context: the process is there from entering on, for starting takes longer than a look at the repository; it fetches
-    once it has its order. With ``off`` everything is left to the tool.
+    once it has its order. With ``off`` everything is left to the tool. ``before``: words before its command.
     """
 
     def __init__(
-        self, spool: Path, environment: Mapping[str, str], pid_file: Path, *, settle_seconds: float = 600, off: bool = False
+        self, spool: Path, environment: Mapping[str, str], pid_file: Path, *, settle_seconds: float = 600, off: bool = False,
+        before: tuple[str, ...] = (),
     ) -> None:
         self.spool, self.pid_file = spool, pid_file
         self.order: Order | None = None
-        self.settle_seconds, self.off = settle_seconds, off
+        self.settle_seconds, self.off, self.before = settle_seconds, off, before
         self._environment = {**os.environ, **environment, **NO_THREADS}
         self._process: subprocess.Popen[str] | None = None
         self._readers: list[threading.Thread] = []
@@ -84,7 +85,7 @@ class WalAhead:
             # It holds the FIFOs' ends from its first moment on, and nobody else does: recovery never finds nobody
             # there before it died, and notices at once when it has.
             self._process = subprocess.Popen(
-                [*guard, sys.executable, "-m", "pgdrill.walfetch", *map(str, ends)], env=self._environment, pass_fds=ends,
+                [*guard, *self.before, sys.executable, "-m", "pgdrill.walfetch", *map(str, ends)], env=self._environment, pass_fds=ends,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
                 start_new_session=True, cwd="/",
             )  # fmt: skip

@@ -6,6 +6,7 @@ import os
 
 from pgdrill.access import Access
 from pgdrill.preflight import Plan
+from pgdrill.priority import low_priority_words
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.order import Order, ToolWords
 from pgdrill.workspace import Workspace
@@ -17,7 +18,10 @@ def wal_ahead(access: Access, workspace: Workspace) -> WalAhead:
     """Fetching ahead for a drill, not yet started."""
     environment = {**access.environment, **access.tool.wal_environment(workspace.home)}
     drill = access.cluster.drill
-    return WalAhead(workspace.spool, environment, workspace.wal_pid_file, settle_seconds=drill.stall_seconds, off=drill.wal_fetch == "tool")
+    return WalAhead(
+        workspace.spool, environment, workspace.wal_pid_file, settle_seconds=drill.stall_seconds, off=drill.wal_fetch == "tool",
+        before=low_priority_words(drill.priority),
+    )  # fmt: skip
 
 
 def order_for(access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, *, sparse: bool = True) -> Order:
