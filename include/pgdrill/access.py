@@ -72,7 +72,7 @@ class Access:
         """Where logical dumps are kept."""
         where = self.cluster.repository
         url = self.cluster.dump.url or f"{where.url}/dumps"
-        return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region, patient=True)
+        return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
 
     @cached_property
     def dumped(self) -> Access:

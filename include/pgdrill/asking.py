@@ -99,7 +99,7 @@ def checking(
 
 def ask(context: Context, report: Report, families: Sequence[str]) -> None:
     """Ask the checks of these families and keep the answers, and the time to correct vector search, in the report."""
-    report.results = []
+    report.results.clear()
     report.families_left_out = [family for family in FAMILIES if family not in families]
     ordered = [family for family in FAMILIES if family in families]
     early = [family for family in ordered if family in VECTOR_FAMILIES]

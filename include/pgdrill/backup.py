@@ -16,8 +16,8 @@ from pgdrill.access import Access
 from pgdrill.archiving import check_archiving, check_server, wait_archived
 from pgdrill.baseline import take_baseline
 from pgdrill.coredumps import no_core_files
-from pgdrill.errors import BackupFault, ConfigError, TimedOut
-from pgdrill.failures import tool_failure
+from pgdrill.errors import BackupFault, ConfigError
+from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
@@ -137,17 +137,24 @@ def _run(access: Access, runner: Runner, home: Path, cluster_bytes: int, progres
     try:
         done = runner.run(
             command, timeout_seconds=settings.timeout_seconds, stall_seconds=settings.stall_seconds,
-            on_bytes=lambda written: progress("backup", written, 0),
+            moving_in=(*_read_from(directory), short_folder(home)), on_bytes=lambda written: progress("backup", written, 0),
         )  # fmt: skip
     except ProcessTimeout as error:
-        raise TimedOut(
-            "timeout", what, found=str(error),
-            expected=f"an end within {settings.timeout_seconds:.0f} s, and bytes moving all the time",
-            mend="check the network and the store; raise backup.timeout_seconds if it was still moving",
-        ) from None  # fmt: skip
+        raise tool_timeout(
+            what, error, f"an end within {settings.timeout_seconds:.0f} s, and files being read all the time",
+            "check the network and the store; raise backup.timeout_seconds if it was still moving",
+        ) from None
     if done.code:
         raise tool_failure(what, done)
     return done
+
+
+def _read_from(data_directory: Path) -> Iterator[Path]:
+    """Every folder that a cluster's files lie in."""
+    yield data_directory
+    for link in (data_directory / "pg_wal", *(data_directory / "pg_tblspc").glob("*")):
+        if link.is_symlink():
+            yield link.resolve()
 
 
 def _tuning(access: Access, cluster_bytes: int) -> Tuning:

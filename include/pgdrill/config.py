@@ -114,7 +114,7 @@ class Backup(Section):
 
     schedule: str = Field("0 2 * * 0", description="cron, UTC")
     timeout_seconds: Seconds = Field(6 * 3600, description="for the whole base backup")
-    stall_seconds: Seconds = Field(900, description="the tool moving no byte for so long counts as hanging")
+    stall_seconds: Seconds = Field(900, description="no file read on for so long counts as hanging")
     archive_wait_seconds: Seconds = Field(300, description="how long the last WAL segment may take to be archived")
     delta_steps: int = Field(0, ge=0, description="wal-g delta backups between full ones; 0: always full")
 
@@ -128,14 +128,18 @@ class Drill(Section):
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
     timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
     handover_seconds: Seconds = Field(900, description="between the tasks of a drill nobody owns its server; then it ends")
-    stall_seconds: Seconds = Field(600, description="fetch or replay making no progress for so long counts as hanging")
+    stall_seconds: Seconds = Field(600, description="no byte arriving, or no WAL replayed, for so long counts as hanging")
     durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
     fence: Literal["auto", "namespaces", "landlock", "none"] = Field(
         "auto", description="around restored servers, whose data may bring strangers' code; auto: the strongest that this host gives; "
         "none: without, said so in the report's first line"
     )
-    allowed_libraries: tuple[str, ...] = Field((), description="preload libraries that may be loaded into restored servers, besides those known to do nothing by themselves")
     fence_readable: tuple[Path, ...] = Field((), description="folders outside /usr that PostgreSQL's programs here need to read")
+    allowed_libraries: tuple[str, ...] = Field((), description="preload libraries that may be loaded into restored servers, besides those known to do nothing by themselves")
+    keep_free_bytes: int = Field(
+        0, ge=0, description="of the work directory's file system, always; 0: 5 % of it, at least 1 GiB, at most 20 GiB"
+    )
+    priority: Literal["low", "normal"] = Field("low", description="low: what a drill starts yields cores and disk to all others")
     wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
     wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")
     wal_tool_sample: int = Field(50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none")
@@ -176,6 +180,7 @@ class Retention(Section):
     max_share: float = Field(0.3, gt=0, le=1, description="share of backups, or of bytes, that may go in one unattended run")
     leftover_days: float = Field(7, ge=1, description="objects of no backup count as left behind after so long")
     timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
+    stall_seconds: Seconds = Field(300, description="a command that moves no byte for so long counts as hanging")
 
 
 class Dump(Section):

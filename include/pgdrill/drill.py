@@ -24,9 +24,11 @@ from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until
 from pgdrill.instant import prove
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
+from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
+from pgdrill.room import keeping_free
 from pgdrill.store_lease import end_protection, protecting, still_protecting
 from pgdrill.summary import summarize
 from pgdrill.sweep import sweep_first
@@ -108,7 +110,7 @@ def restore_stage(
             protecting(access, drill_id, report) as protection:
         begin_anew(access, workspace, stale, end)
         runner = runner or Runner()
-        runner.pid_file = workspace.tool_pid_file
+        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(settings.priority)
         fence = workspace.fence(access)
         report.fence = fence.shown
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
@@ -116,7 +118,7 @@ def restore_stage(
         if look.baseline:
             store.save_baseline(access, drill_id, look.baseline)
         clock = time.monotonic()
-        with wal_ahead(access, workspace, owner=fence.uid) as ahead:
+        with keeping_free(access, workspace, runner), wal_ahead(access, workspace, owner=fence.uid) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
             protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
@@ -163,10 +165,12 @@ def check_stage(
                 expected="the server that the restore left running", mend="run the drill again; read the server's log",
             )  # fmt: skip
         runner = runner or Runner()
-        runner.pid_file = workspace.tool_pid_file
+        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
         watch = workspace.watch(access)
         context = context_of(access, workspace, report, runner, watch)
-        with watch, ending_stuck(server, access.cluster.drill.statement_timeout_seconds):
+        report.results = []
+        stuck_after = access.cluster.drill.statement_timeout_seconds
+        with watch, keeping_free(access, workspace, runner, report.results), ending_stuck(server, stuck_after):
             ask(context, report, families)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production

@@ -57,8 +57,10 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
 
 
 def tool_timeout(what: str, error: ProcessTimeout, expected: str, mend: str) -> PgdrillError:
-    """The error for a tool that had to be ended: the store's fault where the tool said so, else nobody's."""
+    """The error for a tool that had to be ended: the store's fault where the tool said so or nothing came or went any more."""
     if NETWORK.search("\n".join(error.last_lines)):
         return Unreachable("storage-unreachable", what, found=str(error), expected="an answer from the store",
                            mend="check endpoint and network, then try again")  # fmt: skip
+    if error.stalled:
+        return Unreachable("storage-stalled", what, found=str(error), expected=expected, mend=mend)
     return TimedOut("timeout", what, found=str(error), expected=expected, mend=mend)

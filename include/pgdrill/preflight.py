@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pgdrill.postgres.wal import (
     parse_lsn,
     segments_needed,
 )
+from pgdrill.room import check_room
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import BaseBackup
 from pgdrill.tools.base import ArchivedWal
@@ -114,7 +114,7 @@ def preflight(
     line = timeline or backup.timeline
     segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
     needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
-    _room(directory, needed)
+    check_room(directory, needed, access.cluster.drill.keep_free_bytes)
     histories = [int(name[:8], 16) for name in archived if name.endswith(".history")]
     return Plan(backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history)
 
@@ -179,13 +179,3 @@ def _unbroken(
             mend="fetch each with the tool, compare them with pg_waldump, and delete what is not production's; two alike may both be right",
         )  # fmt: skip
     return len(needed)
-
-
-def _room(directory: Path, needed: int) -> None:
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise CouldNotVerify(
-            "no-space", f"{existing}", found=f"{free / 1e9:.1f} GB free", expected=f"{needed / 1e9:.1f} GB",
-            mend="make room, or set drill.work_directory to a larger disk",
-        )  # fmt: skip

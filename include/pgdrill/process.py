@@ -18,13 +18,14 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import psutil
 
+from pgdrill.moving import Movement
 from pgdrill.owner import Owner, read_text, write_whole
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 LAST_LINES = 25
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 1.0  # between looks at what a process has moved
-CONSUMER_SECONDS = 60.0  # for a consumer of stdout to take back what it had begun
+CONSUMER_SECONDS = 20.0  # for a consumer of stdout to take back what it had begun
 TERM_GRACE_SECONDS = 2.0  # Airflow leaves 5 s between on_kill and SIGKILL
 MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
 SECRET_NAMES = ("SECRET", "PASSWORD", "TOKEN", "PASSPHRASE", "PGP_KEY", "LIBSODIUM_KEY", "ACCESS_KEY")
@@ -80,10 +81,12 @@ class Completed:
 
 
 class ProcessTimeout(Exception):
-    """The process was ended because it ran, or was silent, for too long."""
+    """The process was ended because it ran for too long, or (``stalled``) moved nothing for too long."""
 
-    def __init__(self, command: Command, seconds: float, why: str, last_lines: tuple[str, ...]) -> None:
-        self.seconds, self.why, self.last_lines = seconds, why, last_lines
+    def __init__(
+        self, command: Command, seconds: float, why: str, last_lines: tuple[str, ...], *, stalled: bool = False
+    ) -> None:
+        self.seconds, self.why, self.last_lines, self.stalled = seconds, why, last_lines, stalled
         super().__init__(f"{command.argv[0]} {why} after {seconds:.0f} s; last lines: {' | '.join(last_lines[-4:])}")
 
 
@@ -105,11 +108,12 @@ class Stopped(Exception):
 class Runner:
     """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running one.
 
-    What is no process of ours, such as a statement on a server, is ended by a function (:meth:`ending`).
+    What is no process of ours, such as a statement on a server, is ended by a function (:meth:`ending`). ``before`` are
+    words that go before every command, such as :func:`pgdrill.priority.low_priority_words`.
     """
 
-    def __init__(self, pid_file: Path | None = None) -> None:
-        self.pid_file = pid_file
+    def __init__(self, pid_file: Path | None = None, before: tuple[str, ...] = ()) -> None:
+        self.pid_file, self.before = pid_file, before
         self._process: subprocess.Popen[str] | None = None
         self._endings: list[Callable[[], None]] = []
         self.stopped = False
@@ -120,6 +124,7 @@ class Runner:
         *,
         timeout_seconds: float | None = None,
         stall_seconds: float | None = None,
+        moving_in: Collection[Path] = (),
         on_bytes: Callable[[int], None] | None = None,
         on_line: Callable[[str], str | None] | None = None,
         on_stdout: Callable[[IO[bytes], Callable[[], int]], None] | None = None,
@@ -127,8 +132,8 @@ class Runner:
     ) -> Completed:
         """Run to the end and say how it ended; a non-zero code is the caller's to judge.
 
-        ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without any reading or
-        writing counts as a hang. ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
+        ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without a byte that moves counts as a
+        hang: of the files below ``moving_in``, where folders are named. ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
         ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept; it also gets a function that waits
         for the exit code, for the end of a pipe alone does not say how the process ended. What it raises ends the
         process and is raised here. Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
@@ -143,7 +148,7 @@ class Runner:
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         environment = {**({} if command.clean else os.environ), **command.environment}
         process = subprocess.Popen(
-            [*guard, *command.within, *command.argv],
+            [*guard, *self.before, *command.within, *command.argv],
             env=environment,
             cwd=command.working_directory,
             stdin=subprocess.DEVNULL,
@@ -179,7 +184,7 @@ class Runner:
                 reader.start()
             if self.stopped:
                 end_group(process.pid)
-            self._wait(process, command, started, timeout_seconds, stall_seconds, on_bytes, tail)
+            self._wait(process, command, started, timeout_seconds, stall_seconds, moving_in, on_bytes, tail)
             for reader in readers:
                 reader.join()
         finally:
@@ -257,24 +262,26 @@ class Runner:
         started: float,
         timeout_seconds: float | None,
         stall_seconds: float | None,
+        moving_in: Collection[Path],
         on_bytes: Callable[[int], None] | None,
         tail: deque[str],
     ) -> None:
-        moved_at, moved = started, -1
+        moved_at, movement = started, Movement(process.pid, moving_in)
         watched = bool(on_bytes or stall_seconds or timeout_seconds)
         while not _ended(process, LOOK_SECONDS if watched else None):
             now = time.monotonic()
-            written, total = _io_bytes(process.pid)
+            if movement.look():
+                moved_at = now
             if on_bytes:
-                on_bytes(written)
-            if total != moved:
-                moved_at, moved = now, total
+                on_bytes(movement.written)
             if timeout_seconds and now - started > timeout_seconds:
                 end_group(process.pid)
                 raise ProcessTimeout(command, now - started, "was ended (time limit)", tuple(tail))
             if stall_seconds and now - moved_at > stall_seconds:
                 end_group(process.pid)
-                raise ProcessTimeout(command, now - started, f"moved no byte for {stall_seconds:.0f} s", tuple(tail))
+                raise ProcessTimeout(
+                    command, now - started, f"moved no byte for {stall_seconds:.0f} s", tuple(tail), stalled=True
+                )
 
     def _remember(self, pid: int) -> None:
         if self.pid_file:
@@ -303,15 +310,6 @@ def _ended(process: subprocess.Popen[str], seconds: float | None) -> bool:
     finally:
         os.close(descriptor)
     return process.poll() is not None
-
-
-def _io_bytes(pid: int) -> tuple[int, int]:
-    """Bytes written and bytes moved (read + written) by a process so far; zeros once it is gone."""
-    try:
-        counters = psutil.Process(pid).io_counters()
-    except (psutil.Error, FileNotFoundError):
-        return 0, 0
-    return counters.write_chars, counters.write_chars + counters.read_chars
 
 
 def mark_process(path: Path, pid: int) -> None:

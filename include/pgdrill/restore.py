@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.fence.choose import Fence, writing_only
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
-from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
+from pgdrill.postgres.replaying import Words, checkpoint_seconds, redo_seconds
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
@@ -129,8 +129,9 @@ def _fetch_once(
     total = plan.backup.uncompressed_bytes
     try:
         done = runner.run(
-            replace(fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))), timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
-            on_bytes=lambda written: progress("fetch", written, total),
+            replace(fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))),
+            timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
+            moving_in=(workspace.data_directory, *spaces.values()), on_bytes=lambda written: progress("fetch", written, total),
         )  # fmt: skip
     except ProcessTimeout as error:
         raise tool_timeout(
@@ -145,9 +146,10 @@ def _fetch_once(
 def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
     """Bring to the disk what the tool wrote: the whole file system at once, which is quicker than file by file.
 
-    PostgreSQL does the same again before it replays; then there is little left to write.
+    PostgreSQL does the same again before it replays; then there is little left to write. Where production's files lie on that
+    file system PostgreSQL does it alone, file by file, and production's own writing is left to production.
     """
-    if access.cluster.drill.durability == "fast":
+    if access.cluster.drill.durability == "fast" or not alone_on_disk(access, workspace.directory):
         return
     started = time.monotonic()
     folders = {workspace.data_directory, *workspace.tablespaces.glob("*")}
@@ -158,6 +160,16 @@ def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
             mend="look at the disk and the kernel's log (dmesg)",
         )  # fmt: skip
     timings.sync_seconds = time.monotonic() - started
+
+
+def alone_on_disk(access: Access, directory: Path) -> bool:
+    """Whether production's data directory lies on another host or file system."""
+    try:
+        return access.cluster.server.data_directory.stat().st_dev != directory.stat().st_dev
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is here, and cannot be looked at
+        return False
 
 
 def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
@@ -200,6 +212,7 @@ def _configure(
         preload=harmless.preload_libraries(goal.preload_libraries),
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
+        alone_on_disk=alone_on_disk(access, workspace.directory),
     )
     options = harmless.write(workspace.configuration, workspace.data_directory, values)
     for folder in (workspace.data_directory, workspace.tablespaces):
@@ -212,27 +225,26 @@ def _replay(
 ) -> None:
     """Wait until the server has reached the target and promoted itself; calls ``moves`` when it goes on."""
     drill = access.cluster.drill
-    moved_at, moved = time.monotonic(), -1
+    moved_at, words = time.monotonic(), Words(server.log_file)
 
     def promoted() -> bool:
-        nonlocal moved_at, moved
+        nonlocal moved_at
         if server.status() == "ready":
             return True
-        size = server.log_file.stat().st_size  # grows by a line with every segment
-        if size != moved:
-            moved_at, moved = time.monotonic(), size
+        if words.more():
+            moved_at = time.monotonic()
             moves()
         if time.monotonic() - moved_at > drill.stall_seconds:
-            raise TimedOut(
-                "stalled", f"replay in {server.data_directory}", found=server.last_words(2),
+            raise Unreachable(
+                "storage-stalled", f"replay in {server.data_directory}", found=server.last_words(2),
                 expected=f"a new segment within {drill.stall_seconds:.0f} s",
-                mend="see what the restore_command waits for (store, network)",
+                mend="check the network and the store; if the server was writing its last checkpoint, raise drill.stall_seconds",
             )  # fmt: skip
         return False
 
     try:
         server.wait_until(promoted, "reaches its recovery target", drill.timeout_seconds, launched)
-    except TimedOut:
+    except (TimedOut, Unreachable):
         raise
     except CouldNotVerify as error:
         raise recovery_failure(server, goal.target, error) from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,46 +35,65 @@ RETRIES: Any = {
     "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
     "retry_timeout": timedelta(seconds=10),
 }
-PATIENT_TIMEOUT = "300s"
+PATIENT_TIMEOUT = "300s"  # for each part of a large object that is sent
+SILENCE_TIMEOUT = "60s"  # of one that is fetched
+SLOWEST_BYTES_PER_SECOND = 100_000  # that a fetch of one is waited for
 PATIENT_RETRIES: Any = {
     "max_retries": 8,
     "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15)},
     "retry_timeout": timedelta(seconds=60),
 }
+BRIEF_TIMEOUT = "1s"  # for a store that has failed a moment ago
+BRIEF_RETRIES: Any = {**RETRIES, "max_retries": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A place for objects. Keys are relative to it, with slashes."""
+    """A place for objects. Keys are relative to it, with slashes. ``anew`` makes its store with another timeout and retries."""
 
     url: str
     store: Any
+    anew: Callable[..., Any] = field(repr=False, compare=False)
 
     @classmethod
     def open(
-        cls, url: str, environment: Mapping[str, str], *, endpoint_url: str = "", region: str = "us-east-1",
-        patient: bool = False,
+        cls, url: str, environment: Mapping[str, str], *, endpoint_url: str = "", region: str = "us-east-1"
     ) -> Storage:  # fmt: skip
-        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used.
-
-        ``patient`` is for large objects: a part may take minutes, and one that fails is sent again for longer.
-        """
+        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used."""
         parts = urlsplit(url)
         if parts.scheme == "file":
             with _Explained(url):
-                return cls(url, LocalStore(Path(parts.path), mkdir=True))
+                folder = LocalStore(Path(parts.path), mkdir=True)
+            return cls(url, folder, lambda *_, **__: folder)
         names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key",
                  "AWS_SESSION_TOKEN": "session_token"}  # fmt: skip
         options: dict[str, Any] = {words: environment[name] for name, words in names.items() if environment.get(name)}
         if endpoint_url:
             options |= {"endpoint": endpoint_url, "virtual_hosted_style_request": False}
-        store = S3Store(
-            parts.netloc, prefix=parts.path.strip("/") or None, region=region,
-            client_options={"allow_http": endpoint_url.startswith("http://"), "connect_timeout": "5s",
-                            "timeout": PATIENT_TIMEOUT if patient else REQUEST_TIMEOUT},
-            retry_config=PATIENT_RETRIES if patient else RETRIES, **options,
-        )  # fmt: skip
-        return cls(url, store)
+
+        def anew(timeout: str, retries: Any, **more: str) -> S3Store:
+            client: Any = {"allow_http": endpoint_url.startswith("http://"), "connect_timeout": "5s", "timeout": timeout, **more}
+            return S3Store(
+                parts.netloc, prefix=parts.path.strip("/") or None, region=region, client_options=client,
+                retry_config=retries, **options,
+            )  # fmt: skip
+
+        return cls(url, anew(REQUEST_TIMEOUT, RETRIES), anew)
+
+    @property
+    def patient(self) -> Storage:
+        """For sending large objects: a part may take minutes, and one that fails is sent again for longer."""
+        return Storage(self.url, self.anew(PATIENT_TIMEOUT, PATIENT_RETRIES), self.anew)
+
+    def fetching(self, size: int) -> Storage:
+        """For fetching an object of so many bytes in one stream: as long as it takes, if something arrives all the time."""
+        limit = f"{300 + size // SLOWEST_BYTES_PER_SECOND}s"
+        return Storage(self.url, self.anew(limit, RETRIES, read_timeout=SILENCE_TIMEOUT), self.anew)
+
+    @property
+    def brief(self) -> Storage:
+        """For what may well fail once more: one try, of a second."""
+        return Storage(self.url, self.anew(BRIEF_TIMEOUT, BRIEF_RETRIES), self.anew)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Every object below ``prefix``: key -> bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -12,8 +13,18 @@ from pgdrill.access import Access
 from pgdrill.baseline import Baseline
 from pgdrill.errors import CouldNotVerify
 from pgdrill.report import Report, Stage, Target
+from pgdrill.storage import Storage
 
 logger = logging.getLogger(__name__)
+
+
+class Keepable(Protocol):
+    """A report of any job."""
+
+    kept_at: list[str]
+
+    def model_dump_json(self, *, indent: int) -> str:
+        """As pydantic writes it."""
 
 
 def report_file(access: Access, drill_id: str) -> Path:
@@ -29,14 +40,24 @@ def report_key(drill_id: str) -> str:
 def save_report(access: Access, report: Report) -> None:
     """Write the local copy, then the store's. A store that is down must not lose the report."""
     file = report_file(access, report.drill_id)
-    report.kept_at = [str(file), f"{access.reports.url}/{report_key(report.drill_id)}"]
+    keep_report(access.reports, report_key(report.drill_id), file, report)
+
+
+def keep_report(storage: Storage, key: str, file: Path, report: Keepable) -> None:
+    """Write both copies of a report, which says where they are.
+
+    A report is written at every stage. A store that failed the last time is then only tried briefly: one that hangs costs its
+    time once, and is told of once.
+    """
+    failed_before = report.kept_at == [str(file)]
+    report.kept_at = [str(file), f"{storage.url}/{key}"]
     write_file(file, report.model_dump_json(indent=1))
     try:
-        access.reports.write(report_key(report.drill_id), file.read_bytes())
+        (storage.brief if failed_before else storage).write(key, file.read_bytes())
     except CouldNotVerify as error:
         report.kept_at = [str(file)]
         write_file(file, report.model_dump_json(indent=1))
-        logger.warning("report kept at %s only: %s", file, error)
+        logger.log(logging.DEBUG if failed_before else logging.WARNING, "report kept at %s only: %s", file, error)
 
 
 def load_report(access: Access, drill_id: str) -> Report:

@@ -6,20 +6,29 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault
+from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import TimelineSwitch, read_history
-from pgdrill.process import Command, Runner
+from pgdrill.process import Command, ProcessTimeout, Runner
 
 
 def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> Path | None:
-    """Fetch a segment or history file into ``folder``; None if the tool cannot get it."""
+    """Fetch a segment or history file into ``folder``; None if there is none, or it cannot be unpacked."""
     file = folder / name
     file.unlink(missing_ok=True)  # wal-g refuses to write over one
     places = {"%f": name, "%p": str(file)}
     words = tuple(places.get(word, word) for word in access.tool.wal_fetch())
     # One file on demand: without wal-g's prefetching, which would go on in the background.
     environment = {**access.tool.wal_environment(folder), "WALG_DOWNLOAD_CONCURRENCY": "1"}
-    done = runner.run(Command(words, environment), timeout_seconds=QUICK_SECONDS, quiet=True)
+    what = f"fetching {name}"
+    try:
+        done = runner.run(Command(words, environment), timeout_seconds=QUICK_SECONDS, quiet=True)
+    except ProcessTimeout as error:
+        raise tool_timeout(what, error, f"an end within {QUICK_SECONDS} s", "check the network and the store") from None
+    if done.code not in (0, access.tool.wal_absent_code):
+        failure = tool_failure(what, done)
+        if failure.problem.reason.startswith("storage-"):  # whether it is there is not known
+            raise failure
     return file if done.code == 0 and file.exists() and file.stat().st_size else None
 
 

@@ -22,6 +22,7 @@ from pgdrill.fence.choose import Fence, choose, environment
 from pgdrill.fence.watch import Bounds, Watch
 from pgdrill.owner import FolderLease, Owner
 from pgdrill.postgres.server import KEEPER_MARK, LocalServer
+from pgdrill.priority import low_priority_words
 from pgdrill.process import POLL_SECONDS, end_homed, end_marked, marked
 from pgdrill.removal import put_away
 
@@ -168,6 +169,7 @@ class Workspace:
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
             superuser=access.cluster.server.superuser, environment=environment(), bare=True,
+            before=low_priority_words(access.cluster.drill.priority),
             lease_file=self.lease_file, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pgdrill.errors import PgdrillError
 
 # Something did not answer; it may next time. A report keeps the reason and not the error's class.
-RETRYABLE_REASONS = frozenset({"embedder-unreachable", "server-unreachable", "standby-unreachable", "storage-unreachable"})
+RETRYABLE_REASONS = frozenset({"embedder-unreachable", "server-unreachable", "standby-unreachable", "storage-stalled", "storage-unreachable"})
 
 
 @contextlib.contextmanager

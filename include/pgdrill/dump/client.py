@@ -134,7 +134,8 @@ def run_unjudged(runner: Runner, command: Command, what: str, access: Access, **
                                       "on_line": words_only, "quiet": True, **more})  # type: ignore[arg-type]
     except ProcessTimeout as error:
         raise TimedOut(
-            "timeout", what, found=str(error), expected=f"an end within {limits.timeout_seconds:.0f} s, and bytes moving",
+            "stalled" if error.stalled else "timeout", what, found=str(error),
+            expected=f"an end within {limits.timeout_seconds:.0f} s, and bytes moving",
             mend="see what it waits for (pg_stat_activity, the store); raise dump.timeout_seconds if it was still moving",
         ) from None  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,8 @@ from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres import harmless
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
+from pgdrill.priority import low_priority_words
+from pgdrill.room import check_room
 from pgdrill.tuning import cores
 from pgdrill.workspace import Workspace
 
@@ -41,16 +42,10 @@ def for_target(access: Access, manifest: Manifest, bin_dir: str = "") -> Access:
     return access
 
 
-def check_room(workspace: Workspace, manifest: Manifest) -> None:
+def room_for(workspace: Workspace, manifest: Manifest, keep_free_bytes: int) -> None:
     """Free space for archive, tables and indexes, before any of them comes."""
     needed = int(sum(database.size_bytes + database.stored_bytes for database in manifest.databases) * ROOM / 2)
-    free = shutil.disk_usage(workspace.directory).free
-    if free < needed:
-        raise CouldNotVerify(
-            "no-space", f"{workspace.directory}", found=f"{free / 1e9:.1f} GB free",
-            expected=f"{needed / 1e9:.1f} GB for archive, tables and indexes",
-            mend="make room, or set drill.work_directory to a larger disk",
-        )  # fmt: skip
+    check_room(workspace.directory, needed, keep_free_bytes)
 
 
 def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> LocalServer:
@@ -59,7 +54,7 @@ def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> Lo
     provider = PROVIDERS.get(first.locale_provider, "libc")
     locale = first.collate or first.ctype or "C"
     argv = [
-        *as_ordinary_user(), access.binaries.path("initdb"), "-D", str(workspace.data_directory), "-U", manifest.superuser,
+        *low_priority_words(access.cluster.drill.priority), *as_ordinary_user(), access.binaries.path("initdb"), "-D", str(workspace.data_directory), "-U", manifest.superuser,
         "--auth=trust", f"--encoding={first.encoding}", f"--locale={locale}",
         *(["--no-sync"] if access.cluster.drill.durability == "fast" else []),
         *(["--locale-provider=libc"] if provider != "libc" else []),  # each database brings its own provider along

@@ -23,8 +23,10 @@ from pgdrill.dump.restore import check_files, fetch, restore
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
+from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Stage
+from pgdrill.room import keeping_free
 from pgdrill.store_lease import end_protection, protecting
 from pgdrill.sweep import sweep_first
 from pgdrill.workspace import Workspace
@@ -69,11 +71,14 @@ def drill_dump(
             manifests.choose(access, manifest.dump_id)  # still there, now that nobody will delete it
             begin_anew(access, workspace, stale, end)
             with _stage(access, report, report.restore):
-                work = _restore(access, workspace, manifest, report, runner, progress)
+                workspace.create()
+                with keeping_free(access, workspace, runner):
+                    work = _restore(access, workspace, manifest, report, runner, progress)
             if report.restore.status == "ok":
                 with _stage(access, report, report.checks):
                     progress("checks", 0, 0)
-                    _check(work, report, options)
+                    with keeping_free(access, workspace, runner, report.results):
+                        _check(work, report, options)
     finally:
         end_protection(access, drill_id)
         if not options.keep or report.restored is None or runner.stopped:
@@ -87,9 +92,9 @@ def drill_dump(
 def _restore(
     access: Access, workspace: Workspace, manifest: Manifest, report: DumpReport, runner: Runner, progress: Progress
 ) -> Restore:
-    runner.pid_file = workspace.tool_pid_file
+    runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
     check_files(access, manifest)
-    cluster.check_room(workspace, manifest)
+    cluster.room_for(workspace, manifest, access.cluster.drill.keep_free_bytes)
     started = time.monotonic()
     server = cluster.make_cluster(access, workspace, manifest)
     report.timings.initdb_seconds = time.monotonic() - started
@@ -114,7 +119,7 @@ def _restore(
 
 def _check(work: Restore, report: DumpReport, options: Options) -> None:
     """What came back, then, if migrations are rehearsed, what they left of it."""
-    report.results = []
+    report.results.clear()
     context = context_of(work)
     started = time.monotonic()
     for result in checks.ask(context, options.families):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pgdrill.access import Access
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.report import DumpReport, IndexBuild, counts
-from pgdrill.errors import CouldNotVerify
+from pgdrill.store import keep_report
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +42,7 @@ def report_key(report: DumpReport) -> str:
 
 def save_report(access: Access, report: DumpReport) -> None:
     """Write the local copy, then the store's. A store that is down must not lose it."""
-    file = _local_file(access, report.drill_id)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    report.kept_at = [str(file), f"{access.dumps.url}/{report_key(report)}"]
-    file.write_text(report.model_dump_json(indent=1))
-    try:
-        access.dumps.write(report_key(report), file.read_bytes())
-    except CouldNotVerify as error:
-        report.kept_at = [str(file)]
-        file.write_text(report.model_dump_json(indent=1))
-        logger.warning("report kept at %s only: %s", file, error)
+    keep_report(access.dumps, report_key(report), _local_file(access, report.drill_id), report)
 
 
 def local_report(access: Access, drill_id: str) -> DumpReport | None:

@@ -49,7 +49,7 @@ class Upload:
         """Send everything; the object comes to be only if the program ended well (its exit code is its caller's to judge)."""
         with self.storage.explained(self.key), contextlib.suppress(Abandoned):
             obstore.put(
-                self.storage.store, self.key, self._pieces(pipe, exit_code), chunk_size=self.part_bytes,
+                self.storage.patient.store, self.key, self._pieces(pipe, exit_code), chunk_size=self.part_bytes,
                 max_concurrency=PARTS_AT_ONCE, use_multipart=True,
             )  # fmt: skip
 
@@ -81,7 +81,7 @@ def download(storage: Storage, key: str, file: DumpFile, into: Path, moved: Move
     into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     thing = f"{storage.url}/{key}"
     with storage.explained(key), into.open("wb") as sink:
-        for data in _content(storage, key):
+        for data in _content(storage, key, file.bytes):
             digest.update(data)
             size += len(data)
             _put_down(sink, data)
@@ -94,9 +94,9 @@ def download(storage: Storage, key: str, file: DumpFile, into: Path, moved: Move
         )  # fmt: skip
 
 
-def _content(storage: Storage, key: str) -> Iterator[bytes]:
+def _content(storage: Storage, key: str, size: int) -> Iterator[bytes]:
     try:
-        for piece in obstore.get(storage.store, key).stream(min_chunk_size=PIECE_BYTES):
+        for piece in obstore.get(storage.fetching(size).store, key).stream(min_chunk_size=PIECE_BYTES):
             yield bytes(piece)
     except (NotFoundError, FileNotFoundError):
         raise BackupFault(

@@ -245,8 +245,7 @@ def _run(
         upload = Upload(access.dumps, manifests.key(dump_id, f"{stem}.dump"), expected_bytes=size, moved=moved)
         client.run(runner, command, what, access, on_stdout=upload, on_line=line)
         return [upload.file(f"{stem}.dump")]
-    # Its workers move the bytes, which are not seen from here: only the time limit can tell a hang.
-    client.run(runner, command, what, access, on_line=line, on_bytes=moved, stall_seconds=None)
+    client.run(runner, command, what, access, on_line=line, on_bytes=moved)
     files = []
     for path in sorted((home / "dump").iterdir()):
         files.append(upload_file(access.dumps, manifests.key(dump_id, f"{stem}/{path.name}"), path, f"{stem}/{path.name}", moved))

@@ -15,6 +15,7 @@ import numpy as np
 
 from pgdrill.embedders.base import Vectors, batches, refuse, stacked
 from pgdrill.errors import CouldNotVerify
+from pgdrill.priority import low_priority_words
 from pgdrill.process import end_group
 
 CHILD = Path(__file__).with_name("child.py")
@@ -81,7 +82,7 @@ class CallableEmbedder:
     def _start(self) -> subprocess.Popen[bytes]:
         # -P: modules beside child.py are none of the callable's business.
         process = subprocess.Popen(
-            [sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [*low_priority_words(), sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
             _tell(process, {"path": sys.path, "callable": self.path})

@@ -46,9 +46,12 @@ def shared_buffers_mb() -> int:
 
 def settings(
     *, limits: Mapping[str, int], restore_command: str, target: Mapping[str, str], timeline: str, preload: str,
-    planned_with: Mapping[str, str], fast: bool,
+    planned_with: Mapping[str, str], fast: bool, alone_on_disk: bool = True,
 ) -> dict[str, str]:
-    """Every setting of the restored server that is not PostgreSQL's default."""
+    """Every setting of the restored server that is not PostgreSQL's default.
+
+    ``alone_on_disk``: production's files lie on another one, so that all that waits to be written there is the drill's own.
+    """
     return {
         # harmless
         "archive_mode": "off", "archive_command": "", "restore_command": restore_command,
@@ -63,7 +66,8 @@ def settings(
         **target, "recovery_target_timeline": timeline, "hot_standby": "off",
         # swift
         "shared_buffers": f"{shared_buffers_mb()}MB", **REPLAYING,
-        "recovery_init_sync_method": "syncfs",  # opening a million files one by one takes minutes
+        # Opening a million files one by one takes minutes; but it leaves what production has not written yet alone.
+        "recovery_init_sync_method": "syncfs" if alone_on_disk else "fsync",
         **({"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}),
         # to be read by people
         "logging_collector": "off", "log_destination": "stderr", "log_min_messages": "info",

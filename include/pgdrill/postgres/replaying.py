@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+OWN_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \w+ \[\d+\] ", re.MULTILINE)
 REDO = re.compile(r"redo done at .* elapsed: ([\d.]+) s")
 CHECKPOINT = re.compile(r"checkpoint starting: end-of-recovery.*?checkpoint complete:[^\n]* total=([\d.]+) s", re.DOTALL)
+
+
+class Words:
+    """What a server adds to its log. A restore_command's tool may write there too, and does so with every vain try."""
+
+    def __init__(self, log_file: Path) -> None:
+        self._log, self._read = log_file, 0
+
+    def more(self) -> bool:
+        """Whether the server itself wrote a line since the last look: with every segment, and every ten seconds of redo."""
+        if not self._log.exists() or self._log.stat().st_size == self._read:
+            return False
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole + newline)
+        return bool(OWN_LINE.search(whole))
 
 
 def redo_seconds(log: str) -> float | None:

@@ -52,6 +52,7 @@ class LocalServer:
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False  # nothing but ``environment``, or this process's own as well
+    before: tuple[str, ...] = ()  # words before its command, such as those of pgdrill.priority
     fence: Fence | None = None
     lease_file: Path | None = None
     pid_file: Path | None = None
@@ -67,7 +68,8 @@ class LocalServer:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the process."""
         program = Path(self.binaries.path("postgres")).resolve()  # a link to it may lie outside the fence
-        words = [*(self.fence.words() if self.fence else as_ordinary_user()), str(program), "-D", str(self.data_directory)]
+        around = self.fence.words() if self.fence else as_ordinary_user()
+        words = [*self.before, *around, str(program), "-D", str(self.data_directory)]
         settings = {
             "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
         }  # fmt: skip

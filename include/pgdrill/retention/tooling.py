@@ -104,9 +104,10 @@ class Deleter:
         return int(segment[:8], 16), int(segment[8:16], 16) * per_id + int(segment[16:], 16)
 
     def _run(self, command: Command, what: str) -> Completed:
-        limit = self.access.cluster.retention.timeout_seconds
+        policy = self.access.cluster.retention
+        limit = policy.timeout_seconds
         try:
-            return self.runner.run(command, timeout_seconds=limit, quiet=True)
+            return self.runner.run(command, timeout_seconds=limit, stall_seconds=policy.stall_seconds, quiet=True)
         except ProcessTimeout as error:
             failure: PgdrillError = tool_timeout(
                 what, error, f"an end within {limit:.0f} s", "check the store; raise retention.timeout_seconds"

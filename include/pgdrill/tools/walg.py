@@ -26,8 +26,12 @@ from pgdrill.tuning import Tuning
 BASE = "basebackups_005"
 WAL = "wal_005"
 SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
-# After these wal-g sleeps a minute, then two, then four, … before it tries the same part again.
-HOPELESS = r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|closed pipe|checksum|magic|no space left|invalid tar)"
+# After the first wal-g sleeps a minute, then two, then four, … before it tries the same part again. After the second, which
+# follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and does so only once it fetches part by part and all of them fail.
+HOPELESS = (
+    r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|closed pipe|checksum|magic|no space left|invalid tar)"
+    r"|retries left: -"
+)
 ENCRYPTION = re.compile(r"WALG_(PGP_|GPG_|LIBSODIUM_KEY|CSE_KMS_|YC_CSE_|ENVELOPE_).*")
 EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong arguments"}
 

@@ -36,16 +36,17 @@ class WalAhead:
 
     As a context: the process is there from entering on, for starting takes longer than a look at the repository; it fetches
     once it has its order. ``incoming`` is a folder of the same file system that the restored server does not see, ``script``
-    becomes its restore_command's, ``owner`` is the user it runs as, if that is another one.
+    becomes its restore_command's, ``owner`` is the user it runs as, if that is another one. ``before``: words before the
+    process's command.
     """
 
     def __init__(
         self, spool: Path, incoming: Path, script: Path, environment: Mapping[str, str], pid_file: Path, *,
-        settle_seconds: float = 600, owner: int | None = None,
+        settle_seconds: float = 600, owner: int | None = None, before: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.spool, self.incoming, self.script, self.pid_file = spool, incoming, script, pid_file
         self.order: Order | None = None
-        self.settle_seconds, self.owner = settle_seconds, owner
+        self.settle_seconds, self.owner, self.before = settle_seconds, owner, before
         self._over = False
         self._environment = {**os.environ, **environment, **NO_THREADS}
         self._process: subprocess.Popen[str] | None = None
@@ -85,7 +86,7 @@ class WalAhead:
             # It holds the FIFOs' ends from its first moment on, and nobody else does: recovery never finds nobody
             # there before it died, and notices at once when it has.
             self._process = subprocess.Popen(
-                [*guard, sys.executable, "-m", "pgdrill.walfetch", *map(str, ends)], env=self._environment, pass_fds=ends,
+                [*guard, *self.before, sys.executable, "-m", "pgdrill.walfetch", *map(str, ends)], env=self._environment, pass_fds=ends,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
                 start_new_session=True, cwd="/",
             )  # fmt: skip

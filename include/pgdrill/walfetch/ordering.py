@@ -6,6 +6,7 @@ import os
 
 from pgdrill.access import Access
 from pgdrill.preflight import Plan
+from pgdrill.priority import low_priority_words
 from pgdrill.walfetch.child import WalAhead
 from pgdrill.walfetch.order import Order, ToolWords
 from pgdrill.workspace import Workspace
@@ -18,7 +19,7 @@ def wal_ahead(access: Access, workspace: Workspace, *, owner: int | None = None)
     environment = {**access.environment, **access.tool.wal_environment(workspace.home)}
     return WalAhead(
         workspace.spool, workspace.incoming, workspace.configuration / "spool.sh", environment, workspace.wal_pid_file,
-        settle_seconds=access.cluster.drill.stall_seconds, owner=owner,
+        settle_seconds=access.cluster.drill.stall_seconds, owner=owner, before=low_priority_words(access.cluster.drill.priority),
     )  # fmt: skip
 
 

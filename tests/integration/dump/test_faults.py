@@ -238,7 +238,7 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
         "import os, pickle, shutil\n"
         "from pgdrill.dump.drill import drill_dump, Options\n"
         "from pgdrill.dump import cluster\n"
-        "cluster.check_room = lambda *_: None\n"
+        "cluster.check_room = lambda *_: None\n"  # what follows is seen by the server before anybody looks
         "make = cluster.make_cluster\n"
         "def make_and_fill(access, workspace, manifest):\n"
         "    server = make(access, workspace, manifest)\n"
@@ -250,7 +250,7 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
         "print(drill_dump(access, Options()).model_dump_json())\n"
     )
     access = dumped.access
-    drill = access.cluster.drill.model_copy(update={"work_directory": work})
+    drill = access.cluster.drill.model_copy(update={"work_directory": work, "keep_free_bytes": 1})
     access = Access(access.cluster.model_copy(update={"drill": drill}), access.credentials)
     done = subprocess.run(
         ["unshare", "--mount", "--user", "--map-root-user", "sh", "-c", f'mount -t tmpfs -o size=200m none {work} && exec "$@"', "sh",
@@ -272,7 +272,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(dumped: Source, monk
     huge = made.model_copy(deep=True)
     huge.databases[0].size_bytes = 10**15
     with pytest.raises(CouldNotVerify, match="GB free"):
-        cluster.check_room(Workspace(dumped.home), huge)
+        cluster.room_for(Workspace(dumped.home), huge, 0)
     monkeypatch.setattr(cluster, "ROOM", 10**9)
     report = dumped.drill()
     assert (report.reason, report.timings.download_seconds) == ("restore: no-space", None)

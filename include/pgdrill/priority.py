@@ -1,0 +1,23 @@
+"""A drill steps back: whatever else its host has to do, production's server above all, goes first."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+
+FIRST_TO_GO = "1000"  # for the kernel, when memory runs out
+NICE = "10"
+BEST_EFFORT, LAST = "2", "7"  # of ionice: behind everybody, but not waiting for a disk that nobody uses for a while
+
+
+@functools.cache
+def low_priority_words(priority: str = "low") -> tuple[str, ...]:
+    """Words before any command that a drill starts; what that starts inherits it. With ``normal`` it is just the first to go."""
+    words: tuple[str, ...] = ()
+    if shutil.which("choom"):
+        words += ("choom", "-n", FIRST_TO_GO, "--")
+    if priority == "low" and shutil.which("nice"):
+        words += ("nice", "-n", NICE)
+    if priority == "low" and shutil.which("ionice"):
+        words += ("ionice", "-t", "-c", BEST_EFFORT, "-n", LAST)
+    return words
