@@ -40,6 +40,7 @@ def _posix_name(path: str) -> str:
 
 
 Lsn = Annotated[int, Field(ge=0, lt=LSN_END)]
+LsnText = Annotated[str, Field(pattern="^([0-9A-F]{1,8}/[0-9A-F]{1,8})?$")]
 Bytes = Annotated[int, Field(ge=0, le=2**60)]
 Timeline = Annotated[int, Field(ge=1, lt=2**32)]
 SystemIdentifier = Annotated[int, Field(ge=1, lt=2**64)]
@@ -52,13 +53,7 @@ Location = Annotated[str, AfterValidator(_posix_name)]  # on another host: shown
 class ToolDocument(BaseModel):
     """What a backup tool wrote. Fields that pgdrill does not use may be whatever they are."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
-
-
-class OwnDocument(BaseModel):
-    """What pgdrill itself wrote, or says it did: nothing in it that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def whole_number(text: str, low: int, high: int) -> int:

@@ -15,7 +15,8 @@ _UNSAFE = (
     "\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
 )
 UNSAFE = re.compile(f"[{_UNSAFE}]")
-UNSAFE_IN_A_LINE = re.compile(f"[{_UNSAFE}\t\n]")
+# In a line also what folds the lines of a task's log in Airflow's UI, wherever it stands.
+UNSAFE_IN_A_LINE = re.compile(f"[{_UNSAFE}\t\n]|:(?=:(?:end)?group::)")
 # What means something within a line; links that need no brackets too.
 MARKDOWN = re.compile(r"[\\`*\[\]<>#|~&$!@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
@@ -27,7 +28,7 @@ def visible(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Text that is to be one line: a newline is shown as ``\\n``."""
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.isprintable() and "group::" not in text:
         return text
     return UNSAFE_IN_A_LINE.sub(lambda found: {"\n": "\\n", "\t": " "}.get(found[0]) or _shown(found), text)
 
