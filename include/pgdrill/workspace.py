@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgdrill import private
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres.server import LocalServer
@@ -17,12 +16,6 @@ from pgdrill.process import end_homed, end_marked
 
 DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
 REMOVE_SECONDS = 10.0
-
-
-def short_folder(folder: Path) -> Path:
-    """One for the sockets of what works in ``folder``: their names hold 107 bytes. Found again from the folder's name."""
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"pgdrill-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +81,24 @@ class Workspace:
 
     @property
     def socket_directory(self) -> Path:
-        """Private to the owner."""
-        return short_folder(self.directory)
+        """Private to the owner, with a short name by chance, which a link here remembers; the link's own path if there is none."""
+        return private.remembered(self._socket, self._owners) or self._socket
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "socket"
+
+    @property
+    def _owners(self) -> tuple[int, ...]:
+        """The user that the restored server runs as, to whom its folders were given."""
+        return (self.cluster.stat().st_uid,) if self.cluster.is_dir() else ()
 
     def create(self) -> None:
         """Make the folders, closed to others."""
-        for folder in (self.directory, self.home, self.configuration, self.cluster, self.socket_directory):
+        private.check_place(self.directory, above=2)  # the drills' and the cluster's folders
+        for folder in (self.directory, self.home, self.configuration, self.cluster):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.short_folder(self._socket, self._owners)
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
 
     def server(self, access: Access, **more: object) -> LocalServer:
@@ -113,7 +117,7 @@ class Workspace:
             self.server(access).stop(to_be_removed=True)
             # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
             orphans = end_homed(self.home)
-            shutil.rmtree(self.socket_directory, ignore_errors=True)
+            private.forget(self._socket, self._owners)
             shutil.rmtree(self.directory, ignore_errors=True)
             if not orphans and not self.directory.exists():
                 return

@@ -199,7 +199,7 @@ class Tablespace(ToolDocument):
     """A tablespace: ``barman-cloud-restore`` moves it by its name, in ``name:folder``."""
 
     name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^:\x00-\x1f\x7f-][^:\x00-\x1f\x7f]*$")]
-    oid: int
+    oid: int = Field(strict=True)
     location: Location
 
 
