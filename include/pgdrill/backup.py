@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pgdrill import record
+from pgdrill import private, record
 from pgdrill.access import Access
 from pgdrill.archiving import check_archiving, check_server, wait_archived
 from pgdrill.baseline import take_baseline
@@ -25,7 +25,6 @@ from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
 from pgdrill.tools import BaseBackup
 from pgdrill.tuning import Tuning, cores, tune
-from pgdrill.workspace import short_folder
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +91,22 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
 @contextlib.contextmanager
 def _folders(home: Path) -> Iterator[None]:
     """What the tool makes for a moment (barman-cloud: the parts on their way) goes with it, and what a killed one left, too."""
-    for folder in (home, short_folder(home)):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
+    _clear(home)
+    home.mkdir(mode=0o700, parents=True)
     try:
         yield
     finally:
-        for folder in (home, short_folder(home)):
-            shutil.rmtree(folder, ignore_errors=True)
+        _clear(home)
+
+
+def _clear(home: Path) -> None:
+    private.forget(_short(home))
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _short(home: Path) -> Path:
+    """The link to the tool's own temporary folder: sockets lie there, too."""
+    return home / "tmp"
 
 
 def _beside_the_server(access: Access) -> tuple[int, int]:
@@ -131,13 +138,14 @@ def _run(access: Access, runner: Runner, home: Path, cluster_bytes: int, progres
     settings = access.cluster.backup
     directory = access.cluster.server.data_directory
     command = access.tool.backup(directory, access.libpq_environment(), home, _tuning(access, cluster_bytes))
-    more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(short_folder(home))}
+    temporary = private.short_folder(_short(home))
+    more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(temporary)}
     command = Command(command.argv, {**command.environment, **more}, command.exit_codes)
     what = f"base backup of {access.cluster.name}"
     try:
         done = runner.run(
             command, timeout_seconds=settings.timeout_seconds, stall_seconds=settings.stall_seconds,
-            moving_in=(*_read_from(directory), short_folder(home)), on_bytes=lambda written: progress("backup", written, 0),
+            moving_in=(*_read_from(directory), temporary), on_bytes=lambda written: progress("backup", written, 0),
         )  # fmt: skip
     except ProcessTimeout as error:
         raise tool_timeout(

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pgdrill.text import one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, in words a person woken at night can act on.
 
-    ``reason`` is a stable word for programs (``missing-part``, ``wal-gap``, ``timeout``, …).
+    ``reason`` is a stable word for programs (``missing-part``, ``wal-gap``, ``timeout``, …). The others may hold what
+    somebody else named or said: each is one line, and rules no terminal.
     """
 
     reason: str
@@ -24,6 +27,10 @@ class Problem:
     found: str
     expected: str
     mend: str
+
+    def __post_init__(self) -> None:
+        for name in ("reason", "thing", "found", "expected", "mend"):
+            object.__setattr__(self, name, one_line(str(getattr(self, name))))
 
     def __str__(self) -> str:
         return f"{self.thing}: found {self.found}; expected {self.expected}. Mend: {self.mend}"

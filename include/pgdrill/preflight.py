@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pgdrill import record
@@ -19,7 +20,7 @@ from pgdrill.postgres.wal import (
 from pgdrill.room import check_room
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import BaseBackup
-from pgdrill.tools.base import ArchivedWal
+from pgdrill.tools.base import ArchivedWal, BaseBackups
 
 ROOM_FACTOR = 1.1
 SHOWN = 5
@@ -40,9 +41,16 @@ class Plan:
     history: tuple[TimelineSwitch, ...] = ()  # of the timeline
 
 
-def choose_backup(backups: Sequence[BaseBackup], wanted: str, target: RecoveryTarget, where: str) -> BaseBackup:
-    """The newest backup that can reach the target, or the one of that full name."""
+def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, where: str) -> BaseBackup:
+    """The newest backup that can reach the target, or the one of that full name.
+
+    One that cannot be read, and by its name is newer, is what LATEST would have been: then no older one stands for it.
+    """
+    if problem := backups.broken.get(wanted):
+        raise as_fault(problem)
     if not backups:
+        if backups.broken:
+            raise as_fault(backups.broken[max(backups.broken)])
         raise BackupFault(
             "no-backups", where, found="no finished base backup", expected="at least one",
             mend="run the base_backup DAG, or `pgdrill backup`; check repository.url",
@@ -71,7 +79,15 @@ def choose_backup(backups: Sequence[BaseBackup], wanted: str, target: RecoveryTa
             expected="a base backup that finished before the target",
             mend="choose a later target; keep more backups if the window is too short",
         )  # fmt: skip
-    return max(fitting, key=lambda backup: backup.finish_time)
+    chosen = max(fitting, key=lambda backup: backup.finish_time)
+    if backups.broken and (newest := max(backups.broken)) > chosen.name:  # names are in the order of WAL, or of time
+        raise as_fault(backups.broken[newest])
+    return chosen
+
+
+def as_fault(problem: Problem) -> BackupFault:
+    """A problem of the backup as the error that it is."""
+    return BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend)
 
 
 def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
@@ -160,13 +176,16 @@ def _unbroken(
     where: str,
 ) -> int:
     """How many segments replay will need; a missing or empty one is an error that names it."""
-    needed = list(segments_needed(backup.start_lsn, end, timeline, history, segment_bytes))
+    total = end // segment_bytes - backup.start_lsn // segment_bytes + 1
+    # However many a description asks for: among one more than there are, one is lacking.
+    needed = list(islice(segments_needed(backup.start_lsn, end, timeline, history, segment_bytes), len(archived) + 1))
     lacking = [choices[0].name for choices in needed if not any(archived.get(s.name) for s in choices)]
     if lacking:
+        count = f"{len(lacking) + total - len(needed)} of {total} lacking"
         empty = lacking[0] in archived
         raise BackupFault(
             "wal-empty" if empty else "wal-gap", f"WAL segment {lacking[0]} in {where}",
-            found=("an empty object" if empty else "no such object") + f"; {len(lacking)} of {len(needed)} lacking",
+            found=("an empty object" if empty else "no such object") + f"; {count}",
             expected=f"every segment from {format_lsn(backup.start_lsn)} through {format_lsn(end)}",
             mend="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
         )  # fmt: skip

@@ -6,20 +6,22 @@ later restore see a missing or shortened part whatever the tool's own metadata t
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pgdrill.baseline import Baseline
+from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, as_model, load_json
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.storage import Storage
 
 logger = logging.getLogger(__name__)
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 RECORD_VERSION = 3  # of the record and the baseline in it: a new form gets a new number
 
 
@@ -32,8 +34,8 @@ class BackupRecord(BaseModel):
     name: str
     cluster: str
     tool: str
-    finished_at: datetime
-    objects: dict[str, int]
+    finished_at: Instant
+    objects: dict[str, Bytes]
     baseline: Baseline
 
 
@@ -49,22 +51,27 @@ def write(reports: Storage, record: BackupRecord) -> None:
 
 def read(reports: Storage, name: str) -> BackupRecord | None:
     """The record of a backup; None for one that pgdrill did not take."""
-    text = reports.read(key(name))
-    if text is None:
+    if not NAME.fullmatch(name):  # it comes from a listing, or a report, and becomes a key
         return None
     try:
-        version = json.loads(text)["version"]
-        if version != RECORD_VERSION:
+        text = reports.read(key(name), LARGE_DOCUMENT_BYTES)
+        if text is None:
+            return None
+        data = load_json(text)
+        version = data.get("version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version != RECORD_VERSION:
             logger.warning("the record of backup %s has version %s, not %s: not used", name, version, RECORD_VERSION)
             return None
-        return BackupRecord.model_validate_json(text)
-    except (ValueError, KeyError, TypeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        record = as_model(BackupRecord, data)
+        if record.name != name:
+            raise ValueError(f"it is that of backup {record.name[:60]}")  # noqa: TRY301
+    except ValueError as error:
         raise BackupFault(
-            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({first['loc']}: {first['msg']})",
+            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({error})",
             expected="the record pgdrill wrote after the backup",
             mend="restore the object from the bucket's versions, or delete it to drill without it",
         ) from None  # fmt: skip
+    return record
 
 
 def differences(

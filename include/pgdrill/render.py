@@ -1,6 +1,7 @@
 """What people see of a report, in 80 columns and without colour as well as in a wide terminal.
 
-Everything is put in as :class:`rich.text.Text`: a table's name in brackets is no markup.
+Everything is put in as :class:`rich.text.Text`: a table's name in brackets is no markup. What would rule the terminal is
+shown instead, whatever it came in by (:class:`SafeConsole`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import humanize
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from pgdrill.report import CheckResult, Report, Target, Trouble
+from pgdrill.text import one_line, visible
 
 if TYPE_CHECKING:
     from pgdrill.tools import BaseBackup
@@ -29,6 +32,15 @@ DURABILITY = {
     "full": "full: fsync on, as in a real recovery",
     "fast": "fast: WITHOUT fsync, so these times flatter",
 }
+
+
+class SafeConsole(Console):
+    """A console that gets no escape sequence but its own: the last place where all text passes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever is printed, piece by piece."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(visible(piece.text), piece.style)
 
 
 def report_table(report: Report, console: Console) -> None:
@@ -191,16 +203,16 @@ def problem(title: str, thing: str, found: str, expected: str, mend: str) -> Gro
     """A problem, its four parts below each other."""
     # The config names all its problems in one error: a line for each reads better.
     parts = {"thing": thing, "found": found.replace("; [", "\n["), "expected": expected, "mend": mend}
-    return Group(Text(title, style="bold red"), pairs((f"  {label}", text) for label, text in parts.items()))
+    return Group(Text(title, style="bold red"), pairs(((f"  {label}", text) for label, text in parts.items()), lines=True))
 
 
-def pairs(rows: Iterable[tuple[str, str]]) -> Table:
-    """Labels with what belongs to them."""
+def pairs(rows: Iterable[tuple[str, str]], *, lines: bool = False) -> Table:
+    """Labels with what belongs to them, each on one line if not said otherwise."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in rows:
-        table.add_row(Text(label), Text(text))
+        table.add_row(Text(label), Text(text if lines else one_line(text)))
     return table
 
 
@@ -222,7 +234,7 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
         # The first column is what one copies: the others give way.
         table.add_column(heading, overflow="fold", no_wrap=number == 0, justify="right" if heading in right else "left")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from pgdrill.documents import Instant, Lsn, SystemIdentifier, Timeline
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Problem
+from pgdrill.text import one_line
 
 Verdict = Literal["passed", "failed", "could not verify"]
 CheckStatus = Literal["pass", "warn", "fail", "skip"]
@@ -20,9 +22,22 @@ StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 
 class Part(BaseModel):
-    """A part of a report; unknown keys are kept out so that the format stays what it says."""
+    """A part of a report; unknown keys are kept out so that the format stays what it says.
+
+    Names in it were given by anybody, and a report in the bucket may be anybody's: what is to be a line is one, and rules no
+    terminal (see :mod:`pgdrill.text`).
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _lines(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return one_line(value)
+        if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            return [one_line(one) for one in value]
+        return value
 
 
 class Trouble(Part):
@@ -148,11 +163,11 @@ class RestoredCluster(Part):
     data_directory: str
     socket_directory: str
     port: int
-    system_identifier: int
-    timeline: int
+    system_identifier: SystemIdentifier
+    timeline: Timeline
     reached_lsn: str
     last_transaction_time: datetime | None = None
-    expires_at: datetime
+    expires_at: Instant
     recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
     newest_archived_timeline: int = 0
 
@@ -176,9 +191,9 @@ class InstantProof(Part):
     """The transactions that ended just before and just after the point where replay stopped, read from the archive."""
 
     last_at: datetime | None = None
-    last_lsn: int | None = None
+    last_lsn: Lsn | None = None
     next_at: datetime | None = None
-    next_lsn: int | None = None
+    next_lsn: Lsn | None = None
 
 
 class Heartbeats(Part):
@@ -197,13 +212,13 @@ class Report(Part):
     drill_id: str
     cluster: str
     trigger: str = "cli"
-    started_at: datetime
-    ended_at: datetime | None = None
+    started_at: Instant
+    ended_at: Instant | None = None
     host: str = ""
     tool: str = ""
     wanted_backup: str = "LATEST"
     backup: str = ""
-    backup_finished_at: datetime | None = None
+    backup_finished_at: Instant | None = None
     target: Target | None = None
     durability: Literal["full", "fast"] = "full"
     fence: str = ""  # which one held the restored server; empty in reports from before there were any
@@ -217,7 +232,7 @@ class Report(Part):
     rpo_seconds: float
     rto_seconds: float
     timings: Timings = Field(default_factory=Timings)
-    versions: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     restore: Stage = Field(default_factory=Stage)
     checks: Stage = Field(default_factory=Stage)
     cleanup: Stage = Field(default_factory=Stage)

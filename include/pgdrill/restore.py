@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pgdrill.access import Access
+from pgdrill.documents import whole_number
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.fence.choose import Fence, writing_only
@@ -23,6 +24,7 @@ from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
 from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.report import RestoredCluster, Timings
+from pgdrill.strangers import remove_strangers
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tuning import cores, fetch_streams
 from pgdrill.unpacked import unpacked
@@ -97,7 +99,7 @@ def _fetch(
     access: Access, workspace: Workspace, plan: Plan, runner: Runner, timings: Timings, progress: Progress
 ) -> None:
     """Fetch, and once more where a part did not unpack: a connection that broke off looks the same as a torn part."""
-    spaces = {oid: workspace.tablespaces / oid for oid in plan.backup.tablespaces}
+    spaces = {oid: workspace.tablespaces / str(whole_number(oid, 1, 2**32 - 1)) for oid in plan.backup.tablespaces}
     started = time.monotonic()
     for last in (False, True):
         for folder in (workspace.data_directory, *spaces.values()):
@@ -112,6 +114,7 @@ def _fetch(
         else:
             break
     timings.fetch_seconds = time.monotonic() - started
+    remove_strangers(workspace.data_directory, spaces.values())
     found = unpacked((workspace.data_directory, *spaces.values()), timings.fetch_seconds)
     timings.fetched_bytes = plan.backup.uncompressed_bytes or found.bytes
     timings.fetched_files, timings.fetch_fixed_seconds = found.files, found.fixed_seconds

@@ -24,12 +24,14 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, S3Store
 
-from pgdrill.errors import CouldNotVerify, Unreachable
+from pgdrill.documents import DOCUMENT_BYTES, Content
+from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 
 REQUEST_TIMEOUT = "20s"
 READERS = 8
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
+STRANGE_KEY = re.compile(r"invalid path|InvalidPath")  # in a listing: .., an empty or a control character's name
 RETRIES: Any = {
     "max_retries": 2,
     "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
@@ -107,27 +109,35 @@ class Storage:
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["last_modified"] for batch in batches for meta in batch}
 
-    def read(self, key: str) -> bytes | None:
-        """An object's content, or None if there is no such object."""
-        with self.explained(key):
-            try:
-                return bytes(obstore.get(self.store, key).bytes())
-            except (NotFoundError, FileNotFoundError):
-                return None
+    def read(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
+        """An object's content, or None if there is no such object. One beyond the limit is no document: it is not read."""
+        chunks = self.chunks(key, limit_bytes=limit_bytes)
+        return None if chunks is None else b"".join(chunks)
 
-    def chunks(self, key: str, chunk_bytes: int = 2**20) -> Iterator[bytes] | None:
+    def chunks(self, key: str, chunk_bytes: int = 2**20, limit_bytes: int | None = None) -> Iterator[bytes] | None:
         """An object's content as it arrives, or None if there is no such object; errors of the way come while iterating."""
         with self.explained(key):
             try:
                 result = obstore.get(self.store, key)
             except (NotFoundError, FileNotFoundError):
                 return None
-        return self._arriving(key, result.stream(min_chunk_size=chunk_bytes))
+        self._bounded(key, result.meta["size"], limit_bytes)
+        return self._arriving(key, result.stream(min_chunk_size=chunk_bytes), limit_bytes)
 
-    def _arriving(self, key: str, stream: Iterable[Any]) -> Iterator[bytes]:
+    def _arriving(self, key: str, stream: Iterable[Any], limit_bytes: int | None) -> Iterator[bytes]:
+        arrived = 0
         with self.explained(key):
             for chunk in stream:
+                arrived += len(chunk)
+                self._bounded(key, arrived, limit_bytes)  # whatever size the store told
                 yield bytes(chunk)
+
+    def _bounded(self, key: str, size_bytes: int, limit_bytes: int | None) -> None:
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            raise BackupFault(
+                "too-large", f"{self.url}/{key}", found=f"{size_bytes} bytes or more", expected=f"a document of at most {limit_bytes} bytes",
+                mend="see who writes into the bucket; restore the object from the bucket's versions",
+            )  # fmt: skip
 
     def write(self, key: str, content: bytes) -> str:
         """Put an object and say where it is."""
@@ -161,11 +171,20 @@ class Storage:
                 with contextlib.suppress(NotFoundError, FileNotFoundError):
                     obstore.delete(self.store, key)
 
-    def read_all(self, keys: Iterable[str]) -> dict[str, bytes | None]:
-        """Several small objects, some at a time: a store far away answers each after tens of milliseconds."""
+    def read_all(self, keys: Iterable[str]) -> dict[str, Content]:
+        """Several small objects, some at a time: a store far away answers each after tens of milliseconds.
+
+        One that is too large stands as its error, for the others are no worse for it.
+        """
         wanted = list(keys)
         with ThreadPoolExecutor(READERS, "read") as pool:
-            return dict(zip(wanted, pool.map(self.read, wanted), strict=True))
+            return dict(zip(wanted, pool.map(self._read_or_error, wanted), strict=True))
+
+    def _read_or_error(self, key: str) -> Content:
+        try:
+            return self.read(key)
+        except BackupFault as error:
+            return error
 
     def latency_seconds(self, key: str, tries: int = 3) -> float:
         """How long the store takes to answer whether there is such an object: the quickest of a few."""
@@ -194,7 +213,12 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, BaseError | OSError):
             return
-        text = " ".join(str(error).split())[:300]
+        text = " ".join(str(error).partition("Debug source:")[0].split())[:300]
+        if STRANGE_KEY.search(text):
+            raise CouldNotVerify(
+                "unsafe-name", self.thing, found=text, expected="objects with names that a tool or pgdrill could have given",
+                mend="see who writes into the bucket, and remove that object",
+            ) from None  # fmt: skip
         refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or REFUSED.search(text)
         if refused:
             raise CouldNotVerify(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline
-from pgdrill.errors import CouldNotVerify
+from pgdrill.belief import believed
+from pgdrill.documents import read_model
+from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.report import Report, Stage, Target
 from pgdrill.storage import Storage
+from pgdrill.workspace import DRILL_ID
 
 logger = logging.getLogger(__name__)
+
+REPORT_KEY = re.compile(rf"reports/({DRILL_ID.pattern})\.json")
 
 
 class Keepable(Protocol):
@@ -61,19 +65,34 @@ def keep_report(storage: Storage, key: str, file: Path, report: Keepable) -> Non
 
 
 def load_report(access: Access, drill_id: str) -> Report:
-    """A report, from the local copy or the store."""
-    file = report_file(access, drill_id)
-    text = file.read_bytes() if file.exists() else access.reports.read(report_key(drill_id))
+    """A report, from the local copy or the store. Its verdict is one that its content bears."""
     try:
+        text = _text(access, drill_id)
         if text is not None:
-            return Report.model_validate_json(text)
+            return believed(_parsed(access, drill_id, text))
         found = "no such report"
-    except ValidationError as error:
-        found = f"unreadable ({error.error_count()} errors, first: {error.errors()[0]['msg']})"
+    except BackupFault as error:
+        found = error.problem.found
+    except ValueError as error:
+        found = f"unreadable ({error})"
     raise CouldNotVerify(
         "no-report", f"report {drill_id} of cluster {access.cluster.name}", found=found,
         expected="a report of this version", mend="take an id from `pgdrill report --list`",
     )  # fmt: skip
+
+
+def _text(access: Access, drill_id: str) -> bytes | None:
+    if not DRILL_ID.fullmatch(drill_id):  # it becomes a file's name
+        return None
+    file = report_file(access, drill_id)
+    return file.read_bytes() if file.exists() else access.reports.read(report_key(drill_id))
+
+
+def _parsed(access: Access, drill_id: str, text: bytes) -> Report:
+    report = read_model(Report, text)
+    if (report.drill_id, report.cluster) != (drill_id, access.cluster.name):
+        raise ValueError(f"it is the report of drill {report.drill_id[:60]} of cluster {report.cluster[:60]}")
+    return report
 
 
 def earlier_target(access: Access, drill_id: str, *, asked: str) -> Target | None:
@@ -86,14 +105,14 @@ def earlier_target(access: Access, drill_id: str, *, asked: str) -> Target | Non
 def kept_cleanup(access: Access, report: Report) -> Stage:
     """The clean-up stage as last written: a teardown can run, and report, while a killed stage is still ending."""
     file = report_file(access, report.drill_id)
-    return Report.model_validate_json(file.read_bytes()).cleanup if file.exists() else report.cleanup
+    return read_model(Report, file.read_bytes()).cleanup if file.exists() else report.cleanup
 
 
 def list_reports(access: Access) -> list[str]:
-    """The ids of all reports, oldest first, from both places."""
+    """The ids of all reports, oldest first, from both places. What has no drill's name is none."""
     local = {file.stem for file in report_file(access, "x").parent.glob("*.json")}
-    kept = {Path(key).stem for key in access.reports.sizes("reports/")}
-    return sorted(local | kept)
+    kept = {match[1] for key in access.reports.sizes("reports/") if (match := REPORT_KEY.fullmatch(key))}
+    return sorted(name for name in local | kept if DRILL_ID.fullmatch(name))
 
 
 def save_baseline(access: Access, drill_id: str, baseline: Baseline) -> None:
@@ -116,7 +135,7 @@ def keep_baseline(access: Access, name: str, baseline: Baseline) -> list[str]:
 def load_baseline(access: Access, drill_id: str) -> Baseline | None:
     """The baseline of a drill; None where production could not be looked at."""
     file = _baseline_file(access, drill_id)
-    return Baseline.model_validate_json(file.read_bytes()) if file.exists() else None
+    return read_model(Baseline, file.read_bytes()) if file.exists() else None
 
 
 def _baseline_file(access: Access, drill_id: str) -> Path:

@@ -8,7 +8,7 @@ from pgdrill.access import Access
 from pgdrill.errors import BackupFault
 from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.postgres.binaries import QUICK_SECONDS
-from pgdrill.postgres.wal import TimelineSwitch, read_history
+from pgdrill.postgres.wal import LONGEST_HISTORY, TimelineSwitch, read_history
 from pgdrill.process import Command, ProcessTimeout, Runner
 
 
@@ -44,10 +44,13 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
             expected=f"the history of timeline {timeline}, archived when production was promoted",
             mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
         )  # fmt: skip
-    content = file.read_bytes()
+    with file.open("rb") as opened:
+        content = opened.read(LONGEST_HISTORY + 1)
     file.unlink()
     try:
-        return read_history(content)
+        if (history := read_history(content))[-1].timeline < timeline:
+            return history
+        raise ValueError("a timeline that comes from a later one")  # noqa: TRY301
     except ValueError:
         raise BackupFault(
             "history-broken", f"{name} in {access.repository.url}", found=f"{len(content)} bytes that are no timeline's history",

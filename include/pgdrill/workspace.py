@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pgdrill import private
 from pgdrill.access import Access
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.fence.choose import Fence, choose, environment
@@ -30,12 +28,6 @@ DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
 REMOVE_SECONDS = 10.0
 QUIT_SECONDS = 5.0
 UNCLAIMED_SECONDS = 4 * 3600.0  # of a folder that somebody made outside of a drill
-
-
-def short_folder(folder: Path) -> Path:
-    """One for the sockets of what works in ``folder``: their names hold 107 bytes. Found again from the folder's name."""
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"pgdrill-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +113,17 @@ class Workspace:
 
     @property
     def socket_directory(self) -> Path:
-        """Private to the owner."""
-        return short_folder(self.directory)
+        """Private to the owner, with a short name by chance, which a link here remembers; the link's own path if there is none."""
+        return private.remembered(self._socket, self._owners) or self._socket
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "socket"
+
+    @property
+    def _owners(self) -> tuple[int, ...]:
+        """The user that the restored server runs as, to whom its folders were given."""
+        return (self.cluster.stat().st_uid,) if self.cluster.is_dir() else ()
 
     @property
     def lease(self) -> FolderLease | None:
@@ -150,10 +151,12 @@ class Workspace:
 
     def create(self) -> None:
         """Make the folders, closed to others; this process's own, unless they are claimed already."""
+        private.check_place(self.directory, above=2)  # the drills' and the cluster's folders
         if not self.lease_file.exists():
             self.claim("work", time.time() + UNCLAIMED_SECONDS, owner=Owner.of(os.getpid()))
-        for folder in (self.directory, self.home, self.configuration, self.cluster, self.new_root, self.socket_directory):
+        for folder in (self.directory, self.home, self.configuration, self.cluster, self.new_root):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.short_folder(self._socket, self._owners)
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
 
     def fence(self, access: Access) -> Fence:
@@ -188,7 +191,7 @@ class Workspace:
             end_marked(pid_file, first=signal.SIGQUIT, seconds=QUIT_SECONDS)
         # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
         orphans = end_homed(self.home)
-        shutil.rmtree(self.socket_directory, ignore_errors=True)
+        private.forget(self._socket, self._owners)
         return orphans
 
     def destroy(self) -> None:

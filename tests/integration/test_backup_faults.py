@@ -20,8 +20,8 @@ from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillErro
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
 from pgdrill.preflight import choose_backup
+from pgdrill.private import remembered
 from pgdrill.targets import RecoveryTarget
-from pgdrill.workspace import short_folder
 from pgdrill_demo.stack import Stack, binaries
 from tests.integration.conftest import Golden, Relay, processes_in, rows_of
 
@@ -187,13 +187,17 @@ def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(golden: Golden
         assert time.monotonic() < until, left
         time.sleep(0.05)
     relay.close()
+    short = remembered(access_to(golden).cluster.state_directory / "backup" / "tmp")
+    assert short is not None
+    assert short.exists()
     assert listed(golden) == before
     with golden.stack.connect() as connection:
         assert connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%backup_start%' AND pid <> pg_backend_pid()").fetchone() == (0,)
     taken = take_backup(access_to(golden))
     assert listed(golden) == [*before, taken.name]
     home = access_to(golden).cluster.state_directory / "backup"
-    assert not [folder for folder in (home, short_folder(home)) if folder.exists()], "what the killed one had made is left"
+    assert not home.exists(), "what the killed one had made is left"
+    assert not short.exists()
     access = golden.stack.access
     backups = access.tool.backups(access.repository)
     assert choose_backup(backups, "LATEST", RecoveryTarget("latest"), "here").name == taken.name

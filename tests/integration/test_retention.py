@@ -17,12 +17,12 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
 from pgdrill.process import Runner
-from pgdrill.report import Report
 from pgdrill.retention import journal
 from pgdrill.retention.apply import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import TOOLS, need, thorough
 from tests.integration.fourteen_weeks import DAY, WINDOW, History, Repository, live_through
+from tests.reports import passed_report
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -46,10 +46,7 @@ def history(request: pytest.FixtureRequest) -> Iterator[History]:
 
 def passed_drill(access: Access, backup: str, at: datetime) -> None:
     """A report that says so, as a drill leaves it."""
-    report = Report(
-        drill_id=f"d-{backup[-6:].lower()}", cluster=access.cluster.name, started_at=at, backup=backup, rpo_seconds=60, rto_seconds=3600,
-        verdict="passed", reason="all checks passed",
-    )  # fmt: skip
+    report = passed_report(f"d-{backup[-6:].lower()}", cluster=access.cluster.name, started_at=at, backup=backup)
     access.reports.write(f"reports/{report.drill_id}.json", report.model_dump_json().encode())
 
 

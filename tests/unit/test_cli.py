@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +22,8 @@ from pgdrill.cli import app
 from pgdrill.config import load
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.lock import ClusterLock, lease_for
-from pgdrill.report import CheckResult, Report, Stage, Verdict
+from pgdrill.report import CheckResult, Report, Verdict
+from tests.reports import passed_report
 
 SECRET = "hunter2-very-secret"
 CLUSTER = """
@@ -67,10 +67,9 @@ def pure(result: Result) -> Any:
 
 
 def report(verdict: Verdict = "passed", drill_id: str = "20261127T110000Z-3f9a2c") -> Report:
-    made = Report(drill_id=drill_id, cluster="agents", started_at=datetime.now(UTC), rpo_seconds=60, rto_seconds=3600,
-                  restore=Stage(status="ok"), checks=Stage(status="ok"))  # fmt: skip
+    made = passed_report(drill_id)
     status = {"passed": "pass", "failed": "fail", "could not verify": "skip"}[verdict]
-    made.results = [CheckResult(name="index-recall", family="vectors", status=status)]  # type: ignore[arg-type]
+    made.results = [*made.results, CheckResult(name="index-recall", family="vectors", status=status)]  # type: ignore[arg-type]
     made.judge()
     assert made.verdict == verdict
     return made

@@ -11,7 +11,7 @@ from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.preflight import _unbroken, choose_backup
 from pgdrill.targets import RecoveryTarget, parse_target
 from pgdrill.tools import BaseBackup
-from pgdrill.tools.base import ArchivedWal
+from pgdrill.tools.base import ArchivedWal, BaseBackups
 
 SUNDAY = datetime(2026, 11, 1, 2, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ THREE = [backup(0), backup(1), backup(2)]
 
 
 def chosen(target: str, wanted: str = "LATEST", backups: list[BaseBackup] = THREE) -> str:
-    return choose_backup(backups, wanted, parse_target(target), "s3://b").name
+    return choose_backup(BaseBackups({one.name: one for one in backups}), wanted, parse_target(target), "s3://b").name
 
 
 def test_the_newest_that_finished_before_the_target_is_chosen() -> None:
@@ -72,7 +72,7 @@ def test_a_target_before_every_backup_cannot_be_met(target: str) -> None:
 
 def test_no_backup_at_all_is_the_backups_fault() -> None:
     with pytest.raises(BackupFault) as caught:
-        choose_backup([], "LATEST", RecoveryTarget("latest"), "s3://b")
+        choose_backup(BaseBackups({}), "LATEST", RecoveryTarget("latest"), "s3://b")
     assert caught.value.problem.reason == "no-backups"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from pgdrill.errors import PgdrillError
+from pgdrill.text import one_line
 
 # Something did not answer; it may next time. A report keeps the reason and not the error's class.
 RETRYABLE_REASONS = frozenset({"embedder-unreachable", "server-unreachable", "standby-unreachable", "storage-stalled", "storage-unreachable"})
@@ -32,4 +33,5 @@ def airflow_errors() -> Iterator[None]:
 
 def failure(text: str, *, retryable: bool) -> AirflowException:
     """The exception to raise."""
-    return AirflowException(text) if retryable else AirflowFailException(text)
+    words = one_line(text)
+    return AirflowException(words) if retryable else AirflowFailException(words)

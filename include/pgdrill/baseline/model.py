@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pgdrill.clock import ClockDifference
 from pgdrill.digests import Content, Horizon
+from pgdrill.documents import Instant, LsnText, SystemIdentifier, Timeline
 from pgdrill.fingerprint import NO_SPAN, Fingerprint, Span
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
 from pgdrill.vectors.state import VectorState
 
 BASELINE_VERSION = 3  # 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns
+
+
+SEGMENT_SIZES = {str(2**power) for power in range(20, 31)}  # 1 MB to 1 GB
 
 
 class Model(BaseModel):
@@ -130,9 +133,9 @@ class Baseline(Model):
 
     version: Literal[3] = 3
     cluster: str
-    taken_at: datetime
-    system_identifier: int
-    timeline: int
+    taken_at: Instant
+    system_identifier: SystemIdentifier
+    timeline: Timeline
     settings: dict[str, str]
     read_only: list[str] = []
     configured: dict[str, str] = {}
@@ -145,13 +148,13 @@ class Baseline(Model):
     oldest_xid: int = 0
     next_xid: int = 0
     end_xid: int = 0
-    wal_lsn: str = ""
+    wal_lsn: LsnText = ""
     restore_point: str = ""
-    lsn: str = ""
-    restore_point_at: datetime | None = None
+    lsn: LsnText = ""
+    restore_point_at: Instant | None = None
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None
-    settled_at: datetime | None = None
+    settled_at: Instant | None = None
 
     @property
     def span(self) -> Span:
@@ -173,7 +176,8 @@ class Baseline(Model):
     @property
     def segment_bytes(self) -> int:
         """Size of production's WAL segments (``pg_settings`` gives it in bytes)."""
-        return int(self.settings.get("wal_segment_size", DEFAULT_SEGMENT_BYTES))
+        told = self.settings.get("wal_segment_size", "")
+        return int(told) if told in SEGMENT_SIZES else DEFAULT_SEGMENT_BYTES
 
     @property
     def major_version(self) -> str:

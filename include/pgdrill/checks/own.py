@@ -178,7 +178,7 @@ def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
     return {
         "PATH": os.defpath, **{name: os.environ[name] for name in names if name in os.environ},
         "PGHOST": host, "PGPORT": port, "PGUSER": user, "PGDATABASE": database, "DATABASE_URL": url,
-        "PGPASSFILE": f"{host}/no-passwords",  # HOME has production's: no such file
+        "PGPASSFILE": "/dev/null/none",  # HOME has production's: no such file, and nobody can make one
         "PGDRILL_DRILL_ID": context.report.drill_id if context.report else "",
     }  # fmt: skip
 

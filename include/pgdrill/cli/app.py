@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from pgdrill import __version__
+from pgdrill.logs import LineFormatter
+from pgdrill.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,9 +94,14 @@ def session_of(context: typer.Context, config: Path | None = None) -> Session:
     return replace(session, config=config) if config else session
 
 
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text, or JSON: what would rule the terminal is shown instead (in JSON it stays the same string)."""
+    typer.echo(visible(text), err=err, nl=nl)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pgdrill {__version__}")
+        say(f"pgdrill {__version__}")
         raise typer.Exit
 
 
@@ -142,7 +149,7 @@ def explain(error: PgdrillError, *, as_json: bool) -> None:
     from pgdrill.render import problem
 
     if as_json:
-        typer.echo(json.dumps({"error": asdict(error.problem)}, indent=1))
+        say(json.dumps({"error": asdict(error.problem)}, indent=1))
     words = error.problem
     err().print(problem(f"pgdrill: {words.reason}", words.thing, words.found, words.expected, words.mend))
 
@@ -155,7 +162,7 @@ def _unexpected(error: Exception, debug: bool) -> None:
     text = "".join(traceback.format_exception(error)).rstrip() if debug else f"{type(error).__name__}: {error}"
     words = text if debug else " ".join(text.split())[:500]
     hint = "" if debug else " (run with --debug for the traceback)"
-    typer.echo(f"pgdrill: unexpected error: {mask(words, os.environ)}{hint}", err=True)
+    say(f"pgdrill: unexpected error: {mask(words, os.environ)}{hint}", err=True)
 
 
 def exit_code(verdict: Verdict) -> Exit:
@@ -165,23 +172,23 @@ def exit_code(verdict: Verdict) -> Exit:
 
 def out() -> Console:
     """Results, on stdout. Made when needed, for tests and pagers exchange the stream."""
-    from rich.console import Console
+    from pgdrill.render import SafeConsole
 
-    return Console(highlight=False)
+    return SafeConsole(highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """Everything that is no result, on stderr."""
-    from rich.console import Console
+    from pgdrill.render import SafeConsole
 
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def log_to_stderr(level: int, handler: logging.Handler | None = None) -> None:
     """Send the library's log to stderr (plain lines), or to a handler that leaves a progress bar whole."""
     handler = handler or logging.StreamHandler(sys.stderr)
     if handler.formatter is None:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("pgdrill")
     logger.handlers = [handler]  # not added: main() may run several times in a process
     logger.setLevel(level)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.baseline import Baseline
@@ -48,7 +48,7 @@ def baseline(
             kept.insert(0, str(output))
     found = _summary(name, taken, kept)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
     else:
         _show(found)
     return Exit.COULD_NOT if taken.unread else Exit.GOOD

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, say, session_of
 
 
 @command
@@ -36,5 +36,5 @@ def heartbeat(
                 signal.signal(number, handler)
     else:
         library.beat(access)
-    typer.echo(json.dumps({"cluster": access.cluster.name, "written": written}) if as_json else f"{written} written")
+    say(json.dumps({"cluster": access.cluster.name, "written": written}) if as_json else f"{written} written")
     return Exit.GOOD

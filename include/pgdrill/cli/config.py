@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, explain, out, session_of
+from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, explain, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, VectorColumn
@@ -40,7 +40,7 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     if as_json:
         problems = [asdict(error.problem) for errors in broken.values() for error in errors]
         found = {"file": str(file), **settings.model_dump(mode="json"), "broken_own_checks": problems}
-        typer.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
         return Exit.COULD_NOT if problems else Exit.GOOD
     count = len(settings.clusters)
     out().print(Text(f"{file} is valid: {count} cluster{'' if count == 1 else 's'}", style="bold green"), soft_wrap=True)

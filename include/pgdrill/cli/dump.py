@@ -21,6 +21,7 @@ from pgdrill.cli.app import (
     err,
     exit_code,
     out,
+    say,
     session_of,
 )
 
@@ -79,7 +80,7 @@ def take(
     with progress("looking at the server", verbose=session.verbose) as show, stopping(runner):
         manifest = take_dump(access, databases=tuple(database or ()), runner=runner, progress=show)
     if as_json:
-        typer.echo(manifest.model_dump_json(indent=1))
+        say(manifest.model_dump_json(indent=1))
         return Exit.GOOD
     from rich.text import Text
 
@@ -112,12 +113,12 @@ def restore(
     with progress("looking for the table", verbose=session.verbose) as show, stopping(runner):
         result = restore_table(access, into, table, dump=dump, database=database, replace=replace, runner=runner, progress=show)
     if as_json:
-        typer.echo(json.dumps(asdict(result), indent=1))
+        say(json.dumps(asdict(result), indent=1))
         return Exit.GOOD
-    typer.echo(f"{', '.join(result.tables)} of dump {result.dump_id}: {result.rows} rows, compared with the dump's snapshot.")
+    say(f"{', '.join(result.tables)} of dump {result.dump_id}: {result.rows} rows, compared with the dump's snapshot.")
     if result.left_out:
         left = ", ".join(f"{count} {kind}" for kind, count in sorted(result.left_out.items()))
-        typer.echo(f"Left out, for a table alone cannot bring it: {left}.")
+        say(f"Left out, for a table alone cannot bring it: {left}.")
     return Exit.GOOD
 
 
@@ -131,7 +132,7 @@ def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOp
     found = keep.listed(access)
     known = {one.dump_id: manifest for one in found if (manifest := _manifest(access, one.dump_id))}
     if as_json:
-        typer.echo(json.dumps([{
+        say(json.dumps([{
             "dump_id": one.dump_id, "counts": one.counts, "verdict": one.last.verdict if one.last else None,
             "reason": one.last.reason if one.last else "never restored",
             "stored_bytes": known[one.dump_id].stored_bytes if one.dump_id in known else None,
@@ -141,7 +142,7 @@ def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOp
     elif found:
         out().print(dumps_table(found, known))
     else:
-        typer.echo(f"No dump in {access.dumps.url}; take one with `pgdrill dump`.")
+        say(f"No dump in {access.dumps.url}; take one with `pgdrill dump`.")
     return Exit.GOOD
 
 
@@ -153,7 +154,7 @@ def _manifest(access: Access, dump_id: str) -> Any:
     try:
         return manifest.read(access, dump_id)
     except PgdrillError as error:
-        typer.echo(f"pgdrill: {error}", err=True)
+        say(f"pgdrill: {error}", err=True)
         return None
 
 
@@ -195,7 +196,7 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     with progress("looking for the dump", verbose=session.verbose) as show, stopping(runner):
         report = drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show)
     if as_json:
-        typer.echo(report.model_dump_json(indent=1))
+        say(report.model_dump_json(indent=1))
     else:
         report_table(report, out())
     if report.restored:
@@ -240,7 +241,7 @@ def forecast_indexes(
             expected="one that tells", mend="run `pgdrill drill --from dump` on a dump with enough rows",
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        say(json.dumps([asdict(one) for one in found], indent=1))
     else:
         out().print(forecasts_table(found))
     return Exit.GOOD

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, say, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def rto(
         helping = levers(inputs, probed, where.compression or access.tool.default_compression)
     kept = found[1][1].correct.likely <= promise
     if as_json:
-        typer.echo(json.dumps(_plain(inputs, found, promise, factor, helping), indent=1))
+        say(json.dumps(_plain(inputs, found, promise, factor, helping), indent=1))
     else:
         _show(inputs, found, promise, factor, helping)
     return Exit.GOOD if kept else Exit.FAILED

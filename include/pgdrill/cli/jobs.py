@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgdrill.cli import dump
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.backup import BackupResult
@@ -46,7 +46,7 @@ def backup(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
     with progress("backing up", verbose=session.verbose) as show, stopping(runner):
         result = take_backup(access, runner=runner, progress=show)
     if as_json:
-        typer.echo(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
+        say(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
     else:
         _show_backup(result)
     return Exit.GOOD
@@ -110,7 +110,7 @@ def drill(
             library.destroy_stage(access, drill_id)  # again: the signal may have hit the clean-up itself
             raise
     if as_json:
-        typer.echo(report.model_dump_json(indent=1))
+        say(report.model_dump_json(indent=1))
     else:
         report_table(report, out())
     if keep:
@@ -157,10 +157,10 @@ def destroy(
     report = destroy_stage(access, drill_id)
     if as_json:
         cleanup = report.cleanup.model_dump(mode="json") if report else None
-        typer.echo(json.dumps({"drill_id": drill_id, "destroyed": True, "cleanup": cleanup}, indent=1))
+        say(json.dumps({"drill_id": drill_id, "destroyed": True, "cleanup": cleanup}, indent=1))
     else:
         report_stays = "its report stays" if report else "it has no report"
-        typer.echo(f"Nothing is left of the restored cluster of drill {drill_id}; {report_stays}.")
+        say(f"Nothing is left of the restored cluster of drill {drill_id}; {report_stays}.")
     return Exit.GOOD
 
 
@@ -187,7 +187,7 @@ def verify(
     with stopping():
         found = library.verify(access, dsn, families=families, baseline=known, as_superuser=as_superuser)
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        say(found.model_dump_json(indent=1))
     else:
         verification_table(found, out())
     return exit_code(found.verdict)

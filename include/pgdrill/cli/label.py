@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgdrill.cli.app import Exit, JsonOption, command, out, session_of
+from pgdrill.cli.app import Exit, JsonOption, command, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.access import Access
@@ -59,9 +59,9 @@ def _write(access: Access, database: str, table: str, column: str, label: Label,
     with access.connect(database or None) as connection:
         set_label(connection, table, column, label)
     if as_json:
-        typer.echo(json.dumps({"table": table, "column": column, **label.model_dump()}, indent=1))
+        say(json.dumps({"table": table, "column": column, **label.model_dump()}, indent=1))
     else:
-        typer.echo(f"{table}.{column} is labelled {label}. Backups taken from now on bring the label along.")
+        say(f"{table}.{column} is labelled {label}. Backups taken from now on bring the label along.")
     return Exit.GOOD
 
 
@@ -70,13 +70,13 @@ def _list(access: Access, database: str, as_json: bool) -> int:
 
     found = [line for name in _databases(access, database) for line in _lines(access, name)]
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
     elif found:
         rows = [tuple(line[key] or "" for key in ("database", "column", "label", "text_column", "updated_column"))
                 for line in found]  # fmt: skip
         out().print(grid(("database", "vector column", "label", "text", "updated"), rows))
     else:
-        typer.echo(f"No vector column in cluster {access.cluster.name}.")
+        say(f"No vector column in cluster {access.cluster.name}.")
     return Exit.GOOD
 
 

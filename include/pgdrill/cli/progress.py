@@ -12,7 +12,9 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pgdrill.cli.app import err, log_to_stderr
+from pgdrill.logs import LineFormatter
 from pgdrill.render import size
+from pgdrill.text import one_line
 
 Show = Callable[[str, int, int], None]
 WORDS = {"backup": "backing up", "fetch": "fetching the base backup", "replay": "replaying WAL", "checks": "asking the checks"}
@@ -27,7 +29,7 @@ def progress(first: str, *, verbose: bool) -> Iterator[Show]:
         yield lambda what, done, total: None  # the library's own lines tell enough
         return
     handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S", markup=False)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(LineFormatter("%(message)s"))
     log_to_stderr(logging.INFO if verbose else logging.WARNING, handler)
     with _bar(console) as bar:
         task = bar.add_task(first, total=None, moved="")
@@ -38,7 +40,7 @@ def progress(first: str, *, verbose: bool) -> Iterator[Show]:
             moved = _moved(done, total, spent) if done else ""
             if what.startswith("build "):
                 moved = f"{done} of {total} rows"
-            bar.update(task, description=WORDS.get(what, what), completed=min(done, total), total=total or None, moved=moved)
+            bar.update(task, description=one_line(WORDS.get(what, what)), completed=min(done, total), total=total or None, moved=moved)
 
         yield show
     log_to_stderr(logging.INFO if verbose else logging.WARNING)

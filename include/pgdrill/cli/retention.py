@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, out, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.retention.apply import Outlook, PruneResult
@@ -55,7 +55,7 @@ def prune(
         with progress("pruning", verbose=session.verbose) as show, stopping(runner):
             result = library.prune(access, runner, named=also or (), allowed=allow or (), approved=plan, progress=show)
         if as_json:
-            typer.echo(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
+            say(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
         else:
             _show_result(result)
         return Exit.GOOD
@@ -63,7 +63,7 @@ def prune(
         outlook = library.look(access, runner, named=also or (), allowed=allow or ())
     found = findings(outlook.inventory, access.cluster.retention, outlook.now)
     if as_json:
-        typer.echo(json.dumps(plan_data(access.cluster.name, outlook, found), indent=1))
+        say(json.dumps(plan_data(access.cluster.name, outlook, found), indent=1))
     else:
         from pgdrill.retention.tables import show_plan
 
@@ -76,26 +76,26 @@ def _show_result(result: PruneResult) -> None:
     from pgdrill.retention.show import size
 
     if not result.applied:
-        typer.echo(f"Nothing is to go: {result.backups_kept} base backups stay.")
+        say(f"Nothing is to go: {result.backups_kept} base backups stay.")
         return
-    typer.echo(
+    say(
         f"Deleted {result.backups_deleted} base backups, {result.wal_segments_deleted} WAL segments and {result.dumps_deleted} dumps:"
         f" {size(result.freed_bytes)}. {result.backups_kept} base backups stay."
     )
     for name in result.locked:
-        typer.echo(f"Locked by the store, still there: {name}")
+        say(f"Locked by the store, still there: {name}")
     for words in result.kept:
-        typer.echo(f"Kept after all: {words}")
+        say(f"Kept after all: {words}")
     for name in result.left:
-        typer.echo(f"Not gone, although the tool said so: {name}")
-    typer.echo(f"Journal: {result.journal}")
+        say(f"Not gone, although the tool said so: {name}")
+    say(f"Journal: {result.journal}")
 
 
 def _tell_how(cluster: str, outlook: Outlook) -> None:
     if outlook.refusals:
-        typer.echo("\nNothing would be deleted: see what is refused, and its mend.")
+        say("\nNothing would be deleted: see what is refused, and its mend.")
     elif outlook.plan.steps:
-        typer.echo(f"\nNothing was deleted. To do exactly this: pgdrill prune {cluster} --apply --plan {outlook.plan.digest}")
+        say(f"\nNothing was deleted. To do exactly this: pgdrill prune {cluster} --apply --plan {outlook.plan.digest}")
 
 
 @command
@@ -117,7 +117,7 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
         windows.append(window_of(name, inventory, access.cluster.retention, datetime.now(UTC)))
         code = max(code, _tell_of_broken(inventory))
     if as_json:
-        typer.echo(json.dumps([window_data(one) for one in windows], indent=1))
+        say(json.dumps([window_data(one) for one in windows], indent=1))
     else:
         for one in windows:
             _show_window(one)
@@ -175,7 +175,7 @@ def hold_list(context: typer.Context, cluster: ClusterArgument = "", as_json: Js
     found = holds.list_holds(access)
     _say(found, "held", as_json)
     if not found and not as_json:
-        typer.echo("Nothing is held.")
+        say("Nothing is held.")
     return _tell_of_broken(take_inventory(access, Runner())) if found else Exit.GOOD
 
 
@@ -205,11 +205,11 @@ def _tell_of_broken(inventory: Inventory) -> Exit:
 
 def _say(holds: list[HoldRecord], how: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([hold.model_dump(mode="json") for hold in holds], indent=1))
+        say(json.dumps([hold.model_dump(mode="json") for hold in holds], indent=1))
         return
     for hold in holds:
         over = ", run out" if hold.until <= datetime.now(UTC) else ""
-        typer.echo(f"{hold.name} {how} until {hold.until:%Y-%m-%d %H:%M} UTC{over}: {hold.why} ({hold.by})")
+        say(f"{hold.name} {how} until {hold.until:%Y-%m-%d %H:%M} UTC{over}: {hold.why} ({hold.by})")
 
 
 def _day(text: str) -> datetime:

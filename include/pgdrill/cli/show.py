@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, exit_code, out, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, exit_code, out, say, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +30,11 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
     found = access.tool.backups(access.repository)
     recorded = {Path(key).stem for key in access.reports.sizes("backups/")}
     if as_json:
-        typer.echo(json.dumps([_backup(backup, backup.name in recorded) for backup in found], indent=1))
+        say(json.dumps([_backup(backup, backup.name in recorded) for backup in found], indent=1))
     elif found:
         out().print(backups_table(found, recorded))
     else:
-        typer.echo(f"No finished base backup in {access.repository.url}; take one with `pgdrill backup`.")
+        say(f"No finished base backup in {access.repository.url}; take one with `pgdrill backup`.")
     return Exit.GOOD
 
 
@@ -74,7 +74,7 @@ def report(
         )  # fmt: skip
     found = store.load_report(access, known[-1])
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        say(found.model_dump_json(indent=1))
     else:
         report_table(found, out())
     return exit_code(found.verdict)
@@ -85,13 +85,13 @@ def _list(access: Access, as_json: bool) -> int:
 
     found = [_line(access, drill_id) for drill_id in _ids(access)[-LISTED:]]
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
     elif found:
         rows = [(line["drill_id"], line["verdict"], seconds(line["time_to_correct_vector_search_seconds"]), line["reason"])
                 for line in found]  # fmt: skip
         out().print(grid(("drill", "verdict", "to right search", "reason"), rows, right=("to right search",)))
     else:
-        typer.echo(f"No report of cluster {access.cluster.name} yet; `pgdrill drill` makes one.")
+        say(f"No report of cluster {access.cluster.name} yet; `pgdrill drill` makes one.")
     return Exit.GOOD
 
 
@@ -131,10 +131,10 @@ def checks(
     ordered = sorted(CHECKS.values(), key=lambda check: FAMILIES.index(check.family))
     if as_json:
         keys = ("name", "family", "passing", "example", "mend", "required")
-        typer.echo(json.dumps([{key: getattr(check, key) for key in keys} for check in ordered], indent=1))
+        say(json.dumps([{key: getattr(check, key) for key in keys} for check in ordered], indent=1))
         return Exit.GOOD
     if markdown:
-        typer.echo(_as_markdown(ordered), nl=False)
+        say(_as_markdown(ordered), nl=False)
         return Exit.GOOD
     console = out()
     for check in ordered:
@@ -169,20 +169,20 @@ def archive_command(context: typer.Context, cluster: ClusterArgument = "", as_js
     secret = sorted(name for name in environment if _is_secret(name))
     shown = {name: value for name, value in sorted(environment.items()) if name not in secret}
     if as_json:
-        typer.echo(json.dumps({"archive_command": line, "environment": shown, "secret_variables": secret}, indent=1))
+        say(json.dumps({"archive_command": line, "environment": shown, "secret_variables": secret}, indent=1))
         return Exit.GOOD
     quoted = line.replace("'", "''")
-    typer.echo("# postgresql.conf")
-    typer.echo("archive_mode = on  # needs a restart")
-    typer.echo(f"archive_timeout = {int(access.cluster.drill.rpo_seconds)}  # seconds: the promised RPO")
-    typer.echo(f"archive_command = '{quoted}'")
-    typer.echo("\n# the server's environment, for example EnvironmentFile= of its systemd unit")
+    say("# postgresql.conf")
+    say("archive_mode = on  # needs a restart")
+    say(f"archive_timeout = {int(access.cluster.drill.rpo_seconds)}  # seconds: the promised RPO")
+    say(f"archive_command = '{quoted}'")
+    say("\n# the server's environment, for example EnvironmentFile= of its systemd unit")
     for name, value in shown.items():
-        typer.echo(f"{name}={value}")
+        say(f"{name}={value}")
     for name in secret:
-        typer.echo(f"# {name}=  (set here; its value is not shown)")
+        say(f"# {name}=  (set here; its value is not shown)")
     if not secret and access.cluster.repository.url.startswith("s3:"):
-        typer.echo("# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its machine's role")
+        say("# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its machine's role")
     return Exit.GOOD
 
 

@@ -6,11 +6,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pgdrill.access import Access
+from pgdrill.belief import believed_dump
+from pgdrill.documents import read_model
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.report import DumpReport, IndexBuild, counts
+from pgdrill.errors import BackupFault
 from pgdrill.store import keep_report
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def save_report(access: Access, report: DumpReport) -> None:
 def local_report(access: Access, drill_id: str) -> DumpReport | None:
     """The local copy, on the host where the dump was restored."""
     file = _local_file(access, drill_id)
-    return DumpReport.model_validate_json(file.read_bytes()) if file.exists() else None
+    return read_model(DumpReport, file.read_bytes()) if file.exists() else None
 
 
 def _local_file(access: Access, drill_id: str) -> Path:
@@ -66,12 +67,19 @@ def listed(access: Access) -> list[Listed]:
 
 
 def _report(access: Access, key: str) -> DumpReport | None:
-    text = access.dumps.read(key)
     try:
-        return DumpReport.model_validate_json(text) if text is not None else None
-    except ValidationError as error:
-        logger.warning("unreadable report %s/%s: %s", access.dumps.url, key, error.errors()[0]["msg"])
+        return parse_report(access.dumps.read(key), key)
+    except (BackupFault, ValueError) as error:
+        logger.warning("unreadable report %s/%s: %s", access.dumps.url, key, error)
         return None
+
+
+def parse_report(text: bytes | None, key: str) -> DumpReport:
+    """A dump's report, with a verdict that its content bears. ValueError for none, and for another one's under this key."""
+    report = read_model(DumpReport, text)
+    if report_key(report) != key:
+        raise ValueError(f"it is report {report.drill_id[:60]} of dump {report.dump_id[:60]}")
+    return believed_dump(report)
 
 
 def builds(access: Access) -> list[IndexBuild]:

@@ -5,19 +5,19 @@ It is written last. What has no manifest is no dump: a dump that failed or was k
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pgdrill.access import Access
+from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, as_model, load_json
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 
 MANIFEST_VERSION = 1
-DUMP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+DUMP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -32,8 +32,8 @@ class DumpFile(Model):
     """An object of the dump, below the dump's own prefix."""
 
     name: str
-    bytes: int
-    sha256: str
+    bytes: Bytes
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class TableContent(Model):
@@ -82,8 +82,8 @@ class DatabaseDump(Model):
     files: list[DumpFile]
     command: list[str]
     snapshot_lsn: str
-    snapshot_at: datetime
-    size_bytes: int
+    snapshot_at: Instant
+    size_bytes: Bytes
     seconds: float
     encoding: str
     locale_provider: str
@@ -114,15 +114,15 @@ class Manifest(Model):
     """One logical dump of a cluster."""
 
     version: int = MANIFEST_VERSION
-    dump_id: str
+    dump_id: str = Field(pattern=f"^{DUMP_ID.pattern}$")
     cluster: str
-    system_identifier: str
+    system_identifier: str = Field(pattern="^[0-9]{1,20}$")
     server_version: str
-    server_major: int
+    server_major: int = Field(ge=8, le=99)
     from_standby: bool
     pg_dump_version: str
-    started_at: datetime
-    ended_at: datetime
+    started_at: Instant
+    ended_at: Instant
     host: str
     superuser: str
     data_checksums: bool
@@ -181,23 +181,25 @@ def choose(access: Access, wanted: str) -> Manifest:
 def read(access: Access, dump_id: str) -> Manifest:
     """A dump's manifest, checked against the cluster."""
     place = f"{access.dumps.url}/{key(dump_id)}"
-    text = access.dumps.read(key(dump_id))
+    text = access.dumps.read(key(dump_id), LARGE_DOCUMENT_BYTES)
     try:
-        _check_version(text or b"", place)
-        manifest = Manifest.model_validate_json(text or b"")
-    except (ValueError, AttributeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)[:200]}
+        data = load_json(text)
+        _check_version(data, place)
+        manifest = as_model(Manifest, data)
+        if manifest.dump_id != dump_id:
+            raise ValueError(f"it is that of dump {manifest.dump_id}")  # noqa: TRY301
+    except ValueError as error:
         raise BackupFault(
-            "manifest-broken", place, found=f"unreadable ({first['loc']}: {first['msg']})", expected="the manifest pgdrill wrote",
+            "manifest-broken", place, found=f"unreadable ({error})", expected="the manifest pgdrill wrote",
             mend="restore the object from the bucket's versions, or take another dump",
         ) from None  # fmt: skip
     _belongs(access, manifest, place)
     return manifest
 
 
-def _check_version(text: bytes, place: str) -> None:
-    version = json.loads(text).get("version")
-    if version != MANIFEST_VERSION:
+def _check_version(data: Any, place: str) -> None:
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != MANIFEST_VERSION and isinstance(version, int):
         raise CouldNotVerify(
             "manifest-version", place, found=f"version {version}", expected=f"version {MANIFEST_VERSION}",
             mend="restore it with the pgdrill that took it, or with pg_restore by hand",

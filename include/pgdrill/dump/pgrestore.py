@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+
 from pgdrill.access import Access
 from pgdrill.dump import client
 from pgdrill.dump.manifest import DatabaseDump, Manifest, VectorIndex
@@ -79,8 +81,13 @@ def pg_restore(work: Restore, database: DatabaseDump, words: list[str], *, optio
     """The command; it connects over the private socket."""
     name = connect_to or database.name
     argv = (work.access.binaries.path("pg_restore"), "--no-password", "--no-tablespaces", "--verbose", *words,
-            f"--dbname={name}", str(work.archive(database)))  # fmt: skip
+            as_database(name), str(work.archive(database)))  # fmt: skip
     return Command(argv, work.environment(name, options))
+
+
+def as_database(name: str) -> str:
+    """The option for a database of that name and no other: these programs take a name with ``=`` in it for a connection string."""
+    return f"--dbname={make_conninfo('', dbname=name)}"
 
 
 def run(

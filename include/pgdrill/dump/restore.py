@@ -9,10 +9,21 @@ import logging
 import re
 import time
 
+import psycopg
+
 from pgdrill.access import Access
 from pgdrill.dump import indexes
 from pgdrill.dump.manifest import DatabaseDump, DumpFile, Manifest, VectorIndex, key
-from pgdrill.dump.pgrestore import Restore, contents, is_index, pg_restore, run, use_list
+from pgdrill.dump.pgrestore import (
+    Restore,
+    as_database,
+    contents,
+    is_index,
+    pg_restore,
+    restore_failure,
+    run,
+    use_list,
+)
 from pgdrill.dump.report import IndexBuild
 from pgdrill.dump.schema import is_of
 from pgdrill.dump.stream import download
@@ -23,6 +34,7 @@ from pgdrill.tuning import cores
 logger = logging.getLogger(__name__)
 
 THERE_ALREADY = ("postgres", "template1")
+PSQL_ONLY = re.compile(r"\\(un)?restrict ")  # pg_dumpall's own words to psql
 TABLE = re.compile(r'processing data for table "(.+)"')
 NO_LONGER_FITS = "no longer fits into maintenance_work_mem"
 BUILDING = "SELECT tuples_done FROM pg_stat_progress_create_index ORDER BY pid LIMIT 1"
@@ -79,14 +91,17 @@ def _roles(work: Restore) -> None:
     started = time.monotonic()
     script = work.folder / work.manifest.global_objects.name
     lines = script.read_text().splitlines()
-    kept = [line for line in lines if " TABLESPACE " not in line
+    kept = [line for line in lines if " TABLESPACE " not in line and not PSQL_ONLY.match(line)
             and not (line.startswith("CREATE ROLE") and is_of(work.manifest.superuser, line))]  # fmt: skip
     if spaces := sum(line.startswith("CREATE TABLESPACE") for line in lines):
         work.notes.append(f"{spaces} tablespaces are not made here: everything is in the default one")
-    script.write_text("\n".join(kept) + "\n")
-    argv = (work.access.binaries.path("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={script}")
-    run(work, Command(argv, work.environment("postgres")), "roles")
     script.unlink()  # it may hold password hashes
+    # Not by psql: in a script that somebody else wrote `\! …` is a command of this host.
+    try:
+        with work.server.connect("postgres") as connection:
+            connection.execute("\n".join(kept).encode())
+    except psycopg.Error as error:
+        raise restore_failure("roles", [f"error: {error}".splitlines()[0]]) from None
     work.timings.roles_seconds = time.monotonic() - started
 
 
@@ -179,6 +194,6 @@ def _analyze(work: Restore) -> None:
     """Statistics are not in a dump, and without them no plan is the right one."""
     started = time.monotonic()
     for database in work.manifest.databases:
-        argv = (work.access.binaries.path("vacuumdb"), "--analyze-only", f"--jobs={work.jobs}", "--quiet")
+        argv = (work.access.binaries.path("vacuumdb"), "--analyze-only", f"--jobs={work.jobs}", "--quiet", as_database(database.name))
         run(work, Command(argv, work.environment(database.name)), f"statistics of {database.name}")
     work.timings.analyze_seconds = time.monotonic() - started

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pgdrill.postgres.wal import parse_lsn
 
-START = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) ", re.MULTILINE)
-TIMELINE = re.compile(r"^START TIMELINE: (\d+)$", re.MULTILINE)
+START = re.compile(r"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ", re.MULTILINE)
+TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

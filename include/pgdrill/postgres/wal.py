@@ -5,20 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+
+from pgdrill.documents import whole_number
 
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+LONGEST_HISTORY = 2**20
 SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
+LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
 ASKED_NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)?|[0-9A-F]{8}\.history")  # what recovery may ask for
 # As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a segment (….partial) are
 # no segments, and must not stand in for the ones whose names they begin with.
-ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup)\w+)?")
+ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup)[A-Za-z0-9_]{1,32})?")
 
 
 def parse_lsn(text: str) -> int:
-    """``'0/3000028'`` as a byte position."""
-    high, _, low = text.partition("/")
-    return int(high, 16) << 32 | int(low, 16)
+    """``'0/3000028'`` as a byte position. ValueError for anything else."""
+    match = LSN.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text[:40]!r} is no LSN")
+    return int(match[1], 16) << 32 | int(match[2], 16)
 
 
 def format_lsn(lsn: int) -> str:
@@ -66,16 +73,19 @@ class TimelineSwitch:
 
 
 def read_history(content: bytes) -> tuple[TimelineSwitch, ...]:
-    """The ancestors that a ``.history`` file names. ValueError for one that names none, or is no text."""
-    if history := parse_history(content.decode()):
+    """The ancestors that a ``.history`` file names. ValueError for one that names none, or that PostgreSQL would not write."""
+    if len(content) <= LONGEST_HISTORY and (history := parse_history(content.decode())):
         return history
-    raise ValueError("no line of a timeline's history")
+    raise ValueError("no line of a timeline's history, or an endless one")
 
 
 def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN."""
+    """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN, or out of order."""
     lines = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return tuple(TimelineSwitch(int(timeline), parse_lsn(lsn)) for timeline, lsn, *_ in lines)
+    found = tuple(TimelineSwitch(whole_number(timeline, 1, 2**32 - 1), parse_lsn(lsn)) for timeline, lsn, *_ in lines)
+    if any(later.timeline <= one.timeline or later.switch_lsn < one.switch_lsn for one, later in pairwise(found)):
+        raise ValueError("timelines that do not follow one another")
+    return found
 
 
 def segment_choices(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
+from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, ToolDocument, read_model
+from pgdrill.dump.keep import parse_report
+from pgdrill.dump.manifest import DUMP_ID
 from pgdrill.dump.report import DumpReport, counts
+from pgdrill.errors import BackupFault
 from pgdrill.retention.inventory import Dump
 from pgdrill.storage import Storage
 
@@ -22,30 +23,50 @@ def read_dumps(store: Storage) -> tuple[Dump, ...]:
         name, _, rest = key.partition("/")
         if rest:
             objects[name][rest] = size
-    return tuple(_dump(store, name, sizes) for name, sizes in sorted(objects.items()) if MANIFEST in sizes)
+    return tuple(_dump(store, name, sizes) for name, sizes in sorted(objects.items()) if MANIFEST in sizes and DUMP_ID.fullmatch(name))
+
+
+class File(ToolDocument):
+    """A file of a dump."""
+
+    name: str
+    bytes: Bytes
+
+
+class DatabaseFiles(ToolDocument):
+    """The files of a database."""
+
+    files: list[File]
+
+
+class Parts(ToolDocument):
+    """What retention has to know of a manifest, of whatever version."""
+
+    ended_at: Instant
+    global_objects: File
+    databases: list[DatabaseFiles]
 
 
 def _dump(store: Storage, name: str, sizes: dict[str, int]) -> Dump:
     keys = tuple(f"{name}/{rest}" for rest in sorted(sizes, key=lambda rest: rest != MANIFEST))
     total = sum(sizes.values())
     try:
-        manifest = json.loads(store.read(f"{name}/{MANIFEST}") or b"")
-        ended = datetime.fromisoformat(manifest["ended_at"]).astimezone(UTC)
-        files = [manifest["global_objects"], *(file for database in manifest["databases"] for file in database["files"])]
-        lacking = [file["name"] for file in files if sizes.get(file["name"]) != file["bytes"]]
-    except (ValueError, KeyError, TypeError) as error:
+        manifest = read_model(Parts, store.read(f"{name}/{MANIFEST}", LARGE_DOCUMENT_BYTES))
+    except (ValueError, BackupFault) as error:
         # Its day is not known: the newest there can be, so that it takes no other's place and is not deleted.
-        return Dump(name, datetime.now(UTC), total, f"its manifest is unreadable ({type(error).__name__})", keys)
+        return Dump(name, datetime.now(UTC), total, f"its manifest is unreadable ({error})", keys)
+    files = [manifest.global_objects, *(file for database in manifest.databases for file in database.files)]
+    lacking = [file.name for file in files if sizes.get(file.name) != file.bytes]
     damage = f"{lacking[0]} is missing or has another size" if lacking else ""
     if not damage:
-        reports = [report for key in keys if key.startswith(f"{name}/drill-") and (report := _report(store.read(key)))]
+        reports = [report for key in keys if key.startswith(f"{name}/drill-") and (report := _report(store, key))]
         proved = any(report.proves for report in reports)
         damage = "" if counts(reports) else "its last restore found it damaged" if proved else "no restore of it has passed"
-    return Dump(name, ended, total, damage, keys)
+    return Dump(name, manifest.ended_at, total, damage, keys)
 
 
-def _report(text: bytes | None) -> DumpReport | None:
+def _report(store: Storage, key: str) -> DumpReport | None:
     try:
-        return DumpReport.model_validate_json(text or b"")
-    except ValidationError:
+        return parse_report(store.read(key), key)
+    except (ValueError, BackupFault):
         return None  # written by another version, or broken: no proof

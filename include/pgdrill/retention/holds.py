@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Hold
 from pgdrill.store_lease.board import boot_seconds
@@ -64,7 +64,11 @@ def list_holds(access: Access) -> list[HoldRecord]:
     """Every hold that nobody removed, those that have run out too; the oldest first."""
     found = {hold.id: hold for hold in _old(access)}
     texts = access.reports.read_all(sorted(access.reports.sizes(FOLDER)))
-    found |= {hold.id: hold for key, text in texts.items() if text is not None and (hold := _parse(access, key, text, HoldRecord))}
+    for key, text in texts.items():
+        if isinstance(text, PgdrillError):
+            raise text
+        if text is not None and (hold := _parse(access, key, text, HoldRecord)):
+            found[hold.id] = hold
     return sorted((hold for hold in found.values() if hold.removed_at is None), key=lambda hold: hold.added_at)
 
 

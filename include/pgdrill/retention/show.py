@@ -11,7 +11,9 @@ import humanize
 from pgdrill.errors import Problem
 from pgdrill.retention.apply import Outlook
 from pgdrill.retention.hygiene import Finding
+from pgdrill.retention.reasons import Decision
 from pgdrill.retention.window import Span, Window
+from pgdrill.text import code, markdown
 
 LINE_WIDTH = 60
 
@@ -26,8 +28,8 @@ def plan_markdown(cluster: str, outlook: Outlook) -> str:
     plan = outlook.plan
     wal = sum(run.count for run in plan.wal)
     lines = [
-        f"**{len(plan.going('backup'))} base backups, {plan.segments} WAL segments, {len(plan.going('dump'))} dumps of cluster `{cluster}` go: "
-        f"{size(plan.freed_bytes)}.** Plan `{plan.digest}`.", "",
+        f"**{len(plan.going('backup'))} base backups, {plan.segments} WAL segments, {len(plan.going('dump'))} dumps of cluster {code(cluster)} go: "
+        f"{size(plan.freed_bytes)}.** Plan {code(plan.digest)}.", "",
         "| promise | promised | now | afterwards | to spare |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     after = {promise.name: promise for promise in plan.after}
@@ -36,15 +38,17 @@ def plan_markdown(cluster: str, outlook: Outlook) -> str:
         lines.append(
             f"| {promise.name} | {promise.promised:g} {promise.unit} | {promise.found:g} | {then.found:g} | {then.slack:+g} |"
         )
-    lines += ["", "**Goes**", ""] + [f"- `{it.name}` ({it.kind}, {size(it.stored_bytes)}): {'; '.join(it.why)}" for it in plan.goes]
-    lines += [f"- WAL: {plan.wal_words} ({wal} segments, {size(sum(run.stored_bytes for run in plan.wal))})"]
+    lines += ["", "**Goes**", ""] + [f"- {code(it.name)} ({it.kind}, {size(it.stored_bytes)}): {_why(it)}" for it in plan.goes]
+    lines += [f"- WAL: {markdown(plan.wal_words)} ({wal} segments, {size(sum(run.stored_bytes for run in plan.wal))})"]
     lines += ["", "**Stays**", ""]
-    lines += [
-        f"- `{it.name}` ({it.kind}{', permanent' if it.permanent else ''}): {'; '.join(it.why)}" for it in plan.decisions if it.stays
-    ]
+    lines += [f"- {code(it.name)} ({it.kind}{', permanent' if it.permanent else ''}): {_why(it)}" for it in plan.decisions if it.stays]
     if outlook.refusals:
-        lines += ["", "**Refused**", ""] + [f"- {problem}" for problem in outlook.refusals]
+        lines += ["", "**Refused**", ""] + [f"- {markdown(str(problem))}" for problem in outlook.refusals]
     return "\n".join(lines)
+
+
+def _why(decision: Decision) -> str:
+    return markdown("; ".join(decision.why))
 
 
 def plan_data(cluster: str, outlook: Outlook, findings: Sequence[Finding] = ()) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Board:
         newest = max(written.values(), default=None)
         keys = [key for key, at in written.items() if newest is not None and at >= newest - OLD]
         texts = self.reports.read_all(keys)
-        return [Seen(key, _parse(text), written[key]) for key in sorted(keys) if (text := texts[key]) is not None]
+        return [Seen(key, _parse(text) if isinstance(text, bytes) else None, written[key]) for key in sorted(keys) if (text := texts[key]) is not None]
 
     @property
     def now(self) -> datetime:

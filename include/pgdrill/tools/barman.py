@@ -10,20 +10,36 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import Field
 
 from pgdrill.config import Repository
-from pgdrill.errors import BackupFault, Problem
+from pgdrill.documents import (
+    LSN_END,
+    Bytes,
+    Content,
+    Instant,
+    Location,
+    ServerVersion,
+    SystemIdentifier,
+    Timeline,
+    ToolDocument,
+    as_model,
+    whole_number,
+)
+from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tools import barman_delete
-from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Entry, Fetch
+from pgdrill.tools.base import ArchivedWal, BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
 from pgdrill.tuning import Tuning
 
-ID = re.compile(r"[^/]+/base/(\d{8}T\d{6})/backup\.info")
-PART = re.compile(r"(data|\d+)(?:_(\d{4}))?\.tar(?:\.\w+)?")
+ID = re.compile(r"[^/]+/base/([0-9]{8}T[0-9]{6})/backup\.info")
+PART = re.compile(r"(data|[0-9]{1,10})(?:_([0-9]{4}))?\.tar(?:\.[A-Za-z0-9]+)?")
+LONGEST_LIST = 2**20  # characters that tell the tablespaces
 EXIT_CODES = {1: "the operation failed", 2: "the network or the store failed", 3: "wrong arguments",
               4: "barman-cloud gave up"}  # fmt: skip
 
@@ -94,12 +110,11 @@ class BarmanCloud:
         """Never by itself: the store may, and decrypts what is read."""
         return False
 
-    def backups(self, repository: Storage) -> list[BaseBackup]:
+    def backups(self, repository: Storage) -> BaseBackups:
         """From each ``backup.info`` that says DONE."""
         keys = {key: match[1] for key in repository.sizes(f"{self.server}/base/") if (match := ID.fullmatch(key))}
         texts = repository.read_all(keys)
-        found = [backup for key, name in keys.items() if (backup := parse_backup_info(name, texts[key]))]
-        return sorted(found, key=lambda backup: backup.start_time)
+        return BaseBackups.read({name: texts[key] for key, name in keys.items()}, parse_backup_info)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
         """Everything below the backup's folder."""
@@ -171,35 +186,74 @@ class BarmanCloud:
         return () if chosen == "none" else (f"--{chosen}",)
 
 
-def parse_backup_info(name: str, text: bytes | None) -> BaseBackup | None:
-    """A backup from ``backup.info`` (``key=value`` lines); None for one that is not finished."""
-    values = dict(line.partition("=")[::2] for line in (text or b"").decode(errors="replace").splitlines())
-    if values.get("status", "DONE") != "DONE":
-        return None
+class BackupInfo(ToolDocument):
+    """What is used of ``backup.info``. Sizes may be missing."""
+
+    system_identifier: SystemIdentifier = Field(alias="systemid")
+    server_version: ServerVersion = Field(alias="version")
+    timeline: Timeline
+    start: str = Field(alias="begin_xlog")
+    finish: str = Field(alias="end_xlog")
+    start_time: Instant = Field(alias="begin_time")
+    finish_time: Instant = Field(alias="end_time")
+    size: Bytes = 0
+
+
+class Tablespace(ToolDocument):
+    """A tablespace: ``barman-cloud-restore`` moves it by its name, in ``name:folder``."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^:\x00-\x1f\x7f-][^:\x00-\x1f\x7f]*$")]
+    oid: int = Field(strict=True)
+    location: Location
+
+
+def parse_backup_info(name: str, text: Content) -> BaseBackup | None:
+    """A backup from ``backup.info`` (``key=value`` lines); None for one that is not finished.
+
+    Nothing that PostgreSQL could not have written is believed.
+    """
     try:
-        spaces = ast.literal_eval(values.get("tablespaces") or "None") or []
-        return BaseBackup(
-            name=name,
-            system_identifier=int(values["systemid"]),
-            major_version=int(values["version"]) // 10000,
-            timeline=int(values["timeline"]),
-            start_lsn=parse_lsn(values["begin_xlog"]),
-            finish_lsn=parse_lsn(values["end_xlog"]),
-            start_time=datetime.fromisoformat(values["begin_time"]).astimezone(UTC),
-            finish_time=datetime.fromisoformat(values["end_time"]).astimezone(UTC),
-            uncompressed_bytes=_number(values.get("size")),
-            tablespaces={str(oid): location for _, oid, location in spaces},
-            tablespace_names={str(oid): label for label, oid, _ in spaces},
-        )
-    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        values = _values(text)
+        if values.get("status", "DONE") != "DONE":
+            return None
+        values |= {} if re.fullmatch(r"[0-9]{1,20}", values.get("size", "")) else {"size": "0"}
+        found = as_model(BackupInfo, values)
+        start, finish = parse_lsn(found.start), parse_lsn(found.finish)
+        if not start <= finish < LSN_END:
+            raise ValueError("it ends before it starts, or beyond any WAL")  # noqa: TRY301
+        spaces = {whole_number(str(space.oid), 1, 2**32 - 1): space for space in _tablespaces(values.get("tablespaces", ""))}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise BackupFault(
-            "metadata-broken", f"backup.info of backup {name}", found=f"unreadable ({type(error).__name__}: {error})",
-            expected="barman's key=value lines", mend="the backup cannot be trusted; take a new base backup",
+            "metadata-broken", f"backup.info of backup {name}", found=f"unreadable ({type(error).__name__}: {str(error)[:300]})",
+            expected="barman's key=value lines, as PostgreSQL made them",
+            mend="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
         ) from None  # fmt: skip
+    return BaseBackup(
+        name=name, system_identifier=found.system_identifier, major_version=found.server_version // 10000,
+        timeline=found.timeline, start_lsn=start, finish_lsn=finish, start_time=found.start_time,
+        finish_time=found.finish_time, uncompressed_bytes=found.size,
+        tablespaces={str(oid): space.location for oid, space in spaces.items()},
+        tablespace_names={str(oid): space.name for oid, space in spaces.items()},
+    )  # fmt: skip
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
+def _values(text: Content) -> dict[str, str]:
+    if not isinstance(text, bytes) or not text:
+        raise ValueError(text.problem.found if isinstance(text, PgdrillError) else "no such object, or an empty one")
+    pairs = [line.partition("=")[::2] for line in text.decode().splitlines() if "=" in line]
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key twice")
+    return values
+
+
+def _tablespaces(text: str) -> list[Tablespace]:
+    if len(text) > LONGEST_LIST:
+        raise ValueError("an endless list of tablespaces")
+    rows = ast.literal_eval(text or "None") or []
+    if not isinstance(rows, list) or not all(isinstance(row, tuple) and len(row) == 3 for row in rows):
+        raise ValueError("no list of tablespaces")
+    return [as_model(Tablespace, dict(zip(("name", "oid", "location"), row, strict=True))) for row in rows]
 
 
 def _missing(thing: str, found: str) -> Problem:

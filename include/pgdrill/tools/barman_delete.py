@@ -7,17 +7,18 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from pgdrill.documents import Content
 from pgdrill.errors import BackupFault
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Entry
 
-OWNER = re.compile(r"[^/]+/base/(\d{8}T\d{6})/.+")
+OWNER = re.compile(r"[^/]+/base/([0-9]{8}T[0-9]{6})/.+")
 LISTED = re.compile(r"Skipping deletion of objects (\[.*\]) due to --dry-run option")
 PREFIX = re.compile(r"Skipping deletion of all objects under prefix (\S+) due to --dry-run option")
-WAL_FILE = re.compile(r"[^/]+/wals/[0-9A-F]{16}/([0-9A-F]{24})(?:\.[\w.]+)?")
+WAL_FILE = re.compile(r"[^/]+/wals/[0-9A-F]{16}/([0-9A-F]{24})(?:\.[A-Za-z0-9_.]+)?")
 
 
-def catalog(repository: Storage, server: str, parse: Callable[[str, bytes | None], BaseBackup | None]) -> list[Entry]:
+def catalog(repository: Storage, server: str, parse: Callable[[str, Content], BaseBackup | None]) -> list[Entry]:
     """Every id below ``base/``; what is not DONE is not finished."""
     keys: dict[str, dict[str, int]] = {}
     for key, size in repository.sizes(f"{server}/base/").items():
@@ -29,8 +30,8 @@ def catalog(repository: Storage, server: str, parse: Callable[[str, bytes | None
 
 
 def _entry(
-    texts: Mapping[str, bytes | None], folder: str, name: str, keys: dict[str, int],
-    parse: Callable[[str, bytes | None], BaseBackup | None],
+    texts: Mapping[str, Content], folder: str, name: str, keys: dict[str, int],
+    parse: Callable[[str, Content], BaseBackup | None],
 ) -> Entry:
     info = f"{folder}/backup.info"
     if info not in texts:

@@ -6,13 +6,14 @@ Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpre
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from pgdrill.errors import Problem
+from pgdrill.documents import Content
+from pgdrill.errors import BackupFault, Problem
 from pgdrill.postgres.wal import ARCHIVED_NAME, Segment
 from pgdrill.process import Command
 from pgdrill.storage import Storage
@@ -43,6 +44,30 @@ class BaseBackup:
     def first_segment(self) -> Segment:
         """Where replay begins."""
         return Segment.holding(self.start_lsn, self.timeline)
+
+
+class BaseBackups(list[BaseBackup]):
+    """The finished base backups, oldest first. ``broken``: what cannot be read of others, by their names.
+
+    One broken description costs that backup, and hides no other.
+    """
+
+    def __init__(self, found: Mapping[str, BaseBackup | Problem | None]) -> None:
+        backups = [backup for backup in found.values() if isinstance(backup, BaseBackup)]
+        super().__init__(sorted(backups, key=lambda backup: backup.start_time))
+        self.broken = {name: problem for name, problem in found.items() if isinstance(problem, Problem)}
+
+    @classmethod
+    def read(cls, texts: Mapping[str, Content], parse: Callable[[str, Content], BaseBackup | None]) -> BaseBackups:
+        """From the descriptions of backups, by their names."""
+        return cls({name: _parsed(parse, name, text) for name, text in texts.items()})
+
+
+def _parsed(parse: Callable[[str, Content], BaseBackup | None], name: str, text: Content) -> BaseBackup | Problem | None:
+    try:
+        return parse(name, text)
+    except BackupFault as error:
+        return error.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +166,8 @@ class BackupTool(Protocol):
     def encrypts(self, environment: Mapping[str, str]) -> bool:
         """Whether only the tool can read what it archived."""
 
-    def backups(self, repository: Storage) -> list[BaseBackup]:
-        """Every finished base backup, oldest first."""
+    def backups(self, repository: Storage) -> BaseBackups:
+        """Every finished base backup, oldest first, and what cannot be read of others."""
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
         """The objects of a backup: key -> bytes."""

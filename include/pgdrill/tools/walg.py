@@ -11,21 +11,42 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import Field
+
 from pgdrill.config import Repository
+from pgdrill.documents import (
+    LARGE_DOCUMENT_BYTES,
+    NAME_BYTES,
+    Bytes,
+    Content,
+    Instant,
+    Location,
+    Lsn,
+    Oid,
+    ServerVersion,
+    SystemIdentifier,
+    ToolDocument,
+    as_model,
+    load_json,
+    read_model,
+    whole_number,
+)
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tools import walg_delete
-from pgdrill.tools.base import ArchivedWal, BaseBackup, BulkFetch, Entry, Fetch
+from pgdrill.tools.base import ArchivedWal, BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
 from pgdrill.tuning import Tuning
 
 BASE = "basebackups_005"
 WAL = "wal_005"
-SENTINEL = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)_backup_stop_sentinel\.json")
+NAME = r"base_[0-9A-F]{24}(?:_D_[0-9A-F]{24})?"
+SENTINEL = re.compile(rf"{BASE}/({NAME})_backup_stop_sentinel\.json")
+PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+LONGEST_CHAIN = 1000  # of deltas
 # After the first wal-g sleeps a minute, then two, then four, … before it tries the same part again. After the second, which
 # follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and does so only once it fetches part by part and all of them fail.
 HOPELESS = (
@@ -128,12 +149,11 @@ class WalG:
         """By any of the settings that give wal-g a key."""
         return any(environment.get(name) for name in environment if ENCRYPTION.fullmatch(name))
 
-    def backups(self, repository: Storage) -> list[BaseBackup]:
+    def backups(self, repository: Storage) -> BaseBackups:
         """From the sentinels: no sentinel, no backup."""
         keys = {key: match[1] for key in repository.sizes(f"{BASE}/") if (match := SENTINEL.fullmatch(key))}
         texts = repository.read_all(keys)
-        found = [parse_sentinel(name, texts[key]) for key, name in keys.items()]
-        return sorted(found, key=lambda backup: backup.start_time)
+        return BaseBackups.read({name: texts[key] for key, name in keys.items()}, parse_sentinel)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
         """Everything below the backup's folder, and of the backups a delta builds on, with their sentinels."""
@@ -149,18 +169,19 @@ class WalG:
         found = []
         for name in self._chain(repository, backup.name):
             folder = f"{BASE}/{name}"
-            text = repository.read(f"{folder}/files_metadata.json")
+            metadata = f"{repository.url}/{folder}/files_metadata.json"
+            text = repository.read(f"{folder}/files_metadata.json", LARGE_DOCUMENT_BYTES)
             if text is None:
-                found.append(_missing(f"{repository.url}/{folder}/files_metadata.json", "no such object"))
+                found.append(_missing(metadata, "no such object"))
                 continue
             try:
-                metadata = json.loads(text)
-                expected = set(metadata["TarFileSets"])
-                files = list(metadata["Files"])
-            except (ValueError, KeyError, TypeError):
-                found.append(_missing(f"{repository.url}/{folder}/files_metadata.json", "no readable JSON"))
+                listed = read_model(FilesMetadata, text)
+            except ValueError as error:
+                found.append(_missing(metadata, f"no list of the backup's files: {error}"))
                 continue
-            found += [_escape(name, file) for file in files if ".." in PurePosixPath(file).parts]
+            expected = set(listed.parts)
+            found += [_escape(name, file) for file in (*listed.files, *listed.parts) if _leaves(file)]
+            found += [_escape(name, part) for part in listed.parts if not PART.fullmatch(part)]
             stored = {PurePosixPath(key).name for key in parts if key.startswith(f"{folder}/tar_partitions/")}
             if not any(part.startswith("pg_control.tar") for part in stored):
                 found.append(_missing(f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"))
@@ -213,38 +234,81 @@ class WalG:
         """A backup's name, and those of the backups its deltas build on."""
         names = [name]
         while "_D_" in names[-1]:
-            text = repository.read(f"{BASE}/{names[-1]}_backup_stop_sentinel.json")
-            parent = json.loads(text).get("DeltaFrom") if text else None
-            if not parent or parent in names:
-                break
+            parent = parse_sentinel(names[-1], repository.read(f"{BASE}/{names[-1]}_backup_stop_sentinel.json")).parent
+            if parent in names or len(names) > LONGEST_CHAIN:
+                raise _unreadable(name, f"no chain of deltas: {parent} comes again, or after {LONGEST_CHAIN} others")
             names.append(parent)
         return names
 
 
-def parse_sentinel(name: str, text: bytes | None) -> BaseBackup:
-    """A backup from its sentinel (integers for LSNs; times in RFC 3339)."""
+class Sentinel(ToolDocument):
+    """What is used of ``…_backup_stop_sentinel.json``. LSNs are integers, times are RFC 3339."""
+
+    system_identifier: SystemIdentifier = Field(alias="SystemIdentifier")
+    server_version: ServerVersion = Field(alias="PgVersion")
+    start_lsn: Lsn = Field(alias="LSN")
+    finish_lsn: Lsn = Field(alias="FinishLSN")
+    start_time: Instant = Field(alias="StartTime")
+    finish_time: Instant = Field(alias="FinishTime")
+    uncompressed_bytes: Bytes = Field(alias="UncompressedSize")
+    compressed_bytes: Bytes = Field(alias="CompressedSize")
+    spec: dict[str, Any] | None = Field(None, alias="Spec")
+    parent: str = Field("", alias="DeltaFrom", pattern=rf"^(?:{NAME})?$")
+
+
+class Tablespaces(ToolDocument):
+    """Which tablespaces a sentinel names."""
+
+    oids: list[Oid] = Field(default_factory=list, alias="tablespaces")
+
+
+class Tablespace(ToolDocument):
+    """Where one of them was on production."""
+
+    location: Location = Field(alias="loc")
+
+
+class FilesMetadata(ToolDocument):
+    """What is used of ``files_metadata.json``: the names of the files, and of the parts they are in."""
+
+    parts: dict[str, Any] = Field(alias="TarFileSets")
+    files: dict[str, Any] = Field(alias="Files")
+
+
+def parse_sentinel(name: str, text: Content) -> BaseBackup:
+    """A backup from its sentinel. Nothing that PostgreSQL could not have written is believed."""
     try:
-        data = json.loads(text or b"")
-        spec = data.get("Spec") or {}
+        data = load_json(text)
+        if isinstance(data, dict):  # a full backup says null, or nothing
+            data = {key: value for key, value in data.items() if key != "DeltaFrom" or value is not None}
+        found = as_model(Sentinel, data)
+        spec = {key: value for key, value in (found.spec or {}).items() if key != "tablespaces" or value is not None}
+        spaces = {oid: as_model(Tablespace, spec.get(oid)).location for oid in as_model(Tablespaces, spec).oids}
+        if found.finish_lsn < found.start_lsn:
+            raise ValueError("it ends before it starts")  # noqa: TRY301
+        if ("_D_" in name) != bool(found.parent):
+            raise ValueError(f"its name and the backup that it builds on, {found.parent or 'none'}, contradict each other")  # noqa: TRY301
         return BaseBackup(
-            name=name,
-            system_identifier=int(data["SystemIdentifier"]),
-            major_version=int(data["PgVersion"]) // 10000,
-            timeline=int(name.removeprefix("base_")[:8], 16),
-            start_lsn=int(data["LSN"]),
-            finish_lsn=int(data["FinishLSN"]),
-            start_time=datetime.fromisoformat(data["StartTime"]).astimezone(UTC),
-            finish_time=datetime.fromisoformat(data["FinishTime"]).astimezone(UTC),
-            uncompressed_bytes=int(data["UncompressedSize"]),
-            compressed_bytes=int(data["CompressedSize"]),
-            tablespaces={oid: spec[oid]["loc"] for oid in spec.get("tablespaces") or []},
-            parent=str(data.get("DeltaFrom") or ""),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackupFault(
-            "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({type(error).__name__}: {error})",
-            expected="wal-g's JSON", mend="the backup cannot be trusted; take a new base backup",
-        ) from None  # fmt: skip
+            name=name, system_identifier=found.system_identifier, major_version=found.server_version // 10000,
+            timeline=whole_number(str(int(name.removeprefix("base_")[:8], 16)), 1, 2**32 - 1), start_lsn=found.start_lsn,
+            finish_lsn=found.finish_lsn, start_time=found.start_time, finish_time=found.finish_time,
+            uncompressed_bytes=found.uncompressed_bytes, compressed_bytes=found.compressed_bytes, tablespaces=spaces,
+            parent=found.parent,
+        )  # fmt: skip
+    except ValueError as error:
+        raise _unreadable(name, str(error)) from None
+
+
+def _unreadable(name: str, found: str) -> BackupFault:
+    return BackupFault(
+        "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({found})", expected="wal-g's JSON, as PostgreSQL made it",
+        mend="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
+    )  # fmt: skip
+
+
+def _leaves(file: str) -> bool:
+    """Whether a name would leave the folder it is unpacked in, or is none."""
+    return ".." in PurePosixPath(file).parts or "\0" in file or len(file.encode(errors="replace")) > 4 * NAME_BYTES
 
 
 def _missing(thing: str, found: str) -> Problem:
@@ -263,6 +327,6 @@ def _unexpected(thing: str) -> Problem:
 
 def _escape(backup: str, file: str) -> Problem:
     return Problem(
-        "unsafe-name", f"file {file!r} of backup {backup}", "a path that leaves the data directory",
+        "unsafe-name", f"file {file[:NAME_BYTES]!r} of backup {backup}", "a path that leaves the data directory",
         "paths below the data directory", "treat the repository as tampered with; do not restore this backup",
     )  # fmt: skip

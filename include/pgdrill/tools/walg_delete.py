@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 
+from pgdrill.documents import Content, ToolDocument, read_model
 from pgdrill.errors import BackupFault
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Entry
@@ -18,7 +18,13 @@ WAL_FILE = re.compile(r"wal_005/([0-9A-F]{24})(?:\.[\w.]+)?")
 MERGED = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 
 
-def catalog(repository: Storage, parse: Callable[[str, bytes | None], BaseBackup]) -> list[Entry]:
+class Metadata(ToolDocument):
+    """What is used of a backup's ``metadata.json``."""
+
+    is_permanent: bool
+
+
+def catalog(repository: Storage, parse: Callable[[str, Content], BaseBackup]) -> list[Entry]:
     """Every name below the folder of base backups; without a sentinel it is not finished."""
     keys: dict[str, dict[str, int]] = {}
     finished = set()
@@ -40,26 +46,26 @@ def _metadata(name: str) -> str:
 
 
 def _entry(
-    texts: Mapping[str, bytes | None], name: str, keys: dict[str, int], finished: bool, parse: Callable[[str, bytes | None], BaseBackup]
+    texts: Mapping[str, Content], name: str, keys: dict[str, int], finished: bool, parse: Callable[[str, Content], BaseBackup]
 ) -> Entry:
     first = name.removeprefix("base_")[:24]
     if not finished:
         return Entry(name, keys, first_segment=first, finished=False)
     try:
         backup = parse(name, texts[_sentinel(name)])
-        marked = json.loads(texts[_metadata(name)] or b"")["is_permanent"]
+        marked = read_model(Metadata, texts[_metadata(name)]).is_permanent
     except BackupFault as error:
         return Entry(name, keys, trouble=error.problem.found, first_segment=first)
-    except (ValueError, KeyError, TypeError) as error:
-        return Entry(name, keys, trouble=f"metadata.json unreadable ({type(error).__name__})", first_segment=first)
-    return Entry(name, keys, backup, first_segment=first, permanent=bool(marked))
+    except ValueError as error:
+        return Entry(name, keys, trouble=f"metadata.json unreadable ({error})", first_segment=first)
+    return Entry(name, keys, backup, first_segment=first, permanent=marked)
 
 
 def permanent(repository: Storage, name: str) -> bool:
     """Whether a backup is marked; one whose metadata is gone or broken is not known to be free, so it counts as marked."""
     try:
-        return bool(json.loads(repository.read(_metadata(name)) or b"")["is_permanent"])
-    except (ValueError, KeyError, TypeError):
+        return read_model(Metadata, repository.read(_metadata(name))).is_permanent
+    except ValueError:
         return True
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgdrill.postgres.wal import Segment
+from pgdrill.postgres.wal import LONGEST_HISTORY, Segment
 from pgdrill.storage import Storage
 from pgdrill.walfetch.decoders import DECODERS, Undecodable, decoded
 from pgdrill.walfetch.files import Writer
@@ -45,7 +45,12 @@ class Reader:
     def history(self, name: str) -> bytes:
         """The content of a timeline's history file."""
         key, chunks = self._open(name)
-        return b"".join(decoded(self._counted(chunks), key.removeprefix(self.order.key(name))))
+        content = b""
+        for piece in decoded(self._counted(chunks), key.removeprefix(self.order.key(name))):
+            content += piece
+            if len(content) > LONGEST_HISTORY:
+                raise Undecodable(f"more than {LONGEST_HISTORY} bytes of a history")
+        return content
 
     def key_of(self, name: str) -> str:
         """Where a file is, or would be, for an error's text."""

@@ -188,4 +188,4 @@ def test_a_part_that_is_missing_for_ever_is_no_network_problem(tmp_path: Path) -
 
     store = Storage.open(f"file://{tmp_path}", {})
     with pytest.raises(BackupFault, match="no such object"):
-        stream.download(store, "x/y.dump", manifest.DumpFile(name="y.dump", bytes=1, sha256=""), tmp_path / "z", lambda _: None)
+        stream.download(store, "x/y.dump", manifest.DumpFile(name="y.dump", bytes=1, sha256="0" * 64), tmp_path / "z", lambda _: None)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from pgdrill.logs import keep_lines_whole
+
 if TYPE_CHECKING:
     from pgdrill.process import Runner
 
+keep_lines_whole()  # in every process that runs a task of ours
 THIS_RUN = "{{ run_id }}"
 
 

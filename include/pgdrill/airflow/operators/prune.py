@@ -74,7 +74,8 @@ class PruneOperator(ClusterOperator):
 
         outlook = look(access, self.runner, named=also, allowed=allow)
         text = plan_markdown(access.cluster.name, outlook)
-        self.log.info("%s", text)
+        for line in text.splitlines():
+            self.log.info("%s", line)
         found = findings(outlook.inventory, access.cluster.retention, outlook.now)
         first = not any(run.state == "done" for run in journal.runs(access))
         return {**plan_data(access.cluster.name, outlook, found), "text": text, "first_run": first}

@@ -1,0 +1,39 @@
+"""The library's log lines: whatever names, messages or a tool's output are in one, it stays one, and rules no terminal."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pgdrill.text import one_line, visible
+
+
+class LineFormatter(logging.Formatter):
+    """A formatter whose message is one line, and whose traceback holds nothing but text."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line."""
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback."""
+        return visible(super().formatException(ei))
+
+
+def keep_lines_whole() -> None:
+    """The same where others format: records of ``pgdrill`` are made safe as they are made. Twice is as good as once."""
+    before = logging.getLogRecordFactory()
+    if not isinstance(before, _Factory):
+        logging.setLogRecordFactory(_Factory(before))
+
+
+class _Factory:
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def __call__(self, name: str | None, *arguments: Any, **more: Any) -> logging.LogRecord:
+        record: logging.LogRecord = self.before(name, *arguments, **more)
+        if name and f"{name}.".startswith("pgdrill."):  # a record that is copied has no name at first
+            record.msg, record.args = one_line(record.getMessage()), ()
+        return record

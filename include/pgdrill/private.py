@@ -1,0 +1,82 @@
+"""Folders that are ours alone, in places where others may write, too.
+
+A name that can be foretold can be taken beforehand: by somebody else's folder, open to him, or by a link. So a short folder
+gets a name by chance, and a link in a folder of our own remembers it; and where work is done, nobody else may rename or
+replace what we made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from pgdrill.errors import CouldNotVerify
+
+PREFIX = "pgdrill-"
+OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def short_folder(link: Path, owners: Collection[int] = ()) -> Path:
+    """The folder that ``link`` remembers, made if there is none: for sockets, whose names hold 107 bytes."""
+    if folder := remembered(link, owners):
+        return folder
+    forget(link)
+    folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
+    link.symlink_to(folder)  # first: whoever is killed in between leaves nothing that is not remembered
+    folder.mkdir(mode=0o700)  # an error if it is there
+    return folder
+
+
+def remembered(link: Path, owners: Collection[int] = ()) -> Path | None:
+    """Where ``link`` leads, if that is a folder of ours (or of one of ``owners``) that is closed to others."""
+    try:
+        folder = Path(os.readlink(link))  # noqa: PTH115 - the link itself
+        found = folder.lstat()
+    except OSError:
+        return None
+    mine = found.st_uid in {os.geteuid(), *owners} and stat.S_ISDIR(found.st_mode) and not found.st_mode & OPEN_TO_OTHERS
+    return folder if mine and folder.name.startswith(PREFIX) else None
+
+
+def forget(link: Path, owners: Collection[int] = ()) -> None:
+    """Remove a folder and its link; nothing there is fine, and what is not ours is left alone."""
+    if folder := remembered(link, owners):
+        shutil.rmtree(folder, ignore_errors=True)
+    if link.is_symlink():
+        link.unlink()
+
+
+def check_place(folder: Path, *, above: int) -> None:
+    """Nobody else can put something in the place of ``folder``, which is ours alone, as are ``above`` of those it lies in.
+
+    Raises in words. What is not there yet is no trouble.
+    """
+    for number, path in enumerate((folder, *folder.parents)):
+        with contextlib.suppress(FileNotFoundError):
+            if number <= above:
+                _ours(path)
+            elif (mode := path.stat().st_mode) & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise _unsafe(path, f"mode {stat.S_IMODE(mode):04o}: everybody may rename what is in it", "a folder that others cannot change")
+
+
+def _ours(path: Path) -> None:
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unsafe(path, "a link, or a file", "a folder")
+    if found.st_uid != os.geteuid():
+        raise _unsafe(path, f"a folder of user {found.st_uid}", f"one of user {os.geteuid()}, who runs this")
+    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid()):
+        raise _unsafe(path, f"mode {stat.S_IMODE(found.st_mode):04o}: others may write to it", "a folder that others cannot write to")
+
+
+def _unsafe(path: Path, found: str, expected: str) -> CouldNotVerify:
+    return CouldNotVerify(
+        "unsafe-folder", f"{path}", found=found, expected=expected,
+        mend="see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose another drill.work_directory",
+    )  # fmt: skip

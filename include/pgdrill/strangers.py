@@ -1,0 +1,41 @@
+"""What an unpacked archive may hold besides folders and plain files: links, pipes, devices.
+
+An archive is somebody's word, too. By a link of the name of a file that is read or written next, a restore would read or
+write where it leads (a second name of a file is such a link, too); at a pipe it would wait for ever. So they go before
+anything is done by their names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SPACES = "pg_tblspc"
+
+
+def remove_strangers(data_directory: Path, tablespaces: Collection[Path]) -> list[Path]:
+    """Remove all that is neither folder nor plain file below a restored cluster, but for the links to its own tablespaces."""
+    own = {data_directory / SPACES / space.name: space for space in tablespaces}
+    found = [
+        path for folder in (data_directory, *tablespaces) for path in _strangers(folder)
+        if not (path in own and path.is_symlink() and path.resolve() == own[path].resolve())
+    ]  # fmt: skip
+    for path in found:
+        logger.warning("%s was no plain file in the backup, and is removed", path)
+        path.unlink()
+        if path == data_directory / "pg_wal":  # a link to another disk is nothing strange there; the server wants a folder
+            path.mkdir(mode=0o700)
+    return found
+
+
+def _strangers(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _strangers(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_nlink > 1:
+                yield Path(entry.path)
