@@ -247,7 +247,7 @@ def test_no_index_is_proved_with_a_superusers_rights_and_each_is_proved(
     server: LocalServer, things: str, tmp_path: Path, installed: bool
 ) -> None:
     with server.connect(things) as connection:
-        if not connection.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone():
+        if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone() is None:
             pytest.skip("this PostgreSQL comes without contrib")
         if installed:
             connection.execute(INSTALLED)
