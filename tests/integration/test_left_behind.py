@@ -9,6 +9,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -58,6 +59,12 @@ def _here(said: Connection) -> None:
 
 
 def plain(access: Access, drill_id: str, said: Connection) -> None:
+    drill(access, drill_id=drill_id, target=TARGET)
+
+
+def without_setpriv(access: Access, drill_id: str, said: Connection) -> None:
+    found = shutil.which
+    shutil.which = lambda name, *more: None if name == "setpriv" else found(name, *more)  # type: ignore[assignment]
     drill(access, drill_id=drill_id, target=TARGET)
 
 
@@ -147,10 +154,13 @@ def test_a_killed_drills_server_ends_and_its_folder_goes_with_the_next_job_of_an
     nothing_at_all_left(copy)
 
 
-def test_a_drill_killed_in_its_fetch_goes_with_the_sweep(copy: Copy, relay: Relay) -> None:
+@pytest.mark.parametrize("job", [plain, without_setpriv], ids=["setpriv", "no setpriv"])
+def test_a_drill_killed_in_its_fetch_goes_with_the_sweep(
+    copy: Copy, relay: Relay, job: Callable[[Access, str, Connection], None]
+) -> None:
     relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", "trickle")
     access = copy.access(repository={"endpoint_url": relay.endpoint_url})
-    with process_of(plain, access, new_drill_id()) as (process, _):
+    with process_of(job, access, new_drill_id()) as (process, _):
         assert relay.matched.wait(A_MINUTE)
         assert [found.why for found in sweep([copy.work]).held] == [f"restore, by process {process.pid}"]
         process.kill()
