@@ -31,11 +31,12 @@ def holding(access: Access, workspace: Workspace, end: float, *, hand_over: bool
     With ``hand_over`` nobody owns the drill afterwards: whoever goes on has to come within ``drill.handover_seconds``.
     """
     no_core_files()
-    with drill_lock(access).hold(Lease(workspace.directory.name, str(workspace.directory), end, this_process())) as stale:
+    owner = this_process()
+    with drill_lock(access).hold(Lease(workspace.directory.name, str(workspace.directory), end, owner)) as stale:
         try:
             yield stale
         finally:
-            if hand_over:
+            if hand_over and (lease := workspace.lease) and lease.owner == owner:
                 workspace.claim("handover", left_until(access, end), make=False)
 
 

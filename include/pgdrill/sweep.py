@@ -56,7 +56,7 @@ def sweep(work_directories: Iterable[Path]) -> Swept:
 
 def sweep_first(access: Access) -> None:
     """Sweep before a job begins. What cannot be swept is said, and keeps nobody from a backup."""
-    swept = sweep(access.cluster.work_directories or (access.cluster.drill.work_directory,))
+    swept = sweep((*access.cluster.work_directories, access.cluster.drill.work_directory))
     for found in swept.removed:
         logger.warning("removed what an earlier job had left, %s: %s", found.folder, found.why)
     for found in swept.failed:

@@ -144,6 +144,14 @@ def test_only_the_very_process_that_was_written_down_is_ended(work: Path, change
         process.kill()
 
 
+def test_what_a_tool_left_working_ends_too(work: Path) -> None:
+    workspace = folder(work)
+    workspace.claim("restore", time.time() + 60, owner=dead())
+    with subprocess.Popen(["sleep", "60"], env={"HOME": str(workspace.home)}, start_new_session=True) as orphan:
+        assert names(sweep([work])) == (["d1"], [], [])
+        assert orphan.wait(5) < 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
 def test_what_another_user_left_is_named_and_left() -> None:
     work = Path(tempfile.mkdtemp(prefix="pgdrill-sweep-", dir="/tmp"))
