@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,12 @@ from pgdrill.access import Access
 from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
-from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.postgres.binaries import as_ordinary_user
+from pgdrill.postgres.wal import SEGMENT_NAME, Segment, parse_lsn
 from pgdrill.report import Report
+from pgdrill.walfetch.tablespaces import Scan, created
 from pgdrill.workspace import Workspace
-from pgdrill_demo.stack import Stack
+from pgdrill_demo.stack import Stack, binaries
 from tests.conftest import TOOLS, need
 from tests.integration.conftest import nothing_left
 
@@ -157,6 +163,37 @@ def test_tablespaces_of_the_backup_come_back_in_the_drills_own_folder(stack: Sta
         destroy_stage(stack.access, drill_id)
 
 
+def test_real_wal_is_read_as_pg_waldump_reads_it(stack: Stack, disk: Path) -> None:
+    program = [*as_ordinary_user(), binaries().path("pg_waldump"), "--rmgr=Tablespace"]
+    with stack.connect() as connection:
+        connection.execute("SET allow_in_place_tablespaces = on")
+        for number in range(40):
+            folder = disk / str(number) if number % 2 else ""
+            if folder:
+                folder.mkdir()
+            connection.execute(f"CREATE TABLESPACE t{number} LOCATION '{folder}'")
+            connection.execute("CREATE TEMP TABLE x AS SELECT * FROM generate_series(1, 1000)")
+            connection.execute("DROP TABLE x")
+            connection.execute(f"DROP TABLESPACE t{number}")
+            if number % 10 == 9:
+                connection.execute("SELECT pg_switch_wal()")
+    seen, told = set(), set()
+    for file in (stack.primary.data_directory / "pg_wal").iterdir():
+        if SEGMENT_NAME.fullmatch(file.name):
+            listed = subprocess.run([*program, str(file)], capture_output=True, text=True, check=False).stdout
+            told |= set(re.findall(r'desc: CREATE (\d+) "(.*)"', listed))
+            content, scan = file.read_bytes(), Scan(Segment.parse(file.name, stack.segment_bytes))
+            addresses = (int.from_bytes(content[at + 8 : at + 16], sys.byteorder) - at for at in range(0, len(content), 8192))
+            used = sum(1 for _ in takewhile(scan.segment.start_lsn.__eq__, addresses))  # behind them a recycled file's old pages
+            scan.look(memoryview(content[: used * 8192]), 8192)
+            for lsn in scan.candidates:
+                start = lsn - lsn % 8192
+                made = created(content[start - scan.segment.start_lsn :][:16384], start, 8192, lsn)
+                seen |= {(str(made.oid), made.path)} if made else set()
+    assert len(told) >= 20
+    assert seen == told
+
+
 def test_a_tablespace_made_in_place_is_no_obstacle(stack: Stack, disk: Path) -> None:
     take_backup(stack.access)
     fill(stack, None)
@@ -164,15 +201,16 @@ def test_a_tablespace_made_in_place_is_no_obstacle(stack: Stack, disk: Path) -> 
     assert report.restore.status == "ok", report.restore.trouble
 
 
-STARTED = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle' AND query ILIKE '%pg_backup_start%'"
+CHECKPOINT = "SELECT redo_lsn FROM pg_control_checkpoint()"  # where the replay of a backup that begins now will begin
 
 
 def test_one_made_while_the_backup_ran_counts_although_the_backup_may_have_it(stack: Stack, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replay begins before the backup's files were read: the record would undo what had been mapped."""
     monkeypatch.setenv("WALG_DISK_RATE_LIMIT", "4000000")  # bytes a second
     with ThreadPoolExecutor() as pool, stack.connect() as connection:
+        before = connection.execute(CHECKPOINT).fetchone()
         taken = pool.submit(take_backup, stack.access)
-        while not connection.execute(STARTED).fetchone():
+        while connection.execute(CHECKPOINT).fetchone() == before:
             assert not taken.done(), taken.result()
         fill(stack, disk)
         assert not taken.done()
