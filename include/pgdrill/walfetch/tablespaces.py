@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ RM_TABLESPACE, CREATE, INFO_MASK = 5, 0x00, 0xF0  # access/rmgrlist.h, commands/
 WORD = 8  # records begin at multiples of it
 SHORT_HEADER, LONG_HEADER = 24, 40  # of pages
 RECORD = struct.Struct("=IIQBBxxI")  # length, transaction, previous record, info, resource manager, checksum
+# The word of a header in which info and resource manager stand, and those of its bytes.
+KIND_MASK, KIND = (np.uint64(int.from_bytes(bytes([*two, 0, 0, 0, 0, 0, 0]), sys.byteorder)) for two in ((INFO_MASK, 255), (CREATE, RM_TABLESPACE)))
 CONTINUED, LONG = 0x0001, 0x0002  # XLP_FIRST_IS_CONTRECORD, XLP_LONG_HEADER
 DATA_SHORT, DATA_LONG, ORIGIN, TOPLEVEL_XID = 255, 254, 253, 252  # access/xlogrecord.h
 LONGEST_BYTES = 2048  # of such a record: a path has up to 1024
@@ -93,9 +96,7 @@ class Scan:
 
 def headers(words: Words) -> Iterator[tuple[int, int]]:
     """Where in records' bytes, without the pages' headers, a header of the kind may stand, and what precedes it by its word."""
-    each_byte = words.view(np.uint8)
-    found = np.flatnonzero(each_byte[2 * WORD + 1 :: WORD] == RM_TABLESPACE)
-    for index in found[(each_byte[2 * WORD :: WORD][found] & INFO_MASK) == CREATE]:
+    for index in np.flatnonzero((words[2:] & KIND_MASK) == KIND):
         yield int(index), int(words[index + 1])
 
 
