@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -168,7 +168,8 @@ def _set_for_searches(baseline: Baseline) -> dict[str, str]:
 def _latest(backup: str, look: Look) -> Goal:
     """Make ``latest`` exact: the baseline's restore point, or the last record that reached the archive."""
     if look.baseline:
-        return _known(backup, RecoveryTarget("name", look.baseline.restore_point), look, look.baseline.lsn_position)
+        goal = _known(backup, RecoveryTarget("name", look.baseline.restore_point), look, look.baseline.lsn_position)
+        return replace(goal, tablespaces=look.baseline.tablespaces)
     end = _end(look)
     target = RecoveryTarget("lsn", format_lsn(end.last_record_lsn))
     return Goal(backup, target, timeline=end.segment.timeline, stop_lsn=end.last_record_lsn)

@@ -109,15 +109,17 @@ def preflight(
     history: tuple[TimelineSwitch, ...],
     directory: Path,
     segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    tablespaces: Mapping[str, str] | None = None,
 ) -> Plan:
     """Check all that can be checked, or raise the first thing that makes the restore pointless.
 
-    ``timeline``, ``stop_lsn`` and ``history`` describe the target as far as it is known beforehand.
+    ``timeline``, ``stop_lsn``, ``history`` and ``tablespaces`` describe the target as far as it is known beforehand.
     """
     _unused(directory)
     tool, repository = access.tool, access.repository
     backup = choose_backup(tool.backups(repository), wanted, target, repository.url)
     _same_system(backup, system_identifier, access)
+    _all_inside(backup, tablespaces or {})
     parts = tool.parts(repository, backup)
     kept = record.read(access.reports, backup.name)
     problems = tool.problems(repository, backup, parts)
@@ -156,6 +158,17 @@ def _same_system(backup: BaseBackup, identifier: int | None, access: Access) -> 
             "wrong-major-version", f"{access.binaries.folder}", found=f"PostgreSQL {installed}",
             expected=f"PostgreSQL {backup.major_version}, which wrote backup {backup.name}",
             mend="install that major version here and set server.bin_dir to it",
+        )  # fmt: skip
+
+
+def _all_inside(backup: BaseBackup, tablespaces: Mapping[str, str]) -> None:
+    """Replay takes the path of a new tablespace from WAL; no setting maps it. For other targets, WAL itself is looked at."""
+    if lacking := sorted(set(tablespaces) - set(backup.tablespaces)):
+        shown = ", ".join(f"{oid} in {tablespaces[oid]!r}" for oid in lacking[:SHOWN])
+        raise CouldNotVerify(
+            "tablespace-not-in-backup", f"backup {backup.name}", found=f"production has tablespaces that it lacks: {shown}",
+            expected="every tablespace in the backup: replay would link the restored cluster to production's own folder",
+            mend="take a base backup now, then drill again",
         )  # fmt: skip
 
 

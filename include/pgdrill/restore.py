@@ -50,6 +50,7 @@ class Goal:
     preload_libraries: str = ""
     planned_with: Mapping[str, str] = field(default_factory=dict)  # production's settings for planning
     after_replay: Mapping[str, str] = field(default_factory=dict)  # production's, where replay had settings of its own
+    tablespaces: Mapping[str, str] = field(default_factory=dict)  # at the target, as far as known: oid -> production's folder
     segment_bytes: int = 16 * 2**20
 
 
@@ -62,7 +63,7 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
         access, wanted=goal.backup, target=goal.target,
         system_identifier=goal.system_identifier or access.cluster.server.system_identifier,
         timeline=goal.timeline, stop_lsn=stop_lsn, history=history, directory=workspace.data_directory,
-        segment_bytes=goal.segment_bytes,
+        segment_bytes=goal.segment_bytes, tablespaces=goal.tablespaces,
     )  # fmt: skip
 
 
@@ -82,9 +83,9 @@ def restore(
         _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
     except PgdrillError as error:
         timings.wal = ahead.stop()
-        raise ahead.fault or error from None
+        raise ahead.cause(error, _log_of(server)) from None
     timings.replay_seconds = time.monotonic() - started
-    log = server.log_file.read_text(errors="replace")
+    log = _log_of(server)
     timings.redo_seconds, timings.checkpoint_seconds = redo_seconds(log), checkpoint_seconds(log)
     timings.wal_segments = plan.wal_segments
     harmless.end_replaying(Path(server.options["config_file"]), goal.after_replay)
@@ -261,7 +262,7 @@ BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .
 
 def recovery_failure(server: LocalServer, target: RecoveryTarget, error: PgdrillError) -> PgdrillError:
     """Why a recovering server ended: the WAL, the store, or something else."""
-    text = server.log_file.read_text(errors="replace") if server.log_file.exists() else ""
+    text = _log_of(server)
     thing = f"recovery to {target}"
     if UNREACHED in text:
         return BackupFault(
@@ -284,6 +285,10 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
             mend="a segment or page is damaged: see the server's log in the report; take a base backup now",
         )  # fmt: skip
     return error
+
+
+def _log_of(server: LocalServer) -> str:
+    return server.log_file.read_text(errors="replace") if server.log_file.exists() else ""
 
 
 def _last_restored(text: str) -> str:

@@ -30,6 +30,8 @@ SELECT d.datname, concat_ws(', ', pg_encoding_to_char(d.encoding), d.datcollate,
        coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), CASE WHEN NOT d.datallowconn THEN 'no connections' END)
 FROM pg_database d ORDER BY 1
 """
+# Those in folders of their own, outside of the data directory.
+TABLESPACES = "SELECT oid::text, pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'"
 EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
 LIBRARIES = """
 SELECT a.name, a.default_version FROM pg_available_extensions a JOIN pg_extension e ON e.extname = a.name ORDER BY 1
@@ -74,6 +76,11 @@ def filled_databases(connection: psycopg.Connection) -> tuple[str, ...]:
 def database_forms(connection: psycopg.Connection) -> dict[str, str]:
     """Every database of the cluster -> its encoding and locale."""
     return dict(connection.execute(FORMS).fetchall())
+
+
+def tablespaces(connection: psycopg.Connection) -> dict[str, str]:
+    """Every tablespace that lies outside of the data directory: oid -> its folder."""
+    return dict(connection.execute(TABLESPACES).fetchall())
 
 
 def extension_versions(connection: psycopg.Connection) -> dict[str, str]:

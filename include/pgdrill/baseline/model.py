@@ -124,8 +124,8 @@ class DatabaseState(Model):
 class Baseline(Model):
     """What production held. ``restore_point`` and ``lsn`` name the instant a drill recovers to.
 
-    ``database_forms`` tells encoding and locale of every database of the cluster, templates too. ``read_on``: where rows
-    and catalogs were read. ``settled_at``: when it was completed with what was written up to the restore point.
+    ``database_forms`` tells encoding and locale of every database of the cluster, templates too; ``tablespaces`` the folder
+    of each that lies outside of the data directory, by oid. ``read_on``: where rows and catalogs were read. ``settled_at``: when it was completed with what was written up to the restore point.
     ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
     server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`). Transactions below ``oldest_xid``
     had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
@@ -143,6 +143,7 @@ class Baseline(Model):
     shared_objects: Fingerprint
     database_forms: dict[str, str] = {}
     database_forms_later: dict[str, str] | None = None
+    tablespaces: dict[str, str] = {}
     databases: dict[str, DatabaseState]
     seconds: float = 0.0
     oldest_xid: int = 0

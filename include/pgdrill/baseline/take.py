@@ -11,7 +11,7 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
 from pgdrill.baseline.database import read_database
-from pgdrill.baseline.facts import database_forms, every_database, read_settings
+from pgdrill.baseline.facts import database_forms, every_database, read_settings, tablespaces
 from pgdrill.baseline.model import Baseline, DatabaseState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
@@ -57,7 +57,7 @@ def take_baseline(
             settings={**server_settings(connection), **settings}, configured=configured,
             read_only=read_only_roles(connection), clock_offset_seconds=clock.offset_seconds,
             clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
-            shared_objects=shared, database_forms=forms, databases=databases, oldest_xid=oldest_xid, next_xid=next_xid,
+            shared_objects=shared, database_forms=forms, tablespaces=tablespaces(connection), databases=databases, oldest_xid=oldest_xid, next_xid=next_xid,
             wal_lsn=lsn,
         )  # fmt: skip
         if restore_point:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgdrill import errors
-from pgdrill.errors import CouldNotVerify, PgdrillError, TimedOut
+from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.process import end_group, mark_process, mask
 from pgdrill.report import WalFetched
 from pgdrill.tuning import NO_THREADS
@@ -53,6 +53,7 @@ class WalAhead:
         self._readers: list[threading.Thread] = []
         self.fetched = WalFetched()
         self.fault: PgdrillError | None = None
+        self._barred: tuple[int, str, PgdrillError] | None = None  # the first cut: where, in which segment
 
     def __enter__(self) -> WalAhead:
         self._launch()
@@ -128,6 +129,12 @@ class WalAhead:
         total = max(expected_segments, self.fetched.segments) * self.order.segment_bytes
         progress("replay", self.fetched.segments * self.order.segment_bytes, total)
 
+    def cause(self, error: PgdrillError, log: str) -> PgdrillError:
+        """Why recovery ended with that error, as far as its WAL had a part in it. ``log``: the server's."""
+        if self._barred and isinstance(error, BackupFault) and f'restored log file "{self._barred[1]}"' in log:
+            return self.fault or self._barred[2]
+        return self.fault or error
+
     def finish(self) -> WalFetched | None:
         """Fetch nothing more; wait for the last comparisons. Raises what was found wrong, also what recovery overlooked."""
         started = time.monotonic()
@@ -185,6 +192,10 @@ class WalAhead:
             self.fetched = WalFetched(**counts, ahead_segments=ahead)
         if fault := said.get("fault"):
             self.fault = self.fault or _as_error(fault)
+        if barred := said.get("barred"):
+            lsn, segment = barred.pop("lsn"), barred.pop("segment")
+            if self._barred is None or lsn < self._barred[0]:
+                self._barred = lsn, segment, _as_error(barred)
 
     def _logged(self, line: str) -> None:
         logger.warning("wal ahead: %s", mask(line.rstrip("\n"), self._environment))

@@ -49,7 +49,7 @@ class Writer:
             finally:
                 for file in files:
                     file.close()
-            self.watch.judge(scan, temporary)
+            self.watch.cut(scan, temporary)
         except BaseException:
             for target in targets:
                 target.unlink(missing_ok=True)

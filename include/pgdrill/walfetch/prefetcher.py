@@ -55,7 +55,7 @@ class Prefetcher:
         self.spool = Spool(Path(order.spool), spool, order.owner)
         storage = Storage.open(order.url, environment, endpoint_url=order.endpoint_url, region=order.region)
         origin = Origin(order.system_identifier, order.major_version, order.timelines)
-        writer = Writer(incoming, origin, order.sparse, TablespaceWatch(order))
+        writer = Writer(incoming, origin, order.sparse, TablespaceWatch(order, tell_barred))
         self.desk = Desk(order, self.spool, answers, tell)
         self.reader = Reader(order, storage, writer, threading.Semaphore(cores()))
         self.tool = Tool(order, incoming / "tool")
@@ -183,6 +183,11 @@ class Prefetcher:
 
     def _figures(self) -> dict[str, Any]:
         return {**asdict(self.desk.counts), "compared": self.sampling.compared, "read_bytes": self.reader.read_bytes}
+
+
+def tell_barred(lsn: int, segment: Segment, error: Barred) -> None:
+    """Where WAL was cut: only if recovery wanted to go further is that an error."""
+    tell({"barred": {"lsn": lsn, "segment": segment.name, "kind": type(error).__name__, **asdict(error.problem)}})
 
 
 def tell(what: dict[str, Any]) -> None:

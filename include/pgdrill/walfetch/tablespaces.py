@@ -1,16 +1,19 @@
 """Tablespaces that WAL makes: replay would link the restored cluster to the very folder that production uses.
 
-The path stands in the record and no setting maps it, so a segment with such a record is never delivered. Looking for one
-is a comparison of every eighth byte. What looks like one is made sure of from the header of its page, which says where
-the page's first record begins: recovery itself goes by nothing else.
+The path stands in the record and no setting maps it, so what is delivered ends before such a record: a target before it is
+reached, any other is not, and the drill then says why. Looking for one is a comparison of every eighth byte. What looks like
+one is made sure of from the header of its page, which says where the page's first record begins: recovery itself goes by
+nothing else.
 """
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +28,8 @@ RM_TABLESPACE, CREATE, INFO_MASK = 5, 0x00, 0xF0  # access/rmgrlist.h, commands/
 WORD = 8  # records begin at multiples of it
 SHORT_HEADER, LONG_HEADER = 24, 40  # of pages
 RECORD = struct.Struct("=IIQBBxxI")  # length, transaction, previous record, info, resource manager, checksum
+# The word of a header in which info and resource manager stand, and those of its bytes.
+KIND_MASK, KIND = (np.uint64(int.from_bytes(bytes([*two, 0, 0, 0, 0, 0, 0]), sys.byteorder)) for two in ((INFO_MASK, 255), (CREATE, RM_TABLESPACE)))
 CONTINUED, LONG = 0x0001, 0x0002  # XLP_FIRST_IS_CONTRECORD, XLP_LONG_HEADER
 DATA_SHORT, DATA_LONG, ORIGIN, TOPLEVEL_XID = 255, 254, 253, 252  # access/xlogrecord.h
 LONGEST_BYTES = 2048  # of such a record: a path has up to 1024
@@ -34,7 +39,7 @@ Words = NDArray[np.uint64]
 
 
 class Barred(CouldNotVerify):
-    """A segment that must not be replayed here."""
+    """What must not be replayed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +96,7 @@ class Scan:
 
 def headers(words: Words) -> Iterator[tuple[int, int]]:
     """Where in records' bytes, without the pages' headers, a header of the kind may stand, and what precedes it by its word."""
-    each_byte = words.view(np.uint8)
-    found = np.flatnonzero(each_byte[2 * WORD + 1 :: WORD] == RM_TABLESPACE)
-    for index in found[(each_byte[2 * WORD :: WORD][found] & INFO_MASK) == CREATE]:
+    for index in np.flatnonzero((words[2:] & KIND_MASK) == KIND):
         yield int(index), int(words[index + 1])
 
 
@@ -156,49 +159,69 @@ def _main_data(blocks: bytes) -> bytes:
 
 
 class TablespaceWatch:
-    """Judges segments; knows the edges of those before, for a record's header may begin in one and go on in the next."""
+    """Cuts segments; knows the edges of those before, for a record's header may begin in one and go on in the next.
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    ``tell`` is given the place of a cut, its segment, and the error that it is where recovery wanted to go further.
+    """
+
+    def __init__(self, order: Order, tell: Callable[[int, Segment, Barred], None]) -> None:
+        self.order, self._tell = order, tell
         self._lock = threading.Lock()
         self._edges: OrderedDict[int, Scan] = OrderedDict()
 
-    def judge(self, scan: Scan, file: Path) -> None:
-        """Raises :class:`Barred` for a segment, the content of ``file``, with which replay would make a tablespace elsewhere."""
-        segment, size = scan.segment, scan.page_bytes
-        for lsn in scan.candidates:
-            start = lsn - lsn % size
-            with file.open("rb") as opened:
-                opened.seek(start - segment.start_lsn)
-                self._bar(segment, created(opened.read(2 * size + LONGEST_BYTES), start, size, lsn))
+    def cut(self, scan: Scan, file: Path) -> None:
+        """End a segment, the content of ``file``, before the first record with which replay would make a tablespace elsewhere.
+
+        Raises :class:`Barred` where that one begins in the segment before, which may be delivered already.
+        """
+        segment = scan.segment
         with self._lock:
             self._edges[segment.number] = scan
             self._edges.move_to_end(segment.number)
             while len(self._edges) > self.order.ahead_segments + EDGES_KEPT:
                 self._edges.popitem(last=False)
             before, after = (self._edges.get(segment.number + n) for n in (-1, 1))
-        for one, other in ((before, scan), (scan, after)):
-            if one and other and one.full:
-                self._join(segment, one, other)
+        for record in self._split(before, scan):
+            raise self._told(segment, record)
+        for record in (*self._whole(scan, file), *self._split(scan, after)):
+            self._told(segment, record)
+            for size_bytes in (record.lsn - segment.start_lsn, segment.size_bytes):
+                os.truncate(file, size_bytes)
+            return
 
-    def _join(self, segment: Segment, one: Scan, other: Scan) -> None:
-        """Whichever of two neighbours came later is not delivered: recovery needs both."""
+    def _whole(self, scan: Scan, file: Path) -> Iterator[Created]:
+        """Those whose header lies in the segment, in order."""
+        with file.open("rb") as opened:
+            for lsn in scan.candidates:
+                start = lsn - lsn % scan.page_bytes
+                opened.seek(start - scan.segment.start_lsn)
+                record = created(opened.read(2 * scan.page_bytes + LONGEST_BYTES), start, scan.page_bytes, lsn)
+                if record and self._matters(record):
+                    yield record
+
+    def _split(self, one: Scan | None, other: Scan | None) -> Iterator[Created]:
+        """Those whose header begins in one segment and ends in the next."""
+        if one is None or other is None or not one.full:
+            return
         words = np.frombuffer(other.first_page, np.uint64)[LONG_HEADER // WORD :][:2]
         start = one.segment.start_lsn + one.segment.size_bytes - one.page_bytes
         for index, previous in headers(np.concatenate([one.tail, words])):
             lsn = one.tail_addresses[index]
-            if previous < lsn:
-                self._bar(segment, created(one.last_page + other.first_page, start, one.page_bytes, lsn))
+            record = created(one.last_page + other.first_page, start, one.page_bytes, lsn) if previous < lsn else None
+            if record and self._matters(record):
+                yield record
 
-    def _bar(self, segment: Segment, record: Created | None) -> None:
-        if record is None or record.path == "":  # made in place: below the data directory itself
-            return
+    def _matters(self, record: Created) -> bool:
+        """Replayed, and not made in place, which is below the data directory itself."""
         beyond = self.order.stop_lsn is not None and record.previous_lsn >= self.order.stop_lsn
-        if record.lsn < self.order.start_lsn or beyond:
-            return
-        raise Barred(
+        return record.path != "" and record.lsn >= self.order.start_lsn and not beyond
+
+    def _told(self, segment: Segment, record: Created) -> Barred:
+        error = Barred(
             "tablespace-not-in-backup", f"WAL segment {segment.name}",
             found=f"tablespace {record.oid} made in {record.path!r} at {format_lsn(record.lsn)}, after the base backup began",
             expected="only tablespaces that the base backup holds: replay would link the restored cluster to that very folder",
-            mend="take a base backup now, and drill that one; this one can be drilled to a target before that segment",
+            mend="take a base backup now, and drill that one; this one can be drilled to targets before that LSN",
         )  # fmt: skip
+        self._tell(record.lsn, segment, error)
+        return error
