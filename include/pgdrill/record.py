@@ -20,7 +20,7 @@ from pgdrill.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-RECORD_VERSION = 3  # of the record and the baseline in it: a new form gets a new number
+RECORD_VERSION = 4  # of the record and the baseline in it: a new form gets a new number
 
 
 class BackupRecord(BaseModel):

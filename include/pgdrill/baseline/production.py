@@ -54,12 +54,18 @@ class Production:
             self.runner.ending(lambda: connection.cancel_safe(timeout=2.0)),
         ):
             try:
+                # Whatever ALTER DATABASE or ALTER ROLE says: no name of ours is to be found in a user's schema first.
+                connection.execute("SET search_path = pg_catalog, pg_temp")
                 connection.execute(SESSION, {"limit": str(limit)})
                 yield connection
             except psycopg.Error as error:
                 if self.runner.stopped:
                     raise
                 raise _explained(where, connection, error, standby=standby) from None
+
+    def catalogs(self, database: str) -> contextlib.AbstractContextManager[psycopg.Connection]:
+        """A second connection to where :meth:`snapshot` reads, which sees the catalogs as they are now."""
+        return self.connection(database, standby=self.access.has_standby)
 
     @contextlib.contextmanager
     def unless_dropped(self, database: str) -> Iterator[None]:
