@@ -10,8 +10,11 @@ import psycopg
 import pytest
 
 from pgdrill.access import Access, Credentials
+from pgdrill.backup import take_backup
 from pgdrill.baseline import database, settle, take_baseline
 from pgdrill.baseline.guarded import Guard
+from pgdrill.checks.copied import answer
+from pgdrill.drill import drill
 from pgdrill.errors import CouldNotVerify
 from pgdrill.goal import read_heartbeats
 from pgdrill.heartbeat import beat
@@ -206,6 +209,47 @@ def test_a_heartbeat_is_neither_asked_for_nor_written_where_that_runs_a_function
     assert caught.value.problem.reason == "heartbeat-runs-code"
     assert "trigger t calls" in caught.value.problem.found
     assert not attack.heard()
+
+
+def test_a_backup_and_a_drill_run_none_and_say_what_was_not_asked(attack: Attack) -> None:
+    attack.heard()
+    take_backup(attack.access)
+    report = drill(attack.access, families=("vectors", "rows"))
+    assert not attack.heard()
+    wrong = [one for one in report.results if one.status == "fail"]
+    assert report.restore.status == "ok", report.restore
+    assert not wrong
+    answers = {(one.name, one.thing): one for one in report.results}
+    for name in (*KINDS, "part"):
+        content = answers["table-content", f"{HOME}.mine.{name}"]
+        assert (content.status, content.value) == ("pass", 50 if name == "part" else 200), content
+        assert " calls " in content.message
+        neighbours = answers["exact-neighbours", f"mine.{name}.v"]
+        assert (neighbours.status, neighbours.value, neighbours.required) == ("skip", "not asked", False)
+        assert " calls " in neighbours.message
+    # The copy's own index against the copy's exact neighbours: that needs nothing of production.
+    assert answers["index-recall", "mine.index_predicate.v (index_predicate_v_idx)"].status == "pass"
+    assert answers["exact-neighbours", "mine.plain.v (plain_v_idx)"].status == "pass"
+    assert answers["state-tables", f"{HOME}.mine.check"].status == "pass"
+    assert report.timings.time_to_correct_vector_search_seconds
+
+
+def test_what_is_missing_from_such_a_table_is_told_by_its_hashes(attack: Attack) -> None:
+    baseline = take_baseline(attack.access, restore_point="hashes")
+    settle(attack.access, baseline)
+    state, line = baseline.databases[HOME].tables["mine.check"], baseline.databases[HOME].horizon
+    for damage, words in {
+        "DELETE FROM mine.check WHERE id = 7": "199",
+        "UPDATE mine.check SET v = '[9,9,9,9]' WHERE id = 7": "other content",
+        "DELETE FROM mine.check WHERE id = 7; INSERT INTO mine.check VALUES (7, 'row 8')": "other content",
+        "UPDATE mine.check SET note = note": "200",
+    }.items():
+        with attack.stack.connect(HOME) as connection:
+            connection.execute("BEGIN")
+            connection.execute(damage)
+            found = answer(connection, "mine.check", "mine", "check", line, state)
+            connection.execute("ROLLBACK")
+        assert (found.status, str(found.value)) == ("pass" if "note = note" in damage else "fail", words), found
 
 
 def test_an_index_that_is_added_while_the_table_is_read_ends_the_reading_of_it(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
