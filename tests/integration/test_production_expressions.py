@@ -15,6 +15,7 @@ from pgdrill.baseline import database, settle, take_baseline
 from pgdrill.baseline.guarded import Guard
 from pgdrill.checks.copied import answer
 from pgdrill.drill import drill
+from pgdrill.dump.take import take_dump
 from pgdrill.errors import CouldNotVerify
 from pgdrill.goal import read_heartbeats
 from pgdrill.heartbeat import beat
@@ -250,6 +251,17 @@ def test_what_is_missing_from_such_a_table_is_told_by_its_hashes(attack: Attack)
             found = answer(connection, "mine.check", "mine", "check", line, state)
             connection.execute("ROLLBACK")
         assert (found.status, str(found.value)) == ("pass" if "note = note" in damage else "fail", words), found
+
+
+def test_a_dump_runs_none(attack: Attack) -> None:
+    attack.heard()
+    made = take_dump(attack.access, databases=(HOME,)).databases[0]
+    assert not attack.heard()
+    for name in (*KINDS, "part"):
+        table = made.tables[f"mine.{name}"]
+        assert (table.rows, bool(table.digest), bool(table.code)) == (50 if name == "part" else 200, True, True), name
+    assert not made.tables["mine.plain"].code
+    assert {index.name: index.rows for index in made.vector_indexes}["index_predicate_v_idx"] == 200
 
 
 def test_an_index_that_is_added_while_the_table_is_read_ends_the_reading_of_it(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,6 @@ class Production:
             self.runner.ending(lambda: connection.cancel_safe(timeout=2.0)),
         ):
             try:
-                # Whatever ALTER DATABASE or ALTER ROLE says: no name of ours is to be found in a user's schema first.
-                connection.execute("SET search_path = pg_catalog, pg_temp")
                 connection.execute(SESSION, {"limit": str(limit)})
                 yield connection
             except psycopg.Error as error:
