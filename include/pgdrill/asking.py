@@ -26,7 +26,7 @@ from pgdrill.postgres.roles import make_roles
 from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
 from pgdrill.process import Runner
-from pgdrill.report import CheckResult, CheckStatus, ColumnChecked, Report, Timings
+from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, ColumnChecked, Report, Timings
 from pgdrill.vectors.observe import Observed
 from pgdrill.workspace import Workspace
 
@@ -183,7 +183,8 @@ def _vector_bytes(context: Context) -> int:
 
 def _all_answered(results: list[CheckResult]) -> bool:
     vectors = [result for result in results if result.family == "vectors"]
-    return bool(vectors) and all(result.status in ("pass", "warn") for result in vectors)
+    asked = [result for result in vectors if result.value != NOT_ASKED]
+    return bool(asked) and all(result.status in ("pass", "warn") for result in asked)
 
 
 def _rto(report: Report) -> CheckResult:

@@ -174,7 +174,7 @@ def _either_hash(
 
 
 def _forms() -> Iterator[sql.SQL]:
-    yield sql.SQL("record_send(t)")
+    yield sql.SQL("pg_catalog.record_send(t)")
     yield sql.SQL("convert_to(t::text, 'UTF8')")
 
 

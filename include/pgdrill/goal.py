@@ -86,8 +86,11 @@ def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbea
     try:
         with access.connect(column.database) as connection:
             connection.execute(STATEMENT_TIMEOUT)
-            at_target = column.newest(connection, instant) if instant else None
-            return Heartbeats(newest_at=column.newest(connection), at_target=at_target)
+            with connection.transaction():
+                if why := column.runs(connection):
+                    return Heartbeats(not_asked=f"asking production would run somebody's function: {why}")
+                at_target = column.newest(connection, instant) if instant else None
+                return Heartbeats(newest_at=column.newest(connection), at_target=at_target)
     except Unreachable as error:
         logger.warning("production's heartbeats were not read: %s", error)
         return None

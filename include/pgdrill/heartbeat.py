@@ -18,11 +18,17 @@ from psycopg.conninfo import conninfo_to_dict
 from pgdrill.access import Access
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Unreachable
-from pgdrill.postgres.session import PUBLIC_PATH
+from pgdrill.postgres.foreign_code import foreign_code, hold
 
 logger = logging.getLogger(__name__)
 
 TABLE = "pgdrill_heartbeat"  # the command's own; what it needs is a column with a default and the right to INSERT
+TABLE_OID = "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm', 'p')"
+# Whichever schema it was made in: that of drill.heartbeat, else public, else the first.
+OWN_TABLE = """
+SELECT n.nspname, c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p') ORDER BY n.nspname <> %(schema)s, n.nspname <> 'public', 1 LIMIT 1
+"""
 STATEMENT_TIMEOUT = "SET statement_timeout = '10s'"
 
 
@@ -47,6 +53,12 @@ class HeartbeatColumn:
     def __str__(self) -> str:
         return f"{self.database}: {self.schema}.{self.table}.{self.column}"
 
+    def runs(self, connection: psycopg.Connection) -> str:
+        """Whose function asking for the newest would run, in words; empty if nobody's. Holds the table in the transaction."""
+        hold(connection, self.schema, self.table)
+        row = connection.execute(TABLE_OID, (self.schema, self.table)).fetchone()
+        return foreign_code(connection, [row[0]]).get(row[0], "") if row else "it is no table"
+
     def newest(self, connection: psycopg.Connection, until: datetime | None = None) -> datetime | None:
         """The newest heartbeat, or the newest up to an instant; None where there is none."""
         row = connection.execute(
@@ -60,7 +72,7 @@ class HeartbeatColumn:
 
 def beat(access: Access) -> None:
     """Write one heartbeat into ``pgdrill_heartbeat``."""
-    with access.connect(search_path=PUBLIC_PATH) as connection:
+    with access.connect() as connection:
         _insert(connection, access)
 
 
@@ -69,7 +81,7 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
     written = 0
     while not stopped.is_set():
         try:
-            with access.connect(search_path=PUBLIC_PATH) as connection:
+            with access.connect() as connection:
                 connection.execute(STATEMENT_TIMEOUT)
                 while not stopped.is_set():
                     _insert(connection, access)
@@ -82,11 +94,33 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
 
 
 def _insert(connection: psycopg.Connection, access: Access) -> None:
+    """Locked as an INSERT locks it, nobody can add an index, a trigger or a default between the look and the row."""
+    wanted = {"table": TABLE, "schema": access.cluster.drill.heartbeat.partition(".")[0]}
+    schema, oid = connection.execute(OWN_TABLE, wanted).fetchone() or ("public", 0)
+    table = sql.Identifier(schema, TABLE)
     try:
-        connection.execute(sql.SQL("INSERT INTO {} DEFAULT VALUES").format(sql.Identifier(TABLE)))
+        with connection.transaction():
+            connection.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(table))
+            if connection.execute(OWN_TABLE, wanted).fetchone() != (schema, oid):
+                raise _no_table(access, f"{schema}.{TABLE} is another relation now")
+            if why := foreign_code(connection, [oid], writing=True).get(oid):
+                raise _runs(access, f"{schema}.{TABLE}", why)
+            connection.execute(sql.SQL("INSERT INTO {} DEFAULT VALUES").format(table))
     except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege, psycopg.errors.NotNullViolation) as error:
-        raise CouldNotVerify(
-            "no-heartbeat-table", f"table {TABLE} of cluster {access.cluster.name}", found=str(error).strip().splitlines()[0],
-            expected=f"CREATE TABLE {TABLE} (at timestamptz NOT NULL DEFAULT clock_timestamp())",
-            mend="create it in the database that server.dsn names, as docs/recovery.md shows, and grant INSERT on it",
-        ) from None  # fmt: skip
+        raise _no_table(access, str(error).strip().splitlines()[0]) from None
+
+
+def _runs(access: Access, table: str, why: str) -> CouldNotVerify:
+    return CouldNotVerify(
+        "heartbeat-runs-code", f"table {table} of cluster {access.cluster.name}", found=why,
+        expected="a table that a row can be written to without running anybody's function",
+        mend="drop what calls it, or make a table of its own for heartbeats, as docs/recovery.md shows",
+    )  # fmt: skip
+
+
+def _no_table(access: Access, found: str) -> CouldNotVerify:
+    return CouldNotVerify(
+        "no-heartbeat-table", f"table {TABLE} of cluster {access.cluster.name}", found=found,
+        expected=f"CREATE TABLE {TABLE} (at timestamptz NOT NULL DEFAULT clock_timestamp())",
+        mend="create it in the database that server.dsn names, as docs/recovery.md shows, and grant INSERT on it",
+    )  # fmt: skip

@@ -22,7 +22,7 @@ from pgdrill.storage import Storage
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
-RECORD_VERSION = 3  # of the record and the baseline in it: a new form gets a new number
+RECORD_VERSION = 4  # of the record and the baseline in it: a new form gets a new number
 
 
 class BackupRecord(BaseModel):

@@ -202,6 +202,7 @@ class Heartbeats(Part):
     newest_at: datetime | None = None
     at_target: datetime | None = None
     trouble: str = ""
+    not_asked: str = ""
 
 
 class Report(Part):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from pgdrill.baseline.guarded import Guard
 from pgdrill.config import Cluster, VectorColumn
 from pgdrill.digests import horizon
 from pgdrill.vectors.columns import FoundColumn, find_columns, use_pgvector
@@ -187,7 +188,7 @@ def test_every_index_is_searched_in_its_own_space_and_all_from_one_reading(named
 def test_a_column_is_remembered_without_a_vector_or_a_row_in_it(named: psycopg.Connection, stack: Stack) -> None:
     with psycopg.connect(named.info.dsn, password=named.info.password) as snapshot:
         snapshot.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        states, settings_ = read_vectors(snapshot, "scratch", cluster(stack), horizon(snapshot, "ab" * 16), EVERY)
+        states, settings_ = read_vectors(snapshot, "scratch", cluster(stack), horizon(snapshot, "ab" * 16), EVERY, Guard(named))
     assert {state.trouble for state in states.values()} == {""}
     assert settings_["hnsw.ef_search"] == "default: 40"
     kept = states["public.parts_1.v"]
@@ -206,7 +207,7 @@ def test_a_column_is_remembered_without_a_vector_or_a_row_in_it(named: psycopg.C
 
 def test_a_column_above_the_byte_budget_is_asked_through_its_index_alone(named: psycopg.Connection, stack: Stack) -> None:
     with psycopg.connect(named.info.dsn, password=named.info.password) as snapshot:
-        states, _ = read_vectors(snapshot, "scratch", cluster(stack), horizon(snapshot, "ab" * 16), EVERY - {"public.parts_1"})
+        states, _ = read_vectors(snapshot, "scratch", cluster(stack), horizon(snapshot, "ab" * 16), EVERY - {"public.parts_1"}, Guard(named))
     kept = states["public.parts_1.v"]
     assert kept.contents is None
     (search,) = kept.searches

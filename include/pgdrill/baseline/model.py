@@ -7,13 +7,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pgdrill.clock import ClockDifference
+from pgdrill.copied import Copied
 from pgdrill.digests import Content, Horizon
 from pgdrill.documents import Instant, LsnText, SystemIdentifier, Timeline
 from pgdrill.fingerprint import NO_SPAN, Fingerprint, Span
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
 from pgdrill.vectors.state import VectorState
 
-BASELINE_VERSION = 3  # 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns
+# 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns, 3 worded indexes by a search path.
+BASELINE_VERSION = 4
 
 
 SEGMENT_SIZES = {str(2**power) for power in range(20, 31)}  # 1 MB to 1 GB
@@ -45,7 +47,8 @@ class TableState(Model):
     the restore point, or none where the digest will do. ``counters`` are as of before the snapshot; ``changes``, once
     settled, bound what was written up to the restore point; None where no bound holds, because the table was truncated,
     rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling. ``vacuumed``: the number of
-    its ``vacuums`` grew.
+    its ``vacuums`` grew. ``code`` names somebody's function that a query of the table would run: then it is ``copied``, which
+    tells its rows without their places; None where that cannot be had, either (``code`` says why).
     """
 
     content: Content | None
@@ -62,6 +65,8 @@ class TableState(Model):
     changes: Changes | None = None
     settled: bool = False
     dropped: bool = False
+    code: str = ""
+    copied: Copied | None = None
 
 
 class StateTable(Model):
@@ -70,7 +75,8 @@ class StateTable(Model):
     Two snapshots bracket the restore point. ``firm`` rows are in both, and nobody was changing them: they have to be
     there. ``either`` holds those that one snapshot has, or that somebody was changing: they may be there. Any other row
     must be newer than the first snapshot (``horizon``). Rows by their place and writer, as in a sample; in a large table
-    that did not change, ``digest`` stands for them and ``firm`` is None.
+    that did not change, ``digest`` stands for them and ``firm`` is None. Of a table that would run somebody's function
+    (``code``), rows are known by their hashes over ``columns`` alone.
     """
 
     rows: int
@@ -79,6 +85,8 @@ class StateTable(Model):
     firm: dict[str, str] | None
     either: dict[str, str] = {}
     unread: str = ""
+    code: str = ""
+    columns: list[str] = []
 
 
 class SequenceState(Model):
@@ -131,7 +139,7 @@ class Baseline(Model):
     had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
     """
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     cluster: str
     taken_at: Instant
     system_identifier: SystemIdentifier
@@ -184,6 +192,12 @@ class Baseline(Model):
     def major_version(self) -> str:
         """``18`` of ``18.6 (Debian …)``; empty where it was not recorded."""
         return self.settings.get("server_version", "").split(".")[0].split()[0] if self.settings.get("server_version") else ""
+
+    @property
+    def not_queried(self) -> dict[str, str]:
+        """``database.schema.table`` of what no query was made of -> whose function it would have run."""
+        return {f"{name}.{table}": state.code for name, database in self.databases.items()
+                for table, state in database.tables.items() if state.code}  # fmt: skip
 
     @property
     def unread(self) -> dict[str, str]:

@@ -61,6 +61,10 @@ class Production:
                     raise
                 raise _explained(where, connection, error, standby=standby) from None
 
+    def catalogs(self, database: str) -> contextlib.AbstractContextManager[psycopg.Connection]:
+        """A second connection to where :meth:`snapshot` reads, which sees the catalogs as they are now."""
+        return self.connection(database, standby=self.access.has_standby)
+
     @contextlib.contextmanager
     def unless_dropped(self, database: str) -> Iterator[None]:
         """Nothing is wrong with a database that cannot be read because it is dropped meanwhile."""

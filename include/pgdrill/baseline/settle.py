@@ -12,6 +12,7 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.baseline.counters import await_counters
 from pgdrill.baseline.facts import database_forms, extension_versions
+from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import Baseline, Changes, DatabaseState, TableState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.tables import Table, list_tables
@@ -46,12 +47,12 @@ def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) 
         await_counters(connection, (now - baseline.taken_at).total_seconds(), (now - marked_at).total_seconds(), runner)
     for name, database in baseline.databases.items():
         if name in (baseline.database_forms_later or {}):
-            with production.unless_dropped(name), production.connection(name) as connection:
-                _settle_tables(connection, database)
+            with production.unless_dropped(name), production.connection(name) as connection, production.connection(name) as catalogs:
+                _settle_tables(connection, Guard(catalogs), database)
     baseline.settled_at = datetime.now(UTC)
 
 
-def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> None:
+def _settle_tables(connection: psycopg.Connection, guard: Guard, database: DatabaseState) -> None:
     connection.execute("SET row_security = off")
     listed = {table.name: table for table in list_tables(connection)}
     for name, state in database.tables.items():
@@ -63,12 +64,26 @@ def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> N
         if state.dropped or (state.content and state.changes and not state.changes.rewritten_rows):
             state.sample.clear()  # the digest says it all, or nobody does
         elif state.sample and table:
-            _keep_what_is_still_so(connection, table, database, state)
+            with connection.transaction():
+                _keep_what_is_still_so(connection, guard, table, database, state)
 
 
-def _keep_what_is_still_so(connection: psycopg.Connection, table: Table, database: DatabaseState, state: TableState) -> None:
+def _keep_what_is_still_so(
+    connection: psycopg.Connection, guard: Guard, table: Table, database: DatabaseState, state: TableState
+) -> None:
     """Rows that were there at the snapshot and are there now, after the restore point, were there in between."""
-    answer = compare_sample(connection, table.schema, table.plain, database.horizon, state.sample)
+    try:
+        state.code = guard.why_not(connection, table.schema, table.plain, table.oid)
+        if not state.code:
+            with guard.watching(connection, table.oid):
+                answer = compare_sample(connection, table.schema, table.plain, database.horizon, state.sample)
+    except RunsCode as added:
+        state.code = str(added)
+    except psycopg.errors.UndefinedTable:
+        state.code = "another relation has its name now"
+    if state.code:  # since the baseline: which rows are still so, nobody can ask any more
+        state.sample.clear()
+        return
     for place in (*answer.changed, *answer.gone):
         del state.sample[place]
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 from psycopg import sql
 
+from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import StateTable
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.tables import Table, list_tables
+from pgdrill.copied import NotCopied, columns_of, hashed_rows
 from pgdrill.digests import Horizon, horizon, read_rows
 
 LISTED_ROWS = 50_000  # two megabytes in the baseline; of a larger one that did not change a digest is kept
@@ -32,6 +35,7 @@ def read_at(
         mark()
         return {}
     with contextlib.ExitStack() as stack:
+        guards = {name: Guard(stack.enter_context(production.connection(name))) for name in databases}
         before = {name: stack.enter_context(_snapshot(production, name, configured)) for name in databases}
         after = {name: stack.enter_context(_waiting(production, name)) for name in databases}
         lines = {name: horizon(connection, secrets.token_hex(16)) for name, (connection, _) in before.items()}
@@ -39,7 +43,7 @@ def read_at(
         for connection in after.values():
             connection.execute("SELECT pg_current_snapshot()")
         return {
-            name: {table.name: _read(before[name][0], after[name], table, lines[name]) for table in before[name][1]}
+            name: {table.name: _read(before[name][0], after[name], table, lines[name], guards[name]) for table in before[name][1]}
             for name in databases
         }  # fmt: skip
 
@@ -74,9 +78,41 @@ def _snapshot(
             yield connection, wanted
 
 
-def _read(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon) -> StateTable:
+def _read(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, guard: Guard) -> StateTable:
     if table.grant:
         return _unread(line, table.unread)
+    try:
+        code = guard.why_not(before, table.schema, table.plain, table.oid)
+        if not code:
+            with guard.watching(before, table.oid), guard.watching(after, table.oid):
+                return _queried(before, after, table, line)
+    except RunsCode as added:
+        code = str(added)
+    except psycopg.errors.UndefinedTable:
+        return _unread(line, "another relation has its name now")
+    return _copied(before, after, table, line, code)
+
+
+def _copied(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, code: str) -> StateTable:
+    """By the hashes of its rows alone, for a query would run somebody's function."""
+    try:
+        columns, _ = columns_of(before, table.oid)
+        first, second = (hashed_rows(connection, table.schema, table.plain, line.key, columns) for connection in (before, after))
+    except NotCopied as error:
+        return _unread(line, f"{code}; {error}")
+    if first.total() > READ_ROWS:
+        return _unread(line, f"{first.total()} rows: more than {READ_ROWS} are no state table; take it out of drill.state_tables")
+    earlier, later = ({place: (place, True, False) for place in numbered(rows)} for rows in (first, second))
+    found = bracket(earlier, later, line)
+    return found.model_copy(update={"code": code, "columns": columns})
+
+
+def numbered(rows: Counter[int]) -> list[str]:
+    """A name for each row of a set in which some are alike."""
+    return [f"{one:016x}/{number}" for one, count in rows.items() for number in range(count)]
+
+
+def _queried(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon) -> StateTable:
     count = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(table.schema, table.plain))
     rows = int((before.execute(count).fetchone() or (0,))[0])
     if rows > READ_ROWS:

@@ -65,6 +65,9 @@ def take_baseline(
     if unread := baseline.unread:
         thing, why = next(iter(unread.items()))
         logger.warning("%d tables and sequences are not in the baseline, first %s: %s", len(unread), thing, why)
+    if kept := baseline.not_queried:
+        thing, why = next(iter(kept.items()))
+        logger.warning("no query was made of %d tables, which run somebody's function, first %s: %s", len(kept), thing, why)
     baseline.seconds = time.monotonic() - started
     return baseline
 

@@ -76,7 +76,7 @@ def _not_found(connection: psycopg.Connection, look: Look, search: Search, probe
             distance = distance_to(search, probe)
             where = sql.SQL("WHERE {}").format(sql.SQL(search.field.predicate)) if search.field.predicate else sql.SQL("")
             found = connection.execute(sql.SQL("SELECT ctid::text, {d}, {v} {o} {v} FROM ONLY {t} {w} ORDER BY {d} LIMIT {k}").format(
-                d=distance, v=sql.SQL(search.field.expression), o=sql.SQL(search.operator), t=look.column.relation, w=where,
+                d=distance, v=sql.SQL(search.field.expression), o=search.measured_by, t=look.column.relation, w=where,
                 k=sql.Literal(FAR),
             )).fetchall()  # fmt: skip
             crowd = len(found) == FAR and abs(found[-1][1] - found[0][1]) <= 1e-6 * max(1.0, abs(found[0][1]))

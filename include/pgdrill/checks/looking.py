@@ -182,7 +182,8 @@ def _of_pages(look: Look, search: Search) -> Indexed:
 
 def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
     field = search.field
-    expression = f"l2_normalize({field.expression})" if search.operator == "<=>" else field.expression
+    normalized = sql.SQL("{}({})").format(sql.Identifier(look.column.home, "l2_normalize"), sql.SQL(field.expression))
+    expression = normalized.as_string(connection) if search.operator == "<=>" else field.expression
     wanted = [Field(expression, field.kind, field.dimensions)] if field.kind in COPIED else []
     present = sql.SQL("({}) AND {} IS NOT NULL").format(sql.SQL(field.predicate or "true"), look.column.cell)
     places: list[Integers] = [np.empty(0, dtype=np.int64)]

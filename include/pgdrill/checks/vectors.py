@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pgdrill.baseline import Changes
-from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.looking import Look, altered, looks, not_seen, seen
 from pgdrill.report import CheckStatus
 from pgdrill.vectors.columns import SearchIndex
@@ -93,7 +93,7 @@ def vector_content(context: Context) -> Iterator[Outcome]:
     yield from not_seen(context)
     for look, column in seen(context):
         before = look.state.contents if look.state else None
-        if look.state is None:
+        if look.state is None or look.state.code:
             yield _unknown(look)
         elif before is None:
             yield Outcome("pass", look.name, column.reading.rows if column.reading else 0,
@@ -107,6 +107,8 @@ def _unknown(look: Look) -> Outcome:
     recorded = look.database.vectors.get(look.key) if look.database else None
     if look.database is None:
         return Outcome("skip", look.name, message="no baseline to compare with")
+    if recorded and recorded.code:
+        return not_asked(look.name, f"not searched on production, where {recorded.code}")
     return Outcome("warn", look.name, message=recorded.trouble if recorded else "not there when the baseline was taken")
 
 
@@ -157,7 +159,7 @@ def exact_neighbours(context: Context) -> Iterator[Outcome]:
     """Whatever the index says: is what a search ought to find still what it was?"""
     yield from not_seen(context)
     for look, column in seen(context):
-        if look.state is None:
+        if look.state is None or look.state.code:
             yield _unknown(look)
             continue
         known = {one.index: one for one in look.state.searches}

@@ -80,7 +80,7 @@ def _summary(name: str, taken: Baseline, kept: list[str]) -> dict[str, Any]:
             }
             for database, state in taken.databases.items()
         },
-        "unread": taken.unread,
+        "unread": taken.unread, "not_queried": taken.not_queried,
     }  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def _show(found: dict[str, Any]) -> None:
         *((name, f"{state['tables']} tables ({state['tables_read_whole']} read whole), {state['rows']} rows, {size(state['bytes'])}")
           for name, state in found["databases"].items()),
         *((f"not read: {thing}", why) for thing, why in found["unread"].items()),
+        *((f"not queried: {thing}", why) for thing, why in found["not_queried"].items()),
     ]))  # fmt: skip
     for place in found["kept_at"]:
         out().print(Text(f"Kept in {place}"), soft_wrap=True)

@@ -7,12 +7,14 @@ one, and a table's digest does not depend on the rows' order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from pgdrill.baseline.guarded import Guard, RunsCode
+from pgdrill.copied import Copied, NotCopied, read_copied
 from pgdrill.dump.manifest import SequenceRange, TableContent, VectorIndex
 
 # Forms of text that depend on the session, fixed: the other server has other defaults.
@@ -22,7 +24,7 @@ SET bytea_output = 'hex'; SET xmlbinary = 'base64'; SET lc_monetary = 'C'; SET s
 """
 
 TABLES = """
-SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, pg_table_size(c.oid),
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, pg_table_size(c.oid),
        EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
        coalesce((SELECT array_agg(x.relname::text) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid), '{}'),
        coalesce((SELECT array_agg(v.nspname || '.' || s.relname) FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
@@ -54,9 +56,9 @@ ORDER BY 1
 """
 VECTOR_INDEXES = """
 SELECT n.nspname, c.relname, i.indrelid::regclass::text, m.amname, o.opcname, coalesce(c.reloptions, '{}'), a.atttypmod,
-       pg_relation_size(c.oid), a.attname, ty.typname, k.relkind::text
+       pg_relation_size(c.oid), h.nspname || '.' || k.relname, ty.typname, k.relkind::text, greatest(k.reltuples, 0)::int8
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
-JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_class k ON k.oid = i.indrelid
+JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_class k ON k.oid = i.indrelid JOIN pg_namespace h ON h.oid = k.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1 JOIN pg_type ty ON ty.oid = a.atttypid
 WHERE m.amname IN ('hnsw', 'ivfflat') AND c.relkind = 'i' ORDER BY 1, 2
 """
@@ -72,12 +74,15 @@ def prepare(connection: psycopg.Connection) -> None:
 
 
 def read_tables(
-    connection: psycopg.Connection, key: str, limit_bytes: int, *, standby: bool = False
+    connection: psycopg.Connection, guard: Guard, key: str, limit_bytes: int, *, standby: bool = False
 ) -> tuple[dict[str, TableContent], dict[str, str]]:
-    """Every table with rows of its own, digested; and those whose rows a dump does not hold, each with the reason."""
+    """Every table with rows of its own, digested; and those whose rows a dump does not hold, each with the reason.
+
+    Queries are made of tables only whose planning runs nobody's function, as ``guard`` tells; the others are copied.
+    """
     tables: dict[str, TableContent] = {}
     without: dict[str, str] = {}
-    for schema, table, kind, persistence, size, belongs, indexes, sequences, children in connection.execute(TABLES).fetchall():
+    for oid, schema, table, kind, persistence, size, belongs, indexes, sequences, children in connection.execute(TABLES).fetchall():
         name = f"{schema}.{table}"
         why = NOT_DUMPED["e"] if belongs else NOT_DUMPED.get(kind, "")
         if standby and persistence == "u":
@@ -88,9 +93,42 @@ def read_tables(
         if kind == "p":
             content = TableContent(rows=0, digest="", columns=[])
         else:
-            content = read_content(connection, schema, table, key, limit_bytes if size > limit_bytes else None)
+            content = _guarded(connection, guard, oid, schema, table, key, limit_bytes if size > limit_bytes else None)
         tables[name] = content.model_copy(update={"indexes": indexes, "sequences": sequences, "children": children})
     return tables, without
+
+
+def _guarded(
+    connection: psycopg.Connection, guard: Guard, oid: int, schema: str, table: str, key: str, over_bytes: int | None
+) -> TableContent:
+    code = guard.why_not(connection, schema, table, oid)
+    if not code:
+        try:
+            with guard.watching(connection, oid):
+                return read_content(connection, schema, table, key, over_bytes)
+        except RunsCode as added:
+            code = str(added)
+    try:
+        return copied(connection, schema, table, key).model_copy(update={"code": code})
+    except NotCopied as error:
+        return TableContent(rows=0, digest=None, columns=[], code=code, why=f"not read: {code}; {error}")
+
+
+def copied(connection: psycopg.Connection, schema: str, table: str, key: str, columns: list[str] | None = None) -> TableContent:
+    """Count and digest a table's rows from COPY's lines: without a query, for that would run somebody's function."""
+    known = Copied(rows=0, digest="", columns=columns) if columns is not None else None
+    found = read_copied(connection, schema, table, key, like=known, most=0)
+    if found is None:
+        raise psycopg.errors.UndefinedTable(f"no table {schema}.{table}")
+    return TableContent(rows=found.rows, digest=found.digest, columns=found.columns)
+
+
+def again(connection: psycopg.Connection, name: str, key: str, before: TableContent) -> TableContent:
+    """A table read as it was read before; ``name`` is ``schema.table``."""
+    schema, _, table = name.partition(".")
+    if before.code:
+        return copied(connection, schema, table, key, before.columns)
+    return read_content(connection, schema, table, key, 0 if before.digest is None else None, before.columns or [])
 
 
 def read_content(
@@ -150,19 +188,16 @@ def between(first: dict[str, int | None], last: dict[str, int | None]) -> dict[s
     return {name: SequenceRange(first=value, last=last.get(name, value)) for name, value in first.items()}
 
 
-def read_vector_indexes(connection: psycopg.Connection) -> list[VectorIndex]:
-    """Every HNSW and IVFFlat index of a table, in the order of names; those of materialized views are built by their refresh."""
-    return list(_vector_indexes(connection))
+def read_vector_indexes(connection: psycopg.Connection, tables: Mapping[str, TableContent]) -> list[VectorIndex]:
+    """Every HNSW and IVFFlat index of a table, in the order of names; those of materialized views are built by their refresh.
 
-
-def _vector_indexes(connection: psycopg.Connection) -> Iterator[VectorIndex]:
+    How many rows a table has is known from ``tables``, as they were read.
+    """
     rows: list[tuple[Any, ...]] = connection.execute(VECTOR_INDEXES).fetchall()
-    for schema, name, table, method, opclass, options, modifier, size, _, kind, relkind in rows:
-        if relkind != "r":
-            continue
-        # The index of a partition, a partial index, an expression: PostgreSQL itself knows best what it holds.
-        row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.SQL(table))).fetchone()
-        yield VectorIndex(
+    return [
+        VectorIndex(
             schema_name=schema, name=name, table=table, method=method, opclass=opclass, options=options, kind=kind,
-            dimensions=modifier if modifier > 0 else None, rows=row[0] if row else 0, bytes=size,
-        )  # fmt: skip
+            dimensions=modifier if modifier > 0 else None, rows=tables[of].rows if of in tables else estimated, bytes=size,
+        )
+        for schema, name, table, method, opclass, options, modifier, size, of, kind, relkind, estimated in rows if relkind == "r"
+    ]  # fmt: skip

@@ -40,10 +40,12 @@ class TableContent(Model):
     """A table in the snapshot. ``digest`` is None where the table was too large to be digested, and ``why`` says so.
 
     ``columns`` are digested in this order. ``indexes`` and ``children`` (partitions) are names, for restoring it alone.
+    ``code`` names somebody's function that a query of it would have run: then it was digested from COPY's lines.
     """
 
     rows: int
     digest: str | None
+    code: str = ""
     why: str = ""
     columns: list[str]
     indexes: list[str] = Field(default_factory=list)

@@ -181,10 +181,9 @@ def _compare(connection: psycopg.Connection, home: DatabaseDump, names: dict[str
     content.prepare(connection)
     total = 0
     for name, before in names.items():
-        schema, _, table = name.partition(".")
         if not before.columns:
             continue
-        found = content.read_content(connection, schema, table, home.key, 0 if before.digest is None else None, before.columns)
+        found = content.again(connection, name, home.key, before)
         total += found.rows
         if (found.rows, found.digest) != (before.rows, before.digest):
             raise BackupFault(

@@ -1,4 +1,9 @@
-"""The logical dump: look at the server, dump every database from one snapshot each, write the manifest last."""
+"""The logical dump: look at the server, dump every database from one snapshot each, write the manifest last.
+
+pg_dump itself makes no query of a user's table: it asks the catalogs with an empty search path, and reads rows by ``COPY table
+(columns) TO stdout``, which plans nothing. Only a foreign table it would query, and those are left out of its default. What is
+counted and digested besides goes by the same rule: see :mod:`pgdrill.baseline.guarded`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,7 @@ from psycopg import sql
 from pgdrill.access import Access
 from pgdrill.archiving import check_server
 from pgdrill.baseline import extension_versions, filled_databases
+from pgdrill.baseline.guarded import Guard
 from pgdrill.coredumps import no_core_files
 from pgdrill.dump import client, content, leftovers
 from pgdrill.dump import manifest as manifests
@@ -171,11 +177,14 @@ def _database(
     with _snapshot(access, name) as (connection, snapshot, lsn, at):
         encoding, provider, collate, ctype, size = _one(connection, DATABASE)
         extensions = extension_versions(connection)
-        indexes = content.read_vector_indexes(connection)
         labels = dict(_labels(connection))
         sequences = content.read_sequences(connection)
         logger.info("%s: reading what its snapshot holds", name)
-        tables, not_dumped = content.read_tables(connection, key, access.cluster.drill.baseline_table_bytes, standby=facts.standby)
+        with contextlib.closing(access.dumped.connect(name)) as catalogs:
+            content.prepare(catalogs)
+            limit = access.cluster.drill.baseline_table_bytes
+            tables, not_dumped = content.read_tables(connection, Guard(catalogs), key, limit, standby=facts.standby)
+        indexes = content.read_vector_indexes(connection, tables)
         large_objects = content.read_large_objects(connection, key)
         defined = definitions(access, client.schema_command(
             access.binaries, client.environment(access.dumped, name), snapshot, int(settings.lock_wait_seconds * 1000)

@@ -16,17 +16,21 @@ from pgdrill.vectors.types import usual_operator
 Place = tuple[str, str, str]
 """Schema, table, column."""
 
-# A domain counts as its base type. Columns of bits are many things: those are searched that a vector index serves, or
-# that the config names.
+# A domain counts as its base type, and only pgvector's own types do: anybody may call his own type `vector`. Columns of
+# bits are many things: those are searched that a vector index serves, or that the config names.
 COLUMNS = r"""
 SELECT n.nspname, c.relname, a.attname, coalesce(b.typname, t.typname), greatest(a.atttypmod, t.typtypmod),
-       c.oid::int8, a.attnum, pg_total_relation_size(c.oid)
+       c.oid::int8, a.attnum, pg_total_relation_size(c.oid), h.nspname
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
+JOIN pg_extension e ON e.extname = 'vector'
+JOIN pg_namespace h ON h.oid = e.extnamespace
+WHERE coalesce(b.typnamespace, t.typnamespace) IN (e.extnamespace, 'pg_catalog'::regnamespace) AND (
+      coalesce(b.typname, t.typname) = 'bit' OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
+      AND d.objid = coalesce(b.oid, t.oid) AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e')) AND a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
   AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
   AND (coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec') OR coalesce(b.typname, t.typname) = 'bit' AND (
       a.attname = ANY (%(named)s) OR EXISTS (
@@ -90,7 +94,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
-    """A vector column. ``dimensions`` is None where the column does not fix them."""
+    """A vector column. ``dimensions`` is None where the column does not fix them. ``home`` is pgvector's schema."""
 
     database: str
     schema: str
@@ -103,6 +107,7 @@ class FoundColumn:
     indexes: tuple[SearchIndex, ...]
     filter: Filter | None
     wanted: VectorColumn
+    home: str = "public"
 
     @property
     def name(self) -> str:
@@ -134,12 +139,21 @@ def named_columns(cluster: Cluster) -> list[str]:
 def find_columns(connection: psycopg.Connection, database: str, cluster: Cluster) -> list[FoundColumn]:
     """Every vector column with its indexes and what the config says of it.
 
-    pgvector's schema has to be in the search path, and the types' names are not qualified: see :func:`use_pgvector`.
+    Expressions and definitions are worded with every name qualified, whatever the session's search path.
     """
+    with connection.transaction():
+        before = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
+        connection.execute("SET LOCAL search_path = pg_catalog")
+        found = _find(connection, database, cluster)
+        connection.execute("SELECT set_config('search_path', %s, true)", before)
+    return found
+
+
+def _find(connection: psycopg.Connection, database: str, cluster: Cluster) -> list[FoundColumn]:
     found = []
     taken: set[int] = set()
     rows = connection.execute(COLUMNS, {"named": named_columns(cluster)}).fetchall()
-    for schema, table, column, kind, modifier, oid, number, size in rows:
+    for schema, table, column, kind, modifier, oid, number, size, home in rows:
         wanted = thresholds(cluster, database, schema, table, column)
         if kind == "bit" and wanted not in cluster.vectors and not _is_indexed(connection, oid, number):
             continue
@@ -151,7 +165,7 @@ def find_columns(connection: psycopg.Connection, database: str, cluster: Cluster
                 indexes.append(_index(row, cell))
         found.append(FoundColumn(
             database, schema, table, column, kind, cell.dimensions or None, oid, size, tuple(indexes),
-            _filter(connection, oid, wanted), wanted,
+            _filter(connection, oid, wanted), wanted, home,
         ))  # fmt: skip
     return found
 
@@ -168,16 +182,13 @@ def thresholds(cluster: Cluster, database: str, schema: str, table: str, column:
 
 
 def use_pgvector(connection: psycopg.Connection) -> bool:
-    """Load pgvector, so that its settings are there, and put its schema into the search path; False: not installed."""
+    """Load pgvector, so that its settings are there; False: not installed."""
     row = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
     ).fetchone()
     if row is None:
         return False
-    connection.execute(sql.SQL("SET search_path = {}").format(
-        sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(["public", *row])))
-    ))  # fmt: skip
-    connection.execute("SELECT '[1]'::vector")
+    connection.execute(sql.SQL("SELECT '[1]'::{}").format(sql.Identifier(row[0], "vector")))
     return True
 
 
@@ -204,31 +215,43 @@ def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> F
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A way to search a column: through an index, or without one."""
+    """A way to search a column: through an index, or without one. ``home`` is pgvector's schema."""
 
     field: Field
     operator: str
     index: SearchIndex | None = None
+    home: str = "public"
 
     @property
     def name(self) -> str:
         """The index's; empty without one."""
         return self.index.name if self.index else ""
 
+    @property
+    def measured_by(self) -> sql.Composed:
+        """The operator as it is written in SQL: pgvector's, and never one of the same name in a schema that comes first."""
+        return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(self.home), sql.SQL(self.operator))
+
+    @property
+    def type(self) -> sql.Composable:
+        """The type's name as it is written in SQL."""
+        return sql.Identifier("pg_catalog" if self.field.kind == "bit" else self.home, self.field.kind)
+
 
 def searches(connection: psycopg.Connection, column: FoundColumn) -> list[Search]:
     """Every way that the column is searched in; exact search alone where no valid index serves it."""
     usable = [index for index in column.indexes if index.valid and index.field.dimensions]
-    found = [Search(index.field, index.operator, index) for index in usable]
-    return found or [Search(cell_of(connection, column), usual_operator(column.kind))]
+    found = [Search(index.field, index.operator, index, column.home) for index in usable]
+    return found or [Search(cell_of(connection, column), usual_operator(column.kind), home=column.home)]
 
 
 def cell_of(connection: psycopg.Connection, column: FoundColumn) -> Field:
     """The column itself; dimensions that it does not fix are those of its first vector (0: there is none)."""
     dimensions = column.dimensions
     if dimensions is None:
-        measure = {"bit": "length", "sparsevec": "(SELECT split_part({}::text, '/', 2)::int)"}.get(column.kind, "vector_dims")
-        value = sql.SQL(measure).format(column.cell) if "{" in measure else sql.SQL("{}({})").format(sql.SQL(measure), column.cell)
+        measure = {"bit": "pg_catalog.length({})", "sparsevec": "(SELECT pg_catalog.split_part({}::text, '/', 2)::int)"}
+        dims = sql.Identifier(column.home, "vector_dims")
+        value = sql.SQL(measure.get(column.kind, "{dims}({})")).format(column.cell, dims=dims)
         row = connection.execute(
             sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL LIMIT 1").format(value, column.relation, column.cell)
         ).fetchone()

@@ -74,10 +74,10 @@ def fetch(
     group = sql.Identifier(column.filter.column) if column.filter else sql.SQL("NULL")
     query = sql.SQL(
         "SELECT ctid::text || '/' || xmin::text, ({value})::text, {send}({value}), {group}::text,"
-        " coalesce(hashtextextended({group}::text, 0), 0)"
+        " coalesce(pg_catalog.hashtextextended({group}::text, 0), 0)"
         " FROM ONLY {table} WHERE ctid = ANY ({places}::tid[]) AND {present} LIMIT {limit}"
     ).format(
-        value=sql.SQL(field.expression), send=sql.Identifier(f"{field.kind}_send"), group=group, table=column.relation,
+        value=sql.SQL(field.expression), send=sql.Identifier("pg_catalog" if field.kind == "bit" else column.home, f"{field.kind}_send"), group=group, table=column.relation,
         present=_present(column, field), limit=sql.Literal(limit), places=sql.Literal(list(ctids)),
     )  # fmt: skip
     rows = [Probe(*row) for row in connection.execute(query).fetchall()]

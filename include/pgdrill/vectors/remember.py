@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 import psycopg
 
+from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.config import Cluster
 from pgdrill.digests import Horizon
 from pgdrill.labels import read_labels
@@ -72,13 +73,14 @@ def tenant_roles(connection: psycopg.Connection, column: FoundColumn) -> list[st
 
 
 def read_vectors(
-    connection: psycopg.Connection, database: str, cluster: Cluster, line: Horizon, whole: Collection[str],
+    connection: psycopg.Connection, database: str, cluster: Cluster, line: Horizon, whole: Collection[str], guard: Guard,
     proceed: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, VectorState], dict[str, str]]:  # fmt: skip
     """Every vector column of production's snapshot, and the settings that searches run with.
 
     ``whole``: the tables (``schema.table``) that may be read to the end. ``proceed`` raises where the job was stopped.
-    What one column cannot be asked (a timeout, a missing privilege) is kept as its ``trouble`` and stops nothing else.
+    What one column cannot be asked (a timeout, a missing privilege) is kept as its ``trouble`` and stops nothing else. A
+    column whose table would run somebody's function is not searched: ``guard`` tells.
     """
     try:
         with connection.transaction():
@@ -105,10 +107,14 @@ def read_vectors(
                                 valid=index.valid) for index in column.indexes],
         )  # fmt: skip
         try:
-            with connection.transaction():
-                seen = observe(connection, column, line=line, whole=f"{column.schema}.{column.table}" in whole)
-                state.contents = contents_of(seen.reading) if seen.reading else None
-                state.searches = [_search_state(connection, seen, one, line.key) for one in seen.searches]
+            state.code = guard.why_not(connection, column.schema, column.table, column.oid)
+            if not state.code:
+                with guard.watching(connection, column.oid), connection.transaction():
+                    seen = observe(connection, column, line=line, whole=f"{column.schema}.{column.table}" in whole)
+                    state.contents = contents_of(seen.reading) if seen.reading else None
+                    state.searches = [_search_state(connection, seen, one, line.key) for one in seen.searches]
+        except RunsCode as added:
+            state.code, state.contents, state.searches = str(added), None, []
         except psycopg.Error as error:
             proceed()
             if not _of_the_question(error):

@@ -21,9 +21,9 @@ Found = list[float]
 
 def distance_to(search: Search, probe: Probe) -> sql.Composed:
     """The ORDER BY of a search for a probe."""
-    kind = search.field.kind if search.field.kind != "bit" else f"bit({len(probe.text)})"  # a bare bit is one bit
-    return sql.SQL("{} {} {}::{}").format(
-        sql.SQL(search.field.expression), sql.SQL(search.operator), sql.Literal(probe.text), sql.SQL(kind)
+    size = sql.SQL(f"({len(probe.text)})" if search.field.kind == "bit" else "")  # a bare bit is one bit
+    return sql.SQL("{} {} {}::{}{}").format(
+        sql.SQL(search.field.expression), search.measured_by, sql.Literal(probe.text), search.type, size
     )
 
 

@@ -77,7 +77,10 @@ class SearchState(Part):
 
 
 class VectorState(Part):
-    """One vector column of the table ``oid``. ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is known."""
+    """One vector column of the table ``oid``. ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is known.
+
+    ``code`` names somebody's function that a search would run with our rights: then none was made.
+    """
 
     oid: int
     kind: str
@@ -91,3 +94,4 @@ class VectorState(Part):
     contents: Contents | None = None
     searches: list[SearchState] = []
     trouble: str = ""
+    code: str = ""

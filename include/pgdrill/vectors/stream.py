@@ -85,7 +85,7 @@ def stream(
     where: sql.Composable | None = None,
 ) -> Iterator[Block]:  # fmt: skip
     """Read a table to its end. ``group``: the column whose value filters searches; compared by hash."""
-    hashed = sql.SQL("hashtextextended({}::text, 0)").format(group) if group else sql.SQL("0::int8")
+    hashed = sql.SQL("pg_catalog.hashtextextended({}::text, 0)").format(group) if group else sql.SQL("0::int8")
     items = [sql.SQL("ctid"), sql.SQL("xmin"), sql.SQL("coalesce({}, 0)").format(hashed), *(field.sql for field in fields)]
     condition = sql.SQL(" WHERE {}").format(where) if where else sql.SQL("")
     query = sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT (FORMAT binary)").format(sql.SQL(", ").join(items), table, condition)

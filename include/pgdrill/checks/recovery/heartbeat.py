@@ -37,6 +37,9 @@ def heartbeat(context: Context) -> Iterator[Outcome]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
         newest = None
     seen = report.heartbeats or Heartbeats()
+    if seen.not_asked:
+        yield not_asked(str(column), seen.not_asked)
+        return
     if seen.trouble:
         yield Outcome("warn", str(column), "not read on production", "readable", seen.trouble)
         return

@@ -1,0 +1,56 @@
+"""Tables that no query was made of on production, because it would have run somebody's function: compared by their rows' hashes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import psycopg
+
+from pgdrill.baseline import Changes, TableState
+from pgdrill.checks.base import Outcome, not_asked
+from pgdrill.copied import Copied, NotCopied, read_copied
+from pgdrill.digests import Horizon
+
+
+def answer(connection: psycopg.Connection, thing: str, schema: str, table: str, line: Horizon, state: TableState) -> Outcome:
+    """An answer for the table alone, which says how much of it could be compared."""
+    if state.copied is None:
+        return not_asked(thing, f"not read on production: {state.code}")
+    try:
+        found = read_copied(connection, schema, table, line.key, like=state.copied)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled, NotCopied) as error:
+        return Outcome("skip", thing, message=f"could not be read: {str(error).strip()[:300]}")
+    except psycopg.Error as error:
+        return Outcome("fail", thing, type(error).__name__, "readable to the end", (error.diag.message_primary or "")[:300])
+    made = compare(thing, state, state.copied, found)
+    hidden = f"; columns not shown by COPY: {', '.join(state.copied.hidden)}" if state.copied.hidden else ""
+    why = f"rows without their places, for on production {state.code}{hidden}"
+    return replace(made, message="; ".join(filter(None, (made.message, why))))
+
+
+def compare(thing: str, state: TableState, before: Copied, found: Copied | None) -> Outcome:
+    """A restored table against the hashes of its rows; what was written since bounds how many may have come or gone."""
+    if found is None:
+        return Outcome("pass" if state.dropped else "fail", thing, "no such table", f"about {before.rows} rows")
+    if (found.rows, found.digest) == (before.rows, before.digest):
+        return Outcome("pass", thing, found.rows, "as recorded")
+    if state.changes is None:
+        return Outcome("warn", thing, found.rows, f"{before.rows} rows", "what was written since the baseline is not known")
+    return _bounded(thing, state.changes, before, found)
+
+
+def _bounded(thing: str, changes: Changes, before: Copied, found: Copied) -> Outcome:
+    fewest, most = max(0, before.rows - changes.deleted), before.rows + changes.inserted
+    threshold = f"{fewest} to {most} rows" if fewest < most else f"{most} rows"
+    if not fewest <= found.rows <= most:
+        return Outcome("fail", thing, found.rows, threshold)
+    if not (changes.inserted or changes.rewritten_rows):
+        return Outcome("fail", thing, "other content", "the recorded digest", "nobody wrote to it")
+    gone = (Counter(before.hashes) - Counter(found.hashes)).total()
+    come = (Counter(found.hashes) - Counter(before.hashes)).total()
+    if gone > changes.rewritten_rows:
+        return Outcome("fail", thing, gone, f"0 to {changes.rewritten_rows} rows gone", "more than were updated or deleted")
+    if come > changes.inserted + changes.updated:
+        return Outcome("fail", thing, come, f"0 to {changes.inserted + changes.updated} new rows", "more than were inserted or updated")
+    return Outcome("pass", thing, found.rows, threshold, f"{len(before.hashes)} of them by hash")
