@@ -320,10 +320,10 @@ def test_a_store_that_fails_in_the_middle_of_the_fetch_is_not_the_backups_fault(
     copy: Copy, relay: Relay, how: str
 ) -> None:
     relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", how)
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 5.0})
+    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0})
     started = time.monotonic()
     verdict, trouble = copy.trouble(access)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 40
     assert relay.matched.is_set()
     assert verdict == "could not verify"
     assert trouble.reason == ("storage-stalled" if how == "hang" else "storage-unreachable")
@@ -336,10 +336,10 @@ def test_a_store_that_fails_in_the_middle_of_the_replay_is_not_the_backups_fault
     if how == "hang":
         once(copy)
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", how)
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 8.0})
+    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0})
     started = time.monotonic()
     verdict, trouble = copy.trouble(access, target="name:mark2")
-    assert time.monotonic() - started < 45
+    assert time.monotonic() - started < 60
     assert relay.matched.is_set()
     assert verdict == "could not verify"
     assert trouble.reason == ("storage-stalled" if how == "hang" else "storage-unreachable")

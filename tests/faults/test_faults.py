@@ -1,0 +1,46 @@
+"""Stores that go wrong at one call of a job, every call in every way: never green with work missing, and an end in time.
+
+``make faults`` runs the full set and writes docs/faults.md; ``make test`` draws ten by the commit's number (PGDRILL_SEED
+names another draw).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import TOOLS, need, thorough
+from tests.faults import table
+from tests.faults.cases import Case, draw, full, judge, seed
+from tests.faults.jobs import JOBS
+from tests.faults.site import Site, site
+
+DRAWN = 10  # by both tools together
+SHARE = int(os.environ.get("PGDRILL_FAULTS") or 0)  # so many of the full set, of each tool and job; 0: all
+
+
+@pytest.fixture(scope="module", params=TOOLS)
+def place(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with site(need(request.param)) as made:
+        yield made
+
+
+def test_a_store_that_goes_wrong_is_told_in_time_and_never_taken_for_a_good_one(place: Site) -> None:
+    jobs = [job for job in os.environ.get("PGDRILL_JOBS", "").split(",") if job] or list(JOBS)
+    wrong = []
+    for found in (judge(place, case) for case in chosen(place, jobs)):
+        table.keep(found)
+        print(f"{found.case}: {found.end} ({found.said}) in {found.seconds} s{'' if found.met else ', never met'} {found.wrong}", flush=True)
+        if found.wrong:
+            wrong.append(f"{found.case}: {found.wrong}")
+    assert not wrong, f"seed {seed()}:\n" + "\n".join(wrong)
+
+
+def chosen(place: Site, jobs: list[str]) -> list[Case]:
+    """All, some of each job, or half of the ten."""
+    tool = place.stack.tool
+    if not thorough():
+        return draw(full(place, draw(jobs, 3, f"{tool} jobs")), DRAWN // len(TOOLS), tool)
+    return [case for job in jobs for case in (draw(full(place, [job]), SHARE, f"{tool} {job}") if SHARE else full(place, [job]))]
