@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, say, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, out, say, session_of
 
 if TYPE_CHECKING:
+    from pgdrill.errors import Problem
     from pgdrill.retention.apply import Outlook, PruneResult
     from pgdrill.retention.kept import HoldRecord
     from pgdrill.retention.window import Window
@@ -31,7 +32,7 @@ def prune(
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", metavar="REASON", help="let a refusal pass: too-much, wal-gap or nothing-proved (repeatable)"),
+        typer.Option("--allow", metavar="REASON", help="let a refusal pass: too-much, wal-gap, nothing-proved, missing or first-run (repeatable)"),
     ] = None,
     plan: Annotated[str, typer.Option("--plan", metavar="DIGEST", help="with --apply: only if the plan is still this one")] = "",
     as_json: JsonOption = False,
@@ -99,22 +100,28 @@ def _tell_how(cluster: str, outlook: Outlook) -> None:
 def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
     """Show the instants that can be restored now, and what keeping them takes. Without CLUSTER: of every cluster."""
     from pgdrill.process import Runner
+    from pgdrill.render import problem
     from pgdrill.retention.collect import take_inventory
     from pgdrill.retention.show import window_data
     from pgdrill.retention.window import window_of
 
     session = session_of(context)
     names = [cluster] if cluster else sorted(session.settings.clusters)
-    windows = []
+    windows: list[Window] = []
+    unseen: list[Problem] = []
     for name in names:
         access = session.access(name)
-        windows.append(window_of(name, take_inventory(access, Runner()), access.cluster.retention, datetime.now(UTC)))
+        inventory = take_inventory(access, Runner())
+        unseen += inventory.unseen
+        windows.append(window_of(name, inventory, access.cluster.retention, datetime.now(UTC)))
     if as_json:
         say(json.dumps([window_data(one) for one in windows], indent=1))
     else:
         for one in windows:
             _show_window(one)
-    return Exit.GOOD
+    for it in unseen:
+        err().print(problem(f"pgdrill: {it.reason}", it.thing, it.found, it.expected, it.mend))
+    return Exit.COULD_NOT if unseen else Exit.GOOD
 
 
 def _show_window(one: Window) -> None:

@@ -68,7 +68,7 @@ def _remember(access: Access, inventory: Inventory, plan: Plan) -> None:
     ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
     ours |= {step.name for step in plan.steps if step.kind == "mark"}
     doubts = {name: why for name, why in plan.doubts.items() if name in names}
-    kept.write_ledger(access, kept.Ledger(marked=sorted(ours), doubted=doubts))
+    kept.write_ledger(access, kept.Ledger(marked=sorted(ours), doubted=doubts, forgotten=kept.read_ledger(access).forgotten))
 
 
 def _step(access: Access, deleter: Deleter, inventory: Inventory, step: Step) -> tuple[journal.StepState, str]:

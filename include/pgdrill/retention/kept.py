@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -40,13 +41,17 @@ class Holds(BaseModel):
 
 
 class Ledger(BaseModel):
-    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once found wrong, and why."""
+    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once found wrong, and why.
+
+    ``forgotten``: backups and dumps that are gone, not by pgdrill, and that somebody let go.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     marked: list[str] = Field(default_factory=list)
     doubted: dict[str, str] = Field(default_factory=dict)
+    forgotten: list[str] = Field(default_factory=list)
 
 
 def read_holds(access: Access) -> tuple[Hold, ...]:
@@ -62,6 +67,13 @@ def read_ledger(access: Access) -> Ledger:
 def write_ledger(access: Access, ledger: Ledger) -> None:
     """Keep the ledger."""
     access.reports.write(LEDGER, ledger.model_dump_json(indent=1).encode())
+
+
+def forget(access: Access, names: Iterable[str]) -> None:
+    """Remember of backups and dumps that are gone that somebody let them go."""
+    ledger = read_ledger(access)
+    ledger.forgotten = sorted({*ledger.forgotten, *names})
+    write_ledger(access, ledger)
 
 
 def add_hold(access: Access, name: str, *, why: str, until: datetime, by: str = "") -> HoldRecord:
