@@ -17,6 +17,7 @@ from pgdrill.postgres.wal import (
     parse_lsn,
     segments_needed,
 )
+from pgdrill.retention.known import lost_backups, missing
 from pgdrill.room import check_room
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tools import BaseBackup
@@ -117,7 +118,10 @@ def preflight(
     """
     _unused(directory)
     tool, repository = access.tool, access.repository
-    backup = choose_backup(tool.backups(repository), wanted, target, repository.url)
+    listed = tool.backups(repository)
+    backup = choose_backup(listed, wanted, target, repository.url)
+    if wanted.upper() == "LATEST":
+        _newest_known(access, listed, backup)
     _same_system(backup, system_identifier, access)
     _all_inside(backup, tablespaces or {})
     parts = tool.parts(repository, backup)
@@ -135,6 +139,14 @@ def preflight(
     check_room(directory, needed, access.cluster.drill.keep_free_bytes)
     histories = [int(name[:8], 16) for name in archived if name.endswith(".history")]
     return Plan(backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history)
+
+
+def _newest_known(access: Access, listed: BaseBackups, chosen: BaseBackup) -> None:
+    """What is chosen for the newest is not older than one that is known and was not listed."""
+    there = [*(backup.name for backup in listed), *listed.broken]
+    lost = [one for one in lost_backups(access, there, quick=True) if one.name > chosen.name]
+    for problem in missing("base backup", access.repository.url, lost, len(there)):
+        raise as_fault(problem)
 
 
 def _unused(directory: Path) -> None:

@@ -109,8 +109,7 @@ def test_a_forged_pass_is_not_believed_and_counts_for_nothing(access: Access, fo
     assert "right" not in found.summary
     assert "not believed" in found.summary
     assert DrillResult.of(found).verdict == "could not verify"
-    incomplete: list[object] = []
-    assert collect._drilled(access, incomplete) == {}  # type: ignore[arg-type]
+    assert collect._drilled(collect._reports(access, [])) == {}
 
 
 @pytest.mark.parametrize("family", ESSENTIAL)
@@ -126,7 +125,7 @@ def test_a_true_report_stays_as_it_is(access: Access) -> None:
     store.save_report(access, passed_report("d1"))
     found = store.load_report(access, "d1")
     assert (found.verdict, found.reason) == ("passed", "all checks passed")
-    assert list(collect._drilled(access, [])) == [found.backup]
+    assert list(collect._drilled(collect._reports(access, []))) == [found.backup]
 
 
 def test_what_says_failed_is_never_made_better() -> None:

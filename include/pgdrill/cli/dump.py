@@ -127,11 +127,13 @@ def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOp
     """List the dumps, oldest first, and whether each counts: restored, checked, passed."""
     from pgdrill.dump import keep
     from pgdrill.dump.render import dumps_table
+    from pgdrill.retention.known import check_dumps
 
     access = session_of(context).access(cluster)
     found = keep.listed(access)
     known = {one.dump_id: manifest for one in found if (manifest := _manifest(access, one.dump_id))}
     if as_json:
+        check_dumps(access, [one.dump_id for one in found])
         say(json.dumps([{
             "dump_id": one.dump_id, "counts": one.counts, "verdict": one.last.verdict if one.last else None,
             "reason": one.last.reason if one.last else "never restored",
@@ -143,6 +145,8 @@ def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOp
         out().print(dumps_table(found, known))
     else:
         say(f"No dump in {access.dumps.url}; take one with `pgdrill dump`.")
+    if not as_json:  # what there is was shown
+        check_dumps(access, [one.dump_id for one in found])
     return Exit.GOOD
 
 

@@ -13,6 +13,7 @@ import typer
 from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, out, say, session_of
 
 if TYPE_CHECKING:
+    from pgdrill.errors import Problem
     from pgdrill.retention.apply import Outlook, PruneResult
     from pgdrill.retention.holds import HoldRecord
     from pgdrill.retention.inventory import Inventory
@@ -32,7 +33,7 @@ def prune(
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", metavar="REASON", help="let a refusal pass: too-much, wal-gap or nothing-proved (repeatable)"),
+        typer.Option("--allow", metavar="REASON", help="let a refusal pass: too-much, wal-gap, nothing-proved, missing or first-run (repeatable)"),
     ] = None,
     plan: Annotated[str, typer.Option("--plan", metavar="DIGEST", help="with --apply: only if the plan is still this one")] = "",
     as_json: JsonOption = False,
@@ -104,16 +105,20 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
 
     Fails if something that is held is gone."""
     from pgdrill.process import Runner
+    from pgdrill.render import problem
     from pgdrill.retention.collect import take_inventory
     from pgdrill.retention.show import window_data
     from pgdrill.retention.window import window_of
 
     session = session_of(context)
     names = [cluster] if cluster else sorted(session.settings.clusters)
-    windows, code = [], Exit.GOOD
+    windows: list[Window] = []
+    unseen: list[Problem] = []
+    code = Exit.GOOD
     for name in names:
         access = session.access(name)
         inventory = take_inventory(access, Runner())
+        unseen += inventory.unseen
         windows.append(window_of(name, inventory, access.cluster.retention, datetime.now(UTC)))
         code = max(code, _tell_of_broken(inventory))
     if as_json:
@@ -121,7 +126,9 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
     else:
         for one in windows:
             _show_window(one)
-    return code
+    for it in unseen:
+        err().print(problem(f"pgdrill: {it.reason}", it.thing, it.found, it.expected, it.mend))
+    return Exit.COULD_NOT if unseen else code
 
 
 def _show_window(one: Window) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, exit_code, out, say, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, say, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,18 +23,26 @@ LISTED = 20
 
 @command
 def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
-    """List the finished base backups of the repository, oldest first."""
+    """List the finished base backups of the repository, oldest first. Exit 2 where some are known that it lacks."""
+    from rich.text import Text
+
     from pgdrill.render import backups_table
+    from pgdrill.retention.known import check_backups
 
     access = session_of(context).access(cluster)
     found = access.tool.backups(access.repository)
     recorded = {Path(key).stem for key in access.reports.sizes("backups/")}
     if as_json:
+        check_backups(access, found)
         say(json.dumps([_backup(backup, backup.name in recorded) for backup in found], indent=1))
     elif found:
         out().print(backups_table(found, recorded))
     else:
         say(f"No finished base backup in {access.repository.url}; take one with `pgdrill backup`.")
+    for name, problem in sorted(found.broken.items()):
+        err().print(Text(f"Not listed: {name}, {problem.found}"), soft_wrap=True)
+    if not as_json:  # what there is was shown
+        check_backups(access, found)
     return Exit.GOOD
 
 

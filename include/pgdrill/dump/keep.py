@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,15 @@ def local_report(access: Access, drill_id: str) -> DumpReport | None:
     """The local copy, on the host where the dump was restored."""
     file = _local_file(access, drill_id)
     return read_model(DumpReport, file.read_bytes()) if file.exists() else None
+
+
+def local_reports(access: Access) -> list[DumpReport]:
+    """Every report that is kept on this host; what cannot be read is left out."""
+    found = []
+    for file in _local_file(access, "x").parent.glob("*.json"):
+        with contextlib.suppress(ValueError):
+            found.append(read_model(DumpReport, file.read_bytes()))
+    return found
 
 
 def _local_file(access: Access, drill_id: str) -> Path:

@@ -17,7 +17,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, Problem
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Runner
 from pgdrill.report import as_could_not_verify
-from pgdrill.retention import journal
+from pgdrill.retention import journal, kept
 from pgdrill.retention.carry import Progress, account, carry_out
 from pgdrill.retention.collect import take_inventory
 from pgdrill.retention.guards import broken_holds, clock_refusal, refusals
@@ -99,6 +99,8 @@ def prune(
                 "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {outlook.plan.digest}",
                 expected=f"plan {approved}, which was approved", mend="look at the new plan and approve it",
             )  # fmt: skip
+        if outlook.inventory.forgotten:  # allowed, or it had been refused
+            kept.forget(access, outlook.inventory.forgotten)
         if not outlook.plan.steps:
             return result_of(access, outlook, None)
         return _carry_out(access, runner, outlook, lease, real_clock=now is None, progress=progress)

@@ -70,7 +70,7 @@ def _remember(access: Access, inventory: Inventory, plan: Plan) -> kept.Ledger:
     ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
     ours |= {step.name for step in plan.steps if step.kind == "mark"}
     doubts = {name: why for name, why in plan.doubts.items() if name in names}
-    ledger = kept.Ledger(marked=sorted(ours), doubted=doubts)
+    ledger = kept.Ledger(marked=sorted(ours), doubted=doubts, forgotten=kept.read_ledger(access).forgotten)
     kept.write_ledger(access, ledger)
     return ledger
 

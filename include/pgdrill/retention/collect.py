@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,8 @@ from pgdrill.access import Access
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
 from pgdrill.process import Runner
-from pgdrill.retention import holds, journal, kept
+from pgdrill.report import Report
+from pgdrill.retention import holds, journal, kept, known
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
 from pgdrill.retention.lineage import foreign_timelines
@@ -36,9 +37,10 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     histories = _histories(access, runner, archived, incomplete)
     wal = Wal(parse_wal(archived, size), histories, size)
     finished = [entry for entry in entries if entry.finished]
-    known = {entry.name: entry for entry in finished}
+    named = {entry.name: entry for entry in finished}
     with ThreadPoolExecutor(READERS) as pool:
-        damages = list(pool.map(lambda entry: _damage(access, entry, known, wal), finished))
+        damages = list(pool.map(lambda entry: _damage(access, entry, named, wal), finished))
+    reports = _reports(access, incomplete)
     marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
     inventory = Inventory(
         backups=tuple(
@@ -49,7 +51,7 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         dumps=read_dumps(access.dumps),
         unreadable=tuple(_unreadable(entry, size) for entry in finished if entry.backup is None),
         leftovers=_leftovers(access, [entry for entry in entries if not entry.finished]),
-        drilled=_drilled(access, incomplete),
+        drilled=_drilled(reports),
         holds=holds.read_holds(access),
         doubted=ledger.doubted,
         system_identifier=access.cluster.server.system_identifier,
@@ -57,6 +59,7 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         incomplete=tuple(incomplete),
     )  # fmt: skip
     inventory = replace(inventory, let_go=_let_go(access, inventory))
+    inventory = _remembered(access, inventory, [entry.name for entry in finished], reports)
     return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
 
 
@@ -145,15 +148,35 @@ def _histories(
     return found
 
 
-def _drilled(access: Access, incomplete: list[Problem]) -> dict[str, datetime]:
-    """Backup -> when a drill of it last passed, from the reports."""
-    found: dict[str, datetime] = {}
+def _reports(access: Access, incomplete: list[Problem]) -> list[Report]:
+    """Every drill's report."""
+    found = []
     for drill_id in store.list_reports(access):
         try:
-            report = store.load_report(access, drill_id)
+            found.append(store.load_report(access, drill_id))
         except PgdrillError as error:
             incomplete.append(error.problem)
-            continue
+    return found
+
+
+def _drilled(reports: Iterable[Report]) -> dict[str, datetime]:
+    """Backup -> when a drill of it last passed."""
+    found: dict[str, datetime] = {}
+    for report in reports:
         if report.verdict == "passed" and report.backup:
             found[report.backup] = max(report.started_at, found.get(report.backup, report.started_at))
     return found
+
+
+def _remembered(access: Access, inventory: Inventory, there: Collection[str], reports: Sequence[Report]) -> Inventory:
+    """The inventory with what is known and was not seen."""
+    dumps = [dump.name for dump in inventory.dumps]
+    backups, lost = known.lost_backups(access, there), known.lost_dumps(access, dumps)
+    unseen = [
+        *known.missing("base backup", access.repository.url, backups, len(there)), *known.missing("dump", access.dumps.url, lost, len(dumps)),
+        *known.missing_wal(access.repository.url, inventory.wal, bool(there), reports),
+    ]  # fmt: skip
+    if not there and not dumps and not unseen:
+        unseen.append(known.nothing_there(access.repository.url))
+    names = tuple(one.name for one in (*backups, *lost))
+    return replace(inventory, unseen=tuple(unseen), forgotten=names, no_memory=known.no_memory(access, there))

@@ -13,7 +13,7 @@ from pgdrill.retention.plan import Plan
 from pgdrill.retention.promises import broken, view
 
 # A person may let these pass, by name; the others are never let pass.
-MAY_BE_ALLOWED = ("too-much", "wal-gap", "nothing-proved")
+MAY_BE_ALLOWED = ("too-much", "wal-gap", "nothing-proved", "missing", "first-run")
 CLOCK_TOLERANCE = timedelta(minutes=5)
 SHOWN = 3
 
@@ -21,14 +21,28 @@ SHOWN = 3
 def refusals(
     inventory: Inventory, plan: Plan, policy: Retention, now: datetime, allowed: Collection[str] = ()
 ) -> list[Problem]:
-    """Why this plan must not be carried out. A plan by which nothing goes is never refused."""
+    """Why this plan must not be carried out. One by which nothing goes is refused where something known was not seen, and only then."""
     if not plan.goes and not plan.wal:
-        return []
+        return _not_allowed(inventory.unseen, allowed)
     found = [
-        *_incomplete(inventory), *_worse(plan), *_gap(inventory, policy, now), *_too_much(inventory, plan, policy),
+        *inventory.unseen, *_first_run(inventory), *_incomplete(inventory), *_worse(plan), *_gap(inventory, policy, now), *_too_much(inventory, plan, policy),
         *_unproved(inventory, plan, policy),
     ]  # fmt: skip
+    return _not_allowed(found, allowed)
+
+
+def _not_allowed(found: Iterable[Problem], allowed: Collection[str]) -> list[Problem]:
     return [problem for problem in found if problem.reason not in allowed or problem.reason not in MAY_BE_ALLOWED]
+
+
+def _first_run(inventory: Inventory) -> Iterable[Problem]:
+    if inventory.no_memory:
+        yield Problem(
+            "first-run", "retention's memory in the report store", "no hold, no mark and no run, of a repository with backups that pgdrill did not record",
+            "what earlier runs remembered, or a person who says that this is the first",
+            "if there were runs before, restore reports_url's objects from the bucket's versions, for holds are gone with them; for a first run"
+            " allow `first-run` in a run by hand",
+        )  # fmt: skip
 
 
 def _incomplete(inventory: Inventory) -> Iterable[Problem]:

@@ -111,6 +111,9 @@ class Inventory:
     system_identifier: int | None = None  # production's, where known
     rules: ToolRules = field(default_factory=ToolRules)
     incomplete: tuple[Problem, ...] = ()  # what could not be looked at
+    unseen: tuple[Problem, ...] = ()  # what is known to have been there, and was not seen
+    forgotten: tuple[str, ...] = ()  # the names of it, to be let go if somebody says so
+    no_memory: bool = False  # neither holds nor marks nor runs are remembered of a repository that others filled
 
     @property
     def names(self) -> frozenset[str]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.access import Access
 from pgdrill.retention.holds import memory_broken
 
-LEDGER = "retention/ledger.json"
+FOLDER = "retention"
+LEDGER = f"{FOLDER}/ledger.json"
 
 
 class Ledger(BaseModel):
-    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once found wrong, and why."""
+    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once found wrong, and why.
+
+    ``forgotten``: backups and dumps that are gone, not by pgdrill, and that somebody let go.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     marked: list[str] = Field(default_factory=list)
     doubted: dict[str, str] = Field(default_factory=dict)
+    forgotten: list[str] = Field(default_factory=list)
 
 
 def read_ledger(access: Access) -> Ledger:
@@ -34,3 +41,10 @@ def read_ledger(access: Access) -> Ledger:
 def write_ledger(access: Access, ledger: Ledger) -> None:
     """Keep the ledger."""
     access.reports.write(LEDGER, ledger.model_dump_json(indent=1).encode())
+
+
+def forget(access: Access, names: Iterable[str]) -> None:
+    """Remember of backups and dumps that are gone that somebody let them go."""
+    ledger = read_ledger(access)
+    ledger.forgotten = sorted({*ledger.forgotten, *names})
+    write_ledger(access, ledger)

@@ -13,6 +13,7 @@ from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.report import Report
+from pgdrill.retention.known import check_backups
 from pgdrill.rto.model import HISTORY, Load, Sample
 from pgdrill.rto.samples import sample_of
 from pgdrill.tools import BaseBackup
@@ -51,6 +52,7 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     reports = _drills(access)
     history = tuple(sample for report in reports if (sample := sample_of(report)))
     backups = access.tool.backups(access.repository)
+    check_backups(access, backups)
     if not history or not backups:
         raise CouldNotVerify(
             "no-history", f"forecast for cluster {access.cluster.name}",

@@ -55,6 +55,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             cluster=cluster.name,
             apply=True,
             approved="{{ ti.xcom_pull(task_ids='plan')['digest'] }}",
+            approval="{{ ti.xcom_pull(task_ids='approve') or '' }}",
             trigger_rule="none_failed_min_one_success",
             execution_timeout=limit,
             doc_md="Does exactly what was planned, asks the tool first, and looks again afterwards. Red: nothing promised is"
@@ -88,8 +89,8 @@ def retention_params() -> dict[str, Param]:
         "allow": Param(
             [],
             type="array",
-            items={"type": "string", "enum": ["too-much", "wal-gap", "nothing-proved"]},
-            examples=["too-much", "wal-gap", "nothing-proved"],
+            items={"type": "string", "enum": ["too-much", "wal-gap", "nothing-proved", "missing", "first-run"]},
+            examples=["too-much", "wal-gap", "nothing-proved", "missing", "first-run"],
             title="Let these refusals pass",
             description="For a first run or a shorter promise, `too-much`. Read the plan's refusals first.",
             section=section,

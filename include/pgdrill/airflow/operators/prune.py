@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pgdrill.access import Access
 
 
+FIRST_RUN = "first-run"  # the refusal that a person's approval lets pass
+
+
 class PruneOperator(ClusterOperator):
     """Plan retention, and with ``apply`` carry the plan out.
 
@@ -28,18 +31,20 @@ class PruneOperator(ClusterOperator):
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param apply: delete; without it the plan is only shown.
     :param approved: the digest of the plan that is meant; another one is refused. Empty: whatever the plan is (templated).
+    :param approval: what a person answered who was asked; empty: nobody was. A first run needs one (templated).
     :param also: full names of leftovers, or other clusters' backups, to be removed if old enough (templated).
     :param allow: refusals that may pass (templated). Both count in runs by hand only.
     """
 
-    template_fields: Sequence[str] = (*ClusterOperator.template_fields, "approved", "also", "allow")
+    template_fields: Sequence[str] = (*ClusterOperator.template_fields, "approved", "approval", "also", "allow")
 
     def __init__(
-        self, *, apply: bool = False, approved: str = "", also: str | Sequence[str] = (), allow: str | Sequence[str] = (), **kwargs: Any
+        self, *, apply: bool = False, approved: str = "", approval: str = "", also: str | Sequence[str] = (), allow: str | Sequence[str] = (), **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.apply = apply
         self.approved = approved
+        self.approval = approval
         self.also = also
         self.allow = allow
 
@@ -53,6 +58,7 @@ class PruneOperator(ClusterOperator):
             also, allow = (_words(self.also), _words(self.allow)) if by_hand else ((), ())
             if not self.apply:
                 return self._plan(access, also, allow)
+            allow = (*allow, FIRST_RUN) if self.approval else allow
             result = prune(
                 access, self.runner, named=also, allowed=allow, approved=self.approved, progress=ProgressLog(self.log)
             )
@@ -101,13 +107,13 @@ class ChoosePruneOperator(BaseBranchOperator):
         """The task that comes next, if any."""
         plan = context["ti"].xcom_pull(task_ids=self.planned)
         by_hand = started_by_hand(context)
-        if any(refusal["reason"] == "hold-broken" for refusal in plan["refusals"]):
-            return [self.prune]
-        if not plan["steps"] or (by_hand and not context["params"].get("apply")):
+        dry = by_hand and not context["params"].get("apply")
+        refused = {refusal["reason"] for refusal in plan["refusals"]} - {FIRST_RUN}
+        if "hold-broken" in refused or (refused and not dry):
+            return [self.prune]  # which says what is refused, and is red, even if nothing is to go
+        if dry or not plan["steps"]:
             self.log.info("nothing is deleted: %s", "a dry run" if plan["steps"] else "nothing is to go")
             return []
-        if plan["refusals"]:
-            return [self.prune]  # which says what is refused, and is red
         return [self.approve] if by_hand or plan["first_run"] else [self.prune]
 
 
