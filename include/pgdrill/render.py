@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "cyan",
           "passed": "bold green", "failed": "bold red", "could not verify": "bold yellow"}  # fmt: skip
 WIDE_COLUMNS = 130  # from here on a check's message has a column of its own
+NO_FENCE = "NO FENCE held the restored server. "
 DURABILITY = {
     "full": "full: fsync on, as in a real recovery",
     "fast": "fast: WITHOUT fsync, so these times flatter",
@@ -72,7 +73,7 @@ def verification_table(verification: Verification, console: Console) -> None:
 
 def headline(report: Report) -> str:
     """The one sentence to read."""
-    fence = "NO FENCE held the restored server. " if report.fence.startswith("NONE") else ""
+    fence = NO_FENCE if report.fence.startswith("NONE") else ""
     backup = f"backup {report.backup}" if report.backup else "no backup chosen"
     if report.backup_finished_at:
         backup += f" of {when(report.backup_finished_at)}"

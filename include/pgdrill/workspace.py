@@ -171,7 +171,7 @@ class Workspace:
         """The restored server (started or not). It gets nothing of this process's environment: no key is in there."""
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=access.cluster.server.superuser, environment=environment(), bare=True,
+            superuser=access.cluster.server.superuser, environment=environment(access.binaries.folder), bare=True,
             before=low_priority_words(access.cluster.drill.priority),
             lease_file=self.lease_file, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip

@@ -31,6 +31,7 @@ PHYSICAL = {
     "rows": "compares rows by their place and writer, which a dump gives anew; content is compared by dump-rows",
 }
 NO_BASELINE = "no baseline"
+HARMLESS = CHECKS["harmless"]  # of that family, and asked of every server that pgdrill restores
 PASSWORD = re.compile(r" PASSWORD '[^']*'")
 
 
@@ -54,6 +55,7 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
             yield result.model_copy(update={"required": result.value != NOT_ASKED})
     with context.closing:
         yield from map(_without_baseline, run_checks(context, [family for family in chosen if family not in early]))
+    yield from HARMLESS.run(context)
     yield from not_asked(families)
 
 
@@ -66,7 +68,7 @@ def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Itera
 def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:
     """Nothing is left out silently."""
     for one in CHECKS.values():
-        if one.family in PHYSICAL and one.family in families:
+        if one.family in PHYSICAL and one.family in families and one is not HARMLESS:
             yield CheckResult(name=one.name, family=one.family, status="skip", value=NOT_ASKED, required=False,
                               message=PHYSICAL[one.family])  # fmt: skip
 

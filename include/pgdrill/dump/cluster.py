@@ -12,8 +12,8 @@ from psycopg import sql
 from pgdrill.access import Access
 from pgdrill.dump.manifest import DatabaseDump, Manifest
 from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.fence.choose import Fence, environment
 from pgdrill.postgres import harmless
-from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
 from pgdrill.priority import low_priority_words
 from pgdrill.room import check_room
@@ -48,38 +48,43 @@ def room_for(workspace: Workspace, manifest: Manifest, keep_free_bytes: int) -> 
     check_room(workspace.directory, needed, keep_free_bytes)
 
 
-def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> LocalServer:
-    """``initdb`` with the dumped server's encoding, locale and checksums, then start it."""
+def make_cluster(access: Access, workspace: Workspace, manifest: Manifest, fence: Fence) -> LocalServer:
+    """``initdb`` with the dumped server's encoding, locale and checksums, then start it; both in the fence."""
     first = manifest.databases[0]
     provider = PROVIDERS.get(first.locale_provider, "libc")
     locale = first.collate or first.ctype or "C"
     argv = [
-        *low_priority_words(access.cluster.drill.priority), *as_ordinary_user(), access.binaries.path("initdb"), "-D", str(workspace.data_directory), "-U", manifest.superuser,
+        *low_priority_words(access.cluster.drill.priority), *fence.words(), str(Path(access.binaries.path("initdb")).resolve()), "-D",
+        str(workspace.data_directory), "-U", manifest.superuser,
         "--auth=trust", f"--encoding={first.encoding}", f"--locale={locale}",
         *(["--no-sync"] if access.cluster.drill.durability == "fast" else []),
         *(["--locale-provider=libc"] if provider != "libc" else []),  # each database brings its own provider along
         *(["--data-checksums"] if manifest.data_checksums else
           ["--no-data-checksums"] if access.binaries.major_version >= 18 else []),
     ]  # fmt: skip
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=INITDB_SECONDS, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=INITDB_SECONDS, check=False,
+                          env=environment(access.binaries.folder), cwd="/")  # fmt: skip
     if done.returncode:
         raise CouldNotVerify(
             "initdb", f"initdb in {workspace.data_directory}", found=done.stderr.strip()[-400:],
             expected=f"a cluster in {first.encoding}, {locale}", mend="install that locale here (locale-gen), or mend what it says",
         )  # fmt: skip
-    server = _server(access, workspace, manifest)
+    server = _server(access, workspace, manifest, fence)
     server.start(access.cluster.dump.timeout_seconds)
     return server
 
 
-def _server(access: Access, workspace: Workspace, manifest: Manifest) -> LocalServer:
+def _server(access: Access, workspace: Workspace, manifest: Manifest, fence: Fence) -> LocalServer:
     hba = workspace.configuration / "pg_hba.conf"
     hba.write_text(harmless.HBA)
+    for file in (workspace.configuration, hba):  # the server may be another user's
+        file.chmod(0o755 if file.is_dir() else 0o644)
     workers = cores()
     fast = access.cluster.drill.durability == "fast"
     options = {
         # harmless
         "archive_mode": "off", "listen_addresses": "", "unix_socket_permissions": "0700", "hba_file": str(hba),
+        "dynamic_shared_memory_type": "mmap",
         "max_logical_replication_workers": "0", "autovacuum": "off",
         "shared_preload_libraries": harmless.preload_libraries(manifest.preload_libraries),
         # swift: what is loaded into a new table needs no WAL, for it can be loaded again
@@ -91,7 +96,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest) -> LocalSe
         "logging_collector": "off", "log_line_prefix": "%m [%p] ", "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
         "log_min_error_statement": "panic", "log_error_verbosity": "terse",  # statements and details may hold rows
     }  # fmt: skip
-    return workspace.server(access, options=options)
+    return workspace.server(access, options=options, fence=fence)
 
 
 def check_extensions(connection: psycopg.Connection, database: DatabaseDump, where: str) -> list[str]:

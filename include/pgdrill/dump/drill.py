@@ -22,6 +22,7 @@ from pgdrill.dump.report import DumpReport, DumpServer
 from pgdrill.dump.restore import check_files, fetch, restore
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
+from pgdrill.fence.watch import Watch
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
 from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
@@ -96,7 +97,9 @@ def _restore(
     check_files(access, manifest)
     cluster.room_for(workspace, manifest, access.cluster.drill.keep_free_bytes)
     started = time.monotonic()
-    server = cluster.make_cluster(access, workspace, manifest)
+    fence = workspace.fence(access)
+    report.fence = fence.shown
+    server = cluster.make_cluster(access, workspace, manifest, fence)
     report.timings.initdb_seconds = time.monotonic() - started
     where = f"PostgreSQL {access.binaries.major_version} in {access.binaries.folder}"
     with server.connect() as connection:
@@ -120,12 +123,13 @@ def _restore(
 def _check(work: Restore, report: DumpReport, options: Options) -> None:
     """What came back, then, if migrations are rehearsed, what they left of it."""
     report.results.clear()
-    context = context_of(work)
-    started = time.monotonic()
-    for result in checks.ask(context, options.families):
-        report.results.append(result)
-        if result.family == "vectors":
-            report.timings.vector_checks_seconds = time.monotonic() - started
+    with Workspace.of(work.access, report.drill_id).watch(work.access) as watch:
+        context = context_of(work, watch)
+        started = time.monotonic()
+        for result in checks.ask(context, options.families):
+            report.results.append(result)
+            if result.family == "vectors":
+                report.timings.vector_checks_seconds = time.monotonic() - started
     _proved_search(work, report, options)
     if not options.migrations or any(result.status == "fail" for result in report.results):
         return
@@ -165,7 +169,7 @@ def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
         yield result.model_copy(update={"name": f"{result.name} (migrated)"})
 
 
-def context_of(work: Restore) -> checks.DumpContext:
+def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
     """What the checks look at: the restored cluster, read as the dumped one was."""
     access, manifest, server = work.access, work.manifest, work.server
     same_major = access.binaries.major_version == manifest.server_major
@@ -180,7 +184,7 @@ def context_of(work: Restore) -> checks.DumpContext:
         cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=tuple(database.name for database in manifest.databases), prepare=server.connect, manifest=manifest,
         definitions=found, roles=(dumped.decode(errors="replace"), b"".join(text).decode(errors="replace")),
-        same_major=same_major,
+        same_major=same_major, watch=watch,
     )  # fmt: skip
 
 

@@ -13,7 +13,18 @@ from pgdrill.dump.forecast import Forecast
 from pgdrill.dump.keep import Listed
 from pgdrill.dump.manifest import Manifest
 from pgdrill.dump.report import DumpReport
-from pgdrill.render import DURABILITY, STYLES, grid, pairs, print_results, print_trouble, seconds, size, when
+from pgdrill.render import (
+    DURABILITY,
+    NO_FENCE,
+    STYLES,
+    grid,
+    pairs,
+    print_results,
+    print_trouble,
+    seconds,
+    size,
+    when,
+)
 
 SLOWEST = 10
 
@@ -43,7 +54,8 @@ def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Tabl
 
 def report_table(report: DumpReport, console: Console) -> None:
     """Print a restore's report."""
-    text = f"{report.verdict.upper()}: {report.reason}. Cluster {report.cluster}, dump {report.dump_id}, restored {when(report.started_at)}."
+    fence = NO_FENCE if report.fence.startswith("NONE") else ""
+    text = f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, dump {report.dump_id}, restored {when(report.started_at)}."
     console.print(Text(text, style=STYLES[report.verdict]))
     console.print(_figures(report))
     for build in report.builds:
@@ -69,7 +81,8 @@ def _figures(report: DumpReport) -> Table:
         ("rows", seconds(times.data_seconds), rate), ("vector indexes", seconds(times.vector_indexes_seconds), ""),
         ("other indexes and keys", seconds(times.others_seconds), ""), ("statistics", seconds(times.analyze_seconds), ""),
         ("vector checks", seconds(times.vector_checks_seconds), ""), ("restore in all", seconds(report.restore.seconds), ""),
-        ("durability", DURABILITY[report.durability], ""), ("drill", report.drill_id, ""),
+        ("durability", DURABILITY[report.durability], ""),
+        *([("fence", report.fence, "")] if report.fence else []), ("drill", report.drill_id, ""),
     ]  # fmt: skip
     if report.migrated:
         rows.insert(6, ("migrations", seconds(times.migrations_seconds), ""))

@@ -108,6 +108,7 @@ class DumpReport(Part):
     host: str = ""
     dump_server_version: str = ""
     durability: Literal["full", "fast"] = "full"
+    fence: str = ""  # which one held the restored server; empty in reports from before there were any
     migrated: bool = False
     no_lease: str = ""  # why prunes on other hosts were not kept from deleting it meanwhile
     stored_bytes: int = 0

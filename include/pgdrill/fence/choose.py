@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
+import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -20,14 +23,16 @@ from pgdrill.fence.spec import Spec
 # What PostgreSQL and a shell need of the system, and what no key lies in.
 SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group",
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone",
     "/etc/nsswitch.conf", "/etc/locale.alias", "/etc/alternatives", "/etc/ssl/openssl.cnf",
 )  # fmt: skip
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+# Where the system's own files are seen, and not some that are made: what a new root has in their place.
+SEEN = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/etc/passwd", "/etc/group")
 # As systemd's DynamicUser= does: numbers that no package and no person is given.
 USERS = range(61184, 65520)
 PROBE_SECONDS = 30
 PROBE = ("/bin/sh", "-c", 'cd "$1" && exec "$2" --version', "sh")
+LINKED = re.compile(r"=> (/\S+)")
 SHARED_MEMORY = Path("/proc/sysvipc/shm")
 
 
@@ -73,10 +78,15 @@ def writing_only(wanted: str, folders: Sequence[Path]) -> tuple[str, ...]:
     return fenced(Spec(kind, (*map(str, folders), "/dev/null")))
 
 
-def environment() -> dict[str, str]:
-    """All that a restored server gets of its environment; what else is in this process's may be a key."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return {"PATH": "/usr/bin:/bin", **kept, "LC_ALL": "C", "TZ": "UTC"}
+def environment(programs: Path | None = None) -> dict[str, str]:
+    """All that a restored server gets of its environment; what else is in this process's may be a key.
+
+    Without /proc the loader does not know where a program lies, so it is told where the libraries of ``programs`` are.
+    """
+    path = os.environ.get("PATH", "/usr/bin:/bin")
+    folders = (os.environ.get("LD_LIBRARY_PATH", ""), *(libraries(programs) if programs else ()))
+    linked = ":".join(filter(None, folders))
+    return {"PATH": path, **({"LD_LIBRARY_PATH": linked} if linked else {}), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def choose(
@@ -92,18 +102,32 @@ def choose(
         if trouble := _tried(bare, programs, writable):
             raise _refused([f"none: {trouble}"])
         return bare
-    shown = (*SYSTEM, str(programs.resolve().parent), *map(str, readable))
+    shown = (*SYSTEM, str(programs.resolve().parent), *libraries(programs), *map(str, readable))
     places = tuple(map(str, writable))
     troubles = []
     for kind in ("namespaces", "landlock") if wanted == "auto" else (wanted,):
-        spec = Spec(kind, places if kind == "namespaces" else (*places, *DEVICES[:1]), shown if kind == "namespaces" else (*shown, *DEVICES),
-                    str(root), uid)  # fmt: skip
+        if kind == "namespaces":
+            spec = Spec(kind, places, shown, str(root), uid)
+        else:
+            spec = Spec(kind, (*places, "/dev/null"), (*shown, *SEEN), str(root), uid)
         fence = Fence(spec, _shown(kind, uid))
         trouble = next(_against(kind, uid), "") or _tried(fence, programs, writable)
         if not trouble:
             return fence
         troubles.append(f"{kind}: {trouble}")
     raise _refused(troubles)
+
+
+@functools.cache
+def libraries(programs: Path) -> tuple[str, ...]:
+    """Folders of shared libraries that the programs are linked with and that lie neither in the system's nor in their own."""
+    ldd, own = shutil.which("ldd"), programs.resolve().parent
+    found: set[Path] = set()
+    for program in ("postgres", "initdb") if ldd else ():
+        words = [str(ldd), str((programs / program).resolve())]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+        found |= {Path(path).resolve().parent for path in LINKED.findall(done.stdout)}
+    return tuple(sorted(str(folder) for folder in found if not any(folder.is_relative_to(known) for known in (*SYSTEM, own))))
 
 
 def free_user(seed: str) -> int:
@@ -138,7 +162,8 @@ def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
         fence.give(folder)
     words = [*fence.words(), *PROBE, str(writable[0]), str((programs / "postgres").resolve())]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False, env=environment(), cwd="/")
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False,
+                              env=environment(programs), cwd="/")  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"no answer from `postgres --version` within {PROBE_SECONDS} s"
     return "" if done.returncode == 0 else " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"

@@ -90,12 +90,21 @@ def _new_root(spec: Spec) -> None:
         _show(spec.root, path, READ_ONLY)
     for path in DEVICES:
         _show(spec.root, path, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID)
+    _name_users(spec)
     for path in spec.writable:
         _show(spec.root, path, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV)
     os.chdir(spec.root)
     linux.pivot_root()
     linux.mount("none", "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
     os.chdir("/")
+
+
+def _name_users(spec: Spec) -> None:
+    """Two users: initdb wants to know its own name."""
+    own = os.getuid() if spec.uid is None else spec.uid
+    os.makedirs(f"{spec.root}/etc", mode=0o755, exist_ok=True)  # noqa: PTH103
+    _write(f"{spec.root}/etc/passwd", f"root:x:0:0::/:/bin/false\npgdrill:x:{own}:{own}::/:/bin/false\n")
+    _write(f"{spec.root}/etc/group", f"root:x:0:\npgdrill:x:{own}:\n")
 
 
 def _show(root: str, path: str, attributes: int) -> None:
