@@ -229,6 +229,10 @@ def test_the_role_that_asks_reads_everything_and_the_catalogs_are_as_before(serv
     with server.connect(things) as connection:
         connection.execute("GRANT EXECUTE ON FUNCTION closed TO reader")
     assert catalogs(roles.names) != before, "anything else is"
+    with server.connect(things) as connection:
+        connection.execute("REVOKE EXECUTE ON FUNCTION closed FROM reader")
+    roles.remove([things])
+    assert catalogs() == before, "and in the end nothing is left of it"
 
 
 # An extension of production's own, and somebody's functions beside it, for calls that do not name its types exactly.

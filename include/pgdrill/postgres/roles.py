@@ -88,6 +88,16 @@ class Roles:
             finally:
                 superuser.execute(sql.SQL("REVOKE {role} FROM {tenant}").format(**names))
 
+    def remove(self, databases: Iterable[str]) -> None:
+        """Take them and what was lent to them away: a copy that is kept is then as it came, but for what the application wrote."""
+        names = sql.SQL(", ").join(map(sql.Identifier, self.names))
+        for database in databases:
+            with self.server.system(database) as superuser:
+                superuser.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(names))
+                superuser.execute(sql.SQL("DROP OWNED BY {}").format(names))
+        with self.server.system() as superuser:
+            superuser.execute(sql.SQL("DROP ROLE {}").format(names))
+
 
 def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) -> Roles:
     """Make them, or find those of an earlier try. Their names are nobody's to guess, and are kept in ``token_file``."""
