@@ -37,6 +37,7 @@ with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
     for table in ("t8", "t11", "t14", "t15"):
         connection.execute(f"INSERT INTO mallory.{table} (id) VALUES (41)")
     assert connection.execute("SELECT count(*) FROM precious WHERE id > 0").fetchone() == (40,)
+    connection.execute("INSERT INTO keepsake VALUES (7)")  # the key is looked up as the owner of the other table
 """
 
 
