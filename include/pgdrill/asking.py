@@ -64,6 +64,15 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     )  # fmt: skip
 
 
+def forget_roles(context: Context) -> None:
+    """A copy that is kept shows nothing that production does not have. Damage that keeps from it is told by now."""
+    if context.made_roles:
+        try:
+            context.made_roles.remove(context.databases)
+        except psycopg.Error as error:
+            logger.warning("the drill's own roles stay in the copy: %s", type(error).__name__)
+
+
 def once(ask: Callable[[], bool], lock: threading.RLock) -> Callable[[], bool]:
     """Ask when first wanted, and only then, whoever wants it at the same time."""
     answer = functools.cache(ask)

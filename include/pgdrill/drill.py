@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from pgdrill import store
 from pgdrill.access import Access
-from pgdrill.asking import ask, checking, context_of, settled
+from pgdrill.asking import ask, checking, context_of, forget_roles, settled
 from pgdrill.checks import FAMILIES
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.goal import decide
@@ -172,6 +172,7 @@ def check_stage(
         stuck_after = access.cluster.drill.statement_timeout_seconds
         with watch, keeping_free(access, workspace, runner, report.results), ending_stuck(server, stuck_after):
             ask(context, report, families)
+        forget_roles(context)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
         if hand_over:

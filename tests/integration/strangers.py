@@ -137,6 +137,7 @@ INSERT INTO public.precious SELECT i, 'w' || i, ARRAY[i, i % 7, 1]::float4[]::ve
 COMMENT ON COLUMN public.precious.embedding IS '{LABEL}';
 CREATE INDEX ON public.precious (mallory.evil('superuser''s index', id)) WHERE mallory.yes('superuser''s index');
 CREATE INDEX ON public.precious USING hash (mallory.evil('superuser''s index', word));
+CREATE TABLE public.keepsake (id int REFERENCES public.precious);
 CREATE INDEX precious_hnsw ON public.precious USING hnsw (embedding vector_l2_ops) WHERE mallory.yes('superuser''s index');
 """
 SUPERUSERS_TRAP = Trap("superuser's index", SUPERUSERS, "SELECT count(*) FROM public.precious WHERE id > 0")

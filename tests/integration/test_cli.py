@@ -104,7 +104,7 @@ class TestAKeptCluster:
     """A restored cluster that was left running, with its lease."""
 
     def test_it_verifies_against_the_drill_s_baseline(self, stack: Stack, kept: Report) -> None:
-        result = run(stack, "verify", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--json")
+        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--json")
         found = Verification.model_validate(pure(result))
         assert (result.exit_code, found.verdict) == (0, "passed"), result.stdout
         assert {answer.status for answer in found.results if answer.family == "rows"} == {"pass"}
@@ -115,13 +115,13 @@ class TestAKeptCluster:
         }  # fmt: skip
 
     def test_without_a_baseline_what_was_not_compared_is_not_green(self, stack: Stack, kept: Report) -> None:
-        result = run(stack, "verify", "--dsn", dsn(kept))
+        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept))
         assert result.exit_code == 2
         assert result.stdout.startswith("COULD NOT VERIFY")
         assert "give --baseline FILE" in " ".join(result.stdout.split())
 
     def test_one_family_of_checks_can_be_asked_alone(self, stack: Stack, kept: Report) -> None:
-        result = run(stack, "verify", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--check", "vectors", "--json")
+        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--check", "vectors", "--json")
         assert result.exit_code == 0
         assert {answer["family"] for answer in pure(result)["results"]} == {"vectors"}
 
@@ -130,7 +130,7 @@ class TestAKeptCluster:
         other["system_identifier"] += 1
         file = tmp_path / "baseline.json"
         file.write_text(json.dumps(other))
-        result = run(stack, "verify", "--dsn", dsn(kept), "--baseline", str(file), "--check", "recovery", "--check", "vectors")
+        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--baseline", str(file), "--check", "recovery", "--check", "vectors")
         assert result.exit_code == 1
         assert result.stdout.startswith("FAILED")
         assert "system-identifier: another cluster writes into this repository" in " ".join(result.stdout.split())
@@ -144,7 +144,7 @@ class TestAKeptCluster:
         with stack.connect("postgres") as connection:
             connection.execute("CREATE EXTENSION pg_walinspect")
             before = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
-            run(stack, "verify", "--dsn", dsn(kept), "--check", "vectors")
+            run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--check", "vectors")
             records = connection.execute(written, (before,)).fetchall()
             connection.execute("DROP EXTENSION pg_walinspect")
         assert not records
@@ -229,9 +229,22 @@ class TestVerifyingWithWhatIsWrong:
         return other
 
     def test_with_nothing_wrong_it_passes(self, stack: Stack, file: Path) -> None:
-        code, found = self.verify(stack, file, "--check", "vectors", "--check", "schema", "--check", "rows",
+        code, found = self.verify(stack, file, "--check", "vectors", "--check", "schema", "--check", "rows", "--as-superuser",
                                   PGUSER="postgres", PGPASSWORD=stack.passwords["postgres"])  # fmt: skip
         assert (code, found["verdict"]) == (0, "passed"), [r for r in found["results"] if r["status"] != "pass"]
+
+    def test_a_superuser_is_refused_unless_meant_and_the_answer_says_who_asked(self, stack: Stack, file: Path) -> None:
+        superuser = {"PGUSER": "postgres", "PGPASSWORD": stack.passwords["postgres"]}
+        code, found = self.verify(stack, file, "--check", "schema", **superuser)
+        assert (code, found["error"]["reason"]) == (2, "asked-as-superuser")
+        assert "user=pgdrill" in found["error"]["mend"]
+        code, found = self.verify(stack, file, "--check", "schema", "--as-superuser", **superuser)
+        assert (code, found["asked_as"]) == (0, "superuser postgres: what users wrote into tables ran with its rights")
+        code, found = self.verify(stack, file, "--check", "schema")
+        assert (code, found["asked_as"]) == (0, "role pgdrill")
+        words = ["verify", "--dsn", f"host={stack.home} port=5432", "--baseline", str(file), "--check", "schema"]
+        shown = CliRunner().invoke(app, words, env=stack.environment)
+        assert "asked as role pgdrill" in shown.stdout.partition("Compared with")[0].replace("\n", " ")
 
     def test_a_role_that_may_not_become_the_tenants_is_told_the_grant(self, stack: Stack, file: Path) -> None:
         code, found = self.verify(stack, file, "--check", "vectors")

@@ -193,6 +193,10 @@ CREATE INDEX things_hash ON things USING hash (word) WHERE who(2) = 2;
 CREATE INDEX things_hash_btree ON things (word);
 CREATE INDEX things_mighty ON things (id) WHERE mighty(1) = 1;
 DROP INDEX things_mighty;
+CREATE FUNCTION fires() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'who <event trigger> <%>', tg_tag; END $$;
+CREATE EVENT TRIGGER fires ON ddl_command_end EXECUTE FUNCTION fires();
+CREATE EVENT TRIGGER fires_always ON ddl_command_start EXECUTE FUNCTION fires();
+ALTER EVENT TRIGGER fires_always ENABLE ALWAYS;
 REVOKE CONNECT ON DATABASE things FROM PUBLIC; GRANT CONNECT ON DATABASE things TO other;
 """
 
@@ -229,6 +233,14 @@ def test_the_role_that_asks_reads_everything_and_the_catalogs_are_as_before(serv
     with server.connect(things) as connection:
         connection.execute("GRANT EXECUTE ON FUNCTION closed TO reader")
     assert catalogs(roles.names) != before, "anything else is"
+    with server.connect(things) as connection:
+        connection.execute("REVOKE EXECUTE ON FUNCTION closed FROM reader")
+    server.log_file.write_text("")
+    with roles.standing_in([things]), server.system(things) as connection:
+        assert connection.execute("SELECT relowner::regrole::text FROM pg_class WHERE relname = 'things'").fetchone() == (roles.application,)
+    roles.remove([things])
+    assert catalogs() == before, "and in the end nothing is left of it"
+    assert "who <" not in server.log_file.read_text()
 
 
 # An extension of production's own, and somebody's functions beside it, for calls that do not name its types exactly.
@@ -251,6 +263,7 @@ def test_no_index_is_proved_with_a_superusers_rights_and_each_is_proved(
             pytest.skip("this PostgreSQL comes without contrib")
         if installed:
             connection.execute(INSTALLED)
+            server.log_file.write_text("")
     roles = make_roles(server, tmp_path / "roles", [things])
     cluster = Cluster(name="things", server=Server(dsn="host=/nowhere", data_directory=tmp_path), repository=Repository(url="file:///nowhere"))
     context = Context(cluster, checking(roles.connect, 60), (things,), prepare=server.system, made_roles=roles)

@@ -5,6 +5,7 @@ The family comes last: an application's test may write, and nothing is compared 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -149,7 +150,8 @@ def _tested(context: Context, settings: ApplicationTest, folder: Path) -> Outcom
     else:
         command = Command((program, *settings.command[1:]), environment, clean=True, working_directory=folder)
         try:
-            return _ended(thing, context.runner.run(command, timeout_seconds=settings.timeout_seconds), settings)
+            with context.made_roles.standing_in(context.databases) if context.made_roles else contextlib.nullcontext():
+                return _ended(thing, context.runner.run(command, timeout_seconds=settings.timeout_seconds), settings)
         except ProcessTimeout as late:
             why = f"took longer than {settings.timeout_seconds:g} s and was ended: {_end(late.last_lines)}"
         except OSError as error:

@@ -80,7 +80,7 @@ def _as_tenant(look: Look, one: Searched, before: VectorState) -> Outcome:
                 others += sum(1 for row in rows if row != tenant)
                 blind = blind or ("" if rows else probe.place)
         except psycopg.errors.InsufficientPrivilege as error:
-            mend = f"connect as a superuser of the restored cluster, or GRANT {role} to the role that verifies"
+            mend = f"in the restored cluster, GRANT {role} TO {connection.info.user}, the role that verifies"
             return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])

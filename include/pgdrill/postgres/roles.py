@@ -30,6 +30,10 @@ WHERE rolsuper OR rolname IN ('pg_execute_server_program', 'pg_read_server_files
    OR rolcreaterole AND current_setting('server_version_num')::int < 160000  -- grants itself the others
 ORDER BY NOT rolsuper, 1 LIMIT 1
 """
+NO_EVENT_TRIGGERS = """
+UPDATE pg_event_trigger t SET evtenabled = 'D' FROM pg_event_trigger before
+WHERE before.oid = t.oid AND t.evtenabled <> 'D' RETURNING t.oid, before.evtenabled
+"""
 CLOSED = """
 SELECT datname FROM pg_database WHERE datallowconn AND NOT has_database_privilege(%s, oid, 'CONNECT')
 """
@@ -42,6 +46,10 @@ WHERE p.proacl IS NOT NULL AND p.oid >= 16384 AND NOT p.prosecdef AND l.lanname 
       'pg_class'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass, 'pg_statistic_ext'::regclass,
       'pg_policy'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_rewrite'::regclass))
 """
+SUPERUSERS_TABLES = """
+SELECT oid, relowner FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relowner IN (SELECT oid FROM pg_roles WHERE rolsuper)
+"""
+OWNED_BY = "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner) WHERE c.oid = o.number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,32 @@ class Roles:
             finally:
                 superuser.execute(sql.SQL("REVOKE {role} FROM {tenant}").format(**names))
 
+    @contextlib.contextmanager
+    def standing_in(self, databases: Iterable[str]) -> Iterator[None]:
+        """While inside, superusers' tables are the application's role's, for PostgreSQL looks a foreign key up as the owner."""
+        owners: dict[str, list[tuple[int, int]]] = {}
+        try:
+            for database in databases:
+                with self.server.system(database) as superuser:
+                    row = superuser.execute("SELECT oid FROM pg_roles WHERE rolname = %s", (self.application,)).fetchone()
+                    owners[database] = superuser.execute(SUPERUSERS_TABLES).fetchall()
+                    superuser.execute(OWNED_BY, ([oid for oid, _ in owners[database]], [row[0] if row else 0] * len(owners[database])))
+            yield
+        finally:
+            for database, before in owners.items():
+                with self.server.system(database) as superuser:
+                    superuser.execute(OWNED_BY, ([oid for oid, _ in before], [owner for _, owner in before]))
+
+    def remove(self, databases: Iterable[str]) -> None:
+        """Take them and what was lent to them away: a copy that is kept is then as it came, but for what the application wrote."""
+        names = sql.SQL(", ").join(map(sql.Identifier, self.names))
+        for database in databases:
+            with self.server.system(database) as superuser, without_event_triggers(superuser):
+                superuser.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(names))
+                superuser.execute(sql.SQL("DROP OWNED BY {}").format(names))
+        with self.server.system() as superuser:
+            superuser.execute(sql.SQL("DROP ROLE {}").format(names))
+
 
 def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) -> Roles:
     """Make them, or find those of an earlier try. Their names are nobody's to guess, and are kept in ``token_file``."""
@@ -108,10 +142,20 @@ def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) 
                     mend="production granted a superuser to pg_read_all_data or pg_write_all_data: REVOKE that",
                 )  # fmt: skip
     for database in databases:
-        with server.system(database) as superuser:
+        with server.system(database) as superuser, without_event_triggers(superuser):
             for (function,) in superuser.execute(REVOKED, (roles.asks,)).fetchall():
                 superuser.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(function), sql.Identifier(roles.asks)))
     return roles
+
+
+@contextlib.contextmanager
+def without_event_triggers(superuser: psycopg.Connection) -> Iterator[None]:
+    """A transaction in which none fires; they are as before when it ends. From PostgreSQL 17 on, a setting does the same."""
+    with superuser.transaction():
+        enabled = superuser.execute(NO_EVENT_TRIGGERS).fetchall() if superuser.info.server_version < 170000 else []
+        yield
+        for oid, how in enabled:
+            superuser.execute("UPDATE pg_event_trigger SET evtenabled = %s WHERE oid = %s", (how, oid))
 
 
 def powers(connection: psycopg.Connection, role: str) -> str:

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome
+from pgdrill.postgres.roles import without_event_triggers
 from pgdrill.postgres.session import SYSTEM_PATH, catalogs_only
 
 SHOWN = 20
@@ -44,6 +45,7 @@ WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence = 'p'
 ORDER BY 2
 """.replace("{name}", shown("n", "c")).replace("{owner}", shown("p", "o"))
 
+QUIET = "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'"
 EXTENSION = """
 SELECT n.nspname, e.extversion, ARRAY(
     SELECT p.proname || '(' || oidvectortypes(p.proargtypes) || ')' FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
@@ -76,8 +78,6 @@ def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
         connection.autocommit = False
         if context.prepare:
             connection.read_only = False
-            # No event trigger of the restored database acts on what we create.
-            connection.execute("SET LOCAL session_replication_role = replica")
             connection.execute("SET LOCAL ignore_checksum_failure = off")
         connection.execute(f"SET LOCAL search_path = {SYSTEM_PATH}")
         _limit(context, connection)
@@ -108,15 +108,13 @@ def _lend(owner: psycopg.Connection, role: str, statements: str) -> sql.Composab
     """Make the function: nobody but that role may call it, and in it nothing but the catalogs is found."""
     name = f"pgdrill_{secrets.token_hex(8)}"
     owner.autocommit = True
-    owner.execute(f"SET search_path = {SYSTEM_PATH}; SET session_replication_role = replica; SET default_transaction_read_only = off;"
-                  " SET check_function_bodies = off")  # fmt: skip
-    owner.execute(
-        f"CREATE FUNCTION pg_temp.{name}(oid) RETURNS void LANGUAGE sql SECURITY DEFINER"
-        f" SET search_path = {SYSTEM_PATH} SET session_replication_role = replica AS $lent$ {statements} $lent$"
-    )
-    owner.execute(sql.SQL("REVOKE ALL ON FUNCTION pg_temp.{f} FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_temp.{f} TO {role}").format(
-        f=sql.Identifier(name), role=sql.Identifier(role)
-    ))  # fmt: skip
+    owner.execute(f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = off; SET check_function_bodies = off")
+    names = {"f": sql.Identifier(name), "role": sql.Identifier(role), "path": sql.SQL(SYSTEM_PATH), "statements": sql.SQL(statements)}
+    with without_event_triggers(owner):
+        owner.execute(sql.SQL(
+            "CREATE FUNCTION pg_temp.{f}(oid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = {path} AS $lent$ {statements} $lent$;"
+            " REVOKE ALL ON FUNCTION pg_temp.{f} FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_temp.{f} TO {role}"
+        ).format(**names))  # fmt: skip
     row = owner.execute("SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").fetchone()
     return sql.Identifier(row[0] if row else "pg_temp", name)
 
@@ -154,9 +152,9 @@ def made_extension(context: Context, connection: psycopg.Connection, name: str) 
 
 
 def make(extension: str) -> str:
-    """SQL that makes an extension where there is none, in a schema whose name nobody can have taken."""
+    """SQL that makes an extension where there is none, in a schema whose name nobody can have taken; no event trigger acts."""
     schema = f"pgdrill_{secrets.token_hex(8)}"
-    return f"CREATE SCHEMA {schema}; CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA {schema}"
+    return f"{QUIET}; CREATE SCHEMA {schema}; CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA {schema}"
 
 
 def find_extension(connection: psycopg.Connection, name: str) -> Extension | None:
