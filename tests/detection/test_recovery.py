@@ -35,7 +35,7 @@ def answers(
     """The family's answers, the log being the restore's and the copy's own behind it."""
     log_file = copy.data.parent / "whole.log"
     if log:
-        log_file.write_text((copy.mould.folder.parent / "server.log").read_text() + copy.server.log_file.read_text())
+        log_file.write_text((copy.mould.folder.parents[1] / "server.log").read_text() + copy.server.log_file.read_text())
     known = production or copy.mould.baseline
     context = Context(
         cluster=cluster or copy.mould.stack.cluster,
