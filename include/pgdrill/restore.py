@@ -18,6 +18,7 @@ from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.fence.choose import Fence, writing_only
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.libraries import preloaded
 from pgdrill.postgres.replaying import Words, checkpoint_seconds, redo_seconds
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
@@ -213,7 +214,7 @@ def _configure(
         restore_command=ahead.restore_command,
         target=goal.target.settings,
         timeline=str(plan.timeline),
-        preload=harmless.preload_libraries(goal.preload_libraries),
+        preload=preloaded(goal.preload_libraries, drill.allowed_libraries),
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
         alone_on_disk=alone_on_disk(access, workspace.directory),

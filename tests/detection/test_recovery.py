@@ -35,7 +35,7 @@ def answers(
     """The family's answers, the log being the restore's and the copy's own behind it."""
     log_file = copy.data.parent / "whole.log"
     if log:
-        log_file.write_text((copy.mould.folder.parent / "server.log").read_text() + copy.server.log_file.read_text())
+        log_file.write_text((copy.mould.folder.parents[1] / "server.log").read_text() + copy.server.log_file.read_text())
     known = production or copy.mould.baseline
     context = Context(
         cluster=cluster or copy.mould.stack.cluster,
@@ -165,18 +165,22 @@ def test_preload_libraries_that_are_missing_or_broken_here_are_seen(copy: Copy) 
     broken.write_text("no library")
     names = {"shared_preload_libraries": "vector, pg_cron, nowhere", "session_preload_libraries": str(broken), "local_preload_libraries": "lost"}
     production = copy.mould.baseline.model_copy(update={"settings": copy.mould.baseline.settings | names})
-    results = answers(copy, production=production)
+    cluster = copy.mould.stack.cluster
+    allowing = cluster.model_copy(update={"drill": cluster.drill.model_copy(update={"allowed_libraries": (str(broken),)})})
+    results = answers(copy, production=production, cluster=allowing)
     found = of(results, "fail")["preload-libraries"]
     for line in ("pg_cron (shared_preload_libraries) no such file", "nowhere (shared_preload_libraries) no such file",
                  "lost (local_preload_libraries) no such file", f"{broken} (session_preload_libraries) cannot be loaded"):  # fmt: skip
         assert line in found
     assert "vector (shared_preload_libraries) loaded" in of(results, "pass")["preload-libraries"]
-    # What acts by itself is looked for and not loaded.
+    # What is not known to do nothing by itself is looked for and not loaded.
     acting = copy.data.parent / "pg_cron"
     shutil.copy(broken, acting)
     production.settings |= {"shared_preload_libraries": str(acting), "session_preload_libraries": "", "local_preload_libraries": ""}
     results = answers(copy, production=production)
-    assert "not loaded" in of(results, "pass")["preload-libraries"]
+    found = of(results, "skip")["preload-libraries"]
+    assert "not loaded" in found
+    assert f'drill.allowed_libraries = ["{acting}"]' in found
 
 
 def test_a_heartbeat_older_than_the_instant_allows_is_seen_and_one_that_production_lacks_is_explained(copy: Copy) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from pgdrill.baseline import Baseline
+from pgdrill.checks.left_out import hint, library_of
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
@@ -145,13 +146,24 @@ class Check:
         seconds = time.monotonic() - started
         if not outcomes:
             outcomes = [Outcome("skip", message="nothing to check")]
-        for outcome in outcomes:
+        for outcome in (_judged(context, outcome) for outcome in outcomes):
             yield CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
                 threshold=outcome.threshold, message=outcome.message, required=broke or (self.required and outcome.required),
                 mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
                 seconds=seconds / len(outcomes),
             )  # fmt: skip
+
+
+def _judged(context: Context, outcome: Outcome) -> Outcome:
+    """What needs a library that is not loaded here may well look broken: that is no answer."""
+    if outcome.status == "pass" or outcome.value == NOT_ASKED:
+        return outcome
+    try:
+        library = library_of(context, outcome.thing)
+    except psycopg.Error:
+        return outcome
+    return not_asked(outcome.thing, f"needs a library that is not loaded: {hint(library)}") if library else outcome
 
 
 CHECKS: dict[str, Check] = {}

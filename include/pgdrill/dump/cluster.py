@@ -14,6 +14,7 @@ from pgdrill.dump.manifest import DatabaseDump, Manifest
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.fence.choose import Fence, environment
 from pgdrill.postgres import harmless
+from pgdrill.postgres.libraries import preloaded
 from pgdrill.postgres.server import LocalServer
 from pgdrill.priority import low_priority_words
 from pgdrill.room import check_room
@@ -86,7 +87,8 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest, fence: Fen
         "archive_mode": "off", "listen_addresses": "", "unix_socket_permissions": "0700", "hba_file": str(hba),
         "dynamic_shared_memory_type": "mmap",
         "max_logical_replication_workers": "0", "autovacuum": "off",
-        "shared_preload_libraries": harmless.preload_libraries(manifest.preload_libraries),
+        "shared_preload_libraries": preloaded(manifest.preload_libraries, access.cluster.drill.allowed_libraries),
+        "pg_prewarm.autoprewarm": "off",
         # swift: what is loaded into a new table needs no WAL, for it can be loaded again
         "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "8GB", "checkpoint_timeout": "1h",
         "shared_buffers": f"{harmless.shared_buffers_mb()}MB", "max_worker_processes": str(workers + 8),

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from pgdrill.tuning import memory_bytes
 
-# Libraries whose background workers act on their own: jobs, replication, maintenance.
-ACTING = {"pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "pg_failover_slots", "wal2json", "timescaledb_toolkit"}
 # What decides how a search is planned and how well it answers. Production's file with them may be in no backup (Debian keeps
 # it outside the data directory), and a restored cluster is to be judged as the application would find it.
 PLANNING = re.compile(
@@ -26,12 +24,6 @@ PLANNING = re.compile(
 REPLAYING = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "maintenance_work_mem": "256MB", "recovery_prefetch": "try"}
 AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # among the configuration files
 HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
-
-
-def preload_libraries(production: str) -> str:
-    """Production's ``shared_preload_libraries`` without those that act on their own."""
-    names = [name.strip().strip('"') for name in production.split(",") if name.strip()]
-    return ",".join(name for name in names if name.removeprefix("$libdir/") not in ACTING)
 
 
 def planning(production: Mapping[str, str]) -> dict[str, str]:
@@ -59,6 +51,7 @@ def settings(
         "primary_conninfo": "", "primary_slot_name": "",
         "dynamic_shared_memory_type": "mmap",  # a folder of its own, not /dev/shm, where other servers' memory lies
         "max_logical_replication_workers": "0", "shared_preload_libraries": preload, "autovacuum": "off",
+        "pg_prewarm.autoprewarm": "off",
         # like production
         **{name: str(value) for name, value in limits.items()},
         **planned_with,

@@ -8,9 +8,10 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
-from pgdrill.postgres.harmless import ACTING
+from pgdrill.checks.left_out import hint, needing
+from pgdrill.postgres.libraries import SETTINGS, may_load, plain, split
 
-SETTINGS = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
+SHOWN = 10
 # Where the server looks for a plain name, and what it puts behind it.
 PLACES = """
 SELECT current_setting('dynamic_library_path'), (SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR')
@@ -24,7 +25,7 @@ SELECT current_setting('dynamic_library_path'), (SELECT setting FROM pg_config W
     example="pg_cron (shared_preload_libraries): no such file, wanted installed",
 )  # fmt: skip
 def preload_libraries(context: Context) -> Iterator[Outcome]:
-    """Each is loaded into a connection of its own; what acts by itself is kept out of a drill, and only looked for."""
+    """Each is loaded into a connection of its own; what may act by itself is kept out of a drill, and only looked for."""
     known = context.production or context.baseline
     if known is None:
         yield not_asked("libraries", "production was not looked at: which ones it preloads is unknown")
@@ -39,17 +40,20 @@ def preload_libraries(context: Context) -> Iterator[Outcome]:
             if not _file_exists(connection, name, local=setting == "local_preload_libraries"):
                 yield Outcome("fail", thing, "no such file", "installed")
                 continue
-        if name.rpartition("/")[2] in ACTING:
-            yield Outcome("pass", thing, "installed", "installed", "not loaded: it acts by itself, which a drill must not")
+        if not may_load(name, context.cluster.drill.allowed_libraries):
+            yield not_asked(thing, f"installed, and not loaded: {_why(context, plain(name))}")
             continue
         yield _loaded(context, name, thing, setting)
     if not names:
         yield Outcome("pass", "libraries", "none", "as in production")
 
 
-def split(setting: str) -> list[str]:
-    """The names in a list of libraries."""
-    return [name.strip().strip('"') for name in setting.split(",") if name.strip()]
+def _why(context: Context, library: str) -> str:
+    """And what is not judged without it."""
+    tables = needing(context).tables.get(library, [])
+    more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
+    shown = f"; not judged without it: {', '.join(tables[:SHOWN])}{more}" if tables else ""
+    return f"{hint(library)}{shown}"
 
 
 def _loaded(context: Context, name: str, thing: str, setting: str) -> Outcome:
