@@ -21,7 +21,6 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import CouldNotVerify
-from pgdrill.lock import this_process
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.process import Runner
 from pgdrill.report import Report
@@ -133,7 +132,7 @@ def test_processes_of_different_hosts_come_in_one_at_a_time(store: str, tmp_path
 def restored(access: Access, drill_id: str, name: str) -> Report:
     """A drill's first stage: to the backup's own end, and the server left running."""
     backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
-    return restore_stage(access, drill_id, target=f"lsn:{format_lsn(backup.finish_lsn)}", backup=name, process=this_process())
+    return restore_stage(access, drill_id, target=f"lsn:{format_lsn(backup.finish_lsn)}", backup=name, hand_over=False)
 
 
 def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(stack: Stack, folder: Path) -> None:
@@ -251,7 +250,7 @@ def reading_only(stack: Stack) -> Iterator[Access]:
 
 
 def test_with_keys_that_may_only_read_a_drill_works_and_says_that_it_has_no_lease(reading_only: Access) -> None:
-    report = restore_stage(reading_only, "d2", process=this_process())
+    report = restore_stage(reading_only, "d2", hand_over=False)
     destroy_stage(reading_only, "d2")
     assert report.restore.status == "ok", report.restore.trouble
     assert "lease-probe.json" in report.no_lease
