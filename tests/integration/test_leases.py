@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,18 +21,18 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import CouldNotVerify
-from pgdrill.lock import this_process
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.process import Runner
+from pgdrill.report import Report
 from pgdrill.retention import journal
 from pgdrill.retention.apply import prune
-from pgdrill.storage import Storage
-from pgdrill.store_lease import Board, board_of, exclusive, protecting
+from pgdrill.store_lease import board_of, exclusive, protecting
 from pgdrill.store_lease.board import probe
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
 from tests.integration.conftest import Relay
+from tests.integration.contending import Place, contend, storage_at
 from tests.integration.pruning import LATER, access_of, names, small_stack, whole
 from tests.integration.test_holds import elsewhere
 
@@ -56,8 +57,8 @@ def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def versitygw(folder: Path) -> Iterator[Storage]:
-    """A store that keeps to the conditions of a put."""
+def versitygw(folder: Path) -> Iterator[str]:
+    """Where a store listens that keeps to the conditions of a put."""
     if shutil.which("versitygw") is None:
         pytest.skip("versitygw is not installed here (go install github.com/versity/versitygw/cmd/versitygw@v1.8.0): its tests are left out")
     (folder / "objects" / "backups").mkdir(parents=True)
@@ -67,7 +68,7 @@ def versitygw(folder: Path) -> Iterator[Storage]:
         server = subprocess.Popen(words, env={**os.environ, "ROOT_ACCESS_KEY": KEYS["AWS_ACCESS_KEY_ID"],
                                               "ROOT_SECRET_KEY": KEYS["AWS_SECRET_ACCESS_KEY"]}, stdout=sink, stderr=sink)  # fmt: skip
     try:
-        yield Storage.open("s3://backups/x", KEYS, endpoint_url=f"http://127.0.0.1:{listening_port(server)}")
+        yield f"http://127.0.0.1:{listening_port(server)}"
     finally:
         server.terminate()
         server.wait()
@@ -85,65 +86,53 @@ def listening_port(server: subprocess.Popen[bytes]) -> int:
 
 
 @contextlib.contextmanager
-def opened(kind: str) -> Iterator[Storage]:
+def opened(kind: str) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="pgdrill-") as name:
         place = Path(name)
         if kind == "folder":
-            yield Storage.open(f"file://{place}", {})
+            yield f"file://{place}", {}, ""
         elif kind == "versitygw":
-            with versitygw(place) as storage:
-                yield storage
+            with versitygw(place) as endpoint_url:
+                yield "s3://backups/x", KEYS, endpoint_url
         else:
             server = S3Server(place / "s3")
             server.start()
             try:
-                yield Storage.open("s3://backups/x", server.environment, endpoint_url=server.endpoint_url)
+                yield "s3://backups/x", server.environment, server.endpoint_url
             finally:
                 server.stop()
 
 
 @pytest.mark.parametrize(("store", "kept_to"), [("folder", False), ("rclone", False), ("versitygw", True)])
 def test_whether_a_store_keeps_to_the_conditions_of_a_put_is_tried_out(store: str, kept_to: bool) -> None:
-    with opened(store) as storage:
+    with opened(store) as place:
+        storage = storage_at(place)
         assert [probe(storage), probe(storage)] == [kept_to] * 2
         assert list(storage.sizes()) == ["lease-probe.json"], "and leaves one small object, however often"
 
 
 @pytest.mark.parametrize("store", STORES)
 def test_processes_of_different_hosts_come_in_one_at_a_time(store: str, tmp_path: Path) -> None:
-    with opened(store) as storage:
+    with opened(store) as place:
         log = tmp_path / "log"
-        context = multiprocessing.get_context("fork")
-        workers = [context.Process(target=contend, args=(storage, f"host{n}", log)) for n in range(4)]
+        context = multiprocessing.get_context("spawn")
+        workers = [context.Process(target=contend, args=(place, f"host{n}", log)) for n in range(3)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        assert [worker.exitcode for worker in workers] == [0] * 4
+        assert [worker.exitcode for worker in workers] == [0] * 3
         lines = log.read_text().split()
-        assert len(lines) == 2 * 4 * 2
+        assert len(lines) == 2 * 3 * 2
         for came, went in zip(lines[::2], lines[1::2], strict=True):
             assert went == came.replace("in", "out"), lines
-        assert len(storage.sizes("leases/")) == 4, "one object a place, used again and again"
+        assert len(storage_at(place).sizes("leases/")) == 3, "one object a place, used again and again"
 
 
-def contend(storage: Storage, host: str, log: Path) -> None:
-    """For a process of its own: in and out, two times. What is written at the end of a file stays whole."""
-    fresh = Storage.open(storage.url, KEYS, endpoint_url="") if storage.url.startswith("file") else storage
-    for _ in range(2):
-        with exclusive(Board(fresh, host), "prune", host, life_seconds=60, wait_seconds=60) as lease, log.open("a") as sink:
-            sink.write(f"in-{host}\n")
-            sink.flush()
-            lease.confirm()
-            sink.write(f"out-{host}\n")
-
-
-def started(access: Access, drill_id: str, name: str) -> None:
-    """A drill's first stage: restored, to the backup's own end, and the server left running."""
+def restored(access: Access, drill_id: str, name: str) -> Report:
+    """A drill's first stage: to the backup's own end, and the server left running."""
     backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
-    report = restore_stage(access, drill_id, target=f"lsn:{format_lsn(backup.finish_lsn)}", backup=name, process=this_process())
-    assert report.restore.status == "ok", report.restore.trouble
-    assert report.no_lease == ""
+    return restore_stage(access, drill_id, target=f"lsn:{format_lsn(backup.finish_lsn)}", backup=name, hand_over=False)
 
 
 def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(stack: Stack, folder: Path) -> None:
@@ -151,7 +140,8 @@ def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(stack: 
     first, _, newest = names(pruning)
     drill_id = new_drill_id()
     try:
-        started(drilling, drill_id, first)
+        report = restored(drilling, drill_id, first)
+        assert (report.restore.trouble, report.no_lease) == (None, "")
         result = prune(pruning, Runner(), now=LATER)
         assert names(pruning) == [first, newest], "and what nobody needs is gone"
         assert any(words.startswith(f"{first}: needed by drill {drill_id} on host") for words in result.kept)
@@ -171,7 +161,7 @@ def shown(stack: Stack, folder: Path, *words: str) -> str:
     text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(str(stack.home / "drills"), str(folder.with_name("shown")))
     file = folder.with_name("shown.toml")
     file.write_text(text)
-    done = subprocess.run(["python", "-m", "pgdrill", *words], env={**os.environ, **stack.environment, "PGDRILL_CONFIG": str(file)},
+    done = subprocess.run([sys.executable, "-c", "from pgdrill.cli import main; main()", *words], env={**os.environ, **stack.environment, "PGDRILL_CONFIG": str(file)},
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -182,14 +172,14 @@ def test_a_drill_that_begins_while_a_prune_runs_is_seen_by_it(stack: Stack, fold
     drilling, pruning = elsewhere(stack, folder, "a"), elsewhere(stack, folder, "b")
     all_names = names(pruning)
 
-    class Report:
+    class Note:
         no_lease = ""
 
     held = contextlib.ExitStack()
 
     def progress(kind: str, _at: int, _total: int) -> None:
         if kind == "delete-backup" and not held._exit_callbacks:  # type: ignore[attr-defined]
-            held.enter_context(protecting(drilling, "drill-1", Report()))
+            held.enter_context(protecting(drilling, "drill-1", Note()))
 
     with held:
         result = prune(pruning, Runner(), now=LATER, progress=progress)
@@ -202,7 +192,7 @@ def test_a_drill_of_what_a_prune_is_deleting_is_refused(stack: Stack, folder: Pa
     first, *_ = names(pruning)
     with exclusive(board_of(pruning), "prune", "retention", life_seconds=60, wait_seconds=0) as lease:
         lease.confirm(deleting=(first,))
-        report = restore_stage(drilling, "d1", target="latest", backup=first, process=this_process())
+        report = restored(drilling, "d1", first)
     destroy_stage(drilling, "d1")
     assert report.restore.trouble
     assert (report.verdict, report.restore.trouble.reason) == ("could not verify", "being-deleted")
@@ -228,10 +218,10 @@ def test_the_lease_of_a_drill_that_was_killed_runs_out_by_itself(stack: Stack, f
 
 def protected_until_killed(access: Access, name: str) -> None:
     """For a process of its own."""
-    class Report:
+    class Note:
         no_lease = ""
 
-    with protecting(access, "drill-1", Report()) as protection:
+    with protecting(access, "drill-1", Note()) as protection:
         protection.choose(name, wal_from=0)
         time.sleep(600)
 
@@ -260,7 +250,7 @@ def reading_only(stack: Stack) -> Iterator[Access]:
 
 
 def test_with_keys_that_may_only_read_a_drill_works_and_says_that_it_has_no_lease(reading_only: Access) -> None:
-    report = restore_stage(reading_only, "d2", process=this_process())
+    report = restore_stage(reading_only, "d2", hand_over=False)
     destroy_stage(reading_only, "d2")
     assert report.restore.status == "ok", report.restore.trouble
     assert "lease-probe.json" in report.no_lease

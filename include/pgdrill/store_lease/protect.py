@@ -122,7 +122,7 @@ def _standing(access: Access, begin: Callable[[Board], Protection]) -> Iterator[
         if protection.held:
             protection.held.stop()
             with contextlib.suppress(CouldNotVerify):  # it runs out sooner, then
-                protection.held.write(life_seconds=min(access.cluster.drill.timeout_seconds, MAX_LIFE_SECONDS))
+                protection.held.write(life_seconds=min(access.cluster.drill.handover_seconds, MAX_LIFE_SECONDS))
 
 
 def _begin(access: Access, board: Board, owner: str) -> Protection:
