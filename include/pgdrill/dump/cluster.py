@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.access import Access
+from pgdrill.dump.hands import Hands
 from pgdrill.dump.manifest import DatabaseDump, Manifest
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.postgres import harmless
@@ -51,10 +52,12 @@ def room_for(workspace: Workspace, manifest: Manifest, keep_free_bytes: int) -> 
 def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> LocalServer:
     """``initdb`` with the dumped server's encoding, locale and checksums, then start it."""
     first = manifest.databases[0]
+    server = _server(access, workspace, manifest)
     provider = PROVIDERS.get(first.locale_provider, "libc")
     locale = first.collate or first.ctype or "C"
     argv = [
-        *low_priority_words(access.cluster.drill.priority), *as_ordinary_user(), access.binaries.path("initdb"), "-D", str(workspace.data_directory), "-U", manifest.superuser,
+        *low_priority_words(access.cluster.drill.priority), *as_ordinary_user(), access.binaries.path("initdb"),
+        "-D", str(workspace.data_directory), "-U", server.superuser,
         "--auth=trust", f"--encoding={first.encoding}", f"--locale={locale}",
         *(["--no-sync"] if access.cluster.drill.durability == "fast" else []),
         *(["--locale-provider=libc"] if provider != "libc" else []),  # each database brings its own provider along
@@ -67,7 +70,6 @@ def make_cluster(access: Access, workspace: Workspace, manifest: Manifest) -> Lo
             "initdb", f"initdb in {workspace.data_directory}", found=done.stderr.strip()[-400:],
             expected=f"a cluster in {first.encoding}, {locale}", mend="install that locale here (locale-gen), or mend what it says",
         )  # fmt: skip
-    server = _server(access, workspace, manifest)
     server.start(access.cluster.dump.timeout_seconds)
     return server
 
@@ -91,7 +93,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest) -> LocalSe
         "logging_collector": "off", "log_line_prefix": "%m [%p] ", "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
         "log_min_error_statement": "panic", "log_error_verbosity": "terse",  # statements and details may hold rows
     }  # fmt: skip
-    return workspace.server(access, options=options)
+    return Hands.of(workspace.server(access, options=options)).server
 
 
 def check_extensions(connection: psycopg.Connection, database: DatabaseDump, where: str) -> list[str]:
