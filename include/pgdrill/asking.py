@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import psycopg
 from psycopg import sql
@@ -22,7 +23,7 @@ from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
-from pgdrill.postgres.roles import make_roles
+from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
 from pgdrill.process import Runner
@@ -49,13 +50,8 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     with answering("its roles"):
         roles = make_roles(server, workspace.directory / "roles", databases)
 
-    @contextlib.contextmanager
-    def tenancy(database: str, role: str) -> Iterator[psycopg.Connection]:
-        with roles.tenancy(database, role) as connection:
-            yield checking(lambda _: connection, limit)(database)
-
     return Context(
-        cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy,
+        cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
         databases=databases, baseline=baseline, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
@@ -71,6 +67,17 @@ def forget_roles(context: Context) -> None:
             context.made_roles.remove(context.databases)
         except psycopg.Error as error:
             logger.warning("the drill's own roles stay in the copy: %s", type(error).__name__)
+
+
+def tenancy_of(roles: Roles, limit_seconds: float) -> Callable[[str, str], AbstractContextManager[psycopg.Connection]]:
+    """How a check becomes an application's role."""
+
+    @contextlib.contextmanager
+    def tenancy(database: str, role: str) -> Iterator[psycopg.Connection]:
+        with roles.tenancy(database, role) as connection:
+            yield checking(lambda _: connection, limit_seconds)(database)
+
+    return tenancy
 
 
 def once(ask: Callable[[], bool], lock: threading.RLock) -> Callable[[], bool]:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.access import Access
+from pgdrill.dump.hands import Hands
 from pgdrill.dump.manifest import DatabaseDump, Manifest
 from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.fence.choose import Fence, environment
@@ -52,11 +53,12 @@ def room_for(workspace: Workspace, manifest: Manifest, keep_free_bytes: int) -> 
 def make_cluster(access: Access, workspace: Workspace, manifest: Manifest, fence: Fence) -> LocalServer:
     """``initdb`` with the dumped server's encoding, locale and checksums, then start it; both in the fence."""
     first = manifest.databases[0]
+    server = _server(access, workspace, manifest, fence)
     provider = PROVIDERS.get(first.locale_provider, "libc")
     locale = first.collate or first.ctype or "C"
     argv = [
-        *low_priority_words(access.cluster.drill.priority), *fence.words(), str(Path(access.binaries.path("initdb")).resolve()), "-D",
-        str(workspace.data_directory), "-U", manifest.superuser,
+        *low_priority_words(access.cluster.drill.priority), *fence.words(), str(Path(access.binaries.path("initdb")).resolve()),
+        "-D", str(workspace.data_directory), "-U", server.superuser,
         "--auth=trust", f"--encoding={first.encoding}", f"--locale={locale}",
         *(["--no-sync"] if access.cluster.drill.durability == "fast" else []),
         *(["--locale-provider=libc"] if provider != "libc" else []),  # each database brings its own provider along
@@ -70,7 +72,6 @@ def make_cluster(access: Access, workspace: Workspace, manifest: Manifest, fence
             "initdb", f"initdb in {workspace.data_directory}", found=done.stderr.strip()[-400:],
             expected=f"a cluster in {first.encoding}, {locale}", mend="install that locale here (locale-gen), or mend what it says",
         )  # fmt: skip
-    server = _server(access, workspace, manifest, fence)
     server.start(access.cluster.dump.timeout_seconds)
     return server
 
@@ -98,7 +99,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest, fence: Fen
         "logging_collector": "off", "log_line_prefix": "%m [%p] ", "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
         "log_min_error_statement": "panic", "log_error_verbosity": "terse",  # statements and details may hold rows
     }  # fmt: skip
-    return workspace.server(access, options=options, fence=fence)
+    return Hands.of(workspace.server(access, options=options, fence=fence)).server
 
 
 def check_extensions(connection: psycopg.Connection, database: DatabaseDump, where: str) -> list[str]:

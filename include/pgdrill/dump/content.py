@@ -34,7 +34,7 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::tex
                  JOIN pg_namespace v ON v.oid = k.relnamespace WHERE i.inhparent = c.oid AND k.relispartition), '{}')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-ORDER BY 1, 2
+ORDER BY 2, 3
 """
 COLUMNS = """
 SELECT a.attname, t.typname, f.nspname, p.proname

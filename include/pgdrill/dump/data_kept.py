@@ -26,7 +26,7 @@ class Remembered:
 def remember(work: Restore) -> dict[str, Remembered]:
     """Rows and column digests of every table of the database that is migrated."""
     database = work.manifest.databases[0]
-    with work.server.connect(database.name) as connection:
+    with work.roles().connect(database.name) as connection:
         content.prepare(connection)
         return {name: _column_digests(connection, name, database.key)
                 for name, table in database.tables.items() if table.columns}  # fmt: skip
@@ -36,7 +36,7 @@ def kept(work: Restore, before: dict[str, Remembered], may_change: Sequence[str]
     """Is everything still there? Each column is compared by the values it holds; a dropped or retyped one is said."""
     database = work.manifest.databases[0]
     agreeing = 0
-    with work.server.connect(database.name) as connection:
+    with work.roles().connect(database.name) as connection:
         content.prepare(connection)
         for name, was in before.items():
             worse: CheckStatus = "warn" if name in may_change or name.removeprefix("public.") in may_change else "fail"

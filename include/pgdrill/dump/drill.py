@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pgdrill.access import Access
+from pgdrill.asking import tenancy_of
 from pgdrill.checks import FAMILIES
 from pgdrill.drill import checking, new_drill_id
 from pgdrill.dump import checks, client, cluster, data_kept, keep, migrate
@@ -20,6 +21,7 @@ from pgdrill.dump.manifest import Manifest
 from pgdrill.dump.pgrestore import Progress, Restore
 from pgdrill.dump.report import DumpReport, DumpServer
 from pgdrill.dump.restore import check_files, fetch, restore
+from pgdrill.dump.schema import granted_by
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.fence.watch import Watch
@@ -142,11 +144,13 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
     assert options.migrations  # noqa: S101 - asked for
     steps = migrate.read_folder(options.migrations)
     before = data_kept.remember(work)
+    taken = work.hands.begin()
     started = time.monotonic()
     try:
         results = migrate.apply(work, options.migrations, steps, report.statements)
     finally:
         report.timings.migrations_seconds = time.monotonic() - started
+        work.hands.end(taken)
     report.results.extend(results)
     if results[-1].status == "fail":
         return False
@@ -171,7 +175,7 @@ def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
 
 def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
     """What the checks look at: the restored cluster, read as the dumped one was."""
-    access, manifest, server = work.access, work.manifest, work.server
+    access, manifest = work.access, work.manifest
     same_major = access.binaries.major_version == manifest.server_major
     found, text = {}, []
     for database in manifest.databases:
@@ -179,11 +183,14 @@ def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
         found[database.name] = definitions(access, command, f"restored definitions of {database.name}", work.runner)
     command = client.globals_command(access.binaries, work.environment("postgres"), passwords=False, tablespaces=False)
     client.run(work.runner, command, "restored roles", access, on_stdout=lambda pipe, _: text.append(pipe.read()))
+    found_roles = [granted_by(line, work.hands.superuser, manifest.superuser)
+                   for line in b"".join(text).decode(errors="replace").splitlines()]  # fmt: skip
     dumped = access.dumps.read(manifests.key(manifest.dump_id, manifest.global_objects.name)) or b""
+    roles, limit = work.roles(), access.cluster.drill.statement_timeout_seconds
     return checks.DumpContext(
-        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-        databases=tuple(database.name for database in manifest.databases), prepare=server.connect, manifest=manifest,
-        definitions=found, roles=(dumped.decode(errors="replace"), b"".join(text).decode(errors="replace")),
+        cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
+        databases=tuple(database.name for database in manifest.databases), prepare=work.hands.server.system, manifest=manifest,
+        definitions=found, roles=(dumped.decode(errors="replace"), "\n".join(found_roles)),
         same_major=same_major, watch=watch,
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The rehearsal of a schema migration on a restored dump: what it locks, what it rewrites, how long, and what it loses.
 
 Files of plain SQL are run in the order of their names, statement by statement; Alembic's are turned into SQL first
-(``alembic upgrade … --sql``), so that nothing but the restored cluster can be reached.
+(``alembic upgrade … --sql``), so that nothing but the restored cluster can be reached. Whoever runs them may do what every
+role of the dump may, and is no superuser: a migration makes and joins tables, which runs what their owners wrote.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ STRENGTH = ("AccessShareLock", "RowShareLock", "RowExclusiveLock", "ShareUpdateE
 ALONE = re.compile(r"\bCONCURRENTLY\b|^\s*(VACUUM|CALL|ALTER\s+SYSTEM|(CREATE|DROP)\s+(DATABASE|TABLESPACE|SUBSCRIPTION))\b", re.IGNORECASE)
 COMMITS = re.compile(r"^\s*DO\b.*\b(COMMIT|ROLLBACK)\b", re.IGNORECASE | re.DOTALL)
 CONTROL = re.compile(r"(BEGIN|START TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|SET TRANSACTION)\b")
+EXTENSION = re.compile(r"(CREATE|ALTER|DROP) EXTENSION\b")
 RELATIONS = """
 SELECT c.oid::int8, c.oid::regclass::text, coalesce(pg_relation_filenode(c.oid), 0)::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'm', 'i', 'p', 'I', 'S', 'v', 'f')
@@ -101,7 +103,7 @@ def apply(work: Restore, folder: Path, files: list[MigrationFile], runs: list[St
 
 
 def _run_file(work: Restore, database: str, file: MigrationFile, runs: list[StatementRun]) -> None:
-    with work.server.connect(database) as connection, work.server.connect(database) as watch:
+    with work.hands.make(database) as connection, work.hands.server.connect(database) as watch:
         for one in file.statements:
             runs.append(_run(connection, watch, file.name, one))
             work.progress(f"migrate {file.name}:{one.line}", 0, 0)
@@ -113,6 +115,8 @@ def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, o
     """One statement, in a transaction of its own unless it is in one already or must be alone."""
     before = relations(watch)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
+    if EXTENSION.match(one.verb) and not in_transaction:
+        connection = watch  # extensions are a superuser's, and nothing of a user's is evaluated with them
     alone = not in_transaction and bool(ALONE.search(one.text) or COMMITS.match(one.text))
     own = not in_transaction and not alone and not CONTROL.match(one.verb)
     if in_transaction:
@@ -198,7 +202,7 @@ def _failure(file: str, one: Statement, error: psycopg.Error) -> CheckResult:
 
 def _alembic(work: Restore, folder: Path, database: str) -> MigrationFile:
     """Alembic's migrations from the restored revision on, as the SQL it would run; it connects to nothing."""
-    with work.server.connect(database) as connection:
+    with work.hands.make(database) as connection:
         there = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there and there[0] else None
     span = f"{row[0]}:head" if row else "head"

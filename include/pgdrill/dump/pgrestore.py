@@ -11,10 +11,12 @@ from psycopg.conninfo import make_conninfo
 
 from pgdrill.access import Access
 from pgdrill.dump import client
+from pgdrill.dump.hands import Hands
 from pgdrill.dump.manifest import DatabaseDump, Manifest, VectorIndex
 from pgdrill.dump.report import DumpTimings, IndexBuild
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError
-from pgdrill.failures import CORRUPT, SPACE
+from pgdrill.failures import CORRUPT, RIGHTS, SPACE
+from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import LocalServer
 from pgdrill.process import Command, Runner
 from pgdrill.tuning import cores
@@ -42,6 +44,16 @@ class Restore:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def hands(self) -> Hands:
+        """Who does what in it."""
+        return Hands.of(self.server)
+
+    def roles(self) -> Roles:
+        """Who asks of what was restored: nobody whose rights an owner's function could use."""
+        names = [database.name for database in self.manifest.databases]
+        return make_roles(self.hands.server, self.server.log_file.with_name("roles"), names)
+
+    @property
     def jobs(self) -> int:
         """Parallel jobs."""
         return self.access.cluster.dump.jobs or cores()
@@ -51,12 +63,12 @@ class Restore:
         first = self.folder / database.files[0].name
         return first if database.format == "custom" else first.parent
 
-    def environment(self, database: str, options: str = "") -> dict[str, str]:
-        """Where the restored server is."""
-        server = self.server
-        return {"PGHOST": str(server.socket_directory), "PGPORT": str(server.port), "PGUSER": server.superuser,
+    def environment(self, database: str, options: str = "", *, user: str = "") -> dict[str, str]:
+        """Where the restored server is, and as whom: the cluster's superuser, if nobody else is named."""
+        server, user = self.server, user or self.hands.superuser
+        return {"PGHOST": str(server.socket_directory), "PGPORT": str(server.port), "PGUSER": user,
                 "PGDATABASE": database, "PGPASSWORD": "", "PGSSLMODE": "disable", "PGAPPNAME": "pgdrill restore",
-                "PGOPTIONS": options, "LC_ALL": "C"}  # fmt: skip
+                "PGOPTIONS": f"{self.hands.settings(user)} {options}".strip(), "LC_ALL": "C"}  # fmt: skip
 
 
 def contents(work: Restore, database: DatabaseDump) -> list[str]:
@@ -64,6 +76,12 @@ def contents(work: Restore, database: DatabaseDump) -> list[str]:
     argv = (work.access.binaries.path("pg_restore"), "--list", str(work.archive(database)))
     done = run(work, Command(argv, {"LC_ALL": "C"}), f"contents of {database.name}")
     return [line for line in done if line and not line.startswith(";")]
+
+
+def is_a(line: str, *kinds: str) -> bool:
+    """Whether a line of the contents, ``3456; 1259 16543 KIND schema name owner``, is of one of these kinds."""
+    words = line.partition("; ")[2].split(" ", 2)
+    return len(words) == 3 and words[2].startswith(tuple(f"{kind} " for kind in kinds))
 
 
 def is_index(line: str, index: VectorIndex) -> bool:
@@ -77,12 +95,15 @@ def use_list(work: Restore, lines: list[str]) -> str:
     return f"--use-list={listing}"
 
 
-def pg_restore(work: Restore, database: DatabaseDump, words: list[str], *, options: str = "", connect_to: str = "") -> Command:
-    """The command; it connects over the private socket."""
+def pg_restore(
+    work: Restore, database: DatabaseDump, words: list[str], *, options: str = "", connect_to: str = "", user: str = ""
+) -> Command:
+    """The command; it connects over the private socket, or writes a script where ``words`` say so."""
     name = connect_to or database.name
-    argv = (work.access.binaries.path("pg_restore"), "--no-password", "--no-tablespaces", "--verbose", *words,
-            as_database(name), str(work.archive(database)))  # fmt: skip
-    return Command(argv, work.environment(name, options))
+    to = [] if any(word.startswith("--file=") for word in words) else [as_database(name)]
+    argv = (work.access.binaries.path("pg_restore"), "--no-password", "--no-tablespaces", "--verbose", *words, *to,
+            str(work.archive(database)))  # fmt: skip
+    return Command(argv, work.environment(name, options, user=user))
 
 
 def as_database(name: str) -> str:
@@ -126,6 +147,10 @@ def restore_failure(what: str, lines: list[str]) -> PgdrillError:
     if CORRUPT.search(text) or "could not read from input file" in text:
         return BackupFault("dump-damaged", what, found=found[:800], expected="an archive that can be read to its end",
                            mend="choose another dump; take a new one now")  # fmt: skip
+    if RIGHTS.search(text) or "must be owner" in text:
+        return CouldNotVerify("restore-rights", what, found=found[:800], expected="a dump that can be made and loaded without a superuser",
+                              mend="a drill lets no function of a table's owner run as superuser: see what the named object does, "
+                              "and restore it by hand")  # fmt: skip
     return BackupFault(
         "restore-errors", what, found=found[:800], expected="a restore without any error",
         mend="what cannot be restored is no copy: mend the named object on production (or the target version's "

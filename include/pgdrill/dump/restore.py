@@ -1,5 +1,6 @@
-"""Restoring a dump: roles, data, vector indexes one by one with all the memory, the rest, statistics.
+"""Restoring a dump: roles, definitions, rows, vector indexes one by one with all the memory, the rest, statistics.
 
+Whatever evaluates what owners wrote is done by a role that is no superuser: see :mod:`pgdrill.dump.hands`.
 One error of ``pg_restore`` and the dump has not been restored.
 """
 
@@ -12,12 +13,13 @@ import time
 import psycopg
 
 from pgdrill.access import Access
-from pgdrill.dump import indexes
+from pgdrill.dump import indexes, making
 from pgdrill.dump.manifest import DatabaseDump, DumpFile, Manifest, VectorIndex, key
 from pgdrill.dump.pgrestore import (
     Restore,
     as_database,
     contents,
+    is_a,
     is_index,
     pg_restore,
     restore_failure,
@@ -25,7 +27,7 @@ from pgdrill.dump.pgrestore import (
     use_list,
 )
 from pgdrill.dump.report import IndexBuild
-from pgdrill.dump.schema import is_of
+from pgdrill.dump.schema import granted_by
 from pgdrill.dump.stream import download
 from pgdrill.errors import BackupFault
 from pgdrill.process import Command
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 THERE_ALREADY = ("postgres", "template1")
 PSQL_ONLY = re.compile(r"\\(un)?restrict ")  # pg_dumpall's own words to psql
+# Of what comes after the rows: it evaluates nothing, and wants a superuser, or an owner who may not make it himself.
+SUPERUSERS = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE",
+              "STATISTICS", "COMMENT", "SECURITY LABEL", "ACL", "DEFAULT ACL")  # fmt: skip
 TABLE = re.compile(r'processing data for table "(.+)"')
 NO_LONGER_FITS = "no longer fits into maintenance_work_mem"
 BUILDING = "SELECT tuples_done FROM pg_stat_progress_create_index ORDER BY pid LIMIT 1"
@@ -77,37 +82,62 @@ def files_of(manifest: Manifest) -> list[DumpFile]:
 def restore(work: Restore) -> None:
     """Everything in order. The server is running and empty."""
     started = time.monotonic()
-    _roles(work)
+    again = _roles(work)
+    later: dict[str, list[bytes]] = {}
     for database in work.manifest.databases:
+        later[database.name] = _definitions(work, database)
         _data(work, database)
         _vector_indexes(work, database)
         _others(work, database)
     _analyze(work)
+    _superusers(work, again, later)
     work.timings.restore_seconds = time.monotonic() - started
 
 
-def _roles(work: Restore) -> None:
-    """Roles before what they own. The superuser is there already; tablespaces are places of another machine."""
+def _roles(work: Restore) -> list[str]:
+    """Roles before what they own; gives the lines that give them their powers back. Tablespaces are places of another machine."""
     started = time.monotonic()
     script = work.folder / work.manifest.global_objects.name
     lines = script.read_text().splitlines()
-    kept = [line for line in lines if " TABLESPACE " not in line and not PSQL_ONLY.match(line)
-            and not (line.startswith("CREATE ROLE") and is_of(work.manifest.superuser, line))]  # fmt: skip
+    script.unlink()  # it may hold password hashes
+    kept = [granted_by(line, work.manifest.superuser, work.hands.superuser) for line in lines
+            if " TABLESPACE " not in line and not PSQL_ONLY.match(line)]  # fmt: skip
     if spaces := sum(line.startswith("CREATE TABLESPACE") for line in lines):
         work.notes.append(f"{spaces} tablespaces are not made here: everything is in the default one")
-    script.unlink()  # it may hold password hashes
-    # Not by psql: in a script that somebody else wrote `\! …` is a command of this host.
-    try:
-        with work.server.connect("postgres") as connection:
-            connection.execute("\n".join(kept).encode())
-    except psycopg.Error as error:
-        raise restore_failure("roles", [f"error: {error}".splitlines()[0]]) from None
+    _run_all(work, kept, "roles")
+    if taken := work.hands.begin():
+        logger.info("while rows are loaded these roles have no power outside of their databases: %s", ", ".join(sorted(taken)))
     work.timings.roles_seconds = time.monotonic() - started
+    return [line for line in kept if line.startswith(("ALTER ROLE ", "GRANT "))]
+
+
+def _run_all(work: Restore, lines: list[str], what: str) -> None:
+    r"""Not by psql: in a script that somebody else wrote `\! …` is a command of this host."""
+    try:
+        with work.hands.server.connect("postgres") as connection:
+            connection.execute("\n".join(lines).encode())
+    except psycopg.Error as error:
+        raise restore_failure(what, [f"error: {error}".splitlines()[0]]) from None
+
+
+def _definitions(work: Restore, database: DatabaseDump) -> list[bytes]:
+    """The database and all definitions in it; gives the statements that come last."""
+    if database.name not in THERE_ALREADY:
+        lines = [line for line in contents(work, database) if is_a(line, "DATABASE", "ACL - DATABASE", "COMMENT - DATABASE")]
+        run(work, pg_restore(work, database, ["--create", use_list(work, lines)], connect_to="postgres"), f"database {database.name}")
+    script = work.folder / "definitions.sql"
+    run(work, pg_restore(work, database, ["--section=pre-data", f"--file={script}"]), f"script of {database.name}")
+    try:
+        return making.make(work.hands, database.name, script, work.runner)
+    except psycopg.Error as error:
+        words = error.diag.message_primary or str(error).strip()
+        raise restore_failure(f"definitions of {database.name}", [f"error: {words}"]) from None
+    finally:
+        script.unlink()
 
 
 def _data(work: Restore, database: DatabaseDump) -> None:
-    """Definitions and rows in one go: PostgreSQL writes no WAL for rows of a table that the same run made."""
-    exists = database.name in THERE_ALREADY
+    """Rows, by a role whose rights no CHECK and no domain can use."""
     began: list[float] = []
 
     def line(text: str) -> None:
@@ -115,9 +145,7 @@ def _data(work: Restore, database: DatabaseDump) -> None:
             began[:] = began or [time.monotonic()]
             work.progress(f"restore {match[1]}", 0, 0)
 
-    command = pg_restore(work, database, ["--section=pre-data", "--section=data", f"--jobs={work.jobs}",
-                                          *([] if exists else ["--create"])],
-                         connect_to=database.name if exists else "postgres")  # fmt: skip
+    command = pg_restore(work, database, ["--section=data", f"--jobs={work.jobs}"], user=work.hands.maker)
     run(work, command, f"rows of {database.name}", seen=line)
     seconds = time.monotonic() - began[0] if began else 0.0
     work.timings.data_seconds = (work.timings.data_seconds or 0) + seconds
@@ -163,7 +191,8 @@ def _build(work: Restore, database: DatabaseDump, index: VectorIndex, lines: lis
         def line(text: str) -> None:
             overflowed.extend([text] if NO_LONGER_FITS in text else [])
 
-        command = pg_restore(work, database, ["--section=post-data", use_list(work, lines)], options=plan.options)
+        command = pg_restore(work, database, ["--section=post-data", use_list(work, lines)], options=plan.options,
+                             user=work.hands.maker)  # fmt: skip
         run(work, command, f"index {name}", seen=line, on_bytes=tick)
         seconds = time.monotonic() - started
         row = watch.execute(INDEX_BYTES, (index.schema_name, index.name)).fetchone()
@@ -182,10 +211,11 @@ def _build(work: Restore, database: DatabaseDump, index: VectorIndex, lines: lis
 def _others(work: Restore, database: DatabaseDump) -> None:
     """Keys, other indexes, triggers, policies, refreshed views: in parallel, the memory shared out."""
     started = time.monotonic()
-    lines = [line for line in contents(work, database) if not any(is_index(line, index) for index in database.vector_indexes)]
+    lines = [line for line in contents(work, database)
+             if not any(is_index(line, index) for index in database.vector_indexes) and not is_a(line, *SUPERUSERS)]  # fmt: skip
     memory = max(indexes.SMALLEST_MEMORY_BYTES, min(OTHERS_MEMORY_BYTES, indexes.available_bytes() // (2 * work.jobs)))
     command = pg_restore(work, database, ["--section=post-data", f"--jobs={work.jobs}", use_list(work, lines)],
-                         options=f"-c maintenance_work_mem={memory // 1024}kB")  # fmt: skip
+                         options=f"-c maintenance_work_mem={memory // 1024}kB", user=work.hands.maker)  # fmt: skip
     run(work, command, f"keys and indexes of {database.name}")
     work.timings.others_seconds = (work.timings.others_seconds or 0) + time.monotonic() - started
 
@@ -195,5 +225,17 @@ def _analyze(work: Restore) -> None:
     started = time.monotonic()
     for database in work.manifest.databases:
         argv = (work.access.binaries.path("vacuumdb"), "--analyze-only", f"--jobs={work.jobs}", "--quiet", as_database(database.name))
-        run(work, Command(argv, work.environment(database.name)), f"statistics of {database.name}")
+        run(work, Command(argv, work.environment(database.name, user=work.hands.maker)), f"statistics of {database.name}")
     work.timings.analyze_seconds = time.monotonic() - started
+
+
+def _superusers(work: Restore, roles: list[str], later: dict[str, list[bytes]]) -> None:
+    """What only superusers may own, once nothing is evaluated any more and they are superusers again; event triggers last."""
+    work.hands.end()
+    _run_all(work, roles, "powers of roles")
+    for database in work.manifest.databases:
+        with work.hands.server.connect(database.name) as connection:
+            for statement in later[database.name]:
+                connection.execute(statement)
+        lines = [line for line in contents(work, database) if is_a(line, *SUPERUSERS)]
+        run(work, pg_restore(work, database, ["--section=post-data", use_list(work, lines)]), f"what superusers own in {database.name}")

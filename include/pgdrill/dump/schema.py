@@ -63,6 +63,11 @@ def globals_lines(text: str, superuser: str) -> set[str]:
     return {line for line in kept if " TABLESPACE " not in line and not is_of(superuser, line)}
 
 
+def granted_by(line: str, theirs: str, ours: str) -> str:
+    """A membership's grantor by another name: the superuser who made the cluster has one of his own in a drill."""
+    return re.sub(rf' GRANTED BY "?{re.escape(theirs)}"?;$', f" GRANTED BY {ours};", line)
+
+
 def is_of(role: str, line: str) -> bool:
     """A statement that makes or alters just this role."""
     return bool(re.match(rf'(CREATE|ALTER) ROLE "?{re.escape(role)}"?[ ;]', line))

@@ -25,9 +25,14 @@ class Statement:
         return shown[:100]
 
     @property
+    def bare(self) -> str:
+        """Without the comments before its first word."""
+        return _bare(self.text)
+
+    @property
     def verb(self) -> str:
         """The first words in capitals, comments left out."""
-        return " ".join(_bare(self.text).upper().split()[:6])
+        return " ".join(self.bare.upper().split()[:6])
 
 
 def split(text: str) -> Iterator[Statement]:
