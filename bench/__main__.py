@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from bench import backups, bases, drills, growth, replay
+from bench import backups, bases, drills, growth, neighbours, replay
 from bench.keeping import keep, machine, show
 from bench.rows import Group, Size
 from pgdrill_demo.stack import preferred_tool
@@ -24,7 +24,7 @@ FORMS = {
 }
 GROUPS: dict[str, Callable[[Size], Group]] = {
     "replay": replay.measure, "drills": drills.measure, "bases": bases.measure, "checks": drills.measure_checks,
-    "growth": growth.measure, "backups": backups.measure,
+    "growth": growth.measure, "backups": backups.measure, "neighbours": neighbours.measure,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from pgdrill.dump import manifest as manifests
 from pgdrill.dump.restore import check_files
 from pgdrill.dump.stream import download
 from pgdrill.process import Runner
-from pgdrill.retention import kept
+from pgdrill.retention import holds
 from pgdrill.retention.apply import look, prune
 from tests.faults.jobs import LIVE, Work
 from tests.faults.proxy import EVERY, Call, Fault, Proxy
@@ -162,10 +162,10 @@ def left_over(place: Place) -> Iterator[str]:
 
 
 def lost(job: str, place: Place, before: dict[str, str]) -> Iterator[str]:
-    """No job but a prune deletes or changes what was there; holds may grow."""
+    """No job but a prune deletes or changes what was there; leases come and go."""
     now = files(place.folder)
     if job != "prune":
-        lost = sorted(name for name in before if name not in now or (now[name] != before[name] and not name.endswith("holds.json")))
+        lost = sorted(name for name in before if name not in now or (now[name] != before[name] and "/leases/" not in name))
         if lost:
             yield f"lost or changed: {lost[:3]}"
 
@@ -173,7 +173,7 @@ def lost(job: str, place: Place, before: dict[str, str]) -> Iterator[str]:
 def look_again(job: str, place: Place, usual: dict[str, Any], ended: dict[str, Any], before: set[str]) -> str:
     """Without the proxy: is what was reported as done there, and what was kept still kept? Empty, or what is wrong."""
     access, said, done = place.access(), ended["said"], ended["end"] == "done"
-    if place.site.held not in {hold.name for hold in kept.list_holds(access)}:
+    if place.site.held not in {hold.name for hold in holds.list_holds(access)}:
         return "the hold is lost"
     if job == "prune":
         return _pruned(access, place.site, done)
@@ -182,7 +182,7 @@ def look_again(job: str, place: Place, usual: dict[str, Any], ended: dict[str, A
     look_at = {
         "backup": lambda: _backup_is_good(access, said), "drill": lambda: _drill_is_true(access, place.site, said),
         "dump": lambda: _dump_is_good(access, said, place.work), "baseline": lambda: _baseline_is_there(access, said),
-        "hold": lambda: "" if said in {hold.name for hold in kept.list_holds(access)} else "an acknowledged hold is not kept",
+        "hold": lambda: "" if said in {hold.name for hold in holds.list_holds(access)} else "an acknowledged hold is not kept",
         "dump-drill": lambda: "",  # compared with the dump's own manifest, and nothing is left to look at
     }  # fmt: skip
     if job in look_at:

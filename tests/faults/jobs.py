@@ -39,12 +39,11 @@ def backup(work: Work) -> Any:
 def drill(work: Work) -> Any:
     from pgdrill.drill import destroy_stage, new_drill_id
     from pgdrill.drill import drill as whole_drill
-    from pgdrill.lock import this_process
     from pgdrill.workspace import Workspace
     from tests.faults.site import CONTENT
 
     drill_id, content = new_drill_id(), None
-    report = whole_drill(work.access, target=work.target, drill_id=drill_id, keep=True, process=this_process())
+    report = whole_drill(work.access, target=work.target, drill_id=drill_id, keep=True)
     if report.restore.status == "ok":
         with Workspace.of(work.access, drill_id).server(work.access).connect("agents") as connection:
             content = connection.execute(CONTENT).fetchone()
@@ -60,9 +59,8 @@ def dump(work: Work) -> Any:
 
 def dump_drill(work: Work) -> Any:
     from pgdrill.dump.drill import Options, drill_dump
-    from pgdrill.lock import this_process
 
-    return judged(drill_dump(work.access, Options(dump=work.dump, process=this_process())))
+    return judged(drill_dump(work.access, Options(dump=work.dump)))
 
 
 def judged(report: Any, **more: Any) -> dict[str, Any]:
@@ -108,9 +106,9 @@ def baseline(work: Work) -> Any:
 
 
 def hold(work: Work) -> Any:
-    from pgdrill.retention import kept
+    from pgdrill.retention import holds
 
-    return kept.add_hold(work.access, work.spare, why="audit", until=work.later + timedelta(days=1)).name
+    return holds.add_hold(work.access, work.spare, why="audit", until=work.later + timedelta(days=1)).name
 
 
 def report(work: Work) -> Any:

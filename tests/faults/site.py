@@ -20,7 +20,7 @@ from pgdrill.dump.drill import drill_dump
 from pgdrill.dump.take import take_dump
 from pgdrill.labels import Label
 from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
-from pgdrill.retention import kept
+from pgdrill.retention import holds
 from pgdrill_demo.stack import Stack
 from tests.damage.small import SmallStack
 
@@ -164,7 +164,7 @@ def _fill(stack: Stack) -> Site:
         connection.execute("SELECT pg_switch_wal()")
         wait_archived(connection, access, Segment.holding(parse_lsn(lsn), int(line, 16)), 60)
     now = datetime.now(UTC)
-    kept.add_hold(access, backups[0], why="case 77/26", until=now + timedelta(days=200))
+    holds.add_hold(access, backups[0], why="case 77/26", until=now + timedelta(days=200))
     golden = stack.home / "golden"
     shutil.copytree(stack.s3.folder / stack.s3.bucket / stack.cluster_name, golden)
     return Site(stack, golden, f"lsn:{format_lsn(parse_lsn(lsn))}", content, tuple(backups), backups[0], dump, identifier, now + timedelta(days=100))

@@ -27,6 +27,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Site]:
         yield made
 
 
+@pytest.mark.timeout(0)  # the full set takes hours; each case has a limit of its own
 def test_a_store_that_goes_wrong_is_told_in_time_and_never_taken_for_a_good_one(place: Site) -> None:
     jobs = [job for job in os.environ.get("PGDRILL_JOBS", "").split(",") if job] or list(JOBS)
     wrong = []

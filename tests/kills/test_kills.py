@@ -28,6 +28,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Site]:
         yield made
 
 
+@pytest.mark.timeout(0)  # the full set takes hours; each case has a limit of its own
 def test_killed_at_any_point_it_loses_nothing_and_can_be_run_again(place: Site) -> None:
     wrong = []
     for found in (judge(place, kill) for kill in chosen(place)):
