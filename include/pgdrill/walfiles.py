@@ -39,11 +39,7 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
     name = f"{timeline:08X}.history"
     file = fetch_wal_file(access, runner, name, folder)
     if file is None:
-        raise BackupFault(
-            "history-missing", f"{name} in {access.repository.url}", found="no such object, or it cannot be read",
-            expected=f"the history of timeline {timeline}, archived when production was promoted",
-            mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
-        )  # fmt: skip
+        raise history_missing(access, timeline)
     with file.open("rb") as opened:
         content = opened.read(LONGEST_HISTORY + 1)
     file.unlink()
@@ -57,3 +53,12 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
             expected="lines of a timeline, the LSN at which it ended, and why",
             mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
         ) from None  # fmt: skip
+
+
+def history_missing(access: Access, timeline: int) -> BackupFault:
+    """There is no history of a timeline."""
+    return BackupFault(
+        "history-missing", f"{timeline:08X}.history in {access.repository.url}", found="no such object, or it cannot be read",
+        expected=f"the history of timeline {timeline}, archived when production was promoted",
+        mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
+    )  # fmt: skip

@@ -181,6 +181,7 @@ def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(stack: S
     access = access_of(stack, folder)
     left = names(access)[1]
     (folder / "basebackups_005" / f"{left}_backup_stop_sentinel.json").unlink()
+    (folder / "pgdrill" / "backups" / f"{left}.json").unlink()
     prune(access, Runner(), now=LATER)
     assert left in {item.name for item in look(access, Runner(), now=LATER).inventory.leftovers}
     prune(access, Runner(), now=LATER, named=[left])

@@ -22,9 +22,10 @@ from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Position, Wal, parse_wal
 from pgdrill.tools.base import Entry
-from pgdrill.walfiles import timeline_history
+from pgdrill.walfiles import history_missing, timeline_history
 
 READERS = 8
+MOST_TIMELINES = 1000  # each costs a start of the tool; a cluster has a handful in its life
 
 
 def take_inventory(access: Access, runner: Runner) -> Inventory:
@@ -137,10 +138,12 @@ def _histories(
     access: Access, runner: Runner, archived: Mapping[str, int], incomplete: list[Problem]
 ) -> dict[int, tuple[TimelineSwitch, ...]]:
     """The history of each timeline that has WAL or a history file."""
-    lines = {int(name[:8], 16) for name in archived} - {1}
+    lines = sorted({int(name[:8], 16) for name in archived} - {1})
     found: dict[int, tuple[TimelineSwitch, ...]] = {}
+    for line in [line for line in lines if f"{line:08X}.history" not in archived][:MOST_TIMELINES]:
+        incomplete.append(history_missing(access, line).problem)
     with tempfile.TemporaryDirectory(prefix="pgdrill-") as folder:
-        for line in sorted(lines):
+        for line in [line for line in lines if f"{line:08X}.history" in archived][:MOST_TIMELINES]:
             try:
                 found[line] = timeline_history(access, runner, line, Path(folder))
             except BackupFault as error:

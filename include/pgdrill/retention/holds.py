@@ -9,17 +9,19 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.access import Access
+from pgdrill.documents import Instant
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Hold
 from pgdrill.store_lease.board import boot_seconds
 from pgdrill.store_lease.model import Seen
 from pgdrill.store_lease.protect import board_of
+from pgdrill.text import one_line
 from pgdrill.tools.base import Entry
 
 logger = logging.getLogger(__name__)
@@ -38,11 +40,11 @@ class HoldRecord(BaseModel):
 
     id: str = Field("", max_length=64)
     name: str = Field(min_length=1, max_length=200)
-    why: str = Field(min_length=3)
-    until: datetime
-    by: str = ""
-    added_at: datetime
-    removed_at: datetime | None = None
+    why: Annotated[str, Field(min_length=3), AfterValidator(one_line)]
+    until: Instant
+    by: Annotated[str, AfterValidator(one_line)] = ""
+    added_at: Instant
+    removed_at: Instant | None = None
     removed_by: str = ""
 
     @property

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pgdrill.access import Access
+from pgdrill.documents import Bytes, Instant, read_model
+from pgdrill.errors import BackupFault
 from pgdrill.retention.plan import Plan
 from pgdrill.retention.promises import Promise
 
@@ -48,13 +50,13 @@ class RunRecord(Part):
     version: int = 1
     run_id: str
     cluster: str
-    started_at: datetime
-    ended_at: datetime | None = None
+    started_at: Instant
+    ended_at: Instant | None = None
     state: Literal["running", "done", "failed"] = "running"
     reason: str = ""
     digest: str
-    planned_bytes: int
-    freed_bytes: int = 0
+    planned_bytes: Bytes
+    freed_bytes: Bytes = 0
     wal_segments: int = 0
     promises: list[PromiseRecord]
     steps: list[StepRecord] = Field(default_factory=list)
@@ -84,12 +86,12 @@ def write(access: Access, run: RunRecord) -> None:
 
 
 def runs(access: Access) -> list[RunRecord]:
-    """Every run, oldest first; what cannot be read is left out, for nothing is decided by it."""
+    """Every run, oldest first; what cannot be read is left out: then what it deleted is missed, and somebody is asked."""
     found = []
     for name in sorted(access.reports.sizes(RUNS)):
         try:
-            found.append(RunRecord.model_validate_json(access.reports.read(name) or b""))
-        except ValidationError:
+            found.append(read_model(RunRecord, access.reports.read(name)))
+        except (ValueError, BackupFault):
             continue
     return found
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +17,12 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import ChoosePruneOperator
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import CouldNotVerify, Problem
 from pgdrill.retention import apply, guards, journal
 from pgdrill.retention.apply import Outlook, PruneResult
+from pgdrill.retention.inventory import Hold, Leftover
 from pgdrill.retention.plan import make_plan
+from pgdrill.retention.show import plan_markdown
 from tests.unit.retention.test_plan import FULL, NOW, POLICY
 
 PLAN = {"steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}
@@ -84,6 +89,38 @@ def test_something_held_that_is_gone_is_red_whatever_the_plan() -> None:
     broken = {**PLAN, "steps": [], "refusals": [{"reason": "hold-broken"}]}
     for run_type in ("manual", "scheduled", "asset_triggered"):
         assert next_tasks(run_type, broken, apply=False) == ["prune"]
+
+
+def test_what_is_missing_is_red_even_if_nothing_is_to_go_and_a_first_run_waits_for_a_person() -> None:
+    lost = {**PLAN, "steps": [], "refusals": [{"reason": "missing"}]}
+    assert next_tasks("asset_triggered", lost) == ["prune"]
+    assert next_tasks("manual", lost, apply=True) == ["prune"]
+    assert next_tasks("manual", lost, apply=False) == []
+    first = {**PLAN, "refusals": [{"reason": "first-run"}], "first_run": True}
+    assert next_tasks("asset_triggered", first) == ["approve"]
+    assert next_tasks("asset_triggered", {**first, "refusals": [*first["refusals"], {"reason": "missing"}]}) == ["prune"]
+
+
+@pytest.mark.parametrize(("approval", "allowed"), [("", ()), ("{'chosen_options': ['Approve']}", ("first-run",))])
+def test_a_persons_approval_and_nothing_else_lets_a_first_run_pass(
+    config: Any, monkeypatch: pytest.MonkeyPatch, approval: str, allowed: tuple[str, ...]
+) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(apply, "prune", lambda access, runner, **words: given.append(words) or RESULT)
+    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace())
+    PruneOperator(task_id="prune", cluster="agents", apply=True, approval=approval).execute(context("asset_triggered"))
+    assert given[0]["allowed"] == allowed
+
+
+def test_nothing_that_others_named_means_anything_in_the_plan_that_a_person_approves() -> None:
+    evil = "x`](http://evil) | <script> **b**\n# Approve\x1b]52;c;eA==\x07"
+    hold = Hold(FULL.backups[0].name, evil, NOW + timedelta(days=1))
+    lost = Problem("missing", evil, evil, evil, evil)
+    inventory = replace(FULL, holds=(hold,), leftovers=(Leftover(evil, 1, NOW),))
+    text = plan_markdown("agents", Outlook(NOW, inventory, make_plan(inventory, POLICY, NOW), (lost,)))
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line.startswith("#")]
+    assert not re.search(r"(?<!\\)(\]\(|<script|\*\*b)", re.sub(r"`[^`\n]*`", "", text))
 
 
 def test_the_choices_of_allow_are_those_of_the_library(dag: DAG) -> None:
