@@ -37,9 +37,17 @@ class Lease:
         """Expired, its directory gone, or its process dead."""
         if not Path(self.directory).exists():
             return True
-        if found := FolderLease.read(f"{self.directory}/lease.json"):
+        if found := self._in_folder():
             return bool(found.over())
         return time.time() > self.expires_at or bool(self.process and self.process.gone())
+
+    def until(self) -> float:
+        """When it ends at the latest."""
+        found = self._in_folder()
+        return found.expires_at if found else self.expires_at
+
+    def _in_folder(self) -> FolderLease | None:
+        return FolderLease.read(f"{self.directory}/lease.json")
 
 
 def this_process() -> Owner:
@@ -90,7 +98,7 @@ class ClusterLock:
                 return
 
     def _busy(self, lease: Lease | None) -> CouldNotVerify:
-        until = datetime.fromtimestamp(lease.expires_at, UTC).isoformat(timespec="seconds") if lease else "it ends"
+        until = datetime.fromtimestamp(lease.until(), UTC).isoformat(timespec="seconds") if lease else "it ends"
         return CouldNotVerify(
             "busy", f"{self.path.stem} of {self.path.parent.name}",
             found=f"held by {lease.owner} until {until}" if lease else "another process is at work",

@@ -27,7 +27,7 @@ class DestroyClusterOperator(DrillOperator):
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
     :param keep: leave a restored cluster for a look (templated). Its server ends at the drill's time limit all the same;
-        until then the cluster's next drill finds it busy, and that drill removes the folder afterwards.
+        until then the cluster's next drill finds it busy, and the next job of any cluster removes the folder afterwards.
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "keep")
