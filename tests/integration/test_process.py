@@ -186,7 +186,7 @@ def test_a_marked_process_is_ended_by_another_and_nobody_elses(tmp_path: Path) -
     process = psutil.Popen(["sleep", "60"], start_new_session=True)
     mark_process(marker, process.pid)
     mark = json.loads(marker.read_text())
-    marker.write_text(json.dumps(mark | {"created": mark["created"] - 100}))  # the number is somebody else's by now
+    marker.write_text(json.dumps(mark | {"started": mark["started"] - 100}))  # the number is somebody else's by now
     assert not end_marked(marker)
     assert process.is_running()
     marker.write_text(json.dumps(mark))
