@@ -256,6 +256,7 @@ def _replay(
 
 
 NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load library "([^"]+)".*')
+ENDED = re.compile(r"could not restore file .*terminated by signal")
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
                     r"wrong size|could not open file|requested timeline", re.IGNORECASE)  # fmt: skip
@@ -275,6 +276,8 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
             "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
             expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
         )  # fmt: skip
+    if ENDED.search(text):  # with the server's time, or by whoever ended it
+        return error
     if "could not restore file" in text:  # what the tool, the store or WAL had a part in was told by the process that fetches
         return CouldNotVerify(
             "wal-not-taken", thing, found=server.last_words(3), expected="WAL moved from the spool into pg_wal",

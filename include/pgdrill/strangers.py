@@ -27,8 +27,9 @@ def remove_strangers(data_directory: Path, tablespaces: Collection[Path]) -> lis
     for path in found:
         logger.warning("%s was no plain file in the backup, and is removed", path)
         path.unlink()
-        if path == data_directory / "pg_wal":  # a link to another disk is nothing strange there; the server wants a folder
-            path.mkdir(mode=0o700)
+    (data_directory / "pg_wal").mkdir(mode=0o700, exist_ok=True)  # where it was a link to another disk, or wal-g left it out
+    # By this map the server would link tablespaces anew when it starts, to production's own folders. Ours are linked.
+    (data_directory / "tablespace_map").unlink(missing_ok=True)
     return found
 
 

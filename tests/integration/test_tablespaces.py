@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -157,6 +158,7 @@ def test_tablespaces_of_the_backup_come_back_in_the_drills_own_folder(stack: Sta
         links = [link.resolve() for link in (workspace.data_directory / "pg_tblspc").iterdir()]
         assert links
         assert all(workspace.tablespaces in link.parents for link in links)
+        assert not list(workspace.data_directory.glob("tablespace_map*"))
         with workspace.server(stack.access).connect("agents") as connection:
             assert connection.execute("SELECT count(*), min(n) FROM filled").fetchone() == (20000, 2)
             connection.execute("UPDATE filled SET n = 0")
@@ -195,6 +197,27 @@ def test_real_wal_is_read_as_pg_waldump_reads_it(stack: Stack, disk: Path) -> No
                 seen |= {(str(made.oid), made.path)} if made else set()
     assert len(told) >= 20
     assert seen == told
+
+
+def test_wal_that_production_keeps_on_another_disk_is_not_touched(stack: Stack, disk: Path) -> None:
+    folder, link = disk / "wal", stack.primary.data_directory / "pg_wal"
+    stack.primary.stop()
+    shutil.move(link, folder)
+    link.symlink_to(folder)
+    try:
+        stack.primary.start()
+        take_backup(stack.access)
+        mark(stack, "other disk")
+        stack.primary.stop()
+        before = digests(folder)
+        report = drill(gone(stack), drill_id=new_drill_id(), target="name:other disk", families=("recovery",))
+        assert report.restore.status == "ok", report.restore.trouble
+        assert digests(folder) == before
+    finally:
+        stack.primary.stop()
+        link.unlink()
+        shutil.move(folder, link)
+        stack.primary.start()
 
 
 def test_a_tablespace_made_in_place_is_no_obstacle(stack: Stack, disk: Path) -> None:

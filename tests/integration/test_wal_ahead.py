@@ -158,7 +158,7 @@ def holds_nothing(access: Access, drill_id: str, secrets: list[str]) -> None:
 def test_the_restored_server_holds_no_key(copy: Copy, wal_fetch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
-    access, drill_id = copy.access(drill={"wal_fetch": wal_fetch}), new_drill_id()
+    access, drill_id = copy.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0}), new_drill_id()
     try:
         report = restore_stage(access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
         assert report.restore.status == "ok", report.restore.trouble
