@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts faults kills drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -27,9 +27,20 @@ up: setup ## Start the demo's servers and Airflow, and leave them running
 down: setup ## Stop what `make up` started
 	@$(RUN) -m pgdrill_demo down $(ARGS)
 
-test: lint unit integration detection e2e ## Everything a change has to pass
+test: lint unit integration detection drawn e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage histories forecasts ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories forecasts faults kills ## What takes longer: the checks themselves tested, healthy drills, random damage
+
+drawn: setup ## Ten faults of a store and ten kill -9, drawn by the commit's number (PGDRILL_SEED=… names another draw)
+	@$(RUN) -m pytest tests/faults tests/kills $(TWO) $(ARGS)
+
+faults: setup ## Every storage call of every job with every fault, into docs/faults.md (hours; PGDRILL_FAULTS=8: so many of each job)
+	@$(if $(PGDRILL_FAULTS),,rm -f tests/faults/found.json)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/faults -s $(ARGS)
+
+kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/kills.md (hours; PGDRILL_KILLS=8: so many of each job)
+	@$(if $(PGDRILL_KILLS),,rm -f tests/kills/found.json)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/kills -s $(ARGS)
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) -m ruff check .

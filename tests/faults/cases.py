@@ -187,6 +187,8 @@ def look_again(job: str, place: Place, usual: dict[str, Any], ended: dict[str, A
     }  # fmt: skip
     if job in look_at:
         return look_at[job]()
+    if job == "plan" and said["refused"]:
+        return ""  # it deletes nothing, and says why
     return "" if said == usual["said"] else f"another answer than without a fault: {said}"
 
 

@@ -25,6 +25,7 @@ EMPTY = (
 NAMED_ANEW = (
     (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,}"), "ID"), (re.compile(r"[0-9A-F]{24}"), "SEGMENT"), (re.compile(r"[0-9A-F]{16}/"), "LOG/"),
     (re.compile(r"\d{8}T\d{6}"), "TIME"), (re.compile(r"(SEGMENT\.)[0-9A-F]{8}(\.backup)"), r"\1OFFSET\2"),
+    (re.compile(r"-[0-9a-f]{12}\.json"), "-PLACE.json"), (re.compile(r"-[0-9a-f]{16}\.json"), "-HOLD.json"),
 )  # fmt: skip
 TOLD = ("list-type", "prefix", "uploads", "partNumber", "delete")
 

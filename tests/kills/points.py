@@ -21,7 +21,7 @@ from tests.faults.jobs import impatient, run
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 ON_FILES = {"os.rename": 2, "os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "shutil.rmtree": 1, "os.truncate": 1, "os.symlink": 2}
-NEW = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,}|[0-9A-F]{24}|pgdrill-[0-9a-z_]+|\d{4,}")
+NEW = re.compile(r"(?<=[.-])[0-9a-f]{8,16}\b|\d{8}T\d{6}Z-[0-9a-f]{6,}|[0-9A-F]{24}|pgdrill-[0-9a-z_]+|\d{4,}")
 
 
 class Points:
