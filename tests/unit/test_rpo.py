@@ -19,48 +19,47 @@ LINE = "rmgr: {0:<11} len (rec/tot):     34/    34, tx: {1:>10}, lsn: 0/030{2:05
 COMMIT = "COMMIT 2026-11-20 10:59:0{}.250000 UTC"
 
 
-def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *records: tuple[str, int, str]) -> ArchivedEnd | None:
+def read(tmp_path: Path, *records: tuple[str, int, str]) -> ArchivedEnd | None:
     """What a segment with these records ends with, by a pg_waldump that prints them."""
     program = tmp_path / "pg_waldump"
     text = "".join(LINE.format(kind, xid, 0x100 * (n + 1), what) for n, (kind, xid, what) in enumerate(records))
     (tmp_path / "lines").write_text(text)
     program.write_text(f"#!/bin/sh\ncat {tmp_path}/lines\necho 'pg_waldump: error: breaks off' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr("pgdrill.waldump.as_ordinary_user", lambda: ())
     access = Access(Cluster(server=Server(data_directory=tmp_path, bin_dir=tmp_path), repository=Repository(url="file:///x")))
     return read_segment(access, tmp_path / "segment", SEGMENT)
 
 
-def test_a_segment_tells_its_last_record_commit_and_transaction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    end = read(monkeypatch, tmp_path, ("Heap", 745, "INSERT off: 1"), ("Transaction", 745, COMMIT.format(1)),
+def test_a_segment_tells_its_last_record_commit_and_transaction(tmp_path: Path) -> None:
+    end = read(tmp_path, ("Heap", 745, "INSERT off: 1"), ("Transaction", 745, COMMIT.format(1)),
                ("Transaction", 746, COMMIT.format(2)), ("XLOG", 0, "SWITCH"))  # fmt: skip
     assert end == ArchivedEnd(SEGMENT, parse_lsn("0/3000400"), NOW - timedelta(seconds=57.75), 746)
 
 
-def test_a_transaction_whose_commit_is_not_there_has_not_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    end = read(monkeypatch, tmp_path, ("Transaction", 745, COMMIT.format(1)), ("Heap", 746, "INSERT off: 1"))
+def test_a_transaction_whose_commit_is_not_there_has_not_ended(tmp_path: Path) -> None:
+    end = read(tmp_path, ("Transaction", 745, COMMIT.format(1)), ("Heap", 746, "INSERT off: 1"))
     assert end
     assert end.newest_xid == 745
     assert measured_rpo_seconds(end, NOW, next_xid=747) == pytest.approx(58.75)  # its commit would be lost
 
 
-def test_subtransactions_and_aborts_end_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    end = read(monkeypatch, tmp_path, ("Transaction", 745, COMMIT.format(1) + "; subxacts: 746 747"))
+def test_subtransactions_and_aborts_end_too(tmp_path: Path) -> None:
+    end = read(tmp_path, ("Transaction", 745, COMMIT.format(1) + "; subxacts: 746 747"))
     assert end
     assert end.newest_xid == 747
-    end = read(monkeypatch, tmp_path, ("Transaction", 748, "ABORT 2026-11-20 10:59:03.000000 UTC"))
+    end = read(tmp_path, ("Transaction", 748, "ABORT 2026-11-20 10:59:03.000000 UTC"))
     assert end
     assert (end.newest_xid, end.last_commit_at) == (748, None)
 
 
-def test_running_transactions_say_what_has_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    end = read(monkeypatch, tmp_path, ("Standby", 0, "RUNNING_XACTS nextXid 751 latestCompletedXid 750 oldestRunningXid 751"))
+def test_running_transactions_say_what_has_ended(tmp_path: Path) -> None:
+    end = read(tmp_path, ("Standby", 0, "RUNNING_XACTS nextXid 751 latestCompletedXid 750 oldestRunningXid 751"))
     assert end
     assert end.newest_xid == 750
 
 
-def test_a_segment_that_cannot_be_read_tells_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert read(monkeypatch, tmp_path) is None
+def test_a_segment_that_cannot_be_read_tells_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path) is None
 
 
 def end(xid: int, committed_seconds_ago: float | None = 30) -> ArchivedEnd:
