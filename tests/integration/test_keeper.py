@@ -23,6 +23,7 @@ from pgdrill.postgres.server import KEEPER, LocalServer
 from pgdrill.process import marked
 from pgdrill_demo.stack import binaries
 
+OPTIONS = {"fsync": "off", "listen_addresses": ""}
 STUBBORN = "import signal, time\nfor one in (2, 3, 15): signal.signal(one, signal.SIG_IGN)\nprint('up', flush=True)\nwhile True: time.sleep(9)"
 TELLING = "import signal, sys, time\nsignal.signal(signal.SIG{0}, lambda *_: sys.exit(7))\nprint('up', flush=True)\nwhile True: time.sleep(9)"
 
@@ -189,7 +190,7 @@ def unlimited() -> Iterator[None]:
 def test_a_restored_server_that_crashes_leaves_no_core_file(cluster: Path, unlimited: None, with_lease: bool) -> None:
     if Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")):
         pytest.skip("core files go elsewhere here")
-    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options={"fsync": "off"})
+    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS)
     if with_lease:
         lease(cluster, Owner.of(os.getpid()), 60)
         server = replace(server, lease_file=cluster / "lease.json", pid_file=cluster / "server.pid")
@@ -208,7 +209,7 @@ def test_a_restored_server_that_crashes_leaves_no_core_file(cluster: Path, unlim
 
 def test_a_stuck_backend_does_not_outlive_its_lease(cluster: Path) -> None:
     lease(cluster, None, 2, "handover")
-    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options={"fsync": "off"},
+    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS,
                          lease_file=cluster / "lease.json", pid_file=cluster / "server.pid")  # fmt: skip
     server.start()
     with contextlib.closing(server.connect()) as connection:
