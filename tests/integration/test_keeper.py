@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pgdrill.fence.spec import Spec
 from pgdrill.owner import FolderLease, Owner
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import KEEPER, LocalServer
@@ -139,6 +140,25 @@ def test_a_killed_keeper_takes_its_server_along(keep: Callable[..., Kept]) -> No
     child = kept.child.pid
     kept.process.kill()
     until(lambda: gone(child))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_killed_keeper_takes_a_server_of_another_user_along(tmp_path: Path) -> None:
+    lease(tmp_path, None, 60)
+    words = (sys.executable, "-I", "-S", str(KEEPER.parent / "fence"), Spec("none", (), uid=61234).to_json(), "sleep", "60")
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(KEEPER), str(tmp_path / "lease.json"), str(tmp_path / "server.pid"), "--", *words]
+    )
+    try:
+        until((tmp_path / "server.pid").exists)
+        child = marked(tmp_path / "server.pid")
+        assert child
+        until(lambda: child.uids().real == 61234 and child.name() == "sleep")
+        process.kill()
+        process.wait()
+        until(lambda: gone(child.pid))
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
