@@ -17,12 +17,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pgdrill.fence.spec import Spec
 from pgdrill.owner import FolderLease, Owner
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import KEEPER, LocalServer
 from pgdrill.process import marked
 from pgdrill_demo.stack import binaries
 
+OPTIONS = {"fsync": "off", "listen_addresses": ""}
 STUBBORN = "import signal, time\nfor one in (2, 3, 15): signal.signal(one, signal.SIG_IGN)\nprint('up', flush=True)\nwhile True: time.sleep(9)"
 TELLING = "import signal, sys, time\nsignal.signal(signal.SIG{0}, lambda *_: sys.exit(7))\nprint('up', flush=True)\nwhile True: time.sleep(9)"
 
@@ -140,6 +142,25 @@ def test_a_killed_keeper_takes_its_server_along(keep: Callable[..., Kept]) -> No
     until(lambda: gone(child))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_killed_keeper_takes_a_server_of_another_user_along(tmp_path: Path) -> None:
+    lease(tmp_path, None, 60)
+    words = (sys.executable, "-I", "-S", str(KEEPER.parent / "fence"), Spec("none", (), uid=61234).to_json(), "sleep", "60")
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(KEEPER), str(tmp_path / "lease.json"), str(tmp_path / "server.pid"), "--", *words]
+    )
+    try:
+        until((tmp_path / "server.pid").exists)
+        child = marked(tmp_path / "server.pid")
+        assert child
+        until(lambda: child.uids().real == 61234 and child.name() == "sleep")
+        process.kill()
+        process.wait()
+        until(lambda: gone(child.pid))
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
 def test_signals_are_handed_on_and_the_exit_code_passed(keep: Callable[..., Kept], name: str) -> None:
     kept = keep(TELLING.format(name))
@@ -189,7 +210,7 @@ def unlimited() -> Iterator[None]:
 def test_a_restored_server_that_crashes_leaves_no_core_file(cluster: Path, unlimited: None, with_lease: bool) -> None:
     if Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")):
         pytest.skip("core files go elsewhere here")
-    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options={"fsync": "off"})
+    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS)
     if with_lease:
         lease(cluster, Owner.of(os.getpid()), 60)
         server = replace(server, lease_file=cluster / "lease.json", pid_file=cluster / "server.pid")
@@ -208,7 +229,7 @@ def test_a_restored_server_that_crashes_leaves_no_core_file(cluster: Path, unlim
 
 def test_a_stuck_backend_does_not_outlive_its_lease(cluster: Path) -> None:
     lease(cluster, None, 2, "handover")
-    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options={"fsync": "off"},
+    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS,
                          lease_file=cluster / "lease.json", pid_file=cluster / "server.pid")  # fmt: skip
     server.start()
     with contextlib.closing(server.connect()) as connection:

@@ -8,7 +8,7 @@ import os
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 2, 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE, AT_EMPTY_PATH = -100, 0x8000, 0x1000
@@ -63,6 +63,13 @@ def pivot_root() -> None:
     """Make the working directory the root, and let go of the old one."""
     syscall(PIVOT_ROOT[os.uname().machine], "pivot_root", b".", b".")
     unmount(".", MNT_DETACH)
+
+
+def parent_death_signal() -> int:
+    """The signal that this process gets at its parent's end; 0 where none."""
+    found = ctypes.c_int()
+    checked(libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(found), 0, 0, 0), "prctl(PR_GET_PDEATHSIG)")
+    return found.value
 
 
 def prctl(option: int, value: int, more: object = 0) -> None:

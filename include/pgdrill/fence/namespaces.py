@@ -64,10 +64,14 @@ def _unshare(flags: int, uid: int, gid: int) -> None:
 
 
 def drop_to(uid: int) -> None:
-    """Become a user that owns nothing else, for good."""
+    """Become a user that owns nothing else, for good. Who is told of its parent's end still is."""
+    parent, told = os.getppid(), linux.parent_death_signal()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+    linux.prctl(linux.PR_SET_PDEATHSIG, told)  # changing the user has taken it back
+    if told and os.getppid() != parent:  # it ended meanwhile
+        sys.exit(1)
 
 
 def _wait(child: int) -> None:
