@@ -488,7 +488,7 @@ def small_disk(recovery: Recovery) -> Iterator[Callable[[str], None]]:
 
     def mount(size: str) -> None:
         recovery.workspace.directory.mkdir(parents=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "pgdrill", recovery.workspace.directory], capture_output=True, check=False)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "pgdrill", recovery.workspace.directory], capture_output=True, check=False)
         if done.returncode:
             pytest.skip("no right to mount a small disk here")
         mounted.append(recovery.workspace.directory)
