@@ -229,10 +229,10 @@ def once(copy: Copy) -> None:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Every object of a repository with a digest of its content; reports, which drills leave there, aside."""
+    """Every object of a repository with a digest of its content; reports and leases, which drills leave there, aside."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*")) if file.is_file() and "pgdrill/reports" not in str(file)
+        for file in sorted(folder.rglob("*")) if file.is_file() and not re.search("pgdrill/(reports|leases)", str(file))
     }  # fmt: skip
 
 
