@@ -9,6 +9,7 @@ import numpy as np
 import psycopg
 
 from pgdrill.baseline import Baseline, Changes, TableState
+from pgdrill.baseline.guarded import Guard
 from pgdrill.checks import Context, run_checks
 from pgdrill.config import VectorColumn
 from pgdrill.digests import horizon
@@ -31,12 +32,13 @@ def remember(copy: Copy, **columns: dict[str, object]) -> tuple[Baseline, Copy]:
     cluster = stack.cluster.model_copy(update={"vectors": (*stack.cluster.vectors, *wanted)})
     baseline = copy.mould.baseline.model_copy(deep=True)
     state = baseline.databases[DATABASE]
-    with psycopg.connect(copy.server.conninfo(DATABASE)) as connection:
+    words = copy.server.conninfo(DATABASE)
+    with psycopg.connect(words) as connection, psycopg.connect(words, autocommit=True) as catalogs:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         state.horizon = horizon(connection, "ab" * 16)
         state.vectors, state.search_settings = read_vectors(
-            connection, DATABASE, cluster, state.horizon, whole=every_table(connection)
-        )
+            connection, DATABASE, cluster, state.horizon, whole=every_table(connection), guard=Guard(catalogs),
+        )  # fmt: skip
     for key in state.vectors:
         state.tables.setdefault(key.rpartition(".")[0], _table(Changes()))
     return baseline, copy

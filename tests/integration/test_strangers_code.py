@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import tempfile
@@ -148,7 +149,8 @@ def test_asked_as_a_superuser_each_trap_would_have_sprung(attacked: Attacked, tr
     with psycopg.connect(attacked.server.conninfo(DATABASE, options=LET_IN), autocommit=True) as superuser:
         superuser.execute("SET search_path = public, pg_catalog; SET session_replication_role = origin")
         for statement in trap.asked.split("; "):
-            superuser.execute(statement)
+            with contextlib.suppress(psycopg.Error):  # where a fence refuses the program, the statement that met it may end as well
+                superuser.execute(statement)
     assert trap.name in sprung(attacked.server.log_file.read_text(errors="replace"))
 
 
