@@ -140,6 +140,13 @@ def test_what_is_no_toml_says_where(tmp_path: Path, content: bytes, words: str) 
     assert words in caught.value.problem.found
 
 
+def test_a_cluster_knows_where_the_others_of_its_host_work() -> None:
+    data = copy.deepcopy(GOOD)
+    data["clusters"]["others"] = copy.deepcopy(data["clusters"]["agents"]) | {"drill": {"work_directory": "/srv/pgdrill"}}
+    for name in ("agents", "others"):
+        assert set(config.parse(data, FILE).cluster(name).work_directories) == {Path("/var/lib/pgdrill"), Path("/srv/pgdrill")}
+
+
 def test_an_unknown_cluster_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"only agents.*\[clusters\.agent\] in some/dr\.toml"):
         config.parse(GOOD, FILE).cluster("agent")

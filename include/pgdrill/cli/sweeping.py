@@ -6,7 +6,7 @@ import json
 
 import typer
 
-from pgdrill.cli.app import Exit, JsonOption, command, session_of
+from pgdrill.cli.app import Exit, JsonOption, command, say, session_of
 
 
 @command
@@ -18,14 +18,14 @@ def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
     swept = library(cluster.drill.work_directory for cluster in settings.clusters.values())
     kinds = {"removed": swept.removed, "held": swept.held, "failed": swept.failed}
     if as_json:
-        typer.echo(json.dumps({
+        say(json.dumps({
             kind: [{"folder": str(found.folder), "why": found.why} for found in every] for kind, every in kinds.items()
         }, indent=1))  # fmt: skip
     else:
         words = {"removed": "Removed", "held": "Left", "failed": "Cannot remove"}
         for kind, every in kinds.items():
             for found in every:
-                typer.echo(f"{words[kind]} {found.folder}: {found.why}.")
+                say(f"{words[kind]} {found.folder}: {found.why}.")
         if not any(kinds.values()):
-            typer.echo("No killed job has left anything.")
+            say("No killed job has left anything.")
     return Exit.FAILED if swept.failed else Exit.GOOD
