@@ -172,7 +172,7 @@ class Storage:
                     obstore.delete(self.store, key)
 
     def read_all(self, keys: Iterable[str]) -> dict[str, Content]:
-        """Several small objects, some at a time: a store far away answers each after tens of milliseconds.
+        """Several small objects of a listing, some at a time: a store far away answers each after tens of milliseconds.
 
         One that is too large stands as its error, for the others are no worse for it.
         """
@@ -180,9 +180,19 @@ class Storage:
         with ThreadPoolExecutor(READERS, "read") as pool:
             return dict(zip(wanted, pool.map(self._read_or_error, wanted), strict=True))
 
+    def read_listed(self, key: str) -> bytes | None:
+        """An object of a listing. None: it was deleted since; one that is listed still is not taken for one that is not there."""
+        content = self.read(key)
+        if content is None and key in self.sizes(key.rpartition("/")[0]):
+            raise Unreachable(
+                "storage-inconsistent", f"{self.url}/{key}", found="no such object, and the listing has it", expected="the object",
+                mend="see what answers for the store (proxies, replicas, policies for single keys), then try again",
+            )  # fmt: skip
+        return content
+
     def _read_or_error(self, key: str) -> Content:
         try:
-            return self.read(key)
+            return self.read_listed(key)
         except BackupFault as error:
             return error
 

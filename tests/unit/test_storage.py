@@ -132,3 +132,16 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(CouldNotVerify) as caught:
         Storage.open(f"file://{tmp_path}/file/below", {}).write("x", b"1")
     assert caught.value.problem.mend
+
+
+def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
+    folder: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.write("kept/hold.json", b"{}")
+    folder.write("hold.json", b"{}")
+    monkeypatch.setattr("pgdrill.storage.Storage.read", lambda *_: None)  # as a replica that lags behind answers
+    for key in ("kept/hold.json", "hold.json"):
+        with pytest.raises(Unreachable) as caught:
+            folder.read_all([key])
+        assert caught.value.problem.reason == "storage-inconsistent"
+    assert folder.read_all(["kept/other.json"]) == {"kept/other.json": None}

@@ -78,7 +78,7 @@ def listed(access: Access) -> list[Listed]:
 
 def _report(access: Access, key: str) -> DumpReport | None:
     try:
-        return parse_report(access.dumps.read(key), key)
+        return parse_report(access.dumps.read_listed(key), key)
     except (BackupFault, ValueError) as error:
         logger.warning("unreadable report %s/%s: %s", access.dumps.url, key, error)
         return None

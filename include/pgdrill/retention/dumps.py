@@ -67,6 +67,6 @@ def _dump(store: Storage, name: str, sizes: dict[str, int]) -> Dump:
 
 def _report(store: Storage, key: str) -> DumpReport | None:
     try:
-        return parse_report(store.read(key), key)
+        return parse_report(store.read_listed(key), key)
     except (ValueError, BackupFault):
         return None  # written by another version, or broken: no proof
