@@ -158,8 +158,11 @@ def _shares_memory() -> bool:
 
 def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
     """Run PostgreSQL in it; why that did not work, or nothing."""
-    for folder in writable:
-        fence.give(folder)
+    try:
+        for folder in writable:
+            fence.give(folder)
+    except OSError as error:  # a root of a container that has no other user to give
+        return f"user {fence.uid} cannot be made the owner of {error.filename or writable[0]}: {error.strerror}"
     words = [*fence.words(), *PROBE, str(writable[0]), str((programs / "postgres").resolve())]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False,
