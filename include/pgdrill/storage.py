@@ -180,9 +180,9 @@ class Storage:
         with ThreadPoolExecutor(READERS, "read") as pool:
             return dict(zip(wanted, pool.map(self._read_or_error, wanted), strict=True))
 
-    def read_listed(self, key: str) -> bytes | None:
+    def read_listed(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
         """An object of a listing. None: it was deleted since; one that is listed still is not taken for one that is not there."""
-        content = self.read(key)
+        content = self.read(key, limit_bytes)
         if content is None and key in self.sizes(key.rpartition("/")[0]):
             raise Unreachable(
                 "storage-inconsistent", f"{self.url}/{key}", found="no such object, and the listing has it", expected="the object",

@@ -157,7 +157,8 @@ def _fill(stack: Stack) -> Site:
         backups.append(take_backup(access).name)
         identifier = access.tool.backups(access.repository)[0].system_identifier
         dump = take_dump(access).dump_id
-        assert drill_dump(access).verdict == "passed"
+        drilled = drill_dump(access)
+        assert drilled.verdict == "passed", [drilled.reason, *(result for result in drilled.results if result.status == "fail")]
         content = connection.execute(CONTENT).fetchone()
         lsn, line = connection.execute("SELECT pg_current_wal_lsn()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
         connection.execute("SELECT pg_logical_emit_message(true, 'x', 'x')")

@@ -180,7 +180,8 @@ def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
     found, text = {}, []
     for database in manifest.databases:
         command = client.schema_command(access.binaries, work.environment(database.name))
-        found[database.name] = definitions(access, command, f"restored definitions of {database.name}", work.runner)
+        found[database.name] = definitions(access, command, f"restored definitions of {database.name}", work.runner,
+                                           (work.hands.superuser, manifest.superuser))  # fmt: skip
     command = client.globals_command(access.binaries, work.environment("postgres"), passwords=False, tablespaces=False)
     client.run(work.runner, command, "restored roles", access, on_stdout=lambda pipe, _: text.append(pipe.read()))
     found_roles = [granted_by(line, work.hands.superuser, manifest.superuser)

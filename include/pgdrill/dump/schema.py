@@ -26,8 +26,9 @@ class Difference:
     how: str
 
 
-def objects(text: str) -> dict[str, str]:
-    """``TABLE public.items`` -> two hashes of its definition, ``exact/loose``.
+def objects(text: str, ours: str = "", theirs: str = "") -> dict[str, str]:
+    """``TABLE public.items`` -> two hashes of its definition, ``exact/loose``. What ``ours`` owns (PostgreSQL's own objects, on
+    which somebody was given rights) counts as ``theirs``, for who made a drill's cluster has a name of his own.
 
     PostgreSQL words some expressions anew each time they are restored (``x::text = ANY (ARRAY[…]::text[])``): the loose
     hash leaves casts and brackets out.
@@ -43,7 +44,8 @@ def objects(text: str) -> dict[str, str]:
         thing = f"{head['type']} {schema}{head['name']}"
         while thing in found:
             thing += "'"
-        found[thing] = f"{_hash(head['owner'] + body)}/{_hash(head['owner'] + LOOSE.sub('', CAST.sub('', body)))}"
+        owner = theirs if ours and head["owner"] == ours else head["owner"]
+        found[thing] = f"{_hash(owner + body)}/{_hash(owner + LOOSE.sub('', CAST.sub('', body)))}"
     return found
 
 

@@ -262,11 +262,11 @@ def _run(
     return files
 
 
-def definitions(access: Access, command: Command, what: str, runner: Runner) -> dict[str, str]:
-    """Every object's definition, hashed; the text itself is kept nowhere."""
+def definitions(access: Access, command: Command, what: str, runner: Runner, superuser: tuple[str, str] = ("", "")) -> dict[str, str]:
+    """Every object's definition, hashed; the text itself is kept nowhere. ``superuser``: whose name there, and what it stands for."""
     read: list[bytes] = []
     client.run(runner, command, what, access, on_stdout=lambda pipe, _: read.append(pipe.read()))
-    return objects(b"".join(read).decode(errors="replace"))
+    return objects(b"".join(read).decode(errors="replace"), *superuser)
 
 
 def _labels(connection: psycopg.Connection) -> Iterator[tuple[str, str]]:

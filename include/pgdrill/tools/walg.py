@@ -170,7 +170,7 @@ class WalG:
         for name in self._chain(repository, backup.name):
             folder = f"{BASE}/{name}"
             metadata = f"{repository.url}/{folder}/files_metadata.json"
-            text = repository.read(f"{folder}/files_metadata.json", LARGE_DOCUMENT_BYTES)
+            text = repository.read_listed(f"{folder}/files_metadata.json", LARGE_DOCUMENT_BYTES)
             if text is None:
                 found.append(_missing(metadata, "no such object"))
                 continue
@@ -234,7 +234,7 @@ class WalG:
         """A backup's name, and those of the backups its deltas build on."""
         names = [name]
         while "_D_" in names[-1]:
-            parent = parse_sentinel(names[-1], repository.read(f"{BASE}/{names[-1]}_backup_stop_sentinel.json")).parent
+            parent = parse_sentinel(names[-1], repository.read_listed(f"{BASE}/{names[-1]}_backup_stop_sentinel.json")).parent
             if parent in names or len(names) > LONGEST_CHAIN:
                 raise _unreadable(name, f"no chain of deltas: {parent} comes again, or after {LONGEST_CHAIN} others")
             names.append(parent)

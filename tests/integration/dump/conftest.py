@@ -69,6 +69,7 @@ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := n
 CREATE TRIGGER touch BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE SEQUENCE odd START 11 INCREMENT 2; SELECT nextval('odd'), nextval('odd'); CREATE SEQUENCE never;
 CREATE SCHEMA "Other one"; CREATE TABLE "Other one"."Strange Table" ("a b" text); INSERT INTO "Other one"."Strange Table" VALUES (E'x\\ty\\nz'), (NULL), ('');
+GRANT EXECUTE ON FUNCTION pg_switch_wal() TO app;
 GRANT SELECT ON items, log TO reader; GRANT SELECT (id, who) ON secrets TO app;
 ALTER TABLE items OWNER TO owner; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reader;
 SELECT lo_from_bytea(4711, decode(repeat('00ff1234', 3000), 'hex')); SELECT lo_from_bytea(4712, '');
