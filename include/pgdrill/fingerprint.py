@@ -10,6 +10,7 @@ Rows are hashed in their binary form: three times as fast as JSON, and no name i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,27 +135,39 @@ def read_fingerprint(
     span of transactions are noted as ``recent``. ``roles``: made by the drill itself, left out with the rights lent to them.
     """
     found = Fingerprint(objects={})
-    row = connection.execute(TEMPORARY).fetchone()
-    temporary = row[0] if row else []
-    if roles:
-        row = connection.execute(LENT_TO, (list(roles),)).fetchone()
-        temporary += row[0] if row else []
-    for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
-        if name in SKIPPED or not key or is_shared != shared:
-            continue
-        catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
-        if left_out:
-            found.left_out[name] = left_out
-        if catalog is None:
-            continue
-        # A view has no writers, and who may read some columns only may not read xmin.
-        span = written_in if whole and catalog.source == name else NO_SPAN
-        rows = _read(connection, catalog, temporary, span, named=like is None)
-        if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
-            rows = _read(connection, catalog, temporary, span, named=True)
-        found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
-        found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
+    with _one_instant(connection):
+        row = connection.execute(TEMPORARY).fetchone()
+        temporary = row[0] if row else []
+        if roles:
+            row = connection.execute(LENT_TO, (list(roles),)).fetchone()
+            temporary += row[0] if row else []
+        for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
+            if name in SKIPPED or not key or is_shared != shared:
+                continue
+            catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
+            if left_out:
+                found.left_out[name] = left_out
+            if catalog is None:
+                continue
+            # A view has no writers, and who may read some columns only may not read xmin.
+            span = written_in if whole and catalog.source == name else NO_SPAN
+            rows = _read(connection, catalog, temporary, span, named=like is None)
+            if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
+                rows = _read(connection, catalog, temporary, span, named=True)
+            found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
+            found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
     return found
+
+
+@contextlib.contextmanager
+def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
+    """All catalogs as they are at one moment: others make temporary objects meanwhile. A transaction that runs stays as it is."""
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        yield
+        return
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
 
 
 def _readable(
