@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -294,6 +295,25 @@ def test_a_table_that_somebody_is_changing_is_not_queried_at_that_moment(attack:
         other.rollback()
     assert "being changed" in baseline.databases[HOME].tables["mine.plain"].code
     assert not attack.heard()
+
+
+def test_an_index_that_is_made_concurrently_keeps_no_table_from_being_read(attack: Attack) -> None:
+    """It waits for whoever reads, so it cannot be waited for."""
+    with (
+        psycopg.connect(attack.stack.conninfo("mallory", HOME)) as older,
+        psycopg.connect(attack.stack.conninfo("mallory", HOME), autocommit=True) as maker, ThreadPoolExecutor(1) as pool,
+    ):  # fmt: skip
+        older.execute("LOCK TABLE mine.plain IN ROW EXCLUSIVE MODE")
+        making = pool.submit(maker.execute, "REINDEX INDEX CONCURRENTLY mine.plain_v_idx")
+        waiting = "SELECT FROM pg_stat_progress_create_index WHERE pid = %s AND phase LIKE 'waiting%%'"
+        with attack.stack.connect(HOME) as superuser:
+            while superuser.execute(waiting, (maker.info.backend_pid,)).fetchone() is None:
+                assert not making.done()
+        baseline = take_baseline(attack.access)
+        older.rollback()
+        making.result(timeout=30)
+    assert not baseline.databases[HOME].tables["mine.plain"].code
+    assert baseline.databases[HOME].vectors["mine.plain.v"].searches
 
 
 def test_a_name_that_becomes_a_view_is_not_read(attack: Attack) -> None:

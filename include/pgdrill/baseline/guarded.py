@@ -8,6 +8,7 @@ lock lets indexes and statistics be added, so each statement looks again, right 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ import psycopg
 from pgdrill.postgres.foreign_code import changing, foreign_code, hold
 
 OID = "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')"
+PATIENCE_SECONDS = 2.0
+POLL_SECONDS = 0.05  # no event tells of another session's locks
 ADDED = """
 SELECT ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = %(table)s ORDER BY 1)::text
        || ARRAY(SELECT oid FROM pg_statistic_ext WHERE stxrelid = %(table)s ORDER BY 1)::text
@@ -44,6 +47,13 @@ class Guard:
         if found is None or found[0] != oid:
             raise psycopg.errors.UndefinedTable(f"{schema}.{table} is another relation now")
         self._known[oid] = self._added(oid)
+        return self._asked(oid)
+
+    def _asked(self, oid: int) -> str:
+        """Whoever is changing it gets a moment to end."""
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while changing(self.catalogs, [oid]) and time.monotonic() < ends:
+            time.sleep(POLL_SECONDS)
         return foreign_code(self.catalogs, [oid]).get(oid, "")
 
     @contextlib.contextmanager
@@ -53,12 +63,10 @@ class Guard:
         Raises :class:`RunsCode` instead of making a query that would run somebody's function.
         """
         def look() -> None:
-            why = changing(self.catalogs, [oid]).get(oid, "")
-            if not why and (added := self._added(oid)) != self._known.get(oid):
-                why = foreign_code(self.catalogs, [oid]).get(oid, "")
-                self._known[oid] = added
-            if why:
-                raise RunsCode(why)
+            if changing(self.catalogs, [oid]) or self._added(oid) != self._known.get(oid):
+                self._known[oid] = self._added(oid)
+                if why := self._asked(oid):
+                    raise RunsCode(why)
 
         factory, reading.cursor_factory = reading.cursor_factory, _looking(look)
         try:

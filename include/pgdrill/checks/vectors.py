@@ -284,7 +284,7 @@ def _recall(look: Look, one: Searched, found: float, before: SearchState | None)
             status, message = "warn", f"{message}; production's own is too low"  # no fault of the backup
         if status != "fail":
             status = max(status, judged(loss, wanted.max_recall_loss), key=("pass", "warn", "fail").index)
-    if status == "fail" and before and _much_written(look):
+    if status == "fail" and (before or (look.state and look.state.code)) and _much_written(look):
         status, message = "warn", f"{message}; production wrote much of the table meanwhile, and may search no better"
     return Outcome(status, thing_of(look, one), round(found, 4), threshold, message)
 

@@ -76,13 +76,16 @@ JOIN pg_roles o ON o.oid = p.proowner
 WHERE NOT (p.pronamespace = 'pg_catalog'::regnamespace AND o.rolsuper)
 GROUP BY 1
 """
-# Who holds a lock that adding an index or statistics takes, and is not vacuuming, may be about to commit one.
+# Who holds a lock that adding an index or statistics takes may be about to commit one. Not so VACUUM, and what makes an index
+# CONCURRENTLY: neither can be part of a longer transaction, and the planner opens no index that is not valid yet; when it is
+# to become valid, it has been in the catalogs for several transactions.
 CHANGING = """
 SELECT l.relation::int8, 'its definition was being changed' FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid() AND l.relation = ANY (%(tables)s::oid[])
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
   AND a.backend_type <> 'autovacuum worker' AND l.pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
+  AND l.pid NOT IN (SELECT pid FROM pg_stat_progress_create_index WHERE command LIKE '%% CONCURRENTLY')
 """
 # Columns whose output is a function of the same kind: not even COPY can show them.
 OUTPUT = """
