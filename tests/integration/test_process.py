@@ -98,7 +98,7 @@ def test_silence_is_told_from_work() -> None:
         Runner().run(shell("sleep 60"), stall_seconds=1.5)
     assert "moved no byte" in str(caught.value)
     # The same time with something moving all along is no stall.
-    working = "import time\nfor _ in range(30): open('/dev/null', 'w').write('x' * 10); time.sleep(0.1)"
+    working = "import time\nfor _ in range(30): open('/dev/null', 'w').write('x' * 10_000); time.sleep(0.1)"
     assert Runner().run(python(working), stall_seconds=1.5).code == 0
 
 

@@ -254,7 +254,7 @@ def test_a_damaged_segment_stops_the_server_instead_of_promoting_it(copy: Copy) 
     assert (verdict, trouble.reason) == ("failed", "wal-damaged")
     assert copy.golden.marks[0].segment.name in trouble.thing
     verdict, trouble = copy.trouble(copy.access(drill={"wal_fetch": "tool"}), target="name:mark2")
-    assert (verdict, trouble.reason) == ("failed", "recovery-failed")
+    assert (verdict, trouble.reason) == ("failed", "wal-damaged")
     assert copy.golden.marks[0].segment.name in trouble.found
 
 

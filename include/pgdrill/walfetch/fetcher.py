@@ -117,6 +117,8 @@ class Fetcher:
         except PgdrillError as error:
             if no_room(error):
                 raise NoRoom(str(error)) from None
+            if error.problem.reason == "corrupt-part" and trouble is None:
+                raise damaged(segment.name, thing, f"{tool}: {error.problem.found}") from None
             if trouble is None or isinstance(trouble, CouldNotVerify) or isinstance(error, Unreachable):
                 raise
             found = trouble.found if isinstance(trouble, Damaged) else str(trouble)

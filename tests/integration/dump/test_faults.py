@@ -252,9 +252,12 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
     access = dumped.access
     drill = access.cluster.drill.model_copy(update={"work_directory": work, "keep_free_bytes": 1})
     access = Access(access.cluster.model_copy(update={"drill": drill}), access.credentials)
+    # An ordinary user is root for the mount, and himself again for the drill.
+    uid, gid = os.getuid(), os.getgid()
+    around, again = ((), ()) if uid == 0 else (("--user", "--map-root-user"), ("unshare", "--user", f"--map-user={uid}", f"--map-group={gid}", "--"))
+    mounted = f'mount -t tmpfs -o size=200m,mode=0700 none {work} && exec "$@"'
     done = subprocess.run(
-        ["unshare", "--mount", "--user", "--map-root-user", "sh", "-c", f'mount -t tmpfs -o size=200m none {work} && exec "$@"', "sh",
-         sys.executable, "-c", code, str(Path(__file__).parents[3])],
+        ["unshare", "--mount", *around, "sh", "-c", mounted, "sh", *again, sys.executable, "-c", code, str(Path(__file__).parents[3])],
         input=pickle.dumps(access).hex(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     if "Operation not permitted" in done.stderr or "permission denied" in done.stderr.lower():
