@@ -255,7 +255,7 @@ def test_a_damaged_segment_stops_the_server_instead_of_promoting_it(copy: Copy) 
     assert copy.golden.marks[0].segment.name in trouble.thing
     verdict, trouble = copy.trouble(copy.access(drill={"wal_fetch": "tool"}), target="name:mark2")
     assert (verdict, trouble.reason) == ("failed", "wal-damaged")
-    assert copy.golden.marks[0].segment.name in trouble.found
+    assert copy.golden.marks[0].segment.name in trouble.thing
 
 
 def test_a_restore_point_that_does_not_exist_is_never_reached(copy: Copy) -> None:

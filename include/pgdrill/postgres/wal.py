@@ -80,10 +80,13 @@ def read_history(content: bytes) -> tuple[TimelineSwitch, ...]:
 
 
 def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN, or out of order."""
+    """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN, or out of order.
+
+    A later one may end earlier: recovery that stops before its timeline begins notes that place as the timeline's end.
+    """
     lines = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))
     found = tuple(TimelineSwitch(whole_number(timeline, 1, 2**32 - 1), parse_lsn(lsn)) for timeline, lsn, *_ in lines)
-    if any(later.timeline <= one.timeline or later.switch_lsn < one.switch_lsn for one, later in pairwise(found)):
+    if any(later.timeline <= one.timeline for one, later in pairwise(found)):
         raise ValueError("timelines that do not follow one another")
     return found
 

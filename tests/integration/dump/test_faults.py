@@ -240,8 +240,8 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
         "from pgdrill.dump import cluster\n"
         "cluster.check_room = lambda *_: None\n"  # what follows is seen by the server before anybody looks
         "make = cluster.make_cluster\n"
-        "def make_and_fill(access, workspace, manifest):\n"
-        "    server = make(access, workspace, manifest)\n"
+        "def make_and_fill(access, workspace, manifest, fence):\n"
+        "    server = make(access, workspace, manifest, fence)\n"
         "    free = shutil.disk_usage(workspace.directory).free\n"
         "    with open(workspace.directory / 'filling', 'wb') as file: os.posix_fallocate(file.fileno(), 0, free - 4_000_000)\n"
         "    return server\n"
@@ -262,6 +262,7 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
     )  # fmt: skip
     if "Operation not permitted" in done.stderr or "permission denied" in done.stderr.lower():
         pytest.skip("no mount namespaces here")
+    assert done.stdout, done.stderr
     report = DumpReport.model_validate_json(done.stdout.splitlines()[-1])
     assert report.verdict == "could not verify"
     assert report.restore.trouble
