@@ -196,7 +196,7 @@ def test_an_object_that_is_too_large_is_not_read_and_hides_no_other(bucket: Stor
     assert caught.value.problem.reason == "too-large"
     assert "large" in caught.value.problem.thing
     assert bucket.read("small", 1000) == b"x" * 1000
-    monkeypatch.setattr(Storage.read, "__defaults__", (1000,))
+    monkeypatch.setattr(Storage.read_listed, "__defaults__", (1000,))
     found = bucket.read_all(["large", "small", "none"])
     assert isinstance(found["large"], PgdrillError)
     assert (found["small"], found["none"]) == (b"x" * 1000, None)

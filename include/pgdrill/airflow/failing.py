@@ -14,7 +14,8 @@ from pgdrill.errors import PgdrillError
 from pgdrill.text import one_line
 
 # Something did not answer; it may next time. A report keeps the reason and not the error's class.
-RETRYABLE_REASONS = frozenset({"embedder-unreachable", "server-unreachable", "standby-unreachable", "storage-stalled", "storage-unreachable"})
+RETRYABLE_REASONS = frozenset({"embedder-unreachable", "server-unreachable", "standby-unreachable", "storage-inconsistent",
+                               "storage-stalled", "storage-unreachable"})  # fmt: skip
 
 
 @contextlib.contextmanager
