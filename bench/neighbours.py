@@ -26,6 +26,8 @@ from pgdrill_demo.stack import Stack
 ALONE_SECONDS = 8.0
 PAUSE_SECONDS = 0.002  # between two commits of the writer
 AT = {"p50": 49, "p95": 94, "p99": 98}
+PARTS = (*AT, "worst")
+WAITING_BYTES, EVERY_SECONDS = 200 * 2**20, 3.0  # what production's checkpoints have left to the kernel to write
 
 
 def measure(size: Size) -> Group:
@@ -42,11 +44,11 @@ def measure(size: Size) -> Group:
         }, size.rounds)  # fmt: skip
     rows = [
         _of(f"production's commits, {part}: {name} ÷ no drill", runs[name], runs["no drill"], part)
-        for part in AT for name in ("drill", "drill, unyielding")
+        for part in PARTS for name in ("drill", "drill, unyielding")
     ]  # fmt: skip
     rows.append(_of("drill's seconds: as it is ÷ unyielding", runs["drill"], runs["drill, unyielding"], "seconds"))
     return Group("production's commits meanwhile", runs, rows, [
-        f"{name}: " + ", ".join(f"{part} {min(r.parts[part] for r in found):.2f} to {max(r.parts[part] for r in found):.2f} ms" for part in AT)
+        f"{name}: " + ", ".join(f"{part} {min(r.parts[part] for r in found):.2f} to {max(r.parts[part] for r in found):.2f} ms" for part in PARTS)
         for name, found in runs.items()
     ])  # fmt: skip
 
@@ -60,9 +62,10 @@ def _beside(stack: Stack, config: Path | None) -> Run:
     """Commits while a drill runs, or for some seconds."""
     waits: list[float] = []
     over = threading.Event()
-    writer = threading.Thread(target=_write, args=(stack, waits, over))
+    writers = [threading.Thread(target=_write, args=(stack, waits, over)), threading.Thread(target=_leave, args=(stack, over))]
     with Meter() as meter:
-        writer.start()
+        for writer in writers:
+            writer.start()
         started = time.monotonic()
         if config is None:
             time.sleep(ALONE_SECONDS)
@@ -73,9 +76,10 @@ def _beside(stack: Stack, config: Path | None) -> Run:
                 raise RuntimeError(f"no drill: {done.stdout[-2000:]} {done.stderr[-2000:]}")
         seconds = time.monotonic() - started
         over.set()
-        writer.join()
+        for writer in writers:
+            writer.join()
     cuts = quantiles(waits, n=100)
-    return meter.run(seconds, parts={"seconds": seconds, **{part: 1000 * cuts[at] for part, at in AT.items()}})
+    return meter.run(seconds, parts={"seconds": seconds, "worst": 1000 * max(waits), **{part: 1000 * cuts[at] for part, at in AT.items()}})
 
 
 def _write(stack: Stack, waits: list[float], over: threading.Event) -> None:
@@ -84,6 +88,16 @@ def _write(stack: Stack, waits: list[float], over: threading.Event) -> None:
             started = time.perf_counter()
             connection.execute("INSERT INTO committed VALUES (1)")
             waits.append(time.perf_counter() - started)
+
+
+def _leave(stack: Stack, over: threading.Event) -> None:
+    """Pages beside production's files that nobody waits for, as a checkpoint leaves them before it syncs."""
+    file = stack.primary.data_directory.parent / "left-to-the-kernel"
+    block = os.urandom(2**20)
+    while not over.wait(EVERY_SECONDS):
+        with file.open("wb") as opened:
+            for _ in range(WAITING_BYTES // len(block)):
+                opened.write(block)
 
 
 def _unyielding(stack: Stack) -> Path:

@@ -141,7 +141,8 @@ def judge(site: Site, case: Case) -> Found:
 
 
 def _wrong_end(case: Case, usual: dict[str, Any], ended: dict[str, Any]) -> Iterator[str]:
-    if ended["end"] in ("crash", "hang", "config"):
+    said_so = ended["end"] == "config" and case.fault.how == "empty"  # to a host that knows of nothing there is nothing
+    if ended["end"] in ("crash", "hang", "config") and not said_so:
         yield f"{ended['end']}: {ended['said']}"
     elif ended["end"] == "failed" and case.fault.how in EVERY:
         yield f"the backup is blamed for a store that does not answer: {ended['said']}"
@@ -176,7 +177,7 @@ def look_again(job: str, place: Place, usual: dict[str, Any], ended: dict[str, A
     if place.site.held not in {hold.name for hold in holds.list_holds(access)}:
         return "the hold is lost"
     if job == "prune":
-        return _pruned(access, place.site, done)
+        return _pruned(access, place.site, done and not (how == "wrong" and said["deleted"] == 0))
     if not done:
         return _no_half_dump(access, place, before) if job == "dump" else ""
     look_at = {
@@ -188,12 +189,13 @@ def look_again(job: str, place: Place, usual: dict[str, Any], ended: dict[str, A
     if job in look_at:
         return look_at[job]()
     refused = job == "plan" and said["refused"]  # it deletes nothing, and says why
-    same = refused or said == usual["said"] or (how == "wrong" and _says_less(job, said, usual["said"]))
+    same = refused or said == usual["said"] or (how in ("wrong", "empty") and _says_less(job, said, usual["said"]))
     return "" if same else f"another answer than without a fault: {said}"
 
 
 def _says_less(job: str, said: dict[str, Any], usual: dict[str, Any]) -> bool:
-    """Other bytes cannot be told from a damaged object: then nothing more may go, and nothing more be called restorable."""
+    """Other bytes cannot be told from a damaged object, nor an empty listing from an empty store by a host that knows of nothing:
+    then nothing more may go, and nothing more be called restorable."""
     if job == "plan":
         return set(said["goes"]) <= set(usual["goes"])
     return said["backups"] <= usual["backups"] if job == "window" else all(not counts for _, counts in said["dumps"])
