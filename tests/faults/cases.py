@@ -152,7 +152,8 @@ def _wrong_end(case: Case, usual: dict[str, Any], ended: dict[str, Any]) -> Iter
 
 def left_over(place: Place) -> Iterator[str]:
     """Folders of jobs, and processes that have to do with them."""
-    left = [str(path.relative_to(place.work)) for pattern in ("*/drills/*", "*/dumping/*", "*/backup/*") for path in place.work.glob(pattern)]
+    found = [path for pattern in ("*/drills/*", "*/dumping/*", "*/backup/*") for path in place.work.glob(pattern)]
+    left = [str(path.relative_to(place.work)) for path in found if not _only_begun(path)]
     if left:
         yield f"left over: {left}"
     until = time.monotonic() + 5
@@ -160,6 +161,12 @@ def left_over(place: Place) -> Iterator[str]:
         time.sleep(0.1)
     if processes:
         yield f"still running: {processes}"
+
+
+def _only_begun(folder: Path) -> bool:
+    """One whose job was killed before its lease was written: nothing is in it, and a sweep takes it after a minute."""
+    inside = {path.name for path in folder.rglob("*")}
+    return "lease.json" not in inside and all(name == "lock" or "lease.json" in name for name in inside)
 
 
 def lost(job: str, place: Place, before: dict[str, str]) -> Iterator[str]:
