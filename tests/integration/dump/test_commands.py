@@ -43,7 +43,7 @@ Run = Callable[..., Said]
 def here(server: Source) -> Iterator[Source]:
     """The server with a place for dumps of its own, and a table that is large enough to forecast from."""
     server.sql(MANY)
-    yield server.with_()
+    yield server.with_(drill={"work_directory": str(server.home / "commands")})  # another place's reports would be known, and missed
     server.sql("DROP TABLE many")
 
 
