@@ -34,12 +34,12 @@ thorough: mutants healthy-drills random-damage histories forecasts faults kills 
 drawn: setup ## Ten faults of a store and ten kill -9, drawn by the commit's number (PGDRILL_SEED=… names another draw)
 	@$(RUN) -m pytest tests/faults tests/kills $(TWO) $(ARGS)
 
-faults: setup ## Every storage call of every job with every fault, into docs/faults.md (hours; PGDRILL_FAULTS=8: so many of each job)
-	@$(if $(PGDRILL_FAULTS),,rm -f tests/faults/found.json)
+faults: setup ## Every storage call of every job with every fault, into docs/faults.md (hours; goes on where it was stopped; AFRESH=1)
+	@$(if $(AFRESH),rm -f tests/faults/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/faults -s $(ARGS)
 
-kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/kills.md (hours; PGDRILL_KILLS=8: so many of each job)
-	@$(if $(PGDRILL_KILLS),,rm -f tests/kills/found.json)
+kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/kills.md (hours; goes on where it was stopped; AFRESH=1)
+	@$(if $(AFRESH),rm -f tests/kills/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/kills -s $(ARGS)
 
 lint: setup ## ruff and mypy --strict

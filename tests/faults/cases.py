@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pgdrill import record, store
 from pgdrill.access import Access
@@ -33,6 +34,8 @@ from tests.integration.conftest import processes_in
 ROOT = Path(__file__).parents[2]
 LONGER_SECONDS = 60  # than without a fault: the tools' own tries, and limits of four seconds one after another
 SEEDLESS = "pgdrill"  # outside git
+Tried, Answer = TypeVar("Tried"), TypeVar("Answer")
+AT_ONCE = int(os.environ.get("PGDRILL_AT_ONCE") or 4)  # most of a case is waiting: for a store that stalls, or between two tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,11 @@ SITES: dict[int, Site] = {}
 
 
 def full(site: Site, jobs: Iterable[str]) -> list[Case]:
-    """Every call of these jobs with every fault that it can meet."""
+    """Every call of these jobs with every fault that it can meet; the first of each kind of call before those like it."""
     SITES[id(site)] = site
     tool = site.stack.tool
-    return [Case(tool, job, Fault(call, how)) for job in jobs for call in clean(id(site), job)[1] for how in call.faults]
+    cases = [Case(tool, job, Fault(call, how)) for job in jobs for call in clean(id(site), job)[1] for how in call.faults]
+    return sorted(cases, key=lambda case: case.fault.call.number)
 
 
 def seed() -> str:
@@ -124,6 +128,14 @@ def seed() -> str:
 def draw(cases: list[Any], count: int, kind: str) -> list[Any]:
     """Some of them, by the seed."""
     return random.Random(f"{seed()}/{kind}").sample(cases, min(count, len(cases)))
+
+
+def at_once(cases: Sequence[Tried], judge: Callable[[Tried], Answer], job_of: Callable[[Tried], str]) -> Iterator[Answer]:
+    """Some at a time, each in a repository of its own; those that need production's own repository one after another."""
+    with ThreadPoolExecutor(AT_ONCE) as several, ThreadPoolExecutor(1) as one:
+        running = [(one if job_of(case) in LIVE else several).submit(judge, case) for case in cases]
+        for ended in as_completed(running):
+            yield ended.result()
 
 
 def judge(site: Site, case: Case) -> Found:

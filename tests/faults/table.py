@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import thorough
 from tests.faults.cases import Found
@@ -22,6 +23,12 @@ Written by `make faults`; `make test` draws ten cases by the commit's number.
 | tool | job | fault | cases | done all the same | failed | could not verify | wrong | slowest, s |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+
+
+def known() -> dict[str, Any]:
+    """The cases of the full set that were tried and were not wrong."""
+    every = json.loads(FOUND.read_text()) if thorough() and FOUND.exists() else {}
+    return {case: found for case, found in every.items() if not found[-1]}
 
 
 def keep(found: Found) -> None:

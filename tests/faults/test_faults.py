@@ -1,7 +1,7 @@
 """Stores that go wrong at one call of a job, every call in every way: never green with work missing, and an end in time.
 
-``make faults`` runs the full set and writes docs/faults.md; ``make test`` draws ten by the commit's number (PGDRILL_SEED
-names another draw).
+``make faults`` runs the full set, goes on where it was stopped, and writes docs/faults.md; ``make test`` draws ten by the
+commit's number (PGDRILL_SEED names another draw).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import TOOLS, need, thorough
 from tests.faults import table
-from tests.faults.cases import Case, draw, full, judge, seed
+from tests.faults.cases import Case, at_once, draw, full, judge, seed
 from tests.faults.jobs import JOBS
 from tests.faults.site import Site, site
 
@@ -31,7 +31,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Site]:
 def test_a_store_that_goes_wrong_is_told_in_time_and_never_taken_for_a_good_one(place: Site) -> None:
     jobs = [job for job in os.environ.get("PGDRILL_JOBS", "").split(",") if job] or list(JOBS)
     wrong = []
-    for found in (judge(place, case) for case in chosen(place, jobs)):
+    cases = [case for case in chosen(place, jobs) if str(case) not in table.known()]
+    print(f"{len(cases)} cases with {place.stack.tool}", flush=True)
+    for found in at_once(cases, lambda case: judge(place, case), lambda case: case.job):
         table.keep(found)
         print(f"{found.case}: {found.end} ({found.said}) in {found.seconds} s{'' if found.met else ', never met'} {found.wrong}", flush=True)
         if found.wrong:
@@ -44,4 +46,4 @@ def chosen(place: Site, jobs: list[str]) -> list[Case]:
     tool = place.stack.tool
     if not thorough():
         return draw(full(place, draw(jobs, 3, f"{tool} jobs")), DRAWN // len(TOOLS), tool)
-    return [case for job in jobs for case in (draw(full(place, [job]), SHARE, f"{tool} {job}") if SHARE else full(place, [job]))]
+    return [case for job in jobs for case in draw(full(place, [job]), SHARE, f"{tool} {job}")] if SHARE else full(place, jobs)

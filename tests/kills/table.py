@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import thorough
 from tests.kills.cases import Found
@@ -21,6 +22,12 @@ a process or a folder of the killed one is left after that. Written by `make kil
 | tool | job | kind of point | points | killed there | wrong | slowest pair of runs, s |
 | --- | --- | --- | --- | --- | --- | --- |
 """
+
+
+def known() -> dict[str, Any]:
+    """The points that were tried and were not wrong."""
+    every = json.loads(FOUND.read_text()) if thorough() and FOUND.exists() else {}
+    return {kill: found for kill, found in every.items() if not found[-1]}
 
 
 def keep(found: Found) -> None:

@@ -1,7 +1,7 @@
 """kill -9 at every point of drill, backup, dump and prune: nothing kept is lost, and the next run is clean.
 
-``make kills`` tries every point and writes docs/kills.md; ``make test`` draws ten by the commit's number (PGDRILL_SEED names
-another draw).
+``make kills`` tries every point, goes on where it was stopped, and writes docs/kills.md; ``make test`` draws ten by the
+commit's number (PGDRILL_SEED names another draw).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import TOOLS, need, thorough
-from tests.faults.cases import draw, seed
+from tests.faults.cases import at_once, draw, seed
 from tests.faults.site import Site, site
 from tests.kills import table
 from tests.kills.cases import JOBS, Kill, full, judge
@@ -31,7 +31,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Site]:
 @pytest.mark.timeout(0)  # the full set takes hours; each case has a limit of its own
 def test_killed_at_any_point_it_loses_nothing_and_can_be_run_again(place: Site) -> None:
     wrong = []
-    for found in (judge(place, kill) for kill in chosen(place)):
+    kills = [kill for kill in chosen(place) if str(kill) not in table.known()]
+    for found in at_once(kills, lambda kill: judge(place, kill), lambda kill: kill.job):
         table.keep(found)
         print(f"{found.kill}: {'killed' if found.killed else 'came to its end'}, {found.seconds} s {found.wrong}", flush=True)
         if found.wrong:
