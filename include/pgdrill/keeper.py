@@ -57,6 +57,8 @@ def start(words: list[str]) -> int:
     try:
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
+        for number in FORWARDED:  # a shell's background jobs ignore some of them
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         if os.getppid() == parent:  # it has not died already
             os.execvp(words[0], words)  # noqa: S606 - no shell is meant

@@ -68,7 +68,7 @@ def test_a_demo_four_times_as_large_is_forecast_within_a_quarter(drilled: tuple[
 
 
 def test_the_command_tells_worst_day_larger_sizes_the_limit_and_what_helps() -> None:
-    with filled(0.1, 6, rto_seconds=60) as stack:
+    with filled(0.1, 6, rto_seconds=600) as stack:
         assert drill(stack.access, families=("recovery", "vectors")).checks.status == "ok"
         result = CliRunner().invoke(app, ["forecast", "rto", "agents", "--json"], env=stack.environment)
     assert result.exit_code == 0, result.output
@@ -77,7 +77,7 @@ def test_the_command_tells_worst_day_larger_sizes_the_limit_and_what_helps() -> 
         "now", "worst day", "worst day at 2 times the size", "worst day at 5 times the size", "worst day at 10 times the size",
     ]  # fmt: skip
     assert all(one["correct"]["low"] <= one["correct"]["likely"] <= one["correct"]["high"] for one in told["forecasts"])
-    assert 1 < told["breaks_at_times_the_size"] < 1000, "a minute is kept by the demo, and not by a hundred gigabytes"
+    assert 1 < told["breaks_at_times_the_size"] < 10_000, "ten minutes are kept by the demo, and not by a hundred gigabytes"
     saved = [lever["saves_seconds"] for lever in told["levers"]]
     assert saved == sorted(saved, reverse=True)
     assert all(lever["because"] for lever in told["levers"])
