@@ -117,6 +117,8 @@ def restore_stage(
         goal, look = decide(access, wanted, backup, report, runner, workspace.home)
         if look.baseline:
             store.save_baseline(access, drill_id, look.baseline)
+        else:
+            store.forget_baseline(access, drill_id)
         clock = time.monotonic()
         with keeping_free(access, workspace, runner), wal_ahead(access, workspace, owner=fence.uid) as ahead:
             plan = plan_restore(access, workspace, goal, runner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ from pgdrill.walfiles import timeline_history
 from pgdrill.window import TICK, Line, Span, draw, restorable
 
 logger = logging.getLogger(__name__)
+
+DRILL_SHOWN = 63 - len("pgdrill-") - len("-12345678")  # PostgreSQL's names of restore points end after 63 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,17 @@ def decide(
     return goal, look
 
 
+def new_restore_point(drill_id: str) -> str:
+    """A name that no try had before, of the same drill or of any other: recovery stops at the first point of its name."""
+    return f"pgdrill-{drill_id[:DRILL_SHOWN]}-{secrets.token_hex(4)}"
+
+
 def look_at_production(access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool) -> Look:
     """Measure the RPO and take the baseline; its content and its restore point only for a drill to ``latest``."""
     started = time.monotonic()
     end = archived_end(access, runner, folder)
     report.heartbeats = read_heartbeats(access) if latest else None  # before the restore point: it has to come back
-    restore_point = f"pgdrill-{report.drill_id}" if latest else ""
+    restore_point = new_restore_point(report.drill_id) if latest else ""
     try:
         baseline = take_baseline(access, restore_point=restore_point, content=latest, runner=runner)
     except Unreachable as error:

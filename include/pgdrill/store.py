@@ -132,6 +132,11 @@ def keep_baseline(access: Access, name: str, baseline: Baseline) -> list[str]:
     return [str(file), f"{access.reports.url}/{key}"]
 
 
+def forget_baseline(access: Access, drill_id: str) -> None:
+    """What an earlier try of a drill saw of production is nothing to compare this one with."""
+    _baseline_file(access, drill_id).unlink(missing_ok=True)
+
+
 def load_baseline(access: Access, drill_id: str) -> Baseline | None:
     """The baseline of a drill; None where production could not be looked at."""
     file = _baseline_file(access, drill_id)

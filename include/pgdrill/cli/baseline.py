@@ -33,6 +33,7 @@ def baseline(
     from pgdrill.cli.progress import progress
     from pgdrill.cli.stopping import stopping
     from pgdrill.drill import new_drill_id
+    from pgdrill.goal import new_restore_point
     from pgdrill.process import Runner
 
     session = session_of(context)
@@ -40,7 +41,7 @@ def baseline(
     if output:
         _writable(output)
     with progress("looking at production", verbose=session.verbose), stopping(runner):
-        taken = library.take_baseline(access, restore_point=f"pgdrill-{name}", runner=runner)
+        taken = library.take_baseline(access, restore_point=new_restore_point(name), runner=runner)
         library.settle(access, taken, runner=runner)
         kept = store.keep_baseline(access, name, taken)
         if output:
