@@ -8,7 +8,7 @@ import psycopg
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
-from pgdrill.postgres.wal import Segment
+from pgdrill.postgres.wal import Segment, parse_lsn
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 BEHIND_SEGMENTS = 32  # half a gigabyte of finished WAL that is not archived
@@ -81,3 +81,20 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
                 mend="read production's server log for the archive_command's own words",
             )  # fmt: skip
         time.sleep(POLL_SECONDS)
+
+
+def archive_now(access: Access) -> int:
+    """Have what was written until now archived; gives the position up to which it is.
+
+    Waits no longer than a segment may take that the promised RPO has room for.
+    """
+    with access.connect() as connection:
+        row = connection.execute(
+            "SELECT pg_current_wal_insert_lsn()::text, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
+            " pg_size_bytes(current_setting('wal_segment_size')), pg_switch_wal()::text"
+        ).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        lsn, size = parse_lsn(row[0]), int(row[2])
+        segment = Segment.holding(lsn - 1, int(row[1], 16), size)
+        wait_archived(connection, access, segment, min(access.cluster.backup.archive_wait_seconds, access.cluster.drill.rpo_seconds))
+    return lsn

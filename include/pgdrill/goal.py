@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,17 +14,27 @@ import psycopg
 
 from pgdrill import store
 from pgdrill.access import Access
+from pgdrill.archiving import archive_now
 from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.clock import UNKNOWN
 from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 from pgdrill.heartbeat import STATEMENT_TIMEOUT, HeartbeatColumn
 from pgdrill.postgres import harmless
-from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, format_lsn
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, format_lsn, parse_lsn
 from pgdrill.process import Runner
+from pgdrill.reach import Archive, Reached
 from pgdrill.report import Heartbeats, Report, Target
 from pgdrill.restore import Goal
-from pgdrill.rpo import ArchivedEnd, archived_end, measured_rpo_seconds
+from pgdrill.rpo import ArchivedEnd, all_archived, archived_end, first_commit_after, lost_seconds
 from pgdrill.targets import RecoveryTarget
+from pgdrill.timelines import (
+    Timelines,
+    archived_timelines,
+    branches,
+    followed,
+    last_known_timeline,
+    newest_reports,
+)
 from pgdrill.walfiles import timeline_history
 from pgdrill.window import TICK, Line, Span, draw, restorable
 
@@ -34,10 +45,14 @@ DRILL_SHOWN = 63 - len("pgdrill-") - len("-12345678")  # PostgreSQL's names of r
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Production as a drill's start found it, and the end of the archive as it was before. None: gone, or empty."""
+    """Production as a drill's start found it, and the end of the archive as it was before. None: gone, or empty.
+
+    ``line``: production's timeline with its ancestors, or the one that stands for it.
+    """
 
     baseline: Baseline | None
     end: ArchivedEnd | None
+    line: Line | None
 
 
 def decide(
@@ -68,22 +83,63 @@ def new_restore_point(drill_id: str) -> str:
 def look_at_production(access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool) -> Look:
     """Measure the RPO and take the baseline; its content and its restore point only for a drill to ``latest``."""
     started = time.monotonic()
-    end = archived_end(access, runner, folder)
+    listed = access.tool.wal(access.repository)  # what has reached it by itself, before a switch is asked for
     report.heartbeats = read_heartbeats(access) if latest else None  # before the restore point: it has to come back
     restore_point = new_restore_point(report.drill_id) if latest else ""
     try:
         baseline = take_baseline(access, restore_point=restore_point, content=latest, runner=runner)
     except Unreachable as error:
         logger.warning("drilling without production: %s", error)
-        return Look(None, end)
+        line = _line(access, report, runner, folder, listed, None)
+        return Look(None, archived_end(access, runner, folder, listed, line) if line else None, line)
+    line = _line(access, report, runner, folder, listed, baseline)
+    end = archived_end(access, runner, folder, listed, line) if line else None
     report.clock_offset_seconds = baseline.clock_offset_seconds
     report.clock_uncertainty_seconds = baseline.clock_uncertainty_seconds
-    begun = (baseline.clock or UNKNOWN).on_server(report.started_at)
-    report.measured_rpo_seconds = measured_rpo_seconds(end, begun, baseline.next_xid)
+    if line and end:
+        _measure(access, report, runner, folder, line, end, baseline)
     report.versions = {"server": baseline.settings.get("server_version", ""),
                        **{f"{name}.extensions": state.extensions for name, state in baseline.databases.items()}}  # fmt: skip
     report.timings.baseline_seconds = time.monotonic() - started
-    return Look(baseline, end)
+    return Look(baseline, end, line)
+
+
+def _line(
+    access: Access, report: Report, runner: Runner, folder: Path, listed: Mapping[str, int], baseline: Baseline | None
+) -> Line | None:
+    """Production's line of timelines, by its own word, or by what was last known of it; notes the other ends of WAL."""
+    size = baseline.segment_bytes if baseline else DEFAULT_SEGMENT_BYTES
+    found = archived_timelines(access, runner, folder, listed, size)
+    timeline, doubtful = (baseline.timeline, []) if baseline else _without_production(access, found)
+    if timeline is None:
+        return None
+    report.branches = branches(access, found, timeline, doubtful, production=baseline is not None)
+    history = found.wal.histories.get(timeline) or timeline_history(access, runner, timeline, folder)
+    return Line(timeline, history, size)
+
+
+def _without_production(access: Access, found: Timelines) -> tuple[int | None, list[int]]:
+    backups = access.tool.backups(access.repository)
+    return followed(found, last_known_timeline(backups, newest_reports(access)))
+
+
+def _measure(
+    access: Access, report: Report, runner: Runner, folder: Path, line: Line, end: ArchivedEnd, baseline: Baseline
+) -> None:
+    """What would have been lost when the drill began: since the first commit that had not reached the repository then."""
+    begun = (baseline.clock or UNKNOWN).on_server(report.started_at)
+    if all_archived(end, baseline.next_xid):
+        report.measured_rpo_seconds = 0.0
+        return
+    try:
+        until = baseline.lsn_position if baseline.lsn else archive_now(access)
+        first = first_commit_after(access, runner, folder, line, end, until)
+        report.measured_rpo_seconds = lost_seconds(first.at if first else None, begun)
+    except (CouldNotVerify, LookupError, psycopg.Error) as error:
+        logger.warning("the first commit that was not archived is not known: %s", error)
+        if end.last_commit_at:
+            report.measured_rpo_seconds = lost_seconds(end.last_commit_at, begun)
+            report.measured_rpo_note = "at most, since the last archived commit: what was written since is not archived yet"
 
 
 def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbeats | None:
@@ -143,7 +199,8 @@ def exact_goal(
             goal, note = _random(access, backup, look, report, runner, folder)
             shown = Target(kind="random", value=goal.target.value, note=note)
         case "time" | "before" | "lsn" | "name":
-            goal = _known(backup, wanted, look)
+            reached = _reachable(access, wanted, backup, look, runner, folder)
+            goal = _known(reached.backup, wanted, look, reached.stop_lsn)
             shown = Target(kind=wanted.kind, value=wanted.value)
         case "alternate":
             raise ValueError("alternate is latest or random by now")
@@ -156,10 +213,24 @@ def exact_goal(
     return goal, shown
 
 
+def _reachable(access: Access, wanted: RecoveryTarget, backup: str, look: Look, runner: Runner, folder: Path) -> Reached:
+    """Refuse what a person cannot have meant; where it lies, as far as that is known."""
+    if look.line is None:
+        return Reached(backup)
+    archive = Archive(access, runner, folder, look.line)
+    if wanted.kind == "name":
+        return archive.name(wanted, backup)
+    if wanted.kind != "lsn":
+        archive.time(wanted, (look.baseline.clock if look.baseline else None) or UNKNOWN)
+    elif look.baseline:
+        archive.lsn(wanted, parse_lsn(look.baseline.wal_lsn))
+    return Reached(backup)
+
+
 def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None = None) -> Goal:
     """With what production says of itself."""
     if look.baseline is None:
-        return Goal(backup, target, stop_lsn=stop_lsn)
+        return Goal(backup, target, stop_lsn=stop_lsn, timeline=look.line.timeline if look.line else None)
     return Goal(
         backup, target, stop_lsn=stop_lsn, system_identifier=look.baseline.system_identifier,
         timeline=look.baseline.timeline, segment_bytes=look.baseline.segment_bytes,
@@ -183,7 +254,7 @@ def _latest(backup: str, look: Look) -> Goal:
         return replace(goal, tablespaces=look.baseline.tablespaces)
     end = _end(look)
     target = RecoveryTarget("lsn", format_lsn(end.last_record_lsn))
-    return Goal(backup, target, timeline=end.segment.timeline, stop_lsn=end.last_record_lsn)
+    return _known(backup, target, look, end.last_record_lsn)
 
 
 def _end(look: Look) -> ArchivedEnd:
@@ -199,10 +270,8 @@ def _random(
     access: Access, backup: str, look: Look, report: Report, runner: Runner, folder: Path
 ) -> tuple[Goal, str]:
     """An instant drawn from all that can be restored; an earlier try's, where it still can."""
-    timeline = look.baseline.timeline if look.baseline else _end(look).segment.timeline
-    size = look.baseline.segment_bytes if look.baseline else DEFAULT_SEGMENT_BYTES
+    line = look.line or Line(_end(look).segment.timeline)
     clock = (look.baseline.clock if look.baseline else None) or UNKNOWN
-    line = Line(timeline, timeline_history(access, runner, timeline, folder), size)
     since = clock.on_server(datetime.now(UTC)) - timedelta(days=access.cluster.drill.random_days)
     spans = restorable(access, runner, folder, line, allowance=clock.allowance, since=since)
     if backup.upper() != "LATEST":
@@ -221,8 +290,7 @@ def _random(
     shown = "; ".join(map(str, spans))
     logger.info("drew %s from %s", instant.isoformat(), shown)
     target = RecoveryTarget("time", instant.isoformat())
-    goal = _known(chosen, target, look)
-    return (goal if look.baseline else Goal(chosen, target, timeline=timeline)), f"drawn from {shown}"
+    return _known(chosen, target, look), f"drawn from {shown}"
 
 
 def _from(span: Span, name: str) -> Span | None:

@@ -46,7 +46,8 @@ class SafeConsole(Console):
 
 def report_table(report: Report, console: Console) -> None:
     """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the sentence to pass on."""
-    console.print(Text(headline(report), style=STYLES[report.verdict]))
+    style = STYLES["warn" if report.verdict_line.startswith("WARNED") else report.verdict]
+    console.print(Text(headline(report), style=style))
     console.print(_figures(report))
     print_results(report.results, console)
     stages = (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup))
@@ -57,7 +58,7 @@ def report_table(report: Report, console: Console) -> None:
         console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
     if report.summary:
         console.print()
-        console.print(Text(report.summary, style=STYLES[report.verdict]))
+        console.print(Text(report.summary, style=style))
 
 
 def verification_table(verification: Verification, console: Console) -> None:
@@ -77,7 +78,7 @@ def headline(report: Report) -> str:
     backup = f"backup {report.backup}" if report.backup else "no backup chosen"
     if report.backup_finished_at:
         backup += f" of {when(report.backup_finished_at)}"
-    return f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, {backup}, " \
+    return f"{report.verdict_line}: {report.reason}. {fence}Cluster {report.cluster}, {backup}, " \
            f"drilled {when(report.started_at)}."  # fmt: skip
 
 

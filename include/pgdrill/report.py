@@ -6,6 +6,7 @@ stage writes it before it raises.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -170,6 +171,7 @@ class RestoredCluster(Part):
     expires_at: Instant
     recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
     newest_archived_timeline: int = 0
+    next_xid: int = 0  # of the transaction that would have come next; 0 in reports of older versions
 
 
 class Target(Part):
@@ -185,6 +187,22 @@ class Target(Part):
     def instant(self) -> datetime | None:
         """The instant of a target that is one."""
         return datetime.fromisoformat(self.value).astimezone(UTC) if self.kind in ("time", "before", "random") else None
+
+
+class Branch(Part):
+    """Another end of archived WAL than the one that a drill restored to.
+
+    ``stray``: production is on another timeline; else it may be this one. ``left_at``: where it left the timeline before.
+    """
+
+    timeline: Timeline
+    history: str  # its object's name, empty where none is archived
+    segments: int
+    first_segment: str
+    left_at: str
+    ends_at: str
+    stray: bool
+    removal: str
 
 
 class InstantProof(Part):
@@ -224,10 +242,12 @@ class Report(Part):
     durability: Literal["full", "fast"] = "full"
     fence: str = ""  # which one held the restored server; empty in reports from before there were any
     measured_rpo_seconds: float | None = None
+    measured_rpo_note: str = ""
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None
     not_compared: str = ""
     no_lease: str = ""
+    branches: list[Branch] | None = None  # None: not looked for
     instant: InstantProof | None = None
     heartbeats: Heartbeats | None = None
     rpo_seconds: float
@@ -249,6 +269,12 @@ class Report(Part):
         """Set verdict and reason from the stages and the checks."""
         self.verdict, self.reason = judge(self.restore, self.checks, self.results)
 
+    @property
+    def verdict_line(self) -> str:
+        """The verdict as it is shown: a good backup is no PASSED over a promise that was not kept."""
+        missed = missed_rpo(self.results) if self.verdict == "passed" else ""
+        return f"WARNED, {missed}" if missed else self.verdict.upper()
+
 
 def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Verdict, str]:
     """The verdict with its reason. What was not answered is never green."""
@@ -267,7 +293,18 @@ def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Ve
     if not any(r.family == "vectors" and r.status in ("pass", "warn") for r in results):
         return "could not verify", "no vector column was checked"
     warnings = sum(1 for r in results if r.status == "warn")
-    return "passed", f"no check failed, {warnings} warned" if warnings else "all checks passed"
+    missed = f", among them: {words}" if (words := missed_rpo(results)) else ""
+    return "passed", f"no check failed, {warnings} warned{missed}" if warnings else "all checks passed"
+
+
+def rpo_missed(lost_seconds: float, promised_seconds: float) -> str:
+    """By how much a promise was missed, rounded up."""
+    return f"RPO missed by {math.ceil(lost_seconds - promised_seconds)} s"
+
+
+def missed_rpo(results: list[CheckResult]) -> str:
+    """The same of a drill that is none the worse for it; empty where the RPO was kept, or not measured."""
+    return next((r.message.partition(";")[0] for r in results if r.name == "measured-rpo" and r.status == "warn"), "")
 
 
 def explain(error: BaseException) -> Problem:

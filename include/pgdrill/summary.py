@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from pgdrill.report import NOT_ASKED, CheckResult, Report
+from pgdrill.report import NOT_ASKED, CheckResult, Report, missed_rpo
 
 
 def summarize(report: Report, *, kept: bool = False) -> str:
@@ -27,7 +27,9 @@ def summarize(report: Report, *, kept: bool = False) -> str:
 def _passed(report: Report) -> list[str]:
     seconds = report.timings.time_to_correct_vector_search_seconds
     time = f" in {_about(seconds)}" if seconds is not None else ""
-    return [f"{_tried(report)} was restored{time} and vector search on it was right; {_lost(report)}.", *_warnings(report)]
+    missed = missed_rpo(report.results)
+    lost = f", but THE RPO WAS MISSED by {missed.rpartition('by ')[2]}: {_lost(report)}" if missed else f"; {_lost(report)}"
+    return [f"{_tried(report)} was restored{time} and vector search on it was right{lost}.", *_warnings(report)]
 
 
 def _failed(report: Report) -> list[str]:

@@ -16,6 +16,7 @@ from pgdrill.postgres.wal import parse_lsn
 ENDED = re.compile(
     r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: (?:COMMIT|ABORT)(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
 )
+COMMIT = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: COMMIT(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,13 +30,41 @@ class EndedTransaction:
 def dump(access: Access, file: Path, *words: str) -> str:
     """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be read."""
     # Ends with an error where a segment breaks off in a record that goes on in the next: what it printed stands.
+    return _run(access, *words, str(file)).stdout
+
+
+def dump_range(access: Access, first: Path, last: Path, *words: str) -> tuple[str, bool]:
+    """The same of segments that follow one another in one folder, and whether none of it is damaged."""
+    done = _run(access, *words, str(first), last.name)
+    return done.stdout, "error in WAL record" not in done.stderr
+
+
+def _run(access: Access, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [access.binaries.path("pg_waldump"), *words, str(file)], capture_output=True, text=True,
+        [access.binaries.path("pg_waldump"), *words], capture_output=True, text=True, errors="replace",
         check=False, timeout=QUICK_SECONDS, env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-    ).stdout  # fmt: skip
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Commit:
+    """A commit. ``at`` is by the server's clock."""
+
+    lsn: int
+    at: datetime
+
+
+def commits(text: str) -> list[Commit]:
+    """The commits in what ``pg_waldump`` printed, in the order of WAL."""
+    return [Commit(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC)) for lsn, at in COMMIT.findall(text)]
 
 
 def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
     """The transactions that end in a segment, in the order of WAL."""
-    found = ENDED.findall(dump(access, file, "--rmgr=Transaction"))
+    return ends_in(dump(access, file, "--rmgr=Transaction"))
+
+
+def ends_in(text: str) -> list[EndedTransaction]:
+    """The same from what ``pg_waldump`` printed."""
+    found = ENDED.findall(text)
     return [EndedTransaction(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC)) for lsn, at in found]

@@ -6,6 +6,7 @@ nobody follows any more can be restored, too, but is no instant of production.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, TimelineSwitch, format_lsn, segments_needed
+from pgdrill.postgres.wal import (
+    DEFAULT_SEGMENT_BYTES,
+    Segment,
+    TimelineSwitch,
+    format_lsn,
+    segment_choices,
+    segments_needed,
+)
 from pgdrill.process import Runner
 from pgdrill.retention.lineage import Stretch, stretches
 from pgdrill.retention.wal import Wal, parse_wal
@@ -36,6 +44,11 @@ class Line:
     history: tuple[TimelineSwitch, ...] = ()
     segment_bytes: int = DEFAULT_SEGMENT_BYTES
 
+    @property
+    def path(self) -> tuple[TimelineSwitch, ...]:
+        """The timelines, each with the position where it ends; the last one never does."""
+        return (*self.history, TimelineSwitch(self.timeline, 1 << 64))
+
     def wal(self, archived: Mapping[str, int]) -> Wal:
         """Archived WAL as it is looked at along this line; an empty object is a gap."""
         return Wal(parse_wal(archived, self.segment_bytes), {self.timeline: self.history}, self.segment_bytes)
@@ -43,6 +56,19 @@ class Line:
     def files(self, start_lsn: int, stop_lsn: int) -> Iterator[tuple[Segment, ...]]:
         """The files that hold each segment of a range, best first."""
         return segments_needed(start_lsn, stop_lsn, self.timeline, self.history, self.segment_bytes)
+
+    def newest(self, names: Iterable[str], count: int) -> list[Segment]:
+        """The segments among archived names that recovery along this line would take, newest first."""
+        lines = {f"{timeline:08X}" for timeline in (self.timeline, *(one.timeline for one in self.history))}
+        mine = (name for name in names if name[:8] in lines and not name.endswith(".history"))
+        last = heapq.nlargest(count * len(lines), mine, key=lambda name: (name[8:], name[:8]))
+        there = {Segment.parse(name, self.segment_bytes) for name in last}
+        taken = (next((it for it in self._choices(number) if it in there), None)
+                 for number in sorted({segment.number for segment in there}, reverse=True))  # fmt: skip
+        return [segment for segment in taken if segment][:count]
+
+    def _choices(self, number: int) -> tuple[Segment, ...]:
+        return segment_choices(number, self.timeline, self.history, self.segment_bytes)
 
 
 @dataclass(frozen=True, slots=True)

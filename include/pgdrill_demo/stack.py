@@ -76,7 +76,7 @@ class Stack:
     home: Path
     tool: str = field(default_factory=preferred_tool)
     cluster_name: str = "agents"
-    archive_timeout_seconds: int = 60
+    archive_timeout_seconds: int = 45
     segment_bytes: int = 16 * 2**20
     canary_rows: int = 100
     drill: dict[str, object] = field(default_factory=dict)

@@ -186,7 +186,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def _drilled(small: Small, access: Access, drill_id: str) -> tuple[str, str]:
     """A whole drill to the restore point. What production held is known, so it is not asked again."""
     baseline = copy.deepcopy(small.baseline)
-    with patch("pgdrill.goal.look_at_production", lambda *_, **__: Look(baseline, None)):
+    with patch("pgdrill.goal.look_at_production", lambda *_, **__: Look(baseline, None, None)):
         try:
             report = restore_stage(access, drill_id)
             if report.restore.status != "ok":

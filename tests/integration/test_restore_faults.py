@@ -258,11 +258,21 @@ def test_a_damaged_segment_stops_the_server_instead_of_promoting_it(copy: Copy) 
     assert copy.golden.marks[0].segment.name in trouble.thing
 
 
-def test_a_restore_point_that_does_not_exist_is_never_reached(copy: Copy) -> None:
+def test_a_restore_point_that_does_not_exist_is_refused_before_a_byte_is_fetched(copy: Copy) -> None:
     once(copy)
-    verdict, trouble = copy.trouble(target="name:never")
-    assert (verdict, trouble.reason) == ("failed", "target-not-reached")
-    assert copy.golden.marks[3].segment.name in trouble.found
+    with pytest.raises(ConfigError) as caught:
+        copy.drill(target="name:mark5")
+    assert caught.value.problem.reason == "no-such-restore-point"
+    assert "name:mark4" in caught.value.problem.expected
+
+
+def test_a_restore_point_in_wal_that_is_damaged_is_not_called_mistyped(copy: Copy) -> None:
+    once(copy)
+    segment = copy.segment(copy.golden.marks[1].segment)
+    segment.write_bytes(b"no segment")
+    verdict, trouble = copy.trouble(target="name:mark3")
+    assert verdict == "failed"
+    assert copy.golden.marks[1].segment.name in f"{trouble.thing} {trouble.found}"
 
 
 @pytest.mark.parametrize("kind", ["lsn", "time", "name"])

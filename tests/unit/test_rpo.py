@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from pgdrill.access import Access
 from pgdrill.config import Cluster, Repository, Server
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.rpo import ArchivedEnd, measured_rpo_seconds, read_segment
+from pgdrill.rpo import ArchivedEnd, all_archived, lost_seconds, read_segment
 
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
 SEGMENT = Segment(1, 3)
@@ -40,7 +38,7 @@ def test_a_transaction_whose_commit_is_not_there_has_not_ended(tmp_path: Path) -
     end = read(tmp_path, ("Transaction", 745, COMMIT.format(1)), ("Heap", 746, "INSERT off: 1"))
     assert end
     assert end.newest_xid == 745
-    assert measured_rpo_seconds(end, NOW, next_xid=747) == pytest.approx(58.75)  # its commit would be lost
+    assert not all_archived(end, next_xid=747)  # its commit would be lost
 
 
 def test_subtransactions_and_aborts_end_too(tmp_path: Path) -> None:
@@ -62,29 +60,18 @@ def test_a_segment_that_cannot_be_read_tells_nothing(tmp_path: Path) -> None:
     assert read(tmp_path) is None
 
 
-def end(xid: int, committed_seconds_ago: float | None = 30) -> ArchivedEnd:
-    at = None if committed_seconds_ago is None else NOW - timedelta(seconds=committed_seconds_ago)
-    return ArchivedEnd(SEGMENT, 1, at, xid)
+def end(xid: int) -> ArchivedEnd:
+    return ArchivedEnd(SEGMENT, 1, NOW, xid)
 
 
-def test_work_not_archived_counts_from_the_last_archived_commit() -> None:
-    assert measured_rpo_seconds(end(745), NOW, 800) == 30
+def test_what_ended_since_is_told_by_the_next_number_of_which_wal_has_the_low_bits() -> None:
+    assert all_archived(end(745), 746)
+    assert not all_archived(end(745), 747)
+    assert all_archived(end(745), (3 << 32) + 746)
+    assert not all_archived(end(745), (3 << 32) + 800)
 
 
-def test_nothing_written_since_is_nothing_lost() -> None:
-    assert measured_rpo_seconds(end(745), NOW, 746) == 0
-    assert measured_rpo_seconds(end(745, None), NOW, 746) == 0
-
-
-def test_only_the_low_bits_of_a_transaction_number_are_in_the_wal() -> None:
-    assert measured_rpo_seconds(end(745), NOW, (3 << 32) + 746) == 0
-    assert measured_rpo_seconds(end(745), NOW, (3 << 32) + 800) == 30
-
-
-def test_what_is_not_known_is_not_zero() -> None:
-    assert measured_rpo_seconds(None, NOW, 746) is None
-    assert measured_rpo_seconds(end(745, None), NOW, 800) is None
-
-
-def test_a_clock_that_is_behind_gives_no_negative_figure() -> None:
-    assert measured_rpo_seconds(end(745, -5), NOW, 800) == 0
+def test_work_is_lost_since_the_first_commit_that_was_not_archived() -> None:
+    assert lost_seconds(NOW - timedelta(seconds=2), NOW) == 2
+    assert lost_seconds(None, NOW) == 0, "none was made"
+    assert lost_seconds(NOW + timedelta(seconds=5), NOW) == 0, "made after the drill began"

@@ -89,6 +89,15 @@ def test_a_broken_promise_is_not_a_wrong_backup() -> None:
     assert "IS NOT RIGHT" in summarize(report(result("fail", "rto"), result("fail")))
 
 
+def test_an_rpo_that_was_missed_by_little_stands_in_the_verdicts_line() -> None:
+    missed = result("warn", "measured-rpo", "archive").model_copy(update={"message": "RPO missed by 12 s; at most"})
+    made = report(missed, measured_rpo_seconds=71.2)
+    assert made.verdict_line == "WARNED, RPO missed by 12 s"
+    assert made.reason == "no check failed, 1 warned, among them: RPO missed by 12 s"
+    assert "vector search on it was right, but THE RPO WAS MISSED by 12 s: at most 72 s of work would have been lost" in summarize(made)
+    assert report(missed, result("fail")).verdict_line == "FAILED"
+
+
 def test_a_restore_without_fsync_and_one_that_was_not_measured_say_so() -> None:
     words = summarize(report(durability="fast", measured_rpo_seconds=None))
     assert "a real recovery takes longer" in words

@@ -135,7 +135,7 @@ def _show_window(one: Window) -> None:
     from rich.text import Text
 
     from pgdrill.render import pairs
-    from pgdrill.retention.show import size, window_line
+    from pgdrill.retention.show import end_words, size, window_line
 
     out().print(Text(f"Cluster {one.cluster}, timeline {one.timeline}", "bold"))
     out().print(Text(window_line(one)), soft_wrap=True)
@@ -143,6 +143,8 @@ def _show_window(one: Window) -> None:
         end = f"{span.end:%Y-%m-%d %H:%M} at least" if span.end else "the newest archived WAL"
         out().print(Text(f"every instant from {span.start:%Y-%m-%d %H:%M:%S} UTC to {end} ({span.start_lsn} to {span.end_lsn}),"
                          f" from {len(span.backups)} base backups"), soft_wrap=True)  # fmt: skip
+    for other in one.other_ends:
+        out().print(Text(end_words(other, one.timeline), "bold red" if other.stray else "yellow"), soft_wrap=True)
     out().print(pairs([
         ("base backups", f"{one.backups}, {size(one.backup_bytes)}"), ("WAL", f"{one.wal_segments} segments, {size(one.wal_bytes)}"),
         ("dumps", f"{one.dumps}, {size(one.dump_bytes)}"), ("WAL a day", size(one.wal_bytes_a_day)),

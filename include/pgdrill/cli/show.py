@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgdrill.tools import BaseBackup
 
 LISTED = 20
+ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
 
 
 @command
@@ -182,7 +183,8 @@ def archive_command(context: typer.Context, cluster: ClusterArgument = "", as_js
     quoted = line.replace("'", "''")
     say("# postgresql.conf")
     say("archive_mode = on  # needs a restart")
-    say(f"archive_timeout = {int(access.cluster.drill.rpo_seconds)}  # seconds: the promised RPO")
+    promise = access.cluster.drill.rpo_seconds
+    say(f"archive_timeout = {max(1, int(promise * ARCHIVE_SHARE))}  # seconds: with the time that a push takes, within the promised RPO of {promise:g}")
     say(f"archive_command = '{quoted}'")
     say("\n# the server's environment, for example EnvironmentFile= of its systemd unit")
     for name, value in shown.items():

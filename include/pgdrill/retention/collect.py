@@ -14,13 +14,14 @@ from pgdrill.access import Access
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
 from pgdrill.process import Runner
-from pgdrill.report import Report
+from pgdrill.report import Branch, Report
 from pgdrill.retention import holds, journal, kept, known
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
 from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Position, Wal, parse_wal
+from pgdrill.timelines import Timelines, branches, followed, last_known_timeline, production_timeline
 from pgdrill.tools.base import Entry
 from pgdrill.walfiles import history_missing, timeline_history
 
@@ -42,6 +43,7 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     with ThreadPoolExecutor(READERS) as pool:
         damages = list(pool.map(lambda entry: _damage(access, entry, named, wal), finished))
     reports = _reports(access, incomplete)
+    timeline, likely, ends = _timelines(access, wal, entries, reports)
     marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
     inventory = Inventory(
         backups=tuple(
@@ -56,12 +58,24 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         holds=holds.read_holds(access),
         doubted=ledger.doubted,
         system_identifier=access.cluster.server.system_identifier,
+        timeline=timeline, likely_timeline=likely, branches=ends,
         rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
         incomplete=tuple(incomplete),
     )  # fmt: skip
     inventory = replace(inventory, let_go=_let_go(access, inventory))
     inventory = _remembered(access, inventory, [entry.name for entry in finished], reports)
     return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
+
+
+def _timelines(
+    access: Access, wal: Wal, entries: Sequence[Entry], reports: Sequence[Report]
+) -> tuple[int | None, int | None, tuple[Branch, ...]]:
+    """Production's timeline by its own word, the likeliest one without it, and the other ends of archived WAL."""
+    found, timeline = Timelines(wal), production_timeline(access)
+    if timeline is not None:
+        return timeline, None, tuple(branches(access, found, timeline, [], production=True))
+    likely, doubtful = followed(found, last_known_timeline((e.backup for e in entries if e.backup), reports))
+    return None, likely, tuple(branches(access, found, likely, doubtful, production=False)) if likely is not None else ()
 
 
 def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:

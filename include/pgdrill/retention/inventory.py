@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from pgdrill.errors import Problem
+from pgdrill.report import Branch
 from pgdrill.retention.wal import Position, Run, Wal
 from pgdrill.tools.base import BaseBackup
 
@@ -109,6 +110,9 @@ class Inventory:
     written: Mapping[int, datetime] = field(default_factory=dict)  # timeline that does not lead to now -> its newest object's time
     doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
     system_identifier: int | None = None  # production's, where known
+    timeline: int | None = None  # production's, by its own word
+    likely_timeline: int | None = None  # the same without it
+    branches: tuple[Branch, ...] = ()  # other ends of archived WAL than production's
     rules: ToolRules = field(default_factory=ToolRules)
     incomplete: tuple[Problem, ...] = ()  # what could not be looked at
     unseen: tuple[Problem, ...] = ()  # what is known to have been there, and was not seen

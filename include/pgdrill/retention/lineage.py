@@ -66,19 +66,25 @@ def current_system(inventory: Inventory, trusted: Sequence[Backup]) -> tuple[int
     return max(candidates, key=lambda backup: backup.start_time).system if candidates else None
 
 
-def current_paths(wal: Wal, backups: Sequence[Backup]) -> list[tuple[TimelineSwitch, ...]]:
+def current_paths(
+    wal: Wal, backups: Sequence[Backup], *, production: int | None = None, likely: int | None = None
+) -> list[tuple[TimelineSwitch, ...]]:
     """The timelines that may lead to now, the likeliest first.
 
-    Production is on the highest archived timeline that some backup leads to, for their numbers only grow. If the newest backup is not on that way, both ways count: either production was restored to an earlier time
+    That of ``production`` is known where it could be asked, and ``likely`` what is known without it. Else it is on the highest archived timeline that some backup leads to, for their numbers only grow. If the newest backup is not on that way, both ways count: either production was restored to an earlier time
     and has not been backed up since, or somebody's clone archives into this repository.
     """
     if not backups:
         return []
     newest = max(backups, key=lambda backup: backup.start_time)
     archived = sorted({run.timeline for run in wal.runs} | {newest.timeline}, reverse=True)
-    highest = next(line for line in archived if any(on_path(backup, wal.path(line)) for backup in backups))
-    paths = [wal.path(line) for line in dict.fromkeys((highest, newest.timeline))]
-    return paths[:1] if paths and on_path(newest, paths[0]) else paths
+    led_to = [line for line in archived if any(on_path(backup, wal.path(line)) for backup in backups)]
+    first = production if production in led_to else led_to[0]
+    paths = [wal.path(line) for line in dict.fromkeys((first, newest.timeline))]
+    paths = paths[:1] if on_path(newest, paths[0]) else paths
+    if likely in led_to and production is None:  # both count: whose end the highest is cannot be told
+        paths = [wal.path(likely), *(path for path in paths if path[-1].timeline != likely)]
+    return paths
 
 
 def foreign_timelines(wal: Wal, paths: Sequence[Sequence[TimelineSwitch]]) -> list[int]:

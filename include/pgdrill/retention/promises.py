@@ -67,7 +67,7 @@ def view(inventory: Inventory, policy: Retention, now: datetime) -> View:
     counted = tuple(backup for backup in own if backup.name in whole)
     start = now - timedelta(days=policy.window_days)
     old = [backup for backup in counted if backup.finish_time <= start]
-    paths = tuple(current_paths(inventory.wal, counted))
+    paths = tuple(current_paths(inventory.wal, counted, production=inventory.timeline, likely=inventory.likely_timeline))
     anchors = [
         max(leading, key=lambda backup: backup.finish_time)
         for path in paths if (leading := [backup for backup in old if on_path(backup, path)])

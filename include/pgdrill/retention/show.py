@@ -9,6 +9,7 @@ from typing import Any
 import humanize
 
 from pgdrill.errors import Problem
+from pgdrill.report import Branch
 from pgdrill.retention.apply import Outlook
 from pgdrill.retention.hygiene import Finding
 from pgdrill.retention.reasons import Decision
@@ -87,7 +88,17 @@ def window_data(window: Window) -> dict[str, Any]:
             {"start": span.start.isoformat(), "end": span.end.isoformat() if span.end else None, "start_lsn": span.start_lsn,
              "end_lsn": span.end_lsn, "backups": list(span.backups)} for span in window.spans
         ],
+        "other_ends": [end.model_dump() for end in window.other_ends],
     }  # fmt: skip
+
+
+def end_words(end: Branch, timeline: int) -> str:
+    """Another end of archived WAL than that of the window."""
+    left = f", left at {end.left_at}" if end.left_at else ""
+    what = f"timeline {end.timeline} ({end.history or end.first_segment}{left}) ends at {end.ends_at}"
+    if end.stray:
+        return f"STRAY {what}: production is on {timeline}, and a recovery to latest would follow it. Remove it: {end.removal}"
+    return f"OR {what}: production is gone, and whether it was on {timeline} or on this one cannot be told"
 
 
 def window_line(window: Window, width: int = LINE_WIDTH) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from pgdrill.config import Retention
 from pgdrill.postgres.wal import format_lsn
+from pgdrill.report import Branch
 from pgdrill.retention.inventory import Backup, Inventory
 from pgdrill.retention.lineage import Stretch, end_of, on_path, stretches
 from pgdrill.retention.promises import DAY_SECONDS, view
@@ -50,6 +51,7 @@ class Window:
     wal_bytes_a_day: float | None
     backup_bytes_a_day: float | None
     forecast_30_days_bytes: float | None
+    other_ends: tuple[Branch, ...] = ()  # timelines that are not, or may not be, production's
 
     @property
     def stored_bytes(self) -> int:
@@ -72,7 +74,7 @@ def window_of(cluster: str, inventory: Inventory, policy: Retention, now: dateti
         backup_bytes=sum(b.stored_bytes for b in inventory.backups), dumps=len(inventory.dumps),
         dump_bytes=sum(d.stored_bytes for d in inventory.dumps), wal_segments=inventory.wal.count,
         wal_bytes=inventory.wal.stored_bytes, wal_bytes_a_day=wal_a_day, backup_bytes_a_day=backups_a_day,
-        forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day),
+        forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day), other_ends=inventory.branches,
     )  # fmt: skip
 
 

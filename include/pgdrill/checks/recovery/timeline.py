@@ -66,6 +66,36 @@ def promoted_once(context: Context) -> Iterator[Outcome]:
     yield Outcome("pass" if here else "fail", "history", format_lsn(switch), f"where replay ended, {report.restored.reached_lsn}")
 
 
+@check(
+    "stray-timeline", "recovery",
+    passing="production's is the newest archived timeline: a recovery that is not told which to follow takes the highest",
+    mend="set archive_mode = off on the copy that wrote it, then delete its objects; if that copy is production by now, correct server.dsn",
+    example="00000002.history: 2 segments, from 000000020000000000000005 on, wanted no timeline but production's (1) and its ancestors",
+)  # fmt: skip
+def stray_timeline(context: Context) -> Iterator[Outcome]:
+    """An answer for each other end of archived WAL. Without production's word none is called a stray."""
+    report = context.report
+    if report is None or report.branches is None or report.restored is None:
+        yield not_asked("archive", "not restored by pgdrill, or by an older one: the archive was not looked at")
+        return
+    here = report.restored.recovered_timeline
+    wanted = f"no timeline but production's ({here}) and its ancestors"
+    for one in report.branches:
+        left = f", left at {one.left_at}" if one.left_at else ""
+        shown = f"{one.segments} segments{f', from {one.first_segment} on' if one.first_segment else ''}{left}"
+        if one.stray:
+            why = "a recovery to latest would follow it" if one.history else "without a history: no recovery follows it, but a promotion would meet it"
+            yield Outcome("fail" if one.history else "warn", one.history or one.first_segment, shown, wanted, why,
+                          f"set archive_mode = off on the copy that wrote it, then: {one.removal} (if that copy is production by now, "
+                          "correct server.dsn)")  # fmt: skip
+        else:
+            yield Outcome("skip", one.history or one.first_segment, f"{shown}, ends at {one.ends_at}", f"one end of WAL, as timeline {here} has one "
+                          f"at {report.restored.reached_lsn}", "production is gone: which of them was production's cannot be told",
+                          f"restore the one that has production's last rows; if timeline {one.timeline} is a copy's: {one.removal}")  # fmt: skip
+    if not report.branches:
+        yield Outcome("pass", "archive", f"timeline {here}", "production's, and no newer one")
+
+
 def _current(context: Context) -> tuple[int, tuple[TimelineSwitch, ...]]:
     """The timeline the server writes now, and its ancestors by its own history file."""
     with context.system("postgres") as connection:
