@@ -23,6 +23,14 @@ CORRUPT = re.compile(
 )
 
 
+NOT_THERE = re.compile(r"\(404\)|status code: 404|NoSuchKey", re.IGNORECASE)
+
+
+def says_absent(done: Completed, absent_code: int) -> bool:
+    """Whether a tool that fetches one file says that there is none: by its code for that, or with the store's own words."""
+    return done.code == absent_code or (done.code != 0 and bool(NOT_THERE.search("\n".join(done.last_lines))))
+
+
 def tool_failure(what: str, done: Completed) -> PgdrillError:
     """The error for a tool that gave up; what is not recognized is nobody's proven fault: could not verify."""
     text = "\n".join(done.last_lines)

@@ -29,6 +29,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
 
 REQUEST_TIMEOUT = "20s"
 READERS = 8
+PAGE = 1000  # objects of a listing's answer
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
 STRANGE_KEY = re.compile(r"invalid path|InvalidPath")  # in a listing: .., an empty or a control character's name
@@ -102,6 +103,21 @@ class Storage:
         with self.explained(prefix):
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["size"] for batch in batches for meta in batch}
+
+    def lists(self, key: str) -> bool:
+        """Whether there is an object of that key, or of one that goes on behind it, by the listing's word.
+
+        From there on in the order of keys, and no further than a page of it: a folder may hold millions.
+        """
+        folder, seen = key.rpartition("/")[0], 0
+        with self.explained(key):
+            for batch in obstore.list(self.store, prefix=folder or None, offset=key[:-1]):
+                if any(meta["path"].startswith(key) for meta in batch):
+                    return True
+                seen += len(batch)
+                if seen >= PAGE and not self.url.startswith("file:"):
+                    break
+        return False
 
     def written(self, prefix: str = "") -> dict[str, datetime]:
         """When every object below ``prefix`` was last written, by the store's own clock. A copy has its copy's time."""

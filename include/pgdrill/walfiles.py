@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault
-from pgdrill.failures import tool_failure, tool_timeout
+from pgdrill.failures import says_absent, tool_failure, tool_timeout
 from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import LONGEST_HISTORY, TimelineSwitch, read_history
 from pgdrill.process import Command, ProcessTimeout, Runner
+from pgdrill.walfetch.again import Absent, asked_again
 
 
 def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> Path | None:
     """Fetch a segment or history file into ``folder``; None if there is none, or it cannot be unpacked."""
+    segment, history = access.tool.wal_keys()
+    key = (history if name.endswith(".history") else segment).format(name=name, log=name[:16])
+    try:
+        return asked_again(lambda: _fetched(access, runner, name, folder), access.repository, key, time.sleep)
+    except Absent:
+        return None
+
+
+def _fetched(access: Access, runner: Runner, name: str, folder: Path) -> Path | None:
     file = folder / name
     file.unlink(missing_ok=True)  # wal-g refuses to write over one
     places = {"%f": name, "%p": str(file)}
@@ -25,7 +36,9 @@ def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> P
         done = runner.run(Command(words, environment), timeout_seconds=QUICK_SECONDS, quiet=True)
     except ProcessTimeout as error:
         raise tool_timeout(what, error, f"an end within {QUICK_SECONDS} s", "check the network and the store") from None
-    if done.code not in (0, access.tool.wal_absent_code):
+    if says_absent(done, access.tool.wal_absent_code):
+        raise Absent(name)
+    if done.code:
         failure = tool_failure(what, done)
         if failure.problem.reason.startswith("storage-"):  # whether it is there is not known
             raise failure

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Unreachable
 from pgdrill.postgres.wal import Segment, read_history
+from pgdrill.walfetch.again import Absent, Given, asked_again
 from pgdrill.walfetch.decoders import Undecodable
 from pgdrill.walfetch.files import Writer, pieces_of
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.pages import Damaged
-from pgdrill.walfetch.reader import Absent, Reader
+from pgdrill.walfetch.reader import Reader
 from pgdrill.walfetch.tablespaces import Barred
 from pgdrill.walfetch.tool import Tool, no_room
 
@@ -70,6 +72,9 @@ class Fetcher:
 
         Raises :class:`Absent` only where the tool says so, else a :class:`PgdrillError`.
         """
+        return self._again(name, lambda: self._history(name))
+
+    def _history(self, name: str) -> bytes:
         try:
             with self.tool.fetched(name) as file:
                 content = file.read_bytes()
@@ -106,6 +111,12 @@ class Fetcher:
 
     def by_tool(self, segment: Segment, trouble: Exception | None = None) -> Path:
         """A segment's temporary file. ``trouble``: why the reader could not. Raises the same as :meth:`segment`."""
+        return self._again(segment.name, lambda: self._by_tool(segment, trouble))
+
+    def _again(self, name: str, ask: Callable[[], Given]) -> Given:
+        return asked_again(ask, self.reader.storage, self.order.key(name), time.sleep)
+
+    def _by_tool(self, segment: Segment, trouble: Exception | None) -> Path:
         thing, tool = self.reader.key_of(segment.name), self.order.tool.name
         try:
             with self.tool.fetched(segment.name) as file:

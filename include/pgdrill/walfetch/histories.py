@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from pgdrill.walfetch.again import Absent
 from pgdrill.walfetch.fetcher import Fetcher
-from pgdrill.walfetch.reader import Absent
 
 ABSENT_SECONDS = 60.0  # as long the tool's word for "no such file" holds
 MOST = 1000  # of names remembered: more timelines than any recovery asks for

@@ -25,6 +25,7 @@ from pgdrill.postgres.wal import ASKED_NAME, HISTORY_NAME, SEGMENT_NAME, Segment
 from pgdrill.process import Stopped
 from pgdrill.storage import Storage
 from pgdrill.tuning import cores
+from pgdrill.walfetch.again import Absent
 from pgdrill.walfetch.desk import Desk
 from pgdrill.walfetch.fetcher import Fetcher, NoRoom, spool_full
 from pgdrill.walfetch.files import Writer
@@ -32,7 +33,7 @@ from pgdrill.walfetch.histories import Histories
 from pgdrill.walfetch.lines import Lines
 from pgdrill.walfetch.order import Order
 from pgdrill.walfetch.pages import Origin
-from pgdrill.walfetch.reader import Absent, Reader
+from pgdrill.walfetch.reader import Reader
 from pgdrill.walfetch.sampling import Sampling
 from pgdrill.walfetch.spool import Spool
 from pgdrill.walfetch.tablespaces import Barred, TablespaceWatch

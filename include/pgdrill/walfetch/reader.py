@@ -9,13 +9,10 @@ from pathlib import Path
 
 from pgdrill.postgres.wal import LONGEST_HISTORY, Segment
 from pgdrill.storage import Storage
+from pgdrill.walfetch.again import Absent
 from pgdrill.walfetch.decoders import DECODERS, Undecodable, decoded
 from pgdrill.walfetch.files import Writer
 from pgdrill.walfetch.order import Order
-
-
-class Absent(Exception):
-    """There is no such object, under none of the suffixes that are known."""
 
 
 class Reader:

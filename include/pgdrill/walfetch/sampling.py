@@ -10,10 +10,10 @@ from pathlib import Path
 from pgdrill.errors import PgdrillError
 from pgdrill.process import Stopped
 from pgdrill.tuning import cores
+from pgdrill.walfetch.again import Absent
 from pgdrill.walfetch.fetcher import differs
 from pgdrill.walfetch.files import same_content
 from pgdrill.walfetch.order import Order
-from pgdrill.walfetch.reader import Absent
 from pgdrill.walfetch.tool import Tool
 
 TRIES = 2  # a connection that breaks once is no difference

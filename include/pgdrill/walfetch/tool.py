@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgdrill.errors import PgdrillError
-from pgdrill.failures import tool_failure
+from pgdrill.failures import says_absent, tool_failure
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Command, Completed, Runner, Stopped
 from pgdrill.tuning import cores
+from pgdrill.walfetch.again import Absent
 from pgdrill.walfetch.order import Order
-from pgdrill.walfetch.reader import Absent
 
 NICE = ("nice", "-n", "5")  # comparing must not slow what recovery waits for, nor starve on a busy host
 STOP_SECONDS = 1.5  # whoever ends this process waits two before it kills
@@ -51,7 +51,7 @@ class Tool:
             # One file: without wal-g's own prefetching, which would go on in the background.
             environment = {"HOME": str(place), "WALG_DOWNLOAD_CONCURRENCY": "1", "WALG_PREFETCH_DIR": str(place)}
             done = self._run(Command(argv, environment, self.order.tool.exit_codes))
-            if done.code == self.order.tool.absent_code:
+            if says_absent(done, self.order.tool.absent_code):
                 raise Absent(name)
             if done.code or not file.exists():
                 raise tool_failure(f"fetching {name} with {self.order.tool.name}", done)

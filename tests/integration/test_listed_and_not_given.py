@@ -1,0 +1,56 @@
+"""WAL that the store lists and answers 404 for is no end of WAL: it is asked for again, and then it is the store's fault."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pgdrill.access import Access
+from pgdrill.errors import Unreachable
+from pgdrill.process import Runner
+from pgdrill.walfiles import fetch_wal_file
+from tests.integration.conftest import Copy, Relay
+
+
+def behind(relay: Relay, copy: Copy, **drill: object) -> Access:
+    return copy.access(repository={"endpoint_url": relay.endpoint_url}, drill=drill)
+
+
+@pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
+def test_wal_that_is_listed_and_never_given_is_the_stores_fault(copy: Copy, relay: Relay, wal_fetch: str) -> None:
+    segment = copy.golden.marks[1].segment.name
+    relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
+    verdict, trouble = copy.trouble(behind(relay, copy, wal_fetch=wal_fetch))
+    assert relay.matched.is_set()
+    assert (verdict, trouble.reason) == ("could not verify", "storage-inconsistent")
+    assert segment in trouble.thing
+
+
+def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(copy: Copy, relay: Relay) -> None:
+    segment = copy.golden.marks[1].segment.name
+    relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
+
+    def catch_up() -> None:
+        relay.matched.wait(60)
+        threading.Event().wait(1)  # as long as it lags
+        relay.behave()
+
+    catching = threading.Thread(target=catch_up)
+    catching.start()
+    report = copy.drill(behind(relay, copy), families=("recovery",))
+    catching.join()
+    assert report.restore.status == "ok", report.restore.trouble
+
+
+def test_what_is_not_listed_is_absent_at_once(copy: Copy, tmp_path: Path) -> None:
+    assert fetch_wal_file(copy.access(), Runner(), f"00000009{copy.golden.marks[0].segment.name[8:]}", tmp_path) is None
+
+
+def test_a_single_file_that_is_listed_and_not_given_is_not_absent(copy: Copy, relay: Relay, tmp_path: Path) -> None:
+    segment = copy.golden.marks[0].segment.name
+    relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
+    with pytest.raises(Unreachable) as caught:
+        fetch_wal_file(behind(relay, copy), Runner(), segment, tmp_path)
+    assert caught.value.problem.reason == "storage-inconsistent"
