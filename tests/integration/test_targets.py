@@ -209,9 +209,9 @@ def test_a_drill_to_a_random_instant_before_a_failover_is_green_with_what_it_can
     assert not bad
     assert report.verdict == "passed", report.reason
     assert {name for name, results in found.items() if results[0].value == "not asked"} >= {"catalogs", "extension-versions", "table-content"}
-    assert {name: [r.status for r in found[name]] for name in ("instant", "heartbeat", "timeline", "promoted-once", "server-log",
+    assert {name: [r.status for r in found[name]] for name in ("instant", "heartbeat", "timeline", "promoted-once", "stray-timeline", "server-log",
                                                                "recovery-leftovers", "preload-libraries", "clock-difference")} == {
-        "instant": ["pass", "pass"], "heartbeat": ["pass"], "timeline": ["pass", "pass"], "promoted-once": ["pass", "pass"],
+        "instant": ["pass", "pass"], "heartbeat": ["pass"], "timeline": ["pass", "pass"], "promoted-once": ["pass", "pass"], "stray-timeline": ["pass"],
         "server-log": ["pass"], "recovery-leftovers": ["pass"], "preload-libraries": ["pass"], "clock-difference": ["pass"],
     }  # fmt: skip
     assert "index-recall" in found

@@ -188,6 +188,7 @@ def test_archive_command_shows_the_line_and_names_secrets_without_their_values(t
     result = run("archive-command")
     assert result.exit_code == 0
     assert "archive_command = 'sh " in result.stdout
+    assert "archive_timeout = 45 " in result.stdout, "a push takes time, too, and the promise is 60"
     assert 'wal.sh push 16777216 "%f" "%p" /bin/true wal-push "%p"' in result.stdout
     assert "WALG_S3_PREFIX=s3://bucket/agents\n" in result.stdout
     assert "# AWS_SECRET_ACCESS_KEY=" in result.stdout
