@@ -42,9 +42,9 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     """What the checks of a drill look at: its running server, its files, and what production held."""
     server = workspace.server(access)
     production = store.load_baseline(access, report.drill_id)
-    baseline = None if report.not_compared else production
+    baseline, older = None if report.not_compared else production, False
     if production is None and not report.not_compared and (kept := record.read(access.reports, report.backup)):
-        baseline = kept.baseline  # production is gone: what the backup's record says is the best there is
+        baseline, older = _of_the_backup(kept.baseline, report.restored.next_xid if report.restored else 0)
     settling = threading.RLock()  # both write to the baseline
     limit, databases = access.cluster.drill.statement_timeout_seconds, _databases(access, server.system)
     with answering("its roles"):
@@ -52,12 +52,19 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
 
     return Context(
         cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
-        databases=databases, baseline=baseline, production=production, report=report,
+        databases=databases, baseline=baseline, older_baseline=older, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
         prepare=server.system, log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
+
+
+def _of_the_backup(baseline: Baseline, next_xid: int) -> tuple[Baseline, bool]:
+    """Production is gone: what the backup's record says is the best there is. Whether it is older than what was restored."""
+    if baseline.nothing_since(next_xid):
+        return baseline, False
+    return baseline.as_of_before(next_xid), True
 
 
 def forget_roles(context: Context) -> None:

@@ -61,7 +61,8 @@ class Fingerprint(BaseModel):
 
     ``later`` holds what a second reading, after the restore point, found different: (hash, name) or None for gone.
     ``left_out`` names columns of catalogs that the role must not read (``*``: none of them). ``recent`` holds the keys of
-    objects that a transaction between the baseline and its restore point wrote, where a reading was asked for them.
+    objects that a transaction between the baseline and its restore point wrote, where a reading was asked for them; of
+    ``undated`` catalogs it could not tell.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,6 +71,7 @@ class Fingerprint(BaseModel):
     later: dict[str, tuple[str, str] | None] = {}
     left_out: dict[str, list[str]] = {}
     recent: set[str] = set()
+    undated: set[str] = set()
 
     def settle(self, again: Fingerprint) -> None:
         """Note what changed since: either state is then right."""
@@ -118,11 +120,16 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object that is not as it was: ``missing``, ``changed`` or ``new``."""
+    """An object that is not as it was: ``missing``, ``changed`` or ``new``.
+
+    ``proved``: no transaction of the span in which it may have changed wrote it as it is. Of what is missing, or of rows
+    that are hashed together, that says nothing: a row that was deleted names no writer.
+    """
 
     catalog: str
     name: str
     how: str
+    proved: bool = False
 
 
 def read_fingerprint(
@@ -151,6 +158,8 @@ def read_fingerprint(
                 continue
             # A view has no writers, and who may read some columns only may not read xmin.
             span = written_in if whole and catalog.source == name else NO_SPAN
+            if span != written_in:
+                found.undated.add(name)
             rows = _read(connection, catalog, temporary, span, named=like is None)
             if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
                 rows = _read(connection, catalog, temporary, span, named=True)
@@ -215,7 +224,9 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
             continue
         known = before.objects.get(key) or before.later.get(key)
         how = "missing" if now is None else "changed" if known else "new"
-        yield Difference(catalog, (known or now or ("", key))[1], how)
+        dated = how in ("changed", "new") and catalog not in found.undated and not key.endswith(":system")
+        # VACUUM takes relhastriggers and relhasrules back in place, whoever wrote the row.
+        yield Difference(catalog, (known or now or ("", key))[1], how, proved=dated and (catalog, how) != ("pg_class", "changed"))
 
 
 def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span) -> sql.Composed:

@@ -305,7 +305,8 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
         connection.execute("SELECT pg_reload_conf()")
         row = connection.execute(
             "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"
-            " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery()"
+            " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery(),"
+            " pg_snapshot_xmax(pg_current_snapshot())::text"
         ).fetchone()
     if row is None or row[4]:
         raise CouldNotVerify(
@@ -317,5 +318,5 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
         socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
         timeline=int(row[3], 16), reached_lsn=row[1] or format_lsn(0), last_transaction_time=row[2],
         expires_at=workspace.expires_at,
-        recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
+        next_xid=int(row[5]), recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
     )  # fmt: skip

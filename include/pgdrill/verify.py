@@ -56,8 +56,11 @@ def verify(
     started_at, clock = datetime.now(UTC), time.monotonic()
     asked_as = server.role()  # a server that does not answer is no check's result
     there = server.databases()
+    older = baseline is not None and not baseline.restore_point  # a backup's record: of no instant that anybody recovers to
+    if baseline and older:
+        baseline = baseline.as_of_before(server.next_xid())
     context = Context(
-        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
+        older_baseline=older, cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
         settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
@@ -114,6 +117,12 @@ class Restored:
                 mend="use the role that the README makes (user=pgdrill); or say --as-superuser, if every owner of a table there is trusted",
             )  # fmt: skip
         return f"superuser {role}: what users wrote into tables ran with its rights" if power else f"role {role}"
+
+    def next_xid(self) -> int:
+        """The number that its next transaction will get."""
+        with self.connect("postgres") as connection:
+            row = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
+        return int(row[0]) if row else 0
 
     def databases(self) -> tuple[str, ...]:
         """Every database that allows connections."""

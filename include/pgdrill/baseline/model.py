@@ -170,6 +170,14 @@ class Baseline(Model):
         """The transactions that may have changed what the baseline saw before its restore point; none without one."""
         return Span(self.oldest_xid, self.end_xid) if self.end_xid else NO_SPAN
 
+    def as_of_before(self, next_xid: int) -> Baseline:
+        """The same for a later state, which ended before the transaction of that number: whatever one since wrote may be so."""
+        return self.model_copy(update={"end_xid": max(next_xid, self.oldest_xid + 1)}) if self.oldest_xid else self
+
+    def nothing_since(self, next_xid: int) -> bool:
+        """Whether no transaction has written anything between this baseline and a state with that next number."""
+        return 0 < self.oldest_xid == self.next_xid == next_xid
+
     @property
     def lsn_position(self) -> int:
         """The restore point as a byte position."""

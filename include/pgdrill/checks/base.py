@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ class Outcome:
     """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
 
     ``mend`` goes before the check's own where the thing brings one; ``required`` false lets this skip keep no drill
-    from green.
+    from green. ``proved``: a difference from an older baseline that nothing written since explains.
     """
 
     status: CheckStatus
@@ -43,6 +43,7 @@ class Outcome:
     message: str = ""
     mend: str = ""
     required: bool = True
+    proved: bool = False
 
 
 def not_asked(thing: str, why: str) -> Outcome:
@@ -59,13 +60,15 @@ class Context:
     ``prepare`` is the superuser's, only to a throw-away cluster of our own, for what PostgreSQL's own code does.
 
     ``baseline`` is what production held at the restored instant; None where that is not known. ``production`` is what it
-    was when the drill began, whatever the target. ``log_file`` and ``data_directory`` are those of a cluster of our own.
+    was when the drill began, whatever the target. ``older_baseline``: production is gone and the baseline is of the base
+    backup's time, so that it only proves what nobody can have changed since. ``log_file`` and ``data_directory`` are those of a cluster of our own.
     """
 
     cluster: Cluster
     connect: Callable[[str], psycopg.Connection]
     databases: tuple[str, ...]
     baseline: Baseline | None = None
+    older_baseline: bool = False
     production: Baseline | None = None
     report: Report | None = None
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
@@ -106,6 +109,14 @@ class Context:
         """Why the content is not compared with production's; empty where it is."""
         return self.report.not_compared if self.report else ""
 
+    def allowing_for_changes(self, outcome: Outcome) -> Outcome:
+        """A difference from the baseline, which is no failure where it may have come about since the baseline."""
+        if not self.older_baseline or self.baseline is None or outcome.status != "fail" or outcome.proved:
+            return outcome
+        when = f"{self.baseline.taken_at:%Y-%m-%d %H:%M} UTC"
+        why = f"compared with the backup's record of {when}: changed since then, or lost, which cannot be told without production"
+        return replace(outcome, status="warn", message="; ".join(filter(None, (outcome.message, why))))
+
     @property
     def unlike_today(self) -> CheckStatus:
         """The answer to what differs from today's configuration: at an instant of the past, that is no failure yet."""
@@ -143,6 +154,8 @@ class Check:
             logger.exception("%s could not run", self.name)
             broke = True  # then no drill is green, whatever the check is worth
             outcomes = [Outcome("skip", message=f"{COULD_NOT_RUN}unforeseen {type(error).__name__}")]
+        if self.compares:
+            outcomes = [context.allowing_for_changes(outcome) for outcome in outcomes]
         seconds = time.monotonic() - started
         if not outcomes:
             outcomes = [Outcome("skip", message="nothing to check")]

@@ -32,7 +32,7 @@ def server_version(context: Context) -> Iterator[Outcome]:
     recorded = context.baseline.settings.get("server_version", "")
     same = found.split(".", maxsplit=1)[0] == context.baseline.major_version
     status = "fail" if not same else "pass" if found.split()[0] == recorded.split()[0] else "warn"
-    yield Outcome(status, "server", found, f"= {recorded}")  # type: ignore[arg-type]
+    yield Outcome(status, "server", found, f"= {recorded}", proved=True)  # type: ignore[arg-type]
 
 
 @check(
@@ -62,7 +62,8 @@ def databases(context: Context) -> Iterator[Outcome]:
         now, allowed = found.get(name), [before.get(name), later.get(name)]
         if now not in allowed and name not in made_meanwhile:
             wrong += 1
-            yield Outcome("fail", name, now or "no such database", next((form for form in allowed if form), "no such database"))
+            yield Outcome("fail", name, now or "no such database", next((form for form in allowed if form), "no such database"),
+                          proved=now is not None)  # fmt: skip
     if not wrong:
         yield Outcome("pass", "cluster", len(found), "all as in production", "databases")
 
@@ -97,9 +98,9 @@ def _sorts(thing: str, before: CollationState, now: CollationState | None, *, dr
     if now is None:
         return None  # the catalogs' check names what is missing
     if now.order != before.order:
-        return Outcome("fail", thing, f"sorts otherwise (version {now.actual})", f"as on production ({before.actual})", here)
+        return Outcome("fail", thing, f"sorts otherwise (version {now.actual})", f"as on production ({before.actual})", here, proved=True)
     if now.actual != before.actual:
-        return Outcome("fail", thing, now.actual or "no version", f"{before.actual}, as on production", here)
+        return Outcome("fail", thing, now.actual or "no version", f"{before.actual}, as on production", here, proved=True)
     if now.recorded != now.actual:
         return Outcome("warn", thing, now.actual or "no version", f"{now.recorded}, with which its objects were made",
                        "as on production, where REINDEX is due")  # fmt: skip
@@ -123,4 +124,4 @@ def extension_libraries(context: Context) -> Iterator[Outcome]:
             wanted = (recorded.libraries if recorded else {}).get(extension, version)
             found = installed.get(extension)
             status = "fail" if found is None else "pass" if found == wanted else "warn"
-            yield Outcome(status, f"{name}.{extension}", found or "not installed", f"= {wanted}")  # type: ignore[arg-type]
+            yield Outcome(status, f"{name}.{extension}", found or "not installed", f"= {wanted}", proved=True)  # type: ignore[arg-type]

@@ -43,9 +43,10 @@ def _compared(
     now = read_fingerprint(connection, shared=shared, like=before, written_in=span, roles=context.own_roles)
     found = list(differences(before, now))
     for difference in found[:SHOWN]:
-        yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", difference.catalog)
-    if len(found) > SHOWN:
-        yield Outcome("fail", where, len(found) - SHOWN, "0", "more objects differ")
+        yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", difference.catalog,
+                      proved=difference.proved)  # fmt: skip
+    if rest := found[SHOWN:]:
+        yield Outcome("fail", where, len(rest), "0", "more objects differ", proved=any(one.proved for one in rest))
     unread = {name for name, columns in now.left_out.items() if before.left_out.get(name) != columns}
     for name in sorted(unread):
         yield Outcome("skip", f"{where}: {name}", message=f"the role that asks may not read it: GRANT pg_read_all_data TO {connection.info.user}")

@@ -9,7 +9,7 @@ import psycopg
 
 from pgdrill.baseline import DatabaseState, StateTable
 from pgdrill.baseline.state import digest_of, numbered
-from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.compared import comparable, each_database
 from pgdrill.copied import hashed_rows
 from pgdrill.digests import horizon_on, read_rows
@@ -40,10 +40,12 @@ def state_tables(context: Context) -> Iterator[Outcome]:
     if baseline := comparable(context):
         for wanted in context.cluster.drill.state_tables:
             if (wanted if "." in wanted else f"public.{wanted}") not in seen:
-                yield _unrecorded(wanted, taken_at_restore_point=bool(baseline.restore_point))
+                yield _unrecorded(wanted, taken_at_restore_point=bool(baseline.restore_point), gone=context.older_baseline)
 
 
-def _unrecorded(wanted: str, *, taken_at_restore_point: bool) -> Outcome:
+def _unrecorded(wanted: str, *, taken_at_restore_point: bool, gone: bool) -> Outcome:
+    if gone:
+        return not_asked(wanted, "production is gone, and what the table held at the end of WAL is not recorded")
     if taken_at_restore_point:
         return Outcome("fail", wanted, "no such table", "configured in drill.state_tables", "production has none of that name")
     return Outcome("skip", wanted, message="the baseline was taken without a restore point: its state is not known")

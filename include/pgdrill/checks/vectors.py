@@ -62,7 +62,7 @@ def _wrong_values(look: Look, found: Contents, before: Contents | None) -> Itera
         if before is None:
             yield Outcome("warn", look.name, found.zeros, "0 vectors of zeros", message)
         elif (changes := look.changes()) is None or found.zeros > before.zeros + changes.inserted + changes.updated:
-            yield Outcome("fail", look.name, found.zeros, f"{before.zeros} vectors of zeros", message)
+            yield look.context.allowing_for_changes(Outcome("fail", look.name, found.zeros, f"{before.zeros} vectors of zeros", message))
 
 
 def _lost_columns(context: Context) -> Iterator[Outcome]:
@@ -76,9 +76,10 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
         for key, state in database.vectors.items():
             if name in context.databases and (name, key) not in present:
                 changed = altered(context, name, state.oid)  # dropped, or unlogged, just then
-                yield Outcome("warn" if changed else "fail", key.removeprefix("public."), "no such vector column",
-                              f"of type {state.kind}, as on production",
-                              "the table was changed on production since the baseline" if changed else "")  # fmt: skip
+                yield context.allowing_for_changes(Outcome(
+                    "warn" if changed else "fail", key.removeprefix("public."), "no such vector column",
+                    f"of type {state.kind}, as on production", "the table was changed on production since the baseline" if changed else "",
+                ))  # fmt: skip
 
 
 @check(
@@ -186,7 +187,8 @@ def _neighbours(look: Look, column: Observed, one: Searched, before: SearchState
     key = look.database.horizon.key if look.database else ""
     changed = [probe.place for probe in one.probes if digests.get(probe.place, probe.digest(key)) != probe.digest(key)]
     if changed:
-        return Outcome("fail", thing_of(look, one), f"{len(changed)} changed probes", "0 changed probes", f"first at {changed[0]}")
+        return Outcome("fail", thing_of(look, one), f"{len(changed)} changed probes", "0 changed probes", f"first at {changed[0]}",
+                       proved=True)  # fmt: skip
     same = [number for number, probe in enumerate(one.probes) if probe.place in digests]
     if not same:
         return _gone(look, one, len(before.probes), 0)
@@ -195,7 +197,7 @@ def _neighbours(look: Look, column: Observed, one: Searched, before: SearchState
     compared = _compared(look, column, one, before, same)
     if compared.wrong:
         return Outcome("fail", thing_of(look, one), f"{len(compared.wrong)} wrong neighbours", "0 wrong neighbours",
-                       f"of {compared.probes} probes; first {compared.wrong[0]}")  # fmt: skip
+                       f"of {compared.probes} probes; first {compared.wrong[0]}", proved=True)  # fmt: skip
     lost = len(before.probes) - len(same)
     if compared.gone or lost:
         return _gone(look, one, len(compared.gone | (set(digests) - {probe.place for probe in one.probes})), len(same))
