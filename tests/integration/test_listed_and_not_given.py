@@ -22,7 +22,7 @@ def behind(relay: Relay, copy: Copy, **drill: object) -> Access:
 def test_wal_that_is_listed_and_never_given_is_the_stores_fault(copy: Copy, relay: Relay, wal_fetch: str) -> None:
     segment = copy.golden.marks[1].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
-    verdict, trouble = copy.trouble(behind(relay, copy, wal_fetch=wal_fetch))
+    verdict, trouble = copy.trouble(behind(relay, copy, wal_fetch=wal_fetch, stall_seconds=90.0, timeout_seconds=180.0))
     assert relay.matched.is_set()
     assert (verdict, trouble.reason) == ("could not verify", "storage-inconsistent")
     assert segment in trouble.thing
