@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -104,15 +104,15 @@ class Storage:
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["size"] for batch in batches for meta in batch}
 
-    def lists(self, key: str) -> bool:
-        """Whether there is an object of that key, or of one that goes on behind it, by the listing's word.
+    def lists(self, key: str, suffixes: Collection[str]) -> bool:
+        """Whether there is an object of that key with one of these suffixes, by the listing's word.
 
         From there on in the order of keys, and no further than a page of it: a folder may hold millions.
         """
-        folder, seen = key.rpartition("/")[0], 0
+        folder, wanted, seen = key.rpartition("/")[0], {key + suffix for suffix in suffixes}, 0
         with self.explained(key):
             for batch in obstore.list(self.store, prefix=folder or None, offset=key[:-1]):
-                if any(meta["path"].startswith(key) for meta in batch):
+                if any(meta["path"] in wanted for meta in batch):
                     return True
                 seen += len(batch)
                 if seen >= PAGE and not self.url.startswith("file:"):

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pgdrill.errors import Unreachable
 from pgdrill.storage import Storage
+from pgdrill.walfetch.decoders import DECODERS
 
 PAUSES_SECONDS = (0.5, 2.0, 5.0)
 
@@ -24,7 +25,8 @@ class Absent(Exception):
 def asked_again(
     ask: Callable[[], Given], storage: Storage, key: str, wait: Callable[[float], object]
 ) -> Given:
-    """What ``ask`` gives; one that raises :class:`Absent` is asked again as long as the store lists ``key``, with any suffix.
+    """What ``ask`` gives; one that raises :class:`Absent` is asked again as long as the store lists ``key``, with a suffix
+    that is known.
 
     ``wait`` is given the pauses. Raises :class:`Unreachable` where it is listed to the end, :class:`Absent` where it is not.
     """
@@ -32,7 +34,7 @@ def asked_again(
         try:
             return ask()
         except Absent:
-            if not storage.lists(key):
+            if not storage.lists(key, DECODERS):
                 raise
         if pause is not None:
             wait(pause)
