@@ -109,7 +109,7 @@ def _line(
 ) -> Line | None:
     """Production's line of timelines, by its own word, or by what was last known of it; notes the other ends of WAL."""
     size = baseline.segment_bytes if baseline else DEFAULT_SEGMENT_BYTES
-    found = archived_timelines(access, runner, folder, listed, size)
+    found = archived_timelines(access, runner, folder, listed, size, least=baseline.timeline if baseline else 0)
     timeline, doubtful = (baseline.timeline, []) if baseline else _without_production(access, found)
     if timeline is None:
         return None

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError
@@ -59,10 +61,12 @@ class Timelines:
 
 
 def archived_timelines(
-    access: Access, runner: Runner, folder: Path, listed: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYTES
-) -> Timelines:
-    """From a listing of archived WAL; histories are read with the tool, the newest ones first."""
-    numbers = sorted((int(name[:8], 16) for name in listed if name.endswith(".history")), reverse=True)
+    access: Access, runner: Runner, folder: Path, listed: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    *, least: int = 0,
+) -> Timelines:  # fmt: skip
+    """From a listing of archived WAL; histories from ``least`` on are read with the tool, the newest ones first."""
+    told = (int(name[:8], 16) for name in listed if name.endswith(".history"))
+    numbers = sorted((number for number in told if number >= least), reverse=True)
     histories: dict[int, tuple[TimelineSwitch, ...]] = {}
     for number in numbers[:MOST]:
         try:
@@ -78,7 +82,7 @@ def production_timeline(access: Access) -> int | None:
     try:
         with access.connect() as connection:
             row = connection.execute("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
-    except (CouldNotVerify, OSError) as error:
+    except (CouldNotVerify, psycopg.Error) as error:  # a standby has none of its own
         logger.warning("production's timeline is not known: %s", error)
         return None
     return int(row[0], 16) if row else None
