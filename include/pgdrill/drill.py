@@ -33,6 +33,7 @@ from pgdrill.store_lease import end_protection, protecting, still_protecting
 from pgdrill.summary import summarize
 from pgdrill.sweep import sweep_first
 from pgdrill.targets import parse_target
+from pgdrill.untouched import catalogs_untouched
 from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.walfiles import timeline_history
 from pgdrill.window import Line
@@ -129,6 +130,10 @@ def restore_stage(
             report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress, fence)
         settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
         report.timings.time_to_running_seconds = time.monotonic() - clock - settling
+        if look.baseline is None and look.line and plan.record and plan.record.baseline.wal_lsn and not report.not_compared:
+            report.restored.catalogs_untouched = catalogs_untouched(
+                access, runner, workspace.home, look.line, parse_lsn(plan.record.baseline.wal_lsn), parse_lsn(report.restored.reached_lsn),
+            )  # fmt: skip
         if report.target and report.target.instant:
             line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
             report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))

@@ -171,6 +171,7 @@ class RestoredCluster(Part):
     expires_at: Instant
     recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
     newest_archived_timeline: int = 0
+    catalogs_untouched: bool = False  # since the backup's record: looked for where production is gone
     next_xid: int = 0  # of the transaction that would have come next; 0 in reports of older versions
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
+from pgdrill.walbatches import batches
 from pgdrill.waldump import dump_range
-from pgdrill.walfiles import fetch_wal_file
 from pgdrill.window import Line
 
-AT_ONCE = 8  # segments read by one pg_waldump; the next ones begin with the last of them, for a record may lie in both
 POINT = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: RESTORE_POINT (.*)$", re.MULTILINE)
 
 
@@ -44,7 +42,7 @@ def restore_points(
 ) -> Found:
     """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go again."""
     found, until = Found(), time.monotonic() + seconds
-    for batch in _batches(access, runner, folder, line, start_lsn, end_lsn):
+    for batch in batches(access, runner, folder, line, start_lsn, end_lsn):
         if batch is None or time.monotonic() > until:
             found.whole = False
             break
@@ -53,38 +51,3 @@ def restore_points(
         found.points += [RestorePoint(parse_lsn(lsn), name) for lsn, name in POINT.findall(text)]
     found.points = sorted(set(found.points))
     return found
-
-
-def _batches(
-    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
-) -> Iterator[list[Path] | None]:
-    """Files of segments that follow one another on one timeline; None where one is not there, or was not wanted any more."""
-    files: list[Path] = []
-    try:
-        for choices in line.files(start_lsn, end_lsn - 1):
-            file = _fetched(access, runner, folder, choices)
-            if file is None:
-                yield None
-                return
-            if files and file.name[:8] != files[-1].name[:8]:
-                yield files
-                _forget(files)
-                files = []
-            files.append(file)
-            if len(files) > AT_ONCE:
-                yield files
-                _forget(files[:-1])
-                files = files[-1:]
-        if files:
-            yield files
-    finally:
-        _forget(files)
-
-
-def _fetched(access: Access, runner: Runner, folder: Path, choices: tuple[Segment, ...]) -> Path | None:
-    return next((file for one in choices if (file := fetch_wal_file(access, runner, one.name, folder))), None)
-
-
-def _forget(files: list[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def quiet() -> Iterator[Stack]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # objects go behind its back
             stack.create(sample=False)
-            stack.primary.options["autovacuum"] = "off"
+            stack.primary.options["autovacuum"] = "off"  # type: ignore[index]
             stack.start()
         with stack.connect() as connection:
             connection.execute("CREATE TABLE work (at timestamptz DEFAULT clock_timestamp(), n int)")

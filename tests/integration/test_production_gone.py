@@ -64,6 +64,7 @@ def stack_then() -> Iterator[Stack]:
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(scale=0.05)
+        stack.primary.options["autovacuum"] = "off"  # type: ignore[index]
         stack.start()
         with stack.connect() as connection:
             connection.execute("SET search_path = public")
@@ -117,6 +118,21 @@ def test_with_nothing_written_since_the_backup_all_of_the_record_is_compared(sta
     assert not [r for r in report.results if "cannot be told without production" in r.message]
     report = asked(access, "DROP INDEX embeddings_hnsw_idx", "DROP TABLE dropped_later", "SELECT setval('set_back_later', 3)")
     assert {line.split()[0] for line in red(report)} >= {"catalogs", "vector-indexes", "table-content", "sequence-positions"}
+
+
+def test_with_rows_written_and_no_catalog_since_the_backup_wal_says_so_and_catalogs_are_compared(stack_then: Stack) -> None:
+    with stack_then.connect() as connection:
+        connection.execute("INSERT INTO truncated_later SELECT generate_series(1, 1000)")
+        connection.execute("UPDATE agents SET name = name || '?'")
+    archive(stack_then)
+    access = gone(stack_then)
+    report = asked(access)
+    assert not red(report)
+    assert report.verdict == "passed", report.reason
+    assert report.restored
+    assert report.restored.catalogs_untouched
+    report = asked(access, "DROP INDEX embeddings_hnsw_idx", "ALTER DATABASE agents SET hnsw.ef_search = 12")
+    assert {line.split()[0] for line in red(report)} >= {"catalogs", "vector-indexes", "search-settings"}
 
 
 def test_what_was_changed_since_the_backup_is_no_damage_when_production_is_gone(changed: Stack) -> None:
