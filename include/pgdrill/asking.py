@@ -21,6 +21,7 @@ from pgdrill.baseline import Baseline, every_database, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
+from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
 from pgdrill.postgres.roles import Roles, make_roles
@@ -148,6 +149,7 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
         report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
     report.results.extend(run_checks(context, ordered, last=True))
+    report.compared = context.memo.get(COMPARED)
 
 
 def _prewarm(context: Context, timings: Timings) -> None:

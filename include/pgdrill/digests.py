@@ -2,17 +2,22 @@
 
 A physical restore keeps every row version where it was, with the transaction number that wrote it. *Stable* rows are
 those written by transactions that had ended before the snapshot began: they must come back to the bit, unless somebody
-updated or deleted them before the restore point, which the server's own counters bound.
+updated or deleted them before the restore point.
 
-Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows with their places, and
-a sample of single rows, which still tells damage from change in a busy table. Damage comes in blocks as well as in
-rows, so the sample takes few rows each from many blocks: docs/checks-rows.md has the figures.
+Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows, in parts, and a sample
+of single rows of what is too large to be read whole. A part is the rows whose hash ends alike, so rows gone from one leave
+the others to be compared to the bit. Each is summed with the rows' places and without, for a table that was rewritten
+(VACUUM FULL) has the same rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows each from
+many blocks: docs/checks-rows.md has the figures.
+
+Rows are hashed as ``ROW(alias.column, ...)``. A bare alias would be taken for a column of that name, if the table has one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -24,6 +29,11 @@ SAMPLE_ROWS = 20_000
 SAMPLE_BLOCKS = 20_000
 GUESSED_ROWS_OF_BLOCK = 100  # of a table that was never analyzed
 NO_SAMPLING = sql.SQL("")
+ROWS_OF_PART = 64  # or more
+MOST_PARTS = 256
+BITS = 64
+FORMS = (sql.SQL("pg_catalog.record_send({})"), sql.SQL("convert_to(({})::text, 'UTF8')"))
+COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
 
 
 class Horizon(BaseModel):
@@ -41,13 +51,17 @@ class Horizon(BaseModel):
 
 
 class Content(BaseModel):
-    """A table's content: all rows counted, stable ones digested."""
+    """A table's content: all rows counted, stable ones digested, with their places and (``loose``) without.
+
+    ``parts`` (as many as a power of two): stable rows, sum of their hashes with places, sum of those without.    """
 
     model_config = ConfigDict(extra="forbid")
 
     rows: int
     stable_rows: int
     digest: str
+    loose: str = ""
+    parts: list[tuple[int, int, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +73,10 @@ class SampleAnswer:
     gone: list[str]
 
 
-def horizon(connection: psycopg.Connection, key: str) -> Horizon:
-    """The horizon of the connection's snapshot."""
+def horizon(connection: psycopg.Connection, key: str, oldest_xid: int | None = None) -> Horizon:
+    """The horizon of the connection's snapshot; ``oldest_xid`` where more is known of which transactions had ended."""
     oldest, newest = _snapshot(connection)
-    return Horizon(oldest_xid=oldest, next_xid=newest, key=key)
+    return Horizon(oldest_xid=oldest if oldest_xid is None else oldest_xid, next_xid=newest, key=key)
 
 
 def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
@@ -71,22 +85,41 @@ def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
 
 
 def read_content(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, *, whole: bool = True
-) -> Content | None:
-    """One scan: all rows counted, stable ones digested. None if there is no such table.
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, *, whole: bool = True, parts: int = 1,
+    columns: Sequence[str] | None = None,
+) -> Content | None:  # fmt: skip
+    """One scan: all rows counted, stable ones digested by these columns (None: all). None if there is no such table.
 
     Not ``whole``: only the first row is read, which counts as all there is.
     """
     query = sql.SQL(
-        "SELECT count(*), count(h), coalesce(bit_xor(h), 0)::text || ':' || coalesce(sum(h), 0)::text"
-        " FROM (SELECT CASE WHEN {stable} THEN {hash} END AS h FROM ONLY {table} t {sampled} OFFSET 0) s"
+        "SELECT pgdrill_hash & {mask}, count(*), coalesce(sum(hashtidextended(pgdrill_place, pgdrill_hash)), 0)::text,"
+        " coalesce(sum(pgdrill_hash), 0)::text FROM (SELECT CASE WHEN {stable} THEN {hash} END AS pgdrill_hash,"
+        " pgdrill_row.ctid AS pgdrill_place FROM ONLY {table} pgdrill_row {sampled} OFFSET 0) pgdrill_rows GROUP BY 1"
     )
     try:
-        found = _either_hash(connection, query, schema, table, line, NO_SAMPLING if whole else sql.SQL("LIMIT 1"))
+        found = _either_hash(connection, query, schema, table, line, NO_SAMPLING if whole else sql.SQL("LIMIT 1"),
+                             parts=parts, columns=columns)  # fmt: skip
     except psycopg.errors.UndefinedTable:
         return None
-    rows, stable_rows, digest = found[0]
-    return Content(rows=int(rows), stable_rows=int(stable_rows), digest=str(digest))
+    sums = {None if part is None else int(part): (int(rows), int(placed) % 2**BITS, int(loose) % 2**BITS)
+            for part, rows, placed, loose in found}  # fmt: skip
+    rows = sum(each[0] for each in sums.values())
+    every = [sums.get(part, (0, 0, 0)) for part in range(parts)]
+    stable, placed, loose = (sum(column) for column in zip(*every, strict=True))
+    return Content(rows=rows, stable_rows=stable, digest=f"{placed % 2**BITS:016x}", loose=f"{loose % 2**BITS:016x}", parts=every)  # fmt: skip
+
+
+def parts_for(rows: int) -> int:
+    """How many parts a table of about so many rows is digested in."""
+    return max(1, min(MOST_PARTS, 1 << (max(rows, 1) // ROWS_OF_PART).bit_length() >> 1))
+
+
+def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
+    """The number of the file that a table's rows are in now: in another one, they have other places."""
+    name = sql.Identifier(schema, table).as_string(connection)
+    row = connection.execute("SELECT coalesce(pg_relation_filenode(%s::regclass), 0)::int8", (name,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,44 +138,56 @@ class Shares:
 
 
 def read_sample(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, shares: Shares
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, shares: Shares, columns: Sequence[str] | None = None
 ) -> dict[str, str]:
     """Stable rows chosen by chance: blocks first, then rows in them.
 
     Gives a row's place and writer, ``(block,line)/xmin``, -> its keyed hash.
     """
     query = sql.SQL(
-        "SELECT t.ctid::text || '/' || t.xmin::text, {hash}::text FROM ONLY {table} t {sampled} {stable}"
+        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY {table} pgdrill_row {sampled} {stable}"
     )
     blocks = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100 * shares.blocks)) if shares.blocks < 1 else sql.SQL("")
-    sampled = sql.SQL("{} WHERE random() < {} AND").format(blocks, sql.Literal(shares.rows))
-    return {str(place): str(digest) for place, digest in _either_hash(connection, query, schema, table, line, sampled)}
+    sampled = sql.SQL("{} WHERE random() < {}::float8 AND").format(blocks, sql.Literal(shares.rows))
+    rows = _either_hash(connection, query, schema, table, line, sampled, columns=columns)
+    return {str(place): str(digest) for place, digest in rows}
 
 
-def read_rows(connection: psycopg.Connection, schema: str, table: str, line: Horizon) -> dict[str, tuple[str, bool, bool]]:
+def read_rows(
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, columns: Sequence[str] | None = None
+) -> dict[str, tuple[str, bool, bool]]:
     """Every row by its place and writer -> its keyed hash, whether it is stable, and whether somebody was changing it.
 
     That is what a recent transaction in its ``xmax`` tells, which may have locked it only.
     """
     query = sql.SQL(
-        "SELECT t.ctid::text || '/' || t.xmin::text, {hash}::text, {stable},"
-        " t.xmax::text <> '0' AND NOT {gone} FROM ONLY {table} t"
-    )  # fmt: skip
-    return {str(row[0]): (str(row[1]), bool(row[2]), bool(row[3])) for row in _either_hash(connection, query, schema, table, line)}
+        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text, {stable},"
+        " pgdrill_row.xmax::text <> '0'::text AND NOT {gone} FROM ONLY {table} pgdrill_row"
+    )
+    rows = _either_hash(connection, query, schema, table, line, columns=columns)
+    return {str(row[0]): (str(row[1]), bool(row[2]), bool(row[3])) for row in rows}
 
 
 def compare_sample(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, sample: dict[str, str]
-) -> SampleAnswer:
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, sample: dict[str, str],
+    columns: Sequence[str] | None = None,
+) -> SampleAnswer:  # fmt: skip
     """Look the sampled rows up by their place."""
     query = sql.SQL(
-        "SELECT t.ctid::text || '/' || t.xmin::text, {hash}::text FROM ONLY {table} t WHERE t.ctid = ANY(%(places)s::tid[])"
+        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY {table} pgdrill_row"
+        " WHERE pgdrill_row.ctid = ANY(%(places)s::tid[])"
     )
     places = [place.partition("/")[0] for place in sample]
-    rows = _either_hash(connection, query, schema, table, line, places=places)
+    rows = _either_hash(connection, query, schema, table, line, places=places, columns=columns)
     found = {str(place): str(digest) for place, digest in rows}
     changed = [place for place, digest in sample.items() if found.get(place, digest) != digest]
     return SampleAnswer(len(sample), changed, [place for place in sample if place not in found])
+
+
+def columns_of(connection: psycopg.Connection, schema: str, table: str) -> list[str]:
+    """A table's columns, in their order."""
+    name = sql.Identifier(schema, table).as_string(connection)
+    return [row[0] for row in connection.execute(COLUMNS, (name,)).fetchall()]
 
 
 def _either_hash(
@@ -154,16 +199,17 @@ def _either_hash(
     sampled: sql.Composable = NO_SAMPLING,
     *,
     places: list[str] | None = None,
-) -> list[tuple[int | str, ...]]:
+    parts: int = 1,
+    columns: Sequence[str] | None = None,
+) -> list[tuple[Any, ...]]:
     """Run a query with the rows' binary form hashed, or their text where a type has no binary form."""
     name = sql.Identifier(schema, table)
-    for form in _forms():
-        whole = sql.SQL("('x' || left(md5({}::bytea || tidsend(t.ctid) || {}), 16))::bit(64)::int8").format(
-            sql.Literal("\\x" + line.key), form
-        )
+    row = whole_row(columns_of(connection, schema, table) if columns is None else columns)
+    for form in FORMS:
+        whole = sql.SQL("('x' || left(md5({}::bytea || {}), 16))::bit(64)::int8").format(sql.Literal("\\x" + line.key), form.format(row))
         statement = query.format(
-            table=name if places is None else doubled(name), hash=whole, stable=_older("xmin", line), gone=_older("xmax", line),
-            sampled=sampled,
+            table=name if places is None else doubled(name), hash=whole if places is None else doubled(whole),
+            stable=_older("xmin", line), gone=_older("xmax", line), sampled=sampled, mask=sql.Literal(parts - 1),
         )  # fmt: skip
         try:
             with connection.transaction():
@@ -173,14 +219,14 @@ def _either_hash(
     return []
 
 
-def _forms() -> Iterator[sql.SQL]:
-    yield sql.SQL("pg_catalog.record_send(t)")
-    yield sql.SQL("convert_to(t::text, 'UTF8')")
+def whole_row(columns: Sequence[str]) -> sql.Composed:
+    """The row of the table that is called ``pgdrill_row`` in a query."""
+    return sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.SQL("pgdrill_row.{}").format(sql.Identifier(name)) for name in columns))
 
 
 def _snapshot(connection: psycopg.Connection) -> tuple[int, int]:
     row = connection.execute(
-        "SELECT pg_snapshot_xmin(s)::text::int8, pg_snapshot_xmax(s)::text::int8 FROM pg_current_snapshot() s"
+        "SELECT pg_snapshot_xmin(now)::text::int8, pg_snapshot_xmax(now)::text::int8 FROM pg_current_snapshot() now"
     ).fetchone()
     return (row[0], row[1]) if row else (0, 0)
 
@@ -192,6 +238,6 @@ def _older(column: str, line: Horizon) -> sql.Composable:
     not a comparison: rows of an earlier round of the counter are not in it.
     """
     window = min(line.next_xid - line.oldest_xid, 2**31)
-    return sql.SQL("((t.{}::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(
+    return sql.SQL("((pgdrill_row.{}::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(
         sql.Identifier(column), sql.Literal(line.oldest_xid % 2**32), sql.Literal(window)
     )

@@ -69,6 +69,8 @@ def verification_table(verification: Verification, console: Console) -> None:
     taken = verification.baseline_taken_at
     against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"
     console.print(Text(f"Compared with {against}."))
+    if verification.compared:
+        console.print(Text(f"Rows compared {verification.compared}."))
     print_results(verification.results, console)
 
 
@@ -105,6 +107,7 @@ def _figures(report: Report) -> Table:
         ("recovery target", _target(report.target), ""),
         *([("no lease", f"a prune elsewhere was not kept away: {report.no_lease}", "")] if report.no_lease else []),
         *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
+        *([("rows compared", str(report.compared), "")] if report.compared else []),
         ("durability", DURABILITY[report.durability], ""),
         *([("fence", report.fence, "")] if report.fence else []),
         ("drill", report.drill_id, ""),

@@ -224,8 +224,70 @@ class Heartbeats(Part):
     not_asked: str = ""
 
 
+class Share(Part):
+    """Rows, and the bytes of their tables, by how they were compared."""
+
+    exact: int = 0
+    sampled: int = 0
+    counted: int = 0
+    not_compared: int = 0
+    exact_bytes: int = 0
+    sampled_bytes: int = 0
+    counted_bytes: int = 0
+    not_compared_bytes: int = 0
+
+    @classmethod
+    def of(cls, rows: int, size: int, *, exact: int = 0, sampled: int = 0, counted: int = 0) -> Share:
+        """Of a table with so many rows and bytes; a row's bytes are taken for the average's. An empty table was compared."""
+        def part(some: int) -> int:
+            return size * some // rows if rows else 0
+
+        others = part(sampled), part(counted), part(rows - exact - sampled - counted)
+        return cls(
+            exact=exact, sampled=sampled, counted=counted, not_compared=rows - exact - sampled - counted,
+            exact_bytes=size - sum(others), sampled_bytes=others[0], counted_bytes=others[1], not_compared_bytes=others[2],
+        )  # fmt: skip
+
+    @classmethod
+    def sampled_of(cls, rows: int, size: int) -> Share:
+        """Of a table of which single rows were compared."""
+        return cls(sampled=rows, sampled_bytes=size)
+
+    @classmethod
+    def nothing(cls, rows: int, size: int) -> Share:
+        """Of a table that nothing was compared of."""
+        return cls(not_compared=rows, not_compared_bytes=size)
+
+
+class Compared(Share):
+    """All tables together.
+
+    Exact: to the bit, so that any other byte is red. By sample: some of its rows to the bit. Counted: the number of rows alone.
+    """
+
+    def add(self, share: Share) -> None:
+        """Take a table in."""
+        for name in Share.model_fields:
+            setattr(self, name, getattr(self, name) + getattr(share, name))
+
+    def __str__(self) -> str:
+        kinds = {"exactly": ("exact", "exact_bytes"), "by sample": ("sampled", "sampled_bytes"),
+                 "by count": ("counted", "counted_bytes"), "not at all": ("not_compared", "not_compared_bytes")}  # fmt: skip
+        rows, size = (sum(getattr(self, one[number]) for one in kinds.values()) for number in (0, 1))
+        shown = [f"{how} {_percent(getattr(self, one[0]), rows)} of rows, {_percent(getattr(self, one[1]), size)} of bytes"
+                 for how, one in kinds.items() if getattr(self, one[0]) or getattr(self, one[1])]  # fmt: skip
+        return "; ".join(shown) or "no rows"
+
+
+def _percent(part: int, whole: int) -> str:
+    """Never rounded up to all, nor down to none."""
+    if part == whole:
+        return "100 %" if whole else "0 %"
+    return f"{min(max(100 * part / whole, 0.01 if part else 0), 99.99):.2f} %"
+
+
 class Report(Part):
-    """One drill. ``not_compared`` says why the content was not compared with production's, where it was not;
+    """One drill. ``not_compared`` says why the content was not compared with production's, where it was not; ``compared``: how much of it was;
     ``no_lease``: why prunes on other hosts were not kept from deleting what was restored from, all the time."""
 
     version: Literal[1] = 1
@@ -247,6 +309,7 @@ class Report(Part):
     clock_offset_seconds: float | None = None
     clock_uncertainty_seconds: float | None = None
     not_compared: str = ""
+    compared: Compared | None = None
     no_lease: str = ""
     branches: list[Branch] | None = None  # None: not looked for
     instant: InstantProof | None = None

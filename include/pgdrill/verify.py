@@ -20,12 +20,13 @@ from pydantic import Field, ValidationError
 from pgdrill.access import CONNECT_SECONDS, Access
 from pgdrill.baseline import BASELINE_VERSION, Baseline, every_database, settle_catalogs
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
+from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.config import Cluster
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.postgres import session
 from pgdrill.postgres.roles import powers
-from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
+from pgdrill.report import CheckResult, Compared, Part, Stage, Verdict, judge
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Verification(Part):
     asked_as: str
     seconds: float
     baseline_taken_at: datetime | None
+    compared: Compared | None = None
     results: list[CheckResult] = Field(default_factory=list)
     verdict: Verdict
     reason: str
@@ -71,6 +73,7 @@ def verify(
     return Verification(
         cluster=access.cluster.name, server=str(server), started_at=started_at, asked_as=asked_as, seconds=time.monotonic() - clock,
         baseline_taken_at=baseline.taken_at if baseline else None, results=results, verdict=verdict, reason=reason,
+        compared=context.memo.get(COMPARED),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pgdrill.access import Access, Credentials
+from pgdrill.baseline import content as content_module
 from pgdrill.baseline import database as database_module
 from pgdrill.baseline import settle, take_baseline
 from pgdrill.baseline.production import Production
@@ -206,7 +207,7 @@ def test_above_the_budget_of_bytes_tables_are_sampled_the_largest_first(stack: S
 def test_a_table_that_takes_too_long_is_left_out_by_name_and_the_others_are_read(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = database_module.read_content
+    real = content_module.read_content
 
     def slow(connection: psycopg.Connection, schema: str, table: str, line: Any, **options: Any) -> Any:
         if table == "documents":
@@ -214,33 +215,29 @@ def test_a_table_that_takes_too_long_is_left_out_by_name_and_the_others_are_read
                 connection.execute("SELECT pg_sleep(60)")
         return real(connection, schema, table, line, **options)
 
-    monkeypatch.setattr(database_module, "read_content", slow)
+    monkeypatch.setattr(content_module, "read_content", slow)
     baseline = take_baseline(access_with(stack, drill={"statement_timeout_seconds": 1.0}))
     assert list(baseline.unread) == ["agents.public.documents"]
     assert "statement timeout" in baseline.unread["agents.public.documents"]
     assert baseline.databases[DATABASE].tables["public.re_plans"].content
 
 
-def test_rows_that_production_still_has_after_the_restore_point_must_have_come_back(stack: Stack) -> None:
-    baseline = take_baseline(stack.access, restore_point="settled")
-    with stack.connect() as connection:
-        connection.execute("BEGIN; UPDATE documents SET title = title WHERE id IN (SELECT id FROM documents LIMIT 3)")
-        sampled = len(baseline.databases[DATABASE].tables["public.documents"].sample)
-        connection.execute("COMMIT")
-    settle(stack.access, baseline)
+def test_single_rows_of_a_large_table_must_all_have_come_back(stack: Stack) -> None:
+    access = access_with(stack, drill={"baseline_table_bytes": 1})
+    baseline = take_baseline(access, restore_point="sampled")
+    settle(access, baseline)
     state = baseline.databases[DATABASE].tables["public.documents"]
-    assert state.changes
-    assert state.changes.updated == 3
-    assert len(state.sample) == sampled - 3
+    assert state.content is None
+    assert state.sample
     with stack.connect() as connection:
         line = baseline.databases[DATABASE].horizon
-        found = read_content(connection, "public", "documents", line)
-        answer = compare_sample(connection, "public", "documents", line, state.sample)
+        found = read_content(connection, "public", "documents", line, whole=False)
+        answer = compare_sample(connection, "public", "documents", line, state.sample, state.columns)
         assert compare_table("documents", state, found, answer).status == "pass"
         connection.execute("BEGIN")
         connection.execute("DELETE FROM documents WHERE ctid = %s::tid", (next(iter(state.sample)).partition("/")[0],))
-        answer = compare_sample(connection, "public", "documents", line, state.sample)
-        lost = compare_table("documents", state.model_copy(update={"content": None}), found, answer)
+        answer = compare_sample(connection, "public", "documents", line, state.sample, state.columns)
+        lost = compare_table("documents", state, found, answer)
         connection.execute("ROLLBACK")
     assert (lost.status, lost.value, lost.threshold) == ("fail", 1, "0 lost or changed rows")
 

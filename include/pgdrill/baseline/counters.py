@@ -35,13 +35,14 @@ def await_counters(connection: psycopg.Connection, taken_seconds: float, marked_
     ``taken_seconds`` and ``marked_seconds``: how long ago the baseline began and the restore point was made.
     """
     started = time.monotonic()
-    while True:
-        passed = time.monotonic() - started
-        ages = {"taken": taken_seconds + passed, "marked": marked_seconds + passed, "idle": IDLE_SECONDS}
-        row = connection.execute(HOLDING, ages).fetchone()
-        idle, working = row or (0, 0)
-        late = ages["marked"] > MOST_SECONDS
-        if (not idle or late) and (not working or ages["marked"] > LONGEST_TRANSACTION_SECONDS):
-            return
+    while not all_reported(connection, taken_seconds + time.monotonic() - started, marked_seconds + time.monotonic() - started):
         runner.check()
         time.sleep(POLL_SECONDS)
+
+
+def all_reported(connection: psycopg.Connection, taken_seconds: float, marked_seconds: float) -> bool:
+    """Whether the counters hold all that was written before the restore point."""
+    ages = {"taken": taken_seconds, "marked": marked_seconds, "idle": IDLE_SECONDS}
+    row = connection.execute(HOLDING, ages).fetchone()
+    idle, working = row or (0, 0)
+    return (not idle or marked_seconds > MOST_SECONDS) and (not working or marked_seconds > LONGEST_TRANSACTION_SECONDS)

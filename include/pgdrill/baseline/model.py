@@ -14,8 +14,9 @@ from pgdrill.fingerprint import NO_SPAN, Fingerprint, Span
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
 from pgdrill.vectors.state import VectorState
 
-# 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns, 3 worded indexes by a search path.
-BASELINE_VERSION = 4
+# 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns, 3 worded indexes by a search path,
+# 4 read rows before the restore point, in one digest that held their places.
+BASELINE_VERSION = 5
 
 
 SEGMENT_SIZES = {str(2**power) for power in range(20, 31)}  # 1 MB to 1 GB
@@ -43,21 +44,30 @@ class Changes(Model):
 class TableState(Model):
     """A table at the snapshot. ``content`` is None where the table was not read whole: too large, or ``unread`` says why.
 
-    ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`); settling leaves those that are still so after
-    the restore point, or none where the digest will do. ``counters`` are as of before the snapshot; ``changes``, once
-    settled, bound what was written up to the restore point; None where no bound holds, because the table was truncated,
-    rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling. ``vacuumed``: the number of
-    its ``vacuums`` grew. ``code`` names somebody's function that a query of the table would run: then it is ``copied``, which
-    tells its rows without their places; None where that cannot be had, either (``code`` says why).
+    With a restore point, the snapshot is one right before it, and another one was made right after it. ``bracketed`` says that
+    both are known: ``later`` is what the second one still saw of the first one's rows, None if all of them. ``missed`` says why
+    they could not be read although they were there. ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`) of
+    what was not read whole or was being written to just then, as of after the restore point: all of them have to come back.
+
+    ``filenode`` is its file at the snapshot, ``read_filenode`` the one that was read (another one, if it was rewritten just then),
+    ``columns`` are those that were read. ``counters`` are as of before the snapshot;
+    ``changes``, once settled, bound what was written up to the restore point; None where no bound holds, because the table was
+    truncated, rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling. ``vacuumed``: the
+    number of its ``vacuums`` grew. ``code`` names somebody's function that a query of the table would run: then it is ``copied``,
+    which tells its rows without their places; None where that cannot be had, either (``code`` says why).
     """
 
     content: Content | None
+    later: Content | None = None
+    bracketed: bool = False
+    missed: str = ""
     oid: int
     bytes: int
     filenode: int
+    read_filenode: int = 0
+    columns: list[str] | None = None
     estimated_rows: int
     unread: str = ""
-    sampled_rows: int = 0
     sample: dict[str, str] = {}
     counters: Changes
     vacuums: int = 0
@@ -67,6 +77,7 @@ class TableState(Model):
     dropped: bool = False
     code: str = ""
     copied: Copied | None = None
+    copied_later: Copied | None = None
 
 
 class StateTable(Model):
@@ -139,7 +150,7 @@ class Baseline(Model):
     had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
     """
 
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     cluster: str
     taken_at: Instant
     system_identifier: SystemIdentifier

@@ -1,6 +1,6 @@
 """Settling: what was written between the baseline and its restore point, so that change is not taken for damage.
 
-In two steps, for the second may have to wait: the catalogs, and the rows by the server's own counters.
+In two steps, for the second may have to wait: the catalogs, and the server's own counters.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.baseline.counters import await_counters
 from pgdrill.baseline.facts import database_forms, extension_versions
-from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import Baseline, Changes, DatabaseState, TableState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.tables import Table, list_tables
-from pgdrill.digests import compare_sample
 from pgdrill.fingerprint import read_fingerprint
 from pgdrill.process import Runner
 
@@ -47,13 +45,12 @@ def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) 
         await_counters(connection, (now - baseline.taken_at).total_seconds(), (now - marked_at).total_seconds(), runner)
     for name, database in baseline.databases.items():
         if name in (baseline.database_forms_later or {}):
-            with production.unless_dropped(name), production.connection(name) as connection, production.connection(name) as catalogs:
-                _settle_tables(connection, Guard(catalogs), database)
+            with production.unless_dropped(name), production.connection(name) as connection:
+                _settle_tables(connection, database)
     baseline.settled_at = datetime.now(UTC)
 
 
-def _settle_tables(connection: psycopg.Connection, guard: Guard, database: DatabaseState) -> None:
-    connection.execute("SET row_security = off")
+def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> None:
     listed = {table.name: table for table in list_tables(connection)}
     for name, state in database.tables.items():
         table, state.settled = listed.get(name), True
@@ -61,31 +58,6 @@ def _settle_tables(connection: psycopg.Connection, guard: Guard, database: Datab
         state.dropped = table is None or table.oid != state.oid
         state.vacuumed = table is not None and table.vacuums != state.vacuums
         state.changes = changes_since(state, table) if table and not state.dropped and not altered else None
-        if state.dropped or (state.content and state.changes and not state.changes.rewritten_rows):
-            state.sample.clear()  # the digest says it all, or nobody does
-        elif state.sample and table:
-            with connection.transaction():
-                _keep_what_is_still_so(connection, guard, table, database, state)
-
-
-def _keep_what_is_still_so(
-    connection: psycopg.Connection, guard: Guard, table: Table, database: DatabaseState, state: TableState
-) -> None:
-    """Rows that were there at the snapshot and are there now, after the restore point, were there in between."""
-    try:
-        state.code = guard.why_not(connection, table.schema, table.plain, table.oid)
-        if not state.code:
-            with guard.watching(connection, table.oid):
-                answer = compare_sample(connection, table.schema, table.plain, database.horizon, state.sample)
-    except RunsCode as added:
-        state.code = str(added)
-    except psycopg.errors.UndefinedTable:
-        state.code = "another relation has its name now"
-    if state.code:  # since the baseline: which rows are still so, nobody can ask any more
-        state.sample.clear()
-        return
-    for place in (*answer.changed, *answer.gone):
-        del state.sample[place]
 
 
 def changes_since(state: TableState, now: Table) -> Changes | None:

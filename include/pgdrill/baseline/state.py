@@ -21,6 +21,7 @@ from pgdrill.baseline.production import Production
 from pgdrill.baseline.tables import Table, list_tables
 from pgdrill.copied import NotCopied, columns_of, hashed_rows
 from pgdrill.digests import Horizon, horizon, read_rows
+from pgdrill.digests import columns_of as columns_of_table
 
 LISTED_ROWS = 50_000  # two megabytes in the baseline; of a larger one that did not change a digest is kept
 READ_ROWS = 1_000_000  # a state table beyond is no state table
@@ -117,8 +118,9 @@ def _queried(before: psycopg.Connection, after: psycopg.Connection, table: Table
     rows = int((before.execute(count).fetchone() or (0,))[0])
     if rows > READ_ROWS:
         return _unread(line, f"{rows} rows: more than {READ_ROWS} are no state table; take it out of drill.state_tables")
-    first, second = (read_rows(connection, table.schema, table.plain, line) for connection in (before, after))
-    return bracket(first, second, line)
+    columns = columns_of_table(before, table.schema, table.plain)
+    first, second = (read_rows(connection, table.schema, table.plain, line, columns) for connection in (before, after))
+    return bracket(first, second, line).model_copy(update={"columns": columns})
 
 
 def bracket(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -51,6 +51,10 @@ class Table:
     counters: Changes
     vacuums: int
     grant: str
+
+    def with_counters(self, counters: Changes, vacuums: int) -> Table:
+        """The same with other counters: a snapshot, or a standby, has none of its own."""
+        return replace(self, counters=counters, vacuums=vacuums)
 
     @property
     def unread(self) -> str:

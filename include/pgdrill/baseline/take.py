@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import psycopg
 
 from pgdrill.access import Access
 from pgdrill.archiving import check_server, wait_archived
-from pgdrill.baseline.database import read_database
+from pgdrill.baseline.bracket import bracket
+from pgdrill.baseline.content import read_rows_of
+from pgdrill.baseline.counters import all_reported
+from pgdrill.baseline.database import ATTEMPTS, Looked, look_at
 from pgdrill.baseline.facts import database_forms, every_database, read_settings, tablespaces
-from pgdrill.baseline.model import Baseline, DatabaseState
-from pgdrill.baseline.production import Production
+from pgdrill.baseline.model import Baseline
+from pgdrill.baseline.production import Production, StandbyConflict
 from pgdrill.baseline.sequences import around
 from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure
@@ -31,9 +36,9 @@ def take_baseline(
 ) -> Baseline:
     """Look at production; with ``restore_point``, end with a named one and wait until its WAL is archived.
 
-    Only then are single rows sampled: they tell change from damage up to that point and mean nothing later. Stopping the
-    ``runner`` cancels what runs on production at once. Without ``content`` no database is read: a drill to an instant of
-    the past has nothing to compare with today's rows.
+    Then rows are read as they were right before it and right after it, so that nothing but what was being written just then is
+    in doubt. Stopping the ``runner`` cancels what runs on production at once. Without ``content`` no database is read: a drill
+    to an instant of the past has nothing to compare with today's rows.
     """
     started = time.monotonic()
     production = Production(access, runner or Runner())
@@ -47,21 +52,22 @@ def take_baseline(
         _all_there(access, names, forms)
         taken_at = datetime.now(UTC)
         shared = read_fingerprint(connection, shared=True)
-        databases: dict[str, DatabaseState] = {}
+        looked: dict[str, Looked] = {}
         for name in names if content else ():
-            spent = sum(t.bytes for d in databases.values() for t in d.tables.values() if t.content)
             with production.unless_dropped(name):
-                databases[name] = read_database(production, name, samples=bool(restore_point), spent_bytes=spent)
+                looked[name] = look_at(production, name, positions=not restore_point)
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=taken_at, system_identifier=identifier, timeline=timeline,
             settings={**server_settings(connection), **settings}, configured=configured,
             read_only=read_only_roles(connection), clock_offset_seconds=clock.offset_seconds,
             clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
-            shared_objects=shared, database_forms=forms, tablespaces=tablespaces(connection), databases=databases, oldest_xid=oldest_xid, next_xid=next_xid,
-            wal_lsn=lsn,
+            shared_objects=shared, database_forms=forms, tablespaces=tablespaces(connection),
+            databases={name: one.state for name, one in looked.items()}, oldest_xid=oldest_xid, next_xid=next_xid, wal_lsn=lsn,
         )  # fmt: skip
         if restore_point:
-            _mark(connection, production, baseline, restore_point)
+            _at_restore_point(connection, production, baseline, looked, restore_point)
+        else:
+            _as_of_now(production, baseline, looked)
     if unread := baseline.unread:
         thing, why = next(iter(unread.items()))
         logger.warning("%d tables and sequences are not in the baseline, first %s: %s", len(unread), thing, why)
@@ -91,21 +97,98 @@ def _position(connection: psycopg.Connection) -> tuple[int, str, int, int]:
     return int(row[0], 16), row[1], int(row[2]), int(row[3])
 
 
-def _mark(connection: psycopg.Connection, production: Production, baseline: Baseline, name: str) -> None:
-    """Create the restore point and have its segment archived now instead of after ``archive_timeout``."""
+def _as_of_now(production: Production, baseline: Baseline, looked: dict[str, Looked]) -> None:
+    """Rows as they are, each database in a snapshot of its own."""
+    for name in _small_first(looked):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with _unless_dropped(production, baseline, name), production.snapshot(name) as snapshot:
+                    read_rows_of(production, name, looked[name], snapshot, spent_bytes=_spent(baseline))
+                break
+            except StandbyConflict as error:
+                if attempt == ATTEMPTS:
+                    raise
+                logger.warning("reading %s again: %s", name, error)
 
-    def mark() -> None:
-        row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
-        baseline.restore_point, baseline.restore_point_at = name, datetime.now(UTC)
-        baseline.lsn = str(row[0]) if row else ""
-        # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL and not yet announced.
-        row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
-        baseline.end_xid = int(row[0]) if row else 0
 
-    with around(production, baseline.databases):
-        for database, tables in read_at(production, list(baseline.databases), mark).items():
-            baseline.databases[database].state_tables = tables
+def _at_restore_point(
+    connection: psycopg.Connection, production: Production, baseline: Baseline, looked: dict[str, Looked], name: str
+) -> None:
+    """Rows as they were at a restore point; at a second one, if recovery on a standby cancelled the reading."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _mark(connection, production, baseline, looked, name if attempt == 1 else f"{name}-{attempt}")
+            break
+        except StandbyConflict as error:
+            if attempt == ATTEMPTS:
+                raise
+            logger.warning("another restore point: %s", error)
     access = production.access
-    connection.execute("SELECT pg_switch_wal()")
     segment = Segment.holding(baseline.lsn_position - 1, baseline.timeline, baseline.segment_bytes)
     wait_archived(connection, access, segment, access.cluster.backup.archive_wait_seconds)
+
+
+def _mark(
+    connection: psycopg.Connection, production: Production, baseline: Baseline, looked: dict[str, Looked], name: str
+) -> None:
+    """Create the restore point between two snapshots of each database, and read them.
+
+    Its segment is archived meanwhile, now instead of after ``archive_timeout``.
+    """
+    standby, began = production.access.has_standby, time.monotonic()
+    marked = began
+    with bracket(production, list(baseline.databases)) as snapshots:
+
+        def mark() -> None:
+            nonlocal marked
+            if not standby:
+                snapshots.begin(connection)
+            row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
+            baseline.restore_point, baseline.restore_point_at, marked = name, datetime.now(UTC), time.monotonic()
+            baseline.lsn = str(row[0]) if row else ""
+            # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL and not yet announced.
+            row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+            baseline.end_xid = int(row[0]) if row else 0
+            if not standby:
+                snapshots.end(connection)
+
+        with around(production, baseline.databases):
+            if standby:  # it has to replay what was written until then, and state tables cannot wait for that
+                snapshots.begin(connection)
+            for database, tables in read_at(production, list(baseline.databases), mark).items():
+                baseline.databases[database].state_tables = tables
+        if standby:
+            snapshots.end(connection)
+        connection.execute("SELECT pg_switch_wal()")
+
+        def counted(primary: psycopg.Connection) -> bool:
+            now = datetime.now(UTC)
+            return all_reported(primary, (now - baseline.taken_at).total_seconds(), time.monotonic() - marked)
+
+        for database in _small_first(looked):
+            with _unless_dropped(production, baseline, database), snapshots.reading(database) as pair:
+                if pair:
+                    read_rows_of(production, database, looked[database], pair.before, pair.after, snapshots.oldest_xid,
+                                 spent_bytes=_spent(baseline), counted=counted)  # fmt: skip
+
+
+def _small_first(looked: dict[str, Looked]) -> list[str]:
+    """While a database is held nobody can copy it, and template1 is copied for every new one."""
+    return sorted(looked, key=lambda name: looked[name].bytes)
+
+
+def _spent(baseline: Baseline) -> int:
+    return sum(table.bytes for database in baseline.databases.values() for table in database.tables.values() if table.content)
+
+
+@contextlib.contextmanager
+def _unless_dropped(production: Production, baseline: Baseline, name: str) -> Iterator[None]:
+    """A database that is dropped meanwhile is not in the baseline."""
+    read = False
+    try:
+        with production.unless_dropped(name):
+            yield
+            read = True
+    finally:
+        if not read:
+            baseline.databases.pop(name, None)

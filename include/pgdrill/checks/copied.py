@@ -11,22 +11,32 @@ from pgdrill.baseline import Changes, TableState
 from pgdrill.checks.base import Outcome, not_asked
 from pgdrill.copied import Copied, NotCopied, read_copied
 from pgdrill.digests import Horizon
+from pgdrill.report import Share
 
 
-def answer(connection: psycopg.Connection, thing: str, schema: str, table: str, line: Horizon, state: TableState) -> Outcome:
+def answer(connection: psycopg.Connection, thing: str, schema: str, table: str, line: Horizon, state: TableState) -> tuple[Outcome, Share]:
     """An answer for the table alone, which says how much of it could be compared."""
+    nothing = Share.nothing(state.estimated_rows, state.bytes)
     if state.copied is None:
-        return not_asked(thing, f"not read on production: {state.code}")
+        return not_asked(thing, f"not read on production: {state.code}"), nothing
     try:
         found = read_copied(connection, schema, table, line.key, like=state.copied)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled, NotCopied) as error:
-        return Outcome("skip", thing, message=f"could not be read: {str(error).strip()[:300]}")
+        return Outcome("skip", thing, message=f"could not be read: {str(error).strip()[:300]}"), nothing
     except psycopg.Error as error:
-        return Outcome("fail", thing, type(error).__name__, "readable to the end", (error.diag.message_primary or "")[:300])
+        return Outcome("fail", thing, type(error).__name__, "readable to the end", (error.diag.message_primary or "")[:300]), nothing
     made = compare(thing, state, state.copied, found)
     hidden = f"; columns not shown by COPY: {', '.join(state.copied.hidden)}" if state.copied.hidden else ""
     why = f"rows without their places, for on production {state.code}{hidden}"
-    return replace(made, message="; ".join(filter(None, (made.message, why))))
+    return replace(made, message="; ".join(filter(None, (made.message, why)))), _share(state, state.copied, found, made)
+
+
+def _share(state: TableState, before: Copied, found: Copied | None, made: Outcome) -> Share:
+    if found is None or made.status == "fail" or (found.rows, found.digest) == (before.rows, before.digest):
+        return Share(exact=before.rows, exact_bytes=state.bytes)
+    if made.status == "warn":
+        return Share.nothing(found.rows, state.bytes)
+    return Share.sampled_of(found.rows, state.bytes) if before.hashes else Share(counted=found.rows, counted_bytes=state.bytes)
 
 
 def compare(thing: str, state: TableState, before: Copied, found: Copied | None) -> Outcome:
@@ -35,9 +45,17 @@ def compare(thing: str, state: TableState, before: Copied, found: Copied | None)
         return Outcome("pass" if state.dropped else "fail", thing, "no such table", f"about {before.rows} rows")
     if (found.rows, found.digest) == (before.rows, before.digest):
         return Outcome("pass", thing, found.rows, "as recorded")
+    later = state.copied_later or (before if state.bracketed else None)
+    if later and (lost := _kept(before, later) - Counter(found.hashes)):
+        return Outcome("fail", thing, lost.total(), "0 lost or changed rows", "that production had right before the restore point and right after")
     if state.changes is None:
         return Outcome("warn", thing, found.rows, f"{before.rows} rows", "what was written since the baseline is not known")
     return _bounded(thing, state.changes, before, found)
+
+
+def _kept(before: Copied, later: Copied) -> Counter[int]:
+    """The rows that both snapshots saw."""
+    return Counter(before.hashes) & Counter(later.hashes)
 
 
 def _bounded(thing: str, changes: Changes, before: Copied, found: Copied) -> Outcome:

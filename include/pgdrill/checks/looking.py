@@ -68,7 +68,9 @@ class Look:
     def rewritten(self) -> bool:
         """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""
         table = self.table
-        if table is None or not self.altered(self.column.oid):
+        if table is None or table.read_filenode not in (0, table.filenode):
+            return table is not None
+        if not self.altered(self.column.oid):
             return False
         with self.context.system(self.column.database) as connection:
             row = connection.execute("SELECT relfilenode::int8 FROM pg_class WHERE oid = %s", (self.column.oid,)).fetchone()

@@ -10,32 +10,43 @@ from pgdrill.baseline import DatabaseState, TableState
 from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.compared import each_database
-from pgdrill.digests import Content, Horizon, SampleAnswer, compare_sample, horizon_on, read_content
+from pgdrill.checks.shares import KEY, Fate, agrees, compared_in, fates_of, share_of
+from pgdrill.digests import (
+    Content,
+    Horizon,
+    SampleAnswer,
+    compare_sample,
+    filenode_of,
+    horizon_on,
+    read_content,
+)
+from pgdrill.report import Share
 
 
 @check(
     "table-content", "rows", compares=True,
-    passing="every row that production's snapshot held came back to the bit and at its place, except those that the server's own "
-    "counters say were updated or deleted before the restore point; no table has more or fewer rows than they allow",
+    passing="every row that production held right before the restore point and right after it came back to the bit and at its place; "
+    "no table has more or fewer rows than the server's own counters allow",
     mend="compare the table with production by key; the backup or its WAL is damaged or incomplete",
     example="agents.public.hc_appointments: 149, wanted 150 rows",
 )  # fmt: skip
 def table_content(context: Context) -> Iterator[Outcome]:
     """One answer for each table that differs or could not be compared, and one for all that agree."""
     context.settle()
+    context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
         connection.execute("SET row_security = off")
-        yield from _database(connection, name, state)
+        yield from _database(context, connection, name, state)
 
     yield from each_database(context, "tables", ask, rows=True)
 
 
-def _database(connection: psycopg.Connection, name: str, database: DatabaseState) -> Iterator[Outcome]:
+def _database(context: Context, connection: psycopg.Connection, name: str, database: DatabaseState) -> Iterator[Outcome]:
     agreeing = rows = 0
     line = horizon_on(connection, database.horizon)
     for table, state in database.tables.items():
-        outcome, found_rows = _table(connection, f"{name}.{table}", table, line, state)
+        outcome, found_rows = _table(context, connection, f"{name}.{table}", table, line, state)
         if outcome.status == "pass" and not state.code:
             agreeing, rows = agreeing + 1, rows + found_rows
         else:
@@ -45,61 +56,69 @@ def _database(connection: psycopg.Connection, name: str, database: DatabaseState
 
 
 def _table(
-    connection: psycopg.Connection, thing: str, table: str, line: Horizon, state: TableState
+    context: Context, connection: psycopg.Connection, thing: str, table: str, line: Horizon, state: TableState
 ) -> tuple[Outcome, int]:
     """The answer for a table, and how many rows of it were looked at."""
     schema, _, plain = table.partition(".")
-    if state.unread:
-        return Outcome("skip", thing, message=f"not recorded: {state.unread}"), 0
-    if state.code and state.content is None:
-        return copied.answer(connection, thing, schema, plain, line, state), 0
+    found, share = None, Share.nothing(state.estimated_rows, state.bytes)
     try:
-        # What was too large to be read on production is not read here, either: only whether it is there.
-        found = read_content(connection, schema, plain, line, whole=state.content is not None)
-        sampled = None
-        if found and state.sample and not (state.content and state.content.digest == found.digest):
-            sampled = compare_sample(connection, schema, plain, line, state.sample)
+        if state.unread:
+            outcome = Outcome("skip", thing, message=f"not recorded: {state.unread}")
+        elif state.code and state.content is None:
+            outcome, share = copied.answer(connection, thing, schema, plain, line, state)
+        else:
+            # What was too large to be read on production is not read here, either: only whether it is there.
+            found = read_content(connection, schema, plain, line, whole=state.content is not None, columns=state.columns,
+                                 parts=len(state.content.parts) if state.content else 1)  # fmt: skip
+            moved = found is not None and filenode_of(connection, schema, plain) != state.read_filenode
+            sampled = None
+            if found and state.sample and not moved and not agrees(state, found, moved=False):
+                sampled = compare_sample(connection, schema, plain, line, state.sample, state.columns)
+            outcome = compare(thing, state, found, sampled, moved=moved)
+            share = share_of(state, found, outcome, moved=moved)
     except psycopg.errors.InsufficientPrivilege as error:
         words = f"{error.diag.message_primary}: GRANT SELECT ON {table} TO {connection.info.user} (and BYPASSRLS under row security)"
-        return Outcome("skip", thing, message=words), 0
+        outcome = Outcome("skip", thing, message=words)
     except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientResources) as error:
-        return Outcome("skip", thing, message=f"could not be read: {error.diag.message_primary}"), 0
+        outcome = Outcome("skip", thing, message=f"could not be read: {error.diag.message_primary}")
     except psycopg.Error as error:
         words = error.diag.message_primary or str(error).strip().partition("\n")[0]
-        return Outcome("fail", thing, type(error).__name__, "readable to the end", words[:300]), 0
-    return compare(thing, state, found, sampled), found.rows if found else 0
+        outcome = Outcome("fail", thing, type(error).__name__, "readable to the end", words[:300])
+    compared_in(context.memo).add(share)
+    return outcome, found.rows if found else 0
 
 
-def compare(table: str, state: TableState, found: Content | None, sampled: SampleAnswer | None) -> Outcome:
-    """A restored table against what was recorded; ``found`` None: no such table. The first rule that applies answers."""
+def compare(
+    table: str, state: TableState, found: Content | None, sampled: SampleAnswer | None, *, moved: bool = False
+) -> Outcome:
+    """A restored table against what was recorded; ``found`` None: no such table. The first rule that applies answers.
+
+    ``moved``: it was rewritten on production between the reading and the restore point, so its rows have other places.
+    """
     if found is None:
-        if state.dropped:
+        if state.dropped and not state.bracketed:
             return Outcome("pass", table, "no such table", "production dropped it meanwhile")
         return Outcome("fail", table, "no such table", f"about {state.estimated_rows} rows")
-    for rule in (_lost_rows, _number_of_rows, _same_digest, _unknown_changes, _untouched, _gone_rows):
-        if outcome := rule(table, state, found, sampled):
+    if outcome := _lost_rows(table, sampled) or _number_of_rows(table, state, found):
+        return outcome
+    if agrees(state, found, moved=moved):
+        return Outcome("pass", table, found.rows, message="rows as a set: their places were changed meanwhile" if moved else "")
+    for rule in (_around_restore_point, _unknown_changes, _untouched, _gone_rows):
+        if outcome := rule(table, state, found, moved):
             return outcome
     return _by_sample(table, state, sampled)
 
 
-def _lost_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
-    """Settling left those rows in the sample that production still had after the restore point: all of them must be here."""
-    wrong = [*sampled.changed, *(sampled.gone if state.settled else ())] if sampled else []
+def _lost_rows(table: str, sampled: SampleAnswer | None) -> Outcome | None:
+    """Production had the sampled rows before the restore point and after it: all of them must be here."""
+    wrong = [*sampled.changed, *sampled.gone] if sampled else []
     if not sampled or not wrong:
         return None
     first = min(wrong).partition("/")[0]
     return Outcome("fail", table, len(wrong), "0 lost or changed rows", f"of {sampled.looked_at} sampled, first at {first}")
 
 
-def _unknown_changes(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
-    if state.changes is not None:
-        return None
-    seen = f"{sampled.looked_at} sampled rows are as they were, the rest was" if sampled else "it was"
-    return Outcome("warn", table, found.rows if state.content else None, "",
-                   f"what was written since the baseline is not known (altered, rewritten, or counters reset): {seen} not compared")  # fmt: skip
-
-
-def _number_of_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+def _number_of_rows(table: str, state: TableState, found: Content) -> Outcome | None:
     if state.content is None or state.changes is None:
         return None
     fewest, most = max(0, state.content.rows - state.changes.deleted), state.content.rows + state.changes.inserted
@@ -108,20 +127,37 @@ def _number_of_rows(table: str, state: TableState, found: Content, sampled: Samp
     return Outcome("fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows")
 
 
-def _same_digest(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
-    recorded = state.content
-    if recorded and (found.stable_rows, found.digest) == (recorded.stable_rows, recorded.digest):
-        return Outcome("pass", table, found.rows)
-    return None
+def _around_restore_point(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
+    """Of each part, all rows of the first snapshot came back but those that the second no longer saw."""
+    if state.content is None or not state.bracketed:
+        return None
+    fates = fates_of(state, found, moved=moved)
+    if wrong := fates.count(Fate.WRONG):
+        fewest, most = (state.later or state.content).stable_rows, state.content.stable_rows
+        gone, more = fewest - found.stable_rows, found.stable_rows - most
+        value = f"{gone} rows gone" if gone > 0 else f"{more} rows too many" if more > 0 else "other content"
+        return Outcome("fail", table, value, f"the {most} older rows of the restore point" if fewest == most else f"{fewest} to {most} older rows",
+                       f"{wrong} of {len(fates)} parts of it are not as they were right before and right after")  # fmt: skip
+    return Outcome("pass", table, found.rows, "as at the restore point",
+                   f"{fates.count(Fate.OPEN)} of {len(fates)} parts of it were being written to at that instant")  # fmt: skip
 
 
-def _untouched(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+def _unknown_changes(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
+    if state.changes is not None and not moved:
+        return None
+    if state.sample and not moved:
+        return Outcome("warn", table, None, "", f"{len(state.sample)} sampled rows are as they were, the rest was not compared: too large to read whole")
+    why = state.missed or "what was written since the baseline is not known (altered, rewritten, or counters reset)"
+    return Outcome("warn", table, found.rows if state.content else None, "", f"{why}: its rows were not compared")
+
+
+def _untouched(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
     if state.content is None or (state.changes and state.changes.rewritten_rows):
         return None
     return Outcome("fail", table, "other content", "the recorded digest", "nobody updated or deleted a row of it")
 
 
-def _gone_rows(table: str, state: TableState, found: Content, sampled: SampleAnswer | None) -> Outcome | None:
+def _gone_rows(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
     if state.content is None or state.changes is None:
         return None
     gone, most = state.content.stable_rows - found.stable_rows, state.changes.rewritten_rows
@@ -134,6 +170,5 @@ def _by_sample(table: str, state: TableState, sampled: SampleAnswer | None) -> O
     """What the sample says where the digest says nothing."""
     if sampled is not None:
         return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")
-    why = "written to" if state.content else "too large to read whole"
-    what = f"all {state.sampled_rows} sampled rows were rewritten meanwhile" if state.sampled_rows else "not sampled"
-    return Outcome("warn", table, None, "", f"{why}, and {what}: content not compared")
+    why = state.missed or ("written to" if state.content else "too large to read whole")
+    return Outcome("warn", table, None, "", f"{why}, and not sampled: its rows were not compared")

@@ -59,7 +59,7 @@ def _compared(connection: psycopg.Connection, database: str, table: str, recorde
     try:
         if recorded.code:
             return _by_hashes(connection, thing, schema, plain, recorded)
-        found = read_rows(connection, schema, plain, horizon_on(connection, recorded.horizon))
+        found = read_rows(connection, schema, plain, horizon_on(connection, recorded.horizon), recorded.columns or None)
     except psycopg.errors.UndefinedTable:
         return Outcome("fail", thing, "no such table", f"{recorded.rows} rows")
     except psycopg.errors.InsufficientPrivilege as error:

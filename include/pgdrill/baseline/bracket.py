@@ -1,0 +1,91 @@
+"""Two snapshots of every database, one right before the restore point and one right after it, to be read at leisure.
+
+Nobody can read a database at the very instant of a restore point. What both snapshots see was there; what only the first one
+sees may have been. Between them lie milliseconds (with a standby: what it takes to replay).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from pgdrill.baseline.production import Production, wait_replayed
+
+
+@dataclass
+class Pair:
+    """A database's two snapshots, and what holds them."""
+
+    before: psycopg.Connection
+    after: psycopg.Connection
+    held: contextlib.ExitStack
+
+
+@dataclass
+class Bracket:
+    """The snapshots by database. ``oldest_xid``: every transaction below had ended before the first, or had not by the second."""
+
+    production: Production
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    oldest_xid: int = 0
+    ended_at: float = 0.0
+    _running: str = ""
+
+    def begin(self, primary: psycopg.Connection) -> None:
+        """Take the first snapshots."""
+        self._running = _snapshot(primary)
+        self.production.follow(primary)
+        for pair in self.pairs.values():
+            _snapshot(pair.before)
+
+    def end(self, primary: psycopg.Connection) -> None:
+        """Take the second ones; the restore point has been made."""
+        if self.production.access.has_standby:
+            row = primary.execute("SELECT pg_logical_emit_message(true, 'pgdrill', 'baseline')::text").fetchone()
+            with self.production.connection(standby=True) as standby:
+                wait_replayed(standby, str(row[0]) if row else "0/0", self.production.runner)
+        for pair in self.pairs.values():
+            _snapshot(pair.after)
+        self.oldest_xid, self.ended_at = settled_below(self._running, _snapshot(primary)), time.monotonic()
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[Pair | None]:
+        """A database's snapshots, given up afterwards; None if it was dropped before they were taken."""
+        pair = self.pairs.pop(name, None)
+        if pair is None:
+            yield None
+            return
+        with pair.held:
+            yield pair
+
+
+@contextlib.contextmanager
+def bracket(production: Production, names: Sequence[str]) -> Iterator[Bracket]:
+    """Connections for both snapshots, none of which is taken yet."""
+    made = Bracket(production)
+    with contextlib.ExitStack() as every:
+        for name in names:
+            with production.unless_dropped(name), contextlib.ExitStack() as held:
+                before, after = (held.enter_context(production.snapshot(name)) for _ in range(2))
+                made.pairs[name] = Pair(before, after, held.pop_all())
+                every.push(made.pairs[name].held)
+        yield made
+
+
+def _snapshot(connection: psycopg.Connection) -> str:
+    row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+    return str(row[0]) if row else ""
+
+
+def settled_below(before: str, after: str) -> int:
+    """Of two snapshots in PostgreSQL's words (``xmin:xmax:running,…``): the first transaction that may have ended in between.
+
+    A snapshot does not name subtransactions, but theirs are higher numbers than their transaction's.
+    """
+    _, newest, running = before.split(":")
+    ended = set(filter(None, running.split(","))) - set(after.split(":")[2].split(","))
+    return min(map(int, {newest, *ended}))
