@@ -105,6 +105,9 @@ class Reading:
         if self.after is None or state.columns is None or state.content is None:
             return
         try:
+            # Asked anew: what was looked at meanwhile knows more than when it was read first.
+            if table.oid >= FIRST_USER_OID and self.guard.why_not(self.after, table.schema, table.plain, table.oid):
+                return
             with self.guard.watching(self.after, table.oid):
                 line = horizon(self.after, self.line.key, self.line.oldest_xid)
                 later = read_content(self.after, table.schema, table.plain, line, parts=len(state.content.parts),
