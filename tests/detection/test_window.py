@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from pgdrill import store
 from pgdrill.asking import checking, settled
 from pgdrill.backup import take_backup
-from pgdrill.baseline import Baseline, take
+from pgdrill.baseline import Baseline
 from pgdrill.baseline.bracket import Bracket
 from pgdrill.checks import Context, run_checks
 from pgdrill.drill import drill

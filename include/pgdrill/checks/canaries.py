@@ -24,12 +24,14 @@ HEADER_BYTES = 4  # dimensions and a spare int16, in the binary form of vector a
 ROWS = sql.SQL("SELECT ctid::text, {text}::text, {send}({cell}) FROM ONLY {table} WHERE ctid = ANY({places})")
 # Of each stretch of blocks its share of rows, drawn by the key.
 DRAWN = sql.SQL("""
-SELECT s.number - 1, drawn.ctid::text
-FROM unnest({lows}::int8[], {highs}::int8[], {shares}::int8[]) WITH ORDINALITY AS s(low, high, share, number)
+SELECT pgdrill_stretch.number - 1, pgdrill_drawn.place::text
+FROM unnest({lows}::int8[], {highs}::int8[], {shares}::int8[]) WITH ORDINALITY AS pgdrill_stretch (low, high, share, number)
 CROSS JOIN LATERAL (
-    SELECT ctid FROM ONLY {table} WHERE ctid >= ('(' || s.low || ',0)')::tid AND ctid < ('(' || s.high || ',0)')::tid AND {present}
-    ORDER BY md5({key} || ctid::text) LIMIT s.share
-) drawn
+    SELECT pgdrill_row.ctid FROM ONLY {table} pgdrill_row
+    WHERE pgdrill_row.ctid >= ('(' || pgdrill_stretch.low || ',0)')::tid AND pgdrill_row.ctid < ('(' || pgdrill_stretch.high || ',0)')::tid
+      AND {present}
+    ORDER BY md5({key} || pgdrill_row.ctid::text) LIMIT pgdrill_stretch.share
+) pgdrill_drawn (place)
 """)
 PRESENT = sql.SQL("{cell} IS NOT NULL AND {text}::text <> ''")
 

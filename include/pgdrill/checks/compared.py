@@ -8,6 +8,7 @@ import psycopg
 
 from pgdrill.baseline import Baseline, DatabaseState, every_database
 from pgdrill.checks.base import Context, Outcome
+from pgdrill.postgres.session import SYSTEM_PATH
 
 Ask = Callable[[psycopg.Connection, str, DatabaseState], Iterator[Outcome]]
 
@@ -21,6 +22,7 @@ def each_database(context: Context, what: str, ask: Ask, *, rows: bool = False) 
     for name, state in baseline.databases.items():
         if name in there:
             with (context.connect if rows else context.system)(name) as connection:
+                connection.execute(f"SET search_path = {SYSTEM_PATH}")  # as on production: nobody's function fits better
                 yield from ask(connection, name, state)
         elif baseline.database_forms_later is None or name in baseline.database_forms_later:
             yield Outcome("fail", name, "no such database", f"{what} as recorded")

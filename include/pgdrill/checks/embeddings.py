@@ -42,7 +42,7 @@ class _Labelled:
 
     def vectors(self) -> int:
         """How many rows have one."""
-        query = sql.SQL("SELECT count({}) FROM ONLY {}").format(sql.Identifier(self.column.column), self.column.relation)
+        query = sql.SQL("SELECT pg_catalog.count({}) FROM ONLY {}").format(sql.Identifier(self.column.column), self.column.relation)
         row = self.connection.execute(query).fetchone()
         return int(row[0]) if row else 0
 

@@ -65,6 +65,14 @@ class Look:
             return None
         return self.table.changes if self.table else None
 
+    @property
+    def rows_compared(self) -> str:
+        """Whether its rows are compared all the same, in words for an answer that could not."""
+        state = self.table
+        if state and state.content and state.bracketed:
+            return "its rows, vectors and all, are compared by table-content"
+        return "its vectors were not compared"
+
     def rewritten(self) -> bool:
         """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""
         table = self.table

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import asking, error_outcome, shown
-from pgdrill.postgres.names import doubled
+from pgdrill.postgres.names import beside, doubled
 from pgdrill.postgres.session import catalogs_only
 
 SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many
@@ -176,13 +176,15 @@ def _search(key: Key) -> sql.Composed:
 
     The values themselves never leave the server.
     """
-    matches = sql.SQL("{} OPERATOR({}.{}) pgdrill_probe.v").format(
+    # An index's expression may name the table itself, so it is that keeps its name.
+    probe = beside(key.table, "pgdrill_probe")
+    matches = sql.SQL("{} OPERATOR({}.{}) {}.v").format(
         sql.SQL(key.expression.replace("%", "%%")),
-        sql.Identifier(key.operator_schema or ""), sql.SQL(key.operator or ""),
+        sql.Identifier(key.operator_schema or ""), sql.SQL(key.operator or ""), probe,
     )  # fmt: skip
     return sql.SQL(
-        "WITH pgdrill_probe AS MATERIALIZED (SELECT ctid AS place, {probe} AS v FROM ONLY {t} WHERE ctid = ANY(%(places)s::tid[]))"
-        " SELECT count(*) FILTER (WHERE found > 0), count(*) FILTER (WHERE strangers > 0) FROM pgdrill_probe CROSS JOIN LATERAL"
-        " (SELECT count(*) FILTER (WHERE ctid = pgdrill_probe.place) AS found, count(*) FILTER (WHERE NOT ({matches} AND {kept})) AS strangers"
+        "WITH {p} AS MATERIALIZED (SELECT ctid AS place, {probe} AS v FROM ONLY {t} WHERE ctid = ANY(%(places)s::tid[]))"
+        " SELECT count(*) FILTER (WHERE found > 0), count(*) FILTER (WHERE strangers > 0) FROM {p} CROSS JOIN LATERAL"
+        " (SELECT count(*) FILTER (WHERE ctid = {p}.place) AS found, count(*) FILTER (WHERE NOT ({matches} AND {kept})) AS strangers"
         " FROM ONLY {t} WHERE {matches} AND {kept}) searched"
-    ).format(probe=key.probe, t=doubled(key.relation), matches=matches, kept=key.kept)
+    ).format(p=probe, probe=key.probe, t=doubled(key.relation), matches=matches, kept=key.kept)
