@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts faults kills drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts flipped-bytes faults kills drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -29,7 +29,7 @@ down: setup ## Stop what `make up` started
 
 test: lint unit integration detection drawn e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage histories forecasts faults kills ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories forecasts flipped-bytes faults kills ## What takes longer: the checks themselves tested, healthy drills, random damage
 
 drawn: setup ## Ten faults of a store and ten kill -9, drawn by the commit's number (PGDRILL_SEED=… names another draw)
 	@$(RUN) -m pytest tests/faults tests/kills $(TWO) $(ARGS)
@@ -67,6 +67,9 @@ histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every s
 
 forecasts: setup ## Drills and HNSW builds of four times the size against their forecasts; wants the cores to itself
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_forecast.py tests/integration/dump/test_build_forecast.py $(ARGS)
+
+flipped-bytes: setup ## A thousand bytes flipped in rows that were compared exactly, each of which has to be red
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_around_restore_point.py -k flipped_byte $(ARGS)
 
 detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)

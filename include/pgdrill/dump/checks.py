@@ -15,11 +15,12 @@ import psycopg
 from pgdrill.baseline import extension_versions
 from pgdrill.checks import CHECKS, FAMILIES, Context, Outcome, run_checks
 from pgdrill.checks.base import Check, Question
+from pgdrill.checks.shares import compared_in
 from pgdrill.dump import content
 from pgdrill.dump.cluster import older
 from pgdrill.dump.manifest import DatabaseDump, Manifest, TableContent
 from pgdrill.dump.schema import differences, globals_lines
-from pgdrill.report import CheckResult
+from pgdrill.report import CheckResult, Share
 
 FAMILY = "dump"
 SHOWN = 20
@@ -87,6 +88,7 @@ def rows(context: Context) -> Iterator[Outcome]:
         agreeing = count = 0
         for name, before in database.tables.items():
             answer, found = _compared(connection, database, name, before)
+            compared_in(context.memo).add(_share(before, found))
             if answer.status == "pass" and not before.code:
                 agreeing, count = agreeing + 1, count + found
             else:
@@ -95,6 +97,15 @@ def rows(context: Context) -> Iterator[Outcome]:
             yield Outcome("pass", f"{database.name}: {agreeing} tables", count, "as in the snapshot", "rows in all")
         for name, why in sorted(database.not_dumped.items()):
             yield Outcome("skip", f"{database.name}.{name}", NOT_ASKED, message=why)
+
+
+def _share(before: TableContent, found: int) -> Share:
+    """How a table was compared: by its digest, or by its number of rows."""
+    if before.digest is not None:
+        return Share(exact=before.rows, exact_bytes=before.bytes)
+    if before.code:
+        return Share.nothing(before.rows, before.bytes)
+    return Share(counted=found, counted_bytes=before.bytes)
 
 
 def _compared(connection: psycopg.Connection, database: DatabaseDump, name: str, before: TableContent) -> tuple[Outcome, int]:

@@ -94,7 +94,7 @@ def read_tables(
             content = TableContent(rows=0, digest="", columns=[])
         else:
             content = _guarded(connection, guard, oid, schema, table, key, limit_bytes if size > limit_bytes else None)
-        tables[name] = content.model_copy(update={"indexes": indexes, "sequences": sequences, "children": children})
+        tables[name] = content.model_copy(update={"bytes": size, "indexes": indexes, "sequences": sequences, "children": children})
     return tables, without
 
 

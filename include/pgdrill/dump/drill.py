@@ -14,6 +14,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.asking import tenancy_of
 from pgdrill.checks import FAMILIES
+from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.drill import checking, new_drill_id
 from pgdrill.dump import checks, client, cluster, data_kept, keep, migrate
 from pgdrill.dump import manifest as manifests
@@ -132,6 +133,7 @@ def _check(work: Restore, report: DumpReport, options: Options) -> None:
             report.results.append(result)
             if result.family == "vectors":
                 report.timings.vector_checks_seconds = time.monotonic() - started
+        report.compared = context.memo.get(COMPARED)
     _proved_search(work, report, options)
     if not options.migrations or any(result.status == "fail" for result in report.results):
         return

@@ -40,10 +40,12 @@ class TableContent(Model):
     """A table in the snapshot. ``digest`` is None where the table was too large to be digested, and ``why`` says so.
 
     ``columns`` are digested in this order. ``indexes`` and ``children`` (partitions) are names, for restoring it alone.
-    ``code`` names somebody's function that a query of it would have run: then it was digested from COPY's lines.
+    ``code`` names somebody's function that a query of it would have run: then it was digested from COPY's lines. ``bytes``: of the
+    table in the snapshot, without indexes; 0 in dumps of older versions.
     """
 
     rows: int
+    bytes: int = 0
     digest: str | None
     code: str = ""
     why: str = ""

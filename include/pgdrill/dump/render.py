@@ -81,6 +81,7 @@ def _figures(report: DumpReport) -> Table:
         ("rows", seconds(times.data_seconds), rate), ("vector indexes", seconds(times.vector_indexes_seconds), ""),
         ("other indexes and keys", seconds(times.others_seconds), ""), ("statistics", seconds(times.analyze_seconds), ""),
         ("vector checks", seconds(times.vector_checks_seconds), ""), ("restore in all", seconds(report.restore.seconds), ""),
+        *([("rows compared", str(report.compared), "")] if report.compared else []),
         ("durability", DURABILITY[report.durability], ""),
         *([("fence", report.fence, "")] if report.fence else []), ("drill", report.drill_id, ""),
     ]  # fmt: skip

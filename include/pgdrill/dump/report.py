@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pgdrill.report import CheckResult, Part, Stage, Verdict, judge
+from pgdrill.report import CheckResult, Compared, Part, Stage, Verdict, judge
 
 DAMAGED = ("dump-damaged", "missing-part")
 
@@ -120,6 +120,7 @@ class DumpReport(Part):
     checks: Stage = Field(default_factory=Stage)
     cleanup: Stage = Field(default_factory=Stage)
     results: list[CheckResult] = Field(default_factory=list)
+    compared: Compared | None = None  # how much of the rows, and how
     restored: DumpServer | None = None
     verdict: Verdict = "could not verify"
     reason: str = "unfinished"
