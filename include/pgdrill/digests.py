@@ -138,9 +138,10 @@ class Shares:
 
 
 def read_sample(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, shares: Shares, columns: Sequence[str] | None = None
-) -> dict[str, str]:
-    """Stable rows chosen by chance: blocks first, then rows in them.
+    connection: psycopg.Connection, schema: str, table: str, line: Horizon, shares: Shares, columns: Sequence[str] | None = None,
+    *, newer: bool = False,
+) -> dict[str, str]:  # fmt: skip
+    """Stable rows (or ``newer`` ones alone) chosen by chance: blocks first, then rows in them.
 
     Gives a row's place and writer, ``(block,line)/xmin``, -> its keyed hash.
     """
@@ -148,7 +149,7 @@ def read_sample(
         "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY {table} pgdrill_row {sampled} {stable}"
     )
     blocks = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100 * shares.blocks)) if shares.blocks < 1 else sql.SQL("")
-    sampled = sql.SQL("{} WHERE random() < {}::float8 AND").format(blocks, sql.Literal(shares.rows))
+    sampled = sql.SQL("{} WHERE random() < {}::float8 AND {}").format(blocks, sql.Literal(shares.rows), sql.SQL("NOT" if newer else ""))
     rows = _either_hash(connection, query, schema, table, line, sampled, columns=columns)
     return {str(place): str(digest) for place, digest in rows}
 

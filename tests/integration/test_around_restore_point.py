@@ -20,7 +20,7 @@ from pgdrill.baseline import Baseline
 from pgdrill.baseline.bracket import Bracket
 from pgdrill.checks import Context, run_checks
 from pgdrill.digests import Horizon, horizon_on, read_rows
-from pgdrill.drill import drill
+from pgdrill.drill import destroy_stage, drill
 from pgdrill.postgres.server import LocalServer
 from pgdrill.report import CheckResult, Report
 from pgdrill.workspace import Workspace
@@ -108,7 +108,8 @@ def drilled() -> Iterator[Drilled]:
     stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(sample=False)
-        stack.config_file.write_text(stack.config_file.read_text().replace("statement_timeout_seconds = 5", "statement_timeout_seconds = 60"))
+        hasty = stack.config_file.read_text()
+        stack.config_file.write_text(hasty.replace("\ntimeout_seconds = 60", "").replace("\nstatement_timeout_seconds = 5", ""))
         stack.start()
         executing(stack, ("CREATE EXTENSION vector", *(MADE.format(name=name, rows=ROWS, vector=VECTOR.format("g")) for name in TABLES)))
         executing(stack, tuple(f"CREATE INDEX ON {name} USING hnsw (v vector_l2_ops)" for name in ("quiet", "updated_before", "full_after")))
@@ -122,7 +123,9 @@ def drilled() -> Iterator[Drilled]:
         assert settled(stack.access, baseline)
         workspace = Workspace.of(stack.access, report.drill_id)
         workspace.server(stack.access).stop()
-        yield Drilled(stack, report, baseline, workspace.data_directory)
+        folder = workspace.data_directory.rename(stack.home / "mould")
+        destroy_stage(stack.access, report.drill_id)
+        yield Drilled(stack, report, baseline, folder)
     finally:
         stack.remove()
 
@@ -170,6 +173,36 @@ def test_five_rows_written_just_before_the_restore_point_and_lost_are_red(drille
             connection.execute(f"DELETE FROM fresh WHERE id IN ({ROWS + 1}, {ROWS + 77}, {ROWS + 200}, {ROWS + 399}, {ROWS + 400})")
         (answer,) = [r for r in drilled.asked(server) if r.status == "fail"]
     assert (answer.name, answer.thing) == ("table-content", "agents.public.fresh")
+
+
+def test_rows_written_while_a_transaction_ran_that_ended_just_then_are_compared_one_by_one(drilled: Drilled) -> None:
+    """The copy cannot tell those of the long one from others, as numbers of transactions go by their beginning."""
+    stack = drilled.stack
+    with pytest.MonkeyPatch.context() as patch, stack.connect() as long, stack.connect() as connection:
+        begin = Bracket.begin
+
+        def begun(bracket: Bracket, primary: psycopg.Connection) -> None:
+            long.execute("BEGIN; UPDATE quiet SET old = 0 WHERE id = 1")
+            connection.execute("INSERT INTO fresh SELECT g, 'late', g FROM generate_series(100001, 100400) g")
+            begin(bracket, primary)
+            long.execute("COMMIT")
+            connection.execute("DELETE FROM fresh WHERE id = 100400")
+
+        patch.setattr(Bracket, "begin", begun)
+        report = drill(stack.access, keep=True, families=("rows",))
+    assert not [r for r in report.results if r.status == "fail"]
+    baseline = store.load_baseline(stack.access, report.drill_id)
+    assert baseline
+    state = baseline.databases[DATABASE].tables["public.fresh"]
+    assert len(state.newer) == 399
+    workspace = Workspace.of(stack.access, report.drill_id)
+    server = workspace.server(stack.access)
+    with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as restored:
+        restored.execute("SET default_transaction_read_only = off; UPDATE fresh SET title = 'x' WHERE id IN (100001, 100002, 100399)")
+    again = Drilled(stack, report, baseline, workspace.data_directory)
+    (answer,) = [r for r in again.asked(server) if r.status == "fail"]
+    assert (answer.thing, answer.value, answer.threshold) == ("agents.public.fresh", 3, "0 lost or changed rows")
+    destroy_stage(stack.access, report.drill_id)
 
 
 DRAWS = 1000 if thorough() else 10

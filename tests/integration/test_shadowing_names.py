@@ -58,7 +58,8 @@ def shadowed() -> Iterator[Stack]:
     stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(sample=False)
-        stack.config_file.write_text(stack.config_file.read_text().replace("statement_timeout_seconds = 5", "statement_timeout_seconds = 60"))
+        hasty = stack.config_file.read_text()
+        stack.config_file.write_text(hasty.replace("\ntimeout_seconds = 60", "").replace("\nstatement_timeout_seconds = 5", ""))
         stack.start()
         with stack.connect() as connection:
             connection.execute("CREATE EXTENSION vector")

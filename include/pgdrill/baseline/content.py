@@ -22,7 +22,17 @@ from pgdrill.baseline.tables import (
     sample_size,
 )
 from pgdrill.copied import KEPT_HASHES, NotCopied, read_copied
-from pgdrill.digests import Horizon, Shares, filenode_of, horizon, parts_for, read_content, read_sample
+from pgdrill.digests import (
+    SAMPLE_ROWS,
+    Horizon,
+    Shares,
+    compare_sample,
+    filenode_of,
+    horizon,
+    parts_for,
+    read_content,
+    read_sample,
+)
 from pgdrill.fingerprint import FIRST_USER_OID
 from pgdrill.vectors.remember import read_vectors
 
@@ -97,6 +107,10 @@ class Reading:
                 state.missed = MISSED
                 return
             state.content, state.estimated_rows = content, content.stable_rows
+            newer = content.rows - content.stable_rows
+            if newer and self.after is not None and state.read_filenode == state.filenode:
+                share = Shares(1.0, min(1.0, min(SAMPLE_ROWS, left_rows) / newer))
+                state.newer = read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True)
         elif self.after is not None:
             state.sample = self._sample(self.after, table, state, left_rows)
 
@@ -113,6 +127,10 @@ class Reading:
                 later = read_content(self.after, table.schema, table.plain, line, parts=len(state.content.parts),
                                      columns=list(self._columns_now(table).values()))  # fmt: skip
                 state.bracketed = later is not None
+                if state.newer:
+                    seen = compare_sample(self.after, table.schema, table.plain, line, state.newer, list(self._columns_now(table).values()))
+                    for place in (*seen.changed, *seen.gone):
+                        del state.newer[place]
                 if state.bracketed and later and (later.stable_rows, later.loose) != (state.content.stable_rows, state.content.loose):
                     state.later = later
                     state.sample = self._sample(self.after, table, state, left_rows)
@@ -185,7 +203,7 @@ def read_rows_of(
             production.runner.check()
             if state := reading.table(table, left):
                 tables[table.name] = state
-                left -= len(state.sample) + (len(state.copied.hashes) if state.copied else 0)
+                left -= len(state.sample) + len(state.newer) + (len(state.copied.hashes) if state.copied else 0)
         vectors, settings = read_vectors(before, name, production.access.cluster, line, whole, guard, production.runner.check)
         state_of = looked.state
         state_of.horizon, state_of.tables, state_of.vectors, state_of.search_settings = line, tables, vectors, settings
@@ -222,3 +240,6 @@ def _bracket(
         reading.again(table, state, left)
         reading.copied_again(table, state)
         left -= len(state.sample)
+    for state in tables.values():
+        if not state.bracketed:
+            state.newer.clear()

@@ -47,7 +47,8 @@ class TableState(Model):
     With a restore point, the snapshot is one right before it, and another one was made right after it. ``bracketed`` says that
     both are known: ``later`` is what the second one still saw of the first one's rows, None if all of them. ``missed`` says why
     they could not be read although they were there. ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`) of
-    what was not read whole or was being written to just then, as of after the restore point: all of them have to come back.
+    what was not read whole or was being written to just then, as of after the restore point: all of them have to come back. So do
+    the ``newer`` ones, which both snapshots saw though a transaction wrote them that may not have ended long before the first.
 
     ``filenode`` is its file at the snapshot, ``read_filenode`` the one that was read (another one, if it was rewritten just then),
     ``columns`` are those that were read. ``counters`` are as of before the snapshot;
@@ -69,6 +70,7 @@ class TableState(Model):
     estimated_rows: int
     unread: str = ""
     sample: dict[str, str] = {}
+    newer: dict[str, str] = {}
     counters: Changes
     vacuums: int = 0
     vacuumed: bool = False

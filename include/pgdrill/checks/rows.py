@@ -72,8 +72,9 @@ def _table(
                                  parts=len(state.content.parts) if state.content else 1)  # fmt: skip
             moved = found is not None and filenode_of(connection, schema, plain) != state.read_filenode
             sampled = None
-            if found and state.sample and not moved and not agrees(state, found, moved=False):
-                sampled = compare_sample(connection, schema, plain, line, state.sample, state.columns)
+            wanted = state.newer if found and agrees(state, found, moved=moved) else state.sample | state.newer
+            if found and wanted and not moved:
+                sampled = compare_sample(connection, schema, plain, line, wanted, state.columns)
             outcome = compare(thing, state, found, sampled, moved=moved)
             share = share_of(state, found, outcome, moved=moved)
     except psycopg.errors.InsufficientPrivilege as error:

@@ -52,7 +52,7 @@ def _fate(before: tuple[int, int], after: tuple[int, int], now: tuple[int, int])
 
 
 def share_of(state: TableState, found: Content | None, outcome: Outcome, *, moved: bool) -> Share:
-    """How the rows of a table were compared. A row newer than the first snapshot is counted and no more."""
+    """How the rows of a table were compared. A row newer than the first snapshot is counted and no more, if not both saw it."""
     if found is None:
         return Share(exact=state.estimated_rows, exact_bytes=state.bytes)
     if state.content is None:
@@ -64,7 +64,7 @@ def share_of(state: TableState, found: Content | None, outcome: Outcome, *, move
     if not same and state.bracketed:
         fates = fates_of(state, found, moved=moved)
         same = sum(part[0] for part, fate in zip(found.parts, fates, strict=False) if fate is not Fate.OPEN)
-    open_rows = found.stable_rows - same
-    sampled = open_rows if state.sample else 0
-    return Share.of(found.rows, state.bytes, exact=same, sampled=sampled, counted=found.rows - same - sampled)
+    sampled = found.stable_rows - same if state.sample else 0
+    exact = min(same + (0 if moved else len(state.newer)), found.rows - sampled)
+    return Share.of(found.rows, state.bytes, exact=exact, sampled=sampled, counted=found.rows - exact - sampled)
 
