@@ -32,9 +32,10 @@ def living(stack: Stack) -> Iterator[Stack]:
 
 
 def through(relay: Relay, access: Access) -> Access:
-    """The same cluster, its store behind the relay."""
+    """The same cluster, its store behind the relay; what hangs is given up soon."""
     repository = access.cluster.repository.model_copy(update={"endpoint_url": relay.endpoint_url})
-    return dataclasses.replace(access, cluster=access.cluster.model_copy(update={"repository": repository}))
+    drill = access.cluster.drill.model_copy(update={"stall_seconds": 8.0})
+    return dataclasses.replace(access, cluster=access.cluster.model_copy(update={"repository": repository, "drill": drill}))
 
 
 def write_on(stack: Stack) -> None:
@@ -53,7 +54,7 @@ def test_a_restore_that_the_store_let_down_once_and_one_after_it_end_as_a_first_
     access, drill_id = living.access, new_drill_id()
     relay = Relay(living.s3.endpoint_url)
     try:
-        relay.misbehave(r"GET \S*(part_|data)\S*tar", "503")  # its backup; production was looked at by then
+        relay.misbehave(r"GET \S*(part_|data)\S*tar", "hang")  # its backup; production was looked at by then
         first = restore_stage(through(relay, access), drill_id)
         assert relay.matched.is_set()
         assert first.restore.status == "could not verify", first.restore.trouble
