@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 LOOKING_SECONDS = 120.0  # for a restore point; recovery finds it by itself, however far it is
 SHOWN = 5
+OWN = "pgdrill-"  # drills' and baselines' restore points: of interest to whoever asks for one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class Archive:
         return restore_points(self.access, self.runner, self.folder, self.line, since.finish_lsn, end, seconds=LOOKING_SECONDS)
 
     def _no_such_point(self, target: RecoveryTarget, found: Found, since: BaseBackup) -> ConfigError:
-        own = [point.name for point in found.points if not point.name.startswith("pgdrill-")]
+        wanted = target.value.startswith(OWN)
+        own = [point.name for point in found.points if wanted or not point.name.startswith(OWN)]
         names = list(dict.fromkeys([*difflib.get_close_matches(target.value, own, SHOWN), *reversed(own)]))[:SHOWN]
         return ConfigError(
             "no-such-restore-point", f"recovery target {target}",
