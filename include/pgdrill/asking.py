@@ -149,7 +149,7 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
         report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
     report.results.extend(run_checks(context, ordered, last=True))
-    report.compared = context.memo.get(COMPARED)
+    report.compared = context.memo.get(COMPARED, report.compared)  # as before, where it was not asked again
 
 
 def _prewarm(context: Context, timings: Timings) -> None:

@@ -16,7 +16,7 @@ import pytest
 from pgdrill import store
 from pgdrill.asking import checking, settled
 from pgdrill.backup import take_backup
-from pgdrill.baseline import Baseline
+from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.baseline.bracket import Bracket
 from pgdrill.checks import Context, run_checks
 from pgdrill.digests import Horizon, horizon_on, read_rows
@@ -203,6 +203,30 @@ def test_rows_written_while_a_transaction_ran_that_ended_just_then_are_compared_
     (answer,) = [r for r in again.asked(server) if r.status == "fail"]
     assert (answer.thing, answer.value, answer.threshold) == ("agents.public.fresh", 3, "0 lost or changed rows")
     destroy_stage(stack.access, report.drill_id)
+
+
+def test_a_column_that_was_lost_is_red(drilled: Drilled) -> None:
+    with drilled.copy() as server:
+        with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as connection:
+            connection.execute("ALTER TABLE quiet RENAME COLUMN title TO name; ALTER TABLE fresh DROP COLUMN old")
+        red = {name: answer.value for name, answer in of_rows(drilled.asked(server)).items() if answer.status == "fail"}
+    assert red == {"quiet": "no column title", "fresh": "no column old"}
+
+
+def test_a_baseline_without_a_restore_point_takes_no_later_change_for_damage_and_still_compares_what_it_can(drilled: Drilled) -> None:
+    """As a backup's record is compared with what was restored to a later instant."""
+    stack = drilled.stack
+    older = take_baseline(stack.access)
+    executing(stack, ("VACUUM FULL quiet", "ALTER TABLE grown_after ADD COLUMN most int", "ALTER TABLE busy_after RENAME COLUMN title TO name",
+                      "UPDATE shrunk_after SET title = 'x' WHERE id = 1"))  # fmt: skip
+    connect = checking(lambda name: psycopg.connect(stack.conninfo(database=name)), 60)
+    context = Context(cluster=stack.cluster, connect=connect, databases=(DATABASE,), baseline=older)
+    answers = of_rows(list(run_checks(context, ("rows",))))
+    assert not [answer for answer in answers.values() if answer.status == "fail"]
+    told = {name: answer.message for name, answer in answers.items() if answer.status == "warn"}
+    assert set(told) == {"busy_after", "shrunk_after"}, told
+    assert "no column title" in told["busy_after"]
+    assert "was not compared" in told["shrunk_after"] or "were not compared" in told["shrunk_after"]
 
 
 DRAWS = 1000 if thorough() else 10

@@ -19,8 +19,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pgdrill.access import Access, Credentials
-from pgdrill.baseline import content as content_module
 from pgdrill.baseline import database as database_module
+from pgdrill.baseline import reading as reading_module
 from pgdrill.baseline import settle, take_baseline
 from pgdrill.baseline.production import Production
 from pgdrill.checks.rows import compare as compare_table
@@ -207,7 +207,7 @@ def test_above_the_budget_of_bytes_tables_are_sampled_the_largest_first(stack: S
 def test_a_table_that_takes_too_long_is_left_out_by_name_and_the_others_are_read(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = content_module.read_content
+    real = reading_module.read_content
 
     def slow(connection: psycopg.Connection, schema: str, table: str, line: Any, **options: Any) -> Any:
         if table == "documents":
@@ -215,7 +215,7 @@ def test_a_table_that_takes_too_long_is_left_out_by_name_and_the_others_are_read
                 connection.execute("SELECT pg_sleep(60)")
         return real(connection, schema, table, line, **options)
 
-    monkeypatch.setattr(content_module, "read_content", slow)
+    monkeypatch.setattr(reading_module, "read_content", slow)
     baseline = take_baseline(access_with(stack, drill={"statement_timeout_seconds": 1.0}))
     assert list(baseline.unread) == ["agents.public.documents"]
     assert "statement timeout" in baseline.unread["agents.public.documents"]

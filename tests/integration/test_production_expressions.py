@@ -12,7 +12,7 @@ import pytest
 
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
-from pgdrill.baseline import content, settle, take_baseline
+from pgdrill.baseline import reading, settle, take_baseline
 from pgdrill.baseline.guarded import Guard
 from pgdrill.checks.copied import answer
 from pgdrill.drill import drill
@@ -268,7 +268,7 @@ def test_a_dump_runs_none(attack: Attack) -> None:
 def test_an_index_that_is_added_while_the_table_is_read_ends_the_reading_of_it(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock of a reader lets indexes be added; the next statement, in the second snapshot, would fold their constants."""
     attack.heard()
-    real, added = content.read_content, list[str]()
+    real, added = reading.read_content, list[str]()
 
     def meanwhile(connection: psycopg.Connection, schema: str, table: str, line: Any, **more: Any) -> Any:
         made = real(connection, schema, table, line, **more)
@@ -277,7 +277,7 @@ def test_an_index_that_is_added_while_the_table_is_read_ends_the_reading_of_it(a
             attack.listener.execute("CREATE INDEX added ON mine.plain (id) WHERE mine.peek('added')")
         return made
 
-    monkeypatch.setattr(content, "read_content", meanwhile)
+    monkeypatch.setattr(reading, "read_content", meanwhile)
     try:
         baseline = take_baseline(attack.access, restore_point="added")
     finally:

@@ -2,185 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import psycopg
 
 from pgdrill.baseline.database import Looked
-from pgdrill.baseline.guarded import Guard, RunsCode
+from pgdrill.baseline.guarded import Guard
 from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import Production
-from pgdrill.baseline.tables import (
-    SAMPLE_BUDGET_ROWS,
-    Table,
-    in_order_of_sampling,
-    list_tables,
-    read_whole,
-    sample_size,
-)
-from pgdrill.copied import KEPT_HASHES, NotCopied, read_copied
-from pgdrill.digests import (
-    SAMPLE_ROWS,
-    Horizon,
-    Shares,
-    compare_sample,
-    filenode_of,
-    horizon,
-    parts_for,
-    read_content,
-    read_sample,
-)
-from pgdrill.fingerprint import FIRST_USER_OID
+from pgdrill.baseline.reading import COLUMNS, Columns, Reading
+from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables, read_whole
+from pgdrill.digests import horizon
 from pgdrill.vectors.remember import read_vectors
-
-logger = logging.getLogger(__name__)
-
-# As the snapshot has them, and as they are now.
-COLUMNS = """
-SELECT attrelid::int8, attnum::int, attname, atttypid::int8 FROM pg_attribute
-WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY (%s::oid[]) ORDER BY attrelid, attnum
-"""
-Columns = dict[int, tuple[str, int]]  # by number: name and type
-MISSED = "truncated, refreshed or altered right after the restore point, before it could be read"
-
-
-@dataclass
-class Reading:
-    """A snapshot that tables are read in. ``after``: the one right after the restore point."""
-
-    connection: psycopg.Connection
-    production: Production
-    looked: Looked
-    line: Horizon
-    whole: Collection[str]
-    guard: Guard
-    after: psycopg.Connection | None = None
-    columns: dict[int, Columns] = field(default_factory=dict)
-
-    def table(self, table: Table, left_rows: int) -> TableState | None:
-        """Read a table once; None if it was dropped since it was listed."""
-        state = TableState(
-            content=None, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters,
-            vacuums=table.vacuums, unread=table.unread, estimated_rows=table.estimated_rows,
-        )  # fmt: skip
-        if state.unread:
-            return state
-        try:
-            # Large objects are a catalog: nobody's functions stand on it.
-            if table.oid >= FIRST_USER_OID:
-                state.code = self.guard.why_not(self.connection, table.schema, table.plain, table.oid)
-            if not state.code:
-                try:
-                    with self.guard.watching(self.connection, table.oid):
-                        self._queried(table, state, left_rows)
-                except RunsCode as added:
-                    state.code = str(added)
-            if state.code:
-                self._copied(table, state, left_rows)
-        except psycopg.errors.UndefinedTable:
-            return None
-        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
-            self._not_read(table, state, error)
-        return state
-
-    def _not_read(self, table: Table, state: TableState, error: psycopg.Error) -> None:
-        """Not its content: the digests of other tables stand."""
-        if self.production.runner.stopped:
-            raise error
-        state.content = state.later = None
-        state.unread = f"could not be read: {error.diag.message_primary}; raise drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
-        logger.warning("%s %s", table.name, state.unread)
-
-    def _queried(self, table: Table, state: TableState, left_rows: int) -> None:
-        """Its digest, or a sample with rows by their places; by the columns that it had at the snapshot and still has."""
-        names = self._columns_now(table)
-        state.columns, state.read_filenode = list(names), filenode_of(self.connection, table.schema, table.plain)
-        if table.name in self.whole:
-            content = read_content(self.connection, table.schema, table.plain, self.line,
-                                   parts=parts_for(table.estimated_rows), columns=list(names.values()))  # fmt: skip
-            if content is None:
-                raise psycopg.errors.UndefinedTable(table.name)
-            if state.read_filenode != state.filenode and not content.rows:  # what was put there later is not in the snapshot
-                state.missed = MISSED
-                return
-            state.content, state.estimated_rows = content, content.stable_rows
-            newer = content.rows - content.stable_rows
-            if newer and self.after is not None and state.read_filenode == state.filenode:
-                share = Shares(1.0, min(1.0, min(SAMPLE_ROWS, left_rows) / newer))
-                state.newer = read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True)
-        elif self.after is not None:
-            state.sample = self._sample(self.after, table, state, left_rows)
-
-    def again(self, table: Table, state: TableState, left_rows: int) -> None:
-        """Read it in the second snapshot; where less is left of it, single rows are noted as well."""
-        if self.after is None or state.columns is None or state.content is None:
-            return
-        try:
-            # Asked anew: what was looked at meanwhile knows more than when it was read first.
-            if table.oid >= FIRST_USER_OID and self.guard.why_not(self.after, table.schema, table.plain, table.oid):
-                return
-            with self.guard.watching(self.after, table.oid):
-                line = horizon(self.after, self.line.key, self.line.oldest_xid)
-                later = read_content(self.after, table.schema, table.plain, line, parts=len(state.content.parts),
-                                     columns=list(self._columns_now(table).values()))  # fmt: skip
-                state.bracketed = later is not None
-                if state.newer:
-                    seen = compare_sample(self.after, table.schema, table.plain, line, state.newer, list(self._columns_now(table).values()))
-                    for place in (*seen.changed, *seen.gone):
-                        del state.newer[place]
-                if state.bracketed and later and (later.stable_rows, later.loose) != (state.content.stable_rows, state.content.loose):
-                    state.later = later
-                    state.sample = self._sample(self.after, table, state, left_rows)
-        except (RunsCode, psycopg.errors.UndefinedTable):
-            state.bracketed, state.later = False, None
-        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
-            if self.production.runner.stopped:
-                raise
-            logger.warning("%s was not read again: %s", table.name, error.diag.message_primary)
-
-    def copied_again(self, table: Table, state: TableState) -> None:
-        """The same for a table that is copied."""
-        if self.after is None or state.copied is None:
-            return
-        try:
-            later = read_copied(self.after, table.schema, table.plain, self.line.key, like=state.copied)
-            state.bracketed = later is not None
-            state.copied_later = later if later != state.copied else None
-        except (psycopg.Error, NotCopied) as error:
-            if self.production.runner.stopped:
-                raise
-            logger.warning("%s was not read again: %s", table.name, error)
-
-    def _sample(self, connection: psycopg.Connection, table: Table, state: TableState, left_rows: int) -> dict[str, str]:
-        estimated = state.content.stable_rows if state.content else table.estimated_rows
-        wanted = sample_size(estimated or (0 if state.content else table.blocks), left_rows)
-        if not wanted:
-            return {}
-        line = horizon(connection, self.line.key, self.line.oldest_xid)
-        with self.guard.watching(connection, table.oid):
-            return read_sample(connection, table.schema, table.plain, line, Shares.of(table.blocks, estimated, wanted),
-                               list(self._columns_now(table).values()))  # fmt: skip
-
-    def _columns_now(self, table: Table) -> dict[str, str]:
-        """The columns at the snapshot that are still the same: their names then, and what they are called now."""
-        rows = self.guard.catalogs.execute(COLUMNS, ([table.oid],)).fetchall()
-        now = {number: (name, kind) for _, number, name, kind in rows}
-        then = self.columns.get(table.oid, {})
-        return {name: now[number][0] for number, (name, kind) in then.items() if number in now and now[number][1] == kind}
-
-    def _copied(self, table: Table, state: TableState, left_rows: int) -> None:
-        """The table's rows without a query; where that is not to be had, the words say that, too."""
-        if table.name not in self.whole:
-            state.code = f"{state.code}, and it is too large to be copied whole"
-            return
-        try:
-            most = min(KEPT_HASHES, max(0, left_rows))
-            state.copied = read_copied(self.connection, table.schema, table.plain, self.line.key, most=most)
-        except NotCopied as error:
-            state.code = f"{state.code}; {error}"
 
 
 def read_rows_of(

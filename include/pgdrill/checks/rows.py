@@ -15,6 +15,7 @@ from pgdrill.digests import (
     Content,
     Horizon,
     SampleAnswer,
+    columns_of,
     compare_sample,
     filenode_of,
     horizon_on,
@@ -46,7 +47,8 @@ def _database(context: Context, connection: psycopg.Connection, name: str, datab
     agreeing = rows = 0
     line = horizon_on(connection, database.horizon)
     for table, state in database.tables.items():
-        outcome, found_rows = _table(context, connection, f"{name}.{table}", table, line, state)
+        altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
+        outcome, found_rows = _table(context, connection, f"{name}.{table}", table, line, state, altered=altered)
         if outcome.status == "pass" and not state.code:
             agreeing, rows = agreeing + 1, rows + found_rows
         else:
@@ -56,9 +58,9 @@ def _database(context: Context, connection: psycopg.Connection, name: str, datab
 
 
 def _table(
-    context: Context, connection: psycopg.Connection, thing: str, table: str, line: Horizon, state: TableState
+    context: Context, connection: psycopg.Connection, thing: str, table: str, line: Horizon, state: TableState, *, altered: bool
 ) -> tuple[Outcome, int]:
-    """The answer for a table, and how many rows of it were looked at."""
+    """The answer for a table, and how many rows of it were looked at. ``altered``: on production since the baseline began."""
     schema, _, plain = table.partition(".")
     found, share = None, Share.nothing(state.estimated_rows, state.bytes)
     try:
@@ -66,6 +68,8 @@ def _table(
             outcome = Outcome("skip", thing, message=f"not recorded: {state.unread}")
         elif state.code and state.content is None:
             outcome, share = copied.answer(connection, thing, schema, plain, line, state)
+        elif gone := _gone_columns(connection, schema, plain, state):
+            outcome = _other_columns(thing, gone, state, altered=altered)
         else:
             # What was too large to be read on production is not read here, either: only whether it is there.
             found = read_content(connection, schema, plain, line, whole=state.content is not None, columns=state.columns,
@@ -87,6 +91,23 @@ def _table(
         outcome = Outcome("fail", thing, type(error).__name__, "readable to the end", words[:300])
     compared_in(context.memo).add(share)
     return outcome, found.rows if found else 0
+
+
+def _gone_columns(connection: psycopg.Connection, schema: str, table: str, state: TableState) -> list[str]:
+    """Columns that were read and that the restored table does not have; none where there is no such table."""
+    try:
+        with connection.transaction():
+            there = columns_of(connection, schema, table)
+    except psycopg.errors.UndefinedTable:
+        return []
+    return [name for name in state.columns or () if name not in there]
+
+
+def _other_columns(table: str, gone: list[str], state: TableState, *, altered: bool) -> Outcome:
+    """Production may have dropped or renamed them, if it is not known that it did not."""
+    if state.bracketed and not altered:
+        return Outcome("fail", table, f"no column {', '.join(gone)}", "the columns of the restore point")
+    return Outcome("warn", table, None, "", f"altered since the baseline (no column {', '.join(gone)}): its rows were not compared")
 
 
 def compare(

@@ -62,6 +62,8 @@ def _compared(connection: psycopg.Connection, database: str, table: str, recorde
         found = read_rows(connection, schema, plain, horizon_on(connection, recorded.horizon), recorded.columns or None)
     except psycopg.errors.UndefinedTable:
         return Outcome("fail", thing, "no such table", f"{recorded.rows} rows")
+    except psycopg.errors.UndefinedColumn as error:
+        return Outcome("fail", thing, error.diag.message_primary or "no such column", f"{recorded.rows} rows with their columns")
     except psycopg.errors.InsufficientPrivilege as error:
         return Outcome("skip", thing, message=f"{error.diag.message_primary}: GRANT SELECT ON {table} TO {connection.info.user}")
     return compare(thing, recorded, {place: (row[0], row[1]) for place, row in found.items()})
