@@ -38,7 +38,8 @@ def read_rows_of(
             if state := reading.table(table, left):
                 tables[table.name] = state
                 left -= len(state.sample) + len(state.newer) + (len(state.copied.hashes) if state.copied else 0)
-        vectors, settings = read_vectors(before, name, production.access.cluster, line, whole, guard, production.runner.check)
+        # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
+        vectors, settings = read_vectors(before, name, production.access.cluster, line, whole, Guard(catalogs), production.runner.check)
         state_of = looked.state
         state_of.horizon, state_of.tables, state_of.vectors, state_of.search_settings = line, tables, vectors, settings
         if after is not None:

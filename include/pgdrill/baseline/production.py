@@ -20,12 +20,13 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05  # a standby announces no replayed position
 REPLAY_SECONDS = 300.0
+LOCK_SECONDS = 60
 # What recovery does to queries on a standby that are in its way: serialization failure, deadlock.
 CONFLICTS = ("40001", "40P01")
 # A client that was killed is noticed while its statement runs, not at its end; unknown before PostgreSQL 14.
 SESSION = """
 SELECT set_config(name, value, false) FROM (VALUES
-    ('statement_timeout', %(limit)s), ('lock_timeout', '60s'), ('max_parallel_workers_per_gather', '0'), ('jit', 'off'),
+    ('statement_timeout', %(limit)s), ('lock_timeout', %(lock)s), ('max_parallel_workers_per_gather', '0'), ('jit', 'off'),
     ('client_connection_check_interval', '2s'), ('synchronous_commit', 'local')
 ) wanted (name, value) JOIN pg_settings USING (name)
 """
@@ -54,7 +55,7 @@ class Production:
             self.runner.ending(lambda: connection.cancel_safe(timeout=2.0)),
         ):
             try:
-                connection.execute(SESSION, {"limit": str(limit)})
+                connection.execute(SESSION, {"limit": str(limit), "lock": f"{LOCK_SECONDS}s"})
                 yield connection
             except psycopg.Error as error:
                 if self.runner.stopped:

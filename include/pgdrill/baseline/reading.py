@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import psycopg
 
 from pgdrill.baseline.database import Looked
 from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import TableState
-from pgdrill.baseline.production import Production
+from pgdrill.baseline.production import LOCK_SECONDS, Production
 from pgdrill.baseline.tables import (
     Table,
     sample_size,
@@ -29,6 +30,7 @@ from pgdrill.digests import (
     read_sample,
 )
 from pgdrill.fingerprint import FIRST_USER_OID
+from pgdrill.postgres.foreign_code import hold
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,13 @@ class Reading:
     guard: Guard
     after: psycopg.Connection | None = None
     columns: dict[int, Columns] = field(default_factory=dict)
+    not_held: set[int] = field(default_factory=set)
+
+    @cached_property
+    def line_after(self) -> Horizon:
+        """The same rows' horizon, seen from the second snapshot."""
+        assert self.after is not None  # noqa: S101 - callers have looked
+        return horizon(self.after, self.line.key, self.line.oldest_xid)
 
     def table(self, table: Table, left_rows: int) -> TableState | None:
         """Read a table once; None if it was dropped since it was listed."""
@@ -65,6 +74,7 @@ class Reading:
         try:
             # Large objects are a catalog: nobody's functions stand on it.
             if table.oid >= FIRST_USER_OID:
+                self._hold(table)
                 state.code = self.guard.why_not(self.connection, table.schema, table.plain, table.oid)
             if not state.code:
                 try:
@@ -79,6 +89,23 @@ class Reading:
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
             self._not_read(table, state, error)
         return state
+
+    def _hold(self, table: Table) -> None:
+        """Lock it in both transactions, one right after the other.
+
+        Whoever wants to alter the table in between waits for the first one, and lets the second one wait: not for long.
+        """
+        hold(self.connection, table.schema, table.plain)
+        if self.after is None:
+            return
+        try:
+            with self.after.transaction():
+                self.after.execute("SET LOCAL lock_timeout = '1s'")
+                hold(self.after, table.schema, table.plain)
+                self.after.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        except psycopg.errors.LockNotAvailable:
+            self.not_held.add(table.oid)
+            logger.warning("%s is read once only: somebody waits to alter it", table.name)
 
     def _not_read(self, table: Table, state: TableState, error: psycopg.Error) -> None:
         """Not its content: the digests of other tables stand."""
@@ -105,19 +132,16 @@ class Reading:
             if newer and self.after is not None and state.read_filenode == state.filenode:
                 share = Shares(1.0, min(1.0, min(SAMPLE_ROWS, left_rows) / newer))
                 state.newer = read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True)
-        elif self.after is not None:
+        elif self.after is not None and table.oid not in self.not_held:
             state.sample = self._sample(self.after, table, state, left_rows)
 
     def again(self, table: Table, state: TableState, left_rows: int) -> None:
         """Read it in the second snapshot; where less is left of it, single rows are noted as well."""
-        if self.after is None or state.columns is None or state.content is None:
+        if self.after is None or state.columns is None or state.content is None or table.oid in self.not_held:
             return
         try:
-            # Asked anew: what was looked at meanwhile knows more than when it was read first.
-            if table.oid >= FIRST_USER_OID and self.guard.why_not(self.after, table.schema, table.plain, table.oid):
-                return
             with self.guard.watching(self.after, table.oid):
-                line = horizon(self.after, self.line.key, self.line.oldest_xid)
+                line = self.line_after
                 later = read_content(self.after, table.schema, table.plain, line, parts=len(state.content.parts),
                                      columns=list(self._columns_now(table).values()))  # fmt: skip
                 state.bracketed = later is not None
@@ -137,7 +161,7 @@ class Reading:
 
     def copied_again(self, table: Table, state: TableState) -> None:
         """The same for a table that is copied."""
-        if self.after is None or state.copied is None:
+        if self.after is None or state.copied is None or table.oid in self.not_held:
             return
         try:
             later = read_copied(self.after, table.schema, table.plain, self.line.key, like=state.copied)
@@ -153,9 +177,8 @@ class Reading:
         wanted = sample_size(estimated or (0 if state.content else table.blocks), left_rows)
         if not wanted:
             return {}
-        line = horizon(connection, self.line.key, self.line.oldest_xid)
         with self.guard.watching(connection, table.oid):
-            return read_sample(connection, table.schema, table.plain, line, Shares.of(table.blocks, estimated, wanted),
+            return read_sample(connection, table.schema, table.plain, self.line_after, Shares.of(table.blocks, estimated, wanted),
                                list(self._columns_now(table).values()))  # fmt: skip
 
     def _columns_now(self, table: Table) -> dict[str, str]:
