@@ -52,6 +52,13 @@ def test_the_aliases_are_found_in_the_sources() -> None:
     assert {"pgdrill_row", "pgdrill_rows", "pgdrill_hash", "pgdrill_stretch", "t", "s", "n", "place"} <= set(aliases())
 
 
+def test_no_statement_takes_a_bare_alias_for_a_row() -> None:
+    """A column of that name would be taken instead: a row is ``ROW(alias.column, ...)``, or ``alias.*``."""
+    bare = re.compile(r"(?:record_send|row_to_json|hash_record\w*|tidsend)\((?!ROW\b|\{)[a-z_]\w*\)")
+    found = [f"{file.name}: {match[0]}" for file in SOURCES.rglob("*.py") for match in bare.finditer(file.read_text())]
+    assert not found
+
+
 @pytest.fixture(scope="module")
 def shadowed() -> Iterator[Stack]:
     """A table with a column of each name, and a table of each name with a column of that name, too."""

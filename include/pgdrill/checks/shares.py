@@ -56,7 +56,7 @@ def share_of(state: TableState, found: Content | None, outcome: Outcome, *, move
     if found is None:
         return Share(exact=state.estimated_rows, exact_bytes=state.bytes)
     if state.content is None:
-        made = Share.nothing if outcome.status == "warn" and not state.sample else Share.sampled_of
+        made = Share.nothing if outcome.status == "warn" else Share.sampled_of
         return made(state.estimated_rows, state.bytes)
     if outcome.status == "warn":
         return Share.nothing(found.rows, state.bytes)
