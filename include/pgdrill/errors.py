@@ -37,7 +37,7 @@ class Problem:
 
 
 class PgdrillError(Exception):
-    """Base of all errors that pgdrill raises on purpose."""
+    """Base of all errors that pgdrill raises on purpose. ``retryable`` alone decides whether a job is tried again."""
 
     retryable = False
 
@@ -66,6 +66,18 @@ class Unreachable(CouldNotVerify):
 
 class StandbyUnreachable(CouldNotVerify):
     """The standby that baselines are read on did not answer. Production itself may be well."""
+
+    retryable = True
+
+
+class StandbyConflict(CouldNotVerify):
+    """Recovery on the standby cancelled what was read there."""
+
+    retryable = True
+
+
+class Momentary(CouldNotVerify):
+    """Something that passes by itself was in the way; another try may succeed."""
 
     retryable = True
 

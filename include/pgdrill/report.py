@@ -42,19 +42,21 @@ class Part(BaseModel):
 
 
 class Trouble(Part):
-    """A problem as kept in a report. ``source`` is a field's meaning, as in :class:`pgdrill.errors.Problem`."""
+    """A problem as kept in a report, with the error's own word whether another try may succeed."""
 
     reason: str
     thing: str
     found: str
     expected: str
     mend: str
+    retryable: bool = False
 
     @classmethod
-    def of(cls, problem: Problem) -> Trouble:
-        """From an error's problem."""
-        return cls(reason=problem.reason, thing=problem.thing, found=problem.found,
-                   expected=problem.expected, mend=problem.mend)  # fmt: skip
+    def of(cls, error: BaseException) -> Trouble:
+        """From any error."""
+        problem = explain(error)
+        return cls(reason=problem.reason, thing=problem.thing, found=problem.found, expected=problem.expected,
+                   mend=problem.mend, retryable=isinstance(error, PgdrillError) and error.retryable)  # fmt: skip
 
 
 class Stage(Part):
@@ -67,11 +69,14 @@ class Stage(Part):
     def fail(self, error: BaseException) -> None:
         """Keep what went wrong and whose fault it was."""
         self.status = "failed" if isinstance(error, BackupFault) else "could not verify"
-        self.trouble = Trouble.of(explain(error))
+        self.trouble = Trouble.of(error)
 
 
 class CheckResult(Part):
-    """One question asked of the restored cluster. ``required`` ones must have been answered for a green verdict."""
+    """One question asked of the restored cluster. ``required`` ones must have been answered for a green verdict.
+
+    ``retryable``: it has no answer for the sake of something that may pass.
+    """
 
     name: str
     family: str
@@ -82,6 +87,7 @@ class CheckResult(Part):
     message: str = ""
     mend: str = ""
     required: bool = True
+    retryable: bool = False
     seconds: float = 0.0
 
 
@@ -339,6 +345,11 @@ class Report(Part):
         missed = missed_rpo(self.results) if self.verdict == "passed" else ""
         return f"WARNED, {missed}" if missed else self.verdict.upper()
 
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether another try may come to a verdict."""
+        return worth_another_try(self.restore, self.checks, self.results)
+
 
 def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Verdict, str]:
     """The verdict with its reason. What was not answered is never green."""
@@ -369,6 +380,15 @@ def rpo_missed(lost_seconds: float, promised_seconds: float) -> str:
 def missed_rpo(results: list[CheckResult]) -> str:
     """The same of a drill that is none the worse for it; empty where the RPO was kept, or not measured."""
     return next((r.message.partition(";")[0] for r in results if r.name == "measured-rpo" and r.status == "warn"), "")
+
+
+def worth_another_try(restore: Stage, checks: Stage, results: list[CheckResult]) -> bool:
+    """Whether all that keeps a drill from a verdict may pass by itself, as the errors said of themselves."""
+    stopped = next((stage for stage in (restore, checks) if stage.status != "ok"), None)
+    if stopped:
+        return bool(stopped.trouble and stopped.trouble.retryable)
+    unanswered = [r for r in results if r.required and r.status == "skip"]
+    return bool(unanswered) and all(r.retryable for r in unanswered) and not any(r.status == "fail" for r in results)
 
 
 def explain(error: BaseException) -> Problem:

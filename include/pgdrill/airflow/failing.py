@@ -13,10 +13,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pgdrill.errors import PgdrillError
 from pgdrill.text import one_line
 
-# Something did not answer; it may next time. A report keeps the reason and not the error's class.
-RETRYABLE_REASONS = frozenset({"embedder-unreachable", "server-unreachable", "standby-unreachable", "storage-inconsistent",
-                               "storage-stalled", "storage-unreachable"})  # fmt: skip
-
 
 @contextlib.contextmanager
 def airflow_errors() -> Iterator[None]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from pgdrill.baseline.facts import extension_versions, library_versions, read_collations
 from pgdrill.baseline.model import Changes, DatabaseState
-from pgdrill.baseline.production import Production, StandbyConflict
+from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import read_sequences, unread_sequences
 from pgdrill.baseline.tables import Table, list_tables
 from pgdrill.digests import Horizon
+from pgdrill.errors import StandbyConflict
 from pgdrill.fingerprint import Fingerprint, read_fingerprint
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import psycopg
 
 from pgdrill.access import Access
 from pgdrill.baseline.facts import database_forms
-from pgdrill.errors import CouldNotVerify, PgdrillError, TimedOut, Unreachable
+from pgdrill.errors import CouldNotVerify, Momentary, PgdrillError, StandbyConflict, TimedOut, Unreachable
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
 
@@ -30,12 +30,6 @@ SELECT set_config(name, value, false) FROM (VALUES
     ('client_connection_check_interval', '2s'), ('synchronous_commit', 'local')
 ) wanted (name, value) JOIN pg_settings USING (name)
 """
-
-
-class StandbyConflict(CouldNotVerify):
-    """Recovery on the standby cancelled what was read there."""
-
-    retryable = True
 
 
 @dataclass
@@ -144,7 +138,7 @@ def _explained(where: str, connection: psycopg.Connection, error: psycopg.Error,
             f"pg_create_restore_point(text), pg_switch_wal() TO {connection.info.user}",
         )  # fmt: skip
     if isinstance(error, psycopg.errors.LockNotAvailable):
-        return CouldNotVerify(
+        return Momentary(
             "production-locked", where, found=words, expected="tables that can be read",
             mend="see who holds the lock (pg_locks, pg_stat_activity), and try again when it is done",
         )  # fmt: skip

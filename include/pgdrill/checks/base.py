@@ -151,11 +151,12 @@ class Check:
 
     def run(self, context: Context) -> Iterator[CheckResult]:
         """Ask; a check that breaks is a skip with its reason, never a pass."""
-        started, broke = time.monotonic(), False
+        started, broke, retryable = time.monotonic(), False, False
         try:
             outcomes = [not_asked("", why)] if self.compares and (why := context.not_compared) else list(self.ask(context))
         except (psycopg.Error, CouldNotVerify) as error:
             outcomes = [Outcome("skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}")]
+            retryable = isinstance(error, CouldNotVerify) and error.retryable
         except UNFORESEEN as error:  # damage breaks what every healthy catalog keeps to
             logger.exception("%s could not run", self.name)
             broke = True  # then no drill is green, whatever the check is worth
@@ -170,7 +171,7 @@ class Check:
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
                 threshold=outcome.threshold, message=outcome.message, required=broke or (self.required and outcome.required),
                 mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
-                seconds=seconds / len(outcomes),
+                retryable=retryable, seconds=seconds / len(outcomes),
             )  # fmt: skip
 
 

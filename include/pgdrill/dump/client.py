@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, TimedOut, Unreachable
+from pgdrill.errors import (
+    BackupFault,
+    ConfigError,
+    CouldNotVerify,
+    PgdrillError,
+    StandbyConflict,
+    TimedOut,
+    Unreachable,
+)
 from pgdrill.failures import CORRUPT, NETWORK, RIGHTS, SPACE
 from pgdrill.postgres.binaries import QUICK_SECONDS, Binaries
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
@@ -26,7 +34,7 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
      "correct the role or password in dump.conn_id (server.conn_id), PGPASSWORD or ~/.pgpass, and pg_hba.conf"),
     (RIGHTS, CouldNotVerify, "permission", "a role that may read everything",
      "dump as a superuser (dump.conn_id), or grant pg_read_all_data, BYPASSRLS, and SELECT on the large objects"),
-    (re.compile("conflict with recovery"), CouldNotVerify, "standby-conflict", "a snapshot that replay lets live",
+    (re.compile("conflict with recovery"), StandbyConflict, "standby-conflict", "a snapshot that replay lets live",
      "on the standby: hot_standby_feedback = on, or max_standby_streaming_delay above the dump's time"),
     (re.compile("lock timeout"), Unreachable, "locked", "a lock on every table within dump.lock_wait_seconds",
      "dump when nobody alters tables (pg_stat_activity shows who), or allow more time"),

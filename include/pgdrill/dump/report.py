@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pgdrill.report import CheckResult, Compared, Part, Stage, Verdict, judge
+from pgdrill.report import CheckResult, Compared, Part, Stage, Verdict, judge, worth_another_try
 
 DAMAGED = ("dump-damaged", "missing-part")
 
@@ -139,6 +139,11 @@ class DumpReport(Part):
     def judge(self) -> None:
         """Set verdict and reason from the stages and the checks."""
         self.verdict, self.reason = judge(self.restore, self.checks, self.results)
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether another try may come to a verdict."""
+        return worth_another_try(self.restore, self.checks, self.results)
 
 
 def counts(reports: Iterable[DumpReport]) -> bool:

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Any
 
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import CouldNotVerify, Momentary
 from pgdrill.store_lease.board import Board, boot_seconds
 from pgdrill.store_lease.model import Lease, Seen
 
@@ -98,8 +98,8 @@ class HeldLease:
         except CouldNotVerify as error:
             logger.warning("the %s's lease runs out by itself, for it could not be ended: %s", self.lease.kind, error)
 
-    def _lost(self, found: str) -> CouldNotVerify:
-        return CouldNotVerify(
+    def _lost(self, found: str) -> Momentary:
+        return Momentary(
             "lease-lost", f"lease of {self.lease.kind} {self.lease.owner} in {self.board.reports.url}/{self.key}", found=found,
             expected="a lease that stood all the time", mend="run it again; it plans afresh from what is there",
         )  # fmt: skip

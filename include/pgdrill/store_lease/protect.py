@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pgdrill.access import Access
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import CouldNotVerify, Momentary
 from pgdrill.store_lease.board import Board, place_of
 from pgdrill.store_lease.claim import exclusive
 from pgdrill.store_lease.held import HeldLease
@@ -48,7 +48,7 @@ class Protection:
                 continue
             its_wal = wal_from is not None and (lease.deleting_wal_before or 0) > wal_from
             if name in lease.deleting or (parent and lease.deleting) or its_wal:
-                raise CouldNotVerify(
+                raise Momentary(
                     "being-deleted", name, found=f"{one} was deleting {', '.join(lease.deleting)} when this drill began",
                     expected="a backup and WAL that stay", mend="drill again once that run has ended, or choose another backup",
                 )  # fmt: skip

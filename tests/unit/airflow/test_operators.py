@@ -17,7 +17,6 @@ import pgdrill
 from pgdrill import backup, drill, store
 from pgdrill.airflow import operators
 from pgdrill.airflow.connections import access_for
-from pgdrill.airflow.failing import RETRYABLE_REASONS
 from pgdrill.airflow.operators import (
     BaseBackupOperator,
     BeginDrillOperator,
@@ -27,7 +26,17 @@ from pgdrill.airflow.operators import (
 )
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.provider import get_provider_info
-from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
+from pgdrill.errors import (
+    BackupFault,
+    ConfigError,
+    CouldNotVerify,
+    Momentary,
+    PgdrillError,
+    StandbyConflict,
+    StandbyUnreachable,
+    TimedOut,
+    Unreachable,
+)
 from pgdrill.process import Runner, Stopped
 from pgdrill.report import CheckResult, Report, RestoredCluster, Stage, Target, Trouble
 
@@ -82,8 +91,8 @@ def report(**more: Any) -> Report:
     return made
 
 
-def trouble(reason: str = "wal-gap") -> Trouble:
-    return Trouble(reason=reason, thing="segment 12", **WORDS)
+def trouble(error: type[PgdrillError] = BackupFault) -> Trouble:
+    return Trouble.of(error("wal-gap", "segment 12", **WORDS))
 
 
 def stage(monkeypatch: pytest.MonkeyPatch, name: str, result: Report | PgdrillError) -> list[dict[str, Any]]:
@@ -234,17 +243,18 @@ def test_only_what_did_not_answer_is_tried_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "raised"),
+    ("status", "error", "raised"),
     [
-        ("failed", "wal-gap", AirflowFailException),
-        ("could not verify", "no-space", AirflowFailException),
-        ("could not verify", "server-unreachable", AirflowException),
+        ("failed", BackupFault, AirflowFailException),
+        ("could not verify", CouldNotVerify, AirflowFailException),
+        ("could not verify", TimedOut, AirflowFailException),
+        *[("could not verify", passing, AirflowException) for passing in (Unreachable, StandbyUnreachable, StandbyConflict, Momentary)],
     ],
 )
-def test_a_restore_that_the_report_calls_failed_is_raised_with_its_cause(
-    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], status: Any, reason: str, raised: type[Exception]
+def test_a_restore_that_the_report_calls_failed_is_raised_with_its_cause_and_tried_again_if_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], status: Any, error: type[PgdrillError], raised: type[Exception]
 ) -> None:
-    broken = report(restore=Stage(status=status, trouble=trouble(reason)), checks=Stage(), results=[], restored=None)
+    broken = report(restore=Stage(status=status, trouble=trouble(error)), checks=Stage(), results=[], restored=None)
     stage(monkeypatch, "restore_stage", broken)
     with pytest.raises(AirflowException) as caught:
         RestoreClusterOperator(task_id="restore", cluster="agents", drill_id="d1").execute(context)
@@ -265,10 +275,32 @@ def test_a_task_that_was_ended_from_outside_may_be_tried_again(
     assert type(caught.value) is AirflowException
 
 
-def test_a_reason_that_is_retried_is_one_of_the_librarys_unreachables() -> None:
+@pytest.mark.parametrize(
+    ("skipped", "raised"),
+    [
+        ([(True, True)], AirflowException),
+        ([(True, True), (True, False)], AirflowFailException),
+        ([(True, True), (False, False)], AirflowException),  # what is not required keeps nothing from green
+        ([(False, True)], AirflowFailException),
+    ],
+)
+def test_checks_without_an_answer_are_asked_again_if_all_that_was_in_the_way_may_pass(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], skipped: list[tuple[bool, bool]], raised: type[Exception]
+) -> None:
+    answers = [CheckResult(name="models", family="embeddings", status="skip", required=required, retryable=retryable)
+               for required, retryable in skipped]  # fmt: skip
+    stage(monkeypatch, "check_stage", report(results=answers, verdict="could not verify"))
+    with pytest.raises(AirflowException) as caught:
+        VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
+    assert type(caught.value) is raised
+
+
+def test_a_report_keeps_the_errors_own_word_and_no_other_place_decides_what_is_tried_again() -> None:
+    kept = Report.model_validate_json(report(restore=Stage(status="could not verify", trouble=trouble(StandbyConflict))).model_dump_json())
+    assert kept.worth_another_try
     sources = Path(pgdrill.__file__).parent.rglob("*.py")
-    used = {found for file in sources for found in re.findall(r'Unreachable\(\s*"([a-z-]+)"', file.read_text())}
-    assert used == RETRYABLE_REASONS
+    deciding = {file.name for file in sources if re.search(r"retryable\s*=\s*(True|.*reason)", file.read_text())}
+    assert deciding == {"errors.py"}
 
 
 def test_a_drill_is_refused_before_anything_is_touched(context: dict[str, Any], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pgdrill.dump.manifest import VectorIndex
 from pgdrill.dump.pgrestore import is_index, restore_failure
 from pgdrill.dump.report import DumpReport, IndexBuild
 from pgdrill.dump.tables import choose
-from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, StandbyConflict
 from pgdrill.report import Stage, Trouble, Verdict
 
 GIB = 1024 * MIB
@@ -128,7 +128,7 @@ def test_versions_are_compared_by_their_numbers(found: str, recorded: str, resul
     [
         ('FATAL:  password authentication failed for user "x"', "login-refused", ConfigError),
         ("ERROR:  permission denied for large object 4711", "permission", CouldNotVerify),
-        ("ERROR:  canceling statement due to conflict with recovery", "standby-conflict", CouldNotVerify),
+        ("ERROR:  canceling statement due to conflict with recovery", "standby-conflict", StandbyConflict),
         ("ERROR:  canceling statement due to lock timeout", "locked", CouldNotVerify),
         ("could not write: No space left on device", "no-space", CouldNotVerify),
         ("could not read from input file: end of file", "dump-damaged", BackupFault),

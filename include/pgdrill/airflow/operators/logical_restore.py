@@ -11,7 +11,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import RETRYABLE_REASONS, airflow_errors, failure
+from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import DrillOperator
 from pgdrill.airflow.operators.destroy_cluster import TRUE, DestroyClusterOperator
 from pgdrill.airflow.operators.restore_cluster import end_at_once
@@ -70,8 +70,7 @@ class LogicalRestoreOperator(DrillOperator):
         if report.verdict != "passed":
             # Before the task fails: a failed check leaves its figures, too.
             context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, result)
-            trouble = report.restore.trouble or report.checks.trouble
-            raise failure(_explanation(report), retryable=bool(trouble and trouble.reason in RETRYABLE_REASONS))
+            raise failure(_explanation(report), retryable=report.worth_another_try)
         self.log.info("%s passed: %s", report.dump_id, report.reason)
         return result
 

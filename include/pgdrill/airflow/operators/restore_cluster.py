@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import RETRYABLE_REASONS, airflow_errors, failure
+from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import DrillOperator
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.results import RestoreResult, as_xcom, explanation
@@ -57,8 +57,8 @@ class RestoreClusterOperator(DrillOperator):
                 access, drill_id, target=self.target, backup=self.backup, trigger=f"airflow: {context['run_id']}",
                 runner=self.runner, progress=ProgressLog(self.log),
             )  # fmt: skip
-        if trouble := report.restore.trouble:
-            raise failure(explanation(report), retryable=trouble.reason in RETRYABLE_REASONS)
+        if report.restore.trouble:
+            raise failure(explanation(report), retryable=report.worth_another_try)
         result = RestoreResult.of(report)
         self.log.info(
             "%s restored to %s, running after %.1f s, in %s",

@@ -9,7 +9,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import RETRYABLE_REASONS, airflow_errors, failure
+from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import DrillOperator
 from pgdrill.airflow.results import DrillResult, as_xcom, explanation
 
@@ -50,8 +50,7 @@ class VectorSearchCheckOperator(DrillOperator):
         if report.verdict != "passed":
             # Before raising: a failed check keeps its figures.
             context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
-            trouble = report.checks.trouble
-            raise failure(explanation(report), retryable=bool(trouble and trouble.reason in RETRYABLE_REASONS))
+            raise failure(explanation(report), retryable=report.worth_another_try)
         self.log.info(
             "passed: %d checks, lowest recall@10 %s, correct vector search after %.1f s of %.0f s allowed",
             result["checks_passed"], result["lowest_recall_at_10"],
