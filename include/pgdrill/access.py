@@ -14,9 +14,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from pgdrill.config import Cluster
-from pgdrill.errors import StandbyUnreachable, Unreachable
+from pgdrill.errors import CouldNotVerify, Gone, Refused, StandbyUnreachable, Unreachable
 from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
+from pgdrill.postgres.presence import PASSING, listens
 from pgdrill.storage import Storage
 from pgdrill.tools import BackupTool, make_tool
 
@@ -126,10 +127,19 @@ class Access:
                     "standby-unreachable", f"standby of cluster {self.cluster.name} {shown}", found=str(error).strip(),
                     expected="a connection", mend="check that it runs, or empty server.standby_dsn to read on production",
                 ) from None  # fmt: skip
-            raise Unreachable(
-                "server-unreachable", f"server of cluster {self.cluster.name} {shown}", found=str(error).strip(),
-                expected="a connection", mend="check that it runs, server.dsn (or its Airflow connection) and pg_hba.conf",
-            ) from None  # fmt: skip
+            raise _not_connected(f"server of cluster {self.cluster.name} {shown}", words, str(error).strip()) from None
+
+
+def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNotVerify:
+    """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that is gone, and only then."""
+    if not listens(words):
+        return Gone("server-unreachable", where, found=found, expected="a connection",
+                    mend="check that it runs, and server.dsn (or its Airflow connection)")  # fmt: skip
+    if PASSING.search(found):
+        return Unreachable("server-unreachable", where, found=found, expected="a connection",
+                           mend="try again; check that it runs and has connections to spare")  # fmt: skip
+    return Refused("login-refused", where, found=found, expected="a login",
+                   mend="correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf")  # fmt: skip
 
 
 def _keywords(dsn: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 import psycopg
 from psycopg import sql
 
-from pgdrill import record, store
+from pgdrill import presence, record, store
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline, every_database, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
@@ -145,6 +145,8 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
             timings.time_to_running_seconds + (timings.prewarm_seconds or 0.0) + timings.vector_checks_seconds
         )
     report.results.append(_rto(report))
+    if absent := presence.answer(report, context.cluster.drill.without_production):
+        report.results.append(absent)
     with context.closing:
         report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))

@@ -152,6 +152,9 @@ class Drill(Section):
     scheduled_target: Literal["alternate", "latest", "random"] = Field(
         "alternate", description="recovery target of scheduled drills; alternate: latest and random by turns"
     )
+    without_production: int = Field(
+        3, ge=0, description="drills in a row that may pass although nobody listens where production should be; after them none is green"
+    )
     random_days: Annotated[float, Field(gt=0)] = Field(35, description="random instants are drawn from the last so many days")
     heartbeat: str = Field("", description="schema.table.column of a timestamptz that something writes all the time")
     heartbeat_seconds: Seconds = Field(10, description="how often it is written; three times as long is not too long")

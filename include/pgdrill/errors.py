@@ -64,6 +64,14 @@ class Unreachable(CouldNotVerify):
     retryable = True
 
 
+class Gone(Unreachable):
+    """Nobody listens where the server should be."""
+
+
+class Refused(CouldNotVerify):
+    """The server is there and does not let in: another password, role, database or certificate is needed."""
+
+
 class StandbyUnreachable(CouldNotVerify):
     """The standby that baselines are read on did not answer. Production itself may be well."""
 

@@ -17,10 +17,11 @@ from pgdrill.access import Access
 from pgdrill.archiving import archive_now
 from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.clock import UNKNOWN
-from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
+from pgdrill.errors import BackupFault, CouldNotVerify, Gone
 from pgdrill.heartbeat import STATEMENT_TIMEOUT, HeartbeatColumn
 from pgdrill.postgres import harmless
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, format_lsn, parse_lsn
+from pgdrill.presence import note_absence
 from pgdrill.process import Runner
 from pgdrill.reach import Archive, Reached
 from pgdrill.report import Heartbeats, Report, Target
@@ -88,8 +89,8 @@ def look_at_production(access: Access, report: Report, runner: Runner, folder: P
     restore_point = new_restore_point(report.drill_id) if latest else ""
     try:
         baseline = take_baseline(access, restore_point=restore_point, content=latest, runner=runner)
-    except Unreachable as error:
-        logger.warning("drilling without production: %s", error)
+    except Gone as error:
+        note_absence(access, report, error)
         line = _line(access, report, runner, folder, listed, None)
         return Look(None, archived_end(access, runner, folder, listed, line) if line else None, line)
     line = _line(access, report, runner, folder, listed, baseline)
@@ -155,7 +156,7 @@ def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbea
                     return Heartbeats(not_asked=f"asking production would run somebody's function: {why}")
                 at_target = column.newest(connection, instant) if instant else None
                 return Heartbeats(newest_at=column.newest(connection), at_target=at_target)
-    except Unreachable as error:
+    except Gone as error:
         logger.warning("production's heartbeats were not read: %s", error)
         return None
     except psycopg.Error as error:

@@ -318,6 +318,8 @@ class Report(Part):
     compared: Compared | None = None
     no_lease: str = ""
     branches: list[Branch] | None = None  # None: not looked for
+    without_production: str = ""  # why it was not there; empty where it was
+    drills_without_production: int = 0  # in a row, this one included
     instant: InstantProof | None = None
     heartbeats: Heartbeats | None = None
     rpo_seconds: float

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from pgdrill.report import NOT_ASKED, CheckResult, Report, missed_rpo
+from pgdrill.text import ordinal
 
 
 def summarize(report: Report, *, kept: bool = False) -> str:
@@ -14,6 +15,11 @@ def summarize(report: Report, *, kept: bool = False) -> str:
     ``kept``: the restored cluster was left for a look, on purpose.
     """
     sentences = {"passed": _passed, "failed": _failed, "could not verify": _could_not_verify}[report.verdict](report)
+    if report.without_production:
+        sentences.append(
+            f"Production was not there, for the {ordinal(report.drills_without_production)} drill in a row: what came back was not"
+            " compared with it, and how much work would have been lost is not known."
+        )
     sentences += _left(report)
     if report.durability == "fast" and report.verdict == "passed":
         sentences.append("It was restored without fsync, so a real recovery takes longer.")

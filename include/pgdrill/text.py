@@ -49,3 +49,8 @@ def markdown(text: str) -> str:
 def code(text: str) -> str:
     """A name in Markdown, as code: it cannot end the code, nor the cell of a table."""
     return f"`{one_line(text).replace('`', chr(0x2019)).replace('|', chr(0xA6))}`"
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, …"""
+    return f"{number}{'th' if 10 < number % 100 < 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

@@ -18,7 +18,7 @@ from pgdrill.baseline.counters import all_reported
 from pgdrill.baseline.database import ATTEMPTS, Looked, look_at
 from pgdrill.baseline.facts import database_forms, every_database, read_settings, tablespaces
 from pgdrill.baseline.model import Baseline
-from pgdrill.baseline.production import Production, StandbyConflict
+from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
 from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure

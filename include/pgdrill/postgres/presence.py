@@ -1,0 +1,29 @@
+"""Whether a server that no connection can be made to is there: one that is gone and one that refuses are not the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+# A server that speaks TLS and one whose TLS is broken answer one of these; a dead one none.
+WAYS: tuple[dict[str, str], ...] = ({}, {"sslmode": "disable", "gssencmode": "disable"})
+PING_SECONDS = 3
+THERE = (pq.Ping.OK, pq.Ping.REJECT)  # REJECT: starting up or shutting down
+# What passes by itself, in the words of libpq (which are English here) or of a server.
+PASSING = re.compile(
+    r"too many (clients|connections)|remaining connection slots|starting up|shutting down|in recovery mode|not yet accepting|"
+    r"closed the connection|timeout expired|connection reset|broken pipe|administrator command",
+    re.IGNORECASE,
+)
+
+
+def listens(words: Mapping[str, str]) -> bool:
+    """Whether a server, or a proxy before one, answers at the address, whatever it thinks of the login."""
+    for way in WAYS:
+        conninfo = make_conninfo("", **{**words, **way, "connect_timeout": str(PING_SECONDS)})
+        if pq.PGconn.ping(conninfo.encode()) in THERE:
+            return True
+    return False
