@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pgdrill import store
@@ -28,7 +29,7 @@ class Attempt:
 
 def next_attempt(access: Access, run: str, trigger: str) -> Attempt:
     """The drill that a restore of this run begins or begins again. ``trigger``: as the run's reports have it."""
-    found = _numbered(store.list_reports(access), run)
+    found = _numbered(_known(access), run)
     for drill_id in reversed(found):
         try:
             report = store.load_report(access, drill_id)
@@ -42,8 +43,7 @@ def next_attempt(access: Access, run: str, trigger: str) -> Attempt:
 
 def next_dump_attempt(access: Access, run: str) -> Attempt:
     """The same for a restore of a dump, which is one step: each has a report of its own."""
-    kept = {key.rpartition("/drill-")[2].removesuffix(".json") for key in access.dumps.sizes() if "/drill-" in key}
-    found = _numbered(kept | {report.drill_id for report in keep.local_reports(access)}, run)
+    found = _numbered(_known_of_dumps(access) | {report.drill_id for report in keep.local_reports(access)}, run)
     return Attempt(_free(found, run), found[-1] if found else "")
 
 
@@ -53,9 +53,25 @@ def left_behind(access: Access, run: str) -> list[str]:
     return _numbered((one.name for one in folder.iterdir()), run) if folder.is_dir() else []
 
 
-def _numbered(names: object, run: str) -> list[str]:
+def _known(access: Access) -> list[str]:
+    try:
+        return store.list_reports(access)
+    except CouldNotVerify as error:
+        logger.warning("only the reports of this host are looked at: %s", error)
+        return [file.stem for file in store.report_file(access, "x").parent.glob("*.json")]
+
+
+def _known_of_dumps(access: Access) -> set[str]:
+    try:
+        return {key.rpartition("/drill-")[2].removesuffix(".json") for key in access.dumps.sizes() if "/drill-" in key}
+    except CouldNotVerify as error:
+        logger.warning("only the reports of this host are looked at: %s", error)
+        return set()
+
+
+def _numbered(names: Iterable[str], run: str) -> list[str]:
     pattern = re.compile(rf"{re.escape(run)}(?:-(\d{{1,4}}))?")
-    matches = [match for name in names if (match := pattern.fullmatch(name))]  # type: ignore[attr-defined]
+    matches = [match for name in names if (match := pattern.fullmatch(name))]
     return [match[0] for match in sorted(matches, key=lambda match: int(match[1] or 1))]
 
 

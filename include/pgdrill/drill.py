@@ -7,6 +7,7 @@ report before it raises.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 import socket
@@ -24,6 +25,7 @@ from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until
 from pgdrill.instant import prove
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
+from pgdrill.presence import absence
 from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
@@ -34,6 +36,7 @@ from pgdrill.summary import summarize
 from pgdrill.sweep import sweep_first
 from pgdrill.targets import parse_target
 from pgdrill.untouched import catalogs_untouched
+from pgdrill.waiting import when_free
 from pgdrill.walfetch.ordering import wal_ahead
 from pgdrill.walfiles import timeline_history
 from pgdrill.window import Line
@@ -64,13 +67,19 @@ def drill(
     drill_id: str = "",
     runner: Runner | None = None,
     progress: Progress = _silent,
+    wait_seconds: float = 0.0,
 ) -> Report:
-    """A whole drill. The report says how it went; nothing is raised for what it can hold."""
+    """A whole drill. The report says how it went; nothing is raised for what it can hold.
+
+    ``wait_seconds``: for another drill of the cluster to end, before this one begins.
+    """
     drill_id = drill_id or new_drill_id()
     runner, kept = runner or Runner(), False
     try:
-        report = restore_stage(access, drill_id, target=target, backup=backup, trigger=trigger, hand_over=False,
-                               runner=runner, progress=progress)  # fmt: skip
+        restoring = functools.partial(
+            restore_stage, access, drill_id, target=target, backup=backup, trigger=trigger, hand_over=False, runner=runner, progress=progress
+        )
+        report = when_free(restoring, seconds=wait_seconds)
         if report.restore.status == "ok":
             progress("checks", 0, 0)
             report = check_stage(access, drill_id, families=families, hand_over=False, runner=runner)
@@ -88,30 +97,28 @@ def restore_stage(
     target: str = "latest",
     backup: str = "LATEST",
     trigger: str = "cli",
+    earlier: str = "",
     hand_over: bool = True,
     runner: Runner | None = None,
     progress: Progress = _silent,
 ) -> Report:
     """Look at production, restore, promote. The restored server is left running.
 
-    With ``hand_over`` for a check stage in another process, which has to come within ``drill.handover_seconds``.
+    With ``hand_over`` for a check stage in another process, which has to come within ``drill.handover_seconds``. ``earlier``: the
+    drill that this one repeats; it keeps that one's turn, and its instant where that can still be restored.
     """
     wanted = parse_target(target)
     sweep_first(access)
     workspace = Workspace.of(access, drill_id)
-    settings = access.cluster.drill
-    report = Report(
-        drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
-        host=socket.gethostname(), wanted_backup=backup, durability=settings.durability,
-        rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
-        target=store.earlier_target(access, drill_id, asked=str(wanted)),
-    )  # fmt: skip
+    report = _new_report(access, drill_id, trigger, backup)
+    for one in filter(None, (earlier, drill_id)):
+        report.target = store.earlier_target(access, one, asked=str(wanted)) or report.target
     end = ends_at(access, report.started_at)
     with holding(access, workspace, end, hand_over=hand_over) as stale, _stage(access, report, report.restore), \
             protecting(access, drill_id, report) as protection:
         begin_anew(access, workspace, stale, end)
         runner = runner or Runner()
-        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(settings.priority)
+        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
         fence = workspace.fence(access)
         report.fence = fence.shown
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
@@ -140,6 +147,33 @@ def restore_stage(
         if hand_over:
             report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
+
+
+def _new_report(access: Access, drill_id: str, trigger: str, backup: str) -> Report:
+    settings = access.cluster.drill
+    return Report(
+        drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
+        host=socket.gethostname(), wanted_backup=backup, durability=settings.durability,
+        rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
+    )  # fmt: skip
+
+
+def begin_stage(access: Access, drill_id: str, *, trigger: str = "cli") -> str:
+    """Log in to production, and its standby where there is one. Gives why production is not there; empty where it is.
+
+    What refuses is written into a report, and raised: a drill that did not begin could not verify.
+    """
+    try:
+        if access.has_standby:
+            access.connect(standby=True).close()
+        return absence(access)
+    except CouldNotVerify as error:
+        report = _new_report(access, drill_id, trigger, "LATEST")
+        report.restore.fail(error)
+        report.judge()
+        report.summary = summarize(report)
+        store.save_report(access, report)
+        raise
 
 
 def check_stage(

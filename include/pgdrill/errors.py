@@ -10,6 +10,7 @@ Whose fault it is decides the verdict and whether a retry can help, so it is the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pgdrill.text import one_line
 
@@ -56,6 +57,16 @@ class BackupFault(PgdrillError):
 
 class CouldNotVerify(PgdrillError):
     """Something other than the backup kept the job from finishing."""
+
+
+class Busy(CouldNotVerify):
+    """Another job holds what this one needs, until then at the latest as far as is known. Nothing was begun."""
+
+    retryable = True
+
+    def __init__(self, thing: str, *, found: str, expected: str, mend: str, until: datetime | None = None) -> None:
+        super().__init__("busy", thing, found=found, expected=expected, mend=mend)
+        self.until = until
 
 
 class Unreachable(CouldNotVerify):

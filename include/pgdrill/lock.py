@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import Busy
 from pgdrill.owner import FolderLease, Owner
 
 POLL_SECONDS = 0.2  # flock has no timeout of its own
@@ -41,10 +42,15 @@ class Lease:
             return bool(found.over())
         return time.time() > self.expires_at or bool(self.process and self.process.gone())
 
-    def until(self) -> float:
+    def until(self) -> datetime:
         """When it ends at the latest."""
         found = self._in_folder()
-        return found.expires_at if found else self.expires_at
+        return datetime.fromtimestamp(found.expires_at if found else self.expires_at, UTC)
+
+    def kept(self) -> bool:
+        """Whether nobody is at work: somebody wanted to look at what was restored."""
+        found = self._in_folder()
+        return bool(found and found.why == "kept")
 
     def _in_folder(self) -> FolderLease | None:
         return FolderLease.read(f"{self.directory}/lease.json")
@@ -66,9 +72,8 @@ class ClusterLock:
         """Hold the lock while a stage runs. Gives the stale lease it took over, whose leavings want clearing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+") as file:
-            self._flock(file.fileno(), wait_seconds)
-            file.seek(0)
-            before = _parse(file.read())
+            self._flock(file, wait_seconds)
+            before = _read(file)
             if before and before.owner != lease.owner and not before.stale():
                 raise self._busy(before)
             file.seek(0)
@@ -80,35 +85,43 @@ class ClusterLock:
     def release(self, owner: str) -> None:
         """Give the lease back."""
         with contextlib.suppress(FileNotFoundError), self.path.open("r+") as file:
-            current = _parse(file.read())
+            current = _read(file)
             if current and current.owner == owner:
                 file.seek(0)
                 file.truncate()
 
-    def _flock(self, descriptor: int, wait_seconds: float) -> None:
+    def _flock(self, file: TextIO, wait_seconds: float) -> None:
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise self._busy(None) from None
+                    raise self._busy(_read(file)) from None
                 time.sleep(POLL_SECONDS)
             else:
                 return
 
-    def _busy(self, lease: Lease | None) -> CouldNotVerify:
-        until = datetime.fromtimestamp(lease.until(), UTC).isoformat(timespec="seconds") if lease else "it ends"
-        return CouldNotVerify(
-            "busy", f"{self.path.stem} of {self.path.parent.name}",
-            found=f"held by {lease.owner} until {until}" if lease else "another process is at work",
-            expected="one at a time", mend="wait for it, or end it (in Airflow: mark its run failed)",
-        )  # fmt: skip
+    def _busy(self, lease: Lease | None) -> Busy:
+        kind, cluster = self.path.stem, self.path.parent.name
+        found, until, mend = "held by another process", None, "wait for it (`--wait`), or end it (in Airflow: mark its run failed)"
+        if lease:
+            until = lease.until()
+            kept = ", kept for a look," if lease.kept() else ""
+            found = f"held by {lease.owner}{kept} until {until.isoformat(timespec='seconds')} at the latest"
+            if kept:
+                mend = f"wait for it, or end it: `pgdrill destroy {cluster} {lease.owner}`, in Airflow clear `destroy` of its run"
+        return Busy(f"{kind} of {cluster}", found=found, expected="one at a time", mend=mend, until=until)
 
 
 def lease_for(owner: str, directory: Path, seconds: float, process: Owner | None = None) -> Lease:
     """A lease from now on."""
     return Lease(owner, str(directory), (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp(), process)
+
+
+def _read(file: TextIO) -> Lease | None:
+    file.seek(0)
+    return _parse(file.read())
 
 
 def _parse(text: str) -> Lease | None:

@@ -96,7 +96,7 @@ def _parsed(access: Access, drill_id: str, text: bytes) -> Report:
 
 
 def earlier_target(access: Access, drill_id: str, *, asked: str) -> Target | None:
-    """The target of an earlier try of the same drill, if it was asked for in the same words."""
+    """The target of an earlier try of a drill, if it was asked for in the same words."""
     file = report_file(access, drill_id)
     target = load_report(access, drill_id).target if file.exists() else None
     return target if target and target.asked == asked else None

@@ -44,7 +44,7 @@ def refused(lock: ClusterLock, wanted: Lease) -> str:
 
 def test_a_second_one_is_kept_out_while_the_first_works(lock: ClusterLock, tmp_path: Path) -> None:
     with lock.hold(lease(tmp_path, "first")):
-        assert "another process" in refused(lock, lease(tmp_path, "second"))
+        assert "held by first until" in refused(lock, lease(tmp_path, "second"))
 
 
 def test_the_lease_keeps_others_out_between_the_stages(lock: ClusterLock, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
 from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure
-from pgdrill.errors import ConfigError
+from pgdrill.errors import ConfigError, StandbyConflict
 from pgdrill.fingerprint import read_fingerprint
 from pgdrill.postgres.leftovers import read_only_roles, server_settings
 from pgdrill.postgres.wal import Segment

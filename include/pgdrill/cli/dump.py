@@ -17,6 +17,7 @@ from pgdrill.cli.app import (
     Exit,
     JsonOption,
     Session,
+    WaitOption,
     command,
     err,
     exit_code,
@@ -58,6 +59,7 @@ class Chosen:
     bin_dir: str = ""
     migrations: Path | None = None
     may_change: Sequence[str] = ()
+    wait: float = 0.0
 
 
 @app.command("take")
@@ -66,6 +68,7 @@ def take(
     context: typer.Context,
     cluster: ClusterArgument = "",
     database: Annotated[list[str] | None, typer.Option(metavar="NAME", help="only this database (repeatable)")] = None,
+    wait: WaitOption = 0,
     as_json: JsonOption = False,
 ) -> int:
     """Dump every configured database to the store. It counts once `pgdrill drill --from dump` has passed. (the default)"""
@@ -74,11 +77,12 @@ def take(
     from pgdrill.dump.render import manifest_table
     from pgdrill.dump.take import take_dump
     from pgdrill.process import Runner
+    from pgdrill.waiting import when_free
 
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
     with progress("looking at the server", verbose=session.verbose) as show, stopping(runner):
-        manifest = take_dump(access, databases=tuple(database or ()), runner=runner, progress=show)
+        manifest = when_free(lambda: take_dump(access, databases=tuple(database or ()), runner=runner, progress=show), seconds=wait)
     if as_json:
         say(manifest.model_dump_json(indent=1))
         return Exit.GOOD
@@ -173,13 +177,14 @@ def migrate(
         list[str] | None, typer.Option(metavar="TABLE", help="a table whose rows the migration may change (repeatable)")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="leave the migrated cluster running; `pgdrill destroy` ends it")] = False,
+    wait: WaitOption = 0,
     as_json: JsonOption = False,
 ) -> int:
     """Rehearse a schema migration on a restored dump: locks and seconds of each statement, rewrites, and what it loses."""
     from pgdrill.checks import FAMILIES
 
     session = session_of(context)
-    chosen = Chosen(from_dump, FAMILIES, keep, bin_dir, migrations, may_change or ())
+    chosen = Chosen(from_dump, FAMILIES, keep, bin_dir, migrations, may_change or (), wait)
     return restore_and_check(session, session.access(cluster), chosen, as_json)
 
 
@@ -191,6 +196,7 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     from pgdrill.dump.drill import Options, drill_dump
     from pgdrill.dump.render import report_table
     from pgdrill.process import Runner
+    from pgdrill.waiting import when_free
 
     runner, drill_id = Runner(), new_drill_id()
     options = Options(
@@ -198,7 +204,7 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
         may_change=chosen.may_change,
     )  # fmt: skip
     with progress("looking for the dump", verbose=session.verbose) as show, stopping(runner):
-        report = drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show)
+        report = when_free(lambda: drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show), seconds=chosen.wait)
     if as_json:
         say(report.model_dump_json(indent=1))
     else:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgdrill.cli import dump
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, say, session_of
+from pgdrill.cli.app import (
+    ClusterArgument,
+    Exit,
+    JsonOption,
+    WaitOption,
+    command,
+    err,
+    exit_code,
+    out,
+    say,
+    session_of,
+)
 
 if TYPE_CHECKING:
     from pgdrill.backup import BackupResult
@@ -34,17 +45,18 @@ class Source(StrEnum):
 
 
 @command
-def backup(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+def backup(context: typer.Context, cluster: ClusterArgument = "", wait: WaitOption = 0, as_json: JsonOption = False) -> int:
     """Take a base backup beside the data directory, and prove it listed, whole and archived."""
     from pgdrill.backup import take_backup
     from pgdrill.cli.progress import progress
     from pgdrill.cli.stopping import stopping
     from pgdrill.process import Runner
+    from pgdrill.waiting import when_free
 
     session = session_of(context)
     access, runner = session.access(cluster), Runner()
     with progress("backing up", verbose=session.verbose) as show, stopping(runner):
-        result = take_backup(access, runner=runner, progress=show)
+        result = when_free(lambda: take_backup(access, runner=runner, progress=show), seconds=wait)
     if as_json:
         say(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
     else:
@@ -81,6 +93,7 @@ def drill(
     keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster running; `pgdrill destroy` ends it")] = False,
     check: CheckOption = None,
     bin_dir: dump.BinDirOption = "",
+    wait: WaitOption = 0,
     as_json: JsonOption = False,
 ) -> int:
     """Restore into a throw-away cluster, run every check, write the report, destroy the cluster."""
@@ -95,7 +108,7 @@ def drill(
     access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
     families = _families(check)
     if source is Source.DUMP:
-        return dump.restore_and_check(session, access, dump.Chosen(backup, families, keep, bin_dir), as_json)
+        return dump.restore_and_check(session, access, dump.Chosen(backup, families, keep, bin_dir, wait=wait), as_json)
     if bin_dir:
         raise typer.BadParameter("only a dump can be restored into another PostgreSQL", param_hint="--bin-dir")
     parse_target(target)  # before anything is locked or written
@@ -104,7 +117,7 @@ def drill(
         try:
             report = library.drill(
                 access, target=target, backup=backup, families=families, keep=keep, drill_id=drill_id, runner=runner,
-                progress=show,
+                progress=show, wait_seconds=wait,
             )  # fmt: skip
         except Interrupted:
             library.destroy_stage(access, drill_id)  # again: the signal may have hit the clean-up itself

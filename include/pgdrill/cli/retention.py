@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, out, say, session_of
+from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, WaitOption, command, err, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.errors import Problem
@@ -35,6 +36,7 @@ def prune(
         list[str] | None,
         typer.Option("--allow", metavar="REASON", help="let a refusal pass: too-much, wal-gap, nothing-proved, missing or first-run (repeatable)"),
     ] = None,
+    wait: WaitOption = 0,
     plan: Annotated[str, typer.Option("--plan", metavar="DIGEST", help="with --apply: only if the plan is still this one")] = "",
     as_json: JsonOption = False,
 ) -> int:
@@ -46,6 +48,7 @@ def prune(
     from pgdrill.retention.guards import MAY_BE_ALLOWED
     from pgdrill.retention.hygiene import findings
     from pgdrill.retention.show import plan_data
+    from pgdrill.waiting import when_free
 
     for reason in allow or ():
         if reason not in MAY_BE_ALLOWED:
@@ -54,7 +57,8 @@ def prune(
     access, runner = session.access(cluster), Runner()
     if apply:
         with progress("pruning", verbose=session.verbose) as show, stopping(runner):
-            result = library.prune(access, runner, named=also or (), allowed=allow or (), approved=plan, progress=show)
+            pruning = functools.partial(library.prune, access, runner, named=also or (), allowed=allow or (), approved=plan, progress=show)
+            result = when_free(pruning, seconds=wait)
         if as_json:
             say(json.dumps(asdict(result), indent=1, default=lambda value: value.isoformat()))
         else:

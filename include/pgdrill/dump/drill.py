@@ -69,27 +69,28 @@ def drill_dump(
         durability=access.cluster.drill.durability, migrated=bool(options.migrations), stored_bytes=manifest.stored_bytes,
     )  # fmt: skip
     end = ends_at(access, report.started_at)
-    try:
-        with holding(access, workspace, end) as stale, protecting(access, drill_id, report) as protection:
-            protection.choose(manifest.dump_id)
-            manifests.choose(access, manifest.dump_id)  # still there, now that nobody will delete it
-            begin_anew(access, workspace, stale, end)
-            with _stage(access, report, report.restore):
-                workspace.create()
-                with keeping_free(access, workspace, runner):
-                    work = _restore(access, workspace, manifest, report, runner, progress)
-            if report.restore.status == "ok":
-                with _stage(access, report, report.checks):
-                    progress("checks", 0, 0)
-                    with keeping_free(access, workspace, runner, report.results):
-                        _check(work, report, options)
-    finally:
-        end_protection(access, drill_id)
-        if not options.keep or report.restored is None or runner.stopped:
-            _destroy(access, workspace, report)
-        else:
-            report.restored.expires_at = keep_until_end(access, workspace, report.started_at)
-            keep.save_report(access, report)
+    with holding(access, workspace, end) as stale:  # who does not get it has begun nothing, and leaves no report
+        try:
+            with protecting(access, drill_id, report) as protection:
+                protection.choose(manifest.dump_id)
+                manifests.choose(access, manifest.dump_id)  # still there, now that nobody will delete it
+                begin_anew(access, workspace, stale, end)
+                with _stage(access, report, report.restore):
+                    workspace.create()
+                    with keeping_free(access, workspace, runner):
+                        work = _restore(access, workspace, manifest, report, runner, progress)
+                if report.restore.status == "ok":
+                    with _stage(access, report, report.checks):
+                        progress("checks", 0, 0)
+                        with keeping_free(access, workspace, runner, report.results):
+                            _check(work, report, options)
+        finally:
+            end_protection(access, drill_id)
+            if not options.keep or report.restored is None or runner.stopped:
+                _destroy(access, workspace, report)
+            else:
+                report.restored.expires_at = keep_until_end(access, workspace, report.started_at)
+                keep.save_report(access, report)
     return report
 
 

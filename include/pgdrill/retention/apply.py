@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, CouldNotVerify, Problem
+from pgdrill.errors import BackupFault, Busy, CouldNotVerify, Problem
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Runner
 from pgdrill.report import as_could_not_verify
@@ -35,12 +35,13 @@ OURS: frozenset[Kind] = frozenset({"backup", "drill", "prune"})  # what the loca
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do: the plan, what it was made from, and why it would be refused."""
+    """What a run would do: the plan, what it was made from, why it would be refused, and what else would be but for a person's word."""
 
     now: datetime
     inventory: Inventory
     plan: Plan
     refusals: tuple[Problem, ...]
+    let_pass: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,9 @@ def look(
     policy = access.cluster.retention
     inventory = take_inventory(access, runner)
     plan = make_plan(inventory, policy, now, named)
-    return Outlook(now, inventory, plan, (*broken_holds(inventory), *refusals(inventory, plan, policy, now, allowed)))
+    refused = refusals(inventory, plan, policy, now, allowed)
+    let_pass = tuple(problem for problem in refusals(inventory, plan, policy, now) if problem not in refused)
+    return Outlook(now, inventory, plan, (*broken_holds(inventory), *refused), let_pass)
 
 
 def prune(
@@ -85,25 +88,44 @@ def prune(
     approved: str = "",
     progress: Progress = lambda *_: None,
 ) -> PruneResult:
-    """Carry the plan out. ``approved``: the digest somebody agreed to; another plan is refused.
+    """Carry the plan out. ``approved``: the digest somebody agreed to; another plan is refused, but for what is left of that one.
 
-    Raises the first refusal; a step that fails ends the run, with the journal saying how far it came.
+    Raises the first refusal, also where another job would have to be waited for first; a step that fails ends the run, with the
+    journal saying how far it came.
     """
     sweep_first(access)
-    with _alone(access) as lease:
+    with contextlib.ExitStack() as held:
+        try:
+            lease = held.enter_context(_alone(access))
+        except Busy:
+            _refuse(look(access, runner, now=now, named=named, allowed=allowed))
+            raise
         outlook = look(access, runner, now=now, named=named, allowed=allowed)
-        if outlook.refusals:
-            raise as_could_not_verify(outlook.refusals[0])
-        if approved and approved != outlook.plan.digest:
-            raise CouldNotVerify(
-                "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {outlook.plan.digest}",
-                expected=f"plan {approved}, which was approved", mend="look at the new plan and approve it",
-            )  # fmt: skip
+        _refuse(outlook)
+        _as_approved(access, outlook.plan, approved)
         if outlook.inventory.forgotten:  # allowed, or it had been refused
             kept.forget(access, outlook.inventory.forgotten)
         if not outlook.plan.steps:
             return result_of(access, outlook, None)
         return _carry_out(access, runner, outlook, lease, real_clock=now is None, progress=progress)
+
+
+def _refuse(outlook: Outlook) -> None:
+    if outlook.refusals:
+        raise as_could_not_verify(outlook.refusals[0])
+
+
+def _as_approved(access: Access, plan: Plan, approved: str) -> None:
+    """That plan, or what is left of it after a run that was killed, or that did it all."""
+    if not approved or approved == plan.digest or not plan.steps:
+        return
+    steps = {(step.kind, step.name) for step in plan.steps}
+    if any(run.digest == approved and steps <= {(step.kind, step.name) for step in run.steps} for run in journal.runs(access)):
+        return
+    raise CouldNotVerify(
+        "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {plan.digest}",
+        expected=f"plan {approved}, which was approved", mend="look at the new plan and approve it",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pgdrill.retention.window import Span, Window
 from pgdrill.text import code, markdown
 
 LINE_WIDTH = 60
+FIRST_RUN = "first-run"  # the refusal that a person's approval lets pass
 
 
 def size(number: float | None) -> str:
@@ -43,8 +44,12 @@ def plan_markdown(cluster: str, outlook: Outlook) -> str:
     lines += [f"- WAL: {markdown(plan.wal_words)} ({wal} segments, {size(sum(run.stored_bytes for run in plan.wal))})"]
     lines += ["", "**Stays**", ""]
     lines += [f"- {code(it.name)} ({it.kind}{', permanent' if it.permanent else ''}): {_why(it)}" for it in plan.decisions if it.stays]
-    if outlook.refusals:
-        lines += ["", "**Refused**", ""] + [f"- {markdown(str(problem))}" for problem in outlook.refusals]
+    first = [problem for problem in outlook.refusals if problem.reason == FIRST_RUN]
+    for title, problems in (
+        ("Refused", [problem for problem in outlook.refusals if problem not in first]),
+        ("Refused, unless a person approves it", first), ("Let pass, as was asked", outlook.let_pass),
+    ):  # fmt: skip
+        lines += ["", f"**{title}**", "", *(f"- {code(it.reason)}: {markdown(str(it))}" for it in problems)] if problems else []
     return "\n".join(lines)
 
 
@@ -70,6 +75,7 @@ def plan_data(cluster: str, outlook: Outlook, findings: Sequence[Finding] = ()) 
              "slack_before": p.slack, "slack_after": after[p.name].slack, "words": p.words} for p in plan.before
         ],
         "refusals": [_problem(problem) for problem in outlook.refusals],
+        "let_pass": [_problem(problem) for problem in outlook.let_pass],
         "findings": [{"kind": it.kind, "name": it.name, "stored_bytes": it.stored_bytes, "words": it.words} for it in findings],
     }  # fmt: skip
 

@@ -34,6 +34,8 @@ def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], conso
         console.print(Text(f"Lies about: {found.kind} {found.name} ({size(found.stored_bytes)}): {found.words}"), soft_wrap=True)
     if plan.next_deletion_at:
         console.print(Text(f"The window's anchor moves on {plan.next_deletion_at:%Y-%m-%d %H:%M} UTC; more may go then."), soft_wrap=True)
+    for why in outlook.let_pass:
+        console.print(problem(f"let pass: {why.reason}", why.thing, why.found, why.expected, why.mend))
     for why in outlook.refusals:
         console.print(problem(f"refused: {why.reason}", why.thing, why.found, why.expected, why.mend))
 

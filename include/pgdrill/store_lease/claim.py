@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import Busy
 from pgdrill.store_lease.board import Board
 from pgdrill.store_lease.held import HeldLease
 from pgdrill.store_lease.model import Kind, Lease, Seen, new_lease
@@ -61,8 +61,8 @@ def _rivals(held: HeldLease, dead: frozenset[str]) -> list[Seen]:
     return sorted(found, key=lambda one: (not one.held(), one.key))
 
 
-def _busy(lease: Lease, rival: Seen) -> CouldNotVerify:
-    return CouldNotVerify(
-        "busy", f"{lease.kind} {lease.owner}", found=f"held in the store by {rival}", expected="one at a time for a repository",
-        mend="wait for it, or end it; a lease whose job died runs out by itself (`pgdrill leases` shows them)",
+def _busy(lease: Lease, rival: Seen) -> Busy:
+    return Busy(
+        f"{lease.kind} {lease.owner}", found=f"held in the store by {rival}", expected="one at a time for a repository",
+        mend="wait for it (`--wait`), or end it; a lease whose job died runs out by itself (`pgdrill leases` shows them)",
     )  # fmt: skip

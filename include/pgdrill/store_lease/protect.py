@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pgdrill.access import Access
-from pgdrill.errors import CouldNotVerify, Momentary
+from pgdrill.errors import Busy, CouldNotVerify, Momentary
 from pgdrill.store_lease.board import Board, place_of
 from pgdrill.store_lease.claim import exclusive
 from pgdrill.store_lease.held import HeldLease
@@ -89,9 +89,9 @@ def alone(access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Ki
         life = access.cluster.repository.lease_seconds
         try:
             held.enter_context(exclusive(board_of(access), kind, kind, life_seconds=life, wait_seconds=wait_seconds, over=over))
+        except Busy:
+            raise
         except CouldNotVerify as error:
-            if error.problem.reason == "busy":
-                raise
             logger.warning("no lease in the store keeps other hosts from a %s meanwhile: %s", kind, error)
         yield
 

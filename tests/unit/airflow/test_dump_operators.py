@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from pgdrill import attempts
 from pgdrill.airflow.operators import DestroyDumpClusterOperator, LogicalDumpOperator, LogicalRestoreOperator
 from pgdrill.dump import drill as library
 from pgdrill.dump import keep, take
@@ -36,7 +38,8 @@ def context(config: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name, words in (("POSTGRES", {"conn_type": "postgres", "host": "db"}), ("S3", {"conn_type": "aws", "login": "k", "password": "secret"})):
         monkeypatch.setenv(f"AIRFLOW_CONN_AGENTS_{name}", json.dumps(words))
     monkeypatch.setattr(keep, "builds", lambda access: [])
-    return {"run_id": "manual__2026-12-01T04:00:00+00:00", "ti": FakeTask()}
+    monkeypatch.setattr(attempts, "_known_of_dumps", lambda access: set())
+    return {"run_id": "manual__2026-12-01T04:00:00+00:00", "ti": FakeTask(), "dag_run": SimpleNamespace(run_type="manual")}
 
 
 def report(**more: Any) -> DumpReport:
@@ -78,7 +81,7 @@ def test_a_dump_that_did_not_pass_fails_the_task_with_its_cause_and_leaves_its_f
 
 
 def test_a_store_that_did_not_answer_is_tried_again(context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    trouble = Trouble(reason="storage-unreachable", thing="s3", found="nothing", expected="an answer", mend="wait")
+    trouble = Trouble(reason="storage-unreachable", thing="s3", found="nothing", expected="an answer", mend="wait", retryable=True)
     given(monkeypatch, report(verdict="could not verify", restore=Stage(status="could not verify", trouble=trouble)))
     with pytest.raises(AirflowException) as error:
         LogicalRestoreOperator(task_id="x", cluster="agents").execute(context)

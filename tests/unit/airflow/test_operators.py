@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 
 import pgdrill
 from pgdrill import backup, drill, store
@@ -28,6 +29,7 @@ from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.provider import get_provider_info
 from pgdrill.errors import (
     BackupFault,
+    Busy,
     ConfigError,
     CouldNotVerify,
     Momentary,
@@ -51,21 +53,29 @@ class FakeTask:
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
+        self.waiting_since: datetime | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        return "d1" if key == "drill_id" else {"dump_id": "20261201T040000Z-abcdef"}
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.waiting_since
 
 
 @pytest.fixture
 def context() -> dict[str, Any]:
     """A task's context."""
-    return {"run_id": RUN_ID, "ti": FakeTask(), "params": {}}
+    return {"run_id": RUN_ID, "ti": FakeTask(), "params": {}, "dag_run": SimpleNamespace(run_type="scheduled")}
 
 
 @pytest.fixture(autouse=True)
 def _connections(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(store, "list_reports", lambda access: [])
     connect(monkeypatch, "agents_postgres", conn_type="postgres", host="db.example.org", login="drill", password=PASSWORD)
     connect(monkeypatch, "agents_s3", conn_type="aws", login="the-key", password=SECRET)
 
@@ -422,12 +432,12 @@ def test_every_operator_documents_its_parameters_and_renders_no_secret(kind: str
     task = operator(task_id="x", cluster="agents")
     for name in operator.template_fields:
         assert f":param {name}:" in operator.__doc__
-    task.render_template_fields({"run_id": RUN_ID, "params": {}})
+    task.render_template_fields({"run_id": RUN_ID, "params": {}, "ti": FakeTask()})
     rendered = json.dumps({name: getattr(task, name) for name in operator.template_fields})
     assert PASSWORD not in rendered
     assert SECRET not in rendered
     if "drill_id" in operator.template_fields:
-        assert task.drill_id == RUN_ID
+        assert task.drill_id == ("d1" if "Passed" in kind else RUN_ID)
 
 
 def test_progress_is_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
@@ -458,3 +468,28 @@ def test_the_local_copy_of_a_report_is_not_needed_to_say_where_it_is() -> None:
     assert where(report()) == "s3://bucket/pgdrill/reports/d1.json"
     assert where(report(kept_at=[])) == ""
     assert store.report_key("d1") == "reports/d1.json"
+
+
+def test_a_held_cluster_is_waited_for_without_a_slot_and_not_longer_than_a_drill_may_take(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = Busy("drill of agents", found="held by d0 until noon", expected="one at a time", mend="wait", until=None)
+    stage(monkeypatch, "restore_stage", held)
+    task = RestoreClusterOperator(task_id="restore", cluster="agents")
+    with pytest.raises(AirflowRescheduleException) as again:
+        task.execute(context)
+    assert timedelta() < again.value.reschedule_date - datetime.now(UTC) < timedelta(seconds=10)
+    assert "waiting, for drill of agents is held by d0 until noon; gives up at" in capsys.readouterr().out
+    assert context["ti"].pushed["drill_id"], "whoever has to clear up knows of it"
+    context["ti"].waiting_since = datetime.now(UTC) - timedelta(seconds=1801)  # drill.timeout_seconds is 1800 here
+    with pytest.raises(AirflowFailException, match=r"held by d0 until noon.*waited 30 minutes"):
+        task.execute(context)
+
+
+@pytest.mark.parametrize(
+    "task", [BaseBackupOperator(task_id="backup", cluster="agents"), operators.LogicalDumpOperator(task_id="dump", cluster="agents")]
+)
+def test_what_can_be_had_of_today_only_is_not_backfilled(context: dict[str, Any], task: Any) -> None:
+    context["dag_run"].run_type = "backfill"
+    with pytest.raises(AirflowFailException, match=r"of the past cannot be taken.*Mend"):
+        task.execute(context)

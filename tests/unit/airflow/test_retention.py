@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from pgdrill.airflow.operators import PruneOperator
-from pgdrill.airflow.operators.prune import ChoosePruneOperator
+from pgdrill.airflow.operators.prune import ChoosePruneOperator, RefusedOperator, approved_plan
 from pgdrill.errors import CouldNotVerify, Problem
 from pgdrill.retention import apply, guards, journal
 from pgdrill.retention.apply import Outlook, PruneResult
@@ -25,7 +25,7 @@ from pgdrill.retention.plan import make_plan
 from pgdrill.retention.show import plan_markdown
 from tests.unit.retention.test_plan import FULL, NOW, POLICY
 
-PLAN = {"steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}
+PLAN = {"digest": "abc", "steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}
 RESULT = PruneResult("agents", True, "abc", 13, 1, 0, 9, 1000, [], [], [], [], NOW, "s3://bucket/j.json")
 
 
@@ -44,7 +44,7 @@ def context(run_type: str, plan: dict[str, Any] | None = None, **params: Any) ->
 
 
 def next_tasks(run_type: str, plan: dict[str, Any] | None = None, **params: Any) -> list[str]:
-    return ChoosePruneOperator(task_id="choose", planned="plan", approve="approve", prune="prune").choose_branch(
+    return ChoosePruneOperator(task_id="choose", planned="plan", approve="approve", prune="prune", refused="refused").choose_branch(
         context(run_type, plan, **params)
     )
 
@@ -81,35 +81,78 @@ def test_a_person_approves_runs_by_hand_and_the_first_one_and_no_other() -> None
 
 def test_what_is_refused_is_never_put_to_a_person_to_approve() -> None:
     refused = {**PLAN, "refusals": [{"reason": "wal-gap"}], "first_run": True}
-    assert next_tasks("asset_triggered", refused) == ["prune"], "which is red and says why"
-    assert next_tasks("manual", refused, apply=True) == ["prune"]
+    assert next_tasks("asset_triggered", refused) == ["refused"], "which is red and says why"
+    assert next_tasks("manual", refused, apply=True) == ["refused"]
 
 
 def test_something_held_that_is_gone_is_red_whatever_the_plan() -> None:
     broken = {**PLAN, "steps": [], "refusals": [{"reason": "hold-broken"}]}
     for run_type in ("manual", "scheduled", "asset_triggered"):
-        assert next_tasks(run_type, broken, apply=False) == ["prune"]
+        assert next_tasks(run_type, broken, apply=False) == ["refused"]
 
 
 def test_what_is_missing_is_red_even_if_nothing_is_to_go_and_a_first_run_waits_for_a_person() -> None:
     lost = {**PLAN, "steps": [], "refusals": [{"reason": "missing"}]}
-    assert next_tasks("asset_triggered", lost) == ["prune"]
-    assert next_tasks("manual", lost, apply=True) == ["prune"]
+    assert next_tasks("asset_triggered", lost) == ["refused"]
+    assert next_tasks("manual", lost, apply=True) == ["refused"]
     assert next_tasks("manual", lost, apply=False) == []
     first = {**PLAN, "refusals": [{"reason": "first-run"}], "first_run": True}
     assert next_tasks("asset_triggered", first) == ["approve"]
-    assert next_tasks("asset_triggered", {**first, "refusals": [*first["refusals"], {"reason": "missing"}]}) == ["prune"]
+    assert next_tasks("asset_triggered", {**first, "refusals": [*first["refusals"], {"reason": "missing"}]}) == ["refused"]
 
 
-@pytest.mark.parametrize(("approval", "allowed"), [("", ()), ("{'chosen_options': ['Approve']}", ("first-run",))])
-def test_a_persons_approval_and_nothing_else_lets_a_first_run_pass(
-    config: Any, monkeypatch: pytest.MonkeyPatch, approval: str, allowed: tuple[str, ...]
+@pytest.fixture
+def given(config: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the library is called with."""
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(apply, "prune", lambda access, runner, **words: seen.append(words) or RESULT)
+    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
+    return seen
+
+
+@pytest.mark.parametrize("started", ["asset_triggered", "manual"])
+def test_a_persons_approval_and_nothing_else_lets_a_first_run_pass(given: list[dict[str, Any]], started: str) -> None:
+    PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc", approval="abc", first_run="True").execute(context(started))
+    PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc").execute(context("asset_triggered"))
+    assert [words["allowed"] for words in given] == [("first-run",), ()]
+
+
+@pytest.mark.parametrize(("started", "first_run"), [("manual", "False"), ("asset_triggered", "True"), ("manual", "True")])
+@pytest.mark.parametrize("approval", ["", "def"])
+def test_whatever_is_marked_or_cleared_a_plan_that_nobody_approved_is_not_carried_out(
+    given: list[dict[str, Any]], started: str, first_run: str, approval: str
 ) -> None:
-    given: list[dict[str, Any]] = []
-    monkeypatch.setattr(apply, "prune", lambda access, runner, **words: given.append(words) or RESULT)
-    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace())
-    PruneOperator(task_id="prune", cluster="agents", apply=True, approval=approval).execute(context("asset_triggered"))
-    assert given[0]["allowed"] == allowed
+    """Marked a success, or skipped, `approve` has no answer; a plan that was made anew has another digest."""
+    task = PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc", approval=approval, first_run=first_run)
+    with pytest.raises(AirflowFailException, match=r"plan abc: found .*Mend: clear `plan`"):
+        task.execute(context(started))
+    assert not given
+
+
+@pytest.mark.parametrize(("answer", "approved"), [
+    (None, ""), ({}, ""), ({"chosen_options": ["Reject"], "plan": "abc"}, ""), ({"chosen_options": ["Approve"], "plan": "abc"}, "abc"),
+])  # fmt: skip
+def test_an_answer_is_an_approval_of_the_plan_that_was_shown(answer: dict[str, Any] | None, approved: str) -> None:
+    assert approved_plan(answer) == approved
+
+
+def test_a_refused_plan_ends_in_words_with_every_figure_and_mend(config: Any) -> None:
+    problems = [asdict(Problem(reason, "share", f"{reason}: 90 % would go", "30 %", f"allow {reason}")) for reason in ("too-much", "wal-gap")]
+    with pytest.raises(AirflowFailException) as caught:
+        RefusedOperator(task_id="refused", planned="plan").execute(context("manual", {**PLAN, "refusals": problems}))
+    for reason in ("too-much", "wal-gap"):
+        assert f"{reason}: 90 % would go" in str(caught.value)
+        assert f"Mend: allow {reason}" in str(caught.value)
+
+
+def test_what_was_let_pass_is_named_with_its_figures_in_the_text_that_is_approved() -> None:
+    much = Problem("too-much", "share of the bytes", "90% would go (9 of 10 base backups)", "at most 30%", "look at the plan")
+    first = Problem("first-run", "retention's memory", "none", "what earlier runs remembered", "allow it")
+    text = plan_markdown("agents", Outlook(NOW, FULL, make_plan(FULL, POLICY, NOW), (first,), (much,)))
+    assert "**Let pass, as was asked**" in text
+    assert "`too-much`: share of the bytes: found 90% would go" in text
+    assert "**Refused, unless a person approves it**" in text
+    assert "**Refused**" not in text
 
 
 def test_nothing_that_others_named_means_anything_in_the_plan_that_a_person_approves() -> None:
@@ -127,14 +170,11 @@ def test_the_choices_of_allow_are_those_of_the_library(dag: DAG) -> None:
     assert tuple(dag.params.get_param("allow").schema["items"]["enum"]) == guards.MAY_BE_ALLOWED
 
 
-def test_parameters_count_in_runs_by_hand_only(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[dict[str, Any]] = []
-    monkeypatch.setattr(apply, "prune", lambda access, runner, **words: given.append(words) or RESULT)
-    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace())
-    operator = PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc", also="x, y", allow="too-much")
+def test_parameters_count_in_runs_by_hand_only(given: list[dict[str, Any]]) -> None:
+    operator = PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc", approval="abc", also="x, y", allow="too-much")
     found = operator.execute(context("manual"))
     operator.execute(context("asset_triggered"))
-    assert (given[0]["named"], given[0]["allowed"], given[0]["approved"]) == (("x", "y"), ("too-much",), "abc")
+    assert (given[0]["named"], given[0]["allowed"], given[0]["approved"]) == (("x", "y"), ("too-much", "first-run"), "abc")
     assert (given[1]["named"], given[1]["allowed"]) == ((), ())
     assert found["next_deletion_at"] == f"{NOW:%Y-%m-%dT%H:%M:%SZ}"
     assert found["backups_deleted"] == 1
@@ -160,6 +200,6 @@ def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPat
         raise CouldNotVerify("too-much", "share", found="90 %", expected="30 %", mend="look at the plan")
 
     monkeypatch.setattr(apply, "prune", refuse)
-    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace())
+    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
     with pytest.raises(AirflowFailException, match="look at the plan"):
         PruneOperator(task_id="prune", cluster="agents", apply=True).execute(context("asset_triggered"))

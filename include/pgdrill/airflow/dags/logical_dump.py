@@ -5,11 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, Param
 
-from pgdrill.airflow.dags.common import DESTROY_TIMEOUT, MARGIN, common, cron, keep_param
-from pgdrill.airflow.operators import DestroyDumpClusterOperator, LogicalDumpOperator, LogicalRestoreOperator
+from pgdrill.airflow.dags.common import BEGIN_TIMEOUT, DESTROY_TIMEOUT, MARGIN, common, cron, keep_param
+from pgdrill.airflow.operators import (
+    DestroyDumpClusterOperator,
+    DumpPassedOperator,
+    LogicalDumpOperator,
+    LogicalRestoreOperator,
+)
+from pgdrill.airflow.operators.base import BEGUN
+from pgdrill.airflow.operators.passed import DUMPED
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings
@@ -42,7 +48,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
         restore = LogicalRestoreOperator(
             task_id="restore",
             cluster=cluster.name,
-            dump="{{ ti.xcom_pull(task_ids='dump')['dump_id'] }}",
+            dump=DUMPED,
             bin_dir="{{ params.bin_dir }}",
             migrations="{{ params.migrations }}",
             keep="{{ params.keep }}",
@@ -55,16 +61,23 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
         destroy = DestroyDumpClusterOperator(
             task_id="destroy",
             cluster=cluster.name,
+            drill_id=BEGUN,
             keep="{{ params.keep }}",
             execution_timeout=DESTROY_TIMEOUT,
             retry_delay=timedelta(seconds=30),
             doc_md="Ends the restored server and removes its folder, should the restore have been killed.",
         )
-        passed = EmptyOperator(
-            task_id="passed", doc_md="Green exactly if the dump was restored and found right; it makes a red restore fail the run."
+        passed = DumpPassedOperator(
+            task_id="passed",
+            cluster=cluster.name,
+            execution_timeout=BEGIN_TIMEOUT,
+            retry_delay=timedelta(seconds=30),
+            doc_md="Green exactly if the run's newest dump was restored and found right. It reads the report, whatever was cleared.",
         )
-        dump >> restore >> passed
+        dump >> restore
+        # Teardowns, both: whatever is cleared, Airflow then runs them again.
         restore >> destroy.as_teardown(setups=[dump], on_failure_fail_dagrun=True)
+        restore >> passed.as_teardown(setups=[dump], on_failure_fail_dagrun=True)
     return dag
 
 

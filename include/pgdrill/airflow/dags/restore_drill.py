@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param
 
 from pgdrill.airflow.dags.common import (
@@ -20,9 +19,11 @@ from pgdrill.airflow.dags.common import (
 from pgdrill.airflow.operators import (
     BeginDrillOperator,
     DestroyClusterOperator,
+    DrillPassedOperator,
     RestoreClusterOperator,
     VectorSearchCheckOperator,
 )
+from pgdrill.airflow.operators.base import BEGUN
 from pgdrill.airflow.operators.vector_search_check import FAMILIES
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
     when there was no new backup. The asset is the restore's inlet, for lineage.
     """
     limit = timedelta(seconds=cluster.drill.timeout_seconds)
-    # A form has one default for both, and a person who just clicks expects the latest state.
-    target = f"{{{{ '{cluster.drill.scheduled_target}' if dag_run.run_type == 'scheduled' else params.target }}}}"
+    # A form has one default for both, and a person who just clicks expects the latest state. A backfill means its date.
+    past = "'time:' ~ dag_run.logical_date.isoformat() if dag_run.run_type == 'backfill'"
+    target = f"{{{{ '{cluster.drill.scheduled_target}' if dag_run.run_type == 'scheduled' else {past} else params.target }}}}"
     with DAG(
         f"{cluster.name}.restore_drill",
         schedule=cron(cluster, settings, "drill"),
@@ -65,6 +67,7 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
         check = VectorSearchCheckOperator(
             task_id="check",
             cluster=cluster.name,
+            drill_id=BEGUN,
             families="{{ params.checks | join(',') }}",
             execution_timeout=limit + MARGIN,
             doc_md="Compares the restored cluster with production and vector search with exact search. Red: XCom's"
@@ -73,20 +76,27 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
         destroy = DestroyClusterOperator(
             task_id="destroy",
             cluster=cluster.name,
+            drill_id=BEGUN,
             keep="{{ params.keep }}",
             execution_timeout=DESTROY_TIMEOUT,
             retry_delay=timedelta(seconds=30),
             doc_md="Ends the restored server and removes its folder, whatever happened before.",
         )
         # A teardown that counts hides the tasks before it from the run's verdict (Airflow looks at the last tasks
-        # only): without this one, a failed check with a clean teardown would be a green run.
-        passed = EmptyOperator(
-            task_id="passed", doc_md="Green exactly if the drill passed; it makes a failed check fail the run."
+        # only): without this one, a failed check with a clean teardown would be a green run. It is a teardown itself, for
+        # whatever is cleared, Airflow then runs it again.
+        passed = DrillPassedOperator(
+            task_id="passed",
+            cluster=cluster.name,
+            execution_timeout=BEGIN_TIMEOUT,
+            retry_delay=timedelta(seconds=30),
+            doc_md="Green exactly if the run's newest drill passed. It reads the report, whatever was cleared.",
         )
-        begin >> restore >> check >> passed
+        begin >> restore >> check
         # Two set-ups: `begin` lets the teardown run although the restore failed; `restore` is one so that clearing
         # `check` restores again what has been destroyed.
         check >> destroy.as_teardown(setups=[begin, restore], on_failure_fail_dagrun=True)
+        check >> passed.as_teardown(setups=[begin, restore], on_failure_fail_dagrun=True)
     return dag
 
 

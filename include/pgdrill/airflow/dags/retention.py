@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param
 
 from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common
 from pgdrill.airflow.operators import PruneOperator
-from pgdrill.airflow.operators.prune import ChoosePruneOperator
+from pgdrill.airflow.operators.prune import (
+    ApprovePlanOperator,
+    ChoosePruneOperator,
+    RefusedOperator,
+    approved_plan,
+)
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings
@@ -24,6 +28,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
         schedule=[base_backups(cluster)],
         description=f"Deletes what no promise needs of cluster {cluster.name}'s base backups, WAL and dumps",
         params=retention_params(),
+        user_defined_macros={"approved_plan": approved_plan},
         **common(cluster, "retention", doc),
     ) as dag:
         by_hand: dict[str, Any] = {"also": "{{ params.also | join(',') }}", "allow": "{{ params.allow | join(',') }}"}
@@ -39,12 +44,19 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             planned="plan",
             approve="approve",
             prune="prune",
+            refused="refused",
             doc_md="To a person's approval in runs by hand and in the first one, else on; nothing more in a dry run.",
         )
-        approve = ApprovalOperator(
+        refused = RefusedOperator(
+            task_id="refused",
+            planned="plan",
+            doc_md="Red where the plan is refused: each refusal with its figures and its mend. Nothing is deleted.",
+        )
+        approve = ApprovePlanOperator(
             task_id="approve",
             subject=f"Delete backups of cluster {cluster.name}?",
             body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
+            plan="{{ ti.xcom_pull(task_ids='plan')['digest'] }}",
             defaults="Reject",
             response_timeout=APPROVAL_TIMEOUT,
             retries=0,
@@ -55,7 +67,8 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             cluster=cluster.name,
             apply=True,
             approved="{{ ti.xcom_pull(task_ids='plan')['digest'] }}",
-            approval="{{ ti.xcom_pull(task_ids='approve') or '' }}",
+            approval="{{ approved_plan(ti.xcom_pull(task_ids='approve')) }}",
+            first_run="{{ ti.xcom_pull(task_ids='plan')['first_run'] }}",
             trigger_rule="none_failed_min_one_success",
             execution_timeout=limit,
             doc_md="Does exactly what was planned, asks the tool first, and looks again afterwards. Red: nothing promised is"
@@ -63,7 +76,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             **by_hand,
         )
         plan >> choose >> approve >> prune
-        choose >> prune
+        choose >> [prune, refused]
     return dag
 
 

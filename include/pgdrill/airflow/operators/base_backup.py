@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.failing import airflow_errors
-from pgdrill.airflow.operators.base import ClusterOperator
+from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.results import as_xcom
+from pgdrill.airflow.waiting import waiting
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,8 +28,11 @@ class BaseBackupOperator(ClusterOperator):
         """Take it."""
         from pgdrill.backup import take_backup
 
+        refuse_the_past(context, "a base backup")
         with airflow_errors():
-            result = take_backup(access_for(self.cluster), runner=self.runner, progress=ProgressLog(self.log))
+            access = access_for(self.cluster)
+            with waiting(context, access.cluster.backup.timeout_seconds, self.log):
+                result = take_backup(access, runner=self.runner, progress=ProgressLog(self.log))
         backup = as_xcom(result)
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {"backup": result.name, **backup}

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors
-from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.operators.base import DrillOperator, trigger_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class BeginDrillOperator(DrillOperator):
-    """Check configuration, connections and recovery target, and say which drill this is.
+    """Check configuration and recovery target, log in to production, and say which drill this is.
+
+    Production that refuses the login is red, with a report that says *could not verify*. One that is gone keeps no drill
+    from going on; the verdict says so.
 
     It is the set-up that nothing else can spoil: a teardown runs only if one of its set-ups succeeded, and the restored
     cluster has to go exactly when the restore did *not* succeed.
@@ -34,16 +37,22 @@ class BeginDrillOperator(DrillOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, and touch nothing."""
         with airflow_errors():
+            from pgdrill.attempts import next_attempt
+            from pgdrill.drill import begin_stage
             from pgdrill.targets import parse_target
 
             target = parse_target(self.target)
             access = access_for(self.cluster)
-        drill_id = drill_id_of(self.drill_id)
+            drill_id = next_attempt(access, drill_id_of(self.drill_id), trigger_of(context)).drill_id
+            gone = begin_stage(access, drill_id, trigger=trigger_of(context))
         self.log.info("drill %s of cluster %s, to %s", drill_id, self.cluster, target)
+        if gone:
+            self.log.warning("production is not there, so the drill goes on without it: %s", gone)
         return {
             "drill_id": drill_id,
             "cluster": self.cluster,
             "tool": access.tool.name,
             "repository": access.cluster.repository.url,
             "target": str(target),
+            "production": gone or "there",
         }

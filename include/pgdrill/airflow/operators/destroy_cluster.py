@@ -27,7 +27,7 @@ class DestroyClusterOperator(DrillOperator):
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
     :param keep: leave a restored cluster for a look (templated). Its server ends at the drill's time limit all the same;
-        until then the cluster's next drill finds it busy, and the next job of any cluster removes the folder afterwards.
+        until then other drills of the cluster wait. One that is kept already is destroyed: clearing this task ends it.
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "keep")
@@ -38,14 +38,19 @@ class DestroyClusterOperator(DrillOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Destroy, or say what is kept."""
+        from pgdrill.attempts import left_behind
         from pgdrill.drill import destroy_stage
         from pgdrill.workspace import Workspace
 
-        drill_id = drill_id_of(self.drill_id)
+        run = drill_id_of(context["run_id"])
+        drill_id = drill_id_of(self.drill_id or run)
         with airflow_errors():
             access = access_for(self.cluster)
-            if str(self.keep).lower() in TRUE and (kept := self._kept(access, drill_id)):
+            if str(self.keep).lower() in TRUE and not _kept_already(access, drill_id) and (kept := self._kept(access, drill_id)):
                 return as_xcom(kept)
+            for earlier in left_behind(access, run):
+                if earlier != drill_id:
+                    destroy_stage(access, earlier)
             report = destroy_stage(access, drill_id)
         directory = str(Workspace.of(access, drill_id).directory)
         self.log.info("destroyed %s", directory)
@@ -70,3 +75,10 @@ class DestroyClusterOperator(DrillOperator):
             result.directory, restored.expires_at.isoformat(timespec="seconds"), result.connection,
         )  # fmt: skip
         return result
+
+
+def _kept_already(access: Access, drill_id: str) -> bool:
+    from pgdrill.workspace import Workspace
+
+    lease = Workspace.of(access, drill_id).lease
+    return bool(lease and lease.why == "kept")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.failing import airflow_errors
-from pgdrill.airflow.operators.base import ClusterOperator
+from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
+from pgdrill.airflow.waiting import waiting
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,12 +35,15 @@ class LogicalDumpOperator(ClusterOperator):
         """Take it."""
         from pgdrill.dump.take import take_dump
 
+        refuse_the_past(context, "a dump")
         chosen = self.databases.split(",") if isinstance(self.databases, str) else self.databases
         with airflow_errors():
-            manifest = take_dump(
-                access_for(self.cluster), databases=tuple(name.strip() for name in chosen if name.strip()),
-                runner=self.runner, progress=ProgressLog(self.log),
-            )  # fmt: skip
+            access = access_for(self.cluster)
+            with waiting(context, access.cluster.dump.timeout_seconds, self.log):
+                manifest = take_dump(
+                    access, databases=tuple(name.strip() for name in chosen if name.strip()),
+                    runner=self.runner, progress=ProgressLog(self.log),
+                )  # fmt: skip
         result: dict[str, Any] = {
             "dump_id": manifest.dump_id,
             "cluster": manifest.cluster,

@@ -12,11 +12,12 @@ from airflow.sdk.bases.xcom import BaseXCom
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors, failure
-from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
 from pgdrill.airflow.operators.destroy_cluster import TRUE, DestroyClusterOperator
 from pgdrill.airflow.operators.restore_cluster import end_at_once
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.results import DestroyResult
+from pgdrill.airflow.waiting import waiting
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,18 +55,25 @@ class LogicalRestoreOperator(DrillOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Restore and check."""
+        from pgdrill.attempts import next_dump_attempt
+        from pgdrill.drill import destroy_stage
         from pgdrill.dump.drill import Options, drill_dump
         from pgdrill.workspace import Workspace
 
-        drill_id = drill_id_of(self.drill_id)
         with airflow_errors():
             access = access_for(self.cluster)
+            attempt = next_dump_attempt(access, drill_id_of(self.drill_id))
+            drill_id = attempt.drill_id
+            context["ti"].xcom_push(key=DRILL_ID, value=drill_id)
             self._at_work = access, Workspace.of(access, drill_id)
+            if attempt.earlier and Workspace.of(access, attempt.earlier).directory.exists():
+                destroy_stage(access, attempt.earlier)  # kept for a look
             options = Options(
                 dump=self.dump, bin_dir=self.bin_dir, migrations=Path(self.migrations) if self.migrations else None,
-                keep=str(self.keep).lower() in TRUE, trigger=f"airflow: {context['run_id']}",
+                keep=str(self.keep).lower() in TRUE, trigger=trigger_of(context),
             )  # fmt: skip
-            report = drill_dump(access, options, drill_id=drill_id, runner=self.runner, progress=ProgressLog(self.log))
+            with waiting(context, access.cluster.dump.timeout_seconds, self.log):
+                report = drill_dump(access, options, drill_id=drill_id, runner=self.runner, progress=ProgressLog(self.log))
             result = as_result(access, report)
         if report.verdict != "passed":
             # Before the task fails: a failed check leaves its figures, too.

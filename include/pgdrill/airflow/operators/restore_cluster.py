@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors, failure
-from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.results import RestoreResult, as_xcom, explanation
+from pgdrill.airflow.waiting import waiting
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,8 +27,9 @@ KILL_SECONDS = 1.5  # of the five between on_kill and SIGKILL; the tool may need
 class RestoreClusterOperator(DrillOperator):
     """Look at production, restore the backup and its WAL, and promote. Production is never changed.
 
-    XCom: where the restored cluster is, the LSN it reached and the seconds of every step. The report is written
-    whatever happens.
+    XCom: where the restored cluster is, the LSN it reached and the seconds of every step; under ``drill_id``, and first of
+    all, which drill it is: a *Clear* begins another one, and what the one before found stays. The report is written whatever
+    happens. While another job holds the cluster, the task waits without a slot, for as long as a drill may take.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
@@ -46,17 +48,22 @@ class RestoreClusterOperator(DrillOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Restore."""
-        from pgdrill.drill import restore_stage
+        from pgdrill.attempts import next_attempt
+        from pgdrill.drill import destroy_stage, restore_stage
         from pgdrill.workspace import Workspace
 
-        drill_id = drill_id_of(self.drill_id)
         with airflow_errors(), self._leaving_nothing_when_killed():
             access = access_for(self.cluster)
-            self._at_work = access, Workspace.of(access, drill_id)
-            report = restore_stage(
-                access, drill_id, target=self.target, backup=self.backup, trigger=f"airflow: {context['run_id']}",
-                runner=self.runner, progress=ProgressLog(self.log),
-            )  # fmt: skip
+            attempt = next_attempt(access, drill_id_of(self.drill_id), trigger_of(context))
+            context["ti"].xcom_push(key=DRILL_ID, value=attempt.drill_id)
+            self._at_work = access, Workspace.of(access, attempt.drill_id)
+            if attempt.earlier and Workspace.of(access, attempt.earlier).directory.exists():
+                destroy_stage(access, attempt.earlier)  # kept for a look, or not destroyed yet
+            with waiting(context, access.cluster.drill.timeout_seconds, self.log):
+                report = restore_stage(
+                    access, attempt.drill_id, target=self.target, backup=self.backup, trigger=trigger_of(context),
+                    earlier=attempt.earlier, runner=self.runner, progress=ProgressLog(self.log),
+                )  # fmt: skip
         if report.restore.trouble:
             raise failure(explanation(report), retryable=report.worth_another_try)
         result = RestoreResult.of(report)

@@ -1,0 +1,75 @@
+"""Says whether a run passed: by the newest verdict of its drill, whatever was cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from pgdrill.airflow.connections import access_for
+from pgdrill.airflow.failing import airflow_errors, failure
+from pgdrill.airflow.operators.base import BEGUN, ClusterOperator
+from pgdrill.airflow.results import explanation
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+DUMPED = "{{ ti.xcom_pull(task_ids='dump')['dump_id'] }}"
+
+
+class DrillPassedOperator(ClusterOperator):
+    """Fail unless the drill that the run's restore began last has passed.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    :param drill_id: what the restore's XCom says that it began; empty fails (templated).
+    """
+
+    template_fields: Sequence[str] = (*ClusterOperator.template_fields, "drill_id")
+
+    def __init__(self, *, drill_id: str = BEGUN, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.drill_id = drill_id
+
+    def execute(self, context: Context) -> str:
+        """Read the report."""
+        from pgdrill.store import load_report
+
+        if not self.drill_id:
+            raise AirflowFailException("no drill was begun: see the task before")
+        with airflow_errors():
+            report = load_report(access_for(self.cluster), self.drill_id)
+        if report.verdict != "passed":
+            raise failure(explanation(report), retryable=False)
+        self.log.info("%s", report.summary)
+        return report.verdict
+
+
+class DumpPassedOperator(DrillPassedOperator):
+    """Fail unless the dump that the run took last was restored and found right.
+
+    :param cluster: the cluster's name in ``dr.toml`` (templated).
+    :param drill_id: what the restore's XCom says that it began; empty fails (templated).
+    :param dump: the dump that the run took (templated).
+    """
+
+    template_fields: Sequence[str] = (*DrillPassedOperator.template_fields, "dump")
+
+    def __init__(self, *, dump: str = DUMPED, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dump = dump
+
+    def execute(self, context: Context) -> str:
+        """Read the reports of that dump's restores."""
+        from pgdrill.dump import keep
+
+        with airflow_errors():
+            access = access_for(self.cluster)
+            found = next((one for one in keep.listed(access) if one.dump_id == self.dump), None)
+            mine = [report for report in (found.drills if found else ()) if report.drill_id == self.drill_id]
+        if not mine:
+            raise AirflowFailException(f"dump {self.dump} was not restored by this run: clear `restore`")
+        if mine[-1].verdict != "passed":
+            raise AirflowFailException(f"dump {self.dump}: {mine[-1].verdict} ({mine[-1].reason})")
+        self.log.info("dump %s passed: %s", self.dump, mine[-1].reason)
+        return mine[-1].verdict

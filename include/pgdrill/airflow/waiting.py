@@ -1,0 +1,36 @@
+"""A lease that another job holds is waited for without a worker: the task gives its slot back and is started again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+
+from pgdrill.text import one_line
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+@contextlib.contextmanager
+def waiting(context: Context, seconds: float, logger: logging.Logger | Any) -> Iterator[None]:
+    """Around a job that begins with taking its lease: wait for so long since the task met another job first, then fail."""
+    from pgdrill.errors import Busy
+    from pgdrill.waiting import next_look, told
+
+    try:
+        yield
+    except Busy as busy:
+        now = datetime.now(UTC)
+        since = context["ti"].get_first_reschedule_date(context) or now
+        ends = since + timedelta(seconds=seconds)
+        if now >= ends:
+            words = f"{busy} (waited {(now - since).total_seconds() / 60:.0f} minutes)"
+            raise AirflowFailException(one_line(words)) from None
+        logger.warning("%s", told(busy, ends))
+        look = min(now + timedelta(seconds=next_look(busy, (now - since).total_seconds())), ends)
+        raise AirflowRescheduleException(look) from None
