@@ -21,12 +21,14 @@ expected and the mend. Do that, then clear the task.
 | archiving fails, or WAL was not archived in time | mend `archive_command` first: without WAL a base backup is worth nothing |
 | no answer from the store, or the server | it was tried three times; look at the network, then clear the task |
 | missing or changed parts | something besides pgdrill writes to the bucket: find out what, then clear the task |
-| held by another backup | wait for it, or end it |
+| held by another backup | it was waited for all of `backup.timeout_seconds`: see what hangs, and end it |
+
+A task that is *up for reschedule* waits, without a slot, for another backup or a prune; its log says for which one.
 
 ### By hand
 
 *Trigger* starts one now: before an upgrade, after a failover, after a change of the backup tool. Unpausing
-starts nothing by itself.
+starts nothing by itself. There is no backfill: what is taken today is of today.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Site(NamedTuple):
 
     def ended(self, dag_id: str, run_id: str) -> str:
         """How a run ended; the log's end of what failed is printed."""
-        state = self.airflow.wait_for_run(dag_id, run_id, lambda *_: None, 300)
+        state = self.airflow.wait_for_run(dag_id, run_id, lambda *_: None, 600)
         if state != "success":
             for task, ended in self.airflow.task_states(dag_id, run_id).items():
                 if ended == "failed":

@@ -12,6 +12,8 @@ import pytest
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.operators.restore_cluster import end_at_once
+from pgdrill.drill import restore_stage
+from pgdrill.errors import Busy
 from pgdrill.process import TERM_GRACE_SECONDS
 from pgdrill.report import Report
 from pgdrill.store import load_report
@@ -111,7 +113,7 @@ def test_a_drill_of_a_damaged_backup_is_red_and_says_why(
     run = airflow_home.run(DRILL)
     assert run.state == "failed"
     assert run.tasks == {
-        "begin": "success", "restore": "failed", "check": "upstream_failed", "passed": "upstream_failed",
+        "begin": "success", "restore": "failed", "check": "upstream_failed", "passed": "failed",
         "destroy": "success",
     }  # fmt: skip
     assert run.tries["restore"] == 1, "a damaged backup was tried again"
@@ -136,6 +138,8 @@ def test_a_kept_cluster_can_be_asked_and_is_said_where_it_is(stack: Stack, airfl
         assert told["ends_by_itself_at"]
         with workspace.server(stack.access).connect("agents") as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
+        with pytest.raises(Busy, match=rf"held by {drill_id}, kept for a look, until .*clear `destroy` of its run"):
+            restore_stage(stack.access, "another")
     finally:
         workspace.destroy()
     nothing_is_left(stack, run)

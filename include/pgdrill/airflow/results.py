@@ -150,6 +150,8 @@ def _first_cause(report: Report) -> str:
             if r.status == status and (r.required or status == "fail"):
                 found = " ".join(str(it) for it in (r.value, r.message) if it not in (None, "")) or "no answer"
                 return f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}. Mend: {r.mend or 'see the message'}."
+    if report.restore.status == "ok" and report.checks.status != "ok":
+        return "It was restored, and no check was asked of it to the end. Mend: clear `check`, which restores again."
     return ""
 
 
