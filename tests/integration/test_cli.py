@@ -153,6 +153,14 @@ class TestAKeptCluster:
         result = run(stack, "drill", "--json")
         assert (result.exit_code, pure(result)["error"]["reason"]) == (2, "busy")
         assert kept.drill_id in result.stderr
+        assert "kept for a look" in result.stderr
+        assert f"pgdrill destroy agents {kept.drill_id}" in " ".join(result.stderr.split())
+
+    def test_a_drill_told_to_wait_says_for_whom_and_until_when(self, stack: Stack, kept: Report) -> None:
+        result = run(stack, "drill", "--json", "--wait", "1")
+        assert (result.exit_code, pure(result)["error"]["reason"]) == (2, "busy")
+        assert f"waiting, for drill of agents is held by {kept.drill_id}, kept for a look, until" in result.stderr
+        assert "gives up at" in result.stderr
 
 
 def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(stack: Stack, taken: dict[str, Any]) -> None:

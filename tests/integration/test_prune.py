@@ -17,17 +17,19 @@ from pathlib import Path
 import pytest
 
 from pgdrill.cli import main
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import Busy, CouldNotVerify
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Runner
 from pgdrill.retention import holds, journal
 from pgdrill.retention.apply import look, prune
 from pgdrill.retention.carry import carry_out
 from pgdrill.retention.hygiene import findings
+from pgdrill.waiting import when_free
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
 from tests.integration.conftest import Relay
 from tests.integration.pruning import (
+    EASY,
     LATER,
     access_of,
     asked_before,
@@ -98,6 +100,39 @@ def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path,
     assert caught.value.problem.reason == "busy"
     assert names(access) == before
     assert prune(access, Runner(), now=LATER).backups_deleted == 3
+
+
+def test_a_refusal_is_told_before_who_holds_the_cluster_and_what_is_not_refused_waits_for_the_holder(
+    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgdrill.retention.apply.LOCK_WAIT_SECONDS", 0.2)
+    refused = access_of(stack, folder, retention={**EASY, "max_share": 0.3})
+    access, state = access_of(stack, folder), refused.cluster.state_directory
+    state.mkdir(parents=True, exist_ok=True)
+    lock, looked = ClusterLock(state / "drill.lock"), threading.Event()
+    with lock.hold(lease_for("d1", state, 60, this_process())):
+        with pytest.raises(CouldNotVerify) as caught:
+            prune(refused, Runner(), now=LATER)
+        assert caught.value.problem.reason == "too-much"
+        with pytest.raises(Busy, match="held by d1 until"):
+            prune(access, Runner(), now=LATER)
+    done = threading.Thread(target=lambda: looked.wait(60) and lock.release("d1"))
+    done.start()
+    result = when_free(lambda: prune(access, Runner(), now=LATER), seconds=60, pause=lambda _: (looked.set(), done.join())[1])
+    assert result.backups_deleted == 3
+
+
+def test_a_plan_that_was_approved_may_be_finished_and_done_again_and_no_other_one(stack: Stack, folder: Path) -> None:
+    access = access_of(stack, folder)
+    approved = look(access, Runner(), now=LATER).plan.digest
+    process = multiprocessing.get_context("spawn").Process(target=pruned_and_killed, args=(access_of(stack, folder), 1))
+    process.start()
+    process.join()
+    assert look(access, Runner(), now=LATER).plan.digest != approved
+    with pytest.raises(CouldNotVerify, match="plan 0123456789abcdef, which was approved"):
+        prune(access, Runner(), now=LATER, approved="0123456789abcdef")
+    assert prune(access, Runner(), now=LATER, approved=approved).backups_deleted == 2
+    assert not prune(access, Runner(), now=LATER, approved=approved).applied, "nothing is left to do, and that is well"
 
 
 def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(stack: Stack, folder: Path) -> None:
