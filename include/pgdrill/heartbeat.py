@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgdrill.access import Access
 from pgdrill.config import Cluster
-from pgdrill.errors import CouldNotVerify, Unreachable
+from pgdrill.errors import CouldNotVerify, Refused, Unreachable
 from pgdrill.postgres.foreign_code import foreign_code, hold
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
                     _insert(connection, access)
                     written += 1
                     stopped.wait(every_seconds)
-        except (Unreachable, psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        except (Unreachable, Refused, psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             logger.warning("no heartbeat: %s", " ".join(str(error).split()))
             stopped.wait(every_seconds)
     return written

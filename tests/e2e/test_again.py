@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,30 @@ def parked(site: Site, run_id: str) -> None:
     seen = re.compile(rf"executor event with state success .*task_id='approve', run_id='{re.escape(run_id)}'")
     log = site.airflow.home / "standalone.log"
     wait_until(lambda: bool(seen.search(log.read_text(errors="replace"))), 60, lambda: log.read_text(errors="replace")[-2000:])
+
+
+@pytest.mark.skipif(not thorough(), reason="three drills one after another: `make thorough` has the time")
+def test_a_backfill_means_its_dates_and_no_two_of_its_drills_work_at_once(site: Site) -> None:
+    """Three Fridays before the first base backup: today's latest under their dates would be green, and wrong."""
+    known, now = set(site.runs(DRILL)), datetime.now(UTC)
+    site.airflow.call("POST", "/backfills", json={
+        "dag_id": DRILL, "from_date": (now - timedelta(days=22)).isoformat(), "to_date": (now - timedelta(days=1)).isoformat(),
+        "max_active_runs": 3, "run_backwards": False, "dag_run_conf": {}, "reprocess_behavior": "none",
+    })  # fmt: skip
+    seen = 0
+
+    def ended() -> bool:
+        nonlocal seen
+        seen = max(seen, len(list(site.drills.iterdir())) if site.drills.exists() else 0)
+        runs = [run for run in site.airflow.call("GET", f"/dags/{DRILL}/dagRuns")["dag_runs"] if run["dag_run_id"] not in known]
+        return len(runs) == 3 and all(run["state"] in ("success", "failed") for run in runs)
+
+    wait_until(ended, 900, lambda: {run: site.airflow.task_states(DRILL, run) for run in set(site.runs(DRILL)) - known})
+    assert seen <= 1
+    for run_id in set(site.runs(DRILL)) - known:
+        assert run_id.startswith("backfill__")
+        report = store.load_report(site.stack.access, drill_id_of(run_id))
+        assert report.verdict != "passed"
+        assert report.restore.trouble
+        date = report.restore.trouble.thing + report.restore.trouble.found + report.restore.trouble.expected
+        assert run_id.removeprefix("backfill__")[:10] in date, report.restore.trouble

@@ -103,7 +103,7 @@ def test_a_wrong_password_is_told_and_not_shown(golden: Golden) -> None:
     secret = "canary-wrong-password"
     wrong = Credentials({"user": "pgdrill", "password": secret}, golden.stack.s3.environment)
     said = refused(golden, access_to(golden, credentials=wrong), CouldNotVerify)
-    assert said.startswith("server-unreachable")
+    assert said.startswith("login-refused")
     assert secret not in said
 
 

@@ -33,4 +33,4 @@ def waiting(context: Context, seconds: float, logger: logging.Logger | Any) -> I
             raise AirflowFailException(one_line(words)) from None
         logger.warning("%s", told(busy, ends))
         look = min(now + timedelta(seconds=next_look(busy, (now - since).total_seconds())), ends)
-        raise AirflowRescheduleException(look) from None
+        raise AirflowRescheduleException(look) from None  # type: ignore[no-untyped-call]

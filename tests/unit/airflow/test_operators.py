@@ -493,3 +493,40 @@ def test_what_can_be_had_of_today_only_is_not_backfilled(context: dict[str, Any]
     context["dag_run"].run_type = "backfill"
     with pytest.raises(AirflowFailException, match=r"of the past cannot be taken.*Mend"):
         task.execute(context)
+
+
+@pytest.mark.parametrize(
+    ("library", "task"),
+    [
+        ("pgdrill.backup.take_backup", BaseBackupOperator(task_id="backup", cluster="agents")),
+        ("pgdrill.dump.take.take_dump", operators.LogicalDumpOperator(task_id="dump", cluster="agents")),
+        ("pgdrill.dump.drill.drill_dump", operators.LogicalRestoreOperator(task_id="restore", cluster="agents")),
+        ("pgdrill.retention.apply.prune", operators.PruneOperator(task_id="prune", cluster="agents", apply=True)),
+    ],
+)
+def test_every_job_that_another_one_keeps_out_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], library: str, task: Any
+) -> None:
+    def held(*_: Any, **__: Any) -> None:
+        raise Busy("drill of agents", found="held by d0", expected="one at a time", mend="wait")
+
+    monkeypatch.setattr(library, held)
+    monkeypatch.setattr("pgdrill.attempts._known_of_dumps", lambda access: set())
+    with pytest.raises(AirflowRescheduleException):
+        task.execute(context)
+    context["ti"].waiting_since = datetime.now(UTC) - timedelta(days=1)
+    with pytest.raises(AirflowFailException, match="held by d0"):
+        task.execute(context)
+
+
+def test_a_run_is_green_only_if_the_report_says_passed(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+    kept = {"d1": report(verdict="passed"), "d2": report(verdict="could not verify", reason="checks: not run", checks=Stage())}
+    monkeypatch.setattr(store, "load_report", lambda access, drill_id: kept[drill_id])
+    task = operators.DrillPassedOperator(task_id="passed", cluster="agents", drill_id="d1")
+    assert task.execute(context) == "passed"
+    task.drill_id = "d2"
+    with pytest.raises(AirflowFailException, match=r"could not verify \(checks: not run\).*Mend: clear `check`"):
+        task.execute(context)
+    task.drill_id = ""
+    with pytest.raises(AirflowFailException, match="no drill was begun"):
+        task.execute(context)
