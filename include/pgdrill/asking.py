@@ -19,7 +19,7 @@ from pgdrill import presence, record, store
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline, every_database, settle, settle_catalogs
 from pgdrill.checks import FAMILIES, Context, run_checks
-from pgdrill.checks.base import COULD_NOT_RUN
+from pgdrill.checks.base import CHECKS, COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.errors import CouldNotVerify
@@ -121,8 +121,11 @@ def checking(
     return connection
 
 
-def ask(context: Context, report: Report, families: Sequence[str]) -> None:
-    """Ask the checks of these families and keep the answers, and the time to correct vector search, in the report."""
+def ask(context: Context, report: Report, families: Sequence[str], before_writing: Callable[[], None] = lambda: None) -> None:
+    """Ask the checks of these families and keep the answers, and the time to correct vector search, in the report.
+
+    ``before_writing`` is called when all is compared that is, and the application's own test comes, which may write.
+    """
     report.results.clear()
     report.families_left_out = [family for family in FAMILIES if family not in families]
     ordered = [family for family in FAMILIES if family in families]
@@ -149,6 +152,15 @@ def ask(context: Context, report: Report, families: Sequence[str]) -> None:
         report.results.append(absent)
     with context.closing:
         report.results.extend(_beside_each_other(context, [family for family in ordered if family not in (*early, WRITING)]))
+    before_writing()
+    ask_the_rest(context, report, families)
+
+
+def ask_the_rest(context: Context, report: Report, families: Sequence[str]) -> None:
+    """Ask what comes when nothing is compared any more: the application's own test, which may write, and what went on meanwhile."""
+    ordered = [family for family in FAMILIES if family in families]
+    afterwards = {one.name for one in CHECKS.values() if one.last or one.family == WRITING}
+    report.results[:] = [result for result in report.results if result.name not in afterwards]
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
     report.results.extend(run_checks(context, ordered, last=True))
     report.compared = context.memo.get(COMPARED, report.compared)  # as before, where it was not asked again

@@ -331,6 +331,7 @@ class Report(Part):
     cleanup: Stage = Field(default_factory=Stage)
     results: list[CheckResult] = Field(default_factory=list)
     families_left_out: list[str] = Field(default_factory=list)
+    copy_written: bool = False  # the application's own test may have written to it: what was compared is not compared again
     restored: RestoredCluster | None = None
     verdict: Verdict = "could not verify"
     reason: str = "unfinished"
