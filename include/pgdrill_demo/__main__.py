@@ -142,7 +142,7 @@ def _run(airflow: Airflow, dag_id: str) -> str:
     begun = time.monotonic()
 
     def show(task: str, state: str) -> None:
-        if state in ("running", "success", "failed", "upstream_failed", "skipped", "up_for_retry"):
+        if state in ("running", "success", "failed", "upstream_failed", "skipped", "up_for_retry", "up_for_reschedule"):
             console.print(f"  {time.monotonic() - begun:5.1f} s  {task:<12} {state}")
 
     state = airflow.wait_for_run(dag_id, run_id, show)

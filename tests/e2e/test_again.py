@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +31,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TRIED = {
     BACKUP: {"backup"}, DRILL: {"begin", "restore", "check", "destroy", "passed"}, DUMP: {"dump", "restore", "destroy", "passed"},
-    RETENTION: {"plan", "choose", "prune"},
 }  # fmt: skip
 WHOLE = ""
 CLEARED = [(dag, task) for dag in (BACKUP, DRILL, DUMP) for task in (*sorted(TRIED[dag]), WHOLE)]
@@ -78,13 +78,17 @@ def clear(site: Site, dag_id: str, run_id: str, task: str) -> str:
 def test_the_third_try_of_every_task_says_what_the_first_would_have_said(site: Site, dag_id: str) -> None:
     run_id = site.airflow.trigger(dag_id, {"dies": True})
     assert site.ended(dag_id, run_id) == "success"
-    instances = site.airflow.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
-    assert {one["task_id"]: one["try_number"] for one in instances} == dict.fromkeys(TRIED[dag_id], 3)
+    assert Counter(died(site, run_id)) == dict.fromkeys(TRIED[dag_id], 2)
     assert site.leavings() == []
     if dag_id == DRILL:
         report = store.load_report(site.stack.access, drill_id_of(run_id))
         assert report.verdict == "passed"
         assert [name for name in store.list_reports(site.stack.access) if name.startswith(report.drill_id)] == [report.drill_id]
+
+
+def died(site: Site, run_id: str) -> list[str]:
+    """The tasks that died in a run, each as often as it did."""
+    return (site.airflow.home / f"died-{run_id}").read_text().split()
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +187,7 @@ def test_retention_by_hand_is_told_its_refusals_waits_for_a_person_and_can_be_tr
     site.airflow.call("PATCH", f"{asked}/taskInstances/approve/-1/hitlDetails", json={"chosen_options": ["Approve"], "params_input": {}})
     assert site.ended(RETENTION, run_id) == "success"
     assert left not in repository.sizes()
-    assert attempt(site, RETENTION, run_id, "prune") == 3
+    assert died(site, run_id).count("prune") == 2
     assert [run.state for run in journal.runs(site.stack.access)][-1] == "done"
     for task in ("prune", "choose"):
         assert clear(site, RETENTION, run_id, task) == "success", task

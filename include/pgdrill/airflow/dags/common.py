@@ -2,7 +2,7 @@
 
 Pools: the tasks stay in ``default_pool``. A task whose pool does not exist is never run and says nothing, and that is
 the wrong way for a backup to fail; one drill and one backup at a time for a cluster is the library's own lock, which
-holds for the CLI, too.
+holds for the CLI, too. A task that meets it gives its slot back and is started again (see :mod:`pgdrill.airflow.waiting`).
 
 Retries: ``retries`` is for what did not answer. What another try cannot change (a damaged backup, a red verdict, a wrong
 configuration) is raised as ``AirflowFailException``, which Airflow never tries again.
@@ -108,6 +108,6 @@ def keep_param() -> Param:
         type="boolean",
         title="Keep the restored cluster for a look",
         description="The task `destroy` then says where it is. Its server ends by itself at the drill's time limit;"
-        " until then no other drill of this cluster can start.",
+        " until then other drills of this cluster wait. Clearing `destroy` ends it.",
         section="Afterwards",
     )
