@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A dump with the newest report of its restore. It counts if a restore of it has passed, and none since found it damaged."""
+    """A dump with the reports of its restores, oldest first. It counts if a restore of it has passed, and none since found it damaged."""
 
     dump_id: str
     drills: tuple[DumpReport, ...]
@@ -72,7 +72,7 @@ def listed(access: Access) -> list[Listed]:
     found = []
     for dump_id in manifests.list_dumps(access):
         reports = [one for key in keys if key.startswith(f"{dump_id}/drill-") and (one := _report(access, key))]
-        found.append(Listed(dump_id, tuple(reports)))
+        found.append(Listed(dump_id, tuple(sorted(reports, key=lambda report: report.started_at))))
     return found
 
 
