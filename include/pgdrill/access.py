@@ -106,13 +106,6 @@ class Access:
             words["dbname"] = database or (*self.cluster.server.databases, "postgres")[0]
         return {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS), **words}
 
-    def libpq_environment(self) -> dict[str, str]:
-        """The same for programs, as ``PG…`` variables."""
-        names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD",
-                 "dbname": "PGDATABASE", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT",
-                 "passfile": "PGPASSFILE"}  # fmt: skip
-        return {names[key]: value for key, value in self.conninfo().items() if key in names}
-
     def connect(
         self, database: str | None = None, *, autocommit: bool = True, standby: bool = False, search_path: str = session.SYSTEM_PATH
     ) -> psycopg.Connection:

@@ -13,12 +13,16 @@ from pathlib import Path
 
 from pgdrill import private, record
 from pgdrill.access import Access
-from pgdrill.archiving import check_archiving, check_server, wait_archived
+from pgdrill.archiving import wait_archived
 from pgdrill.baseline import take_baseline
+from pgdrill.beside import Beside, beside_the_server, check_origin
 from pgdrill.coredumps import no_core_files
-from pgdrill.errors import BackupFault, ConfigError
+from pgdrill.errors import BackupFault
 from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
+from pgdrill.postgres.address import NOT_INHERITED
+from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 from pgdrill.store_lease import alone
@@ -29,11 +33,6 @@ from pgdrill.tuning import Tuning, cores, tune
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-# By the server, which walks through its folders faster; the tablespaces that the role may ask about.
-CLUSTER_BYTES = """
-SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::int8 FROM pg_tablespace
-WHERE has_tablespace_privilege(oid, 'CREATE') OR pg_has_role('pg_read_all_stats', 'USAGE')
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +68,17 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
     home = state / "backup"
     lease = lease_for("backup", home, access.cluster.backup.timeout_seconds, this_process())
     with lock.hold(lease), alone(access, "backup", wait_seconds=WAIT_SECONDS, over=frozenset({"backup", "prune"})):
-        system_identifier, cluster_bytes = _beside_the_server(access)
+        beside = beside_the_server(access)
         before = {backup.name for backup in access.tool.backups(access.repository)}
         with _folders(home):
-            done = _run(access, runner, home, cluster_bytes, progress)
-        backup = _the_new_one(access, before, system_identifier)
-        parts = _whole(access, backup)
+            done = _run(access, runner, home, beside, progress)
+            backup = _the_new_one(access, before)
+            parts = _whole(access, backup)
+            check_origin(access, backup, _label(access, runner, home, backup, parts), beside)
         _archived(access, backup)
         kept = _record(access, backup, parts, runner)
         lock.release("backup")
-    size = backup.uncompressed_bytes or cluster_bytes
+    size = backup.uncompressed_bytes or beside.cluster_bytes
     return BackupResult(
         cluster=access.cluster.name, tool=access.tool.name, name=backup.name, started_at=backup.start_time,
         finished_at=backup.finish_time, start_lsn=format_lsn(backup.start_lsn), finish_lsn=format_lsn(backup.finish_lsn),
@@ -109,38 +109,13 @@ def _short(home: Path) -> Path:
     return home / "tmp"
 
 
-def _beside_the_server(access: Access) -> tuple[int, int]:
-    """The server that answers is the one configured, owns the data directory here, and archives its WAL.
-
-    Gives its system identifier and its bytes.
-    """
-    directory = access.cluster.server.data_directory
-    if not (directory / "global" / "pg_control").is_file():
-        raise ConfigError(
-            "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
-            expected="PGDATA of the protected server on this host",
-            mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
-        )  # fmt: skip
-    on_disk = access.binaries.control_data(directory).system_identifier
-    with access.connect() as connection:
-        answering = check_server(connection, access)
-        check_archiving(connection)
-        row = connection.execute(CLUSTER_BYTES).fetchone()
-    if answering != on_disk:
-        raise ConfigError(
-            "wrong-server", f"server.data_directory {directory}", found=f"system identifier {on_disk}",
-            expected=f"{answering}, as the server at server.dsn says", mend="correct server.dsn or server.data_directory",
-        )  # fmt: skip
-    return on_disk, int(row[0]) if row else 0
-
-
-def _run(access: Access, runner: Runner, home: Path, cluster_bytes: int, progress: Progress) -> Completed:
+def _run(access: Access, runner: Runner, home: Path, beside: Beside, progress: Progress) -> Completed:
     settings = access.cluster.backup
     directory = access.cluster.server.data_directory
-    command = access.tool.backup(directory, access.libpq_environment(), home, _tuning(access, cluster_bytes))
+    command = access.tool.backup(directory, beside.environment, home, _tuning(access, beside.cluster_bytes))
     temporary = private.short_folder(_short(home))
     more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(temporary)}
-    command = Command(command.argv, {**command.environment, **more}, command.exit_codes)
+    command = Command(command.argv, {**command.environment, **more}, command.exit_codes, without=NOT_INHERITED)
     what = f"base backup of {access.cluster.name}"
     try:
         done = runner.run(
@@ -176,7 +151,7 @@ def _tuning(access: Access, cluster_bytes: int) -> Tuning:
     return chosen
 
 
-def _the_new_one(access: Access, before: set[str], system_identifier: int) -> BaseBackup:
+def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
     """Read the new backup back from the listing: exit code 0 alone proves nothing."""
     new = [backup for backup in access.tool.backups(access.repository) if backup.name not in before]
     if not new:
@@ -185,13 +160,22 @@ def _the_new_one(access: Access, before: set[str], system_identifier: int) -> Ba
             expected=f"one, for {access.tool.name} reported success",
             mend="read the tool's lines in the log; check that repository.url is where the tool writes",
         )  # fmt: skip
-    newest = max(new, key=lambda backup: backup.finish_time)
-    if newest.system_identifier != system_identifier:
-        raise BackupFault(
-            "wrong-system", f"backup {newest.name}", found=f"system identifier {newest.system_identifier}",
-            expected=f"{system_identifier}", mend="the tool reached another server (wal-g falls back to localhost:5432): check server.dsn",
-        )  # fmt: skip
-    return newest
+    return max(new, key=lambda backup: backup.finish_time)
+
+
+def _label(access: Access, runner: Runner, home: Path, backup: BaseBackup, parts: dict[str, int]) -> BackupLabel | None:
+    """What the server said of itself when it began the backup, read back from the repository."""
+    told = access.tool.label(access.repository, backup, parts, home)
+    if isinstance(told, Command):
+        what = f"reading backup_label of {backup.name}"
+        try:
+            done = runner.run(told, timeout_seconds=QUICK_SECONDS, quiet=True)
+        except ProcessTimeout as error:
+            raise tool_timeout(what, error, f"an end within {QUICK_SECONDS} s", "check the network and the store") from None
+        if done.code:
+            raise tool_failure(what, done)
+        told = done.stdout
+    return BackupLabel.parse(told)
 
 
 def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:

@@ -46,7 +46,8 @@ class Command:
 
     ``exit_codes`` explains what a code means with this program, for the error's text. ``hopeless`` matches a line of
     stderr after which the program can only fail, and is ended at once (some would sleep and retry for an hour first).
-    ``clean`` keeps this process's own variables from it: ``environment`` is then all it sees.
+    ``clean`` keeps this process's own variables from it: ``environment`` is then all it sees. ``without`` are names of those
+    that it does not inherit.
     """
 
     argv: tuple[str, ...]
@@ -56,6 +57,7 @@ class Command:
     clean: bool = False
     working_directory: Path | None = None
     within: tuple[str, ...] = ()  # words that put a fence around the program
+    without: Collection[str] = ()
 
     def __str__(self) -> str:
         return " ".join(self.argv)
@@ -146,7 +148,8 @@ class Runner:
         broken: list[BaseException] = []
         # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-        environment = {**({} if command.clean else os.environ), **command.environment}
+        inherited = {} if command.clean else {name: value for name, value in os.environ.items() if name not in command.without}
+        environment = {**inherited, **command.environment}
         process = subprocess.Popen(
             [*guard, *self.before, *command.within, *command.argv],
             env=environment,

@@ -16,6 +16,7 @@ from pgdrill.documents import whole_number
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.failures import tool_failure, tool_timeout
 from pgdrill.fence.choose import Fence, writing_only
+from pgdrill.links import check_unpacked_links
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.libraries import preloaded
@@ -116,7 +117,8 @@ def _fetch(
         else:
             break
     timings.fetch_seconds = time.monotonic() - started
-    remove_strangers(workspace.data_directory, spaces.values())
+    removed = remove_strangers(workspace.data_directory, spaces.values())
+    check_unpacked_links(removed, workspace.data_directory, plan.backup.name)
     found = unpacked((workspace.data_directory, *spaces.values()), timings.fetch_seconds)
     timings.fetched_bytes = plan.backup.uncompressed_bytes or found.bytes
     timings.fetched_files, timings.fetch_fixed_seconds = found.files, found.fixed_seconds
@@ -187,6 +189,13 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
                 mend="choose another backup; take a new base backup",
             )  # fmt: skip
     label = BackupLabel.parse((data_directory / "backup_label").read_text(errors="replace"))
+    control = access.binaries.control_data(data_directory)
+    if label and label.from_standby and not control.of_standby:
+        raise BackupFault(
+            "wrong-server", f"restored {data_directory}/backup_label", found="a backup that a standby began and ended",
+            expected="one of the primary, whose files these are: recovery refuses it (\"inconsistent with control file\")",
+            mend="take a new base backup with this version of pgdrill, or with a server.dsn that names one host; delete this one",
+        )  # fmt: skip
     if label is None or (label.start_lsn, label.timeline) != (plan.backup.start_lsn, plan.backup.timeline):
         raise BackupFault(
             "wrong-backup", f"restored {data_directory}/backup_label",
@@ -194,7 +203,7 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
             expected=f"{format_lsn(plan.backup.start_lsn)} on timeline {plan.backup.timeline}, as {plan.backup.name} says of itself",
             mend="the repository holds another backup under this name, or its metadata is damaged; take a new base backup",
         )  # fmt: skip
-    found = access.binaries.control_data(data_directory).system_identifier
+    found = control.system_identifier
     if found != plan.backup.system_identifier:
         raise BackupFault(
             "wrong-system", f"restored {data_directory}/global/pg_control", found=f"system identifier {found}",
@@ -259,7 +268,7 @@ NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load libra
 ENDED = re.compile(r"could not restore file .*terminated by signal")
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
-                    r"wrong size|could not open file|requested timeline", re.IGNORECASE)  # fmt: skip
+                    r"wrong size|could not open (file|directory)|requested timeline", re.IGNORECASE)  # fmt: skip
 
 
 def recovery_failure(server: LocalServer, target: RecoveryTarget, error: PgdrillError) -> PgdrillError:

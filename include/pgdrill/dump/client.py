@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psycopg
 
 from pgdrill.access import Access
 from pgdrill.errors import (
@@ -19,6 +21,7 @@ from pgdrill.errors import (
     Unreachable,
 )
 from pgdrill.failures import CORRUPT, NETWORK, RIGHTS, SPACE
+from pgdrill.postgres.address import NOT_INHERITED, environment_of
 from pgdrill.postgres.binaries import QUICK_SECONDS, Binaries
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 
@@ -92,7 +95,9 @@ def _supports(binaries: Binaries, name: str) -> bool:
     return "nonexistent-pgdrill" in done.stderr
 
 
-def dump_command(access: Access, database: str, archive: Archive, snapshot: str, into: Path | None = None) -> Command:
+def dump_command(
+    access: Access, env: Mapping[str, str], archive: Archive, snapshot: str, into: Path | None = None
+) -> Command:
     """Never ``--extension=…``: it leaves large objects out, silently. The whole database or nothing."""
     level = archive.compression
     if access.binaries.major_version < 16:  # only gzip, by its level's number
@@ -103,7 +108,7 @@ def dump_command(access: Access, database: str, archive: Archive, snapshot: str,
         *([f"--jobs={archive.jobs}"] if archive.format == "directory" else []),
         *([f"--file={into}"] if into else []),
     ]  # fmt: skip
-    return Command(tuple(argv), environment(access, database))
+    return Command(tuple(argv), env)
 
 
 def schema_command(binaries: Binaries, env: Mapping[str, str], snapshot: str = "", lock_wait_ms: int = 60_000) -> Command:
@@ -120,10 +125,9 @@ def globals_command(binaries: Binaries, env: Mapping[str, str], *, passwords: bo
     return Command(tuple(argv), env)
 
 
-def environment(access: Access, database: str) -> dict[str, str]:
-    """Address, role and password of the server that is dumped."""
-    return {**access.libpq_environment(), "PGDATABASE": database, "PGAPPNAME": "pgdrill", "PGCONNECT_TIMEOUT": "10",
-            "LC_ALL": "C"}  # fmt: skip
+def environment(connection: psycopg.Connection) -> dict[str, str]:
+    """Address, role and password of the very server, and database, that this connection reached: no other knows its snapshot."""
+    return {**environment_of(connection), "PGAPPNAME": "pgdrill", "PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"}
 
 
 def run(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:
@@ -137,6 +141,7 @@ def run(runner: Runner, command: Command, what: str, access: Access, **more: obj
 def run_unjudged(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:
     """Run within the configured limits; how it ended is the caller's to judge."""
     limits = access.cluster.dump
+    command = replace(command, without=NOT_INHERITED)  # each brings its address along
     try:
         return runner.run(command, **{"timeout_seconds": limits.timeout_seconds, "stall_seconds": limits.stall_seconds,
                                       "on_line": words_only, "quiet": True, **more})  # type: ignore[arg-type]

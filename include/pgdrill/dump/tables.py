@@ -22,6 +22,7 @@ from pgdrill.dump.pgrestore import TROUBLE, restore_failure
 from pgdrill.dump.stream import download
 from pgdrill.errors import BackupFault, ConfigError, Unreachable
 from pgdrill.lock import this_process
+from pgdrill.postgres.address import environment_of
 from pgdrill.process import Command, Runner
 from pgdrill.sweep import sweep_first
 from pgdrill.workspace import Workspace
@@ -65,7 +66,7 @@ def restore_table(
                          lambda count: progress("fetch dump", count, home.stored_bytes))  # fmt: skip
             first = folder / home.files[0].name
             archive = first if home.format == "custom" else first.parent
-            left_out = _restore(access, runner, archive, home, names, into, connection, folder, replace)
+            left_out = _restore(access, runner, archive, home, names, connection, folder, replace)
         finally:
             Workspace(folder).destroy()
         rows = _compare(connection, home, names)
@@ -112,7 +113,7 @@ def _check_place(connection: psycopg.Connection, home: DatabaseDump, names: dict
 
 
 def _restore(
-    access: Access, runner: Runner, archive: Path, home: DatabaseDump, names: dict[str, TableContent], into: str,
+    access: Access, runner: Runner, archive: Path, home: DatabaseDump, names: dict[str, TableContent],
     connection: psycopg.Connection, folder: Path, replace: bool,
 ) -> dict[str, int]:  # fmt: skip
     listed = client.run(runner, Command((access.binaries.path("pg_restore"), "--list", str(archive)), {"LC_ALL": "C"}),
@@ -138,7 +139,7 @@ def _restore(
             trouble.append(own)
         return own
 
-    done = client.run_unjudged(runner, Command(argv, _environment(into)), "table", access, on_line=line, stall_seconds=None)
+    done = client.run_unjudged(runner, Command(argv, {**environment_of(connection), "LC_ALL": "C"}), "table", access, on_line=line, stall_seconds=None)
     if done.code:
         raise restore_failure(f"table of {home.name}, nothing of which is left", trouble or [done.ended])
     return left_out
@@ -214,12 +215,6 @@ def _connect(into: str) -> psycopg.Connection:
     except psycopg.OperationalError as error:
         raise Unreachable("server-unreachable", "the server of --into", found=str(error).strip()[:300], expected="a connection",
                           mend="check host, role, password and pg_hba.conf")  from None  # fmt: skip
-
-
-def _environment(into: str) -> dict[str, str]:
-    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "sslmode": "PGSSLMODE",
-             "sslrootcert": "PGSSLROOTCERT", "passfile": "PGPASSFILE"}  # fmt: skip
-    return {names[key]: str(value) for key, value in conninfo_to_dict(into).items() if key in names} | {"LC_ALL": "C"}
 
 
 def _shown(connection: psycopg.Connection) -> str:

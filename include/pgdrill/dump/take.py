@@ -151,14 +151,14 @@ def _server(access: Access) -> ServerFacts:
 
 
 def _databases(access: Access) -> tuple[str, ...]:
-    with access.dumped.connect("postgres") as connection:
+    with access.dumped.connect() as connection:
         return filled_databases(connection)
 
 
 def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:
-    command = client.globals_command(
-        access.binaries, client.environment(access.dumped, "postgres"), passwords=access.cluster.dump.role_passwords
-    )
+    with access.dumped.connect() as connection:
+        env = client.environment(connection)
+    command = client.globals_command(access.binaries, env, passwords=access.cluster.dump.role_passwords)
     name = "globals.sql"
     upload = Upload(access.dumps, manifests.key(dump_id, name), expected_bytes=0, moved=lambda _: None)
     client.run(runner, command, f"roles of {access.cluster.name}", access, on_stdout=upload)
@@ -186,10 +186,11 @@ def _database(
             tables, not_dumped = content.read_tables(connection, Guard(catalogs), key, limit, standby=facts.standby)
         indexes = content.read_vector_indexes(connection, tables)
         large_objects = content.read_large_objects(connection, key)
+        env = client.environment(connection)
         defined = definitions(access, client.schema_command(
-            access.binaries, client.environment(access.dumped, name), snapshot, int(settings.lock_wait_seconds * 1000)
+            access.binaries, env, snapshot, int(settings.lock_wait_seconds * 1000)
         ), f"definitions of {name}", runner)  # fmt: skip
-        command = client.dump_command(access.dumped, name, archive, snapshot,
+        command = client.dump_command(access.dumped, env, archive, snapshot,
                                       home / "dump" if settings.format == "directory" else None)  # fmt: skip
         files = _run(access, dump_id, home, name, command, size, runner, progress)
         with access.dumped.connect(name) as afterwards:

@@ -9,17 +9,20 @@ from pgdrill.postgres.wal import parse_lsn
 
 START = re.compile(r"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ", re.MULTILINE)
 TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
+STANDBY = re.compile(r"^BACKUP FROM: standby$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class BackupLabel:
-    """Where replay of the backup has to begin."""
+    """Where replay of the backup has to begin, and what the server was that began and ended the backup."""
 
     start_lsn: int
     timeline: int
+    from_standby: bool = False
 
     @classmethod
     def parse(cls, text: str) -> BackupLabel | None:
-        """From the file's text; None where PostgreSQL could not read it either."""
+        """From the file's text, or an archive's that holds nothing else; None where PostgreSQL could not read it either."""
+        text = text.replace("\0", "\n")
         start, timeline = START.search(text), TIMELINE.search(text)
-        return cls(parse_lsn(start[1]), int(timeline[1])) if start and timeline else None
+        return cls(parse_lsn(start[1]), int(timeline[1]), bool(STANDBY.search(text))) if start and timeline else None

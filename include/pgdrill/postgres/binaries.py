@@ -100,6 +100,11 @@ class ControlData:
         return int(self.values["Database system identifier"])
 
     @property
+    def of_standby(self) -> bool:
+        """Whether these are a standby's files, running or not."""
+        return self.values["Database cluster state"] in ("in archive recovery", "shut down in recovery")
+
+    @property
     def limits(self) -> dict[str, int]:
         """The server settings that a standby or restored server must not undercut."""
         return {name: int(self.values[label]) for label, name in LIMITS.items() if label in self.values}

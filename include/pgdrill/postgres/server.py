@@ -24,6 +24,7 @@ import psycopg
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.fence.choose import Fence
 from pgdrill.postgres import session
+from pgdrill.postgres.address import OWN_SOCKET
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.process import mark_process, marked
 
@@ -182,7 +183,7 @@ class LocalServer:
         """The superuser's connection over the private socket, or another role's; nothing of the cluster's own settings counts."""
         major = int((self.data_directory / "PG_VERSION").read_text().partition(".")[0])
         options = session.options(session.settings(major, superuser=not user, search_path=search_path))
-        words = self.conninfo(database, user=user or self.superuser, options=options, connect_timeout="10")
+        words = self.conninfo(database, **OWN_SOCKET, user=user or self.superuser, options=options, connect_timeout="10")
         return psycopg.connect(words, autocommit=autocommit)
 
     def system(self, database: str = "postgres") -> psycopg.Connection:

@@ -77,6 +77,15 @@ class BarmanCloud:
         )  # fmt: skip
         return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
 
+    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
+        """``backup.info`` holds it, as Python writes a string."""
+        text = repository.read_listed(f"{self.server}/base/{backup.name}/backup.info")
+        try:
+            told = ast.literal_eval(_values(text).get("backup_label", "None"))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return ""
+        return told if isinstance(told, str) else ""
+
     def fetch(
         self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
     ) -> Fetch:

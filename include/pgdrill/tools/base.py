@@ -135,6 +135,9 @@ class BackupTool(Protocol):
     def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
         """Takes a base backup; runs beside the data directory."""
 
+    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
+        """The text of a backup's ``backup_label``, or the command that prints the archive with it."""
+
     def fetch(
         self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
     ) -> Fetch:

@@ -95,12 +95,22 @@ class WalG:
 
     def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
         """``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
+        # Its driver knows no PGHOSTADDR; a certificate that has to fit the name needs the name.
+        address = {} if libpq.get("PGSSLMODE") == "verify-full" else {"PGHOST": libpq.get("PGHOSTADDR") or libpq.get("PGHOST", "")}
         own = {
-            **self.environment(), **libpq, "HOME": str(home),
+            **self.environment(), **libpq, **address, "HOME": str(home),
             "WALG_UPLOAD_CONCURRENCY": str(tuning.streams), "WALG_UPLOAD_DISK_CONCURRENCY": str(tuning.readers),
             "WALG_TAR_SIZE_THRESHOLD": str(tuning.part_bytes),
         }  # fmt: skip
         return Command((self.binary, "backup-push", str(data_directory)), own, EXIT_CODES)
+
+    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
+        """``st cat`` of a part of its own, decrypted where it is encrypted."""
+        folder = f"{BASE}/{backup.name}/tar_partitions/"
+        key = next((key for key in parts if key.startswith(f"{folder}backup_label.tar")), "")
+        own = {**self.environment(), "HOME": str(home)}
+        decrypt = ("--decrypt",) if self.encrypts({**os.environ, **own}) else ()
+        return Command((self.binary, "st", "cat", key, "--decompress", *decrypt), own, EXIT_CODES) if key else ""
 
     def fetch(
         self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int

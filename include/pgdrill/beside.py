@@ -1,0 +1,132 @@
+"""The server beside whose files a base backup is taken: is it the one that answers, and can its backup be good?
+
+Of a primary and its standby identifier and paths may be the same. What ``pg_control`` says is not: it is read here, and asked there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from pgdrill.access import Access
+from pgdrill.archiving import check_archiving, check_server
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
+from pgdrill.links import check_links
+from pgdrill.postgres.address import environment_of
+from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.wal import format_lsn, parse_lsn
+from pgdrill.tools import BaseBackup
+
+TRIES = 5  # of reading pg_control at rest: a checkpoint may be writing it
+# By the server, which walks through its folders faster; the tablespaces that the role may ask about.
+CLUSTER_BYTES = """
+SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::int8 FROM pg_tablespace
+WHERE has_tablespace_privilege(oid, 'CREATE') OR pg_has_role('pg_read_all_stats', 'USAGE')
+"""
+CONTROL = """
+SELECT c.checkpoint_lsn::text, c.timeline_id::text, r.min_recovery_end_lsn::text FROM pg_control_checkpoint() c, pg_control_recovery() r
+"""
+POSITION = "SELECT pg_current_wal_insert_lsn()::text, ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
+LABELS = ("Latest checkpoint location", "Latest checkpoint's TimeLineID", "Minimum recovery ending location")
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The server as it was just before its backup. ``environment`` leads a program to it; the backup begins at ``lsn`` or later."""
+
+    system_identifier: int
+    timeline: int
+    lsn: int
+    cluster_bytes: int
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def beside_the_server(access: Access) -> Beside:
+    """The server that answers is the configured one, a primary, owns the data directory here, and archives its WAL."""
+    directory = access.cluster.server.data_directory
+    if not (directory / "global" / "pg_control").is_file():
+        raise ConfigError(
+            "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
+            expected="PGDATA of the protected server on this host",
+            mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
+        )  # fmt: skip
+    check_links(directory)
+    with access.connect() as connection:
+        identifier = check_server(connection, access)
+        _owns(access, connection, directory, identifier)
+        if _in_recovery(connection):
+            raise CouldNotVerify(
+                "standby", f"server of cluster {access.cluster.name} at {_place(connection)}", found="a standby",
+                expected="the primary: only it archives what a base backup needs",
+                mend="run the backup on the primary's host, with server.dsn leading there",
+            )  # fmt: skip
+        check_archiving(connection)
+        lsn, timeline = _one(connection, POSITION)
+        (size,) = _one(connection, CLUSTER_BYTES)
+        environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}  # or nothing, if it is none any more
+    return Beside(identifier, int(timeline), parse_lsn(lsn), int(size), environment)
+
+
+def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside) -> None:
+    """The new backup is that of the server which was looked at: by what the tool wrote down, and by the server's own label."""
+    mend = "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn; delete this backup, it cannot be restored"
+    if backup.system_identifier != beside.system_identifier:
+        raise BackupFault(
+            "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
+            expected=f"{beside.system_identifier}", mend=mend,
+        )  # fmt: skip
+    with access.connect() as connection:
+        now = parse_lsn(_one(connection, POSITION)[0])
+    if backup.timeline != beside.timeline or not beside.lsn <= backup.start_lsn <= backup.finish_lsn <= now:
+        raise BackupFault(
+            "wrong-server", f"backup {backup.name}",
+            found=f"from {format_lsn(backup.start_lsn)} to {format_lsn(backup.finish_lsn)} on timeline {backup.timeline}",
+            expected=f"between {format_lsn(beside.lsn)} and {format_lsn(now)} on timeline {beside.timeline}, where production was meanwhile",
+            mend=mend,
+        )  # fmt: skip
+    if label is None or label.from_standby or (label.start_lsn, label.timeline) != (backup.start_lsn, backup.timeline):
+        shown = f"a {'standby' if label.from_standby else 'primary'} at {format_lsn(label.start_lsn)} on timeline {label.timeline}" if label else "unreadable"
+        raise BackupFault(
+            "wrong-server", f"backup_label of backup {backup.name}", found=shown,
+            expected=f"the primary at {format_lsn(backup.start_lsn)} on timeline {backup.timeline}", mend=mend,
+        )  # fmt: skip
+
+
+def _owns(access: Access, connection: psycopg.Connection, directory: Path, answering: int) -> None:
+    """The files here are that server's: both say the same of the last checkpoint, which other servers do not share for long."""
+    found = ""
+    for _ in range(TRIES):
+        before = access.binaries.control_data(directory)
+        if before.system_identifier != answering:
+            raise _foreign(directory, f"system identifier {before.system_identifier}", f"{answering}, as the server at server.dsn says")
+        told = tuple(_one(connection, CONTROL))
+        seen = [tuple(control.values.get(label, "") for label in LABELS) for control in (before, access.binaries.control_data(directory))]
+        if told in seen:
+            return
+        found = f"checkpoint {seen[-1][0]}, timeline {seen[-1][1]}, recovery to {seen[-1][2]}"
+    expected = f"checkpoint {told[0]}, timeline {told[1]}, recovery to {told[2]}, as the server at {_place(connection)} says"
+    raise _foreign(directory, found, expected)
+
+
+def _foreign(directory: Path, found: str, expected: str) -> ConfigError:
+    return ConfigError(
+        "wrong-server", f"server.data_directory {directory}", found=found, expected=expected,
+        mend="correct server.dsn or server.data_directory; where several hosts take turns, run the backup on the primary's",
+    )  # fmt: skip
+
+
+def _place(connection: psycopg.Connection) -> str:
+    return f"{connection.info.host}:{connection.info.port}"
+
+
+def _in_recovery(connection: psycopg.Connection) -> bool:
+    return bool(_one(connection, "SELECT pg_is_in_recovery()")[0])
+
+
+def _one(connection: psycopg.Connection, query: str) -> tuple:  # type: ignore[type-arg]
+    row = connection.execute(query).fetchone()
+    assert row is not None  # noqa: S101 - these have one row
+    return row

@@ -1,0 +1,68 @@
+"""A small production with vectors that a drill passes, for tests of what else productions are like."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pgdrill.drill import drill
+from pgdrill.report import Report
+from tests.damage.small import SmallStack
+
+ROWS = 400
+SCHEMA = f"""
+CREATE EXTENSION vector;
+CREATE TABLE docs (id int PRIMARY KEY, body text, v vector(8));
+INSERT INTO docs SELECT i, md5(i::text), (SELECT array_agg(10 * sin(i % 16 + d) + sin(i * d * 0.37)) FROM generate_series(1, 8) d)::vector
+FROM generate_series(1, {ROWS}) i;
+CREATE INDEX docs_v ON docs USING hnsw (v vector_l2_ops);
+COMMENT ON COLUMN docs.v IS 'pgdrill: {{"model": "made", "version": "1", "text_column": "body"}}';
+ANALYZE docs;
+"""
+
+
+@contextmanager
+def production(tool: str, *, options: dict[str, str] | None = None) -> Iterator[SmallStack]:
+    """A running production, not yet backed up."""
+    stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # tests change files behind its back
+            stack.create(sample=False)
+        stack.primary.options.update(options or {})  # type: ignore[attr-defined]
+        stack.start()
+        with stack.connect() as connection:
+            connection.execute(SCHEMA)
+        yield stack
+    finally:
+        stack.remove()
+
+
+def healthy(report: Report) -> None:
+    """It passed, without an alarm."""
+    alarms = [(one.name, one.thing, one.value, one.message) for one in report.results
+              if one.status == "fail" or (one.required and one.status == "skip")]  # fmt: skip
+    assert not alarms
+    assert report.verdict == "passed", (report.reason, report.restore.trouble, report.checks.trouble)
+
+
+def drilled(stack: SmallStack, target: str = "latest", **more: str) -> Report:
+    """A drill that has to pass."""
+    report = drill(stack.access, target=target, **more)
+    healthy(report)
+    return report
+
+
+def delete(stack: SmallStack, name: str) -> None:
+    """Take a backup away again."""
+    from pgdrill.process import Runner
+
+    home = stack.home / "delete"
+    home.mkdir()
+    assert Runner().run(stack.access.tool.delete(name, home=home, confirm=True)).code == 0
+    shutil.rmtree(home)
