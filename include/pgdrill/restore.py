@@ -20,6 +20,7 @@ from pgdrill.links import check_unpacked_links
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.libraries import preloaded
+from pgdrill.postgres.limits import limits
 from pgdrill.postgres.replaying import Words, checkpoint_seconds, redo_seconds
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
@@ -52,6 +53,7 @@ class Goal:
     preload_libraries: str = ""
     planned_with: Mapping[str, str] = field(default_factory=dict)  # production's settings for planning
     after_replay: Mapping[str, str] = field(default_factory=dict)  # production's, where replay had settings of its own
+    configured: Mapping[str, str] = field(default_factory=dict)  # all that somebody set on production, today
     tablespaces: Mapping[str, str] = field(default_factory=dict)  # at the target, as far as known: oid -> production's folder
     segment_bytes: int = 16 * 2**20
 
@@ -218,8 +220,9 @@ def _configure(
     control = access.binaries.control_data(workspace.data_directory)
     ahead.expect(control.wal_segment_bytes)
     drill = access.cluster.drill
+    recorded = plan.record.baseline.configured if plan.record else {}
     values = harmless.settings(
-        limits=control.limits,
+        limits=limits(control, access.binaries.major_version, goal.configured, recorded),
         restore_command=ahead.restore_command,
         target=goal.target.settings,
         timeline=str(plan.timeline),
@@ -265,6 +268,7 @@ def _replay(
 
 
 NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load library "([^"]+)".*')
+TOO_SMALL = re.compile(r'.*(increase "?max_\w+|maximum number of prepared transactions reached|out of shared memory).*')
 ENDED = re.compile(r"could not restore file .*terminated by signal")
 UNREACHED = "recovery ended before configured recovery target was reached"
 BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
@@ -284,6 +288,11 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
         return CouldNotVerify(
             "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
             expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
+        )  # fmt: skip
+    if small := TOO_SMALL.search(text):
+        return CouldNotVerify(
+            "limit-too-small", thing, found=small[0], expected="room for what the WAL holds",
+            mend="drill while production answers, whose limits are then known; take a base backup after raising one",
         )  # fmt: skip
     if ENDED.search(text):  # with the server's time, or by whoever ended it
         return error

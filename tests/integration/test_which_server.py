@@ -128,10 +128,12 @@ def test_a_label_that_tells_of_a_standby_is_judged_before_recovery_refuses_it(pa
     """The primary's files with a standby's label: what wal-g left of servers with equal paths."""
     if pair.tool != "wal-g":
         pytest.skip("barman-cloud keeps the label in the archive of all files: seen with wal-g")
-    part = next((pair.s3.folder / pair.s3.bucket).rglob("backup_label.tar.lz4"))
+    name = take_backup(pair.access).name
+    bucket = pair.s3.folder / pair.s3.bucket
+    part = next(file for file in bucket.rglob("backup_label.tar.lz4") if name in file.parts)
     kept = part.read_bytes()
     part.write_bytes(lz4.frame.compress(lz4.frame.decompress(kept).replace(b"BACKUP FROM: primary", b"BACKUP FROM: standby")))
-    record = next((pair.s3.folder / pair.s3.bucket).rglob("pgdrill/backups/*.json"))
+    record = next(bucket.rglob(f"pgdrill/backups/{name}.json"))
     record.rename(record.with_suffix(".aside"))
     try:
         report = drill(pair.access)
@@ -145,7 +147,8 @@ def test_a_label_that_tells_of_a_standby_is_judged_before_recovery_refuses_it(pa
 def test_a_label_of_a_standby_is_no_label_of_the_primarys_backup(pair: SmallStack) -> None:
     once(pair)
     access = pair.access
-    backup = access.tool.backups(access.repository)[-1]
+    name = take_backup(access).name
+    backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
     beside = Beside(backup.system_identifier, backup.timeline, backup.start_lsn, 0, {})
     check_origin(access, backup, BackupLabel(backup.start_lsn, backup.timeline), beside)
     for wrong in (BackupLabel(backup.start_lsn, backup.timeline, True), BackupLabel(backup.start_lsn + 40, backup.timeline), None):
