@@ -14,6 +14,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.errors import ConfigError
+from pgdrill.names import apart
 from pgdrill.vectors.columns import Place, vector_places
 
 PREFIX = "pgdrill:"
@@ -139,8 +140,7 @@ def read_labels(connection: psycopg.Connection) -> dict[Place, Label | None]:
 
 def set_label(connection: psycopg.Connection, table: str, column: str, label: Label) -> None:
     """Write a column's label into its comment; ``table`` is schema-qualified where not in public."""
-    schema, _, name = table.rpartition(".")
-    place = (schema or "public", name, column)
+    place = (*apart(table), column)
     with connection.transaction():
         row = connection.execute(COLUMN, place).fetchone()
         if row is None or not row[0]:

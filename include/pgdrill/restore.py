@@ -284,16 +284,8 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
             "target-not-reached", thing, found=f"WAL ends at {_last_restored(text)}", expected="WAL up to the target",
             mend="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
         )  # fmt: skip
-    if library := NO_LIBRARY.search(text):
-        return CouldNotVerify(
-            "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
-            expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
-        )  # fmt: skip
-    if small := TOO_SMALL.search(text):
-        return CouldNotVerify(
-            "limit-too-small", thing, found=small[0], expected="room for what the WAL holds",
-            mend="drill while production answers, whose limits are then known; take a base backup after raising one",
-        )  # fmt: skip
+    if lacking := _lacking(text, thing):
+        return lacking
     if ENDED.search(text):  # with the server's time, or by whoever ended it
         return error
     if "could not restore file" in text:  # what the tool, the store or WAL had a part in was told by the process that fetches
@@ -307,6 +299,21 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
             mend="a segment or page is damaged: see the server's log in the report; take a base backup now",
         )  # fmt: skip
     return error
+
+
+def _lacking(text: str, thing: str) -> CouldNotVerify | None:
+    """What this host, or the settings that it chose, did not have."""
+    if library := NO_LIBRARY.search(text):
+        return CouldNotVerify(
+            "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
+            expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
+        )  # fmt: skip
+    if small := TOO_SMALL.search(text):
+        return CouldNotVerify(
+            "limit-too-small", thing, found=small[0], expected="room for what the WAL holds",
+            mend="drill while production answers, whose limits are then known; take a base backup after raising one",
+        )  # fmt: skip
+    return None
 
 
 def _log_of(server: LocalServer) -> str:

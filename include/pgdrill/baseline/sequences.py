@@ -9,6 +9,7 @@ import psycopg
 
 from pgdrill.baseline.model import DatabaseState, SequenceState
 from pgdrill.baseline.production import Production
+from pgdrill.names import joined
 
 SEQUENCES = """
 SELECT n.nspname, c.relname, c.oid::int8, c.relfilenode::int8, s.seqincrement, s.seqcache, s.seqcycle
@@ -35,7 +36,7 @@ def read_sequences(connection: psycopg.Connection) -> dict[str, SequenceState]:
     for schema, name, oid, filenode, increment, cache, cycles in listed:
         if oid in positions:  # neither dropped since it was listed, nor damaged
             value, called = positions[oid]
-            found[f"{schema}.{name}"] = SequenceState(
+            found[joined(schema, name)] = SequenceState(
                 value=value, called=called, increment=increment, cache=cache, cycles=cycles, filenode=filenode
             )
     return found
@@ -55,7 +56,7 @@ def _positions(connection: psycopg.Connection, oids: list[int]) -> dict[int, tup
 
 def unread_sequences(connection: psycopg.Connection) -> list[str]:
     """Those that it may not read."""
-    return [f"{row[0]}.{row[1]}" for row in connection.execute(SEQUENCES, (False,)).fetchall()]
+    return [joined(row[0], row[1]) for row in connection.execute(SEQUENCES, (False,)).fetchall()]
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from pgdrill.baseline.tables import Table, list_tables
 from pgdrill.copied import NotCopied, columns_of, hashed_rows
 from pgdrill.digests import Horizon, horizon, read_rows
 from pgdrill.digests import columns_of as columns_of_table
+from pgdrill.names import apart, joined
 
 LISTED_ROWS = 50_000  # two megabytes in the baseline; of a larger one that did not change a digest is kept
 READ_ROWS = 1_000_000  # a state table beyond is no state table
@@ -66,7 +67,7 @@ def _snapshot(
 ) -> Iterator[tuple[psycopg.Connection, list[Table]]]:
     """The wanted tables (without a schema in ``public``), locked against being rewritten or dropped and only then seen."""
     with production.connection(database) as connection:
-        names = {name if "." in name else f"public.{name}" for name in configured}
+        names = {joined(*apart(name)) for name in configured}
         wanted = [table for table in list_tables(connection) if table.name in names]
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True

@@ -10,13 +10,14 @@ import psycopg
 from pgdrill.baseline.model import Changes
 from pgdrill.config import Drill
 from pgdrill.digests import SAMPLE_ROWS
+from pgdrill.names import joined
 
 SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
 
 # Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged tables are empty
 # after any recovery. Without a right to them, large objects count only where there are some.
 TABLES = """
-SELECT n.nspname || '.' || c.relname, c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
+SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
        pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8,
        greatest(c.reltuples, 0)::int8, coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
        coalesce(s.vacuum_count + s.autovacuum_count, 0) + coalesce(toast.vacuum_count + toast.autovacuum_count, 0),
@@ -32,7 +33,7 @@ WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'info
        AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
    OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
        AND (has_table_privilege(c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)))
-ORDER BY 1
+ORDER BY n.nspname, c.relname
 """
 
 
@@ -65,9 +66,9 @@ class Table:
 def list_tables(connection: psycopg.Connection) -> list[Table]:
     """Every table that a baseline is about, with its counters as of now."""
     return [
-        Table(name, oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
+        Table(joined(schema, plain), oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
               vacuums, grant)
-        for name, oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant in connection.execute(TABLES).fetchall()
+        for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant in connection.execute(TABLES).fetchall()
         if size is not None and blocks is not None  # dropped meanwhile
     ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from pgdrill.config import Embeddings
 from pgdrill.embedders import Embedder, make_embedder
 from pgdrill.errors import CouldNotVerify
 from pgdrill.labels import Label, LabelError, parse_label, read_comments
+from pgdrill.names import joined
 from pgdrill.vectors.columns import FoundColumn, find_columns, named_columns
 from pgdrill.vectors.types import ELEMENT
 
@@ -81,7 +82,7 @@ def running_model(settings: Embeddings, column: FoundColumn) -> str:
 
 def _names(column: FoundColumn) -> tuple[str, ...]:
     """How the config may name a column, the longest name first."""
-    whole = f"{column.schema}.{column.table}.{column.column}"
+    whole = joined(column.schema, column.table, column.column)
     return f"{column.database}.{whole}", whole, column.name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgdrill.names import joined
 from pgdrill.postgres.libraries import SETTINGS, left_out
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def _needing(context: Context) -> Needing:
         with context.system(database) as connection:
             for library in missing:
                 for schema, name, quoted_schema, quoted_name, is_table in sorted(_relations(connection, library)):
-                    written = {f"{schema}.{name}", f"{quoted_schema}.{quoted_name}"}
+                    written = {joined(schema, name), f"{quoted_schema}.{quoted_name}"}
                     written |= {name, quoted_name} if schema in ("public", "pg_catalog") else set()
                     found.relations |= {f"{database}.{one}": library for one in written}
                     if is_table:
-                        found.tables.setdefault(library, []).append(f"{database}.{schema}.{name}")
+                        found.tables.setdefault(library, []).append(f"{database}.{joined(schema, name)}")
     return found
 
 

@@ -15,6 +15,7 @@ from psycopg import sql
 from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.digests import horizon_on
+from pgdrill.names import joined
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
 from pgdrill.vectors.observe import Observed, Searched, observe
 from pgdrill.vectors.pages import COPIED, Indexed, Sums, read_index, sums_of
@@ -43,7 +44,7 @@ class Look:
     @property
     def key(self) -> str:
         """The column's, as the baseline has it."""
-        return f"{self.column.schema}.{self.column.table}.{self.column.column}"
+        return joined(self.column.schema, self.column.table, self.column.column)
 
     @property
     def state(self) -> VectorState | None:
@@ -54,7 +55,7 @@ class Look:
     @property
     def table(self) -> TableState | None:
         """The column's table, as the baseline has it."""
-        return self.database.tables.get(f"{self.column.schema}.{self.column.table}") if self.database else None
+        return self.database.tables.get(joined(self.column.schema, self.column.table)) if self.database else None
 
     def changes(self) -> Changes | None:
         """What was written since the baseline, by the server's counters; None where they cannot be believed.
@@ -121,7 +122,7 @@ def looks(context: Context) -> list[Look]:
 
 
 def _look(context: Context, column: FoundColumn, database: DatabaseState | None) -> Look:
-    state = database.vectors.get(f"{column.schema}.{column.table}.{column.column}") if database else None
+    state = database.vectors.get(joined(column.schema, column.table, column.column)) if database else None
     remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
     started = time.monotonic()
     try:

@@ -21,6 +21,7 @@ from pgdrill.digests import (
     horizon_on,
     read_content,
 )
+from pgdrill.names import apart
 from pgdrill.report import Share
 
 
@@ -61,7 +62,7 @@ def _table(
     context: Context, connection: psycopg.Connection, thing: str, table: str, line: Horizon, state: TableState, *, altered: bool
 ) -> tuple[Outcome, int]:
     """The answer for a table, and how many rows of it were looked at. ``altered``: on production since the baseline began."""
-    schema, _, plain = table.partition(".")
+    schema, plain = apart(table)
     found, share = None, Share.nothing(state.estimated_rows, state.bytes)
     try:
         if state.unread:

@@ -13,6 +13,7 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.compared import comparable, each_database
 from pgdrill.copied import hashed_rows
 from pgdrill.digests import horizon_on, read_rows
+from pgdrill.names import apart, joined
 
 
 @check(
@@ -39,7 +40,7 @@ def state_tables(context: Context) -> Iterator[Outcome]:
     yield from each_database(context, "state tables", ask, rows=True)
     if baseline := comparable(context):
         for wanted in context.cluster.drill.state_tables:
-            if (wanted if "." in wanted else f"public.{wanted}") not in seen:
+            if joined(*apart(wanted)) not in seen:
                 yield _unrecorded(wanted, taken_at_restore_point=bool(baseline.restore_point), gone=context.older_baseline)
 
 
@@ -55,7 +56,7 @@ def _compared(connection: psycopg.Connection, database: str, table: str, recorde
     thing = f"{database}.{table}"
     if recorded.unread:
         return Outcome("skip", thing, message=f"not recorded: {recorded.unread}")
-    schema, _, plain = table.partition(".")
+    schema, plain = apart(table)
     try:
         if recorded.code:
             return _by_hashes(connection, thing, schema, plain, recorded)

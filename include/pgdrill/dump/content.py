@@ -16,6 +16,7 @@ from psycopg import sql
 from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.copied import Copied, NotCopied, read_copied
 from pgdrill.dump.manifest import SequenceRange, TableContent, VectorIndex
+from pgdrill.names import apart, joined
 
 # Forms of text that depend on the session, fixed: the other server has other defaults.
 SESSION = """
@@ -27,10 +28,10 @@ TABLES = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, pg_table_size(c.oid),
        EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
        coalesce((SELECT array_agg(x.relname::text) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid), '{}'),
-       coalesce((SELECT array_agg(v.nspname || '.' || s.relname) FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
+       coalesce((SELECT array_agg(ARRAY[v.nspname::text, s.relname::text]) FROM pg_depend d JOIN pg_class s ON s.oid = d.objid
                  JOIN pg_namespace v ON v.oid = s.relnamespace WHERE d.refobjid = c.oid AND d.classid = 'pg_class'::regclass AND s.relkind = 'S' AND d.deptype IN ('a', 'i')),
                 '{}'),
-       coalesce((SELECT array_agg(v.nspname || '.' || k.relname) FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid
+       coalesce((SELECT array_agg(ARRAY[v.nspname::text, k.relname::text]) FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid
                  JOIN pg_namespace v ON v.oid = k.relnamespace WHERE i.inhparent = c.oid AND k.relispartition), '{}')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -49,14 +50,14 @@ SELECT count(DISTINCT loid), coalesce(bit_xor(h), 0)::text || ':' || coalesce(su
     FROM pg_largeobject_metadata m LEFT JOIN pg_largeobject o ON o.loid = m.oid OFFSET 0) s
 """
 SEQUENCES = """
-SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences s
+SELECT schemaname, sequencename, last_value FROM pg_sequences s
 WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
                   WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND n.nspname = s.schemaname AND c.relname = s.sequencename)
 ORDER BY 1
 """
 VECTOR_INDEXES = """
 SELECT n.nspname, c.relname, i.indrelid::regclass::text, m.amname, o.opcname, coalesce(c.reloptions, '{}'), a.atttypmod,
-       pg_relation_size(c.oid), h.nspname || '.' || k.relname, ty.typname, k.relkind::text, greatest(k.reltuples, 0)::int8
+       pg_relation_size(c.oid), ARRAY[h.nspname::text, k.relname::text], ty.typname, k.relkind::text, greatest(k.reltuples, 0)::int8
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
 JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_class k ON k.oid = i.indrelid JOIN pg_namespace h ON h.oid = k.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1 JOIN pg_type ty ON ty.oid = a.atttypid
@@ -83,7 +84,7 @@ def read_tables(
     tables: dict[str, TableContent] = {}
     without: dict[str, str] = {}
     for oid, schema, table, kind, persistence, size, belongs, indexes, sequences, children in connection.execute(TABLES).fetchall():
-        name = f"{schema}.{table}"
+        name = joined(schema, table)
         why = NOT_DUMPED["e"] if belongs else NOT_DUMPED.get(kind, "")
         if standby and persistence == "u":
             why = "an unlogged table: a standby does not have its rows"
@@ -94,7 +95,8 @@ def read_tables(
             content = TableContent(rows=0, digest="", columns=[])
         else:
             content = _guarded(connection, guard, oid, schema, table, key, limit_bytes if size > limit_bytes else None)
-        tables[name] = content.model_copy(update={"bytes": size, "indexes": indexes, "sequences": sequences, "children": children})
+        places = {kind: [joined(*one) for one in rows] for kind, rows in (("sequences", sequences), ("children", children))}
+        tables[name] = content.model_copy(update={"bytes": size, "indexes": indexes, **places})
     return tables, without
 
 
@@ -125,7 +127,7 @@ def copied(connection: psycopg.Connection, schema: str, table: str, key: str, co
 
 def again(connection: psycopg.Connection, name: str, key: str, before: TableContent) -> TableContent:
     """A table read as it was read before; ``name`` is ``schema.table``."""
-    schema, _, table = name.partition(".")
+    schema, table = apart(name)
     if before.code:
         return copied(connection, schema, table, key, before.columns)
     return read_content(connection, schema, table, key, 0 if before.digest is None else None, before.columns or [])
@@ -180,7 +182,7 @@ def read_large_objects(connection: psycopg.Connection, key: str) -> TableContent
 
 def read_sequences(connection: psycopg.Connection) -> dict[str, int | None]:
     """The last value of every sequence; None for one that was never used."""
-    return dict(connection.execute(SEQUENCES).fetchall())
+    return {joined(schema, name): value for schema, name, value in connection.execute(SEQUENCES).fetchall()}
 
 
 def between(first: dict[str, int | None], last: dict[str, int | None]) -> dict[str, SequenceRange]:
@@ -197,7 +199,8 @@ def read_vector_indexes(connection: psycopg.Connection, tables: Mapping[str, Tab
     return [
         VectorIndex(
             schema_name=schema, name=name, table=table, method=method, opclass=opclass, options=options, kind=kind,
-            dimensions=modifier if modifier > 0 else None, rows=tables[of].rows if of in tables else estimated, bytes=size,
+            dimensions=modifier if modifier > 0 else None, bytes=size,
+            rows=tables[of].rows if (of := joined(*home)) in tables else estimated,
         )
-        for schema, name, table, method, opclass, options, modifier, size, of, kind, relkind, estimated in rows if relkind == "r"
+        for schema, name, table, method, opclass, options, modifier, size, home, kind, relkind, estimated in rows if relkind == "r"
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from pgdrill.dump import content
 from pgdrill.dump.pgrestore import Restore
+from pgdrill.names import apart
 from pgdrill.report import CheckResult, CheckStatus
 
 MEND = "mend the migration, or name the table as one that may change (--may-change)"
@@ -62,7 +63,7 @@ def kept(work: Restore, before: dict[str, Remembered], may_change: Sequence[str]
 
 
 def _column_digests(connection: psycopg.Connection, name: str, key: str) -> Remembered:
-    schema, _, table = name.partition(".")
+    schema, table = apart(name)
     quoted = sql.Identifier(schema, table).as_string(connection)
     there = connection.execute("SELECT to_regclass(%s)::oid", (quoted,)).fetchone()
     if not there or there[0] is None:

@@ -84,9 +84,14 @@ def is_a(line: str, *kinds: str) -> bool:
     return len(words) == 3 and words[2].startswith(tuple(f"{kind} " for kind in kinds))
 
 
+def listed(name: str) -> str:
+    """A name as the list of an archive's contents shows it, an entry a line."""
+    return name.replace("\n", " ").replace("\r", " ")
+
+
 def is_index(line: str, index: VectorIndex) -> bool:
     """``3456; 1259 16543 INDEX public items_embedding_idx owner``."""
-    return f" INDEX {index.schema_name} {index.name} " in f"{line} " and " INDEX ATTACH " not in line
+    return f" INDEX {listed(index.schema_name)} {listed(index.name)} " in f"{line} " and " INDEX ATTACH " not in line
 
 
 def use_list(work: Restore, lines: list[str]) -> str:

@@ -18,10 +18,11 @@ from pgdrill.coredumps import no_core_files
 from pgdrill.dump import client, cluster, content
 from pgdrill.dump import manifest as manifests
 from pgdrill.dump.manifest import DatabaseDump, Manifest, TableContent
-from pgdrill.dump.pgrestore import TROUBLE, restore_failure
+from pgdrill.dump.pgrestore import TROUBLE, listed, restore_failure
 from pgdrill.dump.stream import download
 from pgdrill.errors import BackupFault, ConfigError, Unreachable
 from pgdrill.lock import this_process
+from pgdrill.names import apart, joined
 from pgdrill.postgres.address import environment_of
 from pgdrill.process import Command, Runner
 from pgdrill.sweep import sweep_first
@@ -75,10 +76,10 @@ def restore_table(
 
 def _find(manifest: Manifest, table: str, database: str) -> tuple[DatabaseDump, dict[str, TableContent]]:
     """The database that holds it, and the table with its partitions."""
-    wanted = table if "." in table else f"public.{table}"
+    wanted = joined(*apart(table))
     homes = [one for one in manifest.databases if wanted in one.tables and database in ("", one.name)]
     if len(homes) != 1:
-        near = [name for one in manifest.databases for name in one.tables if name.endswith(table.rpartition(".")[2])][:5]
+        near = [name for one in manifest.databases for name in one.tables if apart(name)[1] == apart(table)[1]][:5]
         raise ConfigError(
             "no-table" if not homes else "which-database", f"table {wanted} of dump {manifest.dump_id}",
             found=f"in {', '.join(one.name for one in homes)}" if homes else f"no such table{', but ' + ', '.join(near) if near else ''}",
@@ -106,7 +107,7 @@ def _check_place(connection: psycopg.Connection, home: DatabaseDump, names: dict
         if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
             raise ConfigError("no-extension", f"extension vector in {_shown(connection)}", found="not created",
                               expected="vector, for tables with vectors", mend="CREATE EXTENSION vector there")  # fmt: skip
-    for schema in {name.partition(".")[0] for name in names}:
+    for schema in {apart(name)[0] for name in names}:
         if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
             raise ConfigError("no-schema", f"schema {schema} in {_shown(connection)}", found="no such schema", expected="the table's schema",
                               mend=f"CREATE SCHEMA {schema} there")  # fmt: skip
@@ -116,16 +117,16 @@ def _restore(
     access: Access, runner: Runner, archive: Path, home: DatabaseDump, names: dict[str, TableContent],
     connection: psycopg.Connection, folder: Path, replace: bool,
 ) -> dict[str, int]:  # fmt: skip
-    listed = client.run(runner, Command((access.binaries.path("pg_restore"), "--list", str(archive)), {"LC_ALL": "C"}),
+    lines = client.run(runner, Command((access.binaries.path("pg_restore"), "--list", str(archive)), {"LC_ALL": "C"}),
                         "the archive's contents", access).stdout.splitlines()  # fmt: skip
-    chosen, left_out = choose(listed, names)
+    chosen, left_out = choose(lines, names)
     listing = folder / "contents.list"
     listing.write_text("\n".join(chosen) + "\n")
     script = folder / "table.sql"
     write = (access.binaries.path("pg_restore"), "--no-owner", "--no-privileges", "--no-tablespaces", f"--use-list={listing}",
             f"--file={script}", str(archive))  # fmt: skip
     client.run(runner, Command(write, {"LC_ALL": "C"}), f"table of {home.name}", access)
-    drops = [sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(*name.split(".", 1))).as_string(connection) + ";"
+    drops = [sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(*apart(name))).as_string(connection) + ";"
              for name in reversed(names)] if replace else []  # fmt: skip
     first = folder / "first.sql"
     first.write_text("\n".join(drops) + "\n")
@@ -145,11 +146,11 @@ def _restore(
     return left_out
 
 
-def choose(listed: list[str], names: dict[str, TableContent]) -> tuple[list[str], dict[str, int]]:
+def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str], dict[str, int]]:
     """The lines of an archive's contents that belong to the tables, and how many of each other kind do as well."""
     chosen: list[str] = []
     left_out: dict[str, int] = {}
-    for line in listed:
+    for line in lines:
         words = line.partition("; ")[2].split(" ", 2)
         if line.startswith(";") or len(words) < 3:
             continue
@@ -166,13 +167,14 @@ def choose(listed: list[str], names: dict[str, TableContent]) -> tuple[list[str]
 
 def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
     """``schema tag owner``, the tag being the table, ``table column``, an index, a sequence or ``TABLE table``."""
-    schema, _, plain = name.partition(".")
-    own = {"INDEX": table.indexes, "INDEX ATTACH": table.indexes,
-           **{one: [it.partition(".")[2] for it in table.sequences] for one in ("SEQUENCE", "SEQUENCE SET", "SEQUENCE OWNED BY")}}  # fmt: skip
+    schema, plain = map(listed, apart(name))
+    indexes = [listed(one) for one in table.indexes]
+    own = {"INDEX": indexes, "INDEX ATTACH": indexes,
+           **{one: [listed(apart(it)[1]) for it in table.sequences] for one in ("SEQUENCE", "SEQUENCE SET", "SEQUENCE OWNED BY")}}  # fmt: skip
     if kind in own:
         return any(rest.startswith(f"{schema} {one} ") for one in own[kind])
     if kind in ("COMMENT", "ACL"):
-        tags = (f"TABLE {plain} ", f"COLUMN {plain}.", *(f"INDEX {one} " for one in table.indexes))
+        tags = (f"TABLE {plain} ", f"COLUMN {plain}.", *(f"INDEX {one} " for one in indexes))
         return any(rest.startswith(f"{schema} {tag}") for tag in tags)
     return rest.startswith(f"{schema} {plain} ")
 
@@ -196,7 +198,7 @@ def _compare(connection: psycopg.Connection, home: DatabaseDump, names: dict[str
 
 
 def _exists(connection: psycopg.Connection, name: str) -> bool:
-    quoted = sql.Identifier(*name.split(".", 1)).as_string(connection)
+    quoted = sql.Identifier(*apart(name)).as_string(connection)
     row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (quoted,)).fetchone()
     return bool(row and row[0])
 

@@ -24,6 +24,6 @@ def limits(control: ControlData, major: int, *production: Mapping[str, str]) -> 
     found: dict[str, int] = {}
     for values in (control.limits, least, *production):
         for name, value in values.items():
-            if name in names and str(value).isdecimal():
-                found[name] = max(found.get(name, 0), int(value))
+            if name in names and (told := str(value)).isdecimal():
+                found[name] = max(found.get(name, 0), int(told))
     return found

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.config import Cluster, VectorColumn
+from pgdrill.names import apart, joined
 from pgdrill.vectors.stream import Field
 from pgdrill.vectors.types import usual_operator
 
@@ -112,8 +113,7 @@ class FoundColumn:
     @property
     def name(self) -> str:
         """``public.items.embedding`` without ``public.``."""
-        prefix = "" if self.schema == "public" else f"{self.schema}."
-        return f"{prefix}{self.table}.{self.column}"
+        return joined(*(() if self.schema == "public" else (self.schema,)), self.table, self.column)
 
     @property
     def relation(self) -> sql.Identifier:
@@ -174,11 +174,9 @@ def thresholds(cluster: Cluster, database: str, schema: str, table: str, column:
     """What the config asks of a column; its defaults where it says nothing."""
     home = (*cluster.server.databases, database)[0]
     for wanted in cluster.vectors:
-        if (wanted.database or home, wanted.column) == (database, column) and wanted.table in (
-            f"{schema}.{table}", table if schema == "public" else ""
-        ):  # fmt: skip
+        if (wanted.database or home, wanted.column) == (database, column) and apart(wanted.table) == (schema, table):
             return wanted
-    return VectorColumn(database=database, table=f"{schema}.{table}", column=column)
+    return VectorColumn(database=database, table=joined(schema, table), column=column)
 
 
 def use_pgvector(connection: psycopg.Connection) -> bool:

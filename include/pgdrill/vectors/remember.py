@@ -11,6 +11,7 @@ from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.config import Cluster
 from pgdrill.digests import Horizon
 from pgdrill.labels import read_labels
+from pgdrill.names import joined
 from pgdrill.vectors.columns import FoundColumn, find_columns, use_pgvector
 from pgdrill.vectors.observe import (
     FILTERED_PROBES,
@@ -110,7 +111,7 @@ def read_vectors(
             state.code = guard.why_not(connection, column.schema, column.table, column.oid)
             if not state.code:
                 with guard.watching(connection, column.oid), connection.transaction():
-                    seen = observe(connection, column, line=line, whole=f"{column.schema}.{column.table}" in whole)
+                    seen = observe(connection, column, line=line, whole=joined(column.schema, column.table) in whole)
                     state.contents = contents_of(seen.reading) if seen.reading else None
                     state.searches = [_search_state(connection, seen, one, line.key) for one in seen.searches]
         except RunsCode as added:
@@ -121,7 +122,7 @@ def read_vectors(
                 raise
             state.trouble = f"{type(error).__name__}: {error.diag.message_primary}"
             logger.warning("vectors of %s are not in the baseline: %s", column.name, state.trouble)
-        states[f"{column.schema}.{column.table}.{column.column}"] = state
+        states[joined(column.schema, column.table, column.column)] = state
     return states, settings
 
 

@@ -1,0 +1,29 @@
+"""Names of relations as one string that can be taken apart again, whatever characters are in them.
+
+``schema.table``, and in quotes as SQL has them where a part holds a dot or a quote itself: ``"a.b"."c.d"`` is not ``a."b.c.d"``.
+"""
+
+from __future__ import annotations
+
+import re
+
+PART = r'(?:"((?:[^"]|"")+)"|([^".]+))'
+TWO = re.compile(rf"(?:{PART}\.)?{PART}", re.DOTALL)
+
+
+def joined(*parts: str) -> str:
+    """Schema, relation and perhaps column as one string."""
+    return ".".join('"' + part.replace('"', '""') + '"' if re.search(r'[."]', part) else part for part in parts)
+
+
+def apart(name: str, home: str = "public") -> tuple[str, str]:
+    """Schema and relation; ``home`` where it names no schema. One that was written plainly ends its schema at the first dot."""
+    if match := TWO.fullmatch(name):
+        schema, relation = _plain(match[1], match[2]), _plain(match[3], match[4])
+        return schema or home, relation
+    schema, dot, relation = name.partition(".")
+    return (schema, relation) if dot else (home, name)
+
+
+def _plain(quoted: str | None, bare: str | None) -> str:
+    return quoted.replace('""', '"') if quoted else bare or ""
