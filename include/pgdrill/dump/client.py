@@ -127,7 +127,9 @@ def globals_command(binaries: Binaries, env: Mapping[str, str], *, passwords: bo
 
 def environment(connection: psycopg.Connection) -> dict[str, str]:
     """Address, role and password of the very server, and database, that this connection reached: no other knows its snapshot."""
-    return {**environment_of(connection), "PGAPPNAME": "pgdrill", "PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"}
+    settings = connection.info.get_parameters().get("options")  # the session's own, where nothing in between refused them
+    return {**environment_of(connection), **({"PGOPTIONS": settings} if settings else {}), "PGAPPNAME": "pgdrill",
+            "PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"}  # fmt: skip
 
 
 def run(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:

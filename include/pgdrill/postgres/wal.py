@@ -16,8 +16,8 @@ LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
 ASKED_NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)?|[0-9A-F]{8}\.history")  # what recovery may ask for
 # As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a segment (….partial) are
-# no segments, and must not stand in for the ones whose names they begin with.
-ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup)[A-Za-z0-9_]{1,32})?")
+# no segments, and must not stand in for the ones whose names they begin with; no more than what wal-g notes of each (….json).
+ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup|json$)[A-Za-z0-9_]{1,32})?")
 
 
 def parse_lsn(text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -46,6 +46,7 @@ WAL = "wal_005"
 NAME = r"base_[0-9A-F]{24}(?:_D_[0-9A-F]{24})?"
 SENTINEL = re.compile(rf"{BASE}/({NAME})_backup_stop_sentinel\.json")
 PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
+NUMBERED = re.compile(r"part_([0-9]{1,9})\.tar")
 LONGEST_CHAIN = 1000  # of deltas
 # After the first wal-g sleeps a minute, then two, then four, … before it tries the same part again. After the second, which
 # follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and does so only once it fetches part by part and all of them fail.
@@ -179,6 +180,13 @@ class WalG:
         found = []
         for name in self._chain(repository, backup.name):
             folder = f"{BASE}/{name}"
+            stored = {PurePosixPath(key).name for key in parts if key.startswith(f"{folder}/tar_partitions/")}
+            if not any(part.startswith("pg_control.tar") for part in stored):
+                found.append(_missing(f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"))
+            if _lists_no_files(repository, name):
+                found += [_missing(f"{repository.url}/{folder}/tar_partitions/part_{number:03}.tar", "no such object")
+                          for number in _lacking(stored)]  # fmt: skip
+                continue
             metadata = f"{repository.url}/{folder}/files_metadata.json"
             text = repository.read_listed(f"{folder}/files_metadata.json", LARGE_DOCUMENT_BYTES)
             if text is None:
@@ -192,9 +200,6 @@ class WalG:
             expected = set(listed.parts)
             found += [_escape(name, file) for file in (*listed.files, *listed.parts) if _leaves(file)]
             found += [_escape(name, part) for part in listed.parts if not PART.fullmatch(part)]
-            stored = {PurePosixPath(key).name for key in parts if key.startswith(f"{folder}/tar_partitions/")}
-            if not any(part.startswith("pg_control.tar") for part in stored):
-                found.append(_missing(f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"))
             for part in sorted(expected - stored):
                 found.append(_missing(f"{repository.url}/{folder}/tar_partitions/{part}", "no such object"))
             for part in sorted(name for name in stored - expected if not name.startswith(("pg_control.tar", "backup_label.tar"))):
@@ -314,6 +319,21 @@ def _unreadable(name: str, found: str) -> BackupFault:
         "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({found})", expected="wal-g's JSON, as PostgreSQL made it",
         mend="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
     )  # fmt: skip
+
+
+def _lists_no_files(repository: Storage, name: str) -> bool:
+    """Whether the backup was taken with WALG_WITHOUT_FILES_METADATA: its parts are known by their numbers, and by pgdrill's record."""
+    try:
+        told = load_json(repository.read_listed(f"{BASE}/{name}_backup_stop_sentinel.json"))
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("FilesMetadataDisabled") is True
+
+
+def _lacking(stored: Iterable[str]) -> list[int]:
+    """Numbers of parts, below the highest, that are not there."""
+    numbers = {int(match[1]) for part in stored if (match := NUMBERED.match(part))}
+    return sorted(set(range(1, max(numbers, default=1) + 1)) - numbers)
 
 
 def _leaves(file: str) -> bool:
