@@ -114,6 +114,8 @@ class Access:
         try:
             return session.connect(words, autocommit=autocommit, search_path=search_path)
         except psycopg.OperationalError as error:
+            if not database and words["dbname"] == "postgres" and 'database "postgres" does not exist' in str(error):
+                return self.connect("template1", autocommit=autocommit, standby=standby, search_path=search_path)
             shown = {key: words[key] for key in ("host", "port", "user", "dbname") if key in words}
             if standby:
                 raise StandbyUnreachable(

@@ -24,6 +24,7 @@ from pgdrill.checks.looking import Look, seen
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
+from pgdrill.postgres.entry import Entry
 from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
@@ -56,7 +57,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         databases=databases, baseline=baseline, older_baseline=older, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
-        prepare=server.system, log_file=workspace.log_file, data_directory=workspace.data_directory,
+        prepare=server.system, home=server.database, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
 
@@ -66,6 +67,12 @@ def _of_the_backup(baseline: Baseline, next_xid: int) -> tuple[Baseline, bool]:
     if baseline.nothing_since(next_xid):
         return baseline, False
     return baseline.as_of_before(next_xid), True
+
+
+def _own(workspace: Workspace) -> tuple[str, ...]:
+    """The superuser that the drill itself had to make."""
+    entry = Entry.read(workspace.entry_file)
+    return (entry.superuser,) if entry and entry.made else ()
 
 
 def forget_roles(context: Context) -> None:
@@ -240,7 +247,7 @@ def _rto(report: Report) -> CheckResult:
 def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> tuple[str, ...]:
     if access.cluster.server.databases:
         return access.cluster.server.databases
-    with answering("its list of databases"), connect("postgres") as connection:
+    with answering("its list of databases"), connect("") as connection:
         return every_database(connection)
 
 

@@ -236,7 +236,7 @@ def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None
         backup, target, stop_lsn=stop_lsn, system_identifier=look.baseline.system_identifier,
         timeline=look.baseline.timeline, segment_bytes=look.baseline.segment_bytes,
         preload_libraries=look.baseline.settings.get("shared_preload_libraries", ""),
-        configured=look.baseline.configured, after_replay=harmless.replayed(look.baseline.configured),
+        configured=look.baseline.configured, superusers=look.baseline.superusers, after_replay=harmless.replayed(look.baseline.configured),
         planned_with=harmless.planning({**look.baseline.configured, **_set_for_searches(look.baseline)}),
     )  # fmt: skip
 

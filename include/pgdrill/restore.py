@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from pgdrill.fence.choose import Fence, writing_only
 from pgdrill.links import check_unpacked_links
 from pgdrill.postgres import harmless
 from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.entry import find_entry
 from pgdrill.postgres.libraries import preloaded
 from pgdrill.postgres.limits import limits
-from pgdrill.postgres.replaying import Words, checkpoint_seconds, redo_seconds
+from pgdrill.postgres.replaying import Words, checkpoint_seconds, ended_at, redo_seconds
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
@@ -51,6 +52,7 @@ class Goal:
     timeline: int | None = None
     stop_lsn: int | None = None
     preload_libraries: str = ""
+    superusers: Sequence[str] = ()  # production's that may log in
     planned_with: Mapping[str, str] = field(default_factory=dict)  # production's settings for planning
     after_replay: Mapping[str, str] = field(default_factory=dict)  # production's, where replay had settings of its own
     configured: Mapping[str, str] = field(default_factory=dict)  # all that somebody set on production, today
@@ -93,7 +95,7 @@ def restore(
     timings.redo_seconds, timings.checkpoint_seconds = redo_seconds(log), checkpoint_seconds(log)
     timings.wal_segments = plan.wal_segments
     harmless.end_replaying(Path(server.options["config_file"]), goal.after_replay)
-    cluster = _describe(access, workspace, server, plan)
+    cluster = _describe(access, workspace, _enter(access, workspace, server, goal, plan), plan)
     timings.replayed_wal_bytes = parse_lsn(cluster.reached_lsn) - plan.backup.start_lsn
     if (fetched := ahead.finish()) is not None:
         timings.wal = fetched.model_copy(update={"ready_segments": ready})
@@ -325,6 +327,16 @@ def _last_restored(text: str) -> str:
     return f"segment {names[-1]}" if names else "its very start"
 
 
+def _enter(access: Access, workspace: Workspace, server: LocalServer, goal: Goal, plan: Plan) -> LocalServer:
+    """The server with the superuser and the database that it can be entered by, kept for later stages."""
+    known = goal.superusers or (plan.record.baseline.superusers if plan.record else ())
+    wanted = access.cluster.server.superuser
+    with answering("its superusers"):
+        entry = find_entry(server, sorted(known, key=lambda name: name != wanted), access.cluster.server.databases)
+    entry.write(workspace.entry_file)
+    return replace(server, superuser=entry.superuser, database=entry.database)
+
+
 def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: Plan) -> RestoredCluster:
     with answering("its state"), server.system() as connection:
         connection.execute("SELECT pg_reload_conf()")
@@ -333,6 +345,7 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
             " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery(),"
             " pg_snapshot_xmax(pg_current_snapshot())::text"
         ).fetchone()
+    reached, last_time = (row[1], row[2]) if row and row[1] else ended_at(server.data_directory, _log_of(server))
     if row is None or row[4]:
         raise CouldNotVerify(
             "not-promoted", f"server in {server.data_directory}", found="still in recovery", expected="promoted",
@@ -341,7 +354,7 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
     return RestoredCluster(
         directory=str(workspace.directory), data_directory=str(workspace.data_directory),
         socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
-        timeline=int(row[3], 16), reached_lsn=row[1] or format_lsn(0), last_transaction_time=row[2],
+        timeline=int(row[3], 16), reached_lsn=reached, last_transaction_time=last_time,
         expires_at=workspace.expires_at,
         next_xid=int(row[5]), recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
     )  # fmt: skip

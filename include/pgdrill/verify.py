@@ -63,7 +63,7 @@ def verify(
         baseline = baseline.as_of_before(server.next_xid())
     context = Context(
         older_baseline=older, cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-        databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
+        home=server.home, databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
         settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
@@ -97,6 +97,11 @@ class Restored:
                 expected="a connection string without one", mend="use PGPASSWORD or ~/.pgpass, and change that password",
             )  # fmt: skip
 
+    @property
+    def home(self) -> str:
+        """The database for questions of the whole cluster: the one that ``--dsn`` names."""
+        return self.words.get("dbname", "postgres")
+
     def connect(self, database: str) -> psycopg.Connection:
         """A connection to one of its databases."""
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
@@ -110,7 +115,7 @@ class Restored:
 
     def role(self) -> str:
         """Who asks there, which is no superuser unless that is meant."""
-        with self.connect("postgres") as connection:
+        with self.connect(self.home) as connection:
             power, role = powers(connection, connection.info.user), connection.info.user
         if power and not self.as_superuser:
             raise ConfigError(
@@ -123,13 +128,13 @@ class Restored:
 
     def next_xid(self) -> int:
         """The number that its next transaction will get."""
-        with self.connect("postgres") as connection:
+        with self.connect(self.home) as connection:
             row = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
         return int(row[0]) if row else 0
 
     def databases(self) -> tuple[str, ...]:
         """Every database that allows connections."""
-        with self.connect("postgres") as connection:
+        with self.connect(self.home) as connection:
             return every_database(connection)
 
     def __str__(self) -> str:

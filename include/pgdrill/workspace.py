@@ -19,6 +19,7 @@ from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.fence.choose import Fence, choose, environment
 from pgdrill.fence.watch import Bounds, Watch
 from pgdrill.owner import FolderLease, Owner
+from pgdrill.postgres.entry import Entry
 from pgdrill.postgres.server import KEEPER_MARK, LocalServer
 from pgdrill.priority import low_priority_words
 from pgdrill.process import POLL_SECONDS, end_homed, end_marked, marked
@@ -80,6 +81,11 @@ class Workspace:
     def lease_file(self) -> Path:
         """Until when all this may be there, and whose it is (:class:`pgdrill.owner.FolderLease`)."""
         return self.directory / "lease.json"
+
+    @property
+    def entry_file(self) -> Path:
+        """How to get into its server (:class:`pgdrill.postgres.entry.Entry`)."""
+        return self.directory / "entry.json"
 
     @property
     def server_pid_file(self) -> Path:
@@ -169,9 +175,10 @@ class Workspace:
 
     def server(self, access: Access, **more: object) -> LocalServer:
         """The restored server (started or not). It gets nothing of this process's environment: no key is in there."""
+        entry = Entry.read(self.entry_file) or Entry(access.cluster.server.superuser, "postgres")
         return LocalServer(
             access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=access.cluster.server.superuser, environment=environment(access.binaries.folder), bare=True,
+            superuser=entry.superuser, database=entry.database, environment=environment(access.binaries.folder), bare=True,
             before=low_priority_words(access.cluster.drill.priority),
             lease_file=self.lease_file, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
         )  # fmt: skip

@@ -63,6 +63,11 @@ def read_settings(connection: psycopg.Connection) -> tuple[dict[str, str], dict[
     return kept, configured
 
 
+def superusers(connection: psycopg.Connection) -> list[str]:
+    """Every superuser that may log in, the oldest first."""
+    return [name for (name,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid")]
+
+
 def every_database(connection: psycopg.Connection) -> tuple[str, ...]:
     """Those that allow connections, by name; template1, too, for every database that is made is a copy of it."""
     return tuple(name for name, _ in connection.execute(DATABASES))

@@ -16,7 +16,7 @@ from pgdrill.baseline.bracket import bracket
 from pgdrill.baseline.content import read_rows_of
 from pgdrill.baseline.counters import all_reported
 from pgdrill.baseline.database import ATTEMPTS, Looked, look_at
-from pgdrill.baseline.facts import database_forms, every_database, read_settings, tablespaces
+from pgdrill.baseline.facts import database_forms, every_database, read_settings, superusers, tablespaces
 from pgdrill.baseline.model import Baseline
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
@@ -59,7 +59,7 @@ def take_baseline(
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=taken_at, system_identifier=identifier, timeline=timeline,
             settings={**server_settings(connection), **settings}, configured=configured,
-            read_only=read_only_roles(connection), clock_offset_seconds=clock.offset_seconds,
+            read_only=read_only_roles(connection), superusers=superusers(connection), clock_offset_seconds=clock.offset_seconds,
             clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
             shared_objects=shared, database_forms=forms, tablespaces=tablespaces(connection),
             databases={name: one.state for name, one in looked.items()}, oldest_xid=oldest_xid, next_xid=next_xid, wal_lsn=lsn,

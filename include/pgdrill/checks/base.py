@@ -74,6 +74,8 @@ class Context:
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
     settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for
     prepare: Callable[[str], psycopg.Connection] | None = None
+    home: str = "postgres"  # the database for questions of the whole cluster
+    entered_as: tuple[str, ...] = ()  # a superuser that the drill made to get in
     made_roles: Roles | None = None  # by the drill, in its copy
     tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None  # may SET ROLE to that role
     log_file: Path | None = None
@@ -84,9 +86,9 @@ class Context:
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
-    def system(self, database: str) -> psycopg.Connection:
+    def system(self, database: str = "") -> psycopg.Connection:
         """A reading connection for questions of the catalogs alone: the superuser's where the cluster is our own."""
-        made = (self.prepare or self.connect)(database)
+        made = (self.prepare or self.connect)(database or self.home)
         made.autocommit = True
         limit = int(self.cluster.drill.statement_timeout_seconds * 1000)
         made.execute(f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = on; SET statement_timeout = {limit}")
@@ -95,7 +97,7 @@ class Context:
     @property
     def own_roles(self) -> tuple[str, ...]:
         """Roles that are in the restored cluster and were not in the backup."""
-        return self.made_roles.names if self.made_roles else ()
+        return (*self.made_roles.names, *self.entered_as) if self.made_roles else self.entered_as
 
     def remembered(self, key: str, make: Callable[[], Kept]) -> Kept:
         """What was made under that name; the first who asks makes it."""

@@ -38,7 +38,7 @@ def why_not(context: Context) -> str:
     if context.baseline is None:
         return "no baseline to compare with"
     recorded = context.baseline.major_version
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         row = connection.execute("SHOW server_version").fetchone()
     found = str(row[0]).split(".", maxsplit=1)[0] if row else ""
     return "" if found == recorded else f"the baseline is of PostgreSQL {recorded}, the server of {found}: not comparable"
@@ -46,5 +46,5 @@ def why_not(context: Context) -> str:
 
 def databases_there(context: Context) -> set[str]:
     """The databases that the restored server has and lets in."""
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         return set(every_database(connection))

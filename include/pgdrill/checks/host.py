@@ -23,7 +23,7 @@ from pgdrill.checks.compared import databases_there, each_database
 )  # fmt: skip
 def server_version(context: Context) -> Iterator[Outcome]:
     """Another minor version reads the same files: a warning."""
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         row = connection.execute("SHOW server_version").fetchone()
     found = str(row[0]) if row else ""
     if context.baseline is None:
@@ -53,7 +53,7 @@ def databases(context: Context) -> Iterator[Outcome]:
     context.settle_catalogs()
     before = context.baseline.database_forms
     later = before if context.baseline.database_forms_later is None else context.baseline.database_forms_later
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         found = database_forms(connection)
         recent = sql.SQL("SELECT datname FROM pg_database t WHERE {}").format(context.baseline.span.holds_writer)
         made_meanwhile = {name for (name,) in connection.execute(recent)}

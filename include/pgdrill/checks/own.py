@@ -186,7 +186,7 @@ def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
 
 
 def _power(context: Context, role: str) -> str:
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         return powers(connection, role)
 
 

@@ -28,7 +28,7 @@ def catalogs(context: Context) -> Iterator[Outcome]:
         yield Outcome("skip", "catalogs", message=why_not(context))
         return
     context.settle_catalogs()
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         yield from _compared(context, "cluster", baseline.shared_objects, connection, baseline.span, shared=True)
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:

@@ -93,7 +93,7 @@ def _as_tenant(look: Look, one: Searched, before: VectorState) -> Outcome:
 
 
 def _power(context: Context, role: str) -> str:
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         return powers(connection, role)
 
 

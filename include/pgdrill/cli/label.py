@@ -85,7 +85,7 @@ def _databases(access: Access, database: str) -> tuple[str, ...]:
 
     if database or access.cluster.server.databases:
         return (database,) if database else access.cluster.server.databases
-    with access.connect("postgres") as connection:
+    with access.connect() as connection:
         return filled_databases(connection)
 
 

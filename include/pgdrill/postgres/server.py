@@ -50,6 +50,7 @@ class LocalServer:
     log_file: Path
     port: int = 5432
     superuser: str = "postgres"
+    database: str = "postgres"  # for questions of the whole cluster
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False  # nothing but ``environment``, or this process's own as well
@@ -58,35 +59,45 @@ class LocalServer:
     lease_file: Path | None = None
     pid_file: Path | None = None
 
-    def conninfo(self, database: str = "postgres", **more: str) -> str:
+    def conninfo(self, database: str = "", **more: str) -> str:
         """For the superuser, over the private socket."""
         words = {
-            "host": str(self.socket_directory), "port": str(self.port), "user": self.superuser, "dbname": database,
+            "host": str(self.socket_directory), "port": str(self.port), "user": self.superuser, "dbname": database or self.database,
             "client_encoding": "utf8",  # of a database in SQL_ASCII, psycopg would give text as bytes
         }  # fmt: skip
         return psycopg.conninfo.make_conninfo("", **(words | more))
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the process."""
-        program = Path(self.binaries.path("postgres")).resolve()  # a link to it may lie outside the fence
-        around = self.fence.words() if self.fence else as_ordinary_user()
-        words = [*self.before, *around, str(program), "-D", str(self.data_directory)]
-        settings = {
-            "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
-        }  # fmt: skip
-        for name, value in settings.items():
-            words += ["-c", f"{name}={value}"]
+        words = self.words()
         if self.lease_file and self.pid_file:
             words = [sys.executable, "-I", "-S", str(KEEPER), str(self.lease_file), str(self.pid_file), "--", *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             launched = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**({} if self.bare else os.environ), **self.environment}, cwd="/",
+                env=self.full_environment, cwd="/",
             )  # fmt: skip
         if self.lease_file:
             mark_process(self.lease_file.with_name(KEEPER_MARK), launched.pid)
         return launched
+
+    def words(self, *first: str, last: str = "") -> list[str]:
+        """The command: ``postgres`` inside its fence, with its settings."""
+        program = Path(self.binaries.path("postgres")).resolve()  # a link to it may lie outside the fence
+        around = self.fence.words() if self.fence else as_ordinary_user()
+        words = [*self.before, *around, str(program), *first, "-D", str(self.data_directory)]
+        settings = {
+            "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
+        }  # fmt: skip
+        for name, value in settings.items():
+            words += ["-c", f"{name}={value}"]
+        return [*words, last] if last else words
+
+    @property
+    def full_environment(self) -> dict[str, str]:
+        """All that it sees."""
+        return {**({} if self.bare else os.environ), **self.environment}
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and return once the server accepts connections."""
@@ -178,7 +189,7 @@ class LocalServer:
             )  # fmt: skip
 
     def connect(
-        self, database: str = "postgres", *, autocommit: bool = True, user: str = "", search_path: str = session.PUBLIC_PATH
+        self, database: str = "", *, autocommit: bool = True, user: str = "", search_path: str = session.PUBLIC_PATH
     ) -> psycopg.Connection:
         """The superuser's connection over the private socket, or another role's; nothing of the cluster's own settings counts."""
         major = int((self.data_directory / "PG_VERSION").read_text().partition(".")[0])
@@ -186,7 +197,7 @@ class LocalServer:
         words = self.conninfo(database, **OWN_SOCKET, user=user or self.superuser, options=options, connect_timeout="10")
         return psycopg.connect(words, autocommit=autocommit)
 
-    def system(self, database: str = "postgres") -> psycopg.Connection:
+    def system(self, database: str = "") -> psycopg.Connection:
         """The superuser's connection for questions of the catalogs: a superuser plans no query on a user's relation."""
         return self.connect(database, search_path=session.SYSTEM_PATH)
 

@@ -30,7 +30,7 @@ def harmless(context: Context) -> Iterator[Outcome]:
         return
     context.watch.look()
     found = list(context.watch.found)
-    with context.prepare("postgres") as connection:
+    with context.prepare(context.home) as connection:
         workers = [name for (name,) in connection.execute(BACKENDS, (list(OWN_BACKENDS),)).fetchall()]
     for thing in found[:SHOWN]:
         yield Outcome("fail", thing, "seen", "none")

@@ -41,7 +41,7 @@ def _files(data_directory: Path | None) -> Iterator[Outcome]:
 def _roles(context: Context) -> Iterator[Outcome]:
     """By databases and roles, as the catalogs say, and by what a new connection really gets."""
     known = context.production or context.baseline
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         found = read_only_roles(connection)
     for whom in found:
         if known is None:

@@ -36,7 +36,7 @@ def preload_libraries(context: Context) -> Iterator[Outcome]:
     names = [(name, setting) for setting in SETTINGS for name in split(known.settings.get(setting, ""))]
     for name, setting in names:
         thing = f"{name} ({setting})"
-        with context.system("postgres") as connection:
+        with context.system() as connection:
             if not _file_exists(connection, name, local=setting == "local_preload_libraries"):
                 yield Outcome("fail", thing, "no such file", "installed")
                 continue
@@ -59,7 +59,7 @@ def _why(context: Context, library: str) -> str:
 def _loaded(context: Context, name: str, thing: str, setting: str) -> Outcome:
     path = f"$libdir/plugins/{name}" if setting == "local_preload_libraries" and "/" not in name else name
     try:
-        with context.system("postgres") as connection:
+        with context.system() as connection:
             connection.execute(sql.SQL("LOAD {}").format(sql.Literal(path)))
     except psycopg.Error as error:
         return Outcome("fail", thing, "cannot be loaded", "loaded", str(error).strip().splitlines()[0])

@@ -23,7 +23,7 @@ DAMAGE = re.compile(
 HARMLESS = re.compile(
     r"the database system is (starting up|shutting down|not (yet )?accepting connections|in recovery mode)|"
     r"terminating connection due to (administrator command|idle|unexpected postmaster exit)|"
-    r"(role|database) \".*\" does not exist|canceling statement due to",
+    r"(role|database) \".*\" (does not exist|is not (permitted to log in|currently accepting connections))|permission denied to set parameter|canceling statement due to",
 )
 
 

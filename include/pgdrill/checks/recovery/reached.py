@@ -16,7 +16,7 @@ from pgdrill.postgres.wal import parse_lsn
 )  # fmt: skip
 def promoted(context: Context) -> Iterator[Outcome]:
     """``pg_is_in_recovery()`` is false."""
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
     recovering = row is None or row[0]
     yield Outcome("fail" if recovering else "pass", "server", "in recovery" if recovering else "promoted", "promoted")
@@ -32,7 +32,7 @@ def system_identifier(context: Context) -> Iterator[Outcome]:
     """Compared with the baseline's, or with the configured one."""
     known = context.production or context.baseline
     expected = known.system_identifier if known else context.cluster.server.system_identifier
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
     found = int(row[0]) if row else 0
     if expected is None:

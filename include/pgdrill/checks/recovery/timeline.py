@@ -98,7 +98,7 @@ def stray_timeline(context: Context) -> Iterator[Outcome]:
 
 def _current(context: Context) -> tuple[int, tuple[TimelineSwitch, ...]]:
     """The timeline the server writes now, and its ancestors by its own history file."""
-    with context.system("postgres") as connection:
+    with context.system() as connection:
         row = connection.execute("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
         name = f"{row[0] if row else ''}.history"
         if name not in {found for (found,) in connection.execute(HISTORIES).fetchall()}:
