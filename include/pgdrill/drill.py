@@ -19,6 +19,7 @@ from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.asking import ask, ask_the_rest, checking, context_of, forget_roles, settled
 from pgdrill.checks import FAMILIES
+from pgdrill.equipped import check_equipped
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.goal import decide
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end, left_until, take_over
@@ -130,6 +131,8 @@ def restore_stage(
         clock = time.monotonic()
         with keeping_free(access, workspace, runner), wal_ahead(access, workspace, owner=fence.uid) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
+            known = (look.baseline, plan.record.baseline if plan.record else None)
+            check_equipped(access.binaries, known, access.cluster.server.databases, settings.allowed_libraries)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
             protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
             report.timings.preflight_seconds = time.monotonic() - clock

@@ -82,6 +82,14 @@ class Binaries:
             )  # fmt: skip
         return done.stdout
 
+    @property
+    def places(self) -> tuple[Path, Path] | None:
+        """Where this installation has its libraries and its extensions' files; None where it does not say (no pg_config)."""
+        if not (self.folder / "pg_config").exists():
+            return None
+        libraries, share = self.output("pg_config", "--pkglibdir", "--sharedir").splitlines()
+        return Path(libraries), Path(share)
+
     def control_data(self, data_directory: Path) -> ControlData:
         """What ``pg_control`` says of a data directory, running or not."""
         lines = (line.partition(":") for line in self.output("pg_controldata", "-D", str(data_directory)).splitlines())
