@@ -2,8 +2,8 @@
 
 A physical restore has production's catalogs to the byte, object numbers included. So every row of every catalog is
 hashed, less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in there. What is
-not hashed: planner statistics, large objects (see :mod:`pgdrill.digests`), temporary objects, and the dependency
-catalogs, which follow from the rest.
+not hashed: planner statistics, large objects (see :mod:`pgdrill.digests`), temporary objects, and dependencies that follow
+from the rest. The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
 
 Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the search path.
 """
@@ -37,6 +37,18 @@ FIRST_USER_OID = 16384  # FirstNormalObjectId: lower numbers came with initdb
 # A drill's own roles in the copy, and whatever is theirs: found by number.
 LENT_TO = "SELECT coalesce(array_agg(oid::int8), '{}') FROM pg_roles WHERE rolname = ANY (%s)"
 
+OWNERS_OF = "pg_depend"
+OWNERS = """
+SELECT CASE WHEN t.objid >= {user} THEN t.classid || '.' || t.objid ELSE 'system' END,
+       left(md5(string_agg(concat_ws('.', t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid, t.deptype), ' '
+                           ORDER BY t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid)), 16),
+       'what owns ' || CASE WHEN min(t.objid) >= {user} THEN min(pg_describe_object(t.classid, t.objid, 0)) ELSE 'objects of PostgreSQL itself' END,
+       bool_or({recent})
+FROM pg_depend t LEFT JOIN pg_class s ON s.oid = t.objid AND t.classid = 'pg_class'::regclass AND s.relkind = 'S'
+WHERE (t.deptype IN ('e', 'x') OR s.oid IS NOT NULL AND t.deptype IN ('a', 'i') AND t.refclassid = 'pg_class'::regclass)
+  AND NOT ARRAY[t.objid, t.refobjid]::int8[] && %(temporary)s::int8[]
+GROUP BY 1
+"""
 CATALOGS = """
 SELECT c.relname, c.oid::int8, c.relisshared,
        (SELECT array_agg(a.attname ORDER BY k.n) FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
@@ -165,7 +177,19 @@ def read_fingerprint(
                 rows = _read(connection, catalog, temporary, span, named=True)
             found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
             found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
+        # An earlier reading by another version may have none of them: of PostgreSQL itself there are some in every database.
+        if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
+            _read_owners(connection, found, temporary, written_in)
     return found
+
+
+def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span) -> None:
+    recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
+    query = sql.SQL(OWNERS).format(user=sql.Literal(FIRST_USER_OID), recent=recent)
+    for key, digest, label, new in connection.execute(query, {"temporary": temporary}).fetchall():
+        found.objects[f"{OWNERS_OF}:{key}"] = (digest, label)
+        if new:
+            found.recent.add(f"{OWNERS_OF}:{key}")
 
 
 @contextlib.contextmanager
