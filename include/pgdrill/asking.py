@@ -45,7 +45,8 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     server = workspace.server(access)
     production = store.load_baseline(access, report.drill_id)
     baseline, older = None if report.not_compared else production, False
-    if production is None and not report.not_compared and (kept := record.read(access.reports, report.backup)):
+    kept = record.read(access.reports, report.backup)
+    if production is None and not report.not_compared and kept:
         baseline, older = _of_the_backup(kept.baseline, report.restored.next_xid if report.restored else 0)
     settling = threading.RLock()  # both write to the baseline
     limit, databases = access.cluster.drill.statement_timeout_seconds, _databases(access, server.system)
@@ -57,7 +58,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         databases=databases, baseline=baseline, older_baseline=older, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
-        prepare=server.system, home=server.database, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
+        prepare=server.system, home=server.database, built=kept.built if kept else {}, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
 

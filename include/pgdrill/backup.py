@@ -29,6 +29,7 @@ from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
 from pgdrill.tools import BaseBackup
 from pgdrill.tuning import Tuning, cores, tune
+from pgdrill.vectors.built import read_built
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +202,7 @@ def _record(access: Access, backup: BaseBackup, parts: dict[str, int], runner: R
     kept = record.BackupRecord(
         name=backup.name, cluster=access.cluster.name, tool=access.tool.name, finished_at=backup.finish_time,
         objects=parts, baseline=baseline,
+        built=read_built(baseline, access.cluster.server.data_directory, access.connect),
     )  # fmt: skip
     logger.info("recorded %d objects and %d databases of backup %s", len(parts), len(baseline.databases), backup.name)
     record.write(access.reports, kept)

@@ -37,6 +37,7 @@ class BackupRecord(BaseModel):
     finished_at: Instant
     objects: dict[str, Bytes]
     baseline: Baseline
+    built: dict[str, dict[str, dict[str, int]]] = {}  # vector indexes: database -> oid -> the figures they were built with
 
 
 def key(name: str) -> str:

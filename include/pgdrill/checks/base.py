@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,6 +71,7 @@ class Context:
     older_baseline: bool = False
     production: Baseline | None = None
     report: Report | None = None
+    built: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)  # as the backup's record has it
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
     settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for
     prepare: Callable[[str], psycopg.Connection] | None = None

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.built import built_otherwise
 from pgdrill.checks.looking import Look, each_indexed, indexed, not_seen, seen, to_be_indexed
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import Search
@@ -31,13 +32,14 @@ SLOWER, SLOWER_MS = 3.0, 5.0
 @check(
     "index-coverage", "search",
     passing="HNSW and IVFFlat indexes point to every row that has a vector, by their pages; where those cannot be read, sampled rows "
-    "are found by their own vector",
-    mend="REINDEX the named index on production; a search can never find the rows that it lacks",
+    "are found by their own vector; each was built with production's figures (lists; m, ef_construction)",
+    mend="REINDEX the named index: a search never finds the rows that it lacks, and finds others with other figures",
     example="items.embedding (items_hnsw): 12 rows not in the index, wanted 0, first at (88,3)",
 )  # fmt: skip
 def index_coverage(context: Context) -> Iterator[Outcome]:
     """A row that the pages lack is tried by its own vector before it is called missing: it may be a newer version of one they have."""
     yield from each_indexed(context, _covered)
+    yield from built_otherwise(context)
 
 
 def _covered(look: Look, one: Searched) -> Outcome:
