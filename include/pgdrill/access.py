@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Gone, Refused, StandbyUnreachable, Unreachable
@@ -135,6 +135,10 @@ def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNot
                            mend="try again; check that it runs and has connections to spare")  # fmt: skip
     return Refused("login-refused", where, found=found, expected="a login",
                    mend="correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf")  # fmt: skip
+
+    def bare(self) -> psycopg.Connection:
+        """A connection to production that goes by the server's settings and none of ours; for a question of the catalogs."""
+        return psycopg.connect(make_conninfo("", **self.conninfo()), autocommit=True)
 
 
 def _keywords(dsn: str) -> dict[str, str]:

@@ -58,7 +58,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         databases=databases, baseline=baseline, older_baseline=older, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
-        prepare=server.system, home=server.database, built=kept.built if kept else {}, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
+        prepare=server.system, home=server.database, built=kept.built if kept else {}, recorded=kept.baseline if kept else None, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
@@ -63,7 +63,7 @@ def verify(
         baseline = baseline.as_of_before(server.next_xid())
     context = Context(
         older_baseline=older, cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-        home=server.home, databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
+        home=server.home, bare=server.bare, databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
         settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
@@ -81,7 +81,7 @@ class Restored:
     """A server by its connection string, which must not hold a password: arguments are seen by everybody."""
 
     def __init__(self, dsn: str, *, as_superuser: bool = False) -> None:
-        self.as_superuser = as_superuser
+        self.as_superuser, self.version = as_superuser, 0
         try:
             self.words = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
         except psycopg.ProgrammingError:
@@ -113,10 +113,19 @@ class Restored:
                 expected="a connection", mend="check that it runs and accepts connections, --dsn and its pg_hba.conf",
             ) from None  # fmt: skip
 
+    def bare(self) -> psycopg.Connection:
+        """One that goes by the server's own settings; nobody's code runs in it that a superuser would not run."""
+        safe = {"event_triggers": "off"} if self.as_superuser and self.version >= 170000 else {}
+        safe |= {"session_preload_libraries": ""} if self.as_superuser else {}
+        defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
+        words = {**defaults, **self.words, "dbname": self.home, "options": session.options(safe)}
+        return psycopg.connect(make_conninfo("", **words), autocommit=True)
+
     def role(self) -> str:
         """Who asks there, which is no superuser unless that is meant."""
         with self.connect(self.home) as connection:
             power, role = powers(connection, connection.info.user), connection.info.user
+            self.version = connection.info.server_version
         if power and not self.as_superuser:
             raise ConfigError(
                 "asked-as-superuser", f"role {role} at {self}", found=f"it is or may become {power}",

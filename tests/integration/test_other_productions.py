@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,11 +15,16 @@ import pytest
 
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
-from pgdrill.drill import drill
+from pgdrill.baseline import Baseline, take_baseline
+from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.dump.drill import drill_dump
 from pgdrill.dump.take import take_dump
 from pgdrill.equipped import LC_CTYPE_MASK, has_locale
 from pgdrill.labels import Label
+from pgdrill.postgres.harmless import AUTO_CONF_ASIDE
+from pgdrill.postgres.server import LocalServer
+from pgdrill.verify import verify
+from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import binaries, preferred_tool
 from tests.conftest import need
 from tests.damage.small import SmallStack
@@ -209,3 +214,93 @@ def test_a_missing_locale_is_told_before_anything_is_fetched(own_locale: str, tm
         healthy(drill(Access(stack.cluster.model_copy(update={"server": server}), stack.credentials)))
         assert os.environ.get("LOCPATH") is None
         assert sys.getfilesystemencoding() == "utf-8"
+
+
+# --- what stands in no hashed row of a catalog ---
+
+
+def after(stack: SmallStack, damage: Callable[[LocalServer], None], *families: str, target: str = "latest") -> dict[str, list[str]]:
+    """What a drill finds red, with the copy damaged between its restore and its checks."""
+    access, drill_id = stack.access, new_drill_id()
+    try:
+        assert restore_stage(access, drill_id, target=target, hand_over=False).restore.status == "ok"
+        damage(Workspace.of(access, drill_id).server(access))
+        report = check_stage(access, drill_id, families=families, hand_over=False)
+    finally:
+        destroy_stage(access, drill_id)
+    found: dict[str, list[str]] = {}
+    for one in report.results:
+        if one.status == "fail":
+            found.setdefault(one.name, []).append(f"{one.thing}: {one.value}, wanted {one.threshold}")
+    return found
+
+
+def statements(*texts: str) -> Callable[[LocalServer], None]:
+    def damage(server: LocalServer) -> None:
+        with server.connect("agents") as connection:
+            for text in texts:
+                connection.execute(text)
+
+    return damage
+
+
+def test_a_sequence_that_nobody_owns_any_more_and_a_function_that_left_its_extension(plain: SmallStack) -> None:
+    run(plain, "CREATE TABLE numbered (id bigserial)", "CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    try:
+        assert not after(plain, statements(), "schema")
+        found = after(plain, statements("ALTER SEQUENCE numbered_id_seq OWNED BY NONE",
+                                        "ALTER EXTENSION pg_trgm DROP FUNCTION similarity(text, text)"), "schema")  # fmt: skip
+        assert sorted(one.partition(": wanted")[0].partition(", wanted")[0] for one in found["catalogs"]) == [
+            "agents: what owns function public.similarity(text,text): missing", "agents: what owns sequence public.numbered_id_seq: missing",
+        ]  # fmt: skip
+    finally:
+        run(plain, "DROP TABLE numbered", "DROP EXTENSION pg_trgm")
+
+
+def test_an_ivfflat_index_built_with_other_lists_than_productions(plain: SmallStack) -> None:
+    """Production's own second index has other options than it was built with: that is its state, and no alarm."""
+    rebuilt = ("ALTER INDEX ivf SET (lists = 3)", "REINDEX INDEX ivf", "ALTER INDEX ivf SET (lists = 20)")
+    run(plain, "CREATE INDEX ivf ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)",
+        "CREATE INDEX ivf_later ON docs USING ivfflat (v vector_l2_ops) WITH (lists = 20)", "ALTER INDEX ivf_later SET (lists = 30)")  # fmt: skip
+    try:
+        assert not after(plain, statements(*rebuilt), "search"), "not in the record of the backup: not asked"
+        take_backup(plain.access)
+        assert not after(plain, statements(), "search")
+        found = after(plain, statements(*rebuilt), "search")
+        assert found == {"index-coverage": ["agents: public.ivf: built with lists = 3, wanted lists = 20, as on production"]}
+        run(plain, "ALTER INDEX ivf_later SET (lists = 40)", "REINDEX INDEX ivf_later")  # since the backup
+        assert not after(plain, statements(), "search")
+    finally:
+        run(plain, "DROP INDEX ivf, ivf_later")
+
+
+def test_settings_in_files_are_productions(plain: SmallStack) -> None:
+    """A server that goes by another file is seen by `verify`, and a file that was changed in the backup by a drill."""
+    baseline = take_baseline(plain.access)
+    assert baseline.by_file is not None
+    dsn = f"host={plain.home} user=postgres dbname=agents"
+
+    def seen(known: Baseline = baseline) -> dict[str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PGPASSWORD", plain.passwords["postgres"])
+            found = verify(plain.access, dsn, families=("recovery",), baseline=known, as_superuser=True)
+        return {one.thing: one.status for one in found.results if one.name == "recovery-leftovers" and one.status in ("warn", "fail")}
+
+    assert seen() == {}
+    try:
+        run(plain, "ALTER SYSTEM SET session_replication_role = replica", "ALTER SYSTEM SET default_transaction_read_only = on",
+            "ALTER SYSTEM SET statement_timeout = '1h'", "SELECT pg_reload_conf()")  # fmt: skip
+        assert seen() == {"session_replication_role": "fail", "default_transaction_read_only": "fail", "statement_timeout": "warn"}
+        with plain.connect() as connection:  # production's own state is no alarm
+            assert connection.execute("SHOW session_replication_role").fetchone() == ("replica",)
+        run(plain, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()", options="-c default_transaction_read_only=off")
+        assert seen(take_baseline(plain.access)) == {}
+    finally:
+        run(plain, "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()", options="-c default_transaction_read_only=off")
+
+    def change(server: LocalServer) -> None:
+        aside = server.data_directory.parents[1] / "conf" / AUTO_CONF_ASIDE
+        aside.write_text("session_replication_role = replica\nstatement_timeout = '1h'\ndefault_transaction_read_only = yes\n")
+
+    found = after(plain, change, "recovery")
+    assert [one.partition(" in the")[0] for one in found["recovery-leftovers"]] == ["session_replication_role", "default_transaction_read_only"]

@@ -147,7 +147,8 @@ class Baseline(Model):
 
     ``database_forms`` tells encoding and locale of every database of the cluster, templates too; ``tablespaces`` the folder
     of each that lies outside of the data directory, by oid. ``read_on``: where rows and catalogs were read. ``settled_at``: when it was completed with what was written up to the restore point.
-    ``superusers`` are those that may log in. ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
+    ``superusers`` are those that may log in. ``by_file``: what files set of
+    that which changes what statements do (:mod:`pgdrill.postgres.by_file`); None: not known. ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
     server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`). Transactions below ``oldest_xid``
     had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
     """
@@ -161,6 +162,7 @@ class Baseline(Model):
     read_only: list[str] = []
     superusers: list[str] = []
     configured: dict[str, str] = {}
+    by_file: dict[str, str] | None = None
     read_on: Literal["primary", "standby"] = "primary"
     shared_objects: Fingerprint
     database_forms: dict[str, str] = {}

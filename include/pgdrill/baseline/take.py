@@ -22,8 +22,9 @@ from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
 from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure
-from pgdrill.errors import ConfigError, StandbyConflict
+from pgdrill.errors import ConfigError, StandbyConflict, Unreachable
 from pgdrill.fingerprint import read_fingerprint
+from pgdrill.postgres.by_file import read_by_file
 from pgdrill.postgres.leftovers import read_only_roles, server_settings
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Runner
@@ -59,7 +60,8 @@ def take_baseline(
         baseline = Baseline(
             cluster=access.cluster.name, taken_at=taken_at, system_identifier=identifier, timeline=timeline,
             settings={**server_settings(connection), **settings}, configured=configured,
-            read_only=read_only_roles(connection), superusers=superusers(connection), clock_offset_seconds=clock.offset_seconds,
+            read_only=read_only_roles(connection), superusers=superusers(connection),
+            by_file=_by_file(access), clock_offset_seconds=clock.offset_seconds,
             clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
             shared_objects=shared, database_forms=forms, tablespaces=tablespaces(connection),
             databases={name: one.state for name, one in looked.items()}, oldest_xid=oldest_xid, next_xid=next_xid, wal_lsn=lsn,
@@ -76,6 +78,16 @@ def take_baseline(
         logger.warning("no query was made of %d tables, which run somebody's function, first %s: %s", len(kept), thing, why)
     baseline.seconds = time.monotonic() - started
     return baseline
+
+
+def _by_file(access: Access) -> dict[str, str] | None:
+    """On a connection without settings of our own; None where it cannot be had."""
+    try:
+        with access.bare() as connection:
+            return read_by_file(connection)
+    except (psycopg.Error, Unreachable) as error:
+        logger.warning("what files set on production is not known: %s", error)
+        return None
 
 
 def _all_there(access: Access, names: tuple[str, ...], forms: dict[str, str]) -> None:

@@ -72,6 +72,8 @@ class Context:
     production: Baseline | None = None
     report: Report | None = None
     built: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)  # as the backup's record has it
+    recorded: Baseline | None = None  # what production was when the backup was taken
+    bare: Callable[[], psycopg.Connection] | None = None  # to somebody else's server, without any setting of ours
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
     settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for
     prepare: Callable[[str], psycopg.Connection] | None = None

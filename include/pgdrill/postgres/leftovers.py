@@ -55,9 +55,13 @@ def read_only_roles(connection: psycopg.Connection) -> list[str]:
 
 def settings_in(file: Path) -> dict[str, str]:
     """Those of the settings named above that a configuration file sets; the last line for a name counts."""
+    return {name: kept(name, value) for name, value in every_setting_in(file).items() if name in DEFAULTS}
+
+
+def every_setting_in(file: Path) -> dict[str, str]:
+    """All that a configuration file sets, as it is written there. Values may hold secrets."""
     found = {}
     for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
-        if (match := LINE.match(line)) and (name := match[1].lower()) in DEFAULTS:
-            quoted = (match[2] or "").replace("''", "'")
-            found[name] = kept(name, quoted if match[3] is None else match[3])
+        if match := LINE.match(line):
+            found[match[1].lower()] = (match[2] or "").replace("''", "'") if match[3] is None else match[3]
     return found
