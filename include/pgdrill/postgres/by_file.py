@@ -19,7 +19,7 @@ SELECT name, reset_val, boot_val, source IN ('configuration file', 'command line
 WHERE (category ~ '^(Client Connection Defaults / (Statement Behavior|Locale)|Version and Platform Compatibility|Developer Options)'
        OR name IN ('fsync', 'full_page_writes', 'synchronous_commit'))
   AND name NOT IN ('lc_messages', 'event_triggers', 'client_encoding') AND context <> 'internal'
-  AND source IN ('configuration file', 'command line', 'environment variable', 'default')
+  AND (source IN ('configuration file', 'command line', 'environment variable', 'default') OR %(any)s)
 ORDER BY 1
 """
 NORMAL = "SELECT setting FROM pg_settings WHERE name = %s"
@@ -41,12 +41,12 @@ class Difference:
 
 def read_by_file(connection: psycopg.Connection) -> dict[str, str]:
     """Those that somebody set, on a connection without settings of its own."""
-    return {name: value for name, value, _, by_file in connection.execute(BY_FILE).fetchall() if by_file}
+    return {name: value for name, value, _, by_file in connection.execute(BY_FILE, {"any": False}) if by_file}
 
 
 def other_than(production: Mapping[str, str], connection: psycopg.Connection) -> Iterator[Difference]:
     """A running server against production: what either sets, PostgreSQL's own where the other does not."""
-    for name, value, default, by_file in connection.execute(BY_FILE).fetchall():
+    for name, value, default, by_file in connection.execute(BY_FILE, {"any": False}).fetchall():
         wanted = production.get(name, default)
         if value != wanted and (by_file or name in production):
             yield Difference(name, value or "empty", wanted or "empty")
@@ -54,7 +54,7 @@ def other_than(production: Mapping[str, str], connection: psycopg.Connection) ->
 
 def in_files(settings: Mapping[str, str], connection: psycopg.Connection) -> dict[str, tuple[str, str]]:
     """Those of a file's settings that count, as a server writes them: name -> (value, PostgreSQL's own)."""
-    known = {name: default for name, _, default, _ in connection.execute(BY_FILE).fetchall()}
+    known = {name: default for name, _, default, _ in connection.execute(BY_FILE, {"any": True})}  # this session has some of its own
     return {name: (_written(connection, name, value), known[name]) for name, value in settings.items() if name in known}
 
 
