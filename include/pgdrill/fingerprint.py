@@ -185,6 +185,7 @@ def read_fingerprint(
 
 def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span) -> None:
     recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
+    found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
     query = sql.SQL(OWNERS).format(user=sql.Literal(FIRST_USER_OID), recent=recent)
     for key, digest, label, new in connection.execute(query, {"temporary": temporary}).fetchall():
         found.objects[f"{OWNERS_OF}:{key}"] = (digest, label)

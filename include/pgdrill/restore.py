@@ -28,6 +28,7 @@ from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.preflight import Plan, preflight
 from pgdrill.process import ProcessTimeout, Runner
 from pgdrill.report import RestoredCluster, Timings
+from pgdrill.reread import blame
 from pgdrill.strangers import remove_strangers
 from pgdrill.targets import RecoveryTarget
 from pgdrill.tuning import cores, fetch_streams
@@ -116,7 +117,7 @@ def _fetch(
             _fetch_once(access, workspace, plan, spaces, runner, progress)
         except BackupFault as error:
             if last:
-                raise
+                raise blame(access, plan.backup.name, plan.parts, error) from None
             logger.warning("fetching once more, in case the network was at fault: %s", error)
         else:
             break

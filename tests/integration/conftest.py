@@ -270,12 +270,13 @@ def copy(golden: Golden) -> Iterator[Copy]:
 
 NUMBERS = itertools.count(1)
 TRICKLE_BYTES_PER_SECOND = 200_000
+CUT_BYTES = 100_000
 
 
 class Relay:
     """Stands between a tool and the store, and misbehaves from the first request on whose text matches.
 
-    ``hang`` swallows the request, ``reset`` drops the connection, ``trickle`` answers slowly, and a number answers
+    ``hang`` swallows the request, ``reset`` drops the connection, ``trickle`` answers slowly, ``cut`` ends the answer early, and a number answers
     with that status. ``matched`` is set when it happens.
     """
 
@@ -310,9 +311,9 @@ class Relay:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        slow = threading.Event()
+        slow, cut = threading.Event(), threading.Event()
         with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
-            threading.Thread(target=self._answer, args=(server, client, slow), daemon=True).start()
+            threading.Thread(target=self._answer, args=(server, client, slow, cut), daemon=True).start()
             while data := client.recv(65536):
                 if self.pattern.search(data):
                     self.matched.set()
@@ -324,15 +325,21 @@ class Relay:
                         return
                     if how == "trickle":
                         slow.set()
+                    elif how == "cut":
+                        cut.set()
                     else:
                         client.sendall(f"HTTP/1.1 {how} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
                         return
                 server.sendall(data)
 
-    def _answer(self, server: socket.socket, client: socket.socket, slow: threading.Event) -> None:
+    def _answer(self, server: socket.socket, client: socket.socket, slow: threading.Event, cut: threading.Event) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
             while data := server.recv(TRICKLE_BYTES_PER_SECOND // 10):
                 client.sendall(data)
+                passed += len(data)
+                if cut.is_set() and passed > CUT_BYTES:
+                    break
                 if slow.is_set():
                     self._closed.wait(0.1)
         with contextlib.suppress(OSError):

@@ -325,6 +325,17 @@ def test_a_store_that_never_answers_is_given_up(copy: Copy, relay: Relay, impati
     assert (verdict, trouble.reason) == ("could not verify", "storage-unreachable")
 
 
+def test_a_connection_that_is_cut_on_its_way_is_no_torn_part(copy: Copy, relay: Relay) -> None:
+    """The tool's requests alone are cut, as by a proxy's time limit: read by itself the part is whole."""
+    agent = {"wal-g": "aws-sdk-go", "barman-cloud": "[Bb]oto3"}[copy.golden.stack.tool]
+    relay.misbehave(rf"(?s)GET \S*{copy.part.name.split('.')[0]}.*{agent}", "cut")
+    verdict, trouble = copy.trouble(copy.access(repository={"endpoint_url": relay.endpoint_url}))
+    assert relay.matched.is_set()
+    assert (verdict, trouble.reason) in (("could not verify", "connection-cut"), ("could not verify", "storage-unreachable"))
+    if copy.golden.stack.tool == "wal-g":
+        assert "read by itself" in trouble.found
+
+
 @pytest.mark.parametrize("how", ["hang", "reset", "503"])
 def test_a_store_that_fails_in_the_middle_of_the_fetch_is_not_the_backups_fault(
     copy: Copy, relay: Relay, how: str
