@@ -137,8 +137,8 @@ def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNot
                    mend="correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf")  # fmt: skip
 
     def bare(self) -> psycopg.Connection:
-        """A connection to production that goes by the server's settings and none of ours; for a question of the catalogs."""
-        return psycopg.connect(make_conninfo("", **self.conninfo()), autocommit=True)
+        """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
+        return psycopg.connect(make_conninfo("", **{**self.conninfo(), "options": session.options(session.SAFE)}), autocommit=True)
 
 
 def _keywords(dsn: str) -> dict[str, str]:

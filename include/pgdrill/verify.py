@@ -115,7 +115,8 @@ class Restored:
 
     def bare(self) -> psycopg.Connection:
         """One that goes by the server's own settings; nobody's code runs in it that a superuser would not run."""
-        safe = {"event_triggers": "off"} if self.as_superuser and self.version >= 170000 else {}
+        safe = dict(session.SAFE)
+        safe |= {"event_triggers": "off"} if self.as_superuser and self.version >= 170000 else {}
         safe |= {"session_preload_libraries": ""} if self.as_superuser else {}
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
         words = {**defaults, **self.words, "dbname": self.home, "options": session.options(safe)}

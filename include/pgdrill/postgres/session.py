@@ -57,6 +57,9 @@ SETTINGS = (
     Setting("idle_in_transaction_session_timeout", "0"), Setting("transaction_timeout", "0", since=17),
 )  # fmt: skip
 
+# Of a session that is to show the server's own settings: no library is loaded into it, and it stays who it is.
+SAFE = {"local_preload_libraries": "", "role": "none"}
+
 
 def settings(major: int, *, superuser: bool, search_path: str = SYSTEM_PATH) -> dict[str, str]:
     """The settings that a server of that version knows and that such a role may set."""
