@@ -124,6 +124,10 @@ class Access:
                 ) from None  # fmt: skip
             raise _not_connected(f"server of cluster {self.cluster.name} {shown}", words, str(error).strip()) from None
 
+    def bare(self) -> psycopg.Connection:
+        """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
+        return psycopg.connect(make_conninfo("", **{**self.conninfo(), "options": session.options(session.SAFE)}), autocommit=True)
+
 
 def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNotVerify:
     """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that is gone, and only then."""
@@ -135,10 +139,6 @@ def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNot
                            mend="try again; check that it runs and has connections to spare")  # fmt: skip
     return Refused("login-refused", where, found=found, expected="a login",
                    mend="correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf")  # fmt: skip
-
-    def bare(self) -> psycopg.Connection:
-        """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
-        return psycopg.connect(make_conninfo("", **{**self.conninfo(), "options": session.options(session.SAFE)}), autocommit=True)
 
 
 def _keywords(dsn: str) -> dict[str, str]:

@@ -132,7 +132,7 @@ def restore_stage(
         with keeping_free(access, workspace, runner), wal_ahead(access, workspace, owner=fence.uid) as ahead:
             plan = plan_restore(access, workspace, goal, runner)
             known = (look.baseline, plan.record.baseline if plan.record else None)
-            check_equipped(access.binaries, known, access.cluster.server.databases, settings.allowed_libraries)
+            check_equipped(access.binaries, known, access.cluster.server.databases, access.cluster.drill.allowed_libraries)
             report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
             protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
             report.timings.preflight_seconds = time.monotonic() - clock
