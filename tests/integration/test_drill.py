@@ -22,7 +22,7 @@ from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.errors import ConfigError, CouldNotVerify
-from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
 from pgdrill.process import Runner, Stopped
 from pgdrill.report import Report
 from pgdrill.store import load_report, report_file
@@ -103,7 +103,7 @@ def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(copy: Copy, rela
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", "hang")
     access, first = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
     workspace = Workspace.of(access, first)
-    with drilling(access, first, "name:mark1") as process:
+    with drilling(access, first, f"lsn:{format_lsn(copy.golden.marks[0].lsn)}") as process:
         assert relay.matched.wait(60)  # WAL is fetched ahead: the server may not even have been started
         until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
         assert any("pgdrill.walfetch" in line for line in processes_in(copy.work))
