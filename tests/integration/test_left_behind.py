@@ -6,6 +6,7 @@ Each is a process of its own and is killed with SIGKILL, at a point at which it 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from pgdrill import sweep as sweeping
 from pgdrill.access import Access
 from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.postgres.wal import format_lsn
 from pgdrill.process import marked
 from pgdrill.sweep import sweep
 from pgdrill.workspace import Workspace
@@ -58,8 +60,8 @@ def _here(said: Connection) -> None:
     time.sleep(600)
 
 
-def plain(access: Access, drill_id: str, said: Connection) -> None:
-    drill(access, drill_id=drill_id, target=TARGET)
+def plain(access: Access, drill_id: str, said: Connection, *, target: str = TARGET) -> None:
+    drill(access, drill_id=drill_id, target=target)
 
 
 def without_setpriv(access: Access, drill_id: str, said: Connection) -> None:
@@ -175,7 +177,8 @@ def test_a_drill_killed_in_its_replay_loses_its_server_by_itself(copy: Copy, rel
     access = copy.access(repository={"endpoint_url": relay.endpoint_url})
     drill_id = new_drill_id()
     workspace = Workspace.of(access, drill_id)
-    with process_of(plain, access, drill_id) as (process, _):
+    job = functools.partial(plain, target=f"lsn:{format_lsn(copy.golden.marks[0].lsn)}")  # a name would be looked for in WAL first
+    with process_of(job, access, drill_id) as (process, _):
         until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
         process.kill()
         process.join()
