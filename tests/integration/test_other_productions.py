@@ -303,4 +303,4 @@ def test_settings_in_files_are_productions(plain: SmallStack) -> None:
         aside.write_text("session_replication_role = replica\nstatement_timeout = '1h'\ndefault_transaction_read_only = yes\n")
 
     found = after(plain, change, "recovery")
-    assert [one.partition(" in the")[0] for one in found["recovery-leftovers"]] == ["session_replication_role", "default_transaction_read_only"], found
+    assert [one.partition(" in postgresql")[0] for one in found["recovery-leftovers"]] == ["session_replication_role", "default_transaction_read_only"], found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,10 +27,21 @@ ANALYZE docs;
 """
 
 
+class World(SmallStack):
+    """The small cluster's configuration, with time enough on a machine that has other work."""
+
+    def write_config(self) -> None:
+        super().write_config()
+        text = self.config_file.read_text()
+        for name, seconds in (("statement_timeout_seconds", 120), ("timeout_seconds", 600), ("stall_seconds", 300)):
+            text = re.sub(rf"^{name} = \d+$", f"{name} = {seconds}", text, flags=re.MULTILINE)
+        self.config_file.write_text(text)
+
+
 @contextmanager
 def production(tool: str, *, options: dict[str, str] | None = None) -> Iterator[SmallStack]:
     """A running production, not yet backed up."""
-    stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
+    stack = World(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # tests change files behind its back

@@ -63,9 +63,11 @@ def _in_files(context: Context) -> Iterator[Outcome]:
         return
     files = [context.data_directory / "postgresql.conf", *([context.configuration / AUTO_CONF_ASIDE] if context.configuration else [])]
     told: dict[str, str] = {}
+    said_in: dict[str, str] = {}
     for file in files:
-        told |= every_setting_in(file)
-    known = [one.by_file for one in (context.production or context.baseline, context.recorded) if one and one.by_file is not None]
+        said = every_setting_in(file)
+        told, said_in = told | said, said_in | dict.fromkeys(said, file.name.removesuffix(".production"))
+    known = [one.settings | one.by_file for one in (context.production or context.baseline, context.recorded) if one and one.by_file is not None]
     with context.prepare(context.home) as connection:
         found = in_files(told, connection)
     for name, (value, default) in found.items() if known else ():
@@ -73,7 +75,7 @@ def _in_files(context: Context) -> Iterator[Outcome]:
         if value in wanted or (name in DEFAULTS and name not in STOPPING):
             continue
         fault = name in STOPPING and len(known) > 1
-        yield Outcome("fail" if fault else "warn", f"{name} in the configuration files", value or "empty", f"{wanted[0] or 'empty'}, as in production")
+        yield Outcome("fail" if fault else "warn", f"{name} in {said_in[name]}", value or "empty", f"{wanted[0] or 'empty'}, as in production")
 
 
 def _running(context: Context) -> Iterator[Outcome]:
@@ -96,7 +98,7 @@ def _configured(context: Context) -> Iterator[Outcome]:
     known = context.production or context.baseline
     for file in files:
         for name, value in settings_in(file).items():
-            if value == DEFAULTS[name] or (name in STOPPING and known and known.by_file is not None):
+            if value == DEFAULTS[name] or (name in STOPPING and context.prepare and known and known.by_file is not None):
                 continue  # what stops an application is told by itself
             if known is None or known.settings.get(name, DEFAULTS[name]) == DEFAULTS[name]:
                 wanted = "as in production, not set" if known else "unknown: production was not looked at"
