@@ -22,6 +22,7 @@ from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import CHECKS, COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
 from pgdrill.checks.shares import KEY as COMPARED
+from pgdrill.deviations import accept, noted
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
 from pgdrill.postgres.entry import Entry
@@ -155,7 +156,7 @@ def ask(context: Context, report: Report, families: Sequence[str], before_writin
         timings.time_to_correct_vector_search_seconds = (
             timings.time_to_running_seconds + (timings.prewarm_seconds or 0.0) + timings.vector_checks_seconds
         )
-    report.results.append(_rto(report))
+    report.results.append(accept(_rto(report), context.cluster.deviations))
     if absent := presence.answer(report, context.cluster.drill.without_production):
         report.results.append(absent)
     with context.closing:
@@ -172,6 +173,7 @@ def ask_the_rest(context: Context, report: Report, families: Sequence[str]) -> N
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
     report.results.extend(run_checks(context, ordered, last=True))
     report.compared = context.memo.get(COMPARED, report.compared)  # as before, where it was not asked again
+    report.deviations = noted(context.cluster.deviations, report.results)
 
 
 def _prewarm(context: Context, timings: Timings) -> None:

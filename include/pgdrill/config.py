@@ -10,16 +10,19 @@ import os
 import re
 import shlex
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pgdrill.check_names import CHECK_NAMES
 from pgdrill.errors import ConfigError
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
+OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -292,6 +295,39 @@ class Embeddings(Section):
         return self
 
 
+class Deviation(Section):
+    """A red answer that somebody knows and accepts for a while: it warns, with reason and date, and is red again after that."""
+
+    check: str = Field(description="the check's name, as reports have it")
+    object: str = Field(description='what the answer names, as reports have it; with * or ? any that fits')
+    reason: str = Field(min_length=1, description="why it is accepted; shown in each report")
+    until: date = Field(description="the last day on which it is")
+    model: str = Field("", description='for checks of models: "model@version" that vectors may be of besides the running one')
+
+    @field_validator("check")
+    @classmethod
+    def _known_check(cls, value: str) -> str:
+        if value not in CHECK_NAMES:
+            near = difflib.get_close_matches(value, CHECK_NAMES, n=1)
+            raise ValueError(f"is no check{f'; did you mean {near[0]}?' if near else '; `pgdrill checks` lists them'}")
+        return value
+
+    @field_validator("object")
+    @classmethod
+    def _not_everything(cls, value: str) -> str:
+        if not value.strip("*?. "):
+            raise ValueError("accepts whatever the check finds, damage too; name the object")
+        return value
+
+    @model_validator(mode="after")
+    def _model_where_one_is_looked_at(self) -> Deviation:
+        if self.model and self.check not in OF_MODELS:
+            raise ValueError(f"{self.check} looks at no models; {', '.join(OF_MODELS)} do")
+        if self.model and not all(self.model.rpartition("@")[::2]):
+            raise ValueError(f"names {self.model!r}, which is no model@version")
+        return self
+
+
 class ApplicationTest(Section):
     """Any command that tests the application, pointed at the restored cluster by PGHOST, PGPORT, … and DATABASE_URL."""
 
@@ -326,6 +362,7 @@ class Cluster(Section):
     dump: Dump = Dump()
     vectors: tuple[VectorColumn, ...] = ()
     embeddings: Embeddings = Embeddings()
+    deviations: tuple[Deviation, ...] = ()
     checks_directory: Path = Field(Path("checks"), description="folder of your own *.sql; relative to this file's folder")
     application_test: ApplicationTest = ApplicationTest()
     owner: str = Field("data-platform", description="shown in the Airflow UI")

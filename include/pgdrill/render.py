@@ -18,7 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from pgdrill.report import CheckResult, Report, Target, Trouble
+from pgdrill.report import CheckResult, KnownDeviation, Report, Target, Trouble
 from pgdrill.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def report_table(report: Report, console: Console) -> None:
     console.print(Text(headline(report), style=style))
     console.print(_figures(report))
     print_results(report.results, console)
+    print_deviations(report.deviations, console)
     stages = (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup))
     for name, stage in stages:
         if stage.trouble:
@@ -72,6 +73,7 @@ def verification_table(verification: Verification, console: Console) -> None:
     if verification.compared:
         console.print(Text(f"Rows compared {verification.compared}."))
     print_results(verification.results, console)
+    print_deviations(verification.deviations, console)
 
 
 def headline(report: Report) -> str:
@@ -139,6 +141,15 @@ def print_results(results: Sequence[CheckResult], console: Console) -> None:
     console.print(results_table(results, wide=console.width >= WIDE_COLUMNS))
     for name, group in groupby((r for r in results if r.mend and r.status != "pass"), key=lambda r: r.name):
         console.print(Text(f"{name}: {next(group).mend}", style="yellow"))
+
+
+def print_deviations(deviations: Sequence[KnownDeviation], console: Console) -> None:
+    """Print what the configuration accepts: in each report, until it expires."""
+    if deviations:
+        console.print()
+        console.print(Text("Known deviations (dr.toml)"))
+    for one in deviations:
+        console.print(Text(f"  {one}", style="bold red" if one.expired else "yellow"))
 
 
 def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:

@@ -76,6 +76,7 @@ class CheckResult(Part):
     """One question asked of the restored cluster. ``required`` ones must have been answered for a green verdict.
 
     ``retryable``: it has no answer for the sake of something that may pass.
+    ``accepted``: it is red, and a known deviation until when and why (see :mod:`pgdrill.deviations`).
     """
 
     name: str
@@ -89,6 +90,26 @@ class CheckResult(Part):
     required: bool = True
     retryable: bool = False
     seconds: float = 0.0
+    accepted: str = ""
+
+
+class KnownDeviation(Part):
+    """A deviation that the configuration accepts, and how many answers it was about. ``model``: allowed besides the running one."""
+
+    check: str
+    object: str
+    reason: str
+    until: str
+    model: str = ""
+    expired: bool = False
+    answers: int = 0
+
+    def __str__(self) -> str:
+        what = f"{self.check} of {self.object}{f' (vectors of {self.model})' if self.model else ''}: {self.reason}"
+        if self.expired:
+            return f"{what}; accepted until {self.until} and NO LONGER"
+        used = "" if self.answers or self.model else "; nothing deviates now: take it out of the configuration"
+        return f"{what}; accepted until {self.until}{used}"
 
 
 class WalFetched(Part):
@@ -330,6 +351,7 @@ class Report(Part):
     checks: Stage = Field(default_factory=Stage)
     cleanup: Stage = Field(default_factory=Stage)
     results: list[CheckResult] = Field(default_factory=list)
+    deviations: list[KnownDeviation] = Field(default_factory=list)
     families_left_out: list[str] = Field(default_factory=list)
     copy_written: bool = False  # the application's own test may have written to it: what was compared is not compared again
     restored: RestoredCluster | None = None

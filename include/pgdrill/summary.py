@@ -20,7 +20,7 @@ def summarize(report: Report, *, kept: bool = False) -> str:
             f"Production was not there, for the {ordinal(report.drills_without_production)} drill in a row: what came back was not"
             " compared with it, and how much work would have been lost is not known."
         )
-    sentences += _left(report)
+    sentences += _accepted(report) + _left(report)
     if report.durability == "fast" and report.verdict == "passed":
         sentences.append("It was restored without fsync, so a real recovery takes longer.")
     if kept:
@@ -81,6 +81,16 @@ def _lost(report: Report) -> str:
 def _warnings(report: Report) -> list[str]:
     found = [result for result in report.results if result.status == "warn"]
     return [f"{_count(len(found), 'answer')} {'is a warning' if len(found) == 1 else 'are warnings'}, first {_named(found[0])}."] if found else []
+
+
+def _accepted(report: Report) -> list[str]:
+    """What is red and known: people who read only this have to know, too."""
+    found = [result for result in report.results if result.accepted]
+    over = [one for one in report.deviations if one.expired]
+    first = f"{_count(len(found), 'answer')} would be red and {'is' if len(found) == 1 else 'are'} accepted as known, first " \
+            f"{_named(found[0])}, {found[0].accepted}." if found else ""  # fmt: skip
+    ended = f"No longer accepted: {over[0].check} of {over[0].object}, since {over[0].until}." if over and over[0].answers else ""
+    return list(filter(None, (first, ended)))
 
 
 def _left(report: Report) -> list[str]:

@@ -22,11 +22,12 @@ from pgdrill.baseline import BASELINE_VERSION, Baseline, every_database, settle_
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.config import Cluster
+from pgdrill.deviations import noted
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.postgres import session
 from pgdrill.postgres.roles import powers
-from pgdrill.report import CheckResult, Compared, Part, Stage, Verdict, judge
+from pgdrill.report import CheckResult, Compared, KnownDeviation, Part, Stage, Verdict, judge
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Verification(Part):
     baseline_taken_at: datetime | None
     compared: Compared | None = None
     results: list[CheckResult] = Field(default_factory=list)
+    deviations: list[KnownDeviation] = Field(default_factory=list)
     verdict: Verdict
     reason: str
 
@@ -72,7 +74,8 @@ def verify(
     verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
     return Verification(
         cluster=access.cluster.name, server=str(server), started_at=started_at, asked_as=asked_as, seconds=time.monotonic() - clock,
-        baseline_taken_at=baseline.taken_at if baseline else None, results=results, verdict=verdict, reason=reason,
+        baseline_taken_at=baseline.taken_at if baseline else None, results=results,
+        deviations=noted(access.cluster.deviations, results), verdict=verdict, reason=reason,
         compared=context.memo.get(COMPARED),
     )  # fmt: skip
 

@@ -68,7 +68,8 @@ def test_every_key_is_there_with_its_default(section: str, name: str) -> None:
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_key_has_a_comment_above_it(section: str, name: str) -> None:
     lines = TEXT.splitlines()
-    head = {"": "[clusters.agents]", "vectors": "# [[clusters.agents.vectors]]"}.get(section, f"[clusters.agents.{section}]")
+    several = {name: f"# [[clusters.agents.{name}]]" for name in ("vectors", "deviations")}
+    head = {"": "[clusters.agents]", **several}.get(section, f"[clusters.agents.{section}]")
     own = next(n for n in range(lines.index(head), len(lines)) if re.match(rf"(# )?{name} = ", lines[n]))
     above = lines[own - 1]
     if section == "vectors" and name in ("table", "column"):

@@ -16,6 +16,7 @@ import psycopg
 from pgdrill.baseline import Baseline
 from pgdrill.checks.left_out import hint, library_of
 from pgdrill.config import Cluster
+from pgdrill.deviations import accept
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
 from pgdrill.postgres.roles import Roles
@@ -172,12 +173,12 @@ class Check:
         if not outcomes:
             outcomes = [Outcome("skip", message="nothing to check")]
         for outcome in (_judged(context, outcome) for outcome in outcomes):
-            yield CheckResult(
+            yield accept(CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
                 threshold=outcome.threshold, message=outcome.message, required=broke or (self.required and outcome.required),
                 mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
                 retryable=retryable, seconds=seconds / len(outcomes),
-            )  # fmt: skip
+            ), context.cluster.deviations)  # fmt: skip
 
 
 def _judged(context: Context, outcome: Outcome) -> Outcome:

@@ -12,7 +12,7 @@ import typer
 from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, explain, out, say, session_of
 
 if TYPE_CHECKING:
-    from pgdrill.config import Cluster, VectorColumn
+    from pgdrill.config import Cluster, Deviation, VectorColumn
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the configuration.")
 PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
@@ -70,10 +70,19 @@ def _found(cluster: Cluster) -> list[tuple[str, str]]:
         ("restore drill", f"{drill.schedule} (cron, UTC), below {drill.work_directory}, durability {drill.durability}"),
         ("promises", f"RTO {seconds(drill.rto_seconds)}, RPO {seconds(drill.rpo_seconds)}"),
         ("vector columns", "\n".join(map(_column, cluster.vectors)) or "all that are found, with the default thresholds"),
+        ("known deviations", "\n".join(map(_deviation, cluster.deviations)) or "none"),
         ("own SQL checks", _own(cluster)),
         ("application test", " ".join(cluster.application_test.command) or "none"),
         ("owner", cluster.owner),
     ]  # fmt: skip
+
+
+def _deviation(one: Deviation) -> str:
+    from pgdrill.deviations import today
+
+    over = ", which is OVER: red again" if one.until < today() else ""
+    model = f", vectors of {one.model}" if one.model else ""
+    return f"{one.check} of {one.object}{model}: {one.reason}, until {one.until}{over}"
 
 
 def _own(cluster: Cluster) -> str:

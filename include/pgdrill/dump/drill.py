@@ -15,6 +15,7 @@ from pgdrill.access import Access
 from pgdrill.asking import tenancy_of
 from pgdrill.checks import FAMILIES
 from pgdrill.checks.shares import KEY as COMPARED
+from pgdrill.deviations import noted
 from pgdrill.drill import checking, new_drill_id
 from pgdrill.dump import checks, client, cluster, data_kept, keep, migrate
 from pgdrill.dump import manifest as manifests
@@ -84,6 +85,7 @@ def drill_dump(
                         progress("checks", 0, 0)
                         with keeping_free(access, workspace, runner, report.results):
                             _check(work, report, options)
+                        report.deviations = noted(access.cluster.deviations, report.results)
         finally:
             end_protection(access, drill_id)
             if not options.keep or report.restored is None or runner.stopped:

@@ -19,6 +19,7 @@ from pgdrill.render import (
     STYLES,
     grid,
     pairs,
+    print_deviations,
     print_results,
     print_trouble,
     seconds,
@@ -66,6 +67,7 @@ def report_table(report: DumpReport, console: Console) -> None:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
     _statements(report, console)
     print_results(report.results, console)
+    print_deviations(report.deviations, console)
     for name, stage in (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup)):
         if stage.trouble:
             print_trouble(f"{name} {stage.status}", stage.trouble, console)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pgdrill.report import CheckResult, Compared, Part, Stage, Verdict, judge, worth_another_try
+from pgdrill.report import CheckResult, Compared, KnownDeviation, Part, Stage, Verdict, judge, worth_another_try
 
 DAMAGED = ("dump-damaged", "missing-part")
 
@@ -121,6 +121,7 @@ class DumpReport(Part):
     cleanup: Stage = Field(default_factory=Stage)
     results: list[CheckResult] = Field(default_factory=list)
     compared: Compared | None = None  # how much of the rows, and how
+    deviations: list[KnownDeviation] = Field(default_factory=list)
     restored: DumpServer | None = None
     verdict: Verdict = "could not verify"
     reason: str = "unfinished"
