@@ -25,6 +25,7 @@ from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.deviations import accept, noted
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
+from pgdrill.habits import Habits
 from pgdrill.postgres.entry import Entry
 from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import answering
@@ -59,6 +60,9 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         databases=databases, baseline=baseline, older_baseline=older, production=production, report=report,
         settle=once(lambda: settled(access, baseline, runner=runner), settling),
         settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
+        habits=Habits(
+            access, runner, report.backup, identifier=report.restored.system_identifier if report.restored else None,
+        ).of,
         prepare=server.system, home=server.database, built=kept.built if kept else {}, recorded=kept.baseline if kept else None, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip

@@ -25,8 +25,10 @@ from pgdrill.config import Cluster
 from pgdrill.deviations import noted
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
+from pgdrill.habits import Habits
 from pgdrill.postgres import session
 from pgdrill.postgres.roles import powers
+from pgdrill.process import Runner
 from pgdrill.report import CheckResult, Compared, KnownDeviation, Part, Stage, Verdict, judge
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ def verify(
     context = Context(
         older_baseline=older, cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         home=server.home, bare=server.bare, databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
-        settle=functools.cache(lambda: settled(access, baseline)),
+        habits=Habits(access, Runner()).of, settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
     with context.closing:

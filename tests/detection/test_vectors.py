@@ -363,8 +363,11 @@ def test_healthy_columns_of_every_kind_are_green_and_writes_are_no_damage(copy: 
     assert [r.status for r in unknown] == ["warn"]
 
 
-def test_null_vectors_are_named_where_they_are_not_meant(copy: Copy) -> None:
+def test_null_vectors_are_told_where_they_are_not_meant_and_red_where_no_row_may_be_without_one(copy: Copy) -> None:
     copy.sql(*KINDS[9:12])
+    told = [(r.status, r.value, r.threshold) for r in ask(copy, None, "vectors") if r.name == "vector-values" and r.thing == "later.v"]
+    assert ("warn", 50, "0 NULL vectors") in told
+    copy.sql("SET allow_system_table_mods = on; UPDATE pg_attribute SET attnotnull = true WHERE attrelid = 'later'::regclass AND attname = 'v'")
     assert "later.v: 50 (0 NULL vectors)" in red(ask(copy, None, "vectors"))["vector-values"]
 
 

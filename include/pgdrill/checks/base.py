@@ -23,6 +23,8 @@ from pgdrill.postgres.roles import Roles
 from pgdrill.postgres.session import SYSTEM_PATH
 from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
+from pgdrill.vectors.columns import FoundColumn
+from pgdrill.vectors.state import VectorState
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +64,8 @@ class Context:
 
     ``baseline`` is what production held at the restored instant; None where that is not known. ``production`` is what it
     was when the drill began, whatever the target. ``older_baseline``: production is gone and the baseline is of the base
-    backup's time, so that it only proves what nobody can have changed since. ``log_file`` and ``data_directory`` are those of a cluster of our own.
+    backup's time, so that it only proves what nobody can have changed since. ``habits`` tells what a vector column was like on
+    production at other instants, the cheapest to ask first (see :mod:`pgdrill.habits`). ``log_file`` and ``data_directory`` are those of a cluster of our own.
     """
 
     cluster: Cluster
@@ -82,6 +85,7 @@ class Context:
     entered_as: tuple[str, ...] = ()  # a superuser that the drill made to get in
     made_roles: Roles | None = None  # by the drill, in its copy
     tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None  # may SET ROLE to that role
+    habits: Callable[[FoundColumn], Iterable[tuple[str, VectorState]]] = field(default=lambda _: ())
     log_file: Path | None = None
     data_directory: Path | None = None
     watch: Watch | None = None  # what was seen of its processes meanwhile

@@ -8,6 +8,7 @@ memory; only places (ctid) leave this module.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,10 @@ class Canaries:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def some(self, numbers: Sequence[int]) -> Canaries:
+        """Those of these numbers."""
+        return Canaries([self.places[n] for n in numbers], [self.texts[n] for n in numbers], [self.vectors[n] for n in numbers], every=False)
 
 
 @dataclass(frozen=True, slots=True)

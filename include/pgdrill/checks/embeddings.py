@@ -11,11 +11,13 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.canaries import Canaries, Source, found_share, off_target
-from pgdrill.config import Embeddings
+from pgdrill.config import Deviation, Embeddings
+from pgdrill.deviations import concerns, today
 from pgdrill.embedders import Embedder, make_embedder
 from pgdrill.errors import CouldNotVerify
 from pgdrill.labels import Label, LabelError, parse_label, read_comments
 from pgdrill.names import joined
+from pgdrill.report import CheckStatus
 from pgdrill.vectors.columns import FoundColumn, find_columns, named_columns
 from pgdrill.vectors.types import ELEMENT
 
@@ -80,6 +82,27 @@ def running_model(settings: Embeddings, column: FoundColumn) -> str:
     return next((settings.models[name] for name in (*names, "*") if name in settings.models), "")
 
 
+def also_allowed(context: Context, check_: str, column: FoundColumn) -> Deviation | None:
+    """Whether vectors of another model are allowed besides, while a column is embedded again; the one that holds longest."""
+    known = [one for one in context.cluster.deviations if one.model and one.until >= today() and concerns(one, check_, column.name)]
+    return max(known, key=lambda one: one.until, default=None)
+
+
+def _over(context: Context, check_: str, column: FoundColumn) -> str:
+    """What had been allowed besides and is no longer, in words to add."""
+    ended = [one for one in context.cluster.deviations if one.model and one.until < today() and concerns(one, check_, column.name)]
+    return f"; {ended[-1].model} was allowed besides until {ended[-1].until} ({ended[-1].reason}), and is no longer" if ended else ""
+
+
+def _unlike_today(context: Context, one: _Labelled) -> CheckStatus:
+    """The answer to a label that the configuration does not want. At an instant of the past it may have been right then: red
+    only if production has the same today, as a drill to the latest instant would say."""
+    if not context.not_compared:
+        return "fail"
+    now = dict(context.habits(one.column)).get("today")
+    return "fail" if now and now.label == str(one.label or "") else "warn"
+
+
 def _names(column: FoundColumn) -> tuple[str, ...]:
     """How the config may name a column, the longest name first."""
     whole = joined(column.schema, column.table, column.column)
@@ -99,7 +122,7 @@ def model_label(context: Context) -> Iterator[Outcome]:
             yield Outcome("fail", one.name, "unreadable label", "a label", one.unreadable)
         elif one.label is None:
             rows = one.vectors()
-            yield Outcome(context.unlike_today if rows else "pass", one.name, "no label", "a label where there are vectors", f"{rows} vectors")
+            yield Outcome(_unlike_today(context, one) if rows else "pass", one.name, "no label", "a label where there are vectors", f"{rows} vectors")
         elif missing := one.missing_columns():
             yield Outcome("fail", one.name, f"label names {', '.join(missing)}", "columns of the table")
         else:
@@ -128,8 +151,11 @@ def model_current(context: Context) -> Iterator[Outcome]:
             yield Outcome("skip", one.name, message="no label to compare with the running model", required=required)
         elif str(one.label) == one.running:
             yield Outcome("pass", one.name, str(one.label), f"= {one.running}", f"{rows} vectors")
+        elif (known := also_allowed(context, "model-current", one.column)) and str(one.label) == known.model:
+            yield Outcome("warn", one.name, str(one.label), f"= {one.running}", f"{rows} vectors; {_allowed(known)}")
         else:
-            yield Outcome(context.unlike_today, one.name, str(one.label), f"= {one.running}", f"{rows} stale vectors: re-embed")
+            yield Outcome(_unlike_today(context, one), one.name, str(one.label), f"= {one.running}",
+                          f"{rows} stale vectors: re-embed{_over(context, 'model-current', one.column)}")  # fmt: skip
     for name in sorted(unseen):
         yield Outcome(context.unlike_today, name, "no such vector column", "configured in embeddings.models")
 
@@ -158,7 +184,7 @@ def canary(context: Context) -> Iterator[Outcome]:
         source = Source(one.connection, one.column, one.label.text_column)
         canaries = source.sample(settings.canary_rows, _key(context, one.column.database))
         share = f"finds damage to {100 * found_share(len(canaries)):.2g} % of the rows with 95 % certainty"
-        yield _embedded_again(context, one, canaries, "every row" if canaries.every else share)
+        yield _embedded_again(context, one, canaries, "every row" if canaries.every else share, "canary")
 
 
 def _without_text(one: _Labelled) -> Outcome | None:
@@ -182,24 +208,39 @@ def _key(context: Context, database: str) -> str:
     return recorded.horizon.key if recorded else context.cluster.name
 
 
-def _embedded_again(context: Context, one: _Labelled, canaries: Canaries, reach: str) -> Outcome:
+def _embedded_again(context: Context, one: _Labelled, canaries: Canaries, reach: str, check_: str) -> Outcome:
     if not len(canaries):
         return Outcome("pass", one.name, "empty", message="no rows with both text and vector")
     tolerance = context.cluster.embeddings.tolerance
+    known = also_allowed(context, check_, one.column)
     try:
         embedder = _embedder(context)
         with context.runner.ending(embedder.close):
             made = embedder.embed(one.model, canaries.texts)
+            off = off_target(canaries.vectors, made, tolerance)
+            others = canaries.some(off) if off and known else None
+            still_off = off_target(others.vectors, embedder.embed(_model(known), others.texts), tolerance) if others else []
     except CouldNotVerify as error:
         return Outcome("skip", one.name, message=str(error))
-    off = off_target(canaries.vectors, made, tolerance)
     limit = f"within {tolerance:g} of the stored vectors"
     if not off:
         return Outcome("pass", one.name, len(canaries), limit, f"rows re-embedded: {reach}")
+    if others and known and not still_off:
+        return Outcome("warn", one.name, f"{len(off)} of {len(canaries)} rows are of {known.model}", limit, f"{_allowed(known)}; {reach}")
+    off = [off[number] for number in still_off] if others else off
     stored, given = _dimensions(canaries, off), made.shape[1]
     sizes = f"; {stored} dimensions stored, {given} given" if stored != given else ""
+    models = f"{one.model}{f' and by {_model(known)}' if known else ''}"
     return Outcome("fail", one.name, f"{len(off) / len(canaries):.4g} of rows off", limit,
-                   f"{len(off)} of {len(canaries)} re-embedded by {one.model}, first at {canaries.places[off[0]]}{sizes}")  # fmt: skip
+                   f"{len(off)} of {len(canaries)} re-embedded by {models}, first at {canaries.places[off[0]]}{sizes}{_over(context, check_, one.column)}")  # fmt: skip
+
+
+def _model(known: Deviation | None) -> str:
+    return known.model.rpartition("@")[0] if known else ""
+
+
+def _allowed(known: Deviation) -> str:
+    return f"{known.model} is allowed besides until {known.until}: {known.reason}"
 
 
 def _embedder(context: Context) -> Embedder:
@@ -238,7 +279,7 @@ def stale_text(context: Context) -> Iterator[Outcome]:
         elif label.text_column and settings.embedder and one.column.kind in ELEMENT:
             source = Source(one.connection, one.column, label.text_column)
             newest = source.newest(min(settings.canary_rows, NEWEST_ROWS), label.updated_column)
-            yield _embedded_again(context, one, newest, "those changed last")
+            yield _embedded_again(context, one, newest, "those changed last", "stale-text")
         else:
             yield not_asked(one.name, "its label names no embedded_column, and nobody can embed its texts again")
 

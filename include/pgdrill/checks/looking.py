@@ -50,7 +50,9 @@ class Look:
     def state(self) -> VectorState | None:
         """What was remembered; None where nothing was."""
         state = self.database.vectors.get(self.key) if self.database else None
-        return None if state is None or state.trouble else state
+        if state is None or state.trouble:
+            return None
+        return state if state.number in (0, self.column.number) else None  # else dropped, and added again
 
     @property
     def table(self) -> TableState | None:
@@ -73,6 +75,15 @@ class Look:
         if state and state.content and state.bracketed:
             return "its rows, vectors and all, are compared by table-content"
         return "its vectors were not compared"
+
+    def unwritten(self) -> bool:
+        """Is it known that nobody wrote to the table since the baseline, vacuum included?"""
+        changes, table = self.changes(), self.table
+        return changes is not None and table is not None and not table.vacuumed and changes == Changes()
+
+    def habits(self) -> Iterator[tuple[str, VectorState]]:
+        """What the column was like on production at other instants, with the words that say when; the cheapest to ask first."""
+        yield from self.context.habits(self.column)
 
     def rewritten(self) -> bool:
         """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""

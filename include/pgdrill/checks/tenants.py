@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
@@ -12,24 +13,33 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.looking import Look, not_seen, seen
 from pgdrill.checks.vectors import judged, recall_loss, thing_of
 from pgdrill.postgres.roles import powers
-from pgdrill.vectors.observe import Searched
+from pgdrill.report import CheckStatus
+from pgdrill.vectors.observe import FILTERED_PROBES, Searched
 from pgdrill.vectors.probes import Probe
-from pgdrill.vectors.remember import has_row_security
+from pgdrill.vectors.remember import has_row_security, tenant_roles
 from pgdrill.vectors.search import K, distance_to
-from pgdrill.vectors.state import SearchState, VectorState
+from pgdrill.vectors.state import SearchState
 from pgdrill.vectors.stream import Field
 
-TENANTS_TRIED = 3  # each with ten rows: whoever sees too much or nothing does so at once
+BEHIND = "the index finds its nearest rows first, and the filter then leaves none of them"
+TELL = (
+    "tell the application's owner: searches limited to a tenant miss rows that it has. With pgvector 0.8 or newer "
+    "`ALTER ROLE … SET hnsw.iterative_scan = strict_order` (ivfflat.iterative_scan) lets the search go on; or partition the table, or "
+    "make a partial index, by tenant"
+)
 
 
 @check(
     "filtered-search", "vectors",
-    passing="searches limited to a tenant find what they found on production, and row security shows a tenant its own rows only",
+    passing="searches limited to a tenant find what they found on production, and row security shows a tenant its own rows and no others",
     mend="look at the table's policies and at the column they use (pg_policies); compare the named rows' tenants with production",
     example="items.embedding (as agents_app): 7 of 10 rows are another tenant's, wanted 0",
 )  # fmt: skip
 def filtered_search(context: Context) -> Iterator[Outcome]:
-    """By the column that policies use, with the tenants of stored rows; then as the application's role, where policies ask a setting."""
+    """By the column that policies use, with the tenants of stored rows; then as the application's role, where policies ask a setting.
+
+    A search that finds nothing because its filter stands behind the index does so on production, too: a warning.
+    """
     yield from not_seen(context)
     for look, column in seen(context):
         lost = look.state.filter_column if look.state and not column.column.filter else ""
@@ -40,56 +50,122 @@ def filtered_search(context: Context) -> Iterator[Outcome]:
             if one.filtered and one.filtered.found:
                 yield _filtered(look, one, states.get(one.search.name))
         first = next((one for one in column.searches if one.probes), None)
-        if first and look.state and look.state.row_security and look.state.tenant_roles and look.state.filter_settings:
-            if power := _power(context, look.state.tenant_roles[0]):
+        tenancy = tenancy_of(look) if first else None
+        if first and tenancy:
+            if power := _power(context, tenancy.role):
                 why = f"it is or may become {power}, with whose rights users' code in the table would run"
-                yield not_asked(f"{look.name} (as {look.state.tenant_roles[0]})", why)
+                yield not_asked(f"{look.name} (as {tenancy.role})", why)
             else:
-                yield _as_tenant(look, first, look.state)
+                yield _as_tenant(look, first, tenancy, states.get(first.search.name))
         elif not lost and (not first or not first.filtered or not first.filtered.found):
             yield Outcome("pass", look.name, "not filtered", message="no column limits its searches, or no index serves them")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """How an application's role is limited to a tenant: by the ``column``, from ``settings``. ``recorded``: as on production."""
+
+    role: str
+    column: str
+    settings: Sequence[str]
+    recorded: bool
+
+
+def tenancy_of(look: Look) -> Tenancy | None:
+    """As production had it; where that is not recorded, as the restored catalogs have it."""
+    if look.state:
+        known = look.state
+        if known.row_security and known.tenant_roles and known.filter_settings:
+            return Tenancy(known.tenant_roles[0], known.filter_column, known.filter_settings, recorded=True)
+        return None
+    limited = look.column.filter
+    if limited is None or not limited.settings:
+        return None
+    with look.context.connect(look.column.database) as connection:
+        roles = tenant_roles(connection, look.column) if has_row_security(connection, look.column) else []
+    return Tenancy(roles[0], limited.column, limited.settings, recorded=False) if roles else None
 
 
 def _filtered(look: Look, one: Searched, before: SearchState | None) -> Outcome:
     asked, allowed = one.filtered, look.column.wanted.max_recall_loss
     assert asked is not None  # noqa: S101 - the caller has looked
-    wanted = sum(len(asked.wanted(number)) for number in range(len(asked.found)))
-    found = sum(map(asked.hits, range(len(asked.found))))
+    numbers = range(len(asked.found))
+    wanted, found = (sum(map(count, numbers)) for count in (lambda number: len(asked.wanted(number)), asked.hits))
     share = round(found / wanted, 4) if wanted else "empty"
     loss = recall_loss(one, asked, before, before.filtered) if before and before.filtered else None
-    column = look.column.filter.column if look.column.filter else ""
-    if loss is None:
-        return Outcome("pass", thing_of(look, one), share, "", f"of each tenant's nearest rows, by {column}")
-    return Outcome(judged(loss, allowed), thing_of(look, one), share, f"loss <= {allowed:g}", f"by {column}; {loss}")
+    blind = sum(bool(asked.wanted(number)) and not asked.found[number] for number in numbers)
+    by = f"of each tenant's nearest rows, by {look.column.filter.column}" if look.column.filter else ""
+    threshold, mend = (f"loss <= {allowed:g}" if loss else ""), ""
+    status: CheckStatus = judged(look, loss, allowed) if loss else "pass"
+    message = f"{by}; {loss}" if loss else by
+    if blind and status != "fail":
+        status, mend = "warn", TELL
+        message += f"; {blind} of {len(asked.found)} searches found nothing ({_on_production(before)}): {BEHIND}"
+    return Outcome(status, thing_of(look, one), share, threshold, message, mend)
 
 
-def _as_tenant(look: Look, one: Searched, before: VectorState) -> Outcome:
+def _on_production(before: SearchState | None) -> str:
+    """How many of production's own found nothing, in words."""
+    if before is None or before.filtered is None:
+        return "production's own are not recorded for that instant"
+    answers = before.filtered
+    empty = [not found for found, wanted in zip(answers.hits, answers.wanted, strict=True) if wanted] or [not found for found in answers.found]
+    return f"{sum(empty)} of {len(empty)} on production" if empty else "production's own are not recorded"
+
+
+@dataclass
+class _Seen:
+    """What searches as a tenant showed: rows, those of others, and the probes that found nothing, though (or for) they may be seen."""
+
+    rows: int = 0
+    others: int = 0
+    blind: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    searches: int = 0
+
+
+def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState | None) -> Outcome:
     """Search as an application's role would, each probe's tenant set; every row found has to be that tenant's."""
-    role, column = before.tenant_roles[0], before.filter_column
-    thing = f"{look.name} (as {role})"
-    searched = others = 0
-    blind = ""
+    thing = f"{look.name} (as {tenancy.role})"
     context, database = look.context, look.column.database
-    with context.connect(database) as connection, _tenancy(context, database, role) as tenancy:
+    with context.connect(database) as connection, _tenancy(context, database, tenancy.role) as tenant:
         if not has_row_security(connection, look.column):
             return Outcome("fail", thing, "row security is off", "on, as on production", "a search sees every tenant's rows")
         try:
-            for probe, tenant in _tenants(connection, look, one.probes[:TENANTS_TRIED], column):
-                rows = _seen_as(tenancy, look, one, probe, role, dict.fromkeys(before.filter_settings, tenant), column)
-                searched += len(rows)
-                others += sum(1 for row in rows if row != tenant)
-                blind = blind or ("" if rows else probe.place)
+            found = _searched(connection, tenant, look, one, tenancy)
         except psycopg.errors.InsufficientPrivilege as error:
-            mend = f"in the restored cluster, GRANT {role} TO {connection.info.user}, the role that verifies"
-            return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend)
+            mend = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
+            return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend, required=tenancy.recorded)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])
-    if others:
-        return Outcome("fail", thing, f"{others} of {searched} rows are another tenant's", "0 rows of another tenant")
-    if blind:
-        return Outcome("fail", thing, "nothing found", "rows of the tenant", f"searching with the vector at {blind}")
-    return Outcome("pass" if searched else "warn", thing, searched, "rows of the tenant alone",
-                   "" if searched else "no probe's row has a tenant")  # fmt: skip
+    return _told(thing, found, before)
+
+
+def _told(thing: str, found: _Seen, before: SearchState | None) -> Outcome:
+    if found.others:
+        return Outcome("fail", thing, f"{found.others} of {found.rows} rows are another tenant's", "0 rows of another tenant")
+    if found.hidden:
+        return Outcome("fail", thing, "nothing found", "rows of the tenant", f"row security hides the tenant's own row at {found.hidden[0]}")
+    if found.blind:
+        words = f"first with the vector at {found.blind[0]}, whose row the tenant may see: {BEHIND}; {_on_production(before)} by the same filter"
+        return Outcome("warn", thing, f"{len(found.blind)} of {found.searches} searches found nothing", "rows of the tenant", words, TELL)
+    return Outcome("pass" if found.rows else "warn", thing, found.rows, "rows of the tenant alone",
+                   "" if found.rows else "no probe's row has a tenant")  # fmt: skip
+
+
+def _searched(connection: psycopg.Connection, tenant: psycopg.Connection, look: Look, one: Searched, tenancy: Tenancy) -> _Seen:
+    """Each probe searched for as its row's tenant; where that finds nothing, its own row asked for by its place."""
+    found = _Seen()
+    for probe, owner in _tenants(connection, look, one.probes[:FILTERED_PROBES], tenancy.column):
+        settings = dict.fromkeys(tenancy.settings, owner)
+        rows = _seen_as(tenant, look, one, probe, tenancy, settings)
+        found.searches += 1
+        found.rows += len(rows)
+        found.others += sum(1 for row in rows if row != owner)
+        if not rows:
+            visible = _seen_as(tenant, look, one, probe, tenancy, settings, itself=True)
+            (found.blind if visible else found.hidden).append(probe.place)
+    return found
 
 
 def _power(context: Context, role: str) -> str:
@@ -112,21 +188,25 @@ def _tenants(connection: psycopg.Connection, look: Look, probes: list[Probe], co
 
 
 def _seen_as(
-    connection: psycopg.Connection, look: Look, one: Searched, probe: Probe, role: str, settings: dict[str, str], column: str
-) -> list[str]:
+    connection: psycopg.Connection, look: Look, one: Searched, probe: Probe, tenancy: Tenancy, settings: dict[str, str],
+    *, itself: bool = False,
+) -> list[str]:  # fmt: skip
+    """The tenants of the rows found; of the probe's own row alone where that is asked for."""
     root = connection.execute(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.oid = coalesce(pg_partition_root(%(table)s::oid::regclass), %(table)s::oid::regclass)", {"table": look.column.oid}
     ).fetchone()  # fmt: skip
     assert root is not None  # noqa: S101 - the column is of that table
-    field: Field = one.search.field
-    where = sql.SQL("WHERE {}").format(sql.SQL(field.predicate)) if field.predicate else sql.SQL("")
-    asked = sql.SQL("SELECT {}::text FROM {} {} ORDER BY {} LIMIT {}").format(
-        sql.Identifier(column), sql.Identifier(*root), where, distance_to(one.search, probe), sql.Literal(K),
-    )  # fmt: skip
+    field_: Field = one.search.field
+    if itself:
+        limits = sql.SQL("WHERE tableoid = {} AND ctid = {}::tid").format(sql.Literal(look.column.oid), sql.Literal(probe.ctid))
+    else:
+        where = sql.SQL("WHERE {}").format(sql.SQL(field_.predicate)) if field_.predicate else sql.SQL("")
+        limits = sql.SQL("{} ORDER BY {} LIMIT {}").format(where, distance_to(one.search, probe), sql.Literal(K))
+    asked = sql.SQL("SELECT {}::text FROM {} {}").format(sql.Identifier(tenancy.column), sql.Identifier(*root), limits)
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL row_security = on")
         for setting in settings.items():
             connection.execute("SELECT set_config(%s, %s, true)", setting)
-        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(tenancy.role)))
         return [row[0] for row in connection.execute(asked).fetchall()]

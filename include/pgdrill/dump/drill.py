@@ -27,6 +27,7 @@ from pgdrill.dump.schema import granted_by
 from pgdrill.dump.take import definitions
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.fence.watch import Watch
+from pgdrill.habits import Habits
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
 from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
@@ -197,7 +198,7 @@ def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
         cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
         databases=tuple(database.name for database in manifest.databases), prepare=work.hands.server.system, manifest=manifest,
         definitions=found, roles=(dumped.decode(errors="replace"), "\n".join(found_roles)),
-        same_major=same_major, watch=watch,
+        same_major=same_major, watch=watch, habits=Habits(access, work.runner, at=manifest.started_at, identifier=int(manifest.system_identifier)).of,
     )  # fmt: skip
 
 

@@ -95,7 +95,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
-    """A vector column. ``dimensions`` is None where the column does not fix them. ``home`` is pgvector's schema."""
+    """A vector column. ``dimensions`` is None where the column does not fix them. ``home`` is pgvector's schema.
+
+    ``number`` is the column's in its table: one that was dropped and added again has another.
+    """
 
     database: str
     schema: str
@@ -109,6 +112,7 @@ class FoundColumn:
     filter: Filter | None
     wanted: VectorColumn
     home: str = "public"
+    number: int = 0
 
     @property
     def name(self) -> str:
@@ -165,7 +169,7 @@ def _find(connection: psycopg.Connection, database: str, cluster: Cluster) -> li
                 indexes.append(_index(row, cell))
         found.append(FoundColumn(
             database, schema, table, column, kind, cell.dimensions or None, oid, size, tuple(indexes),
-            _filter(connection, oid, wanted), wanted, home,
+            _filter(connection, oid, wanted), wanted, home, number,
         ))  # fmt: skip
     return found
 

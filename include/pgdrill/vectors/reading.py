@@ -71,14 +71,19 @@ class Norms:
 
 @dataclass
 class Reading:
-    """What a column holds. ``broken``: not finite; first places are as PostgreSQL writes a ctid."""
+    """What a column holds. ``broken``: not finite; first places are as PostgreSQL writes a ctid.
+
+    ``old_nulls`` (at least) and ``old_zeros`` are of rows that are older than the horizon: those were so in its snapshot.
+    """
 
     rows: int = 0
     nulls: int = 0
+    old_nulls: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     broken: int = 0
     first_broken: str = ""
     zeros: int = 0
+    old_zeros: int = 0
     first_zero: str = ""
     stable: int = 0
     norms: Norms = field(default_factory=Norms)
@@ -92,6 +97,8 @@ class Reading:
         self.nulls += column.nulls
         for size, rows in column.sizes.items():
             self.sizes[size] = self.sizes.get(size, 0) + rows
+        with_vector = int(column.of(old).sum()) if column.values is not None else 0
+        self.old_nulls += max(0, int(old.sum()) - with_vector - sum(column.sizes.values()))
         if column.values is None:
             return
         self.sizes[dimensions] = self.sizes.get(dimensions, 0) + len(squares)
@@ -104,6 +111,7 @@ class Reading:
         bad, none = ~np.isfinite(long), long == 0
         self.broken, self.first_broken = _counted(bad, places, self.broken, self.first_broken)
         self.zeros, self.first_zero = _counted(none, places, self.zeros, self.first_zero)
+        self.old_zeros += int((none & stable).sum())
         self.norms.add(long[stable & ~bad])
         hashes = hasher.of(column.values)
         self.copies.add(hashes)

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pgdrill.vectors.chance import as_lopsided, as_uneven
+from pgdrill.vectors.search import K
+
 Z = 1.645  # one-sided 95 %
 FEWEST_PAIRS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """How much less was found than before, as a share; the true value is in ``lowest`` to ``highest`` with 95 % certainty each."""
+    """How much less was found than before, as a share; the true value is in ``lowest`` to ``highest`` with 95 % certainty each.
+
+    ``luck``: the chance that the probes show so much though nothing was lost.
+    """
 
     mean: float
     lowest: float
     highest: float
     pairs: int
+    luck: float = 0.0
 
     def __str__(self) -> str:
         how = f"on {self.pairs} same probes" if self.pairs else "on other probes"
@@ -31,15 +38,22 @@ def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:
     mean = sum(differences) / len(differences)
     variance = sum((difference - mean) ** 2 for difference in differences) / (len(differences) - 1)
     error = Z * (variance / len(differences)) ** 0.5
-    return Loss(mean, mean - error, mean + error, len(differences))
+    worse, better = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
+    return Loss(mean, mean - error, mean + error, len(differences), as_lopsided(worse, better))
 
 
 def unpaired_loss(hits_before: int, wanted_before: int, hits: int, wanted: int) -> Loss:
-    """Of different probes: the distance of two Wilson intervals."""
-    low, high = wilson(hits, wanted)
-    low_before, high_before = wilson(hits_before, wanted_before)
+    """Of different probes: the distance of two Wilson intervals, with each probe's neighbours as one observation."""
+    now, then = _probes(hits, wanted), _probes(hits_before, wanted_before)
+    (low, high), (low_before, high_before) = wilson(*now), wilson(*then)
     mean = hits_before / max(wanted_before, 1) - hits / max(wanted, 1)
-    return Loss(mean, low_before - high, high_before - low, 0)
+    return Loss(mean, low_before - high, high_before - low, 0, as_uneven(now[1] - now[0], now[1], then[1] - then[0], then[1]))
+
+
+def _probes(hits: int, wanted: int) -> tuple[int, int]:
+    """As many probes as these neighbours are of, each found or missed as a whole: that is the least they can tell."""
+    trials = -(-wanted // K)
+    return round(trials * hits / wanted) if wanted else 0, trials
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

@@ -75,11 +75,12 @@ def tenant_roles(connection: psycopg.Connection, column: FoundColumn) -> list[st
 
 def read_vectors(
     connection: psycopg.Connection, database: str, cluster: Cluster, line: Horizon, whole: Collection[str], guard: Guard,
-    proceed: Callable[[], None] = lambda: None,
+    proceed: Callable[[], None] = lambda: None, only: Collection[str] = (),
 ) -> tuple[dict[str, VectorState], dict[str, str]]:  # fmt: skip
     """Every vector column of production's snapshot, and the settings that searches run with.
 
     ``whole``: the tables (``schema.table``) that may be read to the end. ``proceed`` raises where the job was stopped.
+    ``only``: the columns (``schema.table.column``) that are wanted; empty: all.
     What one column cannot be asked (a timeout, a missing privilege) is kept as its ``trouble`` and stops nothing else. A
     column whose table would run somebody's function is not searched: ``guard`` tells.
     """
@@ -98,9 +99,11 @@ def read_vectors(
     states = {}
     for column in columns:
         proceed()
+        if only and f"{column.schema}.{column.table}.{column.column}" not in only:
+            continue
         label = labels.get((column.schema, column.table, column.column))
         state = VectorState(
-            oid=column.oid, kind=column.kind, dimensions=column.dimensions, label=str(label or ""),
+            oid=column.oid, number=column.number, kind=column.kind, dimensions=column.dimensions, label=str(label or ""),
             filter_column=column.filter.column if column.filter else "",
             filter_settings=list(column.filter.settings) if column.filter else [],
             row_security=has_row_security(connection, column), tenant_roles=tenant_roles(connection, column),

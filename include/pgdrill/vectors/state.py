@@ -79,10 +79,11 @@ class SearchState(Part):
 class VectorState(Part):
     """One vector column of the table ``oid``. ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is known.
 
-    ``code`` names somebody's function that a search would run with our rights: then none was made.
+    ``number`` is the column's in its table; 0 in records from before it was kept. ``code`` names somebody's function that a search would run with our rights: then none was made.
     """
 
     oid: int
+    number: int = 0
     kind: str
     dimensions: int | None
     label: str

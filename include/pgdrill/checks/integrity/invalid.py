@@ -23,8 +23,8 @@ WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 2
     example="agents.documents_tags_idx: invalid, wanted valid",
 )  # fmt: skip
 def invalid_indexes(context: Context) -> Iterator[Outcome]:
-    """A failure; a warning where the baseline has the same, for then production is to be mended, not the backup, and where
-    the index was being built (CONCURRENTLY) at the restore point."""
+    """A failure; a warning where the baseline has the same, for then production is to be mended, not the backup, where the index
+    was being built (CONCURRENTLY) at the restore point, and where nothing tells what production had."""
     for database in context.databases:
         with opened(context, database) as connection:
             found = connection.execute(INVALID).fetchall()
@@ -34,7 +34,7 @@ def invalid_indexes(context: Context) -> Iterator[Outcome]:
             for oid, name in found:
                 key = f"pg_index:{oid}"
                 same = bool(state and key in now.objects and now.objects[key] == state.schema_objects.objects.get(key))
-                why = "as on production" if same else "being built on production at that moment" if key in now.recent else ""
+                why = "not compared: a concurrent build may have been under way" if state is None else "as on production" if same else "being built on production at that moment" if key in now.recent else ""
                 yield Outcome("warn" if why else "fail", f"{database}.{name}", "invalid", "valid", why)
             if not found:
                 yield Outcome("pass", database, 0, "0 invalid indexes")
