@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from pgdrill.checks import Context, run_checks
 from pgdrill.cli import app
-from pgdrill.config import Embeddings
+from pgdrill.config import Deviation, Embeddings
+from pgdrill.deviations import today
 from pgdrill.drill import checking
 from pgdrill.labels import Label, read_labels, set_label
 from pgdrill.report import CheckResult, Stage, judge
@@ -104,6 +106,34 @@ def test_a_part_of_the_rows_made_by_another_model_is_found(copy: Copy) -> None:
     red = copy.red(*FAMILIES)
     assert [line for line in red["canary"] if "50 of 500" in line and "0.1 of rows off" in line], red
     assert "model-current" not in red
+
+
+def test_while_a_column_is_embedded_again_two_models_are_allowed_and_a_vector_of_neither_is_red(copy: Copy) -> None:
+    def asked(days: int, *, model: str = "older-384@1") -> list[CheckResult]:
+        cluster, until = copy.mould.stack.cluster, today() + timedelta(days=days)
+        known = tuple(Deviation(check=check, object="embeddings.embedding", reason="row by row", until=until, model=model)
+                      for check in ("canary", "model-current"))  # fmt: skip
+        changed = cluster.model_copy(update={
+            "embeddings": cluster.embeddings.model_copy(update={"embedder": "python:tests.detection.two_models:embed"}), "deviations": known,
+        })  # fmt: skip
+        connect = checking(lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS)
+        context = Context(changed, connect, (DATABASE,), baseline=copy.mould.baseline)
+        with context.closing:
+            return [r for r in run_checks(context, FAMILIES) if r.thing == "embeddings.embedding"]
+
+    copy.sql(QUIET, *_other_model(copy, "id % 10 = 3"))
+    (canary,) = by_name(asked(1), "canary")
+    assert (canary.status, canary.value) == ("warn", "50 of 500 rows are of older-384@1")
+    assert f"allowed besides until {today() + timedelta(days=1)}: row by row" in canary.message
+    (ended,) = by_name(asked(-1), "canary")
+    assert ended.status == "fail"
+    assert f"was allowed besides until {today() - timedelta(days=1)} (row by row), and is no longer" in ended.message
+    copy.sql(QUIET, f"UPDATE embeddings SET embedding = embedding * {array(384, '-1')} WHERE id = (SELECT max(id) FROM embeddings)")
+    (neither,) = by_name(asked(1), "canary")
+    assert (neither.status, neither.message.partition(",")[0]) == ("fail", "1 of 500 re-embedded by hashing-384 and by older-384")
+    copy.sql("COMMENT ON COLUMN embeddings.embedding IS 'pgdrill: {\"model\": \"older-384\", \"version\": \"1\"}'")
+    assert [r.status for r in by_name(asked(1), "model-current")] == ["warn"]
+    assert [r.status for r in by_name(asked(1, model="older-384@2"), "model-current")] == ["fail"]
 
 
 def test_one_stretch_of_the_table_made_by_another_model_is_found_by_few_canaries(copy: Copy) -> None:
