@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from pgdrill.grouping import by_telling, grouped
 from pgdrill.report import CheckResult, KnownDeviation, Report, Target, Trouble
 from pgdrill.text import one_line, visible
 
@@ -139,8 +140,9 @@ def print_results(results: Sequence[CheckResult], console: Console) -> None:
     console.print()
     console.print(Text(f"{len(results)} answers: {counts}"))
     console.print(results_table(results, wide=console.width >= WIDE_COLUMNS))
-    for name, group in groupby((r for r in results if r.mend and r.status != "pass"), key=lambda r: r.name):
-        console.print(Text(f"{name}: {next(group).mend}", style="yellow"))
+    mends = dict.fromkeys((r.name, r.mend) for r in by_telling(results) if r.mend and r.status != "pass")
+    for name, mend in mends:
+        console.print(Text(f"{name}: {mend}", style="yellow"))
 
 
 def print_deviations(deviations: Sequence[KnownDeviation], console: Console) -> None:
@@ -153,7 +155,7 @@ def print_deviations(deviations: Sequence[KnownDeviation], console: Console) -> 
 
 
 def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
-    """Every answer that is no pass in full; passes of one check as one row with their count."""
+    """Answers that are no pass, those of one cause as one row; passes of one check as one row with their count."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("check", no_wrap=True)
@@ -179,14 +181,12 @@ def _answer(row: CheckResult) -> str:
 
 
 def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
-    for _, found in groupby(results, key=lambda r: r.name):
-        group = list(found)
-        passed = [result for result in group if result.status == "pass"]
-        if len(passed) < 2:
-            yield from group
-            continue
-        yield from (result for result in group if result.status != "pass")
-        yield passed[0].model_copy(update={
+    """What is red first, then warnings and open questions, grouped by what they tell; passes of one check as one."""
+    for status in ("fail", "warn", "skip"):
+        yield from (group.shown() for group in grouped([result for result in results if result.status == status]))
+    for _, found in groupby((result for result in results if result.status == "pass"), key=lambda r: r.name):
+        passed = list(found)
+        yield passed[0] if len(passed) == 1 else passed[0].model_copy(update={
             "thing": f"{len(passed)} answers", "value": _span(passed),
             "threshold": _same([r.threshold for r in passed]), "message": _same([r.message for r in passed]),
             "seconds": sum(r.seconds for r in passed),

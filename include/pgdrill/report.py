@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pgdrill.documents import Instant, Lsn, SystemIdentifier, Timeline
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Problem
+from pgdrill.grouping import by_telling
 from pgdrill.text import one_line
 
 Verdict = Literal["passed", "failed", "could not verify"]
@@ -381,7 +382,7 @@ def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Ve
     for name, stage in (("restore", restore), ("checks", checks)):
         if stage.status == "failed":
             return "failed", f"{name}: {stage.trouble.reason if stage.trouble else 'failed'}"
-    failed = [r for r in results if r.status == "fail"]
+    failed = by_telling([r for r in results if r.status == "fail"])
     if failed:
         return "failed", f"{len(failed)} of {len(results)} checks failed, first {failed[0].name} {failed[0].thing}".strip()
     for name, stage in (("restore", restore), ("checks", checks)):

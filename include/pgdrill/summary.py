@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from pgdrill.grouping import by_telling
 from pgdrill.report import NOT_ASKED, CheckResult, Report, missed_rpo
 from pgdrill.text import ordinal
 
@@ -43,7 +44,7 @@ def _failed(report: Report) -> list[str]:
         found = report.restore.trouble
         why = f" ({found.reason}: {found.thing})" if found else ""
         return [f"{_tried(report)} COULD NOT BE RESTORED{why}.", "Nobody should rely on it until that is mended."]
-    failed = [result for result in report.results if result.status == "fail"]
+    failed = by_telling([result for result in report.results if result.status == "fail"])
     if not failed:
         found = report.checks.trouble
         why = f" ({found.reason}: {found.thing})" if found else ""

@@ -145,8 +145,10 @@ def _first_cause(report: Report) -> str:
     for stage in (report.restore, report.checks):
         if it := stage.trouble:
             return f"{it.thing}: found {it.found}; expected {it.expected}. Mend: {it.mend}."
+    from pgdrill.grouping import by_telling
+
     for status in ("fail", "skip"):
-        for r in report.results:
+        for r in by_telling(report.results):
             if r.status == status and (r.required or status == "fail"):
                 found = " ".join(str(it) for it in (r.value, r.message) if it not in (None, "")) or "no answer"
                 return f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}. Mend: {r.mend or 'see the message'}."

@@ -153,10 +153,12 @@ def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
 
 
 def _explanation(report: DumpReport) -> str:
+    from pgdrill.grouping import by_telling
+
     head = f"dump {report.dump_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
     cause = ""
     if trouble := report.restore.trouble or report.checks.trouble:
         cause = f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Mend: {trouble.mend}."
-    elif worst := next((r for r in report.results if r.status == "fail"), None):
+    elif worst := next((r for r in by_telling(report.results) if r.status == "fail"), None):
         cause = f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected {worst.threshold}. Mend: {worst.mend}."
     return f"{head}. {cause} Report: {report.kept_at[-1] if report.kept_at else 'none'}"
