@@ -18,6 +18,7 @@ from psycopg import sql
 from pgdrill import presence, record, store
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline, every_database, settle, settle_catalogs
+from pgdrill.baseline.production import Production
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import CHECKS, COULD_NOT_RUN
 from pgdrill.checks.looking import Look, seen
@@ -63,6 +64,7 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
         habits=Habits(
             access, runner, report.backup, identifier=report.restored.system_identifier if report.restored else None,
         ).of,
+        production_now=Production(access, runner).catalogs,
         prepare=server.system, home=server.database, built=kept.built if kept else {}, recorded=kept.baseline if kept else None, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip

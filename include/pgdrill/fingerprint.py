@@ -132,7 +132,7 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object that is not as it was: ``missing``, ``changed`` or ``new``.
+    """An object that is not as it was: ``missing``, ``changed`` or ``new``. ``key`` is its own in the fingerprint.
 
     ``proved``: no transaction of the span in which it may have changed wrote it as it is. Of what is missing, or of rows
     that are hashed together, that says nothing: a row that was deleted names no writer.
@@ -142,6 +142,7 @@ class Difference:
     name: str
     how: str
     proved: bool = False
+    key: str = ""
 
 
 def read_fingerprint(
@@ -251,7 +252,7 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
         how = "missing" if now is None else "changed" if known else "new"
         dated = how in ("changed", "new") and catalog not in found.undated and not key.endswith(":system")
         # VACUUM takes relhastriggers and relhasrules back in place, whoever wrote the row.
-        yield Difference(catalog, (known or now or ("", key))[1], how, proved=dated and (catalog, how) != ("pg_class", "changed"))
+        yield Difference(catalog, (known or now or ("", key))[1], how, key=key, proved=dated and (catalog, how) != ("pg_class", "changed"))
 
 
 def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span) -> sql.Composed:

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
 from pgdrill.baseline import BASELINE_VERSION, Baseline, every_database, settle_catalogs
+from pgdrill.baseline.production import Production
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.config import Cluster
@@ -68,7 +69,7 @@ def verify(
     context = Context(
         older_baseline=older, cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         home=server.home, bare=server.bare, databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
-        habits=Habits(access, Runner()).of, settle=functools.cache(lambda: settled(access, baseline)),
+        habits=Habits(access, Runner()).of, production_now=Production(access).catalogs, settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
     with context.closing:

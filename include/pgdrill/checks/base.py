@@ -86,6 +86,7 @@ class Context:
     made_roles: Roles | None = None  # by the drill, in its copy
     tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None  # may SET ROLE to that role
     habits: Callable[[FoundColumn], Iterable[tuple[str, VectorState]]] = field(default=lambda _: ())
+    production_now: Callable[[str], AbstractContextManager[psycopg.Connection]] | None = None  # its catalogs, to tell what differs
     log_file: Path | None = None
     data_directory: Path | None = None
     watch: Watch | None = None  # what was seen of its processes meanwhile

@@ -10,6 +10,7 @@ from pgdrill.baseline import DatabaseState, TableState
 from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.compared import each_database
+from pgdrill.checks.large_objects import by_number
 from pgdrill.checks.shares import KEY, Fate, agrees, compared_in, fates_of, share_of
 from pgdrill.digests import (
     Content,
@@ -39,7 +40,7 @@ def table_content(context: Context) -> Iterator[Outcome]:
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
         connection.execute("SET row_security = off")
-        yield from _database(context, connection, name, state)
+        yield from (by_number(context, name, connection, outcome) for outcome in _database(context, connection, name, state))
 
     yield from each_database(context, "tables", ask, rows=True)
 

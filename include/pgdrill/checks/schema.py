@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import psycopg
@@ -10,9 +11,14 @@ from pgdrill.baseline import DatabaseState
 from pgdrill.baseline import extension_versions as versions
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.compared import comparable, each_database, why_not
-from pgdrill.fingerprint import Fingerprint, Span, differences, read_fingerprint
+from pgdrill.errors import CouldNotVerify
+from pgdrill.fingerprint import Difference, Fingerprint, Span, differences, read_fingerprint
+from pgdrill.unlike import differing
 
-SHOWN = 20
+logger = logging.getLogger(__name__)
+
+MOST = 1000  # objects that a report names: each is an answer of its own
+DETAILED = 50  # of which production is asked what they are
 
 
 @check(
@@ -42,10 +48,11 @@ def _compared(
 ) -> Iterator[Outcome]:
     now = read_fingerprint(connection, shared=shared, like=before, written_in=span, roles=context.own_roles)
     found = list(differences(before, now))
-    for difference in found[:SHOWN]:
-        yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", difference.catalog,
-                      proved=difference.proved)  # fmt: skip
-    if rest := found[SHOWN:]:
+    details = _details(context, where, connection, found) if found else {}
+    for difference in found[:MOST]:
+        words = "; ".join(filter(None, (difference.catalog, details.get(difference.key))))
+        yield Outcome("fail", f"{where}: {difference.name}", difference.how, "as in production", words, proved=difference.proved)
+    if rest := found[MOST:]:
         yield Outcome("fail", where, len(rest), "0", "more objects differ", proved=any(one.proved for one in rest))
     unread = {name for name, columns in now.left_out.items() if before.left_out.get(name) != columns}
     for name in sorted(unread):
@@ -55,6 +62,20 @@ def _compared(
         yield Outcome("warn", f"{where}: {name}", columns, "all read", "not compared: the baseline's role may not read it on production")
     if not found:
         yield Outcome("pass", where, len(before.objects), "all as in production", "objects compared")
+
+
+def _details(context: Context, where: str, restored: psycopg.Connection, found: list[Difference]) -> dict[str, str]:
+    """In what changed objects differ, where production still answers: by key, in words."""
+    changed = [one.key for one in found if one.how == "changed"][:DETAILED]
+    if not changed or context.production_now is None or not context.databases:
+        return {}
+    database = where if where in context.databases else context.databases[0]
+    try:
+        with context.production_now(database) as production:
+            return {key: differing(production, restored, key) for key in changed}
+    except (CouldNotVerify, psycopg.Error) as error:
+        logger.info("production does not tell what differs: %s", type(error).__name__)
+        return {}
 
 
 @check(

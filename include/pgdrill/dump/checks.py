@@ -23,7 +23,7 @@ from pgdrill.dump.schema import differences, globals_lines
 from pgdrill.report import CheckResult, Share
 
 FAMILY = "dump"
-SHOWN = 20
+MOST = 1000  # differences that a report names: each is an answer of its own
 NOT_ASKED = "not asked"
 # Families that compare with what only a physical restore keeps.
 PHYSICAL = {
@@ -174,12 +174,12 @@ def definitions(context: Context) -> Iterator[Outcome]:
             yield Outcome("skip", database.name, message="the restored definitions could not be read")
             continue
         changes = list(differences(database.schema_objects, found))
-        for change in changes[:SHOWN]:
+        for change in changes[:MOST]:
             lenient = change.how == "changed" and not context.same_major
             yield Outcome("warn" if lenient else "fail", f"{database.name}: {change.thing}", change.how, "as dumped",
                           "another major version may word it otherwise: compare by eye" if lenient else "")  # fmt: skip
-        if len(changes) > SHOWN:
-            yield Outcome("fail", database.name, len(changes) - SHOWN, "0", "more objects differ")
+        if len(changes) > MOST:
+            yield Outcome("fail", database.name, len(changes) - MOST, "0", "more objects differ")
         if not changes:
             yield Outcome("pass", database.name, len(found), "all as dumped", "objects compared")
 
@@ -202,7 +202,7 @@ def roles(context: Context) -> Iterator[Outcome]:
     if context.manifest.role_passwords:  # the drill asks without them: hashes are nobody's business there
         before = {PASSWORD.sub("", line) for line in before}
     missing = sorted(before - found)
-    for line in missing[:SHOWN]:
+    for line in missing[:MOST]:
         yield Outcome("fail" if context.same_major else "warn", line[:120], "missing", "as dumped")
     if not missing:
         yield Outcome("pass", "roles", len(before), "all as dumped", "statements")
