@@ -111,7 +111,7 @@ SPOILT: dict[str, tuple[str, Any, str, str]] = {
     "vectors: every column is as recorded": ("pgdrill.checks.vectors:_same_content", lambda look, *_: Outcome("pass", look.name), "vector-content", "changed at their places"),
     "vectors: no neighbour is wrong": ("pgdrill.vectors.compare:Comparison.add", nothing, "exact-neighbours", "wrong neighbour"),
     "vectors: any recall will do": ("pgdrill.checks.vectors:_recall", lambda look, *_: Outcome("pass", look.name), "index-recall", "damaged inside"),
-    "indexes: no row is missing": ("pgdrill.checks.coverage:_not_found", lambda *_: [], "index-coverage", "lacks"),
+    "indexes: no row is missing": ("pgdrill.checks.coverage:_lacking", lambda *_: [], "index-coverage", "lacks"),
     "integrity: an error is no finding": ("pgdrill.checks.integrity:_error", nothing, "amcheck", "flipped bit in a btree page (sign True)"),
     "access methods: every search is right": ("pgdrill.checks.integrity:_searched", lambda *_, **__: (None, 1), "access-methods", "gist"),
     "sequences: none is behind": ("pgdrill.checks.integrity:_behind", nothing, "sequences", "behind"),

@@ -28,7 +28,7 @@ def by_number(context: Context, database: str, restored: psycopg.Connection, out
         return outcome
     try:
         with context.production_now(database) as production:
-            there, here = (dict(connection.execute(sql.SQL(query)).fetchall()) for connection in (production, restored))
+            there, here = _each(production, query), _each(restored, query)
     except (CouldNotVerify, psycopg.Error) as error:
         logger.info("which large objects differ is not known: %s", type(error).__name__)
         return outcome
@@ -36,6 +36,10 @@ def by_number(context: Context, database: str, restored: psycopg.Connection, out
     changed = sorted(number for number in there.keys() & here.keys() if there[number] != here[number])
     told = [f"{what} {_list(numbers)}" for what, numbers in (("missing", lost), ("changed", changed), ("not on production now", come)) if numbers]
     return replace(outcome, message="; ".join(filter(None, (outcome.message, f"large objects {', '.join(told)}" if told else ""))))
+
+
+def _each(connection: psycopg.Connection, query: str) -> dict[int, str]:
+    return dict(connection.execute(sql.SQL(query)).fetchall())
 
 
 def _list(numbers: list[int]) -> str:

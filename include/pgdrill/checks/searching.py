@@ -12,10 +12,11 @@ from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.looking import Look, not_seen, seen
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import SearchIndex, use_pgvector
+from pgdrill.vectors.observe import Searched
 from pgdrill.vectors.probes import Probe
 from pgdrill.vectors.remember import search_settings
 from pgdrill.vectors.search import plan
-from pgdrill.vectors.state import VectorState
+from pgdrill.vectors.state import SearchState, VectorState
 
 
 @check(
@@ -123,9 +124,20 @@ def index_used(context: Context) -> Iterator[Outcome]:
             elif one.instead:
                 yield Outcome("warn", thing_of(look, one), "another index", "index scan", f"{one.instead} answers for it: one of them is too many")
             else:
-                yield Outcome("fail", thing_of(look, one), "index not usable", "index scan")
+                why = _unusable_on_production(look, one, before)
+                yield Outcome("warn" if why else "fail", thing_of(look, one), "index not usable", "index scan", why)
         if wanted.query and (probe := next((one.probes[0] for one in column.searches if one.probes), None)):
             yield _own_query(look, wanted.query, probe)
+
+
+def _unusable_on_production(look: Look, one: Searched, before: SearchState | None) -> str:
+    """When production's planner could not take the index either, in words; empty: it could, as far as is known."""
+    if before:
+        return "nor on production: its planner is kept from it" if before.usable is False else ""
+    for when, state in look.habits():
+        if any(search.index == one.search.name and search.usable is False for search in state.searches):
+            return f"nor on production {when}: its planner is kept from it"
+    return ""
 
 
 def _own_query(look: Look, query: str, probe: Probe) -> Outcome:
@@ -136,6 +148,6 @@ def _own_query(look: Look, query: str, probe: Probe) -> Outcome:
             connection.execute(sql.SQL("PREPARE pgdrill_search ({}) AS {}").format(sql.SQL(look.column.kind), sql.SQL(query)))
             found, _ = plan(connection, sql.SQL("EXECUTE pgdrill_search ({})").format(sql.Literal(probe.text)))
         except psycopg.Error as error:
-            return Outcome("fail", thing, type(error).__name__, "a plan", str(error).strip()[:300])
+            return Outcome(look.context.unlike_today, thing, type(error).__name__, "a plan", str(error).strip()[:300])
     used = found & {index.name for index in look.column.indexes}
     return Outcome("pass" if used else "fail", thing, ", ".join(sorted(found)) or "no index", "a vector index")
