@@ -11,6 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# How long an example takes is a busy machine's matter, and no property of what is tested.
+settings.register_profile("by count", deadline=None)
+settings.load_profile("by count")
 
 TOOLS = ("wal-g", "barman-cloud")
 PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}

@@ -118,20 +118,6 @@ def test_an_index_whose_build_failed_is_invalid_on_production_too(copy: Copy) ->
     assert {r.status for r in ask(copy, None, "integrity") if r.name == "invalid-indexes"} == {"warn"}
 
 
-def test_an_index_that_production_s_planner_is_kept_from_is_not_usable_there_either(copy: Copy) -> None:
-    copy.sql("CREATE TABLE items (id int, v vector(16))", f"INSERT INTO items SELECT i, {RANDOM} FROM generate_series(1, 300) i",
-             "CREATE INDEX items_hnsw ON items USING hnsw (v vector_l2_ops)")  # fmt: skip
-    before, _ = remember(copy)
-    copy.sql(f"ALTER DATABASE {DATABASE} SET enable_indexscan = off")
-    alike, _ = remember(copy)
-    answers = {
-        "beside one that could use it": (ask(copy, before, "vectors"), "fail"), "beside the same": (ask(copy, alike, "vectors"), "warn"),
-        "beside another instant": (list(run_checks(context_of(copy, {"items": alike.databases[DATABASE].vectors["public.items.v"]}), ["vectors"])), "warn"),
-    }  # fmt: skip
-    for words, (results, status) in answers.items():
-        assert of(results, "index-used", "items.v") == {(status, "index not usable")}, words
-
-
 BLIND = (
     "CREATE TABLE notes (id int, tenant_id text, v vector(16))",
     # A thin graph and a short search: what is found first is mostly another tenant's row.

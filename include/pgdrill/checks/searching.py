@@ -12,11 +12,10 @@ from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.looking import Look, not_seen, seen
 from pgdrill.checks.vectors import thing_of
 from pgdrill.vectors.columns import SearchIndex, use_pgvector
-from pgdrill.vectors.observe import Searched
 from pgdrill.vectors.probes import Probe
 from pgdrill.vectors.remember import search_settings
 from pgdrill.vectors.search import plan
-from pgdrill.vectors.state import SearchState, VectorState
+from pgdrill.vectors.state import VectorState
 
 
 @check(
@@ -124,20 +123,9 @@ def index_used(context: Context) -> Iterator[Outcome]:
             elif one.instead:
                 yield Outcome("warn", thing_of(look, one), "another index", "index scan", f"{one.instead} answers for it: one of them is too many")
             else:
-                why = _unusable_on_production(look, one, before)
-                yield Outcome("warn" if why else "fail", thing_of(look, one), "index not usable", "index scan", why)
+                yield Outcome("fail", thing_of(look, one), "index not usable", "index scan")
         if wanted.query and (probe := next((one.probes[0] for one in column.searches if one.probes), None)):
             yield _own_query(look, wanted.query, probe)
-
-
-def _unusable_on_production(look: Look, one: Searched, before: SearchState | None) -> str:
-    """When production's planner could not take the index either, in words; empty: it could, as far as is known."""
-    if before:
-        return "nor on production: its planner is kept from it" if before.usable is False else ""
-    for when, state in look.habits():
-        if any(search.index == one.search.name and search.usable is False for search in state.searches):
-            return f"nor on production {when}: its planner is kept from it"
-    return ""
 
 
 def _own_query(look: Look, query: str, probe: Probe) -> Outcome:

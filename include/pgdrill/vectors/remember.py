@@ -156,7 +156,7 @@ def _search_state(connection: psycopg.Connection, seen: Observed, one: Searched,
         probes=[(probe.place, probe.digest(key)) for probe in one.probes],
         whole=_answers(one.whole, len(one.probes), known),
         filtered=_answers(one.filtered, min(len(one.probes), FILTERED_PROBES), known) if one.filtered else None,
-        warm_ms=warm_ms(connection, one, seen.column), used=one.used, usable=one.usable,
+        warm_ms=warm_ms(connection, one, seen.column), used=one.used,
     )  # fmt: skip
 
 

@@ -64,8 +64,7 @@ class IndexState(Part):
 class SearchState(Part):
     """A search through an index (or without one: empty ``index``), probe by probe: place ``(block,line)/xmin`` and keyed hash.
 
-    ``used``: the planner takes the index of its own accord; ``usable``: it does where a scan and a sort are forbidden (None: not
-    kept in records of older versions).
+    ``used``: the planner takes the index of its own accord.
     """
 
     index: str
@@ -75,7 +74,6 @@ class SearchState(Part):
     filtered: Answers | None = None
     warm_ms: float | None = None
     used: bool = False
-    usable: bool | None = None
 
 
 class VectorState(Part):
