@@ -19,7 +19,6 @@ from pgdrill.vectors.probes import Probe
 from pgdrill.vectors.remember import has_row_security, tenant_roles
 from pgdrill.vectors.search import K, distance_to
 from pgdrill.vectors.state import SearchState
-from pgdrill.vectors.stream import Field
 
 BEHIND = "the index finds its nearest rows first, and the filter then leaves none of them"
 TELL = (
@@ -115,7 +114,8 @@ def _on_production(before: SearchState | None) -> str:
 
 @dataclass
 class _Seen:
-    """What searches as a tenant showed: rows, those of others, and the probes that found nothing, though (or for) they may be seen."""
+    """What searches as a tenant showed: rows, those of others, and the probes that found nothing, where the tenant may see rows
+    (``blind``) and where it is shown none at all (``hidden``)."""
 
     rows: int = 0
     others: int = 0
@@ -136,6 +136,8 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
         except psycopg.errors.InsufficientPrivilege as error:
             mend = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
             return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend, required=tenancy.recorded)
+        except psycopg.errors.QueryCanceled as error:
+            return Outcome("skip", thing, message=f"cannot be tried: {error.diag.message_primary}", required=tenancy.recorded)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])
     return _told(thing, found, before)
@@ -144,27 +146,32 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
 def _told(thing: str, found: _Seen, before: SearchState | None) -> Outcome:
     if found.others:
         return Outcome("fail", thing, f"{found.others} of {found.rows} rows are another tenant's", "0 rows of another tenant")
-    if found.hidden:
-        return Outcome("fail", thing, "nothing found", "rows of the tenant", f"row security hides the tenant's own row at {found.hidden[0]}")
+    if found.hidden and not (found.rows or found.blind):
+        return Outcome("fail", thing, "nothing found", "rows of the tenant", f"row security hides every row, first at {found.hidden[0]}")
     if found.blind:
-        words = f"first with the vector at {found.blind[0]}, whose row the tenant may see: {BEHIND}; {_on_production(before)} by the same filter"
+        words = f"first with the vector at {found.blind[0]}, though its tenant has rows: {BEHIND}; {_on_production(before)} by the same filter"
         return Outcome("warn", thing, f"{len(found.blind)} of {found.searches} searches found nothing", "rows of the tenant", words, TELL)
+    if found.hidden:
+        words = f"first at {found.hidden[0]}: the policies may mean it (rows marked as deleted)"
+        return Outcome("warn", thing, f"{len(found.hidden)} of {found.searches} tenants are shown none of their rows", "rows of the tenant", words)
     return Outcome("pass" if found.rows else "warn", thing, found.rows, "rows of the tenant alone",
                    "" if found.rows else "no probe's row has a tenant")  # fmt: skip
 
 
 def _searched(connection: psycopg.Connection, tenant: psycopg.Connection, look: Look, one: Searched, tenancy: Tenancy) -> _Seen:
-    """Each probe searched for as its row's tenant; where that finds nothing, its own row asked for by its place."""
-    found = _Seen()
+    """Each probe searched for as its row's tenant; where that finds nothing: may it see that row, or any other?"""
+    found, table, predicate = _Seen(), _root(connection, look), one.search.field.predicate
+    where = sql.SQL("WHERE {}").format(sql.SQL(predicate)) if predicate else sql.SQL("")
     for probe, owner in _tenants(connection, look, one.probes[:FILTERED_PROBES], tenancy.column):
-        settings = dict.fromkeys(tenancy.settings, owner)
-        rows = _seen_as(tenant, look, one, probe, tenancy, settings)
+        asked = sql.SQL("{} {} ORDER BY {} LIMIT {}").format(table, where, distance_to(one.search, probe), sql.Literal(K))
+        rows = _seen_as(tenant, asked, tenancy, owner)
         found.searches += 1
         found.rows += len(rows)
         found.others += sum(1 for row in rows if row != owner)
         if not rows:
-            visible = _seen_as(tenant, look, one, probe, tenancy, settings, itself=True)
-            (found.blind if visible else found.hidden).append(probe.place)
+            itself = sql.SQL("{} WHERE tableoid = {} AND ctid = {}::tid").format(table, sql.Literal(look.column.oid), sql.Literal(probe.ctid))
+            sees = _seen_as(tenant, itself, tenancy, owner) or _seen_as(tenant, sql.SQL("{} LIMIT 1").format(table), tenancy, owner)
+            (found.blind if sees else found.hidden).append(probe.place)
     return found
 
 
@@ -187,26 +194,21 @@ def _tenants(connection: psycopg.Connection, look: Look, probes: list[Probe], co
     return [(probe, tenants[probe.ctid]) for probe in probes if probe.ctid in tenants]
 
 
-def _seen_as(
-    connection: psycopg.Connection, look: Look, one: Searched, probe: Probe, tenancy: Tenancy, settings: dict[str, str],
-    *, itself: bool = False,
-) -> list[str]:  # fmt: skip
-    """The tenants of the rows found; of the probe's own row alone where that is asked for."""
-    root = connection.execute(
+def _root(connection: psycopg.Connection, look: Look) -> sql.Identifier:
+    """The table that applications search: of a partition, the whole."""
+    row = connection.execute(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.oid = coalesce(pg_partition_root(%(table)s::oid::regclass), %(table)s::oid::regclass)", {"table": look.column.oid}
     ).fetchone()  # fmt: skip
-    assert root is not None  # noqa: S101 - the column is of that table
-    field_: Field = one.search.field
-    if itself:
-        limits = sql.SQL("WHERE tableoid = {} AND ctid = {}::tid").format(sql.Literal(look.column.oid), sql.Literal(probe.ctid))
-    else:
-        where = sql.SQL("WHERE {}").format(sql.SQL(field_.predicate)) if field_.predicate else sql.SQL("")
-        limits = sql.SQL("{} ORDER BY {} LIMIT {}").format(where, distance_to(one.search, probe), sql.Literal(K))
-    asked = sql.SQL("SELECT {}::text FROM {} {}").format(sql.Identifier(tenancy.column), sql.Identifier(*root), limits)
+    assert row is not None  # noqa: S101 - the column is of that table
+    return sql.Identifier(*row)
+
+
+def _seen_as(connection: psycopg.Connection, asked: sql.Composable, tenancy: Tenancy, owner: str) -> list[str]:
+    """The tenants of the rows that a tenant is shown of what is ``asked``."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL row_security = on")
-        for setting in settings.items():
-            connection.execute("SELECT set_config(%s, %s, true)", setting)
+        for setting in tenancy.settings:
+            connection.execute("SELECT set_config(%s, %s, true)", (setting, owner))
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(tenancy.role)))
-        return [row[0] for row in connection.execute(asked).fetchall()]
+        return [row[0] for row in connection.execute(sql.SQL("SELECT {}::text FROM {}").format(sql.Identifier(tenancy.column), asked)).fetchall()]
