@@ -11,7 +11,7 @@ CHECK_NAMES = frozenset({
     "heartbeat", "index-coverage", "index-recall", "index-used", "index-values", "instant", "invalid-indexes",
     "measured-rpo", "model-current", "model-label", "own-sql", "page-checksums", "preload-libraries", "promoted",
     "promoted-once", "recovery-leftovers", "relation-files", "rto", "search-latency", "search-settings",
-    "sequence-positions", "sequences", "server-log", "server-version", "stale-text", "state-tables",
+    "sequence-positions", "sequences", "server-log", "server-version", "stale-text", "state-tables", "stray-timeline",
     "system-identifier", "table-content", "target-reached", "timeline", "vector-content", "vector-indexes",
     "vector-values",
 })  # fmt: skip
