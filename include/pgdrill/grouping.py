@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 FEWEST = 3  # so many that say the same are shown as one
 NAMED = 3  # things that a group names
 # What tells causes, what may follow from something else; all others stand between.
-CAUSES = ("search-settings", "vector-indexes", "dump-definitions", "catalogs", "extension-versions", "collations", "relation-files",
-          "page-checksums", "amcheck")  # fmt: skip
+CAUSES = ("system-identifier", "server-version", "stray-timeline", "timeline", "target-reached", "promoted", "instant", "search-settings",
+          "vector-indexes", "dump-definitions", "catalogs", "extension-versions", "collations", "relation-files", "page-checksums",
+          "amcheck")  # fmt: skip
 EFFECTS = ("index-recall", "filtered-search", "index-used", "exact-neighbours", "index-coverage", "index-values", "search-latency",
            "access-methods", "server-log")  # fmt: skip
 CATALOGS = ("catalogs", "dump-definitions")

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.grouping import by_telling, grouped
+from pgdrill.check_names import CHECK_NAMES
+from pgdrill.grouping import CAUSES, EFFECTS, by_telling, grouped
 from pgdrill.render import SafeConsole, print_results
 from pgdrill.report import CheckResult, Stage, judge
 
@@ -67,6 +68,16 @@ def test_one_setting_is_told_before_the_indexes_that_it_made_blind_and_those_are
     text = printed(results)
     assert text.index("search-settings") < text.index("index-recall")
     assert text.count("index-recall") == 1
+
+
+def test_a_restore_of_another_instant_explains_all_that_differs() -> None:
+    results = [red("catalogs", "agents: table items"), red("table-content", "agents.items"), red("stray-timeline", "00000002.history")]
+    assert [r.name for r in by_telling(results)] == ["stray-timeline", "catalogs", "table-content"]
+    assert judge(Stage(status="ok"), Stage(status="ok"), results)[1].endswith("first stray-timeline 00000002.history")
+
+
+def test_every_name_that_is_ranked_is_a_check() -> None:
+    assert {*CAUSES, *EFFECTS} <= CHECK_NAMES
 
 
 def test_the_worst_index_is_named_first() -> None:
