@@ -140,19 +140,19 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
             return Outcome("skip", thing, message=f"cannot be tried: {error.diag.message_primary}", required=tenancy.recorded)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])
-    return _told(thing, found, before)
+    return _told(look, thing, found, before)
 
 
-def _told(thing: str, found: _Seen, before: SearchState | None) -> Outcome:
+def _told(look: Look, thing: str, found: _Seen, before: SearchState | None) -> Outcome:
     if found.others:
         return Outcome("fail", thing, f"{found.others} of {found.rows} rows are another tenant's", "0 rows of another tenant")
-    if found.hidden and not (found.rows or found.blind):
+    if found.hidden and not (found.rows or found.blind) and (look.column.filter is None or look.column.filter.alone):
         return Outcome("fail", thing, "nothing found", "rows of the tenant", f"row security hides every row, first at {found.hidden[0]}")
     if found.blind:
         words = f"first with the vector at {found.blind[0]}, though its tenant has rows: {BEHIND}; {_on_production(before)} by the same filter"
         return Outcome("warn", thing, f"{len(found.blind)} of {found.searches} searches found nothing", "rows of the tenant", words, TELL)
     if found.hidden:
-        words = f"first at {found.hidden[0]}: the policies may mean it (rows marked as deleted)"
+        words = f"first at {found.hidden[0]}: the policies ask more than the tenant, and may mean it"
         return Outcome("warn", thing, f"{len(found.hidden)} of {found.searches} tenants are shown none of their rows", "rows of the tenant", words)
     return Outcome("pass" if found.rows else "warn", thing, found.rows, "rows of the tenant alone",
                    "" if found.rows else "no probe's row has a tenant")  # fmt: skip

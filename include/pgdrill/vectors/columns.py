@@ -87,10 +87,14 @@ class SearchIndex:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The column by which searches are limited to a tenant's rows. ``settings``: where row security takes the tenant from."""
+    """The column by which searches are limited to a tenant's rows. ``settings``: where row security takes the tenant from.
+
+    ``alone``: the policies ask nothing else, so that a tenant sees all rows of its own.
+    """
 
     column: str
     settings: tuple[str, ...] = ()
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +212,18 @@ def _index(row: tuple[object, ...], cell: Field) -> SearchIndex:
 
 def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> Filter | None:
     policies = connection.execute(POLICIES, {"table": oid}).fetchall()
-    column = wanted.filter_column or next((name for name, _ in policies), "")
+    named = list(dict.fromkeys(name for name, _ in policies))
+    column = wanted.filter_column or next((name for name, qual in policies if _is_tenant(name, qual)), (*named, "")[0])
     if not column:
         return None
-    settings = (setting for name, qual in policies if name == column for setting in SETTING.findall(qual))
-    return Filter(column, tuple(dict.fromkeys(settings)))
+    settings = tuple(dict.fromkeys(setting for name, qual in policies if name == column for setting in SETTING.findall(qual)))
+    return Filter(column, settings, alone=named == [column] and len(settings) == 1)
+
+
+def _is_tenant(name: str, qual: str) -> bool:
+    """Is it that column which the policy compares with a setting?"""
+    cell, asked = rf'(?<![\w"])"?{re.escape(name)}"?\)?(?:::[\w ]+)?', r"\(*(?:\w+\()?current_setting\("
+    return bool(re.search(rf"{cell} = {asked}", qual) or re.search(rf"{asked}[^=]* = \(?{cell}", qual))
 
 
 @dataclass(frozen=True, slots=True)
