@@ -24,6 +24,7 @@ from pgdrill.baseline.guarded import Guard
 from pgdrill.baseline.production import Production
 from pgdrill.digests import horizon
 from pgdrill.errors import PgdrillError
+from pgdrill.names import joined
 from pgdrill.process import Runner
 from pgdrill.vectors.columns import FoundColumn
 from pgdrill.vectors.remember import read_vectors
@@ -51,7 +52,7 @@ class Habits:
 
     def of(self, column: FoundColumn) -> Iterator[Habit]:
         """What a column was like, the cheapest to ask first."""
-        key = f"{column.schema}.{column.table}.{column.column}"
+        key = joined(column.schema, column.table, column.column)
         kept = self.recorded.databases.get(column.database) if self.recorded else None
         if kept and (state := kept.vectors.get(key)) and not (state.trouble or state.code):
             yield "when the backup was taken", state
@@ -79,7 +80,7 @@ class Habits:
         if self._gone:
             return None
         production = Production(self.access, self.runner)
-        whole = {key.rpartition(".")[0]} if column.table_bytes <= self.access.cluster.drill.baseline_table_bytes else set()
+        whole = {joined(column.schema, column.table)} if column.table_bytes <= self.access.cluster.drill.baseline_table_bytes else set()
         try:
             with production.snapshot(column.database) as connection, production.catalogs(column.database) as catalogs:
                 if self.identifier not in (None, check_server(catalogs, self.access)):

@@ -12,7 +12,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from pgdrill.report import CheckResult, Compared, KnownDeviation, Part, Stage, Verdict, judge, worth_another_try
+from pgdrill.report import (
+    CheckResult,
+    Compared,
+    KnownDeviation,
+    Part,
+    Stage,
+    Verdict,
+    judge,
+    worth_another_try,
+)
 
 DAMAGED = ("dump-damaged", "missing-part")
 

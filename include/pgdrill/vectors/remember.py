@@ -99,7 +99,7 @@ def read_vectors(
     states = {}
     for column in columns:
         proceed()
-        if only and f"{column.schema}.{column.table}.{column.column}" not in only:
+        if only and joined(column.schema, column.table, column.column) not in only:
             continue
         label = labels.get((column.schema, column.table, column.column))
         state = VectorState(
