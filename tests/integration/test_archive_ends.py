@@ -75,7 +75,8 @@ def looked(access: Access, folder: Path, started_at: datetime, *, latest: bool) 
 
 def gone(stack: Stack) -> Access:
     server = stack.cluster.server.model_copy(update={"dsn": f"host={stack.home}/gone"})
-    return dataclasses.replace(stack.access, cluster=stack.cluster.model_copy(update={"server": server}))
+    drill = stack.cluster.drill.model_copy(update={"without_production": 100})  # these tests are about what is compared then
+    return dataclasses.replace(stack.access, cluster=stack.cluster.model_copy(update={"server": server, "drill": drill}))
 
 
 # --- What is lost ---

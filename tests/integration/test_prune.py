@@ -313,7 +313,7 @@ class KeepingStore(Relay):
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
-            threading.Thread(target=self._answer, args=(server, client, threading.Event()), daemon=True).start()
+            threading.Thread(target=self._answer, args=(server, client, threading.Event(), threading.Event()), daemon=True).start()
             while data := client.recv(65536):
                 if self.pattern.search(data):
                     self.matched.set()

@@ -359,7 +359,7 @@ def test_a_store_that_fails_in_the_middle_of_the_replay_is_not_the_backups_fault
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", how)
     access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0})
     started = time.monotonic()
-    verdict, trouble = copy.trouble(access, target="name:mark2")
+    verdict, trouble = copy.trouble(access, target=f"lsn:{format_lsn(copy.golden.marks[1].lsn)}")
     assert time.monotonic() - started < 60
     assert relay.matched.is_set()
     assert verdict == "could not verify"

@@ -158,7 +158,7 @@ def test_columns_and_indexes_are_found_whatever_their_names_types_and_expression
     found = columns(named, cluster(stack, {"table": "odd %s schema.T a", "column": "flags", "database": "scratch"}))
     table = "odd %s schema.T a"
     assert {name: (column.kind, column.dimensions) for name, column in found.items()} == {
-        f'{table}.e "m%d': ("vector", 8), f"{table}.h": ("halfvec", 4), f"{table}.s": ("sparsevec", 10), f"{table}.b": ("bit", 16),
+        f'{table}."e ""m%d"': ("vector", 8), f"{table}.h": ("halfvec", 4), f"{table}.s": ("sparsevec", 10), f"{table}.b": ("bit", 16),
         f"{table}.flags": ("bit", 8), f"{table}.x": ("vector", None), "parts_1.v": ("vector", 4), "parts_2.v": ("vector", 4),
         "domains.v": ("vector", 5),
     }  # fmt: skip
