@@ -12,7 +12,7 @@ REFUSED = re.compile(r"(status code: |\()40[13]\b|forbidden|access ?denied|inval
 NETWORK = re.compile(
     r"connection refused|no such host|dial tcp|timed? ?out|could not connect|connection reset|broken pipe|"
     r"EndpointConnectionError|RequestError|(status code: |\()50[0234]\b|ServiceUnavailable|SlowDown|name resolution|"
-    r"connection was closed|IncompleteRead",
+    r"connection was closed|IncompleteRead|bytes? expected is",
     re.IGNORECASE,
 )
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)

@@ -34,6 +34,7 @@ SAID = [
     ("An error occurred (503) when calling the GetObject operation (reached max retries: 4)", Unreachable, "storage-unreachable"),
     ('Could not connect to the endpoint URL: "http://127.0.0.1:9/backups"', Unreachable, "storage-unreachable"),
     ('Connection was closed before we received a valid response from endpoint URL: "http://…"', Unreachable, "storage-unreachable"),
+    ("Barman cloud restore exception: 98816 read, but total bytes expected is 5762355.", Unreachable, "storage-unreachable"),
     ("Barman cloud restore exception: unexpected end of data", BackupFault, "corrupt-part"),
     ("Error -3 while decompressing data: incorrect header check", BackupFault, "corrupt-part"),
     ("CRC check failed 0x1 != 0x2", BackupFault, "corrupt-part"),
