@@ -22,6 +22,7 @@ from pgdrill.access import Access, Credentials
 from pgdrill.baseline import database as database_module
 from pgdrill.baseline import reading as reading_module
 from pgdrill.baseline import settle, take_baseline
+from pgdrill.baseline.bracket import wait_announced
 from pgdrill.baseline.production import Production
 from pgdrill.checks.rows import compare as compare_table
 from pgdrill.cli import app
@@ -48,6 +49,39 @@ def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
     return bool(condition())
+
+
+# --- What is committed in WAL and not announced yet ---
+
+
+def test_a_commit_that_waits_for_a_standby_is_waited_for_and_one_that_its_client_holds_open_is_not(stack: Stack) -> None:
+    """The first is in WAL and in no snapshot: a restored server has it."""
+    over = threading.Event()
+    with stack.connect() as primary, stack.connect() as held, stack.connect() as writer:
+        primary.execute("CREATE TABLE announced (i int)")
+
+        def write() -> None:
+            while not over.is_set():  # the configuration reaches every process in its own time
+                writer.execute("INSERT INTO announced VALUES (1)")
+
+        held.execute("BEGIN; INSERT INTO announced VALUES (0)")
+        assert wait_announced(primary, Runner(), 0.2)
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        primary.execute("SELECT pg_reload_conf()")
+        try:
+            writing = threading.Thread(target=write)
+            writing.start()
+            waits = f"SELECT 1 FROM pg_stat_activity WHERE pid = {writer.info.backend_pid} AND wait_event = 'SyncRep'"
+            assert eventually(lambda: primary.execute(waits).fetchone())
+            assert not wait_announced(primary, Runner(), 0.2)
+        finally:
+            over.set()
+            primary.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            primary.execute("SELECT pg_reload_conf()")
+        writing.join()
+        assert wait_announced(primary, Runner(), 0.2)
+        held.execute("ROLLBACK")
+        primary.execute("DROP TABLE announced")
 
 
 # --- On a standby ---

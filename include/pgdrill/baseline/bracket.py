@@ -7,6 +7,7 @@ sees may have been. Between them lie milliseconds (with a standby: what it takes
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,18 @@ from dataclasses import dataclass, field
 import psycopg
 
 from pgdrill.baseline.production import Production, wait_replayed
+from pgdrill.process import Runner
+
+logger = logging.getLogger(__name__)
+
+ANNOUNCED_SECONDS = 3.0
+POLL_SECONDS = 0.002
+# Whose transaction may be committed in WAL already: not one that waits for its client. A prepared one has no session of its own.
+COMMITTING = """
+SELECT array_agg(pid || ' ' || coalesce(backend_xid::text, 'prepared')) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (
+  backend_xid IS NOT NULL AND coalesce(state, '') NOT LIKE 'idle%'
+  OR state = 'active' AND query ~* '^\\s*commit\\s+prepared')
+"""
 
 
 @dataclass
@@ -48,6 +61,7 @@ class Bracket:
             row = primary.execute("SELECT pg_logical_emit_message(true, 'pgdrill', 'baseline')::text").fetchone()
             with self.production.connection(standby=True) as standby:
                 wait_replayed(standby, str(row[0]) if row else "0/0", self.production.runner)
+        wait_announced(primary, self.production.runner)
         for pair in self.pairs.values():
             _snapshot(pair.after)
         self.oldest_xid, self.ended_at = settled_below(self._running, _snapshot(primary)), time.monotonic()
@@ -79,6 +93,25 @@ def bracket(production: Production, names: Sequence[str]) -> Iterator[Bracket]:
 def _snapshot(connection: psycopg.Connection) -> str:
     row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
     return str(row[0]) if row else ""
+
+
+def wait_announced(primary: psycopg.Connection, runner: Runner, seconds: float = ANNOUNCED_SECONDS) -> bool:
+    """Wait until transactions that may have committed in WAL can be seen, too: a commit is written first, flushed to the disk (and
+    to synchronous standbys), and then announced, so that a restored server has it and no snapshot of that moment shows it.
+    """
+    ends, at_work = time.monotonic() + seconds, _committing(primary)
+    while at_work := at_work & _committing(primary):
+        if time.monotonic() > ends:
+            logger.warning("%d transactions were at work all the while; what they write is taken for not committed", len(at_work))
+            return False
+        runner.check()
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _committing(primary: psycopg.Connection) -> set[str]:
+    row = primary.execute(COMMITTING).fetchone()
+    return set(row[0] or ()) if row else set()
 
 
 def settled_below(before: str, after: str) -> int:
