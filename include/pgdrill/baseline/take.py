@@ -161,16 +161,13 @@ def _mark(
             # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL and not yet announced.
             row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
             baseline.end_xid = int(row[0]) if row else 0
-            if not standby:
-                snapshots.end(connection)
 
         with around(production, baseline.databases):
             if standby:  # it has to replay what was written until then, and state tables cannot wait for that
                 snapshots.begin(connection)
             for database, tables in read_at(production, list(baseline.databases), mark).items():
                 baseline.databases[database].state_tables = tables
-        if standby:
-            snapshots.end(connection)
+        snapshots.end(connection)  # waits for what is being committed, and sequences cannot wait for that
         connection.execute("SELECT pg_switch_wal()")
 
         def counted(primary: psycopg.Connection) -> bool:
