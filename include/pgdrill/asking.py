@@ -65,7 +65,9 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
             access, runner, report.backup, identifier=report.restored.system_identifier if report.restored else None,
         ).of,
         production_now=Production(access, runner).catalogs,
-        prepare=server.system, home=server.database, built=kept.built if kept else {}, recorded=kept.baseline if kept else None, entered_as=_own(workspace), log_file=workspace.log_file, data_directory=workspace.data_directory,
+        prepare=server.system, home=server.database, entered_as=_own(workspace),
+        built=kept.built if kept else {}, recorded=kept.baseline if kept else None,
+        log_file=workspace.log_file, data_directory=workspace.data_directory,
         configuration=workspace.configuration, watch=watch, runner=runner,
     )  # fmt: skip
 

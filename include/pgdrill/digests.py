@@ -53,7 +53,8 @@ class Horizon(BaseModel):
 class Content(BaseModel):
     """A table's content: all rows counted, stable ones digested, with their places and (``loose``) without.
 
-    ``parts`` (as many as a power of two): stable rows, sum of their hashes with places, sum of those without.    """
+    ``parts`` (as many as a power of two): stable rows, sum of their hashes with places, sum of those without.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

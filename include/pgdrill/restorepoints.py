@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.process import Runner
-from pgdrill.walbatches import batches
-from pgdrill.waldump import dump_range
+from pgdrill.walbatches import records
 from pgdrill.window import Line
 
 POINT = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: RESTORE_POINT (.*)$", re.MULTILINE)
@@ -41,13 +39,9 @@ def restore_points(
     access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int, *, seconds: float
 ) -> Found:
     """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go again."""
-    found, until = Found(), time.monotonic() + seconds
-    for batch in batches(access, runner, folder, line, start_lsn, end_lsn):
-        if batch is None or time.monotonic() > until:
-            found.whole = False
-            break
-        text, unbroken = dump_range(access, batch[0], batch[-1], "--rmgr=XLOG")
-        found.whole = found.whole and unbroken
+    found = Found()
+    for text, whole in records(access, runner, folder, line, start_lsn, end_lsn, "XLOG", seconds=seconds):
+        found.whole = found.whole and whole
         found.points += [RestorePoint(parse_lsn(lsn), name) for lsn, name in POINT.findall(text)]
     found.points = sorted(set(found.points))
     return found

@@ -16,7 +16,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.process import Runner
-from pgdrill.waldump import Commit, commits, dump
+from pgdrill.waldump import EndedTransaction, commits, dump
 from pgdrill.walfiles import fetch_wal_file
 from pgdrill.window import Line
 
@@ -78,7 +78,7 @@ def all_archived(end: ArchivedEnd, next_xid: int) -> bool:
 
 def first_commit_after(
     access: Access, runner: Runner, folder: Path, line: Line, end: ArchivedEnd, until_lsn: int
-) -> Commit | None:
+) -> EndedTransaction | None:
     """The first commit behind the end, up to a position that is archived by now; None if there is none.
 
     LookupError where a segment in between is not there, or cannot be read.
@@ -92,7 +92,7 @@ def first_commit_after(
     return None
 
 
-def _commits_of(access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]) -> list[Commit]:
+def _commits_of(access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]) -> list[EndedTransaction]:
     for segment in choices:
         if file := fetch_wal_file(access, runner, segment.name, folder):
             text = dump(access, file)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
 from pgdrill.process import Runner
-from pgdrill.walbatches import batches
-from pgdrill.waldump import dump_range
+from pgdrill.walbatches import records
 from pgdrill.window import Line
 
 LOOKING_SECONDS = 120.0
@@ -19,14 +17,8 @@ CHANGED = re.compile(r"desc: COMMIT.*(?:inval msgs|relcache init file inval|rels
 
 def catalogs_untouched(access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int) -> bool:
     """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it could be read in time."""
-    until = time.monotonic() + LOOKING_SECONDS
+    ended = records(access, runner, folder, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS)
     try:
-        for batch in batches(access, runner, folder, line, start_lsn, end_lsn):
-            if batch is None or time.monotonic() > until:
-                return False
-            text, unbroken = dump_range(access, batch[0], batch[-1], "--rmgr=Transaction")
-            if not unbroken or CHANGED.search(text):
-                return False
+        return all(whole and not CHANGED.search(text) for text, whole in ended)
     except CouldNotVerify:
         return False
-    return True

@@ -67,9 +67,11 @@ def verify(
     if baseline and older:
         baseline = baseline.as_of_before(server.next_xid())
     context = Context(
-        older_baseline=older, cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
-        home=server.home, bare=server.bare, databases=tuple(name for name in access.cluster.server.databases or there if name in there), baseline=baseline,
-        habits=Habits(access, Runner()).of, production_now=Production(access).catalogs, settle=functools.cache(lambda: settled(access, baseline)),
+        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
+        databases=tuple(name for name in access.cluster.server.databases or there if name in there),
+        baseline=baseline, older_baseline=older, home=server.home, bare=server.bare,
+        habits=Habits(access, Runner()).of, production_now=Production(access).catalogs,
+        settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
     )  # fmt: skip
     with context.closing:

@@ -1,20 +1,37 @@
-"""A stretch of archived WAL, some segments at a time, for ``pg_waldump``."""
+"""A stretch of archived WAL as ``pg_waldump`` prints it, some segments at a time."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Runner
+from pgdrill.waldump import dump_range
 from pgdrill.walfiles import fetch_wal_file
 from pgdrill.window import Line
 
 AT_ONCE = 8  # segments read by one pg_waldump; the next ones begin with the last of them, for a record may lie in both
 
 
-def batches(
+def records(
+    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int, kind: str, *, seconds: float
+) -> Iterator[tuple[str, bool]]:
+    """The records of a kind (a resource manager's name), and whether what was read for them is whole.
+
+    The last ones are none and not whole where a segment is not there, or the time is over.
+    """
+    until = time.monotonic() + seconds
+    for batch in _batches(access, runner, folder, line, start_lsn, end_lsn):
+        if batch is None or time.monotonic() > until:
+            yield "", False
+            return
+        yield dump_range(access, batch[0], batch[-1], f"--rmgr={kind}")
+
+
+def _batches(
     access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
 ) -> Iterator[list[Path] | None]:
     """Files of segments that follow one another on one timeline; None where one is not there, or was not wanted any more."""

@@ -46,19 +46,6 @@ def _run(access: Access, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Commit:
-    """A commit. ``at`` is by the server's clock."""
-
-    lsn: int
-    at: datetime
-
-
-def commits(text: str) -> list[Commit]:
-    """The commits in what ``pg_waldump`` printed, in the order of WAL."""
-    return [Commit(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC)) for lsn, at in COMMIT.findall(text)]
-
-
 def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
     """The transactions that end in a segment, in the order of WAL."""
     return ends_in(dump(access, file, "--rmgr=Transaction"))
@@ -66,5 +53,13 @@ def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
 
 def ends_in(text: str) -> list[EndedTransaction]:
     """The same from what ``pg_waldump`` printed."""
-    found = ENDED.findall(text)
+    return _parsed(ENDED.findall(text))
+
+
+def commits(text: str) -> list[EndedTransaction]:
+    """The commits alone."""
+    return _parsed(COMMIT.findall(text))
+
+
+def _parsed(found: list[tuple[str, str]]) -> list[EndedTransaction]:
     return [EndedTransaction(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC)) for lsn, at in found]

@@ -269,11 +269,7 @@ def healthy() -> Iterator[Stack]:
         stack.create(sample=False)
         with stack.config_file.open("a") as config:
             config.write(NULL_IS_MEANT)
-        patient = stack.config_file.read_text()
-        for hasty in ("\ntimeout_seconds = 60\n", "\nstatement_timeout_seconds = 5\n"):
-            assert hasty in patient
-            patient = patient.replace(hasty, "\n")
-        stack.config_file.write_text(patient)  # there is more WAL, and more rows, than a damaged cluster has
+        stack.without_haste()  # there is more WAL, and more rows, than a damaged cluster has
         stack.primary.options["max_prepared_transactions"] = "20"  # type: ignore[index]
         stack.primary.options["autovacuum_naptime"] = "1s"  # type: ignore[index]
         stack.start()

@@ -202,17 +202,22 @@ def test_an_accepted_answer_is_green_until_its_day_and_hides_nothing_else(copy: 
     assert "embeddings_hnsw_idx" in red(results(check="vector-indexes"))["catalogs"]
 
 
-def test_what_differs_in_a_catalog_is_told_by_column_with_production_s_value_and_the_one_that_came_back(copy: Copy) -> None:
-    copy.sql("ALTER INDEX embeddings_hnsw_idx SET (ef_construction = 4)", "ALTER TABLE embeddings ALTER COLUMN content SET STORAGE PLAIN",
-             "SET allow_system_table_mods = on; UPDATE pg_collation SET collcollate = 'POSIX' WHERE collname = 'ucs_basic' AND oid < 16384",
-             "UPDATE pg_proc SET prosrc = 'SELECT 42' WHERE oid = (SELECT min(oid) FROM pg_proc WHERE oid >= 16384 AND prolang ="
-             " (SELECT oid FROM pg_language WHERE lanname = 'sql'))")  # fmt: skip
+def failures(copy: Copy, family: str, name: str) -> dict[str, str]:
+    """What a check says of each thing that is not as production has it now."""
     context = Context(
         cluster=copy.mould.stack.cluster, databases=(DATABASE,), baseline=copy.mould.baseline.model_copy(deep=True), settle=lambda: True,
         connect=checking(lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS),
         production_now=Production(copy.mould.stack.access).catalogs,
     )  # fmt: skip
-    told = {r.thing: r.message for r in run_checks(context, ["schema"]) if r.name == "catalogs" and r.status == "fail"}
+    return {r.thing: r.message for r in run_checks(context, [family]) if r.name == name and r.status == "fail"}
+
+
+def test_what_differs_in_a_catalog_is_told_by_column_with_production_s_value_and_the_one_that_came_back(copy: Copy) -> None:
+    copy.sql("ALTER INDEX embeddings_hnsw_idx SET (ef_construction = 4)", "ALTER TABLE embeddings ALTER COLUMN content SET STORAGE PLAIN",
+             "SET allow_system_table_mods = on; UPDATE pg_collation SET collcollate = 'POSIX' WHERE collname = 'ucs_basic' AND oid < 16384",
+             "UPDATE pg_proc SET prosrc = 'SELECT 42' WHERE oid = (SELECT min(oid) FROM pg_proc WHERE oid >= 16384 AND prolang ="
+             " (SELECT oid FROM pg_language WHERE lanname = 'sql'))")  # fmt: skip
+    told = failures(copy, "schema", "catalogs")
     index = told["agents: index embeddings_hnsw_idx"]
     assert "ef_construction=4" in index.partition("reloptions: ")[2]
     assert index.endswith("came back")
@@ -225,11 +230,6 @@ def test_what_differs_in_a_catalog_is_told_by_column_with_production_s_value_and
 def test_large_objects_that_differ_are_told_by_their_numbers(copy: Copy) -> None:
     first, second = (int(str(copy.one(f"SELECT oid FROM pg_largeobject_metadata ORDER BY oid LIMIT 1 OFFSET {n}"))) for n in (0, 1))
     copy.sql(f"SELECT lo_unlink({first})", f"SELECT lo_put({second}, 0, 'x')")
-    context = Context(
-        cluster=copy.mould.stack.cluster, databases=(DATABASE,), baseline=copy.mould.baseline.model_copy(deep=True), settle=lambda: True,
-        connect=checking(lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS),
-        production_now=Production(copy.mould.stack.access).catalogs,
-    )  # fmt: skip
-    told = {r.thing: r.message for r in run_checks(context, ["rows"]) if r.name == "table-content" and r.status == "fail"}
+    told = failures(copy, "rows", "table-content")
     assert f"large objects missing {first}, changed {second}" in told["agents.pg_catalog.pg_largeobject"], told
     assert f"large objects missing {first}" in told["agents.pg_catalog.pg_largeobject_metadata"], told

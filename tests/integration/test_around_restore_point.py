@@ -108,8 +108,7 @@ def drilled() -> Iterator[Drilled]:
     stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(sample=False)
-        hasty = stack.config_file.read_text()
-        stack.config_file.write_text(hasty.replace("\ntimeout_seconds = 60", "").replace("\nstatement_timeout_seconds = 5", ""))
+        stack.without_haste()
         stack.start()
         executing(stack, ("CREATE EXTENSION vector", *(MADE.format(name=name, rows=ROWS, vector=VECTOR.format("g")) for name in TABLES)))
         executing(stack, tuple(f"CREATE INDEX ON {name} USING hnsw (v vector_l2_ops)" for name in ("quiet", "updated_before", "full_after")))

@@ -110,13 +110,18 @@ def test_a_dot_in_a_schemas_name_is_no_end_of_it(plain: SmallStack) -> None:
         run(plain, 'DROP SCHEMA "a.b" CASCADE; DROP SCHEMA a CASCADE')
 
 
+def restored_both_ways(stack: SmallStack) -> None:
+    """From a base backup and from a dump."""
+    drilled(stack)
+    take_dump(stack.access)
+    report = drill_dump(stack.access)
+    assert report.verdict == "passed", report.reason
+
+
 def test_a_newline_in_an_indexs_name_is_found_in_a_dumps_list(plain: SmallStack) -> None:
     run(plain, 'CREATE INDEX "new\nline" ON docs USING hnsw (v vector_cosine_ops)')
     try:
-        drilled(plain)
-        take_dump(plain.access)
-        report = drill_dump(plain.access)
-        assert report.verdict == "passed", report.reason
+        restored_both_ways(plain)
     finally:
         run(plain, 'DROP INDEX "new\nline"')
 
@@ -132,10 +137,7 @@ def test_quote_all_identifiers_and_a_trigger_on_login_change_nothing(plain: Smal
             " $$ BEGIN INSERT INTO public.audit (who) VALUES (session_user); END $$",
             "CREATE EVENT TRIGGER audit ON login EXECUTE FUNCTION audit()", "ALTER EVENT TRIGGER audit ENABLE ALWAYS")  # fmt: skip
     try:
-        drilled(plain)
-        take_dump(plain.access)
-        report = drill_dump(plain.access)
-        assert report.verdict == "passed", report.reason
+        restored_both_ways(plain)
     finally:
         run(plain, "ALTER SYSTEM RESET quote_all_identifiers", "SELECT pg_reload_conf()", "ALTER DATABASE agents RESET quote_all_identifiers",
             "DROP EVENT TRIGGER IF EXISTS audit", "DROP FUNCTION IF EXISTS audit", "DROP TABLE IF EXISTS audit")  # fmt: skip

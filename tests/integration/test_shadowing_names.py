@@ -65,8 +65,7 @@ def shadowed() -> Iterator[Stack]:
     stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(sample=False)
-        hasty = stack.config_file.read_text()
-        stack.config_file.write_text(hasty.replace("\ntimeout_seconds = 60", "").replace("\nstatement_timeout_seconds = 5", ""))
+        stack.without_haste()
         stack.start()
         with stack.connect() as connection:
             connection.execute("CREATE EXTENSION vector")

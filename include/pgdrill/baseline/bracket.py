@@ -100,12 +100,13 @@ def wait_announced(primary: psycopg.Connection, runner: Runner, seconds: float =
     to synchronous standbys), and then announced, so that a restored server has it and no snapshot of that moment shows it.
     """
     ends, at_work = time.monotonic() + seconds, _committing(primary)
-    while at_work := at_work & _committing(primary):
+    while at_work:
         if time.monotonic() > ends:
             logger.warning("%d transactions were at work all the while; what they write is taken for not committed", len(at_work))
             return False
         runner.check()
         time.sleep(POLL_SECONDS)
+        at_work &= _committing(primary)
     return True
 
 
