@@ -216,6 +216,8 @@ def leave_a_stray(stack: Stack) -> int:
     server.start()
     try:
         with psycopg.connect(stack.conninfo().replace(str(stack.home), str(socket)), autocommit=True) as connection:
+            # A standby that can be read is "ready" too
+            server.wait_until(lambda: connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,), "was promoted", 60)
             for _ in range(2):
                 connection.execute("INSERT INTO work VALUES (DEFAULT, 666)")
                 lsn, line = connection.execute("SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
@@ -230,13 +232,15 @@ def leave_a_stray(stack: Stack) -> int:
 @pytest.fixture
 def stray(quiet: Stack) -> Iterator[Stack]:
     """Production went on behind the place where a copy of it left its timeline."""
-    leave_a_stray(quiet)
-    for _ in range(2):
-        commit(quiet)
-        archive(quiet)
-    yield quiet
-    for file in objects(quiet, "00000002"):
-        file.unlink()
+    try:
+        leave_a_stray(quiet)
+        for _ in range(2):
+            commit(quiet)
+            archive(quiet)
+        yield quiet
+    finally:
+        for file in objects(quiet, "00000002"):
+            file.unlink()
 
 
 def objects(stack: Stack, prefix: str) -> list[Path]:
