@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
-import pickle
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,6 +22,7 @@ from pgdrill.dump.stream import download
 from pgdrill.process import Runner
 from pgdrill.retention import holds
 from pgdrill.retention.apply import look, prune
+from tests.faults.apart import run_apart
 from tests.faults.jobs import LIVE, Work
 from tests.faults.proxy import EVERY, Call, Fault, Proxy
 from tests.faults.site import Place, Site, files
@@ -62,31 +59,13 @@ class Found:
     wrong: str
 
 
-def run_job(
-    job: str, place: Place, endpoint_url: str, limit_seconds: float = 240, *, module: str = "tests.faults.jobs", more: tuple[str, ...] = ()
-) -> dict[str, Any]:  # fmt: skip
+def run_job(job: str, place: Place, endpoint_url: str, limit_seconds: float = 240, *, point: int | None = None) -> dict[str, Any]:
     """In a process of its own."""
     site = place.site
     access = place.access(endpoint_url)
     access = place.without_production(access) if job == "drill" else access
     spare = next(name for name in site.backups if name != site.held)
-    work = Work(access, site.target, site.later, site.held, spare, site.dump)
-    started = time.monotonic()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", module, job, *more], input=pickle.dumps(work).hex(), capture_output=True, text=True,
-            timeout=limit_seconds, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT}"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"end": "hang", "said": "", "seconds": round(time.monotonic() - started, 1)}
-    if done.returncode == -signal.SIGKILL:
-        return {"end": "killed", "said": "", "seconds": round(time.monotonic() - started, 1)}
-    lines = done.stdout.splitlines()
-    try:
-        ended: dict[str, Any] = json.loads(lines[-1])
-    except (IndexError, ValueError):
-        return {"end": "crash", "said": (done.stderr or done.stdout)[-600:], "seconds": round(time.monotonic() - started, 1)}
-    return ended
+    return run_apart(job, Work(access, site.target, site.later, site.held, spare, site.dump), limit_seconds, point)
 
 
 @contextmanager

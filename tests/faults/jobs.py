@@ -1,11 +1,7 @@
-"""Every job that talks to a store, as a process of its own runs it: what came of it, as far as that says itself."""
+"""Every job that talks to a store, and what came of it, as far as that says itself."""
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -155,15 +151,3 @@ def run(name: str, work: Work) -> dict[str, Any]:
     else:
         end = {"passed": "done"}.get(said["verdict"], said["verdict"]) if isinstance(said, dict) and "verdict" in said else "done"
     return {"end": end, "said": said, "seconds": round(time.monotonic() - started, 1)}
-
-
-def main() -> None:
-    """``python -m tests.faults.jobs NAME``: the work comes by stdin, how it ended goes to the last line of stdout."""
-    impatient()
-    work = pickle.loads(bytes.fromhex(sys.stdin.read()))  # noqa: S301 - the test's own
-    print(json.dumps(run(sys.argv[1], work), default=str), flush=True)
-    os._exit(0)  # a thread that waits for a store holds nobody up
-
-
-if __name__ == "__main__":
-    main()

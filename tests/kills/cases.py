@@ -40,7 +40,7 @@ class Found:
 def points(site_key: int, job: str) -> tuple[str, ...]:
     """A whole run's."""
     with place_for(SITES[site_key], job) as place:
-        ended = run_job(job, place, place.access().cluster.repository.endpoint_url, module="tests.kills.points", more=("0",))
+        ended = run_job(job, place, place.access().cluster.repository.endpoint_url, point=0)
         assert ended["end"] == "done", f"{job}: {ended}"
         return tuple(ended["points"])
 
@@ -57,9 +57,9 @@ def judge(site: Site, kill: Kill) -> Found:
     with place_for(site, kill.job) as place:
         before = files(place.folder)
         endpoint = site.stack.s3.endpoint_url
-        killed = run_job(kill.job, place, endpoint, module="tests.kills.points", more=(str(kill.number),))
+        killed = run_job(kill.job, place, endpoint, point=kill.number)
         wrong = [*lost(kill.job, place, before), *_readable(place)]
-        again = run_job(kill.job, place, endpoint, module="tests.kills.points", more=("0",))
+        again = run_job(kill.job, place, endpoint, point=0)
         if again["end"] != "done":
             wrong.append(f"the next run: {again['end']}, {again['said']}")
         else:

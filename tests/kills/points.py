@@ -1,4 +1,4 @@
-"""A job that kills itself with SIGKILL at a chosen point: ``python -m tests.kills.points JOB POINT``; point 0 only tells them.
+"""A job that kills its process with SIGKILL at a chosen point; point 0 only tells them.
 
 A point is right before a command is started, a file or folder is written, renamed or removed, a signal is sent, or an object is
 written or deleted; and right after an object was. Python's own audit events tell all but the last, so that nothing is left out.
@@ -6,9 +6,7 @@ written or deleted; and right after an object was. Python's own audit events tel
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
 import re
 import signal
 import sys
@@ -18,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.faults.jobs import impatient, run
+from tests.faults.jobs import Work, run
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 ON_FILES = {"os.rename": 2, "os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "shutil.rmtree": 1, "os.truncate": 1, "os.symlink": 2}
@@ -82,21 +80,14 @@ def named(words: list[str]) -> str:
     return " ".join(plain[at : at + 3])
 
 
-def main() -> None:
-    """The work comes by stdin; the points, and how it ended, go to the last line of stdout."""
+def run_until(point: int, job: str, work: Work) -> dict[str, Any]:
+    """Run the job in this process, which ends at that point; how it ended, and its points, if it had fewer."""
     import obstore
 
-    impatient()
-    work = pickle.loads(bytes.fromhex(sys.stdin.read()))  # noqa: S301 - the test's own
-    points = Points(work.access.cluster.drill.work_directory, int(sys.argv[2]))
+    points = Points(work.access.cluster.drill.work_directory, point)
     for name in ("put", "delete"):
         setattr(obstore, name, points.around(name, getattr(obstore, name)))
     sys.addaudithook(points.hook)
-    ended = run(sys.argv[1], replace(work, look=False))  # a kept copy would be another story
+    ended = run(job, replace(work, look=False))  # a kept copy would be another story
     points.close()
-    print(json.dumps({**ended, "points": points.told}, default=str), flush=True)
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+    return {**ended, "points": points.told}
