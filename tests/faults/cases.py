@@ -113,8 +113,12 @@ def at_once(cases: Sequence[Tried], judge: Callable[[Tried], Answer], job_of: Ca
     """Some at a time, each in a repository of its own; those that need production's own repository one after another."""
     with ThreadPoolExecutor(AT_ONCE) as several, ThreadPoolExecutor(1) as one:
         running = [(one if job_of(case) in LIVE else several).submit(judge, case) for case in cases]
-        for ended in as_completed(running):
-            yield ended.result()
+        try:
+            for ended in as_completed(running):
+                yield ended.result()
+        finally:  # who interrupts does not wait for thousands
+            for waiting in running:
+                waiting.cancel()
 
 
 def judge(site: Site, case: Case) -> Found:

@@ -30,8 +30,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Site]:
 @pytest.mark.timeout(0)  # the full set takes hours; each case has a limit of its own
 def test_a_store_that_goes_wrong_is_told_in_time_and_never_taken_for_a_good_one(place: Site) -> None:
     jobs = [job for job in os.environ.get("PGDRILL_JOBS", "").split(",") if job] or list(JOBS)
-    wrong = []
-    cases = [case for case in chosen(place, jobs) if str(case) not in table.known()]
+    wrong, known = [], table.TABLE.settled()
+    cases = [case for case in chosen(place, jobs) if str(case) not in known]
     print(f"{len(cases)} cases with {place.stack.tool}", flush=True)
     for found in at_once(cases, lambda case: judge(place, case), lambda case: case.job):
         table.keep(found)
@@ -46,4 +46,8 @@ def chosen(place: Site, jobs: list[str]) -> list[Case]:
     tool = place.stack.tool
     if not thorough():
         return draw(full(place, draw(jobs, 3, f"{tool} jobs")), DRAWN // len(TOOLS), tool)
-    return [case for job in jobs for case in draw(full(place, [job]), SHARE, f"{tool} {job}")] if SHARE else full(place, jobs)
+    every = {job: full(place, [job]) for job in jobs}
+    for job, cases in every.items():
+        table.TABLE.only(tool, job, {str(case) for case in cases})
+    shares = {job: draw(cases, SHARE, f"{tool} {job}") if SHARE else cases for job, cases in every.items()}
+    return sorted((case for cases in shares.values() for case in cases), key=lambda case: case.fault.call.number)
