@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,9 @@ def test_without_production_failovers_are_followed_and_ends_that_compete_are_tol
 
 
 def access(url: str, endpoint: str = "") -> Access:
-    return Access(Cluster(server=Server(data_directory=Path("/x")), repository=Repository(url=url, tool="wal-g", endpoint_url=endpoint)))
+    """By a program that is on every host: what is asked is where the tool keeps things."""
+    repository = Repository(url=url, tool="wal-g", endpoint_url=endpoint, binary=sys.executable)
+    return Access(Cluster(server=Server(data_directory=Path("/x")), repository=repository))
 
 
 def test_with_productions_word_what_is_above_it_is_stray_and_what_is_below_is_not() -> None:
