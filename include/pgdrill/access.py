@@ -18,6 +18,7 @@ from pgdrill.errors import CouldNotVerify, Gone, Refused, StandbyUnreachable, Un
 from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.presence import PASSING, listens
+from pgdrill.postgres.refused import mend_of
 from pgdrill.storage import Storage
 from pgdrill.tools import BackupTool, make_tool
 
@@ -116,20 +117,21 @@ class Access:
         except psycopg.OperationalError as error:
             if not database and words["dbname"] == "postgres" and 'database "postgres" does not exist' in str(error):
                 return self.connect("template1", autocommit=autocommit, standby=standby, search_path=search_path)
-            shown = {key: words[key] for key in ("host", "port", "user", "dbname") if key in words}
+            shown = " ".join(f"{key}={words[key]}" for key in ("host", "port", "user", "dbname") if key in words)
             if standby:
                 raise StandbyUnreachable(
-                    "standby-unreachable", f"standby of cluster {self.cluster.name} {shown}", found=str(error).strip(),
+                    "standby-unreachable", f"standby of cluster {self.cluster.name}, {shown}", found=str(error).strip(),
                     expected="a connection", mend="check that it runs, or empty server.standby_dsn to read on production",
                 ) from None  # fmt: skip
-            raise _not_connected(f"server of cluster {self.cluster.name} {shown}", words, str(error).strip()) from None
+            where, connection = f"server of cluster {self.cluster.name}, {shown}", self.cluster.server.conn_id
+            raise _not_connected(where, words, str(error).strip(), connection) from None
 
     def bare(self) -> psycopg.Connection:
         """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
         return psycopg.connect(make_conninfo("", **{**self.conninfo(), "options": session.options(session.SAFE)}), autocommit=True)
 
 
-def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNotVerify:
+def _not_connected(where: str, words: Mapping[str, str], found: str, connection: str) -> CouldNotVerify:
     """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that is gone, and only then."""
     if not listens(words):
         return Gone("server-unreachable", where, found=found, expected="a connection",
@@ -137,8 +139,7 @@ def _not_connected(where: str, words: Mapping[str, str], found: str) -> CouldNot
     if PASSING.search(found):
         return Unreachable("server-unreachable", where, found=found, expected="a connection",
                            mend="try again; check that it runs and has connections to spare")  # fmt: skip
-    return Refused("login-refused", where, found=found, expected="a login",
-                   mend="correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf")  # fmt: skip
+    return Refused("login-refused", where, found=found, expected="a login", mend=mend_of(found, words, connection))
 
 
 def _keywords(dsn: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def check_archiving(connection: psycopg.Connection) -> None:
         raise BackupFault(
             "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}",
             expected="archive_mode=on with an archive_command",
-            mend="set both as the README shows (archive_mode needs a restart), then back up again",
+            mend="put the lines of `pgdrill archive-command` into postgresql.conf and restart the server, then back up again",
         )  # fmt: skip
     row = connection.execute(
         "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time, '-infinity'),"

@@ -5,6 +5,7 @@ Of a primary and its standby identifier and paths may be the same. What ``pg_con
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from pgdrill.access import Access
 from pgdrill.archiving import check_archiving, check_server
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 from pgdrill.links import check_links
+from pgdrill.place import this_user
 from pgdrill.postgres.address import environment_of
 from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.rights import FUNCTIONS, rights
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.tools import BaseBackup
 
@@ -46,13 +49,7 @@ class Beside:
 
 def beside_the_server(access: Access) -> Beside:
     """The server that answers is the configured one, a primary, owns the data directory here, and archives its WAL."""
-    directory = access.cluster.server.data_directory
-    if not (directory / "global" / "pg_control").is_file():
-        raise ConfigError(
-            "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
-            expected="PGDATA of the protected server on this host",
-            mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
-        )  # fmt: skip
+    directory = check_directory(access)
     check_links(directory)
     with access.connect() as connection:
         identifier = check_server(connection, access)
@@ -64,10 +61,51 @@ def beside_the_server(access: Access) -> Beside:
                 mend="run the backup on the primary's host, with server.dsn leading there",
             )  # fmt: skip
         check_archiving(connection)
+        check_rights(connection)
         lsn, timeline = _one(connection, POSITION)
         (size,) = _one(connection, CLUSTER_BYTES)
         environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}  # or nothing, if it is none any more
     return Beside(identifier, int(timeline), parse_lsn(lsn), int(size), environment)
+
+
+def check_directory(access: Access) -> Path:
+    """The protected server's data directory, which is here and can be read."""
+    directory = access.cluster.server.data_directory
+    try:
+        there = (directory / "global" / "pg_control").is_file()
+        if there:
+            os.close(os.open(directory, os.O_RDONLY))
+    except PermissionError:
+        raise _not_its_owner(access, directory) from None
+    if not there:
+        raise ConfigError(
+            "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
+            expected="PGDATA of the protected server on this host",
+            mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
+        )  # fmt: skip
+    return directory
+
+
+def _not_its_owner(access: Access, directory: Path) -> ConfigError:
+    """The tools read the files themselves."""
+    try:
+        owner = directory.owner()
+    except (OSError, KeyError):  # one of the folders above is closed, too
+        owner = "postgres"
+    return ConfigError(
+        "not-the-owner", f"server.data_directory {directory}", found=f"{this_user()} cannot read it", expected=f"its owner {owner} to run the backup",
+        mend=f"run it as {owner}: from root `runuser -u {owner} -- pgdrill backup {access.cluster.name}`; in Airflow, the worker of that queue runs as {owner}",
+    )  # fmt: skip
+
+
+def check_rights(connection: psycopg.Connection) -> None:
+    """What a backup calls may be called by this role; told with the statements that grant it."""
+    if lacking := [right for right in rights(connection) if not right.held and right.name in FUNCTIONS]:
+        raise CouldNotVerify(
+            "missing-privilege", f"role {connection.info.user} in database {connection.info.dbname}", found=f"no EXECUTE on {', '.join(one.name for one in lacking)}",
+            expected="the rights of the README's role, in the database that server.dsn names",
+            mend=f"in {connection.info.dbname}, as a superuser: `{'; '.join(one.statement for one in lacking)};`",
+        )  # fmt: skip
 
 
 def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside) -> None:

@@ -24,6 +24,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.goal import decide
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end, left_until, take_over
 from pgdrill.instant import prove
+from pgdrill.place import make_place
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.presence import absence
@@ -166,6 +167,7 @@ def begin_stage(access: Access, drill_id: str, *, trigger: str = "cli") -> str:
 
     What refuses is written into a report, and raised: a drill that did not begin could not verify.
     """
+    make_place(access.cluster.drill.work_directory)
     try:
         if access.has_standby:
             access.connect(standby=True).close()
@@ -249,9 +251,10 @@ def destroy_stage(access: Access, drill_id: str) -> Report | None:
     A restore that was killed has not written one, and what it left has to go all the same.
     """
     started = time.monotonic()
-    cleanup = Stage(status="running")
+    cleanup, workspace = Stage(status="running"), Workspace.of(access, drill_id)
+    begun = workspace.directory.exists()
     try:
-        Workspace.of(access, drill_id).destroy()
+        workspace.destroy()
         cleanup.status = "ok"
         drill_lock(access).release(drill_id)
         end_protection(access, drill_id)
@@ -260,15 +263,15 @@ def destroy_stage(access: Access, drill_id: str) -> Report | None:
         raise
     finally:
         cleanup.seconds = time.monotonic() - started
-        report = _note_cleanup(access, drill_id, cleanup)
+        report = _note_cleanup(access, drill_id, cleanup, begun=begun)
     return report
 
 
-def _note_cleanup(access: Access, drill_id: str, cleanup: Stage) -> Report | None:
+def _note_cleanup(access: Access, drill_id: str, cleanup: Stage, *, begun: bool) -> Report | None:
     try:
         report = store.load_report(access, drill_id)
-    except CouldNotVerify as error:
-        logger.warning("destroyed without a report: %s", error)
+    except CouldNotVerify as error:  # of a drill that was refused before it began there is none
+        logger.log(logging.WARNING if begun else logging.DEBUG, "destroyed without a report: %s", error)
         return None
     report.cleanup, report.ended_at = cleanup, datetime.now(UTC)
     report.summary = summarize(report)

@@ -6,6 +6,7 @@ import re
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.process import Completed, ProcessTimeout
+from pgdrill.storage import KEYS_MEND
 
 SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 REFUSED = re.compile(r"(status code: |\()40[13]\b|forbidden|access ?denied|invalidaccesskeyid|signaturedoesnotmatch", re.IGNORECASE)
@@ -15,6 +16,7 @@ NETWORK = re.compile(
     r"connection was closed|IncompleteRead|bytes? expected is",
     re.IGNORECASE,
 )
+NO_KEYS = re.compile(r"NoCredentialProviders|Unable to locate credentials|PartialCredentials|no (EC2 )?IMDS role", re.IGNORECASE)
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
 CORRUPT = re.compile(
     r"unexpected EOF|bad magic|lz4: |LZ4F_|while decompressing|checksum|corrupt|invalid header|not a gzip|invalid tar|truncated|unexpected end of|"
@@ -39,6 +41,8 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
             "no-space", what, found=done.ended, expected="room on the disk",
             mend="make room, or set drill.work_directory to a larger disk",
         )  # fmt: skip
+    if NO_KEYS.search(text):
+        return CouldNotVerify("no-keys", what, found=done.ended, expected="keys for the bucket", mend=KEYS_MEND)
     if REFUSED.search(text):
         return CouldNotVerify(
             "storage-refused", what, found=done.ended, expected="permission to read",

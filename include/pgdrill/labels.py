@@ -138,8 +138,8 @@ def read_labels(connection: psycopg.Connection) -> dict[Place, Label | None]:
     return found
 
 
-def set_label(connection: psycopg.Connection, table: str, column: str, label: Label) -> None:
-    """Write a column's label into its comment; ``table`` is schema-qualified where not in public."""
+def label_statement(connection: psycopg.Connection, table: str, column: str, label: Label) -> str:
+    """The statement that writes a column's label into its comment; ``table`` is schema-qualified where not in public."""
     place = (*apart(table), column)
     with connection.transaction():
         row = connection.execute(COLUMN, place).fetchone()
@@ -149,14 +149,20 @@ def set_label(connection: psycopg.Connection, table: str, column: str, label: La
                 expected="a column of type vector, halfvec, sparsevec or bit",
                 mend="`pgdrill label` without a table lists them all; write schema.table where it is not in public",
             )  # fmt: skip
-        statement = _statement(place, with_label(row[1], label))
+        return _statement(place, with_label(row[1], label)).as_string(connection)
+
+
+def set_label(connection: psycopg.Connection, table: str, column: str, label: Label) -> None:
+    """Write a column's label into its comment."""
+    with connection.transaction():
+        statement = label_statement(connection, table, column, label)
         try:
-            connection.execute(statement)
+            connection.execute(statement.encode())
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigError(
                 "not-the-owner", f"comment on {table}.{column}", found=str(error).strip(),
-                expected="the table's owner or a superuser",
-                mend=f"connect as one of them (PGUSER), or let them run: {statement.as_string(connection)}",
+                expected=f"the table's owner or a superuser, and server.dsn leads in as {connection.info.user}",
+                mend=f"add `--sql | psql {connection.info.dbname}` to the command, as one of them; or let them run: {statement};",
             ) from None  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, whe
             raise as_fault(backups.broken[max(backups.broken)])
         raise BackupFault(
             "no-backups", where, found="no finished base backup", expected="at least one",
-            mend="run the base_backup DAG, or `pgdrill backup`; check repository.url",
+            mend="take the first one: the base_backup DAG, or `pgdrill backup`; if there should be some, correct repository.url",
         )  # fmt: skip
     if wanted.upper() != "LATEST":
         named = [backup for backup in backups if backup.name == wanted]

@@ -33,6 +33,12 @@ PAGE = 1000  # objects of a listing's answer
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
 STRANGE_KEY = re.compile(r"invalid path|InvalidPath")  # in a listing: .., an empty or a control character's name
+NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)  # where a machine's role is asked for
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+KEYS_MEND = (
+    "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where this job runs, or give the machine a role; in Airflow the Connection that"
+    " repository.conn_id names brings them (it counts only there)"
+)
 RETRIES: Any = {
     "max_retries": 2,
     "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
@@ -68,6 +74,7 @@ class Storage:
             with _Explained(url):
                 folder = LocalStore(Path(parts.path), mkdir=True)
             return cls(url, folder, lambda *_, **__: folder)
+        _whole_pair(environment)
         names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key",
                  "AWS_SESSION_TOKEN": "session_token"}  # fmt: skip
         options: dict[str, Any] = {words: environment[name] for name, words in names.items() if environment.get(name)}
@@ -227,6 +234,15 @@ class Storage:
         return _Explained(f"{self.url}/{key}")
 
 
+def _whole_pair(environment: Mapping[str, str]) -> None:
+    """Half a pair of keys opens nothing, and libraries then look elsewhere without a word."""
+    given = [name for name in KEYS if environment.get(name)]
+    if len(given) == 1:
+        lacking = next(name for name in KEYS if name not in given)
+        raise CouldNotVerify("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",
+                             mend=KEYS_MEND)  # fmt: skip
+
+
 class _Explained:
     """Turns storage errors into errors with a mend; nothing of the request's headers gets through."""
 
@@ -240,6 +256,11 @@ class _Explained:
         if not isinstance(error, BaseError | OSError):
             return
         text = " ".join(str(error).partition("Debug source:")[0].split())[:300]
+        if NO_KEYS.search(text):
+            raise CouldNotVerify(
+                "no-keys", self.thing, found="no AWS keys, and no machine's role to do without them (nobody answers at the metadata service's address)",
+                expected="keys for the bucket", mend=KEYS_MEND,
+            ) from None  # fmt: skip
         if STRANGE_KEY.search(text):
             raise CouldNotVerify(
                 "unsafe-name", self.thing, found=text, expected="objects with names that a tool or pgdrill could have given",

@@ -42,6 +42,8 @@ def _passed(report: Report) -> list[str]:
 def _failed(report: Report) -> list[str]:
     if report.restore.status == "failed":
         found = report.restore.trouble
+        if found and found.reason == "no-backups":
+            return [f"On {_day(report.started_at)} there was NO BACKUP of {report.cluster} to restore.", "Nothing protects it until one is taken."]
         why = f" ({found.reason}: {found.thing})" if found else ""
         return [f"{_tried(report)} COULD NOT BE RESTORED{why}.", "Nobody should rely on it until that is mended."]
     failed = by_telling([result for result in report.results if result.status == "fail"])

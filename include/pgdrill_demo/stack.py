@@ -31,7 +31,7 @@ from pgdrill.workspace import Workspace
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
-CHECKS = Path(__file__).parents[1] / "checks"
+CHECKS = Path(__file__).with_name("checks")
 # What the README asks for: everything pgdrill does on production, and nothing else.
 ROLE = """
 CREATE ROLE pgdrill LOGIN BYPASSRLS PASSWORD {password};

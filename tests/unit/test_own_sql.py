@@ -14,7 +14,7 @@ from pgdrill.errors import ConfigError
 from pgdrill.own_sql import Expectation, parse_file, read_checks
 
 GOOD = "-- name: orders-have-lines\n-- expect: no rows\n"
-EXAMPLES = Path(__file__).parents[2] / "include" / "checks"
+EXAMPLES = Path(__file__).parents[2] / "include" / "pgdrill_demo" / "checks"
 
 
 def written(folder: Path, text: str, name: str = "one.sql") -> Path:

@@ -26,6 +26,7 @@ def label(
     text_column: Annotated[str, typer.Option(metavar="COLUMN", help="whose text the vectors are made from")] = "",
     updated_column: Annotated[str, typer.Option(metavar="COLUMN", help="when the text was changed last")] = "",
     embedded_column: Annotated[str, typer.Option(metavar="COLUMN", help="when the vector was made")] = "",
+    sql: Annotated[bool, typer.Option("--sql", help="print the statement instead, for the table's owner to run")] = False,
     database: Annotated[str, typer.Option(metavar="NAME", help="default: the first of server.databases")] = "",
     as_json: JsonOption = False,
 ) -> int:
@@ -34,11 +35,13 @@ def label(
               "embedded_column": embedded_column}  # fmt: skip
     if bool(table) != bool(column) or (table and not (model and model_version)):
         raise typer.BadParameter("to write a label, give CLUSTER TABLE COLUMN, --model and --model-version")
-    if not table and any(wanted.values()):
+    if not table and (sql or any(wanted.values())):
         raise typer.BadParameter("to write a label, name TABLE and COLUMN")
     access = session_of(context).access(cluster)
     if not table:
         return _list(access, database, as_json)
+    if sql:
+        return _print(access, database, table, column, _label(wanted))
     return _write(access, database, table, column, _label(wanted), as_json)
 
 
@@ -51,6 +54,14 @@ def _label(wanted: dict[str, str]) -> Label:
         return Label.model_validate({key: value for key, value in wanted.items() if value})
     except ValidationError as error:
         raise typer.BadParameter("--model-version must not hold @") from error
+
+
+def _print(access: Access, database: str, table: str, column: str, label: Label) -> int:
+    from pgdrill.labels import label_statement
+
+    with access.connect(database or None) as connection:
+        say(f"{label_statement(connection, table, column, label)};")
+    return Exit.GOOD
 
 
 def _write(access: Access, database: str, table: str, column: str, label: Label, as_json: bool) -> int:

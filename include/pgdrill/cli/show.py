@@ -168,8 +168,16 @@ def _as_markdown(ordered: Sequence[Check]) -> str:
 
 
 @command
-def archive_command(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+def archive_command(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    conf: Annotated[bool, typer.Option("--conf", help="only the lines for postgresql.conf")] = False,
+    environment_only: Annotated[bool, typer.Option("--environment", help="only the server's environment")] = False,
+    as_json: JsonOption = False,
+) -> int:
     """Print the archive_command for the protected server, and the environment it needs there (secrets by name only)."""
+    if conf and environment_only:
+        raise typer.BadParameter("choose one of --conf and --environment; without them both are printed")
     from pgdrill import tools
 
     access = session_of(context).access(cluster)
@@ -180,30 +188,40 @@ def archive_command(context: typer.Context, cluster: ClusterArgument = "", as_js
     if as_json:
         say(json.dumps({"archive_command": line, "environment": shown, "secret_variables": secret}, indent=1))
         return Exit.GOOD
+    if not environment_only:
+        _say_conf(line, access.cluster.drill.rpo_seconds)
+    if not conf:
+        _say_environment(shown, secret, s3=access.cluster.repository.url.startswith("s3:"))
+    return Exit.GOOD
+
+
+def _say_conf(line: str, promise: float) -> None:
     quoted = line.replace("'", "''")
     say("# postgresql.conf")
     say("archive_mode = on  # needs a restart")
-    promise = access.cluster.drill.rpo_seconds
     say(f"archive_timeout = {max(1, int(promise * ARCHIVE_SHARE))}  # seconds: with the time that a push takes, within the promised RPO of {promise:g}")
     say(f"archive_command = '{quoted}'")
-    say("\n# the server's environment, for example EnvironmentFile= of its systemd unit")
+
+
+def _say_environment(shown: dict[str, str], secret: list[str], *, s3: bool) -> None:
+    say("# the server's environment, for example EnvironmentFile= of its systemd unit")
     for name, value in shown.items():
         say(f"{name}={value}")
     for name in secret:
         say(f"# {name}=  (set here; its value is not shown)")
-    if not secret and access.cluster.repository.url.startswith("s3:"):
+    if not secret and s3:
         say("# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its machine's role")
-    return Exit.GOOD
 
 
 def _segment_bytes(access: Access) -> int:
     """From the data directory where it is on this host, else PostgreSQL's default, and said so."""
+    from pgdrill.postgres.binaries import is_data_directory
     from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
 
     directory = access.cluster.server.data_directory
-    if (directory / "global" / "pg_control").is_file():
+    if is_data_directory(directory):
         return access.binaries.control_data(directory).wal_segment_bytes
-    print(f"pgdrill: {directory} is not on this host; taking WAL segments for 16 MiB each", file=sys.stderr)
+    print(f"pgdrill: {directory} is not on this host, or cannot be read; taking WAL segments for 16 MiB each", file=sys.stderr)
     return DEFAULT_SEGMENT_BYTES
 
 

@@ -15,7 +15,8 @@ def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
     from pgdrill.sweep import sweep as library
 
     settings = session_of(context).settings
-    swept = library(cluster.drill.work_directory for cluster in settings.clusters.values())
+    places = {cluster.drill.work_directory for cluster in settings.clusters.values()}
+    swept = library(places)
     kinds = {"removed": swept.removed, "held": swept.held, "failed": swept.failed}
     if as_json:
         say(json.dumps({
@@ -26,6 +27,8 @@ def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
         for kind, every in kinds.items():
             for found in every:
                 say(f"{words[kind]} {found.folder}: {found.why}.")
+        for place in sorted(place for place in places if not place.is_dir()):
+            say(f"There is no folder {place} (drill.work_directory), so no job has worked there.")
         if not any(kinds.values()):
             say("No killed job has left anything.")
     return Exit.FAILED if swept.failed else Exit.GOOD

@@ -96,6 +96,14 @@ class Binaries:
         return ControlData({key.strip(): value.strip() for key, _, value in lines})
 
 
+def is_data_directory(folder: Path) -> bool:
+    """Whether a cluster's files are there, and this user may see so."""
+    try:
+        return (folder / "global" / "pg_control").is_file()
+    except PermissionError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class ControlData:
     """The lines of ``pg_controldata`` by their label."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from pgdrill import record, store
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, PgdrillError, Problem
+from pgdrill.postgres.binaries import is_data_directory
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
 from pgdrill.process import Runner
 from pgdrill.report import Branch, Report
@@ -103,7 +104,7 @@ def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
 def segment_bytes(access: Access) -> int:
     """The size of a WAL segment: production's where its data directory is here, else PostgreSQL's default."""
     directory = access.cluster.server.data_directory
-    if (directory / "global" / "pg_control").is_file():
+    if is_data_directory(directory):
         return access.binaries.control_data(directory).wal_segment_bytes
     return DEFAULT_SEGMENT_BYTES
 

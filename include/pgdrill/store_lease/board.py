@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pgdrill.errors import CouldNotVerify
+from pgdrill.place import make_place
 from pgdrill.storage import Storage
 from pgdrill.store_lease.model import MAX_LIFE_SECONDS, Kind, Lease, Seen
 
@@ -30,7 +31,8 @@ def boot_seconds() -> float:
 
 def place_of(state: Path) -> str:
     """Stands for a folder of one running kernel: whoever holds a lock file in it is alone there, and so is the writer of its keys."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_place(state.parent)
+    state.mkdir(mode=0o700, exist_ok=True)
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

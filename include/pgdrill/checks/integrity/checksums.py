@@ -19,6 +19,9 @@ from pgdrill.checks.integrity.relations import (
 )
 
 
+SWITCH_ON = "nothing is damaged: production computes none. Stop it and run `pg_checksums --enable -D PGDATA` (new clusters: initdb --data-checksums)"
+
+
 @check(
     "page-checksums", "integrity",
     passing="every page of every relation, index pages and maps among them, is read without a checksum failure",
@@ -50,7 +53,7 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
             row = connection.execute("SELECT current_setting('data_checksums')").fetchone()
             if row and row[0] == "off":
                 yield Outcome("warn", database, "no checksums", "data_checksums = on",
-                              "pages are only as proved as amcheck, searches and content prove them")  # fmt: skip
+                              "pages are only as proved as amcheck, searches and content prove them", SWITCH_ON)  # fmt: skip
                 yield from (o for o in each(connection, database, every, "", ask, sound) if o.status != "pass")
             else:
                 yield from each(connection, database, every, "every page has its checksum", ask, sound)

@@ -1,0 +1,41 @@
+"""The work directory: everything that a job leaves on this host lies below it, so it has to be there before anything is begun."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from pathlib import Path
+
+from pgdrill.errors import ConfigError
+
+
+def make_place(folder: Path) -> None:
+    """Make the work directory where this user may, or raise with the line that makes it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, f"no such folder, and {this_user()} cannot make it ({error.strerror})") from None
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise _unusable(folder, f"nothing can be written by {this_user()} ({_why(folder)})")
+
+
+def this_user() -> str:
+    """The name of the user that this process runs as; a number where it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _why(folder: Path) -> str:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return os.strerror(errno.EROFS)
+    return f"it is user {folder.stat().st_uid}'s, mode {folder.stat().st_mode & 0o7777:04o}"
+
+
+def _unusable(folder: Path, found: str) -> ConfigError:
+    return ConfigError(
+        "work-directory", f"drill.work_directory {folder}", found=found, expected=f"a folder that {this_user()} can write",
+        mend=f"as root: `install -d -m 0700 -o {this_user()} {folder}`; or set drill.work_directory to a folder on a file system with room for a restored cluster",
+    )  # fmt: skip
