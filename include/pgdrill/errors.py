@@ -75,6 +75,10 @@ class Unreachable(CouldNotVerify):
     retryable = True
 
 
+class NoKeys(Unreachable):
+    """No key opens the store, and no machine's role answers for one, which it may the next time."""
+
+
 class Gone(Unreachable):
     """Nobody listens where the server should be."""
 

@@ -41,12 +41,11 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
             "no-space", what, found=done.ended, expected="room on the disk",
             mend="make room, or set drill.work_directory to a larger disk",
         )  # fmt: skip
-    if NO_KEYS.search(text):
-        return CouldNotVerify("no-keys", what, found=done.ended, expected="keys for the bucket", mend=KEYS_MEND)
-    if REFUSED.search(text):
+    if REFUSED.search(text) or NO_KEYS.search(text):
+        none = NO_KEYS.search(text)
         return CouldNotVerify(
-            "storage-refused", what, found=done.ended, expected="permission to read",
-            mend="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
+            "no-keys" if none else "storage-refused", what, found=done.ended, expected="permission to read",
+            mend=KEYS_MEND if none else "check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
         )  # fmt: skip
     if RIGHTS.search(text):
         return CouldNotVerify(

@@ -25,7 +25,7 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, S3Store
 
 from pgdrill.documents import DOCUMENT_BYTES, Content
-from pgdrill.errors import BackupFault, CouldNotVerify, Unreachable
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, NoKeys, Unreachable
 
 REQUEST_TIMEOUT = "20s"
 READERS = 8
@@ -239,8 +239,8 @@ def _whole_pair(environment: Mapping[str, str]) -> None:
     given = [name for name in KEYS if environment.get(name)]
     if len(given) == 1:
         lacking = next(name for name in KEYS if name not in given)
-        raise CouldNotVerify("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",
-                             mend=KEYS_MEND)  # fmt: skip
+        raise ConfigError("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",
+                          mend=KEYS_MEND)  # fmt: skip
 
 
 class _Explained:
@@ -257,7 +257,7 @@ class _Explained:
             return
         text = " ".join(str(error).partition("Debug source:")[0].split())[:300]
         if NO_KEYS.search(text):
-            raise CouldNotVerify(
+            raise NoKeys(
                 "no-keys", self.thing, found="no AWS keys, and no machine's role to do without them (nobody answers at the metadata service's address)",
                 expected="keys for the bucket", mend=KEYS_MEND,
             ) from None  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pgdrill.access import Access
-from pgdrill.errors import Busy, CouldNotVerify, Momentary
+from pgdrill.errors import Busy, CouldNotVerify, Momentary, NoKeys
 from pgdrill.store_lease.board import Board, place_of
 from pgdrill.store_lease.claim import exclusive
 from pgdrill.store_lease.held import HeldLease
@@ -89,7 +89,7 @@ def alone(access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Ki
         life = access.cluster.repository.lease_seconds
         try:
             held.enter_context(exclusive(board_of(access), kind, kind, life_seconds=life, wait_seconds=wait_seconds, over=over))
-        except Busy:
+        except (Busy, NoKeys):
             raise
         except CouldNotVerify as error:
             logger.warning("no lease in the store keeps other hosts from a %s meanwhile: %s", kind, error)
@@ -111,6 +111,8 @@ def end_protection(access: Access, owner: str) -> None:
 def _standing(access: Access, begin: Callable[[Board], Protection]) -> Iterator[Protection]:
     try:
         protection = begin(board_of(access))
+    except NoKeys:  # then nothing can be restored either
+        raise
     except CouldNotVerify as error:
         logger.warning("no lease in the store protects what is restored from: %s", error)
         protection = Protection(trouble=f"{error.problem.thing}: {error.problem.found}")

@@ -18,7 +18,6 @@ from pgdrill.checks.integrity.relations import (
     without,
 )
 
-
 SWITCH_ON = "nothing is damaged: production computes none. Stop it and run `pg_checksums --enable -D PGDATA` (new clusters: initdb --data-checksums)"
 
 
