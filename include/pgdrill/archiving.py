@@ -11,6 +11,7 @@ from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.wal import Segment, parse_lsn
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
+ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
 BEHIND_SEGMENTS = 32  # half a gigabyte of finished WAL that is not archived
 
 
@@ -30,6 +31,12 @@ def check_server(connection: psycopg.Connection, access: Access) -> int:
 
 def check_archiving(connection: psycopg.Connection) -> None:
     """Archiving is on and keeps up; a base backup without it could never be restored."""
+    check_switched_on(connection)
+    check_keeps_up(connection)
+
+
+def check_switched_on(connection: psycopg.Connection) -> str:
+    """Archiving is on, by a command or a library; gives the mode."""
     mode, library, command = (
         str(connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0])  # type: ignore[index]
         for name in ("archive_mode", "archive_library", "archive_command")
@@ -40,6 +47,11 @@ def check_archiving(connection: psycopg.Connection) -> None:
             expected="archive_mode=on with an archive_command",
             mend="put the lines of `pgdrill archive-command` into postgresql.conf and restart the server, then back up again",
         )  # fmt: skip
+    return mode
+
+
+def check_keeps_up(connection: psycopg.Connection) -> None:
+    """The last segment was archived, and not many are waiting."""
     row = connection.execute(
         "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time, '-infinity'),"
         " pg_walfile_name(pg_current_wal_lsn()), current_setting('wal_segment_size') FROM pg_stat_archiver"

@@ -53,19 +53,24 @@ def beside_the_server(access: Access) -> Beside:
     check_links(directory)
     with access.connect() as connection:
         identifier = check_server(connection, access)
-        _owns(access, connection, directory, identifier)
-        if _in_recovery(connection):
-            raise CouldNotVerify(
-                "standby", f"server of cluster {access.cluster.name} at {_place(connection)}", found="a standby",
-                expected="the primary: only it archives what a base backup needs",
-                mend="run the backup on the primary's host, with server.dsn leading there",
-            )  # fmt: skip
+        check_files(access, connection, directory, identifier)
+        check_primary(access, connection)
         check_archiving(connection)
         check_rights(connection)
         lsn, timeline = _one(connection, POSITION)
         (size,) = _one(connection, CLUSTER_BYTES)
         environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}  # or nothing, if it is none any more
     return Beside(identifier, int(timeline), parse_lsn(lsn), int(size), environment)
+
+
+def check_primary(access: Access, connection: psycopg.Connection) -> None:
+    """The server that answers is no standby."""
+    if _in_recovery(connection):
+        raise CouldNotVerify(
+            "standby", f"server of cluster {access.cluster.name} at {_place(connection)}", found="a standby",
+            expected="the primary: only it archives what a base backup needs",
+            mend="run the backup on the primary's host, with server.dsn leading there",
+        )  # fmt: skip
 
 
 def check_directory(access: Access) -> Path:
@@ -133,7 +138,7 @@ def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, 
         )  # fmt: skip
 
 
-def _owns(access: Access, connection: psycopg.Connection, directory: Path, answering: int) -> None:
+def check_files(access: Access, connection: psycopg.Connection, directory: Path, answering: int) -> None:
     """The files here are that server's: both say the same of the last checkpoint, which other servers do not share for long."""
     found = ""
     for _ in range(TRIES):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from pgdrill.baseline import Baseline
 from pgdrill.errors import CouldNotVerify
@@ -23,20 +24,56 @@ LC_COLLATE_MASK, LC_CTYPE_MASK = 1 << 3, 1 << 0  # of glibc and musl alike
 ELSEWHERE = ("dynamic_library_path", "extension_control_path")  # production looks in other places, too
 
 
+class Holds(Protocol):
+    """What a cluster holds, as a baseline tells it, or its catalogs now."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Those that are always kept."""
+
+    @property
+    def configured(self) -> Mapping[str, str]:
+        """What somebody set."""
+
+    @property
+    def database_forms(self) -> Mapping[str, str]:
+        """Encoding and locale of every database."""
+
+    @property
+    def databases(self) -> Mapping[str, HoldsExtensions]:
+        """What was looked into."""
+
+
+class HoldsExtensions(Protocol):
+    """One database of them."""
+
+    @property
+    def extensions(self) -> Mapping[str, str]:
+        """Name -> version."""
+
+
 def check_equipped(binaries: Binaries, known: Iterable[Baseline | None], databases: Collection[str], allowed: Collection[str]) -> None:
     """Raise what this host lacks of what is in the cluster, as the first of ``known`` says that says it. ``databases``: () for all."""
-    lacking: dict[str, str] = {}
+    lacks: dict[str, str] = {}
     looked = [baseline for baseline in known if baseline]
     for baseline in looked[:1]:
-        lacking |= dict(_locales(binaries, baseline, databases))
-        lacking |= dict(_preloaded(binaries, baseline, allowed))
+        lacks |= dict(_of_cluster(binaries, baseline, databases, allowed))
     for baseline in [one for one in looked if one.databases][:1]:  # one taken for a target of the past holds none
-        lacking |= dict(_extensions(binaries, baseline, databases))
-    if not lacking:
-        return
+        lacks |= dict(_extensions(binaries, baseline, databases))
+    if lacks:
+        raise not_equipped(binaries, lacks)
+
+
+def lacking(binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]) -> dict[str, str]:
+    """What this host lacks of what is in the cluster: thing -> why. ``databases``: () for all."""
+    return {**dict(_of_cluster(binaries, cluster, databases, allowed)), **dict(_extensions(binaries, cluster, databases))}
+
+
+def not_equipped(binaries: Binaries, lacking: Mapping[str, str]) -> CouldNotVerify:
+    """The error that names it."""
     shown = "; ".join(f"{thing}: {why}" for thing, why in list(lacking.items())[:SHOWN])
     more = f"; and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-    raise CouldNotVerify(
+    return CouldNotVerify(
         "host-not-equipped", f"this host, with PostgreSQL in {binaries.folder}", found=f"{shown}{more}",
         expected="production's locales and libraries",
         mend="install the same packages as on production (the extension's for this PostgreSQL; locales: `locale -a`, Debian: "
@@ -44,7 +81,12 @@ def check_equipped(binaries: Binaries, known: Iterable[Baseline | None], databas
     )  # fmt: skip
 
 
-def _locales(binaries: Binaries, baseline: Baseline, databases: Collection[str]) -> Iterator[tuple[str, str]]:
+def _of_cluster(binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]) -> Iterator[tuple[str, str]]:
+    yield from _locales(binaries, cluster, databases)
+    yield from _preloaded(binaries, cluster, allowed)
+
+
+def _locales(binaries: Binaries, baseline: Holds, databases: Collection[str]) -> Iterator[tuple[str, str]]:
     for name, form in baseline.database_forms.items():
         _, collate, ctype, provider, *_ = (*form.split(", "), "", "", "")
         if (databases and name not in databases) or "no connections" in form:
@@ -67,19 +109,19 @@ def has_locale(mask: int, name: str) -> bool:
     return bool(made)
 
 
-def _places(binaries: Binaries, baseline: Baseline) -> tuple[Path, Path] | None:
+def _places(binaries: Binaries, baseline: Holds) -> tuple[Path, Path] | None:
     """Folders of libraries and of extensions' files; None where production looks in others, too, or this PostgreSQL does not say."""
     return None if set(ELSEWHERE) & baseline.configured.keys() else binaries.places
 
 
-def _preloaded(binaries: Binaries, baseline: Baseline, allowed: Collection[str]) -> Iterator[tuple[str, str]]:
+def _preloaded(binaries: Binaries, baseline: Holds, allowed: Collection[str]) -> Iterator[tuple[str, str]]:
     if places := _places(binaries, baseline):
         for name in filter(None, preloaded(baseline.settings.get("shared_preload_libraries", ""), allowed).split(",")):
             if "/" not in name and not _library(places[0], name):
                 yield f"library {name} (shared_preload_libraries)", f"not in {places[0]}"
 
 
-def _extensions(binaries: Binaries, baseline: Baseline, databases: Collection[str]) -> Iterator[tuple[str, str]]:
+def _extensions(binaries: Binaries, baseline: Holds, databases: Collection[str]) -> Iterator[tuple[str, str]]:
     if (places := _places(binaries, baseline)) is None:
         return
     libraries, share = places

@@ -53,6 +53,7 @@ PATIENT_RETRIES: Any = {
     "retry_timeout": timedelta(seconds=60),
 }
 BRIEF_TIMEOUT = "1s"  # for a store that has failed a moment ago
+QUICK_TIMEOUT = "5s"  # for a look that must not take long
 BRIEF_RETRIES: Any = {**RETRIES, "max_retries": 0}
 
 
@@ -104,6 +105,11 @@ class Storage:
     def brief(self) -> Storage:
         """For what may well fail once more: one try, of a second."""
         return Storage(self.url, self.anew(BRIEF_TIMEOUT, BRIEF_RETRIES), self.anew)
+
+    @property
+    def quick(self) -> Storage:
+        """For a look that must not take long: one try, of a few seconds."""
+        return Storage(self.url, self.anew(QUICK_TIMEOUT, BRIEF_RETRIES), self.anew)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Every object below ``prefix``: key -> bytes."""

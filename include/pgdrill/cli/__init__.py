@@ -11,6 +11,7 @@ from pgdrill.cli import (
     baseline,
     beating,
     config,
+    doctor,
     dump,
     forecast,
     jobs,
@@ -33,6 +34,7 @@ app.command("sweep")(sweeping.sweep)
 app.command("verify")(jobs.verify)
 app.command("report")(show.report)
 app.command("checks")(show.checks)
+app.command("doctor")(doctor.doctor)
 app.command("archive-command")(show.archive_command)
 app.command("label")(label.label)
 app.command("heartbeat")(beating.heartbeat)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, explain, out, say, session_of
+from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, err, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Deviation, VectorColumn
@@ -29,28 +29,34 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     """Check the file and list what was found in it. Nothing is contacted, nothing is changed."""
     from rich.text import Text
 
+    from pgdrill.access import Access
     from pgdrill.config import config_path
+    from pgdrill.doctor import diagnose
+    from pgdrill.doctor.render import print_line
     from pgdrill.own_sql import read_checks
     from pgdrill.render import pairs
 
     session = session_of(context, config)
     settings = session.settings
     file = session.config or config_path()
-    broken = {name: read_checks(cluster)[1] for name, cluster in settings.clusters.items()}
+    looked = {name: diagnose(Access(cluster), parts=("configuration",)) for name, cluster in settings.clusters.items()}
+    code = Exit.COULD_NOT if any(found.exit_code for found in looked.values()) else Exit.GOOD
     if as_json:
-        problems = [asdict(error.problem) for errors in broken.values() for error in errors]
-        found = {"file": str(file), **settings.model_dump(mode="json"), "broken_own_checks": problems}
-        say(json.dumps(found, indent=1))
-        return Exit.COULD_NOT if problems else Exit.GOOD
+        problems = [asdict(error.problem) for cluster in settings.clusters.values() for error in read_checks(cluster)[1]]
+        lines = {name: [line.model_dump(mode="json") for line in found.lines] for name, found in looked.items()}
+        say(json.dumps({"file": str(file), **settings.model_dump(mode="json"), "broken_own_checks": problems, "examinations": lines}, indent=1))
+        return code
     count = len(settings.clusters)
     out().print(Text(f"{file} is valid: {count} cluster{'' if count == 1 else 's'}", style="bold green"), soft_wrap=True)
     for name, cluster in settings.clusters.items():
         out().print()
         out().print(Text(f"cluster {name}", style="bold"))
         out().print(pairs(_found(cluster)))
-        for error in broken[name]:
-            explain(error, as_json=False)
-    return Exit.COULD_NOT if any(broken.values()) else Exit.GOOD
+        for line in looked[name].lines:
+            if line.status in ("red", "warn", "unknown"):
+                print_line(line, err())
+    out().print(Text("\nThat is the file. What the jobs need on this host: pgdrill doctor CLUSTER"), soft_wrap=True)
+    return code
 
 
 def _found(cluster: Cluster) -> list[tuple[str, str]]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pgdrill.tools import BaseBackup
 
 LISTED = 20
-ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
 
 
 @command
@@ -179,6 +178,7 @@ def archive_command(
     if conf and environment_only:
         raise typer.BadParameter("choose one of --conf and --environment; without them both are printed")
     from pgdrill import tools
+    from pgdrill.archiving import ARCHIVE_SHARE
 
     access = session_of(context).access(cluster)
     line = tools.archive_command(access.tool, _segment_bytes(access))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
-from pgdrill.errors import ConfigError
+from pgdrill.schedules import check_schedule
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings
@@ -70,18 +70,7 @@ def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
 
 def cron(cluster: Cluster, settings: Settings, section: str) -> CronTriggerTimetable:
     """The section's schedule, in UTC; one that is no cron is an error in the file and says where."""
-    expression: str = getattr(cluster, section).schedule
-    try:
-        from croniter import croniter  # type: ignore[import-untyped]
-
-        valid = croniter.is_valid(expression) and len(expression.split()) <= 5
-    except ImportError:  # a worker with the task SDK alone, which asks for no schedule
-        valid = True
-    if not valid:
-        raise ConfigError(
-            "bad-schedule", f"{settings.source} [clusters.{cluster.name}.{section}] schedule", found=repr(expression),
-            expected="a cron expression of five fields, in UTC", mend="for example 0 2 * * 0: Sundays at 02:00",
-        )  # fmt: skip
+    expression = check_schedule(cluster, section, settings.source)
     # Zero: unpausing starts no run that was due a while ago (False does, within a tenth of the period).
     return CronTriggerTimetable(expression, timezone="UTC", run_immediately=timedelta(0))
 

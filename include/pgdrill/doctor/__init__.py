@@ -1,0 +1,30 @@
+"""``pgdrill doctor``: all that a job would meet on this host, asked at once. Importing this package registers the examinations.
+
+Lines are data (:mod:`pgdrill.doctor.model`); what asks them all is :func:`diagnose`.
+"""
+
+from __future__ import annotations
+
+from pgdrill.doctor import (
+    airflow,
+    archiving,
+    bucket,
+    clock,
+    configuration,
+    drills,
+    folders,
+    programs,
+    repository,
+    rights,
+    server,
+    settings,
+    tool,
+)
+from pgdrill.doctor.examination import EXAMINATIONS, PARTS, Examination, in_order
+from pgdrill.doctor.model import JOBS, Diagnosis, Job, Line
+from pgdrill.doctor.run import diagnose
+
+__all__ = [
+    "EXAMINATIONS", "JOBS", "PARTS", "Diagnosis", "Examination", "Job", "Line", "airflow", "archiving", "bucket", "clock", "configuration",
+    "diagnose", "drills", "folders", "in_order", "programs", "repository", "rights", "server", "settings", "tool",
+]  # fmt: skip

@@ -1,0 +1,48 @@
+"""What an examination is: one question about a cluster and this host, with what green means and the hint beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from pgdrill.doctor.model import JOBS, Finding, Job
+from pgdrill.doctor.subject import Subject
+
+PARTS = (
+    "configuration", "folders", "fence", "server", "rights", "settings", "archiving", "clock", "tool", "bucket", "repository", "drill", "airflow",
+)  # fmt: skip
+Question = Callable[[Subject], Iterable[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A registered examination. ``needs`` are others that have to be answered, and not red, before this one can be asked."""
+
+    name: str
+    part: str
+    green: str
+    hint: str
+    example: str
+    needs: tuple[str, ...]
+    jobs: frozenset[Job]
+    ask: Question = field(repr=False)
+
+
+EXAMINATIONS: dict[str, Examination] = {}
+
+
+def examination(
+    name: str, part: str, *, green: str, hint: str, example: str, needs: tuple[str, ...] = (), jobs: tuple[Job, ...] = JOBS
+) -> Callable[[Question], Question]:
+    """Register an examination under its name; ``jobs`` are those that would meet what it finds."""
+
+    def register(ask: Question) -> Question:
+        EXAMINATIONS[name] = Examination(name, part, green, hint, example, needs, frozenset(jobs), ask)
+        return ask
+
+    return register
+
+
+def in_order() -> list[Examination]:
+    """All of them, part by part, as they are shown."""
+    return sorted(EXAMINATIONS.values(), key=lambda one: PARTS.index(one.part))

@@ -1,0 +1,53 @@
+"""The repository: whose backups lie in it, and are those there that are known?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgdrill.doctor.examination import examination
+from pgdrill.doctor.model import Finding, green, red, warn
+from pgdrill.doctor.subject import Subject
+from pgdrill.retention.known import lost_backups, missing
+
+PART = "repository"
+
+
+@examination(
+    "backups", PART, green="there is a base backup, every one can be read, and none that is known is missing", needs=("list", "tool"),
+    hint="take a base backup, or set repository.url to where they are", example="s3://backups/agents: no finished base backup",
+)  # fmt: skip
+def backups(subject: Subject) -> Iterator[Finding]:
+    """From the tool's own descriptions, and pgdrill's records."""
+    access, store = subject.access, subject.access.repository
+    found = access.tool.backups(store)
+    subject.backups = list(found)
+    wrong = [Finding("red", one.thing, one.found, one.expected, one.mend, one.reason) for one in found.broken.values()]
+    lost = lost_backups(access, [*(backup.name for backup in found), *found.broken])
+    wrong += [Finding("red", one.thing, one.found, one.expected, one.mend, one.reason)
+              for one in missing("base backup", store.url, lost, len(found))]  # fmt: skip
+    if not found and not wrong:
+        wrong.append(warn(store.url, "no finished base backup", "one to restore from", f"`pgdrill backup {subject.name}`, beside the data directory"))
+    yield from wrong
+    if not wrong:
+        newest = max(backup.finish_time for backup in found)
+        yield green(store.url, f"{_count(len(found))}, the newest of {newest:%Y-%m-%d %H:%M} UTC")
+
+
+@examination(
+    "whose-backups", PART, green="all base backups are this server's", needs=("backups", "login"),
+    hint="give each cluster a prefix of its own (repository.url), then take a base backup",
+    example="base_0000…: system identifier 7399…, wanted 7412…, the server's",
+)  # fmt: skip
+def whose(subject: Subject) -> Iterator[Finding]:
+    """By the system identifier that each holds."""
+    row = subject.server.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+    own = int(row[0]) if row else 0
+    strangers = [backup for backup in subject.backups if backup.system_identifier != own]
+    for backup in strangers:
+        yield red(f"backup {backup.name}", f"system identifier {backup.system_identifier}", f"{own}, the server's")
+    if not strangers:
+        yield green(subject.access.repository.url, f"{_count(len(subject.backups))} of system {own}")
+
+
+def _count(number: int) -> str:
+    return f"{number} base backup{'' if number == 1 else 's'}"

@@ -1,0 +1,97 @@
+"""What is examined: a cluster's access in a hurry, and what some examinations learn for others that need them."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import psycopg
+
+from pgdrill.access import Access
+from pgdrill.doctor.model import JOBS, Job
+from pgdrill.storage import Storage
+from pgdrill.tools import BaseBackup
+
+CONNECT_SECONDS = 5
+STATEMENT_TIMEOUT = "SET statement_timeout = '5s'"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What the catalogs of one database say: its extensions, and the comment of each vector column."""
+
+    extensions: Mapping[str, str]
+    comments: Mapping[tuple[str, str, str], str]
+
+
+class Hurried(Access):
+    """An access whose store is asked once and for seconds, never again and for longer."""
+
+    @cached_property
+    def repository(self) -> Storage:
+        """As for every job, in a hurry."""
+        return super().repository.quick
+
+    @cached_property
+    def reports(self) -> Storage:
+        """Likewise."""
+        return super().reports.quick
+
+    @cached_property
+    def dumps(self) -> Storage:
+        """Likewise."""
+        return super().dumps.quick
+
+
+@dataclass
+class Subject:
+    """One cluster seen from this host. What is set later, the examination that is named sets it."""
+
+    access: Access
+    jobs: frozenset[Job] = frozenset(JOBS)
+    connection: psycopg.Connection | None = None  # login
+    databases: dict[str, DatabaseFacts] = field(default_factory=dict)  # databases
+    backups: list[BaseBackup] = field(default_factory=list)  # backups
+    airflow: dict[str, Any] = field(default_factory=dict)  # airflow
+
+    def __post_init__(self) -> None:
+        words = {"connect_timeout": str(CONNECT_SECONDS)}
+        hurried = replace(self.access.credentials, postgres={**self.access.credentials.postgres, **words})
+        self.access = Hurried(self.access.cluster, hurried)
+
+    @property
+    def name(self) -> str:
+        """The cluster's."""
+        return self.access.cluster.name
+
+    @property
+    def server(self) -> psycopg.Connection:
+        """The connection that ``login`` made; whoever asks here needs it."""
+        assert self.connection is not None  # noqa: S101 - needs=("login",)
+        return self.connection
+
+    @contextlib.contextmanager
+    def connected(self, database: str | None = None, *, standby: bool = False) -> Iterator[psycopg.Connection]:
+        """A connection of its own, on which no statement takes long."""
+        with self.access.connect(database, standby=standby) as connection:
+            connection.execute(STATEMENT_TIMEOUT)
+            yield connection
+
+    def secrets(self) -> dict[str, str]:
+        """Values that no line may hold, under names that say so."""
+        known = self.access.credentials
+        words = {f"PASSWORD_{n}": one.get("password", "") for n, one in enumerate((known.postgres, known.standby, known.dump))}
+        return {**os.environ, **self.access.environment, **words}
+
+
+def user_name() -> str:
+    """Who runs this; a number that has no name is shown as such."""
+    try:
+        return getpass.getuser() if os.geteuid() == os.getuid() else str(os.geteuid())
+    except (KeyError, OSError):
+        return str(os.geteuid())

@@ -1,0 +1,111 @@
+"""The backup tool on this host: is it there, is its version known to work, and what do its own variables say?"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pgdrill.doctor.examination import examination
+from pgdrill.doctor.model import Finding, green, red, unknown, warn
+from pgdrill.doctor.subject import Subject
+from pgdrill.process import ProcessTimeout, Runner
+from pgdrill.tools import BackupTool
+
+SECONDS = 15.0
+TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
+OLDEST = {"wal-g": (3, 0, 0), "barman-cloud": (3, 13, 0)}
+VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
+COMMANDS = ("backup-push", "backup-fetch", "backup-mark", "wal-push", "wal-fetch", "delete", "st")  # of wal-g, as its help lists them
+PROGRAMS = ("backup", "restore", "wal-archive", "wal-restore", "backup-keep", "backup-delete")  # barman-cloud-…
+# wal-g's own: it reads them from its file, too. Those that name a place or what backups consist of are pgdrill's to set.
+PLACES = ("WALG_S3_PREFIX", "WALG_FILE_PREFIX", "WALG_GS_PREFIX", "WALG_AZ_PREFIX", "WALG_SSH_PREFIX", "WALG_SWIFT_PREFIX")
+KEY_FILES = ("WALG_PGP_KEY_PATH", "WALG_LIBSODIUM_KEY_PATH", "WALG_ENVELOPE_PGP_KEY_PATH")
+
+
+@examination(
+    "tool", "tool", green="the backup tool is on this host, in a version that is known to work",
+    hint="install the version that pgdrill was tried with, or set repository.binary in dr.toml", example="wal-g: not on PATH",
+)  # fmt: skip
+def version(subject: Subject) -> Iterator[Finding]:
+    """A build of one's own tells no number: then its commands are looked at."""
+    tool = subject.access.tool
+    try:
+        done = Runner().run(tool.version(), timeout_seconds=SECONDS, quiet=True)
+    except ProcessTimeout as error:
+        yield unknown(tool.name, f"{error}", "its version")
+        return
+    said = " ".join((done.stdout or " ".join(done.last_lines)).split())
+    tried = " or ".join(".".join(map(str, one)) for one in TRIED[tool.name])
+    if done.code:
+        yield red(tool.name, f"--version ended with {done.ended}", "its version")
+    elif missing := _missing(tool, tool.version().argv[0]):
+        yield red(tool.name, f"{said}, without {', '.join(missing)}", f"all that pgdrill uses; it was tried with {tried}")
+    elif not (number := VERSION.search(said)):
+        yield green(tool.name, f"{said}: a build of its own, which has every command that pgdrill uses")
+    elif (found := tuple(int(part or 0) for part in number.groups())) in TRIED[tool.name]:
+        yield green(tool.name, f"{said}, at {tool.version().argv[0]}")
+    else:
+        judge = red if found < OLDEST[tool.name] else warn
+        yield judge(tool.name, said, f"{tried}, with which pgdrill was tried", f"install {tool.name} {tried}, or drill with this one and read the report")
+
+
+@examination(
+    "tool-variables", "tool", green="no variable or file of the tool's own contradicts the configuration, and keys that it names can be read",
+    hint="take it out of the environment of the worker, or let repository.url say the same",
+    example="WALG_S3_PREFIX: another place than repository.url",
+)  # fmt: skip
+def variables(subject: Subject) -> Iterator[Finding]:
+    """By their names; a value is shown of places alone, never of keys."""
+    tool = subject.access.tool
+    if tool.name != "wal-g":
+        own = sorted(name for name in os.environ if name.startswith(("AWS_", "BOTO")) and name not in tool.environment())
+        yield green("barman-cloud's variables", f"passed on: {', '.join(own) or 'none'}")
+        return
+    wrong: list[Finding] = []
+    settings: dict[str, str] = {}
+    for where, values in (("~/.walg.json", _file(wrong)), ("environment", {k: v for k, v in os.environ.items() if k.startswith("WALG_")})):
+        settings |= values
+        wrong += [finding for name in PLACES if (finding := _place(subject, where, name, values.get(name, "")))]
+    for name in KEY_FILES:
+        if (path := settings.get(name)) and not os.access(path, os.R_OK):
+            wrong.append(red(name, f"{path} cannot be read", "the key's file", f"put the key there, readable for this user (`chmod 0400 {path}`), or correct {name}"))
+    yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
+
+
+def _missing(tool: BackupTool, program: str) -> list[str]:
+    """What pgdrill uses and this one lacks."""
+    if tool.name != "wal-g":
+        folder = Path(program).parent
+        return [f"barman-cloud-{name}" for name in PROGRAMS if not (folder / f"barman-cloud-{name}").is_file()]
+    done = Runner().run(type(tool.version())((program, "--help")), timeout_seconds=SECONDS, quiet=True)
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.split()}
+    return [f"`{name}`" for name in COMMANDS if name not in listed]
+
+
+def _file(wrong: list[Finding]) -> Mapping[str, str]:
+    """``~/.walg.json``, which wal-g reads where it is not given another home."""
+    file = Path.home() / ".walg.json"
+    try:
+        read = json.loads(file.read_text()) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        wrong.append(red(f"{file}", f"unreadable: {type(error).__name__}", "JSON, readable for this user", f"correct {file}, or remove it"))
+        return {}
+    return {str(name): str(value) for name, value in read.items()} if isinstance(read, dict) else {}
+
+
+def _place(subject: Subject, where: str, name: str, value: str) -> Finding | None:
+    url = subject.access.cluster.repository.url
+    if not value or value.rstrip("/") in (url, url.removeprefix("file://")):
+        return None
+    return warn(f"{name} ({where})", f"{value}", f"{url}, where pgdrill leads wal-g", f"take {name} away there, or set repository.url to the same place")
+
+
+def _told(tool: BackupTool, settings: Mapping[str, str]) -> str:
+    names = sorted(set(settings) - set(tool.environment()))
+    encrypted = "encrypted" if tool.encrypts(settings) else "not encrypted"
+    return f"{encrypted}; passed on: {', '.join(names) or 'none'}"
+
+

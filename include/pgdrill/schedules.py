@@ -1,0 +1,27 @@
+"""Schedules of the configuration: cron expressions of five fields, in UTC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pgdrill.config import Cluster
+from pgdrill.errors import ConfigError
+
+SECTIONS = ("backup", "drill", "dump")
+
+
+def check_schedule(cluster: Cluster, section: str, source: Path) -> str:
+    """The section's schedule; one that is no cron is an error in the file and says where."""
+    expression: str = getattr(cluster, section).schedule
+    try:
+        from croniter import croniter  # type: ignore[import-untyped]
+
+        valid = croniter.is_valid(expression) and len(expression.split()) <= 5
+    except ImportError:  # a worker with the task SDK alone, which asks for no schedule
+        valid = True
+    if not valid:
+        raise ConfigError(
+            "bad-schedule", f"{source} [clusters.{cluster.name}.{section}] schedule", found=repr(expression),
+            expected="a cron expression of five fields, in UTC", mend="for example 0 2 * * 0: Sundays at 02:00",
+        )  # fmt: skip
+    return expression
