@@ -23,14 +23,18 @@ def doctor(
     parts: Annotated[list[str] | None, typer.Option("--part", metavar="PART", help="ask only this part (server, bucket, …); may be given several times")] = None,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="what has not answered by then is unknown")] = SECONDS,
     as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="ask nothing: print the table of docs/doctor.md, which is made by this")] = False,
 ) -> int:
     """Ask everything that jobs need, on the host and as the user that they run as. Production is only read.
 
     Exit codes: 0 all good, or with warnings; 1 something is wrong; 2 something could not be asked.
     """
-    from pgdrill.doctor import PARTS, diagnose
-    from pgdrill.doctor.render import print_diagnosis
+    from pgdrill.doctor import PARTS, diagnose, in_order
+    from pgdrill.doctor.render import as_markdown, print_diagnosis
 
+    if markdown:
+        say(as_markdown(in_order()), nl=False)
+        return 0
     for part in parts or ():
         if part not in PARTS:
             raise typer.BadParameter(f"{part!r} is none; choose {', '.join(PARTS)}", param_hint="--part")

@@ -16,7 +16,6 @@ from pgdrill.doctor.model import Finding, green, not_asked, red, unknown, warn
 from pgdrill.doctor.subject import Subject
 
 PART = "airflow"
-SECONDS = 25.0
 MADE_BY = {"base_backup": "base_backup_dag", "restore_drill": "restore_drill_dag", "logical_dump": "logical_dump_dag", "retention": "retention_dag"}
 KINDS = {"server.conn_id": "postgres", "server.standby_conn_id": "postgres", "dump.conn_id": "postgres", "repository.conn_id": "aws"}
 ALONE = ("LocalExecutor", "SequentialExecutor")
@@ -131,7 +130,7 @@ def _said(subject: Subject) -> dict[str, Any]:
         config = os.environ.get("AIRFLOW_CONFIG") or f"{_home() / 'airflow.cfg'}"
         environment = {**os.environ, "AIRFLOW_CONFIG": config if Path(config).exists() else os.devnull}  # it would write one
         words = [sys.executable, "-m", "pgdrill.doctor.airflow_site", *sorted(set(_keys(subject).values()))]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=subject.seconds, check=False, env=environment, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise OSError(" ".join(done.stderr.split())[-300:])
         subject.airflow = json.loads(done.stdout.splitlines()[-1])

@@ -13,15 +13,13 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgdrill.access import Access
-from pgdrill.doctor.examination import EXAMINATIONS, Examination, in_order
+from pgdrill.doctor.examination import Examination, in_order
 from pgdrill.doctor.model import JOBS, Diagnosis, Finding, Job, Line, not_asked, unknown
-from pgdrill.doctor.subject import Subject, user_name
+from pgdrill.doctor.subject import SECONDS, Subject, user_name
 from pgdrill.errors import PgdrillError, TimedOut
 from pgdrill.process import mask
 
 logger = logging.getLogger(__name__)
-
-SECONDS = 30.0
 
 
 class Asking:
@@ -43,7 +41,7 @@ def diagnose(
 ) -> Diagnosis:
     """Ask everything, or some parts, for some jobs or all; what has not answered in time is unknown."""
     started, at = time.monotonic(), datetime.now(UTC)
-    subject = Subject(access, frozenset(jobs or JOBS))
+    subject = Subject(access, frozenset(jobs or JOBS), seconds)
     asked = [Asking(one) for one in _with_needs(parts)]
     known = {one.examination.name: one for one in asked}
     deadline = started + seconds
@@ -65,10 +63,11 @@ def diagnose(
 
 def _with_needs(parts: Collection[str]) -> list[Examination]:
     """Those of the parts, and what they need of others."""
-    wanted = {one.name for one in in_order() if not parts or one.part in parts}
-    while more := {name for one in wanted for name in EXAMINATIONS[one].needs} - wanted:
+    every = {one.name: one for one in in_order()}
+    wanted = {name for name, one in every.items() if not parts or one.part in parts}
+    while more := {need for name in wanted for need in every[name].needs} - wanted:
         wanted |= more
-    return [one for one in in_order() if one.name in wanted]
+    return [one for name, one in every.items() if name in wanted]
 
 
 def _ask(asking: Asking, subject: Subject, known: dict[str, Asking], deadline: float) -> None:

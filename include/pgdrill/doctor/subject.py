@@ -17,6 +17,7 @@ from pgdrill.doctor.model import JOBS, Job
 from pgdrill.storage import Storage
 from pgdrill.tools import BaseBackup
 
+SECONDS = 30.0
 CONNECT_SECONDS = 5
 STATEMENT_TIMEOUT = "SET statement_timeout = '5s'"
 
@@ -54,6 +55,7 @@ class Subject:
 
     access: Access
     jobs: frozenset[Job] = frozenset(JOBS)
+    seconds: float = SECONDS  # for all of it
     connection: psycopg.Connection | None = None  # login
     databases: dict[str, DatabaseFacts] = field(default_factory=dict)  # databases
     backups: list[BaseBackup] = field(default_factory=list)  # backups

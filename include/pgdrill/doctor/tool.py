@@ -11,10 +11,9 @@ from pathlib import Path
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, unknown, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.process import ProcessTimeout, Runner
+from pgdrill.process import Command, ProcessTimeout, Runner
 from pgdrill.tools import BackupTool
 
-SECONDS = 15.0
 TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
 OLDEST = {"wal-g": (3, 0, 0), "barman-cloud": (3, 13, 0)}
 VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
@@ -33,7 +32,7 @@ def version(subject: Subject) -> Iterator[Finding]:
     """A build of one's own tells no number: then its commands are looked at."""
     tool = subject.access.tool
     try:
-        done = Runner().run(tool.version(), timeout_seconds=SECONDS, quiet=True)
+        done = Runner().run(tool.version(), timeout_seconds=subject.seconds, quiet=True)
     except ProcessTimeout as error:
         yield unknown(tool.name, f"{error}", "its version")
         return
@@ -41,7 +40,7 @@ def version(subject: Subject) -> Iterator[Finding]:
     tried = " or ".join(".".join(map(str, one)) for one in TRIED[tool.name])
     if done.code:
         yield red(tool.name, f"--version ended with {done.ended}", "its version")
-    elif missing := _missing(tool, tool.version().argv[0]):
+    elif missing := _missing(subject, tool):
         yield red(tool.name, f"{said}, without {', '.join(missing)}", f"all that pgdrill uses; it was tried with {tried}")
     elif not (number := VERSION.search(said)):
         yield green(tool.name, f"{said}: a build of its own, which has every command that pgdrill uses")
@@ -75,12 +74,13 @@ def variables(subject: Subject) -> Iterator[Finding]:
     yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
 
 
-def _missing(tool: BackupTool, program: str) -> list[str]:
+def _missing(subject: Subject, tool: BackupTool) -> list[str]:
     """What pgdrill uses and this one lacks."""
+    program = tool.version().argv[0]
     if tool.name != "wal-g":
         folder = Path(program).parent
         return [f"barman-cloud-{name}" for name in PROGRAMS if not (folder / f"barman-cloud-{name}").is_file()]
-    done = Runner().run(type(tool.version())((program, "--help")), timeout_seconds=SECONDS, quiet=True)
+    done = Runner().run(Command((program, "--help")), timeout_seconds=subject.seconds, quiet=True)
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.split()}
     return [f"`{name}`" for name in COMMANDS if name not in listed]
 
