@@ -104,6 +104,9 @@ def restore(
     dump: DumpOption = "LATEST",
     database: Annotated[str, typer.Option(metavar="NAME", help="the database of the dump, where several hold such a table")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="DROP a table of that name there first, in the same transaction")] = False,
+    as_superuser: Annotated[bool, typer.Option(
+        "--as-superuser", help="restore as a superuser, with whose rights users' code in CHECKs and indexes then runs"
+    )] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Restore one table with its indexes into a database, all or nothing; never over an existing table unless told."""
@@ -115,11 +118,14 @@ def restore(
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
     with progress("looking for the table", verbose=session.verbose) as show, stopping(runner):
-        result = restore_table(access, into, table, dump=dump, database=database, replace=replace, runner=runner, progress=show)
+        result = restore_table(access, into, table, dump=dump, database=database, replace=replace,
+                               as_superuser=as_superuser, runner=runner, progress=show)  # fmt: skip
     if as_json:
         say(json.dumps(asdict(result), indent=1))
         return Exit.GOOD
     say(f"{', '.join(result.tables)} of dump {result.dump_id}: {result.rows} rows, compared with the dump's snapshot.")
+    for code in result.code:
+        say(f"With the rights of role {result.role} ran what stands on {code}.")
     if result.left_out:
         left = ", ".join(f"{count} {kind}" for kind, count in sorted(result.left_out.items()))
         say(f"Left out, for a table alone cannot bring it: {left}.")

@@ -1,4 +1,8 @@
-"""A single table out of a dump into a database that a person names: all of it or nothing, and never over another."""
+"""A single table out of a dump into a database that a person names: all of it or nothing, and never over another.
+
+Loading rows and building indexes evaluates what the table's owner wrote, with the rights of the role that does it, on a server
+that no fence stands around. So that role is no superuser, unless whoever restores trusts every owner of a table there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from pgdrill.access import CONNECT_SECONDS, Access
 from pgdrill.coredumps import no_core_files
@@ -23,7 +27,8 @@ from pgdrill.dump.stream import download
 from pgdrill.errors import BackupFault, ConfigError, Unreachable
 from pgdrill.lock import this_process
 from pgdrill.names import apart, joined
-from pgdrill.postgres.address import environment_of
+from pgdrill.postgres import session
+from pgdrill.postgres.roles import powers
 from pgdrill.process import Command, Runner
 from pgdrill.sweep import sweep_first
 from pgdrill.workspace import Workspace
@@ -39,7 +44,7 @@ LEFT_OUT = ("FK CONSTRAINT", "TRIGGER", "POLICY", "ROW SECURITY", "ACL", "RULE",
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """What was restored; ``left_out`` counts what a table alone cannot bring."""
+    """What was restored; ``left_out`` counts what a table alone cannot bring, ``code`` says whose functions ran as ``role``."""
 
     dump_id: str
     database: str
@@ -47,17 +52,22 @@ class TableResult:
     rows: int
     left_out: dict[str, int]
     replaced: bool
+    role: str
+    code: tuple[str, ...]
 
 
 def restore_table(
     access: Access, into: str, table: str, *, dump: str = "LATEST", database: str = "", replace: bool = False,
-    runner: Runner | None = None, progress: Progress = lambda *_: None,
+    as_superuser: bool = False, runner: Runner | None = None, progress: Progress = lambda *_: None,
 ) -> TableResult:  # fmt: skip
-    """Restore a table with its partitions, own sequences and indexes into ``into`` (a libpq connection string)."""
+    """Restore a table with its partitions, own sequences and indexes into ``into`` (a libpq connection string).
+
+    It becomes the connecting role's. That may be a superuser (``as_superuser``) only where every owner of a table is trusted.
+    """
     runner = runner or Runner()
     manifest = manifests.choose(access, dump)
     home, names = _find(manifest, table, database)
-    with _connect(into) as connection:
+    with _connect(into, as_superuser=as_superuser) as connection:
         client.check_versions(access.binaries, connection.info.server_version)
         _check_place(connection, home, names, replace)
         folder = _scratch(access)
@@ -70,8 +80,9 @@ def restore_table(
             left_out = _restore(access, runner, archive, home, names, connection, folder, replace)
         finally:
             Workspace(folder).destroy()
-        rows = _compare(connection, home, names)
-    return TableResult(manifest.dump_id, home.name, tuple(names), rows, left_out, replace)
+        rows, role = _compare(connection, home, names), connection.info.user
+    code = tuple(f"{name}: {home.tables[name].code}" for name in names if home.tables[name].code)
+    return TableResult(manifest.dump_id, home.name, tuple(names), rows, left_out, replace, role, code)
 
 
 def _find(manifest: Manifest, table: str, database: str) -> tuple[DatabaseDump, dict[str, TableContent]]:
@@ -140,7 +151,7 @@ def _restore(
             trouble.append(own)
         return own
 
-    done = client.run_unjudged(runner, Command(argv, {**environment_of(connection), "LC_ALL": "C"}), "table", access, on_line=line, stall_seconds=None)
+    done = client.run_unjudged(runner, Command(argv, client.environment(connection)), "table", access, on_line=line, stall_seconds=None)
     if done.code:
         raise restore_failure(f"table of {home.name}, nothing of which is left", trouble or [done.ended])
     return left_out
@@ -203,7 +214,8 @@ def _exists(connection: psycopg.Connection, name: str) -> bool:
     return bool(row and row[0])
 
 
-def _connect(into: str) -> psycopg.Connection:
+def _connect(into: str, *, as_superuser: bool) -> psycopg.Connection:
+    """By no setting of the database there: whoever owns it could have other functions found than PostgreSQL's."""
     try:
         words = conninfo_to_dict(into)
     except psycopg.ProgrammingError:
@@ -213,10 +225,23 @@ def _connect(into: str) -> psycopg.Connection:
                           expected="host=… user=… dbname=…, the password in PGPASSWORD or ~/.pgpass",
                           mend="write it like that")  # fmt: skip
     try:
-        return psycopg.connect(make_conninfo(into, connect_timeout=CONNECT_SECONDS, application_name="pgdrill"), autocommit=True)
+        given = {key: str(value) for key, value in words.items() if value is not None}
+        defaults = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "pgdrill"}
+        connection = session.connect({**given, **defaults}, superuser=as_superuser)
     except psycopg.OperationalError as error:
         raise Unreachable("server-unreachable", "the server of --into", found=str(error).strip()[:300], expected="a connection",
                           mend="check host, role, password and pg_hba.conf")  from None  # fmt: skip
+    if not as_superuser and (power := powers(connection, connection.info.user)):
+        where = f"role {connection.info.user} at {_shown(connection)}"
+        connection.close()
+        raise ConfigError(
+            "restores-as-superuser", where, found=f"it is or may become {power}",
+            expected="a role that may create tables in that schema and no more: loading rows and building indexes runs what the "
+            "table's owner wrote into CHECKs, generated columns and indexes, with that role's rights",
+            mend="name such a role in --into (user=…), and give the table to its owner afterwards (ALTER TABLE … OWNER TO); or say "
+            "--as-superuser, if every owner of a table there is trusted",
+        )  # fmt: skip
+    return connection
 
 
 def _shown(connection: psycopg.Connection) -> str:

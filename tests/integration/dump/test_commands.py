@@ -154,7 +154,8 @@ def test_a_migration_that_fails_names_file_line_and_words_and_is_a_failure(drill
 
 def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(taken: str, server: Source, pgdrill: Run) -> None:
     server.sql("CREATE DATABASE elsewhere", database="postgres")
-    words = ("dump", "restore", "--table", "many", "--into", f"host={server.home} user=postgres dbname=elsewhere")
+    server.sql("CREATE ROLE restorer LOGIN; ALTER DATABASE elsewhere OWNER TO restorer", database="postgres")
+    words = ("dump", "restore", "--table", "many", "--into", f"host={server.home} user=restorer dbname=elsewhere")
     try:
         lacking = pgdrill(*words, "--json")
         assert (lacking.code, lacking.data["error"]["reason"]) == (COULD_NOT, "no-extension")
@@ -166,3 +167,4 @@ def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(ta
         assert "2500 rows, compared with the dump's snapshot" in pgdrill(*words, "--replace").out
     finally:
         server.sql("DROP DATABASE elsewhere", database="postgres")
+        server.sql("DROP ROLE restorer", database="postgres")

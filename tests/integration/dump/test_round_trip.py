@@ -159,8 +159,8 @@ class TestASingleTable:
     def there(self, dumped: Source) -> str:
         dumped.sql("DROP DATABASE IF EXISTS target", database="postgres")
         dumped.sql("CREATE DATABASE target", database="postgres")
-        dumped.sql("CREATE EXTENSION vector; CREATE TYPE mood AS ENUM ('good', 'bad')", database="target")
-        return f"host={dumped.home} user=postgres dbname=target"
+        dumped.sql("CREATE EXTENSION vector; CREATE TYPE mood AS ENUM ('good', 'bad'); GRANT CREATE ON SCHEMA public TO app", database="target")
+        return f"host={dumped.home} user=app dbname=target"
 
     def test_it_comes_with_its_rows_indexes_and_identity(self, dumped: Source, there: str) -> None:
         result = restore_table(dumped.access, there, "items")
@@ -177,14 +177,14 @@ class TestASingleTable:
         assert dumped.sql("SELECT count(*) FROM log WHERE what = 'row 7'", database="target") == [(1,)]
 
     def test_nothing_is_written_over_unless_told(self, dumped: Source, there: str) -> None:
-        dumped.sql("CREATE TABLE items AS SELECT 1 AS mine", database="target")
+        dumped.sql("CREATE TABLE items AS SELECT 1 AS mine; ALTER TABLE items OWNER TO app", database="target")
         with pytest.raises(ConfigError, match="nothing is written over"):
             restore_table(dumped.access, there, "items")
         assert dumped.sql("SELECT mine FROM items", database="target") == [(1,)]
         assert restore_table(dumped.access, there, "items", replace=True).rows == 1200
 
     def test_one_that_fails_leaves_nothing_and_what_was_there_stays(self, dumped: Source, there: str) -> None:
-        dumped.sql("DROP TYPE mood; CREATE TABLE items AS SELECT 1 AS mine", database="target")
+        dumped.sql("DROP TYPE mood; CREATE TABLE items AS SELECT 1 AS mine; ALTER TABLE items OWNER TO app", database="target")
         with pytest.raises(BackupFault, match=r'type "public\.mood" does not exist'):
             restore_table(dumped.access, there, "items", replace=True)
         assert dumped.sql("SELECT mine FROM items", database="target") == [(1,)]

@@ -43,12 +43,12 @@ def test_rows_that_a_killed_job_left_go_with_the_next_job(dumped: Source, job: C
     access, work = dumped.access, dumped.access.cluster.drill.work_directory
     dumped.sql("DROP DATABASE IF EXISTS target", database="postgres")
     dumped.sql("CREATE DATABASE target", database="postgres")
-    dumped.sql("CREATE EXTENSION vector", database="target")
+    dumped.sql("CREATE EXTENSION vector; GRANT CREATE ON SCHEMA public TO app", database="target")
     if job is dumping:
         access = dumped.with_(dump={"format": "directory"}).access
     context = multiprocessing.get_context("spawn")
     told, says = context.Pipe(duplex=False)
-    process = context.Process(target=job, args=(access, f"host={dumped.home} user=postgres dbname=target", says))
+    process = context.Process(target=job, args=(access, f"host={dumped.home} user=app dbname=target", says))
     process.start()
     try:
         assert told.poll(A_MINUTE)
