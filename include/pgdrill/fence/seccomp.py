@@ -2,6 +2,11 @@
 
 It listens on a Unix socket and never connects anywhere: with ``connect`` gone, sockets of other programs that it could
 see cannot be reached either. What makes namespaces, looks into other processes or goes round such filters is gone, too.
+
+Landlock knows no right for a file's mode, owner, times and attributes, nor for another process's limits and priority, nor
+for System V's and POSIX's queues and semaphores: beside it the filter takes those calls as well. PostgreSQL itself makes
+one of them, ``chmod`` of its socket, and does not start where that fails: it is told that it was done, and the umask has
+done it. (System V memory it needs: :mod:`pgdrill.fence.choose` looks that the user has none of another server's.)
 """
 
 from __future__ import annotations
@@ -29,6 +34,31 @@ NUMBERS = {
         "name_to_handle_at": 264, "open_by_handle_at": 265, "personality": 92,
     },
 }  # fmt: skip
+# What Landlock leaves open of this user's other files and processes. A file that may be read could be changed through its
+# descriptor, too. Newer machines have no calls but the ``…at`` ones.
+BESIDE_LANDLOCK = {
+    "x86_64": {
+        "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260, "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280,
+        "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199,
+        "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203, "sched_setattr": 314,
+        "ioprio_set": 251, "migrate_pages": 256, "inotify_add_watch": 254, "fanotify_init": 300, "fanotify_mark": 301,
+        "mq_open": 240, "mq_unlink": 241, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220,
+        "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71,
+    },
+    "aarch64": {
+        "fchmod": 52, "fchown": 55, "fchownat": 54, "utimensat": 88,
+        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
+        "setpriority": 140, "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122, "sched_setattr": 274,
+        "ioprio_set": 30, "migrate_pages": 238, "inotify_add_watch": 27, "fanotify_init": 262, "fanotify_mark": 263,
+        "mq_open": 180, "mq_unlink": 181, "semget": 190, "semop": 193, "semctl": 191, "semtimedop": 192,
+        "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187,
+    },
+}  # fmt: skip
+BESIDE_LANDLOCK_EVERYWHERE = {
+    "process_madvise": 440, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466, "file_setattr": 469,
+}  # fmt: skip
+SOCKETS_MODE = {"x86_64": {"chmod": 90, "fchmodat": 268}, "aarch64": {"fchmodat": 53}}
+PRLIMIT = {"x86_64": 302, "aarch64": 261}  # the C library's getrlimit, with 0 for this process
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # io_uring does what a filter forbids; the others are the newer forms of mounting, looking into processes and making namespaces.
 ALIKE_EVERYWHERE = {
@@ -55,8 +85,11 @@ def _line(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
     return struct.pack("=HBBI", code, then, otherwise, value)
 
 
-def program(machine: str) -> bytes:
-    """The filter as the kernel's own instructions (classic BPF), for one architecture."""
+def program(machine: str, *, alone: bool) -> bytes:
+    """The filter as the kernel's own instructions (classic BPF), for one architecture.
+
+    ``alone``: in namespaces, where no file that can be written and no process is anybody else's.
+    """
     refuse = _line(RETURN, REFUSE | errno.EPERM)
     numbers = NUMBERS[machine]
     lines = [
@@ -67,6 +100,7 @@ def program(machine: str) -> bytes:
     ]  # fmt: skip
     for number in (*(n for name, n in numbers.items() if name not in SPECIAL), *ALIKE_EVERYWHERE.values()):
         lines += [_line(JUMP_EQUAL, number, 0, 1), refuse]
+    lines += [] if alone else _beside_landlock(machine)
     lines += [
         _line(JUMP_EQUAL, numbers["socket"], 0, 4),
         _line(LOAD, FIRST_ARGUMENT), _line(JUMP_EQUAL, socket.AF_UNIX, 1), refuse, _line(RETURN, ALLOW),
@@ -81,8 +115,19 @@ def program(machine: str) -> bytes:
     return b"".join(lines)
 
 
-def enter() -> None:
+def _beside_landlock(machine: str) -> list[bytes]:
+    refuse, done = _line(RETURN, REFUSE | errno.EPERM), _line(RETURN, REFUSE)
+    lines = []
+    for number in (*BESIDE_LANDLOCK[machine].values(), *BESIDE_LANDLOCK_EVERYWHERE.values()):
+        lines += [_line(JUMP_EQUAL, number, 0, 1), refuse]
+    for number in SOCKETS_MODE[machine].values():
+        lines += [_line(JUMP_EQUAL, number, 0, 1), done]
+    own = [_line(LOAD, FIRST_ARGUMENT), _line(JUMP_EQUAL, 0, 1), refuse, _line(RETURN, ALLOW)]
+    return [*lines, _line(JUMP_EQUAL, PRLIMIT[machine], 0, len(own)), *own]
+
+
+def enter(*, alone: bool) -> None:
     """From now on the filter holds for this process and all that it starts."""
-    lines = program(os.uname().machine)
+    lines = program(os.uname().machine, alone=alone)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Program(len(lines) // 8, lines)))
