@@ -178,7 +178,6 @@ def archive_command(
     if conf and environment_only:
         raise typer.BadParameter("choose one of --conf and --environment; without them both are printed")
     from pgdrill import tools
-    from pgdrill.archiving import ARCHIVE_SHARE
 
     access = session_of(context).access(cluster)
     line = tools.archive_command(access.tool, _segment_bytes(access))
@@ -196,6 +195,8 @@ def archive_command(
 
 
 def _say_conf(line: str, promise: float) -> None:
+    from pgdrill.archiving import ARCHIVE_SHARE
+
     quoted = line.replace("'", "''")
     say("# postgresql.conf")
     say("archive_mode = on  # needs a restart")
