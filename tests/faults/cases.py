@@ -179,7 +179,7 @@ def look_again(job: str, place: Place, usual: dict[str, Any], ended: dict[str, A
     if place.site.held not in {hold.name for hold in holds.list_holds(access)}:
         return "the hold is lost"
     if job == "prune":
-        return _pruned(access, place.site, done and not (how == "wrong" and said["deleted"] == 0))
+        return _pruned(access, place.site, done and not (how in ("wrong", "empty") and said["deleted"] == 0))
     if not done:
         return _no_half_dump(access, place, before) if job == "dump" else ""
     look_at = {
@@ -244,7 +244,10 @@ def _dump_is_good(access: Access, dump_id: str, work: Path) -> str:
 
 
 def _pruned(access: Access, site: Site, done: bool) -> str:
-    """Kept is what a hold or the window keeps; a run that failed is made good by the next one."""
+    """Kept is what a hold or the window keeps; a run that failed is made good by the next one.
+
+    Where bytes or parts of a backup are other than they were, it is damaged as far as a prune can see, and stays.
+    """
     there = {backup.name: backup.damage for backup in look(access, Runner(), now=site.later).inventory.backups}
     if there.get(site.held, "gone") or there.get(site.backups[-1], "gone"):
         return f"what is kept is lost or damaged: {there}"

@@ -20,7 +20,7 @@ import pytest
 
 from pgdrill.access import Access
 from pgdrill.cli import main
-from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Unreachable
 from pgdrill.process import Runner
 from pgdrill.retention import holds, journal
 from pgdrill.retention.apply import look, prune
@@ -217,6 +217,19 @@ def test_holds_of_the_old_file_are_kept_to_and_can_be_taken_off(stack: Stack, fo
     holds.remove_hold(access, first, "bert")
     assert [hold.name for hold in holds.list_holds(access)] == [second]
     assert first in look(access, Runner(), now=LATER).plan.going("backup")
+
+
+def test_holds_that_are_not_listed_any_more_are_a_failure_to_see_and_nothing_goes(stack: Stack, folder: Path) -> None:
+    access = elsewhere(stack, folder, "a")
+    before = names(access)
+    holds.add_hold(access, before[1], why="case 77/26", until=UNTIL)
+    for file in (folder / "pgdrill" / "retention" / "holds").iterdir():
+        file.unlink()
+    with pytest.raises(Unreachable, match="nothing is listed"):
+        holds.list_holds(access)
+    with pytest.raises(Unreachable, match="nothing is listed"):
+        prune(access, Runner(), now=LATER)
+    assert names(access) == before
 
 
 def test_hosts_add_and_remove_holds_at_once_and_none_is_lost(stack: Stack, folder: Path) -> None:

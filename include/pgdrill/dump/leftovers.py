@@ -58,7 +58,7 @@ def abort_uploads(access: Access, before: datetime) -> int:
         "s3", endpoint_url=where.endpoint_url or None, region_name=where.region,
         aws_access_key_id=given.get("AWS_ACCESS_KEY_ID") or None, aws_session_token=given.get("AWS_SESSION_TOKEN") or None,
         aws_secret_access_key=given.get("AWS_SECRET_ACCESS_KEY") or None,
-        config=Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2}),
+        config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}),
     )  # fmt: skip
     bucket, prefix = place.netloc, f"{place.path.strip('/')}/"
     aborted = 0

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pgdrill.access import Access
 from pgdrill.documents import Instant
-from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Hold
 from pgdrill.store_lease.board import boot_seconds
@@ -27,6 +27,7 @@ from pgdrill.tools.base import Entry
 logger = logging.getLogger(__name__)
 
 FOLDER = "retention/holds/"
+EVER = "retention/held.json"  # written with every hold: then an empty listing is a failure to see
 OLD_FILE = "retention/holds.json"  # all of them in one object, as older versions kept them; never written any more
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 120.0
@@ -65,13 +66,25 @@ class OldHolds(BaseModel):
 def list_holds(access: Access) -> list[HoldRecord]:
     """Every hold that nobody removed, those that have run out too; the oldest first."""
     found = {hold.id: hold for hold in _old(access)}
-    texts = access.reports.read_all(sorted(access.reports.sizes(FOLDER)))
-    for key, text in texts.items():
+    keys = sorted(access.reports.sizes(FOLDER))
+    if not keys and access.reports.read(EVER) is not None:
+        raise _not_seen(access, FOLDER, "nothing is listed")
+    for key, text in access.reports.read_all(keys).items():
         if isinstance(text, PgdrillError):
             raise text
-        if text is not None and (hold := _parse(access, key, text, HoldRecord)):
-            found[hold.id] = hold
+        if text is None:
+            raise _not_seen(access, key, "it is listed, and not there")
+        hold = _parse(access, key, text, HoldRecord)
+        found[hold.id] = hold
     return sorted((hold for hold in found.values() if hold.removed_at is None), key=lambda hold: hold.added_at)
+
+
+def _not_seen(access: Access, key: str, found: str) -> Unreachable:
+    """A hold is ended by writing, never by deleting: one that is not seen was not looked for well, or somebody deleted it."""
+    return Unreachable(
+        "missing", f"holds at {access.reports.url}/{key}", found=found, expected="every hold that was ever added",
+        mend=f"see what answers for the store (proxies, policies), then try again; deleted by hand, bring it back from the bucket's versions, or, if none is to be held, delete {EVER}, too",
+    )  # fmt: skip
 
 
 def read_holds(access: Access) -> tuple[Hold, ...]:
@@ -99,6 +112,7 @@ def add_hold(
             expected="a full name", mend="take it from `pgdrill backups` or `pgdrill prune`",
         )  # fmt: skip
     hold = HoldRecord(id=secrets.token_hex(8), name=name, why=why, until=until, by=by, added_at=datetime.now(UTC))
+    access.reports.write(EVER, b"{}")
     _write(access, hold)
     rival = _wait_for_prunes(access, hold, before, wait_seconds, tell)
     if _whole(access, name) != before:
