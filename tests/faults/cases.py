@@ -30,6 +30,7 @@ from tests.integration.conftest import processes_in
 
 ROOT = Path(__file__).parents[2]
 LONGER_SECONDS = 60  # than without a fault: the tools' own tries, and limits of four seconds one after another
+COMMANDS = {"prune": 6}  # of the tool, each of which tries by itself; one in the other jobs
 SEEDLESS = "pgdrill"  # outside git
 Tried, Answer = TypeVar("Tried"), TypeVar("Answer")
 AT_ONCE = int(os.environ.get("PGDRILL_AT_ONCE") or 4)  # most of a case is waiting: for a store that stalls, or between two tries
@@ -128,7 +129,7 @@ def judge(site: Site, case: Case) -> Found:
     with place_for(site, case.job) as place:
         before = files(place.folder)
         with Proxy(site.stack.s3.endpoint_url, site.stack.s3.bucket, case.fault) as proxy:
-            ended = run_job(case.job, place, proxy.endpoint_url, usual["seconds"] + 2 * LONGER_SECONDS)
+            ended = run_job(case.job, place, proxy.endpoint_url, usual["seconds"] + longer_seconds(case.job) + LONGER_SECONDS)
         wrong = [*_wrong_end(case, usual, ended), *left_over(place), *lost(case.job, place, before)]
         if not wrong:
             wrong = [said] if (said := look_again(case.job, place, usual, ended, set(before), case.fault.how)) else []
@@ -141,8 +142,13 @@ def _wrong_end(case: Case, usual: dict[str, Any], ended: dict[str, Any]) -> Iter
         yield f"{ended['end']}: {ended['said']}"
     elif ended["end"] == "failed" and case.fault.how in EVERY:
         yield f"the backup is blamed for a store that does not answer: {ended['said']}"
-    if ended["seconds"] > usual["seconds"] + LONGER_SECONDS:
+    if ended["seconds"] > usual["seconds"] + longer_seconds(case.job):
         yield f"took {ended['seconds']} s, {usual['seconds']} s without a fault"
+
+
+def longer_seconds(job: str) -> float:
+    """What a job may take more than without a fault."""
+    return LONGER_SECONDS * COMMANDS.get(job, 1)
 
 
 def left_over(place: Place) -> Iterator[str]:

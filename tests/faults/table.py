@@ -12,7 +12,8 @@ HEAD = """# Stores that go wrong, call by call
 A proxy stands before a real S3 store. A job's calls are counted; then one call, and each like it after that, is answered with 503,
 reset, left without an answer, cut in half, changed in its bytes, refused (with all that follow), said not to be there, or listed as nothing.
 A case is wrong if something is reported as done and a look without the proxy does not find it, if a backup is blamed for a store that
-does not answer, if anything kept is lost, if something is left running or lying about, or if it takes a minute longer than usual.
+does not answer, if anything kept is lost, if something is left running or lying about, or if it takes a minute longer than usual
+(six for a prune, which starts the tool six times).
 Written by `make faults`; `make test` draws ten cases by the commit's number.
 
 | tool | job | fault | cases | done all the same | failed | could not verify | wrong | slowest, s |
