@@ -28,6 +28,7 @@ from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
 from pgdrill.habits import Habits
 from pgdrill.postgres.entry import Entry
+from pgdrill.postgres.reading_only import read_only
 from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
@@ -119,11 +120,11 @@ def once(ask: Callable[[], bool], lock: threading.RLock) -> Callable[[], bool]:
 def checking(
     connect: Callable[[str], psycopg.Connection], timeout_seconds: float
 ) -> Callable[[str], psycopg.Connection]:
-    """Connections for checks: read-only, bounded, with pgvector's schema in the search path."""
+    """Connections for checks: read-only, bounded, with pgvector's schema in the search path; no statement leaves anything to the next."""
 
     def connection(database: str) -> psycopg.Connection:
         made = connect(database)
-        made.autocommit = True
+        read_only(made)
         made.execute("SET default_transaction_read_only = on")
         made.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(timeout_seconds * 1000))))
         row = made.execute(

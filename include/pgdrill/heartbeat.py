@@ -29,6 +29,10 @@ OWN_TABLE = """
 SELECT n.nspname, c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p') ORDER BY n.nspname <> %(schema)s, n.nspname <> 'public', 1 LIMIT 1
 """
+DESCENDANTS = """
+WITH RECURSIVE below (relid) AS (SELECT %(table)s::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = relid)
+SELECT relid::int8 FROM below
+"""
 STATEMENT_TIMEOUT = "SET statement_timeout = '10s'"
 
 
@@ -57,7 +61,7 @@ class HeartbeatColumn:
         """Whose function asking for the newest would run, in words; empty if nobody's. Holds the table in the transaction."""
         hold(connection, self.schema, self.table)
         row = connection.execute(TABLE_OID, (self.schema, self.table)).fetchone()
-        return foreign_code(connection, [row[0]]).get(row[0], "") if row else "it is no table"
+        return _runs_any(connection, row[0]) if row else "it is no table"
 
     def newest(self, connection: psycopg.Connection, until: datetime | None = None) -> datetime | None:
         """The newest heartbeat, or the newest up to an instant; None where there is none."""
@@ -68,6 +72,12 @@ class HeartbeatColumn:
             (until,),
         ).fetchone()
         return row[0] if row else None
+
+
+def _runs_any(connection: psycopg.Connection, oid: int, *, writing: bool = False) -> str:
+    """Whose function the table runs, or one of those that are read and written with it: its partitions, and what inherits from it."""
+    with_it = [row[0] for row in connection.execute(DESCENDANTS, {"table": oid}).fetchall()]
+    return min(foreign_code(connection, with_it, writing=writing).values(), default="")
 
 
 def beat(access: Access) -> None:
@@ -103,7 +113,7 @@ def _insert(connection: psycopg.Connection, access: Access) -> None:
             connection.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(table))
             if connection.execute(OWN_TABLE, wanted).fetchone() != (schema, oid):
                 raise _no_table(access, f"{schema}.{TABLE} is another relation now")
-            if why := foreign_code(connection, [oid], writing=True).get(oid):
+            if why := _runs_any(connection, oid, writing=True):
                 raise _runs(access, f"{schema}.{TABLE}", why)
             connection.execute(sql.SQL("INSERT INTO {} DEFAULT VALUES").format(table))
     except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege, psycopg.errors.NotNullViolation) as error:

@@ -22,7 +22,7 @@ from pgdrill.vectors.types import ELEMENT, Floats
 WINDOW_BLOCKS = 32  # looked at first in each part, so that a large table is not read whole
 HEADER_BYTES = 4  # dimensions and a spare int16, in the binary form of vector and halfvec
 
-ROWS = sql.SQL("SELECT ctid::text, {text}::text, {send}({cell}) FROM ONLY {table} WHERE ctid = ANY({places})")
+ROWS = sql.SQL("SELECT ctid::text, {text}::text, {send}({cell}::{type}) FROM ONLY {table} WHERE ctid = ANY({places})")
 # Of each stretch of blocks its share of rows, drawn by the key.
 DRAWN = sql.SQL("""
 SELECT pgdrill_stretch.number - 1, pgdrill_drawn.place::text
@@ -123,9 +123,10 @@ class Source:
         return self.connection.execute(self._filled(ROWS, places=places)).fetchall()
 
     def _filled(self, query: sql.SQL, **parts: sql.Composable) -> sql.Composed:
-        cell, text, send = map(sql.Identifier, (self.column.column, self.text_column, f"{self.column.kind}_send"))
+        cell, text = map(sql.Identifier, (self.column.column, self.text_column))
+        send, kind = (sql.Identifier(self.column.home, name) for name in (f"{self.column.kind}_send", self.column.kind))
         present = PRESENT.format(cell=cell, text=text)
-        return query.format(cell=cell, text=text, send=send, table=self.column.relation, present=present, **parts)
+        return query.format(cell=cell, text=text, send=send, type=kind, table=self.column.relation, present=present, **parts)
 
     def _canaries(self, rows: list[tuple[Any, ...]], *, every: bool) -> Canaries:
         element = ELEMENT[self.column.kind]

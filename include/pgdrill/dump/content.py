@@ -38,8 +38,12 @@ WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND n.nspnam
 ORDER BY 2, 3
 """
 COLUMNS = """
-SELECT a.attname, t.typname, f.nspname, p.proname
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typsend JOIN pg_namespace f ON f.oid = p.pronamespace
+SELECT a.attname, coalesce(b.typname, t.typname), h.nspname
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+LEFT JOIN pg_extension e ON e.extname = 'vector' AND e.extnamespace = coalesce(b.typnamespace, t.typnamespace)
+     AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = coalesce(b.oid, t.oid)
+                 AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e')
+LEFT JOIN pg_namespace h ON h.oid = e.extnamespace
 WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 BINARY = ("vector", "halfvec", "sparsevec")
@@ -158,10 +162,11 @@ def columns_of(connection: psycopg.Connection, schema: str, table: str) -> dict[
     """A table's columns in order, each with the expression whose text is hashed."""
     quoted = sql.Identifier(schema, table).as_string(connection)
     found = {}
-    for name, kind, function_schema, function in connection.execute(COLUMNS, (quoted,)).fetchall():
+    for name, kind, home in connection.execute(COLUMNS, (quoted,)).fetchall():
         cell: sql.Composable = sql.SQL("t.{}").format(sql.Identifier(name))
-        if kind in BINARY:  # a third of the text's length, and no printing of floats
-            cell = sql.SQL("{}({})").format(sql.Identifier(function_schema, function), cell)
+        if home and kind in BINARY:  # a third of the text's length, and no printing of floats
+            # As pgvector's own type: for a domain, somebody's function of that name would fit better.
+            cell = sql.SQL("{}({}::{})").format(sql.Identifier(home, f"{kind}_send"), cell, sql.Identifier(home, kind))
         found[name] = cell
     return found
 

@@ -11,6 +11,7 @@ from psycopg import sql
 from pgdrill.dump import content
 from pgdrill.dump.pgrestore import Restore
 from pgdrill.names import apart
+from pgdrill.postgres.reading_only import read_only
 from pgdrill.report import CheckResult, CheckStatus
 
 MEND = "mend the migration, or name the table as one that may change (--may-change)"
@@ -28,6 +29,7 @@ def remember(work: Restore) -> dict[str, Remembered]:
     """Rows and column digests of every table of the database that is migrated."""
     database = work.manifest.databases[0]
     with work.roles().connect(database.name) as connection:
+        read_only(connection)
         content.prepare(connection)
         return {name: _column_digests(connection, name, database.key)
                 for name, table in database.tables.items() if table.columns}  # fmt: skip
@@ -38,6 +40,7 @@ def kept(work: Restore, before: dict[str, Remembered], may_change: Sequence[str]
     database = work.manifest.databases[0]
     agreeing = 0
     with work.roles().connect(database.name) as connection:
+        read_only(connection)
         content.prepare(connection)
         for name, was in before.items():
             worse: CheckStatus = "warn" if name in may_change or name.removeprefix("public.") in may_change else "fail"

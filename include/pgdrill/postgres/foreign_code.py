@@ -8,6 +8,15 @@ function to it. What an extension's function calls in turn is not followed. Colu
 a materialized view count for writing alone: reading evaluates none of them. Constants in all of these are evaluated by the
 planner (``eval_const_expressions``), even for a bare ``count(*)``.
 
+PostgreSQL's own functions are harmless where they have to be IMMUTABLE, and not elsewhere: ``ts_rewrite``, ``query_to_xml`` and
+the like run SQL that they are given as text, ``set_config`` and ``pg_notify`` act. A CHECK of a domain may call them, and a cast
+to that domain may stand in an index. No dependency is recorded on what is PostgreSQL's own, so expressions are read as they are
+stored (``pg_node_tree``). Writing evaluates more: there such a function counts wherever it stands, but for those that only tell
+the time or the next number.
+
+A definition that is asked anew, in words, may find another function of the same name that fits its types better (those of a
+domain); so a vector index whose functions or operators somebody has given a namesake in their schema counts as well.
+
 Such a table can still be read by ``COPY table (columns) TO STDOUT``: it scans and calls the types' output functions, and
 there is no query to be planned (``BeginCopyTo`` in copyto.c; under row security it becomes one, which BYPASSRLS keeps away).
 """
@@ -39,6 +48,18 @@ WRITING = """
     UNION ALL SELECT relid, 'pg_trigger'::regclass, t.oid, 'trigger ' || quote_ident(t.tgname) FROM root JOIN pg_trigger t ON t.tgrelid = relid AND NOT t.tgisinternal
     UNION ALL SELECT relid, 'pg_rewrite'::regclass, r.oid, 'rule ' || quote_ident(r.rulename) FROM root JOIN pg_rewrite r ON r.ev_class = relid
 """
+# The expressions of an object, as they are stored.
+TREES = """
+    SELECT concat(i.indexprs::text, i.indpred::text) FROM pg_index i WHERE {r}.classid = 'pg_class'::regclass AND i.indexrelid = {r}.objid
+    UNION ALL SELECT k.partexprs::text FROM pg_partitioned_table k WHERE {r}.classid = 'pg_class'::regclass AND k.partrelid = {r}.objid
+    UNION ALL SELECT c.conbin::text FROM pg_constraint c WHERE {r}.classid = 'pg_constraint'::regclass AND c.oid = {r}.objid
+    UNION ALL SELECT d.adbin::text FROM pg_attrdef d WHERE {r}.classid = 'pg_attrdef'::regclass AND d.oid = {r}.objid
+    UNION ALL SELECT s.stxexprs::text FROM pg_statistic_ext s WHERE {r}.classid = 'pg_statistic_ext'::regclass AND s.oid = {r}.objid
+    UNION ALL SELECT concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p WHERE {r}.classid = 'pg_policy'::regclass AND p.oid = {r}.objid
+    UNION ALL SELECT t.typdefaultbin::text FROM pg_type t WHERE {r}.classid = 'pg_type'::regclass AND t.oid = {r}.objid
+"""
+CALLED = r"regexp_matches(tree, ':(?:funcid|opfuncid|hashfuncid|negfuncid) (\d+)', 'g')"
+MADE = r"regexp_matches(tree, ':(?:resulttype|typid|typeId|row_typeid|array_typeid|element_typeid) (\d+)', 'g')"
 # From there along what each object depends on; functions end it, and so does all that comes with an extension.
 REACHED = """
 WITH RECURSIVE root AS (SELECT oid AS relid FROM pg_class WHERE relkind IN ('r', 'm', 'p') AND oid >= 16384 AND {which}),
@@ -52,30 +73,69 @@ extension AS (
     LEFT JOIN pg_roles r ON r.oid = coalesce(p.proowner, t.typowner, o.oprowner, k.opcowner, f.opfowner)
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass AND (r.rolsuper OR p.prolang IN (12, 13))
 ),
-part (relid, classid, objid, what) AS ({parts}),
-reached AS (
-    SELECT * FROM part
+part (relid, classid, objid, what) AS MATERIALIZED ({parts}),
+-- `made`: of this type values are made, which asks its CHECKs; those of a column are only looked at.
+reached (relid, classid, objid, what, made) AS (
+    SELECT *, {writing} FROM part
     UNION
-    SELECT r.relid, n.classid, n.objid, r.what FROM reached r CROSS JOIN LATERAL (
-        SELECT d.refclassid, d.refobjid FROM pg_depend d
+    SELECT r.relid, n.classid, n.objid, r.what, r.made OR n.made FROM reached r CROSS JOIN LATERAL (
+        SELECT 'pg_type'::regclass, m[1]::oid, r.made OR NOT EXISTS (
+          SELECT FROM pg_constraint c WHERE r.classid = 'pg_constraint'::regclass AND c.oid = r.objid AND c.contypid <> 0)
+        FROM ({trees}) t (tree), {made_types} m
+        UNION ALL SELECT d.refclassid, d.refobjid, false FROM pg_depend d
         WHERE d.classid = r.classid AND d.objid = r.objid AND r.classid <> 'pg_proc'::regclass AND d.refclassid IN
           ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_am'::regclass)
-        UNION ALL SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint c WHERE r.classid = 'pg_type'::regclass AND c.contypid = r.objid
-        UNION ALL SELECT 'pg_class'::regclass, t.typrelid FROM pg_type t WHERE r.classid = 'pg_type'::regclass AND t.oid = r.objid AND t.typrelid <> 0
-        UNION ALL SELECT 'pg_proc'::regclass, c.castfunc FROM pg_cast c
+        UNION ALL SELECT 'pg_constraint'::regclass, c.oid, false FROM pg_constraint c WHERE r.classid = 'pg_type'::regclass AND c.contypid = r.objid
+        UNION ALL SELECT 'pg_class'::regclass, t.typrelid, false FROM pg_type t WHERE r.classid = 'pg_type'::regclass AND t.oid = r.objid AND t.typrelid <> 0
+        UNION ALL SELECT 'pg_proc'::regclass, c.castfunc, false FROM pg_cast c
                   WHERE r.classid = 'pg_type'::regclass AND r.objid IN (c.castsource, c.casttarget) AND c.castfunc <> 0
-        UNION ALL SELECT 'pg_opfamily'::regclass, k.opcfamily FROM pg_opclass k WHERE r.classid = 'pg_opclass'::regclass AND k.oid = r.objid
-        UNION ALL SELECT 'pg_proc'::regclass, a.amproc FROM pg_amproc a WHERE r.classid = 'pg_opfamily'::regclass AND a.amprocfamily = r.objid
-        UNION ALL SELECT 'pg_operator'::regclass, a.amopopr FROM pg_amop a WHERE r.classid = 'pg_opfamily'::regclass AND a.amopfamily = r.objid
-    ) n (classid, objid)
+        UNION ALL SELECT 'pg_opfamily'::regclass, k.opcfamily, false FROM pg_opclass k WHERE r.classid = 'pg_opclass'::regclass AND k.oid = r.objid
+        UNION ALL SELECT 'pg_proc'::regclass, a.amproc, false FROM pg_amproc a WHERE r.classid = 'pg_opfamily'::regclass AND a.amprocfamily = r.objid
+        UNION ALL SELECT 'pg_operator'::regclass, a.amopopr, false FROM pg_amop a WHERE r.classid = 'pg_opfamily'::regclass AND a.amopfamily = r.objid
+    ) n (classid, objid, made)
     WHERE n.objid >= 16384 AND NOT EXISTS (SELECT FROM extension e WHERE e.classid = n.classid AND e.objid = n.objid)
 )
-SELECT r.relid::int8, min(r.what || ' calls ' || p.oid::regprocedure::text) FROM reached r
-JOIN pg_proc p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
-JOIN pg_roles o ON o.oid = p.proowner
-WHERE NOT (p.pronamespace = 'pg_catalog'::regnamespace AND o.rolsuper)
-GROUP BY 1
+SELECT relid::int8, min(why) FROM (
+    SELECT r.relid, r.what || ' calls ' || p.oid::regprocedure::text FROM reached r
+    JOIN pg_proc p ON r.classid = 'pg_proc'::regclass AND p.oid = r.objid
+    JOIN pg_roles o ON o.oid = p.proowner
+    WHERE NOT (p.pronamespace = 'pg_catalog'::regnamespace AND o.rolsuper)
+    UNION ALL
+    SELECT r.relid, r.what || ' calls ' || p.oid::regprocedure::text FROM reached r CROSS JOIN LATERAL ({trees}) t (tree), {called} m
+    JOIN pg_proc p ON p.oid = m[1]::oid
+    WHERE p.provolatile <> 'i' AND {acting}
+    UNION ALL {more}
+) found (relid, why) GROUP BY 1
 """
+# In reading: by the CHECK of a domain that values are made of, and by policies, where the reader is not free of them.
+ACTS_IN_READING = """
+(r.made AND r.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint c WHERE c.oid = r.objid AND c.contypid <> 0)
+ OR r.classid = 'pg_policy'::regclass AND row_security_active(r.relid) AND p.proname <> 'current_setting')
+"""
+ACTS_IN_WRITING = """
+(r.classid <> 'pg_policy'::regclass OR row_security_active(r.relid))
+AND NOT (p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname = ANY (ARRAY[
+    'now', 'clock_timestamp', 'statement_timestamp', 'transaction_timestamp', 'timeofday', 'nextval', 'gen_random_uuid', 'uuidv4', 'uuidv7',
+    'random', 'current_setting', 'current_database', 'pg_backend_pid', 'pg_current_wal_lsn', 'pg_current_wal_insert_lsn', 'pg_is_in_recovery',
+    'txid_current', 'pg_current_xact_id', 'inet_server_addr', 'inet_server_port'])
+  OR p.pronargs > 0 AND p.proargtypes::oid[] <@ ARRAY['date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'int4']::regtype[]::oid[]
+     AND p.proargtypes::oid[] && ARRAY['date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval']::regtype[]::oid[]))
+"""
+# Namesakes of what vector indexes call, in the same schema; what stands in a rule writes to other tables, whose triggers fire.
+NAMESAKES = """
+SELECT r.relid, r.what || ' may call ' || q.oid::regprocedure::text
+FROM part r JOIN pg_class x ON r.classid = 'pg_class'::regclass AND x.oid = r.objid JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('hnsw', 'ivfflat')
+CROSS JOIN LATERAL ({trees}) t (tree), {called} f JOIN pg_proc p ON p.oid = f[1]::oid
+JOIN pg_proc q ON q.proname = p.proname AND q.pronamespace = p.pronamespace AND q.oid <> p.oid AND q.oid >= 16384
+WHERE NOT EXISTS (SELECT FROM extension e WHERE e.classid = 'pg_proc'::regclass AND e.objid = q.oid)
+UNION ALL
+SELECT r.relid, r.what || ' may call ' || q.oprcode::text
+FROM part r JOIN pg_class x ON r.classid = 'pg_class'::regclass AND x.oid = r.objid JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('hnsw', 'ivfflat')
+CROSS JOIN LATERAL ({trees}) t (tree), regexp_matches(tree, ':opno (\\d+)', 'g') f JOIN pg_operator p ON p.oid = f[1]::oid
+JOIN pg_operator q ON q.oprname = p.oprname AND q.oprnamespace = p.oprnamespace AND q.oid <> p.oid AND q.oid >= 16384
+WHERE NOT EXISTS (SELECT FROM extension e WHERE e.classid = 'pg_operator'::regclass AND e.objid = q.oid)
+"""
+RULES = "SELECT relid, what FROM part WHERE classid = 'pg_rewrite'::regclass"
 # Who holds a lock that adding an index or statistics takes may be about to commit one. Not so VACUUM, and what makes an index
 # CONCURRENTLY: neither can be part of a longer transaction, and the planner opens no index that is not valid yet; when it is
 # to become valid, it has been in the catalogs for several transactions.
@@ -113,8 +173,13 @@ def foreign_code(connection: psycopg.Connection, tables: Sequence[int], *, writi
     catalogs. A table whose definition somebody is changing counts, too.
     """
     found = changing(connection, tables)  # before: what is committed meanwhile is in the catalogs then
-    parts = sql.SQL(READING + WRITING if writing else READING)
-    query = sql.SQL(REACHED).format(which=sql.SQL("oid = ANY (%(tables)s::oid[])"), parts=parts)
+    trees, called = sql.SQL(TREES).format(r=sql.SQL("r")), sql.SQL(CALLED)
+    query = sql.SQL(REACHED).format(
+        which=sql.SQL("oid = ANY (%(tables)s::oid[])"), parts=sql.SQL(READING + WRITING if writing else READING),
+        trees=trees, called=called, made_types=sql.SQL(MADE), writing=sql.Literal(writing),
+        acting=sql.SQL(ACTS_IN_WRITING if writing else ACTS_IN_READING),
+        more=sql.SQL(RULES) if writing else sql.SQL(NAMESAKES).format(trees=trees, called=called),
+    )  # fmt: skip
     return found | dict(connection.execute(query, {"tables": list(tables)}).fetchall())
 
 

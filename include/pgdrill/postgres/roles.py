@@ -7,6 +7,7 @@ member of nothing that leads to one, and gets nowhere by RESET ROLE; superusers'
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from psycopg import sql
 from pgdrill.errors import CouldNotVerify
 from pgdrill.postgres import session
 from pgdrill.postgres.server import LocalServer
+
+logger = logging.getLogger(__name__)
 
 # What a role may become: a superuser, or one with a shell, or files, of the host.
 POWERS = """
@@ -49,6 +52,7 @@ WHERE p.proacl IS NOT NULL AND p.oid >= 16384 AND NOT p.prosecdef AND l.lanname 
 SUPERUSERS_TABLES = """
 SELECT oid, relowner FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relowner IN (SELECT oid FROM pg_roles WHERE rolsuper)
 """
+OWNS = "SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refobjid = r.oid WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname = %s LIMIT 1"
 OWNED_BY = "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner) WHERE c.oid = o.number"
 
 
@@ -76,8 +80,8 @@ class Roles:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that were made."""
-        return self.asks, self.application, self.tenant
+        """All that were made; the application's last."""
+        return self.asks, self.tenant, self.application
 
     def connect(self, database: str) -> psycopg.Connection:
         """A connection of the role that asks."""
@@ -113,14 +117,24 @@ class Roles:
                     superuser.execute(OWNED_BY, ([oid for oid, _ in before], [owner for _, owner in before]))
 
     def remove(self, databases: Iterable[str]) -> None:
-        """Take them and what was lent to them away: a copy that is kept is then as it came, but for what the application wrote."""
-        names = sql.SQL(", ").join(map(sql.Identifier, self.names))
+        """Take them and what was lent to them away: a copy that is kept is then as it came, but for what the application wrote.
+
+        Nothing that they own becomes anybody else's: it may be a stranger's, and a function acts with its owner's rights. What
+        the application's test made stays a role's that can do nothing; who asks has nothing to make.
+        """
+        with self.server.system() as superuser:
+            made = superuser.execute(OWNS, (self.application,)).fetchone()
+        gone = sql.SQL(", ").join(map(sql.Identifier, self.names[: 2 if made else None]))
         for database in databases:
             with self.server.system(database) as superuser, without_event_triggers(superuser):
-                superuser.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(names))
-                superuser.execute(sql.SQL("DROP OWNED BY {}").format(names))
-        with self.server.system() as superuser:
-            superuser.execute(sql.SQL("DROP ROLE {}").format(names))
+                superuser.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(gone))
+        with self.server.system() as superuser, superuser.transaction():
+            superuser.execute(sql.SQL("DROP ROLE {}").format(gone))
+            if made:
+                role = sql.Identifier(self.application)
+                superuser.execute(sql.SQL("REVOKE pg_read_all_data, pg_write_all_data FROM {}").format(role))
+                superuser.execute(sql.SQL("ALTER ROLE {} NOLOGIN NOBYPASSRLS").format(role))
+                logger.info("role %s stays in the copy, without rights: it owns what the application's test made", self.application)
 
 
 def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) -> Roles:

@@ -41,7 +41,7 @@ ORDER BY 1, 2, a.attnum
 """
 # What an index holds is its own first attribute; which columns it is made of, its dependencies say, whatever their names.
 INDEXES = """
-SELECT c.relname, c.oid::int8, m.amname, p.oprname, t.typname, a.atttypmod, pg_get_indexdef(c.oid, 1, true), i.indkey[0],
+SELECT c.relname, c.oid::int8, m.amname, p.oprname, coalesce(b.typname, t.typname), greatest(a.atttypmod, t.typtypmod), pg_get_indexdef(c.oid, 1, true), i.indkey[0],
        coalesce(pg_get_expr(i.indpred, i.indrelid), ''), coalesce(c.reloptions, '{}'), i.indisvalid AND i.indisready,
        pg_get_indexdef(c.oid), o.opcname,
        ARRAY(SELECT DISTINCT d.refobjsubid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -52,6 +52,7 @@ JOIN pg_am m ON m.oid = c.relam
 JOIN pg_opclass o ON o.oid = i.indclass[0]
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1
 JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 JOIN pg_amop f ON f.amopfamily = o.opcfamily AND f.amoppurpose = 'o' AND f.amoplefttype = o.opcintype
 JOIN pg_operator p ON p.oid = f.amopopr
 WHERE i.indrelid = %s AND m.amname IN ('hnsw', 'ivfflat')
@@ -59,7 +60,7 @@ ORDER BY 1
 """
 # Row security of a partitioned table counts for its partitions, through which applications do not go.
 POLICIES = """
-SELECT a.attname, coalesce(pg_get_expr(p.polqual, p.polrelid), '')
+SELECT a.attname, left(coalesce(pg_get_expr(p.polqual, p.polrelid), ''), %(most)s)
 FROM pg_policy p
 JOIN pg_class r ON r.oid = p.polrelid AND r.relrowsecurity
 JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid = p.polrelid AND d.refobjsubid > 0
@@ -68,6 +69,7 @@ WHERE p.polrelid IN (SELECT %(table)s::oid UNION SELECT pg_partition_root(%(tabl
 ORDER BY p.polname, 1
 """
 SETTING = re.compile(r"current_setting\('([^']+)'")
+LONGEST_POLICY = 4000  # characters; matching takes the square of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +167,12 @@ def _find(connection: psycopg.Connection, database: str, cluster: Cluster) -> li
         wanted = thresholds(cluster, database, schema, table, column)
         if kind == "bit" and wanted not in cluster.vectors and not _is_indexed(connection, oid, number):
             continue
-        cell = Field(sql.Identifier(column).as_string(connection), kind, modifier if modifier > 0 else 0)
+        cell = Field(as_vector(sql.Identifier(column).as_string(connection), kind, home, modifier), kind, modifier if modifier > 0 else 0)
         indexes = []
         for row in connection.execute(INDEXES, (oid,)).fetchall():
             if number in row[13] and row[1] not in taken:
                 taken.add(row[1])
-                indexes.append(_index(row, cell))
+                indexes.append(_index(row, cell, home))
         found.append(FoundColumn(
             database, schema, table, column, kind, cell.dimensions or None, oid, size, tuple(indexes),
             _filter(connection, oid, wanted), wanted, home, number,
@@ -202,16 +204,27 @@ def _is_indexed(connection: psycopg.Connection, oid: int, number: int) -> bool:
     return any(number in row[13] for row in connection.execute(INDEXES, (oid,)).fetchall())
 
 
-def _index(row: tuple[object, ...], cell: Field) -> SearchIndex:
+def as_vector(expression: str, kind: str, home: str, dimensions: int) -> str:
+    """The expression as pgvector's own type, before anything is applied to it: of a domain, somebody's function of the same name would fit better.
+
+    A cast that changes nothing: an index serves it as before.
+    """
+    if kind == "bit":
+        return f"({expression})::pg_catalog.bit({dimensions})" if dimensions > 0 else f'({expression})::pg_catalog."bit"'
+    return f"({expression})::{sql.Identifier(home, kind).as_string(None)}"
+
+
+def _index(row: tuple[object, ...], cell: Field, home: str) -> SearchIndex:
     name, oid, method, operator, kind, modifier, expression, key, predicate, options, valid, definition, opclass, _ = row
     dimensions = int(str(modifier)) if int(str(modifier)) > 0 else cell.dimensions
-    field = Field(cell.expression if key else str(expression), str(kind), dimensions, str(predicate))
+    made = cell.expression if key else as_vector(str(expression), str(kind), home, dimensions)
+    field = Field(made, str(kind), dimensions, str(predicate))
     return SearchIndex(str(name), int(str(oid)), str(method), str(operator), str(opclass), field,
                        tuple(options), bool(valid), str(definition))  # type: ignore[arg-type]  # fmt: skip
 
 
 def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> Filter | None:
-    policies = connection.execute(POLICIES, {"table": oid}).fetchall()
+    policies = connection.execute(POLICIES, {"table": oid, "most": LONGEST_POLICY + 1}).fetchall()
     named = list(dict.fromkeys(name for name, _ in policies))
     column = wanted.filter_column or next((name for name, qual in policies if _is_tenant(name, qual)), (*named, "")[0])
     if not column:
@@ -221,7 +234,9 @@ def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> F
 
 
 def _is_tenant(name: str, qual: str) -> bool:
-    """Is it that column which the policy compares with a setting?"""
+    """Is it that column which the policy compares with a setting? Of one that is longer than anybody writes it, nothing is told."""
+    if len(qual) > LONGEST_POLICY:
+        return False
     cell, asked = rf'(?<![\w"])"?{re.escape(name)}"?\)?(?:::[\w ]+)?', r"\(*(?:\w+\()?current_setting\("
     return bool(re.search(rf"{cell} = {asked}", qual) or re.search(rf"{asked}[^=]* = \(?{cell}", qual))
 
@@ -261,12 +276,13 @@ def searches(connection: psycopg.Connection, column: FoundColumn) -> list[Search
 def cell_of(connection: psycopg.Connection, column: FoundColumn) -> Field:
     """The column itself; dimensions that it does not fix are those of its first vector (0: there is none)."""
     dimensions = column.dimensions
+    cell = as_vector(column.cell.as_string(connection), column.kind, column.home, dimensions or 0)
     if dimensions is None:
         measure = {"bit": "pg_catalog.length({})", "sparsevec": "(SELECT pg_catalog.split_part({}::text, '/', 2)::int)"}
         dims = sql.Identifier(column.home, "vector_dims")
-        value = sql.SQL(measure.get(column.kind, "{dims}({})")).format(column.cell, dims=dims)
+        value = sql.SQL(measure.get(column.kind, "{dims}({})")).format(sql.SQL(cell), dims=dims)
         row = connection.execute(
             sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL LIMIT 1").format(value, column.relation, column.cell)
         ).fetchone()
         dimensions = int(row[0]) if row else 0
-    return Field(column.cell.as_string(connection), column.kind, dimensions)
+    return Field(cell, column.kind, dimensions)
