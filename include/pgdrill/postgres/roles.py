@@ -123,7 +123,7 @@ class Roles:
         the application's test made stays a role's that can do nothing; who asks has nothing to make.
         """
         with self.server.system() as superuser:
-            made = superuser.execute(OWNS, (self.application,)).fetchone()
+            made = superuser.execute(OWNS, (self.application,)).fetchone() is not None
         gone = sql.SQL(", ").join(map(sql.Identifier, self.names[: 2 if made else None]))
         for database in databases:
             with self.server.system(database) as superuser, without_event_triggers(superuser):
