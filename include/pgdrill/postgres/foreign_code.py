@@ -118,7 +118,7 @@ AND NOT (p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname = ANY (ARRAY
     'now', 'clock_timestamp', 'statement_timestamp', 'transaction_timestamp', 'timeofday', 'nextval', 'gen_random_uuid', 'uuidv4', 'uuidv7',
     'random', 'current_setting', 'current_database', 'pg_backend_pid', 'pg_current_wal_lsn', 'pg_current_wal_insert_lsn', 'pg_is_in_recovery',
     'txid_current', 'pg_current_xact_id', 'inet_server_addr', 'inet_server_port'])
-  OR p.pronargs > 0 AND p.proargtypes::oid[] <@ ARRAY['date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'int4']::regtype[]::oid[]
+  OR p.pronargs > 0 AND p.proargtypes::oid[] <@ ARRAY['date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'int4', 'text']::regtype[]::oid[]
      AND p.proargtypes::oid[] && ARRAY['date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval']::regtype[]::oid[]))
 """
 # Namesakes of what vector indexes call, in the same schema; what stands in a rule writes to other tables, whose triggers fire.
