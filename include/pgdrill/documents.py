@@ -17,6 +17,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pgdrill.errors import PgdrillError
 
 DOCUMENT_BYTES = 64 * 2**20
+SMALL_DOCUMENT_BYTES = 2**16  # a hold, or a few marks of one thing
+DESCRIPTION_BYTES = 16 * 2**20  # of one base backup, as its tool wrote it
 LARGE_DOCUMENT_BYTES = 256 * 2**20  # what names every file of a cluster, or holds rows' digests
 NUMBER_DIGITS = 400  # a float's largest has 309
 NAME_BYTES = 1024  # the longest key of an object in S3

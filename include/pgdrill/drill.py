@@ -21,6 +21,7 @@ from pgdrill.asking import ask, ask_the_rest, checking, context_of, forget_roles
 from pgdrill.checks import FAMILIES
 from pgdrill.equipped import check_equipped
 from pgdrill.errors import BackupFault, CouldNotVerify
+from pgdrill.fence.choose import Fence
 from pgdrill.goal import decide
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end, left_until, take_over
 from pgdrill.instant import prove
@@ -33,10 +34,10 @@ from pgdrill.process import Runner
 from pgdrill.report import Report, Stage
 from pgdrill.restore import Progress, plan_restore, restore
 from pgdrill.room import keeping_free
-from pgdrill.store_lease import end_protection, protecting, still_protecting
+from pgdrill.store_lease import Protection, end_protection, protecting, still_protecting
 from pgdrill.summary import summarize
 from pgdrill.sweep import sweep_first
-from pgdrill.targets import parse_target
+from pgdrill.targets import RecoveryTarget, parse_target
 from pgdrill.untouched import catalogs_untouched
 from pgdrill.waiting import when_free
 from pgdrill.walfetch.ordering import wal_ahead
@@ -124,33 +125,41 @@ def restore_stage(
         fence = workspace.fence(access)
         report.fence = fence.shown
         report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
-        goal, look = decide(access, wanted, backup, report, runner, workspace.home)
-        if look.baseline:
-            store.save_baseline(access, drill_id, look.baseline)
-        else:
-            store.forget_baseline(access, drill_id)
-        clock = time.monotonic()
-        with keeping_free(access, workspace, runner), wal_ahead(access, workspace, owner=fence.uid) as ahead:
-            plan = plan_restore(access, workspace, goal, runner)
-            known = (look.baseline, plan.record.baseline if plan.record else None)
-            check_equipped(access.binaries, known, access.cluster.server.databases, access.cluster.drill.allowed_libraries)
-            report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
-            protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
-            report.timings.preflight_seconds = time.monotonic() - clock
-            logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
-            report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress, fence)
-        settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
-        report.timings.time_to_running_seconds = time.monotonic() - clock - settling
-        if look.baseline is None and look.line and plan.record and plan.record.baseline.wal_lsn and not report.not_compared:
-            report.restored.catalogs_untouched = catalogs_untouched(
-                access, runner, workspace.home, look.line, parse_lsn(plan.record.baseline.wal_lsn), parse_lsn(report.restored.reached_lsn),
-            )  # fmt: skip
-        if report.target and report.target.instant:
-            line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
-            report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))
-        if hand_over:
+        with keeping_free(access, workspace, runner):  # from the first object on that the tool unpacks
+            _decide_and_restore(access, workspace, wanted, report, runner, fence, protection, progress)
+        if hand_over and report.restored:
             report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
+
+
+def _decide_and_restore(
+    access: Access, workspace: Workspace, wanted: RecoveryTarget, report: Report, runner: Runner, fence: Fence, protection: Protection, progress: Progress
+) -> None:  # fmt: skip
+    """From the first question to the last that is not the checks'; the report gets what is found."""
+    goal, look = decide(access, wanted, report.wanted_backup, report, runner, workspace.home)
+    if look.baseline:
+        store.save_baseline(access, report.drill_id, look.baseline)
+    else:
+        store.forget_baseline(access, report.drill_id)
+    clock = time.monotonic()
+    with wal_ahead(access, workspace, owner=fence.uid) as ahead:
+        plan = plan_restore(access, workspace, goal, runner)
+        known = (look.baseline, plan.record.baseline if plan.record else None)
+        check_equipped(access.binaries, known, access.cluster.server.databases, access.cluster.drill.allowed_libraries)
+        report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
+        protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
+        report.timings.preflight_seconds = time.monotonic() - clock
+        logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
+        report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress, fence)
+    settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
+    report.timings.time_to_running_seconds = time.monotonic() - clock - settling
+    if look.baseline is None and look.line and plan.record and plan.record.baseline.wal_lsn and not report.not_compared:
+        report.restored.catalogs_untouched = catalogs_untouched(
+            access, runner, workspace.home, look.line, parse_lsn(plan.record.baseline.wal_lsn), parse_lsn(report.restored.reached_lsn),
+        )  # fmt: skip
+    if report.target and report.target.instant:
+        line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
+        report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))
 
 
 def _new_report(access: Access, drill_id: str, trigger: str, backup: str) -> Report:

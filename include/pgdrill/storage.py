@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -200,14 +201,20 @@ class Storage:
                 with contextlib.suppress(NotFoundError, FileNotFoundError):
                     obstore.delete(self.store, key)
 
-    def read_all(self, keys: Iterable[str]) -> dict[str, Content]:
-        """Several small objects of a listing, some at a time: a store far away answers each after tens of milliseconds.
+    def read_all(self, keys: Iterable[str], limit_bytes: int) -> Iterator[tuple[str, Content]]:
+        """Several small objects of a listing in their order, some at a time: a store far away answers each after tens of milliseconds.
 
-        One that is too large stands as its error, for the others are no worse for it.
+        One that is too large stands as its error, for the others are no worse for it. Parse each as it comes: no more than a
+        few are in memory together, however many somebody has put there.
         """
-        wanted = list(keys)
+        ahead: deque[tuple[str, Future[Content]]] = deque()
         with ThreadPoolExecutor(READERS, "read") as pool:
-            return dict(zip(wanted, pool.map(self._read_or_error, wanted), strict=True))
+            for key in keys:
+                ahead.append((key, pool.submit(self._read_or_error, key, limit_bytes)))
+                if len(ahead) > READERS:
+                    yield _arrived(ahead)
+            while ahead:
+                yield _arrived(ahead)
 
     def read_listed(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
         """An object of a listing. None: it was deleted since; one that is listed still is not taken for one that is not there."""
@@ -219,9 +226,9 @@ class Storage:
             )  # fmt: skip
         return content
 
-    def _read_or_error(self, key: str) -> Content:
+    def _read_or_error(self, key: str, limit_bytes: int) -> Content:
         try:
-            return self.read_listed(key)
+            return self.read_listed(key, limit_bytes)
         except BackupFault as error:
             return error
 
@@ -247,6 +254,11 @@ def _whole_pair(environment: Mapping[str, str]) -> None:
         lacking = next(name for name in KEYS if name not in given)
         raise ConfigError("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",
                           mend=KEYS_MEND)  # fmt: skip
+
+
+def _arrived(ahead: deque[tuple[str, Future[Content]]]) -> tuple[str, Content]:
+    key, answer = ahead.popleft()
+    return key, answer.result()
 
 
 class _Explained:

@@ -13,9 +13,17 @@ from pgdrill.postgres.wal import LONGEST_HISTORY, TimelineSwitch, read_history
 from pgdrill.process import Command, ProcessTimeout, Runner
 from pgdrill.walfetch.again import Absent, asked_again
 
+LARGEST_SEGMENT = 2**30  # that PostgreSQL can be made with
+# What is compressed may be a thousand times as long, and the disk be full before anybody looks: the kernel ends the tool there.
+# A shell counts in blocks of 512 bytes. Ignored, the signal would become an error that some tools try again on.
+WRITING_AT_MOST = ("sh", "-c", 'ulimit -f "$0" && exec "$@"')
+
 
 def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> Path | None:
-    """Fetch a segment or history file into ``folder``; None if there is none, or it cannot be unpacked."""
+    """Fetch a segment or history file into ``folder``; None if there is none, or it cannot be unpacked.
+
+    One that would be longer than any such file counts as one that cannot.
+    """
     segment, history = access.tool.wal_keys()
     key = (history if name.endswith(".history") else segment).format(name=name, log=name[:16])
     try:
@@ -28,12 +36,13 @@ def _fetched(access: Access, runner: Runner, name: str, folder: Path) -> Path | 
     file = folder / name
     file.unlink(missing_ok=True)  # wal-g refuses to write over one
     places = {"%f": name, "%p": str(file)}
+    blocks = (LONGEST_HISTORY if name.endswith(".history") else LARGEST_SEGMENT) // 512 + 1
     words = tuple(places.get(word, word) for word in access.tool.wal_fetch())
     # One file on demand: without wal-g's prefetching, which would go on in the background.
     environment = {**access.tool.wal_environment(folder), "WALG_DOWNLOAD_CONCURRENCY": "1"}
     what = f"fetching {name}"
     try:
-        done = runner.run(Command(words, environment), timeout_seconds=QUICK_SECONDS, quiet=True)
+        done = runner.run(Command(words, environment, within=(*WRITING_AT_MOST, str(blocks))), timeout_seconds=QUICK_SECONDS, quiet=True)
     except ProcessTimeout as error:
         raise tool_timeout(what, error, f"an end within {QUICK_SECONDS} s", "check the network and the store") from None
     if says_absent(done, access.tool.wal_absent_code):
@@ -42,6 +51,7 @@ def _fetched(access: Access, runner: Runner, name: str, folder: Path) -> Path | 
         failure = tool_failure(what, done)
         if failure.problem.reason.startswith("storage-"):  # whether it is there is not known
             raise failure
+        file.unlink(missing_ok=True)
     return file if done.code == 0 and file.exists() and file.stat().st_size else None
 
 

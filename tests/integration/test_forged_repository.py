@@ -6,22 +6,32 @@ members that lead out of the folder they are unpacked in. The host's own files a
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import json
 import os
 import re
 import resource
 import tarfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lz4.frame
 import pytest
 from typer.testing import CliRunner
 
 from pgdrill.cli import app
+from pgdrill.documents import DESCRIPTION_BYTES
 from pgdrill.errors import BackupFault, PgdrillError
+from pgdrill.process import Runner
+from pgdrill.retention import holds
 from pgdrill.retention.known import check_backups
+from pgdrill.store_lease.board import MOST, Board
+from pgdrill.tools.base import BaseBackups
+from pgdrill.walfiles import fetch_wal_file, timeline_history
 from pgdrill_demo.stack import Stack
 from tests.integration.conftest import Copy, fingerprint, once
 from tests.integration.test_repository_damages import archives, members, write_members
@@ -111,6 +121,103 @@ def test_an_endless_description_is_not_read_into_memory(copy: Copy) -> None:
     assert list(found.broken) == [copy.golden.backup.name]
     assert "8589934592 bytes" in found.broken[copy.golden.backup.name].found
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
+
+
+def grown(read: Callable[[], object]) -> int:
+    """Kilobytes by which the largest that this process ever was has grown."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+def hole(file: Path, size: int) -> None:
+    """A file of NULs that takes no room."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as opened:
+        opened.truncate(size)
+
+
+def test_many_large_leases_and_holds_are_not_read_and_protect_what_they_may_be_about(copy: Copy) -> None:
+    access, reports = copy.access(), copy.folder / "pgdrill"
+    forged = [f"leases/drill-{number:012x}.json" for number in range(25)]
+    for number, key in enumerate(forged):
+        hole(reports / key, 60 * 2**20)
+        hole(reports / "retention" / "holds" / f"x-{number}.json", 60 * 2**20)
+    board = Board(access.reports, "x")
+    assert grown(lambda: [board.look()]) < 200_000
+    assert [seen.lease for seen in board.look() if seen.key in forged] == [None] * 25
+    with pytest.raises(PgdrillError) as raised:
+        holds.list_holds(access)
+    assert raised.value.problem.reason == "too-large"
+
+
+def test_many_leases_are_not_all_read_and_those_that_are_not_protect_as_well(copy: Copy) -> None:
+    access, reports = copy.access(), copy.folder / "pgdrill"
+    forged = [f"leases/drill-{number:012x}.json" for number in range(MOST + 20)]
+    for key in forged:
+        hole(reports / key, 10)
+    assert [seen.lease for seen in Board(access.reports, "x").look() if seen.key in forged] == [None] * (MOST + 20)
+
+
+def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(copy: Copy) -> None:
+    """Each is as long as one may be, so that it is read."""
+    walg, metadata = copy.golden.stack.tool == "wal-g", copy.metadata
+    for number in range(40):
+        place = metadata.with_name(f"base_{number:024X}_backup_stop_sentinel.json") if walg else metadata.parents[1] / f"20260101T00{number:02d}00" / metadata.name
+        hole(place, DESCRIPTION_BYTES)
+    access = copy.access()
+    found: list[BaseBackups] = []
+    assert grown(lambda: found.append(access.tool.backups(access.repository))) < 400_000, "of 640 MB"
+    assert grown(lambda: access.tool.catalog(access.repository)) < 400_000
+    assert len(found[0].broken) == 40
+    assert [backup.name for backup in found[0]] == [copy.golden.backup.name]
+
+
+@pytest.mark.parametrize("kind", ["history", "segment"])
+def test_a_small_object_that_unpacks_without_end_is_cut_off(copy: Copy, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros compress to next to nothing."""
+    monkeypatch.setattr("pgdrill.walfiles.LARGEST_SEGMENT", 2**25)
+    access, name = copy.access(), "00000002.history" if kind == "history" else "0000000100000F0000000001"
+    segment, history = access.tool.wal_keys()
+    key = (history if kind == "history" else segment).format(name=name, log=name[:16])
+    suffix, pack = (".lz4", lz4.frame.compress) if access.tool.name == "wal-g" else (".gz", gzip.compress)
+    file = copy.folder / f"{key}{suffix}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(pack(bytes(2**28)))
+    assert file.stat().st_size < 2**21
+    with watched(tmp_path) as largest:
+        assert fetch_wal_file(access, Runner(), name, tmp_path) is None
+    assert max(largest) <= 2**25 + 2**20
+    assert bytes_in(tmp_path) == 0
+    if kind == "history":
+        with pytest.raises(BackupFault, match="it cannot be read"):
+            timeline_history(access, Runner(), 2, tmp_path)
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[list[int]]:
+    """How many bytes lay there, looked at again and again."""
+    seen, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            seen.append(bytes_in(folder))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def bytes_in(folder: Path) -> int:
+    found = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += file.stat().st_size if file.is_file() else 0
+    return found
 
 
 # --- what an archive holds ---

@@ -188,7 +188,7 @@ def test_one_broken_description_hides_no_other_backup(bucket: Storage, content: 
         assert tool.name != "barman-cloud" or entries[good].backup  # wal-g's metadata.json is none here
 
 
-def test_an_object_that_is_too_large_is_not_read_and_hides_no_other(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_is_too_large_is_not_read_and_hides_no_other(bucket: Storage) -> None:
     bucket.write("large", b"x" * 1001)
     bucket.write("small", b"x" * 1000)
     with pytest.raises(PgdrillError) as caught:
@@ -196,8 +196,7 @@ def test_an_object_that_is_too_large_is_not_read_and_hides_no_other(bucket: Stor
     assert caught.value.problem.reason == "too-large"
     assert "large" in caught.value.problem.thing
     assert bucket.read("small", 1000) == b"x" * 1000
-    monkeypatch.setattr(Storage.read_listed, "__defaults__", (1000,))
-    found = bucket.read_all(["large", "small", "none"])
+    found = dict(bucket.read_all(["large", "small", "none"], 1000))
     assert isinstance(found["large"], PgdrillError)
     assert (found["small"], found["none"]) == (b"x" * 1000, None)
 
@@ -374,7 +373,7 @@ def test_the_newest_backup_is_not_replaced_by_an_older_one_without_a_word() -> N
     from pgdrill.preflight import choose_backup
     from pgdrill.targets import RecoveryTarget
 
-    found = BaseBackups.read({NAME: json.dumps(SENTINEL).encode(), f"{NAME[:-1]}9": b"{}", f"{NAME[:-1]}1": b"{}"}, parse_sentinel)
+    found = BaseBackups.read({NAME: json.dumps(SENTINEL).encode(), f"{NAME[:-1]}9": b"{}", f"{NAME[:-1]}1": b"{}"}.items(), parse_sentinel)
     latest = RecoveryTarget("latest")
     with pytest.raises(PgdrillError, match=f"{NAME[:-1]}9"):
         choose_backup(found, "LATEST", latest, "s3://b")

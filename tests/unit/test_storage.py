@@ -52,8 +52,9 @@ def test_several_are_read_at_a_time_and_one_that_is_not_there_is_none(folder: St
     for number in range(20):
         folder.write(f"many/{number}", str(number).encode())
     wanted = [f"many/{number}" for number in range(20)]
-    assert folder.read_all([*wanted, "many/none"]) == {**{key: key.partition("/")[2].encode() for key in wanted}, "many/none": None}
-    assert folder.read_all([]) == {}
+    read = list(folder.read_all([*wanted, "many/none"], 100))
+    assert read == [*((key, key.partition("/")[2].encode()) for key in wanted), ("many/none", None)]
+    assert list(folder.read_all([], 100)) == []
 
 
 def test_the_last_word_counts(folder: Storage) -> None:
@@ -142,6 +143,6 @@ def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
     monkeypatch.setattr("pgdrill.storage.Storage.read", lambda *_: None)  # as a replica that lags behind answers
     for key in ("kept/hold.json", "hold.json"):
         with pytest.raises(Unreachable) as caught:
-            folder.read_all([key])
+            list(folder.read_all([key], 100))
         assert caught.value.problem.reason == "storage-inconsistent"
-    assert folder.read_all(["kept/other.json"]) == {"kept/other.json": None}
+    assert list(folder.read_all(["kept/other.json"], 100)) == [("kept/other.json", None)]

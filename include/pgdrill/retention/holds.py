@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pgdrill.access import Access
-from pgdrill.documents import Instant
+from pgdrill.documents import SMALL_DOCUMENT_BYTES, Instant
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Hold
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "retention/holds/"
 EVER = "retention/held.json"  # written with every hold: then an empty listing is a failure to see
 OLD_FILE = "retention/holds.json"  # all of them in one object, as older versions kept them; never written any more
+MOST = 10_000  # as many as a prune can confirm
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 120.0
 Kept = TypeVar("Kept", bound=BaseModel)
@@ -69,7 +70,12 @@ def list_holds(access: Access) -> list[HoldRecord]:
     keys = sorted(access.reports.sizes(FOLDER))
     if not keys and access.reports.read(EVER) is not None:
         raise _not_seen(access, FOLDER, "nothing is listed")
-    for key, text in access.reports.read_all(keys).items():
+    if len(keys) > MOST:
+        raise CouldNotVerify(
+            "retention-memory-broken", f"{access.reports.url}/{FOLDER}", found=f"{len(keys)} holds", expected=f"at most {MOST}",
+            mend="see who writes into the bucket, and remove the objects that are no holds; nothing is deleted meanwhile",
+        )  # fmt: skip
+    for key, text in access.reports.read_all(keys, SMALL_DOCUMENT_BYTES):
         if isinstance(text, PgdrillError):
             raise text
         if text is None:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "leases/"
 PROBE = "lease-probe.json"
+# A host has one of each kind. What is beyond counts as what cannot be read does: it protects everything.
+MOST, LEASE_BYTES = 300, 2**18
 OLD = timedelta(seconds=2 * MAX_LIFE_SECONDS)
 
 
@@ -97,9 +99,10 @@ class Board:
                 if key in written and (self._seen_now is None or written[key] > self._seen_now[0]):
                     self._seen_now = written[key], at
         newest = max(written.values(), default=None)
-        keys = [key for key, at in written.items() if newest is not None and at >= newest - OLD]
-        texts = self.reports.read_all(keys)
-        return [Seen(key, _parse(text) if isinstance(text, bytes) else None, written[key]) for key in sorted(keys) if (text := texts[key]) is not None]
+        keys = sorted(key for key, at in written.items() if newest is not None and at >= newest - OLD)
+        texts = self.reports.read_all(keys[:MOST], LEASE_BYTES)
+        read = [Seen(key, _parse(text) if isinstance(text, bytes) else None, written[key]) for key, text in texts if text is not None]
+        return read + [Seen(key, None, written[key]) for key in keys[MOST:]]
 
     @property
     def now(self) -> datetime:

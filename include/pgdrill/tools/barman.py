@@ -17,6 +17,7 @@ from pydantic import Field
 
 from pgdrill.config import Repository
 from pgdrill.documents import (
+    DESCRIPTION_BYTES,
     LSN_END,
     Bytes,
     Content,
@@ -79,7 +80,7 @@ class BarmanCloud:
 
     def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
         """``backup.info`` holds it, as Python writes a string."""
-        text = repository.read_listed(f"{self.server}/base/{backup.name}/backup.info")
+        text = repository.read_listed(f"{self.server}/base/{backup.name}/backup.info", DESCRIPTION_BYTES)
         try:
             told = ast.literal_eval(_values(text).get("backup_label", "None"))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -122,8 +123,8 @@ class BarmanCloud:
     def backups(self, repository: Storage) -> BaseBackups:
         """From each ``backup.info`` that says DONE."""
         keys = {key: match[1] for key in repository.sizes(f"{self.server}/base/") if (match := ID.fullmatch(key))}
-        texts = repository.read_all(keys)
-        return BaseBackups.read({name: texts[key] for key, name in keys.items()}, parse_backup_info)
+        texts = repository.read_all(keys, DESCRIPTION_BYTES)
+        return BaseBackups.read(((keys[key], text) for key, text in texts), parse_backup_info)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
         """Everything below the backup's folder."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from pgdrill.documents import Content
+from pgdrill.documents import DESCRIPTION_BYTES, Content
 from pgdrill.errors import BackupFault
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Entry
@@ -24,23 +24,20 @@ def catalog(repository: Storage, server: str, parse: Callable[[str, Content], Ba
     for key, size in repository.sizes(f"{server}/base/").items():
         if match := OWNER.fullmatch(key):
             keys.setdefault(match[1], {})[key] = size
-    folders = {name: f"{server}/base/{name}" for name in sorted(keys)}
-    texts = repository.read_all(key for name, folder in folders.items() if (key := f"{folder}/backup.info") in keys[name])
-    return [_entry(texts, folder, name, keys[name], parse) for name, folder in folders.items()]
+    infos = {f"{server}/base/{name}/backup.info": name for name in sorted(keys)}
+    there = [key for key, name in infos.items() if key in keys[name]]
+    read = {infos[key]: _entry(server, infos[key], keys[infos[key]], text, parse) for key, text in repository.read_all(there, DESCRIPTION_BYTES)}
+    return [read.get(name) or Entry(name, keys[name], finished=False) for name in sorted(keys)]
 
 
 def _entry(
-    texts: Mapping[str, Content], folder: str, name: str, keys: dict[str, int],
-    parse: Callable[[str, Content], BaseBackup | None],
-) -> Entry:
-    info = f"{folder}/backup.info"
-    if info not in texts:
-        return Entry(name, keys, finished=False)
+    server: str, name: str, keys: dict[str, int], text: Content, parse: Callable[[str, Content], BaseBackup | None]
+) -> Entry:  # fmt: skip
     try:
-        backup = parse(name, texts[info])
+        backup = parse(name, text)
     except BackupFault as error:
         return Entry(name, keys, trouble=error.problem.found)
-    return Entry(name, keys, backup, permanent=f"{folder}/annotations/keep" in keys, finished=backup is not None)
+    return Entry(name, keys, backup, permanent=f"{server}/base/{name}/annotations/keep" in keys, finished=backup is not None)
 
 
 def named(output: str, keys: Mapping[str, int], url: str) -> set[str]:

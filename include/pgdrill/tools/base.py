@@ -6,7 +6,7 @@ Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpre
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -58,9 +58,9 @@ class BaseBackups(list[BaseBackup]):
         self.broken = {name: problem for name, problem in found.items() if isinstance(problem, Problem)}
 
     @classmethod
-    def read(cls, texts: Mapping[str, Content], parse: Callable[[str, Content], BaseBackup | None]) -> BaseBackups:
-        """From the descriptions of backups, by their names."""
-        return cls({name: _parsed(parse, name, text) for name, text in texts.items()})
+    def read(cls, texts: Iterable[tuple[str, Content]], parse: Callable[[str, Content], BaseBackup | None]) -> BaseBackups:
+        """From the descriptions of backups, each with its name, as they come."""
+        return cls({name: _parsed(parse, name, text) for name, text in texts})
 
 
 def _parsed(parse: Callable[[str, Content], BaseBackup | None], name: str, text: Content) -> BaseBackup | Problem | None:

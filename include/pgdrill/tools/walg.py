@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pgdrill.config import Repository
 from pgdrill.documents import (
+    DESCRIPTION_BYTES,
     LARGE_DOCUMENT_BYTES,
     NAME_BYTES,
     Bytes,
@@ -163,8 +164,8 @@ class WalG:
     def backups(self, repository: Storage) -> BaseBackups:
         """From the sentinels: no sentinel, no backup."""
         keys = {key: match[1] for key in repository.sizes(f"{BASE}/") if (match := SENTINEL.fullmatch(key))}
-        texts = repository.read_all(keys)
-        return BaseBackups.read({name: texts[key] for key, name in keys.items()}, parse_sentinel)
+        texts = repository.read_all(keys, DESCRIPTION_BYTES)
+        return BaseBackups.read(((keys[key], text) for key, text in texts), parse_sentinel)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
         """Everything below the backup's folder, and of the backups a delta builds on, with their sentinels."""
@@ -249,7 +250,7 @@ class WalG:
         """A backup's name, and those of the backups its deltas build on."""
         names = [name]
         while "_D_" in names[-1]:
-            parent = parse_sentinel(names[-1], repository.read_listed(f"{BASE}/{names[-1]}_backup_stop_sentinel.json")).parent
+            parent = parse_sentinel(names[-1], repository.read_listed(f"{BASE}/{names[-1]}_backup_stop_sentinel.json", DESCRIPTION_BYTES)).parent
             if parent in names or len(names) > LONGEST_CHAIN:
                 raise _unreadable(name, f"no chain of deltas: {parent} comes again, or after {LONGEST_CHAIN} others")
             names.append(parent)
@@ -324,7 +325,7 @@ def _unreadable(name: str, found: str) -> BackupFault:
 def _lists_no_files(repository: Storage, name: str) -> bool:
     """Whether the backup was taken with WALG_WITHOUT_FILES_METADATA: its parts are known by their numbers, and by pgdrill's record."""
     try:
-        told = load_json(repository.read_listed(f"{BASE}/{name}_backup_stop_sentinel.json"))
+        told = load_json(repository.read_listed(f"{BASE}/{name}_backup_stop_sentinel.json", DESCRIPTION_BYTES))
     except ValueError:
         return False
     return isinstance(told, dict) and told.get("FilesMetadataDisabled") is True

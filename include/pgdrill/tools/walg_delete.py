@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from pgdrill.documents import Content, ToolDocument, read_model
+from pgdrill.documents import DESCRIPTION_BYTES, SMALL_DOCUMENT_BYTES, Content, ToolDocument, read_model
 from pgdrill.errors import BackupFault
 from pgdrill.storage import Storage
 from pgdrill.tools.base import BaseBackup, Entry
@@ -33,8 +33,18 @@ def catalog(repository: Storage, parse: Callable[[str, Content], BaseBackup]) ->
             keys.setdefault(match[1], {})[key] = size
             if match[2]:
                 finished.add(match[1])
-    texts = repository.read_all(key for name in finished for key in (_sentinel(name), _metadata(name)))
-    return [_entry(texts, name, keys[name], name in finished, parse) for name in sorted(keys)]
+    done = sorted(finished)
+    sentinels, marks = ({_sentinel(name): name for name in done}, {_metadata(name): name for name in done})
+    backups = {sentinels[key]: _parsed(parse, sentinels[key], text) for key, text in repository.read_all(sentinels, DESCRIPTION_BYTES)}
+    permanents = {marks[key]: _marked(text) for key, text in repository.read_all(marks, SMALL_DOCUMENT_BYTES)}
+    return [
+        _entry(name, keys[name], backups[name], permanents[name]) if name in finished
+        else Entry(name, keys[name], first_segment=_first(name), finished=False) for name in sorted(keys)
+    ]  # fmt: skip
+
+
+def _first(name: str) -> str:
+    return name.removeprefix("base_")[:24]
 
 
 def _sentinel(name: str) -> str:
@@ -45,27 +55,32 @@ def _metadata(name: str) -> str:
     return f"{BASE}/{name}/metadata.json"
 
 
-def _entry(
-    texts: Mapping[str, Content], name: str, keys: dict[str, int], finished: bool, parse: Callable[[str, Content], BaseBackup]
-) -> Entry:
-    first = name.removeprefix("base_")[:24]
-    if not finished:
-        return Entry(name, keys, first_segment=first, finished=False)
+def _parsed(parse: Callable[[str, Content], BaseBackup], name: str, text: Content) -> BaseBackup | str:
     try:
-        backup = parse(name, texts[_sentinel(name)])
-        marked = read_model(Metadata, texts[_metadata(name)]).is_permanent
+        return parse(name, text)
     except BackupFault as error:
-        return Entry(name, keys, trouble=error.problem.found, first_segment=first)
+        return error.problem.found
+
+
+def _marked(text: Content) -> bool | str:
+    try:
+        return read_model(Metadata, text).is_permanent
     except ValueError as error:
-        return Entry(name, keys, trouble=f"metadata.json unreadable ({error})", first_segment=first)
-    return Entry(name, keys, backup, first_segment=first, permanent=marked)
+        return f"metadata.json unreadable ({error})"
+
+
+def _entry(name: str, keys: dict[str, int], backup: BaseBackup | str, marked: bool | str) -> Entry:
+    """What is said in words is why it could not be read."""
+    if isinstance(backup, str) or isinstance(marked, str):
+        return Entry(name, keys, trouble=backup if isinstance(backup, str) else str(marked), first_segment=_first(name))
+    return Entry(name, keys, backup, first_segment=_first(name), permanent=marked)
 
 
 def permanent(repository: Storage, name: str) -> bool:
     """Whether a backup is marked; one whose metadata is gone or broken is not known to be free, so it counts as marked."""
     try:
-        return read_model(Metadata, repository.read(_metadata(name))).is_permanent
-    except ValueError:
+        return read_model(Metadata, repository.read(_metadata(name), SMALL_DOCUMENT_BYTES)).is_permanent
+    except (ValueError, BackupFault):
         return True
 
 

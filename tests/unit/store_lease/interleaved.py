@@ -103,8 +103,8 @@ class Reports:
         self.process.wait()
         return self.world.objects[key][0] if key in self.world.objects else None
 
-    def read_all(self, keys: Any) -> dict[str, bytes | None]:
-        return {key: self.read(key) for key in keys}
+    def read_all(self, keys: Any, _: int) -> list[tuple[str, bytes | None]]:
+        return [(key, self.read(key)) for key in keys]
 
     def written(self, prefix: str) -> dict[str, datetime]:
         self.process.wait()
