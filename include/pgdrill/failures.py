@@ -17,6 +17,11 @@ NETWORK = re.compile(
     re.IGNORECASE,
 )
 NO_KEYS = re.compile(r"NoCredentialProviders|Unable to locate credentials|PartialCredentials|no (EC2 )?IMDS role", re.IGNORECASE)
+# Of a path, and no right of a database's role: as Python says it (barman-cloud), as Go does (wal-g).
+NOT_WRITABLE = re.compile(
+    r"\[Errno (1|13|30)\]|\b(open|mkdir|symlink|link|rename|remove|unlink|chmod|chown|lchown|chtimes|truncate) /\S*( /\S*)?: "
+    r"(permission denied|operation not permitted|read-only file system)", re.IGNORECASE,
+)  # fmt: skip
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
 CORRUPT = re.compile(
     r"unexpected EOF|bad magic|lz4: |LZ4F_|while decompressing|checksum|corrupt|invalid header|not a gzip|invalid tar|truncated|unexpected end of|"
@@ -47,11 +52,8 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
             "no-keys" if none else "storage-refused", what, found=done.ended, expected="permission to read",
             mend=KEYS_MEND if none else "check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
         )  # fmt: skip
-    if RIGHTS.search(text):
-        return CouldNotVerify(
-            "permission", what, found=done.ended, expected="the rights the README lists",
-            mend="grant them to pgdrill's role, in the database it connects to (rights on functions are per database)",
-        )  # fmt: skip
+    if NOT_WRITABLE.search(text) or RIGHTS.search(text):
+        return _not_allowed(what, done, of_a_path=bool(NOT_WRITABLE.search(text)))
     if NETWORK.search(text):
         return Unreachable(
             "storage-unreachable", what, found=done.ended, expected="an answer from the store",
@@ -64,6 +66,19 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
         )  # fmt: skip
     return CouldNotVerify(
         "tool-failed", what, found=done.ended, expected="exit code 0", mend="read the task's log above this line"
+    )
+
+
+def _not_allowed(what: str, done: Completed, *, of_a_path: bool) -> CouldNotVerify:
+    if of_a_path:
+        return CouldNotVerify(
+            "not-writable", what, found=done.ended, expected="files that it may write, or read",
+            mend="while a backup is unpacked the tool can write in the drill's folder alone: a path elsewhere is led to by the archive, so see who "
+            "writes into the bucket and choose another backup; a path in drill.work_directory or in the data directory has to be this user's",
+        )  # fmt: skip
+    return CouldNotVerify(
+        "permission", what, found=done.ended, expected="the rights the README lists",
+        mend="grant them to pgdrill's role, in the database it connects to (rights on functions are per database)",
     )
 
 

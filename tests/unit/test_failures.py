@@ -29,6 +29,10 @@ SAID = [
     ("InvalidAccessKeyId: The Access Key Id you provided does not exist", CouldNotVerify, "storage-refused"),
     ("SignatureDoesNotMatch: The request signature …", CouldNotVerify, "storage-refused"),
     ("pg_start_backup() failed: ERROR: permission denied for function pg_backup_start (SQLSTATE 42501)", CouldNotVerify, "permission"),
+    ("PermissionError: [Errno 13] Permission denied: '/home/ops/.ssh/authorized_keys'", CouldNotVerify, "not-writable"),
+    ("OSError: [Errno 30] Read-only file system: '/etc/x'", CouldNotVerify, "not-writable"),
+    ("ERROR: 2026/01/01 failed to open file: open /home/ops/x: permission denied", CouldNotVerify, "not-writable"),
+    ("ERROR: symlink /a /home/ops/x: read-only file system", CouldNotVerify, "not-writable"),
     # barman-cloud 3.19.1
     ("An error occurred (403) when calling the HeadBucket operation: Forbidden", CouldNotVerify, "storage-refused"),
     ("An error occurred (503) when calling the GetObject operation (reached max retries: 4)", Unreachable, "storage-unreachable"),

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,32 @@ def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
             list(folder.read_all([key], 100))
         assert caught.value.problem.reason == "storage-inconsistent"
     assert list(folder.read_all(["kept/other.json"], 100)) == [("kept/other.json", None)]
+
+
+LISTING = """<?xml version="1.0"?><ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>
+<Contents><Key>wal_005/{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag><Size>1</Size></Contents>
+</ListBucketResult>"""
+
+
+@pytest.mark.parametrize("key", ["../x", "a\x7fb", "/b", "./c"])
+def test_an_object_whose_name_no_tool_gives_is_told_by_name(key: str) -> None:
+    """Somebody put it there, and the listing of a whole folder cannot be read for it."""
+
+    class Store(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(LISTING.format(key=key).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
+        bucket = Storage.open("s3://b/r", keys, endpoint_url=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(CouldNotVerify) as caught:
+            bucket.sizes("wal_005/")
+        server.shutdown()
+    assert caught.value.problem.reason == "unsafe-name"
+    assert "remove that object" in caught.value.problem.mend
