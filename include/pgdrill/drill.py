@@ -230,7 +230,7 @@ def check_stage(
         stuck_after = access.cluster.drill.statement_timeout_seconds
         if not report.copy_written:
             report.results = []
-        with watch, keeping_free(access, workspace, runner, report.results), ending_stuck(server, stuck_after):
+        with watch, keeping_free(access, workspace, runner, report.results), ending_stuck(server, stuck_after, context.stuck):
             if report.copy_written:
                 ask_the_rest(context, report, families)
             else:

@@ -17,7 +17,7 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill
-from pgdrill.postgres import harmless
+from pgdrill.postgres import harmless, roles
 from pgdrill.postgres.roles import make_roles
 from pgdrill.postgres.server import LocalServer
 from pgdrill.report import Report
@@ -82,6 +82,7 @@ def attacked() -> Iterator[Attacked]:
         access = with_own_checks(stack)
         take_backup(access)
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(roles, "UNHEARD", "ALTER ROLE {} SET log_min_messages = 'info'")
             patch.setattr(harmless, "settings", logging_every_statement(harmless.settings))
             report = drill(access, keep=True)
         drill_id = report.drill_id

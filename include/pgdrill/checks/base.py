@@ -21,6 +21,7 @@ from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
 from pgdrill.postgres.roles import Roles
 from pgdrill.postgres.session import SYSTEM_PATH
+from pgdrill.postgres.stuck import Stuck
 from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
 from pgdrill.vectors.columns import FoundColumn
@@ -90,6 +91,7 @@ class Context:
     log_file: Path | None = None
     data_directory: Path | None = None
     watch: Watch | None = None  # what was seen of its processes meanwhile
+    stuck: Stuck = field(default_factory=Stuck)  # statements that had to be ended
     configuration: Path | None = None  # the folder of its configuration files
     memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked

@@ -21,7 +21,7 @@ def answer(connection: psycopg.Connection, thing: str, schema: str, table: str, 
         return not_asked(thing, f"not read on production: {state.code}"), nothing
     try:
         found = read_copied(connection, schema, table, line.key, like=state.copied)
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled, NotCopied) as error:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, NotCopied) as error:
         return Outcome("skip", thing, message=f"could not be read: {str(error).strip()[:300]}"), nothing
     except psycopg.Error as error:
         return Outcome("fail", thing, type(error).__name__, "readable to the end", (error.diag.message_primary or "")[:300]), nothing

@@ -141,7 +141,7 @@ def _look(context: Context, column: FoundColumn, database: DatabaseState | None)
             connection.execute("SET row_security = off")
             line = horizon_on(connection, database.horizon) if database else None
             seen = observe(connection, column, line=line, whole=True, remembered=remembered)
-    except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
+    except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientPrivilege) as error:
         return Look(context, column, None, _words(error), False, database)
     except (psycopg.Error, ValueError) as error:
         return Look(context, column, None, _words(error), True, database)

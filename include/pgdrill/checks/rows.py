@@ -66,7 +66,9 @@ def _table(
     schema, plain = apart(table)
     found, share = None, Share.nothing(state.estimated_rows, state.bytes)
     try:
-        if state.unread:
+        if connection.closed:
+            outcome = Outcome("skip", thing, message="not read: the session ended while another table was read")
+        elif state.unread:
             outcome = Outcome("skip", thing, message=f"not recorded: {state.unread}")
         elif state.code and state.content is None:
             outcome, share = copied.answer(connection, thing, schema, plain, line, state)
@@ -86,7 +88,7 @@ def _table(
     except psycopg.errors.InsufficientPrivilege as error:
         words = f"{error.diag.message_primary}: GRANT SELECT ON {table} TO {connection.info.user} (and BYPASSRLS under row security)"
         outcome = Outcome("skip", thing, message=words)
-    except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientResources) as error:
+    except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientResources) as error:
         outcome = Outcome("skip", thing, message=f"could not be read: {error.diag.message_primary}")
     except psycopg.Error as error:
         words = error.diag.message_primary or str(error).strip().partition("\n")[0]

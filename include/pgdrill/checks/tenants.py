@@ -136,7 +136,7 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
         except psycopg.errors.InsufficientPrivilege as error:
             mend = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
             return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend, required=tenancy.recorded)
-        except psycopg.errors.QueryCanceled as error:
+        except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown) as error:
             return Outcome("skip", thing, message=f"cannot be tried: {error.diag.message_primary}", required=tenancy.recorded)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])

@@ -53,6 +53,8 @@ SUPERUSERS_TABLES = """
 SELECT oid, relowner FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relowner IN (SELECT oid FROM pg_roles WHERE rolsuper)
 """
 OWNS = "SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refobjid = r.oid WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname = %s LIMIT 1"
+# What they run may be a stranger's: RAISE LOG would forge the log's words, or fill the disk. Their errors they get themselves.
+UNHEARD = "ALTER ROLE {} SET log_min_messages = 'fatal'"
 OWNED_BY = "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner) WHERE c.oid = o.number"
 
 
@@ -192,6 +194,7 @@ def _create(superuser: psycopg.Connection, roles: Roles) -> None:
         for statement in made:
             superuser.execute(sql.SQL(statement).format(**names))
         for role in map(sql.Identifier, roles.names):
+            superuser.execute(sql.SQL(UNHEARD).format(role))
             for name in settings:
                 # As this session has it: spelled out, an empty list of libraries would become one of an empty name.
                 superuser.execute(sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(role, sql.Identifier(name)))

@@ -31,6 +31,7 @@ from pgdrill.process import mark_process, marked
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
 PID_FILE_BYTES = 4096
+LAST_BYTES = 2**18  # of a log, looked at for its last words
 NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)  # in each PID namespace that sees the process
 KEEPER = Path(__file__).parents[1] / "keeper.py"
 KEEPER_MARK = "keeper.pid"
@@ -205,7 +206,9 @@ class LocalServer:
         """The end of the log, errors first if there are any."""
         if not self.log_file.exists():
             return "no log"
-        text = self.log_file.read_text(errors="replace").splitlines()[-400:]
+        with self.log_file.open("rb") as file:
+            file.seek(max(0, self.log_file.stat().st_size - LAST_BYTES))
+            text = file.read(LAST_BYTES).decode(errors="replace").splitlines()[-400:]
         loud = [line for line in text if "FATAL" in line or "PANIC" in line]
         return " | ".join((loud or text)[-lines:]) or "an empty log"
 

@@ -1,7 +1,9 @@
-"""Statements that no timeout reaches: a damaged index can send a backend round in circles that look at no interrupt.
+"""Statements that no timeout reaches: a stranger's function may refuse to be cancelled, and a damaged index can send a
+backend round in circles that look at no interrupt.
 
-Without this a drill would not end, and would not tell which index it was. Only for a throw-away server: ending a backend
-this way makes PostgreSQL restart, and the check that waits for it gets the error.
+Without this a drill would not end, and would not tell which table it was. Terminated, a backend ends alone: no function can
+catch that, and who asked gets ``AdminShutdown``. Only one that goes on all the same is ended by SIGQUIT, which makes
+PostgreSQL restart: only for a throw-away server.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psutil
 import psycopg
@@ -20,6 +24,7 @@ from pgdrill.postgres.server import LocalServer
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0  # beyond the statement timeout, which every statement of a check has
+TERMINATED_SECONDS = 10.0  # for one that was asked to end
 POLL_SECONDS = 1.0
 STUCK = """
 SELECT pid FROM pg_stat_activity
@@ -27,12 +32,20 @@ WHERE state = 'active' AND backend_type = 'client backend' AND query_start < clo
 """
 
 
+@dataclass
+class Stuck:
+    """What had to be done about statements. ``restarts``: of the whole server."""
+
+    terminated: int = 0
+    restarts: int = 0
+
+
 @contextlib.contextmanager
-def ending_stuck(server: LocalServer, statement_timeout_seconds: float) -> Iterator[None]:
+def ending_stuck(server: LocalServer, statement_timeout_seconds: float, stuck: Stuck | None = None) -> Iterator[None]:
     """While inside, end every backend whose statement has outlived its timeout."""
     done = threading.Event()
     limit = statement_timeout_seconds + GRACE_SECONDS
-    watcher = threading.Thread(target=_watch, args=(server, limit, done), name="pgdrill-stuck", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(server, limit, done, stuck or Stuck()), name="pgdrill-stuck", daemon=True)
     watcher.start()
     try:
         yield
@@ -41,16 +54,30 @@ def ending_stuck(server: LocalServer, statement_timeout_seconds: float) -> Itera
         watcher.join()
 
 
-def _watch(server: LocalServer, limit_seconds: float, done: threading.Event) -> None:
+def _watch(server: LocalServer, limit_seconds: float, done: threading.Event, stuck: Stuck) -> None:
+    told: dict[int, float] = {}
     while not done.wait(POLL_SECONDS):
         try:
             with server.system() as connection:
                 connection.execute("SET statement_timeout = '5s'")
                 while not done.wait(POLL_SECONDS):
-                    for (pid,) in connection.execute(STUCK, (limit_seconds,)).fetchall():
-                        logger.error("ending backend %d: its statement outlived its timeout", pid)
-                        if backend := server.backend(pid):
-                            with contextlib.suppress(psutil.Error):
-                                backend.send_signal(signal.SIGQUIT)
+                    found = [pid for (pid,) in connection.execute(STUCK, (limit_seconds,)).fetchall()]
+                    told = {pid: at for pid, at in told.items() if pid in found}
+                    for pid in found:
+                        _end(server, connection, pid, told, stuck)
         except psycopg.Error:
             continue  # restarting, or ended: then there is nothing to end
+
+
+def _end(server: LocalServer, connection: psycopg.Connection, pid: int, told: dict[int, float], stuck: Stuck) -> None:
+    if pid not in told:
+        told[pid] = time.monotonic()
+        stuck.terminated += 1
+        logger.error("terminating backend %d: its statement outlived its timeout", pid)
+        connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+    elif time.monotonic() - told[pid] > TERMINATED_SECONDS and (backend := server.backend(pid)):
+        told[pid] = float("inf")
+        stuck.restarts += 1
+        logger.error("ending backend %d, which does not end when it is told to: the restored server restarts", pid)
+        with contextlib.suppress(psutil.Error):
+            backend.send_signal(signal.SIGQUIT)

@@ -10,8 +10,9 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 
 SHOWN = 10
 SHOWN_CHARACTERS = 300
+LONGEST = 10_000  # characters looked at of a line
 # A line of the server's own (log_line_prefix '%m [%p] '), not of the tool that fetches WAL.
-LINE = re.compile(r"^[\d-]{10} [\d:.]+ \w+ \[\d+\] (LOG|WARNING|ERROR|FATAL|PANIC):  (.*)$", re.MULTILINE)
+LINE = re.compile(r"^[\d-]{10} [\d:.]+ \w+ \[\d+\] (LOG|WARNING|ERROR|FATAL|PANIC):  (.*)$")
 # Whatever the level: data that could not be read, or was read and is not right.
 DAMAGE = re.compile(
     r"invalid page|could not read|page verification failed|checksum (failure|error|mismatch)|incorrect checksum|"
@@ -38,10 +39,10 @@ def server_log(context: Context) -> Iterator[Outcome]:
     if context.log_file is None:
         yield not_asked("server", "not restored by pgdrill: its log is not at hand")
         return
-    if not context.log_file.is_file() or not LINE.search(context.log_file.read_text(errors="replace")):
+    found = alarming(context.log_file, context.stuck.restarts) if context.log_file.is_file() else None
+    if found is None:
         yield Outcome("fail", context.log_file.name, "empty or missing", "the restored server's log")
         return
-    found = alarming(context.log_file)
     for line, times in list(found.items())[:SHOWN]:
         yield Outcome("fail", line[:SHOWN_CHARACTERS], times, "0 such lines")
     if len(found) > SHOWN:
@@ -50,11 +51,29 @@ def server_log(context: Context) -> Iterator[Outcome]:
         yield Outcome("pass", context.log_file.name, "clean", "no FATAL, no PANIC, no damage")
 
 
-def alarming(log_file: Path) -> dict[str, int]:
-    """The lines that a good restore does not write, each with how often it stands there."""
+def alarming(log_file: Path, restarts: int = 0) -> dict[str, int] | None:
+    """The lines that a good restore does not write, each with how often it stands there; None where the server wrote no line.
+
+    So many ``restarts`` were pgdrill's own doing, and not damage's.
+    """
     found: dict[str, int] = {}
-    for level, text in LINE.findall(log_file.read_text(errors="replace")):
-        loud = level in ("FATAL", "PANIC") and not HARMLESS.search(text)
-        if loud or DAMAGE.search(text):
-            found[f"{level}: {text}"] = found.get(f"{level}: {text}", 0) + 1
-    return found
+    any_line = False
+    for line in lines(log_file):
+        if match := LINE.match(line):
+            any_line = True
+            level, text = match.groups()
+            if restarts and level == "LOG" and text.endswith("reinitializing"):
+                restarts -= 1
+            elif (level in ("FATAL", "PANIC") and not HARMLESS.search(text)) or DAMAGE.search(text):
+                found[f"{level}: {text}"] = found.get(f"{level}: {text}", 0) + 1
+    return found if any_line else None
+
+
+def lines(log_file: Path) -> Iterator[str]:
+    """The beginning of each line, and no more of it in memory: what follows in a long one is not taken for another line."""
+    with log_file.open(errors="replace", newline="\n") as file:
+        begins = True
+        while piece := file.readline(LONGEST):
+            if begins:
+                yield piece.rstrip("\n")
+            begins = piece.endswith("\n")
