@@ -126,7 +126,7 @@ def test_all_is_green_on_a_healthy_cluster_and_nothing_is_changed(tool: str) -> 
         found = ask(stack.access)
         assert wrong(found) == {}
         assert (found.exit_code, found.count("green") > 30) == (0, True)
-        assert keys(stack) - before <= {"pgdrill/lease-probe.json"}
+        assert keys(stack) - before <= {"pgdrill/doctor-probe.json"}
         assert not list(stack.cluster.drill.work_directory.glob(".doctor*"))
         with stack.connect() as connection:
             assert connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone() == (segment,)
@@ -360,7 +360,7 @@ def policy(world: SmallStack) -> Iterator[Forbidding]:
 
 @pytest.mark.parametrize(
     ("forbidden", "name", "right"),
-    [("^DELETE|^POST .*delete", "delete", "s3:DeleteObject"), ("^PUT", "put", "s3:PutObject"), ("^GET pgdrill/lease-probe", "put", "s3:GetObject"), ("list-type", "list", "")],
+    [("^DELETE|^POST .*delete", "delete", "s3:DeleteObject"), ("^PUT", "put", "s3:PutObject"), ("^GET pgdrill/doctor-probe", "put", "s3:GetObject"), ("list-type", "list", "")],
 )
 def test_a_right_that_the_bucket_s_policy_lacks_is_named(world: SmallStack, policy: Forbidding, forbidden: str, name: str, right: str) -> None:
     access = changed(world, repository={"endpoint_url": policy.endpoint_url})

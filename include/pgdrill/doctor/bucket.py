@@ -1,4 +1,4 @@
-"""What this host's keys may do in the bucket. Nothing is written but the probe object that leases use, and nothing is deleted."""
+"""What this host's keys may do in the bucket. Nothing is written but one probe object, and nothing is deleted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pgdrill.doctor.model import Finding, green, not_asked, red
 from pgdrill.doctor.subject import Subject
 from pgdrill.errors import CouldNotVerify
 from pgdrill.storage import Storage
-from pgdrill.store_lease.board import PROBE, probe
+from pgdrill.store_lease.board import probe
 
 PART = "bucket"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+PROBE = "doctor-probe.json"  # not the one of leases: two who try at once disturb each other
 NEVER_THERE = "doctor-delete-probe"  # always the same, so that a bucket with versions keeps one marker's name and no more
 
 
@@ -55,13 +56,13 @@ def listing(subject: Subject) -> Iterator[Finding]:
 
 @examination(
     "put", PART, green="an object below the report store can be put and read", needs=("list",),
-    hint="allow s3:PutObject below pgdrill/ of the prefix", example="s3://backups/agents/pgdrill/lease-probe.json: 403 AccessDenied",
+    hint="allow s3:PutObject below pgdrill/ of the prefix", example="s3://backups/agents/pgdrill/doctor-probe.json: 403 AccessDenied",
 )  # fmt: skip
 def put(subject: Subject) -> Iterator[Finding]:
-    """The probe of leases, always the same: puts with conditions, as a lease is written. It stays, as leases do."""
+    """Puts with conditions, as a lease is written; the object is always the same, and stays, as leases do."""
     place = f"{subject.access.reports.url}/{PROBE}"
     try:
-        conditional = probe(subject.access.reports)
+        conditional = probe(subject.access.reports, PROBE)
         if not conditional:
             subject.access.reports.write(PROBE, b"{}")
     except CouldNotVerify as error:

@@ -34,7 +34,7 @@ class Now:
 
 
 @examination(
-    "libraries", PART, green="this host has the libraries and locales of all that production has now", needs=("login", "databases", "programs"),
+    "libraries", PART, green="this host has the libraries and locales of all that production has now", needs=("login", "programs"), after=("databases",),
     jobs=("drill", "dump"), hint="install the same packages as on production (Debian: postgresql-18-pgvector, locales), or set server.bin_dir to the PostgreSQL that has them",
     example="extension vector of database agents: no vector.control in /usr/share/postgresql/18/extension",
 )  # fmt: skip
@@ -47,14 +47,15 @@ def libraries(subject: Subject) -> Iterator[Finding]:
     lacks = lacking(access.binaries, now, access.cluster.server.databases, allowed)
     for thing, why in lacks.items():
         yield red(thing, why, "as on production")
-    if not lacks:
+    yield from _closed(subject)
+    if not lacks and not subject.closed:
         apart = left_out([settings.get("shared_preload_libraries", "")], allowed)
         count = sum(len(one.extensions) for one in subject.databases.values())
         yield green(f"{access.binaries.folder}", f"{count} extensions of {len(subject.databases)} databases" + (f"; not loaded in drills: {', '.join(apart)}" if apart else ""))
 
 
 @examination(
-    "vector-labels", PART, green="every vector column says which model its vectors are of", needs=("databases",), jobs=("drill",),
+    "vector-labels", PART, green="every vector column says which model its vectors are of", needs=("login",), after=("databases",), jobs=("drill",),
     hint="name the model with `pgdrill label`, as the table's owner", example="agents: public.items.embedding: no label",
 )  # fmt: skip
 def labels(subject: Subject) -> Iterator[Finding]:
@@ -70,12 +71,13 @@ def labels(subject: Subject) -> Iterator[Finding]:
             wrong += 1
             words = f"pgdrill label {subject.name} {schema}.{table} {column} --database {database} --model NAME --model-version VERSION"
             yield red(f"{database}: {schema}.{table}.{column}", found, "the model that made its vectors", f"as the table's owner: `{words}`")
-    if not wrong:
-        yield green("vector columns", f"{len(columns)}, each labelled")
+    yield from _closed(subject)
+    if not wrong and not subject.closed:
+        yield green("vector columns", f"{len(columns)}, each labelled" if columns else "none")
 
 
 @examination(
-    "heartbeat", PART, green="heartbeats are written, and this role may write them", needs=("login", "databases"), jobs=("drill",),
+    "heartbeat", PART, green="heartbeats are written, and this role may write them", needs=("login",), jobs=("drill",),
     hint="docs/recovery.md shows the table and the service", example="agents: public.pgdrill_heartbeat.at: the newest is 4 h old",
 )  # fmt: skip
 def heartbeat(subject: Subject) -> Iterator[Finding]:
@@ -95,6 +97,11 @@ def heartbeat(subject: Subject) -> Iterator[Finding]:
         yield red(f"{column}", str(error).strip().splitlines()[0], "a timestamptz that something writes all the time", _make(column, subject.server.info.user))
         return
     yield finding or _fresh(subject, column, newest)
+
+
+def _closed(subject: Subject) -> Iterator[Finding]:
+    for name in subject.closed:
+        yield unknown(f"database {name}", "could not be entered", "its extensions and vector columns", "mend databases first")
 
 
 def _fresh(subject: Subject, column: HeartbeatColumn, newest: datetime | None) -> Finding:

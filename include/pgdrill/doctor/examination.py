@@ -16,7 +16,11 @@ Question = Callable[[Subject], Iterable[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A registered examination. ``needs`` are others that have to be answered, and not red, before this one can be asked."""
+    """A registered examination.
+
+    ``needs`` are others that have to be answered, and neither red nor unknown, before this one can be asked; ``after`` are
+    those that it waits for and makes do without.
+    """
 
     name: str
     part: str
@@ -26,18 +30,20 @@ class Examination:
     needs: tuple[str, ...]
     jobs: frozenset[Job]
     ask: Question = field(repr=False)
+    after: tuple[str, ...] = ()
 
 
 EXAMINATIONS: dict[str, Examination] = {}
 
 
 def examination(
-    name: str, part: str, *, green: str, hint: str, example: str, needs: tuple[str, ...] = (), jobs: tuple[Job, ...] = JOBS
+    name: str, part: str, *, green: str, hint: str, example: str, needs: tuple[str, ...] = (), after: tuple[str, ...] = (),
+    jobs: tuple[Job, ...] = JOBS,
 ) -> Callable[[Question], Question]:
     """Register an examination under its name; ``jobs`` are those that would meet what it finds."""
 
     def register(ask: Question) -> Question:
-        EXAMINATIONS[name] = Examination(name, part, green, hint, example, needs, frozenset(jobs), ask)
+        EXAMINATIONS[name] = Examination(name, part, green, hint, example, needs, frozenset(jobs), ask, after)
         return ask
 
     return register

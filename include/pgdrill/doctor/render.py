@@ -30,7 +30,8 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
 
 def print_line(line: Line, console: Console) -> None:
     """One answer."""
-    console.print(Text.assemble((f"  {line.status:<9}", STYLES[line.status]), f" {line.name}: {one_line(line.thing)}: {one_line(line.found)}"), soft_wrap=True)
+    words = ": ".join(dict.fromkeys((line.name, one_line(line.thing), one_line(line.found))))
+    console.print(Text.assemble((f"  {line.status:<9}", STYLES[line.status]), f" {words}"), soft_wrap=True)
     if line.status in ("green", "not asked"):
         return
     for label, words in (("expected", line.expected), ("hint", line.hint)):

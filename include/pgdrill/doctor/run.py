@@ -65,14 +65,14 @@ def _with_needs(parts: Collection[str]) -> list[Examination]:
     """Those of the parts, and what they need of others."""
     every = {one.name: one for one in in_order()}
     wanted = {name for name, one in every.items() if not parts or one.part in parts}
-    while more := {need for name in wanted for need in every[name].needs} - wanted:
+    while more := {need for name in wanted for need in (*every[name].needs, *every[name].after)} - wanted:
         wanted |= more
     return [one for name, one in every.items() if name in wanted]
 
 
 def _ask(asking: Asking, subject: Subject, known: dict[str, Asking], deadline: float) -> None:
     one = asking.examination
-    for name in one.needs:
+    for name in (*one.needs, *one.after):
         known[name].answered.wait(max(0.0, deadline - time.monotonic()))
     began = time.monotonic()
     findings = list(_findings(one, subject, known))
@@ -86,7 +86,7 @@ def _findings(one: Examination, subject: Subject, known: dict[str, Asking]) -> I
         yield not_asked(subject.name, f"of no matter to {', '.join(sorted(subject.jobs))}: it is for {', '.join(sorted(one.jobs))}")
         return
     if missing := [name for name in one.needs if not known[name].stands]:
-        yield unknown(one.name, f"not asked, for {missing[0]} is not green", one.green, f"mend {missing[0]} first")
+        yield unknown(one.name, f"not asked, for {missing[0]} is not green", "", f"mend {missing[0]} first")
         return
     try:
         yield from one.ask(subject)

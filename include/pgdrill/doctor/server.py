@@ -116,7 +116,7 @@ def primary(subject: Subject) -> Iterator[Finding]:
 def databases(subject: Subject) -> Iterator[Finding]:
     """Each is entered; what its catalogs say serves other questions."""
     there = [name for name, _ in subject.server.execute(DATABASES)]
-    wanted = subject.access.cluster.server.databases or tuple(there)
+    wanted = subject.wanted = subject.access.cluster.server.databases or tuple(there)
     named = tuple(column.column for column in subject.access.cluster.vectors)
     trouble = False
     for name in wanted:
@@ -140,7 +140,7 @@ def _let_in(subject: Subject, database: str, found: str) -> str:
 
 
 @examination(
-    "connections-left", PART, green=f"the server, the role and the databases have {NEEDED} connections to spare", needs=("login",),
+    "connections-left", PART, green=f"the server, the role and the databases have {NEEDED} connections to spare", needs=("login",), after=("databases",),
     hint="raise the limit, or end what holds them", example="role pgdrill: 0 left of its limit of 1",
 )  # fmt: skip
 def connections_left(subject: Subject) -> Iterator[Finding]:
@@ -154,6 +154,6 @@ def connections_left(subject: Subject) -> Iterator[Finding]:
     if 0 <= limit < own + NEEDED:
         wrong.append(red(f"role {user}", f"{max(0, limit - own)} left of its limit of {limit}", f"{NEEDED} or more", f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`'))
     for name, most, used in subject.server.execute(DATABASE_LIMITS):
-        if (name in subject.databases or name == subject.server.info.dbname) and most < used + NEEDED:
+        if (name in subject.wanted or name == subject.server.info.dbname) and most < used + NEEDED:
             wrong.append(red(f"database {name}", f"{max(0, most - used)} left of its limit of {most}", f"{NEEDED} or more", f'as a superuser: `ALTER DATABASE "{name}" CONNECTION LIMIT -1`'))
     yield from wrong or [green("connections", f"{left} left of {most}")]

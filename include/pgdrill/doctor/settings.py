@@ -41,7 +41,7 @@ def session_settings(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "role-settings", "settings", green="nothing that is set for the role or its databases changes what pgdrill is answered", needs=("login", "databases"),
+    "role-settings", "settings", green="nothing that is set for the role or its databases changes what pgdrill is answered", needs=("login",), after=("databases",),
     hint="reset it for pgdrill's role", example="enable_indexscan of role pgdrill: set for it alone",
 )  # fmt: skip
 def role_settings(subject: Subject) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def role_settings(subject: Subject) -> Iterator[Finding]:
     major = connection.info.server_version // 10000
     overridden = {name.lower() for name in session.settings(major, superuser=False)}
     privileged = {name.lower() for name in session.privileged(major)}
-    rows = connection.execute(SET_FOR, ([*subject.databases, connection.info.dbname],)).fetchall()
+    rows = connection.execute(SET_FOR, ([*subject.wanted, connection.info.dbname],)).fetchall()
     wrong = [found for role, database, name in rows if (found := _judged(connection, role, database, name, privileged))]
     yield from wrong
     if not wrong:

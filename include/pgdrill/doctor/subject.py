@@ -57,7 +57,8 @@ class Subject:
     jobs: frozenset[Job] = frozenset(JOBS)
     seconds: float = SECONDS  # for all of it
     connection: psycopg.Connection | None = None  # login
-    databases: dict[str, DatabaseFacts] = field(default_factory=dict)  # databases
+    wanted: tuple[str, ...] = ()  # databases
+    databases: dict[str, DatabaseFacts] = field(default_factory=dict)  # those that let in; databases
     backups: list[BaseBackup] = field(default_factory=list)  # backups
     airflow: dict[str, Any] = field(default_factory=dict)  # airflow
 
@@ -76,6 +77,11 @@ class Subject:
         """The connection that ``login`` made; whoever asks here needs it."""
         assert self.connection is not None  # noqa: S101 - needs=("login",)
         return self.connection
+
+    @property
+    def closed(self) -> list[str]:
+        """Databases that are protected and could not be entered; where not even their names are known, that counts as one."""
+        return [name for name in self.wanted or ("(unknown)",) if name not in self.databases]
 
     @contextlib.contextmanager
     def connected(self, database: str | None = None, *, standby: bool = False) -> Iterator[psycopg.Connection]:

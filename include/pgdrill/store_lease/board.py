@@ -117,14 +117,14 @@ class Board:
         return at + timedelta(seconds=max(0.0, self._asked_at - put_at))
 
 
-def probe(reports: Storage) -> bool:
+def probe(reports: Storage, key: str = PROBE) -> bool:
     """Put twice where only one may succeed, and over a version that never was: both have to be refused (412)."""
     try:
-        if reports.replace(PROBE, b"{}", etag=None) and reports.replace(PROBE, b"{}", etag=None):
+        if reports.replace(key, b"{}", etag=None) and reports.replace(key, b"{}", etag=None):
             return False
-        if reports.replace(PROBE, b"{}", etag='"none"'):
+        if reports.replace(key, b"{}", etag='"none"'):
             return False
-        return reports.replace(PROBE, b"{}", etag=reports.etag(PROBE)) is not None
+        return reports.replace(key, b"{}", etag=reports.etag(key)) is not None
     except NotImplementedError:  # a folder: it can make a file once, and not replace a version
         return False
 

@@ -28,13 +28,13 @@ def test_every_examination_explains_itself(name: str) -> None:
     assert one.part in PARTS
     assert all((one.green, one.hint, one.example, one.ask.__doc__))
     assert set(one.jobs) <= set(JOBS)
-    assert all(need in EXAMINATIONS for need in one.needs)
+    assert all(need in EXAMINATIONS for need in (*one.needs, *one.after))
 
 
 def test_nothing_waits_for_what_waits_for_it() -> None:
     def below(name: str, seen: tuple[str, ...] = ()) -> None:
         assert name not in seen, f"{' needs '.join((*seen, name))}"
-        for need in EXAMINATIONS[name].needs:
+        for need in (*EXAMINATIONS[name].needs, *EXAMINATIONS[name].after):
             below(need, (*seen, name))
 
     for name in EXAMINATIONS:
