@@ -81,7 +81,7 @@ def check_directory(access: Access) -> Path:
         if there:
             os.close(os.open(directory, os.O_RDONLY))
     except PermissionError:
-        raise _not_its_owner(access, directory) from None
+        raise not_its_owner(access, f"{this_user()} cannot read it") from None
     if not there:
         raise ConfigError(
             "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
@@ -91,14 +91,17 @@ def check_directory(access: Access) -> Path:
     return directory
 
 
-def _not_its_owner(access: Access, directory: Path) -> ConfigError:
-    """The tools read the files themselves."""
+def not_its_owner(access: Access, found: str) -> ConfigError:
+    """The tools read the files themselves: the error that names the user who may."""
+    directory = access.cluster.server.data_directory
     try:
         owner = directory.owner()
-    except (OSError, KeyError):  # one of the folders above is closed, too
+    except KeyError:  # a user without a name
+        owner = str(directory.stat().st_uid)
+    except OSError:  # one of the folders above is closed, too
         owner = "postgres"
     return ConfigError(
-        "not-the-owner", f"server.data_directory {directory}", found=f"{this_user()} cannot read it", expected=f"its owner {owner} to run the backup",
+        "not-the-owner", f"server.data_directory {directory}", found=found, expected=f"its owner {owner} to run the backup",
         mend=f"run it as {owner}: from root `runuser -u {owner} -- pgdrill backup {access.cluster.name}`; in Airflow, the worker of that queue runs as {owner}",
     )  # fmt: skip
 

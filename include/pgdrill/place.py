@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import tempfile
 from pathlib import Path
 
 from pgdrill.errors import ConfigError
@@ -18,6 +19,18 @@ def make_place(folder: Path) -> None:
         raise _unusable(folder, f"no such folder, and {this_user()} cannot make it ({error.strerror})") from None
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise _unusable(folder, f"nothing can be written by {this_user()} ({_why(folder)})")
+
+
+def check_place(folder: Path) -> bool:
+    """Raise what :func:`make_place` would, and change nothing: tried with a folder that is gone again. Says whether it is there."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    there = existing == folder
+    try:
+        Path(tempfile.mkdtemp(prefix=".pgdrill-", dir=existing)).rmdir()
+    except OSError as error:
+        found = f"nothing can be written by {this_user()} ({error.strerror})" if there else f"no such folder, and {this_user()} cannot make it ({error.strerror})"
+        raise _unusable(folder, found) from None
+    return there
 
 
 def this_user() -> str:

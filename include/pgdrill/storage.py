@@ -76,7 +76,7 @@ class Storage:
             with _Explained(url):
                 folder = LocalStore(Path(parts.path), mkdir=True)
             return cls(url, folder, lambda *_, **__: folder)
-        _whole_pair(environment)
+        whole_pair(environment)
         names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key",
                  "AWS_SESSION_TOKEN": "session_token"}  # fmt: skip
         options: dict[str, Any] = {words: environment[name] for name, words in names.items() if environment.get(name)}
@@ -247,7 +247,7 @@ class Storage:
         return _Explained(f"{self.url}/{key}")
 
 
-def _whole_pair(environment: Mapping[str, str]) -> None:
+def whole_pair(environment: Mapping[str, str]) -> None:
     """Half a pair of keys opens nothing, and libraries then look elsewhere without a word."""
     given = [name for name in KEYS if environment.get(name)]
     if len(given) == 1:

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
 from pgdrill.cli import app
+from pgdrill.clock import measure
 from pgdrill.doctor import Diagnosis, Job, Line, diagnose
 from pgdrill.heartbeat import beat
 from pgdrill_demo.stack import preferred_tool
@@ -150,16 +152,20 @@ def test_the_command_shows_a_line_each_and_its_json_holds_the_same(world: SmallS
 # --- The server ---
 
 
-def test_a_wrong_password_is_red_alone_and_what_needs_the_server_is_unknown(world: SmallStack) -> None:
+def test_a_wrong_password_is_red_alone_and_what_needs_the_server_is_unknown(world: SmallStack, tmp_path: Path) -> None:
     bad = dataclasses.replace(world.access, credentials=Credentials({"user": "pgdrill", "password": "wrong-password"}, world.s3.environment))
     found = ask(bad)
     assert found.exit_code == 1
     assert {name for name, status in wrong(found).items() if status == "red"} == {"login"}
     assert "password authentication failed" in line(found, "login").found
-    assert "password" in line(found, "login").hint
+    assert "PGPASSWORD" in line(found, "login").hint
     waiting = line(found, "rights")
     assert (waiting.status, waiting.hint) == ("unknown", "mend login first")
     assert line(found, "delete").status == line(found, "work-directory").status == "green"
+    file = tmp_path / ".pgpass"  # of the home that tests have
+    file.touch(mode=0o600)
+    file.write_text(commands(line(found, "login"))[0].replace("PASSWORD", world.passwords["pgdrill"]) + "\n")
+    assert wrong(ask(Access(world.cluster, Credentials({"user": "pgdrill"}, world.s3.environment)), "server", "rights")) == {}
 
 
 @pytest.mark.parametrize(
@@ -241,32 +247,39 @@ def test_another_server_than_the_configured_one_is_red(world: SmallStack) -> Non
 # --- Folders, programs, tool ---
 
 
-def test_a_work_directory_that_nobody_made_is_made_by_the_hint(world: SmallStack, tmp_path: Path) -> None:
-    access = changed(world, drill={"work_directory": tmp_path / "var" / "drills"})
-    missing = line(ask(access, "folders"), "work-directory")
-    assert (missing.status, missing.found) == ("red", "no such folder")
-    (words,) = commands(missing)
-    subprocess.run(words.split(), check=True)
-    found = ask(access, "folders")
+def test_a_work_directory_that_a_job_can_make_is_green_and_not_made_by_looking(world: SmallStack, tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "drills"
+    found = ask(changed(world, drill={"work_directory": folder}), "folders", "fence")
     assert wrong(found) == {}
+    assert "not there yet" in line(found, "work-directory").found
     assert "GB free" in line(found, "room").found
+    assert not folder.parent.exists()
 
 
-def test_a_work_directory_that_cannot_be_written_is_red(world: SmallStack) -> None:
-    found = line(ask(changed(world, drill={"work_directory": Path("/sys/kernel")}), "folders"), "work-directory")
-    assert found.status == "red"
+@pytest.mark.parametrize("folder", ["/sys/kernel", "/sys/kernel/pgdrill"])  # where not even root can write
+def test_a_work_directory_that_cannot_be_written_or_made_is_red_with_the_line_that_makes_it(world: SmallStack, folder: str) -> None:
+    found = ask(changed(world, drill={"work_directory": Path(folder)}), "folders")
+    told = line(found, "work-directory")
+    assert (told.status, told.reason) == ("red", "work-directory")
+    assert commands(told)[0].startswith("install -d -m 0700 -o ")
+    assert line(found, "room").status == "unknown"
+
+
+def test_a_file_system_without_room_is_red(world: SmallStack) -> None:
+    assert line(ask(changed(world, drill={"keep_free_bytes": 2**60}), "folders"), "room").reason == "no-space"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_folders_of_somebody_else_are_red_and_say_whose(world: SmallStack, tmp_path: Path) -> None:
     for name in ("work", "pgdata"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "global").mkdir(parents=True)
         os.chown(tmp_path / name, 12345, 12345)
+    (tmp_path / "pgdata" / "global" / "pg_control").touch()
     found = ask(changed(world, drill={"work_directory": tmp_path / "work"}, server={"data_directory": tmp_path / "pgdata"}), "folders", "server")
     assert "12345" in line(found, "work-directory").found
     data = line(found, "data-directory")
-    assert (data.status, data.found) == ("red", "of 12345, this is root")
-    assert commands(data) == ["runuser -u 12345 -- pgdrill doctor agents"]
+    assert (data.status, data.found) == ("red", "of user 12345, and this is root")
+    assert commands(data) == ["runuser -u 12345 -- pgdrill backup agents"]
     assert line(found, "same-files").status == "unknown"
     assert "data-directory" not in wrong(ask(changed(world, server={"data_directory": tmp_path / "pgdata"}), "folders", jobs=("drill",)))
 
@@ -381,7 +394,8 @@ def test_half_a_pair_of_keys_is_told_before_the_store_is_asked(world: SmallStack
     half = {key: value for key, value in world.s3.environment.items() if key != name}
     found = ask(Access(world.cluster, Credentials(world.credentials.postgres, half)), "bucket")
     told = line(found, "keys")
-    assert (told.status, f"without {name}" in told.found, name in told.hint) == ("red", True, True)
+    assert (told.status, f"{name} is not" in told.found, name in told.hint) == ("red", True, True)
+    assert told.reason == "half-a-key"
     assert line(found, "list").status == "unknown"
 
 
@@ -389,8 +403,8 @@ def test_no_keys_at_all_are_told_in_words(world: SmallStack) -> None:
     found = ask(Access(world.cluster, Credentials(world.credentials.postgres, {})), "bucket")
     assert "machine's role" in line(found, "keys").found
     told = line(found, "list")
-    assert told.status == "red"
-    assert not re.search(r"Debug source|reqwest|hyper", told.found)
+    assert (told.status, told.reason) == ("red", "no-keys")
+    assert "AWS_ACCESS_KEY_ID" in told.hint
     assert found.seconds < 60
 
 
@@ -559,3 +573,65 @@ def test_airflow_itself_tells_of_its_folder_and_connections(world: SmallStack, t
     subprocess.run(commands(missing)[0], shell=True, check=True)  # noqa: S602 - the hint as a person would follow it
     assert line(ask(access, "airflow"), "dags").status == "green"
     assert {one.name for one in (tmp_path / "airflow").iterdir()} <= {"dags", "logs"}, "looking left a configuration or a database"
+
+
+# --- A standby, another role for dumps, no archiving at all: after the others, for the server is restarted ---
+
+
+def test_a_standby_in_production_s_place_and_production_in_the_standby_s_are_red(world: SmallStack) -> None:
+    world.start_standby()
+    standby = f"host={world.standby.socket_directory} port=5432 dbname=agents"
+    try:
+        found = ask(changed(world, server={"dsn": standby}), "server")
+        assert {line(found, name).status for name in ("primary", "same-files")} == {"red"}
+        files = changed(world, server={"data_directory": world.standby.data_directory})
+        assert wrong(ask(files, "server")) == {"same-files": "red"}
+        assert wrong(ask(changed(world, server={"standby_dsn": standby}), "server")) == {}
+        itself = line(ask(changed(world, server={"standby_dsn": f"host={world.home} port=5432"}), "server"), "standby-login")
+        assert (itself.status, itself.found) == ("red", "a primary")
+        nobody = line(ask(changed(world, server={"standby_dsn": "host=/nowhere port=5432"}), "server"), "standby-login")
+        assert (nobody.status, nobody.reason) == ("red", "standby-unreachable")
+    finally:
+        world.standby.stop()
+        as_superuser(world, "SELECT pg_drop_replication_slot('standby')")
+
+
+def test_dumps_that_are_taken_with_a_role_that_is_not_there_are_red_for_dumps_alone(world: SmallStack) -> None:
+    access = changed(world, dump={"dsn": f"host={world.home} port=5432 dbname=agents user=dumper"})
+    assert wrong(ask(access, "server")) == {"dump-login": "red"}
+    assert wrong(ask(access, "server", jobs=("drill",))) == {}
+
+
+def test_a_drill_without_a_fence_is_a_warning(world: SmallStack) -> None:
+    told = line(ask(changed(world, drill={"fence": "none"}), "fence"), "fence")
+    assert (told.status, 'fence = "auto"' in told.hint) == ("warn", True)
+
+
+def test_a_server_of_another_time_is_red(world: SmallStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgdrill.doctor.clock.measure", lambda server: measure(server, lambda: datetime.now(UTC) + timedelta(hours=1)))
+    told = line(ask(world.access, "clock"), "server-clock")
+    assert (told.status, told.found[:28]) == ("red", "3600.0 s behind this host's,")
+
+
+def test_old_heartbeats_are_red(world: SmallStack) -> None:
+    as_superuser(world, "DELETE FROM pgdrill_heartbeat", "INSERT INTO pgdrill_heartbeat VALUES (now() - interval '2 hours')")
+    old = line(ask(world.access, "drill"), "heartbeat")
+    assert (old.status, old.found) == ("red", "the newest is 2 h old")
+    beat(world.access)
+    assert line(ask(world.access, "drill"), "heartbeat").status == "green"
+
+
+def test_a_server_that_archives_nothing_is_red(world: SmallStack) -> None:
+    options: dict[str, str] = world.primary.options  # type: ignore[assignment]
+    world.primary.stop()
+    try:
+        options["archive_mode"] = "off"
+        world.primary.start()
+        off = ask(world.access, "archiving")
+        assert line(off, "archive-mode").reason == "archiving-off"
+        assert {line(off, name).status for name in ("archive-timeout", "archive-command", "archive-waiting")} == {"unknown"}
+    finally:
+        options["archive_mode"] = "on"
+        world.primary.stop()
+        world.primary.start()
+    assert line(ask(world.access, "archiving"), "archive-mode").status == "green"

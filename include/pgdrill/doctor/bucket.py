@@ -11,11 +11,10 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red
 from pgdrill.doctor.subject import Subject
 from pgdrill.errors import CouldNotVerify
-from pgdrill.storage import Storage
+from pgdrill.storage import KEYS, Storage, whole_pair
 from pgdrill.store_lease.board import probe
 
 PART = "bucket"
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 PROBE = "doctor-probe.json"  # not the one of leases: two who try at once disturb each other
 NEVER_THERE = "doctor-delete-probe"  # always the same, so that a bucket with versions keeps one marker's name and no more
 
@@ -23,17 +22,15 @@ NEVER_THERE = "doctor-delete-probe"  # always the same, so that a bucket with ve
 @examination(
     "keys", PART, green="both AWS keys are set, or neither",
     hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the worker's environment (or the Connection that repository.conn_id names)",
-    example="AWS keys: AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY",
+    example="AWS keys: AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not",
 )  # fmt: skip
 def keys(subject: Subject) -> Iterator[Finding]:
     """By name alone."""
     if _folder(subject.access.cluster.repository.url):
         yield not_asked("AWS keys", "the repository is a folder")
         return
-    given = [name for name in KEYS if subject.access.environment.get(name)]
-    if len(given) == 1:
-        yield red("AWS keys", f"{given[0]} without {next(name for name in KEYS if name not in given)}", "both, or neither (the machine's role)")
-    elif given:
+    whole_pair(subject.access.environment)
+    if any(subject.access.environment.get(name) for name in KEYS):
         token = " and AWS_SESSION_TOKEN: they run out" if subject.access.environment.get("AWS_SESSION_TOKEN") else ""
         yield green("AWS keys", f"both set{token}")
     else:

@@ -15,8 +15,9 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.doctor.examination import Examination, in_order
 from pgdrill.doctor.model import JOBS, Diagnosis, Finding, Job, Line, not_asked, unknown
-from pgdrill.doctor.subject import SECONDS, Subject, user_name
+from pgdrill.doctor.subject import SECONDS, Subject
 from pgdrill.errors import PgdrillError, TimedOut
+from pgdrill.place import this_user
 from pgdrill.process import mask
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def diagnose(
     if subject.connection and not any(thread.is_alive() for thread in threads):  # one that is still used is left to its end
         subject.connection.close()
     return Diagnosis(
-        cluster=subject.name, host=socket.gethostname(), user=user_name(), jobs=[job for job in JOBS if job in subject.jobs], started_at=at,
+        cluster=subject.name, host=socket.gethostname(), user=this_user(), jobs=[job for job in JOBS if job in subject.jobs], started_at=at,
         seconds=round(time.monotonic() - started, 3), lines=lines,
     )  # fmt: skip
 

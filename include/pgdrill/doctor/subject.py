@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -95,11 +94,3 @@ class Subject:
         known = self.access.credentials
         words = {f"PASSWORD_{n}": one.get("password", "") for n, one in enumerate((known.postgres, known.standby, known.dump))}
         return {**os.environ, **self.access.environment, **words}
-
-
-def user_name() -> str:
-    """Who runs this; a number that has no name is shown as such."""
-    try:
-        return getpass.getuser() if os.geteuid() == os.getuid() else str(os.geteuid())
-    except (KeyError, OSError):
-        return str(os.geteuid())

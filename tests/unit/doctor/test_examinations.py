@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pgdrill.access import Access, Credentials
 from pgdrill.config import parse
 from pgdrill.doctor import EXAMINATIONS, JOBS, PARTS, diagnose, in_order
 from pgdrill.doctor import airflow as of_airflow
+from pgdrill.doctor import configuration as of_file
 from pgdrill.doctor.examination import Examination
 from pgdrill.doctor.model import Finding, green
 from pgdrill.doctor.render import as_markdown
@@ -132,3 +134,23 @@ def test_dag_files_are_found_by_what_they_make_and_a_queue_wants_workers(tmp_pat
     found = lines_of_airflow(tmp_path, monkeypatch, {"executor": "airflow.providers.celery.executors.celery_executor.CeleryExecutor"}, queue="db1")
     assert found["dags"].status == "green"
     assert "`airflow celery worker --queues db1`" in found["queue"].found
+
+
+def test_what_the_file_names_is_looked_for_on_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EMBEDDER_KEY", raising=False)
+    cluster = {
+        "server": {"data_directory": f"{tmp_path}/pgdata"}, "repository": {"url": f"file://{tmp_path}/backups"},
+        "drill": {"schedule": "0 25 * * 5"}, "application_test": {"command": ["no-such-program"]}, "embeddings": {"api_key_variable": "EMBEDDER_KEY"},
+        "deviations": [{"check": "canary", "object": "items.embedding", "reason": "ticket 4711", "until": date(2020, 1, 31)}],
+    }  # fmt: skip
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "bad.sql").write_text("-- name: bad\n-- expcet: rows\nSELECT 1")
+    asked = Access(parse({"clusters": {"agents": cluster}}, tmp_path / "dr.toml").cluster("agents"))
+    assert not (tmp_path / "backups").exists()
+    lines = {one.name: one for one in diagnose(asked, parts=("configuration",)).lines}
+    assert {name: one.status for name, one in lines.items()} == {"schedules": "red", "own-checks": "red", "known-deviations": "warn"}
+    assert (lines["schedules"].found, lines["own-checks"].reason) == ("'0 25 * * 5'", "bad-sql-check")
+    subject = Subject(asked)
+    assert [one.status for one in (*of_file.application_test(subject), *of_file.embedder_key(subject))] == ["red", "red"]
+    monkeypatch.setenv("EMBEDDER_KEY", "x")
+    assert [one.status for one in of_file.embedder_key(subject)] == ["green"]
