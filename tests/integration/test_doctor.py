@@ -284,6 +284,22 @@ def test_folders_of_somebody_else_are_red_and_say_whose(world: SmallStack, tmp_p
     assert "data-directory" not in wrong(ask(changed(world, server={"data_directory": tmp_path / "pgdata"}), "folders", jobs=("drill",)))
 
 
+def test_a_folder_that_lies_behind_a_link_is_red(world: SmallStack, tmp_path: Path) -> None:
+    world.primary.stop()
+    kept = world.primary.data_directory / "pg_serial"
+    try:
+        kept.rename(tmp_path / "pg_serial")
+        kept.symlink_to(tmp_path / "pg_serial")
+        world.primary.start()
+        assert line(ask(world.access, "folders"), "links").reason == "symbolic-link"
+    finally:
+        world.primary.stop()
+        kept.unlink()
+        shutil.move(tmp_path / "pg_serial", kept)  # as the hint says: the folder itself in the link's place
+        world.primary.start()
+    assert line(ask(world.access, "folders"), "links").status == "green"
+
+
 def test_a_data_directory_that_is_elsewhere_is_red_for_backups_alone(world: SmallStack, tmp_path: Path) -> None:
     access = changed(world, server={"data_directory": tmp_path / "elsewhere"})
     assert line(ask(access, "folders"), "data-directory").reason == "no-data-directory"

@@ -102,7 +102,7 @@ def test_bad_arguments_are_exit_code_2(config: Path, words: list[str]) -> None:
     assert run(*words).exit_code == 2
 
 
-@pytest.mark.parametrize("words", [["backup"], ["backups"], ["drill"], ["report"], ["archive-command"], ["config", "check"]])
+@pytest.mark.parametrize("words", [["backup"], ["backups"], ["drill"], ["report"], ["archive-command"], ["config", "check"], ["doctor"]])
 def test_a_config_error_names_file_key_and_mend_whatever_the_command(config: Path, words: list[str]) -> None:
     config.write_text(config.read_text().replace("binary", "binray") + "rto_second = 1\n")
     result = run(*words)

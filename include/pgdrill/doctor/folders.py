@@ -37,7 +37,8 @@ def work_directory(subject: Subject) -> Iterator[Finding]:
 def room(subject: Subject) -> Iterator[Finding]:
     """By the server's own word of its size."""
     drill = subject.access.cluster.drill
-    row = subject.server.execute(CLUSTER_BYTES).fetchone()
+    with subject.connected(seconds=subject.seconds) as connection:  # the server walks through all of its files
+        row = connection.execute(CLUSTER_BYTES).fetchone()
     needed = int((row[0] if row else 0) * ROOM_FACTOR)
     check_room(drill.work_directory, needed, drill.keep_free_bytes)
     there = os.statvfs(next(path for path in (drill.work_directory, *drill.work_directory.parents) if path.exists()))
@@ -45,7 +46,7 @@ def room(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "data-directory", PART, green="server.data_directory is here, belongs to this user, and nothing of it lies behind a link", jobs=("backup",),
+    "data-directory", PART, green="server.data_directory is here, and belongs to this user", jobs=("backup",),
     hint="run base backups where the data directory is, as the user that owns it",
     example="/var/lib/postgresql/18/main: of postgres, this is root",
 )  # fmt: skip
@@ -55,5 +56,15 @@ def data_directory(subject: Subject) -> Iterator[Finding]:
     owner = folder.stat().st_uid
     if owner != os.geteuid():
         raise not_its_owner(subject.access, f"of user {owner}, and this is {this_user()}")
-    check_links(folder)
     yield green(f"{folder}", f"of {this_user()}, readable")
+
+
+@examination(
+    "links", PART, green="nothing of the data directory lies behind a symbolic link, pg_wal and tablespaces aside", needs=("data-directory",), jobs=("backup",),
+    hint="put the folder itself in the link's place", example="base/16384 in the data directory: a symbolic link: what it leads to is in no backup",
+)  # fmt: skip
+def links(subject: Subject) -> Iterator[Finding]:
+    """Every folder is walked through, as before each base backup."""
+    folder = check_directory(subject.access)
+    check_links(folder)
+    yield green(f"{folder}", "no link that a backup would leave out")

@@ -9,7 +9,7 @@ from pgdrill.baseline.facts import DATABASES, extension_versions
 from pgdrill.beside import check_directory, check_files, check_primary
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red
-from pgdrill.doctor.subject import STATEMENT_TIMEOUT, DatabaseFacts, Subject
+from pgdrill.doctor.subject import DatabaseFacts, Subject, hurry
 from pgdrill.errors import ConfigError, PgdrillError
 from pgdrill.labels import read_comments
 
@@ -35,7 +35,7 @@ FROM pg_roles r WHERE r.rolname = current_user
 def login(subject: Subject) -> Iterator[Finding]:
     """The connection serves all other questions."""
     connection = subject.access.connect()
-    connection.execute(STATEMENT_TIMEOUT)
+    hurry(connection)
     subject.connection = connection
     info = connection.info
     tls = "with TLS" if connection.pgconn.ssl_in_use else "without TLS"

@@ -18,7 +18,7 @@ from pgdrill.tools import BaseBackup
 
 SECONDS = 30.0
 CONNECT_SECONDS = 5
-STATEMENT_TIMEOUT = "SET statement_timeout = '5s'"
+STATEMENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,12 @@ class Subject:
         return [name for name in self.wanted or ("(unknown)",) if name not in self.databases]
 
     @contextlib.contextmanager
-    def connected(self, database: str | None = None, *, standby: bool = False) -> Iterator[psycopg.Connection]:
-        """A connection of its own, on which no statement takes long."""
+    def connected(
+        self, database: str | None = None, *, standby: bool = False, seconds: float = STATEMENT_SECONDS
+    ) -> Iterator[psycopg.Connection]:
+        """A connection of its own, on which no statement takes longer."""
         with self.access.connect(database, standby=standby) as connection:
-            connection.execute(STATEMENT_TIMEOUT)
+            hurry(connection, seconds)
             yield connection
 
     def secrets(self) -> dict[str, str]:
@@ -94,3 +96,8 @@ class Subject:
         known = self.access.credentials
         words = {f"PASSWORD_{n}": one.get("password", "") for n, one in enumerate((known.postgres, known.standby, known.dump))}
         return {**os.environ, **self.access.environment, **words}
+
+
+def hurry(connection: psycopg.Connection, seconds: float = STATEMENT_SECONDS) -> None:
+    """Let no statement on a connection take longer."""
+    connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (f"{max(1, int(seconds * 1000))}ms",))
