@@ -248,6 +248,9 @@ def _all_answered(results: list[CheckResult]) -> bool:
 def _rto(report: Report) -> CheckResult:
     value = report.timings.time_to_correct_vector_search_seconds
     status: CheckStatus = "skip" if value is None else "pass" if value <= report.rto_seconds else "fail"
+    if value is None and "vectors" in report.families_left_out:
+        return CheckResult(name="rto", family="recovery", status="skip", thing="time to correct vector search", value=NOT_ASKED,
+                           message="vectors were left out, by choice", required=False)  # fmt: skip
     return CheckResult(
         name="rto", family="recovery", status=status, thing="time to correct vector search",
         value=None if value is None else round(value, 1), threshold=f"<= {report.rto_seconds:g} s", required=False,

@@ -33,7 +33,7 @@ def believed_dump(report: DumpReport) -> DumpReport:
 
 
 def _lacking(report: Report) -> Iterator[str]:
-    verdict, reason = judge(report.restore, report.checks, report.results)
+    verdict, reason = judge(report.restore, report.checks, report.results, report.families_left_out)
     if verdict != "passed":
         yield f"by its content it is {verdict} ({reason})"
     asked = [family for family in ESSENTIAL if family not in report.families_left_out]

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgdrill.measured import figure
+
 if TYPE_CHECKING:
     from pgdrill.report import CheckResult
 
@@ -55,8 +57,7 @@ class Group:
         more = len(self.things) - NAMED
         return self.first.model_copy(update={
             "thing": f"{len(self.things)} things: {named}{f' and {more} more' if more > 0 else ''}" if len(self.things) > 1 else named,
-            "value": _span(self.results), "threshold": _common([one.threshold for one in self.results]),
-            "message": _messages(self.results), "seconds": sum(one.seconds for one in self.results),
+            **_figures(self.results), "message": _messages(self.results), "seconds": sum(one.seconds for one in self.results),
         })  # fmt: skip
 
 
@@ -122,17 +123,17 @@ def _worst(result: CheckResult) -> tuple[int, float]:
     return itself, figure if result.name in WORST_IS_LOWEST else -figure
 
 
-def _span(results: Sequence[CheckResult]) -> str:
+def _figures(results: Sequence[CheckResult]) -> dict[str, object]:
+    """What was found beside what was wanted. Where each is held against another figure, the first one's alone."""
+    first, wanted = results[0], {one.threshold for one in results}
     numbers = [one.value for one in results if isinstance(one.value, int | float)]
-    if len(numbers) == len(results):
-        low, high = min(numbers), max(numbers)
-        return f"{low}" if low == high else f"{low} to {high}"
-    return _common([str(one.value) for one in results if one.value is not None])
-
-
-def _common(texts: Sequence[str]) -> str:
-    different = list(dict.fromkeys(filter(None, texts)))
-    return ", ".join(different) if len(different) <= NAMED else f"{different[0]}, …"
+    found = list(dict.fromkeys(str(one.value) for one in results if one.value is not None))
+    if len(found) <= 1 and len(wanted) == 1:
+        return {"value": first.value, "threshold": first.threshold}
+    if len(wanted) > 1 or len(numbers) < len(results):
+        return {"value": f"first: {figure(first.value)}" if first.value is not None else None, "threshold": first.threshold}
+    low, high = figure(min(numbers)), figure(max(numbers))
+    return {"value": f"{low} to {high}", "threshold": first.threshold}
 
 
 def _messages(results: Sequence[CheckResult]) -> str:

@@ -18,8 +18,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from pgdrill.grouping import by_telling, grouped
-from pgdrill.report import CheckResult, KnownDeviation, Report, Target, Trouble
+from pgdrill.grouping import FEWEST, NAMED, by_telling, grouped
+from pgdrill.measured import figure, said, without_unit
+from pgdrill.report import NOT_ASKED, CheckResult, KnownDeviation, Report, Target, Trouble
 from pgdrill.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "cyan",
           "passed": "bold green", "failed": "bold red", "could not verify": "bold yellow"}  # fmt: skip
 WIDE_COLUMNS = 130  # from here on a check's message has a column of its own
+MOST_ROWS = 6  # of the passes of one check, where each is held against something else
 NO_FENCE = "NO FENCE held the restored server. "
 DURABILITY = {
     "full": "full: fsync on, as in a real recovery",
@@ -91,9 +93,9 @@ def _figures(report: Report) -> Table:
     times = report.timings
     rate = f"{times.fetch_mb_per_second:.1f} MB/s" if times.fetch_mb_per_second else ""
     fetched = [size(times.fetched_bytes), rate] if times.fetched_bytes is not None else []
-    replayed = f"{size(times.replayed_wal_bytes)} of WAL" if times.replayed_wal_bytes is not None else ""
+    replayed = [f"{size(times.replayed_wal_bytes)} of WAL"] if times.replayed_wal_bytes is not None else []
     if times.wal:
-        replayed += f", {times.wal.segments} segments fetched ahead, waited {seconds(times.wal.waited_seconds)}"
+        replayed += [f"{_count(times.wal.segments, 'segment')} fetched ahead", f"waited {seconds(times.wal.waited_seconds)}"]
     rows = [
         ("time to running", seconds(times.time_to_running_seconds), ""),
         ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),
@@ -101,12 +103,12 @@ def _figures(report: Report) -> Table:
         ("measured RPO", seconds(report.measured_rpo_seconds),
          _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds)),
         ("baseline of production", seconds(times.baseline_seconds), "before the clock starts"),
-        ("preflight", seconds(times.preflight_seconds), ""),
-        ("fetch", seconds(times.fetch_seconds), ", ".join(filter(None, fetched))),
-        ("sync to disk", seconds(times.sync_seconds), ""),
-        ("replay", seconds(times.replay_seconds), replayed),
-        ("prewarming of vector indexes", seconds(times.prewarm_seconds), size(times.prewarmed_bytes) if times.prewarmed_bytes else ""),
-        ("vector checks", seconds(times.vector_checks_seconds), ""),
+        ("preflight", _reached(times.preflight_seconds), ""),
+        ("fetch", _reached(times.fetch_seconds), ", ".join(filter(None, fetched))),
+        *([("sync to disk", seconds(times.sync_seconds), "")] if times.sync_seconds is not None else []),
+        ("replay", _reached(times.replay_seconds), ", ".join(replayed)),
+        ("prewarming of vector indexes", _reached(times.prewarm_seconds), size(times.prewarmed_bytes) if times.prewarmed_bytes else ""),
+        ("vector checks", _reached(times.vector_checks_seconds), ""),
         ("recovery target", _target(report.target), ""),
         *([("no lease", f"a prune elsewhere was not kept away: {report.no_lease}", "")] if report.no_lease else []),
         *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
@@ -117,6 +119,14 @@ def _figures(report: Report) -> Table:
         ("run by", ", ".join(filter(None, (report.trigger, report.tool, report.host))), ""),
     ]  # fmt: skip
     return pairs((label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows)
+
+
+def _reached(value: float | None) -> str:
+    return "not reached" if value is None else seconds(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _target(target: Target | None) -> str:
@@ -163,7 +173,7 @@ def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
         table.add_column(heading, overflow="fold")
     table.add_column("s", justify="right", no_wrap=True)
     for row in _collapsed(results):
-        cells = (row.thing, _value(row.value), row.threshold, row.message) if wide else (_answer(row),)
+        cells = (row.thing, figure(row.value), row.threshold, row.message) if wide else (_answer(row),)
         table.add_row(Text(row.status, style=STYLES[row.status]), Text(row.name), *map(Text, cells),
                       Text(f"{row.seconds:.1f}"))  # fmt: skip
     return table
@@ -171,10 +181,10 @@ def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
 
 def _answer(row: CheckResult) -> str:
     """Thing, value, threshold and message in one cell: four columns do not fit beside each other in 80."""
-    value = _value(row.value)
+    value = figure(row.value)
     if value and row.message:
         value += f" ({row.message})"
-    wanted = f"wanted {row.threshold}" if row.threshold.removeprefix("= ") not in ("", _value(row.value)) else ""
+    wanted = f"wanted {row.threshold}" if row.threshold.removeprefix("= ") not in ("", figure(row.value)) else ""
     measured = ", ".join(filter(None, (value or row.message, wanted)))
     together = f"{row.thing}: {measured}" if row.thing and measured else row.thing or measured
     return together if row.status == "pass" else "\n".join(filter(None, (row.thing, measured)))
@@ -182,31 +192,66 @@ def _answer(row: CheckResult) -> str:
 
 def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
     """What is red first, then warnings and open questions, grouped by what they tell; passes of one check as one."""
-    for status in ("fail", "warn", "skip"):
+    for status in ("fail", "warn"):
         yield from (group.shown() for group in grouped([result for result in results if result.status == status]))
+    yield from _open([result for result in results if result.status == "skip"])
     for _, found in groupby((result for result in results if result.status == "pass"), key=lambda r: r.name):
-        passed = list(found)
-        yield passed[0] if len(passed) == 1 else passed[0].model_copy(update={
-            "thing": f"{len(passed)} answers", "value": _span(passed),
-            "threshold": _same([r.threshold for r in passed]), "message": _same([r.message for r in passed]),
-            "seconds": sum(r.seconds for r in passed),
-        })  # fmt: skip
+        yield from _passed(list(found))
+
+
+def _open(skipped: list[CheckResult]) -> Iterable[CheckResult]:
+    """Questions without an answer; those that many checks left for the same reason as one row."""
+    reasons: dict[str, list[CheckResult]] = {}
+    for result in skipped:
+        reasons.setdefault(result.message if result.value == NOT_ASKED and not result.thing else "", []).append(result)
+    alone = [one for reason, some in reasons.items() if not reason or len(some) < FEWEST for one in some]
+    yield from (group.shown() for group in grouped(alone))
+    for reason, some in reasons.items():
+        if reason and len(some) >= FEWEST:
+            names = ", ".join(dict.fromkeys(one.name for one in some))
+            yield some[0].model_copy(update={"name": f"{len(some)} questions", "thing": names, "seconds": sum(one.seconds for one in some)})
+
+
+def _passed(found: list[CheckResult]) -> Iterable[CheckResult]:
+    """One row for each thing that was wanted: a figure stands beside what it is held against."""
+    wanted: dict[str, list[CheckResult]] = {}
+    for one in found:
+        wanted.setdefault(one.threshold, []).append(one)
+    if len(wanted) > MOST_ROWS:
+        wanted = {"": found}
+    for some in wanted.values():
+        yield _in_units(some[0], figure(some[0].value)) if len(some) == 1 else _many(some)
+
+
+def _many(some: list[CheckResult]) -> CheckResult:
+    first, message = some[0], _same([one.message for one in some])
+    if len({one.threshold for one in some}) > 1:
+        value = f"each as wanted, first {first.thing}: {_in_units(first, figure(first.value)).value}"
+        return first.model_copy(update={"thing": f"{len(some)} answers", "value": value, "seconds": sum(one.seconds for one in some)})
+    together = first.model_copy(update={"thing": f"{len(some)} answers", "message": message, "seconds": sum(one.seconds for one in some)})
+    return _in_units(together, _span(some))
+
+
+def _in_units(row: CheckResult, shown: str) -> CheckResult:
+    if isinstance(row.value, str) or row.value is None:
+        return row.model_copy(update={"value": shown or None})
+    return row.model_copy(update={
+        "value": said(row.name, row.thing, shown, row.threshold), "message": without_unit(row.name, row.message, row.threshold),
+        "threshold": "" if row.threshold == f"= {shown}" else row.threshold,
+    })  # fmt: skip
 
 
 def _span(group: Sequence[CheckResult]) -> str:
     numbers = [r.value for r in group if isinstance(r.value, int | float)]
     if len(numbers) < len(group):
-        return _same([_value(r.value) for r in group])
-    low, high = min(numbers), max(numbers)
-    return _value(low) if low == high else f"{_value(low)} to {_value(high)}"
+        different = list(dict.fromkeys(figure(r.value) for r in group))
+        return ", ".join(different[:NAMED]) + (f" and {len(different) - NAMED} more" if len(different) > NAMED else "")
+    low, high = figure(min(numbers)), figure(max(numbers))
+    return low if low == high else f"{low} to {high}"
 
 
 def _same(texts: Sequence[str]) -> str:
     return texts[0] if len(set(texts)) == 1 else ""
-
-
-def _value(value: float | int | str | None) -> str:
-    return "" if value is None else str(value)
 
 
 def print_trouble(where: str, trouble: Trouble, console: Console) -> None:

@@ -7,6 +7,7 @@ stage writes it before it raises.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from pgdrill.text import one_line
 Verdict = Literal["passed", "failed", "could not verify"]
 CheckStatus = Literal["pass", "warn", "fail", "skip"]
 NOT_ASKED = "not asked"  # the value of a skip that config and data leave no question for
+NO_VECTORS = "no vector column"
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 
@@ -363,7 +365,12 @@ class Report(Part):
 
     def judge(self) -> None:
         """Set verdict and reason from the stages and the checks."""
-        self.verdict, self.reason = judge(self.restore, self.checks, self.results)
+        self.verdict, self.reason = judge(self.restore, self.checks, self.results, self.families_left_out)
+
+    @property
+    def without_vectors(self) -> bool:
+        """Whether there was nothing to search in, on production as in the copy."""
+        return any(one.name == "vector-values" and one.value == NO_VECTORS for one in self.results)
 
     @property
     def verdict_line(self) -> str:
@@ -377,8 +384,8 @@ class Report(Part):
         return worth_another_try(self.restore, self.checks, self.results)
 
 
-def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Verdict, str]:
-    """The verdict with its reason. What was not answered is never green."""
+def judge(restore: Stage, checks: Stage, results: list[CheckResult], left_out: Sequence[str] = ()) -> tuple[Verdict, str]:
+    """The verdict with its reason. What was not answered is never green, nor what was not asked by choice."""
     for name, stage in (("restore", restore), ("checks", checks)):
         if stage.status == "failed":
             return "failed", f"{name}: {stage.trouble.reason if stage.trouble else 'failed'}"
@@ -392,7 +399,7 @@ def judge(restore: Stage, checks: Stage, results: list[CheckResult]) -> tuple[Ve
     if unanswered:
         return "could not verify", f"{len(unanswered)} required checks not answered, first {unanswered[0].name}"
     if not any(r.family == "vectors" and r.status in ("pass", "warn") for r in results):
-        return "could not verify", "no vector column was checked"
+        return "could not verify", "vectors were not asked about, by choice" if "vectors" in left_out else "no vector column was checked"
     warnings = sum(1 for r in results if r.status == "warn")
     missed = f", among them: {words}" if (words := missed_rpo(results)) else ""
     return "passed", f"no check failed, {warnings} warned{missed}" if warnings else "all checks passed"

@@ -33,10 +33,15 @@ def check_room(directory: Path, needed: int, configured: int) -> None:
     kept = keep_free(configured, usage.total)
     if usage.free < needed + kept:
         raise CouldNotVerify(
-            "no-space", f"{existing}", found=f"{usage.free / 1e9:.1f} GB free",
-            expected=f"{needed / 1e9:.1f} GB, and {kept / 1e9:.1f} GB that stay free for others",
+            "no-space", f"{existing}", found=f"{_exact(usage.free)} free",
+            expected=f"{_exact(needed)}, and {_exact(kept)} that stay free for others",
             mend="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
         )  # fmt: skip
+
+
+def _exact(size_bytes: int) -> str:
+    """To the tenth of a megabyte: what is lacking may be little."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e11 else f"{size_bytes / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager
@@ -83,8 +88,8 @@ class _Watch:
     def _end(self, free: int) -> None:
         self.answers = len(self._results)
         self.fault = CouldNotVerify(
-            "no-space", f"{self._folder}", found=f"{free / 1e9:.2f} GB free during the drill, which ended itself",
-            expected=f"at least {self._kept / 1e9:.2f} GB that stay free for others",
+            "no-space", f"{self._folder}", found=f"{_exact(free)} free during the drill, which ended itself",
+            expected=f"at least {_exact(self._kept)} that stay free for others",
             mend="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
         )  # fmt: skip
         logger.error("%s", self.fault)

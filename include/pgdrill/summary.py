@@ -36,7 +36,8 @@ def _passed(report: Report) -> list[str]:
     time = f" in {_about(seconds)}" if seconds is not None else ""
     missed = missed_rpo(report.results)
     lost = f", but THE RPO WAS MISSED by {missed.rpartition('by ')[2]}: {_lost(report)}" if missed else f"; {_lost(report)}"
-    return [f"{_tried(report)} was restored{time} and vector search on it was right{lost}.", *_warnings(report)]
+    right = "holds what production held (no vectors)" if report.without_vectors else "vector search on it was right"
+    return [f"{_tried(report)} was restored{time} and {right}{lost}.", *_warnings(report)]
 
 
 def _failed(report: Report) -> list[str]:
@@ -60,6 +61,8 @@ def _failed(report: Report) -> list[str]:
 
 
 def _could_not_verify(report: Report) -> list[str]:
+    if "vectors" in report.families_left_out and report.checks.status == "ok" and not any(one.status == "skip" and one.required for one in report.results):
+        return [f"{_tried(report)} was restored and only partly checked, by choice.", "Whether it is good is not known; a drill with every check says so."]
     return [f"{_tried(report)} COULD NOT BE JUDGED ({report.reason}).",
             "Whether it is good is not known; what kept the drill from an answer has to be mended first."]  # fmt: skip
 

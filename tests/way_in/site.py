@@ -12,7 +12,6 @@ import sysconfig
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ from tests.way_in.readme import PROJECT
 VERSION = "15"  # Debian 12's
 PROGRAMS = Path(f"/usr/lib/postgresql/{VERSION}/bin")
 NEEDED = ("pg_createcluster", "pg_ctlcluster", "git", "bash")
-ORDINARY = "nobody"  # where the tests run as root
+ORDINARY = "daemon"  # where the tests run as root
 SECONDS = 300
 
 
@@ -53,7 +52,7 @@ class Site:
     """One host below ``home``; every command runs as ``user``, in one shell that remembers folder and variables."""
 
     home: Path
-    password: str = "It's:a \\ pass-word"  # noqa: S105 - characters that each place has to escape in its own way
+    password: str = "It's:a \\ pass-word"  # characters that each place has to escape in its own way
     user: str = field(default_factory=lambda: ORDINARY if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
     s3: S3Server = field(init=False)
 
@@ -114,7 +113,7 @@ class Site:
 
     def _as(self, *words: str) -> Done:
         """A command as the site's user, without its shell."""
-        switch = ("/usr/sbin/runuser", "-u", self.user, "--") if os.geteuid() == 0 else ()
+        switch = ("/usr/sbin/runuser", "-u", self.user, "--", "env", f"HOME={self.home}/user") if os.geteuid() == 0 else ()
         try:
             done = subprocess.run([*switch, *words], capture_output=True, text=True, env=self.environment, cwd="/", timeout=SECONDS, check=False)
         except PermissionError:
@@ -176,8 +175,3 @@ def new_site() -> Site:
     """A host that is not made yet, in a short folder that its user may enter."""
     folder = str(MEMORY) if os.geteuid() == 0 and MEMORY.is_dir() else None
     return Site(Path(tempfile.mkdtemp(prefix="pgt-", dir=folder)))
-
-
-def json_of(text: str) -> Any:
-    """What a command printed with --json."""
-    return json.loads(text)

@@ -6,7 +6,6 @@ Whatever a newcomer may have left out or mistyped is met on the way, and mended 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -100,7 +99,7 @@ def test_the_readme_leads_from_a_clone_to_a_green_drill(site: Site) -> None:
     a_work_directory_that_nobody_made(site)
     keys_that_are_not_there(site)
     follow_readme(site, 2)
-    install, check = follow_readme(site, 3)
+    _, check = follow_readme(site, 3)
     assert "is valid: 1 cluster" in check
     a_socket_that_asks_the_operating_system(site)
     a_password_that_is_not_there_or_wrong(site)
@@ -128,7 +127,7 @@ def a_work_directory_that_nobody_made(site: Site) -> None:
     hint = COMMANDS.findall(meets(site, "work-directory"))[0]
     assert hint == as_here(site, steps()[3][0])
     site.as_root(hint)
-    os.chmod(site.work, 0o500)
+    site.work.chmod(0o500)
     hint = COMMANDS.findall(meets(site, "work-directory"))[0]
     site.as_root(hint)
 
@@ -168,9 +167,9 @@ def nothing_to_restore_yet(site: Site) -> None:
     assert (empty.code, "pgdrill backup" in empty.stdout + empty.stderr) == (2, True), empty
     drill = site.run("pgdrill drill agents --json")
     report = Report.model_validate_json(drill.stdout)
-    assert (drill.code, report.reason.partition(":")[0]) == (1, "no-backups"), report.summary
+    assert report.restore.trouble, report.summary
+    assert (drill.code, report.restore.trouble.reason) == (1, "no-backups"), report.summary
     assert "NO BACKUP" in report.summary
-    assert report.restore.trouble
     assert "pgdrill backup" in report.restore.trouble.mend
 
 

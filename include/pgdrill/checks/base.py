@@ -23,7 +23,7 @@ from pgdrill.postgres.roles import Roles
 from pgdrill.postgres.session import SYSTEM_PATH
 from pgdrill.postgres.stuck import Stuck
 from pgdrill.process import Runner
-from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report
+from pgdrill.report import NO_VECTORS, NOT_ASKED, CheckResult, CheckStatus, Report
 from pgdrill.vectors.columns import FoundColumn
 from pgdrill.vectors.state import VectorState
 
@@ -143,6 +143,7 @@ class Context:
 
 Question = Callable[[Context], Iterable[Outcome]]
 
+OF_VECTORS = ("vectors", "search", "embeddings")
 COULD_NOT_RUN = "could not run: "
 OF_CATALOGS = ("catalogs", "vector-indexes", "search-settings", "extension-versions", "databases")  # compare nothing else
 UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -178,7 +179,7 @@ class Check:
             outcomes = [context.allowing_for_changes(outcome) for outcome in outcomes]
         seconds = time.monotonic() - started
         if not outcomes:
-            outcomes = [Outcome("skip", message="nothing to check")]
+            outcomes = [_nothing(context, self.family)]
         for outcome in (_judged(context, outcome) for outcome in outcomes):
             yield accept(CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
@@ -186,6 +187,18 @@ class Check:
                 mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
                 retryable=retryable, seconds=seconds / len(outcomes),
             ), context.cluster.deviations)  # fmt: skip
+
+
+def _nothing(context: Context, family: str) -> Outcome:
+    """Where production has no vector column there is nothing to ask about vectors; else a check without an answer is none."""
+    from pgdrill.checks.looking import no_vectors  # which needs this module
+
+    try:
+        if family in OF_VECTORS and no_vectors(context):
+            return not_asked("", NO_VECTORS)
+    except (psycopg.Error, CouldNotVerify) as error:
+        return Outcome("skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}")
+    return Outcome("skip", message="nothing to check")
 
 
 def _judged(context: Context, outcome: Outcome) -> Outcome:

@@ -132,6 +132,15 @@ def looks(context: Context) -> list[Look]:
     return looked
 
 
+def no_vectors(context: Context) -> bool:
+    """Whether there is no vector column, nor was one on production, nor does the configuration name one: what is known of
+    production says so."""
+    known = context.baseline or context.recorded
+    if known is None or context.cluster.vectors or looks(context):
+        return False
+    return not any(database.vectors for name, database in known.databases.items() if name in context.databases)
+
+
 def _look(context: Context, column: FoundColumn, database: DatabaseState | None) -> Look:
     state = database.vectors.get(joined(column.schema, column.table, column.column)) if database else None
     remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from pgdrill.baseline import Changes
 from pgdrill.checks.base import Context, Outcome, check, not_asked
-from pgdrill.checks.looking import Look, altered, looks, not_seen, seen
+from pgdrill.checks.looking import Look, altered, looks, no_vectors, not_seen, seen
 from pgdrill.checks.values import odd_values
-from pgdrill.report import CheckStatus
+from pgdrill.report import NO_VECTORS, CheckStatus
 from pgdrill.vectors.chance import at_least, share_of
 from pgdrill.vectors.columns import SearchIndex
 from pgdrill.vectors.compare import Comparison
@@ -41,7 +41,10 @@ def vector_values(context: Context) -> Iterator[Outcome]:
             vectors = look.seen.reading.sizes
             sizes = ", ".join(map(str, sorted(vectors))) or look.column.dimensions or "any"
             yield Outcome("pass", look.name, sum(vectors.values()), f"{sizes} dimensions", "vectors")
-    yield from _lost_columns(context)
+    lost = list(_lost_columns(context))
+    yield from lost
+    if not lost and no_vectors(context):
+        yield Outcome("pass", "cluster", NO_VECTORS, "as on production")
 
 
 def _lost_columns(context: Context) -> Iterator[Outcome]:

@@ -31,7 +31,7 @@ from pgdrill.habits import Habits
 from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end
 from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
-from pgdrill.report import CheckResult, Stage
+from pgdrill.report import NO_VECTORS, CheckResult, Stage
 from pgdrill.room import keeping_free
 from pgdrill.store_lease import end_protection, protecting
 from pgdrill.sweep import sweep_first
@@ -166,7 +166,7 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
 
 def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
     """A dump without vectors came back, perhaps to the bit; that vector search is right on it nobody can say."""
-    if "vectors" in options.families and not any(r.family == "vectors" and r.status != "skip" for r in report.results):
+    if "vectors" in options.families and not any(r.family == "vectors" and r.status != "skip" and r.value != NO_VECTORS for r in report.results):
         names = ", ".join(database.name for database in work.manifest.databases)
         raise CouldNotVerify(
             "no-vectors", f"dump {work.manifest.dump_id}", found=f"no vector column in {names}", expected="at least one, to search in",

@@ -139,7 +139,7 @@ def nothing_there(url: str) -> Problem:
     """Not even a first base backup: the repository is another one, or nothing was ever backed up."""
     return Problem(
         "no-backups", f"{url}", "no base backup, and no dump", "at least one",
-        "check prefix, bucket, region and keys; take the first one with `pgdrill backup`",
+        "take the first one with `pgdrill backup`; if there should be some, check prefix, bucket, region and keys",
     )  # fmt: skip
 
 

@@ -27,7 +27,10 @@ class Loss:
 
     def __str__(self) -> str:
         how = f"on {self.pairs} same probes" if self.pairs else "on other probes"
-        return f"loss {self.mean:.4f} (95 %: {self.lowest:.4f} to {self.highest:.4f}) {how}"
+        if not (self.mean or self.lowest or self.highest):
+            return f"no loss {how}"
+        mean, lowest, highest = (f"{round(share, 4) + 0.0:.4f}" for share in (self.mean, self.lowest, self.highest))
+        return f"loss {mean} (95 %: {lowest} to {highest}) {how}"
 
 
 def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:

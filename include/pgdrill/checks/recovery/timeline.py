@@ -57,7 +57,7 @@ def promoted_once(context: Context) -> Iterator[Outcome]:
     begun = [int(number) for number in PROMOTED.findall(text)]
     number, history = _current(context)
     once = len(begun) == 1 and text.count(COMPLETE) == 1
-    yield Outcome("pass" if once else "fail", "server's log", f"{len(begun)} promotions", "1 promotions")
+    yield Outcome("pass" if once else "fail", "server's log", f"{len(begun)} promotion{'' if len(begun) == 1 else 's'}", "1 promotion")
     if (begun and begun[-1] != number) or number != report.restored.timeline:
         yield Outcome("fail", "server", f"timeline {number}", f"timeline {(*begun, report.restored.timeline)[-1]}",
                       "the log and the restore say so")  # fmt: skip
