@@ -285,6 +285,11 @@ def test_the_command_lists_labels_and_tells_the_owner_what_to_run(copy: Copy) ->
     refused = cli(copy, *write)
     assert refused.exit_code == 2
     assert "COMMENT ON COLUMN" in refused.stderr
+    assert "PGUSER" not in refused.stderr, "server.dsn overrides it"
+    printed = cli(copy, *write, "--sql")
+    assert printed.stdout.startswith("COMMENT ON COLUMN"), printed.output
+    with copy.mould.stack.connect() as connection:
+        connection.execute(printed.stdout.encode())  # as its owner would by psql
     written = cli(copy, *write, user="postgres")  # what is there already: production is shared
     assert (written.exit_code, written.stderr) == (0, ""), written.output
     assert "labelled hashing-384@1" in written.stdout

@@ -185,7 +185,7 @@ def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(stack: 
     stopped = run(stack, "report", next(iter(new)).name, "--json")
     assert (stopped.exit_code, pure(stopped)["restore"]["trouble"]["reason"]) == (2, "stopped")
     assert run(stack, "drill", "--check", "recovery", "--json").exit_code == 2, "not busy: only the vectors are missing"
-    assert pure(run(stack, "report", "--json"))["reason"] == "no vector column was checked"
+    assert pure(run(stack, "report", "--json"))["reason"] == "vectors were not asked about, by choice"
 
 
 def test_the_server_s_archive_command_is_the_one_that_is_shown(stack: Stack) -> None:

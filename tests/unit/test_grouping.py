@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill.check_names import CHECK_NAMES
-from pgdrill.grouping import CAUSES, EFFECTS, by_telling, grouped
+from pgdrill.grouping import CAUSES, EFFECTS, Group, by_telling, grouped
 from pgdrill.render import SafeConsole, print_results
 from pgdrill.report import CheckResult, Stage, judge
 
@@ -111,3 +111,9 @@ def test_each_answer_is_in_one_group_and_each_group_is_of_one_check(results: lis
     assert [group.first.name for group in groups] == [r.name for r in by_telling([group.first for group in groups])]
     for group in groups:
         assert group.shown().thing or not any(group.things)
+
+
+def test_figures_that_are_each_held_against_another_are_told_of_the_first_alone() -> None:
+    slow = [red("search-latency", f"t{n}.v", f"{8 + n}.0 ms warm").model_copy(update={"threshold": f"<= {6 + n}.2 ms warm"}) for n in range(3)]
+    shown = Group(tuple(slow)).shown()
+    assert (shown.value, shown.threshold) == ("first: 8.0 ms warm", "<= 6.2 ms warm")

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pgdrill import render
-from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble
+from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble, WalFetched
 from pgdrill.tools import BaseBackup
 
 
@@ -88,9 +88,49 @@ def test_a_drill_without_fsync_says_that_its_times_flatter() -> None:
 
 def test_passes_of_one_check_are_one_row_with_their_span() -> None:
     text = printed(good())
-    assert "4 answers: 0.9 to 0.93 (recall@10), wanted >= 0.9" in " ".join(text.split())
+    assert "4 answers: recall@10 0.9 to 0.93, wanted >= 0.9" in " ".join(text.split())
     assert "items2.embedding" not in text
     assert line(text, "pass").endswith("2.0")
+
+
+def test_a_figure_stands_beside_what_was_wanted_of_it_alone() -> None:
+    report = good()
+    report.results.append(check("index-recall", "pass", "old.embedding", value=0.652, threshold=">= 0.3", message="recall@10; no loss on 50 same probes"))
+    text = " ".join(printed(report, 129).split())
+    assert "4 answers: recall@10 0.9 to 0.93, wanted >= 0.9" in text
+    assert "old.embedding: recall@10 0.652 (no loss on 50 same probes), wanted >= 0.3" in text
+
+
+@pytest.mark.parametrize(("name", "thing", "value", "threshold", "message", "shown"), [
+    ("clock-difference", "production", -0.0, "within 5 s", "give or take 0.000 s", "production: 0 s (give or take 0.000 s), wanted within 5 s"),
+    ("measured-rpo", "archive", 5.6, "<= 60 s", "", "archive: 5.6 s, wanted <= 60 s"),
+    ("vector-indexes", "items.embedding", 1, "indexes as recorded", "", "items.embedding: 1 index, wanted indexes as recorded"),
+    ("table-content", "agents: 139 tables", 45073, "as recorded", "rows in all", "agents: 139 tables: 45073 rows in all, wanted as recorded"),
+    ("amcheck", "agents: 961 relations", 961, "sound", "", "agents: 961 relations: all, wanted sound"),
+    ("filtered-search", "items.embedding (items_hnsw)", 1.0, "loss <= 0.02", "by tenant", "items.embedding (items_hnsw): recall@10 1 (by tenant), wanted loss <= 0.02"),
+    ("application-test", "pytest", 0, "exit code 0", "0.1 s", "pytest: exit code 0 (0.1 s)"),
+    ("timeline", "followed", 1, "= 1", "production's", "followed: timeline 1 (production's)"),
+])
+def test_a_figure_of_a_pass_has_its_unit(name: str, thing: str, value: float, threshold: str, message: str, shown: str) -> None:
+    report = good()
+    report.results = [check(name, "pass", thing, value=value, threshold=threshold, message=message)]
+    assert f"pass {name} {shown} 0.0" in " ".join(printed(report, 129).split())
+
+
+def test_questions_that_many_checks_leave_for_one_reason_are_one_row() -> None:
+    report = good()
+    report.results += [check(name, "skip", value="not asked", message="no vector column", required=False) for name in ("a", "b", "c")]
+    text = " ".join(printed(report).split())
+    assert "3 questions" in text
+    assert text.count("no vector column") == 1
+
+
+def test_a_step_that_was_not_reached_says_so() -> None:
+    report = good()
+    report.timings = Timings(preflight_seconds=0.4, wal=WalFetched(segments=3))
+    text = printed(report)
+    assert "not reached 3 segments fetched ahead" in " ".join(line(text, "replay").split())
+    assert "sync to disk" not in text
 
 
 def test_every_answer_that_is_no_pass_is_shown_in_full_with_one_mend() -> None:

@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
 from pgdrill import storage
-from pgdrill.errors import CouldNotVerify, Unreachable
-from pgdrill.storage import Storage
+from pgdrill.errors import ConfigError, CouldNotVerify, NoKeys, Unreachable
+from pgdrill.storage import Storage, _Explained
 
 KEYS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
 
@@ -176,3 +177,20 @@ def test_an_object_whose_name_no_tool_gives_is_told_by_name(key: str) -> None:
         server.shutdown()
     assert caught.value.problem.reason == "unsafe-name"
     assert "remove that object" in caught.value.problem.mend
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_half_a_pair_of_keys_is_told_before_anything_is_asked(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Storage.open("s3://bucket/prefix", {name: "canary-half"})
+    assert caught.value.problem.reason == "half-a-key"
+    assert f"{name} is set and" in caught.value.problem.found
+    assert "canary" not in str(caught.value)
+    assert "AWS_ACCESS_KEY_ID" in caught.value.problem.mend
+
+
+def test_no_key_at_all_is_told_without_a_library_s_own_words() -> None:
+    with pytest.raises(NoKeys) as caught, _Explained("s3://bucket/prefix"):
+        raise GenericError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 2.1s")
+    assert "169.254" not in str(caught.value)
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.problem.mend

@@ -1,0 +1,31 @@
+"""What a refused login says should be done about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgdrill.postgres.refused import mend_of
+
+WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agents"}
+
+
+@pytest.mark.parametrize(("found", "hint"), [
+    ('FATAL:  password authentication failed for user "pgdrill"', "export PGPASSWORD, or put the line `localhost:5433:*:pgdrill:PASSWORD` into ~/.pgpass"),
+    ("fe_sendauth: no password supplied", "in Airflow it is Connection agents_postgres's"),
+    ('FATAL:  Peer authentication failed for user "pgdrill"', "`host=localhost user=pgdrill`"),
+    ('FATAL:  role "root" does not exist', "(`user=pgdrill`)"),
+    ('FATAL:  database "agent" does not exist', "dbname in server.dsn"),
+    ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "host all pgdrill"),
+    ("FATAL:  certificate authentication failed", "pg_hba.conf"),
+])
+def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
+    assert hint in mend_of(found, WORDS, "agents_postgres")
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    ({"host": "/var/run/postgresql", "user": "a:b"}, "`*:*:*:a\\:b:PASSWORD`"),
+    ({"host": "db1,db2", "port": "5432,5433", "user": "pgdrill"}, "`*:*:*:pgdrill:PASSWORD`"),
+    ({"host": "::1", "port": "5432", "user": "pgdrill"}, "`\\:\\:1:5432:*:pgdrill:PASSWORD`"),
+])
+def test_the_line_for_pgpass_is_one_that_libpq_takes(words: dict[str, str], line: str) -> None:
+    assert line in mend_of("no password supplied", words)
