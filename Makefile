@@ -53,7 +53,7 @@ unit: setup ## Tests without a server
 	@$(RUN) -m pytest tests/unit -n logical $(ARGS)
 
 integration: setup ## Tests with real PostgreSQL, real tools and a real S3, all on this machine
-	@$(RUN) -m pytest tests/integration $(THREE) $(ARGS)
+	@$(RUN) -m pytest tests/integration tests/way_in $(THREE) $(ARGS)
 
 detection: setup ## Damage a restored cluster in every way, and see that the fitting check is red
 	@$(RUN) -m pytest tests/detection --ignore tests/detection/test_checks_are_needed.py $(TWO) $(ARGS)

@@ -5,6 +5,8 @@ Nothing here imports the library at the top: ``pgdrill --help`` is asked for mor
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 
 from pgdrill.cli import (
@@ -52,4 +54,7 @@ app.add_typer(dump.app, name="dump")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Ends the process with one of :class:`pgdrill.cli.app.Exit`'s codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone gets the rest as its numbers
+            stream.reconfigure(errors="backslashreplace")
     app(args=list(arguments) if arguments is not None else None, prog_name="pgdrill")

@@ -28,7 +28,8 @@ from pgdrill.cli.app import (
 
 if TYPE_CHECKING:
     from pgdrill.access import Access
-    from pgdrill.dump.report import DumpReport
+    from pgdrill.dump.report import DumpReport, DumpServer
+    from pgdrill.report import RestoredCluster
 
 DumpOption = Annotated[str, typer.Option("--dump", metavar="ID", help="LATEST, or a dump's id as `pgdrill dumps` lists it")]
 BinDirOption = Annotated[
@@ -216,18 +217,28 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     else:
         report_table(report, out())
     if report.restored:
-        _tell_of_kept(report)
+        _tell_of_kept(access, report)
     return exit_code(report.verdict)
 
 
-def _tell_of_kept(report: DumpReport) -> None:
+def way_in(access: Access, restored: RestoredCluster | DumpServer) -> str:
+    """The line that leads into a restored cluster that was kept, by the user who restored it."""
+    from psycopg.conninfo import make_conninfo
+
+    server = access.cluster.server
+    words = make_conninfo("", host=restored.socket_directory, port=restored.port, user=server.superuser,
+                          dbname=(*server.databases, "postgres")[0])  # fmt: skip
+    return shlex.join([access.binaries.path("psql") if (server.bin_dir / "psql").exists() else "psql", words])
+
+
+def _tell_of_kept(access: Access, report: DumpReport) -> None:
     from rich.text import Text
 
     assert report.restored  # noqa: S101 - asked before
-    words = shlex.quote(f"host={report.restored.socket_directory} port={report.restored.port}")
     err().print(Text(
         f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC, or\n"
-        f"  pgdrill destroy {report.cluster} {report.drill_id}\nLook at it as the superuser:\n  psql {words}"
+        f"  pgdrill destroy {report.cluster} {report.drill_id}\nLook at it as the superuser:\n"
+        f"  {way_in(access, report.restored)}"
     ), soft_wrap=True)  # fmt: skip
 
 

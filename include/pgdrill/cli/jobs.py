@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +26,7 @@ from pgdrill.cli.app import (
 )
 
 if TYPE_CHECKING:
+    from pgdrill.access import Access
     from pgdrill.backup import BackupResult
     from pgdrill.report import Report
 
@@ -127,7 +127,7 @@ def drill(
     else:
         report_table(report, out())
     if keep:
-        _tell_of_kept(report)
+        _tell_of_kept(access, report)
     return exit_code(report.verdict)
 
 
@@ -140,17 +140,16 @@ def _families(wanted: list[str] | None, *, foreign: bool = False) -> tuple[str, 
     return tuple(wanted or (FOREIGN_FAMILIES if foreign else FAMILIES))
 
 
-def _tell_of_kept(report: Report) -> None:
+def _tell_of_kept(access: Access, report: Report) -> None:
     from rich.text import Text
 
     if report.restored is None:
         return
-    words = f"host={report.restored.socket_directory} port={report.restored.port}"
     err().print(Text(
         f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC, or\n"
         f"  pgdrill destroy {report.cluster} {report.drill_id}\n"
         f"Look at it as the superuser of the protected cluster:\n"
-        f"  psql {shlex.quote(words)}"
+        f"  {dump.way_in(access, report.restored)}"
     ), soft_wrap=True)  # fmt: skip
 
 
@@ -163,15 +162,20 @@ def destroy(
 ) -> int:
     """End and remove the restored cluster of a drill. One that is gone already is fine."""
     from pgdrill.drill import destroy_stage
+    from pgdrill.workspace import Workspace
 
     access, drill_id = session_of(context).access_and_id(cluster, drill_id)
     if not drill_id:
         raise typer.BadParameter("which drill? `pgdrill report --list` shows them", param_hint="DRILL_ID")
+    known = Workspace.of(access, drill_id).directory.exists()
     report = destroy_stage(access, drill_id)
     if as_json:
         cleanup = report.cleanup.model_dump(mode="json") if report else None
         say(json.dumps({"drill_id": drill_id, "destroyed": True, "cleanup": cleanup}, indent=1))
     else:
+        if not (known or report):
+            say(f"Nothing of a drill {drill_id} was on this host, and there is no report of it; `pgdrill report --list` shows the drills.")
+            return Exit.GOOD
         report_stays = "its report stays" if report else "it has no report"
         say(f"Nothing is left of the restored cluster of drill {drill_id}; {report_stays}.")
     return Exit.GOOD

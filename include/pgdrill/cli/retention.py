@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pgdrill.retention.inventory import Inventory
     from pgdrill.retention.window import Window
 
+PLAIN = str.maketrans("━·╿", "=.|")  # for a terminal that knows ASCII alone
+
 hold_app = typer.Typer(no_args_is_help=True, help="Keep a backup or dump whatever the promises say: for a lawsuit, an audit.")
 
 
@@ -142,11 +144,12 @@ def _show_window(one: Window) -> None:
     from pgdrill.retention.show import end_words, size, window_line
 
     out().print(Text(f"Cluster {one.cluster}, timeline {one.timeline}", "bold"))
-    out().print(Text(window_line(one)), soft_wrap=True)
+    console, line = out(), window_line(one)
+    console.print(Text(line if console.encoding.startswith("utf") else line.translate(PLAIN)), soft_wrap=True)
     for span in one.spans:
         end = f"{span.end:%Y-%m-%d %H:%M} at least" if span.end else "the newest archived WAL"
         out().print(Text(f"every instant from {span.start:%Y-%m-%d %H:%M:%S} UTC to {end} ({span.start_lsn} to {span.end_lsn}),"
-                         f" from {len(span.backups)} base backups"), soft_wrap=True)  # fmt: skip
+                         f" from {len(span.backups)} base backup{'' if len(span.backups) == 1 else 's'}"), soft_wrap=True)  # fmt: skip
     for other in one.other_ends:
         out().print(Text(end_words(other, one.timeline), "bold red" if other.stray else "yellow"), soft_wrap=True)
     out().print(pairs([

@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wal-g was NOT installed: {error}", file=sys.stderr)
         return 1
     except Unavailable as error:
-        print(f"wal-g could not be fetched ({error}); demo and tests go on with barman-cloud")
+        print(f"wal-g could not be fetched ({error}); demo and tests go on with barman-cloud. To try again: "
+              f"`.venv/bin/python -m pgdrill.tools.install --into {options.into}`; or put the program wal-g there by hand")  # fmt: skip
         return 1 if options.required else 0
     return 0
 

@@ -41,7 +41,8 @@ def heartbeat(context: Context) -> Iterator[Outcome]:
         yield not_asked(str(column), seen.not_asked)
         return
     if seen.trouble:
-        yield Outcome("warn", str(column), "not read on production", "readable", seen.trouble)
+        yield Outcome("warn", str(column), "not read on production", "readable", seen.trouble,
+                      "correct drill.heartbeat in dr.toml (schema.table.column), and let the role read it; `pgdrill heartbeat` writes it")  # fmt: skip
         return
     instant = report.target.instant
     answer = _at_instant(context, newest, instant, seen) if instant else _at_latest(context, newest, seen)
