@@ -28,6 +28,7 @@ from pgdrill.instant import prove
 from pgdrill.place import make_place
 from pgdrill.postgres.stuck import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
+from pgdrill.preflight import choose_backup
 from pgdrill.presence import absence
 from pgdrill.priority import low_priority_words
 from pgdrill.process import Runner
@@ -120,6 +121,8 @@ def restore_stage(
     with holding(access, workspace, end, hand_over=hand_over) as stale, _stage(access, report, report.restore), \
             protecting(access, drill_id, report) as protection:
         begin_anew(access, workspace, stale, end)
+        if backup.upper() != "LATEST":  # a name that is mistyped is told before production is read
+            choose_backup(access.tool.backups(access.repository), backup, RecoveryTarget("latest"), access.repository.url)
         runner = runner or Runner()
         runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
         fence = workspace.fence(access)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ from pgdrill_demo.airflow import PROJECT, Airflow
 from pgdrill_demo.stack import Stack, tear_down
 
 LOCAL = PROJECT / ".local"
+ENVIRONMENT = LOCAL / "demo.env"
 console = Console(highlight=False)
 
 
@@ -74,13 +76,15 @@ def up() -> int:
         return 2
     with _remembered("up", keep=True) as home:
         try:
-            _, airflow = _start(home)
+            stack, airflow = _start(home)
         except BaseException:
             tear_down(home)
             note.unlink()
             raise
         user, password = airflow.login
         console.print(f"Airflow: {airflow.url}  user {user}  password {password}")
+        _write_environment(stack)
+        console.print("The command line: `. .local/demo.env; .venv/bin/pgdrill doctor agents`", markup=False)
         console.print("Start agents.base_backup, then agents.restore_drill. `make down` ends it all.")
     return 0
 
@@ -92,9 +96,19 @@ def down() -> int:
         console.print("nothing is up")
         return 0
     tear_down(Path(json.loads(note.read_text())["home"]))
+    ENVIRONMENT.unlink(missing_ok=True)
     note.unlink()
     console.print("down: no process, port or folder is left")
     return 0
+
+
+def _write_environment(stack: Stack) -> None:
+    """What a shell needs to ask the stack by the command line: its secrets, for this user alone."""
+    ENVIRONMENT.unlink(missing_ok=True)
+    ENVIRONMENT.touch(mode=0o600)
+    path = f"{PROJECT}/.local/bin:{PROJECT}/.venv/bin"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.environment.items() if not name.startswith("AIRFLOW_")]
+    ENVIRONMENT.write_text("\n".join((*lines, f'export PATH="{path}:$PATH"', "")))
 
 
 @contextlib.contextmanager

@@ -188,6 +188,23 @@ def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(stack: 
     assert pure(run(stack, "report", "--json"))["reason"] == "vectors were not asked about, by choice"
 
 
+def test_a_backup_that_is_mistyped_is_told_before_production_is_read(stack: Stack, taken: dict[str, Any]) -> None:
+    with stack.connect() as connection:
+        before = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+        result = run(stack, "drill", "--backup", "base_nosuch", "--json")
+        after = connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+    assert (result.exit_code, pure(result)["error"]["reason"]) == (2, "unknown-backup")
+    assert taken["name"] in pure(result)["error"]["found"]
+    assert before == after, "a baseline sets a restore point"
+
+
+def test_the_archive_command_comes_in_two_parts_for_two_files(stack: Stack) -> None:
+    conf, environment = run(stack, "archive-command", "--conf").stdout, run(stack, "archive-command", "--environment").stdout
+    assert "archive_command = '" in conf
+    assert "archive_command" not in environment
+    assert run(stack, "archive-command").stdout == conf + environment
+
+
 def test_the_server_s_archive_command_is_the_one_that_is_shown(stack: Stack) -> None:
     with stack.connect() as connection:
         row = connection.execute("SHOW archive_command").fetchone()

