@@ -59,6 +59,15 @@ def test_a_folder_without_a_cluster_is_refused(golden: Golden, tmp_path: Path) -
     assert str(tmp_path) in said
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_data_directory_that_cannot_be_read_names_its_owner_and_how_to_become_it(golden: Golden, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0)
+    try:
+        assert refused(golden, access_to(golden, server={"data_directory": tmp_path / "data"}), ConfigError).startswith("not-the-owner")
+    finally:
+        (tmp_path / "data").chmod(0o700)
+
+
 def test_a_server_that_is_not_the_configured_one_is_refused(golden: Golden) -> None:
     assert refused(golden, access_to(golden, server={"system_identifier": 1}), CouldNotVerify).startswith("wrong-server")
 
