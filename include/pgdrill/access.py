@@ -6,6 +6,7 @@ Secrets travel as environment variables (tools) and libpq keywords (connections)
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +24,17 @@ from pgdrill.storage import Storage
 from pgdrill.tools import BackupTool, make_tool
 
 CONNECT_SECONDS = 10
+NO_DATABASE = re.compile(r'database ".*" does not exist')
+# What a server says of one database or role, while others may be let in: whose error, reason, what was expected, and the mend.
+REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...] = (
+    (re.compile(r'permission denied for (?P<kind>database) "(?P<name>[^"]*)"'), Refused, "no-connect-right", "the right to connect to it",
+     'GRANT CONNECT ON DATABASE "{name}" TO pgdrill\'s role; or name the databases that are to be checked in server.databases'),
+    (re.compile(r'too many connections for (?P<kind>database|role) "(?P<name>[^"]*)"'), Unreachable, "connection-limit",
+     "room for another connection",
+     'raise the limit (ALTER {kind} "{name}" CONNECTION LIMIT -1: without one), or try again when others have ended'),
+    (re.compile(r'(?P<kind>database) "(?P<name>[^"]*)" is not (currently )?accepting connections'), Refused, "no-connections-allowed",
+     "a database that allows connections", "name the databases that are to be checked in server.databases"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +115,10 @@ class Access:
         if standby:
             words.pop("hostaddr", None)
             words |= _keywords(self.cluster.server.standby_dsn) | {k: v for k, v in self.credentials.standby.items() if v}
-        if database or "dbname" not in words:
-            words["dbname"] = database or (*self.cluster.server.databases, "postgres")[0]
+        if database:
+            words["dbname"] = database
+        elif not words.get("dbname") and not in_service(words):
+            words["dbname"] = (*self.cluster.server.databases, "postgres")[0]
         return {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS), **words}
 
     def connect(
@@ -115,8 +129,8 @@ class Access:
         try:
             return session.connect(words, autocommit=autocommit, search_path=search_path)
         except psycopg.OperationalError as error:
-            if not database and words["dbname"] == "postgres" and 'database "postgres" does not exist' in str(error):
-                return self.connect("template1", autocommit=autocommit, standby=standby, search_path=search_path)
+            if not database and (other := self._other_database(words, str(error))):
+                return self.connect(other, autocommit=autocommit, standby=standby, search_path=search_path)
             shown = " ".join(f"{key}={words[key]}" for key in ("host", "port", "user", "dbname") if key in words)
             if standby:
                 raise StandbyUnreachable(
@@ -126,9 +140,22 @@ class Access:
             where, connection = f"server of cluster {self.cluster.name}, {shown}", self.cluster.server.conn_id
             raise _not_connected(where, words, str(error).strip(), connection) from None
 
+    def _other_database(self, words: Mapping[str, str], said: str) -> str:
+        """For questions of the whole cluster, where nobody named a database and what was tried instead does not exist."""
+        if not NO_DATABASE.search(said):
+            return ""
+        if "dbname" not in words:  # nor does the service name one: libpq took the role's name
+            return (*self.cluster.server.databases, "postgres")[0]
+        return "template1" if words["dbname"] == "postgres" else ""
+
     def bare(self) -> psycopg.Connection:
         """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
-        return psycopg.connect(make_conninfo("", **{**self.conninfo(), "options": session.options(session.SAFE)}), autocommit=True)
+        return psycopg.connect(make_conninfo("", **{**self.conninfo(), **session.ENCODING, "options": session.options(session.SAFE)}), autocommit=True)
+
+
+def in_service(words: Mapping[str, str]) -> str:
+    """The service of libpq's that says the rest, if any."""
+    return words.get("service") or os.environ.get("PGSERVICE", "")
 
 
 def _not_connected(where: str, words: Mapping[str, str], found: str, connection: str) -> CouldNotVerify:
@@ -136,6 +163,10 @@ def _not_connected(where: str, words: Mapping[str, str], found: str, connection:
     if not listens(words):
         return Gone("server-unreachable", where, found=found, expected="a connection",
                     mend="check that it runs, and server.dsn (or its Airflow connection)")  # fmt: skip
+    for pattern, refuses, reason, expected, mend in REFUSALS:
+        if said := pattern.search(found):
+            thing = f"{said['kind']} {said['name']}, {where}"
+            return refuses(reason, thing, found=found, expected=expected, mend=mend.format(**said.groupdict()))
     if PASSING.search(found):
         return Unreachable("server-unreachable", where, found=found, expected="a connection",
                            mend="try again; check that it runs and has connections to spare")  # fmt: skip

@@ -34,6 +34,7 @@ from pgdrill.postgres.server import answering
 from pgdrill.prewarm import prewarm
 from pgdrill.process import Runner
 from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, ColumnChecked, Report, Timings
+from pgdrill.text import one_line
 from pgdrill.vectors.observe import Observed
 from pgdrill.workspace import Workspace
 
@@ -60,8 +61,10 @@ def context_of(access: Access, workspace: Workspace, report: Report, runner: Run
     return Context(
         cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
         databases=databases, baseline=baseline, older_baseline=older, production=production, report=report,
-        settle=once(lambda: settled(access, baseline, runner=runner), settling),
-        settle_catalogs=once(lambda: settled(access, baseline, only=settle_catalogs, runner=runner), settling),
+        settle=once(lambda: settled(access, baseline, runner=runner, report=report), settling),
+        settle_catalogs=once(
+            lambda: settled(access, baseline, only=settle_catalogs, runner=runner, report=report), settling
+        ),
         habits=Habits(
             access, runner, report.backup, identifier=report.restored.system_identifier if report.restored else None,
         ).of,
@@ -267,9 +270,10 @@ def _databases(access: Access, connect: Callable[[str], psycopg.Connection]) -> 
 
 
 def settled(
-    access: Access, baseline: Baseline | None, *, only: Callable[..., None] = settle, runner: Runner | None = None
-) -> bool:
-    """Complete the baseline with what was written since; False where production does not answer any more."""
+    access: Access, baseline: Baseline | None, *, only: Callable[..., None] = settle, runner: Runner | None = None,
+    report: Report | None = None,
+) -> bool:  # fmt: skip
+    """Complete the baseline with what was written since; False where production does not answer any more, and ``report`` says why."""
     if baseline is None or not baseline.restore_point:
         return False
     if baseline.settled_at:
@@ -278,5 +282,7 @@ def settled(
         only(access, baseline, runner=runner)
     except (CouldNotVerify, psycopg.Error) as error:
         logger.warning("what was written since the baseline stays unknown: %s", error)
+        if report:
+            report.production_lost = error.problem.found if isinstance(error, CouldNotVerify) else one_line(str(error))
         return False
     return True

@@ -14,10 +14,12 @@ import psycopg
 
 from pgdrill.access import Access
 from pgdrill.archiving import check_archiving, check_server
+from pgdrill.baseline.facts import every_database
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 from pgdrill.links import check_links
 from pgdrill.place import this_user
 from pgdrill.postgres.address import environment_of
+from pgdrill.postgres.admitted import check_admitted
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.rights import FUNCTIONS, rights
 from pgdrill.postgres.wal import format_lsn, parse_lsn
@@ -57,6 +59,7 @@ def beside_the_server(access: Access) -> Beside:
         check_primary(access, connection)
         check_archiving(connection)
         check_rights(connection)
+        check_databases(access, connection)
         lsn, timeline = _one(connection, POSITION)
         (size,) = _one(connection, CLUSTER_BYTES)
         environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}  # or nothing, if it is none any more
@@ -114,6 +117,11 @@ def check_rights(connection: psycopg.Connection) -> None:
             expected="the rights of the README's role, in the database that server.dsn names",
             mend=f"in {connection.info.dbname}, as a superuser: `{'; '.join(one.statement for one in lacking)};`",
         )  # fmt: skip
+
+
+def check_databases(access: Access, connection: psycopg.Connection) -> None:
+    """The role is let into every database that the backup's record is about."""
+    check_admitted(connection, access.cluster.name, access.cluster.server.databases or every_database(connection))
 
 
 def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside) -> None:

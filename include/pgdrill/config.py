@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import shlex
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -25,6 +24,9 @@ MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", 
 OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
+# As libpq reads it: values in quotes or without, and a backslash before what is meant as it is.
+WORD = re.compile(r"""\s*(?P<keyword>[^\s='"]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))\s*""", re.DOTALL)
+DSN = re.compile(rf"(?:{WORD.pattern.replace('?P<keyword>', '')})*", re.DOTALL)
 
 
 class Section(BaseModel):
@@ -62,15 +64,11 @@ def _dsn_keywords(dsn: str) -> set[str]:
     """
     if dsn.startswith(("postgresql://", "postgres://")):
         parts = urlsplit(dsn)
-        return {*parse_qs(parts.query), *(["password"] if parts.password else [])}
-    try:
-        words = shlex.split(dsn.replace(" = ", "="))
-    except ValueError:
-        words = [""]
-    if not all("=" in word for word in words):
+        return {*parse_qs(parts.query, keep_blank_values=True), *(["password"] if parts.password else [])}
+    if not DSN.fullmatch(dsn):
         # Nothing of it is repeated: what could not be read may be part of a password.
-        raise ValueError("is no libpq connection string (host=… port=… user=… dbname=…)")
-    return {word.partition("=")[0].strip() for word in words}
+        raise ValueError("is no libpq connection string (host=… port=… user=… dbname=…); in quotes, write ' as \\' and \\ as \\\\")
+    return {word["keyword"] for word in WORD.finditer(dsn)}
 
 
 class Repository(Section):

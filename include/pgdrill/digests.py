@@ -32,7 +32,12 @@ NO_SAMPLING = sql.SQL("")
 ROWS_OF_PART = 64  # or more
 MOST_PARTS = 256
 BITS = 64
-FORMS = (sql.SQL("pg_catalog.record_send({})"), sql.SQL("convert_to(({})::text, 'UTF8')"))
+# The second as it is stored: text in SQL_ASCII may be in any encoding, and a few characters of others are not in UTF-8.
+FORMS = (sql.SQL("pg_catalog.record_send({})"), sql.SQL("convert_to(({})::text, getdatabaseencoding())"))
+NOT_SENT = (
+    psycopg.errors.UndefinedFunction, psycopg.errors.FeatureNotSupported,
+    psycopg.errors.CharacterNotInRepertoire, psycopg.errors.UntranslatableCharacter,
+)  # fmt: skip
 COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
 
 
@@ -204,7 +209,7 @@ def _either_hash(
     parts: int = 1,
     columns: Sequence[str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """Run a query with the rows' binary form hashed, or their text where a type has no binary form."""
+    """Run a query with the rows' binary form hashed, or their text where a type has no binary form, or it cannot be sent."""
     name = sql.Identifier(schema, table)
     row = whole_row(columns_of(connection, schema, table) if columns is None else columns)
     for form in FORMS:
@@ -216,7 +221,7 @@ def _either_hash(
         try:
             with connection.transaction():
                 return connection.execute(statement, {"places": places} if places is not None else None).fetchall()
-        except (psycopg.errors.UndefinedFunction, psycopg.errors.FeatureNotSupported):
+        except NOT_SENT:
             continue
     return []
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -111,6 +111,8 @@ class Span:
 
 
 NO_SPAN = Span(0, 0)
+AS_SENT = sql.SQL("record_send(ROW({}))")
+AS_STORED = sql.SQL("ROW({})::text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Catalog:
     columns: dict[str, str]
     source: str
     lent_to: tuple[str, ...] = ()
+    any_bytes: bool = False  # the database is in SQL_ASCII, whose text need not be in any encoding
 
     @property
     def numbers(self) -> list[str]:
@@ -164,11 +167,13 @@ def read_fingerprint(
         for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
             if name in SKIPPED or not key or is_shared != shared:
                 continue
+            any_bytes = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
             catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
             if left_out:
                 found.left_out[name] = left_out
             if catalog is None:
                 continue
+            catalog = replace(catalog, any_bytes=any_bytes)
             # A view has no writers, and who may read some columns only may not read xmin.
             span = written_in if whole and catalog.source == name else NO_SPAN
             if span != written_in:
@@ -271,12 +276,14 @@ def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in:
         "SELECT CASE WHEN o >= {user} THEN k ELSE 'system' END,"
         ' left(md5(string_agg(h, \'\' ORDER BY k COLLATE "C", h COLLATE "C")), 16),'
         " coalesce(min(label), 'objects of PostgreSQL itself'), bool_or(recent)"
-        " FROM (SELECT {first} AS o, {key} AS k, {recent} AS recent, md5(record_send(ROW({columns}))) AS h,"
+        " FROM (SELECT {first} AS o, {key} AS k, {recent} AS recent, md5({row}) AS h,"
         " CASE WHEN {first} >= {user} THEN {label} END AS label FROM pg_catalog.{source} t {where}) s"
         " GROUP BY 1"
     ).format(
         user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, label=label, source=sql.Identifier(catalog.source),
-        columns=sql.SQL(", ").join(_column(name, kind, catalog.lent_to) for name, kind in catalog.columns.items()),
+        row=(AS_STORED if catalog.any_bytes else AS_SENT).format(
+            sql.SQL(", ").join(_column(name, kind, catalog.lent_to) for name, kind in catalog.columns.items())
+        ),
         where=where if temporary and numbers else sql.SQL(""),
         recent=written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false"),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from rich.text import Text
 from pgdrill.grouping import FEWEST, NAMED, by_telling, grouped
 from pgdrill.measured import figure, said, without_unit
 from pgdrill.report import NOT_ASKED, CheckResult, KnownDeviation, Report, Target, Trouble
+from pgdrill.summary import kept_from
 from pgdrill.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def report_table(report: Report, console: Console) -> None:
     """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the sentence to pass on."""
     style = STYLES["warn" if report.verdict_line.startswith("WARNED") else report.verdict]
     console.print(Text(headline(report), style=style))
+    for line in kept_from(report):
+        console.print(Text(line, style=STYLES["warn"]))
     console.print(_figures(report))
     print_results(report.results, console)
     print_deviations(report.deviations, console)

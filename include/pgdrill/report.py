@@ -344,6 +344,7 @@ class Report(Part):
     branches: list[Branch] | None = None  # None: not looked for
     without_production: str = ""  # why it was not there; empty where it was
     drills_without_production: int = 0  # in a row, this one included
+    production_lost: str = ""  # why it did not say, after the restore, what was written since the baseline
     instant: InstantProof | None = None
     heartbeats: Heartbeats | None = None
     rpo_seconds: float

@@ -9,6 +9,8 @@ from pgdrill.grouping import by_telling
 from pgdrill.report import NOT_ASKED, CheckResult, Report, missed_rpo
 from pgdrill.text import ordinal
 
+LOST = "Production did not say what was written since the baseline, so less was compared"
+
 
 def summarize(report: Report, *, kept: bool = False) -> str:
     """What was tried, whether it is good, what would have been lost, and what nobody looked at.
@@ -21,6 +23,8 @@ def summarize(report: Report, *, kept: bool = False) -> str:
             f"Production was not there, for the {ordinal(report.drills_without_production)} drill in a row: what came back was not"
             " compared with it, and how much work would have been lost is not known."
         )
+    if report.production_lost:
+        sentences.append(f"{LOST}: {report.production_lost}.")
     sentences += _accepted(report) + _left(report)
     if report.durability == "fast" and report.verdict == "passed":
         sentences.append("It was restored without fsync, so a real recovery takes longer.")
@@ -63,8 +67,21 @@ def _failed(report: Report) -> list[str]:
 def _could_not_verify(report: Report) -> list[str]:
     if "vectors" in report.families_left_out and report.checks.status == "ok" and not any(one.status == "skip" and one.required for one in report.results):
         return [f"{_tried(report)} was restored and only partly checked, by choice.", "Whether it is good is not known; a drill with every check says so."]
-    return [f"{_tried(report)} COULD NOT BE JUDGED ({report.reason}).",
+    why = "".join(f"; {line}" for line in _stopped(report))
+    return [f"{_tried(report)} COULD NOT BE JUDGED ({report.reason}{why}).",
             "Whether it is good is not known; what kept the drill from an answer has to be mended first."]  # fmt: skip
+
+
+def kept_from(report: Report) -> list[str]:
+    """What kept production from being compared, or the drill from its end, for a report's first lines."""
+    gone = [f"Production was not there: {report.without_production}."] if report.without_production else []
+    return [*_stopped(report), *gone, *([f"{LOST}: {report.production_lost}."] if report.production_lost else [])]
+
+
+def _stopped(report: Report) -> list[str]:
+    """What was found, where a stage did not end well: the reason alone is a word for programs."""
+    stages = (report.restore, report.checks)
+    return [f"{one.trouble.thing}: {one.trouble.found}" for one in stages if one.status != "ok" and one.trouble][:1]
 
 
 def _tried(report: Report) -> str:

@@ -127,7 +127,7 @@ class Restored:
         safe |= {"event_triggers": "off"} if self.as_superuser and self.version >= 170000 else {}
         safe |= {"session_preload_libraries": ""} if self.as_superuser else {}
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
-        words = {**defaults, **self.words, "dbname": self.home, "options": session.options(safe)}
+        words = {**defaults, **self.words, "dbname": self.home, **session.ENCODING, "options": session.options(safe)}
         return psycopg.connect(make_conninfo("", **words), autocommit=True)
 
     def role(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,17 +39,21 @@ class World(SmallStack):
 
 
 @contextmanager
-def production(tool: str, *, options: dict[str, str] | None = None) -> Iterator[SmallStack]:
-    """A running production, not yet backed up."""
+def production(
+    tool: str, *, options: dict[str, str] | None = None, schema: str = SCHEMA, prepare: Callable[[SmallStack], None] = lambda _: None
+) -> Iterator[SmallStack]:
+    """A running production, not yet backed up. ``prepare`` is called before its first start."""
     stack = World(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # tests change files behind its back
             stack.create(sample=False)
         stack.primary.options.update(options or {})  # type: ignore[attr-defined]
+        prepare(stack)
         stack.start()
-        with stack.connect() as connection:
-            connection.execute(SCHEMA)
+        if schema:
+            with stack.connect() as connection:
+                connection.execute(schema)  # type: ignore[call-overload]
         yield stack
     finally:
         stack.remove()

@@ -42,6 +42,18 @@ SAID = [
     ("Barman cloud restore exception: unexpected end of data", BackupFault, "corrupt-part"),
     ("Error -3 while decompressing data: incorrect header check", BackupFault, "corrupt-part"),
     ("CRC check failed 0x1 != 0x2", BackupFault, "corrupt-part"),
+    # Of the server that is backed up: no fault of the store
+    ("pg_start_backup() failed: ERROR: canceling statement due to statement timeout (SQLSTATE 57014)", CouldNotVerify, "server-cancelled"),
+    ("stop backup failed: FATAL: terminating connection due to transaction timeout (SQLSTATE 25P04)", CouldNotVerify, "server-cancelled"),
+    ("StopBackup: stop backup failed: ERROR: backup is not in progress (SQLSTATE 55000)", CouldNotVerify, "server-cancelled"),
+    ("Backup failed uploading data (pg_backup_start command: canceling statement due to statement timeout)", CouldNotVerify, "server-cancelled"),
+    ("failed to connect to `user=pgdrill database=x`: server error: FATAL: no pg_hba.conf entry (SQLSTATE 28000)", CouldNotVerify, "server-refused"),
+    ("failed to connect to `user=pgdrill database=x`: 127.0.0.1:5432: dial error: dial tcp 127.0.0.1:5432: connect: connection refused",
+     Unreachable, "server-unreachable"),
+    ('Cannot connect to postgres: connection to server at "db", port 5432 failed: FATAL:  no such thing', CouldNotVerify, "server-refused"),
+    ('Cannot connect to postgres: connection to server at "db", port 5432 failed: Connection refused', Unreachable, "server-unreachable"),
+    ('sentinel: marshal: jsontext: invalid UTF-8 within "/DatabasesByNames/x/tables_new"', CouldNotVerify, "name-not-utf8"),
+    ("RequestError: send request failed caused by: read tcp 127.0.0.1: i/o timeout, timed out", Unreachable, "storage-unreachable"),
     # Words that look like more than they are
     ('FATAL: role "pgdrill" does not exist', CouldNotVerify, "tool-failed"),
     ("INFO: 2026/11/23 23:47:19.500 uploaded 503 files in 401 s", CouldNotVerify, "tool-failed"),

@@ -56,8 +56,8 @@ def test_a_backup_that_cannot_be_restored() -> None:
 def test_could_not_verify_says_that_nothing_is_known() -> None:
     made = report(results=[], restore=Stage(status="could not verify", trouble=TROUBLE), checks=Stage())
     assert summarize(made) == (
-        "On 27 November 2026 the newest backup of agents COULD NOT BE JUDGED (restore: wal-gap). Whether it is good is not known; what "
-        "kept the drill from an answer has to be mended first. Nothing was checked."
+        "On 27 November 2026 the newest backup of agents COULD NOT BE JUDGED (restore: wal-gap; segment 0A: none). Whether it is good is not "
+        "known; what kept the drill from an answer has to be mended first. Nothing was checked."
     )
     unanswered = summarize(report(result("skip", "amcheck", "agents")))
     assert "COULD NOT BE JUDGED (1 required checks not answered, first amcheck)" in unanswered

@@ -24,6 +24,7 @@ from pgdrill.baseline.state import read_at
 from pgdrill.clock import measure
 from pgdrill.errors import ConfigError, StandbyConflict, Unreachable
 from pgdrill.fingerprint import read_fingerprint
+from pgdrill.postgres.admitted import check_admitted
 from pgdrill.postgres.by_file import read_by_file
 from pgdrill.postgres.leftovers import read_only_roles, server_settings
 from pgdrill.postgres.wal import Segment
@@ -51,6 +52,8 @@ def take_baseline(
         forms = database_forms(connection)
         names = access.cluster.server.databases or every_database(connection)
         _all_there(access, names, forms)
+        if content:
+            check_admitted(connection, access.cluster.name, names)
         taken_at = datetime.now(UTC)
         shared = read_fingerprint(connection, shared=True)
         looked: dict[str, Looked] = {}

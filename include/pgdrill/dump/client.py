@@ -127,9 +127,8 @@ def globals_command(binaries: Binaries, env: Mapping[str, str], *, passwords: bo
 
 def environment(connection: psycopg.Connection) -> dict[str, str]:
     """Address, role and password of the very server, and database, that this connection reached: no other knows its snapshot."""
-    settings = connection.info.get_parameters().get("options")  # the session's own, where nothing in between refused them
-    return {**environment_of(connection), **({"PGOPTIONS": settings} if settings else {}), "PGAPPNAME": "pgdrill",
-            "PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"}  # fmt: skip
+    as_stored = connection.info.parameter_status("server_encoding") or "UTF8"  # nothing that cannot be converted is in the way
+    return {**environment_of(connection), "PGCLIENTENCODING": as_stored, "PGAPPNAME": "pgdrill", "PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"}
 
 
 def run(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:

@@ -66,8 +66,9 @@ class Restore:
     def environment(self, database: str, options: str = "", *, user: str = "") -> dict[str, str]:
         """Where the restored server is, and as whom: the cluster's superuser, if nobody else is named."""
         server, user = self.server, user or self.hands.superuser
+        stored = next((one.encoding for one in self.manifest.databases if one.name == database), "UTF8")  # as it was dumped
         return {"PGHOST": str(server.socket_directory), "PGPORT": str(server.port), "PGUSER": user,
-                "PGDATABASE": database, "PGPASSWORD": "", "PGSSLMODE": "disable", "PGAPPNAME": "pgdrill restore",
+                "PGDATABASE": database, "PGPASSWORD": "", "PGSSLMODE": "disable", "PGAPPNAME": "pgdrill restore", "PGCLIENTENCODING": stored,
                 "PGOPTIONS": f"{self.hands.settings(user)} {options}".strip(), "LC_ALL": "C"}  # fmt: skip
 
 

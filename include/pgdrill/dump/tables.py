@@ -151,7 +151,7 @@ def _restore(
             trouble.append(own)
         return own
 
-    done = client.run_unjudged(runner, Command(argv, client.environment(connection)), "table", access, on_line=line, stall_seconds=None)
+    done = client.run_unjudged(runner, Command(argv, {**client.environment(connection), "PGCLIENTENCODING": "UTF8"}), "table", access, on_line=line, stall_seconds=None)
     if done.code:
         raise restore_failure(f"table of {home.name}, nothing of which is left", trouble or [done.ended])
     return left_out

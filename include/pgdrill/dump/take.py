@@ -37,6 +37,7 @@ from pgdrill.dump.stream import Upload, upload_file
 from pgdrill.errors import ConfigError
 from pgdrill.labels import LabelError, parse_label, read_comments
 from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
+from pgdrill.postgres.admitted import check_admitted
 from pgdrill.process import Command, Runner
 from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
@@ -92,7 +93,7 @@ def take_dump(
                 alone(access, "dump", wait_seconds=WAIT_SECONDS, over=frozenset({"dump"})):
             facts = _server(access)
             leftovers.clear(access, keep=dump_id)
-            names = databases or access.cluster.dump.databases or access.cluster.server.databases or _databases(access)
+            names = _databases(access, databases or access.cluster.dump.databases or access.cluster.server.databases)
             try:
                 manifest = _dump(access, dump_id, home, facts, names, runner, progress)
             except BaseException:
@@ -150,14 +151,17 @@ def _server(access: Access) -> ServerFacts:
     return ServerFacts(identifier, version, number, standby, checksums, preload)
 
 
-def _databases(access: Access) -> tuple[str, ...]:
+def _databases(access: Access, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are wanted, or all that are filled; the role is let into each."""
     with access.dumped.connect() as connection:
-        return filled_databases(connection)
+        names = wanted or filled_databases(connection)
+        check_admitted(connection, access.cluster.name, names)
+    return names
 
 
 def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:
     with access.dumped.connect() as connection:
-        env = client.environment(connection)
+        env = {**client.environment(connection), "PGCLIENTENCODING": "UTF8"}  # names of all databases' roles
     command = client.globals_command(access.binaries, env, passwords=access.cluster.dump.role_passwords)
     name = "globals.sql"
     upload = Upload(access.dumps, manifests.key(dump_id, name), expected_bytes=0, moved=lambda _: None)

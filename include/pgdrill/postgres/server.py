@@ -64,7 +64,7 @@ class LocalServer:
         """For the superuser, over the private socket."""
         words = {
             "host": str(self.socket_directory), "port": str(self.port), "user": self.superuser, "dbname": database or self.database,
-            "client_encoding": "utf8",  # of a database in SQL_ASCII, psycopg would give text as bytes
+            **session.ENCODING,
         }  # fmt: skip
         return psycopg.conninfo.make_conninfo("", **(words | more))
 
@@ -194,9 +194,18 @@ class LocalServer:
     ) -> psycopg.Connection:
         """The superuser's connection over the private socket, or another role's; nothing of the cluster's own settings counts."""
         major = int((self.data_directory / "PG_VERSION").read_text().partition(".")[0])
-        options = session.options(session.settings(major, superuser=not user, search_path=search_path))
-        words = self.conninfo(database, **OWN_SOCKET, user=user or self.superuser, options=options, connect_timeout="10")
-        return psycopg.connect(words, autocommit=autocommit)
+        settings = session.settings(major, superuser=not user, search_path=search_path)
+        words = self.conninfo(
+            database, **OWN_SOCKET, user=user or self.superuser, options=session.options(settings), connect_timeout="10"
+        )  # fmt: skip
+        made = psycopg.connect(words, autocommit=True)
+        try:
+            session.pin(made, settings)
+            made.autocommit = autocommit
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def system(self, database: str = "") -> psycopg.Connection:
         """The superuser's connection for questions of the catalogs: a superuser plans no query on a user's relation."""

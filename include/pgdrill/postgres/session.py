@@ -1,7 +1,8 @@
 """What a session goes by, whatever ``ALTER DATABASE``, ``ALTER ROLE`` or a file of production say.
 
 All of it goes into the startup packet, which outranks them: set afterwards, it would come too late for login event
-triggers and preloaded libraries. Settings that decide how a query is planned are not here: they stay production's.
+triggers and preloaded libraries. And it is set afterwards once more, which outranks libpq's own variables (``PGDATESTYLE``,
+``PGTZ``). Settings that decide how a query is planned are not here: they stay production's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 SYSTEM_PATH = "pg_catalog, pg_temp"  # for questions of the catalogs: nothing of a user's is in the way
 PUBLIC_PATH = '"$user", public'  # PostgreSQL's default, which keeps pg_catalog first
 OLDEST_MAJOR, NEWEST_MAJOR = 15, 17  # versions that know other settings
+# A keyword of libpq's, which outranks everything. Whatever a database is in, text comes in this: of one in SQL_ASCII, psycopg would
+# otherwise give bytes, and of one in LATIN1 text that a server which is asked in UTF-8 does not have.
+ENCODING = {"client_encoding": "UTF8"}
 SET = """
 SELECT pg_catalog.set_config(name, value, false)
 FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) wanted (name, value)
@@ -50,9 +54,12 @@ SETTINGS = (
     Setting("bytea_output", "hex"), Setting("extra_float_digits", "1"), Setting("xmloption", "content"),
     Setting("quote_all_identifiers", "off"), Setting("standard_conforming_strings", "on"),
     Setting("backslash_quote", "safe_encoding"), Setting("escape_string_warning", "on"), Setting("array_nulls", "on"),
+    Setting("xmlbinary", "base64"), Setting("timezone_abbreviations", "Default"), Setting("gin_fuzzy_search_limit", "0"),
+    Setting("restrict_nonsystem_relation_kind", "", since=17), Setting("exit_on_error", "off"),
     Setting("transform_null_equals", "off"), Setting("check_function_bodies", "off"), Setting("client_min_messages", "notice"),
     # transactions and their limits
     Setting("default_transaction_isolation", "read committed"), Setting("default_transaction_deferrable", "off"),
+    Setting("default_transaction_read_only", "off"),
     Setting("statement_timeout", "0"), Setting("lock_timeout", "0"), Setting("idle_session_timeout", "0"),
     Setting("idle_in_transaction_session_timeout", "0"), Setting("transaction_timeout", "0", since=17),
 )  # fmt: skip
@@ -88,15 +95,19 @@ def connect(
 
     Its version is known only afterwards, and a pooler may refuse or swallow ``options``: so all is set once more.
     """
-    made = _first(words, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path)
+    made = _first({**words, **ENCODING}, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path)
     try:
-        wanted = settings(made.info.server_version // 10000, superuser=superuser, search_path=search_path)
-        made.execute(SET, (list(wanted), list(wanted.values())))
+        pin(made, settings(made.info.server_version // 10000, superuser=superuser, search_path=search_path))
         made.autocommit = autocommit
     except BaseException:
         made.close()
         raise
     return made
+
+
+def pin(connection: psycopg.Connection, values: Mapping[str, str]) -> None:
+    """Set what the startup packet held once more, on a connection in autocommit."""
+    connection.execute(SET, (list(values), list(values.values())))
 
 
 def _first(words: Mapping[str, str], major: int, superuser: bool, search_path: str) -> psycopg.Connection:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
+from psycopg.conninfo import make_conninfo
 from pydantic import Field
 
 from pgdrill.config import Repository
@@ -45,6 +46,11 @@ EXIT_CODES = {1: "the operation failed", 2: "the network or the store failed", 3
               4: "barman-cloud gave up"}  # fmt: skip
 
 
+def _database(name: str) -> str:
+    """As barman takes it: what has ``=`` in it, for a connection string."""
+    return make_conninfo("", dbname=name) if "=" in name else name
+
+
 @dataclass(frozen=True, slots=True)
 class BarmanCloud:
     """The adapter. ``folder`` holds the ``barman-cloud-*`` programs, ``server`` is the name below the URL."""
@@ -73,7 +79,7 @@ class BarmanCloud:
         """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the next."""
         words = (
             self._program("backup"), *self._store_options(), "--immediate-checkpoint", *self._compression(),
-            "--dbname", libpq.get("PGDATABASE", "postgres"),  # the one variable of libpq's that barman overrides
+            "--dbname", _database(libpq.get("PGDATABASE", "postgres")),  # the one variable of libpq's that barman overrides
             "--jobs", str(tuning.streams), *self._place(),
         )  # fmt: skip
         return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
