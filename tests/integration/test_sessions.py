@@ -40,7 +40,9 @@ OTHERS = {
     "quote_all_identifiers": "on", "standard_conforming_strings": "off", "backslash_quote": "on", "escape_string_warning": "off",
     "array_nulls": "off", "transform_null_equals": "on", "check_function_bodies": "on", "client_min_messages": "error",
     "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on", "statement_timeout": "7s", "lock_timeout": "7s",
-    "idle_session_timeout": "7s", "idle_in_transaction_session_timeout": "7s", "transaction_timeout": "7s",
+    "idle_session_timeout": "7s", "idle_in_transaction_session_timeout": "7s", "transaction_timeout": "7s", "xmlbinary": "hex",
+    "timezone_abbreviations": "Australia", "gin_fuzzy_search_limit": "3", "restrict_nonsystem_relation_kind": "view", "exit_on_error": "on",
+    "default_transaction_read_only": "on",
 }  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def everything_set_otherwise(server: LocalServer, role: str, superuser: bool) ->
             connection.execute(f"ALTER {place} RESET ALL")
 
 
-LISTS = ("search_path", "DateStyle", "session_preload_libraries", "local_preload_libraries", "temp_tablespaces")
+LISTS = ("search_path", "DateStyle", "restrict_nonsystem_relation_kind", "session_preload_libraries", "local_preload_libraries", "temp_tablespaces")
 
 
 def server_major(server: LocalServer) -> int:

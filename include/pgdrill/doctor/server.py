@@ -12,6 +12,7 @@ from pgdrill.doctor.model import Finding, green, not_asked, red
 from pgdrill.doctor.subject import DatabaseFacts, Subject, hurry
 from pgdrill.errors import ConfigError, PgdrillError
 from pgdrill.labels import read_comments
+from pgdrill.postgres.admitted import at_once
 
 PART = "server"
 NEEDED = 5  # a drill's baseline holds up to four at once, and the tool one of its own
@@ -148,11 +149,11 @@ def connections_left(subject: Subject) -> Iterator[Finding]:
     user, wrong = subject.server.info.user, []
     row = subject.server.execute(LIMITS).fetchone()
     most, used, limit, own = row or (0, 0, -1, 0)
-    left = most - used
-    if left < NEEDED:
-        wrong.append(red("server", f"{left} left of {most}", f"{NEEDED} or more", "end idle sessions (`SELECT * FROM pg_stat_activity`), or raise max_connections (a restart)"))
-    if 0 <= limit < own + NEEDED:
-        wrong.append(red(f"role {user}", f"{max(0, limit - own)} left of its limit of {limit}", f"{NEEDED} or more", f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`'))
+    left, needed = most - used, max(NEEDED, at_once(len(subject.databases)))
+    if left < needed:
+        wrong.append(red("server", f"{left} left of {most}", f"{needed} or more", "end idle sessions (`SELECT * FROM pg_stat_activity`), or raise max_connections (a restart)"))
+    if 0 <= limit < own + needed:
+        wrong.append(red(f"role {user}", f"{max(0, limit - own)} left of its limit of {limit}", f"{needed} or more", f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`'))
     for name, most, used in subject.server.execute(DATABASE_LIMITS):
         if (name in subject.wanted or name == subject.server.info.dbname) and most < used + NEEDED:
             wrong.append(red(f"database {name}", f"{max(0, most - used)} left of its limit of {most}", f"{NEEDED} or more", f'as a superuser: `ALTER DATABASE "{name}" CONNECTION LIMIT -1`'))

@@ -17,13 +17,18 @@ WHERE d.datname = ANY(%s) AND d.datallowconn ORDER BY 1
 ROLE = "SELECT rolconnlimit, rolsuper FROM pg_roles WHERE rolname = session_user"
 
 
+def at_once(databases: int) -> int:
+    """How many connections a look at so many databases takes: two snapshots of each are held until it has been read."""
+    return 2 * databases + AT_ONCE - 2
+
+
 def check_admitted(connection: psycopg.Connection, cluster: str, databases: Sequence[str]) -> None:
     """Raise :class:`Refused` if the connection's role may not enter one of the databases, or too few times at once."""
     user = sql.Identifier(connection.info.user).as_string(connection)
     limit, superuser = connection.execute(ROLE).fetchone() or (-1, False)
     if superuser:
         return
-    wanted = 2 * len(databases) + AT_ONCE - 2
+    wanted = at_once(len(databases))
     if 0 <= limit < wanted:
         raise Refused(
             "connection-limit", f"role {connection.info.user} of cluster {cluster}", found=f"CONNECTION LIMIT {limit}",

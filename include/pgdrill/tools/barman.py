@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
+from urllib.parse import quote
 
-from psycopg.conninfo import make_conninfo
 from pydantic import Field
 
 from pgdrill.config import Repository
@@ -41,14 +41,16 @@ from pgdrill.tuning import Tuning
 
 ID = re.compile(r"[^/]+/base/([0-9]{8}T[0-9]{6})/backup\.info")
 PART = re.compile(r"(data|[0-9]{1,10})(?:_([0-9]{4}))?\.tar(?:\.[A-Za-z0-9]+)?")
+PLAIN = re.compile(r"\w[\w.-]*", re.ASCII)
 LONGEST_LIST = 2**20  # characters that tell the tablespaces
 EXIT_CODES = {1: "the operation failed", 2: "the network or the store failed", 3: "wrong arguments",
               4: "barman-cloud gave up"}  # fmt: skip
 
 
 def _database(name: str) -> str:
-    """As barman takes it: what has ``=`` in it, for a connection string."""
-    return make_conninfo("", dbname=name) if "=" in name else name
+    """A name as barman can take it. It splits what it makes of one at its spaces, whatever the quotes, and takes one with ``=`` in it for a
+    connection string: a URL has neither spaces nor quotes."""
+    return name if PLAIN.fullmatch(name) else f"postgresql:///{quote(name, safe='')}?application_name=pgdrill"
 
 
 @dataclass(frozen=True, slots=True)
