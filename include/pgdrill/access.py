@@ -28,7 +28,7 @@ NO_DATABASE = re.compile(r'database ".*" does not exist')
 # What a server says of one database or role, while others may be let in: whose error, reason, what was expected, and the mend.
 REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...] = (
     (re.compile(r'permission denied for (?P<kind>database) "(?P<name>[^"]*)"'), Refused, "no-connect-right", "the right to connect to it",
-     'GRANT CONNECT ON DATABASE "{name}" TO pgdrill\'s role; or name the databases that are to be checked in server.databases'),
+     'GRANT CONNECT ON DATABASE "{name}" TO {user}; or name the databases that are to be checked in server.databases'),
     (re.compile(r'too many connections for (?P<kind>database|role) "(?P<name>[^"]*)"'), Unreachable, "connection-limit",
      "room for another connection",
      'raise the limit (ALTER {kind} "{name}" CONNECTION LIMIT -1: without one), or try again when others have ended'),
@@ -166,7 +166,8 @@ def _not_connected(where: str, words: Mapping[str, str], found: str, connection:
     for pattern, refuses, reason, expected, mend in REFUSALS:
         if said := pattern.search(found):
             thing = f"{said['kind']} {said['name']}, {where}"
-            return refuses(reason, thing, found=found, expected=expected, mend=mend.format(**said.groupdict()))
+            user = f'"{name}"' if (name := words.get("user") or os.environ.get("PGUSER")) else "pgdrill's role"
+            return refuses(reason, thing, found=found, expected=expected, mend=mend.format(**said.groupdict(), user=user))
     if PASSING.search(found):
         return Unreachable("server-unreachable", where, found=found, expected="a connection",
                            mend="try again; check that it runs and has connections to spare")  # fmt: skip

@@ -311,7 +311,7 @@ def test_the_database_of_the_dsn_itself_is_closed(plain: SmallStack) -> None:
     with closed(plain, revoke, undone=grant), pytest.raises(Refused) as refused:
         plain.access.connect()
     assert refused.value.problem.reason == "no-connect-right"
-    assert 'GRANT CONNECT ON DATABASE "agents"' in refused.value.problem.mend
+    assert 'GRANT CONNECT ON DATABASE "agents" TO "pgdrill"' in refused.value.problem.mend
 
 
 def test_with_as_many_connections_as_are_asked_for_every_job_goes_through(plain: SmallStack) -> None:
