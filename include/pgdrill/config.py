@@ -24,9 +24,10 @@ MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", 
 OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
-# As libpq reads it: values in quotes or without, and a backslash before what is meant as it is.
-WORD = re.compile(r"""\s*(?P<keyword>[^\s='"]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))\s*""", re.DOTALL)
-DSN = re.compile(rf"(?:{WORD.pattern.replace('?P<keyword>', '')})*", re.DOTALL)
+# As libpq reads it: values in quotes or without, and a backslash before what is meant as it is. One way only to match each blank: with
+# two, a string that does not match would be tried in every combination.
+WORD = re.compile(r"""(?P<keyword>[^\s='"]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))\s*""", re.DOTALL)
+DSN = re.compile(rf"\s*(?:{WORD.pattern.replace('?P<keyword>', '')})*", re.DOTALL)
 
 
 class Section(BaseModel):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from pgdrill import config
+from pgdrill.config import _dsn_keywords
 from pgdrill.errors import ConfigError
 
 FILE = Path("some/dr.toml")
@@ -160,3 +162,21 @@ def test_the_variable_wins_over_the_homes(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert config.config_path() == tmp_path / "include" / "dr.toml"
     monkeypatch.setenv(config.CONFIG_VARIABLE, "/etc/pgdrill.toml")
     assert config.config_path() == Path("/etc/pgdrill.toml")
+
+
+@pytest.mark.parametrize(("dsn", "keywords"), [
+    (r"host=db dbname='o\'brien \\ a=b'", {"host", "dbname"}), (r"host=a\ b user = 'x y'", {"host", "user"}), ("host=''user=x", {"host", "user"}),
+    ("service=prod", {"service"}), ("", set()), ("postgresql://me@%2Fvar%2Frun/o%27brien?application_name=it%27s", {"application_name"}),
+    ("postgresql://h1:1,h2:2/db?password=", {"password"}),
+])  # fmt: skip
+def test_a_dsn_is_read_as_libpq_reads_it(dsn: str, keywords: set[str]) -> None:
+    assert _dsn_keywords(dsn) == keywords
+    if not dsn.startswith("postgresql:"):
+        assert conninfo_to_dict(dsn).keys() == keywords
+
+
+def test_a_broken_dsn_is_refused_in_no_time() -> None:
+    with pytest.raises(ValueError, match="no libpq connection string"):
+        _dsn_keywords("a=b " * 2000 + "'")
+    with pytest.raises(ValueError, match="no libpq connection string"):
+        _dsn_keywords("a=b" + " " * 2000 + "'")
