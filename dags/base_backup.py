@@ -33,9 +33,6 @@ starts nothing by itself. There is no backfill: what is taken today is of today.
 
 from __future__ import annotations
 
-from pgdrill.airflow.dags import base_backup_dag
-from pgdrill.config import load
+from pgdrill.airflow.dags import base_backup_dag, draw
 
-settings = load()
-for cluster in settings.clusters.values():
-    base_backup_dag(cluster, settings, doc=__doc__)
+draw(base_backup_dag, __doc__)

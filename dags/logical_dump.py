@@ -29,9 +29,6 @@ restored cluster for a look. Clearing the task `destroy` ends a kept one (withou
 
 from __future__ import annotations
 
-from pgdrill.airflow.dags import logical_dump_dag
-from pgdrill.config import load
+from pgdrill.airflow.dags import draw, logical_dump_dag
 
-settings = load()
-for cluster in settings.clusters.values():
-    logical_dump_dag(cluster, settings, doc=__doc__)
+draw(logical_dump_dag, __doc__)

@@ -39,9 +39,6 @@ task `destroy` ends a kept one (without Airflow: `pgdrill destroy`). A backfill 
 
 from __future__ import annotations
 
-from pgdrill.airflow.dags import restore_drill_dag
-from pgdrill.config import load
+from pgdrill.airflow.dags import draw, restore_drill_dag
 
-settings = load()
-for cluster in settings.clusters.values():
-    restore_drill_dag(cluster, settings, doc=__doc__)
+draw(restore_drill_dag, __doc__)

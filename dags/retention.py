@@ -36,9 +36,6 @@ pass (*allow*) stands there with its figures. Nothing but that answer deletes: m
 
 from __future__ import annotations
 
-from pgdrill.airflow.dags import retention_dag
-from pgdrill.config import load
+from pgdrill.airflow.dags import draw, retention_dag
 
-settings = load()
-for cluster in settings.clusters.values():
-    retention_dag(cluster, settings, doc=__doc__)
+draw(retention_dag, __doc__)

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -376,16 +377,27 @@ class Cluster(Section):
 
 
 class Settings(Section):
-    """The whole file."""
+    """The whole file: the clusters that can be used, and what is wrong with each of the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
     source: Path = Field(Path("dr.toml"), exclude=True)
+    wrong: dict[str, ConfigError] = Field({}, exclude=True, description="set to the errors by cluster; by none: of the file's other tables")
+
+    @property
+    def names(self) -> list[str]:
+        """Every cluster that the file names, those that are wrong, too."""
+        return sorted({*self.clusters, *filter(None, self.wrong)})
 
     def cluster(self, name: str) -> Cluster:
-        """The cluster of that name."""
+        """The cluster of that name. Raises what is wrong with it; another's fault is none of its."""
+        if name and name in self.wrong:
+            raise self.wrong[name]
         if name not in self.clusters:
+            besides = f" ({self.wrong[''].problem.found})" if "" in self.wrong else ""
             raise ConfigError(
-                "unknown-cluster", f"cluster {name!r}", found=f"only {', '.join(sorted(self.clusters))}",
+                "unknown-cluster", f"cluster {name!r}", found=f"only {', '.join(self.names)}{besides}",
                 expected=f"a table [clusters.{name}] in {self.source}", mend="correct the name or add the table",
             )  # fmt: skip
         everywhere = {"work_directories": tuple({one.drill.work_directory: None for one in self.clusters.values()})}
@@ -420,17 +432,40 @@ def load(path: Path | None = None) -> Settings:
 
 
 def parse(data: dict[str, Any], path: Path) -> Settings:
-    """Check what was read. All problems are named at once, one a line."""
-    own = {"home": path.absolute().parent}
-    named = {name: {**table, **own, "name": name} for name, table in data.get("clusters", {}).items() if isinstance(table, dict)}
+    """Check what was read. A cluster that is wrong is left out, with its error in ``wrong``; it raises where none is right.
+
+    All problems are named at once.
+    """
+    tables = data.get("clusters", {})
+    if not isinstance(tables, dict) or not tables:
+        return _checked(data, path)
+    clusters: dict[str, Cluster] = {}
+    wrong: dict[str, ConfigError] = {}
+    for name, table in tables.items():
+        own = {**table, "home": path.absolute().parent, "name": name} if isinstance(table, dict) else table
+        try:
+            clusters |= _checked({"clusters": {name: own}}, path).clusters
+        except ConfigError as error:
+            wrong[name] = error
+    if unknown := [f"[{key}] {_unknown(key)}" for key in data if key != "clusters"]:
+        wrong[""] = _invalid(path, unknown)
+    if not clusters:
+        raise _invalid(path, [error.problem.found for error in wrong.values()])
+    return Settings.model_construct(clusters=clusters, source=path, wrong=wrong)
+
+
+def _checked(data: dict[str, Any], path: Path) -> Settings:
     try:
-        return Settings.model_validate({**data, **({"clusters": named} if named else {}), "source": path})
+        return Settings.model_validate({**data, "source": path})
     except ValidationError as error:
-        found = "; ".join(f"[{_key(e['loc'])}] {_explain(e)}" for e in error.errors())
-        raise ConfigError(
-            "config-invalid", str(path), found=found, expected="known keys with fitting values",
-            mend="see the comments in include/dr.toml; `pgdrill config check` shows what was understood",
-        ) from None  # fmt: skip
+        raise _invalid(path, [f"[{_key(e['loc'])}] {_explain(e)}" for e in error.errors()]) from None
+
+
+def _invalid(path: Path, found: Iterable[str]) -> ConfigError:
+    return ConfigError(
+        "config-invalid", str(path), found="; ".join(found), expected="known keys with fitting values",
+        mend="see the comments in include/dr.toml; `pgdrill config check` shows what was understood",
+    )  # fmt: skip
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -441,8 +476,7 @@ def _explain(error: Any) -> str:
     key = str(error["loc"][-1]) if error["loc"] else ""
     match error["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(key, _known_keys(), n=1)
-            return "is no known key" + (f"; did you mean {near[0]}?" if near else "")
+            return _unknown(key)
         case "missing":
             return "is missing"
         case "string_pattern_mismatch":
@@ -455,5 +489,10 @@ def _explain(error: Any) -> str:
     return f"{error['msg'].removeprefix('Value error, ')}{f' (found {given!r})' if shown else ''}"
 
 
+def _unknown(key: str) -> str:
+    near = difflib.get_close_matches(key, _known_keys(), n=1)
+    return "is no known key" + (f"; did you mean {near[0]}?" if near else "")
+
+
 def _known_keys() -> set[str]:
-    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "home", "source", "work_directories"}
+    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "home", "source", "work_directories", "wrong"}

@@ -53,7 +53,7 @@ def test_a_small_file_is_enough_and_the_cluster_knows_its_name() -> None:
         pytest.param(changed("server", data_dir="/x"), "[clusters.agents.server.data_dir] is no known key; did you mean "
                      "data_directory?", id="an unknown key, with the one that was meant"),
         pytest.param(changed("", qqqq=1), "[clusters.agents.qqqq] is no known key", id="an unknown key like no other"),
-        pytest.param({**GOOD, "cluster": {}}, "[cluster] is no known key", id="an unknown table"),
+        pytest.param({"cluster": GOOD["clusters"]}, "[clusters] is missing", id="an unknown table"),
         pytest.param({"clusters": {"agents": {"repository": {"url": "s3://b/p"}}}},
                      "[clusters.agents.server] is missing", id="a missing table"),
         pytest.param({"clusters": {}}, "[clusters] holds no cluster", id="no cluster"),
@@ -180,3 +180,40 @@ def test_a_broken_dsn_is_refused_in_no_time() -> None:
         _dsn_keywords("a=b " * 2000 + "'")
     with pytest.raises(ValueError, match="no libpq connection string"):
         _dsn_keywords("a=b" + " " * 2000 + "'")
+
+
+def several(**tables: Any) -> config.Settings:
+    """A file with the good cluster and these tables beside it."""
+    return config.parse({"clusters": {**copy.deepcopy(GOOD["clusters"]), **tables}}, FILE)
+
+
+@pytest.mark.parametrize(("table", "words"), [
+    ({}, "[clusters.billing.server] is missing"),
+    ({**GOOD["clusters"]["agents"], "drill": {"schedul": "x"}}, "[clusters.billing.drill.schedul] is no known key; did you mean schedule?"),
+    (3, "[clusters.billing] Input should be"),
+], ids=["an empty table", "a typing error", "no table"])  # fmt: skip
+def test_a_cluster_that_is_wrong_costs_itself_alone(table: Any, words: str) -> None:
+    settings = several(billing=table)
+    assert settings.cluster("agents").name == "agents"
+    assert (list(settings.clusters), list(settings.wrong), settings.names) == (["agents"], ["billing"], ["agents", "billing"])
+    with pytest.raises(ConfigError) as caught:
+        settings.cluster("billing")
+    assert words in caught.value.problem.found
+    assert "agents" not in caught.value.problem.found
+
+
+def test_a_name_that_cannot_be_one_and_a_table_beside_the_clusters_cost_no_other_cluster() -> None:
+    settings = several(**{"My-Cluster": GOOD["clusters"]["agents"]})
+    assert "is no cluster name" in settings.wrong["My-Cluster"].problem.found
+    settings = config.parse({**GOOD, "cluster": {"billing": {}}}, FILE)
+    assert settings.wrong[""].problem.found == "[cluster] is no known key; did you mean clusters?"
+    with pytest.raises(ConfigError) as caught:
+        settings.cluster("billing")
+    assert "did you mean clusters?" in caught.value.problem.found, "the table is there, with a typing error in its name"
+
+
+def test_where_every_cluster_is_wrong_each_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse({"clusters": {"agents": {}, "billing": {}}}, FILE)
+    assert "[clusters.agents.server] is missing" in caught.value.problem.found
+    assert "[clusters.billing.server] is missing" in caught.value.problem.found

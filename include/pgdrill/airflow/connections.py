@@ -24,11 +24,16 @@ SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def access_for(cluster_name: str) -> Access:
-    """The configured cluster with what its Connections bring; without a ``conn_id`` the environment counts."""
-    from pgdrill.access import Access, Credentials
+    """The cluster as it is configured now, with what its Connections bring."""
     from pgdrill.config import load
 
-    cluster = load().cluster(cluster_name)
+    return access_to(load().cluster(cluster_name))
+
+
+def access_to(cluster: Cluster) -> Access:
+    """A configured cluster with what its Connections bring; without a ``conn_id`` the environment counts."""
+    from pgdrill.access import Access, Credentials
+
     for name in SECRET_VARIABLES:
         mask_secret(os.environ.get(name, ""))
     postgres: dict[str, str] = {}

@@ -74,7 +74,7 @@ class Session:
         from pgdrill.access import Access
         from pgdrill.errors import ConfigError
 
-        names = sorted(self.settings.clusters)
+        names = self.settings.names
         if not cluster and len(names) > 1:
             raise ConfigError(
                 "which-cluster", "argument CLUSTER", found="none", expected=f"one of {', '.join(names)}",
@@ -84,7 +84,7 @@ class Session:
 
     def access_and_id(self, first: str, second: str) -> tuple[Access, str]:
         """For ``[CLUSTER] [ID]``: a single word is the ID if no cluster has that name and the cluster is clear."""
-        if first and not second and first not in self.settings.clusters and len(self.settings.clusters) == 1:
+        if first and not second and first not in self.settings.names and len(self.settings.names) == 1:
             first, second = "", first
         if second and (not second.replace("-", "").replace("_", "").isalnum() or not second[0].isalnum()):
             raise typer.BadParameter(f"{second!r} is no drill id; `pgdrill report --list` shows them")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, err, out, say, session_of
+from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, err, explain, out, say, session_of
 
 if TYPE_CHECKING:
-    from pgdrill.config import Cluster, Deviation, VectorColumn
+    from pathlib import Path
+
+    from pgdrill.config import Cluster, Deviation, Settings, VectorColumn
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the configuration.")
 PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
@@ -40,14 +42,15 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     settings = session.settings
     file = session.config or config_path()
     looked = {name: diagnose(Access(cluster), parts=("configuration",)) for name, cluster in settings.clusters.items()}
-    code = Exit.COULD_NOT if any(found.exit_code for found in looked.values()) else Exit.GOOD
+    code = Exit.COULD_NOT if settings.wrong or any(found.exit_code for found in looked.values()) else Exit.GOOD
     if as_json:
         problems = [asdict(error.problem) for cluster in settings.clusters.values() for error in read_checks(cluster)[1]]
         lines = {name: [line.model_dump(mode="json") for line in found.lines] for name, found in looked.items()}
-        say(json.dumps({"file": str(file), **settings.model_dump(mode="json"), "broken_own_checks": problems, "examinations": lines}, indent=1))
+        wrong = {name: asdict(error.problem) for name, error in settings.wrong.items()}
+        say(json.dumps({"file": str(file), **settings.model_dump(mode="json"), "wrong": wrong, "broken_own_checks": problems,
+                        "examinations": lines}, indent=1))  # fmt: skip
         return code
-    count = len(settings.clusters)
-    out().print(Text(f"{file} is valid: {count} cluster{'' if count == 1 else 's'}", style="bold green"), soft_wrap=True)
+    out().print(Text(_verdict(file, settings), style="bold red" if settings.wrong else "bold green"), soft_wrap=True)
     for name, cluster in settings.clusters.items():
         out().print()
         out().print(Text(f"cluster {name}", style="bold"))
@@ -55,8 +58,19 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
         for line in looked[name].lines:
             if line.status in ("red", "warn", "unknown"):
                 print_line(line, err())
+    for error in settings.wrong.values():
+        explain(error, as_json=False)
     out().print(Text("\nThat is the file. What the jobs need on this host: pgdrill doctor CLUSTER"), soft_wrap=True)
     return code
+
+
+def _verdict(file: Path, settings: Settings) -> str:
+    """The first line: one cluster that is wrong makes the whole file red, though the others can be used."""
+    if settings.wrong:
+        lost = ", ".join(name or "tables that are no cluster's" for name in settings.wrong)
+        return f"{file} is not valid: wrong {lost}; can be used: {', '.join(settings.clusters)}"
+    count = len(settings.clusters)
+    return f"{file} is valid: {count} cluster{'' if count == 1 else 's'}"
 
 
 def _found(cluster: Cluster) -> list[tuple[str, str]]:

@@ -117,11 +117,14 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
     from pgdrill.retention.window import window_of
 
     session = session_of(context)
-    names = [cluster] if cluster else sorted(session.settings.clusters)
+    names = [cluster] if cluster else session.settings.names
     windows: list[Window] = []
     unseen: list[Problem] = []
     code = Exit.GOOD
     for name in names:
+        if len(names) > 1 and name in session.settings.wrong:
+            unseen.append(session.settings.wrong[name].problem)
+            continue
         access = session.access(name)
         inventory = take_inventory(access, Runner())
         unseen += inventory.unseen

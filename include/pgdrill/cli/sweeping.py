@@ -6,7 +6,7 @@ import json
 
 import typer
 
-from pgdrill.cli.app import Exit, JsonOption, command, say, session_of
+from pgdrill.cli.app import Exit, JsonOption, command, explain, say, session_of
 
 
 @command
@@ -31,4 +31,8 @@ def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
             say(f"There is no folder {place} (drill.work_directory), so no job has worked there.")
         if not any(kinds.values()):
             say("No killed job has left anything.")
-    return Exit.FAILED if swept.failed else Exit.GOOD
+    for error in settings.wrong.values():  # where it works is not known
+        explain(error, as_json=False)
+    if swept.failed:
+        return Exit.FAILED
+    return Exit.COULD_NOT if settings.wrong else Exit.GOOD

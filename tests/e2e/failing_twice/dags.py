@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowException
 
 from pgdrill.airflow.dags import base_backup_dag, logical_dump_dag, restore_drill_dag, retention_dag
@@ -47,6 +48,7 @@ settings = load()
 for cluster in settings.clusters.values():
     for make in (base_backup_dag, logical_dump_dag, restore_drill_dag, retention_dag):
         dag = make(cluster, settings)
+        dag.params["dies"] = Param(False, type="boolean")
         for task in dag.tasks:
             task.retry_delay, task.retries = timedelta(seconds=1), task.retries and RETRIES
             if task.task_id != "approve" and "execute" in vars(type(task)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.utils.types import DagRunType
 
+from pgdrill.airflow import begun
 from pgdrill.airflow.operators.vector_search_check import FAMILIES
+from pgdrill.config import load
 
 DAGS = Path(__file__).parents[3] / "dags"
 Write = Callable[..., Path]
@@ -163,6 +166,7 @@ def test_every_param_explains_itself(dags: dict[str, DAG], dag_id: str, names: s
         {"target": ""},
         {"backup": ""},
         {"backup": "LATEST; rm -rf /"},
+        {"backup": "a base backup's full name, as `pgdrill backups` shows it"},  # the words of a refusal
         {"checks": []},
         {"checks": ["everything"]},
         {"keep": "perhaps"},
@@ -175,7 +179,7 @@ def test_params_refuse_what_cannot_work(drill: DAG, conf: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("conf", [
     {"databases": "agents"}, {"databases": ["one,two"]}, {"databases": [""]}, {"bin_dir": "pgsql/bin"}, {"bin_dir": "/a'b"},
-    {"migrations": "migrations"}, {"keep": "perhaps"},
+    {"migrations": "migrations"}, {"migrations": "nothing, for none"}, {"keep": "perhaps"},
 ])  # fmt: skip
 def test_a_dumps_params_refuse_what_cannot_work(dags: dict[str, DAG], conf: dict[str, Any]) -> None:
     with pytest.raises(ParamValidationError):
@@ -231,30 +235,93 @@ def test_the_form_offers_every_family_of_checks() -> None:
     assert set(FAMILIES) == set(checks.FAMILIES)
 
 
-def test_a_configuration_error_is_an_import_error_that_names_file_key_and_mend(config: Write) -> None:
-    file = config("agents", more="rto_secnods = 5")
+@pytest.mark.parametrize(("dag_id", "conf", "words"), [
+    ("restore_drill", {"target": "tomorrow"}, "'tomorrow' is not one of [['latest', 'random', 'alternate', 'time:2026-11-20T11:00:00Z"),
+    ("restore_drill", {"backup": "a b"}, "'a b' is not one of [['LATEST', "),
+    ("logical_dump", {"bin_dir": "bin"}, "'bin' is not one of"),
+    ("logical_dump", {"databases": ["a,b"]}, "'a,b' is not one of"),
+    ("retention", {"also": ["../x"]}, "'../x' is not one of"),
+])  # fmt: skip
+def test_what_a_param_refuses_is_told_in_words_and_not_by_a_pattern(dags: dict[str, DAG], dag_id: str, conf: dict[str, Any], words: str) -> None:
+    with pytest.raises(ParamValidationError) as caught:
+        choose(dags[f"agents.{dag_id}"], conf)
+    told = str(caught.value)
+    assert words in told
+    assert "{1," not in told and "^" not in told, "no pattern"
+    assert len(told) < 900, "no wall"
+
+
+TYPO = "rto_secnods = 5"
+
+
+def wrong(config: Write, name: str, more: str = TYPO) -> Path:
+    """A file in which this cluster is wrong, beside the good `agents`."""
+    file = config("agents")
+    good, bad = file.read_text(), config(name, more=more).read_text()
+    file.write_text(good + bad)
+    return file
+
+
+def import_error() -> str:
+    """The only one there is."""
     errors = bag().import_errors
-    assert {Path(name).name for name in errors} == set(PARSED)
-    for text in errors.values():
-        assert str(file) in text
-        assert "clusters.agents.drill.rto_secnods" in text
-        assert "Mend:" in text
+    assert [Path(name).name for name in errors] == ["configuration.py"]
+    return next(iter(errors.values()))
 
 
-def test_a_schedule_that_is_no_cron_is_an_import_error_that_names_its_key(config: Write) -> None:
-    file = config("agents", more='schedule = "every friday"')
-    errors = bag().import_errors
-    assert [Path(name).name for name in errors] == ["restore_drill.py"]
-    (text,) = errors.values()
-    assert str(file) in text
-    assert "[clusters.agents.drill] schedule" in text
-    assert "Mend:" in text
+def test_a_cluster_that_is_wrong_costs_its_own_dags_and_the_import_error_begins_with_what_is_wrong(config: Write) -> None:
+    file = wrong(config, "billing")
+    assert set(bag().dags) == {f"agents.{job}" for job in PARSED.values()}
+    first = import_error().splitlines()[0]
+    for words in ("Cluster billing has no DAGs", str(file), "[clusters.billing.drill.rto_secnods] is no known key; did you mean rto_seconds?",
+                  "Mend:", "The DAGs of agents are not touched"):  # fmt: skip
+        assert words in first
 
 
-def test_a_missing_configuration_is_an_import_error_that_says_how_to_make_one(config: Write) -> None:
-    config().unlink()
-    for text in bag().import_errors.values():
-        assert "PGDRILL_CONFIG" in text
+def test_a_schedule_that_is_no_cron_costs_that_dag_alone(config: Write) -> None:
+    file = wrong(config, "billing", 'schedule = "every friday"')
+    assert set(bag().dags) == {f"{name}.{job}" for name in ("agents", "billing") for job in PARSED.values()} - {"billing.restore_drill"}
+    first = import_error().splitlines()[0]
+    assert str(file) in first
+    assert "[clusters.billing.drill] schedule" in first
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (None, "PGDRILL_CONFIG"), ("a b", "line 1"), ("", "[clusters] is missing"), (f"[clusters.agents]\n{TYPO}", "[clusters.agents.server] is missing"),
+], ids=["no file", "no TOML", "an empty one", "none that is right"])  # fmt: skip
+def test_a_file_without_one_good_cluster_leaves_no_dag_and_says_so(config: Write, content: str | None, words: str) -> None:
+    file = config()
+    file.unlink() if content is None else file.write_text(content)
+    assert not bag().dags
+    first = import_error().splitlines()[0]
+    assert first.startswith("pgdrill.LeftOut: No cluster has DAGs. ")
+    assert words in first
+    assert "Mend:" in first
+
+
+def test_a_good_file_has_no_import_error(config: Write) -> None:
+    assert not bag().import_errors
+
+
+@pytest.mark.parametrize("content", ["[clusters", "renamed", 'schedule = "x"'], ids=["no TOML", "renamed", "a schedule"])
+def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_the_file(config: Write, content: str) -> None:
+    file = config("agents")
+    before = {name: DagSerialization.to_dict(dag) for name, dag in bag().dags.items()}
+    begun.keep("agents.restore_drill run", load().cluster("agents"))
+    try:
+        if content == "renamed":
+            file.write_text(file.read_text().replace("agents", "billing"))
+            assert len(bag().dags) == 8
+        elif content == "[clusters":
+            file.write_text(content)
+        else:
+            config("agents", more=content)
+        after = bag()
+        assert {name: DagSerialization.to_dict(after.dags[name]) for name in before} == before
+        if content == "[clusters":
+            assert "Jobs of agents that have begun go on with the configuration that they began with" in import_error()
+    finally:
+        shutil.rmtree(begun.folder())
 
 
 @pytest.mark.parametrize("file", PARSED)

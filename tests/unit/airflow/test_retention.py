@@ -106,7 +106,7 @@ def given(config: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the library is called with."""
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(apply, "prune", lambda access, runner, **words: seen.append(words) or RESULT)
-    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
+    monkeypatch.setattr("pgdrill.airflow.operators.base.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
     return seen
 
 
@@ -185,7 +185,7 @@ def test_a_dry_run_hands_on_the_plan_its_digest_and_its_text(config: Any, monkey
     monkeypatch.setattr(apply, "look", lambda access, runner, **words: Outlook(NOW, FULL, plan, ()))
     monkeypatch.setattr(journal, "runs", lambda access: [])
     cluster = SimpleNamespace(name="agents", retention=POLICY)
-    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace(cluster=cluster))
+    monkeypatch.setattr("pgdrill.airflow.operators.base.access_for", lambda name: SimpleNamespace(cluster=cluster))
     found = PruneOperator(task_id="plan", cluster="agents").execute(context("manual"))
     assert found["digest"] == plan.digest
     assert found["first_run"] is True
@@ -200,6 +200,6 @@ def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPat
         raise CouldNotVerify("too-much", "share", found="90 %", expected="30 %", mend="look at the plan")
 
     monkeypatch.setattr(apply, "prune", refuse)
-    monkeypatch.setattr("pgdrill.airflow.operators.prune.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
+    monkeypatch.setattr("pgdrill.airflow.operators.base.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
     with pytest.raises(AirflowFailException, match="look at the plan"):
         PruneOperator(task_id="prune", cluster="agents", apply=True).execute(context("asset_triggered"))

@@ -45,8 +45,13 @@ def test_lines_of_damage_and_of_a_dying_server_are_alarming(tmp_path: Path, line
     PREFIX + "DETAIL:  could not read is no more than a detail of the line before",
 ])  # fmt: skip
 def test_what_a_good_restore_writes_is_not(tmp_path: Path, line: str) -> None:
-    (tmp_path / "log").write_text(f"{line}\n")
+    (tmp_path / "log").write_text(f"{PREFIX}LOG:  starting PostgreSQL 18.6\n{line}\n")
     assert alarming(tmp_path / "log") == {}
+
+
+def test_a_log_in_which_the_server_wrote_nothing_is_none(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("ERROR: 2026/11/24 08:45:01.123 Archive '00000002.history' does not exist.\n")
+    assert alarming(tmp_path / "log") is None
 
 
 def test_configuration_lines_are_read_as_postgresql_does(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pgdrill.airflow.dags.base_backup import base_backup_dag
+from pgdrill.airflow.dags.drawing import check_configuration, draw
 from pgdrill.airflow.dags.logical_dump import logical_dump_dag
 from pgdrill.airflow.dags.restore_drill import restore_drill_dag
 from pgdrill.airflow.dags.retention import retention_dag
 
-__all__ = ["base_backup_dag", "logical_dump_dag", "restore_drill_dag", "retention_dag"]
+__all__ = ["base_backup_dag", "check_configuration", "draw", "logical_dump_dag", "restore_drill_dag", "retention_dag"]

@@ -90,6 +90,15 @@ def document(doc: str | None, cluster: Cluster) -> str:
     return f"{(doc or '').strip()}\n\n### As configured\n\n| | |\n| --- | --- |\n{table}\n"
 
 
+def worded(pattern: str, *words: str) -> dict[str, Any]:
+    """A JSON schema for text that fits the pattern; what does not is refused as being none of ``words``, without the pattern.
+
+    Airflow answers with what the schema's failing part says, and that part in full. The words stand in a list, which no text is
+    equal to: else they were taken themselves.
+    """
+    return {"if": {"pattern": pattern}, "else": {"enum": [list(words)]}}
+
+
 def keep_param() -> Param:
     """Whether a person wants to look at the restored cluster."""
     return Param(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, Asset, Param
 
-from pgdrill.airflow.dags.common import BEGIN_TIMEOUT, DESTROY_TIMEOUT, MARGIN, common, cron, keep_param
+from pgdrill.airflow.dags.common import (
+    BEGIN_TIMEOUT,
+    DESTROY_TIMEOUT,
+    MARGIN,
+    common,
+    cron,
+    keep_param,
+    worded,
+)
 from pgdrill.airflow.operators import (
     DestroyDumpClusterOperator,
     DumpPassedOperator,
@@ -81,13 +89,16 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
     return dag
 
 
+FOLDER = r"^(/[^'\"]*)?$"
+
+
 def dump_params() -> dict[str, Param]:
     """What a person can choose for a dump by hand."""
     return {
         "databases": Param(
             [],
             type="array",
-            items={"type": "string", "pattern": r"^[^,]{1,63}$"},
+            items={"type": "string", **worded(r"^[^,]{1,63}$", "a database's name, without a comma")},
             title="Databases",
             description="Empty: those of the configuration.",
             section="What to dump",
@@ -95,7 +106,7 @@ def dump_params() -> dict[str, Param]:
         "bin_dir": Param(
             "",
             type="string",
-            pattern=r"^(/[^'\"]*)?$",
+            **worded(FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for the configured one"),
             title="Restore into another PostgreSQL",
             description="Folder of its programs, on the drill's host: a newer major version, or newer extensions. Empty: as configured.",
             section="What to restore into",
@@ -103,7 +114,7 @@ def dump_params() -> dict[str, Param]:
         "migrations": Param(
             "",
             type="string",
-            pattern=r"^(/[^'\"]*)?$",
+            **worded(FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for none"),
             title="Migrations to rehearse",
             description="A folder on the drill's host with `*.sql` files, or with `alembic.ini`. Empty: none.",
             section="What to ask",

@@ -15,6 +15,7 @@ from pgdrill.airflow.dags.common import (
     common,
     cron,
     keep_param,
+    worded,
 )
 from pgdrill.airflow.operators import (
     BeginDrillOperator,
@@ -100,6 +101,12 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
     return dag
 
 
+TARGET = (
+    r"^(latest|random|alternate|(time|before):\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
+    r"|lsn:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}|name:[^\x00'\\]{1,63})$"
+)
+
+
 def drill_params() -> dict[str, Param]:
     """What a person can choose for a drill by hand; the form explains itself."""
     restore, checks = "What to restore", "What to ask"
@@ -107,16 +114,16 @@ def drill_params() -> dict[str, Param]:
         "backup": Param(
             "LATEST",
             type="string",
-            pattern=r"^[A-Za-z0-9_.:-]{1,200}$",
+            **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "LATEST", "a base backup's full name, as `pgdrill backups` shows it"),
             title="Base backup",
-            description="`LATEST`, or a base backup's full name as `wal-g backup-list` shows it.",
+            description="`LATEST`, or a base backup's full name as `pgdrill backups` shows it.",
             section=restore,
         ),
         "target": Param(
             "latest",
             type="string",
-            pattern=r"^(latest|random|alternate|(time|before):\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
-            r"|lsn:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}|name:[^\x00'\\]{1,63})$",
+            **worded(TARGET, "latest", "random", "alternate", "time:2026-11-20T11:00:00Z, with its zone", "before: and such a time",
+                     "lsn:0/3000028", "name: and a restore point"),
             title="Recovery target",
             description="Where recovery stops: `latest` (a restore point made when the drill begins), `random` (an instant"
             " drawn from all that can be restored), `alternate` (the one of these two that the last drill was not; scheduled"

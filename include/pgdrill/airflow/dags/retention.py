@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param
 
-from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common
+from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common, worded
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import (
     ApprovePlanOperator,
@@ -94,7 +94,7 @@ def retention_params() -> dict[str, Param]:
         "also": Param(
             [],
             type="array",
-            items={"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,200}$"},
+            items={"type": "string", **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it")},
             title="Remove these, too",
             description="Full names of leftovers, abandoned timelines (`00000003`) or another cluster's backups, one a line. They go only if old enough.",
             section=section,

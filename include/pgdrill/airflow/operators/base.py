@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from pgdrill.airflow import begun
+from pgdrill.airflow.connections import access_for, access_to
+from pgdrill.errors import ConfigError
 from pgdrill.logs import keep_lines_whole
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pgdrill.access import Access
+    from pgdrill.config import Cluster
     from pgdrill.process import Runner
 
 keep_lines_whole()  # in every process that runs a task of ours
@@ -40,6 +46,29 @@ def run_type(context: Context) -> str:
     return str(getattr(kind, "value", kind))
 
 
+OURS = "pgdrill"  # the tag of the DAGs that are drawn here
+
+
+def refuse_unknown(operator: BaseOperator, context: Context) -> None:
+    """A run's parameter that no form has would be passed over: what was meant by it would not be done.
+
+    Airflow takes every key. In DAGs of others that use these operators it may be theirs.
+    """
+    dag = operator.get_dag()
+    if dag is None or OURS not in dag.tags:
+        return
+    known = list(dag.params)
+    unknown = sorted(set(getattr(context["dag_run"], "conf", None) or {}) - set(known))
+    if unknown:
+        near = [match for key in unknown for match in difflib.get_close_matches(key, known, n=1)]
+        raise ConfigError(
+            "unknown-parameter", f"parameters of this run of {dag.dag_id}",
+            found=", ".join(map(repr, unknown)) + (f" (did you mean {', '.join(near)}?)" if near else ""),
+            expected=f"only {', '.join(known)}" if known else "none: this DAG has no parameters",
+            mend="trigger it again without them",
+        )  # fmt: skip
+
+
 class ClusterOperator(BaseOperator):
     """Works on a configured cluster.
 
@@ -52,6 +81,35 @@ class ClusterOperator(BaseOperator):
     def __init__(self, *, cluster: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cluster = cluster
+
+    def begin(self, context: Context) -> Access:
+        """The cluster as it is configured now: what the run's tasks after this one work with, whatever becomes of the file."""
+        from pgdrill.config import load
+
+        refuse_unknown(self, context)
+        cluster = load().cluster(self.cluster)
+        begun.keep(self.job(context), cluster)
+        return access_to(cluster)
+
+    def go_on(self, context: Context) -> Access:
+        """The cluster as it was configured when the run's first task began."""
+        return access_to(self.as_begun(context))
+
+    def as_begun(self, context: Context) -> Cluster:
+        """That configuration, without its Connections; today's where none was kept."""
+        from pgdrill.config import load
+
+        cluster = begun.kept(self.job(context))
+        return cluster if cluster and cluster.name == self.cluster else load().cluster(self.cluster)
+
+    def as_configured(self, context: Context) -> Access:
+        """The cluster as it is configured now, for a job that is one task, or means what holds when it works."""
+        refuse_unknown(self, context)
+        return access_for(self.cluster)
+
+    def job(self, context: Context) -> str:
+        """The run, as what it began with is kept under."""
+        return f"{self.dag_id} {context['run_id']}"
 
     @cached_property
     def runner(self) -> Runner:

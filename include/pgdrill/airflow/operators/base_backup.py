@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.failing import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
@@ -30,7 +29,7 @@ class BaseBackupOperator(ClusterOperator):
 
         refuse_the_past(context, "a base backup")
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self.as_configured(context)
             with waiting(context, access.cluster.backup.timeout_seconds, self.log):
                 result = take_backup(access, runner=self.runner, progress=ProgressLog(self.log))
         backup = as_xcom(result)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors
 from pgdrill.airflow.operators.base import DrillOperator, trigger_of
@@ -41,8 +40,8 @@ class BeginDrillOperator(DrillOperator):
             from pgdrill.drill import begin_stage
             from pgdrill.targets import parse_target
 
+            access = self.begin(context)
             target = parse_target(self.target)
-            access = access_for(self.cluster)
             drill_id = next_attempt(access, drill_id_of(self.drill_id), trigger_of(context)).drill_id
             gone = begin_stage(access, drill_id, trigger=trigger_of(context))
         self.log.info("drill %s of cluster %s, to %s", drill_id, self.cluster, target)

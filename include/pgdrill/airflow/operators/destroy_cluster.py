@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgdrill.airflow.connections import access_for
+from pgdrill.airflow import begun
+from pgdrill.airflow.connections import access_to
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors
 from pgdrill.airflow.operators.base import DrillOperator
 from pgdrill.airflow.results import DestroyResult, as_xcom
+from pgdrill.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,17 +47,29 @@ class DestroyClusterOperator(DrillOperator):
         run = drill_id_of(context["run_id"])
         drill_id = drill_id_of(self.drill_id or run)
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self._whatever_happened(context)
             if str(self.keep).lower() in TRUE and not _kept_already(access, drill_id) and (kept := self._kept(access, drill_id)):
                 return as_xcom(kept)
             for earlier in left_behind(access, run):
                 if earlier != drill_id:
                     destroy_stage(access, earlier)
             report = destroy_stage(access, drill_id)
+        begun.over(self.job(context))
         directory = str(Workspace.of(access, drill_id).directory)
         self.log.info("destroyed %s", directory)
         seconds = report.cleanup.seconds if report else None
         return as_xcom(DestroyResult(drill_id, self.cluster, True, directory, "", None, seconds))
+
+    def _whatever_happened(self, context: Context) -> Access:
+        """Folder and server are found without any Connection: one that is gone only keeps the report on this host."""
+        from pgdrill.access import Access
+
+        cluster = self.as_begun(context)
+        try:
+            return access_to(cluster)
+        except ConfigError as error:
+            self.log.warning("destroying without Connections: %s", error)
+            return Access(cluster)
 
     def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
         """The restored cluster, if there is one that runs; what failed to be restored is not worth keeping."""

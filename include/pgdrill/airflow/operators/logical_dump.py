@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.failing import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
@@ -38,7 +37,7 @@ class LogicalDumpOperator(ClusterOperator):
         refuse_the_past(context, "a dump")
         chosen = self.databases.split(",") if isinstance(self.databases, str) else self.databases
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self.begin(context)
             with waiting(context, access.cluster.dump.timeout_seconds, self.log):
                 manifest = take_dump(
                     access, databases=tuple(name.strip() for name in chosen if name.strip()),

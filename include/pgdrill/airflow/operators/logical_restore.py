@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.xcom import BaseXCom
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
@@ -61,7 +60,7 @@ class LogicalRestoreOperator(DrillOperator):
         from pgdrill.workspace import Workspace
 
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self.go_on(context)
             attempt = next_dump_attempt(access, drill_id_of(self.drill_id))
             drill_id = attempt.drill_id
             context["ti"].xcom_push(key=DRILL_ID, value=drill_id)

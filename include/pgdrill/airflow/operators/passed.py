@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import BEGUN, ClusterOperator
 from pgdrill.airflow.results import explanation
@@ -38,7 +37,7 @@ class DrillPassedOperator(ClusterOperator):
         if not self.drill_id:
             raise AirflowFailException("no drill was begun: see the task before")
         with airflow_errors():
-            report = load_report(access_for(self.cluster), self.drill_id)
+            report = load_report(self.go_on(context), self.drill_id)
         if report.verdict != "passed":
             raise failure(explanation(report), retryable=False)
         self.log.info("%s", report.summary)
@@ -64,7 +63,7 @@ class DumpPassedOperator(DrillPassedOperator):
         from pgdrill.dump import keep
 
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self.go_on(context)
             found = next((one for one in keep.listed(access) if one.dump_id == self.dump), None)
             mine = [report for report in (found.drills if found else ()) if report.drill_id == self.drill_id]
         if not mine:

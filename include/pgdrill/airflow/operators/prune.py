@@ -10,7 +10,6 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.failing import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, run_type
 from pgdrill.airflow.operators.destroy_cluster import TRUE
@@ -65,7 +64,7 @@ class PruneOperator(ClusterOperator):
         from pgdrill.retention.apply import prune
 
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self.as_configured(context)
             by_hand = started_by_hand(context)
             also, allow = (_words(self.also), _words(self.allow)) if by_hand else ((), ())
             if not self.apply:

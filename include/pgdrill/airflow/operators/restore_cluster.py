@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
@@ -53,7 +52,7 @@ class RestoreClusterOperator(DrillOperator):
         from pgdrill.workspace import Workspace
 
         with airflow_errors(), self._leaving_nothing_when_killed():
-            access = access_for(self.cluster)
+            access = self.go_on(context)
             attempt = next_attempt(access, drill_id_of(self.drill_id), trigger_of(context))
             context["ti"].xcom_push(key=DRILL_ID, value=attempt.drill_id)
             self._at_work = access, Workspace.of(access, attempt.drill_id)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.xcom import BaseXCom
 
-from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.failing import airflow_errors, failure
 from pgdrill.airflow.operators.base import DrillOperator
@@ -43,7 +42,7 @@ class VectorSearchCheckOperator(DrillOperator):
         from pgdrill.drill import check_stage
 
         with airflow_errors():
-            access = access_for(self.cluster)
+            access = self.go_on(context)
             report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen(), runner=self.runner)
         result = as_xcom(DrillResult.of(report))
         self.log.info("%s", report.summary)
