@@ -28,6 +28,13 @@ def started(pid: int) -> int | None:
     return int(words[19]) if len(words) > 19 and words[0] not in "ZX" else None
 
 
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
 class Owner:
     """A process of some host, since that was started last."""
 
@@ -67,6 +74,13 @@ class Owner:
     def lives(self) -> bool:
         """Whether it is a living process that can be seen from here: never another one that got its number."""
         return self._seen_by(Owner.of(os.getpid())) and started(self.pid) == self.started
+
+    def session(self) -> list[int]:
+        """The processes of the session that it leads or led: its number is nobody else's while one of them lives."""
+        if not self._seen_by(Owner.of(os.getpid())) or started(self.pid) not in (None, self.started):
+            return []
+        numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - pathlib takes memory
+        return [pid for pid in numbers if _session(pid) == self.pid and (started(pid) or 0) >= self.started]
 
     def gone(self) -> str:
         """How it is known that it has ended, in words; empty where it lives, or nobody here can tell."""

@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -336,6 +336,31 @@ def end_marked(path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: f
         return False  # the number now belongs to somebody else, or to nobody
     end_group(process.pid, first=first, seconds=seconds)
     return True
+
+
+def end_session(path: Path) -> int:
+    """End what is left of the session of a process written down by :func:`mark_process`, though that one has ended. How many?"""
+    try:
+        members = Owner.from_json(json.loads(read_text(str(path)))).session()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0
+    end_all(members)
+    return len(members)
+
+
+def end_all(pids: Iterable[int], *, seconds: float = TERM_GRACE_SECONDS) -> None:
+    """End processes that need not be of one group, all at once: TERM, up to two seconds, then KILL."""
+    family: list[psutil.Process] = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family.append(psutil.Process(pid))
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(how)
+        deadline = time.monotonic() + seconds
+        while (family := [process for process in family if _lives(process)]) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)  # an orphan's end is announced to its new parent only
 
 
 def end_group(pid: int, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS) -> None:

@@ -29,7 +29,7 @@ from pgdrill_demo.airflow import PROJECT, Airflow
 from pgdrill_demo.stack import Stack, tear_down
 
 LOCAL = PROJECT / ".local"
-ENVIRONMENT = LOCAL / "demo.env"
+VARIABLES = LOCAL / "demo.env"
 console = Console(highlight=False)
 
 
@@ -63,9 +63,9 @@ def demo() -> int:
             report_table(report, console)
         finally:
             with console.status("ending every process, removing the folder"):
-                tear_down(home)
-    console.print(f"Done in {time.monotonic() - started:.0f} s; no process, port or folder is left.")
-    return 0 if state == "success" and report.verdict == "passed" else 1
+                left = tear_down(home)
+    console.print(f"Done in {time.monotonic() - started:.0f} s; {_left(home, left)}", soft_wrap=True)
+    return 0 if not left and state == "success" and report.verdict == "passed" else 1
 
 
 def up() -> int:
@@ -82,10 +82,10 @@ def up() -> int:
             note.unlink()
             raise
         user, password = airflow.login
-        console.print(f"Airflow: {airflow.url}  user {user}  password {password}")
-        _write_environment(stack)
-        console.print("The command line: `. .local/demo.env; .venv/bin/pgdrill doctor agents`", markup=False)
-        console.print("Start agents.base_backup, then agents.restore_drill. `make down` ends it all.")
+        console.print(f"Airflow: {airflow.url}  user {user}  password {password}", soft_wrap=True)
+        console.print("Unpause agents.base_backup and agents.restore_drill, and trigger one after the other.")
+        console.print(f"By the command line: . {_variables(stack)}; pgdrill backup; pgdrill drill; pgdrill report", soft_wrap=True)
+        console.print("`make down` ends it all.")
     return 0
 
 
@@ -95,20 +95,33 @@ def down() -> int:
     if not note.exists():
         console.print("nothing is up")
         return 0
-    tear_down(Path(json.loads(note.read_text())["home"]))
-    ENVIRONMENT.unlink(missing_ok=True)
-    note.unlink()
-    console.print("down: no process, port or folder is left")
-    return 0
+    home = Path(json.loads(note.read_text())["home"])
+    left = tear_down(home)
+    if not home.exists():
+        note.unlink()
+        VARIABLES.unlink(missing_ok=True)
+    console.print(f"down: {_left(home, left)}", soft_wrap=True)
+    return 1 if left or home.exists() else 0
 
 
-def _write_environment(stack: Stack) -> None:
-    """What a shell needs to ask the stack by the command line: its secrets, for this user alone."""
-    ENVIRONMENT.unlink(missing_ok=True)
-    ENVIRONMENT.touch(mode=0o600)
-    path = f"{PROJECT}/.local/bin:{PROJECT}/.venv/bin"
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.environment.items() if not name.startswith("AIRFLOW_")]
-    ENVIRONMENT.write_text("\n".join((*lines, f'export PATH="{path}:$PATH"', "")))
+def _left(home: Path, left: list[str]) -> str:
+    """What was looked at, and what is there."""
+    if home.exists():
+        return f"{home} could not be removed" + (f"; in it work {'; '.join(left)}" if left else "")
+    if left:
+        return f"{home} is removed, but these processes still use it, and were not ended: {'; '.join(left)}"
+    return "no process works in its folder any more, and the folder is removed."
+
+
+def _variables(stack: Stack) -> Path:
+    """A file for the shell, for this user's eyes only, that lets `pgdrill` work on the demo."""
+    path = f"{PROJECT / '.local' / 'bin'}:{PROJECT / '.venv' / 'bin'}:$PATH"
+    words = {name: value for name, value in stack.environment.items() if not name.startswith("AIRFLOW_")}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in words.items()]
+    VARIABLES.unlink(missing_ok=True)
+    VARIABLES.touch(mode=0o600)
+    VARIABLES.write_text("\n".join([*lines, f'export PATH="{path}"', ""]))
+    return VARIABLES.relative_to(PROJECT)
 
 
 @contextlib.contextmanager

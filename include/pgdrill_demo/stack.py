@@ -25,9 +25,10 @@ from pgdrill.access import Access, Credentials
 from pgdrill.config import Cluster, Settings, load
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.process import end_marked, mark_process
+from pgdrill.process import end_all, end_marked, end_session, mark_process
 from pgdrill.tools import archive_command
 from pgdrill.workspace import Workspace
+from pgdrill_demo import leavings
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
@@ -278,16 +279,22 @@ class Stack:
             pass_file.unlink()
 
 
-def tear_down(home: Path) -> None:
-    """End everything that runs out of a stack's folder, whoever started it, and remove the folder."""
+def tear_down(home: Path) -> list[str]:
+    """End everything that runs out of a stack's folder, whoever started it, and remove the folder. Gives who works in it still.
+
+    That is nobody, or somebody who looks at it: he is named and left alone.
+    """
     for mark in sorted(home.rglob("*.pid")):
         end_marked(mark)
+        end_session(mark)  # of an Airflow whose first process was killed, the workers live on
+    end_all(leavings.own(home))
     for version in home.rglob("PG_VERSION"):
         if (version.parent / "global").is_dir():  # a data directory, not one of its databases
             folder = version.parent
             LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop(to_be_removed=True)
             shutil.rmtree(Workspace(folder.parent.parent).socket_directory, ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
+    return leavings.users(home)
 
 
 CONFIG = """# Written by the embedded stack.

@@ -48,7 +48,7 @@ def dags(subject: Subject) -> Iterator[Finding]:
         yield not_asked("DAG files", "they come by a bundle that is not on this host")
         return
     texts = [file.read_text(errors="replace") for folder in folders for file in folder.rglob("*.py")]
-    lacking = [name for name, call in MADE_BY.items() if not any(f"{call}(" in text for text in texts)]
+    lacking = [name for name, call in MADE_BY.items() if not any(call in text for text in texts)]
     shown = ", ".join(map(str, folders))
     project = Path(__file__).parents[3] / "dags"
     if lacking:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.dags.common import cron
 from pgdrill.config import Settings, config_path, load
 from pgdrill.errors import ConfigError
+from pgdrill.schedules import SECTIONS, check_schedule
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pgdrill.config import Cluster
 
 logger = logging.getLogger(__name__)
-
-SCHEDULED = ("backup", "drill", "dump")
 
 
 class Maker(Protocol):
@@ -87,8 +85,8 @@ def _faults() -> Iterator[str]:
         lost = f"Cluster {name} has no DAGs" if name else "These tables are nobody's"
         yield f"{lost}: {wrong}. {rest}"
     for cluster in settings.clusters.values():
-        for section in SCHEDULED:
+        for section in SECTIONS:
             try:
-                cron(cluster, settings, section)
+                check_schedule(cluster, section, settings.source)
             except ConfigError as error:
                 yield f"One DAG of cluster {cluster.name} is missing: {error}"
