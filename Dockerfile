@@ -26,9 +26,10 @@ RUN grep -rl pgdg /etc/apt/sources.list.d | xargs -r rm --force; \
     rm -rf /var/lib/apt/lists/*; \
     "/usr/lib/postgresql/${POSTGRES_MAJOR}/bin/postgres" --version
 
-# Drills restore here. Group 0 may write, as everywhere in Airflow's image: the container runs as the owner of the
-# protected data directory (docker-compose.yaml), whose number this image cannot know.
-RUN install --directory --mode=0775 --group=0 /var/lib/pgdrill
+# Drills restore in the first; in the second stands what running jobs began with. Group 0 may write, as everywhere in
+# Airflow's image: the container runs as the owner of the protected data directory (docker-compose.yaml), whose number
+# this image cannot know.
+RUN install --directory --mode=0775 --group=0 /var/lib/pgdrill /opt/airflow/pgdrill
 
 ENV PATH="/usr/lib/postgresql/${POSTGRES_MAJOR}/bin:/opt/pgdrill/bin:${PATH}"
 

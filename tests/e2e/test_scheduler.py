@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import os
 import re
 import subprocess
 import sys
@@ -55,6 +57,46 @@ def test_a_backup_and_then_a_drill_started_through_the_api_are_green(site: Site)
     assert site.run(BACKUP) == "success"
     assert site.run(DRILL) == "success"
     assert site.leavings() == []
+
+
+def test_a_drill_goes_on_though_the_file_breaks_and_a_typing_error_costs_one_cluster_its_dags(site: Site) -> None:
+    file = site.stack.config_file
+    good = file.read_text()
+    wrong = good.replace("clusters.agents", "clusters.billing").replace("[clusters.billing.drill]", "[clusters.billing.drill]\nschedul = 1")
+    try:
+        run_id = site.airflow.trigger(DRILL)
+        wait_until(lambda: site.airflow.task_states(DRILL, run_id).get("begin") == "success", 120,
+                   lambda: site.airflow.task_states(DRILL, run_id))  # fmt: skip
+        file.write_text("[clusters.agents\n")
+        assert site.ended(DRILL, run_id) == "success", "each task is a process that reads the DAG, and found no configuration"
+        assert site.leavings() == []
+        wait_until(lambda: "No cluster has DAGs." in import_error(site), 90, lambda: import_error(site))
+        assert "Jobs of agents that have begun go on" in import_error(site)
+        file.write_text(good + wrong)
+        wait_until(lambda: "Cluster billing has no DAGs" in import_error(site), 90, lambda: import_error(site))
+        first = import_error(site).splitlines()[0]
+        assert "[clusters.billing.drill.schedul] is no known key; did you mean schedule?" in first
+        assert {dag["dag_id"] for dag in site.airflow.call("GET", "/dags")["dags"]} == {BACKUP, DRILL, DUMP, RETENTION}
+    finally:
+        file.write_text(good)
+    wait_until(lambda: not import_error(site), 90, lambda: import_error(site))
+
+
+def import_error(site: Site) -> str:
+    """What Airflow shows; empty where all is well."""
+    return "".join(one["stack_trace"] for one in site.airflow.call("GET", "/importErrors")["import_errors"])
+
+
+def test_a_parameter_that_does_not_fit_is_refused_in_words_and_one_that_no_form_has_too(site: Site) -> None:
+    with pytest.raises(RuntimeError, match=r"400 .*'tomorrow' is not one of \[\['latest', 'random', 'alternate', 'time:2026") as caught:
+        site.airflow.trigger(DRILL, {"target": "tomorrow"})
+    assert "{4}" not in str(caught.value), "no pattern"
+    for dag_id, task in ((DRILL, "begin"), (BACKUP, "backup"), (DUMP, "dump")):
+        run_id = site.airflow.trigger(dag_id, {"tagret": "random"})
+        assert site.ended(dag_id, run_id) == "failed"
+        said = "".join(site.airflow.log_lines(dag_id, run_id, task))
+        assert f"parameters of this run of {dag_id}: found 'tagret'" in said
+        assert "Mend: trigger it again without them" in said
 
 
 def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_approved(site: Site) -> None:
@@ -196,6 +238,17 @@ def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clea
     finally:
         restarted.terminate()
         restarted.wait(30)
+
+
+def test_what_a_killed_scheduler_left_is_found_and_ended_with_the_rest(site: Site) -> None:
+    """Last, for nothing is left of the site."""
+    leader = json.loads(site.airflow.pid_file.read_text())["pid"]
+    workers = [one for one in psutil.process_iter() if os.getsid(one.pid) == leader and "LocalExecutor" in one.name()]
+    assert workers, "those of the scheduler that the test before has killed"
+    psutil.Process(leader).kill()
+    assert tear_down(site.stack.home) == []
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert not site.working(".")
 
 
 def lock_is_free(file: Path) -> bool:

@@ -115,6 +115,45 @@ def test_a_config_error_names_file_key_and_mend_whatever_the_command(config: Pat
     assert "mend" in result.stderr
 
 
+@pytest.fixture
+def one_wrong(two_clusters: Path) -> Path:
+    """`agents` is good; `sales` is not."""
+    two_clusters.write_text(two_clusters.read_text() + "rto_second = 1\n")
+    return two_clusters
+
+
+@pytest.mark.parametrize("words", [["archive-command", "agents"], ["report", "agents", "--list"], ["hold", "list", "agents"]])
+def test_a_cluster_that_is_wrong_costs_no_command_of_another(one_wrong: Path, words: list[str]) -> None:
+    result = run(*words)
+    assert (result.exit_code, "rto_second" in result.output) == (0, False)
+
+
+@pytest.mark.parametrize("words", [["archive-command", "sales"], ["backup", "sales"], ["drill", "sales"]])
+def test_its_own_commands_say_what_is_wrong(one_wrong: Path, words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "[clusters.sales.drill.rto_second]isnoknownkey" in "".join(result.stderr.split())
+
+
+def test_a_cluster_has_to_be_named_though_only_one_is_right(one_wrong: Path) -> None:
+    result = run("archive-command")
+    assert result.exit_code == 2
+    assert "agents, sales" in result.stderr
+
+
+def test_commands_about_every_cluster_do_what_they_can_and_name_the_one_that_is_wrong(one_wrong: Path) -> None:
+    for words in (["sweep"], ["config", "check"]):
+        result = run(*words)
+        assert result.exit_code == 2, words
+        assert "[clusters.sales.drill.rto_second]isnoknownkey" in "".join(result.stderr.split())
+    shown = run("config", "check").stdout
+    assert "is not valid: wrong sales; can be used: agents" in shown.replace("\n", " ")
+    assert "cluster agents" in shown
+    found = run("config", "check", "--json")
+    assert found.exit_code == 2
+    assert list(pure(found)["wrong"]) == ["sales"]
+
+
 def test_a_config_error_is_json_for_programs(config: Path) -> None:
     config.write_text("nonsense")
     result = run("config", "check", "--json")

@@ -88,6 +88,8 @@ def test_settings_shared_by_all_reach_services_with_settings_of_their_own() -> N
     for name in AIRFLOW:
         assert SERVICES[name]["environment"]["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
         assert "/opt/airflow/include/dr.toml:ro" in str(SERVICES[name]["volumes"])
+        # Who draws the DAGs reads there what the tasks have begun with.
+        assert "airflow-begun:/opt/airflow/pgdrill" in SERVICES[name]["volumes"]
 
 
 def test_the_image_is_the_airflow_that_the_tests_run_against() -> None:
