@@ -324,7 +324,7 @@ def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_t
         shutil.rmtree(begun.folder())
 
 
-@pytest.mark.parametrize("file", PARSED)
+@pytest.mark.parametrize("file", [*PARSED, "configuration.py"])
 def test_reading_a_dag_file_imports_nothing_heavy(config: Write, file: str) -> None:
     heavy = (
         "numpy", "boto3", "botocore", "obstore", "pgvector", "pgdrill.access",

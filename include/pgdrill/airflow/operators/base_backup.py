@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgdrill.airflow import begun
 from pgdrill.airflow.failing import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
@@ -29,9 +30,10 @@ class BaseBackupOperator(ClusterOperator):
 
         refuse_the_past(context, "a base backup")
         with airflow_errors():
-            access = self.as_configured(context)
+            access = self.begin(context)  # while it works its DAG stays drawn
             with waiting(context, access.cluster.backup.timeout_seconds, self.log):
                 result = take_backup(access, runner=self.runner, progress=ProgressLog(self.log))
+        begun.over(self.job(context))
         backup = as_xcom(result)
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {"backup": result.name, **backup}
