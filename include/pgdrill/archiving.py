@@ -12,7 +12,8 @@ from pgdrill.postgres.wal import Segment, parse_lsn
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
-BEHIND_SEGMENTS = 32  # half a gigabyte of finished WAL that is not archived
+BEHIND_BYTES = 2**29  # of finished WAL that is not archived
+FEWEST_SEGMENTS = 4  # however large they are
 
 
 def check_server(connection: psycopg.Connection, access: Access) -> int:
@@ -54,22 +55,23 @@ def check_keeps_up(connection: psycopg.Connection) -> None:
     """The last segment was archived, and not many are waiting."""
     row = connection.execute(
         "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time, '-infinity'),"
-        " pg_walfile_name(pg_current_wal_lsn()), current_setting('wal_segment_size') FROM pg_stat_archiver"
+        " pg_walfile_name(pg_current_wal_lsn()), pg_size_bytes(current_setting('wal_segment_size')) FROM pg_stat_archiver"
     ).fetchone()
     if row is None:
         return
-    archived, failed, failing, current, _ = row
+    archived, failed, failing, current, size = row
     if failing:
         raise CouldNotVerify(
             "archiving-fails", "WAL archiving", found=f"the last attempt, {failed}, failed",
             expected="the last attempt to have succeeded",
             mend="read production's server log for the archive_command's own words",
         )  # fmt: skip
-    behind = Segment.parse(current).number - Segment.parse(archived[:24]).number if archived else 0
-    if behind > BEHIND_SEGMENTS:
+    behind = Segment.parse(current, size).number - Segment.parse(archived[:24], size).number if archived else 0
+    allowed = max(FEWEST_SEGMENTS, BEHIND_BYTES // size)
+    if behind > allowed:
         raise CouldNotVerify(
             "archiving-behind", "WAL archiving", found=f"{behind} segments behind (last archived {archived})",
-            expected=f"at most {BEHIND_SEGMENTS}", mend="find out what slows the archive_command; then try again",
+            expected=f"at most {allowed}", mend="find out what slows the archive_command; then try again",
         )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.postgres.address import NOT_INHERITED
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.binaries import QUICK_SECONDS
-from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, Segment, format_lsn
+from pgdrill.postgres.wal import Segment, format_lsn
 from pgdrill.process import Command, Completed, ProcessTimeout, Runner
 from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
@@ -76,7 +76,7 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
             backup = _the_new_one(access, before)
             parts = _whole(access, backup)
             check_origin(access, backup, _label(access, runner, home, backup, parts), beside)
-        _archived(access, backup)
+        _archived(access, backup, beside.segment_bytes)
         kept = _record(access, backup, parts, runner)
         lock.release("backup")
     size = backup.uncompressed_bytes or beside.cluster_bytes
@@ -115,7 +115,8 @@ def _run(access: Access, runner: Runner, home: Path, beside: Beside, progress: P
     directory = access.cluster.server.data_directory
     command = access.tool.backup(directory, beside.environment, home, _tuning(access, beside.cluster_bytes))
     temporary = private.short_folder(_short(home))
-    more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(temporary)}
+    more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(temporary),
+            **access.tool.segment_environment(beside.segment_bytes)}  # fmt: skip
     command = Command(command.argv, {**command.environment, **more}, command.exit_codes, without=NOT_INHERITED)
     what = f"base backup of {access.cluster.name}"
     try:
@@ -188,12 +189,10 @@ def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
     return parts
 
 
-def _archived(access: Access, backup: BaseBackup) -> None:
+def _archived(access: Access, backup: BaseBackup, segment_bytes: int) -> None:
     """Without the WAL up to its end a base backup cannot become consistent."""
     with access.connect() as connection:
-        row = connection.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'").fetchone()
-        size = int(row[0]) if row else DEFAULT_SEGMENT_BYTES
-        last = Segment.holding(backup.finish_lsn - 1, backup.timeline, size)
+        last = Segment.holding(backup.finish_lsn - 1, backup.timeline, segment_bytes)
         wait_archived(connection, access, last, access.cluster.backup.archive_wait_seconds)
 
 

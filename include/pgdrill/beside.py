@@ -21,6 +21,7 @@ from pgdrill.place import this_user
 from pgdrill.postgres.address import environment_of
 from pgdrill.postgres.admitted import check_admitted
 from pgdrill.postgres.backup_label import BackupLabel
+from pgdrill.postgres.prepared import check_readable
 from pgdrill.postgres.rights import FUNCTIONS, rights
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.tools import BaseBackup
@@ -34,6 +35,7 @@ WHERE has_tablespace_privilege(oid, 'CREATE') OR pg_has_role('pg_read_all_stats'
 CONTROL = """
 SELECT c.checkpoint_lsn::text, c.timeline_id::text, r.min_recovery_end_lsn::text FROM pg_control_checkpoint() c, pg_control_recovery() r
 """
+SEGMENT_BYTES = "SELECT pg_size_bytes(current_setting('wal_segment_size'))"
 POSITION = "SELECT pg_current_wal_insert_lsn()::text, ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
 LABELS = ("Latest checkpoint location", "Latest checkpoint's TimeLineID", "Minimum recovery ending location")
 
@@ -45,6 +47,7 @@ class Beside:
     system_identifier: int
     timeline: int
     lsn: int
+    segment_bytes: int  # of WAL
     cluster_bytes: int
     environment: Mapping[str, str] = field(repr=False)
 
@@ -61,9 +64,10 @@ def beside_the_server(access: Access) -> Beside:
         check_rights(connection)
         check_databases(access, connection)
         lsn, timeline = _one(connection, POSITION)
+        (segment_bytes,) = _one(connection, SEGMENT_BYTES)
         (size,) = _one(connection, CLUSTER_BYTES)
         environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}  # or nothing, if it is none any more
-    return Beside(identifier, int(timeline), parse_lsn(lsn), int(size), environment)
+    return Beside(identifier, int(timeline), parse_lsn(lsn), int(segment_bytes), int(size), environment)
 
 
 def check_primary(access: Access, connection: psycopg.Connection) -> None:
@@ -120,8 +124,16 @@ def check_rights(connection: psycopg.Connection) -> None:
 
 
 def check_databases(access: Access, connection: psycopg.Connection) -> None:
-    """The role is let into every database that the backup's record is about."""
-    check_admitted(connection, access.cluster.name, access.cluster.server.databases or every_database(connection))
+    """The role is let into every database that the backup's record is about, and no table of theirs is locked for good."""
+    names = access.cluster.server.databases or every_database(connection)
+    check_admitted(connection, access.cluster.name, names)
+    check_readable(connection, names)
+
+
+def server_segment_bytes(access: Access) -> int:
+    """The size of a WAL segment, by the server's word."""
+    with access.connect() as connection:
+        return int(_one(connection, SEGMENT_BYTES)[0])
 
 
 def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside) -> None:

@@ -27,6 +27,7 @@ from pgdrill.reach import Archive, Reached
 from pgdrill.report import Heartbeats, Report, Target
 from pgdrill.restore import Goal
 from pgdrill.rpo import ArchivedEnd, all_archived, archived_end, first_commit_after, lost_seconds
+from pgdrill.segments import segment_bytes
 from pgdrill.targets import RecoveryTarget
 from pgdrill.timelines import (
     Timelines,
@@ -54,6 +55,11 @@ class Look:
     baseline: Baseline | None
     end: ArchivedEnd | None
     line: Line | None
+
+    @property
+    def segment_bytes(self) -> int:
+        """Of WAL; PostgreSQL's default where nothing is archived."""
+        return self.line.segment_bytes if self.line else DEFAULT_SEGMENT_BYTES
 
 
 def decide(
@@ -109,7 +115,7 @@ def _line(
     access: Access, report: Report, runner: Runner, folder: Path, listed: Mapping[str, int], baseline: Baseline | None
 ) -> Line | None:
     """Production's line of timelines, by its own word, or by what was last known of it; notes the other ends of WAL."""
-    size = baseline.segment_bytes if baseline else DEFAULT_SEGMENT_BYTES
+    size = baseline.segment_bytes if baseline else segment_bytes(access)
     found = archived_timelines(access, runner, folder, listed, size, least=baseline.timeline if baseline else 0)
     timeline, doubtful = (baseline.timeline, []) if baseline else _without_production(access, found)
     if timeline is None:
@@ -231,7 +237,7 @@ def _reachable(access: Access, wanted: RecoveryTarget, backup: str, look: Look, 
 def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None = None) -> Goal:
     """With what production says of itself."""
     if look.baseline is None:
-        return Goal(backup, target, stop_lsn=stop_lsn, timeline=look.line.timeline if look.line else None)
+        return Goal(backup, target, stop_lsn=stop_lsn, timeline=look.line.timeline if look.line else None, segment_bytes=look.segment_bytes)
     return Goal(
         backup, target, stop_lsn=stop_lsn, system_identifier=look.baseline.system_identifier,
         timeline=look.baseline.timeline, segment_bytes=look.baseline.segment_bytes,
@@ -271,7 +277,7 @@ def _random(
     access: Access, backup: str, look: Look, report: Report, runner: Runner, folder: Path
 ) -> tuple[Goal, str]:
     """An instant drawn from all that can be restored; an earlier try's, where it still can."""
-    line = look.line or Line(_end(look).segment.timeline)
+    line = look.line or Line(_end(look).segment.timeline, segment_bytes=look.segment_bytes)
     clock = (look.baseline.clock if look.baseline else None) or UNKNOWN
     since = clock.on_server(datetime.now(UTC)) - timedelta(days=access.cluster.drill.random_days)
     spans = restorable(access, runner, folder, line, allowance=clock.allowance, since=since)

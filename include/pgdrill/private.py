@@ -57,12 +57,14 @@ def check_place(folder: Path, *, above: int) -> None:
 
     Raises in words. What is not there yet is no trouble.
     """
-    for number, path in enumerate((folder, *folder.parents)):
+    path = (folder, *folder.parents)
+    for own in path[: above + 1]:
         with contextlib.suppress(FileNotFoundError):
-            if number <= above:
-                _ours(path)
-            elif (mode := path.stat().st_mode) & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise _unsafe(path, f"mode {stat.S_IMODE(mode):04o}: everybody may rename what is in it", "a folder that others cannot change")
+            _ours(own)
+    for other in dict.fromkeys((*path[above + 1 :], *folder.resolve().parents[above:])):  # a link may lead past others
+        with contextlib.suppress(FileNotFoundError):
+            if (mode := other.stat().st_mode) & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise _unsafe(other, f"mode {stat.S_IMODE(mode):04o}: everybody may rename what is in it", "a folder that others cannot change")
 
 
 def _ours(path: Path) -> None:

@@ -233,6 +233,7 @@ def _configure(
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
         alone_on_disk=alone_on_disk(access, workspace.directory),
+        segment_bytes=control.wal_segment_bytes,
     )
     options = harmless.write(workspace.configuration, workspace.data_directory, values)
     for folder in (workspace.data_directory, workspace.tablespaces):

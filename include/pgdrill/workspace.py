@@ -186,8 +186,9 @@ class Workspace:
     def watch(self, access: Access, helpers: str = "") -> Watch:
         """A watch over its server."""
         programs = (str(Path(access.binaries.path("postgres")).resolve()),)
-        folders = (str(self.cluster), str(self.socket_directory), str(self.log_file))
-        return Watch(lambda: marked(self.server_pid_file), Bounds(programs, folders, helpers))
+        own = (self.cluster, self.socket_directory, self.log_file)
+        folders = dict.fromkeys(path for one in own for path in (str(one), str(one.resolve())))  # they may lie behind a link
+        return Watch(lambda: marked(self.server_pid_file), Bounds(programs, tuple(folders), helpers))
 
     def end(self) -> bool:
         """End what runs in it. Says whether a tool's orphan was there, which may have made folders meanwhile."""

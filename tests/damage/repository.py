@@ -71,7 +71,7 @@ def _objects(small: Small, area: str) -> Iterator[Path]:
         elif ".history" in name:
             found = "metadata"
         elif "wal" in str(file.parent) and ".backup" not in name:
-            found = "WAL" if Segment.parse(name[:24]).number >= small.backup.first_segment.number else ""
+            found = "WAL" if Segment.parse(name[:24]).number >= small.backup.first_segment().number else ""
         elif ".backup" in name:
             found = ""
         else:

@@ -73,7 +73,7 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request:
         holds.remove_hold(access, first)
         prune(access, Runner(), now=LATER)
         assert names(access) == [newest]
-        start = next(b for b in access.tool.backups(access.repository)).first_segment.name
+        start = next(b for b in access.tool.backups(access.repository)).first_segment().name
         assert min(name for name in access.tool.wal(access.repository) if not name.endswith("history")) == start
         whole(access)
         assert look(access, Runner(), now=LATER).plan.steps == ()

@@ -115,7 +115,7 @@ def test_a_segment_under_the_name_of_the_next_is_not_replayed(copy: Copy) -> Non
 
 
 def test_an_archive_of_garbage_lacks_every_segment(copy: Copy) -> None:
-    for number, file in enumerate(sorted(copy.segment(copy.golden.backup.first_segment).parent.glob("0*"))):
+    for number, file in enumerate(sorted(copy.segment(copy.golden.backup.first_segment()).parent.glob("0*"))):
         file.rename(file.with_name(f"garbage-{number}"))
     assert refused(copy, BackupFault).startswith("wal-gap")
 
@@ -177,7 +177,7 @@ def test_the_history_of_a_clone_does_not_lead_a_restore_astray(copy: Copy) -> No
 
 @pytest.mark.parametrize("content", [b"", b"1\t", b"\xff\xfe", b"# nothing"], ids=["empty", "cut", "no text", "comment"])
 def test_a_history_that_is_none_is_named(copy: Copy, content: bytes, tmp_path: Path) -> None:
-    segment = copy.segment(copy.golden.backup.first_segment)
+    segment = copy.segment(copy.golden.backup.first_segment())
     file = segment.parent / "00000002.history.lz4" if copy.golden.stack.tool == "wal-g" else segment.parents[1] / "00000002.history"
     pack(file, content) if copy.golden.stack.tool == "wal-g" else file.write_bytes(content)
     with pytest.raises(BackupFault) as caught:

@@ -61,7 +61,7 @@ def test_an_undamaged_copy_can_be_restored(copy: Copy) -> None:
     found = plan(copy)
     assert (found.backup, found.timeline) == (copy.golden.backup, 1)
     assert found.record is not None
-    assert found.wal_segments == copy.golden.marks[2].segment.number - found.backup.first_segment.number + 1
+    assert found.wal_segments == copy.golden.marks[2].segment.number - found.backup.first_segment().number + 1
 
 
 @pytest.mark.parametrize("record", ["recorded", "not recorded"])
@@ -144,7 +144,7 @@ def files_metadata(copy: Copy) -> Path:
 
 @pytest.mark.parametrize("mark", ["the backup's own", 0, 2])
 def test_a_gap_in_the_wal_is_named_by_its_segment(copy: Copy, mark: int | str) -> None:
-    segment = copy.golden.marks[mark].segment if isinstance(mark, int) else copy.golden.backup.first_segment
+    segment = copy.golden.marks[mark].segment if isinstance(mark, int) else copy.golden.backup.first_segment()
     copy.segment(segment).unlink()
     said = refused(copy, BackupFault)
     assert said.startswith("wal-gap")

@@ -79,9 +79,9 @@ def test_the_repository_then_holds_exactly_what_the_promises_need(history: Histo
     assert [backup.name for backup in listed if backup.permanent] == (history.weekly[2:8] if alone else [])
     first = history.weekly[8] if alone else history.weekly[2]
     backups = {backup.name: backup for backup in pruned.access().tool.backups(pruned.access().repository)}
-    size = backups[first].first_segment.size_bytes
+    size = backups[first].first_segment().size_bytes
     own = {f"{1:08X}{0:08X}{lsn // size:08X}" for b in backups.values() for lsn in (b.start_lsn, b.finish_lsn - 1)}
-    since = {name for name in history.whole.segments() if name >= backups[first].first_segment.name}
+    since = {name for name in history.whole.segments() if name >= backups[first].first_segment().name}
     assert pruned.segments() == since | own
     assert history.whole.segments() > since | own
     kept = {Path(key).stem for key in pruned.access().reports.sizes("backups/")}

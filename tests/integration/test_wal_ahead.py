@@ -46,7 +46,7 @@ def restored(copy: Copy, **access: dict[str, object]) -> Report:
 def test_a_restore_reads_the_repository_itself_and_compares_with_the_tool(copy: Copy) -> None:
     wal = restored(copy).timings.wal
     assert wal
-    needed = copy.golden.marks[2].segment.number - copy.golden.backup.first_segment.number + 1
+    needed = copy.golden.marks[2].segment.number - copy.golden.backup.first_segment().number + 1
     assert wal.segments >= needed
     assert (wal.by_reader, wal.by_tool) == (wal.segments, 0)
     assert wal.compared >= 2  # the first and the last
@@ -79,7 +79,7 @@ def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(copy: Co
     liar.chmod(0o755)
     verdict, trouble = copy.trouble(copy.access(repository={"binary": str(liar)}), target="name:mark3")
     assert (verdict, trouble.reason) == ("failed", "wal-differs")
-    assert copy.golden.backup.first_segment.name in trouble.thing
+    assert copy.golden.backup.first_segment().name in trouble.thing
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])

@@ -82,7 +82,7 @@ def sane(backup: BaseBackup) -> None:
     for at in (backup.start_time, backup.finish_time):
         assert at.tzinfo is UTC
         assert 1990 <= at.year <= 2200
-    assert len(backup.first_segment.name) == 24
+    assert len(backup.first_segment().name) == 24
 
 
 SPACED = {"base_prefix": "/pgdata", "tablespaces": ["16390"], "16390": {"loc": "/mnt/fast", "link": "pg_tblspc/16390"}}

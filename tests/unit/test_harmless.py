@@ -17,3 +17,10 @@ def test_after_replay_its_settings_are_productions_or_the_defaults(tmp_path: Pat
     after = config.read_text().splitlines()
     assert set(after) - set(before) == {"max_wal_size = '2048'"}
     assert {line.split()[0] for line in set(before) - set(after)} == set(harmless.REPLAYING)
+
+
+def test_a_restored_server_has_room_for_two_of_its_segments() -> None:
+    for megabytes, wanted in ((1, "80MB"), (16, "80MB"), (64, "128MB"), (1024, "2048MB")):
+        values = harmless.settings(limits={}, restore_command="", target={}, timeline="1", preload="", planned_with={}, fast=False,
+                                   segment_bytes=megabytes * 2**20)  # fmt: skip
+        assert values["min_wal_size"] == wanted

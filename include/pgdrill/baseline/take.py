@@ -27,6 +27,7 @@ from pgdrill.fingerprint import read_fingerprint
 from pgdrill.postgres.admitted import check_admitted
 from pgdrill.postgres.by_file import read_by_file
 from pgdrill.postgres.leftovers import read_only_roles, server_settings
+from pgdrill.postgres.prepared import check_readable
 from pgdrill.postgres.wal import Segment
 from pgdrill.process import Runner
 
@@ -54,6 +55,7 @@ def take_baseline(
         _all_there(access, names, forms)
         if content:
             check_admitted(connection, access.cluster.name, names)
+        check_readable(connection, names)
         taken_at = datetime.now(UTC)
         shared = read_fingerprint(connection, shared=True)
         looked: dict[str, Looked] = {}

@@ -180,8 +180,9 @@ def archive_command(
     from pgdrill import tools
 
     access = session_of(context).access(cluster)
-    line = tools.archive_command(access.tool, _segment_bytes(access))
-    environment = access.tool.environment()
+    size = _segment_bytes(access)
+    line = tools.archive_command(access.tool, size)
+    environment = {**access.tool.environment(), **access.tool.segment_environment(size)}
     secret = sorted(name for name in environment if _is_secret(name))
     shown = {name: value for name, value in sorted(environment.items()) if name not in secret}
     if as_json:
@@ -215,14 +216,19 @@ def _say_environment(shown: dict[str, str], secret: list[str], *, s3: bool) -> N
 
 
 def _segment_bytes(access: Access) -> int:
-    """From the data directory where it is on this host, else PostgreSQL's default, and said so."""
-    from pgdrill.postgres.binaries import is_data_directory
+    """From the data directory where it is on this host, by the server's word, else PostgreSQL's default, and said so."""
+    from pgdrill import segments
+    from pgdrill.beside import server_segment_bytes
+    from pgdrill.errors import CouldNotVerify
     from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
 
-    directory = access.cluster.server.data_directory
-    if is_data_directory(directory):
-        return access.binaries.control_data(directory).wal_segment_bytes
-    print(f"pgdrill: {directory} is not on this host, or cannot be read; taking WAL segments for 16 MiB each", file=sys.stderr)
+    if found := segments.beside_here(access):
+        return found
+    try:
+        return server_segment_bytes(access)
+    except CouldNotVerify as error:
+        print(f"pgdrill: {access.cluster.server.data_directory} is not on this host, or cannot be read, and the server does not tell ({error.problem.reason}); "
+              "taking WAL segments for 16 MiB each", file=sys.stderr)  # fmt: skip
     return DEFAULT_SEGMENT_BYTES
 
 

@@ -135,7 +135,7 @@ def check_index_options(connection: psycopg.Connection, database: DatabaseDump, 
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA pgdrill_probe")
         connection.execute("SET LOCAL search_path = pgdrill_probe, public")
         for (method, opclass, kind, dimensions, options), index in kinds.items():
-            size = sql.SQL("({})").format(sql.Literal(dimensions)) if dimensions and kind != "bit" else sql.SQL("")
+            size = sql.SQL("({})").format(sql.Literal(dimensions)) if dimensions else sql.SQL("")
             values = sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(option.partition("=")[0]), sql.Literal(option.partition("=")[2]))
                 for option in options

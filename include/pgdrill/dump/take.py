@@ -38,6 +38,7 @@ from pgdrill.errors import ConfigError
 from pgdrill.labels import LabelError, parse_label, read_comments
 from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.postgres.admitted import check_admitted
+from pgdrill.postgres.prepared import check_readable
 from pgdrill.process import Command, Runner
 from pgdrill.store_lease import alone
 from pgdrill.sweep import sweep_first
@@ -214,6 +215,7 @@ def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, s
     """A transaction that reads, and exports its snapshot to pg_dump; with the LSN at which it was taken."""
     with contextlib.closing(access.dumped.connect(name)) as connection:
         content.prepare(connection)
+        check_readable(connection, (name,))
         connection.autocommit = False
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True

@@ -23,7 +23,10 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a restored server may have: processes of these ``programs``, files open for writing below these ``folders``."""
+    """What a restored server may have: processes of these ``programs``, files open for writing below these ``folders``.
+
+    The kernel tells a file's path without links in it, and a socket's as it was given: ``folders`` are named both ways.
+    """
 
     programs: tuple[str, ...]
     folders: tuple[str, ...]

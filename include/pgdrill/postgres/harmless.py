@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
 from pgdrill.tuning import memory_bytes
 
 # What decides how a search is planned and how well it answers. Production's file with them may be in no backup (Debian keeps
@@ -22,6 +23,8 @@ PLANNING = re.compile(
 )
 # For replay alone: afterwards production's own are put in their place.
 REPLAYING = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "maintenance_work_mem": "256MB", "recovery_prefetch": "try"}
+MIN_WAL_MB = 80  # PostgreSQL's default, which is too little for segments that are larger than usual
+FEWEST_SEGMENTS = 2  # that a server wants min_wal_size and max_wal_size to have room for, or it does not start
 AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # among the configuration files
 HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
 
@@ -38,7 +41,7 @@ def shared_buffers_mb() -> int:
 
 def settings(
     *, limits: Mapping[str, int], restore_command: str, target: Mapping[str, str], timeline: str, preload: str,
-    planned_with: Mapping[str, str], fast: bool, alone_on_disk: bool = True,
+    planned_with: Mapping[str, str], fast: bool, alone_on_disk: bool = True, segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> dict[str, str]:
     """Every setting of the restored server that is not PostgreSQL's default.
 
@@ -59,6 +62,7 @@ def settings(
         **target, "recovery_target_timeline": timeline, "hot_standby": "off",
         # swift
         "shared_buffers": f"{shared_buffers_mb()}MB", **REPLAYING,
+        "min_wal_size": f"{max(MIN_WAL_MB, FEWEST_SEGMENTS * segment_bytes // 2**20)}MB",
         # Opening a million files one by one takes minutes; but it leaves what production has not written yet alone.
         "recovery_init_sync_method": "syncfs" if alone_on_disk else "fsync",
         **({"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}),

@@ -12,8 +12,7 @@ from pathlib import Path
 from pgdrill import record, store
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, PgdrillError, Problem
-from pgdrill.postgres.binaries import is_data_directory
-from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch
+from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.process import Runner
 from pgdrill.report import Branch, Report
 from pgdrill.retention import holds, journal, kept, known
@@ -22,6 +21,7 @@ from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolR
 from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Position, Wal, parse_wal
+from pgdrill.segments import segment_bytes
 from pgdrill.timelines import Timelines, branches, followed, last_known_timeline, production_timeline
 from pgdrill.tools.base import Entry
 from pgdrill.walfiles import history_missing, timeline_history
@@ -99,14 +99,6 @@ def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
             if (segment := access.tool.wal_key(key)) and (line := int(segment[:8], 16)) in timelines:
                 found[line] = max(at, found.get(line, at))
     return found
-
-
-def segment_bytes(access: Access) -> int:
-    """The size of a WAL segment: production's where its data directory is here, else PostgreSQL's default."""
-    directory = access.cluster.server.data_directory
-    if is_data_directory(directory):
-        return access.binaries.control_data(directory).wal_segment_bytes
-    return DEFAULT_SEGMENT_BYTES
 
 
 def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) -> str:

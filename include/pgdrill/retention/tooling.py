@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -106,6 +106,7 @@ class Deleter:
     def _run(self, command: Command, what: str) -> Completed:
         policy = self.access.cluster.retention
         limit = policy.timeout_seconds
+        command = replace(command, environment={**command.environment, **self.access.tool.segment_environment(self.segment_bytes)})
         try:
             return self.runner.run(command, timeout_seconds=limit, stall_seconds=policy.stall_seconds, quiet=True)
         except ProcessTimeout as error:

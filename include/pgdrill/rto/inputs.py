@@ -16,6 +16,7 @@ from pgdrill.report import Report
 from pgdrill.retention.known import check_backups
 from pgdrill.rto.model import HISTORY, Load, Sample
 from pgdrill.rto.samples import sample_of
+from pgdrill.segments import segment_bytes
 from pgdrill.tools import BaseBackup
 
 SECONDS_A_DAY = 86_400.0
@@ -61,8 +62,9 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
             mend="run `pgdrill drill`, then ask again; every further drill makes the forecast better",
         )  # fmt: skip
     newest = max(backups, key=lambda backup: backup.finish_time)
-    segments = _segments_since(access, newest)
-    each_day = _segments_per_day(backups, segments, at)
+    size = segment_bytes(access)
+    segments = _segments_since(access, newest, size)
+    each_day = _segments_per_day(backups, segments, size, at)
     schedule = access.cluster.backup.schedule
     next_base = croniter(schedule, at).get_next(datetime)
     base = float(newest.uncompressed_bytes or history[-1].load.base_bytes)
@@ -105,20 +107,20 @@ def _drills(access: Access) -> list[Report]:
     return found[::-1]
 
 
-def _segments_since(access: Access, backup: BaseBackup) -> int:
+def _segments_since(access: Access, backup: BaseBackup, size: int) -> int:
     """Archived segments that a recovery from this backup would replay."""
     names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
-    first = backup.first_segment.name
+    first = backup.first_segment(size).name
     return sum(1 for name in names if name[8:] >= first[8:] and int(name[:8], 16) >= backup.timeline)
 
 
-def _segments_per_day(backups: Sequence[BaseBackup], since_newest: int, at: datetime) -> float:
+def _segments_per_day(backups: Sequence[BaseBackup], since_newest: int, size: int, at: datetime) -> float:
     """Between the last two base backups; since the only one where there are no two."""
     ordered = sorted(backups, key=lambda backup: backup.finish_time)
     if len(ordered) > 1:
         before, last = ordered[-2:]
         days = (last.start_time - before.start_time).total_seconds() / SECONDS_A_DAY
-        count = last.first_segment.number - before.first_segment.number
+        count = last.first_segment(size).number - before.first_segment(size).number
         if days >= 1 and count >= 0:
             return count / days
     days = max((at - ordered[-1].start_time).total_seconds(), 3600) / SECONDS_A_DAY

@@ -124,6 +124,10 @@ class BarmanCloud:
         """Not used: what it fetches in parallel lies under its final name before it is whole."""
         return BulkFetch()
 
+    def segment_environment(self, segment_bytes: int) -> dict[str, str]:
+        """None: it asks the server, and notes the size in ``backup.info``."""
+        return {}
+
     def encrypts(self, environment: Mapping[str, str]) -> bool:
         """Never by itself: the store may, and decrypts what is read."""
         return False

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pgdrill.documents import Content
 from pgdrill.errors import BackupFault, Problem
-from pgdrill.postgres.wal import ARCHIVED_NAME, Segment
+from pgdrill.postgres.wal import ARCHIVED_NAME, DEFAULT_SEGMENT_BYTES, Segment
 from pgdrill.process import Command
 from pgdrill.storage import Storage
 from pgdrill.tuning import Tuning
@@ -40,10 +40,9 @@ class BaseBackup:
     tablespace_names: Mapping[str, str] = field(default_factory=dict)  # oid -> name, where the tool moves by name
     parent: str = ""  # of a delta: the backup it builds on
 
-    @property
-    def first_segment(self) -> Segment:
+    def first_segment(self, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
         """Where replay begins."""
-        return Segment.holding(self.start_lsn, self.timeline)
+        return Segment.holding(self.start_lsn, self.timeline, segment_bytes)
 
 
 class BaseBackups(list[BaseBackup]):
@@ -165,6 +164,9 @@ class BackupTool(Protocol):
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
         """Many segments by one process, if the tool can."""
+
+    def segment_environment(self, segment_bytes: int) -> dict[str, str]:
+        """Variables that tell it the size of a WAL segment, where it does not find out by itself."""
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
         """Whether only the tool can read what it archived."""

@@ -153,9 +153,13 @@ class WalG:
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
         """``wal-prefetch``, which ``wal-fetch`` starts for itself in the background: the next ones after a segment."""
         environment = {
-            "WALG_DOWNLOAD_CONCURRENCY": "{count}", "WALG_PREFETCH_DIR": "{into}", "WALG_PG_WAL_SIZE": str(segment_bytes // 2**20)
+            "WALG_DOWNLOAD_CONCURRENCY": "{count}", "WALG_PREFETCH_DIR": "{into}", **self.segment_environment(segment_bytes)
         }  # fmt: skip
         return BulkFetch((self.binary, "wal-prefetch", "{before}", "{into}/x"), environment, ".wal-g/prefetch")
+
+    def segment_environment(self, segment_bytes: int) -> dict[str, str]:
+        """In MiB. It refuses to back up a server with others, and reads the names of larger or smaller ones wrong."""
+        return {"WALG_PG_WAL_SIZE": str(segment_bytes // 2**20)}
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
         """By any of the settings that give wal-g a key."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
@@ -19,7 +20,10 @@ from pgdrill.checks.integrity.relations import (
     relations,
     without,
 )
+from pgdrill.postgres.prepared import ALL, Held, held
+from pgdrill.postgres.session import catalogs_only
 
+LIGHT = "btree, beside writers"
 EACH = " FROM unnest(%s::oid[]) oid"
 # The functions are the superuser's to call. And they run an index's expressions as the table's owner: where that is a
 # superuser, the role that asks stands in, until the transaction is rolled back.
@@ -55,6 +59,8 @@ def amcheck(context: Context) -> Iterator[Outcome]:
                 yield without(context, database, "amcheck")
                 continue
             functions = _amcheck_functions(extension, ours=context.prepare is not None)
+            with catalogs_only(connection):
+                locked = {one.oid: one for one in held(connection) if one.database == database}
 
             def ask(
                 relation: Relation, connection: psycopg.Connection = connection, database: str = database,
@@ -72,7 +78,30 @@ def amcheck(context: Context) -> Iterator[Outcome]:
                 return row is not None and not row[0]
 
             covered = [r for r in relations(connection) if r.usable and r.method in functions and r.kind != "S"]
-            yield from each(connection, database, covered, "sound", ask, sound)
+            yield from each(connection, database, list(_beside_locks(connection, covered, locked)), "sound", ask, sound)
+            yield from _locked(database, locked)
+
+
+def _beside_locks(connection: psycopg.Connection, covered: list[Relation], locked: Mapping[int, Held]) -> Iterator[Relation]:
+    """What a prepared transaction, which recovery brings back, keeps nobody from reading; B-trees with the form that waits for no writer."""
+    closed = {oid for oid, one in locked.items() if one.mode == ALL}
+    with catalogs_only(connection):
+        tables: dict[int, int] = dict(connection.execute("SELECT indexrelid::int8, indrelid::int8 FROM pg_index").fetchall()) if locked else {}
+    for relation in covered:
+        touched = {relation.oid, tables.get(relation.oid, relation.oid)} & locked.keys()
+        if not touched & closed:
+            yield replace(relation, method=LIGHT) if touched and relation.method == "btree" else relation
+
+
+def _locked(database: str, locked: Mapping[int, Held]) -> Iterator[Outcome]:
+    seen = [one for one in locked.values() if one.name]
+    for one in seen:
+        if one.mode == ALL:
+            yield Outcome("skip", f"{database}.{one.name}", message=f"{one} keeps everybody from reading it: {one.mend}")
+    if beside := [one for one in seen if one.mode != ALL]:
+        first, more = beside[0], f" (and {len(beside) - 1} more)" if len(beside) > 1 else ""
+        yield Outcome("warn", f"{database}.{first.name}{more}", "B-trees looked at beside a writer", "alone",
+                      f"{first}, has written there, and is in the copy, too; if it is forgotten: {first.mend}")  # fmt: skip
 
 
 def _amcheck_functions(extension: Extension, *, ours: bool) -> dict[str, sql.Composed]:
@@ -90,6 +119,8 @@ def _amcheck_functions(extension: Extension, *, ours: bool) -> dict[str, sql.Com
         if btree := extension.call(name, "regclass", *["boolean"] * more):
             functions["btree"] = sql.SQL("SELECT 0, count({}(oid::regclass" + ", true" * more + "))" + EACH).format(btree)
             break
+    if light := extension.call("bt_index_check", "regclass", "boolean"):
+        functions[LIGHT] = sql.SQL("SELECT 0, count({}(oid::regclass, true))" + EACH).format(light)
     if gin := extension.call("gin_index_check", *KINDS["gin_index_check"]):
         functions["gin"] = sql.SQL("SELECT 0, count({}(oid::regclass))" + EACH).format(gin)
     return functions

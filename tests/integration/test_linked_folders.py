@@ -1,0 +1,42 @@
+"""Folders that are, or lie below, symbolic links: for work, for temporary files, and production's own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pgdrill.access import Access
+from pgdrill.backup import take_backup
+from pgdrill.drill import drill
+from pgdrill.dump.drill import drill_dump
+from pgdrill.dump.take import take_dump
+from tests.conftest import TOOLS, need
+from tests.integration.worlds import healthy, production
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_folders_behind_links_are_as_good_as_others(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with production(need(tool)) as stack:
+        home = stack.home
+        (home / "disk").mkdir(mode=0o700)
+        (home / "drills").symlink_to(home / "disk")
+        (home / "link").symlink_to(home)  # below it lies what is named by way of it
+        (home / "pgdata").symlink_to(home / "primary")
+        (home / "t").mkdir(mode=0o700)
+        monkeypatch.setenv("TMPDIR", str(home / "link" / "t"))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        for work, data in ((home / "drills", home / "pgdata"), (home / "link" / "below", home / "link" / "primary")):
+            access = at(stack.access, work, data)
+            take_backup(access)
+            healthy(drill(access))
+        take_dump(access)
+        dumped = drill_dump(access)
+        assert dumped.verdict == "passed", dumped.reason
+
+
+def at(access: Access, work: Path, data: Path) -> Access:
+    cluster = access.cluster
+    places = {"drill": cluster.drill.model_copy(update={"work_directory": work}), "server": cluster.server.model_copy(update={"data_directory": data})}
+    return Access(cluster.model_copy(update=places), access.credentials)
