@@ -18,7 +18,7 @@ from pgdrill.digests import horizon_on
 from pgdrill.names import joined
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
 from pgdrill.vectors.observe import Observed, Searched, observe
-from pgdrill.vectors.pages import COPIED, Indexed, Sums, read_index, sums_of
+from pgdrill.vectors.pages import COPIED, Indexed, Sums, UnknownFormat, read_index, sums_of
 from pgdrill.vectors.state import VectorState
 from pgdrill.vectors.stream import Field, stream
 from pgdrill.vectors.types import Integers
@@ -183,6 +183,9 @@ def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> 
         yield from (ask(look, one) for one in column.searches if one.search.index)
 
 
+NORMALIZES = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND p.proname = 'l2_normalize'"
+
+
 def indexed(look: Look, search: Search) -> Indexed:
     """What the pages of a column's index hold, read once."""
     return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(look, search))
@@ -207,6 +210,8 @@ def _key(what: str, look: Look, search: Search) -> str:
 def _of_pages(look: Look, search: Search) -> Indexed:
     assert search.index is not None  # noqa: S101 - callers have looked
     with look.context.system(look.column.database) as connection:
+        if search.operator == "<=>" and not connection.execute(NORMALIZES, (look.column.home,)).fetchone():
+            raise UnknownFormat("pgvector before 0.7 has no l2_normalize, by which vectors under cosine are compared")
         connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
         return read_index(connection, search.index, search.field.kind, search.field.dimensions)
 
