@@ -205,9 +205,8 @@ def drilled(stack: Stack) -> Report:
     return report
 
 
-def test_a_cluster_with_other_segments_than_usual(small: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_with_other_segments_than_usual(small: Stack) -> None:
     small.segment_bytes = 4 * 2**20
-    monkeypatch.setenv("WALG_PG_WAL_SIZE", "4")  # wal-g's backup-push wants to be told
     fill(small)
     wal = drilled(small).timings.wal
     assert wal
