@@ -103,7 +103,7 @@ class ClusterOperator(BaseOperator):
         return cluster if cluster and cluster.name == self.cluster else load().cluster(self.cluster)
 
     def as_configured(self, context: Context) -> Access:
-        """The cluster as it is configured now, for a job that is one task, or means what holds when it works."""
+        """The cluster as it is configured now, for a job that means what holds when it works."""
         refuse_unknown(self, context)
         return access_for(self.cluster)
 
