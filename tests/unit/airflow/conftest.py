@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ work_directory = "{work}"
 timeout_seconds = 1800
 {more}
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_job_has_begun() -> Iterator[None]:
+    """What one test's job began with is not found by another's of the same name."""
+    yield
+    shutil.rmtree(Path(_HOME) / "pgdrill", ignore_errors=True)
 
 
 @pytest.fixture
