@@ -218,7 +218,7 @@ def test_a_setting_that_sessions_override_is_named_and_no_trouble(world: SmallSt
 
 @pytest.mark.parametrize("limit", ["ALTER ROLE pgdrill CONNECTION LIMIT 4", "ALTER DATABASE agents CONNECTION LIMIT 4"])
 def test_a_limit_of_connections_that_a_drill_would_meet_is_red(world: SmallStack, limit: str) -> None:
-    as_superuser(world, limit)
+    as_superuser(world, limit)  # of which this look holds some
     met = line(ask(world.access, "server"), "connections-left")
     assert (met.status, "limit of 4" in met.found) == ("red", True)
     as_superuser(world, *commands(met))

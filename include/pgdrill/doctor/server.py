@@ -12,10 +12,9 @@ from pgdrill.doctor.model import Finding, green, not_asked, red
 from pgdrill.doctor.subject import DatabaseFacts, Subject, hurry
 from pgdrill.errors import ConfigError, PgdrillError
 from pgdrill.labels import read_comments
-from pgdrill.postgres.admitted import at_once
+from pgdrill.postgres.admitted import AT_ONCE, at_once
 
 PART = "server"
-NEEDED = 5  # a drill's baseline holds up to four at once, and the tool one of its own
 DATABASE_LIMITS = """
 SELECT d.datname, d.datconnlimit, coalesce(s.numbackends, 0) FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid
 WHERE d.datconnlimit >= 0 AND d.datallowconn ORDER BY 1
@@ -24,7 +23,7 @@ LIMITS = """
 SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
          - coalesce(current_setting('reserved_connections', true), '0')::int,
        (SELECT sum(numbackends) FROM pg_stat_database)::int, r.rolconnlimit,
-       (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)::int
+       (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)::int, r.rolsuper
 FROM pg_roles r WHERE r.rolname = current_user
 """
 
@@ -141,20 +140,24 @@ def _let_in(subject: Subject, database: str, found: str) -> str:
 
 
 @examination(
-    "connections-left", PART, green=f"the server, the role and the databases have {NEEDED} connections to spare", needs=("login",), after=("databases",),
+    "connections-left", PART, green="server, role and databases have as many connections to spare as a look at all databases takes", needs=("login",), after=("databases",),
     hint="raise the limit, or end what holds them", example="role pgdrill: 0 left of its limit of 1",
 )  # fmt: skip
 def connections_left(subject: Subject) -> Iterator[Finding]:
-    """What is held now counts, this one too."""
-    user, wrong = subject.server.info.user, []
+    """What is held now counts, this look too. No limit of a role or database holds for superusers."""
+    user, wrong, needed = subject.server.info.user, [], at_once(len(subject.wanted))
     row = subject.server.execute(LIMITS).fetchone()
-    most, used, limit, own = row or (0, 0, -1, 0)
-    left, needed = most - used, max(NEEDED, at_once(len(subject.databases)))
+    most, used, limit, own, superuser = row or (0, 0, -1, 0, False)
+    left = most - used
     if left < needed:
         wrong.append(red("server", f"{left} left of {most}", f"{needed} or more", "end idle sessions (`SELECT * FROM pg_stat_activity`), or raise max_connections (a restart)"))
-    if 0 <= limit < own + needed:
-        wrong.append(red(f"role {user}", f"{max(0, limit - own)} left of its limit of {limit}", f"{needed} or more", f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`'))
-    for name, most, used in subject.server.execute(DATABASE_LIMITS):
-        if (name in subject.wanted or name == subject.server.info.dbname) and most < used + NEEDED:
-            wrong.append(red(f"database {name}", f"{max(0, most - used)} left of its limit of {most}", f"{NEEDED} or more", f'as a superuser: `ALTER DATABASE "{name}" CONNECTION LIMIT -1`'))
-    yield from wrong or [green("connections", f"{left} left of {most}")]
+    if not superuser and 0 <= limit < own + needed:
+        wrong.append(red(f"role {user}", _left(own, limit), f"{needed} or more", f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`'))
+    for name, most, used in subject.server.execute(DATABASE_LIMITS) if not superuser else ():
+        if (name in subject.wanted or name == subject.server.info.dbname) and most < used + AT_ONCE:
+            wrong.append(red(f"database {name}", _left(used, most), f"{AT_ONCE} or more", f'as a superuser: `ALTER DATABASE "{name}" CONNECTION LIMIT -1`'))
+    yield from wrong or [green("connections", f"{left} left of {most}, {needed} needed at once")]
+
+
+def _left(used: int, most: int) -> str:
+    return f"{max(0, most - used)} left of its limit of {most}"
