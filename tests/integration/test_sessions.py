@@ -258,8 +258,9 @@ INSTALLED = "CREATE EXTENSION amcheck; CREATE EXTENSION pg_prewarm;" + "".join(
 
 @pytest.mark.parametrize("installed", [False, True], ids=["made for it", "installed"])
 def test_no_index_is_proved_with_a_superusers_rights_and_each_is_proved(
-    server: LocalServer, things: str, tmp_path: Path, installed: bool
+    server: LocalServer, things: str, tmp_path: Path, installed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pgdrill.postgres.roles.UNHEARD", "ALTER ROLE {} SET log_min_messages = 'info'")  # the log tells who asked
     with server.connect(things) as connection:
         if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone() is None:
             pytest.skip("this PostgreSQL comes without contrib")

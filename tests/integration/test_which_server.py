@@ -18,7 +18,7 @@ from pgdrill.dump.take import take_dump
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 from pgdrill.postgres.address import environment_of
 from pgdrill.postgres.backup_label import BackupLabel
-from pgdrill.postgres.wal import parse_lsn
+from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
 from pgdrill.process import Command, Completed, Runner
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import TOOLS, need
@@ -110,7 +110,7 @@ def test_a_backup_that_the_standby_began_is_no_good_backup(pair: SmallStack, mon
 
     def led_astray(access: Access) -> Beside:
         seen = beside_the_server(access)
-        return Beside(seen.system_identifier, seen.timeline, seen.lsn, 0, {**seen.environment, **astray, "PGTARGETSESSIONATTRS": "any"})
+        return Beside(seen.system_identifier, seen.timeline, seen.lsn, seen.segment_bytes, 0, {**seen.environment, **astray, "PGTARGETSESSIONATTRS": "any"})
 
     with pair.connect() as connection:
         connection.execute("CHECKPOINT")
@@ -149,7 +149,7 @@ def test_a_label_of_a_standby_is_no_label_of_the_primarys_backup(pair: SmallStac
     access = pair.access
     name = take_backup(access).name
     backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
-    beside = Beside(backup.system_identifier, backup.timeline, backup.start_lsn, 0, {})
+    beside = Beside(backup.system_identifier, backup.timeline, backup.start_lsn, DEFAULT_SEGMENT_BYTES, 0, {})
     check_origin(access, backup, BackupLabel(backup.start_lsn, backup.timeline), beside)
     for wrong in (BackupLabel(backup.start_lsn, backup.timeline, True), BackupLabel(backup.start_lsn + 40, backup.timeline), None):
         with pytest.raises(BackupFault) as caught:

@@ -210,7 +210,7 @@ def _key(what: str, look: Look, search: Search) -> str:
 def _of_pages(look: Look, search: Search) -> Indexed:
     assert search.index is not None  # noqa: S101 - callers have looked
     with look.context.system(look.column.database) as connection:
-        if search.operator == "<=>" and not connection.execute(NORMALIZES, (look.column.home,)).fetchone():
+        if search.operator == "<=>" and connection.execute(NORMALIZES, (look.column.home,)).fetchone() is None:
             raise UnknownFormat("pgvector before 0.7 has no l2_normalize, by which vectors under cosine are compared")
         connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
         return read_index(connection, search.index, search.field.kind, search.field.dimensions)
