@@ -20,14 +20,15 @@ from tests.integration.worlds import healthy, production
 def test_folders_behind_links_are_as_good_as_others(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with production(need(tool)) as stack:
         home = stack.home
+        # Short names: barman-cloud's workers talk by sockets in their temporary folder, whose paths have to be short.
         (home / "disk").mkdir(mode=0o700)
-        (home / "drills").symlink_to(home / "disk")
-        (home / "link").symlink_to(home)  # below it lies what is named by way of it
+        (home / "d").symlink_to(home / "disk")
+        (home / "l").symlink_to(home)  # below it lies what is named by way of it
         (home / "pgdata").symlink_to(home / "primary")
         (home / "t").mkdir(mode=0o700)
-        monkeypatch.setenv("TMPDIR", str(home / "link" / "t"))
+        monkeypatch.setenv("TMPDIR", str(home / "l" / "t"))
         monkeypatch.setattr(tempfile, "tempdir", None)
-        for work, data in ((home / "drills", home / "pgdata"), (home / "link" / "below", home / "link" / "primary")):
+        for work, data in ((home / "d", home / "pgdata"), (home / "l" / "b", home / "l" / "primary")):
             access = at(stack.access, work, data)
             take_backup(access)
             healthy(drill(access))
