@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +9,9 @@ import psycopg
 import pytest
 
 from pgdrill.asking import checking
-from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import LocalServer
-from pgdrill_demo.stack import binaries
+from tests.integration.worlds import empty_server
 
 # The first time it runs it asks for more; the next time it uses what it got.
 STRANGER = """
@@ -42,19 +38,11 @@ MIGHTY = "SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'mighty'"
 
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
-    programs, home = binaries(), Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = LocalServer(programs, home / "data", home / "s", home / "log", options={"listen_addresses": "", "fsync": "off"})
-    words = [*as_ordinary_user(), programs.path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C"]
-    subprocess.run(words, check=True, capture_output=True)
-    try:
-        made.start()
+    with empty_server() as made:
         with made.connect() as connection:
             connection.execute(STRANGER)
             connection.execute("DROP FUNCTION IF EXISTS mallory.mighty()")
         yield made
-    finally:
-        made.stop(to_be_removed=True)
-        shutil.rmtree(home)
 
 
 @pytest.fixture

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from pgdrill.heartbeat import HeartbeatColumn, _runs_any
-from pgdrill.postgres.binaries import as_ordinary_user
-from pgdrill.postgres.server import LocalServer
-from pgdrill_demo.stack import binaries
+from tests.integration.worlds import empty_server
 
 STRANGERS = {
     "child": "CREATE TABLE s.b (at timestamptz DEFAULT now()); CREATE TABLE s.c () INHERITS (s.b); CREATE INDEX ON s.c (at) WHERE s.yes()",
@@ -39,17 +33,8 @@ CREATE FUNCTION s.fires() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NE
 
 @pytest.fixture(scope="module")
 def connection() -> Iterator[psycopg.Connection]:
-    programs, home = binaries(), Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = LocalServer(programs, home / "data", home / "s", home / "log", options={"listen_addresses": "", "fsync": "off"})
-    words = [*as_ordinary_user(), programs.path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C"]
-    subprocess.run(words, check=True, capture_output=True)
-    try:
-        made.start()
-        with made.system() as connection:
-            yield connection
-    finally:
-        made.stop(to_be_removed=True)
-        shutil.rmtree(home)
+    with empty_server() as made, made.system() as connection:
+        yield connection
 
 
 def oid(connection: psycopg.Connection) -> int:

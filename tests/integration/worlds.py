@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from pgdrill.drill import drill
+from pgdrill.postgres.binaries import as_ordinary_user
+from pgdrill.postgres.server import LocalServer
 from pgdrill.report import Report
+from pgdrill_demo.stack import binaries
 from tests.damage.small import SmallStack
 
 ROWS = 400
@@ -82,3 +86,18 @@ def delete(stack: SmallStack, name: str) -> None:
     home.mkdir()
     assert Runner().run(stack.access.tool.delete(name, home=home, confirm=True)).code == 0
     shutil.rmtree(home)
+
+
+@contextmanager
+def empty_server() -> Iterator[LocalServer]:
+    """A new cluster with nothing in it, and its server."""
+    programs, home = binaries(), Path(tempfile.mkdtemp(prefix="pgdrill-"))
+    made = LocalServer(programs, home / "data", home / "s", home / "log", options={"listen_addresses": "", "fsync": "off"})
+    words = [*as_ordinary_user(), programs.path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C"]
+    subprocess.run(words, check=True, capture_output=True)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop(to_be_removed=True)
+        shutil.rmtree(home)
