@@ -344,7 +344,9 @@ def test_a_healthy_drill_under_writes_passes_and_again_on_the_next_timeline(busy
     assert report.restored
     assert report.restored.timeline == 3
     assert report.timings.wal
-    assert report.timings.wal.by_reader == report.timings.wal.segments > 1
+    assert report.timings.wal.segments > 1
+    # Recovery reads on beyond its target: a segment that is archived between the reader's look and the tool's is the tool's.
+    assert report.timings.wal.by_tool <= 1
 
 
 def promote(stack: Stack) -> None:

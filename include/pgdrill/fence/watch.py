@@ -72,7 +72,7 @@ class Watch:
 
 
 def strange(pid: int, bounds: Bounds) -> Iterator[str]:
-    """What is strange about a process; nothing of one that has ended meanwhile."""
+    """What is strange about a process; nothing of one that has ended, and of no descriptor that was closed, meanwhile."""
     place = Path("/proc", str(pid))
     try:
         program = os.readlink(place / "exe")  # noqa: PTH115 - a path of another file system
@@ -81,13 +81,13 @@ def strange(pid: int, bounds: Bounds) -> Iterator[str]:
             if not (bounds.helpers and bounds.helpers in words):
                 yield f"process {program}: {words[:100].strip()}"
             return
-        sockets = _sockets(place)
-        for opened in (place / "fd").iterdir():
-            target = os.readlink(opened)  # noqa: PTH115
+        opened = [(descriptor, _target(descriptor)) for descriptor in (place / "fd").iterdir()]
+        sockets = _sockets(place)  # after its descriptors: what was accepted in between would be of an unknown kind
+        for descriptor, target in opened:
             if match := SOCKET.fullmatch(target):
-                if (words := _strange_socket(match[1], sockets, bounds)):
+                if (words := _strange_socket(match[1], sockets, bounds)) and _target(descriptor) == target:
                     yield words
-            elif target.startswith("/") and _written(place, opened.name) and not _inside(target, bounds):
+            elif target.startswith("/") and _written(place, descriptor.name) and not _inside(target, bounds):
                 yield f"file {target}, open for writing"
     except OSError:  # it has ended
         return
@@ -123,8 +123,19 @@ def _strange_socket(inode: str, sockets: Mapping[str, tuple[str, str]], bounds: 
     return f"socket ({kind})"
 
 
+def _target(descriptor: Path) -> str:
+    """What it leads to; nothing where it has been closed: what is closed before the tables are read is in none of them."""
+    try:
+        return os.readlink(descriptor)  # noqa: PTH115 - a path of another file system
+    except FileNotFoundError:
+        return ""
+
+
 def _written(place: Path, descriptor: str) -> bool:
-    match = FLAGS.search((place / "fdinfo" / descriptor).read_text())
+    try:
+        match = FLAGS.search((place / "fdinfo" / descriptor).read_text())
+    except FileNotFoundError:  # closed meanwhile
+        return False
     return match is None or int(match[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
