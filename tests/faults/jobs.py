@@ -126,10 +126,12 @@ ENTRIES: Mapping[str, Callable[[Work], Any]] = {
 def impatient() -> None:
     """Limits of seconds instead of minutes: what is tried is that there are limits."""
     from pgdrill import lock, process, storage, walfiles
+    from pgdrill.retention import holds
 
     storage.REQUEST_TIMEOUT, storage.PATIENT_TIMEOUT, storage.SILENCE_TIMEOUT = "3s", "4s", "4s"
     storage.PATIENT_RETRIES = storage.RETRIES
     process.CONSUMER_SECONDS, walfiles.QUICK_SECONDS = 4.0, 8
+    holds.add_hold.__kwdefaults__["wait_seconds"] = 5.0
     lock.ClusterLock.hold.__wrapped__.__kwdefaults__["wait_seconds"] = 2.0  # type: ignore[attr-defined]
 
 

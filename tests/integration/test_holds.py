@@ -232,6 +232,19 @@ def test_holds_that_are_not_listed_any_more_are_a_failure_to_see_and_nothing_goe
     assert names(access) == before
 
 
+def test_a_hold_that_was_written_and_is_not_listed_is_not_acknowledged(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = elsewhere(stack, folder, "a")
+    write = holds._write
+
+    def written_and_gone(access: Access, hold: holds.HoldRecord) -> None:
+        write(access, hold)
+        (folder / "pgdrill" / hold.key).unlink()
+
+    monkeypatch.setattr(holds, "_write", written_and_gone)
+    with pytest.raises(Unreachable, match="it was written, and is not listed"):
+        holds.add_hold(access, names(access)[1], why="case 77/26", until=UNTIL)
+
+
 def test_hosts_add_and_remove_holds_at_once_and_none_is_lost(stack: Stack, folder: Path) -> None:
     hosts = [elsewhere(stack, folder, f"h{n}") for n in range(4)]
     all_names = names(elsewhere(stack, folder, "reader"))

@@ -5,6 +5,7 @@ Only a session without settings of its own shows them; where a database or a rol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,14 +15,12 @@ import psycopg
 STOPPING = frozenset({
     "default_transaction_read_only", "session_replication_role", "ignore_checksum_failure", "zero_damaged_pages", "ignore_system_indexes",
 })  # fmt: skip
-BY_FILE = """
-SELECT name, reset_val, boot_val, source IN ('configuration file', 'command line', 'environment variable') FROM pg_settings
-WHERE (category ~ '^(Client Connection Defaults / (Statement Behavior|Locale)|Version and Platform Compatibility|Developer Options)'
-       OR name IN ('fsync', 'full_page_writes', 'synchronous_commit'))
-  AND name NOT IN ('lc_messages', 'event_triggers', 'client_encoding') AND context <> 'internal'
-  AND (source IN ('configuration file', 'command line', 'environment variable', 'default') OR %(any)s)
-ORDER BY 1
-"""
+# By its full name, and neither a function nor an operator: this session goes by the search_path that a database's owner chose.
+SETTINGS = "SELECT name, reset_val, boot_val, source, category, context FROM pg_catalog.pg_settings"
+FILES = frozenset({"configuration file", "command line", "environment variable"})
+CATEGORIES = re.compile(r"(Client Connection Defaults / (Statement Behavior|Locale)|Version and Platform Compatibility|Developer Options)")
+BESIDES = frozenset({"fsync", "full_page_writes", "synchronous_commit"})
+ASIDE = frozenset({"lc_messages", "event_triggers", "client_encoding"})
 NORMAL = "SELECT setting FROM pg_settings WHERE name = %s"
 
 
@@ -41,21 +40,40 @@ class Difference:
 
 def read_by_file(connection: psycopg.Connection) -> dict[str, str]:
     """Those that somebody set, on a connection without settings of its own."""
-    return {name: value for name, value, _, by_file in connection.execute(BY_FILE, {"any": False}) if by_file}
+    return {one.name: one.value for one in _settings(connection) if one.source in FILES}
 
 
 def other_than(production: Mapping[str, str], connection: psycopg.Connection) -> Iterator[Difference]:
     """A running server against production: what either sets, PostgreSQL's own where the other does not."""
-    for name, value, default, by_file in connection.execute(BY_FILE, {"any": False}).fetchall():
-        wanted = production.get(name, default)
-        if value != wanted and (by_file or name in production):
-            yield Difference(name, value or "empty", wanted or "empty")
+    for one in _settings(connection):
+        wanted = production.get(one.name, one.default)
+        if one.source in {*FILES, "default"} and one.value != wanted and (one.source in FILES or one.name in production):
+            yield Difference(one.name, one.value or "empty", wanted or "empty")
 
 
 def in_files(settings: Mapping[str, str], connection: psycopg.Connection) -> dict[str, tuple[str, str]]:
     """Those of a file's settings that count, as a server writes them: name -> (value, PostgreSQL's own)."""
-    known = {name: default for name, _, default, _ in connection.execute(BY_FILE, {"any": True})}  # this session has some of its own
+    known = {one.name: one.default for one in _settings(connection)}  # of any source: this session has some of its own
     return {name: (_written(connection, name, value), known[name]) for name, value in settings.items() if name in known}
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """A setting as a new session gets it; ``default`` is PostgreSQL's own."""
+
+    name: str
+    value: str
+    default: str
+    source: str
+
+
+def _settings(connection: psycopg.Connection) -> list[_Setting]:
+    """Those that change what statements do, by name."""
+    return sorted(
+        (_Setting(name, value, default, source) for name, value, default, source, category, context in connection.execute(SETTINGS).fetchall()
+         if (CATEGORIES.match(category) or name in BESIDES) and name not in ASIDE and context != "internal"),
+        key=lambda one: one.name,
+    )  # fmt: skip
 
 
 def _written(connection: psycopg.Connection, name: str, value: str) -> str:

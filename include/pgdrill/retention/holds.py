@@ -159,7 +159,9 @@ def _wait_for_prunes(
     one of the two sees the other. What it has ``confirmed`` was read by it, whenever its lease was written.
     """
     board, told = board_of(access), ""
-    written_at, began = access.reports.written(FOLDER)[hold.key], boot_seconds()
+    written_at, began = access.reports.written(FOLDER).get(hold.key), boot_seconds()
+    if written_at is None:
+        raise _not_seen(access, hold.key, "it was written, and is not listed")
     deadline = time.monotonic() + wait_seconds
     while True:
         now = written_at + timedelta(seconds=boot_seconds() - began)
