@@ -61,8 +61,8 @@ detection: setup ## Damage a restored cluster in every way, and see that the fit
 mutants: setup ## Take each check away in turn, and see that a detection test misses it
 	@$(RUN) -m pytest tests/detection/test_checks_are_needed.py $(ARGS)
 
-healthy-drills: setup ## Twenty drills under everything that a live cluster does, without a false alarm
-	@PGDRILL_HEALTHY_DRILLS=20 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
+healthy-drills: setup ## A hundred drills under everything that a live cluster does, without a false alarm
+	@PGDRILL_HEALTHY_DRILLS=100 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
 
 histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every step, and a million operations of retention
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune_tools.py -k barman $(ARGS)

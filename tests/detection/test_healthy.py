@@ -1,7 +1,8 @@
 """Healthy drills under everything that a live cluster does: none may raise an alarm.
 
 Each drill draws its own mix of activity by its number, which goes on while the baseline is taken, the restore runs and
-the checks ask. ``make healthy-drills`` runs all twenty (``PGDRILL_HEALTHY_DRILLS``: how many), ``make test`` the first two.
+the checks ask; every fourth is tried, cleared and tried again. ``make healthy-drills`` runs a hundred
+(``PGDRILL_HEALTHY_DRILLS``: how many), ``make test`` the first two.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pgdrill.access import Access
 from pgdrill.backup import take_backup
-from pgdrill.drill import drill, new_drill_id
-from pgdrill.report import CheckResult
+from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
+from pgdrill.report import Report
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.damage.small import SmallStack
 
@@ -285,9 +287,25 @@ def healthy() -> Iterator[Stack]:
         stack.remove()
 
 
-def alarms(results: list[CheckResult]) -> list[str]:
-    return [f"{r.name} {r.thing} {r.status} {r.value} {r.threshold} {r.message}" for r in results
-            if r.status == "fail" or (r.required and r.status == "skip")]  # fmt: skip
+def tried_again(access: Access) -> Iterator[Report]:
+    """A drill by stages, as the DAG has them: tried, cleared and tried again, and its checks once more."""
+    drill_id = new_drill_id()
+    try:
+        for _ in range(2):
+            report = restore_stage(access, drill_id)
+            yield check_stage(access, drill_id) if report.restore.status == "ok" else report
+        yield check_stage(access, drill_id)
+    finally:
+        destroy_stage(access, drill_id)
+
+
+def has_passed(report: Report) -> None:
+    """Without one alarm."""
+    alarms = [f"{r.name} {r.thing} {r.status} {r.value} {r.threshold} {r.message}" for r in report.results
+              if r.status == "fail" or (r.required and r.status == "skip")]  # fmt: skip
+    assert report.restore.trouble is None, report.restore.trouble
+    assert not alarms, "\n".join(alarms)
+    assert report.verdict == "passed", report.reason
 
 
 @pytest.mark.parametrize("number", range(DRILLS))
@@ -302,13 +320,12 @@ def test_a_busy_cluster_is_restored_without_an_alarm(healthy: Stack, number: int
     open_one.execute("BEGIN")
     open_one.execute("INSERT INTO queue (payload) VALUES ('never committed')")
     with open_one, Life(healthy, list(dict.fromkeys(mix)), f"{number}") as life:
-        report = drill(healthy.access, drill_id=new_drill_id())
+        reports = list(tried_again(healthy.access)) if number % 4 == 1 else [drill(healthy.access)]
         done = dict(life.done)
         open_one.execute("ROLLBACK")
     assert sum(done.values()) > 5, f"nothing happened: {done}"
-    assert report.restore.trouble is None, (done, report.restore.trouble)
-    assert not (found := alarms(report.results)), "\n".join([str(done), *found])
-    assert report.verdict == "passed", (report.reason, done)
+    for report in reports:
+        has_passed(report)
 
 
 def test_the_mixes_of_twenty_drills_hold_every_activity() -> None:
