@@ -89,11 +89,11 @@ def _own(workspace: Workspace) -> tuple[str, ...]:
     return (entry.superuser,) if entry and entry.made else ()
 
 
-def forget_roles(context: Context) -> None:
+def forget_roles(roles: Roles | None, databases: Sequence[str]) -> None:
     """A copy that is kept shows nothing that production does not have. Damage that keeps from it is told by now."""
-    if context.made_roles:
+    if roles:
         try:
-            context.made_roles.remove(context.databases)
+            roles.remove(databases)
         except psycopg.Error as error:
             logger.warning("the drill's own roles stay in the copy: %s", type(error).__name__)
 

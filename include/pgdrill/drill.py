@@ -238,7 +238,7 @@ def check_stage(
                 ask_the_rest(context, report, families)
             else:
                 ask(context, report, families, lambda: _note_writing(access, report))
-        forget_roles(context)
+        forget_roles(context.made_roles, context.databases)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
             store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
         if hand_over:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.asking import tenancy_of
+from pgdrill.asking import forget_roles, tenancy_of
 from pgdrill.checks import FAMILIES
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.deviations import noted
@@ -86,6 +86,8 @@ def drill_dump(
                         progress("checks", 0, 0)
                         with keeping_free(access, workspace, runner, report.results):
                             _check(work, report, options)
+                            if options.keep:
+                                forget_roles(work.roles(), [database.name for database in manifest.databases])
                         report.deviations = noted(access.cluster.deviations, report.results)
         finally:
             end_protection(access, drill_id)

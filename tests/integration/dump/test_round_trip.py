@@ -93,6 +93,8 @@ def test_what_differs_from_the_snapshot_is_red_and_named(dumped: Source) -> None
     try:
         assert red(report) == {}, explained(report)
         server = workspace.server(dumped.access)
+        with server.system() as superuser:
+            assert superuser.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^pgdrill_(asks|tenant|application)_'").fetchall() == []
         for statements in DAMAGE.values():
             for statement in statements:
                 with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as connection:
