@@ -237,7 +237,7 @@ def test_a_scheduler_killed_mid_drill_leaves_no_process_and_the_next_run_is_clea
         assert site.leavings() == []
     finally:
         restarted.terminate()
-        restarted.wait(30)
+        restarted.wait(180)
 
 
 def test_what_a_killed_scheduler_left_is_found_and_ended_with_the_rest(site: Site) -> None:

@@ -186,7 +186,7 @@ def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(golden: Golden
     process = multiprocessing.get_context("spawn").Process(target=_backup_in_a_process, args=(access,))
     process.start()
     try:
-        assert relay.matched.wait(30)
+        assert relay.matched.wait(180)
         with pytest.raises(CouldNotVerify) as caught:
             take_backup(access_to(golden))
         assert caught.value.problem.reason == "busy"

@@ -83,7 +83,7 @@ def test_a_drill_killed_in_its_fetch_takes_the_tool_along_and_the_next_one_clear
     first = new_drill_id()
     tool = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-restore"}[copy.golden.stack.tool]
     with drilling(access, first, "name:mark1") as process:
-        assert relay.matched.wait(30)
+        assert relay.matched.wait(180)
         # Meanwhile nobody else gets in.
         with pytest.raises(CouldNotVerify) as caught:
             restore_stage(copy.access(), new_drill_id(), target="name:mark1")
@@ -104,7 +104,7 @@ def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(copy: Copy, rela
     access, first = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
     workspace = Workspace.of(access, first)
     with drilling(access, first, f"lsn:{format_lsn(copy.golden.marks[0].lsn)}") as process:
-        assert relay.matched.wait(60)  # WAL is fetched ahead: the server may not even have been started
+        assert relay.matched.wait(180)  # WAL is fetched ahead: the server may not even have been started
         until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
         assert any("pgdrill.walfetch" in line for line in processes_in(copy.work))
         process.kill()
@@ -122,7 +122,7 @@ def test_a_stopped_drill_is_gone_within_airflows_five_seconds(copy: Copy, relay:
     runner, drill_id, seconds = Runner(), new_drill_id(), []
 
     def stop() -> None:
-        relay.matched.wait(30)
+        relay.matched.wait(180)
         started = time.monotonic()
         runner.stop()
         seconds.append(time.monotonic() - started)
@@ -292,7 +292,7 @@ def test_what_a_tool_left_working_ends_with_the_folder(armed: Stack) -> None:
         while not (workspace.home / "prefetch").exists():
             assert orphan.poll() is None
         workspace.destroy()
-        assert orphan.wait(1) < 0
+        assert orphan.wait(10) < 0
         assert not workspace.directory.exists()
     finally:
         orphan.kill()

@@ -87,7 +87,7 @@ def test_a_hold_added_while_a_prune_runs_is_acknowledged_once_that_has_read_it_a
     with stopped(pruning, "delete-backup") as process:
         adding = threading.Thread(target=add)
         adding.start()
-        assert told.wait(30), "it says for whom it waits"
+        assert told.wait(180), "it says for whom it waits"
         assert not added, "nothing is acknowledged while the prune has not read it"
         assert go_on(process) == 0
         adding.join()

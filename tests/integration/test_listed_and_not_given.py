@@ -33,7 +33,7 @@ def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(copy: Copy, relay
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
 
     def catch_up() -> None:
-        relay.matched.wait(60)
+        relay.matched.wait(180)
         threading.Event().wait(1)  # as long as it lags
         relay.behave()
 

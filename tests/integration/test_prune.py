@@ -116,7 +116,7 @@ def test_a_refusal_is_told_before_who_holds_the_cluster_and_what_is_not_refused_
         assert caught.value.problem.reason == "too-much"
         with pytest.raises(Busy, match="held by d1 until"):
             prune(access, Runner(), now=LATER)
-    done = threading.Thread(target=lambda: looked.wait(60) and lock.release("d1"))
+    done = threading.Thread(target=lambda: looked.wait(180) and lock.release("d1"))
     done.start()
     result = when_free(lambda: prune(access, Runner(), now=LATER), seconds=60, pause=lambda _: (looked.set(), done.join())[1])
     assert result.backups_deleted == 3

@@ -51,7 +51,7 @@ def test_a_disk_that_somebody_else_fills_ends_the_drill_and_not_production(copy:
     gone_after: list[float] = []
 
     def interfere() -> None:
-        assert relay.matched.wait(30)
+        assert relay.matched.wait(180)
         fill(disk)
         began = time.monotonic()
         while folder.exists() and time.monotonic() - began < 20:

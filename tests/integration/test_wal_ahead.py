@@ -90,7 +90,7 @@ def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promote
     drill_id = new_drill_id()
 
     def kill() -> None:
-        assert relay.matched.wait(30)
+        assert relay.matched.wait(180)
         relay.misbehave("(?!)", "hang")  # for whoever asks next
         pid = json.loads(Workspace.of(access, drill_id).wal_pid_file.read_text())["pid"]
         psutil.Process(pid).kill()
@@ -121,7 +121,7 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
             launched = server.launch()
             before = copy.golden.marks[1].segment.name
             server.wait_until(lambda: f'restored log file "{before}"' in server.log_file.read_text(), "has come that far", 30, launched)
-            assert relay.matched.wait(10)
+            assert relay.matched.wait(180)
             server.stop()
             launched.wait()
             relay.behave()
@@ -147,8 +147,13 @@ def holds_nothing(access: Access, drill_id: str, secrets: list[str]) -> None:
     assert postmaster
     parent = postmaster.parent()
     for process in (postmaster, *postmaster.children(recursive=True), *([parent] if parent else [])):
-        assert set(process.environ()) <= {"PATH", "LD_LIBRARY_PATH", "LC_ALL", "TZ", "PG_GRANDPARENT_PID", "PWD", "SHLVL", "_"}, process
-        assert not [secret for secret in secrets if secret in str(process.environ()) + str(process.cmdline())]
+        try:
+            variables, words = process.environ(), process.cmdline()
+        except psutil.NoSuchProcess:  # a worker that ended meanwhile
+            assert process != postmaster
+            continue
+        assert set(variables) <= {"PATH", "LD_LIBRARY_PATH", "LC_ALL", "TZ", "PG_GRANDPARENT_PID", "PWD", "SHLVL", "_"}, process
+        assert not [secret for secret in secrets if secret in str(variables) + str(words)]
     for folder in (workspace.cluster, workspace.configuration):
         for file in (file for file in folder.rglob("*") if file.is_file()):
             assert not [secret for secret in secrets if secret.encode() in file.read_bytes()], file
