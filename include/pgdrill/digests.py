@@ -128,6 +128,16 @@ def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
     return int(row[0]) if row else 0
 
 
+def sees_later_rows(connection: psycopg.Connection, schema: str, table: str) -> bool:
+    """Whether a snapshot shows rows of transactions that had not ended when it was taken: frozen ones are shown to everybody.
+
+    REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows, into a new file. A frozen row keeps the number of who wrote it.
+    """
+    later = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid))")
+    row = connection.execute(later.format(sql.Identifier(schema, table))).fetchone()
+    return bool(row and row[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """Which share (0 to 1) of a table's blocks is looked into, and which share of the rows in those is taken."""

@@ -204,6 +204,43 @@ def test_rows_written_while_a_transaction_ran_that_ended_just_then_are_compared_
     destroy_stage(stack.access, report.drill_id)
 
 
+@pytest.mark.parametrize("begun_before", [False, True], ids=["a later transaction", "one that had begun before"])
+def test_rows_that_were_put_there_afterwards_and_frozen_are_not_taken_for_those_of_the_restore_point(
+    drilled: Drilled, begun_before: bool
+) -> None:
+    """Every snapshot sees frozen rows, whoever wrote them: REFRESH and COPY FREEZE write such ones."""
+    stack, file = drilled.stack, drilled.stack.home / "rows.copy"
+    executing(stack, (
+        "CREATE MATERIALIZED VIEW refreshed AS SELECT id, clock_timestamp() AS at FROM quiet",
+        "CREATE TABLE frozen (id int, v vector(4)); INSERT INTO frozen SELECT id, v FROM quiet",
+        """COMMENT ON COLUMN frozen.v IS 'pgdrill: {"model": "made", "version": "1"}'""",
+        f"COPY (SELECT id, v * '[2,2,2,2]'::vector FROM frozen) TO '{file}'", "VACUUM ANALYZE",
+    ))  # fmt: skip
+    try:
+        with pytest.MonkeyPatch.context() as patch, stack.connect() as writer:
+            begin, end = Bracket.begin, Bracket.end
+
+            def begun(bracket: Bracket, primary: psycopg.Connection) -> None:
+                if begun_before:
+                    writer.execute("BEGIN; SELECT pg_current_xact_id()")
+                begin(bracket, primary)
+
+            def ended(bracket: Bracket, primary: psycopg.Connection) -> None:
+                end(bracket, primary)
+                writer.execute(f"REFRESH MATERIALIZED VIEW refreshed; TRUNCATE frozen; COPY frozen FROM '{file}' (FREEZE)")
+                writer.execute("COMMIT")
+
+            patch.setattr(Bracket, "begin", begun)
+            patch.setattr(Bracket, "end", ended)
+            report = drill(stack.access, families=("vectors", "rows"))
+    finally:
+        executing(stack, ("DROP MATERIALIZED VIEW refreshed", "DROP TABLE frozen"))
+    assert not [r for r in report.results if r.status == "fail"]
+    answers = of_rows(report.results)
+    for name in ("refreshed", "frozen"):
+        assert (answers[name].status, answers[name].message.partition(",")[0]) == ("warn", "truncated"), answers[name]
+
+
 def test_a_column_that_was_lost_is_red(drilled: Drilled) -> None:
     with drilled.copy() as server:
         with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as connection:

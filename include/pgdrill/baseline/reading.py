@@ -28,6 +28,7 @@ from pgdrill.digests import (
     parts_for,
     read_content,
     read_sample,
+    sees_later_rows,
 )
 from pgdrill.fingerprint import FIRST_USER_OID
 from pgdrill.postgres.foreign_code import hold
@@ -124,8 +125,8 @@ class Reading:
                                    parts=parts_for(table.estimated_rows), columns=list(names.values()))  # fmt: skip
             if content is None:
                 raise psycopg.errors.UndefinedTable(table.name)
-            if state.read_filenode != state.filenode and not content.rows:  # what was put there later is not in the snapshot
-                state.missed = MISSED
+            if state.read_filenode != state.filenode and (not content.rows or sees_later_rows(self.connection, table.schema, table.plain)):
+                state.missed = MISSED  # and what was put there later is not in the snapshot, or seems to be
                 return
             state.content, state.estimated_rows = content, content.stable_rows
             newer = content.rows - content.stable_rows
@@ -192,6 +193,9 @@ class Reading:
         """The table's rows without a query; where that is not to be had, the words say that, too."""
         if table.name not in self.whole:
             state.code = f"{state.code}, and it is too large to be copied whole"
+            return
+        if filenode_of(self.connection, table.schema, table.plain) != state.filenode:  # whose rows these are, COPY does not tell
+            state.code = f"{state.code}, and it was {MISSED}"
             return
         try:
             most = min(KEPT_HASHES, max(0, left_rows))
