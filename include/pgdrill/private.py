@@ -16,9 +16,13 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import ConfigError, CouldNotVerify
 
 PREFIX = "pgdrill-"
+NAME_BYTES = len(PREFIX) + 16
+SOCKET_BYTES = 107  # the longest name of a socket that Linux takes
+BELOW_BYTES = len("/pymp-12345678/listener-12345678")  # barman-cloud's workers; PostgreSQL's own names are shorter
+SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - what is made there has a name by chance, and is closed to others
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -27,10 +31,24 @@ def short_folder(link: Path, owners: Collection[int] = ()) -> Path:
     if folder := remembered(link, owners):
         return folder
     forget(link)
-    folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
+    folder = short_place() / f"{PREFIX}{secrets.token_hex(8)}"
     link.symlink_to(folder)  # first: whoever is killed in between leaves nothing that is not remembered
     folder.mkdir(mode=0o700)  # an error if it is there
     return folder
+
+
+def short_place() -> Path:
+    """Where short folders are made: the folder for temporary files, or another where its name is too long for a socket below it."""
+    own = Path(tempfile.gettempdir())
+    for place in (own, *map(Path, SHORT_PLACES)):
+        if len(os.fsencode(place)) + 1 + NAME_BYTES + BELOW_BYTES <= SOCKET_BYTES and os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+            return place
+    longest = SOCKET_BYTES - 1 - NAME_BYTES - BELOW_BYTES
+    raise ConfigError(
+        "long-temporary-folder", f"the folder for temporary files {own}", found=f"a name of {len(os.fsencode(own))} bytes, and neither "
+        f"{' nor '.join(SHORT_PLACES)} can be written", expected=f"at most {longest} bytes, for sockets are made below it",
+        mend="set TMPDIR to a folder with a short name that this user can write, in the environment of whatever runs pgdrill",
+    )  # fmt: skip
 
 
 def remembered(link: Path, owners: Collection[int] = ()) -> Path | None:

@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pgdrill.grouping import FEWEST, NAMED, by_telling, grouped
+from pgdrill.listing import Grid, grid
 from pgdrill.measured import figure, said, without_unit
 from pgdrill.report import NOT_ASKED, CheckResult, KnownDeviation, Report, Target, Trouble
 from pgdrill.summary import kept_from
-from pgdrill.text import one_line, visible
+from pgdrill.text import count, one_line, visible
 
 if TYPE_CHECKING:
     from pgdrill.tools import BaseBackup
@@ -98,7 +99,7 @@ def _figures(report: Report) -> Table:
     fetched = [size(times.fetched_bytes), rate] if times.fetched_bytes is not None else []
     replayed = [f"{size(times.replayed_wal_bytes)} of WAL"] if times.replayed_wal_bytes is not None else []
     if times.wal:
-        replayed += [f"{_count(times.wal.segments, 'segment')} fetched ahead", f"waited {seconds(times.wal.waited_seconds)}"]
+        replayed += [f"{count(times.wal.segments, 'segment')} fetched ahead", f"waited {seconds(times.wal.waited_seconds)}"]
     rows = [
         ("time to running", seconds(times.time_to_running_seconds), ""),
         ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),
@@ -126,10 +127,6 @@ def _figures(report: Report) -> Table:
 
 def _reached(value: float | None) -> str:
     return "not reached" if value is None else seconds(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _target(target: Target | None) -> str:
@@ -280,7 +277,7 @@ def pairs(rows: Iterable[tuple[str, str]], *, lines: bool = False) -> Table:
     return table
 
 
-def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> Table:
+def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> Grid:
     """The base backups of a repository; ``recorded`` are the names of those that pgdrill took itself."""
     rows = [
         (b.name, f"{b.finish_time.astimezone(UTC):%Y-%m-%d %H:%M}", size(b.uncompressed_bytes or None),
@@ -289,17 +286,6 @@ def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> T
     ]  # fmt: skip
     headings = ("base backup", "finished (UTC)", "size", "stored", "PG", "recorded")
     return grid(headings, rows, right=("size", "stored", "PG"))
-
-
-def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table of texts; columns named in ``right`` hold numbers."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True)
-    for number, heading in enumerate(headings):
-        # The first column is what one copies: the others give way.
-        table.add_column(heading, overflow="fold", no_wrap=number == 0, justify="right" if heading in right else "left")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    return table
 
 
 def seconds(value: float | None) -> str:

@@ -51,6 +51,11 @@ def code(text: str) -> str:
     return f"`{one_line(text).replace('`', chr(0x2019)).replace('|', chr(0xA6))}`"
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things whose plural ends in s: ``1 segment``, ``2 segments``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, …"""
     return f"{number}{'th' if 10 < number % 100 < 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgdrill import private
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.workspace import Workspace
 
 ROOT = os.geteuid() == 0
@@ -18,13 +19,45 @@ STRANGER = 12345
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place like /tmp, for folders of short names."""
-    folder = tmp_path / "shared"
+    with tempfile.TemporaryDirectory(prefix="s", dir=private.short_place()) as name:
+        folder = Path(name)
+        folder.chmod(0o1777)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        yield folder
+
+
+def long_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "a-folder-of-a-name-that-nobody-would-type-by-hand"
     folder.mkdir()
-    folder.chmod(0o1777)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
+    return folder
+
+
+def test_a_socket_fits_below_it_however_long_the_name_of_the_temporary_folder(tmp_path: Path, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = long_named(tmp_path, monkeypatch)
+    folder = private.short_folder(link)
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            (folder / "pymp-12345678").mkdir()
+            one.bind(str(folder / "pymp-12345678" / "listener-12345678"))
+        assert not list(elsewhere.iterdir())
+    finally:
+        private.forget(link)
+    assert not folder.exists()
+
+
+def test_where_every_short_folder_is_closed_the_hint_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_named(tmp_path, monkeypatch)
+    monkeypatch.setattr(private, "SHORT_PLACES", ("/proc/nowhere",))
+    with pytest.raises(ConfigError, match="set TMPDIR to a folder with a short name") as caught:
+        private.short_place()
+    assert caught.value.problem.reason == "long-temporary-folder"
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as short:
+        monkeypatch.setenv("TMPDIR", short)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        assert private.short_place() == Path(short)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from rich.text import Text
 
 from pgdrill.cli.app import log_to_stderr, say
 from pgdrill.errors import CouldNotVerify
+from pgdrill.listing import grid
 from pgdrill.logs import keep_lines_whole
-from pgdrill.render import SafeConsole, grid, pairs
+from pgdrill.render import SafeConsole, pairs
 from pgdrill.report import CheckResult, Trouble
 from pgdrill.text import code, markdown, one_line, visible
 

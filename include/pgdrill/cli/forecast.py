@@ -70,17 +70,18 @@ def _show(
 ) -> None:
     from rich.text import Text
 
-    from pgdrill.render import grid, seconds, size
+    from pgdrill.listing import grid
+    from pgdrill.render import seconds, size
 
     console = out()
     rows = [
         (name, size(int(one.load.base_bytes)), f"{one.load.wal_segments:.0f}", seconds(one.running.likely),
-         f"{seconds(one.correct.likely)} ({seconds(one.correct.low)} to {seconds(one.correct.high)})",
+         seconds(one.correct.likely), f"{seconds(one.correct.low)} to {seconds(one.correct.high)}",
          "kept" if one.correct.likely <= promise else "BROKEN")
         for name, one in found
     ]  # fmt: skip
-    console.print(grid(("recovery", "base", "WAL segments", "running", "correct vector search", "RTO"), rows,
-                       right=("base", "WAL segments", "running")))  # fmt: skip
+    console.print(grid(("recovery", "base", "WAL segments", "running", "correct vector search", "between", "RTO"), rows,
+                       right=("base", "WAL segments", "running", "correct vector search")))  # fmt: skip
     worst = found[1][1]
     parts = ", ".join(f"{name} {seconds(span.likely)}" for name, span in worst.parts.items())
     drills = f"{len(inputs.history)} drill{'s' if len(inputs.history) > 1 else ''}"

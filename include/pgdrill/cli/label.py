@@ -77,7 +77,7 @@ def _write(access: Access, database: str, table: str, column: str, label: Label,
 
 
 def _list(access: Access, database: str, as_json: bool) -> int:
-    from pgdrill.render import grid
+    from pgdrill.listing import grid
 
     found = [line for name in _databases(access, database) for line in _lines(access, name)]
     if as_json:

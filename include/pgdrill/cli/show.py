@@ -89,7 +89,8 @@ def report(
 
 
 def _list(access: Access, as_json: bool) -> int:
-    from pgdrill.render import grid, seconds
+    from pgdrill.listing import grid
+    from pgdrill.render import seconds
 
     found = [_line(access, drill_id) for drill_id in _ids(access)[-LISTED:]]
     if as_json:
@@ -97,7 +98,7 @@ def _list(access: Access, as_json: bool) -> int:
     elif found:
         rows = [(line["drill_id"], line["verdict"], seconds(line["time_to_correct_vector_search_seconds"]), line["reason"])
                 for line in found]  # fmt: skip
-        out().print(grid(("drill", "verdict", "to right search", "reason"), rows, right=("to right search",)))
+        out().print(grid(("drill", "verdict", "to right search", "reason"), rows, right=("to right search",), prose=("reason",)))
     else:
         say(f"No report of cluster {access.cluster.name} yet; `pgdrill drill` makes one.")
     return Exit.GOOD

@@ -13,11 +13,11 @@ from pgdrill.dump.forecast import Forecast
 from pgdrill.dump.keep import Listed
 from pgdrill.dump.manifest import Manifest
 from pgdrill.dump.report import DumpReport
+from pgdrill.listing import Grid, grid
 from pgdrill.render import (
     DURABILITY,
     NO_FENCE,
     STYLES,
-    grid,
     pairs,
     print_deviations,
     print_results,
@@ -41,7 +41,7 @@ def manifest_table(manifest: Manifest) -> Table:
     return pairs([*rows, ("took", seconds(manifest.seconds))])
 
 
-def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Table:
+def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Grid:
     """Every dump, and whether it counts."""
     rows = []
     for one in found:
@@ -50,7 +50,7 @@ def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Tabl
             one.dump_id, size(manifest.stored_bytes) if manifest else "-", str(manifest.server_major) if manifest else "-",
             "yes" if one.counts else "no", f"{last.verdict}: {last.reason}" if last else "never restored",
         ))  # fmt: skip
-    return grid(("dump", "stored", "PG", "counts", "last restore"), rows, right=("stored", "PG"))
+    return grid(("dump", "stored", "PG", "counts", "last restore"), rows, right=("stored", "PG"), prose=("last restore",))
 
 
 def report_table(report: DumpReport, console: Console) -> None:
@@ -100,11 +100,11 @@ def _statements(report: DumpReport, console: Console) -> None:
              ", ".join(run.rewritten) or "-", run.words) for run in islice(slowest, SLOWEST)]  # fmt: skip
     console.print()
     console.print(Text(f"{len(report.statements)} statements; those that rewrite, then the slowest"))
-    console.print(grid(("where", "s", "strongest lock", "rewrites", "statement"), rows, right=("s",)))
+    console.print(grid(("where", "s", "strongest lock", "rewrites", "statement"), rows, right=("s",), prose=("strongest lock", "rewrites", "statement")))
 
 
-def forecasts_table(found: Sequence[Forecast]) -> Table:
+def forecasts_table(found: Sequence[Forecast]) -> Grid:
     """How long builds will take."""
     rows = [(one.index, str(one.rows), seconds(one.seconds), f"± {100 * one.error:.0f} %", size(one.needed_bytes),
              f"{one.from_rows} rows, {one.method}") for one in found]  # fmt: skip
-    return grid(("index", "rows", "build", "error", "memory", "from"), rows, right=("rows", "build", "error", "memory"))
+    return grid(("index", "rows", "build", "error", "memory", "from"), rows, right=("rows", "build", "error", "memory"), prose=("from",))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, Busy, CouldNotVerify, Problem
+from pgdrill.errors import BackupFault, Busy, ConfigError, CouldNotVerify, Problem
 from pgdrill.lock import ClusterLock, lease_for, this_process
 from pgdrill.process import Runner
 from pgdrill.report import as_could_not_verify
@@ -72,6 +72,7 @@ def look(
     now = now or datetime.now(UTC)
     policy = access.cluster.retention
     inventory = take_inventory(access, runner)
+    _known_names(access, inventory, named := frozenset(named))
     plan = make_plan(inventory, policy, now, named)
     refused = refusals(inventory, plan, policy, now, allowed)
     let_pass = tuple(problem for problem in refusals(inventory, plan, policy, now) if problem not in refused)
@@ -110,6 +111,18 @@ def prune(
         return _carry_out(access, runner, outlook, lease, real_clock=now is None, progress=progress)
 
 
+def _known_names(access: Access, inventory: Inventory, named: frozenset[str]) -> None:
+    """What a person names is there, or an earlier run took it away."""
+    there = {*inventory.names, *(f"{run.timeline:08X}" for run in inventory.wal.runs)}
+    if not (lacking := named - there) or not (lacking := lacking - {step.name for run in journal.runs(access) for step in run.steps}):
+        return
+    raise ConfigError(
+        "no-such-name", f"{', '.join(sorted(lacking))}, to be removed by name", found=f"nothing of that name in {access.repository.url}",
+        expected="the full name of a leftover, a timeline (eight digits) or a backup",
+        mend=f"copy it from what `pgdrill prune {access.cluster.name}` shows",
+    )  # fmt: skip
+
+
 def _refuse(outlook: Outlook) -> None:
     if outlook.refusals:
         raise as_could_not_verify(outlook.refusals[0])
@@ -117,13 +130,13 @@ def _refuse(outlook: Outlook) -> None:
 
 def _as_approved(access: Access, plan: Plan, approved: str) -> None:
     """That plan, or what is left of it after a run that was killed, or that did it all."""
-    if not approved or approved == plan.digest or not plan.steps:
+    if not approved or approved == plan.digest:
         return
     steps = {(step.kind, step.name) for step in plan.steps}
     if any(run.digest == approved and steps <= {(step.kind, step.name) for step in run.steps} for run in journal.runs(access)):
         return
     raise CouldNotVerify(
-        "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {plan.digest}",
+        "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {plan.digest}" if steps else "a plan by which nothing goes",
         expected=f"plan {approved}, which was approved", mend="look at the new plan and approve it",
     )  # fmt: skip
 

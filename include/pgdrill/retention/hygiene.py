@@ -10,6 +10,7 @@ from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
 from pgdrill.retention.wal import Run, subtract
+from pgdrill.text import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,17 @@ def findings(inventory: Inventory, policy: Retention, now: datetime) -> list[Fin
     ]
     for timeline in foreign_timelines(inventory.wal, seen.paths):
         runs = inventory.wal.on(timeline)
-        count = sum(run.count for run in runs)
+        number = sum(run.count for run in runs)
         found.append(Finding(
             "foreign-timeline", f"{timeline:08X}", sum(run.stored_bytes for run in runs),
-            f"{count} segments of a timeline that does not lead to now: abandoned by a restore, or archived by a clone",
+            f"{count(number, 'segment')} of a timeline that does not lead to now: abandoned by a restore, or archived by a clone",
         ))  # fmt: skip
     orphaned = _orphaned(inventory)
     if orphaned:
         first = inventory.wal.name((orphaned[0].timeline, orphaned[0].first))
-        count, stored = sum(run.count for run in orphaned), sum(run.stored_bytes for run in orphaned)
-        found.append(Finding("orphaned-wal", first, stored, f"{count} segments before the oldest base backup, from {first} on"))
+        number, stored = sum(run.count for run in orphaned), sum(run.stored_bytes for run in orphaned)
+        found.append(Finding("orphaned-wal", first, stored, f"{count(number, 'segment')} before the oldest base backup, from {first} on: nothing "
+                             "can be restored from them; they go with the first WAL that goes"))  # fmt: skip
     for backup in inventory.backups:
         if seen.system and backup.system != seen.system:
             found.append(Finding(

@@ -14,6 +14,7 @@ from pgdrill.config import Retention
 from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory
 from pgdrill.retention.lineage import current_paths, current_system, doubtful_clocks, gaps, on_path
+from pgdrill.text import count
 
 Item = TypeVar("Item", Backup, Dump)
 DAY_SECONDS = 86400.0
@@ -160,7 +161,7 @@ def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Pr
             found = newest_of_each(seen.counted, period, promised)
             promises.append(Promise(
                 name, promised, len(found), UNITS[name],
-                f"{len(found)} of the newest {promised} {UNITS[name]} with a base backup have one that is restorable",
+                f"{len(found)} of the newest {promised} {UNITS[name]} that have a base backup {'has' if len(found) == 1 else 'have'} one that is restorable",
             ))  # fmt: skip
     if policy.require_drill:
         drilled = last_drilled(inventory, seen.counted)
@@ -168,9 +169,8 @@ def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Pr
         promises.append(Promise("drilled", 1, 1 if drilled else 0, "backups", words))
     if policy.dumps_monthly:
         months = newest_of_each(good_dumps(inventory, now), PERIODS["monthly"], policy.dumps_monthly)
-        promises.append(Promise(
-            "dumps", policy.dumps_monthly, len(months), "months", f"{len(months)} months have a good logical dump"
-        ))  # fmt: skip
+        verb = "has" if len(months) == 1 else "have"
+        promises.append(Promise("dumps", policy.dumps_monthly, len(months), "months", f"{count(len(months), 'month')} {verb} a good logical dump"))
     held = {hold.name for hold in active(inventory.holds, now)}
     if held:
         there = held & ({backup.name for backup in inventory.backups} | {dump.name for dump in inventory.dumps})
@@ -191,5 +191,7 @@ def _window(inventory: Inventory, policy: Retention, seen: View) -> Promise:
         return Promise("window", policy.window_days, 0, "days", "the newest WAL is missing behind every backup")
     first = min(unbroken, key=lambda backup: backup.finish_time)
     days = (seen.now - first.finish_time).total_seconds() / DAY_SECONDS
-    return Promise("window", policy.window_days, round(days, 3), "days",
-                   f"every instant since {first.finish_time:%Y-%m-%d %H:%M} UTC, from {first.name}")  # fmt: skip
+    words = f"every instant since {first.finish_time:%Y-%m-%d %H:%M} UTC, from {first.name}"
+    if days < policy.window_days:
+        words += f"; it grows by itself until {first.finish_time + timedelta(days=policy.window_days):%Y-%m-%d}"
+    return Promise("window", policy.window_days, round(days, 3), "days", words)

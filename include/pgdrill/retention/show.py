@@ -12,9 +12,11 @@ from pgdrill.errors import Problem
 from pgdrill.report import Branch
 from pgdrill.retention.apply import Outlook
 from pgdrill.retention.hygiene import Finding
+from pgdrill.retention.plan import Plan
+from pgdrill.retention.promises import Promise
 from pgdrill.retention.reasons import Decision
 from pgdrill.retention.window import Span, Window
-from pgdrill.text import code, markdown
+from pgdrill.text import code, count, markdown
 
 LINE_WIDTH = 60
 FIRST_RUN = "first-run"  # the refusal that a person's approval lets pass
@@ -25,23 +27,40 @@ def size(number: float | None) -> str:
     return humanize.naturalsize(number) if number is not None else "unknown"
 
 
+def amount(value: float, unit: str, *, sign: bool = False) -> str:
+    """Days or pieces for people: ``35 days``, ``1 backup``, ``-34.5 days``; less than a day in hours."""
+    if unit == "days" and 0 < abs(value) < 1:
+        number, unit = f"{value * 24:{'+' if sign else ''}.1f}", "hours"
+    else:
+        number = f"{value:{'+' if sign else ''}.1f}"
+    number = "0" if float(number) == 0 else number.removesuffix(".0")
+    return f"{number} {unit.removesuffix('s') if number.lstrip('+-') == '1' else unit}"
+
+
+def going_words(plan: Plan) -> str:
+    """What a plan takes away, in one line."""
+    counts = {"base backup": len(plan.going("backup")), "WAL segment": plan.segments, "dump": len(plan.going("dump")),
+              "other thing": len(plan.going("leftover")) + len(plan.going("timeline"))}  # fmt: skip
+    words = [count(number, noun) for noun, number in counts.items() if number]
+    return f"{', '.join(words)} would go, {size(plan.freed_bytes)}" if words else "nothing would go"
+
+
 def plan_markdown(cluster: str, outlook: Outlook) -> str:
     """The plan as text for whoever approves it."""
     plan = outlook.plan
     wal = sum(run.count for run in plan.wal)
     lines = [
-        f"**{len(plan.going('backup'))} base backups, {plan.segments} WAL segments, {len(plan.going('dump'))} dumps of cluster {code(cluster)} go: "
-        f"{size(plan.freed_bytes)}.** Plan {code(plan.digest)}.", "",
+        f"**Cluster {code(cluster)}: {going_words(plan)}.** Plan {code(plan.digest)}.", "",
         "| promise | promised | now | afterwards | to spare |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     after = {promise.name: promise for promise in plan.after}
     for promise in plan.before:
         then = after[promise.name]
-        lines.append(
-            f"| {promise.name} | {promise.promised:g} {promise.unit} | {promise.found:g} | {then.found:g} | {then.slack:+g} |"
-        )
-    lines += ["", "**Goes**", ""] + [f"- {code(it.name)} ({it.kind}, {size(it.stored_bytes)}): {_why(it)}" for it in plan.goes]
-    lines += [f"- WAL: {markdown(plan.wal_words)} ({wal} segments, {size(sum(run.stored_bytes for run in plan.wal))})"]
+        lines.append(f"| {' | '.join(promise_cells(promise, then))} |")
+    goes = [f"- {code(it.name)} ({it.kind}, {size(it.stored_bytes)}): {_why(it)}" for it in plan.goes]
+    if wal:
+        goes.append(f"- WAL {markdown(plan.wal_words)} ({count(wal, 'segment')}, {size(sum(run.stored_bytes for run in plan.wal))})")
+    lines += ["", "**Goes**", "", *(goes or ["- nothing"]), *([] if wal else [f"- {markdown(plan.wal_words)}"])]
     lines += ["", "**Stays**", ""]
     lines += [f"- {code(it.name)} ({it.kind}{', permanent' if it.permanent else ''}): {_why(it)}" for it in plan.decisions if it.stays]
     first = [problem for problem in outlook.refusals if problem.reason == FIRST_RUN]
@@ -51,6 +70,14 @@ def plan_markdown(cluster: str, outlook: Outlook) -> str:
     ):  # fmt: skip
         lines += ["", f"**{title}**", "", *(f"- {code(it.reason)}: {markdown(str(it))}" for it in problems)] if problems else []
     return "\n".join(lines)
+
+
+def promise_cells(before: Promise, after: Promise) -> tuple[str, str, str, str, str]:
+    """A promise as cells of a row: its name, promised, now, afterwards, to spare."""
+    return (
+        before.name, amount(before.promised, before.unit), amount(before.found, before.unit), amount(after.found, after.unit),
+        amount(after.slack, after.unit, sign=True),
+    )  # fmt: skip
 
 
 def _why(decision: Decision) -> str:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pgdrill.listing import Grid, grid
 from pgdrill.render import problem
 from pgdrill.retention.apply import Outlook
 from pgdrill.retention.hygiene import Finding
-from pgdrill.retention.show import size
+from pgdrill.retention.show import going_words, promise_cells, size
+
+PROMISES = ("promise", "promised", "now", "after", "to spare", "kept by")
+LOG_COLUMNS = 140  # of Airflow's log
 
 
 def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], console: Console) -> None:
     """Promises, what goes, what stays, what lies about, and what is refused."""
     plan = outlook.plan
-    wal = plan.segments
-    head = (f"Cluster {cluster}: {len(plan.going('backup'))} base backups, {wal} WAL segments and {len(plan.going('dump'))} dumps"
-            f" would go, {size(plan.freed_bytes)}")  # fmt: skip
-    console.print(Text(head, "bold"), soft_wrap=True)
+    console.print(Text(f"Cluster {cluster}: {going_words(plan)}", "bold"), soft_wrap=True)
     console.print(_promises(outlook))
     for stays, title in ((False, "Goes"), (True, "Stays")):
         chosen = [decision for decision in plan.decisions if decision.stays is stays]
@@ -40,15 +41,18 @@ def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], conso
         console.print(problem(f"refused: {why.reason}", why.thing, why.found, why.expected, why.mend))
 
 
-def _promises(outlook: Outlook) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("promise", "promised", "now", "after", "to spare", ""):
-        table.add_column(column, justify="right" if column not in ("promise", "") else "left")
+def plan_lines(cluster: str, outlook: Outlook, findings: Sequence[Finding]) -> list[str]:
+    """The same as lines of a log."""
+    console = Console(file=io.StringIO(), width=LOG_COLUMNS, color_system=None, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        show_plan(cluster, outlook, findings, console)
+    return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
+
+
+def _promises(outlook: Outlook) -> Grid:
     after = {promise.name: promise for promise in outlook.plan.after}
-    for promise in outlook.plan.before:
-        then = after[promise.name]
-        table.add_row(
-            promise.name, f"{promise.promised:g} {promise.unit}", f"{promise.found:g}", f"{then.found:g}", f"{then.slack:+g}",
-            Text(then.words, "" if then.kept else "yellow"),
-        )  # fmt: skip
-    return table
+    rows = [(*promise_cells(promise, after[promise.name]), after[promise.name].words) for promise in outlook.plan.before]
+    same = all(now == then for _, _, now, then, *_ in rows)
+    shown = [number for number, heading in enumerate(PROMISES) if not (same and heading == "after")]
+    headings = [PROMISES[number] for number in shown]
+    return grid(headings, [[row[number] for number in shown] for row in rows], right=headings[1:-1], prose=headings[-1:])

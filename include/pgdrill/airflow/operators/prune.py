@@ -98,12 +98,13 @@ class PruneOperator(ClusterOperator):
         from pgdrill.retention.apply import look
         from pgdrill.retention.hygiene import findings
         from pgdrill.retention.show import plan_data, plan_markdown
+        from pgdrill.retention.tables import plan_lines
 
         outlook = look(access, self.runner, named=also, allowed=allow)
         text = plan_markdown(access.cluster.name, outlook)
-        for line in text.splitlines():
-            self.log.info("%s", line)
         found = findings(outlook.inventory, access.cluster.retention, outlook.now)
+        for line in plan_lines(access.cluster.name, outlook, found):
+            self.log.info("%s", line)
         first = not any(run.state == "done" for run in journal.runs(access))
         return {**plan_data(access.cluster.name, outlook, found), "text": text, "first_run": first}
 
