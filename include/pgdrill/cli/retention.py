@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgdrill.retention.inventory import Inventory
     from pgdrill.retention.window import Window
 
+UNMEASURED = "not known before two base backups an hour apart"
 PLAIN = str.maketrans("━·╿", "=.|")  # for a terminal that knows ASCII alone
 
 hold_app = typer.Typer(no_args_is_help=True, help="Keep a backup or dump whatever the promises say: for a lawsuit, an audit.")
@@ -81,13 +82,14 @@ def prune(
 
 def _show_result(result: PruneResult) -> None:
     from pgdrill.retention.show import size
+    from pgdrill.text import count
 
     if not result.applied:
-        say(f"Nothing is to go: {result.backups_kept} base backups stay.")
+        say(f"Nothing is to go: {_stay(result)}")
         return
     say(
-        f"Deleted {result.backups_deleted} base backups, {result.wal_segments_deleted} WAL segments and {result.dumps_deleted} dumps:"
-        f" {size(result.freed_bytes)}. {result.backups_kept} base backups stay."
+        f"Deleted {count(result.backups_deleted, 'base backup')}, {count(result.wal_segments_deleted, 'WAL segment')} and "
+        f"{count(result.dumps_deleted, 'dump')}: {size(result.freed_bytes)}. {_stay(result)}"
     )
     for name in result.locked:
         say(f"Locked by the store, still there: {name}")
@@ -96,6 +98,12 @@ def _show_result(result: PruneResult) -> None:
     for name in result.left:
         say(f"Not gone, although the tool said so: {name}")
     say(f"Journal: {result.journal}")
+
+
+def _stay(result: PruneResult) -> str:
+    from pgdrill.text import count
+
+    return f"{count(result.backups_kept, 'base backup')} {'stays' if result.backups_kept == 1 else 'stay'}."
 
 
 def _tell_how(cluster: str, outlook: Outlook) -> None:
@@ -144,21 +152,25 @@ def _show_window(one: Window) -> None:
     from rich.text import Text
 
     from pgdrill.render import pairs
-    from pgdrill.retention.show import end_words, size, window_line
+    from pgdrill.retention.show import LINE_WIDTH, SIDES, end_words, size, window_line
+    from pgdrill.text import count
 
-    out().print(Text(f"Cluster {one.cluster}, timeline {one.timeline}", "bold"))
-    console, line = out(), window_line(one)
+    console = out()
+    console.print(Text(f"Cluster {one.cluster}" + (f", timeline {one.timeline}" if one.timeline else ""), "bold"))
+    line = window_line(one, max(10, min(LINE_WIDTH, console.width - SIDES)))
     console.print(Text(line if console.encoding.startswith("utf") else line.translate(PLAIN)), soft_wrap=True)
     for span in one.spans:
         end = f"{span.end:%Y-%m-%d %H:%M} at least" if span.end else "the newest archived WAL"
         out().print(Text(f"every instant from {span.start:%Y-%m-%d %H:%M:%S} UTC to {end} ({span.start_lsn} to {span.end_lsn}),"
-                         f" from {len(span.backups)} base backup{'' if len(span.backups) == 1 else 's'}"), soft_wrap=True)  # fmt: skip
+                         f" from {count(len(span.backups), 'base backup')}"), soft_wrap=True)  # fmt: skip
+    for left in one.left_out:
+        console.print(Text(f"base backup {left.name} does not count: {left.why}\n  hint: {left.mend}", "yellow"), soft_wrap=True)
     for other in one.other_ends:
         out().print(Text(end_words(other, one.timeline), "bold red" if other.stray else "yellow"), soft_wrap=True)
     out().print(pairs([
-        ("base backups", f"{one.backups}, {size(one.backup_bytes)}"), ("WAL", f"{one.wal_segments} segments, {size(one.wal_bytes)}"),
-        ("dumps", f"{one.dumps}, {size(one.dump_bytes)}"), ("WAL a day", size(one.wal_bytes_a_day)),
-        ("in use", size(one.stored_bytes)), ("in 30 days", size(one.forecast_30_days_bytes)),
+        ("base backups", f"{one.backups}, {size(one.backup_bytes)}"), ("WAL", f"{count(one.wal_segments, 'segment')}, {size(one.wal_bytes)}"),
+        ("dumps", f"{one.dumps}, {size(one.dump_bytes)}"), ("WAL a day", size(one.wal_bytes_a_day) if one.wal_bytes_a_day is not None else UNMEASURED),
+        ("in use", size(one.stored_bytes)), ("in 30 days", size(one.forecast_30_days_bytes) if one.forecast_30_days_bytes is not None else UNMEASURED),
     ]))  # fmt: skip
 
 

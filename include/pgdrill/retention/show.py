@@ -19,6 +19,7 @@ from pgdrill.retention.window import Span, Window
 from pgdrill.text import code, count, markdown
 
 LINE_WIDTH = 60
+SIDES = len("2026-10-25  now")  # beside the line
 FIRST_RUN = "first-run"  # the refusal that a person's approval lets pass
 
 
@@ -121,6 +122,7 @@ def window_data(window: Window) -> dict[str, Any]:
             {"start": span.start.isoformat(), "end": span.end.isoformat() if span.end else None, "start_lsn": span.start_lsn,
              "end_lsn": span.end_lsn, "backups": list(span.backups)} for span in window.spans
         ],
+        "left_out": [{"name": one.name, "why": one.why, "mend": one.mend} for one in window.left_out],
         "other_ends": [end.model_dump() for end in window.other_ends],
     }  # fmt: skip
 
@@ -147,7 +149,8 @@ def window_line(window: Window, width: int = LINE_WIDTH) -> str:
 
     cells = ["━" if covered(begin + cell * (n + 0.5)) else "·" for n in range(width)]
     mark = min(int((promised - begin) / cell), width - 1)
-    below = " " * mark + f"╿ promised since {promised:%Y-%m-%d %H:%M}"
+    label = f"promised since {promised:%Y-%m-%d %H:%M}"
+    below = f"{' ' * mark}╿ {label}" if mark + 2 + len(label) <= width + SIDES else f"{label} ╿".rjust(mark + 1)
     return f"{begin:%Y-%m-%d} {''.join(cells)} now\n{' ' * 11}{below}"
 
 

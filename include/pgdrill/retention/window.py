@@ -7,7 +7,7 @@ the store stands for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ from pgdrill.postgres.wal import format_lsn
 from pgdrill.report import Branch
 from pgdrill.retention.inventory import Backup, Inventory
 from pgdrill.retention.lineage import Stretch, end_of, on_path, stretches
-from pgdrill.retention.promises import DAY_SECONDS, view
+from pgdrill.retention.promises import DAY_SECONDS, View, view
 
 MEASURED_SECONDS = 3600.0  # less time between two backups says nothing about a day
 
@@ -31,6 +31,15 @@ class Span:
     start_lsn: str
     end_lsn: str
     backups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A base backup from which none of these instants can be restored, why, and what to do about it."""
+
+    name: str
+    why: str
+    mend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ class Window:
     backup_bytes_a_day: float | None
     forecast_30_days_bytes: float | None
     other_ends: tuple[Branch, ...] = ()  # timelines that are not, or may not be, production's
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def stored_bytes(self) -> int:
@@ -75,7 +85,26 @@ def window_of(cluster: str, inventory: Inventory, policy: Retention, now: dateti
         dump_bytes=sum(d.stored_bytes for d in inventory.dumps), wal_segments=inventory.wal.count,
         wal_bytes=inventory.wal.stored_bytes, wal_bytes_a_day=wal_a_day, backup_bytes_a_day=backups_a_day,
         forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day), other_ends=inventory.branches,
+        left_out=tuple(_left_out(cluster, inventory, policy, seen)),
     )  # fmt: skip
+
+
+def _left_out(cluster: str, inventory: Inventory, policy: Retention, seen: View) -> Iterator[LeftOut]:
+    counted = {backup.name for backup in seen.counted}
+    for backup in inventory.backups:
+        if backup.name in seen.doubts:
+            yield LeftOut(backup.name, seen.doubts[backup.name], f"see what `pgdrill prune {cluster}` says of it; mend the clock of the host that took it")
+        elif backup.system != seen.system:
+            own, major = seen.system or (0, 0)
+            yield LeftOut(
+                backup.name, f"another cluster's: system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}; {cluster} is "
+                f"{own}, PostgreSQL {major}", "find out which server writes there, and give it a prefix of its own (repository.url); this backup "
+                f"is removed with `pgdrill prune {cluster} --also {backup.name}`, once it is older than {policy.window_days:g} days",
+            )  # fmt: skip
+        elif backup.name not in counted:
+            yield LeftOut(backup.name, backup.damage or "a backup on which it builds is not whole", f"take a new base backup: `pgdrill backup {cluster}`")
+    for it in inventory.unreadable:
+        yield LeftOut(it.name, f"its description cannot be read ({it.found})", "restore its description from the bucket's versions")
 
 
 def _span(stretch: Stretch[Backup], *, newest: bool) -> Span:
