@@ -15,8 +15,9 @@ THREE := -n 3 --dist loadfile
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: ## Make .venv and fetch wal-g; quick when nothing changed, heals what was interrupted
-	@sh scripts/setup.sh
+setup: ## Make .venv and fetch wal-g, which is tried again each time; quick when nothing changed, heals what was interrupted
+	@ready=$$(cat .venv/.ready 2>/dev/null); sh scripts/setup.sh && \
+	if [ "$(filter setup,$(MAKECMDGOALS))" ] && [ "$$ready" = "$$(cat .venv/.ready)" ]; then .venv/bin/python -m pgdrill.tools.install --into .local/bin; fi
 
 demo: setup ## Back up a live cluster, restore it, prove vector search; leaves nothing but the report
 	@$(RUN) -m pgdrill_demo demo $(ARGS)

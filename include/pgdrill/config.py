@@ -6,6 +6,7 @@ Secrets never stand here: they come from Airflow Connections or the environment 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -464,7 +465,7 @@ def _checked(data: dict[str, Any], path: Path) -> Settings:
 def _invalid(path: Path, found: Iterable[str]) -> ConfigError:
     return ConfigError(
         "config-invalid", str(path), found="; ".join(found), expected="known keys with fitting values",
-        mend="see the comments in include/dr.toml; `pgdrill config check` shows what was understood",
+        mend="correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config check` whether it is right now",
     )  # fmt: skip
 
 
@@ -481,6 +482,9 @@ def _explain(error: Any) -> str:
             return "is missing"
         case "string_pattern_mismatch":
             return "is no cluster name: lower-case letters, digits and _ (it becomes part of DAG ids and folders)"
+        case "tuple_type" | "list_type":
+            given = [error["input"]] if isinstance(error.get("input"), str) and key not in MAY_HOLD_SECRETS else ["first", "second"]
+            return f"has to be a list, for example {key} = {json.dumps(given, ensure_ascii=False)}"
         case "too_short":
             return "holds no cluster: add a table [clusters.<name>]"
     given = error.get("input")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pgdrill.text import one_line
+from pgdrill.text import joined, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         for name in ("reason", "thing", "found", "expected", "mend"):
-            object.__setattr__(self, name, one_line(str(getattr(self, name))))
+            object.__setattr__(self, name, one_line(joined(str(getattr(self, name)))))
 
     def __str__(self) -> str:
         return f"{self.thing}: found {self.found}; expected {self.expected}. Mend: {self.mend}"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgdrill.report import CheckResult
 
 # Check -> how the figure of a pass is said. Of a check with two kinds of answers, by what was wanted.
 UNITS = {
@@ -28,6 +32,16 @@ def figure(value: float | int | str | None) -> str:
     if isinstance(value, float):
         return f"{round(value, 4) + 0.0:g}" if abs(value) < 1e5 else f"{value:.0f}"
     return str(value)
+
+
+def in_words(result: CheckResult) -> str:
+    """An answer as a line of a log: ``pass index-recall: items.v (items_v): recall@10 1 (no loss on 50 same probes)``."""
+    value, message = figure(result.value), result.message
+    if result.status == "pass" and isinstance(result.value, int | float):
+        value, message = said(result.name, result.thing, value, result.threshold), without_unit(result.name, message, result.threshold)
+    measured = f"{value} ({message})" if value and message else value or message
+    wanted = f", wanted {result.threshold}" if result.threshold and result.status in ("fail", "warn") else ""
+    return ": ".join(filter(None, (f"{result.status} {result.name}", result.thing, f"{measured}{wanted}")))
 
 
 def unit_of(check: str, threshold: str) -> str:

@@ -15,6 +15,7 @@ _UNSAFE = (
     "\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
 )
 UNSAFE = re.compile(f"[{_UNSAFE}]")
+BETWEEN_LINES = re.compile(r"\s*\n\s*")
 # In a line also what folds the lines of a task's log in Airflow's UI, wherever it stands.
 UNSAFE_IN_A_LINE = re.compile(f"[{_UNSAFE}\t\n]|:(?=:(?:end)?group::)")
 # What means something within a line; links that need no brackets too.
@@ -31,6 +32,11 @@ def one_line(text: str) -> str:
     if text.isascii() and text.isprintable() and "group::" not in text:
         return text
     return UNSAFE_IN_A_LINE.sub(lambda found: {"\n": "\\n", "\t": " "}.get(found[0]) or _shown(found), text)
+
+
+def joined(text: str) -> str:
+    """What somebody said in several lines, as one: ``a; b``."""
+    return BETWEEN_LINES.sub("; ", text.strip()) if "\n" in text else text
 
 
 def _shown(found: re.Match[str]) -> str:

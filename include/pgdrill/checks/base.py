@@ -19,11 +19,13 @@ from pgdrill.config import Cluster
 from pgdrill.deviations import accept
 from pgdrill.errors import CouldNotVerify
 from pgdrill.fence.watch import Watch
+from pgdrill.measured import in_words
 from pgdrill.postgres.roles import Roles
 from pgdrill.postgres.session import SYSTEM_PATH
 from pgdrill.postgres.stuck import Stuck
 from pgdrill.process import Runner
 from pgdrill.report import NO_VECTORS, NOT_ASKED, CheckResult, CheckStatus, Report
+from pgdrill.text import joined
 from pgdrill.vectors.columns import FoundColumn
 from pgdrill.vectors.state import VectorState
 
@@ -183,7 +185,7 @@ class Check:
         for outcome in (_judged(context, outcome) for outcome in outcomes):
             yield accept(CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
-                threshold=outcome.threshold, message=outcome.message, required=broke or (self.required and outcome.required),
+                threshold=outcome.threshold, message=joined(outcome.message), required=broke or (self.required and outcome.required),
                 mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
                 retryable=retryable, seconds=seconds / len(outcomes),
             ), context.cluster.deviations)  # fmt: skip
@@ -228,12 +230,16 @@ def check(
     return register
 
 
-def run_checks(context: Context, families: Iterable[str], *, last: bool = False) -> Iterator[CheckResult]:
-    """Run the checks of the given families, in that order; those that are asked ``last``, or the others."""
+def run_checks(
+    context: Context, families: Iterable[str], *, last: bool = False, judge: Callable[[CheckResult], CheckResult] = lambda result: result
+) -> Iterator[CheckResult]:
+    """Run the checks of the given families, in that order; those that are asked ``last``, or the others.
+
+    ``judge`` has the last word on an answer, before it is logged.
+    """
     for family in families:
         for one in [c for c in CHECKS.values() if c.family == family and c.last == last]:
-            for result in one.run(context):
-                shown = f"{result.name} {result.thing}: {result.status} {result.value if result.value is not None else ''}"
+            for result in map(judge, one.run(context)):
                 loud = result.status == "fail" or (result.status == "skip" and result.value != NOT_ASKED)
-                logger.log(logging.WARNING if loud else logging.INFO, "%s %s", shown, result.message)
+                logger.log(logging.WARNING if loud else logging.INFO, "%s", in_words(result))
                 yield result

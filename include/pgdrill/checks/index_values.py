@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import psycopg
+from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.looking import Look, each_indexed, indexed, let_go, to_be_indexed
@@ -30,6 +31,15 @@ def index_values(context: Context) -> Iterator[Outcome]:
     yield from each_indexed(context, _compared)
 
 
+def _rights(error: Exception, database: str, connection: psycopg.Connection) -> str:
+    """What a role of somebody else's server lacks to have the pages read; reading other files than the server's is not in it."""
+    if not isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return ""
+    role = sql.Identifier(connection.info.user).as_string(connection)
+    return (f"to have them read, as a superuser in database {database} of that server: `GRANT pg_checkpoint TO {role}`, "
+            f"`GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO {role}`")  # fmt: skip
+
+
 def _compared(look: Look, one: Searched) -> Outcome:
     search, thing = one.search, thing_of(look, one)
     assert search.index is not None  # noqa: S101 - the caller has looked
@@ -43,7 +53,7 @@ def _compared(look: Look, one: Searched) -> Outcome:
             index = indexed(look, search)
         except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
-            return Outcome("skip", thing, message=why, required=False)
+            return Outcome("skip", thing, message=why, required=False, mend=_rights(error, look.column.database, connection))
         rows = to_be_indexed(connection, look, search)
     let_go(look, search)  # coverage has been asked before
     places, sums = rows.places, rows.sums

@@ -47,7 +47,7 @@ class TakesByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=TakesByDefault, rich_markup_mode=None, help="Take a logical dump, or restore a single table of one.")
+app = typer.Typer(cls=TakesByDefault, rich_markup_mode=None, help="Take a logical dump, or restore a single table of one. `pgdrill dump CLUSTER` is `pgdrill dump take CLUSTER`.")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgdrill.retention.inventory import Inventory
     from pgdrill.retention.window import Window
 
+NamedCluster = Annotated[str, typer.Argument(metavar="CLUSTER", help="whose it is")]
 UNMEASURED = "not known before two base backups an hour apart"
 PLAIN = str.maketrans("━·╿", "=.|")  # for a terminal that knows ASCII alone
 
@@ -160,7 +161,7 @@ def _show_window(one: Window) -> None:
     line = window_line(one, max(10, min(LINE_WIDTH, console.width - SIDES)))
     console.print(Text(line if console.encoding.startswith("utf") else line.translate(PLAIN)), soft_wrap=True)
     for span in one.spans:
-        end = f"{span.end:%Y-%m-%d %H:%M} at least" if span.end else "the newest archived WAL"
+        end = f"{span.end:%Y-%m-%d %H:%M:%S} UTC at least" if span.end else "the newest archived WAL"
         out().print(Text(f"every instant from {span.start:%Y-%m-%d %H:%M:%S} UTC to {end} ({span.start_lsn} to {span.end_lsn}),"
                          f" from {count(len(span.backups), 'base backup')}"), soft_wrap=True)  # fmt: skip
     for left in one.left_out:
@@ -177,7 +178,7 @@ def _show_window(one: Window) -> None:
 @command
 def hold_add(
     context: typer.Context,
-    cluster: ClusterArgument,
+    cluster: NamedCluster,
     name: Annotated[str, typer.Argument(metavar="NAME", help="a base backup's or a dump's full name")],
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="shown wherever it keeps something")] = ...,  # type: ignore[assignment]
     until: Annotated[str, typer.Option("--until", metavar="DATE", help="2027-06-30, or with time and zone")] = ...,  # type: ignore[assignment]
@@ -213,7 +214,7 @@ def hold_list(context: typer.Context, cluster: ClusterArgument = "", as_json: Js
 @command
 def hold_remove(
     context: typer.Context,
-    cluster: ClusterArgument,
+    cluster: NamedCluster,
     name: Annotated[str, typer.Argument(metavar="NAME", help="what was held")],
     as_json: JsonOption = False,
 ) -> int:

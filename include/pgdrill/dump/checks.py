@@ -50,12 +50,12 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
     """Vector search first, then what the dump holds, then the rest; and one answer for each check that was not asked."""
     chosen = [family for family in families if family not in PHYSICAL]
     early = [family for family in chosen if family == "vectors"]
-    yield from map(_without_baseline, run_checks(context, early))
+    yield from run_checks(context, early, judge=_without_baseline)
     for one in DUMP_CHECKS:
         for result in one.run(context):
             yield result.model_copy(update={"required": result.value != NOT_ASKED})
     with context.closing:
-        yield from map(_without_baseline, run_checks(context, [family for family in chosen if family not in early]))
+        yield from run_checks(context, [family for family in chosen if family not in early], judge=_without_baseline)
     yield from HARMLESS.run(context)
     yield from not_asked(families)
 
@@ -63,7 +63,7 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
 def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
     """After migrations: what does not compare with the dump."""
     with context.closing:
-        yield from map(_without_baseline, run_checks(context, [family for family in families if family not in PHYSICAL]))
+        yield from run_checks(context, [family for family in families if family not in PHYSICAL], judge=_without_baseline)
 
 
 def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:

@@ -26,6 +26,7 @@ from pgdrill.render import (
     size,
     when,
 )
+from pgdrill.text import count
 
 SLOWEST = 10
 
@@ -36,8 +37,8 @@ def manifest_table(manifest: Manifest) -> Table:
                        f"by {manifest.pg_dump_version}")]  # fmt: skip
     for one in manifest.databases:
         rows.append((one.name, f"{size(one.size_bytes)}, stored as {size(one.stored_bytes)} ({one.format}, {one.compression}), "
-                     f"{one.rows} rows in {len(one.tables)} tables, {one.large_objects.rows} large objects, "
-                     f"{len(one.vector_indexes)} vector indexes, at {one.snapshot_lsn}, {seconds(one.seconds)}"))  # fmt: skip
+                     f"{count(one.rows, 'row')} in {count(len(one.tables), 'table')}, {count(one.large_objects.rows, 'large object')}, "
+                     f"{len(one.vector_indexes)} vector index{'' if len(one.vector_indexes) == 1 else 'es'}, at {one.snapshot_lsn}, {seconds(one.seconds)}"))  # fmt: skip
     return pairs([*rows, ("took", seconds(manifest.seconds))])
 
 

@@ -251,7 +251,7 @@ def _run(
         nonlocal at_table
         if match := TABLE.search(text):
             at_table = match[1]
-            logger.info("%s: dumping %s", name, at_table)
+            logger.debug("%s: dumping %s", name, at_table)
         return client.words_only(text)
 
     def moved(count: int) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -308,3 +309,19 @@ def test_a_killed_download_leaves_nothing_that_looks_installed(
     assert not (into / "wal-g").exists()
     host.delay_seconds = 0.0
     assert run(into) == 0, "the next run installs it"
+
+
+@pytest.mark.skipif(not shutil.which("make", path="/usr/bin:/bin"), reason="make is not in /usr/bin")
+@pytest.mark.parametrize(("goal", "asked"), [("setup", True), ("lint", False)])
+def test_make_setup_tries_again_what_could_not_be_fetched_and_other_goals_lose_no_time(host: Host, tmp_path: Path, goal: str, asked: bool) -> None:
+    host.offer(release())
+    for name, text in (("scripts/setup.sh", "exit 0\n"), (".venv/.ready", "as before"), (".venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    shutil.copy(Path(__file__).parents[3] / "Makefile", tmp_path)
+    where = str(Path(install.__file__).parents[2])
+    done = subprocess.run(["make", "-C", str(tmp_path), goal], env={**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": where}, capture_output=True, text=True)
+    assert ("wal-g" in done.stdout) == asked, done.stdout + done.stderr
+    if asked and not shutil.which("wal-g", path="/usr/bin:/bin"):
+        assert (tmp_path / ".local" / "bin" / "wal-g").is_file()
