@@ -22,6 +22,17 @@ what was found and the mend.
 | `wal-gap` | take a base backup now; find out what lost the WAL |
 | `nothing-proved` | let a drill pass first |
 | `inventory-incomplete` | a backup's description cannot be read: restore it, or remove that backup by hand |
+| `missing` | backups or dumps that are known were not seen: check prefix, bucket, region and keys; what was deleted on purpose is let go by hand with `missing` allowed |
+| `wal-missing` | no WAL beside base backups, or less than a drill has replayed: check the same, and what deletes there; if it is lost, take a base backup now |
+| `no-backups` | nothing is there: check the same; take the first backup |
+| `first-run` | no memory of earlier runs: if there were some, restore the report store; else approve |
+| `hold-broken` | something held is gone: find out what deleted it, restore it from the bucket's versions, or take the hold off |
+| `promise-worse` | the plan would break a promise: nothing was deleted; report it |
+| `plan-changed` | the plan is no longer the approved one: clear `plan` with what follows, and look again |
+| `no-such-name` | *Remove these, too* names what is not there: copy the name from the plan |
+| `lease-lost` | the run stood still for longer than its lease: clear it |
+| `clock` | this host's clock and the store's differ by minutes: set it (NTP) |
+| `busy` | a job of the cluster runs, and did not end in time: the message names it |
 | `tool-differs` | the tool would delete more than the plan: nothing was deleted in that step; report it |
 | `not-approved` | nobody has approved this very plan: clear `plan` with what follows, and answer in `approve` |
 | held by … | it was waited for six times `retention.timeout_seconds`: see what hangs, and end it |

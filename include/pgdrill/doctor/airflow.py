@@ -71,15 +71,15 @@ def connections(subject: Subject) -> Iterator[Finding]:
     keys = _keys(subject)
     for key, conn_id in keys.items():
         found, kind = said[conn_id], KINDS[key]
-        thing, add = f"{key} {conn_id}", f"`airflow connections add {conn_id} --conn-type {kind} …`, or Admin > Connections"
+        thing = f"{key} {conn_id}"
         if "type" in found and found["type"] == kind:
             yield green(thing, f"of type {kind}")
         elif "type" in found:
-            yield red(thing, f"of type {found['type']}", f"of type {kind}", "change its type, or name another Connection in dr.toml")
+            yield red(thing, f"of type {found['type']}", f"of type {kind}", f"name another Connection in dr.toml, or make it anew: `airflow connections delete {conn_id}`, {_add(conn_id, kind)}")
         elif found["trouble"]:
             yield unknown(thing, f"not asked everywhere: {found['trouble']}", f"a Connection of type {kind}", "ask on the host of Airflow's API server")
         else:
-            yield red(thing, "no such Connection", f"one of type {kind}", add)
+            yield red(thing, "no such Connection", f"one of type {kind}", f"{_add(conn_id, kind)}, or Admin > Connections")
     if not keys:
         yield not_asked("Connections", "dr.toml names none: secrets come from the worker's environment")
 
@@ -102,6 +102,11 @@ def queue(subject: Subject) -> Iterator[Finding]:
         yield green("queue", f"none: {executor} runs tasks on the scheduler's host")
     else:
         yield green(f"queue {wanted or said['default_queue']}", f"of {executor}; on the worker: `airflow celery worker --queues {wanted or said['default_queue']}`")
+
+
+def _add(conn_id: str, kind: str) -> str:
+    login, password = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY") if kind == "aws" else ("USER", "PASSWORD")
+    return f"`airflow connections add {conn_id} --conn-type {kind} --conn-login {login} --conn-password {password}`"
 
 
 def _keys(subject: Subject) -> dict[str, str]:

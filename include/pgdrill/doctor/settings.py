@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import psycopg
 from psycopg import sql
@@ -32,7 +32,7 @@ def session_settings(subject: Subject) -> Iterator[Finding]:
     """Asked of a session as every job has it."""
     with subject.access.connect() as connection:
         wanted = session.settings(connection.info.server_version // 10000, superuser=False)
-        found = {name: _current(connection, name) for name in wanted}
+        found = _current(connection, wanted)
     wrong = {name: value for name, value in found.items() if value != wanted[name]}
     for name, value in wrong.items():
         yield red(name, f"{value!r} in a session", f"{wanted[name]!r}")
@@ -85,6 +85,7 @@ def _told(rows: list[tuple[str, str, str]], overridden: set[str]) -> str:
     return "; ".join(filter(None, (f"overridden in sessions: {', '.join(own)}" if own else "", f"left as they are: {', '.join(others)}" if others else "")))
 
 
-def _current(connection: psycopg.Connection, name: str) -> str:
-    row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
-    return str(row[0]) if row else ""
+def _current(connection: psycopg.Connection, names: Iterable[str]) -> dict[str, str]:
+    """In one statement: behind a pooler the next may be asked in another session."""
+    rows = connection.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) wanted (name)", (list(names),)).fetchall()
+    return {str(name): str(value) for name, value in rows}

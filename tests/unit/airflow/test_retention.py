@@ -23,6 +23,7 @@ from pgdrill.retention.apply import Outlook, PruneResult
 from pgdrill.retention.inventory import Hold, Leftover
 from pgdrill.retention.plan import make_plan
 from pgdrill.retention.show import plan_markdown
+from pgdrill.retention.tables import plan_lines
 from tests.unit.retention.test_plan import FULL, NOW, POLICY
 
 PLAN = {"digest": "abc", "steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}
@@ -203,3 +204,20 @@ def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pgdrill.airflow.operators.base.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))
     with pytest.raises(AirflowFailException, match="look at the plan"):
         PruneOperator(task_id="prune", cluster="agents", apply=True).execute(context("asset_triggered"))
+
+
+def test_the_runbook_names_every_refusal_that_the_documentation_does(dag: DAG) -> None:
+    project = Path(__file__).parents[3]
+    table = (project / "docs" / "retention.md").read_text().partition("## Refusals")[2].partition("## ")[0]
+    reasons = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    runbook = (project / "dags" / "retention.py").read_text()
+    assert len(reasons) > 15
+    assert [reason for reason in reasons if f"| `{reason}` |" not in runbook] == []
+
+
+def test_a_plan_in_a_task_s_log_is_words_and_no_markdown() -> None:
+    lines = plan_lines("agents", Outlook(NOW, FULL, make_plan(FULL, POLICY, NOW), ()), [])
+    assert lines[0].startswith("Cluster agents: ")
+    assert not [line for line in lines if line.startswith(("|", "**", "- `")) or " --- " in line]
+    assert max(map(len, lines)) > 60
+    assert any(line.startswith("window ") for line in lines)
