@@ -255,6 +255,7 @@ def forecast_indexes(
     from pgdrill.dump import keep
     from pgdrill.dump.render import forecasts_table
     from pgdrill.errors import CouldNotVerify
+    from pgdrill.text import count
 
     access = session_of(context).access(cluster)
     builds = keep.builds(access)
@@ -264,7 +265,7 @@ def forecast_indexes(
     if not found:
         raise CouldNotVerify(
             "no-build", f"forecast for {index or 'the indexes'} of {access.cluster.name}",
-            found=f"{len(builds)} timed builds, none of HNSW in memory with {library.FEWEST_ROWS} rows or more",
+            found=f"{count(len(builds), 'timed build')}, none of HNSW in memory with {library.FEWEST_ROWS} rows or more",
             expected="one that tells", mend="run `pgdrill drill --from dump` on a dump with enough rows",
         )  # fmt: skip
     if as_json:

@@ -142,7 +142,7 @@ def remove_hold(access: Access, name: str, by: str = "") -> list[HoldRecord]:
     gone = [hold for hold in there if hold.name == name]
     if not gone:
         raise ConfigError(
-            "no-hold", f"hold of {name}", found=f"none; there are holds of {', '.join(h.name for h in there) or 'nothing'}",
+            "no-hold", f"hold of {name}", found=f"none; held {'are ' + ', '.join(h.name for h in there) if there else 'is nothing'}",
             expected="the name of something held", mend="take a name from `pgdrill hold list`",
         )  # fmt: skip
     for hold in gone:
