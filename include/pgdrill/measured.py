@@ -18,10 +18,16 @@ UNITS = {
     "databases": "{} databases", "collations": "{} collations in use", "catalogs": "{} objects compared",
     "invalid-indexes": "{} invalid", "access-methods": "{} rows searched by their values", "sequence-positions": "{} sequences",
     "table-content": "{} rows in all", "state-tables": "{} rows", "application-test": "exit code {}",
+    "relation-files": "{} relations", "page-checksums": "{} relations", "amcheck": "{} relations",
+    "server-version": "version {}", "extension-libraries": "version {}", "extension-versions": "version {}", "dump-extensions": "version {}",
+    "dump-rows": "{} rows in all", "dump-large-objects": "{} large objects", "dump-sequences": "{} sequences",
+    "dump-definitions": "{} objects compared", "dump-roles": "{} statements",
 }  # fmt: skip
 SINGULAR = {"{} indexes": "1 index", "{} rows": "1 row", "{} vectors": "1 vector", "{} settings": "1 setting", "{} looks": "1 look",
-            "{} sequences": "1 sequence", "{} databases": "1 database", "{} collations in use": "1 collation in use"}  # fmt: skip
+            "{} sequences": "1 sequence", "{} databases": "1 database", "{} collations in use": "1 collation in use", "{} relations": "1 relation", "{} large objects": "1 large object",
+            "{} statements": "1 statement", "{} objects compared": "1 object compared", "{} rows in all": "1 row in all"}  # fmt: skip
 COUNTED = re.compile(r"^.*: (\d+) relations$")  # the thing itself says how many
+VERSIONS = frozenset(name for name, unit in UNITS.items() if unit == "version {}")  # whose figure is a text
 END = re.compile(r"^(?:[,;:] |$)")
 
 

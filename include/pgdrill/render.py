@@ -20,7 +20,7 @@ from rich.text import Text
 
 from pgdrill.grouping import FEWEST, NAMED, by_telling, grouped
 from pgdrill.listing import Grid, grid
-from pgdrill.measured import figure, said, without_unit
+from pgdrill.measured import VERSIONS, figure, said, without_unit
 from pgdrill.report import NOT_ASKED, CheckResult, KnownDeviation, Report, Target, Trouble
 from pgdrill.summary import kept_from
 from pgdrill.text import count, one_line, visible
@@ -233,7 +233,7 @@ def _many(some: list[CheckResult]) -> CheckResult:
 
 
 def _in_units(row: CheckResult, shown: str) -> CheckResult:
-    if isinstance(row.value, str) or row.value is None:
+    if (isinstance(row.value, str) and row.name not in VERSIONS) or row.value is None:
         return row.model_copy(update={"value": shown or None})
     return row.model_copy(update={
         "value": said(row.name, row.thing, shown, row.threshold), "message": without_unit(row.name, row.message, row.threshold),

@@ -109,9 +109,13 @@ def test_a_figure_stands_beside_what_was_wanted_of_it_alone() -> None:
     ("amcheck", "agents: 961 relations", 961, "sound", "", "agents: 961 relations: all, wanted sound"),
     ("filtered-search", "items.embedding (items_hnsw)", 1.0, "loss <= 0.02", "by tenant", "items.embedding (items_hnsw): recall@10 1 (by tenant), wanted loss <= 0.02"),
     ("application-test", "pytest", 0, "exit code 0", "0.1 s", "pytest: exit code 0 (0.1 s)"),
+    ("amcheck", "3 answers", 270, "sound", "", "3 answers: 270 relations, wanted sound"),
+    ("extension-libraries", "agents.vector", "0.8.6", "", "", "agents.vector: version 0.8.6"),
+    ("dump-roles", "roles", 4, "all as dumped", "statements", "roles: 4 statements, wanted all as dumped"),
+    ("dump-definitions", "agents", 13, "all as dumped", "objects compared", "agents: 13 objects compared, wanted all as dumped"),
     ("timeline", "followed", 1, "= 1", "production's", "followed: timeline 1 (production's)"),
 ])
-def test_a_figure_of_a_pass_has_its_unit(name: str, thing: str, value: float, threshold: str, message: str, shown: str) -> None:
+def test_a_figure_of_a_pass_has_its_unit(name: str, thing: str, value: float | str, threshold: str, message: str, shown: str) -> None:
     report = good()
     report.results = [check(name, "pass", thing, value=value, threshold=threshold, message=message)]
     assert f"pass {name} {shown} 0.0" in " ".join(printed(report, 129).split())
