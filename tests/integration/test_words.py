@@ -99,30 +99,41 @@ def test_the_window_of_an_empty_repository_says_the_next_step(world: SmallStack,
     assert "`pgdrill backup`" in shown.stderr
 
 
-def test_the_window_names_another_cluster_s_backup_beside_good_ones_and_what_to_do(world: SmallStack) -> None:
+@pytest.mark.parametrize("stranger", [0, 1], ids=["older than the good one", "newer than the good one"])
+def test_the_window_names_another_cluster_s_backup_beside_good_ones_and_what_to_do(world: SmallStack, tmp_path: Path, stranger: int) -> None:
     folder = world.s3.folder / world.s3.bucket / world.cluster_name
     files = sorted(one for one in folder.rglob("*") if one.name == "backup.info" or one.name.endswith("sentinel.json"))
-    kept = files[0].read_text()
+    names = sorted(backup.name for backup in world.access.tool.backups(world.access.repository))
+    kept = files[stranger].read_text()
     with world.connect() as connection:
         (identifier,) = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
-    first = min(backup.name for backup in world.access.tool.backups(world.access.repository))
     try:
-        files[0].write_text(kept.replace(identifier, "7000000000000000001"))
+        files[stranger].write_text(kept.replace(identifier, "7000000000000000001"))
         shown = pgdrill(world, "window", columns=60)
         assert shown.returncode == 0, shown.stderr
-        assert "from 1 base backup" in shown.stdout, "the good one counts"
         told = next(line for line in shown.stdout.splitlines() if "does not count" in line)
-        assert all(word in told for word in (first, "7000000000000000001", identifier))
-        hint = shown.stdout.split("hint: ")[1].splitlines()[0]
-        (command,) = HINT.findall(hint)
-        (data,) = json.loads(pgdrill(world, "window --json").stdout)
-        assert [one["name"] for one in data["left_out"]] == [first]
-        followed = pgdrill(world, command.removeprefix("pgdrill "), columns=200)
+        assert all(word in told for word in (names[0], "7000000000000000001", identifier)), "which of both is meant nobody said yet"
+        assert "--also" not in shown.stdout, "what may be the good one is not told to be removed"
+        followed = pgdrill(world, f"{hint_of(shown.stdout)} --timeout 120", columns=200)
+        assert followed.returncode == 1
+        assert re.search(rf"{names[stranger]}: system identifier 7000000000000000001\n +expected +{identifier}, the server's", followed.stdout)
+        text = world.config_file.read_text().replace("[clusters.agents.server]", f"[clusters.agents.server]\nsystem_identifier = {identifier}")
+        (tmp_path / "dr.toml").write_text(text)  # as the hint says
+        shown = pgdrill(world, "window", config=tmp_path / "dr.toml")
+        assert "from 1 base backup" in shown.stdout, "the good one counts"
+        (data,) = json.loads(pgdrill(world, "window --json", config=tmp_path / "dr.toml").stdout)
+        assert [one["name"] for one in data["left_out"]] == [names[stranger]]
+        followed = pgdrill(world, hint_of(shown.stdout), columns=200, config=tmp_path / "dr.toml")
         assert followed.returncode == 0, followed.stderr
-        assert re.search(rf"{first} \(backup, .*another cluster's", followed.stdout), "it stays until it is old enough, and that is said"
+        assert re.search(rf"{names[stranger]} \(backup, .*another cluster's", followed.stdout), "it stays until it is old enough, and that is said"
     finally:
-        files[0].write_text(kept)
+        files[stranger].write_text(kept)
     assert "does not count" not in pgdrill(world, "window").stdout
+
+
+def hint_of(text: str) -> str:
+    """The command that a hint names, to be run."""
+    return HINT.findall(text.split("hint: ")[1].splitlines()[0])[0].removeprefix("pgdrill ")  # type: ignore[no-any-return]
 
 
 def test_a_role_that_may_not_read_pages_gets_the_statements_that_grant_it(world: SmallStack) -> None:

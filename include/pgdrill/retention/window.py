@@ -95,16 +95,26 @@ def _left_out(cluster: str, inventory: Inventory, policy: Retention, seen: View)
         if backup.name in seen.doubts:
             yield LeftOut(backup.name, seen.doubts[backup.name], f"see what `pgdrill prune {cluster}` says of it; mend the clock of the host that took it")
         elif backup.system != seen.system:
-            own, major = seen.system or (0, 0)
-            yield LeftOut(
-                backup.name, f"another cluster's: system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}; {cluster} is "
-                f"{own}, PostgreSQL {major}", "find out which server writes there, and give it a prefix of its own (repository.url); this backup "
-                f"is removed with `pgdrill prune {cluster} --also {backup.name}`, once it is older than {policy.window_days:g} days",
-            )  # fmt: skip
+            yield _of_another(cluster, backup, inventory, policy, seen)
         elif backup.name not in counted:
             yield LeftOut(backup.name, backup.damage or "a backup on which it builds is not whole", f"take a new base backup: `pgdrill backup {cluster}`")
     for it in inventory.unreadable:
         yield LeftOut(it.name, f"its description cannot be read ({it.found})", "restore its description from the bucket's versions")
+
+
+def _of_another(cluster: str, backup: Backup, inventory: Inventory, policy: Retention, seen: View) -> LeftOut:
+    """Which cluster is meant only ``server.system_identifier`` says: without it the newest backup's counts, which may be the stranger."""
+    own, major = seen.system or (0, 0)
+    whose, prefix = f"system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}", "give the other server a prefix of its own (repository.url)"
+    if inventory.system_identifier is None:
+        return LeftOut(
+            backup.name, f"another cluster's than the newest backup: {whose}; the newest is of {own}, PostgreSQL {major}",
+            f"`pgdrill doctor {cluster} --part repository` says which of both is the server's: set server.system_identifier to it, and {prefix}",
+        )  # fmt: skip
+    return LeftOut(
+        backup.name, f"another cluster's: {whose}; {cluster} is {own}, PostgreSQL {major}",
+        f"{prefix}; this backup is removed with `pgdrill prune {cluster} --also {backup.name}`, once it is older than {policy.window_days:g} days",
+    )  # fmt: skip
 
 
 def _span(stretch: Stretch[Backup], *, newest: bool) -> Span:
