@@ -47,6 +47,8 @@ from pgdrill.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+SAID_EVERY_SECONDS = 10.0  # which table is being dumped: hundreds of small ones are no news
+
 Progress = Callable[[str, int, int], None]
 TABLE = re.compile(r'dumping contents of table "(.+)"')
 
@@ -245,13 +247,15 @@ def _run(
     """Run pg_dump into the store: its stdout as it comes, or the files of its folder once it has ended."""
     what = f"dump of database {name}"
     stem = manifests.object_name(name)
-    at_table = name
+    at_table, said_at = name, float("-inf")
 
     def line(text: str) -> str | None:
-        nonlocal at_table
+        nonlocal at_table, said_at
         if match := TABLE.search(text):
-            at_table = match[1]
-            logger.debug("%s: dumping %s", name, at_table)
+            at_table, now = match[1], time.monotonic()
+            due = now - said_at >= SAID_EVERY_SECONDS
+            said_at = now if due else said_at
+            logger.log(logging.INFO if due else logging.DEBUG, "%s: dumping %s", name, at_table)
         return client.words_only(text)
 
     def moved(count: int) -> None:
