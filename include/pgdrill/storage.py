@@ -34,7 +34,6 @@ PAGE = 1000  # objects of a listing's answer
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
 STRANGE_KEY = re.compile(r"invalid path|InvalidPath")  # in a listing: .., an empty or a control character's name
-S3_CODE, S3_MESSAGE, HTTP_STATUS = re.compile(r"<Code>([^<]{1,80})</Code>"), re.compile(r"<Message>([^<]{1,200})</Message>"), re.compile(r"status code: (\d{3})")
 NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)  # where a machine's role is asked for
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 KEYS_MEND = (
@@ -262,14 +261,6 @@ def _arrived(ahead: deque[tuple[str, Future[Content]]]) -> tuple[str, Content]:
     return key, answer.result()
 
 
-def _store_says(error: str) -> str:
-    """What S3 itself answered, out of what a library made of it; empty where it is no such answer."""
-    if not (code := S3_CODE.search(error)):
-        return ""
-    status, message = HTTP_STATUS.search(error), S3_MESSAGE.search(error)
-    return f"the store answered {f'{status[1]} ' if status else ''}{code[1]}" + (f": {message[1]}" if message else "")
-
-
 class _Explained:
     """Turns storage errors into errors with a mend; nothing of the request's headers gets through."""
 
@@ -282,8 +273,7 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, BaseError | OSError):
             return
-        whole = " ".join(str(error).partition("Debug source:")[0].split())
-        text, told = whole[:300], _store_says(whole) or whole[:300]
+        text = " ".join(str(error).partition("Debug source:")[0].split())[:300]
         if NO_KEYS.search(text):
             raise NoKeys(
                 "no-keys", self.thing, found="no AWS keys, and no machine's role to do without them (nobody answers at the metadata service's address)",
@@ -297,10 +287,10 @@ class _Explained:
         refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or REFUSED.search(text)
         if refused:
             raise CouldNotVerify(
-                "storage-refused", self.thing, found=told, expected="permission to list and read",
+                "storage-refused", self.thing, found=text, expected="permission to list and read",
                 mend="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
             ) from None  # fmt: skip
         raise Unreachable(
-            "storage-unreachable", self.thing, found=told, expected="an answer from the store",
+            "storage-unreachable", self.thing, found=text, expected="an answer from the store",
             mend="check repository.url, endpoint_url, the bucket's existence and the network",
         ) from None  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pgdrill.place import this_user
 from pgdrill.postgres.refused import mend_of
 
 WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agents"}
@@ -30,15 +29,3 @@ def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
 ])
 def test_the_line_for_pgpass_is_one_that_libpq_takes(words: dict[str, str], line: str) -> None:
     assert line in mend_of("no password supplied", words)
-
-
-def test_the_statement_for_a_new_password_names_the_role_that_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PGSERVICE", raising=False)
-    monkeypatch.setenv("PGUSER", "keeper")
-    words = {"host": "localhost"}
-    assert "`ALTER ROLE backup PASSWORD" in mend_of('FATAL:  password authentication failed for user "backup"', words)
-    assert "`ALTER ROLE keeper PASSWORD" in mend_of("fe_sendauth: no password supplied", words)
-    assert "*:*:keeper:PASSWORD`" in mend_of("fe_sendauth: no password supplied", words)
-    monkeypatch.delenv("PGUSER")
-    assert f"`ALTER ROLE {this_user()} PASSWORD" in mend_of("fe_sendauth: no password supplied", words), "as libpq chooses it"
-    assert "`ALTER ROLE ROLE PASSWORD" in mend_of("fe_sendauth: no password supplied", {"service": "agents"}), "the service may name anybody"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 
-from pgdrill.place import this_user
-
 PASSWORD = re.compile(r"password authentication failed|no password supplied|empty password", re.IGNORECASE)
 PEER = re.compile(r"(peer|ident) authentication failed", re.IGNORECASE)
-USER = re.compile(r'for user "([^"]*)"')
 ROLE = re.compile(r'role "[^"]*" does not exist')
 DATABASE = re.compile(r'database "[^"]*" does not exist')
 ENTRY = re.compile(r"no pg_hba\.conf entry")
@@ -18,7 +14,7 @@ ENTRY = re.compile(r"no pg_hba\.conf entry")
 
 def mend_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
     """The hint for a refusal. ``words`` are those that were used, ``connection`` names the Airflow Connection with the password."""
-    user = _user(found, words)
+    user = words.get("user") or "the operating system's user"
     if PEER.search(found):
         return (
             f"over this socket pg_hba.conf lets {user} in only as the operating system's user of that name: in server.dsn, `host=localhost user=pgdrill`"
@@ -38,18 +34,11 @@ def mend_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
     return "correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf"
 
 
-def _user(found: str, words: Mapping[str, str]) -> str:
-    """Who was refused: by the server's word, else as libpq chooses it; a service may name somebody else."""
-    if told := USER.search(found):
-        return told[1]
-    return words.get("user") or os.environ.get("PGUSER") or ("ROLE" if words.get("service") or "PGSERVICE" in os.environ else this_user())
-
-
 def _line(words: Mapping[str, str]) -> str:
     """Of ~/.pgpass, for every database: several are entered. libpq has names of its own for sockets."""
     host, port = words.get("host", ""), words.get("port", "")
     exact = host if host and "," not in host and not host.startswith(("/", "@")) else "*"
-    return ":".join((_escaped(exact), port if port.isdecimal() else "*", "*", _escaped(words.get("user") or os.environ.get("PGUSER") or "*"), "PASSWORD"))
+    return ":".join((_escaped(exact), port if port.isdecimal() else "*", "*", _escaped(words.get("user") or "*"), "PASSWORD"))
 
 
 def _in_airflow(connection: str) -> str:
