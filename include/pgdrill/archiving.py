@@ -87,19 +87,14 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
         if archived[:24] >= segment.name and access.tool.wal(access.repository).get(segment.name):
             return
         if time.monotonic() - started > timeout_seconds:
-            raise _not_archived(access, segment, timeout_seconds, archived, str(seen[1] or "") if seen else "")
+            raise TimedOut(
+                "not-archived", f"WAL segment {segment.name}",
+                found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
+                f"last failed {seen[1] if seen else None})",
+                expected="archived within the time allowed",
+                mend="read production's server log for the archive_command's own words",
+            )  # fmt: skip
         time.sleep(POLL_SECONDS)
-
-
-def _not_archived(access: Access, segment: Segment, seconds: float, archived: str, failed: str) -> TimedOut:
-    elsewhere = archived[:24] >= segment.name  # by the server's word it is archived: to another place
-    return TimedOut(
-        "not-archived", f"WAL segment {segment.name}",
-        found=f"not in {access.repository.url} after {seconds:.0f} s; the server last archived {archived or 'none'}" + (f", and {failed} failed" if failed else ""),
-        expected="it there within the time allowed",
-        mend=f"the server archives to another place than repository.url: compare its archive_command with `pgdrill archive-command {access.cluster.name}`"
-        if elsewhere else "read production's server log for the archive_command's own words",
-    )  # fmt: skip
 
 
 def archive_now(access: Access) -> int:
