@@ -43,6 +43,10 @@ class Kept:
         every = self.every()
         self._write({case: values for case, values in every.items() if values[:2] != [tool, job] or case in there})
 
+    def there(self, cases: Collection[str]) -> None:
+        """Forget those that are no longer there."""
+        self._write({case: values for case, values in self.every().items() if case in cases})
+
     def keep(self, case: str, values: Values) -> None:
         """Add one, and write the page anew."""
         if thorough():

@@ -13,6 +13,10 @@ from pgdrill.postgres.wal import Segment, parse_lsn
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
 BEHIND_BYTES = 2**29  # of finished WAL that is not archived
+# Where the server says that it is done, and the repository has nothing.
+ELSEWHERE_MEND = (
+    "let archive_command be the line that `pgdrill archive-command` prints (without archive_library), for this repository; reload, then `SELECT pg_switch_wal()`"
+)
 FEWEST_SEGMENTS = 4  # however large they are
 
 
@@ -87,12 +91,13 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
         if archived[:24] >= segment.name and access.tool.wal(access.repository).get(segment.name):
             return
         if time.monotonic() - started > timeout_seconds:
+            elsewhere = archived[:24] >= segment.name
             raise TimedOut(
                 "not-archived", f"WAL segment {segment.name}",
                 found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
                 f"last failed {seen[1] if seen else None})",
                 expected="archived within the time allowed",
-                mend="read production's server log for the archive_command's own words",
+                mend=ELSEWHERE_MEND if elsewhere else "read production's server log for the archive_command's own words",
             )  # fmt: skip
         time.sleep(POLL_SECONDS)
 

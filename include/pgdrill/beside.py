@@ -36,6 +36,7 @@ CONTROL = """
 SELECT c.checkpoint_lsn::text, c.timeline_id::text, r.min_recovery_end_lsn::text FROM pg_control_checkpoint() c, pg_control_recovery() r
 """
 SEGMENT_BYTES = "SELECT pg_size_bytes(current_setting('wal_segment_size'))"
+READS_SETTINGS = "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')"
 POSITION = "SELECT pg_current_wal_insert_lsn()::text, ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
 LABELS = ("Latest checkpoint location", "Latest checkpoint's TimeLineID", "Minimum recovery ending location")
 
@@ -58,8 +59,8 @@ def beside_the_server(access: Access) -> Beside:
     check_links(directory)
     with access.connect() as connection:
         identifier = check_server(connection, access)
+        check_primary(access, connection)  # first: a standby's files are others than the primary's, and that is not the trouble
         check_files(access, connection, directory, identifier)
-        check_primary(access, connection)
         check_archiving(connection)
         check_rights(connection)
         check_databases(access, connection)
@@ -115,9 +116,11 @@ def not_its_owner(access: Access, found: str) -> ConfigError:
 
 def check_rights(connection: psycopg.Connection) -> None:
     """What a backup calls may be called by this role; told with the statements that grant it."""
-    if lacking := [right for right in rights(connection) if not right.held and right.name in FUNCTIONS]:
+    needed = {*FUNCTIONS, *([] if _one(connection, READS_SETTINGS)[0] else ["pg_monitor"])}  # which brings it; the tools ask where PGDATA is
+    if lacking := [right for right in rights(connection) if not right.held and right.name in needed]:
+        shown = [f"no EXECUTE on {one.name}" if one.name in FUNCTIONS else f"no member of {one.name}" for one in lacking]
         raise CouldNotVerify(
-            "missing-privilege", f"role {connection.info.user} in database {connection.info.dbname}", found=f"no EXECUTE on {', '.join(one.name for one in lacking)}",
+            "missing-privilege", f"role {connection.info.user} in database {connection.info.dbname}", found=", ".join(shown),
             expected="the rights of the README's role, in the database that server.dsn names",
             mend=f"in {connection.info.dbname}, as a superuser: `{'; '.join(one.statement for one in lacking)};`",
         )  # fmt: skip

@@ -17,8 +17,10 @@ def make_place(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, f"no such folder, and {this_user()} cannot make it ({error.strerror})") from None
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        raise _unusable(folder, f"nothing can be written by {this_user()} ({_why(folder)})")
+    try:  # asked for, access(2) says to root that all is well, wherever nobody can write
+        Path(tempfile.mkdtemp(prefix=".pgdrill-", dir=folder)).rmdir()
+    except OSError as error:
+        raise _unusable(folder, f"nothing can be written by {this_user()} ({error.strerror}; {_why(folder)})") from None
 
 
 def check_place(folder: Path) -> bool:

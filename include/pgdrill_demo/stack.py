@@ -81,6 +81,7 @@ class Stack:
     segment_bytes: int = 16 * 2**20
     canary_rows: int = 100
     drill: dict[str, object] = field(default_factory=dict)
+    programs: Binaries = field(default_factory=lambda: binaries())  # noqa: PLW0108 - PostgreSQL's; tests put another in its place
     passwords: dict[str, str] = field(default_factory=lambda: {
         name: secrets.token_urlsafe(18) for name in ("postgres", "pgdrill")}, repr=False)  # fmt: skip
 
@@ -140,7 +141,7 @@ class Stack:
         home = self.home / "archiver-home"
         home.mkdir(exist_ok=True)
         return LocalServer(
-            binaries(), self.home / "primary", self.home, self.home / "primary.log", options=options,
+            self.programs, self.home / "primary", self.home, self.home / "primary.log", options=options,
             environment={**self.access.tool.environment(), "HOME": str(home), "TMPDIR": str(home)},
         )  # fmt: skip
 
@@ -150,7 +151,7 @@ class Stack:
         options = {"listen_addresses": "", "unix_socket_permissions": "0700", "archive_mode": "off",
                    "shared_buffers": "128MB", "max_connections": "120"}  # fmt: skip
         return LocalServer(
-            binaries(), self.home / "standby", self.home / "sb", self.home / "standby.log", options=options
+            self.programs, self.home / "standby", self.home / "sb", self.home / "standby.log", options=options
         )
 
     def conninfo(self, user: str = "postgres", database: str = DATABASE) -> str:
@@ -174,7 +175,7 @@ class Stack:
         self.write_config()
         # Without WAL archiving and syncing: what is not there yet cannot be lost.
         loading = LocalServer(
-            binaries(), self.home / "primary", self.home, self.home / "primary.log",
+            self.programs, self.home / "primary", self.home, self.home / "primary.log",
             options={"listen_addresses": "", "wal_level": "minimal", "max_wal_senders": "0", "fsync": "off",
                      "max_wal_size": "4GB", "maintenance_work_mem": "512MB", "shared_buffers": "256MB"},
         )  # fmt: skip
@@ -205,7 +206,7 @@ class Stack:
         pass_file.write_text(f"*:*:*:postgres:{self.passwords['postgres']}\n")
         words = make_conninfo("", host=str(self.home), port=5432, user="postgres", passfile=str(pass_file))
         subprocess.run(
-            [*as_ordinary_user(), binaries().path("pg_basebackup"), "-D", str(self.standby.data_directory), "-d", words,
+            [*as_ordinary_user(), self.programs.path("pg_basebackup"), "-D", str(self.standby.data_directory), "-d", words,
              "--write-recovery-conf", "--checkpoint=fast", "--create-slot", "--slot=standby"],
             check=True, capture_output=True,
         )  # fmt: skip
@@ -259,7 +260,7 @@ class Stack:
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
         binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
         self.config_file.write_text(CONFIG.format(
-            name=self.cluster_name, home=self.home, checks=CHECKS, python=sys.executable, bin_dir=binaries().folder, tool=self.tool, binary=binary,
+            name=self.cluster_name, home=self.home, checks=CHECKS, python=sys.executable, bin_dir=self.programs.folder, tool=self.tool, binary=binary,
             url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
             canary_rows=self.canary_rows,
         ))  # fmt: skip
@@ -270,7 +271,7 @@ class Stack:
         pass_file.write_text(self.passwords["postgres"])
         try:
             subprocess.run(
-                [*as_ordinary_user(), binaries().path("initdb"), "-D", str(self.home / "primary"), "-U", "postgres",
+                [*as_ordinary_user(), self.programs.path("initdb"), "-D", str(self.home / "primary"), "-U", "postgres",
                  "--pwfile", str(pass_file), "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8",
                  "--locale=C.UTF-8", "--no-sync", f"--wal-segsize={self.segment_bytes // 2**20}"],
                 check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"},

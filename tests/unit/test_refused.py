@@ -16,6 +16,8 @@ WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agen
     ('FATAL:  role "root" does not exist', "(`user=pgdrill`)"),
     ('FATAL:  database "agent" does not exist', "dbname in server.dsn"),
     ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "host all pgdrill"),
+    ('FATAL:  pg_hba.conf rejects connection for host "[local]", user "pgdrill"', "`reject` line that fits pgdrill"),
+    ("server does not support SSL, but SSL was required", "sslmode=prefer"),
     ("FATAL:  certificate authentication failed", "pg_hba.conf"),
 ])
 def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
@@ -29,3 +31,14 @@ def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
 ])
 def test_the_line_for_pgpass_is_one_that_libpq_takes(words: dict[str, str], line: str) -> None:
     assert line in mend_of("no password supplied", words)
+
+
+@pytest.mark.parametrize("found", ['FATAL:  Peer authentication failed for user "backup"', 'FATAL:  password authentication failed for user "backup"'])
+def test_a_role_that_the_dsn_does_not_name_is_the_one_of_the_server_s_words_in_the_hint(found: str) -> None:
+    hint = mend_of(found, {"host": "localhost"})
+    assert "local all backup " in hint or "ROLE backup " in hint
+
+
+def test_where_not_even_the_server_names_the_role_pguser_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGUSER", "backup")
+    assert "`*:*:*:backup:PASSWORD`" in mend_of("no password supplied", {})

@@ -11,8 +11,10 @@ from pgdrill.doctor import (
     bucket,
     clock,
     configuration,
+    contrib,
     drills,
     folders,
+    large_objects,
     programs,
     repository,
     rights,
@@ -25,6 +27,6 @@ from pgdrill.doctor.model import JOBS, Diagnosis, Job, Line
 from pgdrill.doctor.run import diagnose
 
 __all__ = [
-    "EXAMINATIONS", "JOBS", "PARTS", "Diagnosis", "Examination", "Job", "Line", "airflow", "archiving", "bucket", "clock", "configuration",
-    "diagnose", "drills", "folders", "in_order", "programs", "repository", "rights", "server", "settings", "tool",
+    "EXAMINATIONS", "JOBS", "PARTS", "Diagnosis", "Examination", "Job", "Line", "airflow", "archiving", "bucket", "clock", "configuration", "contrib",
+    "diagnose", "drills", "folders", "in_order", "large_objects", "programs", "repository", "rights", "server", "settings", "tool",
 ]  # fmt: skip

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from pgdrill.archiving import ARCHIVE_SHARE, check_keeps_up, check_switched_on
+from pgdrill.archiving import ARCHIVE_SHARE, ELSEWHERE_MEND, check_keeps_up, check_switched_on
 from pgdrill.doctor.examination import examination
-from pgdrill.doctor.model import Finding, green, red, warn
+from pgdrill.doctor.model import Finding, green, not_asked, red, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.render import seconds as shown
+from pgdrill.walfetch.decoders import DECODERS
 
 PART = "archiving"
+SEGMENT = re.compile("[0-9A-F]{24}")
 ARCHIVER = "SELECT archived_count, last_archived_wal, extract(epoch FROM clock_timestamp() - last_archived_time)::float8 FROM pg_stat_archiver"
 WAITING = """
 SELECT count(*), (array_agg(name ORDER BY modification))[1], extract(epoch FROM clock_timestamp() - min(modification))::float8
@@ -63,6 +66,26 @@ def command(subject: Subject) -> Iterator[Finding]:
         yield warn("WAL archiving", "nothing was archived yet", "a segment that was", "end one, then ask again: `SELECT pg_switch_wal()`")
     else:
         yield green("WAL archiving", f"{name} archived {shown(age or 0.0)} ago, {count} since the counters were reset")
+
+
+@examination(
+    "archived-here", PART, green="the segment that was archived last lies in the repository", needs=("archive-command", "list"), jobs=("backup", "drill"),
+    hint=ELSEWHERE_MEND,
+    example="0000…2A: archived by the server's word, and not in s3://backups/agents",
+)  # fmt: skip
+def here(subject: Subject) -> Iterator[Finding]:
+    """A command or library may succeed and put it elsewhere, or nowhere: then no backup can be restored from here."""
+    row = subject.server.execute("SELECT last_archived_wal FROM pg_stat_archiver").fetchone()
+    name = str(row[0] or "")[:24] if row else ""
+    if not SEGMENT.fullmatch(name):
+        yield not_asked("WAL archiving", "the server has archived no segment since its counters were reset")
+        return
+    access = subject.access
+    key = access.tool.wal_keys()[0].format(name=name, log=name[:16])
+    if access.repository.lists(key, DECODERS):
+        yield green(name, f"in {access.cluster.repository.url}")
+    else:
+        yield red(name, f"archived by the server's word, and not in {access.cluster.repository.url}", "the segment in this repository")
 
 
 @examination(

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
-PASSWORD = re.compile(r"password authentication failed|no password supplied|empty password", re.IGNORECASE)
-PEER = re.compile(r"(peer|ident) authentication failed", re.IGNORECASE)
-ROLE = re.compile(r'role "[^"]*" does not exist')
-DATABASE = re.compile(r'database "[^"]*" does not exist')
-ENTRY = re.compile(r"no pg_hba\.conf entry")
+NAMED = re.compile(r'(for user|role|, user) "(?P<user>[^"]+)"')
+# What the server says -> what to do. {user}: who was refused; {line}: of ~/.pgpass; {airflow}: where Airflow has it.
+HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(peer|ident) authentication failed", re.IGNORECASE),
+     "over this socket pg_hba.conf lets {user} in only as the operating system's user of that name: in server.dsn, `host=localhost user=pgdrill`"
+     " asks for a password instead; or put `local all {user} scram-sha-256` above the other lines of pg_hba.conf, then `SELECT pg_reload_conf()`"),
+    (re.compile(r"password authentication failed|no password supplied|empty password", re.IGNORECASE),
+     "export PGPASSWORD, or put the line `{line}` into ~/.pgpass (mode 0600){airflow}; a new one: `ALTER ROLE {user} PASSWORD '…'`"),
+    (re.compile(r'role "[^"]*" does not exist'), "let server.dsn name the role (`user=pgdrill`), and create it as the README's statements do{airflow}"),
+    (re.compile(r'database "[^"]*" does not exist'), "correct dbname in server.dsn, and server.databases"),
+    (re.compile(r"pg_hba\.conf rejects connection"),
+     "take the `reject` line that fits {user} out of pg_hba.conf, or put one that lets it in above it, then `SELECT pg_reload_conf()`"),
+    (re.compile(r"server does not support SSL"),
+     "switch TLS on (`ssl = on` in postgresql.conf, with a certificate), or ask for none: `sslmode=prefer` in server.dsn"),
+    (re.compile(r"no pg_hba\.conf entry"), "add a line to pg_hba.conf, such as `host all {user} ADDRESS/32 scram-sha-256`, then `SELECT pg_reload_conf()`"),
+    (re.compile(""), "correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf"),
+)  # fmt: skip
 
 
 def mend_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
     """The hint for a refusal. ``words`` are those that were used, ``connection`` names the Airflow Connection with the password."""
-    user = words.get("user") or "the operating system's user"
-    if PEER.search(found):
-        return (
-            f"over this socket pg_hba.conf lets {user} in only as the operating system's user of that name: in server.dsn, `host=localhost user=pgdrill`"
-            f" asks for a password instead; or put `local all {user} scram-sha-256` above the other lines of pg_hba.conf, then `SELECT pg_reload_conf()`"
-        )
-    if PASSWORD.search(found):
-        return (
-            f"export PGPASSWORD, or put the line `{_line(words)}` into ~/.pgpass (mode 0600){_in_airflow(connection)};"
-            f" a new one: `ALTER ROLE {user} PASSWORD '…'`"
-        )
-    if ROLE.search(found):
-        return f"let server.dsn name the role (`user=pgdrill`), and create it as the README's statements do{_in_airflow(connection)}"
-    if DATABASE.search(found):
-        return "correct dbname in server.dsn, and server.databases"
-    if ENTRY.search(found):
-        return f"add a line to pg_hba.conf, such as `host all {user} ADDRESS/32 scram-sha-256`, then `SELECT pg_reload_conf()`"
-    return "correct user, password and database of server.dsn (or its Airflow connection), and pg_hba.conf"
+    user = _user(found, words)
+    hint = next(hint for said, hint in HINTS if said.search(found))
+    return hint.format(user=user or "ROLE", line=_line({**words, "user": user}), airflow=_in_airflow(connection))
+
+
+def _user(found: str, words: Mapping[str, str]) -> str:
+    """Who was refused: PGUSER, a service or the operating system may have named the role."""
+    named = NAMED.search(found)
+    return words.get("user") or (named["user"] if named else "") or os.environ.get("PGUSER", "")
 
 
 def _line(words: Mapping[str, str]) -> str:

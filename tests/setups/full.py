@@ -1,0 +1,10 @@
+"""The full set."""
+
+from __future__ import annotations
+
+from tests.setups import contents, rights, servers, settings, signing, stores, versions
+from tests.setups.setup import Setup
+
+FULL: tuple[Setup, ...] = (
+    *servers.SETUPS, *settings.SETUPS, *signing.SETUPS, *rights.SETUPS, *contents.SETUPS, *stores.SETUPS, *versions.SETUPS,
+)  # fmt: skip
