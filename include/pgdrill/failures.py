@@ -29,6 +29,7 @@ LOGIN = re.compile(r"SQLSTATE (28...|3D000|53300)|server: FATAL|pg_hba\.conf", r
 NOT_CONNECTED = re.compile(r"postgres connection failed|failed to connect to `|psycopg2\.OperationalError|Cannot connect to postgres", re.IGNORECASE)
 SERVER_GONE = re.compile(r"(failed to connect to `|psycopg2\.OperationalError|Cannot connect to postgres).*"
                          r"(connection refused|no such host|no such file|timed? ?out|timeout expired|connection reset)", re.IGNORECASE)
+NO_LIBSODIUM = re.compile(r"wal-g was not compiled with libsodium")  # as one that was built from its sources is, unless told to
 NAMES = re.compile(r"jsontext: invalid UTF-8")
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
 CORRUPT = re.compile(
@@ -41,9 +42,11 @@ LIKE_OURS = (
     "it gets the words of pgdrill's own connection: look for what its driver cannot do (GSS, channel binding, a key with a passphrase), and"
     " at pg_hba.conf"
 )
+NO_LIBSODIUM_MEND = "install a wal-g that was built with libsodium, as its releases are; or encrypt with a PGP key (WALG_PGP_KEY_PATH), which every wal-g can"
 # What the tool's last words tell: pattern, whose fault, reason, what was expected, the mend. The first that fits counts.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (SPACE, CouldNotVerify, "no-space", "room on the disk", "make room, or set drill.work_directory to a larger disk"),
+    (NO_LIBSODIUM, CouldNotVerify, "no-libsodium", "a wal-g that can encrypt with WALG_LIBSODIUM_KEY", NO_LIBSODIUM_MEND),
     (NAMES, CouldNotVerify, "name-not-utf8", "names of databases and tables in UTF-8, for wal-g's list of files",
      "rename what is named otherwise (in a database in SQL_ASCII, or behind a pooler), or set WALG_WITHOUT_FILES_METADATA=true"),
     (CANCELLED, CouldNotVerify, "server-cancelled", "a session on the server that lasts as long as the backup",

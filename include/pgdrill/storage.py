@@ -34,6 +34,8 @@ PAGE = 1000  # objects of a listing's answer
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
 STRANGE_KEY = re.compile(r"invalid path|InvalidPath")  # in a listing: .., an empty or a control character's name
+NO_BUCKET = re.compile("NoSuchBucket")
+ANSWER = re.compile(r"(<\?xml[^>]*>\s*)?<Error>.*?<Code>(?P<code>[^<]*)</Code>(\s*<Message>(?P<message>[^<]*)(</Message>)?)?")
 NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)  # where a machine's role is asked for
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 KEYS_MEND = (
@@ -256,6 +258,14 @@ def whole_pair(environment: Mapping[str, str]) -> None:
                           mend=KEYS_MEND)  # fmt: skip
 
 
+def _in_words(text: str) -> str:
+    """An error of the store's library on one line: of the document that an S3 store answers with, code and message."""
+    text = " ".join(text.partition("Debug source:")[0].split())
+    said = ANSWER.search(text)
+    words = f"{text[: said.start()]}{said['code']}{': ' if said['message'] else ''}{said['message'] or ''}" if said else text
+    return words[:300]
+
+
 def _arrived(ahead: deque[tuple[str, Future[Content]]]) -> tuple[str, Content]:
     key, answer = ahead.popleft()
     return key, answer.result()
@@ -273,11 +283,16 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, BaseError | OSError):
             return
-        text = " ".join(str(error).partition("Debug source:")[0].split())[:300]
+        text = _in_words(str(error))
         if NO_KEYS.search(text):
             raise NoKeys(
                 "no-keys", self.thing, found="no AWS keys, and no machine's role to do without them (nobody answers at the metadata service's address)",
                 expected="keys for the bucket", mend=KEYS_MEND,
+            ) from None  # fmt: skip
+        if NO_BUCKET.search(text):
+            raise CouldNotVerify(
+                "no-bucket", self.thing, found=text, expected="a bucket that exists",
+                mend="correct repository.url (and endpoint_url, region), or make the bucket: `aws s3 mb s3://NAME`",
             ) from None  # fmt: skip
         if STRANGE_KEY.search(text):
             raise CouldNotVerify(

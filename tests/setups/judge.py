@@ -120,5 +120,5 @@ def _failed(done: Done, name: str) -> dict[str, str]:
     """A check of that name that is red."""
     for one in done.said.get("results", ()):
         if one["name"] == name and one["status"] in ("fail", "skip"):
-            return {"reason": name, "thing": one["thing"], "found": f"{one['message']} {one['value']}", "expected": str(one["threshold"]), "mend": one["mend"]}
+            return {"reason": name, "thing": one["thing"], "found": f"{one['message']} {one['value'] or ''}".strip(), "expected": str(one["threshold"]), "mend": one["mend"] or one["message"]}
     return {}

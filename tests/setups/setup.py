@@ -16,6 +16,11 @@ def nothing(_: Host) -> None:
     """Leave the host as it is."""
 
 
+def everywhere() -> bool:
+    """It can be made on this machine."""
+    return True
+
+
 @dataclass(frozen=True)
 class Answer:
     """The job that ends with an error, its reason, words that it says, and words of the hint."""
@@ -55,6 +60,7 @@ class Setup:
     red: tuple[str, ...] = ()
     warns: tuple[str, ...] = ()
     why: str = ""
+    here: Callable[[], bool] = everywhere
 
     def __str__(self) -> str:
         return f"{self.family}: {self.name}, {self.tool}, PostgreSQL {self.postgres}"

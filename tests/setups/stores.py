@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
+from pgdrill.doctor.tool import WITHOUT_SODIUM
 from tests.integration.test_doctor import Forbidding
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup
@@ -24,11 +27,20 @@ def _forbidding(pattern: str) -> Callable[[Host], None]:
     return put
 
 
-def _walg_json(**values: str) -> Callable[[Host], None]:
-    def write(made: Host) -> None:
-        (made.user_home / ".walg.json").write_text(made.filled(json.dumps(values)))
+def _pgp(made: Host) -> None:
+    """A key without a passphrase, private part and all."""
+    home = made.home / "gpg"
+    home.mkdir(mode=0o700)
+    words = ["gpg", "--homedir", str(home), "--batch", "--yes", "--passphrase", ""]
+    subprocess.run([*words, "--quick-generate-key", "pgdrill", "rsa2048", "cert,encr"], check=True, capture_output=True)
+    (made.home / "key").touch(mode=0o600)
+    (made.home / "key").write_bytes(subprocess.run([*words, "--armor", "--export-secret-keys", "pgdrill"], check=True, capture_output=True).stdout)
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=False, capture_output=True)
 
-    return write
+
+def _without_sodium() -> bool:
+    found = shutil.which("wal-g")
+    return bool(found) and WITHOUT_SODIUM in Path(str(found)).read_bytes()
 
 
 def _key(made: Host) -> None:
@@ -57,8 +69,8 @@ SETUPS = (
     Setup(FAMILY, "no AWS keys at all", environment={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, red=("list",),
           answer=Answer("backup", "no-keys", "key", "AWS_ACCESS_KEY_ID")),
     Setup(FAMILY, "a wrong secret key", environment={"AWS_SECRET_ACCESS_KEY": "wrong"}, red=("list",), answer=Answer("backup", "storage-refused", "403", "AWS")),
-    Setup(FAMILY, "a bucket that does not exist", config=repository(url="s3://nobodys/agents"), red=("list",), answer=Answer("backup", "no-bucket", "nobodys", "repository.url")),
-    Setup(FAMILY, "no right to write", after=_forbidding("^PUT|^POST"), red=("put",), answer=Answer("backup", "storage-refused", "403", "s3:PutObject")),
+    Setup(FAMILY, "a bucket that does not exist", config=repository(url="s3://nobodys/agents"), red=("list",), answer=Answer("backup", "no-bucket", "NoSuchBucket", "repository.url")),
+    Setup(FAMILY, "no right to write", after=_forbidding("^PUT"), red=("put",), answer=Answer("backup", "storage-refused", "403", "policy")),
     Setup(FAMILY, "no right to delete, for backups and drills", after=_forbidding("^DELETE|^POST .*delete"), jobs=("backup", "drill")),
     Setup(FAMILY, "an endpoint where nobody listens", config=repository(endpoint_url="http://127.0.0.1:9"), red=("list",),
           answer=Answer("backup", "storage-unreachable", "127.0.0.1:9", "endpoint_url")),
@@ -66,13 +78,12 @@ SETUPS = (
     Setup(FAMILY, "compression none", "barman-cloud", config=repository(compression="none")),
     Setup(FAMILY, "compression lzma of wal-g", mistakes=repository(compression="lzma"), red=("config",), answer=Answer("backup", "config", "lzma", "dr.toml")),
     Setup(FAMILY, "wal-g's own WALG_COMPRESSION_METHOD=brotli in the environment", environment={"WALG_COMPRESSION_METHOD": "brotli"}),
-    Setup(FAMILY, "encrypted with a libsodium key (variables)", environment=SODIUM, before=_key, dump=True),
-    Setup(FAMILY, "encrypted with a libsodium key that is not there", environment=SODIUM, red=("tool-variables",),
-          answer=Answer("backup", "tool-failed", "libsodium.key", "key")),
-    Setup(FAMILY, "~/.walg.json with settings of its own", before=_walg_json(WALG_UPLOAD_CONCURRENCY="2", WALG_DOWNLOAD_CONCURRENCY="2")),
-    Setup(FAMILY, "~/.walg.json that leads elsewhere", before=_walg_json(WALG_S3_PREFIX="s3://elsewhere/agents"), warns=("tool-variables",)),
-    Setup(FAMILY, "~/.walg.json that is no JSON", before=lambda made: (made.user_home / ".walg.json").write_text("{") and None, red=("tool-variables",),
-          answer=Answer("backup", "tool-failed", ".walg.json", ".walg.json")),
+    Setup(FAMILY, "encrypted with a PGP key", before=_pgp, environment={"WALG_PGP_KEY_PATH": "{home}/key"}, dump=True, here=lambda: bool(shutil.which("gpg"))),
+    Setup(FAMILY, "encrypted with a PGP key that is not there", after=lambda made: (made.home / "key").unlink(), before=_pgp,
+          environment={"WALG_PGP_KEY_PATH": "{home}/key"}, here=lambda: bool(shutil.which("gpg")), red=("tool-variables",), answer=Answer("backup", "tool-failed", "key", "key")),
+    Setup(FAMILY, "encrypted with a libsodium key", environment=SODIUM, before=_key, here=lambda: not _without_sodium()),
+    Setup(FAMILY, "encrypted with a libsodium key, by a wal-g that was built without it", environment=SODIUM, before=_key, here=_without_sodium, red=("tool-variables",),
+          answer=Answer("backup", "no-libsodium", "not compiled with libsodium", "WALG_PGP_KEY_PATH")),
     Setup(FAMILY, "WALG_S3_PREFIX of another place in the environment", environment={"WALG_S3_PREFIX": "s3://elsewhere/agents"}, warns=("tool-variables",)),
     Setup(FAMILY, "delta backups (WALG_DELTA_MAX_STEPS=3), the second of them drilled", environment={"WALG_DELTA_MAX_STEPS": "3"}, backups=2),
     Setup(FAMILY, "delta backups (backup.delta_steps = 3), the second of them drilled", config={"backup": {"delta_steps": 3}}, backups=2),
@@ -80,6 +91,5 @@ SETUPS = (
           environment={"WALG_PREVENT_WAL_OVERWRITE": "true", "WALG_USE_WAL_DELTA": "true", "WALG_UPLOAD_WAL_METADATA": "INDIVIDUAL"}),
     Setup(FAMILY, "WALG_DISK_RATE_LIMIT and WALG_NETWORK_RATE_LIMIT", environment={"WALG_DISK_RATE_LIMIT": "50000000", "WALG_NETWORK_RATE_LIMIT": "50000000"}),
     Setup(FAMILY, "WALG_WITHOUT_FILES_METADATA", environment={"WALG_WITHOUT_FILES_METADATA": "true"}),
-    Setup(FAMILY, "a tool that is not installed", config=repository(binary="{home}/wal-g"), red=("tool",), answer=Answer("backup", "tool-missing", "wal-g", "repository.binary"),
-          before=lambda made: made.primary.options.update(archive_command="true")),  # type: ignore[attr-defined]
+    Setup(FAMILY, "a tool that is not installed", mistakes=repository(binary="{home}/wal-g"), red=("tool",), answer=Answer("backup", "tool-missing", "wal-g", "repository.binary")),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, unknown, warn
 from pgdrill.doctor.subject import Subject
+from pgdrill.failures import NO_LIBSODIUM_MEND
 from pgdrill.process import Command, ProcessTimeout, Runner
 from pgdrill.tools import BackupTool
 
@@ -21,6 +23,8 @@ COMMANDS = ("backup-push", "backup-fetch", "backup-mark", "wal-push", "wal-fetch
 PROGRAMS = ("backup", "restore", "wal-archive", "wal-restore", "backup-keep", "backup-delete")  # barman-cloud-…
 # wal-g's own: it reads them from its file, too. Those that name a place or what backups consist of are pgdrill's to set.
 PLACES = ("WALG_S3_PREFIX", "WALG_FILE_PREFIX", "WALG_GS_PREFIX", "WALG_AZ_PREFIX", "WALG_SSH_PREFIX", "WALG_SWIFT_PREFIX")
+SODIUM = ("WALG_LIBSODIUM_KEY", "WALG_LIBSODIUM_KEY_PATH")
+WITHOUT_SODIUM = b"not compiled with libsodium"  # an error's words, in such a program alone
 KEY_FILES = ("WALG_PGP_KEY_PATH", "WALG_LIBSODIUM_KEY_PATH", "WALG_ENVELOPE_PGP_KEY_PATH")
 
 
@@ -71,6 +75,8 @@ def variables(subject: Subject) -> Iterator[Finding]:
     for name in KEY_FILES:
         if (path := settings.get(name)) and not os.access(path, os.R_OK):
             wrong.append(red(name, f"{path} cannot be read", "the key's file", f"put the key there, readable for this user (`chmod 0400 {path}`), or correct {name}"))
+    if any(settings.get(name) for name in SODIUM) and WITHOUT_SODIUM in Path(tool.version().argv[0]).read_bytes():
+        wrong.append(red("WALG_LIBSODIUM_KEY", "this wal-g was not compiled with libsodium", "one that was", NO_LIBSODIUM_MEND))
     yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
 
 
@@ -86,8 +92,11 @@ def _missing(subject: Subject, tool: BackupTool) -> list[str]:
 
 
 def _file(wrong: list[Finding]) -> Mapping[str, str]:
-    """``~/.walg.json``, which wal-g reads where it is not given another home."""
-    file = Path.home() / ".walg.json"
+    """``~/.walg.json``, which wal-g looks for in the home that the operating system knows of, whatever HOME says."""
+    try:
+        file = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".walg.json"
+    except KeyError:  # a user without a home
+        return {}
     try:
         read = json.loads(file.read_text()) if file.exists() else {}
     except (OSError, ValueError) as error:
