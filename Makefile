@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -30,10 +30,10 @@ down: setup ## Stop what `make up` started
 
 test: lint unit integration detection drawn e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills setups ## What takes longer: the checks themselves tested, healthy drills, random damage
 
-drawn: setup ## Ten faults of a store and ten kill -9, drawn by the commit's number (PGDRILL_SEED=… names another draw)
-	@$(RUN) -m pytest tests/faults tests/kills $(TWO) $(ARGS)
+drawn: setup ## Ten faults of a store, ten kill -9 and ten set-ups, drawn by the commit's number (PGDRILL_SEED=… names another draw)
+	@$(RUN) -m pytest tests/faults tests/kills tests/setups $(TWO) $(ARGS)
 
 again: setup ## Every task of every DAG tried three times and cleared, in a real Airflow on a living database
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/e2e/test_again.py $(ARGS)
@@ -45,6 +45,10 @@ faults: setup ## Every storage call of every job with every fault, into docs/fau
 kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/kills.md (hours; goes on where it was stopped; AFRESH=1)
 	@$(if $(AFRESH),rm -f tests/kills/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/kills -s $(ARGS)
+
+setups: setup ## Every ordinary server, client and store that is known of, into docs/setups.md (an hour; goes on where it was stopped; AFRESH=1)
+	@$(if $(AFRESH),rm -f tests/setups/found.json)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/setups -s $(ARGS)
 
 lint: setup ## ruff and mypy --strict
 	@$(RUN) -m ruff check .

@@ -344,6 +344,20 @@ def test_a_library_that_production_has_and_this_host_lacks_is_red(world: SmallSt
     assert line(ask(access, "drill"), "libraries").status == "green"
 
 
+def test_contrib_extensions_that_drills_make_and_this_host_lacks_are_red_for_drills_alone(world: SmallStack, tmp_path: Path) -> None:
+    places = world.access.binaries.places
+    assert places is not None
+    share = tmp_path / "installed"
+    shutil.copytree(places[1] / "extension", share / "share" / "extension")
+    (share / "share" / "extension" / "amcheck.control").unlink()
+    access = changed(world, server={"bin_dir": overlay(world, tmp_path / "bin", share=share)})
+    lacks = line(ask(access, "drill"), "contrib")
+    assert (lacks.status, "no amcheck" in lacks.found) == ("red", True)
+    assert line(ask(access, "drill", jobs=("backup",)), "contrib").status == "not asked"
+    shutil.copy(places[1] / "extension" / "amcheck.control", share / "share" / "extension")
+    assert line(ask(access, "drill"), "contrib").status == "green"
+
+
 def test_a_tool_that_is_not_there_or_not_of_a_known_version_is_told(world: SmallStack, tmp_path: Path) -> None:
     missing = line(ask(changed(world, repository={"tool": "wal-g", "binary": str(tmp_path / "wal-g")}), "tool"), "tool")
     assert (missing.status, missing.reason) == ("red", "tool-missing")
@@ -476,6 +490,25 @@ def test_an_archive_command_that_fails_is_red_and_green_once_it_works(world: Sma
         connection.execute("SELECT pg_reload_conf()")
         until(lambda: connection.execute("SELECT last_archived_time > last_failed_time FROM pg_stat_archiver").fetchone() == (True,))
     assert wrong(ask(world.access, "archiving")) == {}
+
+
+def test_a_segment_that_was_archived_elsewhere_is_red(world: SmallStack) -> None:
+    as_superuser(world, "SELECT pg_switch_wal()")
+    assert line(ask(world.access, "archiving"), "archived-here").status == "green"
+    told = line(ask(changed(world, repository={"url": "s3://backups/other"}), "archiving"), "archived-here")
+    assert (told.status, "not in s3://backups/other" in told.found, "pgdrill archive-command" in told.hint) == ("red", True, True)
+
+
+def test_large_objects_that_a_dump_may_not_read_are_red_until_the_hint_s_statement(world: SmallStack) -> None:
+    as_superuser(world, "CREATE ROLE app", "SET ROLE app", "SELECT lo_from_bytea(4711, 'x')")
+    try:
+        told = line(ask(world.access, "rights"), "large-objects")
+        assert (told.status, "4711" in told.found, told.thing) == ("red", True, "large objects of database agents")
+        assert line(ask(world.access, "rights", jobs=("drill",)), "large-objects").status == "not asked"
+        as_superuser(world, *commands(told))
+        assert line(ask(world.access, "rights"), "large-objects").status == "green"
+    finally:
+        as_superuser(world, "SELECT lo_unlink(4711)", "DROP ROLE app")
 
 
 def test_an_archive_timeout_beyond_the_promise_is_told_with_the_statement_that_mends_it(world: SmallStack) -> None:

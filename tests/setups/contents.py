@@ -33,7 +33,7 @@ SETUPS = (
         'CREATE SCHEMA "My ""own"" schema"', 'CREATE TABLE "My ""own"" schema"."Orders of.May" ("Select" int PRIMARY KEY, "it\'s" text)',
         'INSERT INTO "My ""own"" schema"."Orders of.May" SELECT i, i FROM generate_series(1, 50) i', "CREATE TABLE t (t text)", "INSERT INTO t VALUES ('t')",
         'CREATE SCHEMA t', 'CREATE TABLE t.t (t int PRIMARY KEY)', 'CREATE INDEX "INDEX" ON t ((t.t))')),
-    Setup(FAMILY, "a database with a space, a quote and capitals in its name", after=_database('CREATE DATABASE "Ünï\'s Data"', "Ünï's Data", UMLAUTS), dump=True),  # type: ignore[arg-type]
+    Setup(FAMILY, "a database with a space, a quote and capitals in its name", after=_database('CREATE DATABASE "Ünï\'s Data"', "Ünï's Data", UMLAUTS)),  # type: ignore[arg-type]
     Setup(FAMILY, "a database in LATIN1", after=_database("CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'", "latin", UMLAUTS)),  # type: ignore[arg-type]
     Setup(FAMILY, "a database in LATIN1", "barman-cloud", after=_database("CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'", "latin", UMLAUTS)),  # type: ignore[arg-type]
     Setup(FAMILY, "a database in SQL_ASCII", after=_database("CREATE DATABASE bytes TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'", "bytes", "CREATE TABLE t AS SELECT 'a' AS t")),  # type: ignore[arg-type]
@@ -44,15 +44,15 @@ SETUPS = (
         "CREATE VIEW seen AS SELECT * FROM events", "CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM events")),
     Setup(FAMILY, "a foreign table whose server is gone", sql=(
         "CREATE EXTENSION postgres_fdw", "CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1')",
-        "CREATE USER MAPPING FOR PUBLIC SERVER away", "CREATE FOREIGN TABLE far (id int) SERVER away"), dump=True),
+        "CREATE USER MAPPING FOR PUBLIC SERVER away", "CREATE FOREIGN TABLE far (id int) SERVER away")),
     Setup(FAMILY, "a prepared transaction left open", options={"max_prepared_transactions": "10"}, sql=("BEGIN", "CREATE TABLE pending (id int)", "PREPARE TRANSACTION 'left'")),
     Setup(FAMILY, "large objects of another role", sql=("CREATE ROLE app", "SET ROLE app", "SELECT lo_from_bytea(0, 'x')", "RESET ROLE"),
           answer=Answer("dump", "permission", "large object", "SELECT on the large objects"), red=("large-objects",)),
-    Setup(FAMILY, "row security on every table", sql=("ALTER TABLE docs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", "CREATE POLICY mine ON docs USING (id < 10)"), dump=True),
+    Setup(FAMILY, "row security on every table", sql=("ALTER TABLE docs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", "CREATE POLICY mine ON docs USING (id < 10)")),
     Setup(FAMILY, "a thousand tables and a hundred roles", sql=(
         "DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format('CREATE TABLE many_%s (id int)', i); END LOOP; END $$",
         "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('CREATE ROLE many_%s', i); END LOOP; END $$")),
-    Setup(FAMILY, "halfvec", sql=vectors("halfvec(8)", "halfvec_l2_ops", f"{ARRAY}::vector::halfvec"), dump=True),
+    Setup(FAMILY, "halfvec", sql=vectors("halfvec(8)", "halfvec_l2_ops", f"{ARRAY}::vector::halfvec")),
     Setup(FAMILY, "sparsevec", sql=vectors("sparsevec(8)", "sparsevec_l2_ops", f"{ARRAY}::vector::sparsevec")),
     Setup(FAMILY, "bit vectors", sql=vectors("bit(64)", "bit_hamming_ops", "substring(('x' || md5(i::text))::bit(128)::text FOR 64)::bit(64)")),
     Setup(FAMILY, "a quantized index (binary_quantize) beside the plain one", sql=(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.setups.debian import DebianHost, debian
 from tests.setups.host import Done, Host, host
 from tests.setups.setup import Answer, Setup
 
@@ -33,7 +34,7 @@ def judge(setup: Setup) -> Found:
     wrong: list[str] = []
     foreseen = answered = ""
     try:
-        with host(setup) as made:
+        with debian(setup) if setup.debian else host(setup) as made:
             doctor = made.pgdrill("doctor", "agents", "--timeout", "120", *(word for job in setup.jobs for word in ("--for", job)))
             foreseen = ", ".join(_told(doctor, setup, wrong))
             answered = _answered(made, setup, wrong)
@@ -60,7 +61,7 @@ def _told(doctor: Done, setup: Setup, wrong: list[str]) -> Iterator[str]:
             wrong.append(f"doctor has {status} {sorted(names[status])}, wanted {sorted(expected)}: {shown[:900]}")
     if names["unknown"] and not names["red"]:
         wrong.append(f"doctor could not ask {by_status['unknown']}"[:600])
-    if setup.red and setup.answer and not any(setup.answer.words in _text(line) for line in by_status["red"] if line["name"] == setup.red[0]):
+    if setup.red and setup.answer and not any((setup.foretold or setup.answer.words) in _text(line) for line in by_status["red"] if line["name"] == setup.red[0]):
         wrong.append(f"doctor does not say {setup.answer.words!r}: {shown[:600]}")
     wrong += [f"doctor gives no hint for {line['name']}" for line in by_status["red"] if not line["hint"]]
     if bool(setup.answer) != bool(setup.red) and not setup.why:
@@ -74,7 +75,7 @@ def _text(line: dict[str, Any]) -> str:
     return " ".join(str(line[part]) for part in ("thing", "found", "expected", "hint"))
 
 
-def _answered(made: Host, setup: Setup, wrong: list[str]) -> str:
+def _answered(made: Host | DebianHost, setup: Setup, wrong: list[str]) -> str:
     for job in (*["backup"] * setup.backups, "drill", *(("dump", "dump's drill") if setup.dump or (setup.answer and "dump" in setup.answer.job) else ())):
         done = made.pgdrill(*COMMANDS[job])
         wrong += [f"{job}: {word}: {done.stderr[-500:]}" for word in NOT_IN_WORDS if word in done.stderr]
@@ -120,5 +121,5 @@ def _failed(done: Done, name: str) -> dict[str, str]:
     """A check of that name that is red."""
     for one in done.said.get("results", ()):
         if one["name"] == name and one["status"] in ("fail", "skip"):
-            return {"reason": name, "thing": one["thing"], "found": f"{one['message']} {one['value'] or ''}".strip(), "expected": str(one["threshold"]), "mend": one["mend"] or one["message"]}
+            return {"reason": name, "thing": one["thing"], "found": f"{one['message']} {one['value'] or ''}".strip(), "expected": str(one["threshold"]), "mend": f"{one['mend']} {one['message'] or ''}".strip()}
     return {}

@@ -21,11 +21,15 @@ SETUPS = (
     Setup(FAMILY, "a template database and one that allows no connections", sql=("CREATE DATABASE shut ALLOW_CONNECTIONS false", "CREATE DATABASE form IS_TEMPLATE true")),
     *(Setup(FAMILY, f"without {name}", sql=(statement,), red=(line,), answer=Answer(job, "missing-privilege", name, statement.split()[0].replace("REVOKE", "GRANT")))  # type: ignore[arg-type]
       for name, statement, line, job in (
-          ("pg_read_all_data", "REVOKE pg_read_all_data FROM pgdrill", "rights", "drill"), ("pg_monitor", "REVOKE pg_monitor FROM pgdrill", "rights", "backup"),
-          ("BYPASSRLS", "ALTER ROLE pgdrill NOBYPASSRLS", "rights", "drill"),
+          ("pg_monitor", "REVOKE pg_monitor FROM pgdrill", "rights", "backup"),
           ("pg_backup_start", "REVOKE EXECUTE ON FUNCTION pg_backup_start(text, boolean) FROM pgdrill", "functions", "backup"),
           ("pg_switch_wal", "REVOKE EXECUTE ON FUNCTION pg_switch_wal() FROM pgdrill", "functions", "backup"),
           ("pg_create_restore_point", "REVOKE EXECUTE ON FUNCTION pg_create_restore_point(text) FROM pgdrill", "functions", "backup"),
       )),
-    Setup(FAMILY, "a superuser in the role's place", sql=("ALTER ROLE pgdrill SUPERUSER",), dump=True),
+    Setup(FAMILY, "without pg_read_all_data", sql=("REVOKE pg_read_all_data FROM pgdrill",), red=("rights",), foretold="lacks pg_read_all_data",
+          answer=Answer("drill", "table-content", "docs", "GRANT SELECT")),
+    Setup(FAMILY, "without BYPASSRLS, with row security on a table", sql=("ALTER ROLE pgdrill NOBYPASSRLS", "ALTER TABLE docs ENABLE ROW LEVEL SECURITY"), red=("rights",),
+          foretold="lacks BYPASSRLS", answer=Answer("drill", "table-content", "docs", "BYPASSRLS")),
+    Setup(FAMILY, "without BYPASSRLS, where no table has row security", sql=("ALTER ROLE pgdrill NOBYPASSRLS",), red=("rights",), why="it matters with the first policy"),
+    Setup(FAMILY, "a superuser in the role's place", sql=("ALTER ROLE pgdrill SUPERUSER",)),
 )  # fmt: skip

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 
 from tests.integration.test_doctor import until
+from tests.setups.debian import is_here
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup
 
@@ -38,7 +39,7 @@ def _tablespace(made: Host) -> None:
 
 
 def _fails(made: Host) -> None:
-    made.superuser("ALTER SYSTEM SET archive_command = 'false'", "SELECT pg_reload_conf()", "SELECT pg_switch_wal()")
+    made.superuser("SELECT pg_switch_wal()")
     _noted(made, "last_failed_wal")
 
 
@@ -80,9 +81,11 @@ SETUPS = (
     *(Setup(FAMILY, "as it is installed", tool, version, dump=True) for version in ("15", "18") for tool in ("wal-g", "barman-cloud")),
     Setup(FAMILY, "configuration outside PGDATA, as Debian has it", postgres="15", before=_outside),
     Setup(FAMILY, "configuration outside PGDATA, as Debian has it", "barman-cloud", postgres="15", before=_outside),
+    Setup(FAMILY, "pg_createcluster, by the README, as an ordinary user, with ~/.pgpass", postgres="15", debian="password", here=is_here),
+    Setup(FAMILY, "pg_createcluster, by the README, as an ordinary user, peer with a map of pg_ident.conf", postgres="15", debian="peer", here=is_here),
     Setup(FAMILY, "pg_wal behind a link", before=_behind_a_link("pg_wal")),
     Setup(FAMILY, "pg_wal behind a link", "barman-cloud", before=_behind_a_link("pg_wal")),
-    Setup(FAMILY, "a tablespace on another disk", after=_tablespace, dump=True),
+    Setup(FAMILY, "a tablespace on another disk", after=_tablespace),
     Setup(FAMILY, "a tablespace on another disk", "barman-cloud", after=_tablespace),
     Setup(FAMILY, "pg_serial behind a link", before=_behind_a_link("pg_serial"), red=("links",), answer=Answer("backup", "symbolic-link", "pg_serial", "link")),
     *(Setup(FAMILY, f"WAL segments of {size} MB", tool, initdb=(f"--wal-segsize={size}",), segment_megabytes=size)
@@ -96,7 +99,7 @@ SETUPS = (
           answer=Answer("backup", "archiving-off", "archive_mode=off", "pgdrill archive-command")),
     Setup(FAMILY, "an empty archive_command", options={"archive_command": ""}, red=("archive-mode",),
           answer=Answer("backup", "archiving-off", "archive_command=empty", "pgdrill archive-command")),
-    Setup(FAMILY, "an archive_command that fails", after=_fails, red=("archive-command",),
+    Setup(FAMILY, "an archive_command that fails", options={"archive_command": "false"}, after=_fails, red=("archive-command",),
           answer=Answer("backup", "archiving-fails", "failed", "log")),
     Setup(FAMILY, "an archive_command that throws everything away", options={"archive_command": "true"}, after=_archived, red=("archived-here",),
           config={"backup": {"archive_wait_seconds": 15}}, answer=Answer("backup", "not-archived", "0000", "archive_command")),

@@ -53,12 +53,14 @@ class Setup:
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mistakes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # likewise, made when the server has been set up
     environment: Mapping[str, str | None] = field(default_factory=dict)
+    debian: str = ""  # Debian's own cluster in place of ours: how one signs in there
     jobs: tuple[str, ...] = ()  # doctor is asked for these alone
     dump: bool = False
     backups: int = 1  # before the drill
     answer: Answer | None = None
     red: tuple[str, ...] = ()
     warns: tuple[str, ...] = ()
+    foretold: str = ""  # doctor's words where they are others than the answer's
     why: str = ""
     here: Callable[[], bool] = everywhere
 

@@ -103,6 +103,6 @@ SETUPS = (
           answer=Answer("backup", "login-refused", 'database "agnets" does not exist', "dbname")),
     Setup(FAMILY, "sslmode=require to a server without TLS", before=_over_tcp, config=dsn("host={address} dbname=agents sslmode=require"), red=("login",),
           answer=Answer("backup", "login-refused", "does not support SSL", "sslmode")),
-    Setup(FAMILY, "a password in the DSN", mistakes=dsn("host={home} dbname=agents password=secret"), red=("config",),
-          answer=Answer("backup", "config", "holds a password", "dr.toml")),
+    Setup(FAMILY, "a password in the DSN", mistakes=dsn("host={home} dbname=agents password=secret"), red=("config-invalid",),
+          answer=Answer("backup", "config-invalid", "holds a password", "config check")),
 )  # fmt: skip

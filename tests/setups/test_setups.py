@@ -37,7 +37,8 @@ def test_an_ordinary_set_up_works_or_is_answered_in_words_that_doctor_said_befor
 
 def chosen() -> list[Setup]:
     """All that are not settled yet, or ten; those whose PostgreSQL and tool are here."""
-    here = sorted((one for one in FULL if programs(one.postgres) and shutil.which(PROGRAMS[one.tool]) and one.here()), key=lambda one: not one.answer)  # quick ones first
+    place = {id(one): number for family in {one.family for one in FULL} for number, one in enumerate(one for one in FULL if one.family == family)}
+    here = sorted((one for one in FULL if programs(one.postgres) and shutil.which(PROGRAMS[one.tool]) and one.here()), key=lambda one: (not one.answer, place[id(one)]))  # quick ones first, then of each family
     if WORDS:
         return [one for one in here if WORDS in str(one)]
     if not here:

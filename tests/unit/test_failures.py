@@ -33,6 +33,8 @@ SAID = [
     ("OSError: [Errno 30] Read-only file system: '/etc/x'", CouldNotVerify, "not-writable"),
     ("ERROR: 2026/01/01 failed to open file: open /home/ops/x: permission denied", CouldNotVerify, "not-writable"),
     ("ERROR: symlink /a /home/ops/x: read-only file system", CouldNotVerify, "not-writable"),
+    ("can't configure crypter: non-empty WALG_LIBSODIUM_KEY_PATH but wal-g was not compiled with libsodium", CouldNotVerify, "no-libsodium"),
+    ("upload: encryption error open /srv/key: no such file or directory", CouldNotVerify, "no-key"),
     # barman-cloud 3.19.1
     ("An error occurred (403) when calling the HeadBucket operation: Forbidden", CouldNotVerify, "storage-refused"),
     ("An error occurred (503) when calling the GetObject operation (reached max retries: 4)", Unreachable, "storage-unreachable"),

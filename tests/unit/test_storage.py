@@ -69,11 +69,13 @@ class Answering(http.server.BaseHTTPRequestHandler):
     """Gives every request the same answer."""
 
     status = 503
+    document = b""
 
     def _answer(self) -> None:
         self.send_response(self.status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.document)))
         self.end_headers()
+        self.wfile.write(self.document)
 
     do_GET = do_PUT = do_HEAD = _answer
 
@@ -110,6 +112,21 @@ def test_a_stores_answer_becomes_an_error_with_a_mend(
         assert caught.value.problem.reason == reason
         assert "s3://backups/agents/x" in caught.value.problem.thing
         assert "canary" not in str(caught.value)
+
+
+def test_of_a_document_that_a_store_answers_with_code_and_message_are_told(
+    answering: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = '<?xml version="1.0" encoding="UTF-8"?>\n<Error>{}<Code>{}</Code>\n<Message>{}</Message><BucketName>backups</BucketName></Error>'
+    for status, more, code, message, reason in ((404, "", "NoSuchBucket", "The specified bucket does not exist", "no-bucket"),
+                                                (403, "<RequestId>1</RequestId>", "AccessDenied", "User x may not", "storage-refused")):  # fmt: skip
+        monkeypatch.setattr(Answering, "status", status)
+        monkeypatch.setattr(Answering, "document", document.format(more, code, message).encode())
+        with pytest.raises(CouldNotVerify) as caught:
+            s3(answering.server_port).sizes("x/")
+        problem = caught.value.problem
+        assert (problem.reason, "<" in problem.found, problem.found.endswith(f"{code}: {message}")) == (reason, False, True), problem
+        assert not caught.value.retryable
 
 
 def test_a_closed_port_is_told_in_seconds() -> None:
