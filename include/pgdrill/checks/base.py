@@ -80,6 +80,7 @@ class Context:
     report: Report | None = None
     built: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)  # as the backup's record has it
     recorded: Baseline | None = None  # what production was when the backup was taken
+    without_vectors: bool = False  # production had none, by other word than a baseline's
     bare: Callable[[], psycopg.Connection] | None = None  # to somebody else's server, without any setting of ours
     settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
     settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for

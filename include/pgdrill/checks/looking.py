@@ -136,8 +136,10 @@ def no_vectors(context: Context) -> bool:
     """Whether there is no vector column, nor was one on production, nor does the configuration name one: what is known of
     production says so."""
     known = context.baseline or context.recorded
-    if known is None or context.cluster.vectors or looks(context):
+    if context.cluster.vectors or looks(context):
         return False
+    if known is None:
+        return context.without_vectors
     return not any(database.vectors for name, database in known.databases.items() if name in context.databases)
 
 

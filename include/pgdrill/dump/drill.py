@@ -167,13 +167,21 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
 
 
 def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
-    """A dump without vectors came back, perhaps to the bit; that vector search is right on it nobody can say."""
-    if "vectors" in options.families and not any(r.family == "vectors" and r.status != "skip" and r.value != NO_VECTORS for r in report.results):
+    """A dump without vectors came back, perhaps to the bit; that vector search is right on it nobody can say.
+
+    Where all that is protected was dumped, and there is no pgvector in it, there is nothing to say.
+    """
+    if "vectors" in options.families and not never_had_vectors(work) and not any(r.family == "vectors" and r.status != "skip" and r.value != NO_VECTORS for r in report.results):
         names = ", ".join(database.name for database in work.manifest.databases)
         raise CouldNotVerify(
             "no-vectors", f"dump {work.manifest.dump_id}", found=f"no vector column in {names}", expected="at least one, to search in",
             mend="name the databases that hold vectors in dump.databases; every other answer is in the report",
         )  # fmt: skip
+
+
+def never_had_vectors(work: Restore) -> bool:
+    """Whether none of the protected databases had pgvector; of a choice of them (dump.databases) that is not known."""
+    return not work.access.cluster.dump.databases and not any("vector" in database.extensions for database in work.manifest.databases)
 
 
 def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
@@ -199,7 +207,7 @@ def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
     return checks.DumpContext(
         cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
         databases=tuple(database.name for database in manifest.databases), prepare=work.hands.server.system, manifest=manifest,
-        definitions=found, roles=(dumped.decode(errors="replace"), "\n".join(found_roles)),
+        without_vectors=never_had_vectors(work), definitions=found, roles=(dumped.decode(errors="replace"), "\n".join(found_roles)),
         same_major=same_major, watch=watch, habits=Habits(access, work.runner, at=manifest.started_at, identifier=int(manifest.system_identifier)).of,
     )  # fmt: skip
 
