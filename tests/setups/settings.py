@@ -43,7 +43,7 @@ def _standby(made: Host) -> None:
 SETUPS = (
     *_each(),
     Setup(FAMILY, "track_commit_timestamp, wal_compression, wal_log_hints, full_page_writes off",
-          options={"track_commit_timestamp": "on", "wal_compression": "lz4", "wal_log_hints": "on", "full_page_writes": "off"}),
+          options={"track_commit_timestamp": "on", "wal_compression": "on", "wal_log_hints": "on", "full_page_writes": "off"}),
     Setup(FAMILY, "baselines read on a standby, with serializable as the default of both servers", after=_standby,
           config={"server": {"standby_dsn": "host={home}/sb port=5432"}}),
     Setup(FAMILY, "shared_preload_libraries with pg_stat_statements and auto_explain", options={"shared_preload_libraries": "pg_stat_statements,auto_explain"},
