@@ -44,7 +44,7 @@ USER airflow
 # manager of docker-compose.yaml with them, so that a conflict between the two stops the build.
 RUN pip install --no-cache-dir --constraint /opt/pgdrill/constraints.txt \
         "apache-airflow==${AIRFLOW_VERSION}" "/opt/pgdrill[airflow]" apache-airflow-providers-fab; \
-    python -m pgdrill.tools.install --into /opt/pgdrill/bin --required; \
+    python -m pgdrill.repository.tools.install_walg --into /opt/pgdrill/bin --required; \
     wal-g --version
 
 COPY --chown=airflow:0 dags/ /opt/airflow/dags/

@@ -17,7 +17,7 @@ help: ## Show this list
 
 setup: ## Make .venv and fetch wal-g, which is tried again each time; quick when nothing changed, heals what was interrupted
 	@ready=$$(cat .venv/.ready 2>/dev/null); sh scripts/setup.sh && \
-	if [ "$(filter setup,$(MAKECMDGOALS))" ] && [ "$$ready" = "$$(cat .venv/.ready)" ]; then .venv/bin/python -m pgdrill.tools.install --into .local/bin; fi
+	if [ "$(filter setup,$(MAKECMDGOALS))" ] && [ "$$ready" = "$$(cat .venv/.ready)" ]; then .venv/bin/python -m pgdrill.repository.tools.install_walg --into .local/bin; fi
 
 demo: setup ## Back up a live cluster, restore it, prove vector search; leaves nothing but the report
 	@$(RUN) -m pgdrill_demo demo $(ARGS)

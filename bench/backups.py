@@ -17,9 +17,9 @@ from bench.stacks import running
 from pgdrill import backup as backups
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline, take_baseline
+from pgdrill.host.tuning import cores, tune
 from pgdrill.postgres.wal import SEGMENT_NAME, Segment
-from pgdrill.tools import archive_command
-from pgdrill.tuning import cores, tune
+from pgdrill.repository.tools import archive_command
 from pgdrill_demo.stack import Stack
 
 GOAL = 1.03

@@ -21,9 +21,9 @@ from bench.stacks import fetch_base, put_aside, running, scratch
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
+from pgdrill.host.tuning import cores
 from pgdrill.postgres.binaries import as_ordinary_user
-from pgdrill.tuning import cores
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
 from pgdrill_demo.stack import Stack, binaries
 
 GOAL = 1.05

@@ -18,7 +18,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from pgdrill.digests import SAMPLE_BLOCKS, SAMPLE_ROWS, Shares, horizon, read_sample
+from pgdrill.postgres.row_digests import SAMPLE_BLOCKS, SAMPLE_ROWS, Shares, horizon, read_sample
 from pgdrill_demo.stack import Stack
 
 DAMAGE = 0.001

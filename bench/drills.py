@@ -20,7 +20,7 @@ from bench.measuring import Meter, Run, in_turn
 from bench.rows import Group, Row, Size, memory, of_parts, ratio
 from bench.stacks import answered, fetch_base, running, scratch, write_segments
 from pgdrill.backup import take_backup
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import Stack
 
 MEMORY_MB, CHECKS = 300, 1.0

@@ -33,10 +33,10 @@ from pgdrill.config import VectorColumn
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
 from pgdrill.vectors.columns import FoundColumn, Search, cell_of
-from pgdrill.vectors.exact import Probes
+from pgdrill.vectors.exact_search import Probes
+from pgdrill.vectors.index_search import K, query
 from pgdrill.vectors.probes import Probe, choose, values_of
-from pgdrill.vectors.reading import Question, read
-from pgdrill.vectors.search import K, query
+from pgdrill.vectors.scan import Question, read
 from pgdrill.vectors.types import OF_BITS, OPERATORS
 from pgdrill_demo.stack import binaries
 

@@ -31,11 +31,11 @@ from rich.table import Table
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill
-from pgdrill.dump import manifest as manifests
-from pgdrill.dump.drill import Options, drill_dump
-from pgdrill.dump.forecast import forecast
-from pgdrill.dump.report import DumpReport
-from pgdrill.dump.take import take_dump
+from pgdrill.logical import manifest as manifests
+from pgdrill.logical.build_forecast import forecast
+from pgdrill.logical.drill import Options, drill_dump
+from pgdrill.logical.report import DumpReport
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
 from pgdrill_demo.stack import DATABASE, Stack, binaries

@@ -22,13 +22,13 @@ from bench.measuring import Meter, Run, in_turn
 from bench.replay_stack import SEGMENT_BYTES, Replays, copied, prepared
 from bench.rows import Group, Row, Size, growth, ratio
 from pgdrill.access import Access
-from pgdrill.postgres import harmless
+from pgdrill.postgres import sandbox_settings
 from pgdrill.postgres.server import LocalServer
-from pgdrill.targets import RecoveryTarget
-from pgdrill.walfetch.child import WalAhead
-from pgdrill.walfetch.order import Order
-from pgdrill.walfetch.ordering import order_for, wal_ahead
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.recovery.wal_prefetch.client import WalAhead
+from pgdrill.recovery.wal_prefetch.order import Order
+from pgdrill.recovery.wal_prefetch.plan import order_for, wal_ahead
+from pgdrill.recovery.workspace import Workspace
 from pgdrill_demo.stack import binaries
 
 FEW_FOR_BARMAN = 40
@@ -72,11 +72,11 @@ def replay(bench: Replays, mark: str, fetch: str | Make, access: Access | None =
     with copied(bench, access) as workspace:
         point, control = bench.marks[mark], binaries().control_data(workspace.data_directory)
         ordered = None if isinstance(fetch, str) else fetch(workspace)
-        values = harmless.settings(
+        values = sandbox_settings.settings(
             limits=control.limits, restore_command=ordered[0].restore_command if ordered else str(fetch), timeline="1", preload="",
             target=RecoveryTarget("name", point.name).settings, planned_with={}, fast=False,
         )  # fmt: skip
-        options = harmless.write(workspace.configuration, workspace.data_directory, values)
+        options = sandbox_settings.write(workspace.configuration, workspace.data_directory, values)
         server = LocalServer(binaries(), workspace.data_directory, workspace.socket_directory, workspace.log_file,
                              options=options, environment=environment or {})  # fmt: skip
         return _timed(bench, server, ordered, point.segments)

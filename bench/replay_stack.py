@@ -14,15 +14,15 @@ import lz4.frame
 
 from bench.stacks import fetch_base, running
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.config import Repository
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.preflight import Plan
-from pgdrill.process import Runner
-from pgdrill.restore import Goal, plan_restore
-from pgdrill.targets import RecoveryTarget
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.preflight import Plan
+from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.s3 import program
 from pgdrill_demo.stack import Stack
 

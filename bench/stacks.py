@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psycopg
 
-from pgdrill.archiving import wait_archived
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import Segment
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.stack import DATABASE, Stack, binaries, preferred_tool
 
 WRITTEN = "CREATE TABLE written AS SELECT i AS n, repeat('x', i % 200) || md5(i::text) AS t FROM generate_series(1, 3000) i"

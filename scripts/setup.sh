@@ -106,7 +106,7 @@ setup() {
     if is_ready; then return; fi # the one we waited for did it
     make_venv "$python"
     install_packages
-    "$venv_python" -m pgdrill.tools.install --into .local/bin
+    "$venv_python" -m pgdrill.repository.tools.install_walg --into .local/bin
     fingerprint > "$stamp.new"
     mv "$stamp.new" "$stamp"
     say "ready: make demo, make test, make help"

@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_IFMT, S_ISREG
 
 from pgdrill.postgres.server import LocalServer
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
 from pgdrill_demo.stack import Stack
 
 

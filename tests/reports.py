@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgdrill.belief import ESSENTIAL
-from pgdrill.report import CheckResult, Report, RestoredCluster, Stage, Target, Timings
+from pgdrill.reports.belief import ESSENTIAL
+from pgdrill.reports.model import CheckResult, Report, RestoredCluster, Stage, Target, Timings
 
 
 def passed_report(drill_id: str, *, cluster: str = "agents", backup: str = "base_000000010000000000000002", **more: Any) -> Report:

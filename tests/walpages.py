@@ -6,7 +6,7 @@ import random
 import struct
 
 from pgdrill.postgres.wal import Segment
-from pgdrill.walfetch.pages import MAGIC
+from pgdrill.recovery.wal_prefetch.page_check import MAGIC
 
 PAGE = 8192
 SYSTEM = 7412345678901234567

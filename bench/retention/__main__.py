@@ -16,10 +16,10 @@ from itertools import pairwise
 
 from pgdrill.config import Retention
 from pgdrill.postgres.wal import Segment, TimelineSwitch
-from pgdrill.retention.hygiene import findings
+from pgdrill.repository.wal_ranges import Wal, parse_wal
 from pgdrill.retention.inventory import Backup, Hold, Inventory
 from pgdrill.retention.plan import make_plan, remaining
-from pgdrill.retention.wal import Wal, parse_wal
+from pgdrill.retention.unused_objects import findings
 from pgdrill.retention.window import window_of
 
 SEGMENT_BYTES = 16 * 2**20

@@ -20,8 +20,8 @@ from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.presence import PASSING, listens
 from pgdrill.postgres.refused import mend_of
-from pgdrill.storage import Storage
-from pgdrill.tools import BackupTool, make_tool
+from pgdrill.repository.object_store import Storage
+from pgdrill.repository.tools import BackupTool, make_tool
 
 CONNECT_SECONDS = 10
 NO_DATABASE = re.compile(r'database ".*" does not exist')

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pgdrill import private, record
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
-from pgdrill.baseline import take_baseline
-from pgdrill.beside import Beside, beside_the_server, check_origin
-from pgdrill.coredumps import no_core_files
+from pgdrill.baseline import backup_record, take_baseline
+from pgdrill.baseline.beside import Beside, beside_the_server, check_origin
 from pgdrill.errors import BackupFault
-from pgdrill.failures import tool_failure, tool_timeout
-from pgdrill.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
+from pgdrill.host import private
+from pgdrill.host.core_dumps import no_core_files
+from pgdrill.host.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
+from pgdrill.host.process import Command, Completed, ProcessTimeout, Runner
+from pgdrill.host.tuning import Tuning, cores, tune
 from pgdrill.postgres.address import NOT_INHERITED
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import Segment, format_lsn
-from pgdrill.process import Command, Completed, ProcessTimeout, Runner
-from pgdrill.store_lease import alone
-from pgdrill.sweep import sweep_first
-from pgdrill.tools import BaseBackup
-from pgdrill.tuning import Tuning, cores, tune
+from pgdrill.recovery.sweep import sweep_first
+from pgdrill.repository.archiver import wait_archived
+from pgdrill.repository.failures import tool_failure, tool_timeout
+from pgdrill.repository.leases import alone
+from pgdrill.repository.tools import BaseBackup
 from pgdrill.vectors.built import read_built
 
 logger = logging.getLogger(__name__)
@@ -198,13 +198,13 @@ def _archived(access: Access, backup: BaseBackup, segment_bytes: int) -> None:
 
 def _record(access: Access, backup: BaseBackup, parts: dict[str, int], runner: Runner) -> str:
     baseline = take_baseline(access, runner=runner)
-    kept = record.BackupRecord(
+    kept = backup_record.BackupRecord(
         name=backup.name, cluster=access.cluster.name, tool=access.tool.name, finished_at=backup.finish_time,
         objects=parts, baseline=baseline,
         built=read_built(baseline, access.cluster.server.data_directory, access.connect),
     )  # fmt: skip
     logger.info("recorded %d objects and %d databases of backup %s", len(parts), len(baseline.databases), backup.name)
-    record.write(access.reports, kept)
-    return f"{access.reports.url}/{record.key(backup.name)}"
+    backup_record.write(access.reports, kept)
+    return f"{access.reports.url}/{backup_record.key(backup.name)}"
 
 

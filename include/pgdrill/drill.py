@@ -15,36 +15,44 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from pgdrill import store
 from pgdrill.access import Access
-from pgdrill.asking import ask, ask_the_rest, checking, context_of, forget_roles, settled
 from pgdrill.checks import FAMILIES
-from pgdrill.equipped import check_equipped
+from pgdrill.checks.runner import ask, ask_the_rest, checking, context_of, forget_roles, settled
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.fence.choose import Fence
-from pgdrill.goal import decide
-from pgdrill.holding import begin_anew, drill_lock, ends_at, holding, keep_until_end, left_until, take_over
-from pgdrill.instant import prove
-from pgdrill.place import make_place
-from pgdrill.postgres.stuck import ending_stuck
+from pgdrill.host.fence.choose import Fence
+from pgdrill.host.place import make_place
+from pgdrill.host.priority import low_priority_words
+from pgdrill.host.process import Runner
+from pgdrill.host.waiting import when_free
+from pgdrill.postgres.statement_watchdog import ending_stuck
 from pgdrill.postgres.wal import parse_lsn
-from pgdrill.preflight import choose_backup
-from pgdrill.presence import absence
-from pgdrill.priority import low_priority_words
-from pgdrill.process import Runner
-from pgdrill.report import Report, Stage
-from pgdrill.restore import Progress, plan_restore, restore
-from pgdrill.room import keeping_free
-from pgdrill.store_lease import Protection, end_protection, protecting, still_protecting
-from pgdrill.summary import summarize
-from pgdrill.sweep import sweep_first
-from pgdrill.targets import RecoveryTarget, parse_target
-from pgdrill.untouched import catalogs_untouched
-from pgdrill.waiting import when_free
-from pgdrill.walfetch.ordering import wal_ahead
-from pgdrill.walfiles import timeline_history
-from pgdrill.window import Line
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.equipped import check_equipped
+from pgdrill.recovery.holding import (
+    begin_anew,
+    drill_lock,
+    ends_at,
+    holding,
+    keep_until_end,
+    left_until,
+    take_over,
+)
+from pgdrill.recovery.instant_proof import prove
+from pgdrill.recovery.planning import decide
+from pgdrill.recovery.preflight import choose_backup
+from pgdrill.recovery.presence import absence
+from pgdrill.recovery.restore import Progress, plan_restore, restore
+from pgdrill.recovery.room import keeping_free
+from pgdrill.recovery.sweep import sweep_first
+from pgdrill.recovery.targets import RecoveryTarget, parse_target
+from pgdrill.recovery.untouched import catalogs_untouched
+from pgdrill.recovery.wal_prefetch.plan import wal_ahead
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.model import Report, Stage
+from pgdrill.reports.summary import summarize
+from pgdrill.repository.leases import Protection, end_protection, protecting, still_protecting
+from pgdrill.repository.restorable_window import Line
+from pgdrill.repository.wal_files import timeline_history
 
 logger = logging.getLogger(__name__)
 

@@ -19,18 +19,18 @@ from pydantic import Field, ValidationError
 
 from pgdrill.access import CONNECT_SECONDS, Access
 from pgdrill.baseline import BASELINE_VERSION, Baseline, every_database, settle_catalogs
+from pgdrill.baseline.habits import Habits
 from pgdrill.baseline.production import Production
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.config import Cluster
-from pgdrill.deviations import noted
 from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
-from pgdrill.habits import Habits
+from pgdrill.host.process import Runner
 from pgdrill.postgres import session
 from pgdrill.postgres.roles import powers
-from pgdrill.process import Runner
-from pgdrill.report import CheckResult, Compared, KnownDeviation, Part, Stage, Verdict, judge
+from pgdrill.reports.deviations import noted
+from pgdrill.reports.model import CheckResult, Compared, KnownDeviation, Part, Stage, Verdict, judge
 
 logger = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from types import FrameType
 
 from rich.console import Console
 
-from pgdrill import store
-from pgdrill.lock import this_process
-from pgdrill.owner import Owner
-from pgdrill.render import report_table
-from pgdrill.report import Report
+from pgdrill.host.lock import this_process
+from pgdrill.host.owner import Owner
+from pgdrill.reports import store
+from pgdrill.reports.model import Report
+from pgdrill.reports.terminal import report_table
 from pgdrill_demo.airflow import PROJECT, Airflow
 from pgdrill_demo.stack import Stack, tear_down
 

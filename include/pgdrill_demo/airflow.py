@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from pgdrill.process import end_marked, mark_process
+from pgdrill.host.process import end_marked, mark_process
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0

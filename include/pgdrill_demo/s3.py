@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgdrill.process import end_group, mark_process
+from pgdrill.host.process import end_group, mark_process
 
 POLL_SECONDS = 0.02
 STARTED = re.compile(r"Starting s3 server on \[(http://[^\]/]+)/?\]")

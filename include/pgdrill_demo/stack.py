@@ -23,11 +23,11 @@ from psycopg.conninfo import make_conninfo
 
 from pgdrill.access import Access, Credentials
 from pgdrill.config import Cluster, Settings, load
+from pgdrill.host.process import end_all, end_marked, end_session, mark_process
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.process import end_all, end_marked, end_session, mark_process
-from pgdrill.tools import archive_command
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.repository.tools import archive_command
 from pgdrill_demo import leavings
 from pgdrill_demo.s3 import S3Server, program
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import psycopg
 
-from pgdrill.asking import checking
 from pgdrill.checks import FAMILIES, Context, run_checks
+from pgdrill.checks.runner import checking
 from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.postgres.server import LocalServer
-from pgdrill.postgres.stuck import ending_stuck
-from pgdrill.report import CheckResult, Stage, judge
+from pgdrill.postgres.statement_watchdog import ending_stuck
+from pgdrill.reports.model import CheckResult, Stage, judge
 from tests.copies import server_on_copy
 from tests.damage.content import different, read_content, read_sets
 from tests.damage.kinds import KINDS, PAGE, sign_changed

@@ -18,17 +18,17 @@ from unittest.mock import patch
 
 import lz4.frame
 
-from pgdrill import store
 from pgdrill.access import Access, Credentials
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.goal import Look
+from pgdrill.host.process import ProcessTimeout, Runner
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import ProcessTimeout, Runner
-from pgdrill.restore import Goal, plan_restore
-from pgdrill.targets import RecoveryTarget
-from pgdrill.walfiles import fetch_wal_file
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.planning import Look
+from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.repository.wal_files import fetch_wal_file
 from tests.damage.content import different, read_content
 from tests.damage.kinds import KINDS
 from tests.damage.outcome import MISSED, Outcome
@@ -186,7 +186,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def _drilled(small: Small, access: Access, drill_id: str) -> tuple[str, str]:
     """A whole drill to the restore point. What production held is known, so it is not asked again."""
     baseline = copy.deepcopy(small.baseline)
-    with patch("pgdrill.goal.look_at_production", lambda *_, **__: Look(baseline, None, None)):
+    with patch("pgdrill.recovery.planning.look_at_production", lambda *_, **__: Look(baseline, None, None)):
         try:
             report = restore_stage(access, drill_id)
             if report.restore.status != "ok":

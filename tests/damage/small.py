@@ -17,15 +17,15 @@ from pathlib import Path
 
 import psycopg
 
-from pgdrill import store
-from pgdrill.asking import settled
 from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline
+from pgdrill.checks.runner import settled
 from pgdrill.drill import drill
-from pgdrill.labels import Label
-from pgdrill.process import Runner
-from pgdrill.tools import BaseBackup
-from pgdrill.workspace import Workspace
+from pgdrill.host.process import Runner
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.repository.tools import BaseBackup
+from pgdrill.vectors.labels import Label
 from pgdrill_demo.stack import DATABASE, Stack, binaries
 from tests.damage.content import Content, read_content
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill import store
 from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline
+from pgdrill.baseline.heartbeat import beat
 from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.drill import checking, drill, settled
-from pgdrill.heartbeat import beat
 from pgdrill.postgres.server import LocalServer
-from pgdrill.report import CheckResult
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 from tests.copies import server_on_copy
 from tests.detection.recording import Notes, as_property, recorder

@@ -18,7 +18,7 @@ import pytest
 
 from pgdrill.checks import Context
 from pgdrill.checks.base import Check
-from pgdrill.report import CheckResult
+from pgdrill.reports.model import CheckResult
 
 PROJECT = Path(__file__).parents[2]
 CAUGHT = PROJECT / "tests" / "detection" / "caught.json"

@@ -103,20 +103,20 @@ def all_well(table: str, *_: object, **__: object) -> Outcome:
 # What is spoilt, by what, and which damage has to go unseen: the check, and words of the test. The other rules of `compare`
 # stand in for each other here, where every row is in the sample; tests/unit/checks/test_rows.py has them one by one.
 SPOILT: dict[str, tuple[str, Any, str, str]] = {
-    "rows: every table agrees": ("pgdrill.checks.rows:compare", all_well, "table-content", "a row deleted"),
-    "rows: numbers of rows are not compared": ("pgdrill.checks.rows:_number_of_rows", nothing, "table-content", "a row added"),
-    "rows: any digest agrees": ("pgdrill.checks.rows:agrees", lambda *_, **__: True, "table-content", "vectors scaled"),
+    "rows: every table agrees": ("pgdrill.checks.tables:compare", all_well, "table-content", "a row deleted"),
+    "rows: numbers of rows are not compared": ("pgdrill.checks.tables:_number_of_rows", nothing, "table-content", "a row added"),
+    "rows: any digest agrees": ("pgdrill.checks.tables:agrees", lambda *_, **__: True, "table-content", "vectors scaled"),
     "catalogs: no difference": ("pgdrill.checks.schema:differences", lambda *_: iter(()), "catalogs", "a policy dropped"),
     "canary: every vector is the text's": ("pgdrill.checks.embeddings:off_target", lambda *_: [], "canary", "negated"),
     "vectors: every column is as recorded": ("pgdrill.checks.vectors:_same_content", lambda look, *_: Outcome("pass", look.name), "vector-content", "changed at their places"),
-    "vectors: no neighbour is wrong": ("pgdrill.vectors.compare:Comparison.add", nothing, "exact-neighbours", "wrong neighbour"),
+    "vectors: no neighbour is wrong": ("pgdrill.vectors.neighbour_comparison:Comparison.add", nothing, "exact-neighbours", "wrong neighbour"),
     "vectors: any recall will do": ("pgdrill.checks.vectors:_recall", lambda look, *_: Outcome("pass", look.name), "index-recall", "damaged inside"),
-    "indexes: no row is missing": ("pgdrill.checks.coverage:_lacking", lambda *_: [], "index-coverage", "lacks"),
+    "indexes: no row is missing": ("pgdrill.checks.index_coverage:_lacking", lambda *_: [], "index-coverage", "lacks"),
     "integrity: an error is no finding": ("pgdrill.checks.integrity:_error", nothing, "amcheck", "flipped bit in a btree page (sign True)"),
     "access methods: every search is right": ("pgdrill.checks.integrity:_searched", lambda *_, **__: (None, 1), "access-methods", "gist"),
     "sequences: none is behind": ("pgdrill.checks.integrity:_behind", nothing, "sequences", "behind"),
-    "own SQL: every expectation holds": ("pgdrill.own_sql:Expectation.holds", lambda *_: True, "own-sql", "another tenant"),
-    "application: every exit code is good": ("pgdrill.checks.own:_ended", lambda thing, *_: Outcome("pass", thing), "application-test", "without its data"),
+    "own SQL: every expectation holds": ("pgdrill.checks.custom_sql:Expectation.holds", lambda *_: True, "own-sql", "another tenant"),
+    "application: every exit code is good": ("pgdrill.checks.custom:_ended", lambda thing, *_: Outcome("pass", thing), "application-test", "without its data"),
 }  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from typer.testing import CliRunner, Result
 from pgdrill.checks import Context, run_checks
 from pgdrill.cli import app
 from pgdrill.config import Deviation, Embeddings
-from pgdrill.deviations import today
 from pgdrill.drill import checking
-from pgdrill.labels import Label, read_labels, set_label
-from pgdrill.report import CheckResult, Stage, judge
+from pgdrill.reports.deviations import today
+from pgdrill.reports.model import CheckResult, Stage, judge
+from pgdrill.vectors.labels import Label, read_labels, set_label
 from pgdrill_demo.embedder import Embedder
 from pgdrill_demo.stack import DATABASE
 from tests.detection.conftest import STATEMENT_SECONDS, Copy
@@ -197,7 +197,7 @@ def test_what_nobody_asked_is_skipped_with_its_reason_and_keeps_no_drill_from_gr
 def test_a_configured_embedder_that_does_not_answer_is_never_green(
     copy: Copy, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgdrill.embedders.http.ATTEMPTS", 1)
+    monkeypatch.setattr("pgdrill.vectors.embedders.http.ATTEMPTS", 1)
     asked = [r for r in answers(copy, **settings) if r.name == "canary" and r.thing]
     assert asked
     assert all(r.status == "skip" and r.required and r.message for r in asked)

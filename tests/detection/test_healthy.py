@@ -21,7 +21,7 @@ from psycopg import sql
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.damage.small import SmallStack
 

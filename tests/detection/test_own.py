@@ -10,7 +10,7 @@ import pytest
 from pgdrill.checks import Context, run_checks
 from pgdrill.config import ApplicationTest, Cluster
 from pgdrill.drill import checking
-from pgdrill.report import CheckResult
+from pgdrill.reports.model import CheckResult
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
 
 FAMILIES = ("own",)

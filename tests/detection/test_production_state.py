@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from pgdrill.baseline.habits import Habits
 from pgdrill.baseline.production import Production
 from pgdrill.checks import Context, run_checks
-from pgdrill.checks.looking import looks
+from pgdrill.checks.columns import looks
 from pgdrill.config import Deviation
-from pgdrill.deviations import today
 from pgdrill.drill import checking
-from pgdrill.habits import Habits
-from pgdrill.process import Runner
-from pgdrill.report import CheckResult
+from pgdrill.host.process import Runner
+from pgdrill.reports.deviations import today
+from pgdrill.reports.model import CheckResult
 from pgdrill.vectors.columns import FoundColumn
-from pgdrill.vectors.state import VectorState
+from pgdrill.vectors.model import VectorState
 from pgdrill_demo.stack import DATABASE
 from tests.detection.conftest import STATEMENT_SECONDS, Copy
 from tests.detection.test_vectors import QUIET, ask, red, remember

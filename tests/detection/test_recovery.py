@@ -11,13 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill import store
 from pgdrill.baseline import Baseline
 from pgdrill.checks import Context, run_checks
 from pgdrill.config import Cluster
 from pgdrill.drill import checking
-from pgdrill.postgres.harmless import AUTO_CONF_ASIDE
-from pgdrill.report import CheckResult, Heartbeats, InstantProof, Report, Target
+from pgdrill.postgres.sandbox_settings import AUTO_CONF_ASIDE
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult, Heartbeats, InstantProof, Report, Target
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
 
 FAMILIES = ("recovery",)

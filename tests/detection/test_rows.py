@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgdrill.baseline import Changes, settle, take_baseline
-from pgdrill.digests import Shares, read_sample
+from pgdrill.postgres.row_digests import Shares, read_sample
 from tests.detection.conftest import Copy
 
 FAMILIES = ("rows",)

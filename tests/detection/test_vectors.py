@@ -12,10 +12,10 @@ from pgdrill.baseline import Baseline, Changes, TableState
 from pgdrill.baseline.guarded import Guard
 from pgdrill.checks import Context, run_checks
 from pgdrill.config import VectorColumn
-from pgdrill.digests import horizon
 from pgdrill.drill import checking
-from pgdrill.report import CheckResult
-from pgdrill.vectors.remember import read_vectors
+from pgdrill.postgres.row_digests import horizon
+from pgdrill.reports.model import CheckResult
+from pgdrill.vectors.snapshot import read_vectors
 from pgdrill_demo.stack import DATABASE
 from tests.detection.conftest import STATEMENT_SECONDS, Copy
 from tests.detection.test_integrity import rewrite

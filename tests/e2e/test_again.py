@@ -17,9 +17,9 @@ from typing import Any
 import obstore
 import pytest
 
-from pgdrill import store
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.dump import keep
+from pgdrill.logical import store as keep
+from pgdrill.reports import store
 from pgdrill.retention import journal
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack, tear_down

@@ -25,12 +25,12 @@ from airflow.sdk.exceptions import (  # noqa: E402 - it reads its home when impo
     AirflowRescheduleException,
 )
 
-from pgdrill import store  # noqa: E402
 from pgdrill.airflow.dags import logical_dump_dag, restore_drill_dag  # noqa: E402
 from pgdrill.airflow.drill_id import drill_id_of  # noqa: E402
 from pgdrill.backup import take_backup  # noqa: E402
-from pgdrill.dump import keep  # noqa: E402
-from pgdrill.workspace import Workspace  # noqa: E402
+from pgdrill.logical import store as keep  # noqa: E402
+from pgdrill.recovery.workspace import Workspace  # noqa: E402
+from pgdrill.reports import store  # noqa: E402
 from pgdrill_demo.stack import Stack, preferred_tool  # noqa: E402
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]

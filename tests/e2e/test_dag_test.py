@@ -14,10 +14,10 @@ from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.operators.restore_cluster import end_at_once
 from pgdrill.drill import restore_stage
 from pgdrill.errors import Busy
-from pgdrill.process import TERM_GRACE_SECONDS
-from pgdrill.report import Report
-from pgdrill.store import load_report
-from pgdrill.workspace import Workspace
+from pgdrill.host.process import TERM_GRACE_SECONDS
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report
+from pgdrill.reports.store import load_report
 from pgdrill_demo.stack import Stack
 from tests.e2e.conftest import AirflowHome, DagRun
 

@@ -17,9 +17,9 @@ import obstore
 import psutil
 import pytest
 
-from pgdrill.archiving import wait_archived
-from pgdrill.dump import keep
+from pgdrill.logical import store as keep
 from pgdrill.postgres.wal import Segment
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack, tear_down
 from tests.e2e.airflow_site import (

@@ -16,8 +16,8 @@ from tests.kills.points import run_until
 
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload([
-    "__main__", "tests.faults.apart", "obstore", "pgdrill.backup", "pgdrill.baseline", "pgdrill.drill", "pgdrill.dump.drill",
-    "pgdrill.dump.take", "pgdrill.retention.apply", "pgdrill.retention.holds", "pgdrill.retention.window",
+    "__main__", "tests.faults.apart", "obstore", "pgdrill.backup", "pgdrill.baseline", "pgdrill.drill", "pgdrill.logical.drill",
+    "pgdrill.logical.take", "pgdrill.retention.prune", "pgdrill.retention.holds", "pgdrill.retention.window",
 ])  # fmt: skip
 
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pgdrill import record, store
 from pgdrill.access import Access
-from pgdrill.dump import manifest as manifests
-from pgdrill.dump.restore import check_files
-from pgdrill.dump.stream import download
-from pgdrill.process import Runner
+from pgdrill.baseline import backup_record
+from pgdrill.host.process import Runner
+from pgdrill.logical import manifest as manifests
+from pgdrill.logical.restore import check_files
+from pgdrill.logical.transfer import download
+from pgdrill.reports import store
 from pgdrill.retention import holds
-from pgdrill.retention.apply import look, prune
+from pgdrill.retention.prune import look, prune
 from tests.faults.apart import run_apart
 from tests.faults.jobs import LIVE, Work
 from tests.faults.proxy import EVERY, Call, Fault, Proxy
@@ -233,11 +234,11 @@ def _backup_is_good(access: Access, name: str) -> str:
     backup = next((one for one in access.tool.backups(access.repository) if one.name == name), None)
     if backup is None:
         return "the backup is not listed"
-    parts, recorded = access.tool.parts(access.repository, backup), record.read(access.reports, name)
+    parts, recorded = access.tool.parts(access.repository, backup), backup_record.read(access.reports, name)
     if recorded is None:
         return "the backup is not recorded"
     problems = [*access.tool.problems(access.repository, backup, parts),
-                *record.differences(recorded, access.repository.url, parts, backup.finish_time, access.tool.changed_by_marking)]  # fmt: skip
+                *backup_record.differences(recorded, access.repository.url, parts, backup.finish_time, access.tool.changed_by_marking)]  # fmt: skip
     return "; ".join(map(str, problems))
 
 

@@ -36,7 +36,7 @@ def backup(work: Work) -> Any:
 def drill(work: Work) -> Any:
     from pgdrill.drill import destroy_stage, new_drill_id
     from pgdrill.drill import drill as whole_drill
-    from pgdrill.workspace import Workspace
+    from pgdrill.recovery.workspace import Workspace
     from tests.faults.site import CONTENT
 
     drill_id, content = new_drill_id(), None
@@ -51,13 +51,13 @@ def drill(work: Work) -> Any:
 
 
 def dump(work: Work) -> Any:
-    from pgdrill.dump.take import take_dump
+    from pgdrill.logical.take import take_dump
 
     return take_dump(work.access).dump_id
 
 
 def dump_drill(work: Work) -> Any:
-    from pgdrill.dump.drill import Options, drill_dump
+    from pgdrill.logical.drill import Options, drill_dump
 
     return judged(drill_dump(work.access, Options(dump=work.dump)))
 
@@ -68,23 +68,23 @@ def judged(report: Any, **more: Any) -> dict[str, Any]:
 
 
 def plan(work: Work) -> Any:
-    from pgdrill.process import Runner
-    from pgdrill.retention.apply import look
+    from pgdrill.host.process import Runner
+    from pgdrill.retention.prune import look
 
     outlook = look(work.access, Runner(), now=work.later)
     return {"goes": sorted(decision.name for decision in outlook.plan.goes), "refused": [problem.reason for problem in outlook.refusals]}
 
 
 def prune(work: Work) -> Any:
-    from pgdrill.process import Runner
-    from pgdrill.retention.apply import prune as whole_prune
+    from pgdrill.host.process import Runner
+    from pgdrill.retention.prune import prune as whole_prune
 
     result = whole_prune(work.access, Runner(), now=work.later)
     return {"deleted": result.backups_deleted, "left": result.left}
 
 
 def window(work: Work) -> Any:
-    from pgdrill.process import Runner
+    from pgdrill.host.process import Runner
     from pgdrill.retention.collect import take_inventory
     from pgdrill.retention.window import window_of
 
@@ -94,9 +94,9 @@ def window(work: Work) -> Any:
 
 
 def baseline(work: Work) -> Any:
-    from pgdrill import store
     from pgdrill.baseline import settle, take_baseline
     from pgdrill.drill import new_drill_id
+    from pgdrill.reports import store
 
     name = new_drill_id()
     taken = take_baseline(work.access, restore_point=f"pgdrill-{name}")
@@ -111,8 +111,8 @@ def hold(work: Work) -> Any:
 
 
 def report(work: Work) -> Any:
-    from pgdrill import store
-    from pgdrill.dump import keep
+    from pgdrill.logical import store as keep
+    from pgdrill.reports import store
 
     return {"reports": store.list_reports(work.access), "dumps": [[one.dump_id, one.counts] for one in keep.listed(work.access)]}
 
@@ -125,12 +125,13 @@ ENTRIES: Mapping[str, Callable[[Work], Any]] = {
 
 def impatient() -> None:
     """Limits of seconds instead of minutes: what is tried is that there are limits."""
-    from pgdrill import lock, process, storage, walfiles
+    from pgdrill.host import lock, process
+    from pgdrill.repository import object_store, wal_files
     from pgdrill.retention import holds
 
-    storage.REQUEST_TIMEOUT, storage.PATIENT_TIMEOUT, storage.SILENCE_TIMEOUT = "3s", "4s", "4s"
-    storage.PATIENT_RETRIES = storage.RETRIES
-    process.CONSUMER_SECONDS, walfiles.QUICK_SECONDS = 4.0, 8
+    object_store.REQUEST_TIMEOUT, object_store.PATIENT_TIMEOUT, object_store.SILENCE_TIMEOUT = "3s", "4s", "4s"
+    object_store.PATIENT_RETRIES = object_store.RETRIES
+    process.CONSUMER_SECONDS, wal_files.QUICK_SECONDS = 4.0, 8
     holds.add_hold.__kwdefaults__["wait_seconds"] = 5.0
     lock.ClusterLock.hold.__wrapped__.__kwdefaults__["wait_seconds"] = 2.0  # type: ignore[attr-defined]
 

@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access, Credentials
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
-from pgdrill.labels import Label
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
+from pgdrill.repository.archiver import wait_archived
 from pgdrill.retention import holds
+from pgdrill.vectors.labels import Label
 from pgdrill_demo.stack import Stack
 from tests.damage.small import SmallStack
 

@@ -22,13 +22,13 @@ import psutil
 import pytest
 
 from pgdrill.access import Access, Credentials
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill, new_drill_id
 from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
-from pgdrill.report import Report, Trouble
-from pgdrill.tools import BaseBackup
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report, Trouble
+from pgdrill.repository.archiver import wait_archived
+from pgdrill.repository.tools import BaseBackup
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.conftest import TOOLS, need

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgdrill.storage import Storage
-from pgdrill.store_lease.board import Board
-from pgdrill.store_lease.claim import exclusive
+from pgdrill.repository.leases.board import Board
+from pgdrill.repository.leases.claim import exclusive
+from pgdrill.repository.object_store import Storage
 
 Place = tuple[str, dict[str, str], str]  # url, keys, endpoint: a store is no thing to hand to a process
 

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import psycopg
 
-from pgdrill import record
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
+from pgdrill.baseline import backup_record
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack, binaries
 
@@ -220,10 +220,10 @@ REPOSITORIES: dict[str, type[Repository]] = {"wal-g": WalG, "barman-cloud": Barm
 
 def redate_record(folder: Path, name: str, new: str, ended: datetime) -> None:
     """pgdrill's own record of the backup."""
-    recorded = folder / "pgdrill" / record.key(name)
+    recorded = folder / "pgdrill" / backup_record.key(name)
     text = recorded.read_text().replace(name, new)
     recorded.unlink()
-    (folder / "pgdrill" / record.key(new)).write_text(json.dumps({**json.loads(text), "finished_at": ended.isoformat()}))
+    (folder / "pgdrill" / backup_record.key(new)).write_text(json.dumps({**json.loads(text), "finished_at": ended.isoformat()}))
 
 
 @dataclass

@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import Runner
-from pgdrill.retention.apply import Outlook, look, prune
+from pgdrill.repository.archiver import wait_archived
+from pgdrill.repository.leases import board_of, exclusive
 from pgdrill.retention.keeping import Keeping
-from pgdrill.store_lease import board_of, exclusive
+from pgdrill.retention.prune import Outlook, look, prune
 from pgdrill_demo.stack import Stack
 
 # Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.

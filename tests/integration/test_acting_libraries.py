@@ -17,8 +17,8 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
 from pgdrill.postgres.binaries import Binaries
-from pgdrill.report import NOT_ASKED, Report
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import NOT_ASKED, Report
 from pgdrill_demo import stack as stacks
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.conftest import need

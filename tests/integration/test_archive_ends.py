@@ -16,16 +16,16 @@ import psycopg
 import pytest
 
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill, new_drill_id
 from pgdrill.errors import ConfigError
-from pgdrill.goal import look_at_production
+from pgdrill.host.process import Runner
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.process import Runner
-from pgdrill.report import CheckResult, Report
+from pgdrill.recovery.planning import look_at_production
+from pgdrill.reports.model import CheckResult, Report
+from pgdrill.repository.archiver import wait_archived
 from pgdrill.retention.collect import take_inventory
 from pgdrill.retention.window import window_of
 from pgdrill_demo.stack import Stack, binaries, preferred_tool

@@ -13,17 +13,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill import store
-from pgdrill.asking import checking, settled
 from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.baseline.bracket import Bracket
 from pgdrill.checks import Context, run_checks
-from pgdrill.digests import Horizon, horizon_on, read_rows
+from pgdrill.checks.runner import checking, settled
 from pgdrill.drill import destroy_stage, drill
+from pgdrill.postgres.row_digests import Horizon, horizon_on, read_rows
 from pgdrill.postgres.server import LocalServer
-from pgdrill.report import CheckResult, Report
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult, Report
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 from tests.conftest import thorough
 from tests.copies import server_on_copy

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill.asking import checking
+from pgdrill.checks.runner import checking
 from pgdrill.postgres.roles import Roles, make_roles
 from pgdrill.postgres.server import LocalServer
 from tests.integration.worlds import empty_server

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import lock, storage
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError
+from pgdrill.host import lock
+from pgdrill.host.private import remembered
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.preflight import choose_backup
-from pgdrill.private import remembered
-from pgdrill.targets import RecoveryTarget
+from pgdrill.recovery.preflight import choose_backup
+from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.repository import object_store
 from pgdrill_demo.stack import Stack, binaries
 from tests.integration.conftest import Golden, Relay, processes_in, rows_of
 
@@ -137,7 +138,7 @@ def test_a_refused_store_ends_the_backup_at_once(golden: Golden) -> None:
 
 
 def test_a_store_that_is_down_ends_the_backup_at_once(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "REQUEST_TIMEOUT", "1s")
+    monkeypatch.setattr(object_store, "REQUEST_TIMEOUT", "1s")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     said = refused(golden, access_to(golden, repository={"endpoint_url": f"http://127.0.0.1:{port}"}), CouldNotVerify, 15)

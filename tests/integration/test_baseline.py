@@ -24,12 +24,12 @@ from pgdrill.baseline import reading as reading_module
 from pgdrill.baseline import settle, take_baseline
 from pgdrill.baseline.bracket import wait_announced
 from pgdrill.baseline.production import Production
-from pgdrill.checks.rows import compare as compare_table
+from pgdrill.checks.tables import compare as compare_table
 from pgdrill.cli import app
-from pgdrill.digests import compare_sample, read_content
 from pgdrill.errors import CouldNotVerify, Unreachable
-from pgdrill.fingerprint import read_fingerprint
-from pgdrill.process import Runner, Stopped
+from pgdrill.host.process import Runner, Stopped
+from pgdrill.postgres.catalog_fingerprint import read_fingerprint
+from pgdrill.postgres.row_digests import compare_sample, read_content
 from pgdrill.verify import read_baseline
 from pgdrill_demo.stack import DATABASE, Stack
 

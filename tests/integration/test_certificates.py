@@ -11,8 +11,8 @@ import pytest
 
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
-from pgdrill.dump.take import take_dump
 from pgdrill.errors import CouldNotVerify
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.binaries import Binaries
 from pgdrill_demo import stack as stacks
 from tests.conftest import need
@@ -103,7 +103,7 @@ def test_certificates_that_variables_name(guarded: tuple[SmallStack, Path], monk
 
 def test_a_tool_that_the_server_does_not_let_in_is_no_fault_of_the_store(guarded: tuple[SmallStack, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its words lack the key, as if libpq could do what its driver cannot."""
-    from pgdrill import beside
+    from pgdrill.baseline import beside
 
     stack, folder = guarded
     whole = beside.environment_of

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pgdrill.cli import app
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
 from pgdrill.verify import Verification
 from pgdrill_demo.stack import Stack
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from bench.detection_power import SHAPES, found_share, make_table, probability, sample_once
-from pgdrill.digests import SAMPLE_BLOCKS, SAMPLE_ROWS, Shares, horizon, read_sample
+from pgdrill.postgres.row_digests import SAMPLE_BLOCKS, SAMPLE_ROWS, Shares, horizon, read_sample
 
 ROWS = 2_000_000
 QUARTER = SAMPLE_ROWS // 4  # small enough to miss at times: a sample that never misses says nothing of the formula

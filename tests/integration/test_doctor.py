@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
+from pgdrill.baseline.heartbeat import beat
 from pgdrill.cli import app
-from pgdrill.clock import measure
 from pgdrill.doctor import Diagnosis, Job, Line, diagnose
-from pgdrill.heartbeat import beat
+from pgdrill.postgres.clock import measure
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import TOOLS, need
 from tests.damage.small import SmallStack

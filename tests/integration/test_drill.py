@@ -16,17 +16,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgdrill import lock
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.host import lock
+from pgdrill.host.process import Runner, Stopped
 from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
-from pgdrill.process import Runner, Stopped
-from pgdrill.report import Report
-from pgdrill.store import load_report, report_file
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report
+from pgdrill.reports.store import load_report, report_file
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.stack import Stack
 from pgdrill_demo.writer import Writer
 from tests.conftest import TOOLS, need
@@ -106,11 +106,11 @@ def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(copy: Copy, rela
     with drilling(access, first, f"lsn:{format_lsn(copy.golden.marks[0].lsn)}") as process:
         assert relay.matched.wait(180)  # WAL is fetched ahead: the server may not even have been started
         until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
-        assert any("pgdrill.walfetch" in line for line in processes_in(copy.work))
+        assert any("pgdrill.recovery.wal_prefetch" in line for line in processes_in(copy.work))
         process.kill()
         process.join()
     assert workspace.server(access).process() is not None  # it outlives the drill, until …
-    until_no_process(copy.work, "pgdrill.walfetch")
+    until_no_process(copy.work, "pgdrill.recovery.wal_prefetch")
     with pytest.raises(ConfigError):
         copy.drill(target="name:never")
     nothing_left(access, first)

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import store
 from pgdrill.backup import take_backup
-from pgdrill.dump.stream import Upload, download
 from pgdrill.errors import CouldNotVerify, Unreachable
-from pgdrill.failures import NETWORK
-from pgdrill.moving import Movement
-from pgdrill.process import Command, ProcessTimeout, Runner
-from pgdrill.report import Report
-from pgdrill.storage import Storage
+from pgdrill.host.byte_progress import Movement
+from pgdrill.host.process import Command, ProcessTimeout, Runner
+from pgdrill.logical.transfer import Upload, download
+from pgdrill.reports import store
+from pgdrill.reports.model import Report
+from pgdrill.repository.failures import NETWORK
+from pgdrill.repository.object_store import Storage
 from tests.integration.conftest import Copy, Golden, Relay
 from tests.integration.test_backup_faults import access_to, listed
 
@@ -185,9 +185,9 @@ def a_report() -> Report:
 
 def test_a_dump_may_take_longer_to_come_than_one_request(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as something comes: silence is what is limited."""
-    monkeypatch.setattr("pgdrill.storage.REQUEST_TIMEOUT", "1s")
-    monkeypatch.setattr("pgdrill.storage.PATIENT_TIMEOUT", "1s")
-    monkeypatch.setattr("pgdrill.storage.SILENCE_TIMEOUT", "2s")
+    monkeypatch.setattr("pgdrill.repository.object_store.REQUEST_TIMEOUT", "1s")
+    monkeypatch.setattr("pgdrill.repository.object_store.PATIENT_TIMEOUT", "1s")
+    monkeypatch.setattr("pgdrill.repository.object_store.SILENCE_TIMEOUT", "2s")
     relay = Relay(golden.store.endpoint_url)
     storage = Storage.open(f"s3://{golden.store.bucket}/large", golden.store.environment, endpoint_url=relay.endpoint_url)
     source = tmp_path / "source"
@@ -210,7 +210,7 @@ def test_a_dump_may_take_longer_to_come_than_one_request(golden: Golden, tmp_pat
 
 
 def test_an_upload_to_a_store_that_hangs_ends_with_its_program(tmp_path: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgdrill.process.CONSUMER_SECONDS", 2.0)
+    monkeypatch.setattr("pgdrill.host.process.CONSUMER_SECONDS", 2.0)
     relay = Relay(golden.store.endpoint_url)
     relay.misbehave("PUT|POST", "hang")
     storage = Storage.open(f"s3://{golden.store.bucket}/hangs", golden.store.environment, endpoint_url=relay.endpoint_url)

@@ -17,8 +17,8 @@ from bench.stacks import running, write_segments
 from pgdrill.backup import take_backup
 from pgdrill.cli import app
 from pgdrill.drill import drill
-from pgdrill.report import Report
-from pgdrill.rto import collect, forecast, sample_of
+from pgdrill.reports.forecast import collect, forecast, sample_of
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import Stack
 from tests.conftest import thorough
 

@@ -26,12 +26,12 @@ from typer.testing import CliRunner
 from pgdrill.cli import app
 from pgdrill.documents import DESCRIPTION_BYTES
 from pgdrill.errors import BackupFault, PgdrillError
-from pgdrill.process import Runner
+from pgdrill.host.process import Runner
+from pgdrill.repository.leases.board import MOST, Board
+from pgdrill.repository.tools.base import BaseBackups
+from pgdrill.repository.wal_files import fetch_wal_file, timeline_history
 from pgdrill.retention import holds
 from pgdrill.retention.known import check_backups
-from pgdrill.store_lease.board import MOST, Board
-from pgdrill.tools.base import BaseBackups
-from pgdrill.walfiles import fetch_wal_file, timeline_history
 from pgdrill_demo.stack import Stack
 from tests.integration.conftest import Copy, fingerprint, once
 from tests.integration.test_repository_damages import archives, members, write_members
@@ -176,7 +176,7 @@ def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(cop
 @pytest.mark.parametrize("kind", ["history", "segment"])
 def test_a_small_object_that_unpacks_without_end_is_cut_off(copy: Copy, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zeros compress to next to nothing."""
-    monkeypatch.setattr("pgdrill.walfiles.LARGEST_SEGMENT", 2**25)
+    monkeypatch.setattr("pgdrill.repository.wal_files.LARGEST_SEGMENT", 2**25)
     access, name = copy.access(), "00000002.history" if kind == "history" else "0000000100000F0000000001"
     segment, history = access.tool.wal_keys()
     key = (history if kind == "history" else segment).format(name=name, log=name[:16])
@@ -303,7 +303,7 @@ def test_a_tables_name_rules_neither_terminal_nor_log_nor_report(stack: Stack) -
 
 def test_a_forged_report_is_shown_without_its_escapes_and_not_as_passed(copy: Copy) -> None:
     once(copy)
-    from pgdrill import store
+    from pgdrill.reports import store
     from tests.reports import passed_report
 
     access = copy.access()
@@ -315,7 +315,7 @@ def test_a_forged_report_is_shown_without_its_escapes_and_not_as_passed(copy: Co
     found = store.load_report(access, store.list_reports(access)[-1])
     assert found.verdict == "could not verify"
     out = io.StringIO()
-    from pgdrill.render import SafeConsole, report_table
+    from pgdrill.reports.terminal import SafeConsole, report_table
 
     report_table(found, SafeConsole(file=out, width=100))
     assert "NOT VERIFY: not believed: says passed" in out.getvalue()

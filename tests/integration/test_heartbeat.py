@@ -14,10 +14,10 @@ from datetime import datetime
 import psycopg
 import pytest
 
-from pgdrill.clock import measure
+from pgdrill.baseline.heartbeat import HeartbeatColumn, beat, keep_beating
 from pgdrill.errors import CouldNotVerify
-from pgdrill.goal import read_heartbeats
-from pgdrill.heartbeat import HeartbeatColumn, beat, keep_beating
+from pgdrill.postgres.clock import measure
+from pgdrill.recovery.planning import read_heartbeats
 from pgdrill_demo.stack import Stack
 
 

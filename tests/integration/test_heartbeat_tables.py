@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pgdrill.heartbeat import HeartbeatColumn, _runs_any
+from pgdrill.baseline.heartbeat import HeartbeatColumn, _runs_any
 from tests.integration.worlds import empty_server
 
 STRANGERS = {

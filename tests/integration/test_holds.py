@@ -21,9 +21,9 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.cli import main
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Unreachable
-from pgdrill.process import Runner
+from pgdrill.host.process import Runner
 from pgdrill.retention import holds, journal
-from pgdrill.retention.apply import look, prune
+from pgdrill.retention.prune import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
 from tests.integration.pruning import LATER, access_of, names, pruned_and_stopped, small_stack, wal_g, whole

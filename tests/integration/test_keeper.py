@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgdrill.fence.spec import Spec
-from pgdrill.owner import FolderLease, Owner
+from pgdrill.host.fence.spec import Spec
+from pgdrill.host.owner import FolderLease, Owner
+from pgdrill.host.process import marked
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import KEEPER, LocalServer
-from pgdrill.process import marked
 from pgdrill_demo.stack import binaries
 
 OPTIONS = {"fsync": "off", "listen_addresses": ""}

@@ -21,13 +21,13 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import CouldNotVerify
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import format_lsn
-from pgdrill.process import Runner
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
+from pgdrill.repository.leases import board_of, exclusive, protecting
+from pgdrill.repository.leases.board import probe
 from pgdrill.retention import journal
-from pgdrill.retention.apply import prune
-from pgdrill.store_lease import board_of, exclusive, protecting
-from pgdrill.store_lease.board import probe
+from pgdrill.retention.prune import prune
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
@@ -228,7 +228,7 @@ def protected_until_killed(access: Access, name: str) -> None:
 
 def test_one_base_backup_or_prune_at_a_time_whatever_the_host(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgdrill.backup.WAIT_SECONDS", 0.1)
-    monkeypatch.setattr("pgdrill.retention.apply.LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("pgdrill.retention.prune.LOCK_WAIT_SECONDS", 0.1)
     here, there = elsewhere(stack, folder, "a"), elsewhere(stack, folder, "b")
     for kind in ("backup", "prune"):
         with exclusive(board_of(there), kind, "other", life_seconds=60, wait_seconds=0):  # type: ignore[arg-type]

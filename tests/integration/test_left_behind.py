@@ -22,15 +22,16 @@ from pathlib import Path
 import pytest
 
 from pgdrill import drill as drills
-from pgdrill import removal, store
-from pgdrill import sweep as sweeping
 from pgdrill.access import Access
 from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.errors import ConfigError, CouldNotVerify
+from pgdrill.host import removal
+from pgdrill.host.process import marked
 from pgdrill.postgres.wal import format_lsn
-from pgdrill.process import marked
-from pgdrill.sweep import sweep
-from pgdrill.workspace import Workspace
+from pgdrill.recovery import sweep as sweeping
+from pgdrill.recovery.sweep import sweep
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
 from tests.integration.conftest import Copy, Relay, nothing_left, once, processes_in
 
 A_MINUTE = 60.0
@@ -47,7 +48,7 @@ def until(reached: Callable[[], bool], seconds: float = A_MINUTE) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait half a minute for a busy cluster."""
-    from pgdrill.lock import ClusterLock
+    from pgdrill.host.lock import ClusterLock
 
     monkeypatch.setitem(ClusterLock.hold.__wrapped__.__kwdefaults__, "wait_seconds", 0.5)  # type: ignore[attr-defined]
 

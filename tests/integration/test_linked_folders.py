@@ -10,8 +10,8 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
 from tests.conftest import TOOLS, need
 from tests.integration.worlds import healthy, production
 

@@ -9,8 +9,8 @@ import pytest
 
 from pgdrill.access import Access
 from pgdrill.errors import Unreachable
-from pgdrill.process import Runner
-from pgdrill.walfiles import fetch_wal_file
+from pgdrill.host.process import Runner
+from pgdrill.repository.wal_files import fetch_wal_file
 from tests.integration.conftest import Copy, Relay
 
 

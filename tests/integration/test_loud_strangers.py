@@ -13,7 +13,7 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.checks.recovery.log import alarming
 from pgdrill.drill import drill
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 
 SECONDS = 6.0

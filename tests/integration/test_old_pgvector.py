@@ -10,10 +10,10 @@ import pytest
 
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.binaries import Binaries
-from pgdrill.report import CheckResult
+from pgdrill.reports.model import CheckResult
 from pgdrill_demo import stack as demo
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import need

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pgdrill.backup import take_backup
-from pgdrill.clock import measure
 from pgdrill.drill import destroy_stage, drill, new_drill_id
-from pgdrill.dump.drill import Options, drill_dump
-from pgdrill.dump.take import take_dump
-from pgdrill.report import CheckResult, Report
+from pgdrill.logical.drill import Options, drill_dump
+from pgdrill.logical.take import take_dump
+from pgdrill.postgres.clock import measure
+from pgdrill.reports.model import CheckResult, Report
 from pgdrill.verify import read_baseline, verify
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.damage.small import SmallStack

@@ -13,19 +13,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill import store
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
 from pgdrill.baseline import take_baseline
+from pgdrill.baseline.heartbeat import beat
 from pgdrill.cli import main
 from pgdrill.drill import destroy_stage, drill
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
 from pgdrill.errors import Refused
-from pgdrill.heartbeat import beat
-from pgdrill.render import report_table
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.terminal import report_table
 from pgdrill.verify import verify
-from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import need
 from tests.damage.small import SmallStack

@@ -17,14 +17,14 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
-from pgdrill.equipped import LC_CTYPE_MASK, has_locale
-from pgdrill.labels import Label
-from pgdrill.postgres.harmless import AUTO_CONF_ASIDE
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
+from pgdrill.postgres.sandbox_settings import AUTO_CONF_ASIDE
 from pgdrill.postgres.server import LocalServer
+from pgdrill.recovery.equipped import LC_CTYPE_MASK, has_locale
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.vectors.labels import Label
 from pgdrill.verify import verify
-from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import binaries, preferred_tool
 from tests.conftest import need
 from tests.damage.small import SmallStack

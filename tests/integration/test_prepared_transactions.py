@@ -9,8 +9,8 @@ import pytest
 
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill
-from pgdrill.dump.take import take_dump
 from pgdrill.errors import CouldNotVerify
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres import prepared
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import need

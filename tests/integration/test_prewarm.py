@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pgdrill.asking import checking
 from pgdrill.checks import Context
-from pgdrill.prewarm import prewarm, read_files
+from pgdrill.checks.prewarm import prewarm, read_files
+from pgdrill.checks.runner import checking
 from pgdrill_demo.stack import DATABASE, Stack
 
 BYTES = """

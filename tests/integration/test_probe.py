@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgdrill.rto.probe import PIECE_BYTES, probe
+from pgdrill.reports.forecast.probe import PIECE_BYTES, probe
 from pgdrill_demo.stack import Stack
 
 

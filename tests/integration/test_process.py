@@ -17,7 +17,7 @@ from typing import IO
 import psutil
 import pytest
 
-from pgdrill.process import Command, ProcessTimeout, Runner, Stopped, end_group, end_marked, mark_process
+from pgdrill.host.process import Command, ProcessTimeout, Runner, Stopped, end_group, end_marked, mark_process
 
 SECRET = "canary-5eCr3t"
 

@@ -19,8 +19,8 @@ from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill
 from pgdrill.errors import Gone, Refused, Unreachable
-from pgdrill.presence import absence
-from pgdrill.report import Report
+from pgdrill.recovery.presence import absence
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import Stack, preferred_tool
 
 pytestmark = pytest.mark.timeout(300)

@@ -9,14 +9,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill import record
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
+from pgdrill.baseline import backup_record
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
-from pgdrill.report import CheckResult, Report
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import CheckResult, Report
 from pgdrill.verify import verify
-from pgdrill.workspace import Workspace
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.integration.test_archive_ends import archive, gone
 
@@ -160,7 +160,7 @@ def test_what_nobody_wrote_since_is_damage_all_the_same(changed: Stack) -> None:
 
 def test_verify_with_a_backups_record_takes_no_change_since_for_damage_either(changed: Stack) -> None:
     access, drill_id = gone(changed), new_drill_id()
-    kept = record.read(access.reports, access.tool.backups(access.repository)[-1].name)
+    kept = backup_record.read(access.reports, access.tool.backups(access.repository)[-1].name)
     assert kept
     try:
         restored = restore_stage(access, drill_id)

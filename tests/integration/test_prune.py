@@ -18,13 +18,13 @@ import pytest
 
 from pgdrill.cli import main
 from pgdrill.errors import Busy, CouldNotVerify
-from pgdrill.lock import ClusterLock, lease_for, this_process
-from pgdrill.process import Runner
+from pgdrill.host.lock import ClusterLock, lease_for, this_process
+from pgdrill.host.process import Runner
+from pgdrill.host.waiting import when_free
 from pgdrill.retention import holds, journal
-from pgdrill.retention.apply import look, prune
-from pgdrill.retention.carry import carry_out
-from pgdrill.retention.hygiene import findings
-from pgdrill.waiting import when_free
+from pgdrill.retention.execute import carry_out
+from pgdrill.retention.prune import look, prune
+from pgdrill.retention.unused_objects import findings
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
 from tests.integration.conftest import Relay
@@ -88,7 +88,7 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
 
 @pytest.mark.parametrize("job", ["backup", "drill"])
 def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgdrill.retention.apply.LOCK_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("pgdrill.retention.prune.LOCK_WAIT_SECONDS", 0.2)
     access = access_of(stack, folder)
     state = access.cluster.state_directory
     state.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path,
 def test_a_refusal_is_told_before_who_holds_the_cluster_and_what_is_not_refused_waits_for_the_holder(
     stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgdrill.retention.apply.LOCK_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("pgdrill.retention.prune.LOCK_WAIT_SECONDS", 0.2)
     refused = access_of(stack, folder, retention={**EASY, "max_share": 0.3})
     access, state = access_of(stack, folder), refused.cluster.state_directory
     state.mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ def test_the_clock_of_the_host_is_compared_with_the_stores(stack: Stack, folder:
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime.now(UTC) + timedelta(days=100)
 
-    monkeypatch.setattr("pgdrill.retention.apply.datetime", Ahead)
+    monkeypatch.setattr("pgdrill.retention.prune.datetime", Ahead)
     with pytest.raises(CouldNotVerify) as caught:
         prune(access, Runner())
     assert caught.value.problem.reason == "clock"

@@ -11,11 +11,11 @@ from datetime import timedelta
 
 import pytest
 
-from pgdrill import record
 from pgdrill.access import Access
-from pgdrill.process import Runner
+from pgdrill.baseline import backup_record
+from pgdrill.host.process import Runner
 from pgdrill.retention import holds
-from pgdrill.retention.apply import look, prune
+from pgdrill.retention.prune import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import TOOLS, need, thorough
 from tests.integration.fourteen_weeks import Barman
@@ -68,7 +68,7 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(tool: str, request:
         whole(access)
         gone = set(before) - set(access.repository.sizes())
         assert {key for key in gone if not access.tool.wal_key(key)} == {
-            *(key for key in before if second in key and "pgdrill" not in key), f"pgdrill/{record.key(second)}"
+            *(key for key in before if second in key and "pgdrill" not in key), f"pgdrill/{backup_record.key(second)}"
         }  # fmt: skip
         holds.remove_hold(access, first)
         prune(access, Runner(), now=LATER)

@@ -20,12 +20,12 @@ import pytest
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import BackupFault
+from pgdrill.host.process import Runner
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.wal import format_lsn
-from pgdrill.process import Runner
-from pgdrill.report import Trouble
-from pgdrill.walfiles import timeline_history
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Trouble
+from pgdrill.repository.wal_files import timeline_history
 from tests.integration.conftest import Copy, Golden, once
 from tests.integration.test_restore_faults import plan, refused
 from tests.integration.wal_damage import END_OF_WAL, find_record, pack, unpacked

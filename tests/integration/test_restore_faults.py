@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import storage
 from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import format_lsn
-from pgdrill.preflight import Plan
-from pgdrill.process import Runner
-from pgdrill.restore import Goal, plan_restore
-from pgdrill.targets import parse_target
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.preflight import Plan
+from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.targets import parse_target
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.repository import object_store
 from tests.integration.conftest import Copy, Relay, fingerprint, once
 
 
@@ -297,7 +297,7 @@ def test_a_target_is_met_exactly(copy: Copy, kind: str) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage that gives up in a second instead of twenty."""
-    monkeypatch.setattr(storage, "REQUEST_TIMEOUT", "1s")
+    monkeypatch.setattr(object_store, "REQUEST_TIMEOUT", "1s")
 
 
 def test_a_store_that_is_not_there_is_nobodys_broken_backup(copy: Copy) -> None:
@@ -383,7 +383,7 @@ def small_disk(copy: Copy) -> Iterator[Path]:
 def test_a_disk_that_fills_up_ends_the_restore_in_seconds(
     copy: Copy, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgdrill.preflight.ROOM_FACTOR", -100)
+    monkeypatch.setattr("pgdrill.recovery.preflight.ROOM_FACTOR", -100)
     started = time.monotonic()
     verdict, trouble = copy.trouble(copy.access(drill={"keep_free_bytes": 1}))
     assert time.monotonic() - started < 60  # nobody waited for a limit, of minutes and hours

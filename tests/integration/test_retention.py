@@ -16,9 +16,9 @@ import pytest
 
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
-from pgdrill.process import Runner
+from pgdrill.host.process import Runner
 from pgdrill.retention import journal
-from pgdrill.retention.apply import look, prune
+from pgdrill.retention.prune import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import TOOLS, need, thorough
 from tests.integration.fourteen_weeks import DAY, WINDOW, History, Repository, live_through

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
-from pgdrill.goal import new_restore_point
-from pgdrill.report import Report
+from pgdrill.recovery.planning import new_restore_point
+from pgdrill.reports import store
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import Stack
 from tests.integration.conftest import Relay, nothing_left
 

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pgdrill import segments
 from pgdrill.access import Access
-from pgdrill.archiving import check_archiving, wait_archived
 from pgdrill.backup import take_backup
+from pgdrill.baseline import segment_size
 from pgdrill.cli import app
 from pgdrill.drill import drill
+from pgdrill.host.process import Runner
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import Runner
-from pgdrill.retention.apply import look, prune
-from pgdrill.rto.inputs import collect
+from pgdrill.reports.forecast.inputs import collect
+from pgdrill.repository.archiver import check_archiving, wait_archived
+from pgdrill.retention.prune import look, prune
 from pgdrill_demo.stack import binaries, preferred_tool
 from tests.conftest import TOOLS, need, thorough
 from tests.integration.pruning import EASY, LATER
@@ -111,7 +111,7 @@ def test_a_production_with_segments_of_another_size_is_backed_up_drilled_and_pru
 
         inputs = collect(stack.access)
         assert inputs.now.wal_segments == len([n for n in stack.access.tool.wal(stack.access.repository) if n >= newest.first_segment(stack.segment_bytes).name])
-        assert segments.segment_bytes(elsewhere(stack)) == stack.segment_bytes
+        assert segment_size.segment_bytes(elsewhere(stack)) == stack.segment_bytes
         [span] = told(stack, "window", "agents")[0]["spans"]
         assert len(span["backups"]) == 2, "no gap that is none"
         alone = drill(elsewhere(stack), target="latest")

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from pgdrill.errors import CouldNotVerify, TimedOut
-from pgdrill.owner import FolderLease
+from pgdrill.host.owner import FolderLease
+from pgdrill.host.process import marked
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.process import marked
 from pgdrill_demo.stack import binaries
 from tests.integration.conftest import processes_in
 

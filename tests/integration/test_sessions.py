@@ -18,13 +18,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill.asking import checking
 from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking
 from pgdrill.config import Cluster, Repository, Server
 from pgdrill.errors import CouldNotVerify
-from pgdrill.fingerprint import read_fingerprint
 from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
+from pgdrill.postgres.catalog_fingerprint import read_fingerprint
 from pgdrill.postgres.roles import make_roles, powers
 from pgdrill.postgres.server import LocalServer
 from pgdrill_demo.stack import binaries

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgdrill import store
-from pgdrill.asking import checking, settled
 from pgdrill.backup import take_backup
 from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking, settled
 from pgdrill.drill import drill
-from pgdrill.dump.content import prepare, read_content
-from pgdrill.workspace import Workspace
+from pgdrill.logical.content import prepare, read_content
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 from tests.copies import server_on_copy
 from tests.damage.small import SmallStack

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgdrill import room
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
 from pgdrill.postgres.wal import format_lsn
-from pgdrill.report import Report
-from pgdrill.workspace import Workspace
+from pgdrill.recovery import room
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report
 from tests.integration.conftest import Copy, Relay, nothing_left, once
 
 DISK_BYTES, KEPT_BYTES = 700 * 2**20, 300 * 2**20

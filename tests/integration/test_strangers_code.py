@@ -17,11 +17,11 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill
-from pgdrill.postgres import harmless, roles
+from pgdrill.postgres import roles, sandbox_settings
 from pgdrill.postgres.roles import make_roles
 from pgdrill.postgres.server import LocalServer
-from pgdrill.report import Report
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
 from tests.integration.strangers import SUPERUSERS_TRAP, TRAPS, Trap, attack, sprung
 
@@ -83,7 +83,7 @@ def attacked() -> Iterator[Attacked]:
         take_backup(access)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(roles, "UNHEARD", "ALTER ROLE {} SET log_min_messages = 'info'")
-            patch.setattr(harmless, "settings", logging_every_statement(harmless.settings))
+            patch.setattr(sandbox_settings, "settings", logging_every_statement(sandbox_settings.settings))
             report = drill(access, keep=True)
         drill_id = report.drill_id
         log = Workspace.of(access, drill_id).log_file.read_text(errors="replace")

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.wal import SEGMENT_NAME, Segment, parse_lsn
-from pgdrill.report import Report
-from pgdrill.walfetch.tablespaces import Scan, created
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.wal_prefetch.tablespaces import Scan, created
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.stack import Stack, binaries
 from tests.conftest import TOOLS, need
 from tests.integration.conftest import nothing_left

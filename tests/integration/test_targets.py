@@ -14,25 +14,25 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill import store
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
+from pgdrill.baseline.heartbeat import keep_beating
 from pgdrill.checks import CHECKS, Context
-from pgdrill.clock import measure
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.errors import CouldNotVerify
-from pgdrill.goal import decide, exact_goal, look_at_production, read_heartbeats
-from pgdrill.heartbeat import keep_beating
+from pgdrill.host.process import Runner
+from pgdrill.postgres.clock import measure
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.process import Runner
-from pgdrill.report import CheckResult, Report, Target
-from pgdrill.restore import Goal
-from pgdrill.targets import RecoveryTarget, parse_target
-from pgdrill.waldump import ended_transactions
-from pgdrill.walfiles import fetch_wal_file, timeline_history
-from pgdrill.window import Line, Span, restorable
-from pgdrill.workspace import Workspace
+from pgdrill.postgres.waldump import ended_transactions
+from pgdrill.recovery.planning import decide, exact_goal, look_at_production, read_heartbeats
+from pgdrill.recovery.restore import Goal
+from pgdrill.recovery.targets import RecoveryTarget, parse_target
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult, Report, Target
+from pgdrill.repository.archiver import wait_archived
+from pgdrill.repository.restorable_window import Line, Span, restorable
+from pgdrill.repository.wal_files import fetch_wal_file, timeline_history
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.integration.conftest import nothing_left
 from tests.integration.test_drill import promote

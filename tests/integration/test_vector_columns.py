@@ -15,12 +15,12 @@ from psycopg import sql
 
 from pgdrill.baseline.guarded import Guard
 from pgdrill.config import Cluster, VectorColumn
-from pgdrill.digests import horizon
+from pgdrill.postgres.row_digests import horizon
 from pgdrill.vectors.columns import FoundColumn, find_columns, use_pgvector
-from pgdrill.vectors.observe import Observed, observe, placed, writers
-from pgdrill.vectors.remember import read_vectors
-from pgdrill.vectors.search import K, distance_to, tolerance
-from pgdrill.vectors.stream import place_text
+from pgdrill.vectors.copy_stream import place_text
+from pgdrill.vectors.index_search import K, distance_to, tolerance
+from pgdrill.vectors.observation import Observed, observe, placed, writers
+from pgdrill.vectors.snapshot import read_vectors
 from pgdrill_demo.stack import Stack
 
 EVERY = {"public.parts_1", "public.parts_2", "public.domains", "odd %s schema.T a"}

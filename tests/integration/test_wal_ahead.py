@@ -12,18 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgdrill import restore as restoring
 from pgdrill.access import Access
-from pgdrill.archiving import wait_archived
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
-from pgdrill.process import Runner
-from pgdrill.report import Report, Timings
-from pgdrill.restore import Goal, plan_restore
-from pgdrill.targets import parse_target
-from pgdrill.walfetch.ordering import order_for, wal_ahead
-from pgdrill.workspace import Workspace
+from pgdrill.recovery import restore as restoring
+from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.targets import parse_target
+from pgdrill.recovery.wal_prefetch.plan import order_for, wal_ahead
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report, Timings
+from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
 from tests.integration.conftest import Copy, Relay, nothing_left, once

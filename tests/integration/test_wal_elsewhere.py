@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import store
 from pgdrill.backup import take_backup
 from pgdrill.drill import destroy_stage, drill
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
 from pgdrill.verify import verify
-from pgdrill.workspace import Workspace
 from tests.conftest import TOOLS, need
 from tests.integration.worlds import SCHEMA, World, healthy
 

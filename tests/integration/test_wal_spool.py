@@ -26,13 +26,13 @@ import pytest
 from pgdrill.access import Access, Credentials
 from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.fence.choose import environment
+from pgdrill.host.fence.choose import environment
 from pgdrill.postgres.wal import ASKED_NAME, SEGMENT_NAME, Segment, TimelineSwitch
-from pgdrill.preflight import Plan
-from pgdrill.tools import BaseBackup
-from pgdrill.walfetch.child import WalAhead
-from pgdrill.walfetch.ordering import order_for, wal_ahead
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.preflight import Plan
+from pgdrill.recovery.wal_prefetch.client import WalAhead
+from pgdrill.recovery.wal_prefetch.plan import order_for, wal_ahead
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.repository.tools import BaseBackup
 from tests.conftest import need
 from tests.walpages import MAJOR, PAGE, SYSTEM, segment_bytes
 
@@ -457,8 +457,8 @@ def test_whoever_started_it_is_killed_and_it_ends_too(recovery: Recovery) -> Non
     ahead = recovery.begin()
     ahead.stop()
     code = (
-        "import sys, time; from pathlib import Path; from pgdrill.walfetch.child import WalAhead;"
-        "from pgdrill.walfetch.order import Order;"
+        "import sys, time; from pathlib import Path; from pgdrill.recovery.wal_prefetch.client import WalAhead;"
+        "from pgdrill.recovery.wal_prefetch.order import Order;"
         "order = Order.from_json(sys.argv[1]); spool, pid_file = Path(order.spool), Path(sys.argv[2]);"
         "a = WalAhead(spool, Path(order.incoming), pid_file.with_name('s'), {}, pid_file); a.start(order);"
         "print(a._process.pid, flush=True); time.sleep(60)"

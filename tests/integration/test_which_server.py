@@ -12,14 +12,14 @@ import pytest
 
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
-from pgdrill.beside import Beside, beside_the_server, check_origin
+from pgdrill.baseline.beside import Beside, beside_the_server, check_origin
 from pgdrill.drill import drill
-from pgdrill.dump.take import take_dump
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
+from pgdrill.host.process import Command, Completed, Runner
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.address import environment_of
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
-from pgdrill.process import Command, Completed, Runner
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import TOOLS, need
 from tests.damage.small import SmallStack
@@ -160,7 +160,7 @@ def test_a_label_of_a_standby_is_no_label_of_the_primarys_backup(pair: SmallStac
 def test_the_address_goes_to_the_tool_and_the_name_where_a_certificate_has_to_fit_it(pair: SmallStack, tmp_path: Path) -> None:
     if pair.tool != "wal-g":
         pytest.skip("barman-cloud uses libpq, which knows PGHOSTADDR")
-    from pgdrill.tuning import Tuning
+    from pgdrill.host.tuning import Tuning
 
     words = {"PGHOST": "db.example", "PGHOSTADDR": "192.0.2.7", "PGSSLMODE": "require"}
     tool = pair.access.tool
@@ -230,7 +230,7 @@ def test_a_backup_that_holds_a_link_in_a_files_place_is_judged_by_that_name(rest
     name = str(file.relative_to(restarted.home / "primary"))
     lay_elsewhere(restarted, name)
     restarted.primary.start()
-    monkeypatch.setattr("pgdrill.beside.check_links", lambda directory: None)
+    monkeypatch.setattr("pgdrill.baseline.beside.check_links", lambda directory: None)
     result = take_backup(restarted.access)
     report = drill(restarted.access, backup=result.name)
     assert report.restore.trouble

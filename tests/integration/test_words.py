@@ -15,8 +15,8 @@ import pytest
 
 from pgdrill.backup import take_backup
 from pgdrill.drill import drill
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
 from pgdrill_demo.stack import preferred_tool
 from tests.damage.small import SmallStack
 from tests.integration.worlds import healthy, production

@@ -15,7 +15,7 @@ import pytest
 from pgdrill.drill import drill
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import binaries
 from tests.damage.small import SmallStack
 
@@ -80,7 +80,7 @@ def drilled(stack: SmallStack, target: str = "latest", **more: str) -> Report:
 
 def delete(stack: SmallStack, name: str) -> None:
     """Take a backup away again."""
-    from pgdrill.process import Runner
+    from pgdrill.host.process import Runner
 
     home = stack.home / "delete"
     home.mkdir()

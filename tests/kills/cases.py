@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from pgdrill import store
+from pgdrill.reports import store
 from tests.faults.cases import SITES, left_over, look_again, lost, place_for, run_job
 from tests.faults.site import Place, Site, files
 

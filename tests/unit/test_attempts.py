@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import store
 from pgdrill.access import Access
-from pgdrill.attempts import Attempt, left_behind, next_attempt, next_dump_attempt
+from pgdrill.airflow.attempts import Attempt, left_behind, next_attempt, next_dump_attempt
 from pgdrill.config import Cluster, Drill, Repository, Server
-from pgdrill.dump import keep
-from pgdrill.dump.report import DumpReport
 from pgdrill.errors import BackupFault, Unreachable
-from pgdrill.report import Stage
-from pgdrill.workspace import Workspace
+from pgdrill.logical import store as keep
+from pgdrill.logical.report import DumpReport
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.model import Stage
 from tests.reports import passed_report
 
 RUN = "20261127T110000Z-scheduled-1f0c2a9b"

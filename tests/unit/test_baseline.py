@@ -12,7 +12,7 @@ from pgdrill.baseline import Baseline, Changes, TableState
 from pgdrill.baseline.settle import changes_since
 from pgdrill.baseline.tables import Table, in_order_of_sampling, read_whole
 from pgdrill.config import Drill
-from pgdrill.fingerprint import Fingerprint
+from pgdrill.postgres.catalog_fingerprint import Fingerprint
 
 
 def state(**more: object) -> TableState:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import store
 from pgdrill.access import Access
-from pgdrill.airflow.results import DrillResult
-from pgdrill.belief import ESSENTIAL, believed, believed_dump
+from pgdrill.airflow.xcom import DrillResult
 from pgdrill.checks import FAMILIES
 from pgdrill.config import load
-from pgdrill.dump import keep
-from pgdrill.dump.report import DumpReport
 from pgdrill.errors import BackupFault
-from pgdrill.report import CheckResult, Report, Stage, Timings
+from pgdrill.logical import store as keep
+from pgdrill.logical.report import DumpReport
+from pgdrill.reports import store
+from pgdrill.reports.belief import ESSENTIAL, believed, believed_dump
+from pgdrill.reports.model import CheckResult, Report, Stage, Timings
 from pgdrill.retention import collect
 from tests.reports import passed_report
 

@@ -15,14 +15,15 @@ from typing import Any, NoReturn
 import pytest
 from typer.testing import CliRunner, Result
 
-from pgdrill import __version__, store
+from pgdrill import __version__
 from pgdrill.access import Access
 from pgdrill.checks import CHECKS
 from pgdrill.cli import app
 from pgdrill.config import load
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.lock import ClusterLock, lease_for
-from pgdrill.report import CheckResult, Report, Verdict
+from pgdrill.host.lock import ClusterLock, lease_for
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult, Report, Verdict
 from tests.reports import passed_report
 
 SECRET = "hunter2-very-secret"

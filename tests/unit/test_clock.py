@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgdrill.clock import ClockDifference, measure
+from pgdrill.postgres.clock import ClockDifference, measure
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from pgdrill.baseline import Changes, TableState
-from pgdrill.baseline.state import numbered
+from pgdrill.baseline.copied import Copied, Tally, hash_of
+from pgdrill.baseline.state_tables import numbered
 from pgdrill.checks.copied import compare
-from pgdrill.copied import Copied, Tally, hash_of
 
 KEY = "ab" * 16
 

@@ -15,10 +15,10 @@ from pgdrill import config
 from pgdrill.check_names import CHECK_NAMES
 from pgdrill.checks import CHECKS
 from pgdrill.config import Deviation
-from pgdrill.deviations import accept, noted
-from pgdrill.dump.checks import DUMP_CHECKS
 from pgdrill.errors import ConfigError
-from pgdrill.report import CheckResult, CheckStatus, Stage, judge
+from pgdrill.logical.checks import DUMP_CHECKS
+from pgdrill.reports.deviations import accept, noted
+from pgdrill.reports.model import CheckResult, CheckStatus, Stage, judge
 
 DAY = date(2026, 11, 27)
 

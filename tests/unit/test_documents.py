@@ -20,21 +20,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgdrill import record, store
 from pgdrill.access import Access
+from pgdrill.baseline import backup_record
 from pgdrill.config import load
 from pgdrill.documents import load_json, whole_number
-from pgdrill.dump import manifest
 from pgdrill.errors import PgdrillError
+from pgdrill.logical import manifest
 from pgdrill.postgres.backup_label import BackupLabel
 from pgdrill.postgres.wal import read_history
-from pgdrill.report import Report
+from pgdrill.reports import store
+from pgdrill.reports.model import Report
+from pgdrill.repository.object_store import Storage
+from pgdrill.repository.tools import BaseBackup
+from pgdrill.repository.tools.barman import parse_backup_info
+from pgdrill.repository.tools.base import BaseBackups
+from pgdrill.repository.tools.walg import parse_sentinel
 from pgdrill.retention import dumps
-from pgdrill.storage import Storage
-from pgdrill.tools import BaseBackup
-from pgdrill.tools.barman import parse_backup_info
-from pgdrill.tools.base import BaseBackups
-from pgdrill.tools.walg import parse_sentinel
 from tests.reports import passed_report
 from tests.unit.test_tools import BACKUP, INFO, NAME, SENTINEL, a_walg_backup, barman, put, walg
 
@@ -210,7 +211,7 @@ def test_a_store_that_lies_about_a_size_is_cut_off(bucket: Storage, monkeypatch:
             taken.append(number)
             yield b"x" * 100
 
-    monkeypatch.setattr("pgdrill.storage.obstore.get", lambda *_: SimpleNamespace(meta={"size": 10}, stream=stream))
+    monkeypatch.setattr("pgdrill.repository.object_store.obstore.get", lambda *_: SimpleNamespace(meta={"size": 10}, stream=stream))
     with pytest.raises(PgdrillError, match="1100 bytes or more"):
         bucket.read("x", 1000)
     assert len(taken) == 11
@@ -315,20 +316,20 @@ BASELINE = {
 @QUICK
 @given(changed({"version": 3, "name": NAME, "cluster": "agents", "tool": "wal-g", "finished_at": AT, "objects": {"a/b": 5}, "baseline": BASELINE}))
 def test_any_record_is_that_of_its_backup_or_an_error_that_names_it(access: Access, document: Any) -> None:
-    access.reports.write(record.key(NAME), json.dumps(document).encode())
+    access.reports.write(backup_record.key(NAME), json.dumps(document).encode())
     try:
-        found = record.read(access.reports, NAME)
+        found = backup_record.read(access.reports, NAME)
     except PgdrillError as error:
         assert NAME in error.problem.thing
     else:
         if found:
             assert found.name == NAME
             assert found.baseline.segment_bytes in {2**power for power in range(20, 31)}
-            record.differences(found, "s3://x", {"a/b": 5}, datetime.now(UTC))
+            backup_record.differences(found, "s3://x", {"a/b": 5}, datetime.now(UTC))
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", "", "x" * 200, "a\nb", "/etc/passwd"])
-@pytest.mark.parametrize("read", [lambda a, n: record.read(a.reports, n), store.load_report], ids=["record", "report"])
+@pytest.mark.parametrize("read", [lambda a, n: backup_record.read(a.reports, n), store.load_report], ids=["record", "report"])
 def test_a_name_from_a_document_never_becomes_a_path(access: Access, tmp_path: Path, name: str, read: Callable[[Access, str], Any]) -> None:
     (tmp_path / "repository" / "pgdrill").mkdir(parents=True)
     try:
@@ -370,8 +371,8 @@ def test_any_backup_label_is_one_or_none(text: str) -> None:
 
 
 def test_the_newest_backup_is_not_replaced_by_an_older_one_without_a_word() -> None:
-    from pgdrill.preflight import choose_backup
-    from pgdrill.targets import RecoveryTarget
+    from pgdrill.recovery.preflight import choose_backup
+    from pgdrill.recovery.targets import RecoveryTarget
 
     found = BaseBackups.read({NAME: json.dumps(SENTINEL).encode(), f"{NAME[:-1]}9": b"{}", f"{NAME[:-1]}1": b"{}"}.items(), parse_sentinel)
     latest = RecoveryTarget("latest")

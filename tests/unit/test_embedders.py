@@ -17,10 +17,10 @@ import numpy as np
 import psutil
 import pytest
 
-from pgdrill.checks.canaries import found_share, off_target
+from pgdrill.checks.canary_sample import found_share, off_target
 from pgdrill.config import Embeddings
-from pgdrill.embedders import BATCH, CallableEmbedder, HttpEmbedder, make_embedder
 from pgdrill.errors import CouldNotVerify, TimedOut, Unreachable
+from pgdrill.vectors.embedders import BATCH, CallableEmbedder, HttpEmbedder, make_embedder
 
 KEY = "sk-very-secret-key"
 TEXT = "a patient's own words"
@@ -156,7 +156,7 @@ def test_a_redirect_takes_neither_texts_nor_key_elsewhere(service: Service) -> N
 
 
 def test_a_service_that_does_not_answer_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgdrill.embedders.http.ATTEMPTS", 2)
+    monkeypatch.setattr("pgdrill.vectors.embedders.http.ATTEMPTS", 2)
 
     def hang(number: int, asked: dict[str, Any]) -> Answer:
         service.release.wait(20)

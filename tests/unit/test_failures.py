@@ -7,9 +7,9 @@ import re
 import pytest
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
-from pgdrill.failures import tool_failure, tool_timeout
-from pgdrill.process import Command, Completed, ProcessTimeout
-from pgdrill.tools.walg import HOPELESS
+from pgdrill.host.process import Command, Completed, ProcessTimeout
+from pgdrill.repository.failures import tool_failure, tool_timeout
+from pgdrill.repository.tools.walg import HOPELESS
 
 SAID = [
     # wal-g 3.0.8

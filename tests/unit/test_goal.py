@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import store
 from pgdrill.access import Access
 from pgdrill.config import Cluster, Drill, Repository, Server
-from pgdrill.goal import by_turns
-from pgdrill.report import Report, Target
-from pgdrill.targets import parse_target
+from pgdrill.recovery.planning import by_turns
+from pgdrill.recovery.targets import parse_target
+from pgdrill.reports import store
+from pgdrill.reports.model import Report, Target
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill.check_names import CHECK_NAMES
-from pgdrill.grouping import CAUSES, EFFECTS, Group, by_telling, grouped
-from pgdrill.render import SafeConsole, print_results
-from pgdrill.report import CheckResult, Stage, judge
+from pgdrill.reports.grouping import CAUSES, EFFECTS, Group, by_telling, grouped
+from pgdrill.reports.model import CheckResult, Stage, judge
+from pgdrill.reports.terminal import SafeConsole, print_results
 
 
 def red(name: str, thing: str, value: Any = "changed", **more: Any) -> CheckResult:

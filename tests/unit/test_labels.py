@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pgdrill.cli import app
-from pgdrill.labels import Label, LabelError, parse_label, split, with_label
+from pgdrill.vectors.labels import Label, LabelError, parse_label, split, with_label
 
 LABEL = Label(model="hashing-384", version="1", text_column="content", updated_column="updated_at")
 LINE = 'pgdrill: {"model":"hashing-384","version":"1","text_column":"content","updated_column":"updated_at"}'

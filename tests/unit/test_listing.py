@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pgdrill.listing import grid
+from pgdrill.reports.listing import grid
 
 HEADINGS = ("base backup", "finished (UTC)", "size", "why")
 ROWS = [(f"base_{n:024X}", "2026-11-29 18:56", f"{n * 7}.4 MB", "restores instants of the promised days, and is the newest of its week") for n in (3, 9000)]

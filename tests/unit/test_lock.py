@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from pgdrill.errors import CouldNotVerify
-from pgdrill.lock import ClusterLock, Lease, lease_for, this_process
-from pgdrill.owner import FolderLease, Owner
+from pgdrill.host.lock import ClusterLock, Lease, lease_for, this_process
+from pgdrill.host.owner import FolderLease, Owner
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_torn_lock_file_is_no_lease(lock: ClusterLock, tmp_path: Path, text: s
 
 def test_the_kernel_lets_go_when_a_holder_is_killed(lock: ClusterLock, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from pgdrill.lock import *\n"
+        "import sys, time; from pathlib import Path; from pgdrill.host.lock import *\n"
         "folder = Path(sys.argv[2]); lease = lease_for('killed', folder, 60, this_process())\n"
         "with ClusterLock(Path(sys.argv[1])).hold(lease): print('held', flush=True); time.sleep(60)"
     )

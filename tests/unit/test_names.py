@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.names import apart, joined
+from pgdrill.postgres.relation_names import apart, joined
 
 NAMES = st.text(st.sampled_from('ab."\n '), min_size=1, max_size=6)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill import config
+from pgdrill.checks.custom_sql import Expectation, parse_file, read_checks
 from pgdrill.errors import ConfigError
-from pgdrill.own_sql import Expectation, parse_file, read_checks
 
 GOOD = "-- name: orders-have-lines\n-- expect: no rows\n"
 EXAMPLES = Path(__file__).parents[2] / "include" / "pgdrill_demo" / "checks"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.owner import INITIAL_PID_NAMESPACE, FolderLease, Owner
+from pgdrill.host.owner import INITIAL_PID_NAMESPACE, FolderLease, Owner
 
-ASK = "import sys; from pgdrill.owner import FolderLease; print(FolderLease.read(sys.argv[1]).over() or 'holds')"
+ASK = "import sys; from pgdrill.host.owner import FolderLease; print(FolderLease.read(sys.argv[1]).over() or 'holds')"
 
 
 def this() -> Owner:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pgdrill.errors import ConfigError
-from pgdrill.place import make_place
+from pgdrill.host.place import make_place
 
 
 def test_a_folder_that_may_be_made_is_made_for_its_user_alone(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from pgdrill.errors import BackupFault, ConfigError
 from pgdrill.postgres.wal import TimelineSwitch
-from pgdrill.preflight import _unbroken, choose_backup
-from pgdrill.targets import RecoveryTarget, parse_target
-from pgdrill.tools import BaseBackup
-from pgdrill.tools.base import ArchivedWal, BaseBackups
+from pgdrill.recovery.preflight import _unbroken, choose_backup
+from pgdrill.recovery.targets import RecoveryTarget, parse_target
+from pgdrill.repository.tools import BaseBackup
+from pgdrill.repository.tools.base import ArchivedWal, BaseBackups
 
 SUNDAY = datetime(2026, 11, 1, 2, tzinfo=UTC)
 

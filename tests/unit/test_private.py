@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import private
 from pgdrill.errors import ConfigError, CouldNotVerify
-from pgdrill.workspace import Workspace
+from pgdrill.host import private
+from pgdrill.recovery.workspace import Workspace
 
 ROOT = os.geteuid() == 0
 STRANGER = 12345

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.removal import GONE, put_away, remove
+from pgdrill.host.removal import GONE, put_away, remove
 
 
 @pytest.fixture

@@ -8,9 +8,18 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from pgdrill import render
-from pgdrill.report import CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble, WalFetched
-from pgdrill.tools import BaseBackup
+from pgdrill.reports import terminal
+from pgdrill.reports.model import (
+    CheckResult,
+    CheckStatus,
+    Report,
+    Stage,
+    Target,
+    Timings,
+    Trouble,
+    WalFetched,
+)
+from pgdrill.repository.tools import BaseBackup
 
 
 def check(name: str, status: CheckStatus, thing: str = "", **more: object) -> CheckResult:
@@ -36,7 +45,7 @@ def good() -> Report:
 
 def printed(report: Report, width: int = 80, **options: object) -> str:
     stream = io.StringIO()
-    render.report_table(report, Console(file=stream, width=width, highlight=False, **options))  # type: ignore[arg-type]
+    terminal.report_table(report, Console(file=stream, width=width, highlight=False, **options))  # type: ignore[arg-type]
     return stream.getvalue()
 
 
@@ -45,7 +54,7 @@ def line(text: str, start: str) -> str:
 
 
 def test_the_headline_says_verdict_cluster_backup_and_when() -> None:
-    assert render.headline(good()) == (
+    assert terminal.headline(good()) == (
         "PASSED: all checks passed. Cluster agents, backup base_000000010000000000000004 of 2026-11-22 02:10:00 UTC, "
         "drilled 2026-11-27 11:00:00 UTC."
     )
@@ -210,14 +219,14 @@ def test_a_report_that_hardly_began_can_be_shown() -> None:
      (150.4, "2 min 30 s"), (3600, "1 h"), (3659.7, "1 h 1 min"), (86400, "24 h")],
 )  # fmt: skip
 def test_seconds_are_words(value: float | None, words: str) -> None:
-    assert render.seconds(value) == words
+    assert terminal.seconds(value) == words
 
 
 def test_backups_are_a_line_each_in_80_columns() -> None:
     now = datetime(2026, 11, 22, 2, 10, tzinfo=UTC)
     made = [BaseBackup(f"base_00000001000000000000000{n}", 1, 18, 1, 0, 0, now, now, 123_456_789_012, 0) for n in (4, 9)]
     stream = io.StringIO()
-    Console(file=stream, width=80).print(render.backups_table(made, {made[0].name}))
+    Console(file=stream, width=80).print(terminal.backups_table(made, {made[0].name}))
     first, second = stream.getvalue().splitlines()[2:]
     assert first.split() == [made[0].name, "2026-11-22", "02:10", "123.5", "GB", "-", "18", "yes"]
     assert second.split()[-1] == "no"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgdrill.postgres.replaying import checkpoint_seconds, redo_seconds
+from pgdrill.postgres.recovery_log import checkpoint_seconds, redo_seconds
 
 LOG = """\
 2026-11-24 14:53:44.351 UTC [30] LOG:  restartpoint starting: wal

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
-from pgdrill.report import CheckResult, Report, Stage, Timings, explain, judge
+from pgdrill.reports.model import CheckResult, Report, Stage, Timings, explain, judge
 
 STAGES = ["not run", "running", "ok", "failed", "could not verify"]
 STATUSES = ["pass", "warn", "fail", "skip"]

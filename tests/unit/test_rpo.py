@@ -8,7 +8,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.config import Cluster, Repository, Server
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.rpo import ArchivedEnd, all_archived, lost_seconds, read_segment
+from pgdrill.repository.archived_end import ArchivedEnd, all_archived, lost_seconds, read_segment
 
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
 SEGMENT = Segment(1, 3)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from obstore.exceptions import GenericError
 
-from pgdrill import storage
 from pgdrill.errors import ConfigError, CouldNotVerify, NoKeys, Unreachable
-from pgdrill.storage import Storage, _Explained
+from pgdrill.repository import object_store
+from pgdrill.repository.object_store import Storage, _Explained
 
 KEYS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
 
@@ -139,7 +139,7 @@ def test_a_closed_port_is_told_in_seconds() -> None:
 
 
 def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "REQUEST_TIMEOUT", "300ms")
+    monkeypatch.setattr(object_store, "REQUEST_TIMEOUT", "300ms")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         with pytest.raises(Unreachable):
@@ -159,7 +159,7 @@ def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
 ) -> None:
     folder.write("kept/hold.json", b"{}")
     folder.write("hold.json", b"{}")
-    monkeypatch.setattr("pgdrill.storage.Storage.read", lambda *_: None)  # as a replica that lags behind answers
+    monkeypatch.setattr("pgdrill.repository.object_store.Storage.read", lambda *_: None)  # as a replica that lags behind answers
     for key in ("kept/hold.json", "hold.json"):
         with pytest.raises(Unreachable) as caught:
             list(folder.read_all([key], 100))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.strangers import remove_strangers
+from pgdrill.recovery.strangers import remove_strangers
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pgdrill.report import NOT_ASKED, CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble
-from pgdrill.summary import _about, summarize
+from pgdrill.reports.model import NOT_ASKED, CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble
+from pgdrill.reports.summary import _about, summarize
 
 TROUBLE = Trouble(reason="wal-gap", thing="segment 0A", found="none", expected="one", mend="take a base backup now")
 

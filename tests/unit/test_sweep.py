@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.owner import FolderLease, Owner
-from pgdrill.process import mark_process
-from pgdrill.sweep import Swept, sweep
-from pgdrill.workspace import Workspace, locked
+from pgdrill.host.owner import FolderLease, Owner
+from pgdrill.host.process import mark_process
+from pgdrill.recovery.sweep import Swept, sweep
+from pgdrill.recovery.workspace import Workspace, locked
 
 OLD = 0.0  # seconds that a folder may be there without a lease
 
@@ -62,7 +62,7 @@ def test_a_running_job_keeps_its_folder_though_its_time_is_over(work: Path) -> N
 def test_a_folder_without_a_lease_is_left_for_a_minute(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(work)
     assert names(sweep([work])) == ([], ["d1"], [])
-    monkeypatch.setattr("pgdrill.sweep.UNCLAIMED_SECONDS", OLD)
+    monkeypatch.setattr("pgdrill.recovery.sweep.UNCLAIMED_SECONDS", OLD)
     assert names(sweep([work])) == (["d1"], [], [])
 
 
@@ -94,7 +94,7 @@ def test_two_sweeps_do_not_meet(work: Path) -> None:
 def test_a_drill_that_takes_over_is_safe_from_a_sweep_that_has_seen_it_before(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = folder(work)
     workspace.claim("handover", time.time() - 1)
-    lock = "pgdrill.sweep.locked"
+    lock = "pgdrill.recovery.sweep.locked"
 
     def taken_over_just_now(path: Path, *, wait: bool) -> object:
         workspace.claim("check", time.time() + 60, owner=Owner.of(os.getpid()))
@@ -108,7 +108,7 @@ def test_a_drill_that_takes_over_is_safe_from_a_sweep_that_has_seen_it_before(wo
 def test_a_claim_waits_for_a_sweep_and_begins_in_a_folder_of_its_own(work: Path) -> None:
     workspace = folder(work)
     workspace.claim("handover", time.time() - 1)
-    code = ("import sys, time; from pathlib import Path; from pgdrill.workspace import Workspace\n"
+    code = ("import sys, time; from pathlib import Path; from pgdrill.recovery.workspace import Workspace\n"
             "print('begun', flush=True); Workspace(Path(sys.argv[1])).claim('restore', time.time() + 60)")  # fmt: skip
     with locked(workspace.directory):
         process = subprocess.Popen([sys.executable, "-c", code, str(workspace.directory)], stdout=subprocess.PIPE,

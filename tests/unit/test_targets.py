@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgdrill.errors import ConfigError
-from pgdrill.targets import FORMS, parse_target
+from pgdrill.recovery.targets import FORMS, parse_target
 
 
 @pytest.mark.parametrize("text", ["latest", "random", "alternate", "time:2026-11-20T11:00:00Z", "before:2026-11-20T11:00:00+01:00",

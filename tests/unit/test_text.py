@@ -15,10 +15,10 @@ from rich.text import Text
 
 from pgdrill.cli.app import log_to_stderr, say
 from pgdrill.errors import CouldNotVerify
-from pgdrill.listing import grid
-from pgdrill.logs import keep_lines_whole
-from pgdrill.render import SafeConsole, pairs
-from pgdrill.report import CheckResult, Trouble
+from pgdrill.host.logs import keep_lines_whole
+from pgdrill.reports.listing import grid
+from pgdrill.reports.model import CheckResult, Trouble
+from pgdrill.reports.terminal import SafeConsole, pairs
 from pgdrill.text import code, markdown, one_line, visible
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIC8=\x07"  # sets the clipboard of the terminal that shows it

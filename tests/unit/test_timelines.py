@@ -10,8 +10,8 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.config import Cluster, Repository, Server
 from pgdrill.postgres.wal import TimelineSwitch
-from pgdrill.retention.wal import Run, Wal
-from pgdrill.timelines import Timelines, branches, followed, removal
+from pgdrill.recovery.timelines import Timelines, branches, followed, removal
+from pgdrill.repository.wal_ranges import Run, Wal
 
 SIZE = 16 * 2**20
 

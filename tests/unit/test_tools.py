@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from pgdrill.config import Repository
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.process import Command
-from pgdrill.storage import Storage
-from pgdrill.tools import BackupTool, BaseBackup, archive_command, restore_command
-from pgdrill.tools.barman import BarmanCloud, parse_backup_info
-from pgdrill.tools.base import WAL_SCRIPT
-from pgdrill.tools.walg import WalG, parse_sentinel
-from pgdrill.tuning import Tuning
+from pgdrill.host.process import Command
+from pgdrill.host.tuning import Tuning
+from pgdrill.repository.object_store import Storage
+from pgdrill.repository.tools import BackupTool, BaseBackup, archive_command, restore_command
+from pgdrill.repository.tools.barman import BarmanCloud, parse_backup_info
+from pgdrill.repository.tools.base import WAL_SCRIPT
+from pgdrill.repository.tools.walg import WalG, parse_sentinel
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
 LIBPQ = {"PGHOST": "/run/pg", "PGUSER": "pgdrill", "PGPASSWORD": "canary-password", "PGDATABASE": "agents"}
@@ -322,7 +322,7 @@ def test_an_empty_object_is_a_problem_with_either_tool(store: Storage) -> None:
 
 
 def test_a_tool_that_is_not_installed_says_where_it_was_looked_for(tmp_path: Path) -> None:
-    from pgdrill.tools import _found
+    from pgdrill.repository.tools import _found
 
     with pytest.raises(CouldNotVerify) as caught:
         _found("wal-g", str(tmp_path / "wal-g"))

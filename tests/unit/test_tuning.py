@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.tuning import LARGEST_PART_BYTES, MOST_STREAMS, SMALLEST_PART_BYTES, fetch_streams, tune
+from pgdrill.host.tuning import LARGEST_PART_BYTES, MOST_STREAMS, SMALLEST_PART_BYTES, fetch_streams, tune
 
 NEAR, FAR, GB = 0.001, 0.04, 10**9
 

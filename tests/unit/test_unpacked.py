@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.unpacked import fixed_part, unpacked
+from pgdrill.recovery.fetch_cost import fixed_part, unpacked
 
 MB = 1e6
 

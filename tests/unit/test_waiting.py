@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pgdrill.errors import Busy
-from pgdrill.waiting import LATEST_SECONDS, SOONEST_SECONDS, next_look, when_free
+from pgdrill.host.waiting import LATEST_SECONDS, SOONEST_SECONDS, next_look, when_free
 
 
 def busy(until: datetime | None = None) -> Busy:

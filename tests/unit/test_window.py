@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill.postgres.wal import Segment, TimelineSwitch
-from pgdrill.retention.lineage import stretches
-from pgdrill.tools import BaseBackup
-from pgdrill.window import TICK, Line, Span, draw, newest_first
+from pgdrill.repository.lineage import stretches
+from pgdrill.repository.restorable_window import TICK, Line, Span, draw, newest_first
+from pgdrill.repository.tools import BaseBackup
 
 SUNDAY = datetime(2026, 11, 1, 2, tzinfo=UTC)
 SIZE = 1 << 24

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgdrill.report import Report
+from pgdrill.reports.model import Report
 from tests.way_in.readme import steps
 from tests.way_in.site import PROGRAMS, VERSION, Site, new_site, skip_unless_debian
 

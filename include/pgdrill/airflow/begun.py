@@ -23,8 +23,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
-from pgdrill.owner import write_whole
-from pgdrill.private import check_place
+from pgdrill.host.owner import write_whole
+from pgdrill.host.private import check_place
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def waiting(context: Context, seconds: float, logger: logging.Logger | Any) -> Iterator[None]:
     """Around a job that begins with taking its lease: wait for so long since the task met another job first, then fail."""
     from pgdrill.errors import Busy
-    from pgdrill.waiting import next_look, told
+    from pgdrill.host.waiting import next_look, told
 
     try:
         yield

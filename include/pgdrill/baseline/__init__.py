@@ -1,13 +1,12 @@
 """The baseline: what production held at a known LSN, without any row content.
 
-Content comes from one repeatable-read snapshot per database (see :mod:`pgdrill.digests`), read on a standby where one is
+Content comes from one repeatable-read snapshot per database (see :mod:`pgdrill.postgres.row_digests`), read on a standby where one is
 configured. What may have changed between that snapshot and the restore point is bounded by the server's own counters,
 read once before the snapshot and once after the restore point. State tables are read on both sides of the restore point.
 """
 
 from __future__ import annotations
 
-from pgdrill.baseline.facts import every_database, extension_versions, filled_databases
 from pgdrill.baseline.model import (
     BASELINE_VERSION,
     Baseline,
@@ -18,6 +17,7 @@ from pgdrill.baseline.model import (
     StateTable,
     TableState,
 )
+from pgdrill.baseline.server_facts import every_database, extension_versions, filled_databases
 from pgdrill.baseline.settle import settle, settle_catalogs
 from pgdrill.baseline.take import take_baseline
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from pgdrill.baseline.production import Production, wait_replayed
-from pgdrill.process import Runner
+from pgdrill.host.process import Runner
 
 logger = logging.getLogger(__name__)
 

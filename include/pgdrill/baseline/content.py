@@ -13,8 +13,8 @@ from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.reading import COLUMNS, Columns, Reading
 from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables, read_whole
-from pgdrill.digests import horizon
-from pgdrill.vectors.remember import read_vectors
+from pgdrill.postgres.row_digests import horizon
+from pgdrill.vectors.snapshot import read_vectors
 
 
 def read_rows_of(

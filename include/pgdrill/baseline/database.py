@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from pgdrill.baseline.facts import extension_versions, library_versions, read_collations
 from pgdrill.baseline.model import Changes, DatabaseState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import read_sequences, unread_sequences
+from pgdrill.baseline.server_facts import extension_versions, library_versions, read_collations
 from pgdrill.baseline.tables import Table, list_tables
-from pgdrill.digests import Horizon
 from pgdrill.errors import StandbyConflict
-from pgdrill.fingerprint import Fingerprint, read_fingerprint
+from pgdrill.postgres.catalog_fingerprint import Fingerprint, read_fingerprint
+from pgdrill.postgres.row_digests import Horizon
 
 logger = logging.getLogger(__name__)
 

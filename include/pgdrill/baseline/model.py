@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pgdrill.clock import ClockDifference
-from pgdrill.copied import Copied
-from pgdrill.digests import Content, Horizon
+from pgdrill.baseline.copied import Copied
 from pgdrill.documents import Instant, LsnText, SystemIdentifier, Timeline
-from pgdrill.fingerprint import NO_SPAN, Fingerprint, Span
+from pgdrill.postgres.catalog_fingerprint import NO_SPAN, Fingerprint, Span
+from pgdrill.postgres.clock import ClockDifference
+from pgdrill.postgres.row_digests import Content, Horizon
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, parse_lsn
-from pgdrill.vectors.state import VectorState
+from pgdrill.vectors.model import VectorState
 
 # 1 hashed other forms of rows and catalogs, 2 did not know the tables of vector columns, 3 worded indexes by a search path,
 # 4 read rows before the restore point, in one digest that held their places.
@@ -46,7 +46,7 @@ class TableState(Model):
 
     With a restore point, the snapshot is one right before it, and another one was made right after it. ``bracketed`` says that
     both are known: ``later`` is what the second one still saw of the first one's rows, None if all of them. ``missed`` says why
-    they could not be read although they were there. ``sample`` holds single rows (see :func:`pgdrill.digests.read_sample`) of
+    they could not be read although they were there. ``sample`` holds single rows (see :func:`pgdrill.postgres.row_digests.read_sample`) of
     what was not read whole or was being written to just then, as of after the restore point: all of them have to come back. So do
     the ``newer`` ones, which both snapshots saw though a transaction wrote them that may not have ended long before the first.
 
@@ -149,7 +149,7 @@ class Baseline(Model):
     of each that lies outside of the data directory, by oid. ``read_on``: where rows and catalogs were read. ``settled_at``: when it was completed with what was written up to the restore point.
     ``superusers`` are those that may log in. ``by_file``: what files set of
     that which changes what statements do (:mod:`pgdrill.postgres.by_file`); None: not known. ``read_only`` says for which roles and databases transactions are read-only by default. ``clock_offset_seconds`` is the
-    server's clock less that of the host that took the baseline (see :mod:`pgdrill.clock`). Transactions below ``oldest_xid``
+    server's clock less that of the host that took the baseline (see :mod:`pgdrill.postgres.clock`). Transactions below ``oldest_xid``
     had ended at the beginning, those from ``end_xid`` on cannot have committed before the restore point.
     """
 

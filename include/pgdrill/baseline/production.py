@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import psycopg
 
 from pgdrill.access import Access
-from pgdrill.baseline.facts import database_forms
+from pgdrill.baseline.server_facts import database_forms
 from pgdrill.errors import CouldNotVerify, Momentary, PgdrillError, StandbyConflict, TimedOut, Unreachable
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import parse_lsn
-from pgdrill.process import Runner
 
 logger = logging.getLogger(__name__)
 

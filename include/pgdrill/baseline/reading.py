@@ -9,6 +9,7 @@ from functools import cached_property
 
 import psycopg
 
+from pgdrill.baseline.copied import KEPT_HASHES, NotCopied, read_copied
 from pgdrill.baseline.database import Looked
 from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import TableState
@@ -17,8 +18,9 @@ from pgdrill.baseline.tables import (
     Table,
     sample_size,
 )
-from pgdrill.copied import KEPT_HASHES, NotCopied, read_copied
-from pgdrill.digests import (
+from pgdrill.postgres.catalog_fingerprint import FIRST_USER_OID
+from pgdrill.postgres.foreign_code import hold
+from pgdrill.postgres.row_digests import (
     SAMPLE_ROWS,
     Horizon,
     Shares,
@@ -30,8 +32,6 @@ from pgdrill.digests import (
     read_sample,
     sees_later_rows,
 )
-from pgdrill.fingerprint import FIRST_USER_OID
-from pgdrill.postgres.foreign_code import hold
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import psycopg
 
 from pgdrill.baseline.model import DatabaseState, SequenceState
 from pgdrill.baseline.production import Production
-from pgdrill.names import joined
+from pgdrill.postgres.relation_names import joined
 
 SEQUENCES = """
 SELECT n.nspname, c.relname, c.oid::int8, c.relfilenode::int8, s.seqincrement, s.seqcache, s.seqcycle

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgdrill.access import Access
-from pgdrill.baseline.counters import await_counters
-from pgdrill.baseline.facts import database_forms, extension_versions
 from pgdrill.baseline.model import Baseline, Changes, DatabaseState, TableState
 from pgdrill.baseline.production import Production
+from pgdrill.baseline.server_facts import database_forms, extension_versions
+from pgdrill.baseline.statistics_counters import await_counters
 from pgdrill.baseline.tables import Table, list_tables
-from pgdrill.fingerprint import read_fingerprint
-from pgdrill.process import Runner
+from pgdrill.host.process import Runner
+from pgdrill.postgres.catalog_fingerprint import read_fingerprint
 
 
 def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:

@@ -9,8 +9,8 @@ import psycopg
 
 from pgdrill.baseline.model import Changes
 from pgdrill.config import Drill
-from pgdrill.digests import SAMPLE_ROWS
-from pgdrill.names import joined
+from pgdrill.postgres.relation_names import joined
+from pgdrill.postgres.row_digests import SAMPLE_ROWS
 
 SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
 

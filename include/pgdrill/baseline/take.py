@@ -11,25 +11,31 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgdrill.access import Access
-from pgdrill.archiving import check_server, wait_archived
 from pgdrill.baseline.bracket import bracket
 from pgdrill.baseline.content import read_rows_of
-from pgdrill.baseline.counters import all_reported
 from pgdrill.baseline.database import ATTEMPTS, Looked, look_at
-from pgdrill.baseline.facts import database_forms, every_database, read_settings, superusers, tablespaces
 from pgdrill.baseline.model import Baseline
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.sequences import around
-from pgdrill.baseline.state import read_at
-from pgdrill.clock import measure
+from pgdrill.baseline.server_facts import (
+    database_forms,
+    every_database,
+    read_settings,
+    superusers,
+    tablespaces,
+)
+from pgdrill.baseline.state_tables import read_at
+from pgdrill.baseline.statistics_counters import all_reported
 from pgdrill.errors import ConfigError, StandbyConflict, Unreachable
-from pgdrill.fingerprint import read_fingerprint
+from pgdrill.host.process import Runner
 from pgdrill.postgres.admitted import check_admitted
 from pgdrill.postgres.by_file import read_by_file
-from pgdrill.postgres.leftovers import read_only_roles, server_settings
+from pgdrill.postgres.catalog_fingerprint import read_fingerprint
+from pgdrill.postgres.clock import measure
 from pgdrill.postgres.prepared import check_readable
+from pgdrill.postgres.recovery_settings import read_only_roles, server_settings
 from pgdrill.postgres.wal import Segment
-from pgdrill.process import Runner
+from pgdrill.repository.archiver import check_server, wait_archived
 
 logger = logging.getLogger(__name__)
 

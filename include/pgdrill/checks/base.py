@@ -16,18 +16,18 @@ import psycopg
 from pgdrill.baseline import Baseline
 from pgdrill.checks.left_out import hint, library_of
 from pgdrill.config import Cluster
-from pgdrill.deviations import accept
 from pgdrill.errors import CouldNotVerify
-from pgdrill.fence.watch import Watch
-from pgdrill.measured import in_words
+from pgdrill.host.fence.watch import Watch
+from pgdrill.host.process import Runner
 from pgdrill.postgres.roles import Roles
 from pgdrill.postgres.session import SYSTEM_PATH
-from pgdrill.postgres.stuck import Stuck
-from pgdrill.process import Runner
-from pgdrill.report import NO_VECTORS, NOT_ASKED, CheckResult, CheckStatus, Report
+from pgdrill.postgres.statement_watchdog import Stuck
+from pgdrill.reports.deviations import accept
+from pgdrill.reports.measured import in_words
+from pgdrill.reports.model import NO_VECTORS, NOT_ASKED, CheckResult, CheckStatus, Report
 from pgdrill.text import joined
 from pgdrill.vectors.columns import FoundColumn
-from pgdrill.vectors.state import VectorState
+from pgdrill.vectors.model import VectorState
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Context:
     ``baseline`` is what production held at the restored instant; None where that is not known. ``production`` is what it
     was when the drill began, whatever the target. ``older_baseline``: production is gone and the baseline is of the base
     backup's time, so that it only proves what nobody can have changed since. ``habits`` tells what a vector column was like on
-    production at other instants, the cheapest to ask first (see :mod:`pgdrill.habits`). ``log_file`` and ``data_directory`` are those of a cluster of our own.
+    production at other instants, the cheapest to ask first (see :mod:`pgdrill.baseline.habits`). ``log_file`` and ``data_directory`` are those of a cluster of our own.
     """
 
     cluster: Cluster
@@ -194,7 +194,7 @@ class Check:
 
 def _nothing(context: Context, family: str) -> Outcome:
     """Where production has no vector column there is nothing to ask about vectors; else a check without an answer is none."""
-    from pgdrill.checks.looking import no_vectors  # which needs this module
+    from pgdrill.checks.columns import no_vectors  # which needs this module
 
     try:
         if family in OF_VECTORS and no_vectors(context):

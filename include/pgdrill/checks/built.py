@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, not_asked
-from pgdrill.names import joined
+from pgdrill.postgres.relation_names import joined
 from pgdrill.vectors.built import INDEXES, PAGE_BYTES, Figures, figures, wanted
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import psycopg
 
 from pgdrill.baseline import Changes, TableState
+from pgdrill.baseline.copied import Copied, NotCopied, read_copied
 from pgdrill.checks.base import Outcome, not_asked
-from pgdrill.copied import Copied, NotCopied, read_copied
-from pgdrill.digests import Horizon
-from pgdrill.report import Share
+from pgdrill.postgres.row_digests import Horizon
+from pgdrill.reports.model import Share
 
 
 def answer(connection: psycopg.Connection, thing: str, schema: str, table: str, line: Horizon, state: TableState) -> tuple[Outcome, Share]:

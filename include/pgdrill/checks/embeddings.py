@@ -10,15 +10,15 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
-from pgdrill.checks.canaries import Canaries, Source, found_share, off_target
+from pgdrill.checks.canary_sample import Canaries, Source, found_share, off_target
 from pgdrill.config import Deviation, Embeddings
-from pgdrill.deviations import concerns, today
-from pgdrill.embedders import Embedder, make_embedder
 from pgdrill.errors import CouldNotVerify
-from pgdrill.labels import Label, LabelError, parse_label, read_comments
-from pgdrill.names import joined
-from pgdrill.report import CheckStatus
+from pgdrill.postgres.relation_names import joined
+from pgdrill.reports.deviations import concerns, today
+from pgdrill.reports.model import CheckStatus
 from pgdrill.vectors.columns import FoundColumn, find_columns, named_columns
+from pgdrill.vectors.embedders import Embedder, make_embedder
+from pgdrill.vectors.labels import Label, LabelError, parse_label, read_comments
 from pgdrill.vectors.types import ELEMENT
 
 NEWEST_ROWS = 100

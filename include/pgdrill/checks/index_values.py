@@ -13,11 +13,11 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.looking import Look, each_indexed, indexed, let_go, to_be_indexed
+from pgdrill.checks.columns import Look, each_indexed, indexed, let_go, to_be_indexed
 from pgdrill.checks.vectors import thing_of
-from pgdrill.vectors.observe import Searched
-from pgdrill.vectors.pages import COPIED, UnknownFormat
-from pgdrill.vectors.stream import place_text
+from pgdrill.vectors.copy_stream import place_text
+from pgdrill.vectors.index_pages import COPIED, UnknownFormat
+from pgdrill.vectors.observation import Searched
 
 
 @check(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgdrill.names import joined
 from pgdrill.postgres.libraries import SETTINGS, left_out
+from pgdrill.postgres.relation_names import joined
 
 if TYPE_CHECKING:
     import psycopg

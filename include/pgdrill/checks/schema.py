@@ -10,10 +10,10 @@ import psycopg
 from pgdrill.baseline import DatabaseState
 from pgdrill.baseline import extension_versions as versions
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.compared import comparable, each_database, why_not
+from pgdrill.checks.comparison import comparable, each_database, why_not
 from pgdrill.errors import CouldNotVerify
-from pgdrill.fingerprint import Difference, Fingerprint, Span, differences, read_fingerprint
-from pgdrill.unlike import differing
+from pgdrill.postgres.catalog_differences import differing
+from pgdrill.postgres.catalog_fingerprint import Difference, Fingerprint, Span, differences, read_fingerprint
 
 logger = logging.getLogger(__name__)
 

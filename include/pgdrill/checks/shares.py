@@ -7,8 +7,8 @@ from typing import Any
 
 from pgdrill.baseline import TableState
 from pgdrill.checks.base import Outcome
-from pgdrill.digests import Content
-from pgdrill.report import Compared, Share
+from pgdrill.postgres.row_digests import Content
+from pgdrill.reports.model import Compared, Share
 
 KEY = "compared"
 

@@ -10,15 +10,15 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
-from pgdrill.checks.looking import Look, not_seen, seen
+from pgdrill.checks.columns import Look, not_seen, seen
 from pgdrill.checks.vectors import judged, recall_loss, thing_of
 from pgdrill.postgres.roles import powers
-from pgdrill.report import CheckStatus
-from pgdrill.vectors.observe import FILTERED_PROBES, Searched
+from pgdrill.reports.model import CheckStatus
+from pgdrill.vectors.index_search import K, distance_to
+from pgdrill.vectors.model import SearchState
+from pgdrill.vectors.observation import FILTERED_PROBES, Searched
 from pgdrill.vectors.probes import Probe
-from pgdrill.vectors.remember import has_row_security, tenant_roles
-from pgdrill.vectors.search import K, distance_to
-from pgdrill.vectors.state import SearchState
+from pgdrill.vectors.snapshot import has_row_security, tenant_roles
 
 BEHIND = "the index finds its nearest rows first, and the filter then leaves none of them"
 TELL = (

@@ -13,9 +13,9 @@ from psycopg import sql
 
 from pgdrill.baseline import Changes
 from pgdrill.checks.base import Outcome
-from pgdrill.checks.looking import Look
-from pgdrill.vectors.reading import Reading
-from pgdrill.vectors.state import Contents
+from pgdrill.checks.columns import Look
+from pgdrill.vectors.model import Contents
+from pgdrill.vectors.scan import Reading
 
 NO_DIRECTION = "zeros have no direction: no cosine search finds them"
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from pgdrill.baseline import Changes
 from pgdrill.checks.base import Context, Outcome, check, not_asked
-from pgdrill.checks.looking import Look, altered, looks, no_vectors, not_seen, seen
+from pgdrill.checks.columns import Look, altered, looks, no_vectors, not_seen, seen
 from pgdrill.checks.values import odd_values
-from pgdrill.report import NO_VECTORS, CheckStatus
+from pgdrill.reports.model import NO_VECTORS, CheckStatus
 from pgdrill.vectors.chance import at_least, share_of
 from pgdrill.vectors.columns import SearchIndex
-from pgdrill.vectors.compare import Comparison
-from pgdrill.vectors.observe import Asked, Observed, Searched, placed, places_of, writers
+from pgdrill.vectors.index_search import K, tolerance
+from pgdrill.vectors.model import Answers, Contents, SearchState
+from pgdrill.vectors.neighbour_comparison import Comparison
+from pgdrill.vectors.observation import Asked, Observed, Searched, placed, places_of, writers
 from pgdrill.vectors.recall import Loss, paired_loss, unpaired_loss
-from pgdrill.vectors.remember import contents_of
-from pgdrill.vectors.search import K, tolerance
-from pgdrill.vectors.state import Answers, Contents, SearchState
+from pgdrill.vectors.snapshot import contents_of
 
 MOVED = "production rewrote the table meanwhile, and its rows have other places"
 

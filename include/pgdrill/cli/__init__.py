@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from pgdrill.cli import (
     baseline,
-    beating,
     config,
     doctor,
     dump,
@@ -23,6 +22,7 @@ from pgdrill.cli import (
     show,
     sweeping,
 )
+from pgdrill.cli import heartbeat as beating
 from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]

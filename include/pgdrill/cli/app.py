@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from pgdrill import __version__
-from pgdrill.logs import LineFormatter
+from pgdrill.host.logs import LineFormatter
 from pgdrill.text import visible
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pgdrill.access import Access
     from pgdrill.config import Settings
     from pgdrill.errors import PgdrillError
-    from pgdrill.report import Verdict
+    from pgdrill.reports.model import Verdict
 
 Parameters = ParamSpec("Parameters")
 app = typer.Typer(
@@ -124,7 +124,7 @@ def command(function: Callable[Parameters, int]) -> Callable[Parameters, None]:
 
     @functools.wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        from pgdrill.cli.stopping import Interrupted
+        from pgdrill.cli.signals import Interrupted
         from pgdrill.errors import BackupFault, PgdrillError
 
         context: Any = kwargs["context"]
@@ -149,7 +149,7 @@ def command(function: Callable[Parameters, int]) -> Callable[Parameters, None]:
 
 def explain(error: PgdrillError, *, as_json: bool) -> None:
     """Print a problem's four parts on stderr; for programs also as JSON on stdout."""
-    from pgdrill.render import problem
+    from pgdrill.reports.terminal import problem
 
     if as_json:
         say(json.dumps({"error": asdict(error.problem)}, indent=1))
@@ -160,7 +160,7 @@ def explain(error: PgdrillError, *, as_json: bool) -> None:
 def _unexpected(error: Exception, debug: bool) -> None:
     import os
 
-    from pgdrill.process import mask
+    from pgdrill.host.process import mask
 
     text = "".join(traceback.format_exception(error)).rstrip() if debug else f"{type(error).__name__}: {error}"
     words = text if debug else " ".join(text.split())[:500]
@@ -175,14 +175,14 @@ def exit_code(verdict: Verdict) -> Exit:
 
 def out() -> Console:
     """Results, on stdout. Made when needed, for tests and pagers exchange the stream."""
-    from pgdrill.render import SafeConsole
+    from pgdrill.reports.terminal import SafeConsole
 
     return SafeConsole(highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """Everything that is no result, on stderr."""
-    from pgdrill.render import SafeConsole
+    from pgdrill.reports.terminal import SafeConsole
 
     return SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 

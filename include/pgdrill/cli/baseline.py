@@ -29,12 +29,12 @@ def baseline(
     A cluster that was restored to that restore point is compared with it by `pgdrill verify --baseline FILE`.
     """
     from pgdrill import baseline as library
-    from pgdrill import store
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import stopping
+    from pgdrill.cli.signals import stopping
     from pgdrill.drill import new_drill_id
-    from pgdrill.goal import new_restore_point
-    from pgdrill.process import Runner
+    from pgdrill.host.process import Runner
+    from pgdrill.recovery.planning import new_restore_point
+    from pgdrill.reports import store
 
     session = session_of(context)
     access, runner, name = session.access(cluster), Runner(), new_drill_id()
@@ -88,7 +88,7 @@ def _summary(name: str, taken: Baseline, kept: list[str]) -> dict[str, Any]:
 def _show(found: dict[str, Any]) -> None:
     from rich.text import Text
 
-    from pgdrill.render import pairs, seconds, size
+    from pgdrill.reports.terminal import pairs, seconds, size
 
     style, words = ("bold red", "incomplete") if found["unread"] else ("bold green", "complete")
     out().print(Text(f"Baseline {found['id']} of cluster {found['cluster']}: {words}.", style))

@@ -32,11 +32,11 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     from rich.text import Text
 
     from pgdrill.access import Access
+    from pgdrill.checks.custom_sql import read_checks
     from pgdrill.config import config_path
     from pgdrill.doctor import diagnose
     from pgdrill.doctor.render import print_line
-    from pgdrill.own_sql import read_checks
-    from pgdrill.render import pairs
+    from pgdrill.reports.terminal import pairs
 
     session = session_of(context, config)
     settings = session.settings
@@ -74,7 +74,7 @@ def _verdict(file: Path, settings: Settings) -> str:
 
 
 def _found(cluster: Cluster) -> list[tuple[str, str]]:
-    from pgdrill.render import seconds
+    from pgdrill.reports.terminal import seconds
 
     server, where, drill = cluster.server, cluster.repository, cluster.drill
     return [
@@ -98,7 +98,7 @@ def _found(cluster: Cluster) -> list[tuple[str, str]]:
 
 
 def _deviation(one: Deviation) -> str:
-    from pgdrill.deviations import today
+    from pgdrill.reports.deviations import today
 
     over = ", which is OVER: red again" if one.until < today() else ""
     model = f", vectors of {one.model}" if one.model else ""
@@ -106,7 +106,7 @@ def _deviation(one: Deviation) -> str:
 
 
 def _own(cluster: Cluster) -> str:
-    from pgdrill.own_sql import read_checks
+    from pgdrill.checks.custom_sql import read_checks
 
     good, broken = read_checks(cluster)
     names = ", ".join(check.name for check in good) or "none"

@@ -28,8 +28,8 @@ from pgdrill.cli.app import (
 
 if TYPE_CHECKING:
     from pgdrill.access import Access
-    from pgdrill.dump.report import DumpReport, DumpServer
-    from pgdrill.report import RestoredCluster
+    from pgdrill.logical.report import DumpReport, DumpServer
+    from pgdrill.reports.model import RestoredCluster
 
 DumpOption = Annotated[str, typer.Option("--dump", metavar="ID", help="LATEST, or a dump's id as `pgdrill dumps` lists it")]
 BinDirOption = Annotated[
@@ -74,11 +74,11 @@ def take(
 ) -> int:
     """Dump every configured database to the store. It counts once `pgdrill drill --from dump` has passed. (the default)"""
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import stopping
-    from pgdrill.dump.render import manifest_table
-    from pgdrill.dump.take import take_dump
-    from pgdrill.process import Runner
-    from pgdrill.waiting import when_free
+    from pgdrill.cli.signals import stopping
+    from pgdrill.host.process import Runner
+    from pgdrill.host.waiting import when_free
+    from pgdrill.logical.take import take_dump
+    from pgdrill.logical.terminal import manifest_table
 
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
@@ -112,9 +112,9 @@ def restore(
 ) -> int:
     """Restore one table with its indexes into a database, all or nothing; never over an existing table unless told."""
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import stopping
-    from pgdrill.dump.tables import restore_table
-    from pgdrill.process import Runner
+    from pgdrill.cli.signals import stopping
+    from pgdrill.host.process import Runner
+    from pgdrill.logical.single_table import restore_table
 
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
@@ -136,8 +136,8 @@ def restore(
 @command
 def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
     """List the dumps, oldest first, and whether each counts: restored, checked, passed."""
-    from pgdrill.dump import keep
-    from pgdrill.dump.render import dumps_table
+    from pgdrill.logical import store as keep
+    from pgdrill.logical.terminal import dumps_table
     from pgdrill.retention.known import check_dumps
 
     access = session_of(context).access(cluster)
@@ -163,8 +163,8 @@ def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOp
 
 def _manifest(access: Access, dump_id: str) -> Any:
     """One that cannot be read must not hide the others."""
-    from pgdrill.dump import manifest
     from pgdrill.errors import PgdrillError
+    from pgdrill.logical import manifest
 
     try:
         return manifest.read(access, dump_id)
@@ -198,12 +198,12 @@ def migrate(
 def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json: bool) -> int:
     """For ``migrate`` and ``drill --from dump``."""
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import stopping
+    from pgdrill.cli.signals import stopping
     from pgdrill.drill import new_drill_id
-    from pgdrill.dump.drill import Options, drill_dump
-    from pgdrill.dump.render import report_table
-    from pgdrill.process import Runner
-    from pgdrill.waiting import when_free
+    from pgdrill.host.process import Runner
+    from pgdrill.host.waiting import when_free
+    from pgdrill.logical.drill import Options, drill_dump
+    from pgdrill.logical.terminal import report_table
 
     runner, drill_id = Runner(), new_drill_id()
     options = Options(
@@ -251,10 +251,10 @@ def forecast_indexes(
     as_json: JsonOption = False,
 ) -> int:
     """How long HNSW indexes will take to build after a logical restore, learnt from those that drills have built."""
-    from pgdrill.dump import forecast as library
-    from pgdrill.dump import keep
-    from pgdrill.dump.render import forecasts_table
     from pgdrill.errors import CouldNotVerify
+    from pgdrill.logical import build_forecast as library
+    from pgdrill.logical import store as keep
+    from pgdrill.logical.terminal import forecasts_table
     from pgdrill.text import count
 
     access = session_of(context).access(cluster)

@@ -14,7 +14,7 @@ from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, out, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgdrill.rto import Forecast, Inputs, Lever
+    from pgdrill.reports.forecast import Forecast, Inputs, Lever
 
 app = typer.Typer(no_args_is_help=True, help="What will take how long, from what was measured.")
 
@@ -30,8 +30,8 @@ def rto(
     as_json: JsonOption = False,
 ) -> int:
     """Forecast the time to running and to correct vector search: now, on the worst day, and larger. Exit 1: the RTO will be broken."""
-    from pgdrill.rto import breaks_at, collect, forecast, levers, probe, scenarios
-    from pgdrill.tuning import cores, fetch_streams
+    from pgdrill.host.tuning import cores, fetch_streams
+    from pgdrill.reports.forecast import breaks_at, collect, forecast, levers, probe, scenarios
 
     access = session_of(context).access(cluster)
     inputs = collect(access)
@@ -70,8 +70,8 @@ def _show(
 ) -> None:
     from rich.text import Text
 
-    from pgdrill.listing import grid
-    from pgdrill.render import seconds, size
+    from pgdrill.reports.listing import grid
+    from pgdrill.reports.terminal import seconds, size
 
     console = out()
     rows = [

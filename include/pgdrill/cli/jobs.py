@@ -28,7 +28,7 @@ from pgdrill.cli.app import (
 if TYPE_CHECKING:
     from pgdrill.access import Access
     from pgdrill.backup import BackupResult
-    from pgdrill.report import Report
+    from pgdrill.reports.model import Report
 
 logger = logging.getLogger(__name__)
 CheckOption = Annotated[
@@ -49,9 +49,9 @@ def backup(context: typer.Context, cluster: ClusterArgument = "", wait: WaitOpti
     """Take a base backup beside the data directory, and prove it listed, whole and archived."""
     from pgdrill.backup import take_backup
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import stopping
-    from pgdrill.process import Runner
-    from pgdrill.waiting import when_free
+    from pgdrill.cli.signals import stopping
+    from pgdrill.host.process import Runner
+    from pgdrill.host.waiting import when_free
 
     session = session_of(context)
     access, runner = session.access(cluster), Runner()
@@ -67,7 +67,7 @@ def backup(context: typer.Context, cluster: ClusterArgument = "", wait: WaitOpti
 def _show_backup(result: BackupResult) -> None:
     from rich.text import Text
 
-    from pgdrill.render import pairs, seconds, size, when
+    from pgdrill.reports.terminal import pairs, seconds, size, when
 
     out().print(Text(f"Base backup {result.name} of cluster {result.cluster}: listed, whole, archived.", "bold green"))
     out().print(pairs([
@@ -99,10 +99,10 @@ def drill(
     """Restore into a throw-away cluster, run every check, write the report, destroy the cluster."""
     from pgdrill import drill as library
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import Interrupted, stopping
-    from pgdrill.process import Runner
-    from pgdrill.render import report_table
-    from pgdrill.targets import parse_target
+    from pgdrill.cli.signals import Interrupted, stopping
+    from pgdrill.host.process import Runner
+    from pgdrill.recovery.targets import parse_target
+    from pgdrill.reports.terminal import report_table
 
     session = session_of(context)
     access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
@@ -162,7 +162,7 @@ def destroy(
 ) -> int:
     """End and remove the restored cluster of a drill. One that is gone already is fine."""
     from pgdrill.drill import destroy_stage
-    from pgdrill.workspace import Workspace
+    from pgdrill.recovery.workspace import Workspace
 
     access, drill_id = session_of(context).access_and_id(cluster, drill_id)
     if not drill_id:
@@ -195,8 +195,8 @@ def verify(
 ) -> int:
     """Run the checks on a cluster that somebody else restored. It is only read."""
     from pgdrill import verify as library
-    from pgdrill.cli.stopping import stopping
-    from pgdrill.render import verification_table
+    from pgdrill.cli.signals import stopping
+    from pgdrill.reports.terminal import verification_table
 
     access = session_of(context).access(cluster)
     families = _families(check, foreign=True)

@@ -11,7 +11,7 @@ from pgdrill.cli.app import Exit, JsonOption, command, out, say, session_of
 
 if TYPE_CHECKING:
     from pgdrill.access import Access
-    from pgdrill.labels import Label
+    from pgdrill.vectors.labels import Label
 
 
 
@@ -48,7 +48,7 @@ def label(
 def _label(wanted: dict[str, str]) -> Label:
     from pydantic import ValidationError
 
-    from pgdrill.labels import Label
+    from pgdrill.vectors.labels import Label
 
     try:
         return Label.model_validate({key: value for key, value in wanted.items() if value})
@@ -57,7 +57,7 @@ def _label(wanted: dict[str, str]) -> Label:
 
 
 def _print(access: Access, database: str, table: str, column: str, label: Label) -> int:
-    from pgdrill.labels import label_statement
+    from pgdrill.vectors.labels import label_statement
 
     with access.connect(database or None) as connection:
         say(f"{label_statement(connection, table, column, label)};")
@@ -65,7 +65,7 @@ def _print(access: Access, database: str, table: str, column: str, label: Label)
 
 
 def _write(access: Access, database: str, table: str, column: str, label: Label, as_json: bool) -> int:
-    from pgdrill.labels import set_label
+    from pgdrill.vectors.labels import set_label
 
     with access.connect(database or None) as connection:
         set_label(connection, table, column, label)
@@ -77,7 +77,7 @@ def _write(access: Access, database: str, table: str, column: str, label: Label,
 
 
 def _list(access: Access, database: str, as_json: bool) -> int:
-    from pgdrill.listing import grid
+    from pgdrill.reports.listing import grid
 
     found = [line for name in _databases(access, database) for line in _lines(access, name)]
     if as_json:
@@ -101,7 +101,7 @@ def _databases(access: Access, database: str) -> tuple[str, ...]:
 
 
 def _lines(access: Access, database: str) -> list[dict[str, Any]]:
-    from pgdrill.labels import LabelError, parse_label, read_comments
+    from pgdrill.vectors.labels import LabelError, parse_label, read_comments
 
     lines = []
     with access.connect(database) as connection:

@@ -11,13 +11,13 @@ import typer
 from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, session_of
 
 if TYPE_CHECKING:
-    from pgdrill.store_lease import Seen
+    from pgdrill.repository.leases import Seen
 
 
 @command
 def leases(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
     """Show which jobs, on which hosts, hold a lease in the store, until when, and what they keep from being deleted."""
-    from pgdrill.store_lease import board_of
+    from pgdrill.repository.leases import board_of
 
     now = datetime.now(UTC)
     standing = [one for one in board_of(session_of(context).access(cluster)).look() if one.stands(now)]

@@ -12,8 +12,8 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pgdrill.cli.app import err, log_to_stderr
-from pgdrill.logs import LineFormatter
-from pgdrill.render import size
+from pgdrill.host.logs import LineFormatter
+from pgdrill.reports.terminal import size
 from pgdrill.text import one_line
 
 Show = Callable[[str, int, int], None]

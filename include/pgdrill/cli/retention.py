@@ -15,9 +15,9 @@ from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, WaitOption, comma
 
 if TYPE_CHECKING:
     from pgdrill.errors import Problem
-    from pgdrill.retention.apply import Outlook, PruneResult
     from pgdrill.retention.holds import HoldRecord
     from pgdrill.retention.inventory import Inventory
+    from pgdrill.retention.prune import Outlook, PruneResult
     from pgdrill.retention.window import Window
 
 NamedCluster = Annotated[str, typer.Argument(metavar="CLUSTER", help="whose it is")]
@@ -46,13 +46,13 @@ def prune(
 ) -> int:
     """Show what may go and what stays, and why; with --apply delete it. Refuses rather than guesses."""
     from pgdrill.cli.progress import progress
-    from pgdrill.cli.stopping import stopping
-    from pgdrill.process import Runner
-    from pgdrill.retention import apply as library
-    from pgdrill.retention.guards import MAY_BE_ALLOWED
-    from pgdrill.retention.hygiene import findings
-    from pgdrill.retention.show import plan_data
-    from pgdrill.waiting import when_free
+    from pgdrill.cli.signals import stopping
+    from pgdrill.host.process import Runner
+    from pgdrill.host.waiting import when_free
+    from pgdrill.retention import prune as library
+    from pgdrill.retention.formats import plan_data
+    from pgdrill.retention.refusals import MAY_BE_ALLOWED
+    from pgdrill.retention.unused_objects import findings
 
     for reason in allow or ():
         if reason not in MAY_BE_ALLOWED:
@@ -74,7 +74,7 @@ def prune(
     if as_json:
         say(json.dumps(plan_data(access.cluster.name, outlook, found), indent=1))
     else:
-        from pgdrill.retention.tables import show_plan
+        from pgdrill.retention.terminal import show_plan
 
         show_plan(access.cluster.name, outlook, found, out())
         _tell_how(access.cluster.name, outlook)
@@ -82,7 +82,7 @@ def prune(
 
 
 def _show_result(result: PruneResult) -> None:
-    from pgdrill.retention.show import size
+    from pgdrill.retention.formats import size
     from pgdrill.text import count
 
     if not result.applied:
@@ -119,10 +119,10 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
     """Show the instants that can be restored now, and what keeping them takes. Without CLUSTER: of every cluster.
 
     Fails if something that is held is gone."""
-    from pgdrill.process import Runner
-    from pgdrill.render import problem
+    from pgdrill.host.process import Runner
+    from pgdrill.reports.terminal import problem
     from pgdrill.retention.collect import take_inventory
-    from pgdrill.retention.show import window_data
+    from pgdrill.retention.formats import window_data
     from pgdrill.retention.window import window_of
 
     session = session_of(context)
@@ -152,8 +152,8 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
 def _show_window(one: Window) -> None:
     from rich.text import Text
 
-    from pgdrill.render import pairs
-    from pgdrill.retention.show import LINE_WIDTH, SIDES, end_words, size, window_line
+    from pgdrill.reports.terminal import pairs
+    from pgdrill.retention.formats import LINE_WIDTH, SIDES, end_words, size, window_line
     from pgdrill.text import count
 
     console = out()
@@ -199,7 +199,7 @@ def hold_add(
 @command
 def hold_list(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
     """List all holds, those that have run out too. Fails if what one holds is gone."""
-    from pgdrill.process import Runner
+    from pgdrill.host.process import Runner
     from pgdrill.retention import holds
     from pgdrill.retention.collect import take_inventory
 
@@ -226,8 +226,8 @@ def hold_remove(
 
 
 def _tell_of_broken(inventory: Inventory) -> Exit:
-    from pgdrill.render import problem
-    from pgdrill.retention.guards import broken_holds
+    from pgdrill.reports.terminal import problem
+    from pgdrill.retention.refusals import broken_holds
 
     broken = broken_holds(inventory)
     for one in broken:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pgdrill.access import Access
     from pgdrill.checks import Check
-    from pgdrill.tools import BaseBackup
+    from pgdrill.repository.tools import BaseBackup
 
 LISTED = 20
 
@@ -26,7 +26,7 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
     """List the finished base backups of the repository, oldest first. Exit 2 where some are known that it lacks."""
     from rich.text import Text
 
-    from pgdrill.render import backups_table
+    from pgdrill.reports.terminal import backups_table
     from pgdrill.retention.known import check_backups
 
     access = session_of(context).access(cluster)
@@ -67,9 +67,9 @@ def report(
     as_json: JsonOption = False,
 ) -> int:
     """Show a drill's report. The exit code is its verdict's; with --list it is 0."""
-    from pgdrill import store
     from pgdrill.errors import CouldNotVerify
-    from pgdrill.render import report_table
+    from pgdrill.reports import store
+    from pgdrill.reports.terminal import report_table
 
     access, drill_id = session_of(context).access_and_id(cluster, drill_id)
     if show_list:
@@ -89,8 +89,8 @@ def report(
 
 
 def _list(access: Access, as_json: bool) -> int:
-    from pgdrill.listing import grid
-    from pgdrill.render import seconds
+    from pgdrill.reports.listing import grid
+    from pgdrill.reports.terminal import seconds
 
     found = [_line(access, drill_id) for drill_id in _ids(access)[-LISTED:]]
     if as_json:
@@ -105,15 +105,15 @@ def _list(access: Access, as_json: bool) -> int:
 
 
 def _ids(access: Access) -> list[str]:
-    from pgdrill import store
+    from pgdrill.reports import store
 
     return store.list_reports(access)
 
 
 def _line(access: Access, drill_id: str) -> dict[str, Any]:
     """A line of the list; a report that cannot be read must not hide the others."""
-    from pgdrill import store
     from pgdrill.errors import PgdrillError
+    from pgdrill.reports import store
 
     try:
         found = store.load_report(access, drill_id)
@@ -178,7 +178,7 @@ def archive_command(
     """Print the archive_command for the protected server, and the environment it needs there (secrets by name only)."""
     if conf and environment_only:
         raise typer.BadParameter("choose one of --conf and --environment; without them both are printed")
-    from pgdrill import tools
+    from pgdrill.repository import tools
 
     access = session_of(context).access(cluster)
     size = _segment_bytes(access)
@@ -197,7 +197,7 @@ def archive_command(
 
 
 def _say_conf(line: str, promise: float) -> None:
-    from pgdrill.archiving import ARCHIVE_SHARE
+    from pgdrill.repository.archiver import ARCHIVE_SHARE
 
     quoted = line.replace("'", "''")
     say("# postgresql.conf")
@@ -218,12 +218,12 @@ def _say_environment(shown: dict[str, str], secret: list[str], *, s3: bool) -> N
 
 def _segment_bytes(access: Access) -> int:
     """From the data directory where it is on this host, by the server's word, else PostgreSQL's default, and said so."""
-    from pgdrill import segments
-    from pgdrill.beside import server_segment_bytes
+    from pgdrill.baseline import segment_size
+    from pgdrill.baseline.beside import server_segment_bytes
     from pgdrill.errors import CouldNotVerify
     from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
 
-    if found := segments.beside_here(access):
+    if found := segment_size.beside_here(access):
         return found
     try:
         return server_segment_bytes(access)
@@ -234,6 +234,6 @@ def _segment_bytes(access: Access) -> int:
 
 
 def _is_secret(name: str) -> bool:
-    from pgdrill.process import PATH_SUFFIXES, SECRET_NAMES
+    from pgdrill.host.process import PATH_SUFFIXES, SECRET_NAMES
 
     return any(word in name.upper() for word in SECRET_NAMES) and not name.upper().endswith(PATH_SUFFIXES)

@@ -12,7 +12,7 @@ from pgdrill.cli.app import Exit, JsonOption, command, explain, say, session_of
 @command
 def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
     """End and remove what killed jobs left on this host: every cluster's folders that nobody has a right to any more."""
-    from pgdrill.sweep import sweep as library
+    from pgdrill.recovery.sweep import sweep as library
 
     settings = session_of(context).settings
     places = {cluster.drill.work_directory for cluster in settings.clusters.values()}

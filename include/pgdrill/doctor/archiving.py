@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pgdrill.archiving import ARCHIVE_SHARE, ELSEWHERE_MEND, check_keeps_up, check_switched_on
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.render import seconds as shown
-from pgdrill.walfetch.decoders import DECODERS
+from pgdrill.reports.terminal import seconds as shown
+from pgdrill.repository.archiver import ARCHIVE_SHARE, ELSEWHERE_MEND, check_keeps_up, check_switched_on
+from pgdrill.repository.decoders import DECODERS
 
 PART = "archiving"
 SEGMENT = re.compile("[0-9A-F]{24}")

@@ -11,8 +11,8 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red
 from pgdrill.doctor.subject import Subject
 from pgdrill.errors import CouldNotVerify
-from pgdrill.storage import KEYS, Storage, whole_pair
-from pgdrill.store_lease.board import probe
+from pgdrill.repository.leases.board import probe
+from pgdrill.repository.object_store import KEYS, Storage, whole_pair
 
 PART = "bucket"
 PROBE = "doctor-probe.json"  # not the one of leases: two who try at once disturb each other

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from pgdrill.clock import LARGE_SECONDS, ClockDifference, measure
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red, unknown
 from pgdrill.doctor.subject import Subject
+from pgdrill.postgres.clock import LARGE_SECONDS, ClockDifference, measure
 
 PART = "clock"
 SECONDS = 5.0

@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from pgdrill.deviations import today
+from pgdrill.airflow.schedules import SECTIONS, check_schedule
+from pgdrill.checks.custom_sql import read_checks
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.own_sql import read_checks
-from pgdrill.schedules import SECTIONS, check_schedule
+from pgdrill.reports.deviations import today
 
 PART = "configuration"
 

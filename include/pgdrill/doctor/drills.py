@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from pgdrill.baseline.facts import database_forms, read_settings
+from pgdrill.baseline.heartbeat import TABLE, HeartbeatColumn
+from pgdrill.baseline.server_facts import database_forms, read_settings
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red, unknown
 from pgdrill.doctor.subject import DatabaseFacts, Subject
-from pgdrill.equipped import lacking
-from pgdrill.heartbeat import TABLE, HeartbeatColumn
-from pgdrill.labels import LabelError, parse_label
 from pgdrill.postgres.libraries import left_out
-from pgdrill.render import seconds as shown
+from pgdrill.recovery.equipped import lacking
+from pgdrill.reports.terminal import seconds as shown
+from pgdrill.vectors.labels import LabelError, parse_label
 
 PART = "drill"
 NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
@@ -25,7 +25,7 @@ NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psyc
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What production holds now, as :mod:`pgdrill.equipped` asks for it."""
+    """What production holds now, as :mod:`pgdrill.recovery.equipped` asks for it."""
 
     settings: Mapping[str, str]
     configured: Mapping[str, str]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pgdrill import private
-from pgdrill.beside import CLUSTER_BYTES, check_directory, not_its_owner
+from pgdrill.baseline.beside import CLUSTER_BYTES, check_directory, not_its_owner
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green
 from pgdrill.doctor.subject import Subject
-from pgdrill.links import check_links
-from pgdrill.place import check_place, this_user
-from pgdrill.preflight import ROOM_FACTOR
-from pgdrill.room import check_room
+from pgdrill.host import private
+from pgdrill.host.links import check_links
+from pgdrill.host.place import check_place, this_user
+from pgdrill.recovery.preflight import ROOM_FACTOR
+from pgdrill.recovery.room import check_room
 
 PART = "folders"
 

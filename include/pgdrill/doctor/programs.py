@@ -9,7 +9,7 @@ from pathlib import Path
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.fence.choose import choose
+from pgdrill.host.fence.choose import choose
 
 PROGRAMS = ("postgres", "initdb", "pg_controldata", "pg_waldump", "pg_dump", "pg_dumpall", "pg_restore")
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pgdrill.doctor.examination import Examination
 from pgdrill.doctor.model import Diagnosis, Line, Status
-from pgdrill.render import seconds
+from pgdrill.reports.terminal import seconds
 from pgdrill.text import one_line
 
 STYLES: dict[Status, str] = {"green": "green", "warn": "yellow", "red": "bold red", "unknown": "bold cyan", "not asked": "dim"}

@@ -17,8 +17,8 @@ from pgdrill.doctor.examination import Examination, in_order
 from pgdrill.doctor.model import JOBS, Diagnosis, Finding, Job, Line, not_asked, unknown
 from pgdrill.doctor.subject import SECONDS, Subject
 from pgdrill.errors import PgdrillError, TimedOut
-from pgdrill.place import this_user
-from pgdrill.process import mask
+from pgdrill.host.place import this_user
+from pgdrill.host.process import mask
 
 logger = logging.getLogger(__name__)
 

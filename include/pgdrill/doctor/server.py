@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgdrill.archiving import check_server
-from pgdrill.baseline.facts import DATABASES, extension_versions
-from pgdrill.beside import check_directory, check_files, check_primary
+from pgdrill.baseline.beside import check_directory, check_files, check_primary
+from pgdrill.baseline.server_facts import DATABASES, extension_versions
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red
 from pgdrill.doctor.subject import DatabaseFacts, Subject, hurry
 from pgdrill.errors import ConfigError, PgdrillError
-from pgdrill.labels import read_comments
 from pgdrill.postgres.admitted import AT_ONCE, at_once
+from pgdrill.repository.archiver import check_server
+from pgdrill.vectors.labels import read_comments
 
 PART = "server"
 DATABASE_LIMITS = """

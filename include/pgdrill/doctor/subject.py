@@ -13,8 +13,8 @@ import psycopg
 
 from pgdrill.access import Access
 from pgdrill.doctor.model import JOBS, Job
-from pgdrill.storage import Storage
-from pgdrill.tools import BaseBackup
+from pgdrill.repository.object_store import Storage
+from pgdrill.repository.tools import BaseBackup
 
 SECONDS = 30.0
 CONNECT_SECONDS = 5

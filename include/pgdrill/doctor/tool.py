@@ -12,9 +12,9 @@ from pathlib import Path
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, unknown, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.failures import NO_LIBSODIUM_MEND
-from pgdrill.process import Command, ProcessTimeout, Runner
-from pgdrill.tools import BackupTool
+from pgdrill.host.process import Command, ProcessTimeout, Runner
+from pgdrill.repository.failures import NO_LIBSODIUM_MEND
+from pgdrill.repository.tools import BackupTool
 
 TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
 OLDEST = {"wal-g": (3, 0, 0), "barman-cloud": (3, 13, 0)}

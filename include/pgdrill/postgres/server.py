@@ -1,6 +1,6 @@
 """A local PostgreSQL server's life: start, wait for an event, stop.
 
-A restored server runs in a session of its own below a keeper (:mod:`pgdrill.keeper`), so that it outlives the task that
+A restored server runs in a session of its own below a keeper (:mod:`pgdrill.host.keeper`), so that it outlives the task that
 started it and yet ends by itself when nobody has a right to it any more.
 """
 
@@ -22,18 +22,18 @@ import psutil
 import psycopg
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
-from pgdrill.fence.choose import Fence
+from pgdrill.host.fence.choose import Fence
+from pgdrill.host.process import mark_process, marked
 from pgdrill.postgres import session
 from pgdrill.postgres.address import OWN_SOCKET
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
-from pgdrill.process import mark_process, marked
 
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
 PID_FILE_BYTES = 4096
 LAST_BYTES = 2**18  # of a log, looked at for its last words
 NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)  # in each PID namespace that sees the process
-KEEPER = Path(__file__).parents[1] / "keeper.py"
+KEEPER = Path(__file__).parents[1] / "host" / "keeper.py"
 KEEPER_MARK = "keeper.pid"
 
 
@@ -55,7 +55,7 @@ class LocalServer:
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     bare: bool = False  # nothing but ``environment``, or this process's own as well
-    before: tuple[str, ...] = ()  # words before its command, such as those of pgdrill.priority
+    before: tuple[str, ...] = ()  # words before its command, such as those of pgdrill.host.priority
     fence: Fence | None = None
     lease_file: Path | None = None
     pid_file: Path | None = None

@@ -9,22 +9,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgdrill import record, store
 from pgdrill.access import Access
+from pgdrill.baseline import backup_record
+from pgdrill.baseline.segment_size import segment_bytes
 from pgdrill.errors import BackupFault, PgdrillError, Problem
+from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import TimelineSwitch
-from pgdrill.process import Runner
-from pgdrill.report import Branch, Report
+from pgdrill.recovery.timelines import Timelines, branches, followed, last_known_timeline, production_timeline
+from pgdrill.reports import store
+from pgdrill.reports.model import Branch, Report
+from pgdrill.repository.lineage import foreign_timelines
+from pgdrill.repository.tools.base import Entry
+from pgdrill.repository.wal_files import history_missing, timeline_history
+from pgdrill.repository.wal_ranges import Position, Wal, parse_wal
 from pgdrill.retention import holds, journal, kept, known
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
-from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import view
-from pgdrill.retention.wal import Position, Wal, parse_wal
-from pgdrill.segments import segment_bytes
-from pgdrill.timelines import Timelines, branches, followed, last_known_timeline, production_timeline
-from pgdrill.tools.base import Entry
-from pgdrill.walfiles import history_missing, timeline_history
 
 READERS = 8
 MOST_TIMELINES = 1000  # each costs a start of the tool; a cluster has a handful in its life
@@ -114,8 +115,8 @@ def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) 
     try:
         parts = access.tool.parts(access.repository, backup)
         problems = access.tool.problems(access.repository, backup, parts)
-        if recorded := record.read(access.reports, backup.name):
-            problems += record.differences(recorded, access.repository.url, parts, backup.finish_time, access.tool.changed_by_marking)
+        if recorded := backup_record.read(access.reports, backup.name):
+            problems += backup_record.differences(recorded, access.repository.url, parts, backup.finish_time, access.tool.changed_by_marking)
     except BackupFault as error:
         problems = [error.problem]
     return f"{problems[0].reason}: {problems[0].thing}" if problems else ""

@@ -6,12 +6,12 @@ from collections import defaultdict
 from datetime import UTC, datetime
 
 from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, ToolDocument, read_model
-from pgdrill.dump.keep import parse_report
-from pgdrill.dump.manifest import DUMP_ID
-from pgdrill.dump.report import DumpReport, counts
 from pgdrill.errors import BackupFault
+from pgdrill.logical.manifest import DUMP_ID
+from pgdrill.logical.report import DumpReport, counts
+from pgdrill.logical.store import parse_report
+from pgdrill.repository.object_store import Storage
 from pgdrill.retention.inventory import Dump
-from pgdrill.storage import Storage
 
 MANIFEST = "manifest.json"
 

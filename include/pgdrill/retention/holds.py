@@ -16,13 +16,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pgdrill.access import Access
 from pgdrill.documents import SMALL_DOCUMENT_BYTES, Instant
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
+from pgdrill.repository.leases.board import boot_seconds
+from pgdrill.repository.leases.model import Seen
+from pgdrill.repository.leases.protect import board_of
+from pgdrill.repository.tools.base import Entry
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Hold
-from pgdrill.store_lease.board import boot_seconds
-from pgdrill.store_lease.model import Seen
-from pgdrill.store_lease.protect import board_of
 from pgdrill.text import one_line
-from pgdrill.tools.base import Entry
 
 logger = logging.getLogger(__name__)
 

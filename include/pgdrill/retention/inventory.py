@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Literal
 
 from pgdrill.errors import Problem
-from pgdrill.report import Branch
-from pgdrill.retention.wal import Position, Run, Wal
-from pgdrill.tools.base import BaseBackup
+from pgdrill.reports.model import Branch
+from pgdrill.repository.tools.base import BaseBackup
+from pgdrill.repository.wal_ranges import Position, Run, Wal
 
 Mark = Literal["", "pgdrill", "hand"]  # who made a backup permanent
 

@@ -11,13 +11,13 @@ from datetime import datetime
 
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
+from pgdrill.repository.leases.held import HeldLease
+from pgdrill.repository.leases.model import Seen
 from pgdrill.retention import holds, kept
 from pgdrill.retention.inventory import Hold, Inventory
 from pgdrill.retention.plan import Plan, Step
 from pgdrill.retention.promises import active, chain_of
 from pgdrill.retention.reasons import day
-from pgdrill.store_lease.held import HeldLease
-from pgdrill.store_lease.model import Seen
 
 
 @dataclass

@@ -12,20 +12,21 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pgdrill import record, store
 from pgdrill.access import Access
-from pgdrill.dump import keep
-from pgdrill.dump.manifest import DUMP_ID
+from pgdrill.baseline import backup_record
 from pgdrill.errors import PgdrillError, Problem
+from pgdrill.logical import store as keep
+from pgdrill.logical.manifest import DUMP_ID
 from pgdrill.postgres.wal import parse_lsn
-from pgdrill.report import Report, as_could_not_verify
+from pgdrill.reports import store
+from pgdrill.reports.model import Report, as_could_not_verify
+from pgdrill.repository.tools.base import BaseBackups
+from pgdrill.repository.wal_ranges import Wal
 from pgdrill.retention import journal, kept
-from pgdrill.retention.wal import Wal
-from pgdrill.tools.base import BaseBackups
 
 logger = logging.getLogger(__name__)
 
-RECORD_KEY = re.compile(rf"backups/({record.NAME.pattern})\.json")
+RECORD_KEY = re.compile(rf"backups/({backup_record.NAME.pattern})\.json")
 DUMP_REPORT_KEY = re.compile(rf"({DUMP_ID.pattern})/drill-[A-Za-z0-9_-]+\.json")  # only of one that was finished
 NEWEST_REPORTS = 5
 SHOWN = 3

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pgdrill.config import Retention
+from pgdrill.repository.wal_ranges import Position, Run, below
 from pgdrill.retention.inventory import Backup, Inventory, Mark
 from pgdrill.retention.promises import Promise, View, chain_of, evaluate, view
 from pgdrill.retention.reasons import (
@@ -19,7 +20,6 @@ from pgdrill.retention.reasons import (
     reasons_to_stay,
     why_it_goes,
 )
-from pgdrill.retention.wal import Position, Run, below
 
 StepKind = Literal["mark", "unmark", "delete-backup", "delete-wal", "delete-dump", "delete-leftover", "delete-timeline"]
 

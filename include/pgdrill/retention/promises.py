@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from pgdrill.config import Retention
 from pgdrill.postgres.wal import TimelineSwitch
+from pgdrill.repository.lineage import current_paths, current_system, doubtful_clocks, gaps, on_path
 from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory
-from pgdrill.retention.lineage import current_paths, current_system, doubtful_clocks, gaps, on_path
 from pgdrill.text import count
 
 Item = TypeVar("Item", Backup, Dump)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgdrill.config import Retention
+from pgdrill.repository.lineage import foreign_timelines
+from pgdrill.repository.wal_ranges import Wal
 from pgdrill.retention.inventory import Backup, Hold, Inventory
-from pgdrill.retention.lineage import foreign_timelines
 from pgdrill.retention.promises import (
     PERIODS,
     UNITS,
@@ -20,7 +21,6 @@ from pgdrill.retention.promises import (
     last_drilled,
     newest_of_each,
 )
-from pgdrill.retention.wal import Wal
 
 
 @dataclass(frozen=True, slots=True)

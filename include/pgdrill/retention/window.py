@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 
 from pgdrill.config import Retention
 from pgdrill.postgres.wal import format_lsn
-from pgdrill.report import Branch
+from pgdrill.reports.model import Branch
+from pgdrill.repository.lineage import Stretch, end_of, on_path, stretches
 from pgdrill.retention.inventory import Backup, Inventory
-from pgdrill.retention.lineage import Stretch, end_of, on_path, stretches
 from pgdrill.retention.promises import DAY_SECONDS, View, view
 
 MEASURED_SECONDS = 3600.0  # less time between two backups says nothing about a day

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from pgdrill.baseline import Baseline
-from pgdrill.vectors.pages import HEADER_BYTES, MAGIC, VERSION
+from pgdrill.vectors.index_pages import HEADER_BYTES, MAGIC, VERSION
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.config import Cluster, VectorColumn
-from pgdrill.names import apart, joined
-from pgdrill.vectors.stream import Field
+from pgdrill.postgres.relation_names import apart, joined
+from pgdrill.vectors.copy_stream import Field
 from pgdrill.vectors.types import usual_operator
 
 Place = tuple[str, str, str]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from pgdrill.vectors.pages import HEADER_BYTES, NORMAL, SEGMENT_BYTES
+from pgdrill.vectors.index_pages import HEADER_BYTES, NORMAL, SEGMENT_BYTES
 
 REDIRECT = 2  # state of a line pointer that stands for the first version, which is gone
 HOT_UPDATED, HEAP_ONLY = 0x4000, 0x8000  # in t_infomask2

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.vectors.columns import FoundColumn
-from pgdrill.vectors.stream import Field
+from pgdrill.vectors.copy_stream import Field
 from pgdrill.vectors.types import Sparse, Values, decode, joined
 
 MOST_BYTES = 32 * 2**20  # of all probes of a search, as float32

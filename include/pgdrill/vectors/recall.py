@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgdrill.vectors.chance import as_lopsided, as_uneven
-from pgdrill.vectors.search import K
+from pgdrill.vectors.index_search import K
 
 Z = 1.645  # one-sided 95 %
 FEWEST_PAIRS = 5

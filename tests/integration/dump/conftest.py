@@ -18,13 +18,13 @@ import pytest
 
 from pgdrill.access import Access, Credentials
 from pgdrill.config import Cluster, parse
-from pgdrill.dump.drill import Options, drill_dump
-from pgdrill.dump.manifest import Manifest
-from pgdrill.dump.report import DumpReport
-from pgdrill.dump.take import take_dump
+from pgdrill.logical.drill import Options, drill_dump
+from pgdrill.logical.manifest import Manifest
+from pgdrill.logical.report import DumpReport
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import binaries
 

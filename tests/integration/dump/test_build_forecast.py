@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.logical import as_superuser, forecast_error, prepare
-from pgdrill.dump.drill import Options, drill_dump
-from pgdrill.dump.take import take_dump
+from pgdrill.logical.drill import Options, drill_dump
+from pgdrill.logical.take import take_dump
 from pgdrill_demo.stack import Stack
 from tests.conftest import thorough
 

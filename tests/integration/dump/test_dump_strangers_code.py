@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
 from tests.integration.dump.conftest import Source, explained, red
 
 HOME = "strange"

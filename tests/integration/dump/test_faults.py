@@ -21,15 +21,18 @@ import psycopg
 import pytest
 
 from pgdrill.access import Access, Credentials
-from pgdrill.dump import client, cluster, keep, leftovers, manifest, take
-from pgdrill.dump.drill import Options, drill_dump
-from pgdrill.dump.report import DumpReport
-from pgdrill.dump.take import take_dump
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Unreachable
+from pgdrill.host.process import Runner, Stopped
+from pgdrill.logical import cleanup as leftovers
+from pgdrill.logical import manifest, scratch_cluster, take
+from pgdrill.logical import pg_dump as client
+from pgdrill.logical import store as keep
+from pgdrill.logical.drill import Options, drill_dump
+from pgdrill.logical.report import DumpReport
+from pgdrill.logical.take import take_dump
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.process import Runner, Stopped
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
 from tests.integration.conftest import Relay, processes_in
 from tests.integration.dump.conftest import Source, pgserver, red
 
@@ -80,7 +83,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 from pgdrill.config import load
 from pgdrill.access import Access
-from pgdrill.dump import manifest, take, content
+from pgdrill.logical import manifest, take, content
 moment = sys.argv[2]
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 if moment == "before the manifest": manifest.write = die
@@ -236,8 +239,8 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
     code = (
         "import sys; sys.path[:0] = [sys.argv[1]]\n"
         "import os, pickle, shutil\n"
-        "from pgdrill.dump.drill import drill_dump, Options\n"
-        "from pgdrill.dump import cluster\n"
+        "from pgdrill.logical.drill import drill_dump, Options\n"
+        "from pgdrill.logical import cluster\n"
         "cluster.check_room = lambda *_: None\n"  # what follows is seen by the server before anybody looks
         "make = cluster.make_cluster\n"
         "def make_and_fill(access, workspace, manifest, fence):\n"
@@ -276,8 +279,8 @@ def test_too_little_room_is_said_before_anything_is_fetched(dumped: Source, monk
     huge = made.model_copy(deep=True)
     huge.databases[0].size_bytes = 10**15
     with pytest.raises(CouldNotVerify, match=r"\d [MG]B free"):
-        cluster.room_for(Workspace(dumped.home), huge, 0)
-    monkeypatch.setattr(cluster, "ROOM", 10**9)
+        scratch_cluster.room_for(Workspace(dumped.home), huge, 0)
+    monkeypatch.setattr(scratch_cluster, "ROOM", 10**9)
     report = dumped.drill()
     assert (report.reason, report.timings.download_seconds) == ("restore: no-space", None)
 

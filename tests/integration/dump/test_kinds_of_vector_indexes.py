@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from pgdrill.dump.drill import drill_dump
-from pgdrill.dump.take import take_dump
-from pgdrill.labels import Label
+from pgdrill.logical.drill import drill_dump
+from pgdrill.logical.take import take_dump
+from pgdrill.vectors.labels import Label
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import need
 from tests.integration.worlds import production

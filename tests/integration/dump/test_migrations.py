@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.dump import keep, manifest
-from pgdrill.dump.drill import Options, rehearse_migrations
-from pgdrill.dump.pgrestore import Restore
-from pgdrill.dump.report import DumpReport, DumpTimings, StatementRun
 from pgdrill.errors import ConfigError
-from pgdrill.process import Runner
-from pgdrill.workspace import Workspace
+from pgdrill.host.process import Runner
+from pgdrill.logical import manifest, store
+from pgdrill.logical.drill import Options, rehearse_migrations
+from pgdrill.logical.pg_restore import Restore
+from pgdrill.logical.report import DumpReport, DumpTimings, StatementRun
+from pgdrill.recovery.workspace import Workspace
 from tests.integration.dump.conftest import DATABASE, Source, explained, red
 
 Rehearse = Callable[..., DumpReport]
@@ -72,7 +72,7 @@ def test_locks_seconds_and_rewrites_are_told_of_each_statement(dumped: Source, t
     })  # fmt: skip
     report = dumped.drill(migrations=folder, families=("vectors",), may_change=("items",))  # its trigger sets `at`
     assert report.migrated
-    assert not keep.Listed(report.dump_id, (report,)).counts, "a rehearsal proves no dump"
+    assert not store.Listed(report.dump_id, (report,)).counts, "a rehearsal proves no dump"
     assert report.verdict == "passed", explained(report)
     runs = by_line(report)
     added = runs["001_columns.sql:2"]

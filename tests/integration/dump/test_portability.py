@@ -62,7 +62,7 @@ def test_a_missing_extension_at_the_destination_is_named_before_any_byte(source:
 
 def test_an_index_option_that_the_destination_does_not_know_is_named_before_any_byte(source: Source) -> None:
     """As a dump of a later pgvector would have it: its manifest records an option that 0.8.6 lacks."""
-    from pgdrill.dump import manifest
+    from pgdrill.logical import manifest
 
     made = source.dump()
     index = made.databases[0].vector_indexes[0]

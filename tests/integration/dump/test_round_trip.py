@@ -9,26 +9,26 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from pgdrill.dump import checks, keep, manifest
-from pgdrill.dump.drill import context_of
-from pgdrill.dump.forecast import forecast
-from pgdrill.dump.pgrestore import Restore
-from pgdrill.dump.report import DumpTimings
-from pgdrill.dump.tables import restore_table
 from pgdrill.errors import BackupFault, ConfigError
+from pgdrill.host.process import Runner
+from pgdrill.logical import checks, manifest, store
+from pgdrill.logical.build_forecast import forecast
+from pgdrill.logical.drill import context_of
+from pgdrill.logical.pg_restore import Restore
+from pgdrill.logical.report import DumpTimings
+from pgdrill.logical.single_table import restore_table
 from pgdrill.postgres.wal import parse_lsn
-from pgdrill.process import Runner
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
 from tests.integration.dump.conftest import DATABASE, Source, explained, red
 
 
 def test_a_dump_counts_once_it_has_been_restored_and_checked(source: Source) -> None:
     source.dump()
-    before = keep.listed(source.access)
+    before = store.listed(source.access)
     assert [one.counts for one in before] == [False]
     report = source.drill()
     assert report.verdict == "passed", explained(report)
-    assert [one.counts for one in keep.listed(source.access)] == [True]
+    assert [one.counts for one in store.listed(source.access)] == [True]
     # Every question of a physical drill has an answer, or a reason why it was not asked.
     skipped = {one.name: one.message for one in report.results if one.status == "skip"}
     assert {"table-content", "catalogs", "target-reached"} <= set(skipped)

@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 import pytest
 
 from pgdrill.access import Access
-from pgdrill.dump import drill, tables, take
-from pgdrill.sweep import sweep
+from pgdrill.logical import drill, single_table, take
+from pgdrill.recovery.sweep import sweep
 from tests.integration.conftest import processes_in
 from tests.integration.dump.conftest import Source
 
@@ -34,8 +34,8 @@ def dumping(access: Access, into: str, said: Connection) -> None:
 
 
 def restoring_a_table(access: Access, into: str, said: Connection) -> None:
-    tables._restore = lambda *_: _here(said)  # type: ignore[assignment] # the dump is there
-    tables.restore_table(access, into, "items")
+    single_table._restore = lambda *_: _here(said)  # type: ignore[assignment] # the dump is there
+    single_table.restore_table(access, into, "items")
 
 
 @pytest.mark.parametrize("job", [drilling, dumping, restoring_a_table], ids=["drill", "dump", "table"])

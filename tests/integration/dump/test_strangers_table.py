@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgdrill.dump.tables import restore_table
 from pgdrill.errors import ConfigError, PgdrillError
+from pgdrill.logical.single_table import restore_table
 from tests.integration.dump.conftest import Source
 
 HOME = "lost"

@@ -22,11 +22,11 @@ import psycopg
 import pytest
 
 from pgdrill.errors import CouldNotVerify
-from pgdrill.fence.choose import SEEN, SYSTEM, Fence, choose, environment, fenced
-from pgdrill.fence.spec import Spec
+from pgdrill.host.fence.choose import SEEN, SYSTEM, Fence, choose, environment, fenced
+from pgdrill.host.fence.spec import Spec
+from pgdrill.host.process import mark_process
 from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.server import LocalServer
-from pgdrill.process import mark_process
 from pgdrill_demo.stack import binaries
 
 EXIT_CODE = 125  # of a fence that could not be made
@@ -367,7 +367,7 @@ def test_no_fence_is_had_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["writes", "mounts"])
 def test_a_tool_that_unpacks_can_write_the_drills_folder_alone(kind: str, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pgdrill.fence import choose as choosing
+    from pgdrill.host.fence import choose as choosing
 
     monkeypatch.setattr(choosing.landlock, "version", lambda: 7 if kind == "writes" else 0)
     own = host.folder / "own"

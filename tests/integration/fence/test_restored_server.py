@@ -13,8 +13,8 @@ from psycopg import sql
 
 from pgdrill.backup import take_backup
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
-from pgdrill.report import Report
-from pgdrill.workspace import Workspace
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import Report
 from pgdrill_demo.stack import Stack
 
 

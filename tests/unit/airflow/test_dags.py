@@ -209,7 +209,7 @@ def test_a_dumps_params_take_databases_another_postgresql_and_migrations(dags: d
     ],
 )
 def test_params_take_what_the_library_takes(drill: DAG, conf: dict[str, Any]) -> None:
-    from pgdrill.targets import parse_target
+    from pgdrill.recovery.targets import parse_target
 
     choose(drill, conf)
     if "target" in conf:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from pgdrill import attempts
+from pgdrill.airflow import attempts
 from pgdrill.airflow.operators import DestroyDumpClusterOperator, LogicalDumpOperator, LogicalRestoreOperator
-from pgdrill.dump import drill as library
-from pgdrill.dump import keep, take
-from pgdrill.dump.drill import Options
-from pgdrill.dump.report import DumpReport, IndexBuild
 from pgdrill.errors import Unreachable
-from pgdrill.report import CheckResult, Stage, Trouble
+from pgdrill.logical import drill as library
+from pgdrill.logical import store, take
+from pgdrill.logical.drill import Options
+from pgdrill.logical.report import DumpReport, IndexBuild
+from pgdrill.reports.model import CheckResult, Stage, Trouble
 
 WHEN = datetime(2026, 12, 1, 4, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ class FakeTask:
 def context(config: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name, words in (("POSTGRES", {"conn_type": "postgres", "host": "db"}), ("S3", {"conn_type": "aws", "login": "k", "password": "secret"})):
         monkeypatch.setenv(f"AIRFLOW_CONN_AGENTS_{name}", json.dumps(words))
-    monkeypatch.setattr(keep, "builds", lambda access: [])
+    monkeypatch.setattr(store, "builds", lambda access: [])
     monkeypatch.setattr(attempts, "_known_of_dumps", lambda access: set())
     return {"run_id": "manual__2026-12-01T04:00:00+00:00", "ti": FakeTask(), "dag_run": SimpleNamespace(run_type="manual")}
 
@@ -103,13 +103,13 @@ def test_a_dump_that_cannot_be_taken_raises_its_own_words(context: dict[str, Any
 
 def test_a_kept_cluster_that_does_not_run_is_destroyed_all_the_same(context: dict[str, Any], config: Any) -> None:
     from pgdrill.airflow.connections import access_for
-    from pgdrill.dump.report import DumpServer
+    from pgdrill.logical.report import DumpServer
 
     access = access_for("agents")
     server = DumpServer(directory="/d", socket_directory="/s", port=1, server_version="18", expires_at=WHEN + timedelta(hours=1))
     folder = access.cluster.state_directory / "dump-reports"
     folder.mkdir(parents=True)
     (folder / "d1.json").write_text(report(restored=server).model_dump_json())
-    assert keep.local_report(access, "d1")
+    assert store.local_report(access, "d1")
     result = DestroyDumpClusterOperator(task_id="x", cluster="agents", drill_id="d1", keep=True).execute(context)
     assert result["destroyed"] is True

@@ -15,7 +15,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 
 import pgdrill
-from pgdrill import backup, drill, store
+from pgdrill import backup, drill
 from pgdrill.airflow import operators
 from pgdrill.airflow.connections import access_for
 from pgdrill.airflow.operators import (
@@ -39,8 +39,9 @@ from pgdrill.errors import (
     TimedOut,
     Unreachable,
 )
-from pgdrill.process import Runner, Stopped
-from pgdrill.report import CheckResult, Report, RestoredCluster, Stage, Target, Trouble
+from pgdrill.host.process import Runner, Stopped
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult, Report, RestoredCluster, Stage, Target, Trouble
 
 RUN_ID = "scheduled__2026-11-27T11:00:00+00:00"
 WHEN = datetime(2026, 11, 27, 11, tzinfo=UTC)
@@ -463,7 +464,7 @@ def test_the_provider_tells_what_airflow_asks_of_one() -> None:
 
 
 def test_the_local_copy_of_a_report_is_not_needed_to_say_where_it_is() -> None:
-    from pgdrill.airflow.results import where
+    from pgdrill.airflow.xcom import where
 
     assert where(report()) == "s3://bucket/pgdrill/reports/d1.json"
     assert where(report(kept_at=[])) == ""
@@ -499,9 +500,9 @@ def test_what_can_be_had_of_today_only_is_not_backfilled(context: dict[str, Any]
     ("library", "task"),
     [
         ("pgdrill.backup.take_backup", BaseBackupOperator(task_id="backup", cluster="agents")),
-        ("pgdrill.dump.take.take_dump", operators.LogicalDumpOperator(task_id="dump", cluster="agents")),
-        ("pgdrill.dump.drill.drill_dump", operators.LogicalRestoreOperator(task_id="restore", cluster="agents")),
-        ("pgdrill.retention.apply.prune", operators.PruneOperator(task_id="prune", cluster="agents", apply=True)),
+        ("pgdrill.logical.take.take_dump", operators.LogicalDumpOperator(task_id="dump", cluster="agents")),
+        ("pgdrill.logical.drill.drill_dump", operators.LogicalRestoreOperator(task_id="restore", cluster="agents")),
+        ("pgdrill.retention.prune.prune", operators.PruneOperator(task_id="prune", cluster="agents", apply=True)),
     ],
 )
 def test_every_job_that_another_one_keeps_out_waits_for_it(
@@ -511,7 +512,7 @@ def test_every_job_that_another_one_keeps_out_waits_for_it(
         raise Busy("drill of agents", found="held by d0", expected="one at a time", mend="wait")
 
     monkeypatch.setattr(library, held)
-    monkeypatch.setattr("pgdrill.attempts._known_of_dumps", lambda access: set())
+    monkeypatch.setattr("pgdrill.airflow.attempts._known_of_dumps", lambda access: set())
     with pytest.raises(AirflowRescheduleException):
         task.execute(context)
     context["ti"].waiting_since = datetime.now(UTC) - timedelta(days=1)

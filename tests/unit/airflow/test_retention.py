@@ -18,12 +18,14 @@ from airflow.serialization.serialized_objects import DagSerialization
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import ChoosePruneOperator, RefusedOperator, approved_plan
 from pgdrill.errors import CouldNotVerify, Problem
-from pgdrill.retention import apply, guards, journal
-from pgdrill.retention.apply import Outlook, PruneResult
+from pgdrill.retention import journal
+from pgdrill.retention import prune as apply
+from pgdrill.retention import refusals as guards
+from pgdrill.retention.formats import plan_markdown
 from pgdrill.retention.inventory import Hold, Leftover
 from pgdrill.retention.plan import make_plan
-from pgdrill.retention.show import plan_markdown
-from pgdrill.retention.tables import plan_lines
+from pgdrill.retention.prune import Outlook, PruneResult
+from pgdrill.retention.terminal import plan_lines
 from tests.unit.retention.test_plan import FULL, NOW, POLICY
 
 PLAN = {"digest": "abc", "steps": [{"kind": "delete-backup", "name": "base_1"}], "refusals": [], "first_run": False}

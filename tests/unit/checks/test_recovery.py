@@ -8,7 +8,7 @@ import pytest
 
 from pgdrill.checks.recovery.libraries import split
 from pgdrill.checks.recovery.log import alarming
-from pgdrill.postgres.leftovers import settings_in
+from pgdrill.postgres.recovery_settings import settings_in
 
 PREFIX = "2026-11-24 08:45:01.123 UTC [4711] "
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgdrill.baseline import Changes, TableState
-from pgdrill.checks.rows import compare
-from pgdrill.digests import Content, SampleAnswer, Shares
+from pgdrill.checks.tables import compare
+from pgdrill.postgres.row_digests import Content, SampleAnswer, Shares
 
 NOTHING = Changes()
 SAMPLE = {f"({n},1)/700": "h" for n in range(50)}

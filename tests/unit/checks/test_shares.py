@@ -6,10 +6,10 @@ import pytest
 
 from pgdrill.baseline import Changes, TableState
 from pgdrill.baseline.bracket import settled_below
-from pgdrill.checks.rows import compare
 from pgdrill.checks.shares import share_of
-from pgdrill.digests import Content, parts_for
-from pgdrill.report import Compared, Share
+from pgdrill.checks.tables import compare
+from pgdrill.postgres.row_digests import Content, parts_for
+from pgdrill.reports.model import Compared, Share
 
 Parts = list[tuple[int, int, int]]
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill.baseline import SequenceState
-from pgdrill.baseline.state import bracket
-from pgdrill.checks import positions, state
-from pgdrill.digests import Horizon
+from pgdrill.baseline.state_tables import bracket
+from pgdrill.checks import sequence_positions, state_tables
+from pgdrill.postgres.row_digests import Horizon
 
 LINE = Horizon(oldest_xid=1000, next_xid=1000, key="00")
 OLD, NEW = True, False
@@ -28,7 +28,7 @@ def restored(*there: tuple[int, int], new: tuple[tuple[int, int], ...] = ()) -> 
 
 
 def asked(recorded: object, found: dict[str, tuple[str, bool]]) -> str:
-    return state.compare("agents.public.s", recorded, found).status  # type: ignore[arg-type]
+    return state_tables.compare("agents.public.s", recorded, found).status  # type: ignore[arg-type]
 
 
 def test_a_table_that_nobody_wrote_must_be_the_same() -> None:
@@ -41,7 +41,7 @@ def test_a_table_that_nobody_wrote_must_be_the_same() -> None:
 
 def test_a_table_as_it_was_before_an_update_is_stale() -> None:
     recorded = bracket(rows((1, 2), (2, 1)), rows((1, 2), (2, 1)), LINE)
-    outcome = state.compare("agents.public.s", recorded, restored((1, 1), (2, 1)))
+    outcome = state_tables.compare("agents.public.s", recorded, restored((1, 1), (2, 1)))
     assert (outcome.status, outcome.value) == ("fail", "rows: 1 missing, 1 stale")
     assert "(1,1)" in outcome.message
 
@@ -62,7 +62,7 @@ def test_a_transaction_that_was_committing_at_that_instant_may_be_there_or_not()
 
 
 def test_a_large_table_is_kept_as_a_digest_and_only_if_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgdrill.baseline.state.LISTED_ROWS", 2)
+    monkeypatch.setattr("pgdrill.baseline.state_tables.LISTED_ROWS", 2)
     many = rows(*((n, 1) for n in range(5)))
     recorded = bracket(many, many, LINE)
     assert recorded.firm is None
@@ -125,5 +125,5 @@ def sequence(value: int, *, called: bool = True, increment: int = 1, later: int 
     (sequence(100), sequence(1, filenode=8), "warn"),
 ])  # fmt: skip
 def test_a_sequence_is_not_behind_and_not_far_ahead(before: SequenceState, now: SequenceState, status: str) -> None:
-    outcome = positions.compare("agents.public.q", before, now)
+    outcome = sequence_positions.compare("agents.public.q", before, now)
     assert (outcome.status if outcome else "pass") == status

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgdrill.process import end_session, mark_process
+from pgdrill.host.process import end_session, mark_process
 from pgdrill_demo.stack import tear_down
 
 # As Airflow's: it forks workers that outlive it, one of them gives itself a title, which takes the place of its variables.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pgdrill.dump.making import LATER, is_superusers, statements
-from pgdrill.dump.pgrestore import is_a
-from pgdrill.dump.schema import granted_by
-from pgdrill.dump.statements import split
+from pgdrill.logical.definitions import granted_by
+from pgdrill.logical.making import LATER, is_superusers, statements
+from pgdrill.logical.pg_restore import is_a
+from pgdrill.logical.sql_split import split
 
 
 @pytest.mark.parametrize("text", [

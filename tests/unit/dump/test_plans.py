@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.dump import manifest, stream
-from pgdrill.dump.client import failure, words_only
-from pgdrill.dump.cluster import older
-from pgdrill.dump.forecast import forecast
-from pgdrill.dump.indexes import MIB, needed_bytes, plan_build, rows_in
-from pgdrill.dump.keep import Listed
-from pgdrill.dump.manifest import VectorIndex
-from pgdrill.dump.pgrestore import is_index, restore_failure
-from pgdrill.dump.report import DumpReport, IndexBuild
-from pgdrill.dump.tables import choose
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, StandbyConflict
-from pgdrill.report import Stage, Trouble, Verdict
+from pgdrill.logical import manifest, transfer
+from pgdrill.logical.build_forecast import forecast
+from pgdrill.logical.index_builds import MIB, needed_bytes, plan_build, rows_in
+from pgdrill.logical.manifest import VectorIndex
+from pgdrill.logical.pg_dump import failure, words_only
+from pgdrill.logical.pg_restore import is_index, restore_failure
+from pgdrill.logical.report import DumpReport, IndexBuild
+from pgdrill.logical.scratch_cluster import older
+from pgdrill.logical.single_table import choose
+from pgdrill.logical.store import Listed
+from pgdrill.reports.model import Stage, Trouble, Verdict
 
 GIB = 1024 * MIB
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -106,8 +106,8 @@ def test_a_dump_counts_by_a_restore_of_itself_and_not_by_a_rehearsal() -> None:
 
 def test_parts_stay_below_what_s3_allows_whatever_the_size() -> None:
     for size in (0, 10**9, 10**12, 20 * 10**12):
-        assert size / stream.part_bytes(size) < 10_000
-    assert stream.part_bytes(480 * 10**9) * (stream.PARTS_AT_ONCE + 1) < 600 * MIB
+        assert size / transfer.part_bytes(size) < 10_000
+    assert transfer.part_bytes(480 * 10**9) * (transfer.PARTS_AT_ONCE + 1) < 600 * MIB
 
 
 def test_names_of_databases_become_names_of_objects_and_never_paths() -> None:
@@ -184,8 +184,8 @@ def test_an_index_is_found_by_its_whole_name() -> None:
 
 
 def test_a_part_that_is_missing_for_ever_is_no_network_problem(tmp_path: Path) -> None:
-    from pgdrill.storage import Storage
+    from pgdrill.repository.object_store import Storage
 
     store = Storage.open(f"file://{tmp_path}", {})
     with pytest.raises(BackupFault, match="no such object"):
-        stream.download(store, "x/y.dump", manifest.DumpFile(name="y.dump", bytes=1, sha256="0" * 64), tmp_path / "z", lambda _: None)
+        transfer.download(store, "x/y.dump", manifest.DumpFile(name="y.dump", bytes=1, sha256="0" * 64), tmp_path / "z", lambda _: None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgdrill.dump.schema import differences, globals_lines, objects
+from pgdrill.logical.definitions import differences, globals_lines, objects
 
 TEXT = """--
 -- PostgreSQL database dump

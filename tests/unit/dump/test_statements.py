@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.dump.statements import split
+from pgdrill.logical.sql_split import split
 
 WHOLE = [
     "SELECT 'a;b'", "SELECT 'it''s; one'", r"SELECT E'quote \'; still'", r"SELECT 'back\'", 'SELECT ";"', "SELECT $$a; b$$",

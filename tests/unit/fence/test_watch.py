@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.fence import watch
+from pgdrill.host.fence import watch
 
 
 @pytest.fixture

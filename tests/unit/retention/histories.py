@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from pgdrill.postgres.wal import Segment, TimelineSwitch
+from pgdrill.repository.wal_ranges import Wal, parse_wal
 from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory, ToolRules, Unreadable
 from pgdrill.retention.plan import Plan, Step
-from pgdrill.retention.wal import Wal, parse_wal
 
 BEGIN = datetime(2026, 1, 4, 2, tzinfo=UTC)
 SIZE = 16 * 2**20

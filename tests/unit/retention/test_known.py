@@ -12,22 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill import record, store
 from pgdrill.access import Access, Credentials
+from pgdrill.baseline import backup_record
 from pgdrill.cli import main
 from pgdrill.config import load
-from pgdrill.dump import keep
-from pgdrill.dump.report import DumpReport
 from pgdrill.errors import BackupFault, CouldNotVerify
+from pgdrill.host.process import Runner
+from pgdrill.logical import store as keep
+from pgdrill.logical.report import DumpReport
 from pgdrill.postgres.wal import Segment
-from pgdrill.preflight import choose_backup, preflight
-from pgdrill.process import Runner
-from pgdrill.report import Stage
+from pgdrill.recovery.preflight import choose_backup, preflight
+from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.reports import store
+from pgdrill.reports.forecast import collect
+from pgdrill.reports.model import Stage
 from pgdrill.retention import journal, kept
-from pgdrill.retention.apply import look, prune
 from pgdrill.retention.known import check_backups
-from pgdrill.rto import collect
-from pgdrill.targets import RecoveryTarget
+from pgdrill.retention.prune import look, prune
 from tests.conftest import need
 from tests.reports import passed_report
 from tests.unit.test_tools import SENTINEL, a_walg_backup, put
@@ -55,7 +56,7 @@ def access(config: Path) -> Access:
     made = Access(load(config).cluster("agents"))
     for number, name in enumerate(NAMES):
         a_backup(made, name, NOW - timedelta(days=120 - 10 * number))
-        made.reports.write(record.key(name), b"{}")
+        made.reports.write(backup_record.key(name), b"{}")
     return made
 
 
@@ -170,7 +171,7 @@ def test_what_retention_deleted_itself_is_not_missing(access: Access) -> None:
 
 @pytest.mark.parametrize("memory", ["ledger", "local report", "report in the store"])
 def test_everything_that_remembers_is_asked(access: Access, memory: str) -> None:
-    access.reports.delete(*(record.key(name) for name in NAMES))
+    access.reports.delete(*(backup_record.key(name) for name in NAMES))
     if memory == "ledger":
         kept.write_ledger(access, kept.Ledger(marked=[SECOND]))
     else:
@@ -212,7 +213,7 @@ def test_an_archive_that_ends_before_what_a_drill_replayed_is_named(access: Acce
 
 
 def test_without_its_memory_a_prune_of_others_backups_waits_for_a_person(access: Access) -> None:
-    access.reports.delete(*(record.key(name) for name in NAMES[:2]))
+    access.reports.delete(*(backup_record.key(name) for name in NAMES[:2]))
     assert reasons(access) == ["first-run"]
     assert reasons(access, allowed=["first-run"]) == []
     kept.write_ledger(access, kept.Ledger())
@@ -269,7 +270,7 @@ def test_a_store_that_answers_with_an_empty_listing_is_not_believed(access: Acce
 def test_a_forged_sentinel_keeps_its_own_backup_from_counting_and_no_other(access: Access) -> None:
     """And nothing is deleted as long as it is there: what it hides is not known."""
     access.repository.write(f"basebackups_005/{SECOND}_backup_stop_sentinel.json", json.dumps(SENTINEL | {"LSN": -1}).encode())
-    access.reports.delete(*(record.key(name) for name in NAMES))  # which are none here
+    access.reports.delete(*(backup_record.key(name) for name in NAMES))  # which are none here
     found = look(access, Runner(), now=NOW)
     assert [backup.name for backup in found.inventory.backups] == [FIRST, NEWEST]
     assert [one.name for one in found.inventory.unreadable] == [SECOND]

@@ -10,12 +10,12 @@ import pytest
 from pgdrill.config import Retention
 from pgdrill.errors import Problem
 from pgdrill.postgres.wal import Segment, TimelineSwitch
-from pgdrill.retention.guards import clock_refusal, refusals
-from pgdrill.retention.hygiene import findings
+from pgdrill.repository.wal_ranges import Run, Wal
 from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory, Leftover, ToolRules, Unreadable
 from pgdrill.retention.plan import Plan, make_plan
 from pgdrill.retention.promises import evaluate
-from pgdrill.retention.wal import Run, Wal
+from pgdrill.retention.refusals import clock_refusal, refusals
+from pgdrill.retention.unused_objects import findings
 from pgdrill.retention.window import window_of
 
 NOW = datetime(2026, 11, 21, 14, tzinfo=UTC)  # a Saturday

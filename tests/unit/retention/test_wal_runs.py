@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdrill.postgres.wal import Segment
-from pgdrill.retention.wal import Run, Wal, below, parse_wal, subtract
+from pgdrill.repository.wal_ranges import Run, Wal, below, parse_wal, subtract
 
 SIZES = st.sampled_from([2**20, 16 * 2**20, 64 * 2**20, 2**30])
 POSITIONS = st.sets(st.tuples(st.integers(1, 3) | st.just(0xFFFFFFFF), st.integers(1, 30) | st.integers(2**33, 2**33 + 9)))

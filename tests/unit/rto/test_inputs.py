@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pgdrill.rto.inputs import Inputs, growth
-from pgdrill.rto.model import Load
-from pgdrill.tools import BaseBackup
+from pgdrill.reports.forecast.inputs import Inputs, growth
+from pgdrill.reports.forecast.model import Load
+from pgdrill.repository.tools import BaseBackup
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 GB = 1e9

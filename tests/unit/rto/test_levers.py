@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pgdrill.rto.inputs import Inputs
-from pgdrill.rto.levers import bound_by, levers
-from pgdrill.rto.model import Load, Part, Sample
-from pgdrill.rto.probe import Probe
+from pgdrill.reports.forecast.inputs import Inputs
+from pgdrill.reports.forecast.levers import bound_by, levers
+from pgdrill.reports.forecast.model import Load, Part, Sample
+from pgdrill.reports.forecast.probe import Probe
 
 GB = 1e9
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.rto.model import SIZES, Load, Part, Sample, Span, breaks_at, forecast
+from pgdrill.reports.forecast.model import SIZES, Load, Part, Sample, Span, breaks_at, forecast
 
 GB = 1e9
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from pgdrill.report import ColumnChecked, Report, Timings, WalFetched
-from pgdrill.rto.samples import checks_part, redo_part, sample_of
+from pgdrill.reports.forecast.samples import checks_part, redo_part, sample_of
+from pgdrill.reports.model import ColumnChecked, Report, Timings, WalFetched
 
 
 def column(method: Literal["", "hnsw", "ivfflat"], rows: int, read: float, search: float) -> ColumnChecked:

@@ -13,10 +13,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pgdrill.errors import CouldNotVerify
-from pgdrill.store_lease import Board
-from pgdrill.store_lease.claim import claim
-from pgdrill.store_lease.held import HeldLease
-from pgdrill.store_lease.model import new_lease
+from pgdrill.repository.leases import Board
+from pgdrill.repository.leases.claim import claim
+from pgdrill.repository.leases.held import HeldLease
+from pgdrill.repository.leases.model import new_lease
 from tests.conftest import thorough
 from tests.unit.store_lease.interleaved import Killed, Reports, World
 
@@ -65,7 +65,7 @@ def new_world() -> Iterator[World]:
     made = World()
     with pytest.MonkeyPatch.context() as patch:
         for module in ("board", "held"):
-            patch.setattr(f"pgdrill.store_lease.{module}.boot_seconds", lambda: made.seconds)
+            patch.setattr(f"pgdrill.repository.leases.{module}.boot_seconds", lambda: made.seconds)
         yield made
 
 

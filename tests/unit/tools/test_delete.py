@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pgdrill.config import Repository
-from pgdrill.tools import BackupTool
-from pgdrill.tools.barman import BarmanCloud
-from pgdrill.tools.walg import WalG
+from pgdrill.repository.tools import BackupTool
+from pgdrill.repository.tools.barman import BarmanCloud
+from pgdrill.repository.tools.walg import WalG
 
 NAME = "base_000000010000000000000009"
 HOME = Path("/srv/home")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.tools import install
+from pgdrill.repository.tools import install_walg
 
 PROGRAM = b"#!/bin/sh\necho wal-g version v3.0.8\n"
 
@@ -79,7 +79,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: Host) ->
     """Linux on x86_64, no wal-g on PATH, and a release page of our own."""
     monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setenv(install.RELEASE_URL_VARIABLE, host.url)
+    monkeypatch.setenv(install_walg.RELEASE_URL_VARIABLE, host.url)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
@@ -90,7 +90,7 @@ def into(tmp_path: Path) -> Path:
 
 
 def run(into: Path, *more: str) -> int:
-    return install.main(["--into", str(into), *more])
+    return install_walg.main(["--into", str(into), *more])
 
 
 def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
@@ -188,7 +188,7 @@ def test_a_host_that_refuses_is_one_line_and_set_up_goes_on(
 ) -> None:
     with socket.socket() as unused:  # bound, not listening: nobody else gets the port meanwhile
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv(install.RELEASE_URL_VARIABLE, f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setenv(install_walg.RELEASE_URL_VARIABLE, f"http://127.0.0.1:{unused.getsockname()[1]}")
         assert run(into) == 0
     said = capsys.readouterr()
     assert said.out.count("\n") == 1
@@ -201,7 +201,7 @@ def test_a_host_that_refuses_is_one_line_and_set_up_goes_on(
 def test_a_name_that_does_not_resolve_is_one_line_and_set_up_goes_on(
     into: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(install.RELEASE_URL_VARIABLE, "http://nowhere.invalid")
+    monkeypatch.setenv(install_walg.RELEASE_URL_VARIABLE, "http://nowhere.invalid")
     assert run(into) == 0
     assert capsys.readouterr().out.count("\n") == 1
 
@@ -210,8 +210,8 @@ def test_a_host_that_never_answers_is_given_up_in_time(host: Host, into: Path) -
     host.offer(release())
     host.delay_seconds = 2.0
     started = time.monotonic()
-    with pytest.raises(install.Unavailable, match=r"timed out|no answer"):
-        install.install(into, timeout_seconds=0.2)
+    with pytest.raises(install_walg.Unavailable, match=r"timed out|no answer"):
+        install_walg.install(into, timeout_seconds=0.2)
     assert time.monotonic() - started < 1.5
     assert left_in(into) == []
 
@@ -235,7 +235,7 @@ def test_a_release_page_without_the_asset_is_an_error_that_names_the_variable(
     assert run(into) == 1
     said = capsys.readouterr().err
     assert "HTTP 404" in said
-    assert install.RELEASE_URL_VARIABLE in said
+    assert install_walg.RELEASE_URL_VARIABLE in said
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -281,13 +281,13 @@ def test_a_machine_without_an_official_build_goes_on_with_barman_cloud(
 
 
 def test_a_64_bit_arm_machine_gets_its_own_asset() -> None:
-    assert install.asset_name("Linux", "aarch64") == "wal-g-pg-22.04-aarch64.tar.gz"
+    assert install_walg.asset_name("Linux", "aarch64") == "wal-g-pg-22.04-aarch64.tar.gz"
 
 
 def test_an_address_that_is_not_http_is_refused(
     into: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(install.RELEASE_URL_VARIABLE, "file:///etc")
+    monkeypatch.setenv(install_walg.RELEASE_URL_VARIABLE, "file:///etc")
     assert run(into) == 1
     assert "must start with https://" in capsys.readouterr().err
 
@@ -298,7 +298,7 @@ def test_a_killed_download_leaves_nothing_that_looks_installed(
     archive = release()
     host.offer(archive)
     host.delay_seconds = 1.0  # the digest after 1 s, the archive after 2 s
-    command = [sys.executable, "-m", "pgdrill.tools.install", "--into", str(into)]
+    command = [sys.executable, "-m", "pgdrill.repository.tools.install_walg", "--into", str(into)]
     child = subprocess.Popen(command, env={**os.environ, "PATH": str(tmp_path)})
     deadline = time.monotonic() + 20
     while ASSET not in host.asked and time.monotonic() < deadline:
@@ -320,7 +320,7 @@ def test_make_setup_tries_again_what_could_not_be_fetched_and_other_goals_lose_n
         (tmp_path / name).write_text(text)
     (tmp_path / ".venv/bin/python").chmod(0o755)
     shutil.copy(Path(__file__).parents[3] / "Makefile", tmp_path)
-    where = str(Path(install.__file__).parents[2])
+    where = str(Path(install_walg.__file__).parents[2])
     done = subprocess.run(["make", "-C", str(tmp_path), goal], check=False, env={**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": where}, capture_output=True, text=True)
     assert ("wal-g" in done.stdout) == asked, done.stdout + done.stderr
     if asked and not shutil.which("wal-g", path="/usr/bin:/bin"):

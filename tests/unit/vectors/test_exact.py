@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgdrill.vectors.exact import Doubles, Nearest, Probes, look_through, neighbours, squares_of
+from pgdrill.vectors.exact_search import Doubles, Nearest, Probes, look_through, neighbours, squares_of
 from pgdrill.vectors.types import OF_BITS, OPERATORS, Floats, Integers, Sparse, Values
 
 

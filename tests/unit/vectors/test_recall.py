@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pgdrill.vectors.compare import Comparison
+from pgdrill.vectors.index_search import hits
+from pgdrill.vectors.neighbour_comparison import Comparison
 from pgdrill.vectors.recall import paired_loss, unpaired_loss, wilson
-from pgdrill.vectors.search import hits
 
 
 def test_the_same_recalls_lose_nothing_for_certain() -> None:

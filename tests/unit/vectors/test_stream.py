@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from psycopg import sql
 
-from pgdrill.vectors import stream as streaming
-from pgdrill.vectors.stream import Block, Field, place_text, stream
+from pgdrill.vectors import copy_stream as streaming
+from pgdrill.vectors.copy_stream import Block, Field, place_text, stream
 from pgdrill.vectors.types import Floats, Sparse
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgdrill.walfetch.decoders import DECODERS, PIECE_BYTES, Undecodable, decoded
+from pgdrill.repository.decoders import DECODERS, PIECE_BYTES, Undecodable, decoded
 
 if sys.version_info >= (3, 14):
     from compression import zstd

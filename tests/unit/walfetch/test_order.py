@@ -8,10 +8,10 @@ import pytest
 
 from pgdrill.config import Repository
 from pgdrill.postgres.wal import Segment, TimelineSwitch
-from pgdrill.tools import BackupTool
-from pgdrill.tools.barman import BarmanCloud
-from pgdrill.tools.walg import WalG
-from pgdrill.walfetch.order import Order, ToolWords
+from pgdrill.recovery.wal_prefetch.order import Order, ToolWords
+from pgdrill.repository.tools import BackupTool
+from pgdrill.repository.tools.barman import BarmanCloud
+from pgdrill.repository.tools.walg import WalG
 
 MB = 2**20
 WALG = WalG("wal-g", Repository(url="s3://b/p"), {"AWS_SECRET_ACCESS_KEY": "canary"})

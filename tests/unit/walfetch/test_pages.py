@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgdrill.postgres.wal import Segment
-from pgdrill.walfetch.decoders import aligned
-from pgdrill.walfetch.pages import ALIGNMENT, Damaged, Origin, PageCheck
+from pgdrill.recovery.wal_prefetch.page_check import ALIGNMENT, Damaged, Origin, PageCheck
+from pgdrill.repository.decoders import aligned
 from tests.walpages import MAJOR, PAGE, SYSTEM, segment_bytes
 
 MB = 2**20

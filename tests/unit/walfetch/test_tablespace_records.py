@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgdrill.postgres.wal import Segment
-from pgdrill.walfetch.files import Writer
-from pgdrill.walfetch.pages import MAGIC, Origin
-from pgdrill.walfetch.tablespaces import Barred, TablespaceWatch
+from pgdrill.recovery.wal_prefetch.page_check import MAGIC, Origin
+from pgdrill.recovery.wal_prefetch.tablespaces import Barred, TablespaceWatch
+from pgdrill.recovery.wal_prefetch.writer import Writer
 from tests.unit.walfetch.test_order import order as an_order
 from tests.walpages import MAJOR, SYSTEM
 

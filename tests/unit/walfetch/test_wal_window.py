@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.walfetch.window import Window
+from pgdrill.recovery.wal_prefetch.window import Window
 
 
 def test_segments_are_fetched_in_order_and_no_further_than_allowed() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
-from pgdrill.schedules import check_schedule
+from pgdrill.airflow.schedules import check_schedule
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from pgdrill.airflow import begun
+from pgdrill.airflow.schedules import SECTIONS, check_schedule
 from pgdrill.config import Settings, config_path, load
 from pgdrill.errors import ConfigError
-from pgdrill.schedules import SECTIONS, check_schedule
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

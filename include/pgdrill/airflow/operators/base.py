@@ -13,14 +13,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from pgdrill.airflow import begun
 from pgdrill.airflow.connections import access_for, access_to
 from pgdrill.errors import ConfigError
-from pgdrill.logs import keep_lines_whole
+from pgdrill.host.logs import keep_lines_whole
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from pgdrill.access import Access
     from pgdrill.config import Cluster
-    from pgdrill.process import Runner
+    from pgdrill.host.process import Runner
 
 keep_lines_whole()  # in every process that runs a task of ours
 THIS_RUN = "{{ run_id }}"
@@ -114,7 +114,7 @@ class ClusterOperator(BaseOperator):
     @cached_property
     def runner(self) -> Runner:
         """Runs the programs of this task, one after another."""
-        from pgdrill.process import Runner
+        from pgdrill.host.process import Runner
 
         return Runner()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.failing import airflow_errors
+from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
-from pgdrill.airflow.results import as_xcom
 from pgdrill.airflow.waiting import waiting
+from pgdrill.airflow.xcom import as_xcom
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import airflow_errors
+from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import DrillOperator, trigger_of
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class BeginDrillOperator(DrillOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, and touch nothing."""
         with airflow_errors():
-            from pgdrill.attempts import next_attempt
+            from pgdrill.airflow.attempts import next_attempt
             from pgdrill.drill import begin_stage
-            from pgdrill.targets import parse_target
+            from pgdrill.recovery.targets import parse_target
 
             access = self.begin(context)
             target = parse_target(self.target)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pgdrill.airflow import begun
 from pgdrill.airflow.connections import access_to
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import airflow_errors
+from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import DrillOperator
-from pgdrill.airflow.results import DestroyResult, as_xcom
+from pgdrill.airflow.xcom import DestroyResult, as_xcom
 from pgdrill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class DestroyClusterOperator(DrillOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Destroy, or say what is kept."""
-        from pgdrill.attempts import left_behind
+        from pgdrill.airflow.attempts import left_behind
         from pgdrill.drill import destroy_stage
-        from pgdrill.workspace import Workspace
+        from pgdrill.recovery.workspace import Workspace
 
         run = drill_id_of(context["run_id"])
         drill_id = drill_id_of(self.drill_id or run)
@@ -74,7 +74,7 @@ class DestroyClusterOperator(DrillOperator):
     def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
         """The restored cluster, if there is one that runs; what failed to be restored is not worth keeping."""
         from pgdrill.drill import note_kept
-        from pgdrill.workspace import Workspace
+        from pgdrill.recovery.workspace import Workspace
 
         workspace = Workspace.of(access, drill_id)
         server = workspace.server(access)
@@ -92,7 +92,7 @@ class DestroyClusterOperator(DrillOperator):
 
 
 def _kept_already(access: Access, drill_id: str) -> bool:
-    from pgdrill.workspace import Workspace
+    from pgdrill.recovery.workspace import Workspace
 
     lease = Workspace.of(access, drill_id).lease
     return bool(lease and lease.why == "kept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pgdrill.airflow.failing import airflow_errors
+from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.waiting import waiting
@@ -32,7 +32,7 @@ class LogicalDumpOperator(ClusterOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take it."""
-        from pgdrill.dump.take import take_dump
+        from pgdrill.logical.take import take_dump
 
         refuse_the_past(context, "a dump")
         chosen = self.databases.split(",") if isinstance(self.databases, str) else self.databases

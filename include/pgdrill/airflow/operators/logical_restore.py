@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import airflow_errors, failure
+from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
 from pgdrill.airflow.operators.destroy_cluster import TRUE, DestroyClusterOperator
 from pgdrill.airflow.operators.restore_cluster import end_at_once
 from pgdrill.airflow.progress import ProgressLog
-from pgdrill.airflow.results import DestroyResult
 from pgdrill.airflow.waiting import waiting
+from pgdrill.airflow.xcom import DestroyResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from pgdrill.access import Access
-    from pgdrill.dump.report import DumpReport
-    from pgdrill.workspace import Workspace
+    from pgdrill.logical.report import DumpReport
+    from pgdrill.recovery.workspace import Workspace
 
 
 class LogicalRestoreOperator(DrillOperator):
@@ -54,10 +54,10 @@ class LogicalRestoreOperator(DrillOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Restore and check."""
-        from pgdrill.attempts import next_dump_attempt
+        from pgdrill.airflow.attempts import next_dump_attempt
         from pgdrill.drill import destroy_stage
-        from pgdrill.dump.drill import Options, drill_dump
-        from pgdrill.workspace import Workspace
+        from pgdrill.logical.drill import Options, drill_dump
+        from pgdrill.recovery.workspace import Workspace
 
         with airflow_errors():
             access = self.go_on(context)
@@ -98,8 +98,8 @@ class DestroyDumpClusterOperator(DestroyClusterOperator):
     """
 
     def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
-        from pgdrill.dump.keep import local_report
-        from pgdrill.workspace import Workspace
+        from pgdrill.logical.store import local_report
+        from pgdrill.recovery.workspace import Workspace
 
         workspace = Workspace.of(access, drill_id)
         server, report = workspace.server(access), local_report(access, drill_id)
@@ -116,8 +116,8 @@ def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
     """A report's figures as JSON's own types."""
     from collections import Counter
 
-    from pgdrill.dump.forecast import forecast
-    from pgdrill.dump.keep import builds
+    from pgdrill.logical.build_forecast import forecast
+    from pgdrill.logical.store import builds
 
     count = Counter(result.status for result in report.results)
     known = builds(access) if report.builds else []
@@ -152,7 +152,7 @@ def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
 
 
 def _explanation(report: DumpReport) -> str:
-    from pgdrill.grouping import by_telling
+    from pgdrill.reports.grouping import by_telling
 
     head = f"dump {report.dump_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
     cause = ""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from pgdrill.airflow.failing import airflow_errors, failure
+from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import BEGUN, ClusterOperator
-from pgdrill.airflow.results import explanation
+from pgdrill.airflow.xcom import explanation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +32,7 @@ class DrillPassedOperator(ClusterOperator):
 
     def execute(self, context: Context) -> str:
         """Read the report."""
-        from pgdrill.store import load_report
+        from pgdrill.reports.store import load_report
 
         if not self.drill_id:
             raise AirflowFailException("no drill was begun: see the task before")
@@ -60,7 +60,7 @@ class DumpPassedOperator(DrillPassedOperator):
 
     def execute(self, context: Context) -> str:
         """Read the reports of that dump's restores."""
-        from pgdrill.dump import keep
+        from pgdrill.logical import store as keep
 
         with airflow_errors():
             access = self.go_on(context)

@@ -10,12 +10,12 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from pgdrill.airflow.failing import airflow_errors
+from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, run_type
 from pgdrill.airflow.operators.destroy_cluster import TRUE
 from pgdrill.airflow.progress import ProgressLog
-from pgdrill.airflow.results import as_xcom
 from pgdrill.airflow.waiting import waiting
+from pgdrill.airflow.xcom import as_xcom
 from pgdrill.errors import ConfigError, Problem
 from pgdrill.text import one_line
 
@@ -61,7 +61,7 @@ class PruneOperator(ClusterOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, and perhaps delete."""
-        from pgdrill.retention.apply import prune
+        from pgdrill.retention.prune import prune
 
         with airflow_errors():
             access = self.as_configured(context)
@@ -95,10 +95,10 @@ class PruneOperator(ClusterOperator):
 
     def _plan(self, access: Access, also: tuple[str, ...], allow: tuple[str, ...]) -> dict[str, Any]:
         from pgdrill.retention import journal
-        from pgdrill.retention.apply import look
-        from pgdrill.retention.hygiene import findings
-        from pgdrill.retention.show import plan_data, plan_markdown
-        from pgdrill.retention.tables import plan_lines
+        from pgdrill.retention.formats import plan_data, plan_markdown
+        from pgdrill.retention.prune import look
+        from pgdrill.retention.terminal import plan_lines
+        from pgdrill.retention.unused_objects import findings
 
         outlook = look(access, self.runner, named=also, allowed=allow)
         text = plan_markdown(access.cluster.name, outlook)

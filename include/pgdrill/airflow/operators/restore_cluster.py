@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import airflow_errors, failure
+from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
 from pgdrill.airflow.progress import ProgressLog
-from pgdrill.airflow.results import RestoreResult, as_xcom, explanation
 from pgdrill.airflow.waiting import waiting
+from pgdrill.airflow.xcom import RestoreResult, as_xcom, explanation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from pgdrill.access import Access
     from pgdrill.postgres.server import LocalServer
-    from pgdrill.workspace import Workspace
+    from pgdrill.recovery.workspace import Workspace
 
 KILL_SECONDS = 1.5  # of the five between on_kill and SIGKILL; the tool may need three
 
@@ -47,9 +47,9 @@ class RestoreClusterOperator(DrillOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Restore."""
-        from pgdrill.attempts import next_attempt
+        from pgdrill.airflow.attempts import next_attempt
         from pgdrill.drill import destroy_stage, restore_stage
-        from pgdrill.workspace import Workspace
+        from pgdrill.recovery.workspace import Workspace
 
         with airflow_errors(), self._leaving_nothing_when_killed():
             access = self.go_on(context)

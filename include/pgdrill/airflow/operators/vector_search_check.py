@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.drill_id import drill_id_of
-from pgdrill.airflow.failing import airflow_errors, failure
+from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import DrillOperator
-from pgdrill.airflow.results import DrillResult, as_xcom, explanation
+from pgdrill.airflow.xcom import DrillResult, as_xcom, explanation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import asking, error_outcome, shown
-from pgdrill.postgres.names import beside, doubled
+from pgdrill.postgres.identifiers import beside, doubled
 from pgdrill.postgres.session import catalogs_only
 
 SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many

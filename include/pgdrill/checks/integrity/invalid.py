@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import opened, shown
-from pgdrill.fingerprint import NO_SPAN, Fingerprint, read_fingerprint
+from pgdrill.postgres.catalog_fingerprint import NO_SPAN, Fingerprint, read_fingerprint
 
 INVALID = """
 SELECT i.indexrelid::int8, {name} FROM pg_index i

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
-from pgdrill.clock import LARGE_SECONDS
-from pgdrill.report import CheckStatus, rpo_missed
+from pgdrill.postgres.clock import LARGE_SECONDS
+from pgdrill.reports.model import CheckStatus, rpo_missed
 
 SHOWN_SECONDS = 0.5  # an uncertainty below that changes no answer
 

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from pgdrill.baseline.heartbeat import HeartbeatColumn
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.recovery.instant import shown
-from pgdrill.clock import LARGE_SECONDS, UNKNOWN
-from pgdrill.heartbeat import HeartbeatColumn
-from pgdrill.report import Heartbeats
+from pgdrill.postgres.clock import LARGE_SECONDS, UNKNOWN
+from pgdrill.reports.model import Heartbeats
 
 
 @check(

@@ -7,8 +7,14 @@ from pathlib import Path
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.postgres.by_file import STOPPING, in_files, other_than
-from pgdrill.postgres.harmless import AUTO_CONF_ASIDE
-from pgdrill.postgres.leftovers import DEFAULTS, SIGNALS, every_setting_in, read_only_roles, settings_in
+from pgdrill.postgres.recovery_settings import (
+    DEFAULTS,
+    SIGNALS,
+    every_setting_in,
+    read_only_roles,
+    settings_in,
+)
+from pgdrill.postgres.sandbox_settings import AUTO_CONF_ASIDE
 
 READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'"
 

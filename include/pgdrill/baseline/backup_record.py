@@ -1,0 +1,106 @@
+"""The backup's record: what a base backup consisted of and what production held when it was taken.
+
+Kept beside the reports as ``backups/<name>.json``. It knows every object of the backup with its size, which lets a
+later restore see a missing or shortened part whatever the tool's own metadata tells.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from pydantic import BaseModel, ConfigDict
+
+from pgdrill.baseline import Baseline
+from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, as_model, load_json
+from pgdrill.errors import BackupFault, Problem
+from pgdrill.repository.object_store import Storage
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
+RECORD_VERSION = 4  # of the record and the baseline in it: a new form gets a new number
+
+
+class BackupRecord(BaseModel):
+    """One base backup as it was when it was good."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = RECORD_VERSION
+    name: str
+    cluster: str
+    tool: str
+    finished_at: Instant
+    objects: dict[str, Bytes]
+    baseline: Baseline
+    built: dict[str, dict[str, dict[str, int]]] = {}  # vector indexes: database -> oid -> the figures they were built with
+
+
+def key(name: str) -> str:
+    """Where the record of a backup is kept."""
+    return f"backups/{name}.json"
+
+
+def write(reports: Storage, record: BackupRecord) -> None:
+    """Keep a record."""
+    reports.write(key(record.name), record.model_dump_json(indent=1).encode())
+
+
+def read(reports: Storage, name: str) -> BackupRecord | None:
+    """The record of a backup; None for one that pgdrill did not take."""
+    if not NAME.fullmatch(name):  # it comes from a listing, or a report, and becomes a key
+        return None
+    try:
+        text = reports.read(key(name), LARGE_DOCUMENT_BYTES)
+        if text is None:
+            return None
+        data = load_json(text)
+        version = data.get("version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version != RECORD_VERSION:
+            logger.warning("the record of backup %s has version %s, not %s: not used", name, version, RECORD_VERSION)
+            return None
+        record = as_model(BackupRecord, data)
+        if record.name != name:
+            raise ValueError(f"it is that of backup {record.name[:60]}")  # noqa: TRY301
+    except ValueError as error:
+        raise BackupFault(
+            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({error})",
+            expected="the record pgdrill wrote after the backup",
+            mend="restore the object from the bucket's versions, or delete it to drill without it",
+        ) from None  # fmt: skip
+    return record
+
+
+def differences(
+    record: BackupRecord, repository_url: str, parts: dict[str, int], finished_at: datetime, may_change: Collection[str] = ()
+) -> list[Problem]:
+    """Objects that are gone, have another size than after the backup, or were added to it; another backup's metadata.
+
+    Objects of a name in ``may_change`` need only be there.
+    """
+    mend = "choose another backup; find out what changes the bucket; take a new base backup"
+    found = []
+    if finished_at != record.finished_at:
+        found.append(Problem(
+            "wrong-backup", f"metadata of backup {record.name} in {repository_url}",
+            f"a backup that finished {finished_at.isoformat()}", f"{record.finished_at.isoformat()}, as recorded after the backup",
+            mend,
+        ))  # fmt: skip
+    # Tools unpack every archive they find there. What is no archive may well come later: barman's note to keep a backup.
+    found += [
+        Problem("unexpected-part", f"{repository_url}/{name}", f"{size} bytes", "nothing of that name, as recorded after the backup", mend)
+        for name, size in parts.items() if name not in record.objects and ".tar" in name
+    ]  # fmt: skip
+    for name, size in record.objects.items():
+        now = parts.get(name)
+        if now != size and not (now and PurePosixPath(name).name in may_change):
+            found.append(Problem(
+                "missing-part" if now is None else "changed-part", f"{repository_url}/{name}",
+                "no such object" if now is None else f"{now} bytes", f"{size} bytes, as recorded after the backup",
+                mend,
+            ))  # fmt: skip
+    return found

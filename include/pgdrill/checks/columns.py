@@ -1,0 +1,237 @@
+"""Vector columns of the restored cluster, each looked at once for all checks, several at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from pgdrill.baseline import Changes, DatabaseState, TableState
+from pgdrill.checks.base import Context, Outcome
+from pgdrill.postgres.relation_names import joined
+from pgdrill.postgres.row_digests import horizon_on
+from pgdrill.vectors.columns import FoundColumn, Search, find_columns
+from pgdrill.vectors.copy_stream import Field, stream
+from pgdrill.vectors.index_pages import COPIED, Indexed, Sums, UnknownFormat, read_index, sums_of
+from pgdrill.vectors.model import VectorState
+from pgdrill.vectors.observation import Observed, Searched, observe
+from pgdrill.vectors.types import Integers
+
+
+@dataclass(frozen=True)
+class Look:
+    """A column, what was seen of it (or why nothing was), and what the baseline says."""
+
+    context: Context
+    column: FoundColumn
+    seen: Observed | None
+    trouble: str
+    damaged: bool
+    database: DatabaseState | None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The column's."""
+        return self.column.name
+
+    @property
+    def key(self) -> str:
+        """The column's, as the baseline has it."""
+        return joined(self.column.schema, self.column.table, self.column.column)
+
+    @property
+    def state(self) -> VectorState | None:
+        """What was remembered; None where nothing was."""
+        state = self.database.vectors.get(self.key) if self.database else None
+        if state is None or state.trouble:
+            return None
+        return state if state.number in (0, self.column.number) else None  # else dropped, and added again
+
+    @property
+    def table(self) -> TableState | None:
+        """The column's table, as the baseline has it."""
+        return self.database.tables.get(joined(self.column.schema, self.column.table)) if self.database else None
+
+    def changes(self) -> Changes | None:
+        """What was written since the baseline, by the server's counters; None where they cannot be believed.
+
+        They settle some seconds after the restore point: ask only where something has to be explained.
+        """
+        if self.database is None or not self.context.settle():
+            return None
+        return self.table.changes if self.table else None
+
+    @property
+    def rows_compared(self) -> str:
+        """Whether its rows are compared all the same, in words for an answer that could not."""
+        state = self.table
+        if state and state.content and state.bracketed:
+            return "its rows, vectors and all, are compared by table-content"
+        return "its vectors were not compared"
+
+    def unwritten(self) -> bool:
+        """Is it known that nobody wrote to the table since the baseline, vacuum included?"""
+        changes, table = self.changes(), self.table
+        return changes is not None and table is not None and not table.vacuumed and changes == Changes()
+
+    def habits(self) -> Iterator[tuple[str, VectorState]]:
+        """What the column was like on production at other instants, with the words that say when; the cheapest to ask first."""
+        yield from self.context.habits(self.column)
+
+    def rewritten(self) -> bool:
+        """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""
+        table = self.table
+        if table is None or table.read_filenode not in (0, table.filenode):
+            return table is not None
+        if not self.altered(self.column.oid):
+            return False
+        with self.context.system(self.column.database) as connection:
+            row = connection.execute("SELECT relfilenode::int8 FROM pg_class WHERE oid = %s", (self.column.oid,)).fetchone()
+        return row is not None and row[0] != table.filenode
+
+    def altered(self, oid: int) -> bool:
+        """Was an object's definition changed between the baseline and its restore point?"""
+        return altered(self.context, self.column.database, oid)
+
+
+def altered(context: Context, database: str, oid: int) -> bool:
+    """Was the definition of a table or index changed between the baseline and its restore point?"""
+    context.settle_catalogs()
+    if context.baseline is None or database not in context.baseline.databases:
+        return False
+    later = context.baseline.databases[database].schema_objects.later
+    if any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index", "pg_attribute")):
+        return True
+    with context.system(database) as connection:  # made and gone again before it was settled
+        row = connection.execute(
+            sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(context.baseline.span.holds_writer, sql.Literal(oid))
+        ).fetchone()
+    return bool(row and row[0])
+
+
+def looks(context: Context) -> list[Look]:
+    """Every vector column. The first check that asks has them looked at, as many at a time as there are cores."""
+    if "looks" not in context.memo:
+        found: list[tuple[FoundColumn, DatabaseState | None]] = []
+        for name in context.databases:
+            database = context.baseline.databases.get(name) if context.baseline else None
+            with context.connect(name) as connection:
+                found += [(column, database) for column in find_columns(connection, name, context.cluster)]
+        started = time.monotonic()
+        with ThreadPoolExecutor(max(1, min(len(found), len(os.sched_getaffinity(0)))), "vectors") as pool:
+            context.memo["looks"] = list(pool.map(lambda one: _look(context, *one), found))
+        context.memo["looking seconds"] = time.monotonic() - started
+    looked: list[Look] = context.memo["looks"]
+    return looked
+
+
+def no_vectors(context: Context) -> bool:
+    """Whether there is no vector column, nor was one on production, nor does the configuration name one: what is known of
+    production says so."""
+    known = context.baseline or context.recorded
+    if context.cluster.vectors or looks(context):
+        return False
+    if known is None:
+        return context.without_vectors
+    return not any(database.vectors for name, database in known.databases.items() if name in context.databases)
+
+
+def _look(context: Context, column: FoundColumn, database: DatabaseState | None) -> Look:
+    state = database.vectors.get(joined(column.schema, column.table, column.column)) if database else None
+    remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
+    started = time.monotonic()
+    try:
+        with context.connect(column.database) as connection:
+            connection.execute("SET row_security = off")
+            line = horizon_on(connection, database.horizon) if database else None
+            seen = observe(connection, column, line=line, whole=True, remembered=remembered)
+    except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientPrivilege) as error:
+        return Look(context, column, None, _words(error), False, database)
+    except (psycopg.Error, ValueError) as error:
+        return Look(context, column, None, _words(error), True, database)
+    return Look(context, column, seen, "", False, database, time.monotonic() - started)
+
+
+def _words(error: Exception) -> str:
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None  # details may hold values
+    return f"{type(error).__name__}: {primary or str(error).strip()[:300]}"
+
+
+def seen(context: Context) -> Iterator[tuple[Look, Observed]]:
+    """The columns that could be looked at."""
+    for look in looks(context):
+        if look.seen:
+            yield look, look.seen
+
+
+def not_seen(context: Context) -> Iterator[Outcome]:
+    """An answer for each column that a check could not be asked of."""
+    for look in looks(context):
+        if look.seen is None:
+            yield Outcome("skip", look.name, message=f"could not be read: {look.trouble}")
+
+
+def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> Iterator[Outcome]:
+    """Ask of every search through an index, of all columns."""
+    yield from not_seen(context)
+    for look, column in seen(context):
+        yield from (ask(look, one) for one in column.searches if one.search.index)
+
+
+NORMALIZES = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND p.proname = 'l2_normalize'"
+
+
+def indexed(look: Look, search: Search) -> Indexed:
+    """What the pages of a column's index hold, read once."""
+    return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(look, search))
+
+
+def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
+    """What a column's index has to hold of the rows that are there, in the order of their places; read once."""
+    return look.context.remembered(_key("rows for", look, search), lambda: _of_rows(connection, look, search))
+
+
+def let_go(look: Look, search: Search) -> None:
+    """Forget both: of a large table they are large, too."""
+    for what in ("pages of", "rows for"):
+        look.context.memo.pop(_key(what, look, search), None)
+
+
+def _key(what: str, look: Look, search: Search) -> str:
+    assert search.index is not None  # noqa: S101 - callers have looked
+    return f"{what} {look.column.database}.{search.index.oid}"
+
+
+def _of_pages(look: Look, search: Search) -> Indexed:
+    assert search.index is not None  # noqa: S101 - callers have looked
+    with look.context.system(look.column.database) as connection:
+        if search.operator == "<=>" and connection.execute(NORMALIZES, (look.column.home,)).fetchone() is None:
+            raise UnknownFormat("pgvector before 0.7 has no l2_normalize, by which vectors under cosine are compared")
+        connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
+        return read_index(connection, search.index, search.field.kind, search.field.dimensions)
+
+
+def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
+    field = search.field
+    normalized = sql.SQL("{}({})").format(sql.Identifier(look.column.home, "l2_normalize"), sql.SQL(field.expression))
+    expression = normalized.as_string(connection) if search.operator == "<=>" else field.expression
+    wanted = [Field(expression, field.kind, field.dimensions)] if field.kind in COPIED else []
+    present = sql.SQL("({}) AND {} IS NOT NULL").format(sql.SQL(field.predicate or "true"), look.column.cell)
+    places: list[Integers] = [np.empty(0, dtype=np.int64)]
+    sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
+    for block in stream(connection, look.column.relation, wanted, where=present):
+        if not wanted:
+            places.append(block.places)
+        elif isinstance(values := block.columns[0].values, np.ndarray):
+            places.append(block.columns[0].of(block.places))
+            sums.append(sums_of(values))
+    every = np.concatenate(places)
+    order = np.argsort(every)
+    return Indexed(every[order], np.concatenate(sums)[order] if wanted else sums[0])

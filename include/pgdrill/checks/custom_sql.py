@@ -1,0 +1,161 @@
+"""Your own SQL checks: ``*.sql`` files with what to expect in a header. Read here, asked in :mod:`pgdrill.checks.custom`.
+
+::
+
+    -- name: orders-have-lines
+    -- expect: no rows
+    SELECT id FROM orders o WHERE NOT EXISTS (SELECT FROM order_lines l WHERE l.order_id = o.id)
+
+A header line is ``-- key: value`` with a key in lower case; other comments are prose. Strict, because a key that is
+misread, or stands where nobody looks, would be a check that asks something else than its author meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pgdrill.config import Cluster
+from pgdrill.errors import ConfigError
+
+KEY = re.compile(r"--\s*([a-z][a-z_-]*)\s*:\s*(.*?)\s*")
+NUMBER = r"(-?\d+(?:\.\d+)?)"
+COMPARISON = re.compile(rf"(=|!=|<=|<|>=|>)\s*{NUMBER}")
+BETWEEN = re.compile(rf"between\s+{NUMBER}\s+and\s+{NUMBER}")
+SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min)")
+SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
+ALLOWED = {
+    "name": "lower-case letters, digits and -, at most 63, a different one in each file",
+    "database": "the name of a checked database",
+    "expect": "no rows | rows | = N | != N | < N | <= N | > N | >= N | between A and B (one number is then compared)",
+    "severity": "fail | warn",
+    "timeout": "a time such as 500 ms, 30 s or 2 min",
+    "mend": "one line of text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What an answer has to be. ``operator`` is empty where rows are counted and no number is compared."""
+
+    words: str
+    operator: str = ""
+    low: Decimal = Decimal(0)
+    high: Decimal = Decimal(0)
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether only the number of rows matters."""
+        return not self.operator
+
+    def holds(self, value: int | Decimal) -> bool:
+        """For a number of rows, or for the one number."""
+        match self.operator:
+            case "":
+                return (value == 0) if self.words == "no rows" else value > 0
+            case "between":
+                return self.low <= value <= self.high
+            case "=" | "!=":
+                return (value == self.low) is (self.operator == "=")
+            case "<" | "<=":
+                return value < self.low or (self.operator == "<=" and value == self.low)
+        return value > self.low or (self.operator == ">=" and value == self.low)
+
+
+def _expectation(text: str) -> Expectation:
+    words = " ".join(text.split())
+    if words in ("no rows", "rows"):
+        return Expectation(words)
+    if found := COMPARISON.fullmatch(words):
+        return Expectation(f"{found[1]} {found[2]}", found[1], Decimal(found[2]))
+    if (found := BETWEEN.fullmatch(words)) and Decimal(found[1]) <= Decimal(found[2]):
+        return Expectation(words, "between", Decimal(found[1]), Decimal(found[2]))
+    raise ValueError(words)
+
+
+def _seconds(text: str) -> float:
+    found = SPAN.fullmatch(text)
+    if not found or float(found[1]) == 0:
+        raise ValueError(text)
+    return float(found[1]) * SECONDS[found[2]]
+
+
+class SqlCheck(BaseModel):
+    """One file. ``timeout`` is in seconds; None: as long as any statement of a check may take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path
+    statement: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    expect: Annotated[Expectation, BeforeValidator(_expectation)]
+    database: str = Field("", pattern=r"^\S+$")
+    severity: Literal["fail", "warn"] = "fail"
+    timeout: Annotated[float | None, BeforeValidator(_seconds)] = None
+    mend: str = Field("", min_length=1)
+
+
+def parse_file(file: Path) -> SqlCheck:
+    """Read a file; an error names the line and what is allowed there."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _error(f"{file}", f"unreadable ({error})", "a text file in UTF-8") from None
+    start = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("--")), None)
+    if start is None:
+        raise _error(f"{file}", "no statement", "a header and one SQL statement that reads")
+    values: dict[str, Any] = {}
+    places: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        found = KEY.fullmatch(line.strip())
+        if found and (number <= start or found[1] in ALLOWED):
+            key = found[1]
+            if key not in ALLOWED:
+                near = difflib.get_close_matches(key, ALLOWED, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise _error(f"{file}, line {number}", f"unknown key {key!r}{hint}", f"one of {', '.join(ALLOWED)}")
+            if key in values:
+                raise _error(f"{file}, line {number}", f"{key} for the second time", f"once (line {places[key]})")
+            if number > start:
+                raise _error(f"{file}, line {number}", f"{key} after the statement has begun", "every key above the statement")
+            values[key], places[key] = found[2], number
+    try:
+        return SqlCheck(file=file, statement="\n".join(lines[start:]), **values)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        if key not in places:
+            raise _error(f"{file}", f"no {key}", f"a line `-- {key}: …`, {ALLOWED[key]}") from None
+        raise _error(f"{file}, line {places[key]}", f"{key}: {values[key]}", ALLOWED[key]) from None
+
+
+def read_checks(cluster: Cluster) -> tuple[list[SqlCheck], list[ConfigError]]:
+    """The cluster's files by name, and what is wrong with those that cannot be asked.
+
+    A folder that nobody named need not be there; one that somebody named has to.
+    """
+    folder = cluster.home / cluster.checks_directory
+    if not folder.is_dir():
+        named = "checks_directory" in cluster.model_fields_set
+        return [], [_error(f"checks_directory of cluster {cluster.name}", f"no folder {folder}", "a folder")] if named else []
+    good: dict[str, SqlCheck] = {}
+    errors: list[ConfigError] = []
+    for file in sorted(folder.glob("*.sql")):
+        try:
+            made = parse_file(file)
+            if made.name in good:
+                raise _error(f"{file}", f"the name {made.name} of {good[made.name].file.name}", ALLOWED["name"])
+            good[made.name] = made
+        except ConfigError as error:
+            errors.append(error)
+    return list(good.values()), errors
+
+
+def _error(thing: str, found: str, expected: str) -> ConfigError:
+    return ConfigError("bad-sql-check", thing, found=found, expected=expected,
+                       mend="correct it; `pgdrill config check` says whether it can be asked")  # fmt: skip

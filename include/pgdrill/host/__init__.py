@@ -1,0 +1,1 @@
+"""This machine: processes, locks, private folders, the fence around restored servers, cores and memory."""

@@ -1,0 +1,323 @@
+"""The fingerprint: a hash of every object in every system catalog, compared whole instead of by a list of known mistakes.
+
+A physical restore has production's catalogs to the byte, object numbers included. So every row of every catalog is
+hashed, less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in there. What is
+not hashed: planner statistics, large objects (see :mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow
+from the rest. The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
+
+Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the search path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict
+
+# Not schema: statistics, content, and states that replication and recovery move by themselves.
+SKIPPED = {
+    "pg_statistic", "pg_statistic_ext_data", "pg_largeobject", "pg_largeobject_metadata", "pg_depend", "pg_shdepend",
+    "pg_subscription_rel", "pg_replication_origin",
+}  # fmt: skip
+# Columns that VACUUM, ANALYZE, REINDEX, TRUNCATE or a wraparound freeze change without changing an object.
+VOLATILE = {
+    "pg_class": ["relfilenode", "relpages", "reltuples", "relallvisible", "relallfrozen", "relfrozenxid", "relminmxid",
+                 "relhasindex", "relhassubclass"],
+    "pg_database": ["datfrozenxid", "datminmxid", "dathasloginevt"],
+    "pg_index": ["indcheckxmin"],
+}  # fmt: skip
+# Where a role without rights on a catalog finds most of it, and what is not there.
+PUBLIC_VIEWS = {"pg_authid": ("pg_roles", ["rolpassword"])}
+FIRST_USER_OID = 16384  # FirstNormalObjectId: lower numbers came with initdb
+# A drill's own roles in the copy, and whatever is theirs: found by number.
+LENT_TO = "SELECT coalesce(array_agg(oid::int8), '{}') FROM pg_roles WHERE rolname = ANY (%s)"
+
+OWNERS_OF = "pg_depend"
+OWNERS = """
+SELECT CASE WHEN t.objid >= {user} THEN t.classid || '.' || t.objid ELSE 'system' END,
+       left(md5(string_agg(concat_ws('.', t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid, t.deptype), ' '
+                           ORDER BY t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid)), 16),
+       'what owns ' || CASE WHEN min(t.objid) >= {user} THEN min(pg_describe_object(t.classid, t.objid, 0)) ELSE 'objects of PostgreSQL itself' END,
+       bool_or({recent})
+FROM pg_depend t LEFT JOIN pg_class s ON s.oid = t.objid AND t.classid = 'pg_class'::regclass AND s.relkind = 'S'
+WHERE (t.deptype IN ('e', 'x') OR s.oid IS NOT NULL AND t.deptype IN ('a', 'i') AND t.refclassid = 'pg_class'::regclass)
+  AND NOT ARRAY[t.objid, t.refobjid]::int8[] && %(temporary)s::int8[]
+GROUP BY 1
+"""
+CATALOGS = """
+SELECT c.relname, c.oid::int8, c.relisshared,
+       (SELECT array_agg(a.attname ORDER BY k.n) FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
+        JOIN pg_attribute a ON a.attnum = k.attnum WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid),
+       (SELECT json_agg(json_build_array(a.attname, a.atttypid::regtype, has_column_privilege(c.oid, a.attnum, 'SELECT'))
+                        ORDER BY a.attnum)
+        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
+       has_table_privilege(c.oid, 'SELECT')
+FROM pg_class c WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind = 'r' ORDER BY 1
+"""
+TEMPORARY = r"""
+SELECT coalesce(array_agg(oid::int8), '{}') FROM (
+    SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_'
+    UNION ALL
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ '^pg_(toast_)?temp_'
+) t
+"""
+
+
+class Fingerprint(BaseModel):
+    """Objects by ``catalog:key`` -> (hash, what a person calls it). Objects that came with PostgreSQL are one per catalog.
+
+    ``later`` holds what a second reading, after the restore point, found different: (hash, name) or None for gone.
+    ``left_out`` names columns of catalogs that the role must not read (``*``: none of them). ``recent`` holds the keys of
+    objects that a transaction between the baseline and its restore point wrote, where a reading was asked for them; of
+    ``undated`` catalogs it could not tell.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    objects: dict[str, tuple[str, str]]
+    later: dict[str, tuple[str, str] | None] = {}
+    left_out: dict[str, list[str]] = {}
+    recent: set[str] = set()
+    undated: set[str] = set()
+
+    def settle(self, again: Fingerprint) -> None:
+        """Note what changed since: either state is then right."""
+        for key in self.objects.keys() | again.objects.keys():
+            if (self.objects.get(key) or ("",))[0] != (again.objects.get(key) or ("",))[0]:
+                self.later[key] = again.objects.get(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Transaction numbers from the first that may not have ended at the baseline, up to the next one after its restore point.
+
+    What one of them wrote may be in a state that no reading of production saw: made after the first and gone before the second.
+    """
+
+    oldest_xid: int
+    end_xid: int
+
+    @property
+    def holds_writer(self) -> sql.Composed:
+        """True for a catalog row ``t`` that one of them wrote. ``xmin`` has 32 bits and outlives freezing."""
+        return sql.SQL("mod(t.xmin::text::int8 - {} + 8589934592, 4294967296) < {}").format(
+            sql.Literal(self.oldest_xid % 2**32), sql.Literal(min(max(self.end_xid - self.oldest_xid, 0), 2**31))
+        )
+
+
+NO_SPAN = Span(0, 0)
+AS_SENT = sql.SQL("record_send(ROW({}))")
+AS_STORED = sql.SQL("ROW({})::text")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A system catalog: its key, and the columns to hash with their types."""
+
+    name: str
+    oid: int
+    key: list[str]
+    columns: dict[str, str]
+    source: str
+    lent_to: tuple[str, ...] = ()
+    any_bytes: bool = False  # the database is in SQL_ASCII, whose text need not be in any encoding
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that hold object numbers."""
+        return [name for name, kind in self.columns.items() if kind == "oid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An object that is not as it was: ``missing``, ``changed`` or ``new``. ``key`` is its own in the fingerprint.
+
+    ``proved``: no transaction of the span in which it may have changed wrote it as it is. Of what is missing, or of rows
+    that are hashed together, that says nothing: a row that was deleted names no writer.
+    """
+
+    catalog: str
+    name: str
+    how: str
+    proved: bool = False
+    key: str = ""
+
+
+def read_fingerprint(
+    connection: psycopg.Connection, *, shared: bool, like: Fingerprint | None = None, written_in: Span = NO_SPAN,
+    roles: Sequence[str] = (),
+) -> Fingerprint:  # fmt: skip
+    """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster (roles, databases …).
+
+    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it names. Objects written in a
+    span of transactions are noted as ``recent``. ``roles``: made by the drill itself, left out with the rights lent to them.
+    """
+    found = Fingerprint(objects={})
+    with _one_instant(connection):
+        row = connection.execute(TEMPORARY).fetchone()
+        temporary = row[0] if row else []
+        if roles:
+            row = connection.execute(LENT_TO, (list(roles),)).fetchone()
+            temporary += row[0] if row else []
+        for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
+            if name in SKIPPED or not key or is_shared != shared:
+                continue
+            any_bytes = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+            catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
+            if left_out:
+                found.left_out[name] = left_out
+            if catalog is None:
+                continue
+            catalog = replace(catalog, any_bytes=any_bytes)
+            # A view has no writers, and who may read some columns only may not read xmin.
+            span = written_in if whole and catalog.source == name else NO_SPAN
+            if span != written_in:
+                found.undated.add(name)
+            rows = _read(connection, catalog, temporary, span, named=like is None)
+            if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
+                rows = _read(connection, catalog, temporary, span, named=True)
+            found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
+            found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
+        # An earlier reading by another version may have none of them: of PostgreSQL itself there are some in every database.
+        if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
+            _read_owners(connection, found, temporary, written_in)
+    return found
+
+
+def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span) -> None:
+    recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
+    found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
+    query = sql.SQL(OWNERS).format(user=sql.Literal(FIRST_USER_OID), recent=recent)
+    for key, digest, label, new in connection.execute(query, {"temporary": temporary}).fetchall():
+        found.objects[f"{OWNERS_OF}:{key}"] = (digest, label)
+        if new:
+            found.recent.add(f"{OWNERS_OF}:{key}")
+
+
+@contextlib.contextmanager
+def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
+    """All catalogs as they are at one moment: others make temporary objects meanwhile. A transaction that runs stays as it is."""
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        yield
+        return
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
+def _readable(
+    name: str, oid: int, key: list[str], columns: list[tuple[str, str, bool]], unwanted: list[str], roles: Sequence[str]
+) -> tuple[Catalog | None, list[str]]:
+    """The part of a catalog that this role may read and that is wanted, and the columns that are left out."""
+    kinds = {column: kind for column, kind, _ in columns if column not in VOLATILE.get(name, [])}
+    denied, source = [column for column, _, allowed in columns if not allowed and column in kinds], name
+    if denied and name in PUBLIC_VIEWS:
+        source, denied = PUBLIC_VIEWS[name]
+    left_out = sorted({*denied, *unwanted})
+    if "*" in left_out or set(key) & set(left_out):
+        return None, ["*"]
+    return Catalog(name, oid, key, {c: kind for c, kind in kinds.items() if c not in left_out}, source, tuple(roles)), left_out
+
+
+def _read(
+    connection: psycopg.Connection, catalog: Catalog, temporary: list[int], written_in: Span, *, named: bool
+) -> list[tuple[str, str, str, bool]]:
+    """Key, hash and name of every object, and whether a transaction of the span wrote it."""
+    if not named:
+        query = _query(catalog, sql.SQL("''::text"), bool(temporary), written_in)
+        return connection.execute(query, {"temporary": temporary}).fetchall()
+    for label in (_label(catalog), sql.SQL("t.{}::text").format(sql.Identifier(catalog.key[0]))):
+        try:
+            with connection.transaction():
+                query = _query(catalog, label, bool(temporary), written_in)
+                return connection.execute(query, {"temporary": temporary}).fetchall()
+        except psycopg.errors.InternalError_:
+            continue  # PostgreSQL has no description for objects of this catalog (pg_enum): its key has to do
+    return []
+
+
+def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]:
+    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could be read are left out,
+    and objects in a state of the time between the baseline and its restore point."""
+    unread = {name for name, columns in found.left_out.items() if before.left_out.get(name) != columns}
+    for key in sorted(before.objects.keys() | found.objects.keys() | before.later.keys()):
+        catalog = key.partition(":")[0]
+        now = found.objects.get(key)
+        accepted = [before.objects.get(key)]
+        if key in before.later:
+            accepted.append(before.later[key])
+        if catalog in unread or key in found.recent or any((now and now[0]) == (state and state[0]) for state in accepted):
+            continue
+        known = before.objects.get(key) or before.later.get(key)
+        how = "missing" if now is None else "changed" if known else "new"
+        dated = how in ("changed", "new") and catalog not in found.undated and not key.endswith(":system")
+        # VACUUM takes relhastriggers and relhasrules back in place, whoever wrote the row.
+        yield Difference(catalog, (known or now or ("", key))[1], how, key=key, proved=dated and (catalog, how) != ("pg_class", "changed"))
+
+
+def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span) -> sql.Composed:
+    """Key, hash, name and age of every row; rows that PostgreSQL itself brought are hashed together."""
+    key, numbers = catalog.key, catalog.numbers
+    # All columns of a relation are one object: a thousand tables would otherwise make tens of thousands.
+    grouped = key[:1] if catalog.name == "pg_attribute" else key
+    # An object is a user's if any number in its key is: settings of a role are keyed (0, role).
+    mine = [name for name in key if name in numbers] or key[:1]
+    first = sql.SQL("greatest({})").format(sql.SQL(", ").join(sql.SQL("t.{}::oid::int8").format(sql.Identifier(n)) for n in mine))
+    text_key = sql.SQL(" || '.' || ").join(sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in grouped)
+    where = sql.SQL("WHERE NOT ARRAY[{}]::int8[] && %(temporary)s::int8[]").format(
+        sql.SQL(", ").join(sql.SQL("t.{}::int8").format(sql.Identifier(name)) for name in numbers)
+    )
+    return sql.SQL(
+        "SELECT CASE WHEN o >= {user} THEN k ELSE 'system' END,"
+        ' left(md5(string_agg(h, \'\' ORDER BY k COLLATE "C", h COLLATE "C")), 16),'
+        " coalesce(min(label), 'objects of PostgreSQL itself'), bool_or(recent)"
+        " FROM (SELECT {first} AS o, {key} AS k, {recent} AS recent, md5({row}) AS h,"
+        " CASE WHEN {first} >= {user} THEN {label} END AS label FROM pg_catalog.{source} t {where}) s"
+        " GROUP BY 1"
+    ).format(
+        user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, label=label, source=sql.Identifier(catalog.source),
+        row=(AS_STORED if catalog.any_bytes else AS_SENT).format(
+            sql.SQL(", ").join(_column(name, kind, catalog.lent_to) for name, kind in catalog.columns.items())
+        ),
+        where=where if temporary and numbers else sql.SQL(""),
+        recent=written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false"),
+    )  # fmt: skip
+
+
+def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
+    """A column's value; access rights have no binary form, and those lent to a drill's own roles are none of production's."""
+    cell = sql.SQL("t.{}").format(sql.Identifier(name))
+    if kind != "aclitem[]":
+        return cell
+    if not lent_to:
+        return sql.SQL("{}::text").format(cell)
+    return sql.SQL(
+        "CASE WHEN {c}::text ~ {lent} THEN (SELECT array_agg(i ORDER BY n)::text FROM unnest({c}) WITH ORDINALITY u(i, n)"
+        " WHERE i::text !~ {lent}) ELSE {c}::text END"
+    ).format(c=cell, lent=sql.Literal(f"({'|'.join(lent_to)})="))
+
+
+def _label(catalog: Catalog) -> sql.Composable:
+    """An object's name in PostgreSQL's own words."""
+    key, first = catalog.key, sql.Identifier(catalog.key[0])
+    if key == ["oid"]:
+        described: Any = sql.SQL("pg_describe_object({}, t.oid, 0)").format(sql.Literal(catalog.oid))
+    elif key[0] == "objoid":
+        part = sql.SQL("t.objsubid") if "objsubid" in key else sql.SQL("0")
+        described = sql.SQL("pg_describe_object(t.classoid, t.objoid, {})").format(part)
+    elif key == ["setdatabase", "setrole"]:
+        described = sql.SQL(
+            "concat_ws(' in ', 'settings of ' || pg_describe_object('pg_authid'::regclass, nullif(t.setrole, 0), 0),"
+            " pg_describe_object('pg_database'::regclass, nullif(t.setdatabase, 0), 0))"
+        )
+    elif key[0].endswith("relid"):
+        described = sql.SQL("pg_describe_object('pg_class'::regclass, t.{}, 0)").format(first)
+    else:
+        described = sql.SQL("NULL::text")
+    # As a person says it, whatever is in the search path.
+    return sql.SQL("coalesce(regexp_replace({}, '(^| )public\\.', '\\1', 'g'), t.{}::text)").format(described, first)

@@ -1,0 +1,47 @@
+"""The proof of an instant, from WAL itself: which transactions ended just before and just after replay stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify
+from pgdrill.host.process import Runner
+from pgdrill.postgres.wal import Segment
+from pgdrill.postgres.waldump import EndedTransaction, ended_transactions
+from pgdrill.reports.model import InstantProof
+from pgdrill.repository.restorable_window import Line
+from pgdrill.repository.wal_files import fetch_wal_file
+
+LOOK_BACK = 4  # segments before the stop, if it has no transaction of its own before that
+LOOK_AHEAD = 2  # recovery to a time stops at the next transaction itself, at most a record's header away
+
+
+def prove(access: Access, runner: Runner, folder: Path, line: Line, reached_lsn: int) -> InstantProof:
+    """Read the archived segments around the LSN that replay reached."""
+    size = line.segment_bytes
+    first = max(1, reached_lsn // size - LOOK_BACK) * size
+    files = list(line.files(first, reached_lsn + (LOOK_AHEAD - 1) * size))
+    here = len(files) - LOOK_AHEAD
+    proof = InstantProof()
+    for choices in reversed(files[: here + 1]):
+        if past := [it for it in _read(access, runner, folder, choices) if it.lsn < reached_lsn]:
+            proof.last_at, proof.last_lsn = past[-1].at, past[-1].lsn
+            break
+    for choices in files[here:]:
+        if coming := [it for it in _read(access, runner, folder, choices) if it.lsn >= reached_lsn]:
+            proof.next_at, proof.next_lsn = coming[0].at, coming[0].lsn
+            break
+    return proof
+
+
+def _read(access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]) -> list[EndedTransaction]:
+    with contextlib.suppress(CouldNotVerify):  # a store that fails now leaves the instant unproved, and what was restored restored
+        for segment in choices:
+            if file := fetch_wal_file(access, runner, segment.name, folder):
+                ended = ended_transactions(access, file)
+                file.unlink()
+                return ended
+    return []

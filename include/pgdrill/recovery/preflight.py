@@ -1,0 +1,225 @@
+"""Everything that can be known before a byte is fetched: seconds, not an hour of a tool's retries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.baseline import backup_record
+from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Problem
+from pgdrill.postgres.wal import (
+    DEFAULT_SEGMENT_BYTES,
+    TimelineSwitch,
+    format_lsn,
+    parse_lsn,
+    segments_needed,
+)
+from pgdrill.recovery.room import check_room
+from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.repository.tools import BaseBackup
+from pgdrill.repository.tools.base import ArchivedWal, BaseBackups
+from pgdrill.retention.known import lost_backups, missing
+
+ROOM_FACTOR = 1.1
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A restore that can work: which backup, to where, and what it will need."""
+
+    backup: BaseBackup
+    record: backup_record.BackupRecord | None
+    timeline: int
+    stop_lsn: int | None  # None: known only to the WAL (a time or a name)
+    wal_segments: int
+    parts: Mapping[str, int]  # the backup's objects -> stored bytes
+    needed_bytes: int
+    newest_timeline: int  # of those whose history is archived, or the target's
+    history: tuple[TimelineSwitch, ...] = ()  # of the timeline
+
+
+def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, where: str) -> BaseBackup:
+    """The newest backup that can reach the target, or the one of that full name.
+
+    One that cannot be read, and by its name is newer, is what LATEST would have been: then no older one stands for it.
+    """
+    if problem := backups.broken.get(wanted):
+        raise as_fault(problem)
+    if not backups:
+        if backups.broken:
+            raise as_fault(backups.broken[max(backups.broken)])
+        raise BackupFault(
+            "no-backups", where, found="no finished base backup", expected="at least one",
+            mend="take the first one: the base_backup DAG, or `pgdrill backup`; if there should be some, correct repository.url",
+        )  # fmt: skip
+    if wanted.upper() != "LATEST":
+        named = [backup for backup in backups if backup.name == wanted]
+        if not named:
+            raise ConfigError(
+                "unknown-backup", f"backup {wanted!r} in {where}",
+                found=f"only {', '.join(b.name for b in backups[-SHOWN:])}",
+                expected="the full name of a finished base backup", mend="take a name from `pgdrill backups`",
+            )  # fmt: skip
+        if not _before(named[0], target):
+            raise ConfigError(
+                "target-too-old", f"recovery target {target}",
+                found=f"backup {wanted} finished {named[0].finish_time.isoformat()} at {format_lsn(named[0].finish_lsn)}",
+                expected="a base backup that finished before the target",
+                mend="leave the choice of the backup to pgdrill (LATEST), or choose a later target",
+            )  # fmt: skip
+        return named[0]
+    fitting = [backup for backup in backups if _before(backup, target)]
+    if not fitting:
+        raise BackupFault(
+            "target-too-old", f"recovery target {target}",
+            found=f"oldest backup {backups[0].name} finished {backups[0].finish_time.isoformat()}",
+            expected="a base backup that finished before the target",
+            mend="choose a later target; keep more backups if the window is too short",
+        )  # fmt: skip
+    chosen = max(fitting, key=lambda backup: backup.finish_time)
+    if backups.broken and (newest := max(backups.broken)) > chosen.name:  # names are in the order of WAL, or of time
+        raise as_fault(backups.broken[newest])
+    return chosen
+
+
+def as_fault(problem: Problem) -> BackupFault:
+    """A problem of the backup as the error that it is."""
+    return BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend)
+
+
+def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
+    if target.kind in ("time", "before"):
+        return backup.finish_time <= target.time
+    if target.kind == "lsn":
+        return backup.finish_lsn <= parse_lsn(target.value)
+    return True
+
+
+def preflight(
+    access: Access,
+    *,
+    wanted: str,
+    target: RecoveryTarget,
+    system_identifier: int | None,
+    timeline: int | None,
+    stop_lsn: int | None,
+    history: tuple[TimelineSwitch, ...],
+    directory: Path,
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    tablespaces: Mapping[str, str] | None = None,
+) -> Plan:
+    """Check all that can be checked, or raise the first thing that makes the restore pointless.
+
+    ``timeline``, ``stop_lsn``, ``history`` and ``tablespaces`` describe the target as far as it is known beforehand.
+    """
+    _unused(directory)
+    tool, repository = access.tool, access.repository
+    listed = tool.backups(repository)
+    backup = choose_backup(listed, wanted, target, repository.url)
+    if wanted.upper() == "LATEST":
+        _newest_known(access, listed, backup)
+    _same_system(backup, system_identifier, access)
+    _all_inside(backup, tablespaces or {})
+    parts = tool.parts(repository, backup)
+    kept = backup_record.read(access.reports, backup.name)
+    problems = tool.problems(repository, backup, parts)
+    if kept:
+        problems += backup_record.differences(kept, repository.url, parts, backup.finish_time, tool.changed_by_marking)
+    _raise_first(problems, f"backup {backup.name}")
+    archived = tool.wal(repository)
+    # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was reached.
+    end = max(stop_lsn or 0, backup.finish_lsn) - 1  # positions name the byte after what has to be there
+    line = timeline or backup.timeline
+    segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
+    needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
+    check_room(directory, needed, access.cluster.drill.keep_free_bytes)
+    histories = [int(name[:8], 16) for name in archived if name.endswith(".history")]
+    return Plan(backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history)
+
+
+def _newest_known(access: Access, listed: BaseBackups, chosen: BaseBackup) -> None:
+    """What is chosen for the newest is not older than one that is known and was not listed."""
+    there = [*(backup.name for backup in listed), *listed.broken]
+    lost = [one for one in lost_backups(access, there, quick=True) if one.name > chosen.name]
+    for problem in missing("base backup", access.repository.url, lost, len(there)):
+        raise as_fault(problem)
+
+
+def _unused(directory: Path) -> None:
+    if directory.exists() and any(directory.iterdir()):
+        raise CouldNotVerify(
+            "directory-in-use", f"{directory}", found="files in it", expected="an empty or new folder",
+            mend="destroy the drill that left it, or choose another drill.work_directory",
+        )  # fmt: skip
+
+
+def _same_system(backup: BaseBackup, identifier: int | None, access: Access) -> None:
+    if identifier and backup.system_identifier != identifier:
+        raise BackupFault(
+            "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
+            expected=f"{identifier}, production's",
+            mend="another cluster wrote into this repository: give each its own prefix, then take a base backup",
+        )  # fmt: skip
+    installed = access.binaries.major_version
+    if backup.major_version != installed:
+        raise CouldNotVerify(
+            "wrong-major-version", f"{access.binaries.folder}", found=f"PostgreSQL {installed}",
+            expected=f"PostgreSQL {backup.major_version}, which wrote backup {backup.name}",
+            mend="install that major version here and set server.bin_dir to it",
+        )  # fmt: skip
+
+
+def _all_inside(backup: BaseBackup, tablespaces: Mapping[str, str]) -> None:
+    """Replay takes the path of a new tablespace from WAL; no setting maps it. For other targets, WAL itself is looked at."""
+    if lacking := sorted(set(tablespaces) - set(backup.tablespaces)):
+        shown = ", ".join(f"{oid} in {tablespaces[oid]!r}" for oid in lacking[:SHOWN])
+        raise CouldNotVerify(
+            "tablespace-not-in-backup", f"backup {backup.name}", found=f"production has tablespaces that it lacks: {shown}",
+            expected="every tablespace in the backup: replay would link the restored cluster to production's own folder",
+            mend="take a base backup now, then drill again",
+        )  # fmt: skip
+
+
+def _raise_first(problems: list[Problem], thing: str) -> None:
+    if problems:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise BackupFault(first.reason, first.thing, found=first.found + more, expected=first.expected, mend=first.mend)
+
+
+def _unbroken(
+    backup: BaseBackup,
+    archived: ArchivedWal,
+    end: int,
+    timeline: int,
+    history: tuple[TimelineSwitch, ...],
+    segment_bytes: int,
+    where: str,
+) -> int:
+    """How many segments replay will need; a missing or empty one is an error that names it."""
+    total = end // segment_bytes - backup.start_lsn // segment_bytes + 1
+    # However many a description asks for: among one more than there are, one is lacking.
+    needed = list(islice(segments_needed(backup.start_lsn, end, timeline, history, segment_bytes), len(archived) + 1))
+    lacking = [choices[0].name for choices in needed if not any(archived.get(s.name) for s in choices)]
+    if lacking:
+        count = f"{len(lacking) + total - len(needed)} of {total} lacking"
+        empty = lacking[0] in archived
+        raise BackupFault(
+            "wal-empty" if empty else "wal-gap", f"WAL segment {lacking[0]} in {where}",
+            found=("an empty object" if empty else "no such object") + f"; {count}",
+            expected=f"every segment from {format_lsn(backup.start_lsn)} through {format_lsn(end)}",
+            mend="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
+        )  # fmt: skip
+    doubled = [choices[0].name for choices in needed if choices[0].name in archived.doubles]
+    if doubled:
+        raise BackupFault(
+            "wal-duplicate", f"WAL segment {doubled[0]} in {where}",
+            found=f"{len(archived.doubles[doubled[0]])} objects: {', '.join(archived.doubles[doubled[0]])}",
+            expected="one object: which of several a restore gets is chance",
+            mend="fetch each with the tool, compare them with pg_waldump, and delete what is not production's; two alike may both be right",
+        )  # fmt: skip
+    return len(needed)

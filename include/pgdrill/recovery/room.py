@@ -1,0 +1,97 @@
+"""Room on the drill's file system, watched all the while: production, or whoever else is on it, never finds it full."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify
+from pgdrill.host.process import Runner
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports.model import CheckResult
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+SHARE, LEAST_BYTES, MOST_BYTES = 0.05, 2**30, 20 * 2**30
+
+
+def keep_free(configured: int, total_bytes: int) -> int:
+    """Bytes that a drill leaves to others: as configured, else a twentieth of the file system within 1 and 20 GiB."""
+    return configured or min(MOST_BYTES, max(LEAST_BYTES, int(total_bytes * SHARE)))
+
+
+def check_room(directory: Path, needed: int, configured: int) -> None:
+    """There is room for so much, beside what has to stay free; an error that says how much there is."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    usage = shutil.disk_usage(existing)
+    kept = keep_free(configured, usage.total)
+    if usage.free < needed + kept:
+        raise CouldNotVerify(
+            "no-space", f"{existing}", found=f"{_exact(usage.free)} free",
+            expected=f"{_exact(needed)}, and {_exact(kept)} that stay free for others",
+            mend="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
+        )  # fmt: skip
+
+
+def _exact(size_bytes: int) -> str:
+    """To the tenth of a megabyte: what is lacking may be little."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e11 else f"{size_bytes / 1e6:.1f} MB"
+
+
+@contextlib.contextmanager
+def keeping_free(access: Access, workspace: Workspace, runner: Runner, results: list[CheckResult] | None = None) -> Iterator[None]:
+    """While inside, a drill that would fill the disk ends itself: tool, prefetcher and server, and then its folder goes.
+
+    ``results`` that come after that are of a cluster that is no more, and are taken away again.
+    """
+    watch = _Watch(access, workspace, runner, results)
+    thread = threading.Thread(target=watch.run, name="pgdrill-room", daemon=True)
+    thread.start()
+    try:
+        yield
+    except Exception:
+        if not watch.fault:
+            raise
+    finally:
+        watch.over.set()
+        thread.join()
+    if watch.fault:
+        runner.stopped = False  # nobody wanted the job stopped
+        if results is not None:
+            del results[watch.answers :]
+        raise watch.fault
+
+
+class _Watch:
+    def __init__(self, access: Access, workspace: Workspace, runner: Runner, results: list[CheckResult] | None) -> None:
+        self.over = threading.Event()
+        self.fault: CouldNotVerify | None = None
+        self.answers = 0
+        self._results = [] if results is None else results
+        self._runner, self._folder = runner, access.cluster.drill.work_directory
+        self._destroy: Callable[[], None] = workspace.destroy
+        self._kept = keep_free(access.cluster.drill.keep_free_bytes, shutil.disk_usage(self._folder).total)
+
+    def run(self) -> None:
+        """Look until it is over, or there is too little left."""
+        while not self.over.wait(LOOK_SECONDS):
+            free = shutil.disk_usage(self._folder).free
+            if free < self._kept:
+                return self._end(free)
+
+    def _end(self, free: int) -> None:
+        self.answers = len(self._results)
+        self.fault = CouldNotVerify(
+            "no-space", f"{self._folder}", found=f"{_exact(free)} free during the drill, which ended itself",
+            expected=f"at least {_exact(self._kept)} that stay free for others",
+            mend="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
+        )  # fmt: skip
+        logger.error("%s", self.fault)
+        self._runner.stop()
+        self._destroy()

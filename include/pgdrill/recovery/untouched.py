@@ -1,0 +1,24 @@
+"""Whether WAL says that no catalog was changed: every commit that changes one tells other sessions to forget what they know."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pgdrill.access import Access
+from pgdrill.errors import CouldNotVerify
+from pgdrill.host.process import Runner
+from pgdrill.repository.restorable_window import Line
+from pgdrill.repository.wal_batches import records
+
+LOOKING_SECONDS = 120.0
+CHANGED = re.compile(r"desc: COMMIT.*(?:inval msgs|relcache init file inval|rels:)|desc: INVALIDATION")
+
+
+def catalogs_untouched(access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int) -> bool:
+    """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it could be read in time."""
+    ended = records(access, runner, folder, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS)
+    try:
+        return all(whole and not CHANGED.search(text) for text, whole in ended)
+    except CouldNotVerify:
+        return False

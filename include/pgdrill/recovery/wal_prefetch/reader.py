@@ -1,0 +1,71 @@
+"""Reading archived WAL from the repository without its tool."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from pgdrill.postgres.wal import LONGEST_HISTORY, Segment
+from pgdrill.recovery.wal_prefetch.order import Order
+from pgdrill.recovery.wal_prefetch.writer import Writer
+from pgdrill.repository.asked_again import Absent
+from pgdrill.repository.decoders import DECODERS, Undecodable, decoded
+from pgdrill.repository.object_store import Storage
+
+
+class Reader:
+    """Gets objects with as many requests at once as it has callers; decodes as many at once as there are cores."""
+
+    def __init__(self, order: Order, storage: Storage, writer: Writer, decoding: threading.Semaphore) -> None:
+        self.order, self.storage, self.writer = order, storage, writer
+        self._decoding = decoding
+        self._suffix = order.suffix
+        self._lock = threading.Lock()
+        self.read_bytes = 0
+
+    def segment(self, segment: Segment, *copies: Path) -> tuple[Path, str]:
+        """Fetch, check and write a segment: its temporary file and its object's key.
+
+        Raises :class:`Absent`, :class:`Undecodable`, :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`, storage errors, OSError.
+        """
+        key, chunks = self._open(segment.name)
+        suffix = key.removeprefix(self.order.key(segment.name))
+        first = next(chunks, b"")  # the wait for the store's answer is over before a core is taken
+        if not first:
+            raise Undecodable("an empty object")
+        with self._decoding:
+            pieces = decoded(self._counted(itertools.chain([first], chunks)), suffix)
+            return self.writer.write(segment, pieces, *copies), key
+
+    def history(self, name: str) -> bytes:
+        """The content of a timeline's history file."""
+        key, chunks = self._open(name)
+        content = b""
+        for piece in decoded(self._counted(chunks), key.removeprefix(self.order.key(name))):
+            content += piece
+            if len(content) > LONGEST_HISTORY:
+                raise Undecodable(f"more than {LONGEST_HISTORY} bytes of a history")
+        return content
+
+    def key_of(self, name: str) -> str:
+        """Where a file is, or would be, for an error's text."""
+        return f"{self.storage.url}/{self.order.key(name)}{self._suffix}"
+
+    def _open(self, name: str) -> tuple[str, Iterator[bytes]]:
+        """Ask for the suffix that the last one had; for the others only where that one is not there."""
+        base, likely = self.order.key(name), self._suffix
+        for suffix in (likely, *(other for other in DECODERS if other != likely)):
+            chunks = self.storage.chunks(base + suffix)
+            if chunks is not None:
+                if not name.endswith(".history"):
+                    self._suffix = suffix
+                return base + suffix, chunks
+        raise Absent(name)
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            with self._lock:
+                self.read_bytes += len(chunk)
+            yield chunk

@@ -1,0 +1,44 @@
+"""What a store lists and does not give: it is asked again before that is anybody's fault.
+
+A replica that lags behind, a proxy or a policy for single keys answers 404 for an object that is there. Recovery would take
+that for the end of WAL, and whoever reads the report for a backup that ends early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pgdrill.errors import Unreachable
+from pgdrill.repository.decoders import DECODERS
+from pgdrill.repository.object_store import Storage
+
+PAUSES_SECONDS = (0.5, 2.0, 5.0)
+
+Given = TypeVar("Given")
+
+
+class Absent(Exception):
+    """There is no such object, under none of the suffixes that are known."""
+
+
+def asked_again(
+    ask: Callable[[], Given], storage: Storage, key: str, wait: Callable[[float], object]
+) -> Given:
+    """What ``ask`` gives; one that raises :class:`Absent` is asked again as long as the store lists ``key``, with a suffix
+    that is known.
+
+    ``wait`` is given the pauses. Raises :class:`Unreachable` where it is listed to the end, :class:`Absent` where it is not.
+    """
+    for pause in (*PAUSES_SECONDS, None):
+        try:
+            return ask()
+        except Absent:
+            if not storage.lists(key, DECODERS):
+                raise
+        if pause is not None:
+            wait(pause)
+    raise Unreachable(
+        "storage-inconsistent", f"{storage.url}/{key}", found="no such object, and the listing has it", expected="the object",
+        mend="see what answers for the store (proxies, replicas, policies for single keys), then try again",
+    )  # fmt: skip

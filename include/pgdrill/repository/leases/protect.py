@@ -1,0 +1,151 @@
+"""A drill's lease: what it restores from is not deleted meanwhile, from whatever host. Spans its stages, in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pgdrill.access import Access
+from pgdrill.errors import Busy, CouldNotVerify, Momentary, NoKeys
+from pgdrill.repository.leases.board import Board, place_of
+from pgdrill.repository.leases.claim import exclusive
+from pgdrill.repository.leases.held import HeldLease
+from pgdrill.repository.leases.model import MAX_LIFE_SECONDS, Kind, Lease, Seen, new_lease
+
+logger = logging.getLogger(__name__)
+
+
+def board_of(access: Access) -> Board:
+    """The leases of a cluster's repository, as this host writes them."""
+    return Board(access.reports, place_of(access.cluster.state_directory))
+
+
+@dataclass
+class Protection:
+    """What a drill holds. ``held`` None: nothing, and ``trouble`` says why. ``going``: prunes that were deleting when it came."""
+
+    held: HeldLease | None = None
+    trouble: str = ""
+    going: list[Seen] = field(default_factory=list)
+
+    def choose(self, name: str, *, parent: str = "", wal_from: int | None = None) -> None:
+        """From now on protect this backup (or dump), what it builds on, and the WAL from a position on.
+
+        What was being deleted before the lease stood may have been looked at while it went: then this is refused.
+        """
+        if self.held is None:
+            return
+        try:
+            self.held.write(everything=False, names=(name,), wal_from=wal_from)
+        except CouldNotVerify as error:  # then it still protects everything, until it runs out
+            self.trouble = str(error.problem.found)
+        for one in self.going:
+            lease = one.lease
+            if lease is None:
+                continue
+            its_wal = wal_from is not None and (lease.deleting_wal_before or 0) > wal_from
+            if name in lease.deleting or (parent and lease.deleting) or its_wal:
+                raise Momentary(
+                    "being-deleted", name, found=f"{one} was deleting {', '.join(lease.deleting)} when this drill began",
+                    expected="a backup and WAL that stay", mend="drill again once that run has ended, or choose another backup",
+                )  # fmt: skip
+
+    @property
+    def note(self) -> str:
+        """Why it did not stand all the time; empty if it did."""
+        return self.trouble or (self.held.trouble if self.held else "")
+
+
+class Noting(Protocol):
+    """A report."""
+
+    no_lease: str
+
+
+@contextlib.contextmanager
+def protecting(access: Access, owner: str, report: Noting) -> Iterator[Protection]:
+    """Protect everything until the job has chosen. Without permission to write it goes on without, and the report says so."""
+    with _standing(access, lambda board: _begin(access, board, owner)) as protection:
+        try:
+            yield protection
+        finally:
+            report.no_lease = protection.note
+
+
+@contextlib.contextmanager
+def still_protecting(access: Access, owner: str) -> Iterator[Protection]:
+    """Go on with the lease that an earlier stage of the same drill left standing, if it left one."""
+    with _standing(access, lambda board: _go_on(access, board, owner)) as protection:
+        yield protection
+
+
+@contextlib.contextmanager
+def alone(access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]) -> Iterator[None]:
+    """The only job of its kind, from whatever host; where the store takes no lease, of this host: better a backup than none."""
+    with contextlib.ExitStack() as held:
+        life = access.cluster.repository.lease_seconds
+        try:
+            held.enter_context(exclusive(board_of(access), kind, kind, life_seconds=life, wait_seconds=wait_seconds, over=over))
+        except (Busy, NoKeys):
+            raise
+        except CouldNotVerify as error:
+            logger.warning("no lease in the store keeps other hosts from a %s meanwhile: %s", kind, error)
+        yield
+
+
+def end_protection(access: Access, owner: str) -> None:
+    """Give the lease of a drill up, by writing. None there is fine, and what cannot be ended runs out."""
+    try:
+        board = board_of(access)
+        lease = _left(board, owner)
+        if lease:
+            HeldLease(board, board.key("drill"), lease, exclusive=False).end()
+    except CouldNotVerify as error:
+        logger.warning("the drill's lease in the store runs out by itself: %s", error)
+
+
+@contextlib.contextmanager
+def _standing(access: Access, begin: Callable[[Board], Protection]) -> Iterator[Protection]:
+    try:
+        protection = begin(board_of(access))
+    except NoKeys:  # then nothing can be restored either
+        raise
+    except CouldNotVerify as error:
+        logger.warning("no lease in the store protects what is restored from: %s", error)
+        protection = Protection(trouble=f"{error.problem.thing}: {error.problem.found}")
+    if protection.held:
+        protection.held.keep_up()
+    try:
+        yield protection
+    finally:
+        if protection.held:
+            protection.held.stop()
+            with contextlib.suppress(CouldNotVerify):  # it runs out sooner, then
+                protection.held.write(life_seconds=min(access.cluster.drill.handover_seconds, MAX_LIFE_SECONDS))
+
+
+def _begin(access: Access, board: Board, owner: str) -> Protection:
+    lease = new_lease("drill", owner, access.cluster.repository.lease_seconds)
+    held = HeldLease(board, board.key("drill"), lease, exclusive=False)
+    held.write(state="held", everything=True)
+    seen = board.look()
+    return Protection(held, going=[one for one in seen if one.key != held.key and one.may_delete(board.now)])
+
+
+def _go_on(access: Access, board: Board, owner: str) -> Protection:
+    lease = _left(board, owner)
+    if lease is None:
+        return Protection()
+    held = HeldLease(board, board.key("drill"), lease, exclusive=False)
+    held.write(life_seconds=access.cluster.repository.lease_seconds)
+    return Protection(held)
+
+
+def _left(board: Board, owner: str) -> Lease | None:
+    key = board.key("drill")
+    seen = next((one for one in board.look() if one.key == key), None)
+    lease = seen.lease if seen else None
+    return lease if lease and lease.owner == owner and lease.state != "ended" else None

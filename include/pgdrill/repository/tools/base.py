@@ -1,0 +1,229 @@
+"""What a backup tool is to pgdrill: commands to run, and a layout of objects to read.
+
+Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpret listings, and run nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from pgdrill.documents import Content
+from pgdrill.errors import BackupFault, Problem
+from pgdrill.host.process import Command
+from pgdrill.host.tuning import Tuning
+from pgdrill.postgres.wal import ARCHIVED_NAME, DEFAULT_SEGMENT_BYTES, Segment
+from pgdrill.repository.object_store import Storage
+
+WAL_SCRIPT = Path(__file__).with_name("wal.sh")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseBackup:
+    """A base backup as the repository describes it. LSNs are byte positions, times are UTC."""
+
+    name: str
+    system_identifier: int
+    major_version: int
+    timeline: int
+    start_lsn: int
+    finish_lsn: int
+    start_time: datetime
+    finish_time: datetime
+    uncompressed_bytes: int = 0
+    compressed_bytes: int = 0
+    tablespaces: Mapping[str, str] = field(default_factory=dict)  # oid -> production's folder
+    tablespace_names: Mapping[str, str] = field(default_factory=dict)  # oid -> name, where the tool moves by name
+    parent: str = ""  # of a delta: the backup it builds on
+
+    def first_segment(self, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
+        """Where replay begins."""
+        return Segment.holding(self.start_lsn, self.timeline, segment_bytes)
+
+
+class BaseBackups(list[BaseBackup]):
+    """The finished base backups, oldest first. ``broken``: what cannot be read of others, by their names.
+
+    One broken description costs that backup, and hides no other.
+    """
+
+    def __init__(self, found: Mapping[str, BaseBackup | Problem | None]) -> None:
+        backups = [backup for backup in found.values() if isinstance(backup, BaseBackup)]
+        super().__init__(sorted(backups, key=lambda backup: backup.start_time))
+        self.broken = {name: problem for name, problem in found.items() if isinstance(problem, Problem)}
+
+    @classmethod
+    def read(cls, texts: Iterable[tuple[str, Content]], parse: Callable[[str, Content], BaseBackup | None]) -> BaseBackups:
+        """From the descriptions of backups, each with its name, as they come."""
+        return cls({name: _parsed(parse, name, text) for name, text in texts})
+
+
+def _parsed(parse: Callable[[str, Content], BaseBackup | None], name: str, text: Content) -> BaseBackup | Problem | None:
+    try:
+        return parse(name, text)
+    except BackupFault as error:
+        return error.problem
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the repository's listing has under a backup's name. ``keys``: its own objects -> bytes.
+
+    ``backup`` is None where the description cannot be read; ``trouble`` then says why. ``first_segment``: the name of the
+    segment it starts in, where the backup's name tells it. ``finished``: False for what an upload left half-way.
+    """
+
+    name: str
+    keys: Mapping[str, int]
+    backup: BaseBackup | None = None
+    trouble: str = ""
+    first_segment: str = ""
+    permanent: bool = False
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """How to fetch a backup: a command, and files it wants to find."""
+
+    command: Command
+    files: Mapping[Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkFetch:
+    """How one process of a tool fetches many segments; no ``argv``: it cannot. See :class:`pgdrill.recovery.wal_prefetch.order.ToolWords`."""
+
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+
+
+class ArchivedWal(dict[str, int]):
+    """Archived segments and history files by their plain name -> stored bytes, read from a listing of objects.
+
+    ``doubles`` holds the names that have several objects, with all of their keys: which of them a tool takes is chance
+    (wal-g 3.0.8 took either one at the same segment, drill by drill).
+    """
+
+    def __init__(self, objects: Mapping[str, int]) -> None:
+        super().__init__()
+        keys: dict[str, list[str]] = {}
+        for key, size in objects.items():
+            if match := ARCHIVED_NAME.fullmatch(PurePosixPath(key).name):
+                self[match[1]] = size
+                keys.setdefault(match[1], []).append(key)
+        self.doubles = {name: found for name, found in keys.items() if len(found) > 1}
+
+
+class BackupTool(Protocol):
+    """One per tool; nothing else in pgdrill knows a tool's name."""
+
+    name: str
+
+    def version(self) -> Command:
+        """Prints the tool's version."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables every command of the tool needs, secrets among them."""
+
+    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
+        """Takes a base backup; runs beside the data directory."""
+
+    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
+        """The text of a backup's ``backup_label``, or the command that prints the archive with it."""
+
+    def fetch(
+        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
+    ) -> Fetch:
+        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs. What it wrote is synced later."""
+
+    def wal_push(self) -> tuple[str, ...]:
+        """The arguments that archive the segment ``%p``."""
+
+    def wal_fetch(self) -> tuple[str, ...]:
+        """The arguments that fetch ``%f`` to ``%p``."""
+
+    wal_absent_code: int  # exit code of wal_fetch for "there is no such file", and for nothing else
+
+    def wal_environment(self, home: Path) -> dict[str, str]:
+        """Variables for fetching WAL during a restore; ``home`` takes caches and prefetched segments."""
+
+    default_compression: str  # of what it archives, where the configuration names none
+
+    @property
+    def exit_codes(self) -> Mapping[int, str]:
+        """What they mean with this tool."""
+
+    def wal_keys(self) -> tuple[str, str]:
+        """Where segments and histories are kept: ``{name}``, ``{log}`` (its first 16 digits), no compression's suffix."""
+
+    def wal_bulk(self, segment_bytes: int) -> BulkFetch:
+        """Many segments by one process, if the tool can."""
+
+    def segment_environment(self, segment_bytes: int) -> dict[str, str]:
+        """Variables that tell it the size of a WAL segment, where it does not find out by itself."""
+
+    def encrypts(self, environment: Mapping[str, str]) -> bool:
+        """Whether only the tool can read what it archived."""
+
+    def backups(self, repository: Storage) -> BaseBackups:
+        """Every finished base backup, oldest first, and what cannot be read of others."""
+
+    def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
+        """The objects of a backup: key -> bytes."""
+
+    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
+        """What is missing, empty or dangerous about a backup, as far as its own metadata tells."""
+
+    def wal(self, repository: Storage) -> ArchivedWal:
+        """Archived segments and history files."""
+
+    # --- deleting; only :mod:`pgdrill.retention` does ---
+
+    keeps_own_wal_only: bool  # a marked backup keeps the WAL it needs itself, and no more
+    frees_wal_alone: bool  # WAL is deleted by a command of its own, not together with the oldest backup
+
+    @property
+    def changed_by_marking(self) -> Collection[str]:
+        """Names of a backup's objects that marking writes anew."""
+
+    def catalog(self, repository: Storage) -> list[Entry]:
+        """Everything that is, or looks like, a backup; what cannot be read is in it, too."""
+
+    def permanent(self, repository: Storage, name: str) -> bool:
+        """Whether a backup is marked permanent now."""
+
+    def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
+        """Protects a backup from being deleted, or no longer does."""
+
+    def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
+        """Deletes the backup of that full name; without ``confirm`` it only prints what it would."""
+
+    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+        """Deletes WAL before the oldest backup that is not marked; None where :meth:`delete` does that along with it."""
+
+    def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
+        """The keys a dry run of ``delete`` or ``delete_wal`` named; ``keys``: every object there is."""
+
+    def wal_key(self, key: str) -> str:
+        """The segment that an object of the WAL archive belongs to; empty for any other object, history files among them."""
+
+
+def archive_command(tool: BackupTool, segment_bytes: int) -> str:
+    """PostgreSQL's ``archive_command`` for a tool. Credentials come from the server's own environment."""
+    return _shell(["push", str(segment_bytes), "%f", "%p", *tool.wal_push()])
+
+
+def restore_command(tool: BackupTool, segment_bytes: int) -> str:
+    """PostgreSQL's ``restore_command`` for a tool."""
+    return _shell(["fetch", str(tool.wal_absent_code), str(segment_bytes), "%f", "%p", *tool.wal_fetch()])
+
+
+def _shell(words: Sequence[str]) -> str:
+    quoted = (f'"{word}"' if word in ("%p", "%f") else shlex.quote(word) for word in words)
+    return f"sh {shlex.quote(str(WAL_SCRIPT))} {' '.join(quoted)}"
