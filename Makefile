@@ -50,8 +50,9 @@ setups: setup ## Every ordinary server, client and store that is known of, into 
 	@$(if $(AFRESH),rm -f tests/setups/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/setups -s $(ARGS)
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## ruff, mypy --strict, and the order of the rooms
 	@$(RUN) -m ruff check .
+	@PYTHONPATH=include $(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
 	@$(RUN) -m mypy
 
 unit: setup ## Tests without a server

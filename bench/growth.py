@@ -15,7 +15,7 @@ from bench.stacks import running
 from pgdrill.access import Access
 from pgdrill.baseline import settle, take_baseline
 from pgdrill.checks import CHECKS, Context
-from pgdrill.drill import checking
+from pgdrill.checks.runner import checking
 from pgdrill_demo.stack import Stack
 
 MAKE = """

@@ -14,6 +14,7 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.baseline import backup_record, take_baseline
 from pgdrill.baseline.beside import Beside, beside_the_server, check_origin
+from pgdrill.baseline.built import read_built
 from pgdrill.errors import BackupFault
 from pgdrill.host import private
 from pgdrill.host.core_dumps import no_core_files
@@ -29,7 +30,6 @@ from pgdrill.repository.archiver import wait_archived
 from pgdrill.repository.failures import tool_failure, tool_timeout
 from pgdrill.repository.leases import alone
 from pgdrill.repository.tools import BaseBackup
-from pgdrill.vectors.built import read_built
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 
 from pgdrill.access import Access
 from pgdrill.checks import FAMILIES
-from pgdrill.checks.runner import ask, ask_the_rest, checking, context_of, forget_roles, settled
+from pgdrill.checks.runner import ask, ask_the_rest, context_of, forget_roles
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.fence.choose import Fence
 from pgdrill.host.place import make_place
@@ -48,6 +47,7 @@ from pgdrill.recovery.untouched import catalogs_untouched
 from pgdrill.recovery.wal_prefetch.plan import wal_ahead
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports import store
+from pgdrill.reports.drill_id import new_drill_id
 from pgdrill.reports.model import Report, Stage
 from pgdrill.reports.summary import summarize
 from pgdrill.repository.leases import Protection, end_protection, protecting, still_protecting
@@ -56,12 +56,7 @@ from pgdrill.repository.wal_files import timeline_history
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["check_stage", "checking", "destroy_stage", "drill", "new_drill_id", "restore_stage", "settled"]
-
-
-def new_drill_id() -> str:
-    """``20261127T110000Z-3f9a2c``: sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+__all__ = ["check_stage", "destroy_stage", "drill", "new_drill_id", "restore_stage"]
 
 
 def _silent(what: str, done: int, total: int) -> None:

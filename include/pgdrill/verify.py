@@ -22,9 +22,9 @@ from pgdrill.baseline import BASELINE_VERSION, Baseline, every_database, settle_
 from pgdrill.baseline.habits import Habits
 from pgdrill.baseline.production import Production
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
+from pgdrill.checks.runner import checking, settled
 from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.config import Cluster
-from pgdrill.drill import checking, settled
 from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.host.process import Runner
 from pgdrill.postgres import session

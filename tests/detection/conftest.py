@@ -18,7 +18,8 @@ from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline
 from pgdrill.baseline.heartbeat import beat
 from pgdrill.checks import FAMILIES, Context, run_checks
-from pgdrill.drill import checking, drill, settled
+from pgdrill.checks.runner import checking, settled
+from pgdrill.drill import drill
 from pgdrill.postgres.server import LocalServer
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports import store

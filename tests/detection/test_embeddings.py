@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking
 from pgdrill.cli import app
 from pgdrill.config import Deviation, Embeddings
-from pgdrill.drill import checking
 from pgdrill.reports.deviations import today
 from pgdrill.reports.model import CheckResult, Stage, judge
 from pgdrill.vectors.labels import Label, read_labels, set_label

@@ -308,6 +308,7 @@ def has_passed(report: Report) -> None:
     assert report.verdict == "passed", report.reason
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", range(DRILLS))
 def test_a_busy_cluster_is_restored_without_an_alarm(healthy: Stack, number: int) -> None:
     chance = random.Random(f"healthy/{number}")

@@ -10,7 +10,7 @@ import pytest
 
 from pgdrill.baseline import Changes
 from pgdrill.checks import Context, run_checks
-from pgdrill.drill import checking
+from pgdrill.checks.runner import checking
 from pgdrill.reports.model import CheckResult
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
 

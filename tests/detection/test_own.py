@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking
 from pgdrill.config import ApplicationTest, Cluster
-from pgdrill.drill import checking
 from pgdrill.reports.model import CheckResult
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
 

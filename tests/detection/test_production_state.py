@@ -11,8 +11,8 @@ from pgdrill.baseline.habits import Habits
 from pgdrill.baseline.production import Production
 from pgdrill.checks import Context, run_checks
 from pgdrill.checks.columns import looks
+from pgdrill.checks.runner import checking
 from pgdrill.config import Deviation
-from pgdrill.drill import checking
 from pgdrill.host.process import Runner
 from pgdrill.reports.deviations import today
 from pgdrill.reports.model import CheckResult

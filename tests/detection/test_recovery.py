@@ -13,8 +13,8 @@ import pytest
 
 from pgdrill.baseline import Baseline
 from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking
 from pgdrill.config import Cluster
-from pgdrill.drill import checking
 from pgdrill.postgres.sandbox_settings import AUTO_CONF_ASIDE
 from pgdrill.reports import store
 from pgdrill.reports.model import CheckResult, Heartbeats, InstantProof, Report, Target

@@ -9,10 +9,10 @@ import numpy as np
 import psycopg
 
 from pgdrill.baseline import Baseline, Changes, TableState
-from pgdrill.baseline.guarded import Guard
 from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking
 from pgdrill.config import VectorColumn
-from pgdrill.drill import checking
+from pgdrill.postgres.guarded import Guard
 from pgdrill.postgres.row_digests import horizon
 from pgdrill.reports.model import CheckResult
 from pgdrill.vectors.snapshot import read_vectors

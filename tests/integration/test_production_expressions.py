@@ -13,12 +13,12 @@ import pytest
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
 from pgdrill.baseline import reading, settle, take_baseline
-from pgdrill.baseline.guarded import Guard
 from pgdrill.baseline.heartbeat import beat
 from pgdrill.checks.copied import answer
 from pgdrill.drill import drill
 from pgdrill.errors import CouldNotVerify
 from pgdrill.logical.take import take_dump
+from pgdrill.postgres.guarded import Guard
 from pgdrill.recovery.planning import read_heartbeats
 from pgdrill_demo.stack import Stack
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from pgdrill.baseline.guarded import Guard
 from pgdrill.config import Cluster, VectorColumn
+from pgdrill.postgres.guarded import Guard
 from pgdrill.postgres.row_digests import horizon
 from pgdrill.vectors.columns import FoundColumn, find_columns, use_pgvector
 from pgdrill.vectors.copy_stream import place_text

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import psycopg
 
 from pgdrill.baseline.database import Looked
-from pgdrill.baseline.guarded import Guard
 from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.reading import COLUMNS, Columns, Reading
 from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables, read_whole
+from pgdrill.postgres.guarded import Guard
 from pgdrill.postgres.row_digests import horizon
 from pgdrill.vectors.snapshot import read_vectors
 

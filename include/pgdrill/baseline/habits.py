@@ -18,10 +18,10 @@ import psycopg
 
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline, backup_record
-from pgdrill.baseline.guarded import Guard
 from pgdrill.baseline.production import Production
 from pgdrill.errors import PgdrillError
 from pgdrill.host.process import Runner
+from pgdrill.postgres.guarded import Guard
 from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import horizon
 from pgdrill.repository.archiver import check_server

@@ -11,7 +11,6 @@ import psycopg
 
 from pgdrill.baseline.copied import KEPT_HASHES, NotCopied, read_copied
 from pgdrill.baseline.database import Looked
-from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import LOCK_SECONDS, Production
 from pgdrill.baseline.tables import (
@@ -20,6 +19,7 @@ from pgdrill.baseline.tables import (
 )
 from pgdrill.postgres.catalog_fingerprint import FIRST_USER_OID
 from pgdrill.postgres.foreign_code import hold
+from pgdrill.postgres.guarded import Guard, RunsCode
 from pgdrill.postgres.row_digests import (
     SAMPLE_ROWS,
     Horizon,

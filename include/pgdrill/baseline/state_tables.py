@@ -16,10 +16,10 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.baseline.copied import NotCopied, columns_of, hashed_rows
-from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.baseline.model import StateTable
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.tables import Table, list_tables
+from pgdrill.postgres.guarded import Guard, RunsCode
 from pgdrill.postgres.relation_names import apart, joined
 from pgdrill.postgres.row_digests import Horizon, horizon, read_rows
 from pgdrill.postgres.row_digests import columns_of as columns_of_table

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import psycopg
 from psycopg import sql
 
+from pgdrill.baseline.built import INDEXES, PAGE_BYTES, Figures, figures, wanted
 from pgdrill.checks.base import Context, Outcome, not_asked
 from pgdrill.postgres.relation_names import joined
-from pgdrill.vectors.built import INDEXES, PAGE_BYTES, Figures, figures, wanted
 
 
 def built_otherwise(context: Context) -> Iterator[Outcome]:

@@ -31,10 +31,10 @@ def baseline(
     from pgdrill import baseline as library
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
-    from pgdrill.drill import new_drill_id
     from pgdrill.host.process import Runner
     from pgdrill.recovery.planning import new_restore_point
     from pgdrill.reports import store
+    from pgdrill.reports.drill_id import new_drill_id
 
     session = session_of(context)
     access, runner, name = session.access(cluster), Runner(), new_drill_id()

@@ -199,11 +199,11 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     """For ``migrate`` and ``drill --from dump``."""
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
-    from pgdrill.drill import new_drill_id
     from pgdrill.host.process import Runner
     from pgdrill.host.waiting import when_free
     from pgdrill.logical.drill import Options, drill_dump
     from pgdrill.logical.terminal import report_table
+    from pgdrill.reports.drill_id import new_drill_id
 
     runner, drill_id = Runner(), new_drill_id()
     options = Options(

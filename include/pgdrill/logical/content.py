@@ -14,8 +14,8 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.baseline.copied import Copied, NotCopied, read_copied
-from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.logical.manifest import SequenceRange, TableContent, VectorIndex
+from pgdrill.postgres.guarded import Guard, RunsCode
 from pgdrill.postgres.relation_names import apart, joined
 
 # Forms of text that depend on the session, fixed: the other server has other defaults.

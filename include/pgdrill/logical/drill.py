@@ -14,9 +14,8 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.baseline.habits import Habits
 from pgdrill.checks import FAMILIES
-from pgdrill.checks.runner import forget_roles, tenancy_of
+from pgdrill.checks.runner import checking, forget_roles, tenancy_of
 from pgdrill.checks.shares import KEY as COMPARED
-from pgdrill.drill import checking, new_drill_id
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.fence.watch import Watch
 from pgdrill.host.priority import low_priority_words
@@ -35,6 +34,7 @@ from pgdrill.recovery.room import keeping_free
 from pgdrill.recovery.sweep import sweep_first
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports.deviations import noted
+from pgdrill.reports.drill_id import new_drill_id
 from pgdrill.reports.model import NO_VECTORS, CheckResult, Stage
 from pgdrill.repository.leases import end_protection, protecting
 

@@ -2,7 +2,7 @@
 
 pg_dump itself makes no query of a user's table: it asks the catalogs with an empty search path, and reads rows by ``COPY table
 (columns) TO stdout``, which plans nothing. Only a foreign table it would query, and those are left out of its default. What is
-counted and digested besides goes by the same rule: see :mod:`pgdrill.baseline.guarded`.
+counted and digested besides goes by the same rule: see :mod:`pgdrill.postgres.guarded`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from psycopg import sql
 
 from pgdrill.access import Access
 from pgdrill.baseline import extension_versions, filled_databases
-from pgdrill.baseline.guarded import Guard
 from pgdrill.errors import ConfigError
 from pgdrill.host.core_dumps import no_core_files
 from pgdrill.host.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
@@ -39,6 +38,7 @@ from pgdrill.logical.pg_dump import Archive
 from pgdrill.logical.restore import check_files
 from pgdrill.logical.transfer import Upload, upload_file
 from pgdrill.postgres.admitted import check_admitted
+from pgdrill.postgres.guarded import Guard
 from pgdrill.postgres.prepared import check_readable
 from pgdrill.recovery.sweep import sweep_first
 from pgdrill.recovery.workspace import Workspace

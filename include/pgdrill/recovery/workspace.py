@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ from pgdrill.host.process import POLL_SECONDS, end_homed, end_marked, marked
 from pgdrill.host.removal import put_away
 from pgdrill.postgres.entry import Entry
 from pgdrill.postgres.server import KEEPER_MARK, LocalServer
+from pgdrill.reports.drill_id import DRILL_ID
 
-DRILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,54}")
 REMOVE_SECONDS = 10.0
 QUIT_SECONDS = 5.0
 UNCLAIMED_SECONDS = 4 * 3600.0  # of a folder that somebody made outside of a drill

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from pgdrill.logical.report import DumpReport
 from pgdrill.reports.model import CheckResult, Report, judge
+
+if TYPE_CHECKING:
+    from pgdrill.logical.report import DumpReport
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 ESSENTIAL = ("recovery", "vectors", "schema", "integrity", "rows")  # families of checks, as every version had them

@@ -12,8 +12,8 @@ from pgdrill.access import Access
 from pgdrill.baseline import Baseline
 from pgdrill.documents import read_model
 from pgdrill.errors import BackupFault, CouldNotVerify
-from pgdrill.recovery.workspace import DRILL_ID
 from pgdrill.reports.belief import believed
+from pgdrill.reports.drill_id import DRILL_ID
 from pgdrill.reports.model import Report, Stage, Target
 from pgdrill.repository.object_store import Storage
 

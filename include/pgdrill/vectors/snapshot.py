@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 
 import psycopg
 
-from pgdrill.baseline.guarded import Guard, RunsCode
 from pgdrill.config import Cluster
+from pgdrill.postgres.guarded import Guard, RunsCode
 from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import Horizon
 from pgdrill.vectors.columns import FoundColumn, find_columns, use_pgvector
