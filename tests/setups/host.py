@@ -24,6 +24,7 @@ from tests.setups.setup import Setup
 SECONDS = 600  # for a command, on a machine that has other work
 WITHOUT_VECTORS = "CREATE TABLE docs (id int PRIMARY KEY, body text); INSERT INTO docs SELECT i, md5(i::text) FROM generate_series(1, 400) i"
 MINE = ("PG", "AWS_", "WALG_", "AIRFLOW", "RCLONE", "BOTO")  # variables of whoever runs the tests
+OF_THE_WORKER = ("WALG_S3_PREFIX", "WALG_COMPRESSION_METHOD")  # a server has its own: where, and how, it archives
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Host(World):
         options: dict[str, str] = self.primary.options  # type: ignore[assignment]
         options |= {"shared_buffers": "32MB", **self.setup.options}
         variables: dict[str, str] = self.primary.environment  # type: ignore[assignment]
-        variables |= {name: self.filled(value) for name, value in self.setup.environment.items() if value and name.startswith("WALG_")}
+        variables |= {name: self.filled(value) for name, value in self.setup.environment.items() if value and name.startswith("WALG_") and name not in OF_THE_WORKER}
         self.user_home.mkdir()
         self.setup.before(self)
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from pgdrill.doctor.tool import WITHOUT_SODIUM
+from pgdrill.doctor.tool import BROTLI, WITHOUT_SODIUM
 from tests.integration.test_doctor import Forbidding
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup
@@ -43,6 +43,11 @@ def _without_sodium() -> bool:
     return bool(found) and WITHOUT_SODIUM in Path(str(found)).read_bytes()
 
 
+def _without_brotli() -> bool:
+    found = shutil.which("wal-g")
+    return bool(found) and BROTLI not in Path(str(found)).read_bytes()
+
+
 def _key(made: Host) -> None:
     (made.home / "libsodium.key").write_text("0" * 64)
 
@@ -74,7 +79,10 @@ SETUPS = (
     Setup(FAMILY, "no right to delete, for backups and drills", after=_forbidding("^DELETE|^POST .*delete"), jobs=("backup", "drill")),
     Setup(FAMILY, "an endpoint where nobody listens", config=repository(endpoint_url="http://127.0.0.1:9"), red=("list",),
           answer=Answer("backup", "storage-unreachable", "127.0.0.1:9", "endpoint_url")),
-    *(Setup(FAMILY, f"compression {name}", config=repository(compression=name)) for name in ("zstd", "brotli")),
+    Setup(FAMILY, "compression zstd", config=repository(compression="zstd")),
+    Setup(FAMILY, "compression brotli", config=repository(compression="brotli"), here=lambda: not _without_brotli()),
+    Setup(FAMILY, "compression brotli, by a wal-g that was built without it", config=repository(compression="brotli"), here=_without_brotli, red=("tool-variables",),
+          answer=Answer("backup", "no-compression", "brotli", "repository.compression")),
     Setup(FAMILY, "compression none", "barman-cloud", config=repository(compression="none")),
     Setup(FAMILY, "compression lzma of wal-g", mistakes=repository(compression="lzma"), red=("config-invalid",), answer=Answer("backup", "config-invalid", "lzma", "config check")),
     Setup(FAMILY, "wal-g's own WALG_COMPRESSION_METHOD=brotli in the environment", environment={"WALG_COMPRESSION_METHOD": "brotli"}),

@@ -26,7 +26,8 @@ def work_directory(subject: Subject) -> Iterator[Finding]:
     """Tried with a folder that is gone again. One that is not there yet is made by the first job, where it may."""
     folder = subject.access.cluster.drill.work_directory
     there = check_place(folder)
-    private.check_place(folder, above=0)
+    private.check_place(folder.resolve(), above=0)
+    private.check_place(folder, above=-1)  # nor those that the way to it leads through
     private.short_place()
     yield green(f"{folder}", f"of {this_user()}, written to" if there else f"not there yet: a job makes it as {this_user()}")
 

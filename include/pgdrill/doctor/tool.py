@@ -13,7 +13,7 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, unknown, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.host.process import Command, ProcessTimeout, Runner
-from pgdrill.repository.failures import NO_LIBSODIUM_MEND
+from pgdrill.repository.failures import NO_BROTLI_MEND, NO_LIBSODIUM_MEND
 from pgdrill.repository.tools import BackupTool
 
 TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
@@ -25,6 +25,7 @@ PROGRAMS = ("backup", "restore", "wal-archive", "wal-restore", "backup-keep", "b
 PLACES = ("WALG_S3_PREFIX", "WALG_FILE_PREFIX", "WALG_GS_PREFIX", "WALG_AZ_PREFIX", "WALG_SSH_PREFIX", "WALG_SWIFT_PREFIX")
 SODIUM = ("WALG_LIBSODIUM_KEY", "WALG_LIBSODIUM_KEY_PATH")
 WITHOUT_SODIUM = b"not compiled with libsodium"  # an error's words, in such a program alone
+BROTLI = b"wal-g/internal/compression/brotli."  # its functions, in a program that has them
 KEY_FILES = ("WALG_PGP_KEY_PATH", "WALG_LIBSODIUM_KEY_PATH", "WALG_ENVELOPE_PGP_KEY_PATH")
 
 
@@ -77,6 +78,8 @@ def variables(subject: Subject) -> Iterator[Finding]:
             wrong.append(red(name, f"{path} cannot be read", "the key's file", f"put the key there, readable for this user (`chmod 0400 {path}`), or correct {name}"))
     if any(settings.get(name) for name in SODIUM) and WITHOUT_SODIUM in Path(tool.version().argv[0]).read_bytes():
         wrong.append(red("WALG_LIBSODIUM_KEY", "this wal-g was not compiled with libsodium", "one that was", NO_LIBSODIUM_MEND))
+    if subject.access.cluster.repository.compression == "brotli" and BROTLI not in Path(tool.version().argv[0]).read_bytes():
+        wrong.append(red("repository.compression", "brotli, and this wal-g was built without it", "lz4, zstd, or a wal-g with brotli", NO_BROTLI_MEND))
     yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
 
 

@@ -30,6 +30,7 @@ NOT_CONNECTED = re.compile(r"postgres connection failed|failed to connect to `|p
 SERVER_GONE = re.compile(r"(failed to connect to `|psycopg2\.OperationalError|Cannot connect to postgres).*"
                          r"(connection refused|no such host|no such file|timed? ?out|timeout expired|connection reset)", re.IGNORECASE)
 NO_LIBSODIUM = re.compile(r"wal-g was not compiled with libsodium")  # as one that was built from its sources is, unless told to
+NO_COMPRESSION = re.compile(r"Unknown compression method")  # brotli, where it was built without
 NO_KEY = re.compile(r"encryption error|can't configure crypter")
 NAMES = re.compile(r"jsontext: invalid UTF-8")
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
@@ -44,10 +45,12 @@ LIKE_OURS = (
     " at pg_hba.conf"
 )
 NO_LIBSODIUM_MEND = "install a wal-g that was built with libsodium, as its releases are; or encrypt with a PGP key (WALG_PGP_KEY_PATH), which every wal-g can"
+NO_BROTLI_MEND = "set repository.compression to lz4 or zstd; or install a wal-g that was built with brotli, as its releases are"
 # What the tool's last words tell: pattern, whose fault, reason, what was expected, the mend. The first that fits counts.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (SPACE, CouldNotVerify, "no-space", "room on the disk", "make room, or set drill.work_directory to a larger disk"),
     (NO_LIBSODIUM, CouldNotVerify, "no-libsodium", "a wal-g that can encrypt with WALG_LIBSODIUM_KEY", NO_LIBSODIUM_MEND),
+    (NO_COMPRESSION, CouldNotVerify, "no-compression", "a compression method that this wal-g has", NO_BROTLI_MEND),
     (NO_KEY, CouldNotVerify, "no-key", "the key that encrypts and decrypts", "put the key where WALG_PGP_KEY_PATH (or WALG_LIBSODIUM_KEY_PATH) says, readable for this user"),
     (NAMES, CouldNotVerify, "name-not-utf8", "names of databases and tables in UTF-8, for wal-g's list of files",
      "rename what is named otherwise (in a database in SQL_ASCII, or behind a pooler), or set WALG_WITHOUT_FILES_METADATA=true"),
