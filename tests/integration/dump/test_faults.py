@@ -240,15 +240,15 @@ def test_a_full_disk_while_restoring_is_the_hosts_fault_and_named(dumped: Source
         "import sys; sys.path[:0] = [sys.argv[1]]\n"
         "import os, pickle, shutil\n"
         "from pgdrill.logical.drill import drill_dump, Options\n"
-        "from pgdrill.logical import cluster\n"
-        "cluster.check_room = lambda *_: None\n"  # what follows is seen by the server before anybody looks
-        "make = cluster.make_cluster\n"
+        "from pgdrill.logical import scratch_cluster\n"
+        "scratch_cluster.check_room = lambda *_: None\n"  # what follows is seen by the server before anybody looks
+        "make = scratch_cluster.make_cluster\n"
         "def make_and_fill(access, workspace, manifest, fence):\n"
         "    server = make(access, workspace, manifest, fence)\n"
         "    free = shutil.disk_usage(workspace.directory).free\n"
         "    with open(workspace.directory / 'filling', 'wb') as file: os.posix_fallocate(file.fileno(), 0, free - 4_000_000)\n"
         "    return server\n"
-        "cluster.make_cluster = make_and_fill\n"
+        "scratch_cluster.make_cluster = make_and_fill\n"
         "access = pickle.loads(bytes.fromhex(sys.stdin.read()))\n"
         "print(drill_dump(access, Options()).model_dump_json())\n"
     )
