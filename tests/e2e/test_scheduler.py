@@ -99,6 +99,7 @@ def test_a_parameter_that_does_not_fit_is_refused_in_words_and_one_that_no_form_
         assert "Mend: trigger it again without them" in said
 
 
+@pytest.mark.timeout(900)  # three runs of two DAGs, on a machine that may be busy
 def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_approved(site: Site) -> None:
     """Left behind by an upload that was killed ten days ago: gone once it was named and the plan approved."""
     repository = site.stack.access.repository
