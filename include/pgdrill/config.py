@@ -494,7 +494,7 @@ def _explain(error: Any) -> str:
 
 
 def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, _known_keys(), n=1)
+    near = difflib.get_close_matches(key, _known_keys() - {key}, n=1)  # which another table may have
     return "is no known key" + (f"; did you mean {near[0]}?" if near else "")
 
 

@@ -13,6 +13,8 @@ import re
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u2060-\u206f\u3164"
     "\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
+    # Scripts' own format controls: Arabic, Syriac, Kaithi, hieroglyphs, shorthand, musical notation.
+    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
 )
 UNSAFE = re.compile(f"[{_UNSAFE}]")
 BETWEEN_LINES = re.compile(r"\s*\n\s*")

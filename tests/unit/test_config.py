@@ -52,6 +52,8 @@ def test_a_small_file_is_enough_and_the_cluster_knows_its_name() -> None:
     [
         pytest.param(changed("server", data_dir="/x"), "[clusters.agents.server.data_dir] is no known key; did you mean "
                      "data_directory?", id="an unknown key, with the one that was meant"),
+        pytest.param(changed("server", database=["agents"]), "[clusters.agents.server.database] is no known key; did you mean databases?",
+                     id="a key that another table has"),
         pytest.param(changed("", qqqq=1), "[clusters.agents.qqqq] is no known key", id="an unknown key like no other"),
         pytest.param({"cluster": GOOD["clusters"]}, "[clusters] is missing", id="an unknown table"),
         pytest.param({"clusters": {"agents": {"repository": {"url": "s3://b/p"}}}},

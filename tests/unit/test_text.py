@@ -41,6 +41,10 @@ def test_nothing_of_a_text_rules_a_terminal(text: str) -> None:
     assert harmless(one_line(text))
 
 
+def test_every_format_control_that_this_python_knows_is_shown() -> None:
+    assert [hex(ord(char)) for char in map(chr, range(0x110000)) if not harmless(visible(char))] == []
+
+
 @given(st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs"))))
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert visible(text) == one_line(text) == text

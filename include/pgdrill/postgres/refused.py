@@ -13,7 +13,7 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
      "over this socket pg_hba.conf lets {user} in only as the operating system's user of that name: in server.dsn, `host=localhost user=pgdrill`"
      " asks for a password instead; or put `local all {user} scram-sha-256` above the other lines of pg_hba.conf, then `SELECT pg_reload_conf()`"),
     (re.compile(r"password authentication failed|no password supplied|empty password", re.IGNORECASE),
-     "export PGPASSWORD, or put the line `{line}` into ~/.pgpass (mode 0600){airflow}; a new one: `ALTER ROLE {user} PASSWORD '…'`"),
+     "export PGPASSWORD, or put the line `{line}` into ~/.pgpass (mode 0600){airflow}; a new one: `ALTER ROLE {user} PASSWORD '…'` (where there is no such role yet: the README's statements make it)"),
     (re.compile(r'role "[^"]*" does not exist'), "let server.dsn name the role (`user=pgdrill`), and create it as the README's statements do{airflow}"),
     (re.compile(r'database "[^"]*" does not exist'), "correct dbname in server.dsn, and server.databases"),
     (re.compile(r"pg_hba\.conf rejects connection"),
