@@ -52,7 +52,7 @@ setups: setup ## Every ordinary server, client and store that is known of, into 
 
 lint: setup ## ruff, mypy --strict, and the order of the rooms
 	@$(RUN) -m ruff check .
-	@PYTHONPATH=include $(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
+	@.venv/bin/lint-imports --no-cache
 	@$(RUN) -m mypy
 
 unit: setup ## Tests without a server

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-from pgdrill.doctor.tool import BROTLI, WITHOUT_SODIUM
+from pgdrill.doctor.tool import BROTLI, WITHOUT_SODIUM, program_holds
 from tests.integration.test_doctor import Forbidding
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup
@@ -40,12 +39,12 @@ def _pgp(made: Host) -> None:
 
 def _without_sodium() -> bool:
     found = shutil.which("wal-g")
-    return bool(found) and WITHOUT_SODIUM in Path(str(found)).read_bytes()
+    return found is not None and program_holds(found, WITHOUT_SODIUM)
 
 
 def _without_brotli() -> bool:
     found = shutil.which("wal-g")
-    return bool(found) and BROTLI not in Path(str(found)).read_bytes()
+    return found is not None and not program_holds(found, BROTLI)
 
 
 def _key(made: Host) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
-from pgdrill.logical import store as keep
+from pgdrill.logical import store as dump_store
 from pgdrill.reports import store
 from pgdrill.reports.model import Report
 
@@ -43,7 +43,7 @@ def next_attempt(access: Access, run: str, trigger: str) -> Attempt:
 
 def next_dump_attempt(access: Access, run: str) -> Attempt:
     """The same for a restore of a dump, which is one step: each has a report of its own."""
-    found = _numbered(_known_of_dumps(access) | {report.drill_id for report in keep.local_reports(access)}, run)
+    found = _numbered(_known_of_dumps(access) | {report.drill_id for report in dump_store.local_reports(access)}, run)
     return Attempt(_free(found, run), found[-1] if found else "")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, err, explain, out, say, session_of
+from pgdrill.text import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,8 +70,7 @@ def _verdict(file: Path, settings: Settings) -> str:
     if settings.wrong:
         lost = ", ".join(name or "tables that are no cluster's" for name in settings.wrong)
         return f"{file} is not valid: wrong {lost}; can be used: {', '.join(settings.clusters)}"
-    count = len(settings.clusters)
-    return f"{file} is valid: {count} cluster{'' if count == 1 else 's'}"
+    return f"{file} is valid: {count(len(settings.clusters), 'cluster')}"
 
 
 def _found(cluster: Cluster) -> list[tuple[str, str]]:

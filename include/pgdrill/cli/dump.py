@@ -136,12 +136,12 @@ def restore(
 @command
 def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
     """List the dumps, oldest first, and whether each counts: restored, checked, passed."""
-    from pgdrill.logical import store as keep
+    from pgdrill.logical import store as dump_store
     from pgdrill.logical.terminal import dumps_table
     from pgdrill.retention.known import check_dumps
 
     access = session_of(context).access(cluster)
-    found = keep.listed(access)
+    found = dump_store.listed(access)
     known = {one.dump_id: manifest for one in found if (manifest := _manifest(access, one.dump_id))}
     if as_json:
         check_dumps(access, [one.dump_id for one in found])
@@ -253,12 +253,12 @@ def forecast_indexes(
     """How long HNSW indexes will take to build after a logical restore, learnt from those that drills have built."""
     from pgdrill.errors import CouldNotVerify
     from pgdrill.logical import build_forecast as library
-    from pgdrill.logical import store as keep
+    from pgdrill.logical import store as dump_store
     from pgdrill.logical.terminal import forecasts_table
     from pgdrill.text import count
 
     access = session_of(context).access(cluster)
-    builds = keep.builds(access)
+    builds = dump_store.builds(access)
     names = sorted({build.index for build in builds if build.method == "hnsw" and index in ("", build.index)})
     now = {build.index: build.rows for build in builds}
     found = [one for name in names if (one := library.forecast(builds, name, rows or now[name]))]

@@ -11,6 +11,7 @@ from pgdrill.doctor.subject import Subject
 from pgdrill.reports.terminal import seconds as shown
 from pgdrill.repository.archiver import ARCHIVE_SHARE, ELSEWHERE_MEND, check_keeps_up, check_switched_on
 from pgdrill.repository.decoders import DECODERS
+from pgdrill.repository.wal_keys import archived_key
 
 PART = "archiving"
 SEGMENT = re.compile("[0-9A-F]{24}")
@@ -81,7 +82,7 @@ def here(subject: Subject) -> Iterator[Finding]:
         yield not_asked("WAL archiving", "the server has archived no segment since its counters were reset")
         return
     access = subject.access
-    key = access.tool.wal_keys()[0].format(name=name, log=name[:16])
+    key = archived_key(*access.tool.wal_keys(), name)
     if access.repository.lists(key, DECODERS):
         yield green(name, f"in {access.cluster.repository.url}")
     else:

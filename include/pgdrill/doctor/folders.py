@@ -27,7 +27,7 @@ def work_directory(subject: Subject) -> Iterator[Finding]:
     folder = subject.access.cluster.drill.work_directory
     there = check_place(folder)
     private.check_place(folder.resolve(), above=0)
-    private.check_place(folder, above=-1)  # nor those that the way to it leads through
+    private.check_way(folder)  # which may be a link
     private.short_place()
     yield green(f"{folder}", f"of {this_user()}, written to" if there else f"not there yet: a job makes it as {this_user()}")
 

@@ -9,6 +9,7 @@ from psycopg import sql
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red
 from pgdrill.doctor.subject import Subject, hurry
+from pgdrill.text import count
 
 CLOSED = """
 SELECT count(*), min(oid)::text FROM pg_largeobject_metadata m
@@ -33,12 +34,12 @@ def large_objects(subject: Subject) -> Iterator[Finding]:
     for name in names:
         with dumped.connect(name) as connection:
             hurry(connection)
-            count, first = connection.execute(CLOSED).fetchone() or (0, "")
+            closed, first = connection.execute(CLOSED).fetchone() or (0, "")
             user = connection.info.user
             grant = sql.SQL(GRANT).format(sql.Literal(user)).as_string(connection)
-        if count:
+        if closed:
             wrong += 1
-            yield red(f"large objects of database {name}", f"{user} may not read {count} of them (large object {first})", "the right to read each: a dump holds them all",
+            yield red(f"large objects of database {name}", f"{user} may not read {closed} of them (large object {first})", "the right to read each: a dump holds them all",
                       f"as a superuser, in database {name}: `{grant}`")  # fmt: skip
     if not wrong:
-        yield green("large objects", f"each can be read, in {len(names)} databases")
+        yield green("large objects", f"each can be read, in {count(len(names), 'database')}")

@@ -8,6 +8,7 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.retention.known import lost_backups, missing
+from pgdrill.text import count
 
 PART = "repository"
 
@@ -30,7 +31,7 @@ def backups(subject: Subject) -> Iterator[Finding]:
     yield from wrong
     if not wrong:
         newest = max(backup.finish_time for backup in found)
-        yield green(store.url, f"{_count(len(found))}, the newest of {newest:%Y-%m-%d %H:%M} UTC")
+        yield green(store.url, f"{count(len(found), 'base backup')}, the newest of {newest:%Y-%m-%d %H:%M} UTC")
 
 
 @examination(
@@ -46,8 +47,4 @@ def whose(subject: Subject) -> Iterator[Finding]:
     for backup in strangers:
         yield red(f"backup {backup.name}", f"system identifier {backup.system_identifier}", f"{own}, the server's")
     if not strangers:
-        yield green(subject.access.repository.url, f"{_count(len(subject.backups))} of system {own}")
-
-
-def _count(number: int) -> str:
-    return f"{number} base backup{'' if number == 1 else 's'}"
+        yield green(subject.access.repository.url, f"{count(len(subject.backups), 'base backup')} of system {own}")

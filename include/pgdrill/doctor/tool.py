@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import pwd
 import re
@@ -76,11 +77,17 @@ def variables(subject: Subject) -> Iterator[Finding]:
     for name in KEY_FILES:
         if (path := settings.get(name)) and not os.access(path, os.R_OK):
             wrong.append(red(name, f"{path} cannot be read", "the key's file", f"put the key there, readable for this user (`chmod 0400 {path}`), or correct {name}"))
-    if any(settings.get(name) for name in SODIUM) and WITHOUT_SODIUM in Path(tool.version().argv[0]).read_bytes():
+    if any(settings.get(name) for name in SODIUM) and program_holds(tool.version().argv[0], WITHOUT_SODIUM):
         wrong.append(red("WALG_LIBSODIUM_KEY", "this wal-g was not compiled with libsodium", "one that was", NO_LIBSODIUM_MEND))
-    if subject.access.cluster.repository.compression == "brotli" and BROTLI not in Path(tool.version().argv[0]).read_bytes():
+    if subject.access.cluster.repository.compression == "brotli" and not program_holds(tool.version().argv[0], BROTLI):
         wrong.append(red("repository.compression", "brotli, and this wal-g was built without it", "lz4, zstd, or a wal-g with brotli", NO_BROTLI_MEND))
     yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
+
+
+def program_holds(program: str, words: bytes) -> bool:
+    """Whether a program was built with a text in it: what it was built without, no command of wal-g's tells."""
+    with Path(program).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(words) >= 0
 
 
 def _missing(subject: Subject, tool: BackupTool) -> list[str]:

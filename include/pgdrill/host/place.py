@@ -17,8 +17,8 @@ def make_place(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, f"no such folder, and {this_user()} cannot make it ({error.strerror})") from None
-    try:  # asked for, access(2) says to root that all is well, wherever nobody can write
-        Path(tempfile.mkdtemp(prefix=".pgdrill-", dir=folder)).rmdir()
+    try:
+        _write_in(folder)
     except OSError as error:
         raise _unusable(folder, f"nothing can be written by {this_user()} ({error.strerror}; {_why(folder)})") from None
 
@@ -28,11 +28,16 @@ def check_place(folder: Path) -> bool:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     there = existing == folder
     try:
-        Path(tempfile.mkdtemp(prefix=".pgdrill-", dir=existing)).rmdir()
+        _write_in(existing)
     except OSError as error:
         found = f"nothing can be written by {this_user()} ({error.strerror})" if there else f"no such folder, and {this_user()} cannot make it ({error.strerror})"
         raise _unusable(folder, found) from None
     return there
+
+
+def _write_in(folder: Path) -> None:
+    """Try it, with a folder that is gone again: access(2) says to root that all is well, wherever nobody can write."""
+    Path(tempfile.mkdtemp(prefix=".pgdrill-", dir=folder)).rmdir()
 
 
 def this_user() -> str:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pgdrill.errors import ConfigError, CouldNotVerify
@@ -71,7 +71,7 @@ def forget(link: Path, owners: Collection[int] = ()) -> None:
 
 
 def check_place(folder: Path, *, above: int) -> None:
-    """Nobody else can put something in the place of ``folder``, which is ours alone, as are ``above`` of those it lies in (-1: nor it).
+    """Nobody else can put something in the place of ``folder``, which is ours alone, as are ``above`` of those it lies in.
 
     Raises in words. What is not there yet is no trouble.
     """
@@ -79,7 +79,16 @@ def check_place(folder: Path, *, above: int) -> None:
     for own in path[: above + 1]:
         with contextlib.suppress(FileNotFoundError):
             _ours(own)
-    for other in dict.fromkeys((*path[above + 1 :], *folder.resolve().parents[max(above, 0):])):  # a link may lead past others
+    _closed((*path[above + 1 :], *folder.resolve().parents[above:]))  # a link may lead past others
+
+
+def check_way(folder: Path) -> None:
+    """Nobody else can put something in the place of ``folder`` or of what leads to it, links among that. Raises in words."""
+    _closed((folder, *folder.parents, *folder.resolve().parents))
+
+
+def _closed(folders: Iterable[Path]) -> None:
+    for other in dict.fromkeys(folders):
         with contextlib.suppress(FileNotFoundError):
             if (mode := other.stat().st_mode) & stat.S_IWOTH and not mode & stat.S_ISVTX:
                 raise _unsafe(other, f"mode {stat.S_IMODE(mode):04o}: everybody may rename what is in it", "a folder that others cannot change")

@@ -20,9 +20,8 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.fence.watch import Watch
 from pgdrill.host.priority import low_priority_words
 from pgdrill.host.process import Runner
-from pgdrill.logical import checks, data_kept, pg_dump, scratch_cluster, store
+from pgdrill.logical import checks, data_kept, migrations, pg_dump, scratch_cluster, store
 from pgdrill.logical import manifest as manifests
-from pgdrill.logical import migrations as migrate
 from pgdrill.logical.definitions import granted_by
 from pgdrill.logical.manifest import Manifest
 from pgdrill.logical.pg_restore import Progress, Restore
@@ -63,7 +62,7 @@ def drill_dump(
     sweep_first(access)
     manifest = manifests.choose(access, options.dump)
     if options.migrations:
-        migrate.read_folder(options.migrations)  # what cannot be run is said before anything is begun
+        migrations.read_folder(options.migrations)  # what cannot be run is said before anything is begun
     access = scratch_cluster.for_target(access, manifest, options.bin_dir)
     workspace = Workspace.of(access, drill_id)
     report = DumpReport(
@@ -151,12 +150,12 @@ def _check(work: Restore, report: DumpReport, options: Options) -> None:
 def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> bool:
     """Run the migrations and compare what they left with what was there; False if one of them failed."""
     assert options.migrations  # noqa: S101 - asked for
-    steps = migrate.read_folder(options.migrations)
+    steps = migrations.read_folder(options.migrations)
     before = data_kept.remember(work)
     taken = work.hands.begin()
     started = time.monotonic()
     try:
-        results = migrate.apply(work, options.migrations, steps, report.statements)
+        results = migrations.apply(work, options.migrations, steps, report.statements)
     finally:
         report.timings.migrations_seconds = time.monotonic() - started
         work.hands.end(taken)

@@ -29,9 +29,8 @@ from pgdrill.host.core_dumps import no_core_files
 from pgdrill.host.lock import WAIT_SECONDS, ClusterLock, lease_for, this_process
 from pgdrill.host.process import Command, Runner
 from pgdrill.host.tuning import cores
-from pgdrill.logical import cleanup, content
+from pgdrill.logical import cleanup, content, pg_dump
 from pgdrill.logical import manifest as manifests
-from pgdrill.logical import pg_dump as client
 from pgdrill.logical.definitions import objects
 from pgdrill.logical.manifest import DatabaseDump, DumpFile, Manifest
 from pgdrill.logical.pg_dump import Archive
@@ -118,7 +117,7 @@ def _dump(
     access: Access, dump_id: str, home: Path, facts: ServerFacts, names: tuple[str, ...], runner: Runner, progress: Progress
 ) -> Manifest:
     began, started = time.monotonic(), datetime.now(UTC)
-    compression = client.compression_for(access.binaries, access.cluster.dump.compression)
+    compression = pg_dump.compression_for(access.binaries, access.cluster.dump.compression)
     global_objects = _globals(access, dump_id, runner)
     dumped = [_database(access, dump_id, home, name, compression, facts, runner, progress) for name in names]
     manifest = Manifest(
@@ -144,7 +143,7 @@ def _server(access: Access) -> ServerFacts:
         row = connection.execute(SERVER).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     version, number, standby, checksums, feedback, delay_ms, preload = row
-    client.check_versions(access.binaries, number)
+    pg_dump.check_versions(access.binaries, number)
     if standby and feedback != "on" and 0 <= delay_ms < 1000 * access.cluster.dump.timeout_seconds:
         raise ConfigError(
             "standby-conflict", f"standby of cluster {access.cluster.name}",
@@ -165,11 +164,11 @@ def _databases(access: Access, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:
     with access.dumped.connect() as connection:
-        env = {**client.environment(connection), "PGCLIENTENCODING": "UTF8"}  # names of all databases' roles
-    command = client.globals_command(access.binaries, env, passwords=access.cluster.dump.role_passwords)
+        env = {**pg_dump.environment(connection), "PGCLIENTENCODING": "UTF8"}  # names of all databases' roles
+    command = pg_dump.globals_command(access.binaries, env, passwords=access.cluster.dump.role_passwords)
     name = "globals.sql"
     upload = Upload(access.dumps, manifests.key(dump_id, name), expected_bytes=0, moved=lambda _: None)
-    client.run(runner, command, f"roles of {access.cluster.name}", access, on_stdout=upload)
+    pg_dump.run(runner, command, f"roles of {access.cluster.name}", access, on_stdout=upload)
     return upload.file(name)
 
 
@@ -194,11 +193,11 @@ def _database(
             tables, not_dumped = content.read_tables(connection, Guard(catalogs), key, limit, standby=facts.standby)
         indexes = content.read_vector_indexes(connection, tables)
         large_objects = content.read_large_objects(connection, key)
-        env = client.environment(connection)
-        defined = definitions(access, client.schema_command(
+        env = pg_dump.environment(connection)
+        defined = definitions(access, pg_dump.schema_command(
             access.binaries, env, snapshot, int(settings.lock_wait_seconds * 1000)
         ), f"definitions of {name}", runner)  # fmt: skip
-        command = client.dump_command(access.dumped, env, archive, snapshot,
+        command = pg_dump.dump_command(access.dumped, env, archive, snapshot,
                                       home / "dump" if settings.format == "directory" else None)  # fmt: skip
         files = _run(access, dump_id, home, name, command, size, runner, progress)
         with access.dumped.connect(name) as afterwards:
@@ -239,7 +238,7 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         words = error.diag.message_primary or str(error).strip()
-        raise client.failure(f"reading database {name}", f"{type(error).__name__}: {words}", words) from None
+        raise pg_dump.failure(f"reading database {name}", f"{type(error).__name__}: {words}", words) from None
 
 
 def _run(
@@ -257,16 +256,16 @@ def _run(
             due = now - said_at >= SAID_EVERY_SECONDS
             said_at = now if due else said_at
             logger.log(logging.INFO if due else logging.DEBUG, "%s: dumping %s", name, at_table)
-        return client.words_only(text)
+        return pg_dump.words_only(text)
 
     def moved(count: int) -> None:
         progress(f"dump {at_table}", count, 0)
 
     if access.cluster.dump.format == "custom":
         upload = Upload(access.dumps, manifests.key(dump_id, f"{stem}.dump"), expected_bytes=size, moved=moved)
-        client.run(runner, command, what, access, on_stdout=upload, on_line=line)
+        pg_dump.run(runner, command, what, access, on_stdout=upload, on_line=line)
         return [upload.file(f"{stem}.dump")]
-    client.run(runner, command, what, access, on_line=line, on_bytes=moved)
+    pg_dump.run(runner, command, what, access, on_line=line, on_bytes=moved)
     files = []
     for path in sorted((home / "dump").iterdir()):
         files.append(upload_file(access.dumps, manifests.key(dump_id, f"{stem}/{path.name}"), path, f"{stem}/{path.name}", moved))
@@ -277,7 +276,7 @@ def _run(
 def definitions(access: Access, command: Command, what: str, runner: Runner, superuser: tuple[str, str] = ("", "")) -> dict[str, str]:
     """Every object's definition, hashed; the text itself is kept nowhere. ``superuser``: whose name there, and what it stands for."""
     read: list[bytes] = []
-    client.run(runner, command, what, access, on_stdout=lambda pipe, _: read.append(pipe.read()))
+    pg_dump.run(runner, command, what, access, on_stdout=lambda pipe, _: read.append(pipe.read()))
     return objects(b"".join(read).decode(errors="replace"), *superuser)
 
 

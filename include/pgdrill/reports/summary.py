@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pgdrill.reports.grouping import by_telling
 from pgdrill.reports.model import NOT_ASKED, CheckResult, Report, missed_rpo
-from pgdrill.text import ordinal
+from pgdrill.text import count, ordinal
 
 LOST = "Production did not say what was written since the baseline, so less was compared"
 
@@ -60,7 +60,7 @@ def _failed(report: Report) -> list[str]:
     if {result.name for result in failed} <= late.keys():
         broken = " and ".join(dict.fromkeys(late[result.name] for result in failed))
         return [f"{_tried(report)} was restored, but A PROMISE WAS BROKEN: {broken}; {_lost(report)}.", *_warnings(report)]
-    return [f"{_tried(report)} was restored and IS NOT RIGHT: {_count(len(failed), 'answer')} failed, first {_named(failed[0])}.",
+    return [f"{_tried(report)} was restored and IS NOT RIGHT: {count(len(failed), 'answer')} failed, first {_named(failed[0])}.",
             "Nobody should rely on it until that is mended."]  # fmt: skip
 
 
@@ -103,14 +103,14 @@ def _lost(report: Report) -> str:
 
 def _warnings(report: Report) -> list[str]:
     found = [result for result in report.results if result.status == "warn"]
-    return [f"{_count(len(found), 'answer')} {'is a warning' if len(found) == 1 else 'are warnings'}, first {_named(found[0])}."] if found else []
+    return [f"{count(len(found), 'answer')} {'is a warning' if len(found) == 1 else 'are warnings'}, first {_named(found[0])}."] if found else []
 
 
 def _accepted(report: Report) -> list[str]:
     """What is red and known: people who read only this have to know, too."""
     found = [result for result in report.results if result.accepted]
     over = [one for one in report.deviations if one.expired]
-    first = f"{_count(len(found), 'answer')} would be red and {'is' if len(found) == 1 else 'are'} accepted as known, first " \
+    first = f"{count(len(found), 'answer')} would be red and {'is' if len(found) == 1 else 'are'} accepted as known, first " \
             f"{_named(found[0])}, {found[0].accepted}." if found else ""  # fmt: skip
     ended = f"No longer accepted: {over[0].check} of {over[0].object}, since {over[0].until}." if over and over[0].answers else ""
     return list(filter(None, (first, ended)))
@@ -125,19 +125,15 @@ def _left(report: Report) -> list[str]:
     skipped = [result for result in report.results if result.status == "skip"]
     found = [result for result in skipped if result.value != NOT_ASKED]
     unasked = [result for result in skipped if result.value == NOT_ASKED]
-    unanswered = [f"{_count(len(found), 'question')} had no answer, first {_named(found[0])}."] if found else []
+    unanswered = [f"{count(len(found), 'question')} had no answer, first {_named(found[0])}."] if found else []
     if unasked:
-        unanswered.append(f"{_count(len(unasked), 'question')} {'was' if len(unasked) == 1 else 'were'} not asked, first {_named(unasked[0])}.")
+        unanswered.append(f"{count(len(unasked), 'question')} {'was' if len(unasked) == 1 else 'were'} not asked, first {_named(unasked[0])}.")
     left_out = [f"Not asked, by choice: {', '.join(report.families_left_out)}."] if report.families_left_out else []
     return unanswered + left_out or ["Nothing was left unchecked."]
 
 
 def _named(result: CheckResult) -> str:
     return f"{result.name} of {result.thing}" if result.thing else result.name
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _day(instant: datetime) -> str:

@@ -12,6 +12,7 @@ from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import LONGEST_HISTORY, TimelineSwitch, read_history
 from pgdrill.repository.asked_again import Absent, asked_again
 from pgdrill.repository.failures import says_absent, tool_failure, tool_timeout
+from pgdrill.repository.wal_keys import archived_key
 
 LARGEST_SEGMENT = 2**30  # that PostgreSQL can be made with
 # What is compressed may be a thousand times as long, and the disk be full before anybody looks: the kernel ends the tool there.
@@ -24,8 +25,7 @@ def fetch_wal_file(access: Access, runner: Runner, name: str, folder: Path) -> P
 
     One that would be longer than any such file counts as one that cannot.
     """
-    segment, history = access.tool.wal_keys()
-    key = (history if name.endswith(".history") else segment).format(name=name, log=name[:16])
+    key = archived_key(*access.tool.wal_keys(), name)
     try:
         return asked_again(lambda: _fetched(access, runner, name, folder), access.repository, key, time.sleep)
     except Absent:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pgdrill.access import Access
 from pgdrill.baseline import backup_record
 from pgdrill.errors import PgdrillError, Problem
-from pgdrill.logical import store as keep
+from pgdrill.logical import store as dump_store
 from pgdrill.logical.manifest import DUMP_ID
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.reports import store
@@ -81,7 +81,7 @@ def _from_reports(access: Access) -> dict[str, Known]:
 def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
     """Dumps that are known, by the reports of their restores: those beside them, and this host's."""
     known = {match[1]: Known(match[1], "a report of it") for key in access.dumps.sizes() if (match := DUMP_REPORT_KEY.fullmatch(key))}
-    known |= {one.dump_id: Known(one.dump_id, f"restored by drill {one.drill_id}", one.started_at) for one in keep.local_reports(access)}
+    known |= {one.dump_id: Known(one.dump_id, f"restored by drill {one.drill_id}", one.started_at) for one in dump_store.local_reports(access)}
     lost = known.keys() - set(there)
     if lost:
         lost -= {*kept.read_ledger(access).forgotten, *_deleted(access, "delete-dump")}

@@ -60,11 +60,11 @@ class DumpPassedOperator(DrillPassedOperator):
 
     def execute(self, context: Context) -> str:
         """Read the reports of that dump's restores."""
-        from pgdrill.logical import store as keep
+        from pgdrill.logical import store as dump_store
 
         with airflow_errors():
             access = self.go_on(context)
-            found = next((one for one in keep.listed(access) if one.dump_id == self.dump), None)
+            found = next((one for one in dump_store.listed(access) if one.dump_id == self.dump), None)
             mine = [report for report in (found.drills if found else ()) if report.drill_id == self.drill_id]
         if not mine:
             raise AirflowFailException(f"dump {self.dump} was not restored by this run: clear `restore`")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.postgres.wal import TimelineSwitch, format_lsn, parse_history, parse_lsn
+from pgdrill.text import count
 
 PROMOTED = re.compile(r"LOG:  selected new timeline ID: (\d+)")
 COMPLETE = "LOG:  archive recovery complete"
@@ -57,7 +58,7 @@ def promoted_once(context: Context) -> Iterator[Outcome]:
     begun = [int(number) for number in PROMOTED.findall(text)]
     number, history = _current(context)
     once = len(begun) == 1 and text.count(COMPLETE) == 1
-    yield Outcome("pass" if once else "fail", "server's log", f"{len(begun)} promotion{'' if len(begun) == 1 else 's'}", "1 promotion")
+    yield Outcome("pass" if once else "fail", "server's log", count(len(begun), "promotion"), "1 promotion")
     if (begun and begun[-1] != number) or number != report.restored.timeline:
         yield Outcome("fail", "server", f"timeline {number}", f"timeline {(*begun, report.restored.timeline)[-1]}",
                       "the log and the restore say so")  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pgdrill.postgres.wal import Segment, TimelineSwitch, segment_choices
+from pgdrill.repository.wal_keys import archived_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ class Order:
 
     def key(self, name: str) -> str:
         """The object of a segment or history file, without its suffix."""
-        pattern = self.history_key if name.endswith(".history") else self.segment_key
-        return pattern.format(name=name, log=name[:16])
+        return archived_key(self.segment_key, self.history_key, name)
 
     def is_sample(self, number: int) -> bool:
         """Whether the tool fetches this segment, too: the first, the last, and every n-th between them."""
