@@ -4,7 +4,8 @@ A physical restore has production's catalogs to the byte, object numbers include
 hashed, less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in there. What is
 not hashed: planner statistics, large objects (see :mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow
 from the rest. The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
-How far a replication origin or slot has got stands in no catalog, and is no part of this.
+How far a replication origin or slot has got stands in no catalog, and is no part of this. Prepared transactions stand in none
+either and are: with one that is lost, what was promised to be committed is.
 
 Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the search path.
 """
@@ -18,6 +19,8 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
+
+from pgdrill.postgres.prepared import waiting
 
 # Why a catalog is not hashed.
 SKIPPED = {
@@ -61,6 +64,7 @@ LABELS = {
     "pg_replication_origin": "'replication origin ' || t.roname",
 }
 OWNERS_OF = "pg_depend"
+PREPARED = "pg_prepared_xacts"
 OWNERS = """
 SELECT CASE WHEN t.objid >= {user} THEN t.classid || '.' || t.objid ELSE 'system' END,
        left(md5(string_agg(concat_ws('.', t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid, t.deptype), ' '
@@ -134,6 +138,11 @@ class Span:
         return sql.SQL("mod(t.xmin::text::int8 - {} + 8589934592, 4294967296) < {}").format(
             sql.Literal(self.oldest_xid % 2**32), sql.Literal(min(max(self.end_xid - self.oldest_xid, 0), 2**31))
         )
+
+
+    def holds(self, xid: int) -> bool:
+        """Whether a number of 32 bits is one of theirs."""
+        return (xid - self.oldest_xid) % 2**32 < min(max(self.end_xid - self.oldest_xid, 0), 2**31)
 
 
 NO_SPAN = Span(0, 0)
@@ -216,7 +225,20 @@ def read_fingerprint(
         # An earlier reading by another version may have none of them: of PostgreSQL itself there are some in every database.
         if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
             _read_owners(connection, found, temporary, written_in, like)
+        if shared and (like is None or f"{PREPARED}:system" in like.objects):
+            _read_prepared(connection, found, written_in, like)
     return found
+
+
+def _read_prepared(connection: psycopg.Connection, found: Fingerprint, written_in: Span, like: Fingerprint | None) -> None:
+    """Prepared transactions by their numbers, which no other one ever has. In recovery nothing is said against an earlier reading."""
+    rows = waiting(connection)
+    if rows is None:
+        found.objects |= {key: known for key, known in like.objects.items() if key.startswith(f"{PREPARED}:")} if like else {}
+        return
+    found.objects[f"{PREPARED}:system"] = ("", "objects of PostgreSQL itself")
+    found.objects |= {f"{PREPARED}:{xid}": (digest, label) for xid, label, digest in rows}
+    found.recent |= {f"{PREPARED}:{xid}" for xid, _, _ in rows if written_in.holds(xid)}
 
 
 def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span, like: Fingerprint | None) -> None:
