@@ -324,6 +324,8 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
         logger.error("%s", error)  # noqa: TRY400 - the message is made for people, the traceback is not
     finally:
         stage.seconds = time.monotonic() - started
+        if report.restored is None:  # how much of the WAL is archived says nothing then of what would be lost
+            report.measured_rpo_seconds, report.measured_rpo_note = None, ""
         report.judge()
         report.cleanup = store.kept_cleanup(access, report)
         report.summary = summarize(report)

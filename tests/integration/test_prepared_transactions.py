@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pgdrill.backup import take_backup
-from pgdrill.drill import drill
+from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.errors import CouldNotVerify
 from pgdrill.logical.take import take_dump
 from pgdrill.postgres import prepared
+from pgdrill.recovery.workspace import Workspace
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import need
 from tests.damage.small import SmallStack
@@ -39,6 +40,23 @@ def test_one_that_wrote_a_row_keeps_no_drill_from_green(stack: SmallStack) -> No
         assert "ROLLBACK PREPARED 'left ''behind'" in str(told.message)
     finally:
         run(stack, "ROLLBACK PREPARED 'left ''behind'")
+
+
+def test_one_that_is_lost_on_the_copy_is_named_and_one_that_production_has_ended_since_is_not(stack: SmallStack) -> None:
+    """What one has written is in no row that anybody reads, and in no catalog."""
+    run(stack, *(words for gid in ("promised", "ended") for words in ("BEGIN", f"CREATE TABLE {gid} (n int)", f"PREPARE TRANSACTION '{gid}'")))
+    drill_id = new_drill_id()
+    try:
+        assert restore_stage(stack.access, drill_id).restore.status == "ok"
+        run(stack, "ROLLBACK PREPARED 'ended'")
+        with Workspace.of(stack.access, drill_id).server(stack.access).connect("agents") as copy:
+            copy.execute("ROLLBACK PREPARED 'promised'")
+        report = check_stage(stack.access, drill_id)
+        red = [(one.name, one.thing, one.value) for one in report.results if one.status == "fail"]
+        assert red == [("catalogs", "cluster: prepared transaction 'promised' in database agents", "missing")]
+    finally:
+        destroy_stage(stack.access, drill_id)
+        run(stack, "ROLLBACK PREPARED 'promised'")
 
 
 def test_one_that_locked_a_table_against_readers_is_named_before_anything_is_done(stack: SmallStack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.reports import terminal
 from pgdrill.reports.model import (
     CheckResult,
@@ -20,6 +21,7 @@ from pgdrill.reports.model import (
     WalFetched,
 )
 from pgdrill.repository.tools import BaseBackup
+from tests.reports import passed_report
 
 
 def check(name: str, status: CheckStatus, thing: str = "", **more: object) -> CheckResult:
@@ -79,6 +81,48 @@ def test_a_broken_promise_is_not_to_be_overlooked() -> None:
     text = printed(report)
     assert "RPO 60 s: BROKEN" in text
     assert "RTO 1 h: BROKEN" in text
+
+
+@pytest.mark.parametrize("reason", ["no-backups", "wrong-system", "no-window", "disk-full"])
+@pytest.mark.parametrize("error", [BackupFault, CouldNotVerify])
+def test_a_promise_that_nothing_was_restored_for_is_not_kept(error: type[BackupFault | CouldNotVerify], reason: str) -> None:
+    report = good()
+    report.restored, report.results, report.timings, report.checks = None, [], Timings(), Stage()
+    report.restore.fail(error(reason, "agents", found="none", expected="one", mend="mend it"))
+    report.judge()
+    text = printed(report, 200)
+    for promise in ("RPO 60 s", "RTO 1 h"):
+        assert f"{promise}: NOT PROVED, nothing was restored" in text
+    assert ": kept" not in text
+
+
+@pytest.mark.parametrize("status", ["fail", "skip"])
+def test_a_promise_is_not_kept_with_a_copy_that_was_not_found_right(status: CheckStatus) -> None:
+    report = good()
+    report.restored = passed_report("x").restored
+    report.results.append(check("table-content", status, "items"))
+    report.judge()
+    text = printed(report, 200)
+    assert "RPO 60 s: NOT PROVED, the copy was not found right" in text
+    assert "RTO 1 h: NOT PROVED, the copy was not found right" in text
+
+
+def test_what_lies_after_an_instant_of_the_past_is_not_proved() -> None:
+    report = good()
+    report.target = Target(kind="random", value="2026-11-25T11:00:00+00:00")
+    text = printed(report, 200)
+    assert "RPO 60 s: NOT PROVED, WAL after the target was not replayed" in text
+    assert "RTO 1 h: kept" in text
+
+
+def test_one_broken_promise_leaves_the_other_kept() -> None:
+    report = good()
+    report.measured_rpo_seconds = 130
+    report.results.append(check("measured-rpo", "fail", "archive"))
+    report.judge()
+    text = printed(report)
+    assert "RPO 60 s: BROKEN" in text
+    assert "RTO 1 h: kept" in text
 
 
 def test_what_was_not_reached_is_shown_as_not_measured() -> None:

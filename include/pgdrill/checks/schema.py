@@ -14,6 +14,7 @@ from pgdrill.checks.comparison import comparable, each_database, why_not
 from pgdrill.errors import CouldNotVerify
 from pgdrill.postgres.catalog_differences import differing
 from pgdrill.postgres.catalog_fingerprint import Difference, Fingerprint, Span, differences, read_fingerprint
+from pgdrill.postgres.toast import told_once
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def _compared(
     context: Context, where: str, before: Fingerprint, connection: psycopg.Connection, span: Span, *, shared: bool
 ) -> Iterator[Outcome]:
     now = read_fingerprint(connection, shared=shared, like=before, written_in=span, roles=context.own_roles)
-    found = list(differences(before, now))
+    found = told_once(list(differences(before, now)), before, now)
     details = _details(context, where, connection, found) if found else {}
     for difference in found[:MOST]:
         words = "; ".join(filter(None, (difference.catalog, details.get(difference.key))))

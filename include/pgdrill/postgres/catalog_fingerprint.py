@@ -4,6 +4,8 @@ A physical restore has production's catalogs to the byte, object numbers include
 hashed, less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in there. What is
 not hashed: planner statistics, large objects (see :mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow
 from the rest. The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
+How far a replication origin or slot has got stands in no catalog, and is no part of this. Prepared transactions stand in none
+either and are: with one that is lost, what was promised to be committed is.
 
 Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the search path.
 """
@@ -13,17 +15,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
-# Not schema: statistics, content, and states that replication and recovery move by themselves.
+from pgdrill.postgres.prepared import waiting
+
+# Why a catalog is not hashed.
 SKIPPED = {
-    "pg_statistic", "pg_statistic_ext_data", "pg_largeobject", "pg_largeobject_metadata", "pg_depend", "pg_shdepend",
-    "pg_subscription_rel", "pg_replication_origin",
-}  # fmt: skip
+    "pg_statistic": "ANALYZE writes it anew at any time",
+    "pg_statistic_ext_data": "ANALYZE writes it anew at any time",
+    "pg_largeobject": "content: compared row by row as a table's",
+    "pg_largeobject_metadata": "may have millions of rows: compared as a table's",
+    "pg_depend": "follows from the rest, but for what OWNERS reads",
+    "pg_shdepend": "follows from owners, rights, policies and tablespaces, which are hashed",
+}
+# Without a row of PostgreSQL itself, and not read by older versions: a reading says that it looked.
+LOOKED_AT = {"pg_replication_origin", "pg_subscription_rel"}
+# Its numbers begin with 1, are no object numbers, and are given again.
+NUMBERED_ANEW = "pg_replication_origin"
 # Columns that VACUUM, ANALYZE, REINDEX, TRUNCATE or a wraparound freeze change without changing an object.
 VOLATILE = {
     "pg_class": ["relfilenode", "relpages", "reltuples", "relallvisible", "relallfrozen", "relfrozenxid", "relminmxid",
@@ -37,18 +48,37 @@ FIRST_USER_OID = 16384  # FirstNormalObjectId: lower numbers came with initdb
 # A drill's own roles in the copy, and whatever is theirs: found by number.
 LENT_TO = "SELECT coalesce(array_agg(oid::int8), '{}') FROM pg_roles WHERE rolname = ANY (%s)"
 
+# Of rows ``t`` that PostgreSQL describes by number, or not at all.
+LABELS = {
+    "pg_enum": "'label ' || quote_literal(t.enumlabel) || ' of ' || pg_describe_object('pg_type'::regclass, t.enumtypid, 0)",
+    "pg_range": "pg_describe_object('pg_type'::regclass, t.rngtypid, 0)",
+    "pg_aggregate": "pg_describe_object('pg_proc'::regclass, t.aggfnoid, 0)",
+    "pg_ts_config_map": "'mapping of token type ' || t.maptokentype || ' to ' || pg_describe_object('pg_ts_dict'::regclass, t.mapdict, 0)"
+    " || ' in ' || pg_describe_object('pg_ts_config'::regclass, t.mapcfg, 0)",
+    "pg_auth_members": "'membership of ' || pg_describe_object('pg_authid'::regclass, t.member, 0)"
+    " || ' in ' || pg_describe_object('pg_authid'::regclass, t.roleid, 0)",
+    "pg_db_role_setting": "concat_ws(' in ', 'settings of ' || pg_describe_object('pg_authid'::regclass, nullif(t.setrole, 0), 0),"
+    " pg_describe_object('pg_database'::regclass, nullif(t.setdatabase, 0), 0))",
+    "pg_subscription_rel": "pg_describe_object('pg_subscription'::regclass, t.srsubid, 0)"
+    " || ' of ' || pg_describe_object('pg_class'::regclass, t.srrelid, 0)",
+    "pg_replication_origin": "'replication origin ' || t.roname",
+}
 OWNERS_OF = "pg_depend"
+PREPARED = "pg_prepared_xacts"
 OWNERS = """
 SELECT CASE WHEN t.objid >= {user} THEN t.classid || '.' || t.objid ELSE 'system' END,
        left(md5(string_agg(concat_ws('.', t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid, t.deptype), ' '
                            ORDER BY t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid)), 16),
-       'what owns ' || CASE WHEN min(t.objid) >= {user} THEN min(pg_describe_object(t.classid, t.objid, 0)) ELSE 'objects of PostgreSQL itself' END,
+       'what owns ' || CASE WHEN min(t.objid) >= {user} THEN min({named}) ELSE 'objects of PostgreSQL itself' END,
        bool_or({recent})
 FROM pg_depend t LEFT JOIN pg_class s ON s.oid = t.objid AND t.classid = 'pg_class'::regclass AND s.relkind = 'S'
 WHERE (t.deptype IN ('e', 'x') OR s.oid IS NOT NULL AND t.deptype IN ('a', 'i') AND t.refclassid = 'pg_class'::regclass)
   AND NOT ARRAY[t.objid, t.refobjid]::int8[] && %(temporary)s::int8[]
 GROUP BY 1
 """
+# An object's name; asked for only where an earlier reading has none.
+DESCRIBED = "pg_describe_object(t.classid, t.objid, 0)"
+NUMBERED = "t.classid::regclass || ' ' || t.objid"
 CATALOGS = """
 SELECT c.relname, c.oid::int8, c.relisshared,
        (SELECT array_agg(a.attname ORDER BY k.n) FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
@@ -110,6 +140,11 @@ class Span:
         )
 
 
+    def holds(self, xid: int) -> bool:
+        """Whether a number of 32 bits is one of theirs."""
+        return (xid - self.oldest_xid) % 2**32 < min(max(self.end_xid - self.oldest_xid, 0), 2**31)
+
+
 NO_SPAN = Span(0, 0)
 AS_SENT = sql.SQL("record_send(ROW({}))")
 AS_STORED = sql.SQL("ROW({})::text")
@@ -167,6 +202,10 @@ def read_fingerprint(
         for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
             if name in SKIPPED or not key or is_shared != shared:
                 continue
+            if name in LOOKED_AT:
+                if like and f"{name}:system" not in like.objects:
+                    continue
+                found.objects[f"{name}:system"] = ("", "objects of PostgreSQL itself")
             any_bytes = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
             catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
             if left_out:
@@ -185,18 +224,35 @@ def read_fingerprint(
             found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
         # An earlier reading by another version may have none of them: of PostgreSQL itself there are some in every database.
         if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
-            _read_owners(connection, found, temporary, written_in)
+            _read_owners(connection, found, temporary, written_in, like)
+        if shared and (like is None or f"{PREPARED}:system" in like.objects):
+            _read_prepared(connection, found, written_in, like)
     return found
 
 
-def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span) -> None:
+def _read_prepared(connection: psycopg.Connection, found: Fingerprint, written_in: Span, like: Fingerprint | None) -> None:
+    """Prepared transactions by their numbers, which no other one ever has. In recovery nothing is said against an earlier reading."""
+    rows = waiting(connection)
+    if rows is None:
+        found.objects |= {key: known for key, known in like.objects.items() if key.startswith(f"{PREPARED}:")} if like else {}
+        return
+    found.objects[f"{PREPARED}:system"] = ("", "objects of PostgreSQL itself")
+    found.objects |= {f"{PREPARED}:{xid}": (digest, label) for xid, label, digest in rows}
+    found.recent |= {f"{PREPARED}:{xid}" for xid, _, _ in rows if written_in.holds(xid)}
+
+
+def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span, like: Fingerprint | None) -> None:
     recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
     found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
-    query = sql.SQL(OWNERS).format(user=sql.Literal(FIRST_USER_OID), recent=recent)
-    for key, digest, label, new in connection.execute(query, {"temporary": temporary}).fetchall():
-        found.objects[f"{OWNERS_OF}:{key}"] = (digest, label)
-        if new:
-            found.recent.add(f"{OWNERS_OF}:{key}")
+    rows: list[tuple[str, str, str, bool]] = []
+    for named in (DESCRIBED, NUMBERED) if like is None else (NUMBERED, DESCRIBED, NUMBERED):
+        query = sql.SQL(OWNERS).format(user=sql.Literal(FIRST_USER_OID), recent=recent, named=sql.SQL(named))
+        with contextlib.suppress(psycopg.errors.InternalError_), connection.transaction():  # of what lost its catalog's row there is no description
+            rows = connection.execute(query, {"temporary": temporary}).fetchall()
+            if named == DESCRIBED or (like and all(f"{OWNERS_OF}:{key}" in like.objects for key, *_ in rows)):
+                break
+    found.objects |= {f"{OWNERS_OF}:{key}": (digest, label) for key, digest, label, _ in rows}
+    found.recent |= {f"{OWNERS_OF}:{key}" for key, _, _, new in rows if new}
 
 
 @contextlib.contextmanager
@@ -253,6 +309,8 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
             accepted.append(before.later[key])
         if catalog in unread or key in found.recent or any((now and now[0]) == (state and state[0]) for state in accepted):
             continue
+        if now is None and catalog == NUMBERED_ANEW and key in before.later:
+            continue  # given to another one since: between the two it was nobody's
         known = before.objects.get(key) or before.later.get(key)
         how = "missing" if now is None else "changed" if known else "new"
         dated = how in ("changed", "new") and catalog not in found.undated and not key.endswith(":system")
@@ -267,7 +325,9 @@ def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in:
     grouped = key[:1] if catalog.name == "pg_attribute" else key
     # An object is a user's if any number in its key is: settings of a role are keyed (0, role).
     mine = [name for name in key if name in numbers] or key[:1]
-    first = sql.SQL("greatest({})").format(sql.SQL(", ").join(sql.SQL("t.{}::oid::int8").format(sql.Identifier(n)) for n in mine))
+    first: sql.Composable = sql.SQL("greatest({})").format(sql.SQL(", ").join(sql.SQL("t.{}::oid::int8").format(sql.Identifier(n)) for n in mine))
+    if catalog.name == NUMBERED_ANEW:
+        first, numbers = sql.Literal(FIRST_USER_OID), []
     text_key = sql.SQL(" || '.' || ").join(sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in grouped)
     where = sql.SQL("WHERE NOT ARRAY[{}]::int8[] && %(temporary)s::int8[]").format(
         sql.SQL(", ").join(sql.SQL("t.{}::int8").format(sql.Identifier(name)) for name in numbers)
@@ -303,18 +363,15 @@ def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
 
 
 def _label(catalog: Catalog) -> sql.Composable:
-    """An object's name in PostgreSQL's own words."""
+    """An object's name in PostgreSQL's own words; in ours where it has none."""
     key, first = catalog.key, sql.Identifier(catalog.key[0])
-    if key == ["oid"]:
-        described: Any = sql.SQL("pg_describe_object({}, t.oid, 0)").format(sql.Literal(catalog.oid))
+    if catalog.name in LABELS:
+        described: sql.Composable = sql.SQL(LABELS[catalog.name])
+    elif key == ["oid"]:
+        described = sql.SQL("pg_describe_object({}, t.oid, 0)").format(sql.Literal(catalog.oid))
     elif key[0] == "objoid":
         part = sql.SQL("t.objsubid") if "objsubid" in key else sql.SQL("0")
         described = sql.SQL("pg_describe_object(t.classoid, t.objoid, {})").format(part)
-    elif key == ["setdatabase", "setrole"]:
-        described = sql.SQL(
-            "concat_ws(' in ', 'settings of ' || pg_describe_object('pg_authid'::regclass, nullif(t.setrole, 0), 0),"
-            " pg_describe_object('pg_database'::regclass, nullif(t.setdatabase, 0), 0))"
-        )
     elif key[0].endswith("relid"):
         described = sql.SQL("pg_describe_object('pg_class'::regclass, t.{}, 0)").format(first)
     else:

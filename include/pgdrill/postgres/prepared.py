@@ -21,6 +21,11 @@ JOIN pg_locks l ON l.pid IS NULL AND l.virtualtransaction = t.virtualtransaction
 WHERE l.locktype = 'relation' AND l.granted AND l.mode = ANY(%s)
 ORDER BY p.prepared, p.gid, l.relation
 """
+WAITING = """
+SELECT transaction::text::int8, 'prepared transaction ' || quote_literal(gid) || ' in database ' || quote_ident(database),
+       left(md5(concat_ws(' ', quote_literal(gid), quote_ident(owner), quote_ident(database))), 16)
+FROM pg_prepared_xacts
+"""
 AGED = "SELECT clock_timestamp() - make_interval(secs => %s)"
 ALL = "AccessExclusiveLock"  # not even reading goes on beside it
 WRITING = ("RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareRowExclusiveLock", "ExclusiveLock", ALL)  # what SHARE waits for
@@ -52,6 +57,12 @@ class Held:
 def held(connection: psycopg.Connection, modes: Collection[str] = WRITING) -> list[Held]:
     """What prepared transactions have locked in such modes, in every database; the oldest first."""
     return [Held(*row) for row in connection.execute(HELD, (list(modes),)).fetchall()]
+
+
+def waiting(connection: psycopg.Connection) -> list[tuple[int, str, str]] | None:
+    """What waits to be committed or rolled back: transaction number, name and digest. None: in recovery, which does not tell."""
+    row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    return None if row and row[0] else connection.execute(WAITING).fetchall()
 
 
 def check_readable(connection: psycopg.Connection, databases: Collection[str]) -> None:

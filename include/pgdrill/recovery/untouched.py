@@ -1,4 +1,7 @@
-"""Whether WAL says that no catalog was changed: every commit that changes one tells other sessions to forget what they know."""
+"""Whether WAL says that no catalog was changed: every commit that changes one tells other sessions to forget what they know.
+
+Prepared transactions, which are compared with the catalogs, have records of their own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_batches import records
 
 LOOKING_SECONDS = 120.0
-CHANGED = re.compile(r"desc: COMMIT.*(?:inval msgs|relcache init file inval|rels:)|desc: INVALIDATION")
+CHANGED = re.compile(r"desc: COMMIT.*(?:inval msgs|relcache init file inval|rels:)|desc: (?:INVALIDATION|PREPARE|COMMIT_PREPARED|ABORT_PREPARED)\b")
 
 
 def catalogs_untouched(access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int) -> bool:

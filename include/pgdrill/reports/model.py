@@ -22,6 +22,8 @@ Verdict = Literal["passed", "failed", "could not verify"]
 CheckStatus = Literal["pass", "warn", "fail", "skip"]
 NOT_ASKED = "not asked"  # the value of a skip that config and data leave no question for
 NO_VECTORS = "no vector column"
+# Answers of a copy that is right, and came too late or too old.
+LATE = {"rto": "the restore took longer than promised", "measured-rpo": "more work would have been lost than promised"}
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 
@@ -383,6 +385,17 @@ class Report(Part):
     def worth_another_try(self) -> bool:
         """Whether another try may come to a verdict."""
         return worth_another_try(self.restore, self.checks, self.results)
+
+    @property
+    def unproved(self) -> str:
+        """Why no promise was proved, whatever was measured; empty where what was promised did come back, be it too late."""
+        if self.restore.status != "ok":
+            return "nothing was restored" if self.restored is None else "the restore did not end well"
+        if self.checks.status != "ok":
+            return "the copy was not checked" if self.checks.status == "not run" else "the checks did not run to their end"
+        failed = {result.name for result in self.results if result.status == "fail"}
+        only_late = bool(failed) and failed <= LATE.keys() and not any(r.required and r.status == "skip" for r in self.results)
+        return "" if self.verdict == "passed" or only_late else "the copy was not found right"
 
 
 def judge(restore: Stage, checks: Stage, results: list[CheckResult], left_out: Sequence[str] = ()) -> tuple[Verdict, str]:

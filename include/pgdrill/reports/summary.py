@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from pgdrill.reports.grouping import by_telling
-from pgdrill.reports.model import NOT_ASKED, CheckResult, Report, missed_rpo
+from pgdrill.reports.model import LATE, NOT_ASKED, CheckResult, Report, missed_rpo
 from pgdrill.text import count, ordinal
 
 LOST = "Production did not say what was written since the baseline, so less was compared"
@@ -56,9 +56,8 @@ def _failed(report: Report) -> list[str]:
         found = report.checks.trouble
         why = f" ({found.reason}: {found.thing})" if found else ""
         return [f"{_tried(report)} was restored and IS NOT RIGHT{why}.", "Nobody should rely on it until that is mended."]
-    late = {"rto": "the restore took longer than promised", "measured-rpo": "more work would have been lost than promised"}
-    if {result.name for result in failed} <= late.keys():
-        broken = " and ".join(dict.fromkeys(late[result.name] for result in failed))
+    if {result.name for result in failed} <= LATE.keys():
+        broken = " and ".join(dict.fromkeys(LATE[result.name] for result in failed))
         return [f"{_tried(report)} was restored, but A PROMISE WAS BROKEN: {broken}; {_lost(report)}.", *_warnings(report)]
     return [f"{_tried(report)} was restored and IS NOT RIGHT: {count(len(failed), 'answer')} failed, first {_named(failed[0])}.",
             "Nobody should rely on it until that is mended."]  # fmt: skip

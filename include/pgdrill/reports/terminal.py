@@ -103,9 +103,9 @@ def _figures(report: Report) -> Table:
     rows = [
         ("time to running", seconds(times.time_to_running_seconds), ""),
         ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),
-         _beside("RTO", times.time_to_correct_vector_search_seconds, report.rto_seconds)),
+         _beside("RTO", times.time_to_correct_vector_search_seconds, report.rto_seconds, report.unproved)),
         ("measured RPO", seconds(report.measured_rpo_seconds),
-         _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds)),
+         _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds, report.unproved or _not_replayed(report.target))),
         ("baseline of production", seconds(times.baseline_seconds), "before the clock starts"),
         ("preflight", _reached(times.preflight_seconds), ""),
         ("fetch", _reached(times.fetch_seconds), ", ".join(filter(None, fetched))),
@@ -136,10 +136,18 @@ def _target(target: Target | None) -> str:
     return f"{target.kind}{turn} {target.value}" + (f", {target.note}" if target.note else "")
 
 
-def _beside(promise: str, value: float | None, limit: float) -> str:
-    if value is None:
-        return f"{promise} {seconds(limit)}: not measured"
-    return f"{promise} {seconds(limit)}: {'kept' if value <= limit else 'BROKEN'}"
+def _beside(promise: str, value: float | None, limit: float, unproved: str) -> str:
+    """A promise beside its figure: kept only where what came back proves it."""
+    if value is not None and value > limit:
+        return f"{promise} {seconds(limit)}: BROKEN"
+    if unproved:
+        return f"{promise} {seconds(limit)}: NOT PROVED, {unproved}"
+    return f"{promise} {seconds(limit)}: {'not measured' if value is None else 'kept'}"
+
+
+def _not_replayed(target: Target | None) -> str:
+    """What an instant of the past leaves open: whether all that was archived since can be replayed."""
+    return "WAL after the target was not replayed" if target and target.kind != "latest" else ""
 
 
 def print_results(results: Sequence[CheckResult], console: Console) -> None:
