@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
 
+from pgdrill.baseline.database import Looked
+from pgdrill.baseline.kept import Place, filled_anew, keep, release
 from pgdrill.baseline.production import Production, wait_replayed
 from pgdrill.host.process import Runner
 
@@ -21,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 ANNOUNCED_SECONDS = 3.0
 POLL_SECONDS = 0.002
-# Whose transaction may be committed in WAL already: not one that waits for its client. A prepared one has no session of its own.
+# Whose transaction may be committed in WAL already: not one that waits for its client or for a lock (ours, maybe). A prepared one has no session of its own.
 COMMITTING = """
 SELECT array_agg(pid || ' ' || coalesce(backend_xid::text, 'prepared')) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (
-  backend_xid IS NOT NULL AND coalesce(state, '') NOT LIKE 'idle%'
+  backend_xid IS NOT NULL AND coalesce(state, '') NOT LIKE 'idle%' AND wait_event_type IS DISTINCT FROM 'Lock'
   OR state = 'active' AND query ~* '^\\s*commit\\s+prepared')
 """
 
@@ -36,6 +38,13 @@ class Pair:
     before: psycopg.Connection
     after: psycopg.Connection
     held: contextlib.ExitStack
+    kept: list[Place] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Let production have the tables that were kept from it."""
+        if self.kept:
+            release((self.before, self.after))
+            self.kept = []
 
 
 @dataclass
@@ -43,17 +52,26 @@ class Bracket:
     """The snapshots by database. ``oldest_xid``: every transaction below had ended before the first, or had not by the second."""
 
     production: Production
+    looked: Mapping[str, Looked]
     pairs: dict[str, Pair] = field(default_factory=dict)
     oldest_xid: int = 0
     ended_at: float = 0.0
     _running: str = ""
 
     def begin(self, primary: psycopg.Connection) -> None:
-        """Take the first snapshots."""
+        """Take the first snapshots, when nobody can truncate any more what is truncated all the time."""
+        if not self.production.access.has_standby:  # there, what replays a TRUNCATE would not wait long
+            for name, pair in self.pairs.items():
+                self._keep(name, pair)
         self._running = _snapshot(primary)
         self.production.follow(primary)
         for pair in self.pairs.values():
             _snapshot(pair.before)
+
+    def _keep(self, name: str, pair: Pair) -> None:
+        with self.production.unless_dropped(name), self.production.connection(name) as connection:
+            places = filled_anew(connection, self.looked[name].listed) if name in self.looked else []
+        pair.kept = keep((pair.before, pair.after), places)
 
     def end(self, primary: psycopg.Connection) -> None:
         """Take the second ones; the restore point has been made."""
@@ -78,9 +96,9 @@ class Bracket:
 
 
 @contextlib.contextmanager
-def bracket(production: Production, names: Sequence[str]) -> Iterator[Bracket]:
+def bracket(production: Production, looked: Mapping[str, Looked], names: Sequence[str]) -> Iterator[Bracket]:
     """Connections for both snapshots, none of which is taken yet."""
-    made = Bracket(production)
+    made = Bracket(production, looked)
     with contextlib.ExitStack() as every:
         for name in names:
             with production.unless_dropped(name), contextlib.ExitStack() as held:

@@ -7,18 +7,20 @@ from collections.abc import Callable
 
 import psycopg
 
+from pgdrill.baseline.bracket import Pair
 from pgdrill.baseline.database import Looked
 from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.reading import COLUMNS, Columns, Reading
 from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables, read_whole
 from pgdrill.postgres.guarded import Guard
+from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import horizon
 from pgdrill.vectors.snapshot import read_vectors
 
 
 def read_rows_of(
-    production: Production, name: str, looked: Looked, before: psycopg.Connection, after: psycopg.Connection | None = None,
+    production: Production, name: str, looked: Looked, before: psycopg.Connection, pair: Pair | None = None,
     oldest_xid: int | None = None, *, spent_bytes: int = 0, counted: Callable[[psycopg.Connection], bool] = lambda _: True,
 ) -> None:  # fmt: skip
     """Fill in a database's tables and vectors; ``spent_bytes`` of the budget went to other databases.
@@ -26,6 +28,7 @@ def read_rows_of(
     ``counted`` tells whether the counters hold by now all that was written before the second snapshot. Else all is read a
     second time and not only what they tell of.
     """
+    after, kept = (pair.after, {joined(one.schema, one.plain) for one in pair.kept}) if pair else (None, set[str]())
     line = horizon(before, secrets.token_hex(16), oldest_xid)
     with production.catalogs(name) as catalogs:
         listed = [looked.counted(table) for table in list_tables(before)]
@@ -33,17 +36,25 @@ def read_rows_of(
         reading = Reading(before, production, looked, line, whole, guard, after, _columns(before, listed))
         tables: dict[str, TableState] = {}
         left = SAMPLE_BUDGET_ROWS if after is not None else 0
-        for table in in_order_of_sampling(listed, whole):
+        for table in sorted(in_order_of_sampling(listed, whole), key=lambda one: one.name not in kept):
             production.runner.check()
+            if pair and table.name not in kept:
+                pair.release()
             if state := reading.table(table, left):
                 tables[table.name] = state
                 left -= len(state.sample) + len(state.newer) + (len(state.copied.hashes) if state.copied else 0)
+                if table.name in kept:
+                    reading.again(table, state, left)
+                    reading.copied_again(table, state)
+                    left -= len(state.sample)
+        if pair:
+            pair.release()
         # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
         vectors, settings = read_vectors(before, name, production.access.cluster, line, whole, Guard(catalogs), production.runner.check)
         state_of = looked.state
         state_of.horizon, state_of.tables, state_of.vectors, state_of.search_settings = line, tables, vectors, settings
         if after is not None:
-            _bracket(reading, listed, tables, left, counted)
+            _bracket(reading, [table for table in listed if table.name not in kept], tables, left, counted)
 
 
 def _columns(connection: psycopg.Connection, tables: list[Table]) -> dict[int, Columns]:
@@ -61,8 +72,8 @@ def _bracket(
     production, connection = reading.production, reading.connection
     with production.connection(connection.info.dbname) as primary:
         complete = counted(primary)
-        now = {table.oid: table for table in list_tables(primary)}
-    still = {table.oid for table in list_tables(reading.after)}
+        now = {table.oid: table for table in list_tables(primary, sizes=False)}
+    still = {table.oid for table in list_tables(reading.after, sizes=False)}
     written = reading.looked.written(now)
     for table in sorted(listed, key=lambda one: one.bytes):
         state = tables.get(table.name)

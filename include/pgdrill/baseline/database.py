@@ -35,7 +35,7 @@ class Looked:
     def counted(self, table: Table) -> Table:
         """A table with the counters of then; it was made since, if it has none."""
         known = self.listed.get(table.oid)
-        return table.with_counters(known.counters if known else Changes(), known.vacuums if known else 0)
+        return table.with_counters(known.counters, known.vacuums, known.live_rows) if known else table.with_counters(Changes(), 0, 0)
 
     def written(self, now: dict[int, Table]) -> set[int]:
         """The tables of which rows were updated or deleted since, as the counters tell."""

@@ -126,7 +126,7 @@ class Reading:
             if content is None:
                 raise psycopg.errors.UndefinedTable(table.name)
             if state.read_filenode != state.filenode and (not content.rows or sees_later_rows(self.connection, table.schema, table.plain)):
-                state.missed = MISSED  # and what was put there later is not in the snapshot, or seems to be
+                self._missed(table, state)
                 return
             state.content, state.estimated_rows = content, content.stable_rows
             newer = content.rows - content.stable_rows
@@ -135,6 +135,15 @@ class Reading:
                 state.newer = read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True)
         elif self.after is not None and table.oid not in self.not_held:
             state.sample = self._sample(self.after, table, state, left_rows)
+
+    def _missed(self, table: Table, state: TableState) -> None:
+        """Note about how much there was before; what is there by now was put there later.
+
+        The lesser of the server's two figures: the counter takes rows twice that a VACUUM saw before their writer reported them.
+        """
+        known = self.looked.listed.get(table.oid, table)
+        figures = [rows for rows in (known.live_rows, known.estimated_rows) if rows]
+        state.missed, state.estimated_rows, state.bytes = MISSED, min(figures, default=0), known.bytes
 
     def again(self, table: Table, state: TableState, left_rows: int) -> None:
         """Read it in the second snapshot; where less is left of it, single rows are noted as well."""

@@ -18,13 +18,13 @@ SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megaby
 # after any recovery. Without a right to them, large objects count only where there are some.
 TABLES = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
-       pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8,
+       {sizes},
        greatest(c.reltuples, 0)::int8, coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
        coalesce(s.vacuum_count + s.autovacuum_count, 0) + coalesce(toast.vacuum_count + toast.autovacuum_count, 0),
        CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
             WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN format('GRANT SELECT ON %I.%I TO %I', n.nspname, c.relname, current_user)
             WHEN row_security_active(c.oid) THEN format('ALTER ROLE %I BYPASSRLS', current_user)
-            ELSE '' END
+            ELSE '' END, coalesce(s.n_live_tup, 0)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
@@ -35,11 +35,16 @@ WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'info
        AND (has_table_privilege(c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)))
 ORDER BY n.nspname, c.relname
 """
+# These wait for whoever holds a table, and for whoever waits for it to be let go by our own reading.
+SIZES = "pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as the server lists it. ``grant``: what the role lacks to read it, as SQL; empty if nothing."""
+    """A table as the server lists it. ``grant``: what the role lacks to read it, as SQL; empty if nothing.
+
+    ``live_rows``: how many it has, as the server counts: after a TRUNCATE that is known at once, when it is analyzed estimated.
+    """
 
     name: str
     oid: int
@@ -52,10 +57,11 @@ class Table:
     counters: Changes
     vacuums: int
     grant: str
+    live_rows: int = 0
 
-    def with_counters(self, counters: Changes, vacuums: int) -> Table:
+    def with_counters(self, counters: Changes, vacuums: int, live_rows: int) -> Table:
         """The same with other counters: a snapshot, or a standby, has none of its own."""
-        return replace(self, counters=counters, vacuums=vacuums)
+        return replace(self, counters=counters, vacuums=vacuums, live_rows=live_rows)
 
     @property
     def unread(self) -> str:
@@ -63,12 +69,13 @@ class Table:
         return f"permission denied: {self.grant}" if self.grant else ""
 
 
-def list_tables(connection: psycopg.Connection) -> list[Table]:
-    """Every table that a baseline is about, with its counters as of now."""
+def list_tables(connection: psycopg.Connection, *, sizes: bool = True) -> list[Table]:
+    """Every table that a baseline is about, with its counters as of now. Without ``sizes`` nobody's lock is waited for."""
+    query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
     return [
         Table(joined(schema, plain), oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
-              vacuums, grant)
-        for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant in connection.execute(TABLES).fetchall()
+              vacuums, grant, live)
+        for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant, live in connection.execute(query).fetchall()
         if size is not None and blocks is not None  # dropped meanwhile
     ]  # fmt: skip
 

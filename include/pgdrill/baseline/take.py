@@ -160,7 +160,7 @@ def _mark(
     """
     standby, began = production.access.has_standby, time.monotonic()
     marked = began
-    with bracket(production, list(baseline.databases)) as snapshots:
+    with bracket(production, looked, list(baseline.databases)) as snapshots:
 
         def mark() -> None:
             nonlocal marked
@@ -185,10 +185,11 @@ def _mark(
             now = datetime.now(UTC)
             return all_reported(primary, (now - baseline.taken_at).total_seconds(), time.monotonic() - marked)
 
-        for database in _small_first(looked):
+        kept_first = sorted(_small_first(looked), key=lambda name: not (name in snapshots.pairs and snapshots.pairs[name].kept))
+        for database in kept_first:
             with _unless_dropped(production, baseline, database), snapshots.reading(database) as pair:
                 if pair:
-                    read_rows_of(production, database, looked[database], pair.before, pair.after, snapshots.oldest_xid,
+                    read_rows_of(production, database, looked[database], pair.before, pair, snapshots.oldest_xid,
                                  spent_bytes=_spent(baseline), counted=counted)  # fmt: skip
 
 

@@ -1,0 +1,153 @@
+"""A table that production truncates and fills anew all the time is compared like any other: an emptied or a halved one is red."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgdrill.backup import take_backup
+from pgdrill.baseline import Baseline
+from pgdrill.baseline.bracket import Bracket
+from pgdrill.checks import Context, run_checks
+from pgdrill.checks.runner import checking
+from pgdrill.drill import destroy_stage, drill
+from pgdrill.postgres.server import LocalServer
+from pgdrill.recovery.workspace import Workspace
+from pgdrill.reports import store
+from pgdrill.reports.model import CheckResult, Report
+from pgdrill_demo.stack import DATABASE, Stack, preferred_tool
+from tests.damage.small import SmallStack
+
+ROWS = 400
+FILL = f"INSERT INTO {{0}} SELECT g, md5(g::text) FROM generate_series(1, {ROWS}) g"
+CHURNED = ("at_once", "in_two_steps", "made_anew")
+PAUSE_SECONDS = 0.05
+ITEMS = """
+CREATE TABLE items (id int PRIMARY KEY, title text NOT NULL, v vector(4));
+INSERT INTO items SELECT g, md5(g::text), ARRAY[sin(g), cos(g), sin(g * 3), cos(g * 3)]::vector FROM generate_series(1, 300) g;
+COMMENT ON COLUMN items.v IS 'pgdrill: {"model": "made", "version": "1", "text_column": "title"}';
+CREATE INDEX ON items USING hnsw (v vector_l2_ops);
+"""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    made = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
+    try:
+        made.create(sample=False)
+        made.without_haste()
+        made.start()
+        with made.connect() as connection:
+            connection.execute("CREATE EXTENSION vector")
+            for name in (*CHURNED, "cut_off"):
+                connection.execute(f"CREATE TABLE {name} (id int, title text); {FILL.format(name)}")
+            connection.execute(ITEMS)
+            connection.execute("VACUUM ANALYZE")
+        take_backup(made.access)
+        yield made
+    finally:
+        made.remove()
+
+
+@contextlib.contextmanager
+def churning(stack: Stack) -> Iterator[None]:
+    """Production's job, over and over: in one transaction, in two, and with a new table each time."""
+    done, rounds, broke = threading.Event(), threading.Semaphore(0), list[BaseException]()
+
+    def work() -> None:
+        try:
+            with stack.connect() as connection:
+                while not done.wait(PAUSE_SECONDS):
+                    connection.execute(f"TRUNCATE at_once; {FILL.format('at_once')}")
+                    connection.execute("TRUNCATE in_two_steps")
+                    connection.execute(FILL.format("in_two_steps"))
+                    connection.execute("DROP TABLE made_anew; CREATE TABLE made_anew (id int, title text);" + FILL.format("made_anew"))
+                    rounds.release()
+        except BaseException as error:  # told by the test and not by a thread
+            broke.append(error)
+            rounds.release()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        rounds.acquire()
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert not broke, broke
+
+
+def about_rows(report: Report) -> dict[str, CheckResult]:
+    return {r.thing.rpartition(".")[2]: r for r in report.results if r.name == "table-content"}
+
+
+def asked(stack: Stack, server: LocalServer, baseline: Baseline) -> dict[str, CheckResult]:
+    context = Context(cluster=stack.cluster, connect=checking(lambda name: server.connect(name, autocommit=False), 60),
+                      databases=(DATABASE,), baseline=baseline.model_copy(deep=True), settle=lambda: True)  # fmt: skip
+    return {r.thing.rpartition(".")[2]: r for r in run_checks(context, ("rows",)) if r.name == "table-content"}
+
+
+def written(server: LocalServer, *statements: str) -> None:
+    with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_a_table_that_is_truncated_and_filled_all_the_time_is_compared_and_an_emptied_or_halved_copy_of_it_is_red(stack: Stack) -> None:
+    with churning(stack):
+        report = drill(stack.access, keep=True)
+    try:
+        assert report.verdict == "passed", [r for r in report.results if r.status == "fail" or (r.status == "skip" and r.required)]
+        warned = {name: one for name, one in about_rows(report).items() if one.status != "pass"}
+        assert not warned, warned
+        assert report.compared
+        assert report.compared.not_compared == 0, report.compared
+        baseline = store.load_baseline(stack.access, report.drill_id)
+        assert baseline
+        server = Workspace.of(stack.access, report.drill_id).server(stack.access)
+        for damage in ("DELETE FROM {0} WHERE id % 2 = 0", "DELETE FROM {0}"):
+            written(server, *(damage.format(name) for name in CHURNED))
+            red = {name for name, one in asked(stack, server, baseline).items() if one.status == "fail"}
+            empty = {name for name in CHURNED if not baseline.databases[DATABASE].tables[f"public.{name}"].content.rows}  # type: ignore[union-attr]
+            assert red == set(CHURNED) - empty, damage
+            assert empty <= {"in_two_steps"}, "only that one is ever empty"
+    finally:
+        destroy_stage(stack.access, report.drill_id)
+
+
+def test_a_table_truncated_before_it_could_be_read_is_told_and_an_emptied_or_halved_copy_of_it_is_never_green(stack: Stack) -> None:
+    """Nobody could foresee its first TRUNCATE; its rows were counted by the server before."""
+    end = Bracket.end
+
+    def ended(bracket: Bracket, primary: psycopg.Connection) -> None:
+        end(bracket, primary)
+        with stack.connect() as connection:
+            connection.execute(f"TRUNCATE cut_off; {FILL.format('cut_off')}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bracket, "end", ended)
+        report = drill(stack.access, keep=True)
+    try:
+        assert report.verdict == "passed", [r for r in report.results if r.status == "fail" or (r.status == "skip" and r.required)]
+        answer = about_rows(report)["cut_off"]
+        assert (answer.status, answer.value) == ("warn", ROWS), answer
+        assert report.compared
+        assert report.compared.not_compared == ROWS, report.compared
+        assert report.compared.not_compared_bytes > 0
+        baseline = store.load_baseline(stack.access, report.drill_id)
+        assert baseline
+        server = Workspace.of(stack.access, report.drill_id).server(stack.access)
+        for damage in ("DELETE FROM cut_off WHERE id % 2 = 0", "DELETE FROM cut_off"):
+            written(server, damage)
+            answer = asked(stack, server, baseline)["cut_off"]
+            assert answer.status == "fail" or (answer.status == "skip" and answer.required), answer
+    finally:
+        destroy_stage(stack.access, report.drill_id)
