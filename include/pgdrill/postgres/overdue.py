@@ -26,8 +26,9 @@ TERMINATED_SECONDS = 10.0  # for one that was told to end
 POLL_SECONDS = 1.0
 # A number alone is another session's by and by, and behind a pooler it is nobody's.
 SELF = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
-TERMINATE = """
-SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+TERMINATE = "pg_catalog.pg_terminate_backend(pid)"
+OVERDUE = """
+SELECT {} FROM pg_catalog.pg_stat_activity
 WHERE pid = %s AND backend_start = %s AND usename = current_user AND state = 'active'
   AND query_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)
 """
@@ -78,19 +79,21 @@ def _watch(
             logger.error("backend %d of production does not end; it is not waited for", found.pid)
             _hang_up(connection)
             return
-        if not found.terminated and waited > limit and _terminated(session, another):
-            found.terminated, waited = True, 0.0
-            logger.error("terminated backend %d of production, our own: its statement outlived its timeout", found.pid)
+        if not found.terminated and waited > limit:
+            _terminate(session, another, found)
+            waited = 0.0 if found.terminated else waited
 
 
-def _terminated(session: tuple[object, ...], another: Callable[[], AbstractContextManager[psycopg.Connection]]) -> bool:
-    """Whether it was the same statement all the while, whose session has been told to end now."""
+def _terminate(session: tuple[object, ...], another: Callable[[], AbstractContextManager[psycopg.Connection]], found: Overdue) -> None:
+    """If it was the same statement all the while. What is found is noted first: who waits for the statement learns of its end at once."""
     try:
         with another() as connection:
-            return connection.execute(TERMINATE, session).fetchone() is not None
+            if connection.execute(OVERDUE.format("true"), session).fetchone() is not None:
+                found.terminated = True
+                logger.error("terminating backend %d of production, our own: its statement outlived its timeout", found.pid)
+                connection.execute(OVERDUE.format(TERMINATE), session)
     except Exception as error:  # whatever keeps from looking may pass
         logger.warning("whether a statement outlives its timeout is not known: %s", type(error).__name__)
-        return False
 
 
 def _hang_up(connection: psycopg.Connection) -> None:
