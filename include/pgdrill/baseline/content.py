@@ -50,9 +50,11 @@ def read_rows_of(
         if pair:
             pair.release()
         # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
+        production.at_work = "searching its vector columns"
         vectors, settings = read_vectors(before, name, production.access.cluster, line, whole, Guard(catalogs), production.runner.check)
         state_of = looked.state
         state_of.horizon, state_of.tables, state_of.vectors, state_of.search_settings = line, tables, vectors, settings
+        production.at_work = ""
         if after is not None:
             _bracket(reading, [table for table in listed if table.name not in kept], tables, left, counted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pgdrill.access import Access
 from pgdrill.baseline.server_facts import database_forms
 from pgdrill.errors import CouldNotVerify, Momentary, PgdrillError, StandbyConflict, TimedOut, Unreachable
 from pgdrill.host.process import Runner
+from pgdrill.postgres.overdue import Overdue, ending_overdue
 from pgdrill.postgres.wal import parse_lsn
 
 logger = logging.getLogger(__name__)
@@ -38,22 +40,29 @@ class Production:
 
     access: Access
     runner: Runner = field(default_factory=Runner)
+    at_work: str = ""  # what is read just now, for an error that names it
+    overdue: list[Overdue] = field(default_factory=list)  # of every session; an error of one is met in another, too
 
     @contextlib.contextmanager
     def connection(self, database: str | None = None, *, standby: bool = False) -> Iterator[psycopg.Connection]:
         """An autocommit connection whose statement is cancelled when the job is stopped."""
         where = f"{'standby' if standby else 'server'} of cluster {self.access.cluster.name}"
-        limit = int(self.access.cluster.drill.statement_timeout_seconds * 1000)
+        seconds = self.access.cluster.drill.statement_timeout_seconds
         with (
             self.access.connect(database, standby=standby) as connection,
             self.runner.ending(lambda: connection.cancel_safe(timeout=2.0)),
         ):
             try:
-                connection.execute(SESSION, {"limit": str(limit), "lock": f"{LOCK_SECONDS}s"})
-                yield connection
+                connection.execute(SESSION, {"limit": str(int(seconds * 1000)), "lock": f"{LOCK_SECONDS}s"})
+                again = functools.partial(self.access.connect, database, standby=standby)
+                with ending_overdue(connection, seconds, again) as overdue:
+                    self.overdue.append(overdue)
+                    yield connection
             except psycopg.Error as error:
                 if self.runner.stopped:
                     raise
+                if ended := next((one for one in self.overdue if one.terminated), None):
+                    raise _without_end(where, self.at_work, ended, seconds) from None
                 raise _explained(where, connection, error, standby=standby) from None
 
     def catalogs(self, database: str) -> contextlib.AbstractContextManager[psycopg.Connection]:
@@ -120,6 +129,15 @@ def wait_replayed(standby: psycopg.Connection, lsn: str, runner: Runner, seconds
             )  # fmt: skip
         runner.check()
         time.sleep(POLL_SECONDS)
+
+
+def _without_end(where: str, at_work: str, overdue: Overdue, seconds: float) -> CouldNotVerify:
+    look = f"; pg_stat_activity says of backend {overdue.pid} what it waits for" if overdue.left else ""
+    return CouldNotVerify(
+        "statement-without-end", f"{where}, {at_work}" if at_work else where, found=str(overdue),
+        expected=f"an end after {seconds:g} s (drill.statement_timeout_seconds)",
+        mend=f"look for a function that catches query_canceled, or for storage that does not answer{look}",
+    )  # fmt: skip
 
 
 def _explained(where: str, connection: psycopg.Connection, error: psycopg.Error, *, standby: bool) -> PgdrillError:

@@ -72,6 +72,7 @@ class Reading:
         )  # fmt: skip
         if state.unread:
             return state
+        self.production.at_work = f"reading {table.name}"
         try:
             # Large objects are a catalog: nobody's functions stand on it.
             if table.oid >= FIRST_USER_OID:
@@ -149,6 +150,7 @@ class Reading:
         """Read it in the second snapshot; where less is left of it, single rows are noted as well."""
         if self.after is None or state.columns is None or state.content is None or table.oid in self.not_held:
             return
+        self.production.at_work = f"reading {table.name} again"
         try:
             with self.guard.watching(self.after, table.oid):
                 line = self.line_after

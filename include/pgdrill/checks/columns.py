@@ -14,6 +14,7 @@ from psycopg import sql
 
 from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks.base import Context, Outcome
+from pgdrill.checks.outlived import ENDED, NotAskedAgain, asked_once, in_words
 from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import horizon_on
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
@@ -148,12 +149,13 @@ def _look(context: Context, column: FoundColumn, database: DatabaseState | None)
     remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
     started = time.monotonic()
     try:
-        with context.connect(column.database) as connection:
+        with asked_once(context, column.database, column.oid), context.connect(column.database) as connection:
             connection.execute("SET row_security = off")
             line = horizon_on(connection, database.horizon) if database else None
             seen = observe(connection, column, line=line, whole=True, remembered=remembered)
     except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientPrivilege) as error:
-        return Look(context, column, None, _words(error), False, database)
+        words = str(error) if isinstance(error, NotAskedAgain) else _words(error)
+        return Look(context, column, None, words, False, database)
     except (psycopg.Error, ValueError) as error:
         return Look(context, column, None, _words(error), True, database)
     return Look(context, column, seen, "", False, database, time.monotonic() - started)
@@ -182,7 +184,16 @@ def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> 
     """Ask of every search through an index, of all columns."""
     yield from not_seen(context)
     for look, column in seen(context):
-        yield from (ask(look, one) for one in column.searches if one.search.index)
+        yield from (_unless_ended(look, one, ask) for one in column.searches if one.search.index)
+
+
+def _unless_ended(look: Look, one: Searched, ask: Callable[[Look, Searched], Outcome]) -> Outcome:
+    """A question that was ended is this table's alone."""
+    try:
+        with asked_once(look.context, look.column.database, look.column.oid):
+            return ask(look, one)
+    except ENDED as error:
+        return Outcome("skip", f"{look.name} ({one.search.name})", message=f"could not be read: {in_words(error)}")
 
 
 NORMALIZES = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND p.proname = 'l2_normalize'"

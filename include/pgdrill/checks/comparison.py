@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -21,11 +22,18 @@ def each_database(context: Context, what: str, ask: Ask, *, rows: bool = False) 
     there = databases_there(context)
     for name, state in baseline.databases.items():
         if name in there:
-            with (context.connect if rows else context.system)(name) as connection:
-                connection.execute(f"SET search_path = {SYSTEM_PATH}")  # as on production: nobody's function fits better
+            with reading(context, name, rows=rows) as connection:
                 yield from ask(connection, name, state)
         elif baseline.database_forms_later is None or name in baseline.database_forms_later:
             yield Outcome("fail", name, "no such database", f"{what} as recorded")
+
+
+@contextlib.contextmanager
+def reading(context: Context, database: str, *, rows: bool = True) -> Iterator[psycopg.Connection]:
+    """A session for a database's rows, or for its catalogs; as on production, nobody's function fits better."""
+    with (context.connect if rows else context.system)(database) as connection:
+        connection.execute(f"SET search_path = {SYSTEM_PATH}")
+        yield connection
 
 
 def comparable(context: Context) -> Baseline | None:

@@ -12,6 +12,7 @@ from psycopg import sql
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.built import built_otherwise
 from pgdrill.checks.columns import Look, each_indexed, indexed, not_seen, seen, to_be_indexed
+from pgdrill.checks.outlived import ENDED, asked_once, in_words
 from pgdrill.checks.vectors import searches, thing_of
 from pgdrill.vectors.chance import at_least, share_of
 from pgdrill.vectors.columns import Search
@@ -128,7 +129,12 @@ def search_latency(context: Context) -> Iterator[Outcome]:
         states = {one.index: one for one in look.state.searches} if look.state else {}
         with context.connect(look.column.database) as connection:
             for one in column.searches:
-                warm = warm_ms(connection, one, look.column)
+                try:
+                    with asked_once(context, look.column.database, look.column.oid):
+                        warm = warm_ms(connection, one, look.column)
+                except ENDED as error:
+                    yield Outcome("skip", thing_of(look, one), message=f"not measured: {in_words(error)}")
+                    break
                 if warm is None or one.search.index is None:
                     continue
                 cold = first.get((look.column.database, one.search.index.oid))

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import UNFORESEEN, Context
 from pgdrill.checks.integrity.relations import PREWARM, made_extension, opened
+from pgdrill.checks.outlived import note
 from pgdrill.errors import CouldNotVerify
 from pgdrill.host.tuning import memory_bytes
 from pgdrill.vectors.columns import FoundColumn, find_columns, searches
@@ -70,14 +71,24 @@ def prewarm(context: Context) -> Prewarmed:
 
 def _searched(context: Context, database: str, done: Prewarmed) -> Iterator[Index]:
     with context.connect(database) as connection:
-        connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(1000 * COLD_SECONDS))))
         for column in find_columns(connection, database, context.cluster):
-            _search_cold(connection, column, done)
+            _first_searches(context, column, done)
             for index in column.indexes:
                 row = connection.execute("SELECT pg_relation_size(%(oid)s::oid), pg_relation_filepath(%(oid)s::oid)",
                                          {"oid": index.oid}).fetchone()  # fmt: skip
                 if index.valid and row and row[1]:
                     yield Index(index.oid, index.name, int(row[0]), str(row[1]))
+
+
+def _first_searches(context: Context, column: FoundColumn, done: Prewarmed) -> None:
+    """In a session of their own, which a table's code may end."""
+    try:
+        with context.connect(column.database) as connection:
+            connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(1000 * COLD_SECONDS))))
+            _search_cold(connection, column, done)
+    except psycopg.errors.AdminShutdown as error:
+        logger.warning("first search of %s: %s", column.name, type(error).__name__)
+        note(context, column.database, column.oid)
 
 
 def _search_cold(connection: psycopg.Connection, column: FoundColumn, done: Prewarmed) -> None:
@@ -86,6 +97,8 @@ def _search_cold(connection: psycopg.Connection, column: FoundColumn, done: Prew
             continue
         try:
             taken = first_search_ms(connection, column, search)
+        except psycopg.errors.AdminShutdown:  # it refused to be cancelled: another index of the table would, too
+            raise
         except TROUBLE as error:
             logger.warning("first search through %s: %s", search.name, type(error).__name__)
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import psycopg
@@ -9,7 +10,7 @@ import psycopg
 from pgdrill.baseline import DatabaseState, TableState
 from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
-from pgdrill.checks.comparison import each_database
+from pgdrill.checks.comparison import each_database, reading
 from pgdrill.checks.large_objects import by_number
 from pgdrill.checks.shares import KEY, Fate, agrees, compared_in, fates_of, share_of
 from pgdrill.postgres.relation_names import apart
@@ -42,22 +43,29 @@ def table_content(context: Context) -> Iterator[Outcome]:
     context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
-        connection.execute("SET row_security = off")
-        yield from (by_number(context, name, connection, outcome) for outcome in _database(context, connection, name, state))
+        with contextlib.ExitStack() as later:
+            yield from _database(context, connection, name, state, later)
 
     yield from each_database(context, "tables", ask, rows=True)
 
 
-def _database(context: Context, connection: psycopg.Connection, name: str, database: DatabaseState) -> Iterator[Outcome]:
+def _database(
+    context: Context, connection: psycopg.Connection, name: str, database: DatabaseState, later: contextlib.ExitStack
+) -> Iterator[Outcome]:
     agreeing = rows = 0
+    connection.execute("SET row_security = off")
     line = horizon_on(connection, database.horizon)
     for table, state in database.tables.items():
+        if connection.closed:  # a table's code may have ended it: that is no word about the others
+            with contextlib.suppress(psycopg.Error):
+                connection = later.enter_context(reading(context, name))
+                connection.execute("SET row_security = off")
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
         outcome, found_rows = _table(context, connection, f"{name}.{table}", table, line, state, altered=altered)
         if outcome.status == "pass" and not state.code:
             agreeing, rows = agreeing + 1, rows + found_rows
         else:
-            yield outcome
+            yield by_number(context, name, connection, outcome)
     if agreeing:
         yield Outcome("pass", f"{name}: {agreeing} tables", rows, "as recorded", "rows in all")
 

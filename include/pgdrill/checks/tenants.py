@@ -11,6 +11,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.columns import Look, not_seen, seen
+from pgdrill.checks.outlived import ENDED, asked_once, in_words
 from pgdrill.checks.vectors import judged, recall_loss, thing_of
 from pgdrill.postgres.roles import powers
 from pgdrill.reports.model import CheckStatus
@@ -132,12 +133,13 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
         if not has_row_security(connection, look.column):
             return Outcome("fail", thing, "row security is off", "on, as on production", "a search sees every tenant's rows")
         try:
-            found = _searched(connection, tenant, look, one, tenancy)
+            with asked_once(context, database, look.column.oid):
+                found = _searched(connection, tenant, look, one, tenancy)
         except psycopg.errors.InsufficientPrivilege as error:
             mend = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
             return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend, required=tenancy.recorded)
-        except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown) as error:
-            return Outcome("skip", thing, message=f"cannot be tried: {error.diag.message_primary}", required=tenancy.recorded)
+        except ENDED as error:
+            return Outcome("skip", thing, message=f"cannot be tried: {in_words(error)}", required=tenancy.recorded)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])
     return _told(look, thing, found, before)

@@ -2,6 +2,9 @@
 
 Planning a query alone runs what users wrote into indexes, CHECKs and statistics. So whoever asks is no superuser, is a
 member of nothing that leads to one, and gets nowhere by RESET ROLE; superusers' tables are read by the same role.
+
+Whoever has a role may end its other sessions (``pg_terminate_backend``), and users' code runs as who asks: so each session
+of those that ask at the same time has a role of its own, which all have the rights of one.
 """
 
 from __future__ import annotations
@@ -9,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
+import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -55,6 +60,7 @@ SELECT oid, relowner FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 
 OWNS = "SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refobjid = r.oid WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname = %s LIMIT 1"
 # What they run may be a stranger's: RAISE LOG would forge the log's words, or fill the disk. Their errors they get themselves.
 UNHEARD = "ALTER ROLE {} SET log_min_messages = 'fatal'"
+ASKERS = 16  # more than there are sessions at a time: as many checks as cores, and a column's readers
 OWNED_BY = "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner) WHERE c.oid = o.number"
 
 
@@ -64,11 +70,18 @@ class Roles:
 
     server: LocalServer
     token: str
+    _sessions: dict[str, weakref.ref[psycopg.Connection]] = field(default_factory=dict, repr=False, compare=False)
+    _choosing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def asks(self) -> str:
-        """Who asks the checks."""
+        """Whose rights those have who ask the checks."""
         return f"pgdrill_asks_{self.token}"
+
+    @property
+    def askers(self) -> tuple[str, ...]:
+        """Who asks the checks: one for each session."""
+        return tuple(f"{self.asks}_{number}" for number in range(ASKERS))
 
     @property
     def application(self) -> str:
@@ -83,11 +96,20 @@ class Roles:
     @property
     def names(self) -> tuple[str, ...]:
         """All that were made; the application's last."""
-        return self.asks, self.tenant, self.application
+        return self.asks, *self.askers, self.tenant, self.application
 
     def connect(self, database: str) -> psycopg.Connection:
-        """A connection of the role that asks."""
-        return self.server.connect(database, user=self.asks)
+        """A connection of a role that asks and has no other session."""
+        with self._choosing:
+            asker = next(filter(self._is_free, self.askers), self.asks)
+            made = self.server.connect(database, user=asker)
+            self._sessions[asker] = weakref.ref(made)
+        return made
+
+    def _is_free(self, asker: str) -> bool:
+        held = self._sessions.get(asker)
+        session = held() if held else None
+        return session is None or session.closed
 
     @contextlib.contextmanager
     def tenancy(self, database: str, role: str) -> Iterator[psycopg.Connection]:
@@ -126,7 +148,7 @@ class Roles:
         """
         with self.server.system() as superuser:
             made = superuser.execute(OWNS, (self.application,)).fetchone() is not None
-        gone = sql.SQL(", ").join(map(sql.Identifier, self.names[: 2 if made else None]))
+        gone = sql.SQL(", ").join(map(sql.Identifier, self.names[: -1 if made else None]))
         for database in databases:
             with self.server.system(database) as superuser, without_event_triggers(superuser):
                 superuser.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(gone))
@@ -182,15 +204,19 @@ def powers(connection: psycopg.Connection, role: str) -> str:
 
 def _create(superuser: psycopg.Connection, roles: Roles) -> None:
     plain = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
-    names = {"asks": sql.Identifier(roles.asks), "application": sql.Identifier(roles.application), "tenant": sql.Identifier(roles.tenant)}
+    askers = sql.SQL(", ").join(map(sql.Identifier, roles.askers))
+    names = {"asks": sql.Identifier(roles.asks), "application": sql.Identifier(roles.application), "tenant": sql.Identifier(roles.tenant),
+             "askers": askers}  # fmt: skip
     made = [
         f"CREATE ROLE {{asks}} {plain} BYPASSRLS", f"CREATE ROLE {{application}} {plain} BYPASSRLS",
         f"CREATE ROLE {{tenant}} {plain} NOBYPASSRLS NOINHERIT",
-        "GRANT pg_read_all_data TO {asks}, {application}", "GRANT pg_write_all_data TO {application}",
+        "GRANT pg_read_all_data TO {asks}, {application}", "GRANT pg_write_all_data TO {application}", "GRANT {asks} TO {askers}",
     ]  # fmt: skip
     # What is a superuser's to set, a startup packet of theirs cannot hold; a role's own settings outrank its database's.
     settings = session.privileged(superuser.info.server_version // 10000)
     with superuser.transaction():
+        for asker in roles.askers:
+            superuser.execute(sql.SQL("CREATE ROLE {} " + plain + " BYPASSRLS").format(sql.Identifier(asker)))
         for statement in made:
             superuser.execute(sql.SQL(statement).format(**names))
         for role in map(sql.Identifier, roles.names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import asking, error_outcome, shown
+from pgdrill.checks.outlived import ENDED, asked_once, in_words
 from pgdrill.postgres.identifiers import beside, doubled
 from pgdrill.postgres.session import catalogs_only
 
@@ -101,22 +103,27 @@ class Key:
 def access_methods(context: Context) -> Iterator[Outcome]:
     """Rows picked by a scan, searched through the index. B-trees are amcheck's, vector indexes are proved by recall."""
     for database in context.databases:
-        with asking(context, database, LENT) as (connection, alone):
-            connection.execute("SET LOCAL jit = off")  # the cost of a forbidden scan would start it
-            connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+        with contextlib.ExitStack() as held:
+            connection, alone = _asking(context, database, held)
             good = looked_at = 0
             with catalogs_only(connection):  # names in expressions are whole then
                 keys = [Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()]
             for key in keys:
                 thing = f"{database}.{key.index}" + (f" (key {key.number})" if key.number > 1 else "")
+                ended = False
                 try:
-                    with connection.transaction(force_rollback=True):
+                    with asked_once(context, database, key.table_oid), connection.transaction(force_rollback=True):
                         answer, rows = _searched(connection, key, thing, alone)
+                except ENDED as error:
+                    ended = True
+                    answer, rows = Outcome("skip", thing, message=f"could not be searched: {in_words(error)}"), 0
                 except psycopg.Error as error:
                     answer, rows = error_outcome(thing, error), 0
                 if answer:
                     yield answer
-                if connection.closed:
+                if connection.closed and ended:  # by code of that table, which is no word about the others
+                    connection, alone = _asking(context, database, held)
+                elif connection.closed:
                     yield Outcome("skip", database, message=f"the server ended while searching {key.index}: the rest was not checked")
                     break
                 good, looked_at = good + (answer is None), looked_at + rows
@@ -124,6 +131,13 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                 yield Outcome("pass", f"{database}: {good} index keys", looked_at, "every row found", "rows searched by their values")
             if not keys:
                 yield Outcome("pass", database, 0, "", "no such index")
+
+
+def _asking(context: Context, database: str, held: contextlib.ExitStack) -> tuple[psycopg.Connection, sql.Composable | None]:
+    connection, alone = held.enter_context(asking(context, database, LENT))
+    connection.execute("SET LOCAL jit = off")  # the cost of a forbidden scan would start it
+    connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+    return connection, alone
 
 
 def _searched(
