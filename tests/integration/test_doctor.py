@@ -462,6 +462,10 @@ def test_another_cluster_s_backup_beside_good_ones_and_none_at_all_are_told(worl
         found = ask(world.access, "repository")
         told = line(found, "whose-backups")
         assert (told.status, "7000000000000000001" in told.found, identifier in told.expected) == ("red", True, True)
+        assert commands(told) == ["pgdrill backup agents"]
+        take_backup(world.access)  # as the hint says
+        told = line(ask(world.access, "repository"), "whose-backups")
+        assert (told.status, [one.split(" --also")[0] for one in commands(told)]) == ("warn", ["pgdrill prune agents"])
         file.write_text("nonsense")
         assert line(ask(world.access, "repository"), "backups").reason == "metadata-broken"
     finally:
