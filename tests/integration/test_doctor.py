@@ -26,6 +26,7 @@ from pgdrill.backup import take_backup
 from pgdrill.baseline.heartbeat import beat
 from pgdrill.cli import app
 from pgdrill.doctor import Diagnosis, Job, Line, diagnose
+from pgdrill.errors import CouldNotVerify
 from pgdrill.postgres.clock import measure
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import TOOLS, need
@@ -493,6 +494,35 @@ def test_an_archive_command_that_fails_is_red_and_green_once_it_works(world: Sma
         connection.execute(psycopg.sql.SQL("ALTER SYSTEM SET archive_command = {}").format(good))
         connection.execute("SELECT pg_reload_conf()")
         until(lambda: connection.execute("SELECT last_archived_time > last_failed_time FROM pg_stat_archiver").fetchone() == (True,))
+    assert wrong(ask(world.access, "archiving")) == {}
+
+
+def test_keys_that_the_server_s_own_environment_lacks_are_told_with_its_file(world: SmallStack) -> None:
+    server, failing = world.primary, "SELECT last_failed_time > coalesce(last_archived_time, '-infinity') FROM pg_stat_archiver"
+    file = server.data_directory / "environment"
+    half = dataclasses.replace(server, environment={name: value for name, value in server.environment.items() if name != "AWS_SECRET_ACCESS_KEY"})
+    try:
+        server.stop()
+        file.touch()
+        half.start()
+        as_superuser(world, "CREATE TABLE without_keys ()", "SELECT pg_switch_wal()")
+        with world.connect() as connection:
+            until(lambda: connection.execute(failing).fetchone() == (True,))
+        told = line(ask(world.access, "archiving"), "archive-command")
+        assert told.reason == "archiving-fails"
+        assert f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in {file}" in told.hint
+        assert "has no AWS_SECRET_ACCESS_KEY:" in told.hint, "the one that is lacking is named"
+        with pytest.raises(CouldNotVerify, match=re.escape(f"AWS_SECRET_ACCESS_KEY in {file}")):
+            take_backup(world.access)
+        shown = CliRunner().invoke(app, ["archive-command", "agents", "--environment"], env={"PGDRILL_CONFIG": str(world.config_file)})
+        assert "AWS_SECRET_ACCESS_KEY" in shown.output, "what the hint names says what belongs there"
+    finally:
+        file.unlink(missing_ok=True)
+        server.stop()
+        server.start()
+    with world.connect() as connection:
+        connection.execute("SELECT pg_switch_wal()")
+        until(lambda: connection.execute(failing).fetchone() == (False,))
     assert wrong(ask(world.access, "archiving")) == {}
 
 
