@@ -422,12 +422,16 @@ def test_a_right_that_the_bucket_s_policy_lacks_is_named(world: SmallStack, poli
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_half_a_pair_of_keys_is_told_before_the_store_is_asked(world: SmallStack, name: str) -> None:
-    half = {key: value for key, value in world.s3.environment.items() if key != name}
-    found = ask(Access(world.cluster, Credentials(world.credentials.postgres, half)), "bucket")
-    told = line(found, "keys")
-    assert (told.status, f"{name} is not" in told.found, name in told.hint) == ("red", True, True)
-    assert told.reason == "half-a-key"
-    assert line(found, "list").status == "unknown"
+    for half, words in (({key: value for key, value in world.s3.environment.items() if key != name}, f"{name} is not"),
+                        ({**world.s3.environment, name: ""}, f"{name} is set, and empty")):  # fmt: skip
+        found = ask(Access(world.cluster, Credentials(world.credentials.postgres, half)), "bucket")
+        told = line(found, "keys")
+        assert (told.status, words in told.found, name in told.hint) == ("red", True, True)
+        assert told.reason == "half-a-key"
+        assert line(found, "list").status == "unknown"
+        environment = {**half, "PGDRILL_CONFIG": str(world.config_file)}
+        shown = CliRunner().invoke(app, ["config", "check"], env=environment)
+        assert (shown.exit_code, words in " ".join(shown.output.split())) == (2, True), "nothing is contacted, and it is seen all the same"
 
 
 def test_no_keys_at_all_are_told_in_words(world: SmallStack) -> None:
