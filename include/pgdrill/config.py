@@ -6,11 +6,12 @@ Secrets never stand here: they come from Airflow Connections or the environment 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,11 @@ from pgdrill.errors import ConfigError
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
+CORRECT_IT = "correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config check` whether it is right now"
+OWN_PLACES = (
+    "give each cluster a prefix of its own that lies in no other's (repository.url; then `pgdrill archive-command` anew for its server), reports_url and"
+    " dump.url, too, where they are set; if the stores are different ones, name each one's endpoint_url; `pgdrill config check` says whether it is right now"
+)
 OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
@@ -74,6 +80,16 @@ def _dsn_keywords(dsn: str) -> set[str]:
     return {word["keyword"] for word in WORD.finditer(dsn)}
 
 
+def _store_url(value: str) -> str:
+    """The URL of a store in the one form that is compared and handed to tools: scheme in small letters, no slash at the end."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc:
+        raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
+    if parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/")):
+        raise ValueError("must be s3://bucket/prefix or file:///folder")
+    return f"{parts.scheme}:{value.partition(':')[2]}".rstrip("/")
+
+
 class Repository(Section):
     """Where a tool keeps base backups and WAL."""
 
@@ -95,12 +111,7 @@ class Repository(Section):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if "@" in parts.netloc:
-            raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
-        if parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/")):
-            raise ValueError("must be s3://bucket/prefix or file:///folder")
-        return value.rstrip("/")
+        return _store_url(value)
 
     @model_validator(mode="after")
     def _fits_tool(self) -> Repository:
@@ -221,12 +232,7 @@ class Dump(Section):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if "@" in parts.netloc:
-            raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
-        if value and (parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/"))):
-            raise ValueError("must be s3://bucket/prefix or file:///folder")
-        return value.rstrip("/")
+        return value and _store_url(value)
 
 
 class VectorColumn(Section):
@@ -371,6 +377,11 @@ class Cluster(Section):
     home: Path = Field(Path(), exclude=True, description="set to the file's folder")
     work_directories: tuple[Path, ...] = Field((), exclude=True, description="set to those of every cluster of the file")
 
+    @field_validator("reports_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        return value and _store_url(value)
+
     @property
     def state_directory(self) -> Path:
         """Locks, running drills and local copies of reports of this cluster."""
@@ -448,10 +459,13 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
             clusters |= _checked({"clusters": {name: own}}, path).clusters
         except ConfigError as error:
             wrong[name] = error
+    for name, found in _shared_places(clusters).items():
+        del clusters[name]
+        wrong[name] = _invalid(path, found, expected="places in the store that are each cluster's own", mend=OWN_PLACES)
     if unknown := [f"[{key}] {_unknown(key)}" for key in data if key != "clusters"]:
         wrong[""] = _invalid(path, unknown)
     if not clusters:
-        raise _invalid(path, [error.problem.found for error in wrong.values()])
+        raise _invalid(path, [error.problem.found for error in wrong.values()], mend=next(iter(wrong.values())).problem.mend)
     return Settings.model_construct(clusters=clusters, source=path, wrong=wrong)
 
 
@@ -462,11 +476,39 @@ def _checked(data: dict[str, Any], path: Path) -> Settings:
         raise _invalid(path, [f"[{_key(e['loc'])}] {_explain(e)}" for e in error.errors()]) from None
 
 
-def _invalid(path: Path, found: Iterable[str]) -> ConfigError:
-    return ConfigError(
-        "config-invalid", str(path), found="; ".join(found), expected="known keys with fitting values",
-        mend="correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config check` whether it is right now",
-    )  # fmt: skip
+def _shared_places(clusters: Mapping[str, Cluster]) -> dict[str, list[str]]:
+    """Clusters whose backups would lie among another's, with words that name both. Nothing of a URL is repeated."""
+    found: dict[str, list[str]] = {}
+    for one, other in itertools.permutations(clusters.values(), 2):
+        if one.repository.endpoint_url != other.repository.endpoint_url:
+            continue
+        mine, theirs = _place(one.repository.url), _place(other.repository.url)
+        if mine == theirs:
+            words = [f"[clusters.{one.name}.repository.url] is cluster {other.name}'s place, too"]
+        elif mine[: len(theirs)] == theirs:
+            words = [f"[clusters.{one.name}.repository.url] lies in cluster {other.name}'s"]
+        elif theirs[: len(mine)] == mine:
+            words = [f"[clusters.{one.name}.repository.url] has cluster {other.name}'s in it"]
+        else:
+            words = []
+        pairs = {"reports_url": (one.reports_url, other.reports_url), "dump.url": (one.dump.url, other.dump.url)}
+        words += [f"[clusters.{one.name}.{key}] is cluster {other.name}'s place, too"
+                  for key, (own, of_other) in pairs.items() if own and of_other and _place(own) == _place(of_other)]  # fmt: skip
+        if words:
+            found.setdefault(one.name, []).extend(words)
+    return found
+
+
+def _place(url: str) -> tuple[str, ...]:
+    """What a store's URL means, part by part: empty parts count for nothing, nor do ``.`` and ``..`` of a folder."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return ("file", *Path(os.path.normpath(parts.path)).parts[1:])
+    return (parts.scheme, parts.netloc, *filter(None, parts.path.split("/")))
+
+
+def _invalid(path: Path, found: Iterable[str], *, expected: str = "known keys with fitting values", mend: str = CORRECT_IT) -> ConfigError:
+    return ConfigError("config-invalid", str(path), found="; ".join(found), expected=expected, mend=mend)
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -26,6 +26,7 @@ from pgdrill.backup import take_backup
 from pgdrill.baseline.heartbeat import beat
 from pgdrill.cli import app
 from pgdrill.doctor import Diagnosis, Job, Line, diagnose
+from pgdrill.errors import CouldNotVerify
 from pgdrill.postgres.clock import measure
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import TOOLS, need
@@ -421,12 +422,16 @@ def test_a_right_that_the_bucket_s_policy_lacks_is_named(world: SmallStack, poli
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_half_a_pair_of_keys_is_told_before_the_store_is_asked(world: SmallStack, name: str) -> None:
-    half = {key: value for key, value in world.s3.environment.items() if key != name}
-    found = ask(Access(world.cluster, Credentials(world.credentials.postgres, half)), "bucket")
-    told = line(found, "keys")
-    assert (told.status, f"{name} is not" in told.found, name in told.hint) == ("red", True, True)
-    assert told.reason == "half-a-key"
-    assert line(found, "list").status == "unknown"
+    for half, words in (({key: value for key, value in world.s3.environment.items() if key != name}, f"{name} is not"),
+                        ({**world.s3.environment, name: ""}, f"{name} is set, and empty")):  # fmt: skip
+        found = ask(Access(world.cluster, Credentials(world.credentials.postgres, half)), "bucket")
+        told = line(found, "keys")
+        assert (told.status, words in told.found, name in told.hint) == ("red", True, True)
+        assert told.reason == "half-a-key"
+        assert line(found, "list").status == "unknown"
+        environment = {**half, "PGDRILL_CONFIG": str(world.config_file)}
+        shown = CliRunner().invoke(app, ["config", "check"], env=environment)
+        assert (shown.exit_code, words in " ".join(shown.output.split())) == (2, True), "nothing is contacted, and it is seen all the same"
 
 
 def test_no_keys_at_all_are_told_in_words(world: SmallStack) -> None:
@@ -462,6 +467,10 @@ def test_another_cluster_s_backup_beside_good_ones_and_none_at_all_are_told(worl
         found = ask(world.access, "repository")
         told = line(found, "whose-backups")
         assert (told.status, "7000000000000000001" in told.found, identifier in told.expected) == ("red", True, True)
+        assert commands(told) == ["pgdrill backup agents"]
+        take_backup(world.access)  # as the hint says
+        told = line(ask(world.access, "repository"), "whose-backups")
+        assert (told.status, [one.split(" --also")[0] for one in commands(told)]) == ("warn", ["pgdrill prune agents"])
         file.write_text("nonsense")
         assert line(ask(world.access, "repository"), "backups").reason == "metadata-broken"
     finally:
@@ -489,6 +498,35 @@ def test_an_archive_command_that_fails_is_red_and_green_once_it_works(world: Sma
         connection.execute(psycopg.sql.SQL("ALTER SYSTEM SET archive_command = {}").format(good))
         connection.execute("SELECT pg_reload_conf()")
         until(lambda: connection.execute("SELECT last_archived_time > last_failed_time FROM pg_stat_archiver").fetchone() == (True,))
+    assert wrong(ask(world.access, "archiving")) == {}
+
+
+def test_keys_that_the_server_s_own_environment_lacks_are_told_with_its_file(world: SmallStack) -> None:
+    server, failing = world.primary, "SELECT last_failed_time > coalesce(last_archived_time, '-infinity') FROM pg_stat_archiver"
+    file = server.data_directory / "environment"
+    half = dataclasses.replace(server, environment={name: value for name, value in server.environment.items() if name != "AWS_SECRET_ACCESS_KEY"})
+    try:
+        server.stop()
+        file.touch()
+        half.start()
+        as_superuser(world, "CREATE TABLE without_keys ()", "SELECT pg_switch_wal()")
+        with world.connect() as connection:
+            until(lambda: connection.execute(failing).fetchone() == (True,))
+        told = line(ask(world.access, "archiving"), "archive-command")
+        assert told.reason == "archiving-fails"
+        assert f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in {file}" in told.hint
+        assert "has no AWS_SECRET_ACCESS_KEY:" in told.hint, "the one that is lacking is named"
+        with pytest.raises(CouldNotVerify, match=re.escape(f"AWS_SECRET_ACCESS_KEY in {file}")):
+            take_backup(world.access)
+        shown = CliRunner().invoke(app, ["archive-command", "agents", "--environment"], env={"PGDRILL_CONFIG": str(world.config_file)})
+        assert "AWS_SECRET_ACCESS_KEY" in shown.output, "what the hint names says what belongs there"
+    finally:
+        file.unlink(missing_ok=True)
+        server.stop()
+        server.start()
+    with world.connect() as connection:
+        connection.execute("SELECT pg_switch_wal()")
+        until(lambda: connection.execute(failing).fetchone() == (False,))
     assert wrong(ask(world.access, "archiving")) == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from tests.damage.small import SmallStack
 from tests.integration.worlds import healthy, production
 
 FIGURE = re.compile(r"\d[\d.]* (?:[kMG]?B|Bytes|s|min|h|days?|hours?|segments?)\b")
+STRANGER = "7000000000000000001"
 HINT = re.compile(r"`(pgdrill [^`]+)`")
 
 
@@ -99,36 +101,70 @@ def test_the_window_of_an_empty_repository_says_the_next_step(world: SmallStack,
     assert "`pgdrill backup`" in shown.stderr
 
 
-@pytest.mark.parametrize("stranger", [0, 1], ids=["older than the good one", "newer than the good one"])
-def test_the_window_names_another_cluster_s_backup_beside_good_ones_and_what_to_do(world: SmallStack, tmp_path: Path, stranger: int) -> None:
+@contextlib.contextmanager
+def strange(world: SmallStack, number: int) -> Iterator[tuple[str, str]]:
+    """A backup says that it is another cluster's: its name, and the identifier of the server."""
     folder = world.s3.folder / world.s3.bucket / world.cluster_name
     files = sorted(one for one in folder.rglob("*") if one.name == "backup.info" or one.name.endswith("sentinel.json"))
     names = sorted(backup.name for backup in world.access.tool.backups(world.access.repository))
-    kept = files[stranger].read_text()
+    kept = files[number].read_text()
     with world.connect() as connection:
         (identifier,) = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    files[number].write_text(kept.replace(identifier, STRANGER))
     try:
-        files[stranger].write_text(kept.replace(identifier, "7000000000000000001"))
+        yield names[number], identifier
+    finally:
+        files[number].write_text(kept)
+
+
+def without_server(world: SmallStack, folder: Path, more: str = "") -> Path:
+    """The same configuration, with nobody where the server should be."""
+    lines = [f'dsn = "host={folder} port=5432 user=pgdrill"' if line.startswith("dsn") else line for line in world.config_file.read_text().splitlines()]
+    (folder / "dr.toml").write_text("\n".join(lines).replace("[clusters.agents.server]", f"[clusters.agents.server]\n{more}"))
+    return folder / "dr.toml"
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["older than the good one", "newer than the good one"])
+def test_the_window_follows_the_server_s_own_backups_beside_another_cluster_s(world: SmallStack, number: int) -> None:
+    with strange(world, number) as (stranger, identifier):
         shown = pgdrill(world, "window", columns=60)
         assert shown.returncode == 0, shown.stderr
+        assert "from 1 base backup" in shown.stdout, "the good one counts, though nothing is configured"
         told = next(line for line in shown.stdout.splitlines() if "does not count" in line)
-        assert all(word in told for word in (names[0], "7000000000000000001", identifier)), "which of both is meant nobody said yet"
-        assert "--also" not in shown.stdout, "what may be the good one is not told to be removed"
-        followed = pgdrill(world, f"{hint_of(shown.stdout)} --timeout 120", columns=200)
-        assert followed.returncode == 1
-        assert re.search(rf"{names[stranger]}: system identifier 7000000000000000001\n +expected +{identifier}, the server's", followed.stdout)
-        text = world.config_file.read_text().replace("[clusters.agents.server]", f"[clusters.agents.server]\nsystem_identifier = {identifier}")
-        (tmp_path / "dr.toml").write_text(text)  # as the hint says
-        shown = pgdrill(world, "window", config=tmp_path / "dr.toml")
-        assert "from 1 base backup" in shown.stdout, "the good one counts"
-        (data,) = json.loads(pgdrill(world, "window --json", config=tmp_path / "dr.toml").stdout)
-        assert [one["name"] for one in data["left_out"]] == [names[stranger]]
-        followed = pgdrill(world, hint_of(shown.stdout), columns=200, config=tmp_path / "dr.toml")
+        assert all(word in told for word in (stranger, STRANGER, identifier))
+        followed = pgdrill(world, hint_of(shown.stdout), columns=200)
         assert followed.returncode == 0, followed.stderr
-        assert re.search(rf"{names[stranger]} \(backup, .*another cluster's", followed.stdout), "it stays until it is old enough, and that is said"
-    finally:
-        files[stranger].write_text(kept)
+        assert re.search(rf"{stranger} \(backup, .*another cluster's", followed.stdout), "it stays until it is old enough, and that is said"
+        listed = pgdrill(world, "backups")
+        assert (listed.returncode, stranger in listed.stderr, STRANGER in listed.stderr) == (0, True, True)
+        assert [one["own"] for one in json.loads(pgdrill(world, "backups --json").stdout)] == [number != 0, number != 1]
     assert "does not count" not in pgdrill(world, "window").stdout
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["older than the good one", "newer than the good one"])
+def test_without_server_and_identifier_nobody_s_backup_is_taken_for_the_cluster_s(world: SmallStack, tmp_path: Path, number: int) -> None:
+    with strange(world, number) as (stranger, identifier):
+        config = without_server(world, tmp_path)
+        for words in ("window", "backups", "prune", "forecast rto --no-probe", "drill --json"):
+            shown = pgdrill(world, words, config=config, columns=200)
+            told = " ".join((shown.stdout + shown.stderr).split())
+            assert shown.returncode == 2, f"{words}: {told}"
+            for word in (f"`system_identifier = {identifier}`", f"`system_identifier = {STRANGER}`", "[clusters.agents.server]", "whose-backups"):
+                assert word in told, f"{words}: {word} is not in {told}"
+        assert "nothing can be restored" not in pgdrill(world, "window", config=config).stdout, "something can, by whoever knows"
+        config = without_server(world, tmp_path, f"system_identifier = {identifier}")  # as the hint says
+        shown = pgdrill(world, "window", config=config)
+        assert "from 1 base backup" in shown.stdout
+        (data,) = json.loads(pgdrill(world, "window --json", config=config).stdout)
+        assert [one["name"] for one in data["left_out"]] == [stranger]
+
+
+def test_a_repository_with_none_but_another_cluster_s_backups_is_not_the_cluster_s(world: SmallStack) -> None:
+    with strange(world, 0), strange(world, 1):
+        for words in ("window", "backups"):
+            shown = pgdrill(world, words, columns=200)
+            assert (shown.returncode, "only-strangers" in shown.stderr) == (2, True), shown.stderr
+            assert "`pgdrill backup agents`" in shown.stderr
 
 
 def hint_of(text: str) -> str:

@@ -146,7 +146,8 @@ def test_what_is_no_toml_says_where(tmp_path: Path, content: bytes, words: str) 
 
 def test_a_cluster_knows_where_the_others_of_its_host_work() -> None:
     data = copy.deepcopy(GOOD)
-    data["clusters"]["others"] = copy.deepcopy(data["clusters"]["agents"]) | {"drill": {"work_directory": "/srv/pgdrill"}}
+    others = {"repository": {"url": "s3://bucket/others"}, "drill": {"work_directory": "/srv/pgdrill"}}
+    data["clusters"]["others"] = copy.deepcopy(data["clusters"]["agents"]) | others
     for name in ("agents", "others"):
         assert set(config.parse(data, FILE).cluster(name).work_directories) == {Path("/var/lib/pgdrill"), Path("/srv/pgdrill")}
 
@@ -219,3 +220,58 @@ def test_where_every_cluster_is_wrong_each_is_named() -> None:
         config.parse({"clusters": {"agents": {}, "billing": {}}}, FILE)
     assert "[clusters.agents.server] is missing" in caught.value.problem.found
     assert "[clusters.billing.server] is missing" in caught.value.problem.found
+
+
+def with_places(mine: str, other: str, **more: Any) -> dict[str, ConfigError]:
+    """What is wrong with clusters of these repositories, beside a third that is nobody's trouble."""
+    def table(url: str, **repository: Any) -> dict[str, Any]:
+        return {**GOOD["clusters"]["agents"], "repository": {"url": url, **repository}}
+
+    clusters = {"agents": table(mine), "billing": table(other, **more), "third": table("s3://bucket/third")}
+    return config.parse({"clusters": clusters}, FILE).wrong
+
+
+@pytest.mark.parametrize(("mine", "other", "words"), [
+    ("s3://backups/prod", "s3://backups/prod", "is cluster billing's place, too"),
+    ("s3://backups/prod", "s3://backups/prod/", "is cluster billing's place, too"),
+    ("s3://backups/prod", "S3://backups//prod", "is cluster billing's place, too"),
+    ("file:///srv/backups", "FILE:///srv/x/../backups/.", "is cluster billing's place, too"),
+    ("s3://backups/prod", "s3://backups", "lies in cluster billing's"),
+    ("s3://backups/prod", "s3://backups/prod/billing", "has cluster billing's in it"),
+    ("file:///srv", "file:///srv/backups", "has cluster billing's in it"),
+])  # fmt: skip
+def test_two_clusters_in_one_place_are_refused_and_both_are_named(mine: str, other: str, words: str) -> None:
+    wrong = with_places(mine, other)
+    assert list(wrong) == ["agents", "billing"]
+    assert f"[clusters.agents.repository.url] {words}" in wrong["agents"].problem.found
+    assert "[clusters.billing.repository.url]" in wrong["billing"].problem.found
+    assert "cluster agents's" in wrong["billing"].problem.found
+    assert "prefix of its own" in wrong["agents"].problem.mend
+    assert mine not in str(wrong["agents"]), "nothing of a URL is repeated"
+
+
+@pytest.mark.parametrize(("mine", "other"), [
+    ("s3://backups/prod", "s3://backups/prod2"), ("s3://backups/prod", "s3://backup/prod"), ("s3://backups/prod", "s3://backups/Prod"),
+    ("s3://srv/backups", "file:///srv/backups"),
+])  # fmt: skip
+def test_places_that_only_look_alike_are_two(mine: str, other: str) -> None:
+    assert with_places(mine, other) == {}
+
+
+def test_the_same_bucket_name_at_two_endpoints_is_two_stores() -> None:
+    assert with_places("s3://backups/prod", "s3://backups/prod", endpoint_url="https://minio.example.org") == {}
+
+
+def test_a_scheme_in_capitals_is_the_one_that_tools_know() -> None:
+    assert config.parse(changed("repository", url="S3://bucket/agents/"), FILE).cluster("agents").repository.url == "s3://bucket/agents"
+    assert "[clusters.agents.reports_url] must be s3://" in refused(changed("", reports_url="/reports"))
+
+
+def test_reports_and_dumps_of_two_clusters_in_one_place_are_refused() -> None:
+    clusters = {
+        name: {**GOOD["clusters"]["agents"], "repository": {"url": f"s3://bucket/{name}"}, "reports_url": "s3://reports/all", "dump": {"url": "s3://dumps/all/"}}
+        for name in ("agents", "billing")
+    }
+    found = refused({"clusters": clusters})
+    for words in ("[clusters.agents.reports_url] is cluster billing's place, too", "[clusters.billing.dump.url] is cluster agents's place, too"):
+        assert words in found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, err, explain, out, say, session_of
+from pgdrill.errors import ConfigError
 from pgdrill.text import count
 
 if TYPE_CHECKING:
@@ -43,13 +44,14 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     settings = session.settings
     file = session.config or config_path()
     looked = {name: diagnose(Access(cluster), parts=("configuration",)) for name, cluster in settings.clusters.items()}
-    code = Exit.COULD_NOT if settings.wrong or any(found.exit_code for found in looked.values()) else Exit.GOOD
+    keys = _keys(settings)
+    code = Exit.COULD_NOT if settings.wrong or keys or any(found.exit_code for found in looked.values()) else Exit.GOOD
     if as_json:
         problems = [asdict(error.problem) for cluster in settings.clusters.values() for error in read_checks(cluster)[1]]
         lines = {name: [line.model_dump(mode="json") for line in found.lines] for name, found in looked.items()}
         wrong = {name: asdict(error.problem) for name, error in settings.wrong.items()}
         say(json.dumps({"file": str(file), **settings.model_dump(mode="json"), "wrong": wrong, "broken_own_checks": problems,
-                        "examinations": lines}, indent=1))  # fmt: skip
+                        "environment": [asdict(error.problem) for error in keys], "examinations": lines}, indent=1))  # fmt: skip
         return code
     out().print(Text(_verdict(file, settings), style="bold red" if settings.wrong else "bold green"), soft_wrap=True)
     for name, cluster in settings.clusters.items():
@@ -59,10 +61,24 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
         for line in looked[name].lines:
             if line.status in ("red", "warn", "unknown"):
                 print_line(line, err())
-    for error in settings.wrong.values():
+    for error in (*settings.wrong.values(), *keys):
         explain(error, as_json=False)
     out().print(Text("\nThat is the file. What the jobs need on this host: pgdrill doctor CLUSTER"), soft_wrap=True)
     return code
+
+
+def _keys(settings: Settings) -> list[ConfigError]:
+    """What is wrong with this shell's keys, by name alone; Connections, which may bring others, are Airflow's."""
+    from pgdrill.access import Access
+    from pgdrill.repository.object_store import whole_pair
+
+    for cluster in settings.clusters.values():
+        if cluster.repository.url.startswith("s3://"):
+            try:
+                whole_pair(Access(cluster).environment)
+            except ConfigError as error:
+                return [error]
+    return []
 
 
 def _verdict(file: Path, settings: Settings) -> str:

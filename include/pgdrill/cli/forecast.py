@@ -30,6 +30,7 @@ def rto(
     as_json: JsonOption = False,
 ) -> int:
     """Forecast the time to running and to correct vector search: now, on the worst day, and larger. Exit 1: the RTO will be broken."""
+    from pgdrill.baseline.own_system import own_backups
     from pgdrill.host.tuning import cores, fetch_streams
     from pgdrill.reports.forecast import breaks_at, collect, forecast, levers, probe, scenarios
 
@@ -41,7 +42,7 @@ def rto(
     helping: list[Lever] = []
     if probe_too:
         where = access.cluster.repository
-        newest = max(access.tool.backups(access.repository), key=lambda backup: backup.finish_time)
+        newest = max(own_backups(access), key=lambda backup: backup.finish_time)
         parts = access.tool.parts(access.repository, newest)
         probed = probe(access.repository, parts, access.cluster.state_directory, fetch_streams(cores=cores(), streams=where.streams)[0])
         helping = levers(inputs, probed, where.compression or access.tool.default_compression)

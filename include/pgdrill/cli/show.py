@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pgdrill.access import Access
+    from pgdrill.baseline.own_system import OwnSystem
     from pgdrill.checks import Check
     from pgdrill.repository.tools import BaseBackup
 
@@ -23,30 +24,43 @@ LISTED = 20
 
 @command
 def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
-    """List the finished base backups of the repository, oldest first. Exit 2 where some are known that it lacks."""
+    """List the finished base backups of the repository, oldest first.
+
+    Exit 2 where some are known that it lacks, or none is certainly this cluster's."""
     from rich.text import Text
 
+    from pgdrill.baseline.own_system import none_of_its_own, own_system, stranger_mend
+    from pgdrill.reports.model import as_could_not_verify
     from pgdrill.reports.terminal import backups_table
     from pgdrill.retention.known import check_backups
 
     access = session_of(context).access(cluster)
     found = access.tool.backups(access.repository)
     recorded = {Path(key).stem for key in access.reports.sizes("backups/")}
+    own = own_system(access, found)
     if as_json:
         check_backups(access, found)
-        say(json.dumps([_backup(backup, backup.name in recorded) for backup in found], indent=1))
+        say(json.dumps([_backup(backup, backup.name in recorded, own) for backup in found], indent=1))
     elif found:
         out().print(backups_table(found, recorded))
     else:
         say(f"No finished base backup in {access.repository.url}; take one with `pgdrill backup`.")
     for name, problem in sorted(found.broken.items()):
         err().print(Text(f"Not listed: {name}, {problem.found}"), soft_wrap=True)
+    for stranger in found if own.identifier else ():
+        if stranger.system_identifier != own.identifier:
+            mend = stranger_mend(access.cluster.name, stranger.name, access.cluster.retention.window_days)
+            err().print(Text(f"Another cluster's: {stranger.name}, system identifier {stranger.system_identifier}; "
+                             f"{access.cluster.name} is {own.identifier}\n  hint: {mend}"), soft_wrap=True)  # fmt: skip
+    for why in none_of_its_own(access, found, own):
+        raise as_could_not_verify(why)
+    own.check()
     if not as_json:  # what there is was shown
         check_backups(access, found)
     return Exit.GOOD
 
 
-def _backup(backup: BaseBackup, recorded: bool) -> dict[str, Any]:
+def _backup(backup: BaseBackup, recorded: bool, own: OwnSystem) -> dict[str, Any]:
     from pgdrill.postgres.wal import format_lsn
 
     return {
@@ -55,6 +69,7 @@ def _backup(backup: BaseBackup, recorded: bool) -> dict[str, Any]:
         "finish_lsn": format_lsn(backup.finish_lsn), "started_at": backup.start_time.isoformat(),
         "finished_at": backup.finish_time.isoformat(), "uncompressed_bytes": backup.uncompressed_bytes,
         "compressed_bytes": backup.compressed_bytes, "tablespaces": dict(backup.tablespaces), "recorded": recorded,
+        "own": backup.system_identifier == own.identifier if own.identifier else None,
     }  # fmt: skip
 
 

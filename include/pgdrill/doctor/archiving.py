@@ -61,7 +61,7 @@ def timeout(subject: Subject) -> Iterator[Finding]:
 )  # fmt: skip
 def command(subject: Subject) -> Iterator[Finding]:
     """By the server's own counters."""
-    check_keeps_up(subject.server)
+    check_keeps_up(subject.server, subject.access.cluster)
     count, name, age = subject.server.execute(ARCHIVER).fetchone() or (0, "", 0.0)
     if not count:
         yield warn("WAL archiving", "nothing was archived yet", "a segment that was", "end one, then ask again: `SELECT pg_switch_wal()`")

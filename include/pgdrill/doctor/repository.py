@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgdrill.baseline.own_system import OWN_PREFIX, stranger_mend
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
@@ -36,15 +37,21 @@ def backups(subject: Subject) -> Iterator[Finding]:
 
 @examination(
     "whose-backups", PART, green="all base backups are this server's", needs=("backups", "login"),
-    hint="give each cluster a prefix of its own (repository.url), then take a base backup",
+    hint="give the other server a prefix of its own (its repository.url), then take a base backup of this one",
     example="base_0000…: system identifier 7399…, wanted 7412…, the server's",
 )  # fmt: skip
 def whose(subject: Subject) -> Iterator[Finding]:
-    """By the system identifier that each holds."""
+    """By the system identifier that each holds. Once the newest is the server's own, others only lie about."""
+    access, name = subject.access, subject.name
     row = subject.server.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
     own = int(row[0]) if row else 0
     strangers = [backup for backup in subject.backups if backup.system_identifier != own]
+    newest = max(subject.backups, key=lambda backup: backup.finish_time, default=None)
     for backup in strangers:
-        yield red(f"backup {backup.name}", f"system identifier {backup.system_identifier}", f"{own}, the server's")
+        found, expected = f"system identifier {backup.system_identifier}", f"{own}, the server's"
+        if newest and newest.system_identifier == own:
+            yield warn(f"backup {backup.name}", found, expected, stranger_mend(name, backup.name, access.cluster.retention.window_days))
+        else:
+            yield red(f"backup {backup.name}", found, f"{expected}, at least of the newest", f"{OWN_PREFIX}, then take a base backup of this one: `pgdrill backup {name}`")
     if not strangers:
-        yield green(subject.access.repository.url, f"{count(len(subject.backups), 'base backup')} of system {own}")
+        yield green(access.repository.url, f"{count(len(subject.backups), 'base backup')} of system {own}")

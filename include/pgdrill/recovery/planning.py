@@ -15,6 +15,7 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.baseline.heartbeat import STATEMENT_TIMEOUT, HeartbeatColumn
+from pgdrill.baseline.own_system import own_system
 from pgdrill.baseline.segment_size import segment_bytes
 from pgdrill.errors import BackupFault, CouldNotVerify, Gone
 from pgdrill.host.process import Runner
@@ -74,6 +75,8 @@ def decide(
     """Whose turn it is, what production looks like, and the goal."""
     chosen = by_turns(access, wanted, report.target)
     look = look_at_production(access, report, runner, folder, latest=chosen.kind == "latest")
+    if look.baseline is None and backup.upper() == "LATEST":  # the newest may be anybody's
+        own_system(access, access.tool.backups(access.repository)).check()
     try:
         goal, target = exact_goal(access, chosen, backup, look, report, runner, folder)
     except CouldNotVerify as error:
@@ -133,7 +136,8 @@ def _line(
 
 def _without_production(access: Access, found: Timelines) -> tuple[int | None, list[int]]:
     backups = access.tool.backups(access.repository)
-    return followed(found, last_known_timeline(backups, newest_reports(access)))
+    mine = own_system(access, backups).of(backups)
+    return followed(found, last_known_timeline(mine, newest_reports(access)))
 
 
 def _measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -122,7 +122,7 @@ def preflight(
     backup = choose_backup(listed, wanted, target, repository.url)
     if wanted.upper() == "LATEST":
         _newest_known(access, listed, backup)
-    _same_system(backup, system_identifier, access)
+    _same_system(backup, system_identifier, access, listed)
     _all_inside(backup, tablespaces or {})
     parts = tool.parts(repository, backup)
     kept = backup_record.read(access.reports, backup.name)
@@ -157,12 +157,14 @@ def _unused(directory: Path) -> None:
         )  # fmt: skip
 
 
-def _same_system(backup: BaseBackup, identifier: int | None, access: Access) -> None:
+def _same_system(backup: BaseBackup, identifier: int | None, access: Access, listed: Sequence[BaseBackup]) -> None:
     if identifier and backup.system_identifier != identifier:
+        name, own = access.cluster.name, [one for one in listed if one.system_identifier == identifier]
+        meanwhile = f"; until then restore {name}'s newest by name: --backup {max(own, key=lambda one: one.finish_time).name}" if own else ""
         raise BackupFault(
             "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
             expected=f"{identifier}, production's",
-            mend="another cluster wrote into this repository: give each its own prefix, then take a base backup",
+            mend=f"another cluster wrote into this repository: give each its own prefix, then take a base backup (`pgdrill backup {name}`){meanwhile}",
         )  # fmt: skip
     installed = access.binaries.major_version
     if backup.major_version != installed:

@@ -7,8 +7,10 @@ import time
 import psycopg
 
 from pgdrill.access import Access
+from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.repository.server_environment import keys_mend
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
@@ -17,6 +19,7 @@ BEHIND_BYTES = 2**29  # of finished WAL that is not archived
 ELSEWHERE_MEND = (
     "let archive_command be the line that `pgdrill archive-command` prints (without archive_library), for this repository; reload, then `SELECT pg_switch_wal()`"
 )
+LOG_MEND = "read production's server log for the archive_command's own words"
 FEWEST_SEGMENTS = 4  # however large they are
 
 
@@ -34,10 +37,10 @@ def check_server(connection: psycopg.Connection, access: Access) -> int:
     return found
 
 
-def check_archiving(connection: psycopg.Connection) -> None:
+def check_archiving(connection: psycopg.Connection, cluster: Cluster) -> None:
     """Archiving is on and keeps up; a base backup without it could never be restored."""
     check_switched_on(connection)
-    check_keeps_up(connection)
+    check_keeps_up(connection, cluster)
 
 
 def check_switched_on(connection: psycopg.Connection) -> str:
@@ -55,7 +58,7 @@ def check_switched_on(connection: psycopg.Connection) -> str:
     return mode
 
 
-def check_keeps_up(connection: psycopg.Connection) -> None:
+def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
     """The last segment was archived, and not many are waiting."""
     row = connection.execute(
         "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time, '-infinity'),"
@@ -67,8 +70,7 @@ def check_keeps_up(connection: psycopg.Connection) -> None:
     if failing:
         raise CouldNotVerify(
             "archiving-fails", "WAL archiving", found=f"the last attempt, {failed}, failed",
-            expected="the last attempt to have succeeded",
-            mend="read production's server log for the archive_command's own words",
+            expected="the last attempt to have succeeded", mend="; ".join(filter(None, (LOG_MEND, keys_mend(connection, cluster)))),
         )  # fmt: skip
     behind = Segment.parse(current, size).number - Segment.parse(archived[:24], size).number if archived else 0
     allowed = max(FEWEST_SEGMENTS, BEHIND_BYTES // size)
@@ -97,7 +99,7 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
                 found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
                 f"last failed {seen[1] if seen else None})",
                 expected="archived within the time allowed",
-                mend=ELSEWHERE_MEND if elsewhere else "read production's server log for the archive_command's own words",
+                mend=ELSEWHERE_MEND if elsewhere else "; ".join(filter(None, (LOG_MEND, keys_mend(connection, access.cluster)))),
             )  # fmt: skip
         time.sleep(POLL_SECONDS)
 

@@ -60,7 +60,9 @@ def _longest_ending_at(values: Sequence[float]) -> list[int]:
 
 
 def current_system(inventory: Inventory, trusted: Sequence[Backup]) -> tuple[int, int] | None:
-    """The system identifier and major version that are meant: production's where known, else the newest backup's."""
+    """The system identifier and major version that are meant: production's where known, else the newest backup's; none if unclear."""
+    if inventory.unclear:
+        return None
     known = inventory.system_identifier
     candidates = [backup for backup in trusted if not known or backup.system_identifier == known]
     return max(candidates, key=lambda backup: backup.start_time).system if candidates else None

@@ -250,8 +250,12 @@ class Storage:
 
 
 def whole_pair(environment: Mapping[str, str]) -> None:
-    """Half a pair of keys opens nothing, and libraries then look elsewhere without a word."""
+    """Half a pair of keys opens nothing, nor does an empty one, and libraries then look elsewhere without a word."""
     given = [name for name in KEYS if environment.get(name)]
+    if empty := [name for name in KEYS if name in environment and not (environment[name] or "").strip()]:
+        raise ConfigError("half-a-key", "AWS keys", found=f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} set, and empty",
+                          expected="both with their values, or neither set where the machine has a role",
+                          mend=f"{KEYS_MEND}; without keys: `unset {' '.join(KEYS)}`")  # fmt: skip
     if len(given) == 1:
         lacking = next(name for name in KEYS if name not in given)
         raise ConfigError("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.baseline import backup_record
+from pgdrill.baseline.own_system import OwnSystem, none_of_its_own, own_system
 from pgdrill.baseline.segment_size import segment_bytes
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.host.process import Runner
@@ -19,7 +20,7 @@ from pgdrill.recovery.timelines import Timelines, branches, followed, last_known
 from pgdrill.reports import store
 from pgdrill.reports.model import Branch, Report
 from pgdrill.repository.lineage import foreign_timelines
-from pgdrill.repository.tools.base import Entry
+from pgdrill.repository.tools.base import BaseBackup, Entry
 from pgdrill.repository.wal_files import history_missing, timeline_history
 from pgdrill.repository.wal_ranges import Position, Wal, parse_wal
 from pgdrill.retention import holds, journal, kept, known
@@ -45,7 +46,9 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     with ThreadPoolExecutor(READERS) as pool:
         damages = list(pool.map(lambda entry: _damage(access, entry, named, wal), finished))
     reports = _reports(access, incomplete)
-    timeline, likely, ends = _timelines(access, wal, entries, reports)
+    described = [entry.backup for entry in finished if entry.backup]
+    own = own_system(access, described)
+    timeline, likely, ends = _timelines(access, wal, own.of(described), reports)
     marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
     inventory = Inventory(
         backups=tuple(
@@ -59,25 +62,31 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         drilled=_drilled(reports),
         holds=holds.read_holds(access),
         doubted=ledger.doubted,
-        system_identifier=access.cluster.server.system_identifier,
+        system_identifier=own.identifier, unclear=own.problem is not None,
         timeline=timeline, likely_timeline=likely, branches=ends,
         rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
         incomplete=tuple(incomplete),
     )  # fmt: skip
     inventory = replace(inventory, let_go=_let_go(access, inventory))
     inventory = _remembered(access, inventory, [entry.name for entry in finished], reports)
+    inventory = replace(inventory, unseen=(*_not_its_own(access, inventory, own), *inventory.unseen))
     return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
 
 
 def _timelines(
-    access: Access, wal: Wal, entries: Sequence[Entry], reports: Sequence[Report]
+    access: Access, wal: Wal, backups: Sequence[BaseBackup], reports: Sequence[Report]
 ) -> tuple[int | None, int | None, tuple[Branch, ...]]:
     """Production's timeline by its own word, the likeliest one without it, and the other ends of archived WAL."""
     found, timeline = Timelines(wal), production_timeline(access)
     if timeline is not None:
         return timeline, None, tuple(branches(access, found, timeline, [], production=True))
-    likely, doubtful = followed(found, last_known_timeline((e.backup for e in entries if e.backup), reports))
+    likely, doubtful = followed(found, last_known_timeline(backups, reports))
     return None, likely, tuple(branches(access, found, likely, doubtful, production=False)) if likely is not None else ()
+
+
+def _not_its_own(access: Access, inventory: Inventory, own: OwnSystem) -> tuple[Problem, ...]:
+    """That the cluster's own backups cannot be told from others', or that there is none of them."""
+    return (own.problem,) if own.problem else tuple(none_of_its_own(access, inventory.backups, own))
 
 
 def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:

@@ -138,6 +138,8 @@ def end_words(end: Branch, timeline: int) -> str:
 
 def window_line(window: Window, width: int = LINE_WIDTH) -> str:
     """Two lines: what can be restored (``━``), what cannot (``·``), and where the promise begins (``╿``)."""
+    if window.unclear:
+        return "what can be restored is not known: base backups of several clusters, and nobody says which are this one's"
     if not window.spans:
         return "nothing can be restored"
     promised = window.now - timedelta(days=window.promised_days)

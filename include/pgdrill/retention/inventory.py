@@ -110,6 +110,7 @@ class Inventory:
     written: Mapping[int, datetime] = field(default_factory=dict)  # timeline that does not lead to now -> its newest object's time
     doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
     system_identifier: int | None = None  # production's, where known
+    unclear: bool = False  # backups of several systems, and nobody says which is production's
     timeline: int | None = None  # production's, by its own word
     likely_timeline: int | None = None  # the same without it
     branches: tuple[Branch, ...] = ()  # other ends of archived WAL than production's

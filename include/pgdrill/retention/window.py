@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pgdrill.baseline.own_system import stranger_mend
 from pgdrill.config import Retention
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.reports.model import Branch
@@ -62,6 +63,7 @@ class Window:
     forecast_30_days_bytes: float | None
     other_ends: tuple[Branch, ...] = ()  # timelines that are not, or may not be, production's
     left_out: tuple[LeftOut, ...] = ()
+    unclear: bool = False  # which backups are the cluster's
 
     @property
     def stored_bytes(self) -> int:
@@ -85,7 +87,7 @@ def window_of(cluster: str, inventory: Inventory, policy: Retention, now: dateti
         dump_bytes=sum(d.stored_bytes for d in inventory.dumps), wal_segments=inventory.wal.count,
         wal_bytes=inventory.wal.stored_bytes, wal_bytes_a_day=wal_a_day, backup_bytes_a_day=backups_a_day,
         forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day), other_ends=inventory.branches,
-        left_out=tuple(_left_out(cluster, inventory, policy, seen)),
+        left_out=tuple(_left_out(cluster, inventory, policy, seen)), unclear=inventory.unclear,
     )  # fmt: skip
 
 
@@ -103,17 +105,16 @@ def _left_out(cluster: str, inventory: Inventory, policy: Retention, seen: View)
 
 
 def _of_another(cluster: str, backup: Backup, inventory: Inventory, policy: Retention, seen: View) -> LeftOut:
-    """Which cluster is meant only ``server.system_identifier`` says: without it the newest backup's counts, which may be the stranger."""
-    own, major = seen.system or (0, 0)
-    whose, prefix = f"system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}", "give the other server a prefix of its own (repository.url)"
-    if inventory.system_identifier is None:
+    """Removed is only what is certainly not this cluster's."""
+    whose = f"system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}"
+    if inventory.unclear:
         return LeftOut(
-            backup.name, f"another cluster's than the newest backup: {whose}; the newest is of {own}, PostgreSQL {major}",
-            f"`pgdrill doctor {cluster} --part repository` says which of both is the server's: set server.system_identifier to it, and {prefix}",
+            backup.name, f"{whose}, and nobody said whether that is {cluster}'s",
+            f"set server.system_identifier in dr.toml, below [clusters.{cluster}.server]; `pgdrill doctor {cluster} --part repository` says it where the server answers",
         )  # fmt: skip
+    own = f"{inventory.system_identifier or (seen.system or (0,))[0]}" + (f", PostgreSQL {seen.system[1]}" if seen.system else "")
     return LeftOut(
-        backup.name, f"another cluster's: {whose}; {cluster} is {own}, PostgreSQL {major}",
-        f"{prefix}; this backup is removed with `pgdrill prune {cluster} --also {backup.name}`, once it is older than {policy.window_days:g} days",
+        backup.name, f"another cluster's: {whose}; {cluster} is {own}", stranger_mend(cluster, backup.name, policy.window_days),
     )  # fmt: skip
 
 

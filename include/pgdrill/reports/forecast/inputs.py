@@ -10,6 +10,7 @@ import numpy as np
 from croniter import croniter  # type: ignore[import-untyped]
 
 from pgdrill.access import Access
+from pgdrill.baseline.own_system import own_backups
 from pgdrill.baseline.segment_size import segment_bytes
 from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.reports import store
@@ -52,8 +53,8 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     at = at or datetime.now(UTC)
     reports = _drills(access)
     history = tuple(sample for report in reports if (sample := sample_of(report)))
-    backups = access.tool.backups(access.repository)
-    check_backups(access, backups)
+    check_backups(access, access.tool.backups(access.repository))
+    backups = own_backups(access)
     if not history or not backups:
         raise CouldNotVerify(
             "no-history", f"forecast for cluster {access.cluster.name}",

@@ -1,0 +1,55 @@
+"""The protected server's own environment: archive_command gets the keys of the bucket from it, and from nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+
+from pgdrill.config import Cluster
+from pgdrill.repository.object_store import KEYS
+
+DEBIAN = Path("/etc/postgresql")  # …/18/main/environment is read by pg_ctlcluster
+UNIT = "the file that EnvironmentFile= of the server's systemd unit names"
+
+
+def keys_mend(connection: psycopg.Connection, cluster: Cluster) -> str:
+    """Which keys to add where, if archiving to a bucket fails; empty where the running server has both, or needs none."""
+    if not cluster.repository.url.startswith("s3://"):
+        return ""
+    known = _of_the_postmaster(cluster.server.data_directory)
+    lacking = [name for name in KEYS if not (known or {}).get(name)]
+    if not lacking:
+        return ""
+    file, restart = _file(connection)
+    if known is None:
+        begin = f"if it says that there are no credentials, set {' and '.join(KEYS)} in {file}"
+    else:
+        begin = f"the running server has no {' and no '.join(lacking)}: unless its machine's role opens the bucket, set {' and '.join(KEYS)} in {file}"
+    return (
+        f"{begin} (`pgdrill archive-command {cluster.name} --environment` prints all that belongs there), and {restart}: it is read only at a start"
+    )
+
+
+def _of_the_postmaster(data_directory: Path) -> dict[str, str] | None:
+    """The variables that the server was started with; None where it is on another host, or another user's."""
+    try:
+        pid = int((data_directory / "postmaster.pid").read_text().split("\n", 1)[0])
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return dict(word.decode(errors="replace").partition("=")[::2] for word in words if word)
+
+
+def _file(connection: psycopg.Connection) -> tuple[str, str]:
+    """Where the keys belong, and how the server is started anew."""
+    try:
+        row = connection.execute("SELECT current_setting('config_file')").fetchone()
+    except psycopg.Error:  # not every role may read it
+        row = None
+    folder = Path(str(row[0])).parent if row else None
+    if folder and folder.is_relative_to(DEBIAN) and len(folder.parts) == len(DEBIAN.parts) + 2:
+        return f"{folder / 'environment'} (mode 0600)", f"restart it (`pg_ctlcluster {folder.parts[-2]} {folder.parts[-1]} restart`)"
+    if folder and (folder / "environment").is_file():
+        return f"{folder / 'environment'}", "restart the server"
+    return UNIT, "restart the server"
