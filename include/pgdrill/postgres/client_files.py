@@ -27,7 +27,8 @@ DEBIAN_SERVICES = Path("/etc/postgresql-common")
 def passed_over(found: str, words: Mapping[str, str]) -> tuple[str, str] | None:
     """What is wrong with a file that a refused connection was to go by, and what mends it; None where none is in the way."""
     if named := KEY.search(found):
-        return _closed_to_us(Path(named["path"])) or _open_to_others(Path(named["path"]))
+        key = Path(named["path"])
+        return _closed_to_us(key) or _strangers(key) or _open_to_others(key)
     if named := SERVICE_FILE.search(found):
         return _closed_to_us(Path(named["path"])) or (
             f"no file {named['path']}",
@@ -65,19 +66,28 @@ def _password_file(words: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _open_to_others(file: Path) -> tuple[str, str] | None:
-    """libpq takes no secret that others may read, and none of a stranger's; root's may be read by a group."""
+    """libpq takes no secret that others may read."""
     try:
         seen = file.stat()
     except OSError:
         return None
     path, mode = shlex.quote(str(file)), stat.S_IMODE(seen.st_mode)
-    mine = seen.st_uid == os.geteuid()
-    if mode & 0o077:
-        asks = "`chmod 0600 {}`" if mine else f"as root: `chown {this_user()} {{0}} && chmod 0600 {{0}}`"
-        return f"{file} has mode {mode:04o}, open to others, so libpq passes over it", asks.format(path)
-    if not mine and seen.st_uid != 0:
-        return f"{file} is user {seen.st_uid}'s", f"as root: `chown {this_user()} {path}`"
-    return None
+    if not mode & 0o077:
+        return None
+    mine = os.geteuid() in (0, seen.st_uid)
+    mend = f"`chmod 0600 {path}`" if mine else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`"
+    return f"{file} has mode {mode:04o}, open to others, so libpq passes over it", mend
+
+
+def _strangers(file: Path) -> tuple[str, str] | None:
+    """Nor a key that is neither this user's nor root's."""
+    try:
+        owner = file.stat().st_uid
+    except OSError:
+        return None
+    if owner in (0, os.geteuid()):
+        return None
+    return f"{file} is user {owner}'s", f"as root: `chown {this_user()} {shlex.quote(str(file))}`"
 
 
 def _closed_to_us(file: Path) -> tuple[str, str] | None:
