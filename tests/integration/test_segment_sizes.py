@@ -60,7 +60,7 @@ def switched(stack: World, times: int) -> None:
             connection.execute("UPDATE docs SET body = body || '.' WHERE id = %s", (number + 1,))
             name = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchone()[0]
         wait_archived(connection, stack.access, Segment.parse(name, stack.segment_bytes), 120)
-        check_archiving(connection)
+        check_archiving(connection, "agents")
 
 
 def changed(stack: World, **sections: dict[str, object]) -> Access:

@@ -64,7 +64,7 @@ def beside_the_server(access: Access) -> Beside:
         identifier = check_server(connection, access)
         check_primary(access, connection)  # first: a standby's files are others than the primary's, and that is not the trouble
         check_files(access, connection, directory, identifier)
-        check_archiving(connection)
+        check_archiving(connection, access.cluster.name)
         check_rights(connection)
         check_databases(access, connection)
         lsn, timeline = _one(connection, POSITION)

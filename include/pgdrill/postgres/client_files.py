@@ -32,7 +32,7 @@ def passed_over(found: str, words: Mapping[str, str]) -> tuple[str, str] | None:
     if named := SERVICE_FILE.search(found):
         return _closed_to_us(Path(named["path"])) or (
             f"no file {named['path']}",
-            f"write it: {_service('prod')}",
+            f"write it: {_service(words.get('service') or os.environ.get('PGSERVICE', 'prod'))}",
         )
     if named := SERVICE.search(found):
         return _no_service(named["name"])
