@@ -18,7 +18,8 @@ from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Gone, Refused, StandbyUnreachable, Unreachable
 from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
-from pgdrill.postgres.presence import PASSING, listens
+from pgdrill.postgres.client_files import passed_over
+from pgdrill.postgres.presence import PASSING, listens, tried
 from pgdrill.postgres.refused import mend_of
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import BackupTool, make_tool
@@ -160,7 +161,10 @@ def in_service(words: Mapping[str, str]) -> str:
 
 def _not_connected(where: str, words: Mapping[str, str], found: str, connection: str) -> CouldNotVerify:
     """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that is gone, and only then."""
-    if not listens(words):
+    if trouble := passed_over(found, words):
+        what, mend = trouble
+        return Refused("login-refused", where, found=f"{found}: {what}", expected="a file that libpq goes by", mend=mend)
+    if not listens(words) and tried(words):
         return Gone("server-unreachable", where, found=found, expected="a connection",
                     mend="check that it runs, and server.dsn (or its Airflow connection)")  # fmt: skip
     for pattern, refuses, reason, expected, mend in REFUSALS:

@@ -19,7 +19,7 @@ from pgdrill.checks import FAMILIES
 from pgdrill.checks.runner import ask, ask_the_rest, context_of, forget_roles
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.fence.choose import Fence
-from pgdrill.host.place import make_place
+from pgdrill.host.place import make_state
 from pgdrill.host.priority import low_priority_words
 from pgdrill.host.process import Runner
 from pgdrill.host.waiting import when_free
@@ -182,7 +182,7 @@ def begin_stage(access: Access, drill_id: str, *, trigger: str = "cli") -> str:
 
     What refuses is written into a report, and raised: a drill that did not begin could not verify.
     """
-    make_place(access.cluster.drill.work_directory)
+    make_state(access.cluster.state_directory)
     try:
         if access.has_standby:
             access.connect(standby=True).close()

@@ -11,7 +11,7 @@ import pytest
 
 from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
-from pgdrill.errors import CouldNotVerify
+from pgdrill.errors import CouldNotVerify, Refused
 from pgdrill.logical.take import take_dump
 from pgdrill.postgres.binaries import Binaries
 from pgdrill_demo import stack as stacks
@@ -112,3 +112,19 @@ def test_a_tool_that_the_server_does_not_let_in_is_no_fault_of_the_store(guarded
     with pytest.raises(CouldNotVerify) as error:
         take_backup(access)
     assert error.value.problem.reason == "server-refused", error.value
+
+
+def test_a_key_that_others_may_read_is_named_with_its_mode_and_works_after_the_hint(guarded: tuple[SmallStack, Path], tmp_path: Path) -> None:
+    stack, folder = guarded
+    for name in ("postgresql.crt", "postgresql.key"):
+        shutil.copy(folder / name, tmp_path)
+    key = tmp_path / "postgresql.key"
+    key.chmod(0o644)
+    access = asked(stack, f"sslmode=require sslcert={tmp_path}/postgresql.crt sslkey={key}")
+    with pytest.raises(Refused) as error, access.connect():
+        pass
+    assert f"{key} has mode 0644" in error.value.problem.found
+    assert error.value.problem.mend == f"`chmod 0600 {key}`"
+    key.chmod(0o600)
+    with access.connect() as connection:
+        assert connection.pgconn.ssl_in_use

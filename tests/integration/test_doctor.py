@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -25,14 +26,16 @@ from pgdrill.access import Access, Credentials
 from pgdrill.backup import take_backup
 from pgdrill.baseline.heartbeat import beat
 from pgdrill.cli import app
+from pgdrill.config import parse
 from pgdrill.doctor import Diagnosis, Job, Line, diagnose
 from pgdrill.errors import CouldNotVerify
+from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.clock import measure
 from pgdrill_demo.stack import preferred_tool
 from tests.conftest import TOOLS, need
 from tests.damage.small import SmallStack
 from tests.faults.proxy import Proxy
-from tests.integration.worlds import production
+from tests.integration.worlds import empty_server, production
 
 PATIENCE_SECONDS = 120.0  # on a machine with all cores busy
 COMMAND = re.compile(r"`([^`]+)`")
@@ -271,18 +274,38 @@ def test_a_file_system_without_room_is_red(world: SmallStack) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_folders_of_somebody_else_are_red_and_say_whose(world: SmallStack, tmp_path: Path) -> None:
-    for name in ("work", "pgdata"):
-        (tmp_path / name / "global").mkdir(parents=True)
+def test_folders_of_somebody_else_are_told_with_whose_they_are_and_red_where_root_s_job_would_refuse_them(world: SmallStack, tmp_path: Path) -> None:
+    for name in ("work/agents", "pgdata/global"):
+        (tmp_path / name).mkdir(parents=True)
         os.chown(tmp_path / name, 12345, 12345)
+        os.chown((tmp_path / name).parent, 12345, 12345)
     (tmp_path / "pgdata" / "global" / "pg_control").touch()
-    found = ask(changed(world, drill={"work_directory": tmp_path / "work"}, server={"data_directory": tmp_path / "pgdata"}), "folders", "server")
+    access = changed(world, drill={"work_directory": tmp_path / "work"}, server={"data_directory": tmp_path / "pgdata"})
+    found = ask(access, "folders")
     assert "12345" in line(found, "work-directory").found
+    assert commands(line(found, "work-directory")) == [f"chown -R 0 {tmp_path}/work/agents"]
     data = line(found, "data-directory")
-    assert (data.status, data.found) == ("red", "of user 12345, and this is root")
-    assert commands(data) == ["runuser -u 12345 -- pgdrill backup agents"]
-    assert line(found, "same-files").status == "unknown"
+    assert (data.status, data.found) == ("warn", "of user 12345, and readable for root, as whom all of this was asked")
+    assert commands(data) == ["runuser -u 12345 -- pgdrill doctor agents"]
+    assert "work-directory" not in wrong(ask(access, "folders", jobs=("backup",)))
     assert "data-directory" not in wrong(ask(changed(world, server={"data_directory": tmp_path / "pgdata"}), "folders", jobs=("drill",)))
+
+
+def test_a_server_without_page_checksums_is_a_warning_with_the_whole_command() -> None:
+    with empty_server() as made:
+        made.stop()
+        programs = made.binaries
+        subprocess.run([*as_ordinary_user(), programs.path("pg_checksums"), "--disable", "-D", str(made.data_directory)], check=True, capture_output=True)
+        made.start()
+        words = {"dsn": f"host={made.socket_directory} port=5432 user=postgres dbname=postgres", "data_directory": str(made.data_directory), "bin_dir": str(programs.folder)}
+        cluster = {"server": words, "repository": {"url": f"file://{made.data_directory.parent}/backups"}}
+        access = Access(parse({"clusters": {"agents": cluster}}, made.data_directory.parent / "dr.toml").cluster("agents"))
+        told = line(ask(access, "server", jobs=("drill",)), "checksums")
+        assert told.status == "warn"
+        for command in commands(told)[0].split(" && "):
+            subprocess.run([*as_ordinary_user(), *shlex.split(command)], check=True, capture_output=True)
+        made.start()
+        assert line(ask(access, "server", jobs=("drill",)), "checksums").status == "green"
 
 
 def test_a_folder_that_lies_behind_a_link_is_red(world: SmallStack, tmp_path: Path) -> None:

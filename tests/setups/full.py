@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.setups import contents, rights, servers, settings, signing, stores, versions
+from tests.setups import contents, rights, servers, settings, signing, stores, traps, versions
 from tests.setups.setup import Setup
 
 FULL: tuple[Setup, ...] = (
-    *servers.SETUPS, *settings.SETUPS, *signing.SETUPS, *rights.SETUPS, *contents.SETUPS, *stores.SETUPS, *versions.SETUPS,
+    *servers.SETUPS, *settings.SETUPS, *signing.SETUPS, *traps.SETUPS, *rights.SETUPS, *contents.SETUPS, *stores.SETUPS, *versions.SETUPS,
 )  # fmt: skip

@@ -90,7 +90,7 @@ SETUPS = (
     Setup(FAMILY, "pg_serial behind a link", before=_behind_a_link("pg_serial"), red=("links",), answer=Answer("backup", "symbolic-link", "pg_serial", "link")),
     *(Setup(FAMILY, f"WAL segments of {size} MB", tool, initdb=(f"--wal-segsize={size}",), segment_megabytes=size)
       for size, tool in ((1, "wal-g"), (64, "wal-g"), (64, "barman-cloud"))),
-    Setup(FAMILY, "no data checksums", initdb=("--no-data-checksums",)),
+    Setup(FAMILY, "no data checksums", initdb=("--no-data-checksums",), warns=("checksums",)),
     Setup(FAMILY, "the builtin locale provider", initdb=("--locale-provider=builtin", "--builtin-locale=C.UTF-8")),
     Setup(FAMILY, "the ICU locale provider", postgres="15", initdb=("--locale-provider=icu", "--icu-locale=de-DE")),
     Setup(FAMILY, "wal_level logical with twelve slots and a publication", options={"wal_level": "logical", "max_replication_slots": "20"}, after=_slots),

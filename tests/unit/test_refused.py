@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgdrill.host.place import this_user
 from pgdrill.postgres.refused import mend_of
 
 WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agents"}
@@ -15,7 +16,10 @@ WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agen
     ('FATAL:  Peer authentication failed for user "pgdrill"', "`host=localhost user=pgdrill`"),
     ('FATAL:  role "root" does not exist', "(`user=pgdrill`)"),
     ('FATAL:  database "agent" does not exist', "dbname in server.dsn"),
-    ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "host all pgdrill"),
+    ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "pgdrill"', "`host all pgdrill 10.0.0.1/32 scram-sha-256`"),
+    ('FATAL:  no pg_hba.conf entry for host "fe80::1", user "pgdrill"', "`host all pgdrill fe80::1/128 scram-sha-256`"),
+    ('FATAL:  no pg_hba.conf entry for host "[local]", user "pgdrill", database "agents"', "`local all pgdrill scram-sha-256`"),
+    ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "pgdrill", database "agents", no encryption', "`sslmode=require`"),
     ('FATAL:  pg_hba.conf rejects connection for host "[local]", user "pgdrill"', "`reject` line that fits pgdrill"),
     ("server does not support SSL, but SSL was required", "sslmode=prefer"),
     ("FATAL:  certificate authentication failed", "pg_hba.conf"),
@@ -25,7 +29,7 @@ def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "line"), [
-    ({"host": "/var/run/postgresql", "user": "a:b"}, "`*:*:*:a\\:b:PASSWORD`"),
+    ({"host": "/var/run/postgresql", "user": "a:b"}, "`*:5432:*:a\\:b:PASSWORD`"),
     ({"host": "db1,db2", "port": "5432,5433", "user": "pgdrill"}, "`*:*:*:pgdrill:PASSWORD`"),
     ({"host": "::1", "port": "5432", "user": "pgdrill"}, "`\\:\\:1:5432:*:pgdrill:PASSWORD`"),
 ])
@@ -41,4 +45,14 @@ def test_a_role_that_the_dsn_does_not_name_is_the_one_of_the_server_s_words_in_t
 
 def test_where_not_even_the_server_names_the_role_pguser_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGUSER", "backup")
-    assert "`*:*:*:backup:PASSWORD`" in mend_of("no password supplied", {})
+    assert "`*:5432:*:backup:PASSWORD`" in mend_of("no password supplied", {})
+
+
+def test_where_nobody_names_the_role_it_is_the_operating_system_s_user_as_for_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGUSER", raising=False)
+    hint = mend_of("no password supplied", {"host": "localhost"})
+    assert f"`localhost:5432:*:{this_user()}:PASSWORD`" in hint
+
+
+def test_an_odd_role_is_quoted_as_sql_wants_it() -> None:
+    assert 'ALTER ROLE "back-up" PASSWORD' in mend_of('password authentication failed for user "back-up"', {})

@@ -5,6 +5,7 @@ Whatever a newcomer may have left out or mistyped is met on the way, and mended 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -183,8 +184,12 @@ def newest(site: Site) -> Report:
 
 
 def no_checksums(site: Site, report: Report) -> None:
-    """Debian 12 makes clusters without: that is no damage, and can be changed."""
+    """Debian 12 makes clusters without: that is no damage, and can be changed by what the drill and the look beforehand say."""
     mend = next(result.mend for result in report.results if result.name == "page-checksums" and result.status == "warn")
-    hint = COMMANDS.findall(mend)[0].replace("PGDATA", str(site.data))
-    site.good(f"pg_ctlcluster {VERSION} main stop; {PROGRAMS}/{hint}; pg_ctlcluster {VERSION} main start")
+    look = json.loads(site.run("pgdrill doctor agents --json").stdout)
+    (line,) = [one for one in look["lines"] if one["name"] == "checksums"]
+    assert line["status"] == "warn"
+    assert line["hint"] in mend
+    site.good(COMMANDS.findall(line["hint"])[0])
+    site.good(f"pg_ctlcluster {VERSION} main start")
     assert site.sql("SHOW data_checksums") == "on"

@@ -6,6 +6,7 @@ Of a primary and its standby identifier and paths may be the same. What ``pg_con
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from pgdrill.baseline.server_facts import every_database
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 from pgdrill.host.links import check_links
 from pgdrill.host.place import this_user
+from pgdrill.host.readable import unreadable
 from pgdrill.postgres.address import environment_of
 from pgdrill.postgres.admitted import check_admitted
 from pgdrill.postgres.backup_label import BackupLabel
@@ -56,6 +58,7 @@ class Beside:
 def beside_the_server(access: Access) -> Beside:
     """The server that answers is the configured one, a primary, owns the data directory here, and archives its WAL."""
     directory = check_directory(access)
+    check_files_readable(access, directory)
     check_links(directory)
     with access.connect() as connection:
         identifier = check_server(connection, access)
@@ -97,6 +100,18 @@ def check_directory(access: Access) -> Path:
             mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
         )  # fmt: skip
     return directory
+
+
+def check_files_readable(access: Access, directory: Path) -> None:
+    """This user, its owner or not, may read every file of the data directory that a backup holds."""
+    if closed := next(unreadable(directory), None):
+        seen = closed.stat()
+        found = f"{closed} cannot be read by {this_user()}: it is user {seen.st_uid}'s, mode {seen.st_mode & 0o7777:04o}"
+        error = not_its_owner(access, found)
+        if directory.stat().st_uid != os.geteuid():
+            raise error
+        raise ConfigError("not-the-owner", f"server.data_directory {directory}", found=found, expected=f"{this_user()} to read all of it",
+                          mend=f"as root: `chown {this_user()} {shlex.quote(str(closed))} && chmod u+r{'wX' if closed.is_dir() else 'w'} {shlex.quote(str(closed))}`")  # fmt: skip
 
 
 def not_its_owner(access: Access, found: str) -> ConfigError:

@@ -18,7 +18,7 @@ from pgdrill.reports.deviations import concerns, today
 from pgdrill.reports.model import CheckStatus
 from pgdrill.vectors.columns import FoundColumn, find_columns, named_columns
 from pgdrill.vectors.embedders import Embedder, make_embedder
-from pgdrill.vectors.labels import Label, LabelError, parse_label, read_comments
+from pgdrill.vectors.labels import Label, LabelError, label_command, parse_label, read_comments
 from pgdrill.vectors.types import ELEMENT
 
 NEWEST_ROWS = 100
@@ -76,6 +76,11 @@ def _each(context: Context) -> Iterator[_Labelled]:
                 yield _Labelled(connection, column, label, unreadable, running_model(context.cluster.embeddings, column))
 
 
+def _written(context: Context, one: _Labelled) -> str:
+    column = one.column
+    return f"`{label_command(context.cluster.name, column.database, joined(column.schema, column.table), column.column, one.running)}`"
+
+
 def running_model(settings: Embeddings, column: FoundColumn) -> str:
     """``model@version`` that the application embeds this column's queries with; empty: the config does not say."""
     names = _names(column)
@@ -112,17 +117,18 @@ def _names(column: FoundColumn) -> tuple[str, ...]:
 @check(
     "model-label", "embeddings",
     passing="every vector column that holds vectors says in its comment which model and version made them",
-    mend="on production: `pgdrill label CLUSTER TABLE COLUMN --model … --model-version … --text-column …`",
+    mend="`pgdrill label` writes one on production, as the table's owner; `--sql` prints the statement for him",
     example="embeddings.embedding: no label (500 vectors), wanted a label where there are vectors",
 )  # fmt: skip
 def model_label(context: Context) -> Iterator[Outcome]:
     """Labels travel with the backup: without one nobody can tell later what the vectors are."""
     for one in _each(context):
         if one.unreadable:
-            yield Outcome("fail", one.name, "unreadable label", "a label", one.unreadable)
+            yield Outcome("fail", one.name, "unreadable label", "a label", one.unreadable, _written(context, one))
         elif one.label is None:
             rows = one.vectors()
-            yield Outcome(_unlike_today(context, one) if rows else "pass", one.name, "no label", "a label where there are vectors", f"{rows} vectors")
+            yield Outcome(_unlike_today(context, one) if rows else "pass", one.name, "no label", "a label where there are vectors", f"{rows} vectors",
+                          _written(context, one))  # fmt: skip
         elif missing := one.missing_columns():
             yield Outcome("fail", one.name, f"label names {', '.join(missing)}", "columns of the table")
         else:

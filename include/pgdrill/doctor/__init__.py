@@ -9,6 +9,7 @@ from pgdrill.doctor import (
     airflow,
     archiving,
     bucket,
+    checksums,
     clock,
     configuration,
     contrib,
@@ -27,6 +28,6 @@ from pgdrill.doctor.model import JOBS, Diagnosis, Job, Line
 from pgdrill.doctor.run import diagnose
 
 __all__ = [
-    "EXAMINATIONS", "JOBS", "PARTS", "Diagnosis", "Examination", "Job", "Line", "airflow", "archiving", "bucket", "clock", "configuration", "contrib",
+    "EXAMINATIONS", "JOBS", "PARTS", "Diagnosis", "Examination", "Job", "Line", "airflow", "archiving", "bucket", "checksums", "clock", "configuration", "contrib",
     "diagnose", "drills", "folders", "in_order", "large_objects", "programs", "repository", "rights", "server", "settings", "tool",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'
 )  # fmt: skip
 def mode(subject: Subject) -> Iterator[Finding]:
     """What is in the command is not shown: it may hold a secret."""
-    found = check_switched_on(subject.server)
+    found = check_switched_on(subject.server, subject.name)
     level = _setting(subject, "wal_level")
     if level == "minimal":
         yield red("wal_level", level, "replica or logical", "set `wal_level = replica` in postgresql.conf, and restart the server")

@@ -17,7 +17,7 @@ from pgdrill.doctor.subject import DatabaseFacts, Subject
 from pgdrill.postgres.libraries import left_out
 from pgdrill.recovery.equipped import lacking
 from pgdrill.reports.terminal import seconds as shown
-from pgdrill.vectors.labels import LabelError, parse_label
+from pgdrill.vectors.labels import LabelError, label_command, parse_label
 
 PART = "drill"
 NOT_THERE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName)
@@ -69,7 +69,7 @@ def labels(subject: Subject) -> Iterator[Finding]:
             found = f"unreadable label: {error}"
         if found:
             wrong += 1
-            words = f"pgdrill label {subject.name} {schema}.{table} {column} --database {database} --model NAME --model-version VERSION"
+            words = label_command(subject.name, database, f"{schema}.{table}", column)
             yield red(f"{database}: {schema}.{table}.{column}", found, "the model that made its vectors", f"as the table's owner: `{words}`")
     yield from _closed(subject)
     if not wrong and not subject.closed:

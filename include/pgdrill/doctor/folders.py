@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from pgdrill.baseline.beside import CLUSTER_BYTES, check_directory, not_its_owner
+from pgdrill.baseline.beside import (
+    CLUSTER_BYTES,
+    check_directory,
+    check_files_readable,
+    not_its_owner,
+)
 from pgdrill.doctor.examination import examination
-from pgdrill.doctor.model import Finding, green
+from pgdrill.doctor.model import Finding, green, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.host import private
 from pgdrill.host.links import check_links
-from pgdrill.host.place import check_place, this_user
+from pgdrill.host.place import check_inside, check_place, this_user
 from pgdrill.recovery.preflight import ROOM_FACTOR
 from pgdrill.recovery.room import check_room
 
@@ -19,14 +24,18 @@ PART = "folders"
 
 
 @examination(
-    "work-directory", PART, green="drill.work_directory is this user's own, and can be written",
+    "work-directory", PART, green="drill.work_directory can be written, and what this cluster has in it is this user's own",
     hint="make it for the user that runs the tasks", example="drill.work_directory /var/lib/pgdrill: no such folder, and postgres cannot make it (Permission denied)",
 )  # fmt: skip
 def work_directory(subject: Subject) -> Iterator[Finding]:
     """Tried with a folder that is gone again. One that is not there yet is made by the first job, where it may."""
     folder = subject.access.cluster.drill.work_directory
     there = check_place(folder)
-    private.check_place(folder.resolve(), above=0)
+    state = subject.access.cluster.state_directory
+    check_place(state)
+    check_inside(state)
+    if {"drill", "dump"} & subject.jobs:  # which ask for folders of their own; root can do the rest in another's
+        private.check_place(state / "drills", above=1)
     private.check_way(folder)  # which may be a link
     private.short_place()
     yield green(f"{folder}", f"of {this_user()}, written to" if there else f"not there yet: a job makes it as {this_user()}")
@@ -48,17 +57,21 @@ def room(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "data-directory", PART, green="server.data_directory is here, and belongs to this user", jobs=("backup",),
+    "data-directory", PART, green="server.data_directory is here, belongs to this user, and each of its files can be read", jobs=("backup",),
     hint="run base backups where the data directory is, as the user that owns it",
-    example="/var/lib/postgresql/18/main: of postgres, this is root",
+    example="/var/lib/postgresql/18/main: …/server.key cannot be read by postgres: it is user 0's, mode 0600",
 )  # fmt: skip
 def data_directory(subject: Subject) -> Iterator[Finding]:
-    """A base backup reads every file, and leaves its own in the work directory: as one user, the server's."""
+    """Whoever may read every file can take a base backup, root among them; but the jobs' own user may be another."""
     folder = check_directory(subject.access)
+    check_files_readable(subject.access, folder)
     owner = folder.stat().st_uid
-    if owner != os.geteuid():
-        raise not_its_owner(subject.access, f"of user {owner}, and this is {this_user()}")
-    yield green(f"{folder}", f"of {this_user()}, readable")
+    if owner == os.geteuid():
+        yield green(f"{folder}", f"of {this_user()}, readable")
+        return
+    problem = not_its_owner(subject.access, f"of user {owner}, and readable for {this_user()}, as whom all of this was asked").problem
+    hint = f"ask as the user that runs the jobs: from root `{problem.mend.partition('`')[2].partition('`')[0].replace(' backup ', ' doctor ')}`"
+    yield warn(problem.thing, problem.found, "its owner to ask, and to run the jobs: what these leave belongs to who ran them", hint)
 
 
 @examination(

@@ -59,7 +59,7 @@ def fence(subject: Subject) -> Iterator[Finding]:
         found = choose(drill.fence, programs=subject.access.binaries.folder, writable=(cluster,),
                        readable=(conf, *drill.fence_readable), root=root)  # fmt: skip
     if drill.fence == "none":
-        yield warn('drill.fence = "none"', found.shown, "a fence: whoever owns a table can leave code in it", 'set `fence = "auto"` below [clusters.…drill]')
+        yield warn('drill.fence = "none"', found.shown, "a fence: whoever owns a table can leave code in it", f'set `fence = "auto"` below [clusters.{subject.name}.drill]')
     else:
         yield green(f"drill.fence = {drill.fence!r}", found.shown)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
@@ -20,7 +21,23 @@ def make_place(folder: Path) -> None:
     try:
         _write_in(folder)
     except OSError as error:
-        raise _unusable(folder, f"nothing can be written by {this_user()} ({error.strerror}; {_why(folder)})") from None
+        raise _unusable(folder, f"nothing can be written by {this_user()} ({error.strerror}; {_why(folder)})", left=_holds(folder)) from None
+
+
+def make_state(folder: Path) -> None:
+    """Make a cluster's own folder in the work directory; raise with the line that mends it where another user's job has been before."""
+    make_place(folder.parent)
+    make_place(folder)
+    check_inside(folder)
+
+
+def check_inside(folder: Path) -> None:
+    """Raise where something in it cannot be written by this user: a lock, or a folder of reports, that a job run as root has left."""
+    for path in sorted(folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+            owner = path.lstat().st_uid
+            if owner != os.geteuid() and not path.is_symlink() and not os.access(path, os.W_OK, effective_ids=True):
+                raise _unusable(folder, f"{path} cannot be written by {this_user()}: it is user {owner}'s", left=True)
 
 
 def check_place(folder: Path) -> bool:
@@ -31,8 +48,18 @@ def check_place(folder: Path) -> bool:
         _write_in(existing)
     except OSError as error:
         found = f"nothing can be written by {this_user()} ({error.strerror})" if there else f"no such folder, and {this_user()} cannot make it ({error.strerror})"
-        raise _unusable(folder, found) from None
+        raise _unusable(folder, found, left=there and _holds(folder)) from None
     return there
+
+
+def _holds(folder: Path) -> bool:
+    """Whether another user's jobs have been here, or may have been: one that may not be looked into."""
+    if folder.stat().st_uid == os.geteuid() or os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return False
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return True
 
 
 def _write_in(folder: Path) -> None:
@@ -54,8 +81,11 @@ def _why(folder: Path) -> str:
     return f"it is user {folder.stat().st_uid}'s, mode {folder.stat().st_mode & 0o7777:04o}"
 
 
-def _unusable(folder: Path, found: str) -> ConfigError:
+def _unusable(folder: Path, found: str, *, left: bool = False) -> ConfigError:
+    mend = f"as root: `install -d -m 0700 -o {this_user()} {folder}`"
+    if left:
+        mend = f"run all jobs of this host as one user; as root, `chown -R {this_user()} {folder}` gives this one what another's have left"
     return ConfigError(
         "work-directory", f"drill.work_directory {folder}", found=found, expected=f"a folder that {this_user()} can write",
-        mend=f"as root: `install -d -m 0700 -o {this_user()} {folder}`; or set drill.work_directory to a folder on a file system with room for a restored cluster",
+        mend=f"{mend}; or set drill.work_directory to a folder on a file system with room for a restored cluster",
     )  # fmt: skip

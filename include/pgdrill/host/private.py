@@ -99,13 +99,14 @@ def _ours(path: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise _unsafe(path, "a link, or a file", "a folder")
     if found.st_uid != os.geteuid():
-        raise _unsafe(path, f"a folder of user {found.st_uid}", f"one of user {os.geteuid()}, who runs this")
+        raise _unsafe(path, f"a folder of user {found.st_uid}", f"one of user {os.geteuid()}, who runs this",
+                      f"run all jobs of this host as one user; as root, `chown -R {os.geteuid()} {path}` gives it to this one, or choose another drill.work_directory")  # fmt: skip
     if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid()):
         raise _unsafe(path, f"mode {stat.S_IMODE(found.st_mode):04o}: others may write to it", "a folder that others cannot write to")
 
 
-def _unsafe(path: Path, found: str, expected: str) -> CouldNotVerify:
+def _unsafe(path: Path, found: str, expected: str, mend: str = "") -> CouldNotVerify:
     return CouldNotVerify(
         "unsafe-folder", f"{path}", found=found, expected=expected,
-        mend="see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose another drill.work_directory",
+        mend=mend or "see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose another drill.work_directory",
     )  # fmt: skip

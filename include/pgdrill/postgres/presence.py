@@ -20,6 +20,11 @@ PASSING = re.compile(
 )
 
 
+def tried(words: Mapping[str, str]) -> bool:
+    """Whether libpq goes as far as to try: words that it does not take say nothing of a server."""
+    return pq.PGconn.ping(make_conninfo("", **{**words, "connect_timeout": str(PING_SECONDS)}).encode()) != pq.Ping.NO_ATTEMPT
+
+
 def listens(words: Mapping[str, str]) -> bool:
     """Whether a server, or a proxy before one, answers at the address, whatever it thinks of the login."""
     for way in WAYS:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgdrill.access import Access
-from pgdrill.host.place import make_place
+from pgdrill.host.place import make_state
 from pgdrill.host.removal import GONE, remove, rename_away
 from pgdrill.recovery.workspace import Workspace, locked
 
@@ -57,7 +57,7 @@ def sweep(work_directories: Iterable[Path]) -> Swept:
 
 def sweep_first(access: Access) -> None:
     """Sweep before a job begins, in a work directory that is there. What cannot be swept is said, and keeps nobody from a backup."""
-    make_place(access.cluster.drill.work_directory)
+    make_state(access.cluster.state_directory)
     swept = sweep((*access.cluster.work_directories, access.cluster.drill.work_directory))
     for found in swept.removed:
         logger.warning("removed what an earlier job had left, %s: %s", found.folder, found.why)

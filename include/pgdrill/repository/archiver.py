@@ -39,23 +39,30 @@ def check_server(connection: psycopg.Connection, access: Access) -> int:
 
 def check_archiving(connection: psycopg.Connection, cluster: Cluster) -> None:
     """Archiving is on and keeps up; a base backup without it could never be restored."""
-    check_switched_on(connection)
+    check_switched_on(connection, cluster.name)
     check_keeps_up(connection, cluster)
 
 
-def check_switched_on(connection: psycopg.Connection) -> str:
+def check_switched_on(connection: psycopg.Connection, cluster: str) -> str:
     """Archiving is on, by a command or a library; gives the mode."""
-    mode, library, command = (
+    mode, library, command, level = (
         str(connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0])  # type: ignore[index]
-        for name in ("archive_mode", "archive_library", "archive_command")
+        for name in ("archive_mode", "archive_library", "archive_command", "wal_level")
     )
     if mode == "off" or (not library and command in ("", "(disabled)")):
+        more = ", there with `wal_level = replica`," if level == "minimal" else ""  # or it does not start
         raise BackupFault(
-            "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}",
+            "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}" + (", wal_level=minimal" if more else ""),
             expected="archive_mode=on with an archive_command",
-            mend="put the lines of `pgdrill archive-command` into postgresql.conf and restart the server, then back up again",
+            mend=f"put the lines of `pgdrill archive-command {cluster} --conf` into {_configuration(connection)}{more} and restart the server, then back up again",
         )  # fmt: skip
     return mode
+
+
+def _configuration(connection: psycopg.Connection) -> str:
+    """Where the server says that it has its settings from; a role without pg_monitor is not told."""
+    row = connection.execute("SELECT setting FROM pg_settings WHERE name = 'config_file'").fetchone()
+    return str(row[0]) if row and row[0] else "postgresql.conf"
 
 
 def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:

@@ -55,7 +55,7 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
     (NAMES, CouldNotVerify, "name-not-utf8", "names of databases and tables in UTF-8, for wal-g's list of files",
      "rename what is named otherwise (in a database in SQL_ASCII, or behind a pooler), or set WALG_WITHOUT_FILES_METADATA=true"),
     (CANCELLED, CouldNotVerify, "server-cancelled", "a session on the server that lasts as long as the backup",
-     "see in the server's log who ended it; where a pooler keeps pgdrill from setting it for itself, ALTER ROLE … SET statement_timeout = 0"
+     "see in the server's log who ended it; where a pooler keeps pgdrill from setting it for itself, `ALTER ROLE pgdrill SET statement_timeout = 0` for server.dsn's role"
      " (and idle_session_timeout, transaction_timeout)"),
     (NOT_WRITABLE, CouldNotVerify, "not-writable", "files that it may write, or read",
      "while a backup is unpacked the tool can write in the drill's folder alone: a path elsewhere is led to by the archive, so see who writes"

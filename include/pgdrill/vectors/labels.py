@@ -6,6 +6,7 @@ A physical backup brings the comment along, so the restored cluster itself says 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,15 @@ from pgdrill.postgres.relation_names import apart
 from pgdrill.vectors.columns import Place, vector_places
 
 PREFIX = "pgdrill:"
+
+
+def label_command(cluster: str, database: str, table: str, column: str, running: str = "") -> str:
+    """What writes a label. ``table`` with its schema; ``running``: ``model@version`` where the configuration says what embeds it."""
+    model, _, version = running.rpartition("@")
+    words = ("pgdrill", "label", cluster, table, column, "--database", database, "--model", model or "NAME", "--model-version", version or "VERSION")
+    return shlex.join(words)
+
+
 
 # A partition has its own comment, or else the partitioned table's.
 COMMENT = """

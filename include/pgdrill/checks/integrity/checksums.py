@@ -17,8 +17,7 @@ from pgdrill.checks.integrity.relations import (
     relations,
     without,
 )
-
-SWITCH_ON = "nothing is damaged: production computes none. Stop it and run `pg_checksums --enable -D PGDATA` (new clusters: initdb --data-checksums)"
+from pgdrill.postgres.checksums import switch_on
 
 
 @check(
@@ -51,8 +50,10 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
             every = relations(connection)
             row = connection.execute("SELECT current_setting('data_checksums')").fetchone()
             if row and row[0] == "off":
+                server = context.cluster.server
                 yield Outcome("warn", database, "no checksums", "data_checksums = on",
-                              "pages are only as proved as amcheck, searches and content prove them", SWITCH_ON)  # fmt: skip
+                              "pages are only as proved as amcheck, searches and content prove them",
+                              f"nothing is damaged: production computes none; {switch_on(server.bin_dir, server.data_directory)}")  # fmt: skip
                 yield from (o for o in each(connection, database, every, "", ask, sound) if o.status != "pass")
             else:
                 yield from each(connection, database, every, "every page has its checksum", ask, sound)

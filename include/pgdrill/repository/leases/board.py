@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pgdrill.errors import CouldNotVerify
-from pgdrill.host.place import make_place
+from pgdrill.host.place import make_state
 from pgdrill.repository.leases.model import MAX_LIFE_SECONDS, Kind, Lease, Seen
 from pgdrill.repository.object_store import Storage
 
@@ -33,8 +33,7 @@ def boot_seconds() -> float:
 
 def place_of(state: Path) -> str:
     """Stands for a folder of one running kernel: whoever holds a lock file in it is alone there, and so is the writer of its keys."""
-    make_place(state.parent)
-    state.mkdir(mode=0o700, exist_ok=True)
+    make_state(state)
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,0 +1,19 @@
+"""Page checksums of production, where it computes none: how they are switched on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+NONE = "SELECT pg_catalog.current_setting('data_checksums') = 'off'"
+
+
+def switch_on(bin_dir: Path, data_directory: Path) -> str:
+    """What an administrator does, in whole: pg_checksums refuses a server that runs. Standbys keep their own word of it."""
+    ctl, checksums, data = (
+        shlex.quote(str(path)) for path in (bin_dir / "pg_ctl", bin_dir / "pg_checksums", data_directory)
+    )
+    return (
+        f"the server has to be stopped for it, for as long as all of its files take to read and write: as their owner, "
+        f"`{ctl} stop -D {data} && {checksums} --enable --progress -D {data}`, then start it as ever; a standby likewise"
+    )
