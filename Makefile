@@ -38,15 +38,15 @@ drawn: setup ## Ten faults of a store, ten kill -9 and ten set-ups, drawn by the
 again: setup ## Every task of every DAG tried three times and cleared, in a real Airflow on a living database
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/e2e/test_again.py $(ARGS)
 
-faults: setup ## Every storage call of every job with every fault, into docs/faults.md (hours; goes on where it was stopped; AFRESH=1)
+faults: setup ## Every storage call of every job with every fault, into docs/evidence/faults.md (hours; goes on where it was stopped; AFRESH=1)
 	@$(if $(AFRESH),rm -f tests/faults/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/faults -s $(ARGS)
 
-kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/kills.md (hours; goes on where it was stopped; AFRESH=1)
+kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/evidence/kills.md (hours; goes on where it was stopped; AFRESH=1)
 	@$(if $(AFRESH),rm -f tests/kills/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/kills -s $(ARGS)
 
-setups: setup ## Every ordinary server, client and store that is known of, into docs/setups.md (an hour; goes on where it was stopped; AFRESH=1)
+setups: setup ## Every ordinary server, client and store that is known of, into docs/evidence/setups.md (an hour; goes on where it was stopped; AFRESH=1)
 	@$(if $(AFRESH),rm -f tests/setups/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/setups -s $(ARGS)
 
@@ -80,7 +80,7 @@ forecasts: setup ## Drills and HNSW builds of four times the size against their 
 flipped-bytes: setup ## A thousand bytes flipped in rows that were compared exactly, each of which has to be red
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_around_restore_point.py -k flipped_byte $(ARGS)
 
-detection-table: setup ## Run them and write docs/detection.md: what is caught, by which check, in what time
+detection-table: setup ## Run them and write docs/evidence/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)
 	@PGDRILL_DETECTION_TABLE=1 $(RUN) -m pytest $(or $(ARGS),tests/detection) --ignore tests/detection/test_checks_are_needed.py $(TWO)
 

@@ -2,7 +2,7 @@
 
 A real table of narrow rows, the real sampling of the baseline with keys of its own each time, and many ways to damage
 0.1 % of the rows, in three shapes: rows scattered over the table, whole blocks, and one row in ten of ten times as many
-blocks. What is counted is how often a sample holds a damaged row. Beside it the probability that docs/checks-rows.md states.
+blocks. What is counted is how often a sample holds a damaged row. Beside it the probability that docs/explanation/checks-rows.md states.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def found_share(samples: list[Places], blocks: int, per_block: int, clustered: f
 
 
 def probability(blocks: int, per_block: int, clustered: float | None, sample_rows: int, sample_blocks: int = SAMPLE_BLOCKS) -> float:
-    """As docs/checks-rows.md has it: no damaged block is looked into, or no damaged row in it is taken."""
+    """As docs/explanation/checks-rows.md has it: no damaged block is looked into, or no damaged row in it is taken."""
     shares = Shares.of(blocks, blocks * per_block, sample_rows, sample_blocks)
     count = max(1, round(blocks * per_block * DAMAGE))
     if clustered is None:

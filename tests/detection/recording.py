@@ -1,4 +1,4 @@
-"""Which check caught which damage: noted while the detection tests run, and made into docs/detection.md.
+"""Which check caught which damage: noted while the detection tests run, and made into docs/evidence/detection.md.
 
 A damage is a test in which a check turned red. Every answer that a check gives while a test runs is seen, however the
 test asked for it, so a new test joins by itself. ``make detection-table`` writes what was seen.
@@ -22,7 +22,7 @@ from pgdrill.reports.model import CheckResult
 
 PROJECT = Path(__file__).parents[2]
 CAUGHT = PROJECT / "tests" / "detection" / "caught.json"
-TABLE = PROJECT / "docs" / "detection.md"
+TABLE = PROJECT / "docs" / "evidence" / "detection.md"
 VARIABLE = "PGDRILL_DETECTION_TABLE"
 UNDAMAGED = "tests/detection/test_healthy.py"  # as many drills as somebody asks for, and nothing to catch
 PROPERTY = "caught"
@@ -137,7 +137,7 @@ def load() -> dict[str, Caught]:
 
 
 def table(found: dict[str, Caught]) -> str:
-    """docs/detection.md."""
+    """docs/evidence/detection.md."""
     damages = [it for it in found.values() if it.failed or it.warned]
     checks = Counter(name for it in damages for name in {**it.failed, **it.warned})
     lines = [

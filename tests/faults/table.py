@@ -1,4 +1,4 @@
-"""docs/faults.md: what the full set came to, written by ``make faults`` as it goes along."""
+"""docs/evidence/faults.md: what the full set came to, written by ``make faults`` as it goes along."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _columns(cases: list[Values]) -> Iterable[object]:
     return len(cases), *(ends.count(end) for end in ("done", "failed", "could not verify")), wrong, max(seconds for _, seconds, _ in cases)
 
 
-TABLE = Kept(ROOT / "tests" / "faults" / "found.json", ROOT / "docs" / "faults.md", HEAD, by=3, columns=_columns)
+TABLE = Kept(ROOT / "tests" / "faults" / "found.json", ROOT / "docs" / "evidence" / "faults.md", HEAD, by=3, columns=_columns)
 
 
 def keep(found: Found) -> None:

@@ -1,6 +1,6 @@
 """Stores that go wrong at one call of a job, every call in every way: never green with work missing, and an end in time.
 
-``make faults`` runs the full set, goes on where it was stopped, and writes docs/faults.md; ``make test`` draws ten by the
+``make faults`` runs the full set, goes on where it was stopped, and writes docs/evidence/faults.md; ``make test`` draws ten by the
 commit's number (PGDRILL_SEED names another draw).
 """
 

@@ -1,4 +1,4 @@
-"""docs/kills.md: what killing at every point came to, written by ``make kills`` as it goes along."""
+"""docs/evidence/kills.md: what killing at every point came to, written by ``make kills`` as it goes along."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _columns(cases: list[Values]) -> Iterable[object]:
     return len(cases), killed, wrong, max(seconds for _, seconds, _ in cases)
 
 
-TABLE = Kept(ROOT / "tests" / "kills" / "found.json", ROOT / "docs" / "kills.md", HEAD, by=3, columns=_columns)
+TABLE = Kept(ROOT / "tests" / "kills" / "found.json", ROOT / "docs" / "evidence" / "kills.md", HEAD, by=3, columns=_columns)
 
 
 def keep(found: Found) -> None:

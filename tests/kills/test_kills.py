@@ -1,6 +1,6 @@
 """kill -9 at every point of drill, backup, dump and prune: nothing kept is lost, and the next run is clean.
 
-``make kills`` tries every point, goes on where it was stopped, and writes docs/kills.md; ``make test`` draws ten by the
+``make kills`` tries every point, goes on where it was stopped, and writes docs/evidence/kills.md; ``make test`` draws ten by the
 commit's number (PGDRILL_SEED names another draw).
 """
 

@@ -1,4 +1,4 @@
-"""docs/setups.md: what the full set came to, written by ``make setups`` as it goes along."""
+"""docs/evidence/setups.md: what the full set came to, written by ``make setups`` as it goes along."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-TABLE = Kept(ROOT / "tests" / "setups" / "found.json", ROOT / "docs" / "setups.md", HEAD, by=4, columns=_columns)
+TABLE = Kept(ROOT / "tests" / "setups" / "found.json", ROOT / "docs" / "evidence" / "setups.md", HEAD, by=4, columns=_columns)
 
 
 def keep(found: Found) -> None:

@@ -1,6 +1,6 @@
 """Ordinary servers, roles, clients and stores: each works, or is answered in words that doctor had said beforehand.
 
-``make setups`` tries the full set, goes on where it was stopped, and writes docs/setups.md; ``make test`` draws ten by the
+``make setups`` tries the full set, goes on where it was stopped, and writes docs/evidence/setups.md; ``make test`` draws ten by the
 commit's number (PGDRILL_SEED names another draw). PGDRILL_SETUPS=words tries those that have the words in their names.
 """
 

@@ -1,4 +1,4 @@
-"""docs/detection.md: every detection test stands in it, and it is what the record says. (The record: a real run.)"""
+"""docs/evidence/detection.md: every detection test stands in it, and it is what the record says. (The record: a real run.)"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def doctor(
     parts: Annotated[list[str] | None, typer.Option("--part", metavar="PART", help="ask only this part (server, bucket, …); may be given several times")] = None,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="what has not answered by then is unknown")] = SECONDS,
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="ask nothing: print the table of docs/doctor.md, which is made by this")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="ask nothing: print the table of docs/reference/doctor.md, which is made by this")] = False,
 ) -> int:
     """Ask everything that jobs need, on the host and as the user that they run as. Production is only read.
 

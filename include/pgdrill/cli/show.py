@@ -145,7 +145,7 @@ def _line(access: Access, drill_id: str) -> dict[str, Any]:
 def checks(
     context: typer.Context,
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="as docs/checks.md, which is made by this")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="as docs/reference/checks.md, which is made by this")] = False,
 ) -> int:
     """List every check: its family, what passing means, what a failing answer looks like, and the mend."""
     from rich.text import Text
@@ -170,10 +170,10 @@ def checks(
 
 
 def _as_markdown(ordered: Sequence[Check]) -> str:
-    """docs/checks.md."""
+    """docs/reference/checks.md."""
     from itertools import groupby
 
-    lines = ["# The checks", "", "Made by `pgdrill checks --markdown > docs/checks.md`. Families stand in the order in which they are asked."]
+    lines = ["# The checks", "", "Made by `pgdrill checks --markdown > docs/reference/checks.md`. Families stand in the order in which they are asked."]
     for family, group in groupby(ordered, key=lambda check: check.family):
         lines += ["", f"## {family.capitalize()}"]
         for check in group:

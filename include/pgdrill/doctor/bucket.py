@@ -65,7 +65,7 @@ def put(subject: Subject) -> Iterator[Finding]:
     except CouldNotVerify as error:
         yield _refused(error, place, f"`s3:PutObject` on {_arn(subject.access.reports)}/*")
         return
-    words = "keeps to conditional writes" if conditional else "no conditional writes: leases do without (docs/locks.md)"
+    words = "keeps to conditional writes" if conditional else "no conditional writes: leases do without (docs/explanation/locks.md)"
     try:
         read = subject.access.reports.read(PROBE)
     except CouldNotVerify as error:

@@ -29,7 +29,7 @@ def schedules(subject: Subject) -> Iterator[Finding]:
 
 @examination(
     "own-checks", PART, green="every *.sql of checks_directory can be read, and asks one question", jobs=("drill",),
-    hint="correct the line that is named; docs/own-checks.md has the keys", example="checks/bad.sql, line 2: unknown key 'expcet'",
+    hint="correct the line that is named; docs/how-to/own-checks.md has the keys", example="checks/bad.sql, line 2: unknown key 'expcet'",
 )  # fmt: skip
 def own_checks(subject: Subject) -> Iterator[Finding]:
     """One line for each that is broken."""

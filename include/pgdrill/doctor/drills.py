@@ -78,7 +78,7 @@ def labels(subject: Subject) -> Iterator[Finding]:
 
 @examination(
     "heartbeat", PART, green="heartbeats are written, and this role may write them", needs=("login",), jobs=("drill",),
-    hint="docs/recovery.md shows the table and the service", example="agents: public.pgdrill_heartbeat.at: the newest is 4 h old",
+    hint="docs/explanation/recovery.md shows the table and the service", example="agents: public.pgdrill_heartbeat.at: the newest is 4 h old",
 )  # fmt: skip
 def heartbeat(subject: Subject) -> Iterator[Finding]:
     """The column that drill.heartbeat names."""

@@ -45,7 +45,7 @@ def major_version(subject: Subject) -> Iterator[Finding]:
 
 @examination(
     "fence", "fence", green="this host gives a fence around restored servers, tried with PostgreSQL itself", needs=("programs",),
-    jobs=("drill", "dump"), hint="docs/security.md says what each fence takes",
+    jobs=("drill", "dump"), hint="docs/explanation/security.md says what each fence takes",
     example="a fence around the restored server: namespaces: Operation not permitted; landlock: version 2",
 )  # fmt: skip
 def fence(subject: Subject) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def print_line(line: Line, console: Console) -> None:
 
 
 def as_markdown(examinations: Iterable[Examination]) -> str:
-    """The table of docs/doctor.md."""
+    """The table of docs/reference/doctor.md."""
     lines = []
     for part, group in groupby(examinations, key=lambda one: one.part):
         lines += [f"### {part.capitalize()}", "", "| examination | green means | a red answer | hint |", "| --- | --- | --- | --- |"]

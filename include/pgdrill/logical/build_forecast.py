@@ -17,7 +17,7 @@ from pgdrill.logical.report import IndexBuild
 
 FEWEST_ROWS = 2_000  # below, starting the workers is most of it
 LEAST_ERROR = 0.10
-UNKNOWN_ERROR = 0.25  # of a single build extrapolated four times; benchmarked, see docs/logical-dumps.md
+UNKNOWN_ERROR = 0.25  # of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
 
 
 @dataclass(frozen=True, slots=True)

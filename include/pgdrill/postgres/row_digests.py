@@ -8,7 +8,7 @@ Two measures, both keyed so that a guessed row cannot be looked up: a digest ove
 of single rows of what is too large to be read whole. A part is the rows whose hash ends alike, so rows gone from one leave
 the others to be compared to the bit. Each is summed with the rows' places and without, for a table that was rewritten
 (VACUUM FULL) has the same rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows each from
-many blocks: docs/checks-rows.md has the figures.
+many blocks: docs/explanation/checks-rows.md has the figures.
 
 Rows are hashed as ``ROW(alias.column, ...)``. A bare alias would be taken for a column of that name, if the table has one.
 """

@@ -210,7 +210,7 @@ def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPat
 
 def test_the_runbook_names_every_refusal_that_the_documentation_does(dag: DAG) -> None:
     project = Path(__file__).parents[3]
-    table = (project / "docs" / "retention.md").read_text().partition("## Refusals")[2].partition("## ")[0]
+    table = (project / "docs" / "explanation" / "retention.md").read_text().partition("## Refusals")[2].partition("## ")[0]
     reasons = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
     runbook = (project / "dags" / "retention.py").read_text()
     assert len(reasons) > 15

@@ -26,7 +26,7 @@ def test_every_check_explains_itself(name: str) -> None:
 def test_docs_checks_md_is_what_the_registry_says() -> None:
     shown = CliRunner().invoke(app, ["checks", "--markdown"])
     assert shown.exit_code == 0
-    assert (PROJECT / "docs" / "checks.md").read_text() == shown.stdout, "run: pgdrill checks --markdown > docs/checks.md"
+    assert (PROJECT / "docs" / "reference" / "checks.md").read_text() == shown.stdout, "run: pgdrill checks --markdown > docs/reference/checks.md"
     assert [line[4:] for line in shown.stdout.splitlines() if line.startswith("### ")] == sorted(
         CHECKS, key=lambda name: FAMILIES.index(CHECKS[name].family)
     )

@@ -19,8 +19,8 @@ from pgdrill.doctor.model import Finding, green
 from pgdrill.doctor.render import as_markdown
 from pgdrill.doctor.subject import Subject
 
-DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
-README = DOCS.parents[1] / "README.md"
+DOCS = Path(__file__).parents[3] / "docs" / "reference" / "doctor.md"
+README = DOCS.parents[2] / "README.md"
 SECRET = "hunter2-very-secret"
 
 
@@ -45,9 +45,9 @@ def test_nothing_waits_for_what_waits_for_it() -> None:
 
 def test_docs_doctor_md_holds_the_table_of_all_examinations() -> None:
     table = as_markdown(in_order())
-    assert DOCS.read_text().endswith(table), "replace the table of docs/doctor.md by what `pgdrill doctor --markdown` prints"
+    assert DOCS.read_text().endswith(table), "replace the table of docs/reference/doctor.md by what `pgdrill doctor --markdown` prints"
     assert all(f"| `{name}` |" in table for name in EXAMINATIONS)
-    assert "(docs/doctor.md)" in README.read_text()
+    assert "(docs/reference/doctor.md)" in README.read_text()
 
 
 def access(home: Path, **server: object) -> Access:

@@ -53,7 +53,7 @@ def test_all_questions_of_a_drill_together_keep_below_one_in_a_thousand(searches
 
 
 def test_what_used_to_be_red_by_chance() -> None:
-    """Figures of docs/false-alarms.md: five rows of four hundred find nothing on the living production."""
+    """Figures of docs/explanation/false-alarms.md: five rows of four hundred find nothing on the living production."""
     blind = 5 / 400
     assert 1 - (1 - blind) ** 3 == pytest.approx(0.037, abs=5e-4)  # three probes: one drill in 27 for each table, 1 in 14 for two
     assert at_least(2, 50, 0.01) == pytest.approx(0.089, abs=5e-4)  # two of fifty rows not found were red

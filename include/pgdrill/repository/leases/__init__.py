@@ -1,4 +1,4 @@
-"""Leases in the store: who works on a repository, from whatever host. See docs/locks.md for why this is safe."""
+"""Leases in the store: who works on a repository, from whatever host. See docs/explanation/locks.md for why this is safe."""
 
 from __future__ import annotations
 
