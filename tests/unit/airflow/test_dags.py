@@ -251,6 +251,22 @@ def test_what_a_param_refuses_is_told_in_words_and_not_by_a_pattern(dags: dict[s
     assert len(told) < 900, "no wall"
 
 
+@pytest.mark.parametrize("value", [None, 3, True, "", " ", [], ["x"], [3], [""], {}, {"a": 1}, "billing", "LATEST\n", "latest\n", "/a\nb", "/a\0b", "/" + 300 * "a", ["a\n"]], ids=repr)
+def test_whatever_is_typed_into_a_form_is_taken_or_refused_in_words_with_what_would_be(dags: dict[str, DAG], value: Any) -> None:
+    for dag_id, dag in dags.items():
+        for name in dag.params:
+            try:
+                choose(dag, {name: value})
+            except ParamValidationError as error:
+                told = str(error)
+                first = told.partition("\n\nFailed")[0]
+                assert "is not one of [" in first or "non-empty" in first, f"{dag_id} {name}: {told}"
+                assert "^" not in told and "pattern" not in told, f"{dag_id} {name}: a wall: {told}"
+            else:
+                strange = isinstance(value, str) and ("\n" in value or "\0" in value or len(value) > 200)
+                assert not strange and value is not None, f"{dag_id} {name} takes {value!r}"
+
+
 TYPO = "rto_secnods = 5"
 
 

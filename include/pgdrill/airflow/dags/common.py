@@ -93,17 +93,29 @@ def document(doc: str | None, cluster: Cluster) -> str:
 def worded(pattern: str, *words: str) -> dict[str, Any]:
     """A JSON schema for text that fits the pattern; what does not is refused as being none of ``words``, without the pattern.
 
-    Airflow answers with what the schema's failing part says, and that part in full. The words stand in a list, which no text is
-    equal to: else they were taken themselves.
+    Airflow answers with what the schema's failing part says, and that part in full: the first of several, so a type comes behind
+    these words, or the pattern is shown with it. The words stand in a list, which no text is equal to: else they were taken
+    themselves. Python's ``$`` lets a newline follow, which nobody means.
     """
-    return {"if": {"pattern": pattern}, "else": {"enum": [list(words)]}}
+    fits = {"type": "string", "pattern": f"{pattern}(?!\\n)"}
+    return {"if": fits, "else": {"enum": [list(words)]}, "type": "string"}
+
+
+def listed(words: str, **items: Any) -> dict[str, Any]:
+    """A JSON schema for a list of such items; what is none is told in words, as above."""
+    return {"if": {"type": "array"}, "else": {"enum": [[words]]}, "type": "array", "items": items}
+
+
+def yes_or_no() -> dict[str, Any]:
+    """A JSON schema for a tick."""
+    return {"if": {"type": "boolean"}, "else": {"enum": [["true", "false"]]}, "type": "boolean"}
 
 
 def keep_param() -> Param:
     """Whether a person wants to look at the restored cluster."""
     return Param(
         False,
-        type="boolean",
+        **yes_or_no(),
         title="Keep the restored cluster for a look",
         description="The task `destroy` then says where it is. Its server ends by itself at the drill's time limit;"
         " until then other drills of this cluster wait. Clearing `destroy` ends it.",

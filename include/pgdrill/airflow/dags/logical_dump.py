@@ -14,6 +14,7 @@ from pgdrill.airflow.dags.common import (
     common,
     cron,
     keep_param,
+    listed,
     worded,
 )
 from pgdrill.airflow.operators import (
@@ -89,7 +90,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
     return dag
 
 
-FOLDER = r"^(/[^'\"]*)?$"
+FOLDER = r"^(?=[^\x00-\x1f]{0,1000}$)(/[^/'\"]{0,200})*$"  # as long as file systems take them
 
 
 def dump_params() -> dict[str, Param]:
@@ -97,15 +98,13 @@ def dump_params() -> dict[str, Param]:
     return {
         "databases": Param(
             [],
-            type="array",
-            items={"type": "string", **worded(r"^[^,]{1,63}$", "a database's name, without a comma")},
+            **listed("a list of databases' names, empty for those of the configuration", **worded(r"^[^,]{1,63}$", "a database's name, without a comma")),
             title="Databases",
             description="Empty: those of the configuration.",
             section="What to dump",
         ),
         "bin_dir": Param(
             "",
-            type="string",
             **worded(FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for the configured one"),
             title="Restore into another PostgreSQL",
             description="Folder of its programs, on the drill's host: a newer major version, or newer extensions. Empty: as configured.",
@@ -113,7 +112,6 @@ def dump_params() -> dict[str, Param]:
         ),
         "migrations": Param(
             "",
-            type="string",
             **worded(FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for none"),
             title="Migrations to rehearse",
             description="A folder on the drill's host with `*.sql` files, or with `alembic.ini`. Empty: none.",

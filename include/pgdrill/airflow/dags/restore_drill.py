@@ -15,6 +15,7 @@ from pgdrill.airflow.dags.common import (
     common,
     cron,
     keep_param,
+    listed,
     worded,
 )
 from pgdrill.airflow.operators import (
@@ -113,7 +114,6 @@ def drill_params() -> dict[str, Param]:
     return {
         "backup": Param(
             "LATEST",
-            type="string",
             **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "LATEST", "a base backup's full name, as `pgdrill backups` shows it"),
             title="Base backup",
             description="`LATEST`, or a base backup's full name as `pgdrill backups` shows it.",
@@ -121,7 +121,6 @@ def drill_params() -> dict[str, Param]:
         ),
         "target": Param(
             "latest",
-            type="string",
             **worded(TARGET, "latest", "random", "alternate", "time:2026-11-20T11:00:00Z, with its zone", "before: and such a time",
                      "lsn:0/3000028", "name: and a restore point"),
             title="Recovery target",
@@ -133,8 +132,7 @@ def drill_params() -> dict[str, Param]:
         ),
         "checks": Param(
             list(FAMILIES),
-            type="array",
-            items={"type": "string", "enum": list(FAMILIES)},
+            **listed(f"a list of one or more of {', '.join(FAMILIES)}", enum=list(FAMILIES), type="string"),
             examples=list(FAMILIES),
             minItems=1,
             uniqueItems=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param
 
-from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common, worded
+from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common, listed, worded, yes_or_no
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import (
     ApprovePlanOperator,
@@ -80,30 +80,31 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
     return dag
 
 
+REFUSALS = ["too-much", "wal-gap", "nothing-proved", "missing", "first-run"]
+
+
 def retention_params() -> dict[str, Param]:
     """What a person can choose for a run by hand."""
     section = "Runs by hand"
     return {
         "apply": Param(
             False,
-            type="boolean",
+            **yes_or_no(),
             title="Delete, after your approval",
             description="Without it the run shows the plan, with every promise before and after, and deletes nothing.",
             section=section,
         ),
         "also": Param(
             [],
-            type="array",
-            items={"type": "string", **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it")},
+            **listed("a list of full names, as the plan shows them", **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it")),
             title="Remove these, too",
             description="Full names of leftovers, abandoned timelines (`00000003`) or another cluster's backups, one a line. They go only if old enough.",
             section=section,
         ),
         "allow": Param(
             [],
-            type="array",
-            items={"type": "string", "enum": ["too-much", "wal-gap", "nothing-proved", "missing", "first-run"]},
-            examples=["too-much", "wal-gap", "nothing-proved", "missing", "first-run"],
+            **listed(f"a list of {', '.join(REFUSALS)}, or empty", enum=REFUSALS, type="string"),
+            examples=REFUSALS,
             title="Let these refusals pass",
             description="For a first run or a shorter promise, `too-much`. Read the plan's refusals first.",
             section=section,
