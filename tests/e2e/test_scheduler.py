@@ -91,6 +91,18 @@ def test_a_parameter_that_does_not_fit_is_refused_in_words_and_one_that_no_form_
     with pytest.raises(RuntimeError, match=r"400 .*'tomorrow' is not one of \[\['latest', 'random', 'alternate', 'time:2026") as caught:
         site.airflow.trigger(DRILL, {"target": "tomorrow"})
     assert "{4}" not in str(caught.value), "no pattern"
+    for dag_id, conf in ((DRILL, {"target": 3}), (DRILL, {"backup": "LATEST\n"}), (DRILL, {"checks": "vectors"}), (DRILL, {"keep": "perhaps"}),
+                         (DUMP, {"databases": "agents"}), (DUMP, {"bin_dir": None}), (RETENTION, {"also": [""]}), (RETENTION, {"allow": {}})):  # fmt: skip
+        with pytest.raises(RuntimeError, match=r"400 .*is not one of \[") as caught:
+            site.airflow.trigger(dag_id, conf)
+        assert "pattern" not in str(caught.value), f"what the API says of {conf} is words alone, as the serialized DAG keeps their order"
+    for target, words in (("time:2099-01-01T00:00:00Z", "target-in-the-future"), ("time:2026-13-45T99:00:00Z", "bad-target"), ("name:billing", "no-such-restore-point")):
+        run_id = site.airflow.trigger(DRILL, {"target": target})
+        assert site.ended(DRILL, run_id) == "failed"
+        said = "".join(line for task in ("begin", "restore") for line in site.airflow.log_lines(DRILL, run_id, task))
+        assert words in said or f"recovery target {target}" in said
+        assert "Mend:" in said
+    assert site.leavings() == []
     for dag_id, task in ((DRILL, "begin"), (BACKUP, "backup"), (DUMP, "dump")):
         run_id = site.airflow.trigger(dag_id, {"tagret": "random"})
         assert site.ended(dag_id, run_id) == "failed"

@@ -132,7 +132,7 @@ def drill_params() -> dict[str, Param]:
         ),
         "checks": Param(
             list(FAMILIES),
-            **listed(f"a list of one or more of {', '.join(FAMILIES)}", enum=list(FAMILIES)),
+            **listed(f"a list of one or more of {', '.join(FAMILIES)}", enum=list(FAMILIES), type="string"),
             examples=list(FAMILIES),
             minItems=1,
             uniqueItems=True,

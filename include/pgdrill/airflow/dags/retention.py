@@ -103,7 +103,7 @@ def retention_params() -> dict[str, Param]:
         ),
         "allow": Param(
             [],
-            **listed(f"a list of {', '.join(REFUSALS)}, or empty", enum=REFUSALS),
+            **listed(f"a list of {', '.join(REFUSALS)}, or empty", enum=REFUSALS, type="string"),
             examples=REFUSALS,
             title="Let these refusals pass",
             description="For a first run or a shorter promise, `too-much`. Read the plan's refusals first.",
