@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from typer.testing import CliRunner, Result
 
-from pgdrill import __version__
+from pgdrill import version
 from pgdrill.access import Access
 from pgdrill.checks import CHECKS
 from pgdrill.cli import app
@@ -84,7 +84,7 @@ def access(config: Path) -> Access:
 
 
 def test_the_version_is_the_package_s() -> None:
-    assert run("--version").output == f"pgdrill {__version__}\n"
+    assert run("--version").output == f"pgdrill {version()}\n"
 
 
 def test_help_imports_nothing_heavy() -> None:

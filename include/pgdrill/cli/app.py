@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from pgdrill import __version__
+from pgdrill import version as program_version
 from pgdrill.host.logs import LineFormatter
 from pgdrill.text import visible
 
@@ -104,7 +104,7 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"pgdrill {__version__}")
+        say(f"pgdrill {program_version()}")
         raise typer.Exit
 
 
