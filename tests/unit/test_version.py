@@ -24,7 +24,13 @@ def test_sources_that_only_lie_on_the_path_tell_it_too() -> None:
     """Without site-packages, and so without the installed package's metadata."""
     asked = "import pgdrill; print(pgdrill.version())"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'include')!r}); {asked}"],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT / 'include')!r}); {asked}",
+        ],
         capture_output=True,
         text=True,
         check=True,
