@@ -33,7 +33,7 @@ RUN install --directory --mode=0775 --group=0 /var/lib/pgdrill /opt/airflow/pgdr
 
 ENV PATH="/usr/lib/postgresql/${POSTGRES_MAJOR}/bin:/opt/pgdrill/bin:${PATH}"
 
-COPY --chown=airflow:0 constraints.txt pyproject.toml /opt/pgdrill/
+COPY --chown=airflow:0 constraints.txt pyproject.toml README.md LICENSE /opt/pgdrill/
 COPY --chown=airflow:0 include/ /opt/pgdrill/include/
 RUN install --directory --owner=airflow --group=0 /opt/pgdrill /opt/pgdrill/bin
 

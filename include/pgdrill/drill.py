@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from pgdrill import version
 from pgdrill.access import Access
 from pgdrill.checks import FAMILIES
 from pgdrill.checks.runner import ask, ask_the_rest, context_of, forget_roles
@@ -172,7 +173,7 @@ def _new_report(access: Access, drill_id: str, trigger: str, backup: str) -> Rep
     settings = access.cluster.drill
     return Report(
         drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
-        host=socket.gethostname(), wanted_backup=backup, durability=settings.durability,
+        host=socket.gethostname(), pgdrill=version(), wanted_backup=backup, durability=settings.durability,
         rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,11 @@ from typing import Any, NoReturn
 import pytest
 from typer.testing import CliRunner, Result
 
-from pgdrill import __version__
+from pgdrill import version
 from pgdrill.access import Access
 from pgdrill.checks import CHECKS
 from pgdrill.cli import app
+from pgdrill.cli.groups import IN_ORDER, STEPS
 from pgdrill.config import load
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.lock import ClusterLock, lease_for
@@ -84,7 +86,7 @@ def access(config: Path) -> Access:
 
 
 def test_the_version_is_the_package_s() -> None:
-    assert run("--version").output == f"pgdrill {__version__}\n"
+    assert run("--version").output == f"pgdrill {version()}\n"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -96,6 +98,16 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
     assert "archive-command" in done.stdout
+
+
+def test_help_lists_every_command_once_under_its_step_in_the_order_of_use() -> None:
+    shown = run("--help").output
+    listed = re.findall(r"^(?:(\S.*):$|  ([a-z-]+)  )", shown.partition("Set up:")[1] + shown.partition("Set up:")[2], re.MULTILINE)
+    assert [step for step, _ in listed if step] == list(STEPS)
+    assert [name for _, name in listed if name] == IN_ORDER
+    known = {one.name for one in app.registered_commands} | {group.name for group in app.registered_groups}
+    assert known == set(IN_ORDER), "give the command a place in pgdrill.cli.groups.STEPS"
+    assert "..." not in shown.partition("Set up:")[2], "the first sentence is shown whole"
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["backup", "--nonsense"], ["verify"], ["config", "nonsense"]])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from pgdrill import version
 
 PACKAGE = "pgdrill"
 
 
 def get_provider_info() -> dict[str, Any]:
     """Name, description and version. No connection types of its own: ``postgres`` and ``aws`` serve."""
-    try:
-        versions = [version(PACKAGE)]
-    except PackageNotFoundError:  # importable by PYTHONPATH only
-        versions = []
     return {
         "package-name": PACKAGE,
         "name": "pgdrill",
         "description": "Backs up PostgreSQL with pgvector and proves, by restoring, that vector search is right.",
-        "versions": versions,
+        "versions": [version()],
     }

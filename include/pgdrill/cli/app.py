@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from pgdrill import __version__
+from pgdrill import version as program_version
+from pgdrill.cli.groups import InSteps
 from pgdrill.host.logs import LineFormatter
 from pgdrill.text import visible
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    cls=InSteps, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Back up PostgreSQL + pgvector, and prove by restoring that vector search on it is right.",
     epilog="Exit codes: 0 good; 1 the drill, the backup or a check failed; 2 could not run or could not verify; "
@@ -104,7 +105,7 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"pgdrill {__version__}")
+        say(f"pgdrill {program_version()}")
         raise typer.Exit
 
 

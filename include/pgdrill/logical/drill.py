@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pgdrill import version
 from pgdrill.access import Access
 from pgdrill.baseline.habits import Habits
 from pgdrill.checks import FAMILIES
@@ -67,7 +68,8 @@ def drill_dump(
     workspace = Workspace.of(access, drill_id)
     report = DumpReport(
         drill_id=drill_id, dump_id=manifest.dump_id, cluster=access.cluster.name, trigger=options.trigger,
-        started_at=datetime.now(UTC), host=socket.gethostname(), dump_server_version=manifest.server_version,
+        started_at=datetime.now(UTC), host=socket.gethostname(), pgdrill=version(),
+        dump_server_version=manifest.server_version,
         durability=access.cluster.drill.durability, migrated=bool(options.migrations), stored_bytes=manifest.stored_bytes,
     )  # fmt: skip
     end = ends_at(access, report.started_at)

@@ -115,6 +115,7 @@ class DumpReport(Part):
     started_at: datetime
     ended_at: datetime | None = None
     host: str = ""
+    pgdrill: str = ""  # the version that ran it; empty in reports from before it was noted
     dump_server_version: str = ""
     durability: Literal["full", "fast"] = "full"
     fence: str = ""  # which one held the restored server; empty in reports from before there were any

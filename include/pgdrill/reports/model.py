@@ -329,6 +329,7 @@ class Report(Part):
     started_at: Instant
     ended_at: Instant | None = None
     host: str = ""
+    pgdrill: str = ""  # the version that ran it; empty in reports from before it was noted
     tool: str = ""
     wanted_backup: str = "LATEST"
     backup: str = ""

@@ -120,7 +120,7 @@ def _figures(report: Report) -> Table:
         ("durability", DURABILITY[report.durability], ""),
         *([("fence", report.fence, "")] if report.fence else []),
         ("drill", report.drill_id, ""),
-        ("run by", ", ".join(filter(None, (report.trigger, report.tool, report.host))), ""),
+        ("run by", ", ".join(filter(None, (report.trigger, f"pgdrill {report.pgdrill}" if report.pgdrill else "", report.tool, report.host))), ""),
     ]  # fmt: skip
     return pairs((label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows)
 

@@ -1,0 +1,36 @@
+"""What ``pgdrill --help`` lists: every command under the step it belongs to, in the order in which one comes to need them.
+
+Typer groups commands in Rich's boxes only. This help is plain text, which pipes, logs and small terminals show as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+STEPS: dict[str, tuple[str, ...]] = {
+    "Set up": ("config", "doctor", "archive-command", "label", "heartbeat"),
+    "Back up": ("backup", "backups", "dump", "dumps", "baseline"),
+    "Prove": ("drill", "destroy", "verify", "report", "checks"),
+    "Keep": ("prune", "window", "hold", "leases"),
+    "Plan": ("forecast", "migrate"),
+    "Clear up": ("sweep",),
+}
+IN_ORDER = [name for names in STEPS.values() for name in names]
+
+
+class InSteps(TyperGroup):
+    """The commands of the program, shown step by step, each with its whole first sentence."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Name the commands in the order of use."""
+        return [name for name in IN_ORDER if name in self.commands]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each step, with the words of all sections below each other."""
+        width = max(map(len, self.commands))
+        for step, names in STEPS.items():
+            known = [(name, self.commands[name]) for name in names if name in self.commands]
+            with formatter.section(step):
+                formatter.write_dl([(name.ljust(width), found.get_short_help_str(1000)) for name, found in known])
