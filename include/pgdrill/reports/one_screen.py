@@ -7,7 +7,7 @@ promises, then what was found right. ``pgdrill report --full`` has a line for ev
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -78,13 +78,14 @@ def print_verification(verification: Verification, console: Console) -> None:
     print_more(verification.results, "the same command with --full", console)
 
 
-def log_lines(report: Report) -> list[str]:
-    """A drill's report for the log of a task: plain lines, without those that are empty."""
+def log_lines(show: Callable[[Console], None]) -> list[str]:
+    """The printed report for the log of a task: plain lines, without those that are empty."""
     stream = io.StringIO()
-    console = SafeConsole(
-        file=stream, width=LOG_COLUMNS, highlight=False, markup=False, emoji=False, color_system=None
+    show(
+        SafeConsole(
+            file=stream, width=LOG_COLUMNS, highlight=False, markup=False, emoji=False, color_system=None
+        )
     )
-    print_report(report, console)
     return [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
 
 
