@@ -21,7 +21,6 @@ from pgdrill.reports.terminal import (
     DURABILITY,
     STYLES,
     SafeConsole,
-    collapsed,
     headline,
     pairs,
     print_deviations,
@@ -107,10 +106,21 @@ def print_passed(results: Sequence[CheckResult], console: Console) -> None:
     passed = sum(result.status == "pass" for result in results)
     console.print(Text(f"{passed} of {count(len(results), 'answer')} passed"))
     console.print(_families(results))
-    for row in collapsed([result for result in results if _unasked(result)]):
-        console.print(
-            Text(f"not asked: {f'{row.name} of {row.thing}' if row.thing else row.name}, {row.message}")
-        )
+    for line in _not_asked(results):
+        console.print(Text(line))
+
+
+def _not_asked(results: Sequence[CheckResult]) -> list[str]:
+    """A line a reason, with the checks that were left for it; with what it is about where it is one answer."""
+    reasons: dict[str, list[CheckResult]] = {}
+    for result in filter(_unasked, results):
+        reasons.setdefault(result.message, []).append(result)
+    lines = []
+    for reason, left in reasons.items():
+        names = ", ".join(dict.fromkeys(result.name for result in left))
+        of = f" of {left[0].thing}" if len(left) == 1 and left[0].thing else ""
+        lines.append(f"not asked: {names}{of} ({reason})")
+    return lines
 
 
 def print_more(results: Sequence[CheckResult], more: str, console: Console) -> None:
@@ -125,15 +135,16 @@ def _unasked(result: CheckResult) -> bool:
 
 
 def _families(results: Sequence[CheckResult]) -> Table:
-    """A row a family: answers that passed of those asked, and the checks that gave them."""
+    """A row a family: answers that passed of those asked, and the checks of which all passed."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for justify in ("left", "right", "left"):
         table.add_column(no_wrap=justify != "left", justify=justify, overflow="fold")
     for family in dict.fromkeys(result.family for result in results):
         asked = [result for result in results if result.family == family and not _unasked(result)]
         good = [result for result in asked if result.status == "pass"]
+        told = {result.name for result in asked if result.status != "pass"}
         if asked:
-            names = ", ".join(dict.fromkeys(result.name for result in good))
+            names = ", ".join(dict.fromkeys(result.name for result in good if result.name not in told))
             table.add_row(Text(f"  {family}"), Text(f"{len(good)} of {len(asked)}"), Text(names))
     return table
 

@@ -225,7 +225,7 @@ def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
     for heading in ("thing", "value", "wanted", "message") if wide else ("answer",):
         table.add_column(heading, overflow="fold")
     table.add_column("s", justify="right", no_wrap=True)
-    for row in collapsed(results):
+    for row in _collapsed(results):
         cells = (row.thing, figure(row.value), row.threshold, row.message) if wide else (_answer(row),)
         table.add_row(Text(row.status, style=STYLES[row.status]), Text(row.name), *map(Text, cells),
                       Text(f"{row.seconds:.1f}"))  # fmt: skip
@@ -243,7 +243,7 @@ def _answer(row: CheckResult) -> str:
     return together if row.status == "pass" else "\n".join(filter(None, (row.thing, measured)))
 
 
-def collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
+def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
     """What is red first, then warnings and open questions, grouped by what they tell; passes of one check as one."""
     for status in ("fail", "warn"):
         yield from (group.shown() for group in grouped([result for result in results if result.status == status]))
