@@ -1,7 +1,7 @@
 """``python -m pgdrill_demo demo|up|down``: the embedded stack with a real Airflow.
 
-``demo`` runs one backup and one drill and leaves nothing but the report; ``up`` leaves everything running for a
-look, ``down`` ends it.
+``demo`` runs one backup and one drill and leaves nothing but the report, which it shows on one screen, or with every
+answer (``--full``); ``up`` leaves everything running for a look, ``down`` ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -24,9 +23,12 @@ from pgdrill.host.lock import this_process
 from pgdrill.host.owner import Owner
 from pgdrill.reports import store
 from pgdrill.reports.model import Report
+from pgdrill.reports.one_screen import print_report
 from pgdrill.reports.terminal import report_table
 from pgdrill_demo.airflow import PROJECT, Airflow
-from pgdrill_demo.stack import Stack, tear_down
+from pgdrill_demo.dag_run import DagRun
+from pgdrill_demo.stack import DATABASE, Stack, tear_down
+from pgdrill_demo.steps import Steps
 
 LOCAL = PROJECT / ".local"
 VARIABLES = LOCAL / "demo.env"
@@ -35,36 +37,42 @@ console = Console(highlight=False)
 
 def main(arguments: list[str]) -> int:
     """Run one of the three; the exit code of the demo is the drill's."""
-    commands: dict[str, Callable[[], int]] = {"demo": demo, "up": up, "down": down}
-    if len(arguments) != 1 or arguments[0] not in commands:
-        console.print("usage: python -m pgdrill_demo demo|up|down")
+    name, *options = arguments or [""]
+    commands: dict[str, Callable[[], int]] = {"demo": lambda: demo(full=bool(options)), "up": up, "down": down}
+    if name not in commands or options not in ([], ["--full"] if name == "demo" else []):
+        console.print("usage: python -m pgdrill_demo demo [--full] | up | down", markup=False)
         return 2
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return commands[arguments[0]]()
+        return commands[name]()
     except KeyboardInterrupt:
         console.print("stopped")
         return 130
 
 
-def demo() -> int:
+def demo(*, full: bool = False) -> int:
     """Backup, drill, report; then remove everything."""
-    started = time.monotonic()
+    steps = Steps(console)
     with _remembered("demo") as home:
         try:
-            stack, airflow = _start(home)
-            _run(airflow, "agents.base_backup")
-            state = _run(airflow, "agents.restore_drill")
+            stack, airflow = _start(home, steps)
+            DagRun(airflow, "agents.base_backup", steps).wait()
+            state = DagRun(airflow, "agents.restore_drill", steps).wait()
             report = _report(stack)
             kept = LOCAL / "reports" / f"{report.drill_id}.json"
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(store.report_file(stack.access, report.drill_id), kept)
             report.kept_at = [str(kept.relative_to(PROJECT))]  # the stack's own copies go with the stack
-            report_table(report, console)
+            console.print()
+            if full:
+                report_table(report, console)
+            else:
+                print_report(report, console, more="in that file, and by `make demo ARGS=--full`")
+            console.print()
         finally:
-            with console.status("ending every process, removing the folder"):
+            with steps.doing("ending every process, removing the folder"):
                 left = tear_down(home)
-    console.print(f"Done in {time.monotonic() - started:.0f} s; {_left(home, left)}", soft_wrap=True)
+    steps.say(f"done; {_left(home, left)}")
     return 0 if not left and state == "success" and report.verdict == "passed" else 1
 
 
@@ -76,17 +84,34 @@ def up() -> int:
         return 2
     with _remembered("up", keep=True) as home:
         try:
-            stack, airflow = _start(home)
+            stack, airflow = _start(home, Steps(console))
         except BaseException:
             tear_down(home)
             note.unlink()
             raise
-        user, password = airflow.login
-        console.print(f"Airflow: {airflow.url}  user {user}  password {password}", soft_wrap=True)
-        console.print("Unpause agents.base_backup and agents.restore_drill, and trigger one after the other.")
-        console.print(f"By the command line: . {_variables(stack)}; pgdrill backup; pgdrill drill; pgdrill report", soft_wrap=True)
-        console.print("`make down` ends it all.")
+        console.print(_how_to_use(stack, airflow), markup=False, soft_wrap=True)
     return 0
+
+
+def _how_to_use(stack: Stack, airflow: Airflow) -> str:
+    """What ``up`` says at its end: lines that can be copied as they stand."""
+    user, password = airflow.login
+    psql = shlex.join([str(stack.programs.path("psql")), f"host={stack.home} dbname={DATABASE}"])
+    return f"""
+Airflow: {airflow.url}  user {user}  password {password}
+  Unpause agents.base_backup and agents.restore_drill, and trigger one after the other.
+
+pgdrill on this stack, in any shell:
+  . {shlex.quote(str(_variables(stack)))}
+  pgdrill backup           # a base backup, proved listed, whole and archived
+  pgdrill drill            # restores it, asks every check, destroys the copy
+  pgdrill report --full    # every answer of the newest drill
+  pgdrill doctor           # what is configured, and whether it works
+  pgdrill --help           # all commands
+PostgreSQL itself, after the same first line:
+  {psql}
+
+`make down` ends it all."""
 
 
 def down() -> int:
@@ -121,7 +146,7 @@ def _variables(stack: Stack) -> Path:
     VARIABLES.unlink(missing_ok=True)
     VARIABLES.touch(mode=0o600)
     VARIABLES.write_text("\n".join([*lines, f'export PATH="{path}"', ""]))
-    return VARIABLES.relative_to(PROJECT)
+    return VARIABLES
 
 
 @contextlib.contextmanager
@@ -142,44 +167,29 @@ def _remembered(name: str, *, keep: bool = False) -> Iterator[Path]:
         note.unlink()
 
 
-def _start(home: Path) -> tuple[Stack, Airflow]:
+def _start(home: Path, steps: Steps) -> tuple[Stack, Airflow]:
     """Store, servers and Airflow; Airflow comes up while the sample is loaded."""
     stack = Stack(home)
     if stack.tool != "wal-g":
-        console.print("wal-g is not installed here: the demo goes on with barman-cloud.")
-    with console.status("starting Airflow, PostgreSQL, S3; loading the sample"):
+        steps.say("wal-g is not installed here: the demo goes on with barman-cloud")
+    with steps.doing("starting S3, and Airflow beside what follows"):
         stack.s3.start()
         stack.write_config()
         airflow = Airflow(home / "airflow", stack.environment)
         airflow.launch()
-        stack.create()
+    with steps.doing(""):
+        stack.create(tell=steps.say)
+    with steps.doing("starting the primary, which archives its WAL to S3"):
         stack.start()
+    with steps.doing("cloning a standby"):
         stack.start_standby()
+    with steps.doing("starting a writer, which keeps writing, and heartbeats"):
         stack.start_writer()
         stack.start_heartbeat()
-        airflow.wait_healthy()
-    console.print(f"Airflow, a primary with a standby, and S3 are up; a writer keeps writing. Tool: {stack.tool}.")
+    with steps.doing("waiting for Airflow"):
+        airflow.wait_healthy(on_change=lambda name: steps.say(f"  Airflow's {name} is there"))
+    steps.say(f"Airflow, a primary with a standby, and S3 are up. Tool: {stack.tool}.")
     return stack, airflow
-
-
-def _run(airflow: Airflow, dag_id: str) -> str:
-    """Start a DAG as a click would and show its tasks as they change."""
-    run_id = airflow.trigger(dag_id)
-    console.print(f"{dag_id}: started by the API as {run_id}")
-    begun = time.monotonic()
-
-    def show(task: str, state: str) -> None:
-        if state in ("running", "success", "failed", "upstream_failed", "skipped", "up_for_retry", "up_for_reschedule"):
-            console.print(f"  {time.monotonic() - begun:5.1f} s  {task:<12} {state}")
-
-    state = airflow.wait_for_run(dag_id, run_id, show)
-    if state != "success":
-        for task, ended in airflow.task_states(dag_id, run_id).items():
-            if ended == "failed":
-                console.print(f"  the log of {task} ends:")
-                for line in list(airflow.log_lines(dag_id, run_id, task))[-12:]:
-                    console.print(f"    {line}", markup=False)
-    return state
 
 
 def _report(stack: Stack) -> Report:

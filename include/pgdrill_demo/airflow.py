@@ -92,14 +92,20 @@ class Airflow:
         """Its process, for whoever has to end it."""
         return self.home / "standalone.pid"
 
-    def wait_healthy(self, timeout_seconds: float = START_SECONDS) -> None:
-        """Return when every component reports healthy."""
+    def wait_healthy(
+        self, timeout_seconds: float = START_SECONDS, on_change: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Return when every component reports healthy; tells of each that has become so."""
+        told: set[str] = set()
         deadline = time.monotonic() + timeout_seconds
         states: dict[str, Any] = {}
         while time.monotonic() < deadline:
             try:
                 answer = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
                 states = {name: answer.get(name, {}).get("status") for name in COMPONENTS}
+                for name in [name for name in COMPONENTS if states[name] == "healthy" and name not in told]:
+                    told.add(name)
+                    on_change(name)
                 if all(state == "healthy" for state in states.values()):
                     return
             except (httpx.HTTPError, ValueError):
@@ -174,8 +180,17 @@ class Airflow:
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> Iterator[str]:
         """The lines of a task's log, and what an exception said."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        for entry in self.call("GET", path, headers={"Accept": "application/json"})["content"]:
+        for entry in self._log(dag_id, run_id, task_id, attempt):
             yield str(entry.get("event", entry)) if isinstance(entry, dict) else str(entry)
             for error in (entry.get("error_detail") or ()) if isinstance(entry, dict) else ():
                 yield f"{error['exc_type']}: {error['exc_value']}"
+
+    def own_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> Iterator[str]:
+        """The lines of a task's log that pgdrill wrote."""
+        for entry in self._log(dag_id, run_id, task_id, attempt):
+            if isinstance(entry, dict) and str(entry.get("logger", "")).startswith("pgdrill"):
+                yield str(entry.get("event", ""))
+
+    def _log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[Any]:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        return list(self.call("GET", path, headers={"Accept": "application/json"})["content"])

@@ -19,7 +19,7 @@ from pgdrill_demo.texts import passages
 from pgdrill_demo.values import LARGE_OBJECT_BASE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCHEMA = Path(__file__).parent / "schema"
 LARGE_OBJECTS_PER_COLUMN = 6
@@ -38,12 +38,15 @@ class SampleSummary:
     seconds: float
 
 
-def load(conninfo: str, *, scale: float = 1.0, seed: int = 20260907) -> SampleSummary:
+def load(
+    conninfo: str, *, scale: float = 1.0, seed: int = 20260907, tell: Callable[[str], None] = lambda _: None
+) -> SampleSummary:
     """Create roles, schema and rows, build every index, and analyze.
 
     :param conninfo: an empty database, as a superuser.
     :param scale: multiplies the row counts.
     :param seed: the same scale and seed give the same rows.
+    :param tell: gets the words for each step that begins.
     """
     started = time.monotonic()
     before = sorted(path for path in SCHEMA.glob("*.sql") if path.name < FILES_AFTER_ROWS)
@@ -54,9 +57,11 @@ def load(conninfo: str, *, scale: float = 1.0, seed: int = 20260907) -> SampleSu
         connection.execute("SET timezone = 'UTC'")
         connection.execute("SET synchronous_commit = off")
         with connection.transaction():
+            tell("making roles and tables")
             _run(connection, before)
             register_vector(connection)
             tables = read_tables(connection)
+            tell(f"embedding texts and loading rows into {len(tables)} tables")
             scans = count(LARGE_OBJECT_BASE)
             for table in tables:
                 made = _with_vectors(table, filler.rows(table))
@@ -65,6 +70,7 @@ def load(conninfo: str, *, scale: float = 1.0, seed: int = 20260907) -> SampleSu
                 rows += len(made)
                 vectors += len(made) * sum(1 for column in table.columns if column.vector)
             _set_sequences(connection)
+        tell(f"building indexes on {rows} rows with {vectors} vectors")
         with connection.transaction():
             _build_in_memory(connection)
             _run(connection, after)

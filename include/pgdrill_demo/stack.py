@@ -13,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -167,10 +168,13 @@ class Stack:
         """A superuser's connection to the primary."""
         return psycopg.connect(self.conninfo(database=database), autocommit=True)
 
-    def create(self, scale: float = 1.0, *, sample: bool = True) -> None:
-        """Make the primary and load the sample; leaves the server stopped."""
+    def create(
+        self, scale: float = 1.0, *, sample: bool = True, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Make the primary and load the sample, telling of each step; leaves the server stopped."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.s3.start()
+        tell("making a new PostgreSQL cluster")
         self._initdb()
         self.write_config()
         # Without WAL archiving and syncing: what is not there yet cannot be lost.
@@ -188,7 +192,7 @@ class Stack:
             if sample:
                 from pgdrill_demo.sample import load as load_sample  # brings scikit-learn, a second's import
 
-                load_sample(self.conninfo(), scale=scale)
+                load_sample(self.conninfo(), scale=scale, tell=tell)
                 with self.connect() as connection:
                     connection.execute(LARGE_OBJECTS)
         finally:

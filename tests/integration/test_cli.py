@@ -91,7 +91,11 @@ def test_a_drill_passes_leaves_nothing_and_its_report_is_the_newest(stack: Stack
     report = Report.model_validate(pure(shown))
     assert (shown.exit_code, report.verdict, report.cleanup.status) == (0, "passed", "ok")
     assert report.drill_id in run(stack, "report", "--list").stdout
-    assert report.drill_id in run(stack, "report", report.drill_id).stdout
+    short, full = (run(stack, "report", report.drill_id, *option).stdout for option in ((), ("--full",)))
+    assert "answers passed" in short
+    assert f"pgdrill report {report.cluster} {report.drill_id} --full" in short
+    assert f"{len(report.results)} answers: " in full
+    assert len(short.splitlines()) < len(full.splitlines())
 
 
 def test_a_backup_that_is_not_there_is_answered_with_those_that_are(stack: Stack, taken: dict[str, Any]) -> None:

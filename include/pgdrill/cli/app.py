@@ -39,6 +39,7 @@ app = typer.Typer(
 
 ClusterArgument = Annotated[str, typer.Argument(metavar="CLUSTER", help="may be left out if the config has just one")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs; everything else on stderr")]
+FullOption = Annotated[bool, typer.Option("--full", help="show every answer; without it, what passed is counted")]
 WaitOption = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0, help="wait so long for a job that holds what this one needs; it is named")
 ]

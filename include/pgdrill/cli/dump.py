@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from pgdrill.cli.app import (
     ClusterArgument,
     Exit,
+    FullOption,
     JsonOption,
     Session,
     WaitOption,
@@ -61,6 +62,7 @@ class Chosen:
     migrations: Path | None = None
     may_change: Sequence[str] = ()
     wait: float = 0.0
+    full: bool = False
 
 
 @app.command("take")
@@ -185,13 +187,14 @@ def migrate(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="leave the migrated cluster running; `pgdrill destroy` ends it")] = False,
     wait: WaitOption = 0,
+    full: FullOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Rehearse a schema migration on a restored dump: locks and seconds of each statement, rewrites, and what it loses."""
     from pgdrill.checks import FAMILIES
 
     session = session_of(context)
-    chosen = Chosen(from_dump, FAMILIES, keep, bin_dir, migrations, may_change or (), wait)
+    chosen = Chosen(from_dump, FAMILIES, keep, bin_dir, migrations, may_change or (), wait, full)
     return restore_and_check(session, session.access(cluster), chosen, as_json)
 
 
@@ -202,7 +205,7 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     from pgdrill.host.process import Runner
     from pgdrill.host.waiting import when_free
     from pgdrill.logical.drill import Options, drill_dump
-    from pgdrill.logical.terminal import report_table
+    from pgdrill.logical.terminal import print_report, report_table
     from pgdrill.reports.drill_id import new_drill_id
 
     runner, drill_id = Runner(), new_drill_id()
@@ -215,7 +218,7 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
     if as_json:
         say(report.model_dump_json(indent=1))
     else:
-        report_table(report, out())
+        (report_table if chosen.full else print_report)(report, out())
     if report.restored:
         _tell_of_kept(access, report)
     return exit_code(report.verdict)

@@ -15,6 +15,7 @@ from pgdrill.cli import dump
 from pgdrill.cli.app import (
     ClusterArgument,
     Exit,
+    FullOption,
     JsonOption,
     WaitOption,
     command,
@@ -94,6 +95,7 @@ def drill(
     check: CheckOption = None,
     bin_dir: dump.BinDirOption = "",
     wait: WaitOption = 0,
+    full: FullOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Restore into a throw-away cluster, run every check, write the report, destroy the cluster."""
@@ -102,13 +104,14 @@ def drill(
     from pgdrill.cli.signals import Interrupted, stopping
     from pgdrill.host.process import Runner
     from pgdrill.recovery.targets import parse_target
+    from pgdrill.reports.one_screen import print_report
     from pgdrill.reports.terminal import report_table
 
     session = session_of(context)
     access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
     families = _families(check)
     if source is Source.DUMP:
-        return dump.restore_and_check(session, access, dump.Chosen(backup, families, keep, bin_dir, wait=wait), as_json)
+        return dump.restore_and_check(session, access, dump.Chosen(backup, families, keep, bin_dir, wait=wait, full=full), as_json)
     if bin_dir:
         raise typer.BadParameter("only a dump can be restored into another PostgreSQL", param_hint="--bin-dir")
     parse_target(target)  # before anything is locked or written
@@ -125,7 +128,7 @@ def drill(
     if as_json:
         say(report.model_dump_json(indent=1))
     else:
-        report_table(report, out())
+        (report_table if full else print_report)(report, out())
     if keep:
         _tell_of_kept(access, report)
     return exit_code(report.verdict)
@@ -191,11 +194,13 @@ def verify(
     ] = None,
     as_superuser: Annotated[bool, typer.Option("--as-superuser", help="ask as a superuser, with whose rights users' code then runs")] = False,
     check: CheckOption = None,
+    full: FullOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Run the checks on a cluster that somebody else restored. It is only read."""
     from pgdrill import verify as library
     from pgdrill.cli.signals import stopping
+    from pgdrill.reports.one_screen import print_verification
     from pgdrill.reports.terminal import verification_table
 
     access = session_of(context).access(cluster)
@@ -206,5 +211,5 @@ def verify(
     if as_json:
         say(found.model_dump_json(indent=1))
     else:
-        verification_table(found, out())
+        (verification_table if full else print_verification)(found, out())
     return exit_code(found.verdict)

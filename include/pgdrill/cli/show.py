@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, Exit, JsonOption, command, err, exit_code, out, say, session_of
+from pgdrill.cli.app import (
+    ClusterArgument,
+    Exit,
+    FullOption,
+    JsonOption,
+    command,
+    err,
+    exit_code,
+    out,
+    say,
+    session_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,11 +90,13 @@ def report(
     cluster: ClusterArgument = "",
     drill_id: Annotated[str, typer.Argument(metavar="ID", help="default: the newest report")] = "",
     show_list: Annotated[bool, typer.Option("--list", help=f"list the newest {LISTED} reports instead")] = False,
+    full: FullOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Show a drill's report. The exit code is its verdict's; with --list it is 0."""
     from pgdrill.errors import CouldNotVerify
     from pgdrill.reports import store
+    from pgdrill.reports.one_screen import print_report
     from pgdrill.reports.terminal import report_table
 
     access, drill_id = session_of(context).access_and_id(cluster, drill_id)
@@ -99,7 +112,7 @@ def report(
     if as_json:
         say(found.model_dump_json(indent=1))
     else:
-        report_table(found, out())
+        (report_table if full else print_report)(found, out())
     return exit_code(found.verdict)
 
 

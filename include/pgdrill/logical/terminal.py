@@ -13,6 +13,7 @@ from pgdrill.logical.build_forecast import Forecast
 from pgdrill.logical.manifest import Manifest
 from pgdrill.logical.report import DumpReport
 from pgdrill.logical.store import Listed
+from pgdrill.reports import one_screen
 from pgdrill.reports.listing import Grid, grid
 from pgdrill.reports.terminal import (
     DURABILITY,
@@ -20,8 +21,9 @@ from pgdrill.reports.terminal import (
     STYLES,
     pairs,
     print_deviations,
+    print_places,
     print_results,
-    print_trouble,
+    print_troubles,
     seconds,
     size,
     when,
@@ -56,24 +58,68 @@ def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Grid
 
 def report_table(report: DumpReport, console: Console) -> None:
     """Print a restore's report."""
-    fence = NO_FENCE if report.fence.startswith("NONE") else ""
-    text = f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, dump {report.dump_id}, restored {when(report.started_at)}."
-    console.print(Text(text, style=STYLES[report.verdict]))
+    _headline(report, console)
     console.print(_figures(report))
     for build in report.builds:
         fits = "" if build.fits else ", DID NOT FIT into memory"
         console.print(Text(f"index {build.index}: {build.rows} rows in {seconds(build.seconds)}, {build.rows_per_second:.0f} rows/s, "
                            f"{size(build.index_bytes)}{fits}"), soft_wrap=True)  # fmt: skip
-    for note in report.notes:
-        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    _notes(report, console)
     _statements(report, console)
     print_results(report.results, console)
     print_deviations(report.deviations, console)
-    for name, stage in (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup)):
-        if stage.trouble:
-            print_trouble(f"{name} {stage.status}", stage.trouble, console)
-    for number, place in enumerate(report.kept_at):
-        console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
+    print_troubles(report, console)
+    print_places(report.kept_at, console)
+
+
+def print_report(report: DumpReport, console: Console) -> None:
+    """Print a restore's report on one screen: all that is not good in full, and what passed as counts."""
+    _headline(report, console)
+    print_troubles(report, console)
+    one_screen.print_open(report.results, console)
+    print_deviations(report.deviations, console)
+    _notes(report, console)
+    _statements(report, console)
+    console.print()
+    console.print(_short_figures(report))
+    one_screen.print_passed(report.results, console)
+    console.print()
+    print_places(report.kept_at, console)
+    one_screen.print_more(report.results, "the same command with --full, and in the kept report", console)
+
+
+def _headline(report: DumpReport, console: Console) -> None:
+    fence = NO_FENCE if report.fence.startswith("NONE") else ""
+    text = f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, dump {report.dump_id}, restored {when(report.started_at)}."
+    console.print(Text(text, style=STYLES[report.verdict]))
+
+
+def _notes(report: DumpReport, console: Console) -> None:
+    for note in report.notes:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _short_figures(report: DumpReport) -> Table:
+    times = report.timings
+    steps = (
+        ("fetch", times.download_seconds),
+        ("rows", times.data_seconds),
+        ("vector indexes", times.vector_indexes_seconds),
+        ("other indexes and keys", times.others_seconds),
+        ("migrations", times.migrations_seconds),
+    )
+    parts = ", ".join(f"{name} {seconds(value)}" for name, value in steps if value is not None)
+    tight = [build.index for build in report.builds if not build.fits]
+    rows = [
+        ("restore in all", f"{seconds(report.restore.seconds):<9} {parts}"),
+        ("vector checks", seconds(times.vector_checks_seconds)),
+        ("recall@10", one_screen.recall(report.results)),
+        ("rows compared", str(report.compared or "")),
+        ("built outside of memory", ", ".join(tight)),
+        ("durability", DURABILITY["fast"] if report.durability == "fast" else ""),
+        ("drill", report.drill_id),
+    ]
+    return pairs((label, value) for label, value in rows if value)
 
 
 def _figures(report: DumpReport) -> Table:

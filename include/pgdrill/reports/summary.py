@@ -73,8 +73,13 @@ def _could_not_verify(report: Report) -> list[str]:
 
 def kept_from(report: Report) -> list[str]:
     """What kept production from being compared, or the drill from its end, for a report's first lines."""
+    return [*_stopped(report), *about_production(report)]
+
+
+def about_production(report: Report) -> list[str]:
+    """What kept production from being compared."""
     gone = [f"Production was not there: {report.without_production}."] if report.without_production else []
-    return [*_stopped(report), *gone, *([f"{LOST}: {report.production_lost}."] if report.production_lost else [])]
+    return [*gone, *([f"{LOST}: {report.production_lost}."] if report.production_lost else [])]
 
 
 def _stopped(report: Report) -> list[str]:

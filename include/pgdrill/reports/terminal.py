@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import humanize
 from rich import box
@@ -21,7 +21,7 @@ from rich.text import Text
 from pgdrill.reports.grouping import FEWEST, NAMED, by_telling, grouped
 from pgdrill.reports.listing import Grid, grid
 from pgdrill.reports.measured import VERSIONS, figure, said, without_unit
-from pgdrill.reports.model import NOT_ASKED, CheckResult, KnownDeviation, Report, Target, Trouble
+from pgdrill.reports.model import NOT_ASKED, CheckResult, KnownDeviation, Report, Stage, Target, Trouble
 from pgdrill.reports.summary import kept_from
 from pgdrill.text import count, one_line, visible
 
@@ -40,6 +40,14 @@ DURABILITY = {
 }
 
 
+class Staged(Protocol):
+    """A report of stages: a drill's, or that of a dump's restore."""
+
+    restore: Stage
+    checks: Stage
+    cleanup: Stage
+
+
 class SafeConsole(Console):
     """A console that gets no escape sequence but its own: the last place where all text passes."""
 
@@ -51,36 +59,56 @@ class SafeConsole(Console):
 
 def report_table(report: Report, console: Console) -> None:
     """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the sentence to pass on."""
-    style = STYLES["warn" if report.verdict_line.startswith("WARNED") else report.verdict]
+    style = style_of(report)
     console.print(Text(headline(report), style=style))
     for line in kept_from(report):
         console.print(Text(line, style=STYLES["warn"]))
     console.print(_figures(report))
     print_results(report.results, console)
     print_deviations(report.deviations, console)
-    stages = (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup))
-    for name, stage in stages:
-        if stage.trouble:
-            print_trouble(f"{name} {stage.status}", stage.trouble, console)
-    for number, place in enumerate(report.kept_at):
-        console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
+    print_troubles(report, console)
+    print_places(report.kept_at, console)
     if report.summary:
         console.print()
         console.print(Text(report.summary, style=style))
 
 
+def style_of(report: Report) -> str:
+    """The colour of a report's headline."""
+    return STYLES["warn" if report.verdict_line.startswith("WARNED") else report.verdict]
+
+
+def print_troubles(report: Staged, console: Console) -> None:
+    """Print what kept each stage from ending well."""
+    for name, stage in (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup)):
+        if stage.trouble:
+            print_trouble(f"{name} {stage.status}", stage.trouble, console)
+
+
+def print_places(places: Sequence[str], console: Console) -> None:
+    """Print where a report is kept, in lines that can be copied."""
+    for number, place in enumerate(places):
+        console.print(Text(f"{'Kept at' if number == 0 else '    and'} {place}"), soft_wrap=True)
+
+
 def verification_table(verification: Verification, console: Console) -> None:
     """Print the answers about a cluster that somebody else restored."""
-    text = f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster}, restored server " \
-           f"{verification.server}, asked as {verification.asked_as}, {when(verification.started_at)}, {seconds(verification.seconds)}."  # fmt: skip
-    console.print(Text(text, style=STYLES[verification.verdict]))
-    taken = verification.baseline_taken_at
-    against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"
-    console.print(Text(f"Compared with {against}."))
-    if verification.compared:
-        console.print(Text(f"Rows compared {verification.compared}."))
+    for line in verification_head(verification):
+        console.print(line)
     print_results(verification.results, console)
     print_deviations(verification.deviations, console)
+
+
+def verification_head(verification: Verification) -> Iterable[Text]:
+    """The first lines: the verdict, and what it was compared with."""
+    text = f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster}, restored server " \
+           f"{verification.server}, asked as {verification.asked_as}, {when(verification.started_at)}, {seconds(verification.seconds)}."  # fmt: skip
+    yield Text(text, style=STYLES[verification.verdict])
+    taken = verification.baseline_taken_at
+    against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"
+    yield Text(f"Compared with {against}.")
+    if verification.compared:
+        yield Text(f"Rows compared {verification.compared}.")
 
 
 def headline(report: Report) -> str:
@@ -103,9 +131,9 @@ def _figures(report: Report) -> Table:
     rows = [
         ("time to running", seconds(times.time_to_running_seconds), ""),
         ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),
-         _beside("RTO", times.time_to_correct_vector_search_seconds, report.rto_seconds, report.unproved)),
+         rto_words(report)),
         ("measured RPO", seconds(report.measured_rpo_seconds),
-         _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds, report.unproved or _not_replayed(report.target))),
+         rpo_words(report)),
         ("baseline of production", seconds(times.baseline_seconds), "before the clock starts"),
         ("preflight", _reached(times.preflight_seconds), ""),
         ("fetch", _reached(times.fetch_seconds), ", ".join(filter(None, fetched))),
@@ -113,7 +141,7 @@ def _figures(report: Report) -> Table:
         ("replay", _reached(times.replay_seconds), ", ".join(replayed)),
         ("prewarming of vector indexes", _reached(times.prewarm_seconds), size(times.prewarmed_bytes) if times.prewarmed_bytes else ""),
         ("vector checks", _reached(times.vector_checks_seconds), ""),
-        ("recovery target", _target(report.target), ""),
+        ("recovery target", target_words(report.target), ""),
         *([("no lease", f"a prune elsewhere was not kept away: {report.no_lease}", "")] if report.no_lease else []),
         *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
         *([("rows compared", str(report.compared), "")] if report.compared else []),
@@ -129,11 +157,23 @@ def _reached(value: float | None) -> str:
     return "not reached" if value is None else seconds(value)
 
 
-def _target(target: Target | None) -> str:
+def target_words(target: Target | None) -> str:
+    """Where recovery was told to stop."""
     if target is None:
         return "-"
     turn = " (its turn)" if target.asked == "alternate" else ""
     return f"{target.kind}{turn} {target.value}" + (f", {target.note}" if target.note else "")
+
+
+def rto_words(report: Report) -> str:
+    """The promised time to correct vector search, and whether it was kept."""
+    return _beside("RTO", report.timings.time_to_correct_vector_search_seconds, report.rto_seconds, report.unproved)
+
+
+def rpo_words(report: Report) -> str:
+    """The promised loss of work, and whether it was kept."""
+    unproved = report.unproved or _not_replayed(report.target)
+    return _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds, unproved)
 
 
 def _beside(promise: str, value: float | None, limit: float, unproved: str) -> str:
@@ -151,13 +191,18 @@ def _not_replayed(target: Target | None) -> str:
 
 
 def print_results(results: Sequence[CheckResult], console: Console) -> None:
-    """Print every answer, and the mend of each check that is no pass."""
+    """Print every answer, and the hint of each check that is no pass."""
     if not results:
         return
     counts = ", ".join(f"{sum(r.status == s for r in results)} {s}" for s in ("pass", "warn", "fail", "skip"))
     console.print()
     console.print(Text(f"{len(results)} answers: {counts}"))
     console.print(results_table(results, wide=console.width >= WIDE_COLUMNS))
+    print_hints(results, console)
+
+
+def print_hints(results: Sequence[CheckResult], console: Console) -> None:
+    """Print what to do about each check that is no pass, once."""
     mends = dict.fromkeys((r.name, r.mend) for r in by_telling(results) if r.mend and r.status != "pass")
     for name, mend in mends:
         console.print(Text(f"{name}: {mend}", style="yellow"))

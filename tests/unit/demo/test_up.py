@@ -19,7 +19,7 @@ def test_the_variables_of_the_demo_are_for_its_user_alone_and_a_shell_reads_them
     stack.passwords["pgdrill"] = "with 'quotes' and $signs"
     (tmp_path / "demo.env").write_text("of the last time")
     (tmp_path / "demo.env").chmod(0o644)
-    file = tmp_path / demo._variables(stack)
+    file = demo._variables(stack)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     done = subprocess.run(
         ["sh", "-c", f'. {file}; echo "$PGDRILL_CONFIG $PGUSER $PGPASSWORD"; echo "$PATH"; env | grep -c "^AIRFLOW_CONN"'],

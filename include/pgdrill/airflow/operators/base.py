@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pgdrill.host.logs import keep_lines_whole
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from rich.console import Console
 
     from pgdrill.access import Access
     from pgdrill.config import Cluster
@@ -32,6 +33,14 @@ BEGUN = "{{ ti.xcom_pull(task_ids='restore', key='drill_id') or '' }}"
 def trigger_of(context: Context) -> str:
     """As reports say what started a drill."""
     return f"airflow: {context['run_id']}"
+
+
+def log_report(log: Any, show: Callable[[Console], None]) -> None:
+    """Show a report in the task's log as `pgdrill report` shows it, a line of the log for each of its lines."""
+    from pgdrill.reports.one_screen import log_lines
+
+    for line in log_lines(show):
+        log.info("%s", line)
 
 
 def refuse_the_past(context: Context, what: str) -> None:

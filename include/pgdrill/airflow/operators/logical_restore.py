@@ -11,7 +11,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.exceptions import airflow_errors, failure
-from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, trigger_of
+from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, log_report, trigger_of
 from pgdrill.airflow.operators.destroy_cluster import TRUE, DestroyClusterOperator
 from pgdrill.airflow.operators.restore_cluster import end_at_once
 from pgdrill.airflow.progress import ProgressLog
@@ -57,6 +57,7 @@ class LogicalRestoreOperator(DrillOperator):
         from pgdrill.airflow.attempts import next_dump_attempt
         from pgdrill.drill import destroy_stage
         from pgdrill.logical.drill import Options, drill_dump
+        from pgdrill.logical.terminal import print_report
         from pgdrill.recovery.workspace import Workspace
 
         with airflow_errors():
@@ -74,11 +75,11 @@ class LogicalRestoreOperator(DrillOperator):
             with waiting(context, access.cluster.dump.timeout_seconds, self.log):
                 report = drill_dump(access, options, drill_id=drill_id, runner=self.runner, progress=ProgressLog(self.log))
             result = as_result(access, report)
+        log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
             # Before the task fails: a failed check leaves its figures, too.
             context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, result)
             raise failure(_explanation(report), retryable=report.worth_another_try)
-        self.log.info("%s passed: %s", report.dump_id, report.reason)
         return result
 
     def on_kill(self) -> None:

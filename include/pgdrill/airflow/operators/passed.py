@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from pgdrill.airflow.exceptions import airflow_errors, failure
-from pgdrill.airflow.operators.base import BEGUN, ClusterOperator
+from pgdrill.airflow.operators.base import BEGUN, ClusterOperator, log_report
 from pgdrill.airflow.xcom import explanation
 
 if TYPE_CHECKING:
@@ -31,16 +31,17 @@ class DrillPassedOperator(ClusterOperator):
         self.drill_id = drill_id
 
     def execute(self, context: Context) -> str:
-        """Read the report."""
+        """Read the report, and show it on one screen of the log: this is the task that people open."""
+        from pgdrill.reports.one_screen import print_report
         from pgdrill.reports.store import load_report
 
         if not self.drill_id:
             raise AirflowFailException("no drill was begun: see the task before")
         with airflow_errors():
             report = load_report(self.go_on(context), self.drill_id)
+        log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
             raise failure(explanation(report), retryable=False)
-        self.log.info("%s", report.summary)
         return report.verdict
 
 
@@ -59,8 +60,9 @@ class DumpPassedOperator(DrillPassedOperator):
         self.dump = dump
 
     def execute(self, context: Context) -> str:
-        """Read the reports of that dump's restores."""
+        """Read the reports of that dump's restores, and show this run's."""
         from pgdrill.logical import store as dump_store
+        from pgdrill.logical.terminal import print_report
 
         with airflow_errors():
             access = self.go_on(context)
@@ -68,7 +70,7 @@ class DumpPassedOperator(DrillPassedOperator):
             mine = [report for report in (found.drills if found else ()) if report.drill_id == self.drill_id]
         if not mine:
             raise AirflowFailException(f"dump {self.dump} was not restored by this run: clear `restore`")
+        log_report(self.log, lambda console: print_report(mine[-1], console))
         if mine[-1].verdict != "passed":
             raise AirflowFailException(f"dump {self.dump}: {mine[-1].verdict} ({mine[-1].reason})")
-        self.log.info("dump %s passed: %s", self.dump, mine[-1].reason)
         return mine[-1].verdict

@@ -9,7 +9,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.exceptions import airflow_errors, failure
-from pgdrill.airflow.operators.base import DrillOperator
+from pgdrill.airflow.operators.base import DrillOperator, log_report
 from pgdrill.airflow.xcom import DrillResult, as_xcom, explanation
 
 if TYPE_CHECKING:
@@ -40,21 +40,17 @@ class VectorSearchCheckOperator(DrillOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Check."""
         from pgdrill.drill import check_stage
+        from pgdrill.reports.one_screen import print_report
 
         with airflow_errors():
             access = self.go_on(context)
             report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen(), runner=self.runner)
         result = as_xcom(DrillResult.of(report))
-        self.log.info("%s", report.summary)
+        log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
             # Before raising: a failed check keeps its figures.
             context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
             raise failure(explanation(report), retryable=report.worth_another_try)
-        self.log.info(
-            "passed: %d checks, lowest recall@10 %s, correct vector search after %.1f s of %.0f s allowed",
-            result["checks_passed"], result["lowest_recall_at_10"],
-            result["time_to_correct_vector_search_seconds"] or 0, result["rto_seconds"],
-        )  # fmt: skip
         return result
 
     def _chosen(self) -> tuple[str, ...]:
