@@ -16,7 +16,7 @@ from pgdrill.doctor.model import Finding, green, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.host import private
 from pgdrill.host.links import check_links
-from pgdrill.host.place import check_inside, check_place, this_user
+from pgdrill.host.place import check_left, check_place, this_user
 from pgdrill.recovery.preflight import ROOM_FACTOR
 from pgdrill.recovery.room import check_room
 
@@ -32,8 +32,8 @@ def work_directory(subject: Subject) -> Iterator[Finding]:
     folder = subject.access.cluster.drill.work_directory
     there = check_place(folder)
     state = subject.access.cluster.state_directory
+    check_left(state)
     check_place(state)
-    check_inside(state)
     if {"drill", "dump"} & subject.jobs:  # which ask for folders of their own; root can do the rest in another's
         private.check_place(state / "drills", above=1)
     private.check_way(folder)  # which may be a link

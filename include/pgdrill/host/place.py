@@ -21,23 +21,33 @@ def make_place(folder: Path) -> None:
     try:
         _write_in(folder)
     except OSError as error:
-        raise _unusable(folder, f"nothing can be written by {this_user()} ({error.strerror}; {_why(folder)})", left=_holds(folder)) from None
+        raise _unusable(folder, f"nothing can be written by {this_user()} ({error.strerror}; {_why(folder)})") from None
 
 
 def make_state(folder: Path) -> None:
     """Make a cluster's own folder in the work directory; raise with the line that mends it where another user's job has been before."""
     make_place(folder.parent)
+    check_left(folder)
     make_place(folder)
-    check_inside(folder)
 
 
-def check_inside(folder: Path) -> None:
-    """Raise where something in it cannot be written by this user: a lock, or a folder of reports, that a job run as root has left."""
-    for path in sorted(folder.glob("*")):
+def check_left(folder: Path) -> None:
+    """Raise where a cluster's own folder, or a lock or folder in it, was left by another user's job and cannot be written by this one.
+
+    All in it is pgdrill's, so it may be given away whole. That cannot be said of the work directory, which somebody chose.
+    """
+    for path in (folder, *sorted(_inside(folder))):
         with contextlib.suppress(FileNotFoundError):  # gone meanwhile
             owner = path.lstat().st_uid
             if owner != os.geteuid() and not path.is_symlink() and not os.access(path, os.W_OK, effective_ids=True):
                 raise _unusable(folder, f"{path} cannot be written by {this_user()}: it is user {owner}'s", left=True)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # not there yet, or closed, which is told of the folder itself
+        return []
 
 
 def check_place(folder: Path) -> bool:
@@ -48,18 +58,8 @@ def check_place(folder: Path) -> bool:
         _write_in(existing)
     except OSError as error:
         found = f"nothing can be written by {this_user()} ({error.strerror})" if there else f"no such folder, and {this_user()} cannot make it ({error.strerror})"
-        raise _unusable(folder, found, left=there and _holds(folder)) from None
+        raise _unusable(folder, found) from None
     return there
-
-
-def _holds(folder: Path) -> bool:
-    """Whether another user's jobs have been here, or may have been: one that may not be looked into."""
-    if folder.stat().st_uid == os.geteuid() or os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return False
-    try:
-        return any(folder.iterdir())
-    except OSError:
-        return True
 
 
 def _write_in(folder: Path) -> None:
