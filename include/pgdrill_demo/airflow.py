@@ -20,6 +20,7 @@ from pgdrill.host.process import end_marked, mark_process
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
 CALL_SECONDS = 120.0  # on a machine with all cores busy
+GLANCE_SECONDS = 1.0
 POLL_SECONDS = 0.5  # Airflow tells of state by its API only
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
@@ -118,10 +119,10 @@ class Airflow:
         """End every process of it, their children too."""
         end_marked(self.pid_file)
 
-    def call(self, method: str, path: str, **more: Any) -> Any:
+    def call(self, method: str, path: str, *, timeout_seconds: float = CALL_SECONDS, **more: Any) -> Any:
         """One call of the public API; an error with Airflow's own words."""
         user, password = self.login
-        with httpx.Client(base_url=self.url, timeout=CALL_SECONDS) as client:
+        with httpx.Client(base_url=self.url, timeout=timeout_seconds) as client:
             token = client.post("/auth/token", json={"username": user, "password": password})
             token.raise_for_status()
             client.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
@@ -186,11 +187,14 @@ class Airflow:
                 yield f"{error['exc_type']}: {error['exc_value']}"
 
     def own_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> Iterator[str]:
-        """The lines of a task's log that pgdrill wrote."""
-        for entry in self._log(dag_id, run_id, task_id, attempt):
+        """The lines of a task's log that pgdrill wrote; for whoever would rather have none than wait."""
+        for entry in self._log(dag_id, run_id, task_id, attempt, timeout_seconds=GLANCE_SECONDS):
             if isinstance(entry, dict) and str(entry.get("logger", "")).startswith("pgdrill"):
                 yield str(entry.get("event", ""))
 
-    def _log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[Any]:
+    def _log(
+        self, dag_id: str, run_id: str, task_id: str, attempt: int, timeout_seconds: float = CALL_SECONDS
+    ) -> list[Any]:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        return list(self.call("GET", path, headers={"Accept": "application/json"})["content"])
+        headers = {"Accept": "application/json"}
+        return list(self.call("GET", path, headers=headers, timeout_seconds=timeout_seconds)["content"])

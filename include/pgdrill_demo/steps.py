@@ -62,8 +62,10 @@ class Steps:
         while not ended.wait(self._left(0.5)):
             if self._left(0.5):
                 continue
+            asked_after = self._last
             words = now()
-            if not ended.wait(self._left(1)) and not self._left(1):
+            # What was said meanwhile is newer than these words.
+            if not ended.wait(self._left(1)) and self._last == asked_after:
                 self._print(f"  … {words}")
 
     def _left(self, share: float) -> float:

@@ -14,7 +14,7 @@ from pgdrill.logical import terminal as dumps
 from pgdrill.logical.report import DumpReport
 from pgdrill.reports.model import CheckResult, Report, Stage, Trouble
 from pgdrill.reports.one_screen import log_lines, print_report, print_verification
-from pgdrill.reports.terminal import SafeConsole
+from pgdrill.reports.terminal import SafeConsole, report_table
 from pgdrill.verify import Verification
 from tests.unit.test_render import check, good
 
@@ -34,6 +34,12 @@ CHECKS_OF_FAMILY = {
 def printed(report: Report, width: int = 100, **more: Any) -> str:
     stream = io.StringIO()
     print_report(report, SafeConsole(file=stream, width=width, highlight=False, markup=False), **more)
+    return stream.getvalue()
+
+
+def full(report: Report) -> str:
+    stream = io.StringIO()
+    report_table(report, SafeConsole(file=stream, width=100, highlight=False, markup=False))
     return stream.getvalue()
 
 
@@ -76,6 +82,16 @@ def test_times_stand_beside_their_promises() -> None:
     assert "time to correct vector search 3 min RTO 1 h: kept" in text
     assert "measured RPO 21.4 s RPO 60 s: kept" in text
     assert "recall@10 0.9 to 0.93, on 4 vector indexes" in text
+
+
+def test_a_promise_is_kept_only_by_what_was_proved() -> None:
+    report = good()
+    report.results.append(check("index-recall", "fail", "bad.embedding", value=0.1, threshold=">= 0.9"))
+    report.judge()
+    assert report.unproved
+    text = printed(report)
+    assert "kept" not in text.split("time to running")[1].split("recovery target")[0]
+    assert line_of(text, "measured RPO").split() == line_of(full(report), "measured RPO").split()
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
