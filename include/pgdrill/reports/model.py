@@ -350,8 +350,8 @@ class Report(Part):
     production_lost: str = ""  # why it did not say, after the restore, what was written since the baseline
     instant: InstantProof | None = None
     heartbeats: Heartbeats | None = None
-    rpo_seconds: float
-    rto_seconds: float
+    rpo_seconds: float = Field(allow_inf_nan=False)
+    rto_seconds: float = Field(allow_inf_nan=False)
     timings: Timings = Field(default_factory=Timings)
     versions: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     restore: Stage = Field(default_factory=Stage)
