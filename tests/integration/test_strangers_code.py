@@ -141,7 +141,7 @@ def test_no_statement_of_the_superuser_names_a_relation_of_a_users(attacked: Att
         words = set(re.findall(r"[\w$]+", LITERAL.sub("''", statement)))
         named.setdefault(user, set()).update(words & names)
     assert named["postgres"] == set()
-    asked = next(found for user, found in named.items() if user.startswith("pgdrill_asks_"))
+    asked = set().union(*(found for user, found in named.items() if user.startswith("pgdrill_asks_")))
     assert {"precious", "precious_hnsw", "embeddings", "t1", "t20"} & asked >= {"precious", "embeddings", "t1"}, "the log is read rightly"
 
 

@@ -42,6 +42,7 @@ ONE = (1, 5, 0.0)
     (archived(t1=(1, 9, 0.0), t2=(5, 7, 5.5)), 1, (1, [2])),  # both go on
     (archived(t1=(1, 5, 0.0), t2=(5, 7, 5.5), t31=(5, 7, 5.6)), 1, (1, [2, 3])),  # two left it
     (archived(t1=(1, 9, 0.0), t2=(5, 7, 5.5), t3=(7, 9, 7.5)), 1, (1, [2, 3])),  # and one went on from the other
+    (Timelines(Wal((Run(1, 1, 5),), {2**32 - 1: (TimelineSwitch(1, 1 << 50),)})), 1, (1, [2**32 - 1])),  # forged
 ])  # fmt: skip
 def test_without_production_failovers_are_followed_and_ends_that_compete_are_told(
     found: Timelines, last_known: int | None, expected: tuple[int | None, list[int]]

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 MOST = 100  # histories read: each costs a start of the tool
 NEWEST_REPORTS = 5
+# A promotion takes the next free number. On the way to one far above, recovery asks the archive for the history of every number
+# in between, four thousand million of them at worst, and each costs a start of the tool.
+FARTHEST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +113,16 @@ def newest_reports(access: Access) -> Iterator[Report]:
 def followed(found: Timelines, last_known: int | None) -> tuple[int | None, list[int]]:
     """The timeline to recover along without production's word, and those of which any may be production's instead.
 
-    From the last known one on, through every failover that left nothing behind it.
+    From the last known one on, through every failover that left nothing behind it. One of a number far above is none of them
+    (:data:`FARTHEST`), but may be somebody's, and is told.
     """
     here = last_known if last_known is not None else max(found.numbers, default=None)
-    while here is not None and (children := found.children(here)):
+    while here is not None and (children := [one for one in found.children(here) if one - here <= FARTHEST]):
         left = [at for child in children if (at := found.left_at(child)) is not None]
         if len(children) > 1 or any(found.goes_on_behind(here, at) for at in left):
             return here, [one for one in found.numbers if _leads_through(found, one, here)]
         here = children[0]
-    return here, []
+    return here, [] if here is None else [one for one in found.numbers if one - here > FARTHEST and found.wal.histories.get(one)]
 
 
 def _leads_through(found: Timelines, timeline: int, ancestor: int) -> bool:
@@ -128,7 +132,9 @@ def _leads_through(found: Timelines, timeline: int, ancestor: int) -> bool:
 def branches(access: Access, found: Timelines, timeline: int, doubtful: list[int], *, production: bool) -> list[Branch]:
     """The other ends of archived WAL: timelines above production's own, or those that may be production's."""
     others = [one for one in found.numbers if one > timeline] if production else doubtful
-    return [_branch(access, found, one, stray=production) for one in others]
+    if len(others) > MOST:
+        logger.warning("%d timelines are other ends of WAL; the report names the %d highest", len(others), MOST)
+    return [_branch(access, found, one, stray=production) for one in others[-MOST:]]
 
 
 def _branch(access: Access, found: Timelines, timeline: int, *, stray: bool) -> Branch:
