@@ -30,8 +30,6 @@ class Tool(StrEnum):
     BARMAN = "barman-cloud"
 
 
-PROGRAMS = {Tool.WAL_G: "wal-g", Tool.BARMAN: "barman-cloud-backup"}
-
 
 @dataclass(frozen=True)
 class Given:
@@ -274,6 +272,8 @@ def _as_name(database: str) -> str:
 
 
 def _tool(repository: str) -> str:
+    from pgdrill.cli.config import PROGRAMS
+
     if repository.startswith("file:"):
         return Tool.WAL_G
     return next((tool for tool, program in PROGRAMS.items() if shutil.which(program)), Tool.WAL_G)
