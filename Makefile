@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints reference clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -104,6 +104,9 @@ bench-retention: setup ## Measure how long planning takes
 
 constraints: ## Resolve requirements.txt afresh and write constraints.txt (PYTHON=the oldest to support)
 	@sh scripts/setup.sh constraints
+
+reference: setup ## Write the pages of docs/reference that are made from the program: commands, configuration, checks, doctor
+	@PYTHONPATH=include $(RUN) scripts/reference.py
 
 clean: ## Remove .venv, .local and every cache in this folder
 	rm -rf .venv .local .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist include/*.egg-info

@@ -113,6 +113,13 @@ class Repository(Section):
     def _known_scheme(cls, value: str) -> str:
         return _store_url(value)
 
+    @field_validator("endpoint_url")
+    @classmethod
+    def _without_credentials(cls, value: str) -> str:
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
+        return value
+
     @model_validator(mode="after")
     def _fits_tool(self) -> Repository:
         if self.tool == "barman-cloud" and not self.url.startswith("s3://"):
@@ -433,7 +440,7 @@ def load(path: Path | None = None) -> Settings:
     except OSError as error:
         raise ConfigError(
             "config-missing", str(path), found=f"{error.strerror or error}", expected="a readable configuration",
-            mend=f"copy include/dr.toml of the project, or set {CONFIG_VARIABLE}",
+            mend=f"write one with `pgdrill init`, or name it with --config or {CONFIG_VARIABLE}",
         ) from error  # fmt: skip
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 
 import pgdrill
 
 PROJECT = Path(__file__).parents[2]
+PACKAGES = Path(typer.__file__).parents[1]  # what pgdrill needs, wherever this Python has it from
 SECONDS = 120
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 CONFIG = """
@@ -64,7 +66,7 @@ class Installed:
             "PATH": os.defpath,
             "HOME": str(self.empty),
             "LANG": "C.UTF-8",
-            "PYTHONPATH": str(self.place),
+            "PYTHONPATH": f"{self.place}:{PACKAGES}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "AIRFLOW_HOME": str(self.empty),  # the demo imports Airflow, which makes its home
         }
@@ -109,7 +111,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def run(words: Sequence[str], folder: Path) -> None:
     """Run a command that has to end well."""
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    environment.pop("PYTHONPATH", None)
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )

@@ -15,6 +15,7 @@ from pgdrill.cli import (
     doctor,
     dump,
     forecast,
+    init,
     jobs,
     label,
     leases,
@@ -27,6 +28,7 @@ from pgdrill.cli.app import app
 
 __all__ = ["app", "main"]
 
+app.command("init")(init.init)
 app.command("backup")(jobs.backup)
 app.command("baseline")(baseline.baseline)
 app.command("backups")(show.backups)

@@ -139,7 +139,7 @@ def command(function: Callable[Parameters, int]) -> Callable[Parameters, None]:
         except PgdrillError as error:
             explain(error, as_json=bool(kwargs.get("as_json")))
             code = Exit.FAILED if isinstance(error, BackupFault) else Exit.COULD_NOT
-        except (typer.Exit, typer.BadParameter, KeyboardInterrupt, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.BadParameter, KeyboardInterrupt, BrokenPipeError):
             raise  # typer's own business: usage, and a reader such as `head` that has seen enough
         except Exception as error:
             _unexpected(error, context.obj.debug)

@@ -10,7 +10,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 STEPS: dict[str, tuple[str, ...]] = {
-    "Set up": ("config", "doctor", "archive-command", "label", "heartbeat"),
+    "Set up": ("init", "config", "doctor", "archive-command", "label", "heartbeat"),
     "Back up": ("backup", "backups", "dump", "dumps", "baseline"),
     "Prove": ("drill", "destroy", "verify", "report", "checks"),
     "Keep": ("prune", "window", "hold", "leases"),
@@ -33,4 +33,6 @@ class InSteps(TyperGroup):
         for step, names in STEPS.items():
             known = [(name, self.commands[name]) for name in names if name in self.commands]
             with formatter.section(step):
-                formatter.write_dl([(name.ljust(width), found.get_short_help_str(1000)) for name, found in known])
+                formatter.write_dl(
+                    [(name.ljust(width), found.get_short_help_str(1000)) for name, found in known]
+                )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pgdrill.repository.tools import BaseBackup
 
 LISTED = 20
+PLAIN_VALUE = re.compile(r"-?[A-Za-z0-9][A-Za-z0-9._:/+-]*")  # of a variable, as every reader of such files takes it bare
 
 
 @command
@@ -237,11 +239,16 @@ def _say_conf(line: str, promise: float) -> None:
 def _say_environment(shown: dict[str, str], secret: list[str], *, s3: bool) -> None:
     say("# the server's environment, for example EnvironmentFile= of its systemd unit")
     for name, value in shown.items():
-        say(f"{name}={value}")
+        say(f"{name}={_quoted(value)}")
     for name in secret:
         say(f"# {name}=  (set here; its value is not shown)")
     if not secret and s3:
         say("# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its machine's role")
+
+
+def _quoted(value: str) -> str:
+    """A value as systemd and Debian's pg_ctlcluster both read it: that one refuses a bare one that begins with a slash, as paths do."""
+    return value if PLAIN_VALUE.fullmatch(value) else f"'{value}'"
 
 
 def _segment_bytes(access: Access) -> int:

@@ -327,7 +327,7 @@ def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_t
     try:
         if content == "renamed":
             file.write_text(file.read_text().replace("agents", "billing"))
-            assert len(bag().dags) == 8
+            assert len(bag().dags) == 2 * len(PARSED)
         elif content == "[clusters":
             file.write_text(content)
         else:
