@@ -14,6 +14,8 @@ import psycopg
 
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify, Problem
+from pgdrill.postgres.pg_control import system_identifier
+from pgdrill.postgres.server_words import words_of
 from pgdrill.repository.tools.base import BaseBackup
 from pgdrill.text import count
 
@@ -81,13 +83,12 @@ def stranger_mend(cluster: str, backup: str, window_days: float) -> str:
 def _by_the_server(access: Access) -> tuple[int | None, str]:
     try:
         with access.connect() as connection:
-            row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+            return system_identifier(connection), ""
     except CouldNotVerify as error:
         logger.info("the server's system identifier is not known: %s", error)
         return None, error.problem.reason
     except psycopg.Error as error:
-        return None, str(error).strip().partition("\n")[0]
-    return (int(row[0]) if row else None), ""
+        return None, words_of(error)
 
 
 def _unclear(access: Access, backups: Sequence[BaseBackup], systems: Sequence[int], why: str) -> Problem:

@@ -16,6 +16,7 @@ from pgdrill.baseline.server_facts import database_forms
 from pgdrill.errors import CouldNotVerify, Momentary, PgdrillError, StandbyConflict, TimedOut, Unreachable
 from pgdrill.host.process import Runner
 from pgdrill.postgres.overdue import Overdue, ending_overdue
+from pgdrill.postgres.server_words import words_of
 from pgdrill.postgres.wal import parse_lsn
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def _without_end(where: str, at_work: str, overdue: Overdue, seconds: float) -> 
 
 def _explained(where: str, connection: psycopg.Connection, error: psycopg.Error, *, standby: bool) -> PgdrillError:
     """An error of the server in words that say what to do; its details, which may hold values, are left out."""
-    words = error.diag.message_primary or str(error).strip().partition("\n")[0]
+    words = words_of(error)
     if standby and error.sqlstate in CONFLICTS:
         return StandbyConflict(
             "standby-conflict", where, found=words, expected="rows that stay readable while the baseline is taken",

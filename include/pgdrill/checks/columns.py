@@ -14,9 +14,10 @@ from psycopg import sql
 
 from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks.base import Context, Outcome
-from pgdrill.checks.outlived import ENDED, NotAskedAgain, asked_once, in_words
+from pgdrill.checks.outlived import ENDED, NotAskedAgain, asked_once
 from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import horizon_on
+from pgdrill.postgres.server_words import words_of
 from pgdrill.vectors.columns import FoundColumn, Search, find_columns
 from pgdrill.vectors.copy_stream import Field, stream
 from pgdrill.vectors.index_pages import COPIED, Indexed, Sums, UnknownFormat, read_index, sums_of
@@ -193,7 +194,7 @@ def _unless_ended(look: Look, one: Searched, ask: Callable[[Look, Searched], Out
         with asked_once(look.context, look.column.database, look.column.oid):
             return ask(look, one)
     except ENDED as error:
-        return Outcome("skip", f"{look.name} ({one.search.name})", message=f"could not be read: {in_words(error)}")
+        return Outcome("skip", f"{look.name} ({one.search.name})", message=f"could not be read: {words_of(error)}")
 
 
 NORMALIZES = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND p.proname = 'l2_normalize'"

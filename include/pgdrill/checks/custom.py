@@ -23,6 +23,7 @@ from pgdrill.config import ApplicationTest
 from pgdrill.errors import ConfigError
 from pgdrill.host.process import Command, Completed, ProcessTimeout
 from pgdrill.postgres.roles import powers
+from pgdrill.postgres.server_words import words_of
 
 COUNTED_ROWS = 10_000
 SHOWN_LINES = 6
@@ -109,7 +110,7 @@ def _judged(file: SqlCheck, value: int | Decimal, words: str) -> Outcome:
 def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
     """The server's first line where it cannot hold values. Damage is a failure whatever the file's severity."""
     state = (error.sqlstate or "")[:2]
-    words = (error.diag.message_primary or str(error).strip().partition("\n")[0])[:300]
+    words = words_of(error)[:300]
     if state == "25":
         words = f"the statement writes, and was refused: {words}"
     shown = type(error).__name__ if state in MAY_SHOW_VALUES else f"{type(error).__name__}: {words}"

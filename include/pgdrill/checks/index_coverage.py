@@ -12,8 +12,9 @@ from psycopg import sql
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.built import built_otherwise
 from pgdrill.checks.columns import Look, each_indexed, indexed, not_seen, seen, to_be_indexed
-from pgdrill.checks.outlived import ENDED, asked_once, in_words
+from pgdrill.checks.outlived import ENDED, asked_once
 from pgdrill.checks.vectors import searches, thing_of
+from pgdrill.postgres.server_words import words_of
 from pgdrill.vectors.chance import at_least, share_of
 from pgdrill.vectors.columns import Search
 from pgdrill.vectors.copy_stream import place_text
@@ -133,7 +134,7 @@ def search_latency(context: Context) -> Iterator[Outcome]:
                     with asked_once(context, look.column.database, look.column.oid):
                         warm = warm_ms(connection, one, look.column)
                 except ENDED as error:
-                    yield Outcome("skip", thing_of(look, one), message=f"not measured: {in_words(error)}")
+                    yield Outcome("skip", thing_of(look, one), message=f"not measured: {words_of(error)}")
                     break
                 if warm is None or one.search.index is None:
                     continue

@@ -42,8 +42,3 @@ def note(context: Context, database: str, table: int) -> None:
     with contextlib.suppress(psycopg.Error), context.system(database) as connection:
         if foreign_code(connection, [table]):
             context.memo.setdefault(KEY, set()).add((database, table))
-
-
-def in_words(error: psycopg.Error) -> str:
-    """The server's words, or ours; details, which may hold values, are left out."""
-    return error.diag.message_primary or str(error).strip().partition("\n")[0]

@@ -10,8 +10,9 @@ from psycopg import sql
 from pgdrill.baseline import DatabaseState
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.columns import Look, not_seen, seen
-from pgdrill.checks.outlived import ENDED, asked_once, in_words
+from pgdrill.checks.outlived import ENDED, asked_once
 from pgdrill.checks.vectors import thing_of
+from pgdrill.postgres.server_words import words_of
 from pgdrill.vectors.columns import SearchIndex, use_pgvector
 from pgdrill.vectors.index_search import plan
 from pgdrill.vectors.model import VectorState
@@ -140,7 +141,7 @@ def _own_query(look: Look, query: str, probe: Probe) -> Outcome:
             with asked_once(look.context, look.column.database, look.column.oid):
                 found, _ = plan(connection, sql.SQL("EXECUTE pgdrill_search ({})").format(sql.Literal(probe.text)))
         except ENDED as error:
-            return Outcome("skip", thing, message=f"could not be planned: {in_words(error)}")
+            return Outcome("skip", thing, message=f"could not be planned: {words_of(error)}")
         except psycopg.Error as error:
             return Outcome(look.context.unlike_today, thing, type(error).__name__, "a plan", str(error).strip()[:300])
     used = found & {index.name for index in look.column.indexes}

@@ -24,6 +24,7 @@ from pgdrill.postgres.row_digests import (
     horizon_on,
     read_content,
 )
+from pgdrill.postgres.server_words import words_of
 from pgdrill.reports.model import Share
 
 # A table whose rows could not be read has lost some where so few of those came back that the server had counted a moment before.
@@ -102,8 +103,7 @@ def _table(
     except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientResources) as error:
         outcome = Outcome("skip", thing, message=f"could not be read: {error.diag.message_primary}")
     except psycopg.Error as error:
-        words = error.diag.message_primary or str(error).strip().partition("\n")[0]
-        outcome = Outcome("fail", thing, type(error).__name__, "readable to the end", words[:300])
+        outcome = Outcome("fail", thing, type(error).__name__, "readable to the end", words_of(error)[:300])
     compared_in(context.memo).add(share)
     return outcome, found.rows if found else 0
 

@@ -11,9 +11,10 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 from pgdrill.checks.columns import Look, not_seen, seen
-from pgdrill.checks.outlived import ENDED, asked_once, in_words
+from pgdrill.checks.outlived import ENDED, asked_once
 from pgdrill.checks.vectors import judged, recall_loss, thing_of
 from pgdrill.postgres.roles import powers
+from pgdrill.postgres.server_words import words_of
 from pgdrill.reports.model import CheckStatus
 from pgdrill.vectors.index_search import K, distance_to
 from pgdrill.vectors.model import SearchState
@@ -139,7 +140,7 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
             mend = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
             return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend, required=tenancy.recorded)
         except ENDED as error:
-            return Outcome("skip", thing, message=f"cannot be tried: {in_words(error)}", required=tenancy.recorded)
+            return Outcome("skip", thing, message=f"cannot be tried: {words_of(error)}", required=tenancy.recorded)
         except psycopg.Error as error:
             return Outcome("fail", thing, type(error).__name__, "rows of the tenant", str(error).strip()[:300])
     return _told(look, thing, found, before)

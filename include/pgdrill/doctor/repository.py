@@ -8,6 +8,7 @@ from pgdrill.baseline.own_system import OWN_PREFIX, stranger_mend
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
+from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.retention.known import lost_backups, missing
 from pgdrill.text import count
 
@@ -43,8 +44,7 @@ def backups(subject: Subject) -> Iterator[Finding]:
 def whose(subject: Subject) -> Iterator[Finding]:
     """By the system identifier that each holds. Once the newest is the server's own, others only lie about."""
     access, name = subject.access, subject.name
-    row = subject.server.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
-    own = int(row[0]) if row else 0
+    own = system_identifier(subject.server)
     strangers = [backup for backup in subject.backups if backup.system_identifier != own]
     newest = max(subject.backups, key=lambda backup: backup.finish_time, default=None)
     for backup in strangers:

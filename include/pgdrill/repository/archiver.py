@@ -9,6 +9,7 @@ import psycopg
 from pgdrill.access import Access
 from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
+from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.repository.server_environment import keys_mend
 
@@ -25,8 +26,7 @@ FEWEST_SEGMENTS = 4  # however large they are
 
 def check_server(connection: psycopg.Connection, access: Access) -> int:
     """The server's system identifier, after making sure that it is the configured one."""
-    row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
-    found = int(row[0]) if row else 0
+    found = system_identifier(connection)
     expected = access.cluster.server.system_identifier
     if expected and found != expected:
         raise CouldNotVerify(

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import asking, error_outcome, shown
-from pgdrill.checks.outlived import ENDED, asked_once, in_words
+from pgdrill.checks.outlived import ENDED, asked_once
 from pgdrill.postgres.identifiers import beside, doubled
+from pgdrill.postgres.server_words import words_of
 from pgdrill.postgres.session import catalogs_only
 
 SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many
@@ -116,7 +117,7 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                         answer, rows = _searched(connection, key, thing, alone)
                 except ENDED as error:
                     ended = True
-                    answer, rows = Outcome("skip", thing, message=f"could not be searched: {in_words(error)}"), 0
+                    answer, rows = Outcome("skip", thing, message=f"could not be searched: {words_of(error)}"), 0
                 except psycopg.Error as error:
                     answer, rows = error_outcome(thing, error), 0
                 if answer:

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome
 from pgdrill.postgres.roles import without_event_triggers
+from pgdrill.postgres.server_words import words_of
 from pgdrill.postgres.session import SYSTEM_PATH, catalogs_only
 
 SHOWN = 20
@@ -249,5 +250,4 @@ def _shown(database: str, found: list[Outcome]) -> Iterator[Outcome]:
 
 def error_outcome(thing: str, error: psycopg.Error) -> Outcome:
     """The server's own words, without their details: those may hold values."""
-    words = error.diag.message_primary or str(error).strip().partition("\n")[0]
-    return Outcome("skip" if (error.sqlstate or "")[:2] in NO_DAMAGE else "fail", thing, type(error).__name__, "no error", words[:300])
+    return Outcome("skip" if (error.sqlstate or "")[:2] in NO_DAMAGE else "fail", thing, type(error).__name__, "no error", words_of(error)[:300])

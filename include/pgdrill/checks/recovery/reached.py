@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.postgres import pg_control
 from pgdrill.postgres.wal import parse_lsn
 
 
@@ -33,8 +34,7 @@ def system_identifier(context: Context) -> Iterator[Outcome]:
     known = context.production or context.baseline
     expected = known.system_identifier if known else context.cluster.server.system_identifier
     with context.system() as connection:
-        row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
-    found = int(row[0]) if row else 0
+        found = pg_control.system_identifier(connection)
     if expected is None:
         yield Outcome("skip", "server", str(found), message="no baseline and no server.system_identifier to compare with")
     else:

@@ -1,0 +1,10 @@
+"""An error of PostgreSQL's in one line."""
+
+from __future__ import annotations
+
+import psycopg
+
+
+def words_of(error: psycopg.Error) -> str:
+    """Give the server's own words, else the driver's first line; details, which may hold values, are left out."""
+    return error.diag.message_primary or str(error).strip().partition("\n")[0]
