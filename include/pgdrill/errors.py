@@ -107,3 +107,10 @@ class Momentary(CouldNotVerify):
 
 class TimedOut(CouldNotVerify):
     """A step took longer than it may."""
+
+
+def as_could_not_verify(problem: Problem) -> CouldNotVerify:
+    """A problem as an error."""
+    return CouldNotVerify(
+        problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend
+    )

@@ -13,7 +13,7 @@ from typing import TypeVar
 import psycopg
 
 from pgdrill.access import Access
-from pgdrill.errors import CouldNotVerify, Problem
+from pgdrill.errors import CouldNotVerify, Problem, as_could_not_verify
 from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.postgres.server_words import words_of
 from pgdrill.repository.tools.base import BaseBackup
@@ -38,8 +38,7 @@ class OwnSystem:
     def check(self) -> None:
         """Raise where it cannot be told."""
         if self.problem:
-            words = self.problem
-            raise CouldNotVerify(words.reason, words.thing, found=words.found, expected=words.expected, mend=words.mend)
+            raise as_could_not_verify(self.problem)
 
 
 def own_system(access: Access, backups: Sequence[BaseBackup]) -> OwnSystem:
@@ -55,9 +54,8 @@ def own_system(access: Access, backups: Sequence[BaseBackup]) -> OwnSystem:
     return OwnSystem(systems[0] if systems else None)
 
 
-def own_backups(access: Access) -> list[BaseBackup]:
-    """The cluster's own; raises where they cannot be told from others'."""
-    backups = access.tool.backups(access.repository)
+def own_backups(access: Access, backups: Sequence[BaseBackup]) -> list[BaseBackup]:
+    """The cluster's own of those that are listed; raises where they cannot be told from others'."""
     own = own_system(access, backups)
     own.check()
     return own.of(backups)

@@ -42,7 +42,7 @@ def rto(
     helping: list[Lever] = []
     if probe_too:
         where = access.cluster.repository
-        newest = max(own_backups(access), key=lambda backup: backup.finish_time)
+        newest = max(own_backups(access, access.tool.backups(access.repository)), key=lambda backup: backup.finish_time)
         parts = access.tool.parts(access.repository, newest)
         probed = probe(access.repository, parts, access.cluster.state_directory, fetch_streams(cores=cores(), streams=where.streams)[0])
         helping = levers(inputs, probed, where.compression or access.tool.default_compression)

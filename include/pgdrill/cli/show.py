@@ -43,7 +43,7 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
     from rich.text import Text
 
     from pgdrill.baseline.own_system import none_of_its_own, own_system, stranger_mend
-    from pgdrill.reports.model import as_could_not_verify
+    from pgdrill.errors import as_could_not_verify
     from pgdrill.reports.terminal import backups_table
     from pgdrill.retention.known import check_backups
 

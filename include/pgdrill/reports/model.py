@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pgdrill.documents import Instant, Lsn, SystemIdentifier, Timeline
-from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, Problem
+from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.reports.grouping import by_telling
 from pgdrill.text import one_line
 
@@ -447,10 +447,3 @@ def explain(error: BaseException) -> Problem:
         "unforeseen", type(error).__name__, str(error)[:500] or "no message", "no error",
         "read the task's log; if the message does not explain it, report it with the log",
     )  # fmt: skip
-
-
-def as_could_not_verify(problem: Problem) -> CouldNotVerify:
-    """A problem as an error."""
-    return CouldNotVerify(
-        problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend
-    )

@@ -14,12 +14,12 @@ from datetime import datetime
 
 from pgdrill.access import Access
 from pgdrill.baseline import backup_record
-from pgdrill.errors import PgdrillError, Problem
+from pgdrill.errors import PgdrillError, Problem, as_could_not_verify
 from pgdrill.logical import store as dump_store
 from pgdrill.logical.manifest import DUMP_ID
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.reports import store
-from pgdrill.reports.model import Report, as_could_not_verify
+from pgdrill.reports.model import Report
 from pgdrill.repository.tools.base import BaseBackups
 from pgdrill.repository.wal_ranges import Wal
 from pgdrill.retention import journal, kept

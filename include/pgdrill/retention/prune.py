@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, Busy, ConfigError, CouldNotVerify, Problem
+from pgdrill.errors import BackupFault, Busy, ConfigError, CouldNotVerify, Problem, as_could_not_verify
 from pgdrill.host.lock import ClusterLock, lease_for, this_process
 from pgdrill.host.process import Runner
 from pgdrill.recovery.sweep import sweep_first
-from pgdrill.reports.model import as_could_not_verify
 from pgdrill.repository.leases import HeldLease, board_of, exclusive
 from pgdrill.repository.leases.model import Kind
 from pgdrill.retention import journal, kept

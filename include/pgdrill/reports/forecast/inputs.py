@@ -53,8 +53,9 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     at = at or datetime.now(UTC)
     reports = _drills(access)
     history = tuple(sample for report in reports if (sample := sample_of(report)))
-    check_backups(access, access.tool.backups(access.repository))
-    backups = own_backups(access)
+    listed = access.tool.backups(access.repository)
+    check_backups(access, listed)
+    backups = own_backups(access, listed)
     if not history or not backups:
         raise CouldNotVerify(
             "no-history", f"forecast for cluster {access.cluster.name}",
