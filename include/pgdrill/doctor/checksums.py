@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.postgres.checksums import NONE, switch_on
+from pgdrill.postgres.checksums import computes_none, switch_on
 
 
 @examination(
@@ -17,9 +17,8 @@ from pgdrill.postgres.checksums import NONE, switch_on
 )  # fmt: skip
 def checksums(subject: Subject) -> Iterator[Finding]:
     """PostgreSQL before 18 makes clusters without, unless told to."""
-    row = subject.server.execute(NONE).fetchone()
     server = subject.access.cluster.server
-    if row and row[0]:
+    if computes_none(subject.server):
         yield warn(
             "data_checksums",
             "off: nothing is damaged, and a drill cannot tell whether a page is as it was written",

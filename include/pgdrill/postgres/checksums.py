@@ -5,7 +5,15 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import psycopg
+
 NONE = "SELECT pg_catalog.current_setting('data_checksums') = 'off'"
+
+
+def computes_none(connection: psycopg.Connection) -> bool:
+    """Whether this server's pages have no checksums."""
+    row = connection.execute(NONE).fetchone()
+    return bool(row and row[0])
 
 
 def switch_on(bin_dir: Path, data_directory: Path) -> str:

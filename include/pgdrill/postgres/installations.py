@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from pgdrill.postgres.server import pid_lines
+
 DEBIAN, RED_HAT = "/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin"
 NEEDED = ("postgres", "pg_controldata", "pg_waldump")
 QUICK_SECONDS = 10
@@ -39,8 +41,7 @@ def _candidates(major: int, data_directory: Path | None) -> Iterator[Path]:
 def _of_running_server(data_directory: Path) -> Path | None:
     """The folder that the postmaster of these files was started from, where this user may see it."""
     try:
-        first = (data_directory / "postmaster.pid").read_text().splitlines()[0]
-        return Path(f"/proc/{int(first)}/exe").readlink().parent
+        return Path(f"/proc/{int(pid_lines(data_directory)[0])}/exe").readlink().parent
     except (OSError, ValueError, IndexError):
         return None
 

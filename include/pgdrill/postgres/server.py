@@ -135,7 +135,7 @@ class LocalServer:
 
         Empty without a living server: the file of a killed one still says ``ready``.
         """
-        lines = self._pid_lines() if self.process() else []
+        lines = pid_lines(self.data_directory) if self.process() else []
         return lines[7].strip() if len(lines) > 7 else ""
 
     def process(self) -> psutil.Process | None:
@@ -143,7 +143,7 @@ class LocalServer:
         if self.pid_file:
             leader = marked(self.pid_file)
             return self._postmaster(leader) if leader else None
-        lines = self._pid_lines()
+        lines = pid_lines(self.data_directory)
         try:
             process = psutil.Process(abs(int(lines[0])))
             if process.status() != psutil.STATUS_ZOMBIE and str(self.data_directory) in process.cmdline():
@@ -221,8 +221,10 @@ class LocalServer:
         loud = [line for line in text if "FATAL" in line or "PANIC" in line]
         return " | ".join((loud or text)[-lines:]) or "an empty log"
 
-    def _pid_lines(self) -> list[str]:
-        return read_plain_file(self.data_directory / "postmaster.pid", PID_FILE_BYTES).decode(errors="replace").splitlines()
+
+def pid_lines(data_directory: Path) -> list[str]:
+    """What a postmaster writes of itself into its data directory, its number first; empty where there is none."""
+    return read_plain_file(data_directory / "postmaster.pid", PID_FILE_BYTES).decode(errors="replace").splitlines()
 
 
 def read_plain_file(file: Path, most_bytes: int) -> bytes:

@@ -11,7 +11,7 @@ from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.repository.server_environment import keys_mend
+from pgdrill.repository.server_environment import config_file, keys_mend
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
@@ -54,15 +54,13 @@ def check_switched_on(connection: psycopg.Connection, cluster: str) -> str:
         raise BackupFault(
             "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}" + (", wal_level=minimal" if more else ""),
             expected="archive_mode=on with an archive_command",
-            mend=f"put the lines of `pgdrill archive-command {cluster} --conf` into {_configuration(connection)}{more} and restart the server, then back up again",
+            mend=f"put the lines of `pgdrill archive-command {cluster} --conf` into {config_file(connection) or 'postgresql.conf'}{more} and restart the server, then back up again",
         )  # fmt: skip
     return mode
 
 
-def _configuration(connection: psycopg.Connection) -> str:
-    """Where the server says that it has its settings from; a role without pg_monitor is not told."""
-    row = connection.execute("SELECT setting FROM pg_settings WHERE name = 'config_file'").fetchone()
-    return str(row[0]) if row and row[0] else "postgresql.conf"
+def _log_mend(connection: psycopg.Connection, cluster: Cluster) -> str:
+    return "; ".join(filter(None, (LOG_MEND, keys_mend(connection, cluster))))
 
 
 def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
@@ -77,7 +75,7 @@ def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
     if failing:
         raise CouldNotVerify(
             "archiving-fails", "WAL archiving", found=f"the last attempt, {failed}, failed",
-            expected="the last attempt to have succeeded", mend="; ".join(filter(None, (LOG_MEND, keys_mend(connection, cluster)))),
+            expected="the last attempt to have succeeded", mend=_log_mend(connection, cluster),
         )  # fmt: skip
     behind = Segment.parse(current, size).number - Segment.parse(archived[:24], size).number if archived else 0
     allowed = max(FEWEST_SEGMENTS, BEHIND_BYTES // size)
@@ -106,7 +104,7 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
                 found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
                 f"last failed {seen[1] if seen else None})",
                 expected="archived within the time allowed",
-                mend=ELSEWHERE_MEND if elsewhere else "; ".join(filter(None, (LOG_MEND, keys_mend(connection, access.cluster)))),
+                mend=ELSEWHERE_MEND if elsewhere else _log_mend(connection, access.cluster),
             )  # fmt: skip
         time.sleep(POLL_SECONDS)
 

@@ -7,10 +7,17 @@ from pathlib import Path
 import psycopg
 
 from pgdrill.config import Cluster
+from pgdrill.postgres.server import pid_lines
 from pgdrill.repository.object_store import KEYS
 
 DEBIAN = Path("/etc/postgresql")  # …/18/main/environment is read by pg_ctlcluster
 UNIT = "the file that EnvironmentFile= of the server's systemd unit names"
+
+
+def config_file(connection: psycopg.Connection) -> Path | None:
+    """Where the server says that it has its settings from; a role without pg_monitor is not told."""
+    row = connection.execute("SELECT setting FROM pg_settings WHERE name = 'config_file'").fetchone()
+    return Path(str(row[0])) if row and row[0] else None
 
 
 def keys_mend(connection: psycopg.Connection, cluster: Cluster) -> str:
@@ -34,20 +41,17 @@ def keys_mend(connection: psycopg.Connection, cluster: Cluster) -> str:
 def _of_the_postmaster(data_directory: Path) -> dict[str, str] | None:
     """The variables that the server was started with; None where it is on another host, or another user's."""
     try:
-        pid = int((data_directory / "postmaster.pid").read_text().split("\n", 1)[0])
+        pid = int(pid_lines(data_directory)[0])
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         return None
     return dict(word.decode(errors="replace").partition("=")[::2] for word in words if word)
 
 
 def _file(connection: psycopg.Connection) -> tuple[str, str]:
     """Where the keys belong, and how the server is started anew."""
-    try:
-        row = connection.execute("SELECT current_setting('config_file')").fetchone()
-    except psycopg.Error:  # not every role may read it
-        row = None
-    folder = Path(str(row[0])).parent if row else None
+    file = config_file(connection)
+    folder = file.parent if file else None
     if folder and folder.is_relative_to(DEBIAN) and len(folder.parts) == len(DEBIAN.parts) + 2:
         return f"{folder / 'environment'} (mode 0600)", f"restart it (`pg_ctlcluster {folder.parts[-2]} {folder.parts[-1]} restart`)"
     if folder and (folder / "environment").is_file():

@@ -17,7 +17,7 @@ from pgdrill.checks.integrity.relations import (
     relations,
     without,
 )
-from pgdrill.postgres.checksums import switch_on
+from pgdrill.postgres.checksums import computes_none, switch_on
 
 
 @check(
@@ -48,8 +48,7 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
                 return True
 
             every = relations(connection)
-            row = connection.execute("SELECT current_setting('data_checksums')").fetchone()
-            if row and row[0] == "off":
+            if computes_none(connection):
                 server = context.cluster.server
                 yield Outcome("warn", database, "no checksums", "data_checksums = on",
                               "pages are only as proved as amcheck, searches and content prove them",
