@@ -283,7 +283,7 @@ def test_folders_of_somebody_else_are_told_with_whose_they_are_and_red_where_roo
     access = changed(world, drill={"work_directory": tmp_path / "work"}, server={"data_directory": tmp_path / "pgdata"})
     found = ask(access, "folders")
     assert "12345" in line(found, "work-directory").found
-    assert commands(line(found, "work-directory")) == [f"chown -R 0 {tmp_path}/work/agents"]
+    assert commands(line(found, "work-directory")) == [f"chown -R 0 {tmp_path / 'work' / 'agents'}"]
     data = line(found, "data-directory")
     assert (data.status, data.found) == ("warn", "of user 12345, and readable for root, as whom all of this was asked")
     assert commands(data) == ["runuser -u 12345 -- pgdrill doctor agents"]

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-
-import pytest
 
 from pgdrill.config import load
-from tests.way_in.site import PROGRAMS, Site, new_site, skip_unless_debian
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    skip_unless_debian()
-    if not shutil.which("wal-g"):
-        pytest.skip("wal-g is not installed here, which keeps backups in a folder")
-    site = new_site()
-    try:
-        site.make()
-        yield site
-    finally:
-        site.remove()
+from tests.way_in.site import PROGRAMS, Site
 
 
 def test_two_commands_lead_to_a_backup(site: Site) -> None:

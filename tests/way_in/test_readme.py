@@ -7,30 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 
 import pytest
 
 from pgdrill.reports.model import Report
 from tests.way_in.readme import steps
-from tests.way_in.site import PROGRAMS, VERSION, Site, new_site, skip_unless_debian
+from tests.way_in.site import PROGRAMS, VERSION, Site
 
 BACKUP = "pgdrill backup agents --json"
 COMMANDS = re.compile(r"`([^`]+)`")
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    skip_unless_debian()
-    if not shutil.which("wal-g"):
-        pytest.skip("wal-g is not installed here, which the README's own configuration names")
-    site = new_site()
-    try:
-        site.make()
-        yield site
-    finally:
-        site.remove()
 
 
 def host(site: Site) -> dict[str, str]:

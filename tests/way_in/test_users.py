@@ -9,33 +9,23 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.setups.debian import DebianHost
-from tests.way_in.site import new_site, skip_unless_debian
+from tests.way_in.site import Site
 
 COMMAND = re.compile(r"`([^`]+)`")
 as_root_alone = pytest.mark.skipif(os.geteuid() != 0, reason="needs root beside an ordinary user")
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[DebianHost]:
-    skip_unless_debian()
-    if not shutil.which("wal-g"):
-        pytest.skip("wal-g is not installed here, which the README's own configuration names")
-    site = new_site()
-    try:
-        site.make()
-        made = DebianHost(site)
-        made.follow()
-        yield made
-    finally:
-        site.remove()
+def host(site: Site) -> DebianHost:
+    made = DebianHost(site)
+    made.follow()
+    return made
 
 
 def lines(said: dict[str, Any]) -> dict[str, dict[str, Any]]:

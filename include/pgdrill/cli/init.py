@@ -30,7 +30,6 @@ class Tool(StrEnum):
     BARMAN = "barman-cloud"
 
 
-
 @dataclass(frozen=True)
 class Given:
     """What a person gave as options; empty is to be found out."""
@@ -131,6 +130,7 @@ def init(
 def _init(session: Session, given: Given) -> int:
     from pgdrill.access import Access, Credentials
     from pgdrill.cli.first_config import check_name, compose, keep, without_secrets
+    from pgdrill.config import config_path
     from pgdrill.doctor import diagnose
     from pgdrill.doctor.render import print_diagnosis
 
@@ -158,7 +158,7 @@ def _init(session: Session, given: Given) -> int:
     )
     if secret:
         _tell_of_secret(made, told)
-    if file.resolve() != _found_by_itself():
+    if file.resolve() != config_path().resolve():
         say(f"For every other command: export PGDRILL_CONFIG={file.absolute()}")
     say("What the jobs will meet here (pgdrill doctor asks this again):\n")
     print_diagnosis(diagnose(Access(settings.cluster(made.name), credentials)), out())
@@ -174,12 +174,6 @@ def _file(session: Session) -> Path:
     found = config_path()
     named = os.environ.get(CONFIG_VARIABLE) or os.environ.get("AIRFLOW_HOME")
     return found if named or found.exists() else Path("dr.toml")
-
-
-def _found_by_itself() -> Path:
-    from pgdrill.config import config_path
-
-    return config_path().resolve()
 
 
 def _ask_server(words: dict[str, str], credentials: Credentials) -> SelfDescription | None:

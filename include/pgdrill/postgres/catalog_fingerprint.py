@@ -33,6 +33,7 @@ SKIPPED = {
 }
 # Without a row of PostgreSQL itself, and not read by older versions: a reading says that it looked.
 LOOKED_AT = {"pg_replication_origin", "pg_subscription_rel"}
+LOOKED = ("", "objects of PostgreSQL itself")
 # Its numbers begin with 1, are no object numbers, and are given again.
 NUMBERED_ANEW = "pg_replication_origin"
 # Columns that VACUUM, ANALYZE, REINDEX, TRUNCATE or a wraparound freeze change without changing an object.
@@ -139,7 +140,6 @@ class Span:
             sql.Literal(self.oldest_xid % 2**32), sql.Literal(min(max(self.end_xid - self.oldest_xid, 0), 2**31))
         )
 
-
     def holds(self, xid: int) -> bool:
         """Whether a number of 32 bits is one of theirs."""
         return (xid - self.oldest_xid) % 2**32 < min(max(self.end_xid - self.oldest_xid, 0), 2**31)
@@ -205,7 +205,7 @@ def read_fingerprint(
             if name in LOOKED_AT:
                 if like and f"{name}:system" not in like.objects:
                     continue
-                found.objects[f"{name}:system"] = ("", "objects of PostgreSQL itself")
+                found.objects[f"{name}:system"] = LOOKED
             any_bytes = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
             catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
             if left_out:
@@ -236,7 +236,7 @@ def _read_prepared(connection: psycopg.Connection, found: Fingerprint, written_i
     if rows is None:
         found.objects |= {key: known for key, known in like.objects.items() if key.startswith(f"{PREPARED}:")} if like else {}
         return
-    found.objects[f"{PREPARED}:system"] = ("", "objects of PostgreSQL itself")
+    found.objects[f"{PREPARED}:system"] = LOOKED
     found.objects |= {f"{PREPARED}:{xid}": (digest, label) for xid, label, digest in rows}
     found.recent |= {f"{PREPARED}:{xid}" for xid, _, _ in rows if written_in.holds(xid)}
 
