@@ -50,8 +50,8 @@ def prune(
     from pgdrill.host.process import Runner
     from pgdrill.host.waiting import when_free
     from pgdrill.retention import prune as library
+    from pgdrill.retention.allowed import MAY_BE_ALLOWED
     from pgdrill.retention.formats import plan_data
-    from pgdrill.retention.refusals import MAY_BE_ALLOWED
     from pgdrill.retention.unused_objects import findings
 
     for reason in allow or ():

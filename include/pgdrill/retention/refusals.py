@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 from pgdrill.config import Retention
 from pgdrill.errors import Problem
 from pgdrill.repository.lineage import gaps
+from pgdrill.retention.allowed import MAY_BE_ALLOWED
 from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.plan import Plan
 from pgdrill.retention.promises import broken, view
 
-# A person may let these pass, by name; the others are never let pass.
-MAY_BE_ALLOWED = ("too-much", "wal-gap", "nothing-proved", "missing", "first-run")
 CLOCK_TOLERANCE = timedelta(minutes=5)
 SHOWN = 3
 

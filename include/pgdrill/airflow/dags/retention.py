@@ -15,6 +15,7 @@ from pgdrill.airflow.operators.prune import (
     RefusedOperator,
     approved_plan,
 )
+from pgdrill.retention.allowed import MAY_BE_ALLOWED
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings
@@ -80,9 +81,6 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
     return dag
 
 
-REFUSALS = ["too-much", "wal-gap", "nothing-proved", "missing", "first-run"]
-
-
 def retention_params() -> dict[str, Param]:
     """What a person can choose for a run by hand."""
     section = "Runs by hand"
@@ -103,8 +101,8 @@ def retention_params() -> dict[str, Param]:
         ),
         "allow": Param(
             [],
-            **listed(f"a list of {', '.join(REFUSALS)}, or empty", enum=REFUSALS, type="string"),
-            examples=REFUSALS,
+            **listed(f"a list of {', '.join(MAY_BE_ALLOWED)}, or empty", enum=list(MAY_BE_ALLOWED), type="string"),
+            examples=list(MAY_BE_ALLOWED),
             title="Let these refusals pass",
             description="For a first run or a shorter promise, `too-much`. Read the plan's refusals first.",
             section=section,
