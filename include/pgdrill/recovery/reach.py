@@ -60,7 +60,7 @@ class Archive:
             "target-in-the-future" if target.time > now else "target-not-archived", f"recovery target {target}",
             found=f"the last archived transaction ended at {newest.isoformat() if newest else 'no known time'}; it is {now:%Y-%m-%d %H:%M:%S} UTC",
             expected=f"an instant before the end of an archived transaction; the nearest is {nearest}",
-            mend="take that one, or `latest`; for an instant that has only just gone by, wait until its WAL is archived (archive_timeout)",
+            mend=f"take {'that one, or ' if newest else ''}`latest`; for an instant that has only just gone by, wait until its WAL is archived (archive_timeout)",
         )  # fmt: skip
 
     def lsn(self, target: RecoveryTarget, written_to: int) -> None:
