@@ -31,7 +31,7 @@ def read_rows_of(
     after, kept = (pair.after, {joined(one.schema, one.plain) for one in pair.kept}) if pair else (None, set[str]())
     line = horizon(before, secrets.token_hex(16), oldest_xid)
     with production.catalogs(name) as catalogs:
-        listed = [looked.counted(table) for table in list_tables(before)]
+        listed = [looked.counted(table) for table in list_tables(before, gone=pair is not None)]
         whole, guard = read_whole(listed, production.access.cluster.drill, spent_bytes), Guard(catalogs)
         reading = Reading(before, production, looked, line, whole, guard, after, _columns(before, listed))
         tables: dict[str, TableState] = {}
@@ -40,13 +40,12 @@ def read_rows_of(
             production.runner.check()
             if pair and table.name not in kept:
                 pair.release()
-            if state := reading.table(table, left):
-                tables[table.name] = state
-                left -= len(state.sample) + len(state.newer) + (len(state.copied.hashes) if state.copied else 0)
-                if table.name in kept:
-                    reading.again(table, state, left)
-                    reading.copied_again(table, state)
-                    left -= len(state.sample)
+            tables[table.name] = state = reading.table(table, left)
+            left -= len(state.sample) + len(state.newer) + (len(state.copied.hashes) if state.copied else 0)
+            if table.name in kept:
+                reading.again(table, state, left)
+                reading.copied_again(table, state)
+                left -= len(state.sample)
         if pair:
             pair.release()
         # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.

@@ -53,7 +53,8 @@ class TableState(Model):
     ``filenode`` is its file at the snapshot, ``read_filenode`` the one that was read (another one, if it was rewritten just then),
     ``columns`` are those that were read. ``counters`` are as of before the snapshot;
     ``changes``, once settled, bound what was written up to the restore point; None where no bound holds, because the table was
-    truncated, rewritten or altered, or its counters were reset. ``dropped``: no longer there when settling. ``vacuumed``: the
+    truncated, rewritten or altered, or its counters were reset. ``since``: the same whatever became of it, as long as it has
+    its counters, which know of no TRUNCATE; ``refiled``: its file is another one by then. ``dropped``: no longer there when settling. ``vacuumed``: the
     number of its ``vacuums`` grew. ``code`` names somebody's function that a query of the table would run: then it is ``copied``,
     which tells its rows without their places; None where that cannot be had, either (``code`` says why).
     """
@@ -75,6 +76,8 @@ class TableState(Model):
     vacuums: int = 0
     vacuumed: bool = False
     changes: Changes | None = None
+    since: Changes | None = None
+    refiled: bool = False
     settled: bool = False
     dropped: bool = False
     code: str = ""

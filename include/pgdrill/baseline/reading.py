@@ -42,6 +42,7 @@ WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY (%s::oid[]) ORDER BY at
 """
 Columns = dict[int, tuple[str, int]]  # by number: name and type
 MISSED = "truncated, refreshed or altered right after the restore point, before it could be read"
+DROPPED = "dropped, or replaced by another of its name, right after the restore point, before it could be read"
 
 
 @dataclass
@@ -64,8 +65,8 @@ class Reading:
         assert self.after is not None  # noqa: S101 - callers have looked
         return horizon(self.after, self.line.key, self.line.oldest_xid)
 
-    def table(self, table: Table, left_rows: int) -> TableState | None:
-        """Read a table once; None if it was dropped since it was listed."""
+    def table(self, table: Table, left_rows: int) -> TableState:
+        """Read a table once."""
         state = TableState(
             content=None, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters,
             vacuums=table.vacuums, unread=table.unread, estimated_rows=table.estimated_rows,
@@ -87,7 +88,7 @@ class Reading:
             if state.code:
                 self._copied(table, state, left_rows)
         except psycopg.errors.UndefinedTable:
-            return None
+            self._missed(table, state, DROPPED)
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
             self._not_read(table, state, error)
         return state
@@ -127,7 +128,7 @@ class Reading:
             if content is None:
                 raise psycopg.errors.UndefinedTable(table.name)
             if state.read_filenode != state.filenode and (not content.rows or sees_later_rows(self.connection, table.schema, table.plain)):
-                self._missed(table, state)
+                self._missed(table, state, MISSED)
                 return
             state.content, state.estimated_rows = content, content.stable_rows
             newer = content.rows - content.stable_rows
@@ -137,14 +138,14 @@ class Reading:
         elif self.after is not None and table.oid not in self.not_held:
             state.sample = self._sample(self.after, table, state, left_rows)
 
-    def _missed(self, table: Table, state: TableState) -> None:
+    def _missed(self, table: Table, state: TableState, why: str) -> None:
         """Note about how much there was before; what is there by now was put there later.
 
         The lesser of the server's two figures: the counter takes rows twice that a VACUUM saw before their writer reported them.
         """
         known = self.looked.listed.get(table.oid, table)
         figures = [rows for rows in (known.live_rows, known.estimated_rows) if rows]
-        state.missed, state.estimated_rows, state.bytes = MISSED, min(figures, default=0), known.bytes
+        state.missed, state.estimated_rows, state.bytes = why, min(figures, default=0), known.bytes
 
     def again(self, table: Table, state: TableState, left_rows: int) -> None:
         """Read it in the second snapshot; where less is left of it, single rows are noted as well."""
@@ -206,7 +207,7 @@ class Reading:
             state.code = f"{state.code}, and it is too large to be copied whole"
             return
         if filenode_of(self.connection, table.schema, table.plain) != state.filenode:  # whose rows these are, COPY does not tell
-            state.code = f"{state.code}, and it was {MISSED}"
+            self._missed(table, state, MISSED)
             return
         try:
             most = min(KEPT_HASHES, max(0, left_rows))

@@ -57,12 +57,12 @@ def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> N
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
         state.dropped = table is None or table.oid != state.oid
         state.vacuumed = table is not None and table.vacuums != state.vacuums
-        state.changes = changes_since(state, table) if table and not state.dropped and not altered else None
+        state.since = counted_since(state, table) if table and not state.dropped else None
+        state.refiled = table is not None and table.filenode != state.filenode
+        state.changes = None if altered or state.refiled else state.since
 
 
-def changes_since(state: TableState, now: Table) -> Changes | None:
-    """What the counters say was written since; None where they cannot be believed."""
+def counted_since(state: TableState, now: Table) -> Changes | None:
+    """What the counters say was written since; None where they were reset."""
     since = {name: getattr(now.counters, name) - getattr(state.counters, name) for name in Changes.model_fields}
-    if now.filenode != state.filenode or min(since.values()) < 0:
-        return None
-    return Changes(**since)
+    return Changes(**since) if min(since.values()) >= 0 else None

@@ -69,14 +69,17 @@ class Table:
         return f"permission denied: {self.grant}" if self.grant else ""
 
 
-def list_tables(connection: psycopg.Connection, *, sizes: bool = True) -> list[Table]:
-    """Every table that a baseline is about, with its counters as of now. Without ``sizes`` nobody's lock is waited for."""
+def list_tables(connection: psycopg.Connection, *, sizes: bool = True, gone: bool = False) -> list[Table]:
+    """Every table that a baseline is about, with its counters as of now. Without ``sizes`` nobody's lock is waited for.
+
+    ``gone``: those as well that a snapshot shows though they were dropped since.
+    """
     query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
     return [
-        Table(joined(schema, plain), oid, schema, plain, filenode, size, blocks, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
+        Table(joined(schema, plain), oid, schema, plain, filenode, size or 0, blocks or 0, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
               vacuums, grant, live)
         for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant, live in connection.execute(query).fetchall()
-        if size is not None and blocks is not None  # dropped meanwhile
+        if gone or (size is not None and blocks is not None)
     ]  # fmt: skip
 
 

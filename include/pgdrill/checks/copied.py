@@ -10,6 +10,7 @@ import psycopg
 from pgdrill.baseline import Changes, TableState
 from pgdrill.baseline.copied import Copied, NotCopied, read_copied
 from pgdrill.checks.base import Outcome, not_asked
+from pgdrill.checks.unread_rows import missed
 from pgdrill.postgres.row_digests import Horizon
 from pgdrill.reports.model import Share
 
@@ -17,18 +18,29 @@ from pgdrill.reports.model import Share
 def answer(connection: psycopg.Connection, thing: str, schema: str, table: str, line: Horizon, state: TableState) -> tuple[Outcome, Share]:
     """An answer for the table alone, which says how much of it could be compared."""
     nothing = Share.nothing(state.estimated_rows, state.bytes)
-    if state.copied is None:
+    if state.copied is None and not state.missed:
         return not_asked(thing, f"not read on production: {state.code}"), nothing
     try:
-        found = read_copied(connection, schema, table, line.key, like=state.copied)
+        found = read_copied(connection, schema, table, line.key, like=state.copied, most=0)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, NotCopied) as error:
         return Outcome("skip", thing, message=f"could not be read: {str(error).strip()[:300]}"), nothing
     except psycopg.Error as error:
         return Outcome("fail", thing, type(error).__name__, "readable to the end", (error.diag.message_primary or "")[:300]), nothing
+    if state.copied is None:
+        return _counted(thing, state, found), nothing
     made = compare(thing, state, state.copied, found)
     hidden = f"; columns not shown by COPY: {', '.join(state.copied.hidden)}" if state.copied.hidden else ""
     why = f"rows without their places, for on production {state.code}{hidden}"
     return replace(made, message="; ".join(filter(None, (made.message, why)))), _share(state, state.copied, found, made)
+
+
+def _counted(thing: str, state: TableState, found: Copied | None) -> Outcome:
+    """Of one whose rows production had taken away before they could be copied."""
+    if found is None:
+        return Outcome("pass" if state.dropped else "fail", thing, "no such table", f"about {state.estimated_rows} rows")
+    outcome = missed(thing, state, found.rows)
+    assert outcome is not None  # noqa: S101 - it was missed
+    return replace(outcome, message=f"{outcome.message}; {state.code}")
 
 
 def _share(state: TableState, before: Copied, found: Copied | None, made: Outcome) -> Share:

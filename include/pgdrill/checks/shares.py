@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from pgdrill.baseline import TableState
+from pgdrill.baseline import Changes, TableState
 from pgdrill.checks.base import Outcome
 from pgdrill.postgres.row_digests import Content
 from pgdrill.reports.model import Compared, Share
@@ -35,6 +35,11 @@ def agrees(state: TableState, found: Content, *, moved: bool) -> bool:
     )
 
 
+def bounds_of(state: TableState) -> Changes | None:
+    """What was written, where that bounds the number of rows: altered or not, as long as it has its file."""
+    return state.changes or (None if state.refiled else state.since)
+
+
 def fates_of(state: TableState, found: Content, *, moved: bool) -> list[Fate]:
     """Part by part. A part has the rows of the second snapshot, and at most those of the first: only deleting goes on meanwhile."""
     if state.content is None or len(found.parts) != len(state.content.parts):
@@ -56,10 +61,11 @@ def share_of(state: TableState, found: Content | None, outcome: Outcome, *, move
     if found is None:
         return Share(exact=state.estimated_rows, exact_bytes=state.bytes)
     if state.content is None:
-        made = Share.nothing if outcome.status == "warn" else Share.sampled_of
-        return made(state.estimated_rows, state.bytes)
-    if outcome.status == "warn":
-        return Share.nothing(found.rows, state.bytes)
+        if outcome.status in ("warn", "skip"):
+            return Share.nothing(max(state.estimated_rows, found.rows), state.bytes)
+        return Share.sampled_of(state.estimated_rows, state.bytes)
+    if outcome.status in ("warn", "skip"):
+        return Share(counted=found.rows, counted_bytes=state.bytes) if bounds_of(state) else Share.nothing(found.rows, state.bytes)
     same = found.stable_rows if agrees(state, found, moved=moved) else 0
     if not same and state.bracketed:
         fates = fates_of(state, found, moved=moved)

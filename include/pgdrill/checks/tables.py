@@ -12,7 +12,8 @@ from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.comparison import each_database, reading
 from pgdrill.checks.large_objects import by_number
-from pgdrill.checks.shares import KEY, Fate, agrees, compared_in, fates_of, share_of
+from pgdrill.checks.shares import KEY, Fate, agrees, bounds_of, compared_in, fates_of, share_of
+from pgdrill.checks.unread_rows import large_and_empty, missed, unknown_changes
 from pgdrill.postgres.relation_names import apart
 from pgdrill.postgres.row_digests import (
     Content,
@@ -26,9 +27,6 @@ from pgdrill.postgres.row_digests import (
 )
 from pgdrill.postgres.server_words import words_of
 from pgdrill.reports.model import Share
-
-# A table whose rows could not be read has lost some where so few of those came back that the server had counted a moment before.
-FEWEST_OF_ESTIMATED = 0.8
 
 
 @check(
@@ -86,6 +84,11 @@ def _table(
             outcome, share = copied.answer(connection, thing, schema, plain, line, state)
         elif gone := _gone_columns(connection, schema, plain, state):
             outcome = _other_columns(thing, gone, state, altered=altered)
+            if state.content is not None and outcome.status == "warn":
+                left = [name for name in state.columns or () if name not in gone]
+                found = read_content(connection, schema, plain, line, columns=left)
+                outcome = (found and _number_of_rows(thing, state, found)) or outcome
+                share = share_of(state, found, outcome, moved=False) if found else share
         else:
             # What was too large to be read on production is not read here, either: only whether it is there.
             found = read_content(connection, schema, plain, line, whole=state.content is not None or bool(state.missed), columns=state.columns,
@@ -104,7 +107,7 @@ def _table(
         outcome = Outcome("skip", thing, message=f"could not be read: {error.diag.message_primary}")
     except psycopg.Error as error:
         outcome = Outcome("fail", thing, type(error).__name__, "readable to the end", words_of(error)[:300])
-    compared_in(context.memo).add(share)
+    compared_in(context.memo).add(share, thing if outcome.status in ("warn", "skip") else "")
     return outcome, found.rows if found else 0
 
 
@@ -138,12 +141,18 @@ def compare(
         return Outcome("fail", table, "no such table", f"about {state.estimated_rows} rows")
     if outcome := _lost_rows(table, sampled) or _number_of_rows(table, state, found) or _sample_alone(table, state, sampled):
         return outcome
-    if agrees(state, found, moved=moved):
+    if agrees(state, found, moved=moved) and not _newer_unknown(state, found):
         return Outcome("pass", table, found.rows, message="rows as a set: their places were changed meanwhile" if moved else "")
-    for rule in (_missed, _around_restore_point, _unknown_changes, _untouched, _gone_rows):
+    for rule in (_not_read, _around_restore_point, _unknown_changes, _untouched, _gone_rows):
         if outcome := rule(table, state, found, moved):
             return outcome
     return _by_sample(table, state, sampled)
+
+
+def _newer_unknown(state: TableState, found: Content) -> bool:
+    """Whether rows are gone that were too new to be in the digest, and nothing else tells of them."""
+    recorded = state.content is not None and found.rows < state.content.rows
+    return recorded and not state.bracketed and not state.newer and bounds_of(state) is None
 
 
 def _lost_rows(table: str, sampled: SampleAnswer | None) -> Outcome | None:
@@ -156,9 +165,10 @@ def _lost_rows(table: str, sampled: SampleAnswer | None) -> Outcome | None:
 
 
 def _number_of_rows(table: str, state: TableState, found: Content) -> Outcome | None:
-    if state.content is None or state.changes is None:
+    counted = bounds_of(state)
+    if state.content is None or counted is None:
         return None
-    fewest, most = max(0, state.content.rows - state.changes.deleted), state.content.rows + state.changes.inserted
+    fewest, most = max(0, state.content.rows - counted.deleted), state.content.rows + counted.inserted
     if fewest <= found.rows <= most:
         return None
     return Outcome("fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows")
@@ -167,6 +177,10 @@ def _number_of_rows(table: str, state: TableState, found: Content) -> Outcome | 
 def _sample_alone(table: str, state: TableState, sampled: SampleAnswer | None) -> Outcome | None:
     """Of what was too large to be read whole, whatever was done to it since: the sample is of after the restore point."""
     return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded") if state.content is None and sampled else None
+
+
+def _not_read(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
+    return missed(table, state, found.rows) or large_and_empty(table, state, found)
 
 
 def _around_restore_point(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
@@ -184,22 +198,10 @@ def _around_restore_point(table: str, state: TableState, found: Content, moved: 
                    f"{fates.count(Fate.OPEN)} of {len(fates)} parts of it were being written to at that instant")  # fmt: skip
 
 
-def _missed(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
-    """Production had taken its rows away before they could be read: about how many there were is all that is known."""
-    if not state.missed:
-        return None
-    wanted, words = f"about {state.estimated_rows} rows", f"{state.missed}: its rows were not compared"
-    if found.rows < state.estimated_rows * FEWEST_OF_ESTIMATED:
-        mend = "drill again: it is read if nobody takes its rows away within the same second; compare the table with production by key"
-        return Outcome("skip", table, found.rows, wanted, words, mend)
-    return Outcome("warn", table, found.rows, wanted, words)
-
-
 def _unknown_changes(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
     if state.changes is not None and not moved:
         return None
-    why = "what was written since the baseline is not known (altered, rewritten, or counters reset)"
-    return Outcome("warn", table, found.rows if state.content else None, "", f"{why}: its rows were not compared")
+    return unknown_changes(table, state, found)
 
 
 def _untouched(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:

@@ -297,8 +297,12 @@ class Compared(Share):
     Exact: to the bit, so that any other byte is red. By sample: some of its rows to the bit. Counted: the number of rows alone.
     """
 
-    def add(self, share: Share) -> None:
-        """Take a table in."""
+    not_proven: list[str] = Field(default_factory=list)
+
+    def add(self, share: Share, not_proven: str = "") -> None:
+        """Take a table in; by its name if its rows were not compared, however many the server knows of."""
+        if not_proven:
+            self.not_proven.append(not_proven)
         for name in Share.model_fields:
             setattr(self, name, getattr(self, name) + getattr(share, name))
 
@@ -308,6 +312,9 @@ class Compared(Share):
         rows, size = (sum(getattr(self, one[number]) for one in kinds.values()) for number in (0, 1))
         shown = [f"{how} {_percent(getattr(self, one[0]), rows)} of rows, {_percent(getattr(self, one[1]), size)} of bytes"
                  for how, one in kinds.items() if getattr(self, one[0]) or getattr(self, one[1])]  # fmt: skip
+        if self.not_proven:
+            first, more = self.not_proven[0], len(self.not_proven) - 1
+            shown.append(f"rows not compared of {first}{f' and {more} more' if more else ''}")
         return "; ".join(shown) or "no rows"
 
 

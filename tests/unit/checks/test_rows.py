@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgdrill.baseline import Changes, TableState
+from pgdrill.checks.shares import share_of
 from pgdrill.checks.tables import compare
 from pgdrill.postgres.row_digests import Content, SampleAnswer, Shares
 
@@ -91,3 +92,46 @@ def test_what_could_not_be_compared_is_no_pass() -> None:
     assert asked(content(), None, content(digest="d2")) == "warn"  # the counters were reset
     assert asked(content(), Changes(updated=10), content(stable=95, digest="d2")) == "warn"  # no sample
     assert asked(None, NOTHING, content()) == "warn"  # too large to read
+
+
+@pytest.mark.parametrize(("since", "rows", "answer"), [
+    (None, 0, "warn"),  # nothing bounds it
+    (NOTHING, 100, "warn"), (NOTHING, 99, "skip"), (NOTHING, 0, "skip"), (Changes(deleted=60), 50, "warn"), (Changes(inserted=9), 110, "skip"),
+])  # fmt: skip
+def test_of_a_table_rewritten_since_too_few_or_too_many_rows_are_no_green_where_counters_tell(
+    since: Changes | None, rows: int, answer: str
+) -> None:
+    state = TableState(content=content(), oid=1, bytes=1, filenode=1, estimated_rows=100, counters=NOTHING, since=since, refiled=True, settled=True)
+    assert compare("t", state, content(rows=rows, stable=rows, digest="d2"), None).status == answer
+
+
+def test_a_table_altered_since_is_counted_as_long_as_it_has_its_file() -> None:
+    state = TableState(content=content(), oid=1, bytes=1, filenode=1, estimated_rows=100, counters=NOTHING, since=Changes(deleted=5), settled=True)
+    assert compare("t", state, content(rows=95, stable=95, digest="d2"), None).status == "warn"
+    assert compare("t", state, content(rows=50, stable=50, digest="d2"), None).status == "fail"
+    found = content(rows=95, stable=95, digest="d2")
+    assert share_of(state, found, compare("t", state, found, None), moved=False).counted == 95
+
+
+def test_rows_too_new_for_the_digest_that_are_gone_are_no_pass_where_nothing_bounds_them() -> None:
+    state = TableState(content=content(rows=400, stable=0), oid=1, bytes=1, filenode=1, estimated_rows=400, counters=NOTHING)
+    assert compare("t", state, content(rows=400, stable=0), None).status == "pass"
+    assert compare("t", state, content(rows=0, stable=0), None).status == "warn"
+
+
+@pytest.mark.parametrize(("since", "answer"), [(None, "warn"), (NOTHING, "skip"), (Changes(deleted=100), "warn")])
+def test_a_table_too_large_to_be_read_that_came_back_empty_is_told(since: Changes | None, answer: str) -> None:
+    state = TableState(content=None, oid=1, bytes=1, filenode=1, estimated_rows=100, counters=NOTHING, since=since, changes=since)
+    outcome = compare("t", state, content(rows=0, stable=0), None)
+    assert outcome.status == answer
+    assert share_of(state, content(rows=0, stable=0), outcome, moved=False).not_compared == 100
+
+
+@pytest.mark.parametrize(("rows", "deleted", "answer"), [(100, 0, "warn"), (50, 0, "skip"), (0, 0, "skip"), (50, 40, "warn")])
+def test_of_a_table_that_could_not_be_read_what_was_deleted_before_is_allowed_for(rows: int, deleted: int, answer: str) -> None:
+    state = TableState(content=None, missed="truncated", oid=1, bytes=1, filenode=1, estimated_rows=100, counters=NOTHING,
+                       since=Changes(deleted=deleted))  # fmt: skip
+    found = content(rows=rows, stable=rows)
+    outcome = compare("t", state, found, None)
+    assert outcome.status == answer
+    assert share_of(state, found, outcome, moved=False).not_compared == 100
