@@ -221,10 +221,11 @@ ACTIVITIES: tuple[Activity, ...] = (
     vacuums, reindexes, schema_changes, partitions, embeds_again, truncates, unlogged_and_temporary, odd_names, large_objects,
     sequences, roles, subtransactions, aborts, copies, switches, checkpoints, databases, views, prepared,
 )  # fmt: skip
-# What a lock or another's change made impossible is life, not an error of the test.
+# What a lock, another's change or an earlier try of the same number made impossible is life, not an error of the test.
 EXPECTED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation,
             psycopg.errors.ForeignKeyViolation, psycopg.errors.QueryCanceled, psycopg.errors.UndefinedObject,
-            psycopg.errors.ObjectInUse, psycopg.errors.UndefinedTable, psycopg.errors.InternalError_)  # fmt: skip
+            psycopg.errors.ObjectInUse, psycopg.errors.UndefinedTable, psycopg.errors.InternalError_,
+            psycopg.errors.DuplicateObject, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateDatabase)  # fmt: skip
 
 
 class Life:

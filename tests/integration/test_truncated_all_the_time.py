@@ -126,6 +126,36 @@ def test_a_table_that_is_truncated_and_filled_all_the_time_is_compared_and_an_em
         destroy_stage(stack.access, report.drill_id)
 
 
+def test_a_drill_waits_for_nobody_while_it_keeps_tables_and_ends_nobodys_work(stack: Stack) -> None:
+    """Whoever alters another table for longer than a kept one is asked for, and then wants the kept one as well."""
+    done, broke, altered = threading.Event(), list[BaseException](), 0
+
+    def alter() -> None:
+        nonlocal altered
+        try:
+            with stack.connect() as connection:
+                while not done.is_set():
+                    with connection.transaction():
+                        connection.execute("LOCK TABLE items")
+                        connection.execute("SELECT pg_sleep(1.2)")  # past deadlock_timeout
+                        connection.execute("LOCK TABLE at_once")
+                    altered += 1
+        except BaseException as error:  # told by the test and not by a thread
+            broke.append(error)
+
+    thread = threading.Thread(target=alter)
+    thread.start()
+    try:
+        with churning(stack):
+            report = drill(stack.access)
+    finally:
+        done.set()
+        thread.join()
+    assert not broke, broke
+    assert altered > 1
+    assert report.verdict == "passed", (report.reason, [r for r in report.results if r.status == "fail" or (r.status == "skip" and r.required)])
+
+
 def test_a_table_whose_rows_were_taken_away_before_they_could_be_read_is_told_and_too_few_of_them_are_never_green(stack: Stack) -> None:
     """Nobody could foresee it; its rows were counted by the server before."""
     end = Bracket.end

@@ -11,10 +11,9 @@ from pgdrill.baseline.bracket import Pair
 from pgdrill.baseline.database import Looked
 from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import Production
-from pgdrill.baseline.reading import COLUMNS, Columns, Reading
-from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables, read_whole
+from pgdrill.baseline.reading import Reading
+from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables
 from pgdrill.postgres.guarded import Guard
-from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import horizon
 from pgdrill.vectors.snapshot import read_vectors
 
@@ -28,45 +27,42 @@ def read_rows_of(
     ``counted`` tells whether the counters hold by now all that was written before the second snapshot. Else all is read a
     second time and not only what they tell of.
     """
-    after, kept = (pair.after, {joined(one.schema, one.plain) for one in pair.kept}) if pair else (None, set[str]())
-    line = horizon(before, secrets.token_hex(16), oldest_xid)
+    after, line = pair.after if pair else None, horizon(before, secrets.token_hex(16), oldest_xid)
     with production.catalogs(name) as catalogs:
-        listed = [looked.counted(table) for table in list_tables(before, gone=pair is not None)]
-        whole, guard = read_whole(listed, production.access.cluster.drill, spent_bytes), Guard(catalogs)
-        reading = Reading(before, production, looked, line, whole, guard, after, _columns(before, listed))
-        tables: dict[str, TableState] = {}
-        left = SAMPLE_BUDGET_ROWS if after is not None else 0
-        for table in sorted(in_order_of_sampling(listed, whole), key=lambda one: one.name not in kept):
-            production.runner.check()
-            if pair and table.name not in kept:
-                pair.release()
-            tables[table.name] = state = reading.table(table, left)
-            left -= len(state.sample) + len(state.newer) + (len(state.copied.hashes) if state.copied else 0)
-            if table.name in kept:
-                reading.again(table, state, left)
-                reading.copied_again(table, state)
-                left -= len(state.sample)
-        if pair:
+        reading = Reading(before, production, looked, line, Guard(catalogs), after, 0 if after is None else SAMPLE_BUDGET_ROWS)
+        kept: dict[str, TableState] = {}
+        if pair and pair.kept:
+            # Whoever has another table may wait for one of these: nothing else is asked for until they are let go.
+            kept = _read(reading, list_tables(before, only=[(one.schema, one.plain) for one in pair.kept], gone=True), spent_bytes, twice=True)
             pair.release()
+        listed = [table for table in list_tables(before, gone=pair is not None) if table.name not in kept]
+        tables = kept | _read(reading, listed, spent_bytes + sum(state.bytes for state in kept.values()))
         # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
         production.at_work = "searching its vector columns"
-        vectors, settings = read_vectors(before, name, production.access.cluster, line, whole, Guard(catalogs), production.runner.check)
+        vectors, settings = read_vectors(before, name, production.access.cluster, line, reading.whole, Guard(catalogs), production.runner.check)
         state_of = looked.state
         state_of.horizon, state_of.tables, state_of.vectors, state_of.search_settings = line, tables, vectors, settings
         production.at_work = ""
         if after is not None:
-            _bracket(reading, [table for table in listed if table.name not in kept], tables, left, counted)
+            _bracket(reading, listed, tables, counted)
 
 
-def _columns(connection: psycopg.Connection, tables: list[Table]) -> dict[int, Columns]:
-    found: dict[int, Columns] = {}
-    for oid, number, name, kind in connection.execute(COLUMNS, ([table.oid for table in tables],)).fetchall():
-        found.setdefault(oid, {})[number] = (name, kind)
-    return found
+def _read(reading: Reading, listed: list[Table], spent_bytes: int, *, twice: bool = False) -> dict[str, TableState]:
+    """The tables' states; ``twice``: as the second snapshot shows them, too."""
+    counted = [reading.looked.counted(table) for table in listed]
+    reading.choose(counted, spent_bytes)
+    tables: dict[str, TableState] = {}
+    for table in in_order_of_sampling(counted, reading.whole):
+        reading.production.runner.check()
+        tables[table.name] = state = reading.table(table)
+        if twice:
+            reading.again(table, state)
+            reading.copied_again(table, state)
+    return tables
 
 
 def _bracket(
-    reading: Reading, listed: list[Table], tables: dict[str, TableState], left: int, counted: Callable[[psycopg.Connection], bool]
+    reading: Reading, listed: list[Table], tables: dict[str, TableState], counted: Callable[[psycopg.Connection], bool]
 ) -> None:
     """Which of the tables lost rows between the two snapshots: those that nobody wrote to did not."""
     assert reading.after is not None  # noqa: S101 - the caller has looked
@@ -84,9 +80,8 @@ def _bracket(
             state.bracketed = state.content is not None or state.copied is not None
             continue
         production.runner.check()
-        reading.again(table, state, left)
+        reading.again(table, state)
         reading.copied_again(table, state)
-        left -= len(state.sample)
     for state in tables.values():
         if not state.bracketed:
             state.newer.clear()

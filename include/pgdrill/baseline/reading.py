@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,10 +13,7 @@ from pgdrill.baseline.copied import KEPT_HASHES, NotCopied, read_copied
 from pgdrill.baseline.database import Looked
 from pgdrill.baseline.model import TableState
 from pgdrill.baseline.production import LOCK_SECONDS, Production
-from pgdrill.baseline.tables import (
-    Table,
-    sample_size,
-)
+from pgdrill.baseline.tables import Table, read_whole, sample_size
 from pgdrill.postgres.catalog_fingerprint import FIRST_USER_OID
 from pgdrill.postgres.foreign_code import hold
 from pgdrill.postgres.guarded import Guard, RunsCode
@@ -53,11 +50,18 @@ class Reading:
     production: Production
     looked: Looked
     line: Horizon
-    whole: Collection[str]
     guard: Guard
     after: psycopg.Connection | None = None
+    left_rows: int = 0  # of single rows that may still be noted
+    whole: set[str] = field(default_factory=set)
     columns: dict[int, Columns] = field(default_factory=dict)
     not_held: set[int] = field(default_factory=set)
+
+    def choose(self, tables: Sequence[Table], spent_bytes: int) -> None:
+        """Which of the tables are read whole, with ``spent_bytes`` of the budget spent; and the columns that the snapshot shows."""
+        self.whole |= read_whole(tables, self.production.access.cluster.drill, spent_bytes)
+        for oid, number, name, kind in self.connection.execute(COLUMNS, ([table.oid for table in tables],)).fetchall():
+            self.columns.setdefault(oid, {})[number] = (name, kind)
 
     @cached_property
     def line_after(self) -> Horizon:
@@ -65,7 +69,7 @@ class Reading:
         assert self.after is not None  # noqa: S101 - callers have looked
         return horizon(self.after, self.line.key, self.line.oldest_xid)
 
-    def table(self, table: Table, left_rows: int) -> TableState:
+    def table(self, table: Table) -> TableState:
         """Read a table once."""
         state = TableState(
             content=None, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters,
@@ -82,11 +86,11 @@ class Reading:
             if not state.code:
                 try:
                     with self.guard.watching(self.connection, table.oid):
-                        self._queried(table, state, left_rows)
+                        self._queried(table, state)
                 except RunsCode as added:
                     state.code = str(added)
             if state.code:
-                self._copied(table, state, left_rows)
+                self._copied(table, state)
         except psycopg.errors.UndefinedTable:
             self._missed(table, state, DROPPED)
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
@@ -118,7 +122,7 @@ class Reading:
         state.unread = f"could not be read: {error.diag.message_primary}; raise drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
         logger.warning("%s %s", table.name, state.unread)
 
-    def _queried(self, table: Table, state: TableState, left_rows: int) -> None:
+    def _queried(self, table: Table, state: TableState) -> None:
         """Its digest, or a sample with rows by their places; by the columns that it had at the snapshot and still has."""
         names = self._columns_now(table)
         state.columns, state.read_filenode = list(names), filenode_of(self.connection, table.schema, table.plain)
@@ -133,10 +137,10 @@ class Reading:
             state.content, state.estimated_rows = content, content.stable_rows
             newer = content.rows - content.stable_rows
             if newer and self.after is not None and state.read_filenode == state.filenode:
-                share = Shares(1.0, min(1.0, min(SAMPLE_ROWS, left_rows) / newer))
-                state.newer = read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True)
+                share = Shares(1.0, min(1.0, min(SAMPLE_ROWS, self.left_rows) / newer))
+                state.newer = self._noted(read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True))
         elif self.after is not None and table.oid not in self.not_held:
-            state.sample = self._sample(self.after, table, state, left_rows)
+            state.sample = self._sample(self.after, table, state)
 
     def _missed(self, table: Table, state: TableState, why: str) -> None:
         """Note about how much there was before; what is there by now was put there later.
@@ -147,7 +151,7 @@ class Reading:
         figures = [rows for rows in (known.live_rows, known.estimated_rows) if rows]
         state.missed, state.estimated_rows, state.bytes = why, min(figures, default=0), known.bytes
 
-    def again(self, table: Table, state: TableState, left_rows: int) -> None:
+    def again(self, table: Table, state: TableState) -> None:
         """Read it in the second snapshot; where less is left of it, single rows are noted as well."""
         if self.after is None or state.columns is None or state.content is None or table.oid in self.not_held:
             return
@@ -164,7 +168,7 @@ class Reading:
                         del state.newer[place]
                 if state.bracketed and later and (later.stable_rows, later.loose) != (state.content.stable_rows, state.content.loose):
                     state.later = later
-                    state.sample = self._sample(self.after, table, state, left_rows)
+                    state.sample = self._sample(self.after, table, state)
         except (RunsCode, psycopg.errors.UndefinedTable):
             state.bracketed, state.later = False, None
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
@@ -185,14 +189,18 @@ class Reading:
                 raise
             logger.warning("%s was not read again: %s", table.name, error)
 
-    def _sample(self, connection: psycopg.Connection, table: Table, state: TableState, left_rows: int) -> dict[str, str]:
+    def _sample(self, connection: psycopg.Connection, table: Table, state: TableState) -> dict[str, str]:
         estimated = state.content.stable_rows if state.content else table.estimated_rows
-        wanted = sample_size(estimated or (0 if state.content else table.blocks), left_rows)
+        wanted = sample_size(estimated or (0 if state.content else table.blocks), self.left_rows)
         if not wanted:
             return {}
         with self.guard.watching(connection, table.oid):
-            return read_sample(connection, table.schema, table.plain, self.line_after, Shares.of(table.blocks, estimated, wanted),
-                               list(self._columns_now(table).values()))  # fmt: skip
+            return self._noted(read_sample(connection, table.schema, table.plain, self.line_after, Shares.of(table.blocks, estimated, wanted),
+                                           list(self._columns_now(table).values())))  # fmt: skip
+
+    def _noted(self, rows: dict[str, str]) -> dict[str, str]:
+        self.left_rows = max(0, self.left_rows - len(rows))
+        return rows
 
     def _columns_now(self, table: Table) -> dict[str, str]:
         """The columns at the snapshot that are still the same: their names then, and what they are called now."""
@@ -201,7 +209,7 @@ class Reading:
         then = self.columns.get(table.oid, {})
         return {name: now[number][0] for number, (name, kind) in then.items() if number in now and now[number][1] == kind}
 
-    def _copied(self, table: Table, state: TableState, left_rows: int) -> None:
+    def _copied(self, table: Table, state: TableState) -> None:
         """The table's rows without a query; where that is not to be had, the words say that, too."""
         if table.name not in self.whole:
             state.code = f"{state.code}, and it is too large to be copied whole"
@@ -210,7 +218,7 @@ class Reading:
             self._missed(table, state, MISSED)
             return
         try:
-            most = min(KEPT_HASHES, max(0, left_rows))
-            state.copied = read_copied(self.connection, table.schema, table.plain, self.line.key, most=most)
+            state.copied = read_copied(self.connection, table.schema, table.plain, self.line.key, most=min(KEPT_HASHES, self.left_rows))
+            self.left_rows -= len(state.copied.hashes) if state.copied else 0
         except NotCopied as error:
             state.code = f"{state.code}; {error}"

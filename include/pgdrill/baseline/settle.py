@@ -51,7 +51,7 @@ def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) 
 
 
 def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> None:
-    listed = {table.name: table for table in list_tables(connection)}
+    listed = {table.name: table for table in list_tables(connection, sizes=False)}
     for name, state in database.tables.items():
         table, state.settled = listed.get(name), True
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later

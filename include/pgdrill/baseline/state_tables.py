@@ -20,7 +20,7 @@ from pgdrill.baseline.model import StateTable
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.tables import Table, list_tables
 from pgdrill.postgres.guarded import Guard, RunsCode
-from pgdrill.postgres.relation_names import apart, joined
+from pgdrill.postgres.relation_names import apart
 from pgdrill.postgres.row_digests import Horizon, horizon, read_rows
 from pgdrill.postgres.row_digests import columns_of as columns_of_table
 
@@ -67,8 +67,7 @@ def _snapshot(
 ) -> Iterator[tuple[psycopg.Connection, list[Table]]]:
     """The wanted tables (without a schema in ``public``), locked against being rewritten or dropped and only then seen."""
     with production.connection(database) as connection:
-        names = {joined(*apart(name)) for name in configured}
-        wanted = [table for table in list_tables(connection) if table.name in names]
+        wanted = list_tables(connection, only=[apart(name) for name in configured], sizes=False)
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -21,18 +21,19 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
        {sizes},
        greatest(c.reltuples, 0)::int8, coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
        coalesce(s.vacuum_count + s.autovacuum_count, 0) + coalesce(toast.vacuum_count + toast.autovacuum_count, 0),
-       CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user)
-            WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN format('GRANT SELECT ON %I.%I TO %I', n.nspname, c.relname, current_user)
-            WHEN row_security_active(c.oid) THEN format('ALTER ROLE %I BYPASSRLS', current_user)
+       CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %%I TO %%I', n.nspname, current_user)
+            WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN format('GRANT SELECT ON %%I.%%I TO %%I', n.nspname, c.relname, current_user)
+            WHEN row_security_active(c.oid) THEN format('ALTER ROLE %%I BYPASSRLS', current_user)
             ELSE '' END, coalesce(s.n_live_tup, 0)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
 LEFT JOIN pg_stat_all_tables toast ON toast.relid = c.reltoastrelid
-WHERE (c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
-       AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
-   OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
-       AND (has_table_privilege(c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)))
+WHERE ((c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
+        AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
+    OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
+        AND (has_table_privilege(c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata))))
+  AND (%(schemas)s::text[] IS NULL OR (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[])))
 ORDER BY n.nspname, c.relname
 """
 # These wait for whoever holds a table, and for whoever waits for it to be let go by our own reading.
@@ -69,16 +70,20 @@ class Table:
         return f"permission denied: {self.grant}" if self.grant else ""
 
 
-def list_tables(connection: psycopg.Connection, *, sizes: bool = True, gone: bool = False) -> list[Table]:
-    """Every table that a baseline is about, with its counters as of now. Without ``sizes`` nobody's lock is waited for.
+def list_tables(
+    connection: psycopg.Connection, *, only: Sequence[tuple[str, str]] | None = None, sizes: bool = True, gone: bool = False
+) -> list[Table]:
+    """Every table that a baseline is about, with its counters as of now; ``only`` those of these schemas and names.
 
-    ``gone``: those as well that a snapshot shows though they were dropped since.
+    Without ``sizes`` nobody's lock is waited for. ``gone``: those as well that a snapshot shows though they were dropped since.
     """
     query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
+    wanted = {name: only and [place[part] for place in only] for part, name in enumerate(("schemas", "tables"))}
     return [
         Table(joined(schema, plain), oid, schema, plain, filenode, size or 0, blocks or 0, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
               vacuums, grant, live)
-        for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant, live in connection.execute(query).fetchall()
+        for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant, live
+        in connection.execute(query, wanted).fetchall()
         if gone or (size is not None and blocks is not None)
     ]  # fmt: skip
 
