@@ -151,7 +151,7 @@ class Access:
 
     def bare(self) -> psycopg.Connection:
         """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
-        return psycopg.connect(make_conninfo("", **{**self.conninfo(), **session.ENCODING, "options": session.options(session.SAFE)}), autocommit=True)
+        return session.opened(make_conninfo("", **{**self.conninfo(), **session.ENCODING, "options": session.options(session.SAFE)}))
 
 
 def in_service(words: Mapping[str, str]) -> str:

@@ -128,7 +128,7 @@ class Restored:
         safe |= {"session_preload_libraries": ""} if self.as_superuser else {}
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
         words = {**defaults, **self.words, "dbname": self.home, **session.ENCODING, "options": session.options(safe)}
-        return psycopg.connect(make_conninfo("", **words), autocommit=True)
+        return session.opened(make_conninfo("", **words))
 
     def role(self) -> str:
         """Who asks there, which is no superuser unless that is meant."""

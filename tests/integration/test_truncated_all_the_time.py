@@ -14,6 +14,8 @@ import pytest
 from pgdrill.backup import take_backup
 from pgdrill.baseline import Baseline
 from pgdrill.baseline.bracket import Bracket
+from pgdrill.baseline.kept import Place, keep, release
+from pgdrill.baseline.production import Production
 from pgdrill.checks import Context, run_checks
 from pgdrill.checks.runner import checking
 from pgdrill.drill import destroy_stage, drill
@@ -154,6 +156,21 @@ def test_a_drill_waits_for_nobody_while_it_keeps_tables_and_ends_nobodys_work(st
     assert not broke, broke
     assert altered > 1
     assert report.verdict == "passed", (report.reason, [r for r in report.results if r.status == "fail" or (r.status == "skip" and r.required)])
+
+
+def test_no_snapshot_is_taken_while_tables_are_locked_however_often_that_is_tried(stack: Stack) -> None:
+    """psycopg prepares what is executed often and throws that away at a ROLLBACK, by a statement that takes a snapshot."""
+    production = Production(stack.access)
+    places = [Place("public", name, 1) for name in (*CHURNED, *CUT_OFF, "items")]
+    with stack.connect() as other, production.snapshot(DATABASE) as before, production.snapshot(DATABASE) as after:
+        with other.transaction():
+            other.execute("LOCK TABLE items")
+            assert Place("public", "items", 1) not in keep((before, after), places)
+        other.execute("CREATE TABLE meanwhile AS SELECT 1")
+        for connection in (before, after):
+            assert connection.execute("SELECT count(*) FROM pg_class WHERE relname = 'meanwhile'").fetchone() == (1,)
+        release((before, after))
+        other.execute("DROP TABLE meanwhile")
 
 
 def test_a_table_whose_rows_were_taken_away_before_they_could_be_read_is_told_and_too_few_of_them_are_never_green(stack: Stack) -> None:

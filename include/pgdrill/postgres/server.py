@@ -198,7 +198,7 @@ class LocalServer:
         words = self.conninfo(
             database, **OWN_SOCKET, user=user or self.superuser, options=session.options(settings), connect_timeout="10"
         )  # fmt: skip
-        made = psycopg.connect(words, autocommit=True)
+        made = session.opened(words)
         try:
             session.pin(made, settings)
             made.autocommit = autocommit

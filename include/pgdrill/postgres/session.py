@@ -88,6 +88,15 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
+def opened(conninfo: str) -> psycopg.Connection:
+    """A connection in autocommit on which psycopg prepares nothing by itself.
+
+    After a ROLLBACK it would throw away what it prepared, by a statement that takes a snapshot; a statement that was prepared gets
+    a plan that fits no question in particular; and poolers mix them up.
+    """
+    return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+
 def connect(
     words: Mapping[str, str], *, autocommit: bool = True, search_path: str = SYSTEM_PATH, superuser: bool = False
 ) -> psycopg.Connection:
@@ -114,11 +123,11 @@ def _first(words: Mapping[str, str], major: int, superuser: bool, search_path: s
     packet = options(settings(major, superuser=superuser, search_path=search_path))
     mine = " ".join(filter(None, (words.get("options"), packet)))
     try:
-        return psycopg.connect(make_conninfo("", **{**words, "options": mine}), autocommit=True)
+        return opened(make_conninfo("", **{**words, "options": mine}))
     except psycopg.OperationalError as error:
         if "unsupported startup parameter" in str(error):
             logger.debug("a pooler refuses settings in the startup packet, so they are set afterwards: %s", str(error).strip())
-            return psycopg.connect(make_conninfo("", **words), autocommit=True)
+            return opened(make_conninfo("", **words))
         if "unrecognized configuration parameter" in str(error) and major > OLDEST_MAJOR:
             return _first(words, OLDEST_MAJOR, superuser, search_path)
         raise
