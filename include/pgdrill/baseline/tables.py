@@ -78,7 +78,7 @@ def list_tables(
     Without ``sizes`` nobody's lock is waited for. ``gone``: those as well that a snapshot shows though they were dropped since.
     """
     query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
-    wanted = {"schemas": only and [schema for schema, _ in only], "tables": only and [table for _, table in only]}
+    wanted = {"schemas": None, "tables": None} if only is None else {"schemas": [one for one, _ in only], "tables": [one for _, one in only]}
     return [
         Table(joined(schema, plain), oid, schema, plain, filenode, size or 0, blocks or 0, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
               vacuums, grant, live)
