@@ -13,7 +13,7 @@ The XCom of `backup` has name, LSNs, sizes and rate; the asset `<cluster>.base_b
 ### When the task is red
 
 There is **no new backup to rely on**; older ones are untouched. The last line of the log names what was found, what was
-expected and the mend. Do that, then clear the task.
+expected and the hint. Do that, then clear the task.
 
 | The message says | Do |
 | --- | --- |

@@ -14,12 +14,12 @@ turns. Production is read and never changed, except for one restore point.
 
 ### When `restore` or `check` is red
 
-The last line of the log has the verdict, the first cause with its mend, and where the report is. The report is written
+The last line of the log has the verdict, the first cause with its hint, and where the report is. The report is written
 before the task fails.
 
 | Verdict | Means | Do |
 | --- | --- | --- |
-| **failed** | the backup, or what came back from it, is **not right** | treat it as having no backup since the last green drill: take a base backup now (`<cluster>.base_backup`), then drill again and follow the mend |
+| **failed** | the backup, or what came back from it, is **not right** | treat it as having no backup since the last green drill: take a base backup now (`<cluster>.base_backup`), then drill again and follow the hint |
 | **could not verify** | the drill's host, the store or a tool was at fault, or something required was left unasked | mend that, then clear `restore`; until a drill passes, nothing is proved |
 
 What did not answer is tried again by itself; a damaged backup is not. A task that is *up for reschedule* waits, without a slot,

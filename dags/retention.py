@@ -14,7 +14,7 @@ promised stands in `dr.toml`; each promise holds by itself, and at every moment 
 ### When `refused` or `prune` is red
 
 Nothing promised is lost, and both can be cleared at any time: what was done is not done again. The last line of the log names
-what was found and the mend.
+what was found and the hint.
 
 | The message says | Do |
 | --- | --- |

@@ -22,13 +22,13 @@ find_python() {
         return
     done
     fail "no Python >= $oldest_python found (looked for python3.11 ... python3.14 and python3 on PATH)." \
-        "Mend: install one (Debian: apt-get install python3 python3-venv) or name it: PYTHON=/path/to/python3 make setup"
+        "Hint: install one (Debian: apt-get install python3 python3-venv) or name it: PYTHON=/path/to/python3 make setup"
 }
 
 need_venv_module() {
     "$1" -c 'import venv, ensurepip' 2>/dev/null ||
         fail "$1 cannot make virtual environments: its venv module is missing." \
-            "Mend: apt-get install python3-venv (Debian, Ubuntu), or name another: PYTHON=/path/to/python3 make setup"
+            "Hint: apt-get install python3-venv (Debian, Ubuntu), or name another: PYTHON=/path/to/python3 make setup"
 }
 
 fingerprint() {

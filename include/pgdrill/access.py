@@ -20,13 +20,13 @@ from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.client_files import passed_over
 from pgdrill.postgres.presence import PASSING, listens, tried
-from pgdrill.postgres.refused import mend_of
+from pgdrill.postgres.refused import hint_of
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import BackupTool, make_tool
 
 CONNECT_SECONDS = 10
 NO_DATABASE = re.compile(r'database ".*" does not exist')
-# What a server says of one database or role, while others may be let in: whose error, reason, what was expected, and the mend.
+# What a server says of one database or role, while others may be let in: whose error, reason, what was expected, and the hint.
 REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...] = (
     (re.compile(r'permission denied for (?P<kind>database) "(?P<name>[^"]*)"'), Refused, "no-connect-right", "the right to connect to it",
      'GRANT CONNECT ON DATABASE "{name}" TO {user}; or name the databases that are to be checked in server.databases'),
@@ -136,7 +136,7 @@ class Access:
             if standby:
                 raise StandbyUnreachable(
                     "standby-unreachable", f"standby of cluster {self.cluster.name}, {shown}", found=str(error).strip(),
-                    expected="a connection", mend="check that it runs, or empty server.standby_dsn to read on production",
+                    expected="a connection", hint="check that it runs, or empty server.standby_dsn to read on production",
                 ) from None  # fmt: skip
             where, connection = f"server of cluster {self.cluster.name}, {shown}", self.cluster.server.conn_id
             raise _not_connected(where, words, str(error).strip(), connection) from None
@@ -162,20 +162,20 @@ def in_service(words: Mapping[str, str]) -> str:
 def _not_connected(where: str, words: Mapping[str, str], found: str, connection: str) -> CouldNotVerify:
     """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that is gone, and only then."""
     if trouble := passed_over(found, words):
-        what, mend = trouble
-        return Refused("login-refused", where, found=f"{found}: {what}", expected="a file that libpq goes by", mend=mend)
+        what, hint = trouble
+        return Refused("login-refused", where, found=f"{found}: {what}", expected="a file that libpq goes by", hint=hint)
     if not listens(words) and tried(words):
         return Gone("server-unreachable", where, found=found, expected="a connection",
-                    mend="check that it runs, and server.dsn (or its Airflow connection)")  # fmt: skip
-    for pattern, refuses, reason, expected, mend in REFUSALS:
+                    hint="check that it runs, and server.dsn (or its Airflow connection)")  # fmt: skip
+    for pattern, refuses, reason, expected, hint in REFUSALS:
         if said := pattern.search(found):
             thing = f"{said['kind']} {said['name']}, {where}"
             user = f'"{name}"' if (name := words.get("user") or os.environ.get("PGUSER")) else "pgdrill's role"
-            return refuses(reason, thing, found=found, expected=expected, mend=mend.format(**said.groupdict(), user=user))
+            return refuses(reason, thing, found=found, expected=expected, hint=hint.format(**said.groupdict(), user=user))
     if PASSING.search(found):
         return Unreachable("server-unreachable", where, found=found, expected="a connection",
-                           mend="try again; check that it runs and has connections to spare")  # fmt: skip
-    return Refused("login-refused", where, found=found, expected="a login", mend=mend_of(found, words, connection))
+                           hint="try again; check that it runs and has connections to spare")  # fmt: skip
+    return Refused("login-refused", where, found=found, expected="a login", hint=hint_of(found, words, connection))
 
 
 def _keywords(dsn: str) -> dict[str, str]:

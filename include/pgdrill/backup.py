@@ -160,7 +160,7 @@ def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
         raise BackupFault(
             "not-listed", f"new base backup in {access.repository.url}", found="no new finished backup in the listing",
             expected=f"one, for {access.tool.name} reported success",
-            mend="read the tool's lines in the log; check that repository.url is where the tool writes",
+            hint="read the tool's lines in the log; check that repository.url is where the tool writes",
         )  # fmt: skip
     return max(new, key=lambda backup: backup.finish_time)
 
@@ -185,7 +185,7 @@ def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
     problems = access.tool.problems(access.repository, backup, parts)
     if problems:
         first = problems[0]
-        raise BackupFault(first.reason, first.thing, found=first.found, expected=first.expected, mend=first.mend)
+        raise BackupFault(first.reason, first.thing, found=first.found, expected=first.expected, hint=first.hint)
     return parts
 
 

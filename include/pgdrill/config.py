@@ -1,4 +1,4 @@
-"""The one file a user edits (``dr.toml``), typed. Every error names the file, the key and the mend.
+"""The one file a user edits (``dr.toml``), typed. Every error names the file, the key and the hint.
 
 Secrets never stand here: they come from Airflow Connections or the environment (see :mod:`pgdrill.access`).
 """
@@ -417,7 +417,7 @@ class Settings(Section):
             besides = f" ({self.wrong[''].problem.found})" if "" in self.wrong else ""
             raise ConfigError(
                 "unknown-cluster", f"cluster {name!r}", found=f"only {', '.join(self.names)}{besides}",
-                expected=f"a table [clusters.{name}] in {self.source}", mend="correct the name or add the table",
+                expected=f"a table [clusters.{name}] in {self.source}", hint="correct the name or add the table",
             )  # fmt: skip
         everywhere = {"work_directories": tuple({one.drill.work_directory: None for one in self.clusters.values()})}
         return self.clusters[name].model_copy(update=everywhere)
@@ -440,12 +440,12 @@ def load(path: Path | None = None) -> Settings:
     except OSError as error:
         raise ConfigError(
             "config-missing", str(path), found=f"{error.strerror or error}", expected="a readable configuration",
-            mend=f"write one with `pgdrill init`, or name it with --config or {CONFIG_VARIABLE}",
+            hint=f"write one with `pgdrill init`, or name it with --config or {CONFIG_VARIABLE}",
         ) from error  # fmt: skip
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             "config-syntax", str(path), found=f"no valid TOML: {error}", expected="TOML 1.0 in UTF-8",
-            mend="correct the line that the message names",
+            hint="correct the line that the message names",
         ) from error  # fmt: skip
     return parse(data, path)
 
@@ -468,11 +468,11 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
             wrong[name] = error
     for name, found in _shared_places(clusters).items():
         del clusters[name]
-        wrong[name] = _invalid(path, found, expected="places in the store that are each cluster's own", mend=OWN_PLACES)
+        wrong[name] = _invalid(path, found, expected="places in the store that are each cluster's own", hint=OWN_PLACES)
     if unknown := [f"[{key}] {_unknown(key)}" for key in data if key != "clusters"]:
         wrong[""] = _invalid(path, unknown)
     if not clusters:
-        raise _invalid(path, [error.problem.found for error in wrong.values()], mend=next(iter(wrong.values())).problem.mend)
+        raise _invalid(path, [error.problem.found for error in wrong.values()], hint=next(iter(wrong.values())).problem.hint)
     return Settings.model_construct(clusters=clusters, source=path, wrong=wrong)
 
 
@@ -514,8 +514,8 @@ def _place(url: str) -> tuple[str, ...]:
     return (parts.scheme, parts.netloc, *filter(None, parts.path.split("/")))
 
 
-def _invalid(path: Path, found: Iterable[str], *, expected: str = "known keys with fitting values", mend: str = CORRECT_IT) -> ConfigError:
-    return ConfigError("config-invalid", str(path), found="; ".join(found), expected=expected, mend=mend)
+def _invalid(path: Path, found: Iterable[str], *, expected: str = "known keys with fitting values", hint: str = CORRECT_IT) -> ConfigError:
+    return ConfigError("config-invalid", str(path), found="; ".join(found), expected=expected, hint=hint)
 
 
 def _key(location: tuple[int | str, ...]) -> str:

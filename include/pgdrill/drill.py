@@ -221,14 +221,14 @@ def check_stage(
         if report.restored is None:
             raise CouldNotVerify(
                 "not-restored", f"drill {drill_id}", found="no restored cluster", expected="a restore that succeeded",
-                mend="run the drill's restore stage first",
+                hint="run the drill's restore stage first",
             )  # fmt: skip
         take_over(access, workspace, end)
         server = workspace.server(access)
         if server.process() is None:
             raise CouldNotVerify(
                 "server-ended", f"restored server of drill {drill_id}", found=server.last_words(2),
-                expected="the server that the restore left running", mend="run the drill again; read the server's log",
+                expected="the server that the restore left running", hint="run the drill again; read the server's log",
             )  # fmt: skip
         runner = runner or Runner()
         runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)

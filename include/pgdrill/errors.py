@@ -1,4 +1,4 @@
-"""The errors of pgdrill: each names the thing, what was found, what was expected and the mend.
+"""The errors of pgdrill: each names the thing, what was found, what was expected and the hint.
 
 Whose fault it is decides the verdict and whether a retry can help, so it is the class:
 
@@ -27,14 +27,14 @@ class Problem:
     thing: str
     found: str
     expected: str
-    mend: str
+    hint: str
 
     def __post_init__(self) -> None:
-        for name in ("reason", "thing", "found", "expected", "mend"):
+        for name in ("reason", "thing", "found", "expected", "hint"):
             object.__setattr__(self, name, one_line(joined(str(getattr(self, name)))))
 
     def __str__(self) -> str:
-        return f"{self.thing}: found {self.found}; expected {self.expected}. Mend: {self.mend}"
+        return f"{self.thing}: found {self.found}; expected {self.expected}. Hint: {self.hint}"
 
 
 class PgdrillError(Exception):
@@ -42,8 +42,8 @@ class PgdrillError(Exception):
 
     retryable = False
 
-    def __init__(self, reason: str, thing: str, *, found: str, expected: str, mend: str) -> None:
-        self.problem = Problem(reason, thing, found, expected, mend)
+    def __init__(self, reason: str, thing: str, *, found: str, expected: str, hint: str) -> None:
+        self.problem = Problem(reason, thing, found, expected, hint)
         super().__init__(str(self.problem))
 
 
@@ -64,8 +64,8 @@ class Busy(CouldNotVerify):
 
     retryable = True
 
-    def __init__(self, thing: str, *, found: str, expected: str, mend: str, until: datetime | None = None) -> None:
-        super().__init__("busy", thing, found=found, expected=expected, mend=mend)
+    def __init__(self, thing: str, *, found: str, expected: str, hint: str, until: datetime | None = None) -> None:
+        super().__init__("busy", thing, found=found, expected=expected, hint=hint)
         self.until = until
 
 
@@ -112,5 +112,5 @@ class TimedOut(CouldNotVerify):
 def as_could_not_verify(problem: Problem) -> CouldNotVerify:
     """A problem as an error."""
     return CouldNotVerify(
-        problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend
+        problem.reason, problem.thing, found=problem.found, expected=problem.expected, hint=problem.hint
     )

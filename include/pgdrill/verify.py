@@ -97,12 +97,12 @@ class Restored:
             raise ConfigError(
                 "bad-dsn", "--dsn", found="no libpq connection string",
                 expected="`host=… port=… user=… dbname=…` or postgresql://user@host:port/dbname",
-                mend="correct it; quote values that hold spaces",
+                hint="correct it; quote values that hold spaces",
             ) from None  # fmt: skip
         if "password" in self.words:
             raise ConfigError(
                 "password-in-dsn", "--dsn", found="a password, which every user of this host can read",
-                expected="a connection string without one", mend="use PGPASSWORD or ~/.pgpass, and change that password",
+                expected="a connection string without one", hint="use PGPASSWORD or ~/.pgpass, and change that password",
             )  # fmt: skip
 
     @property
@@ -118,7 +118,7 @@ class Restored:
         except psycopg.OperationalError as error:
             raise Unreachable(
                 "server-unreachable", f"restored server at {self}, database {database}", found=str(error).strip(),
-                expected="a connection", mend="check that it runs and accepts connections, --dsn and its pg_hba.conf",
+                expected="a connection", hint="check that it runs and accepts connections, --dsn and its pg_hba.conf",
             ) from None  # fmt: skip
 
     def bare(self) -> psycopg.Connection:
@@ -140,7 +140,7 @@ class Restored:
                 "asked-as-superuser", f"role {role} at {self}", found=f"it is or may become {power}",
                 expected="a role with pg_read_all_data and BYPASSRLS and no more: planning a query alone runs what users wrote into "
                 "indexes and CHECKs",
-                mend="use the role that the README makes (user=pgdrill); or say --as-superuser, if every owner of a table there is trusted",
+                hint="use the role that the README makes (user=pgdrill); or say --as-superuser, if every owner of a table there is trusted",
             )  # fmt: skip
         return f"superuser {role}: what users wrote into tables ran with its rights" if power else f"role {role}"
 
@@ -168,7 +168,7 @@ def read_baseline(file: Path, cluster: Cluster) -> Baseline:
         raise ConfigError(
             "foreign-baseline", str(file), found=f"cluster {baseline.cluster}, system identifier {baseline.system_identifier}",
             expected=f"cluster {cluster.name}{f', system identifier {wanted}' if wanted else ''}",
-            mend="name the cluster that it was taken of, or take one of this cluster",
+            hint="name the cluster that it was taken of, or take one of this cluster",
         )  # fmt: skip
     return baseline
 
@@ -192,5 +192,5 @@ def _parsed(file: Path) -> Baseline:
 def _no_baseline(file: Path, found: str, expected: str) -> ConfigError:
     return ConfigError(
         "bad-baseline", str(file), found=found, expected=expected,
-        mend="take a new one (`pgdrill baseline`), or one from <work_directory>/<cluster>/baselines/ or backups/ in the report store",
+        hint="take a new one (`pgdrill baseline`), or one from <work_directory>/<cluster>/baselines/ or backups/ in the report store",
     )  # fmt: skip

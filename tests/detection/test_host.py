@@ -31,7 +31,7 @@ def test_a_library_of_another_version_sorts_otherwise_until_reindexed(healthy: C
     assert found.startswith("agents: default no version")
     assert "REINDEX" in found
     (answer,) = [r for r in healthy.results("schema", baseline=other) if r.name == "collations" and r.status == "fail"]
-    assert (answer.threshold, "REFRESH COLLATION VERSION" in answer.mend) == ("2.31, as on production", True)
+    assert (answer.threshold, "REFRESH COLLATION VERSION" in answer.hint) == ("2.31, as on production", True)
 
 
 def test_another_order_of_text_is_found_where_the_library_tells_no_version(healthy: Copy, other: Baseline) -> None:

@@ -67,13 +67,13 @@ def test_no_command_is_no_question(copy: Copy) -> None:
 def test_each_expectation_is_compared_and_a_warning_only_warns(copy: Copy, tmp_path: Path) -> None:
     results = asked(copy, tmp_path, "SELECT 1 WHERE false", "SELECT generate_series(1, 7)", "-- expect: rows\nSELECT 1 WHERE false",
                     "-- expect: = 42\nSELECT 42::numeric", "-- expect: between 1 and 5\nSELECT 5.5::float8",
-                    "-- expect: >= 1\n-- severity: warn\n-- mend: ask Ann\nSELECT 0", "-- expect: < 1\nSELECT max(id) FROM agents WHERE false",
+                    "-- expect: >= 1\n-- severity: warn\n-- hint: ask Ann\nSELECT 0", "-- expect: < 1\nSELECT max(id) FROM agents WHERE false",
                     "SELECT generate_series(1, 20000)")  # fmt: skip
     assert [(r.status, r.value) for r in results] == [
         ("pass", 0), ("fail", 7), ("fail", 0), ("pass", 42), ("fail", 5.5), ("warn", 0), ("fail", "NULL"), ("fail", 10000)
     ]  # fmt: skip
-    assert results[5].mend == "ask Ann"
-    assert results[1].mend
+    assert results[5].hint == "ask Ann"
+    assert results[1].hint
 
 
 UNASKABLE = {

@@ -141,7 +141,7 @@ def test_a_tenants_search_that_finds_nothing_behind_the_filter_warns_and_tells_t
         assert "searches found nothing" in str(as_tenant[0].value)
         for result in results:
             assert words in result.message
-            assert "tell the application's owner" in result.mend
+            assert "tell the application's owner" in result.hint
 
 
 def test_row_security_that_hides_a_tenants_own_rows_is_red(copy: Copy) -> None:

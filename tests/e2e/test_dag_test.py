@@ -124,7 +124,7 @@ def test_a_drill_of_a_damaged_backup_is_red_and_says_why(
     # barman-cloud's listing does not tell how a part that is gone was compressed
     assert damaged.partition(".tar")[0] in report.restore.trouble.thing
     assert report.restore.trouble.thing in run.log
-    assert report.restore.trouble.mend in run.log
+    assert report.restore.trouble.hint in run.log
     nothing_is_left(stack, run)
 
 

@@ -101,14 +101,14 @@ def test_a_parameter_that_does_not_fit_is_refused_in_words_and_one_that_no_form_
         assert site.ended(DRILL, run_id) == "failed"
         said = "".join(site.airflow.log_lines(DRILL, run_id, task))
         assert re.search(rf"recovery target '?{re.escape(target)}", said)
-        assert "Mend:" in said
+        assert "Hint:" in said
     assert site.leavings() == []
     for dag_id, task in ((DRILL, "begin"), (BACKUP, "backup"), (DUMP, "dump")):
         run_id = site.airflow.trigger(dag_id, {"tagret": "random"})
         assert site.ended(dag_id, run_id) == "failed"
         said = "".join(site.airflow.log_lines(dag_id, run_id, task))
         assert f"parameters of this run of {dag_id}: found 'tagret'" in said
-        assert "Mend: trigger it again without them" in said
+        assert "Hint: trigger it again without them" in said
 
 
 @pytest.mark.timeout(900)  # three runs of two DAGs, on a machine that may be busy

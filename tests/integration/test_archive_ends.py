@@ -265,7 +265,7 @@ def test_a_stray_timeline_fails_every_drill_and_is_named_with_the_step_that_remo
         assert found.status == "fail"
         assert found.thing == "00000002.history"
         assert re.match(r"[23] segments, from 00000002", str(found.value))
-        assert "--include '00000002*'" in found.mend
+        assert "--include '00000002*'" in found.hint
         assert report.verdict == "failed"
         assert "stray-timeline" in report.reason
     window = window_of("agents", take_inventory(stray.access, Runner()), stray.cluster.retention, datetime.now(UTC))

@@ -50,7 +50,7 @@ def refused(golden: Golden, access: Access, kind: type[PgdrillError], within_sec
     assert listed(golden) == before
     assert rows_of(golden.stack) == rows
     problem = caught.value.problem
-    assert all((problem.thing, problem.found, problem.expected, problem.mend))
+    assert all((problem.thing, problem.found, problem.expected, problem.hint))
     return f"{problem.reason}: {problem.thing}: {problem.found}"
 
 

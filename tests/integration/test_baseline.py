@@ -164,8 +164,8 @@ def test_what_recovery_cancels_on_the_standby_is_read_again_and_then_names_the_s
             production.execute("DROP TABLE in_the_way")
     assert len(tries) == 2
     assert caught.value.problem.reason == "standby-conflict"
-    assert "hot_standby_feedback" in caught.value.problem.mend
-    assert "max_standby_streaming_delay" in caught.value.problem.mend
+    assert "hot_standby_feedback" in caught.value.problem.hint
+    assert "max_standby_streaming_delay" in caught.value.problem.hint
 
 
 def test_a_standby_that_is_none_or_is_away_is_named(stack: Stack) -> None:
@@ -223,7 +223,7 @@ def test_a_right_that_a_baseline_cannot_do_without_is_named(stack: Stack, listed
     with pytest.raises(CouldNotVerify) as caught:
         take_baseline(listed, restore_point="none")
     assert caught.value.problem.reason == "missing-privilege"
-    assert "pg_create_restore_point(text), pg_switch_wal() TO listed" in caught.value.problem.mend
+    assert "pg_create_restore_point(text), pg_switch_wal() TO listed" in caught.value.problem.hint
 
 
 # --- Within its bounds ---

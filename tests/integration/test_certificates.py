@@ -124,7 +124,7 @@ def test_a_key_that_others_may_read_is_named_with_its_mode_and_works_after_the_h
     with pytest.raises(Refused) as error, access.connect():
         pass
     assert f"{key} has mode 0644" in error.value.problem.found
-    assert error.value.problem.mend == f"`chmod 0600 {key}`"
+    assert error.value.problem.hint == f"`chmod 0600 {key}`"
     key.chmod(0o600)
     with access.connect() as connection:
         assert connection.pgconn.ssl_in_use

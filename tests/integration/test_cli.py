@@ -265,7 +265,7 @@ class TestVerifyingWithWhatIsWrong:
         superuser = {"PGUSER": "postgres", "PGPASSWORD": stack.passwords["postgres"]}
         code, found = self.verify(stack, file, "--check", "schema", **superuser)
         assert (code, found["error"]["reason"]) == (2, "asked-as-superuser")
-        assert "user=pgdrill" in found["error"]["mend"]
+        assert "user=pgdrill" in found["error"]["hint"]
         _, found = self.verify(stack, file, "--check", "schema", "--as-superuser", **superuser)
         assert found["asked_as"] == "superuser postgres: what users wrote into tables ran with its rights"
         _, found = self.verify(stack, file, "--check", "schema")
@@ -277,8 +277,8 @@ class TestVerifyingWithWhatIsWrong:
     def test_a_role_that_may_not_become_the_tenants_is_told_the_grant(self, stack: Stack, file: Path) -> None:
         code, found = self.verify(stack, file, "--check", "vectors")
         assert (code, found["verdict"]) == (2, "could not verify")
-        (mend,) = {r["mend"] for r in found["results"] if r["name"] == "filtered-search" and r["message"].startswith("cannot")}
-        assert "GRANT agents_service" in mend
+        (hint,) = {r["hint"] for r in found["results"] if r["name"] == "filtered-search" and r["message"].startswith("cannot")}
+        assert "GRANT agents_service" in hint
 
     @pytest.mark.parametrize("kind", BAD_BASELINES)
     def test_a_file_that_is_no_baseline(self, stack: Stack, file: Path, tmp_path: Path, kind: str) -> None:
@@ -286,7 +286,7 @@ class TestVerifyingWithWhatIsWrong:
         bad.write_text(BAD_BASELINES[kind](file.read_text()))
         code, found = self.verify(stack, bad)
         assert (code, found["error"]["reason"], found["error"]["thing"]) == (2, "bad-baseline", str(bad))
-        assert "pgdrill baseline" in found["error"]["mend"]
+        assert "pgdrill baseline" in found["error"]["hint"]
 
     def test_another_clusters_baseline(self, stack: Stack, file: Path) -> None:
         code, found = self.verify(stack, self.changed(file, cluster="billing"))

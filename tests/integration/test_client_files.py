@@ -94,7 +94,7 @@ def told(one: Access) -> tuple[str, str]:
     with pytest.raises(Refused) as error, one.connect():
         pass
     assert error.value.problem.reason == "login-refused"
-    return error.value.problem.found, error.value.problem.mend
+    return error.value.problem.found, error.value.problem.hint
 
 
 def written(file: Path, text: str, mode: int = 0o600) -> Path:
@@ -118,11 +118,11 @@ def test_a_password_file_that_others_may_read_is_named_with_its_mode_and_works_a
     elif how == "passfile=":
         words = f"host={server.socket_directory} port=5432 user=pgdrill dbname=postgres passfile='{file}'"
     one = access(server, home, words)
-    found, mend = told(one)
+    found, hint = told(one)
     assert f"{file} has mode {mode:04o}" in found
     lines = {line.name: line for line in diagnose(one, parts=("server",), jobs=("dump",)).lines}
-    assert (lines["login"].status, lines["login"].hint) == ("red", mend)
-    subprocess.run(shlex.split(COMMAND.findall(mend)[0]), check=True)
+    assert (lines["login"].status, lines["login"].hint) == ("red", hint)
+    subprocess.run(shlex.split(COMMAND.findall(hint)[0]), check=True)
     with one.connect() as connection:
         assert connection.info.user == "pgdrill"
 
@@ -132,27 +132,27 @@ def test_a_password_file_that_is_not_this_user_s_to_read_is_told_as_that(
 ) -> None:
     file = written(home / ".pgpass", f"*:*:*:pgdrill:{PASSWORD}\n", 0o600 if os.geteuid() == 0 else 0)
     with as_somebody_else():
-        found, mend = told(access(server, home))
+        found, hint = told(access(server, home))
     assert f"{file} cannot be read by " in found
-    assert COMMAND.findall(mend)[0].endswith(f"chmod 0600 {file}")
+    assert COMMAND.findall(hint)[0].endswith(f"chmod 0600 {file}")
 
 
 def test_a_password_file_that_is_right_and_of_a_wrong_password_is_not_to_blame(
     server: LocalServer, home: Path
 ) -> None:
     written(home / ".pgpass", "*:*:*:pgdrill:wrong\n")
-    found, mend = told(access(server, home))
+    found, hint = told(access(server, home))
     assert "mode" not in found
-    assert "into ~/.pgpass" in mend
+    assert "into ~/.pgpass" in hint
 
 
 def test_the_hint_for_a_missing_password_names_the_file_that_libpq_looks_into(
     server: LocalServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSFILE", f"{home}/elsewhere")
-    _, mend = told(access(server, home))
-    line = next(word for word in COMMAND.findall(mend) if word.endswith("PASSWORD"))
-    assert f"into {home}/elsewhere" in mend
+    _, hint = told(access(server, home))
+    line = next(word for word in COMMAND.findall(hint) if word.endswith("PASSWORD"))
+    assert f"into {home}/elsewhere" in hint
     written(home / "elsewhere", line.replace("PASSWORD", PASSWORD) + "\n")
     with access(server, home).connect():
         pass
@@ -166,9 +166,9 @@ def test_a_service_file_that_cannot_be_read_is_not_told_as_one_that_is_not_there
     )
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     with as_somebody_else():
-        found, mend = told(access(server, home, "service=prod"))
+        found, hint = told(access(server, home, "service=prod"))
     assert f"{file} cannot be read by " in found
-    assert f"chmod 0600 {file}" in mend
+    assert f"chmod 0600 {file}" in hint
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -178,9 +178,9 @@ def test_a_service_that_no_file_has_is_told_with_the_file_to_write_and_no_server
     file = home / ".pg_service.conf"
     if there:
         written(file, "[other]\nhost=/nowhere\n")
-    found, mend = told(access(server, home, "service=prod"))
+    found, hint = told(access(server, home, "service=prod"))
     assert f"{file} has none of that name" in found
-    assert "`[prod]`" in mend
+    assert "`[prod]`" in hint
 
 
 def test_a_role_that_nobody_names_is_the_operating_system_s_user_in_the_hint(
@@ -192,13 +192,13 @@ def test_a_role_that_nobody_names_is_the_operating_system_s_user_in_the_hint(
         rules.write_text(f"local postgres {this_user()} scram-sha-256\n{kept}")
         with server.system() as connection:
             connection.execute("SELECT pg_reload_conf()")
-        _, mend = told(access(server, home, f"host={server.socket_directory} port=5432 dbname=postgres"))
+        _, hint = told(access(server, home, f"host={server.socket_directory} port=5432 dbname=postgres"))
     finally:
         rules.write_text(kept)
         with server.system() as connection:
             connection.execute("SELECT pg_reload_conf()")
-    assert f"`*:5432:*:{this_user()}:PASSWORD`" in mend
-    assert "ROLE ROLE" not in mend
+    assert f"`*:5432:*:{this_user()}:PASSWORD`" in hint
+    assert "ROLE ROLE" not in hint
 
 
 def test_a_socket_that_this_user_may_not_use_is_refused_and_no_server_is_called_gone(
@@ -209,12 +209,12 @@ def test_a_socket_that_this_user_may_not_use_is_refused_and_no_server_is_called_
     folder.chmod(0o700 if os.geteuid() == 0 else 0o600)
     try:
         with as_somebody_else():
-            found, mend = told(access(server, home))
+            found, hint = told(access(server, home))
     finally:
         folder.chmod(0o755)
     assert "Permission denied" in found
     assert f"{folder} " in found
-    assert "host=localhost" in mend
+    assert "host=localhost" in hint
 
 
 def test_words_that_libpq_does_not_take_are_no_sign_of_a_server_that_is_gone(

@@ -178,7 +178,7 @@ def test_a_hold_that_was_not_kept_is_red_until_a_person_takes_it_off(
         assert found == ["hold-broken"], "even after its day"
     with pytest.raises(CouldNotVerify) as caught:
         prune(access, Runner(), now=LATER, allowed=["too-much"])
-    assert "hold remove" in caught.value.problem.mend
+    assert "hold remove" in caught.value.problem.hint
     text = stack.config_file.read_text().replace(f's3://{stack.s3.bucket}/{stack.cluster_name}', f"file://{folder}")
     text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(str(stack.home / "drills"), str(tmp_path))
     (tmp_path / "dr.toml").write_text(text)

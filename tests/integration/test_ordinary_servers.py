@@ -285,14 +285,14 @@ CLOSED = {
 
 @pytest.mark.parametrize("case", CLOSED)
 def test_a_database_that_the_role_may_not_enter_is_told_before_a_job_begins(plain: SmallStack, case: str) -> None:
-    made, undone, reason, mend = CLOSED[case]
+    made, undone, reason, hint = CLOSED[case]
     before = {one.name for one in plain.access.tool.backups(plain.access.repository)}
     with closed(plain, *made, undone=undone):
         for job in (take_backup, take_dump, take_baseline):
             with pytest.raises(Refused) as refused:
                 job(plain.access)
             assert refused.value.problem.reason == reason
-            assert mend in refused.value.problem.mend
+            assert hint in refused.value.problem.hint
             assert not refused.value.retryable
         report = drill(plain.access)
         assert (report.verdict, report.reason) == ("could not verify", f"restore: {reason}")
@@ -303,7 +303,7 @@ def test_a_database_that_the_role_may_not_enter_is_told_before_a_job_begins(plai
     assert {one.name for one in plain.access.tool.backups(plain.access.repository)} == before, "nothing was backed up for nothing"
     if "role" not in case:
         with closed(plain, *made, undone=undone):
-            take_baseline(configured(plain, databases=("agents",)))  # the mend's other way
+            take_baseline(configured(plain, databases=("agents",)))  # the hint's other way
 
 
 def test_the_database_of_the_dsn_itself_is_closed(plain: SmallStack) -> None:
@@ -311,7 +311,7 @@ def test_the_database_of_the_dsn_itself_is_closed(plain: SmallStack) -> None:
     with closed(plain, revoke, undone=grant), pytest.raises(Refused) as refused:
         plain.access.connect()
     assert refused.value.problem.reason == "no-connect-right"
-    assert 'GRANT CONNECT ON DATABASE "agents" TO "pgdrill"' in refused.value.problem.mend
+    assert 'GRANT CONNECT ON DATABASE "agents" TO "pgdrill"' in refused.value.problem.hint
 
 
 def test_with_as_many_connections_as_are_asked_for_every_job_goes_through(plain: SmallStack) -> None:

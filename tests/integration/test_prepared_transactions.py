@@ -83,7 +83,7 @@ def names_it(problem: object) -> None:
     assert getattr(problem, "reason", "") == "prepared-transaction", problem
     assert "'lock' of postgres" in getattr(problem, "thing", "")
     assert "docs" in getattr(problem, "found", "")
-    assert "ROLLBACK PREPARED 'lock'" in getattr(problem, "mend", "")
+    assert "ROLLBACK PREPARED 'lock'" in getattr(problem, "hint", "")
 
 
 def test_one_that_only_made_a_table_locks_nobody_out(stack: SmallStack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_a_production_that_refuses_the_login_is_never_drilled_without(stack: Sta
     assert report.restore.trouble
     assert report.restore.trouble.reason == "login-refused"
     assert "password authentication failed" in report.restore.trouble.found
-    assert "PGPASSWORD" in report.restore.trouble.mend
+    assert "PGPASSWORD" in report.restore.trouble.hint
     assert not report.worth_another_try
     assert not report.without_production
 

@@ -348,12 +348,12 @@ def test_what_the_store_has_under_a_lock_is_reported_and_no_failure(stack: Stack
     assert journal.runs(access)[-1].state == "done"
 
 
-def test_keys_that_may_not_delete_are_a_refusal_with_its_mend(stack: Stack, keeping: KeepingStore) -> None:
+def test_keys_that_may_not_delete_are_a_refusal_with_its_hint(stack: Stack, keeping: KeepingStore) -> None:
     keeping.answer = http("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
     access = access_of(stack, repository={"endpoint_url": keeping.endpoint_url})
     before = names(access)
     with pytest.raises(CouldNotVerify) as caught:
         prune(access, Runner(), now=LATER)
     assert caught.value.problem.reason == "storage-refused"
-    assert "s3:DeleteObject" in caught.value.problem.mend
+    assert "s3:DeleteObject" in caught.value.problem.hint
     assert names(access) == before

@@ -50,7 +50,7 @@ def refused(copy: Copy, kind: type[PgdrillError], **more: object) -> str:
         plan(copy, **more)  # type: ignore[arg-type]
     assert time.monotonic() - started < 5
     problem = caught.value.problem
-    assert all((problem.thing, problem.found, problem.expected, problem.mend))
+    assert all((problem.thing, problem.found, problem.expected, problem.hint))
     return f"{problem.reason}: {problem.thing}: {problem.found}"
 
 

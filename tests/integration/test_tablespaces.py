@@ -102,7 +102,7 @@ def refused(access: Access, disk: Path, target: str) -> Report:
     trouble = report.restore.trouble
     assert trouble
     assert (report.verdict, trouble.reason) == ("could not verify", "tablespace-not-in-backup"), trouble
-    assert "take a base backup now" in trouble.mend
+    assert "take a base backup now" in trouble.hint
     nothing_left(access, drill_id)
     return report
 

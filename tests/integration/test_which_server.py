@@ -119,7 +119,7 @@ def test_a_backup_that_the_standby_began_is_no_good_backup(pair: SmallStack, mon
     with pytest.raises(BackupFault) as caught:
         take_backup(access)
     assert caught.value.problem.reason == "wrong-server"
-    assert "delete this backup" in caught.value.problem.mend
+    assert "delete this backup" in caught.value.problem.hint
     newest = max(access.tool.backups(access.repository), key=lambda one: one.finish_time)
     delete(pair, newest.name)
 
@@ -219,7 +219,7 @@ def test_a_folder_of_data_that_is_a_link_is_refused_by_its_name(restarted: Small
         problem = caught.value.problem
         assert problem.reason == "symbolic-link"
         assert f"{restarted.home}/primary/{one} -> " in problem.thing
-        assert "bind-mount" in problem.mend
+        assert "bind-mount" in problem.hint
         restarted.primary.stop()
         put_back(restarted)
 

@@ -183,7 +183,7 @@ def test_a_role_that_may_not_read_pages_gets_the_statements_that_grant_it(world:
     assert lacking["status"] == "skip"
     assert "\\n" not in lacking["message"]
     assert "\n" not in lacking["message"]
-    statements = re.findall(r"`([^`]+)`", lacking["mend"])
+    statements = re.findall(r"`([^`]+)`", lacking["hint"])
     with world.connect() as connection:
         for statement in statements:
             connection.execute(statement)  # type: ignore[call-overload]

@@ -48,7 +48,7 @@ def _told(doctor: Done, setup: Setup, wrong: list[str]) -> Iterator[str]:
     """What doctor said beforehand."""
     wrong += [f"doctor: {word}: {doctor.stderr[-500:]}" for word in NOT_IN_WORDS if word in doctor.stderr]
     if error := doctor.said.get("error"):
-        lines = [{"name": error["reason"], "status": "red", **error, "hint": error["mend"]}]
+        lines = [{"name": error["reason"], "status": "red", **error, "hint": error["hint"]}]
     else:
         lines = doctor.said.get("lines", [])
     left_out = NEW if OF_OLD in setup.warns else (*NEW, OF_OLD)
@@ -111,17 +111,17 @@ def _refused(job: str, answer: Answer, done: Done, wrong: list[str]) -> str:
         return ""
     if said["reason"] != answer.reason:
         wrong.append(f"{job}: reason {said['reason']}, wanted {answer.reason}: {said}")
-    for words, where in ((answer.words, f"{said['thing']} {said['found']} {said['expected']}"), (answer.hint, said["mend"])):
+    for words, where in ((answer.words, f"{said['thing']} {said['found']} {said['expected']}"), (answer.hint, said["hint"])):
         if not words or words not in where:
             wrong.append(f"{job}: {words!r} is not in {where!r}")
     if done.code not in (1, 2):
         wrong.append(f"{job}: exit code {done.code}")
-    return f"{job}: `{said['reason']}`: {said['thing']}: {said['found']}. Mend: {said['mend']}"
+    return f"{job}: `{said['reason']}`: {said['thing']}: {said['found']}. Hint: {said['hint']}"
 
 
 def _failed(done: Done, name: str) -> dict[str, str]:
     """A check of that name that is red."""
     for one in done.said.get("results", ()):
         if one["name"] == name and one["status"] in ("fail", "skip"):
-            return {"reason": name, "thing": one["thing"], "found": f"{one['message']} {one['value'] or ''}".strip(), "expected": str(one["threshold"]), "mend": f"{one['mend']} {one['message'] or ''}".strip()}
+            return {"reason": name, "thing": one["thing"], "found": f"{one['message']} {one['value'] or ''}".strip(), "expected": str(one["threshold"]), "hint": f"{one['hint']} {one['message'] or ''}".strip()}
     return {}

@@ -19,7 +19,7 @@ from tests.reports import passed_report
 
 RUN = "20261127T110000Z-scheduled-1f0c2a9b"
 TRIGGER = "airflow: scheduled__2026-11-27T11:00:00+00:00"
-WORDS = {"found": "nothing", "expected": "an answer", "mend": "wait"}
+WORDS = {"found": "nothing", "expected": "an answer", "hint": "wait"}
 
 
 @pytest.fixture

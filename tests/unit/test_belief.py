@@ -46,7 +46,7 @@ def an_unanswered_question(report: Report) -> None:
 
 
 def a_restore_that_failed(report: Report) -> None:
-    report.restore.fail(BackupFault("wal-gap", "x", found="x", expected="x", mend="x"))
+    report.restore.fail(BackupFault("wal-gap", "x", found="x", expected="x", hint="x"))
 
 
 def checks_that_never_ran(report: Report) -> None:

@@ -125,7 +125,7 @@ def test_a_config_error_names_file_key_and_mend_whatever_the_command(config: Pat
     assert "".join(str(config).split()) in joined
     assert "[clusters.agents.repository.binray]isnoknownkey;didyoumeanbinary?" in joined
     assert "[clusters.agents.drill.rto_second]isnoknownkey;didyoumeanrto_seconds?" in joined
-    assert "mend" in result.stderr
+    assert "hint" in result.stderr
 
 
 @pytest.fixture
@@ -224,13 +224,13 @@ def test_config_check_reports_a_broken_sql_check_beforehand(config: Path) -> Non
 # --- The commands that only show ---
 
 
-def test_checks_lists_every_registered_check_with_its_mend() -> None:
+def test_checks_lists_every_registered_check_with_its_hint() -> None:
     result = run("checks")
     assert result.exit_code == 0
     for check in CHECKS.values():
         assert f"{check.name} ({check.family}" in result.stdout
         assert check.passing in result.stdout
-        assert check.mend in result.stdout
+        assert check.hint in result.stdout
         assert check.example in result.stdout
     assert {check["name"] for check in pure(run("checks", "--json"))} == set(CHECKS)
 
@@ -348,11 +348,11 @@ def test_a_wrong_wish_is_refused_before_anything_starts(
 def test_whose_fault_an_error_is_decides_the_exit_code(
     config: Path, asked: dict[str, Any], kind: type[BackupFault], code: int
 ) -> None:
-    asked["result"] = kind("a-reason", "the thing", found="this", expected="that", mend="do it")
+    asked["result"] = kind("a-reason", "the thing", found="this", expected="that", hint="do it")
     result = run("drill", "--json")
     assert result.exit_code == code
     assert pure(result)["error"] == {"reason": "a-reason", "thing": "the thing", "found": "this", "expected": "that",
-                                     "mend": "do it"}  # fmt: skip
+                                     "hint": "do it"}  # fmt: skip
     for words in ("a-reason", "the thing", "this", "that", "do it"):
         assert words in result.stderr
 

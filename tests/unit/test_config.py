@@ -1,4 +1,4 @@
-"""The configuration: every error names the file, the key and the mend, and no secret."""
+"""The configuration: every error names the file, the key and the hint, and no secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refused(data: dict[str, Any]) -> str:
         config.parse(data, FILE)
     problem = caught.value.problem
     assert (problem.reason, problem.thing) == ("config-invalid", str(FILE))
-    assert "pgdrill config check" in problem.mend
+    assert "pgdrill config check" in problem.hint
     return problem.found
 
 
@@ -90,7 +90,7 @@ def test_a_small_file_is_enough_and_the_cluster_knows_its_name() -> None:
                      id="a vector column without its column"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_file_key_and_mend(data: dict[str, Any], words: str) -> None:
+def test_what_is_wrong_is_named_with_file_key_and_hint(data: dict[str, Any], words: str) -> None:
     assert words in refused(data)
 
 
@@ -128,7 +128,7 @@ def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
     problem = caught.value.problem
     assert (problem.reason, problem.thing) == ("config-missing", str(tmp_path / "dr.toml"))
     assert "No such file" in problem.found
-    assert config.CONFIG_VARIABLE in problem.mend
+    assert config.CONFIG_VARIABLE in problem.hint
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_two_clusters_in_one_place_are_refused_and_both_are_named(mine: str, oth
     assert f"[clusters.agents.repository.url] {words}" in wrong["agents"].problem.found
     assert "[clusters.billing.repository.url]" in wrong["billing"].problem.found
     assert "cluster agents's" in wrong["billing"].problem.found
-    assert "prefix of its own" in wrong["agents"].problem.mend
+    assert "prefix of its own" in wrong["agents"].problem.hint
     assert mine not in str(wrong["agents"]), "nothing of a URL is repeated"
 
 

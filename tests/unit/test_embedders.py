@@ -92,7 +92,7 @@ def refused(embedder: HttpEmbedder | CallableEmbedder, texts: list[str] | None =
     shown = str(caught.value) + repr(embedder) + repr(caught.value.__cause__)
     assert KEY not in shown
     assert TEXT not in shown
-    assert all((caught.value.problem.found, caught.value.problem.expected, caught.value.problem.mend))
+    assert all((caught.value.problem.found, caught.value.problem.expected, caught.value.problem.hint))
     return caught.value
 
 
@@ -140,7 +140,7 @@ def test_a_refused_key_is_not_tried_again_and_not_shown(service: Service) -> Non
     service.answer = lambda number, asked: failing(401, f"Incorrect API key provided: {KEY}", "invalid_api_key")
     error = refused(service.embedder())
     assert error.problem.found == "HTTP 401 (invalid_api_key)"
-    assert "api_key_variable" in error.problem.mend
+    assert "api_key_variable" in error.problem.hint
     assert len(service.asked) == 1
 
 
@@ -241,7 +241,7 @@ def test_a_callable_that_takes_its_process_along_costs_its_answers_only() -> Non
     error = refused(CallableEmbedder("tests.unit.test_embedders:killed"))
     assert error.problem.reason == "embedder-failed"
     assert "exit code -9" in error.problem.found
-    assert "memory" in error.problem.mend
+    assert "memory" in error.problem.hint
 
 
 def test_closing_ends_a_callable_that_never_answers() -> None:

@@ -69,7 +69,7 @@ def test_the_last_words_tell_whose_fault_it_was(line: str, kind: type[PgdrillErr
     error = tool_failure("fetching backup base_1", Completed(1, "", ("INFO: starting", line), 1.0))
     assert (type(error), error.problem.reason) == (kind, reason)
     assert error.problem.thing == "fetching backup base_1"
-    assert error.problem.mend
+    assert error.problem.hint
     assert error.retryable == (kind is Unreachable)
 
 

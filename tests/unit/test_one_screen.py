@@ -98,8 +98,8 @@ def test_a_promise_is_kept_only_by_what_was_proved() -> None:
 def test_every_answer_that_is_no_pass_is_told_in_full_before_any_figure(width: int) -> None:
     report = good()
     report.results += [
-        check("index-recall", "fail", "bad.embedding", value=0.1, threshold=">= 0.9", mend="REINDEX it"),
-        check("search-latency", "warn", "slow.embedding", value=3, threshold="<= 2", mend="prewarm it"),
+        check("index-recall", "fail", "bad.embedding", value=0.1, threshold=">= 0.9", hint="REINDEX it"),
+        check("search-latency", "warn", "slow.embedding", value=3, threshold="<= 2", hint="prewarm it"),
         check("row-counts", "skip", "tables", message="no baseline to compare with"),
     ]
     report.judge()
@@ -166,7 +166,7 @@ def test_a_trouble_is_told_once_with_its_hint_and_what_was_not_reached_has_no_fi
     report.results, report.kept_at = [], []
     report.restore = Stage(status="failed", trouble=Trouble(
         reason="wal-gap", thing="WAL segment 00000001000000000000000A", found="no such object",
-        expected="every segment", mend="take a base backup now"))  # fmt: skip
+        expected="every segment", hint="take a base backup now"))  # fmt: skip
     report.judge()
     text = printed(report)
     assert text.count("no such object") == 1
@@ -212,7 +212,7 @@ def test_the_restore_of_a_dump_is_shown_in_the_same_way() -> None:
         restore=Stage(status="ok", seconds=12), checks=Stage(status="ok"), notes=["tablespaces were not made"],
         results=[
             check("index-recall", "pass", "items.v", value=1.0),
-            check("dump-rows", "fail", "agents", value=3, threshold="4", mend="restore another dump"),
+            check("dump-rows", "fail", "agents", value=3, threshold="4", hint="restore another dump"),
         ],
     )  # fmt: skip
     report.judge()

@@ -29,13 +29,20 @@ def expectation(folder: Path, words: str) -> Expectation:
 
 def test_a_header_is_read_with_its_defaults(tmp_path: Path) -> None:
     found = parse_file(written(tmp_path, f"-- Prose: with a colon.\n\n{GOOD}\nSELECT 1 -- name is what it is\n  FROM t"))
-    assert (found.name, found.database, found.severity, found.timeout, found.mend) == ("orders-have-lines", "", "fail", None, "")
+    assert (found.name, found.database, found.severity, found.timeout, found.hint) == ("orders-have-lines", "", "fail", None, "")
     assert found.statement == "SELECT 1 -- name is what it is\n  FROM t"
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
-    found = parse_file(written(tmp_path, f"{GOOD}--database: agents\n-- severity : warn\n-- timeout: 2 min\n-- mend: see: there\nSELECT 1"))
-    assert (found.database, found.severity, found.timeout, found.mend) == ("agents", "warn", 120, "see: there")
+    found = parse_file(written(tmp_path, f"{GOOD}--database: agents\n-- severity : warn\n-- timeout: 2 min\n-- hint: see: there\nSELECT 1"))
+    assert (found.database, found.severity, found.timeout, found.hint) == ("agents", "warn", 120, "see: there")
+
+
+def test_the_key_that_hint_was_once_called_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "a.sql"
+    file.write_text("-- name: a\n-- expect: rows\n-- mend: look there\nSELECT 1\n")
+    assert parse_file(file).hint == "look there"
+    assert f"{file}, line 3: the key mend is called hint now" in caplog.messages
 
 
 @pytest.mark.parametrize(("words", "right", "wrong"), [

@@ -24,7 +24,7 @@ def test_one_that_cannot_be_made_is_told_with_the_line_that_makes_it(tmp_path: P
         make_place(tmp_path / "file" / "pgdrill")
     problem, me = caught.value.problem, pwd.getpwuid(os.geteuid()).pw_name
     assert problem.reason == "work-directory"
-    assert f"`install -d -m 0700 -o {me} {tmp_path}/file/pgdrill`" in problem.mend
+    assert f"`install -d -m 0700 -o {me} {tmp_path}/file/pgdrill`" in problem.hint
 
 
 def test_one_that_cannot_be_written_is_told() -> None:

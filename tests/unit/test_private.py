@@ -135,7 +135,7 @@ def refused(place: Path) -> str:
     with pytest.raises(CouldNotVerify) as caught:
         Workspace(place).create()
     assert caught.value.problem.reason == "unsafe-folder"
-    assert caught.value.problem.mend
+    assert caught.value.problem.hint
     return str(caught.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgdrill.host.place import this_user
-from pgdrill.postgres.refused import mend_of
+from pgdrill.postgres.refused import hint_of
 
 WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agents"}
 
@@ -25,7 +25,7 @@ WORDS = {"host": "localhost", "port": "5433", "user": "pgdrill", "dbname": "agen
     ("FATAL:  certificate authentication failed", "pg_hba.conf"),
 ])
 def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
-    assert hint in mend_of(found, WORDS, "agents_postgres")
+    assert hint in hint_of(found, WORDS, "agents_postgres")
 
 
 @pytest.mark.parametrize(("words", "line"), [
@@ -34,25 +34,25 @@ def test_the_hint_fits_the_server_s_own_words(found: str, hint: str) -> None:
     ({"host": "::1", "port": "5432", "user": "pgdrill"}, "`\\:\\:1:5432:*:pgdrill:PASSWORD`"),
 ])
 def test_the_line_for_pgpass_is_one_that_libpq_takes(words: dict[str, str], line: str) -> None:
-    assert line in mend_of("no password supplied", words)
+    assert line in hint_of("no password supplied", words)
 
 
 @pytest.mark.parametrize("found", ['FATAL:  Peer authentication failed for user "backup"', 'FATAL:  password authentication failed for user "backup"'])
 def test_a_role_that_the_dsn_does_not_name_is_the_one_of_the_server_s_words_in_the_hint(found: str) -> None:
-    hint = mend_of(found, {"host": "localhost"})
+    hint = hint_of(found, {"host": "localhost"})
     assert "local all backup " in hint or "ROLE backup " in hint
 
 
 def test_where_not_even_the_server_names_the_role_pguser_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGUSER", "backup")
-    assert "`*:5432:*:backup:PASSWORD`" in mend_of("no password supplied", {})
+    assert "`*:5432:*:backup:PASSWORD`" in hint_of("no password supplied", {})
 
 
 def test_where_nobody_names_the_role_it_is_the_operating_system_s_user_as_for_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGUSER", raising=False)
-    hint = mend_of("no password supplied", {"host": "localhost"})
+    hint = hint_of("no password supplied", {"host": "localhost"})
     assert f"`localhost:5432:*:{this_user()}:PASSWORD`" in hint
 
 
 def test_an_odd_role_is_quoted_as_sql_wants_it() -> None:
-    assert 'ALTER ROLE "back-up" PASSWORD' in mend_of('password authentication failed for user "back-up"', {})
+    assert 'ALTER ROLE "back-up" PASSWORD' in hint_of('password authentication failed for user "back-up"', {})

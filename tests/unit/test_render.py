@@ -88,7 +88,7 @@ def test_a_broken_promise_is_not_to_be_overlooked() -> None:
 def test_a_promise_that_nothing_was_restored_for_is_not_kept(error: type[BackupFault | CouldNotVerify], reason: str) -> None:
     report = good()
     report.restored, report.results, report.timings, report.checks = None, [], Timings(), Stage()
-    report.restore.fail(error(reason, "agents", found="none", expected="one", mend="mend it"))
+    report.restore.fail(error(reason, "agents", found="none", expected="one", hint="mend it"))
     report.judge()
     text = printed(report, 200)
     for promise in ("RPO 60 s", "RTO 1 h"):
@@ -190,10 +190,10 @@ def test_a_step_that_was_not_reached_says_so() -> None:
     assert "sync to disk" not in text
 
 
-def test_every_answer_that_is_no_pass_is_shown_in_full_with_one_mend() -> None:
+def test_every_answer_that_is_no_pass_is_shown_in_full_with_one_hint() -> None:
     report = good()
     report.results += [
-        check("index-recall", "fail", f"bad{n}.embedding", value=0.1, threshold=">= 0.9", mend="REINDEX it") for n in range(2)
+        check("index-recall", "fail", f"bad{n}.embedding", value=0.1, threshold=">= 0.9", hint="REINDEX it") for n in range(2)
     ] + [check("row-counts", "skip", "tables", message="no baseline to compare with")]
     report.judge()
     text = printed(report)
@@ -210,7 +210,7 @@ def test_a_trouble_is_shown_with_its_four_parts() -> None:
     report.results = []
     report.restore = Stage(status="failed", trouble=Trouble(
         reason="wal-gap", thing="WAL segment 00000001000000000000000A", found="no such object",
-        expected="every segment", mend="take a base backup now"))  # fmt: skip
+        expected="every segment", hint="take a base backup now"))  # fmt: skip
     report.judge()
     text = printed(report)
     assert text.startswith("FAILED: restore: wal-gap.")
@@ -230,7 +230,7 @@ def test_it_says_where_the_report_is_kept_in_lines_that_can_be_copied() -> None:
 def test_nothing_is_wider_than_the_terminal_or_cut_off(width: int) -> None:
     report = good()
     report.results.append(check("row-counts", "fail", "agents.public." + "Q" * 128, value="no such table",
-                                threshold="12345678 rows", message="it was there on Sunday " * 6, mend="compare"))  # fmt: skip
+                                threshold="12345678 rows", message="it was there on Sunday " * 6, hint="compare"))  # fmt: skip
     report.kept_at = []
     text = printed(report, width)
     assert max(map(len, text.splitlines())) <= width
@@ -246,7 +246,7 @@ def test_without_a_terminal_there_is_no_escape_sequence(monkeypatch: pytest.Monk
 
 def test_brackets_in_names_are_no_markup() -> None:
     report = good()
-    report.results = [check("row-counts", "fail", "agents.[bold]odd[/bold]", message="[red]", mend="see [clusters.agents]")]
+    report.results = [check("row-counts", "fail", "agents.[bold]odd[/bold]", message="[red]", hint="see [clusters.agents]")]
     text = printed(report)
     for words in ("agents.[bold]odd[/bold]", "[red]", "see [clusters.agents]"):
         assert words in text

@@ -63,7 +63,7 @@ def test_a_warning_counts_as_answered_vectors() -> None:
 
 
 def fault(kind: type[Exception]) -> Exception:
-    return kind("missing-part", "part_1", found="none", expected="one", mend="look")  # type: ignore[call-arg]
+    return kind("missing-part", "part_1", found="none", expected="one", hint="look")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(("kind", "status"), [(BackupFault, "failed"), (CouldNotVerify, "could not verify"), (TimedOut, "could not verify")])
@@ -96,6 +96,15 @@ def test_a_report_begins_as_not_green_and_survives_being_written() -> None:
     fresh.judge()
     assert fresh.verdict == "could not verify"
     assert Report.model_validate_json(fresh.model_dump_json()) == fresh
+
+
+def test_a_report_in_which_hints_were_called_mends_is_read() -> None:
+    stage = {"status": "failed", "trouble": {"reason": "a", "thing": "b", "found": "c", "expected": "d", "mend": "look"}}
+    read = Stage.model_validate(stage)
+    assert read.trouble is not None
+    assert read.trouble.hint == "look"
+    assert '"hint":"look"' in read.model_dump_json()
+    assert CheckResult.model_validate({"name": "a", "family": "rows", "status": "fail", "mend": "look"}).hint == "look"
 
 
 def test_a_report_of_another_version_or_with_unknown_keys_is_refused() -> None:

@@ -100,7 +100,7 @@ def s3(port: int) -> Storage:
     (403, CouldNotVerify, "storage-refused"), (401, CouldNotVerify, "storage-refused"),
     (500, Unreachable, "storage-unreachable"), (503, Unreachable, "storage-unreachable"),
 ])  # fmt: skip
-def test_a_stores_answer_becomes_an_error_with_a_mend(
+def test_a_stores_answer_becomes_an_error_with_a_hint(
     answering: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[CouldNotVerify], reason: str
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CouldNotVerify) as caught:
         Storage.open(f"file://{tmp_path}/file/below", {}).write("x", b"1")
-    assert caught.value.problem.mend
+    assert caught.value.problem.hint
 
 
 def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
@@ -193,7 +193,7 @@ def test_an_object_whose_name_no_tool_gives_is_told_by_name(key: str) -> None:
             bucket.sizes("wal_005/")
         server.shutdown()
     assert caught.value.problem.reason == "unsafe-name"
-    assert "remove that object" in caught.value.problem.mend
+    assert "remove that object" in caught.value.problem.hint
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
@@ -203,11 +203,11 @@ def test_half_a_pair_of_keys_is_told_before_anything_is_asked(name: str) -> None
     assert caught.value.problem.reason == "half-a-key"
     assert f"{name} is set and" in caught.value.problem.found
     assert "canary" not in str(caught.value)
-    assert "AWS_ACCESS_KEY_ID" in caught.value.problem.mend
+    assert "AWS_ACCESS_KEY_ID" in caught.value.problem.hint
 
 
 def test_no_key_at_all_is_told_without_a_library_s_own_words() -> None:
     with pytest.raises(NoKeys) as caught, _Explained("s3://bucket/prefix"):
         raise GenericError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 2.1s")
     assert "169.254" not in str(caught.value)
-    assert "AWS_SECRET_ACCESS_KEY" in caught.value.problem.mend
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.problem.hint

@@ -10,7 +10,7 @@ import pytest
 from pgdrill.reports.model import NOT_ASKED, CheckResult, CheckStatus, Report, Stage, Target, Timings, Trouble
 from pgdrill.reports.summary import _about, summarize
 
-TROUBLE = Trouble(reason="wal-gap", thing="segment 0A", found="none", expected="one", mend="take a base backup now")
+TROUBLE = Trouble(reason="wal-gap", thing="segment 0A", found="none", expected="one", hint="take a base backup now")
 
 
 def result(status: CheckStatus, name: str = "table-content", thing: str = "agents.public.items") -> CheckResult:

@@ -69,7 +69,7 @@ def test_a_task_logs_fold_marks_are_only_shown() -> None:
 
 @pytest.mark.parametrize("text", EVIL)
 def test_errors_and_reports_hold_no_such_text(text: str) -> None:
-    error = CouldNotVerify("reason", f"table {text}", found=f"a\n{text}", expected=text, mend=text)
+    error = CouldNotVerify("reason", f"table {text}", found=f"a\n{text}", expected=text, hint=text)
     for shown in (str(error), *vars_of(error.problem), Trouble.of(error.problem).found):
         assert harmless(shown)
         assert "\n" not in shown
@@ -80,7 +80,7 @@ def test_errors_and_reports_hold_no_such_text(text: str) -> None:
 
 
 def vars_of(problem: object) -> list[str]:
-    return [getattr(problem, name) for name in ("reason", "thing", "found", "expected", "mend")]
+    return [getattr(problem, name) for name in ("reason", "thing", "found", "expected", "hint")]
 
 
 @pytest.mark.parametrize("text", EVIL)

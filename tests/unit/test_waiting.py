@@ -11,7 +11,7 @@ from pgdrill.host.waiting import LATEST_SECONDS, SOONEST_SECONDS, next_look, whe
 
 
 def busy(until: datetime | None = None) -> Busy:
-    return Busy("drill of agents", found="held by d1 until noon", expected="one at a time", mend="wait", until=until)
+    return Busy("drill of agents", found="held by d1 until noon", expected="one at a time", hint="wait", until=until)
 
 
 class Clock:

@@ -75,7 +75,7 @@ def meets(site: Site, reason: str, command: str = BACKUP, *, code: int = 2) -> s
     assert all(problem.values()), problem
     assert site.password not in done.stdout + done.stderr
     assert site.s3.secret_key not in done.stdout + done.stderr
-    return problem["mend"]
+    return problem["hint"]
 
 
 @pytest.mark.timeout(900)  # some twenty commands, each a process of its own
@@ -155,7 +155,7 @@ def nothing_to_restore_yet(site: Site) -> None:
     assert report.restore.trouble, report.summary
     assert (drill.code, report.restore.trouble.reason) == (1, "no-backups"), report.summary
     assert "NO BACKUP" in report.summary
-    assert "pgdrill backup" in report.restore.trouble.mend
+    assert "pgdrill backup" in report.restore.trouble.hint
 
 
 def rights_that_are_lacking(site: Site) -> None:
@@ -170,11 +170,11 @@ def newest(site: Site) -> Report:
 
 def no_checksums(site: Site, report: Report) -> None:
     """Debian 12 makes clusters without: that is no damage, and can be changed by what the drill and the look beforehand say."""
-    mend = next(result.mend for result in report.results if result.name == "page-checksums" and result.status == "warn")
+    hint = next(result.hint for result in report.results if result.name == "page-checksums" and result.status == "warn")
     look = json.loads(site.run("pgdrill doctor agents --json").stdout)
     (line,) = [one for one in look["lines"] if one["name"] == "checksums"]
     assert line["status"] == "warn"
-    assert line["hint"] in mend
+    assert line["hint"] in hint
     site.good(COMMANDS.findall(line["hint"])[0])
     site.good(f"pg_ctlcluster {VERSION} main start")
     assert site.sql("SHOW data_checksums") == "on"

@@ -76,7 +76,7 @@ def test_a_file_in_pgdata_that_its_owner_cannot_read_is_told_by_doctor_and_backu
     assert (line["status"], line["reason"]) == ("red", "not-the-owner")
     assert f"{key} cannot be read by {host.site.user}" in line["found"]
     error = host.pgdrill("backup", "agents").said["error"]
-    assert (error["reason"], error["found"], error["mend"]) == (line["reason"], line["found"], line["hint"])
+    assert (error["reason"], error["found"], error["hint"]) == (line["reason"], line["found"], line["hint"])
     host.site.as_root(COMMAND.findall(line["hint"])[0])
     assert lines(host.pgdrill("doctor", "agents").said)["data-directory"]["status"] == "green"
     assert host.pgdrill("backup", "agents").code == 0

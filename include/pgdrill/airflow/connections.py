@@ -77,7 +77,7 @@ def postgres_keywords(conn_id: str) -> dict[str, str]:
     except ProgrammingError as error:
         raise ConfigError(
             "bad-connection", f"Airflow connection {conn_id!r}", found=f"extra that libpq does not know ({error})",
-            expected="libpq's keywords in its extra", mend="remove or correct that key of the extra",
+            expected="libpq's keywords in its extra", hint="remove or correct that key of the extra",
         ) from None  # fmt: skip
     return given
 
@@ -120,7 +120,7 @@ def _of_type(found: str | None, expected: str, conn_id: str) -> None:
     if found != expected:
         raise ConfigError(
             "bad-connection", f"Airflow connection {conn_id!r}", found=f"type {found!r}", expected=f"type {expected!r}",
-            mend="change its type, or name another connection in dr.toml",
+            hint="change its type, or name another connection in dr.toml",
         )  # fmt: skip
 
 
@@ -133,15 +133,15 @@ def _explained(conn_id: str, kind: str, cluster: Cluster, key: str) -> Iterator[
     except AirflowNotFoundException:
         raise ConfigError(
             "no-connection", thing, found="no such connection", expected=f"one of type {kind}",
-            mend=f"add it (Admin > Connections, or AIRFLOW_CONN_{conn_id.upper()}), or correct {key} in dr.toml",
+            hint=f"add it (Admin > Connections, or AIRFLOW_CONN_{conn_id.upper()}), or correct {key} in dr.toml",
         ) from None  # fmt: skip
     except ImportError as error:
         raise ConfigError(
             "no-provider", thing, found=f"{error}", expected=f"Airflow's provider for {kind}",
-            mend="pip install 'pgdrill[airflow]'",
+            hint="pip install 'pgdrill[airflow]'",
         ) from None  # fmt: skip
     except AirflowException as error:
         raise ConfigError(
             "bad-connection", thing, found=f"{error}", expected="a connection that can be used",
-            mend="correct the connection",
+            hint="correct the connection",
         ) from None  # fmt: skip

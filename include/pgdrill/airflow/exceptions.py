@@ -16,7 +16,7 @@ from pgdrill.text import one_line
 
 @contextlib.contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Pass the library's errors on with their own words: they name thing, found, expected and the mend."""
+    """Pass the library's errors on with their own words: they name thing, found, expected and the hint."""
     from pgdrill.host.process import Stopped
 
     try:

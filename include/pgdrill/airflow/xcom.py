@@ -96,7 +96,7 @@ class DrillResult:
         }  # fmt: skip
         findings = [
             {"check": r.name, "status": r.status, "thing": r.thing, "found": r.value, "expected": r.threshold,
-             "message": r.message, "mend": r.mend}
+             "message": r.message, "hint": r.hint}
             for r in report.results if r.status != "pass"
         ]  # fmt: skip
         timings = report.timings
@@ -136,7 +136,7 @@ def where(report: Report) -> str:
 
 
 def explanation(report: Report) -> str:
-    """Why a drill is not green, in one line: thing, found, expected, mend and where to read on."""
+    """Why a drill is not green, in one line: thing, found, expected, hint and where to read on."""
     head = f"drill {report.drill_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
     return f"{head}. {_first_cause(report)} Report: {where(report)}"
 
@@ -144,16 +144,16 @@ def explanation(report: Report) -> str:
 def _first_cause(report: Report) -> str:
     for stage in (report.restore, report.checks):
         if it := stage.trouble:
-            return f"{it.thing}: found {it.found}; expected {it.expected}. Mend: {it.mend}."
+            return f"{it.thing}: found {it.found}; expected {it.expected}. Hint: {it.hint}."
     from pgdrill.reports.grouping import by_telling
 
     for status in ("fail", "skip"):
         for r in by_telling(report.results):
             if r.status == status and (r.required or status == "fail"):
                 found = " ".join(str(it) for it in (r.value, r.message) if it not in (None, "")) or "no answer"
-                return f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}. Mend: {r.mend or 'see the message'}."
+                return f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}. Hint: {r.hint or 'see the message'}."
     if report.restore.status == "ok" and report.checks.status != "ok":
-        return "It was restored, and no check was asked of it to the end. Mend: clear `check`, which restores again."
+        return "It was restored, and no check was asked of it to the end. Hint: clear `check`, which restores again."
     return ""
 
 

@@ -70,7 +70,7 @@ def read(reports: Storage, name: str) -> BackupRecord | None:
         raise BackupFault(
             "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({error})",
             expected="the record pgdrill wrote after the backup",
-            mend="restore the object from the bucket's versions, or delete it to drill without it",
+            hint="restore the object from the bucket's versions, or delete it to drill without it",
         ) from None  # fmt: skip
     return record
 
@@ -82,17 +82,17 @@ def differences(
 
     Objects of a name in ``may_change`` need only be there.
     """
-    mend = "choose another backup; find out what changes the bucket; take a new base backup"
+    hint = "choose another backup; find out what changes the bucket; take a new base backup"
     found = []
     if finished_at != record.finished_at:
         found.append(Problem(
             "wrong-backup", f"metadata of backup {record.name} in {repository_url}",
             f"a backup that finished {finished_at.isoformat()}", f"{record.finished_at.isoformat()}, as recorded after the backup",
-            mend,
+            hint,
         ))  # fmt: skip
     # Tools unpack every archive they find there. What is no archive may well come later: barman's note to keep a backup.
     found += [
-        Problem("unexpected-part", f"{repository_url}/{name}", f"{size} bytes", "nothing of that name, as recorded after the backup", mend)
+        Problem("unexpected-part", f"{repository_url}/{name}", f"{size} bytes", "nothing of that name, as recorded after the backup", hint)
         for name, size in parts.items() if name not in record.objects and ".tar" in name
     ]  # fmt: skip
     for name, size in record.objects.items():
@@ -101,6 +101,6 @@ def differences(
             found.append(Problem(
                 "missing-part" if now is None else "changed-part", f"{repository_url}/{name}",
                 "no such object" if now is None else f"{now} bytes", f"{size} bytes, as recorded after the backup",
-                mend,
+                hint,
             ))  # fmt: skip
     return found

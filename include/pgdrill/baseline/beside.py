@@ -80,7 +80,7 @@ def check_primary(access: Access, connection: psycopg.Connection) -> None:
         raise CouldNotVerify(
             "standby", f"server of cluster {access.cluster.name} at {_place(connection)}", found="a standby",
             expected="the primary: only it archives what a base backup needs",
-            mend="run the backup on the primary's host, with server.dsn leading there",
+            hint="run the backup on the primary's host, with server.dsn leading there",
         )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def check_directory(access: Access) -> Path:
         raise ConfigError(
             "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
             expected="PGDATA of the protected server on this host",
-            mend="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
+            hint="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
         )  # fmt: skip
     return directory
 
@@ -111,7 +111,7 @@ def check_files_readable(access: Access, directory: Path) -> None:
         if directory.stat().st_uid != os.geteuid():
             raise error
         raise ConfigError("not-the-owner", f"server.data_directory {directory}", found=found, expected=f"{this_user()} to read all of it",
-                          mend=f"as root: `chown {this_user()} {shlex.quote(str(closed))} && chmod u+r{'wX' if closed.is_dir() else 'w'} {shlex.quote(str(closed))}`")  # fmt: skip
+                          hint=f"as root: `chown {this_user()} {shlex.quote(str(closed))} && chmod u+r{'wX' if closed.is_dir() else 'w'} {shlex.quote(str(closed))}`")  # fmt: skip
 
 
 def not_its_owner(access: Access, found: str) -> ConfigError:
@@ -125,7 +125,7 @@ def not_its_owner(access: Access, found: str) -> ConfigError:
         owner = "postgres"
     return ConfigError(
         "not-the-owner", f"server.data_directory {directory}", found=found, expected=f"its owner {owner} to run the backup",
-        mend=f"run it as {owner}: from root `runuser -u {owner} -- pgdrill backup {access.cluster.name}`; in Airflow, the worker of that queue runs as {owner}",
+        hint=f"run it as {owner}: from root `runuser -u {owner} -- pgdrill backup {access.cluster.name}`; in Airflow, the worker of that queue runs as {owner}",
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def check_rights(connection: psycopg.Connection) -> None:
         raise CouldNotVerify(
             "missing-privilege", f"role {connection.info.user} in database {connection.info.dbname}", found=", ".join(shown),
             expected="the rights of the README's role, in the database that server.dsn names",
-            mend=f"in {connection.info.dbname}, as a superuser: `{'; '.join(one.statement for one in lacking)};`",
+            hint=f"in {connection.info.dbname}, as a superuser: `{'; '.join(one.statement for one in lacking)};`",
         )  # fmt: skip
 
 
@@ -156,11 +156,11 @@ def server_segment_bytes(access: Access) -> int:
 
 def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside) -> None:
     """The new backup is that of the server which was looked at: by what the tool wrote down, and by the server's own label."""
-    mend = "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn; delete this backup, it cannot be restored"
+    hint = "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn; delete this backup, it cannot be restored"
     if backup.system_identifier != beside.system_identifier:
         raise BackupFault(
             "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
-            expected=f"{beside.system_identifier}", mend=mend,
+            expected=f"{beside.system_identifier}", hint=hint,
         )  # fmt: skip
     with access.connect() as connection:
         now = parse_lsn(_one(connection, POSITION)[0])
@@ -169,13 +169,13 @@ def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, 
             "wrong-server", f"backup {backup.name}",
             found=f"from {format_lsn(backup.start_lsn)} to {format_lsn(backup.finish_lsn)} on timeline {backup.timeline}",
             expected=f"between {format_lsn(beside.lsn)} and {format_lsn(now)} on timeline {beside.timeline}, where production was meanwhile",
-            mend=mend,
+            hint=hint,
         )  # fmt: skip
     if label is None or label.from_standby or (label.start_lsn, label.timeline) != (backup.start_lsn, backup.timeline):
         shown = f"a {'standby' if label.from_standby else 'primary'} at {format_lsn(label.start_lsn)} on timeline {label.timeline}" if label else "unreadable"
         raise BackupFault(
             "wrong-server", f"backup_label of backup {backup.name}", found=shown,
-            expected=f"the primary at {format_lsn(backup.start_lsn)} on timeline {backup.timeline}", mend=mend,
+            expected=f"the primary at {format_lsn(backup.start_lsn)} on timeline {backup.timeline}", hint=hint,
         )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def check_files(access: Access, connection: psycopg.Connection, directory: Path,
 def _foreign(directory: Path, found: str, expected: str) -> ConfigError:
     return ConfigError(
         "wrong-server", f"server.data_directory {directory}", found=found, expected=expected,
-        mend="correct server.dsn or server.data_directory; where several hosts take turns, run the backup on the primary's",
+        hint="correct server.dsn or server.data_directory; where several hosts take turns, run the backup on the primary's",
     )  # fmt: skip
 
 

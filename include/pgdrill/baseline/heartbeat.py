@@ -124,7 +124,7 @@ def _runs(access: Access, table: str, why: str) -> CouldNotVerify:
     return CouldNotVerify(
         "heartbeat-runs-code", f"table {table} of cluster {access.cluster.name}", found=why,
         expected="a table that a row can be written to without running anybody's function",
-        mend="drop what calls it, or make a table of its own for heartbeats, as docs/explanation/recovery.md shows",
+        hint="drop what calls it, or make a table of its own for heartbeats, as docs/explanation/recovery.md shows",
     )  # fmt: skip
 
 
@@ -132,5 +132,5 @@ def _no_table(access: Access, found: str) -> CouldNotVerify:
     return CouldNotVerify(
         "no-heartbeat-table", f"table {TABLE} of cluster {access.cluster.name}", found=found,
         expected=f"CREATE TABLE {TABLE} (at timestamptz NOT NULL DEFAULT clock_timestamp())",
-        mend="create it in the database that server.dsn names, as docs/explanation/recovery.md shows, and grant INSERT on it",
+        hint="create it in the database that server.dsn names, as docs/explanation/recovery.md shows, and grant INSERT on it",
     )  # fmt: skip

@@ -73,7 +73,7 @@ def none_of_its_own(access: Access, backups: Sequence[BaseBackup], own: OwnSyste
         )  # fmt: skip
 
 
-def stranger_mend(cluster: str, backup: str, window_days: float) -> str:
+def stranger_hint(cluster: str, backup: str, window_days: float) -> str:
     """What to do about another cluster's backup."""
     return f"{OWN_PREFIX}; this backup is removed with `pgdrill prune {cluster} --also {backup}`, once it is older than {window_days:g} days"
 

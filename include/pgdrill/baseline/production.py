@@ -109,7 +109,7 @@ class Production:
             raise CouldNotVerify(
                 "wrong-standby", f"standby of cluster {self.access.cluster.name} (server.standby_dsn)",
                 found=f"system identifier {found[0]}, {'in recovery' if found[1] else 'no standby: it takes writes'}",
-                expected=f"system identifier {expected[0]}, in recovery", mend="correct server.standby_dsn, or empty it",
+                expected=f"system identifier {expected[0]}, in recovery", hint="correct server.standby_dsn, or empty it",
             )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def wait_replayed(standby: psycopg.Connection, lsn: str, runner: Runner, seconds
             raise TimedOut(
                 "standby-behind", "standby (server.standby_dsn)",
                 found=f"replayed to {reached} after {limit:.0f} s{', paused' if paused else ''}", expected=f"{lsn}",
-                mend="see what it waits for (pg_wal_replay_resume() if paused), or empty server.standby_dsn",
+                hint="see what it waits for (pg_wal_replay_resume() if paused), or empty server.standby_dsn",
             )  # fmt: skip
         runner.check()
         time.sleep(POLL_SECONDS)
@@ -137,7 +137,7 @@ def _without_end(where: str, at_work: str, overdue: Overdue, seconds: float) -> 
     return CouldNotVerify(
         "statement-without-end", f"{where}, {at_work}" if at_work else where, found=str(overdue),
         expected=f"an end after {seconds:g} s (drill.statement_timeout_seconds)",
-        mend=f"look for a function that catches query_canceled, or for storage that does not answer{look}",
+        hint=f"look for a function that catches query_canceled, or for storage that does not answer{look}",
     )  # fmt: skip
 
 
@@ -147,25 +147,25 @@ def _explained(where: str, connection: psycopg.Connection, error: psycopg.Error,
     if standby and error.sqlstate in CONFLICTS:
         return StandbyConflict(
             "standby-conflict", where, found=words, expected="rows that stay readable while the baseline is taken",
-            mend="on the standby set hot_standby_feedback = on, or max_standby_streaming_delay above the time a baseline takes "
+            hint="on the standby set hot_standby_feedback = on, or max_standby_streaming_delay above the time a baseline takes "
             "(-1: without limit)",
         )  # fmt: skip
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return CouldNotVerify(
             "missing-privilege", where, found=words, expected=f"what the README's role may do, for {connection.info.user}",
-            mend=f"GRANT pg_monitor, pg_read_all_data TO {connection.info.user}; GRANT EXECUTE ON FUNCTION "
+            hint=f"GRANT pg_monitor, pg_read_all_data TO {connection.info.user}; GRANT EXECUTE ON FUNCTION "
             f"pg_create_restore_point(text), pg_switch_wal() TO {connection.info.user}",
         )  # fmt: skip
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return Momentary(
             "production-locked", where, found=words, expected="tables that can be read",
-            mend="see who holds the lock (pg_locks, pg_stat_activity), and try again when it is done",
+            hint="see who holds the lock (pg_locks, pg_stat_activity), and try again when it is done",
         )  # fmt: skip
     if connection.broken or connection.closed:
         return Unreachable(
-            "server-unreachable", where, found=words, expected="a connection that lasts", mend="check that it runs; try again",
+            "server-unreachable", where, found=words, expected="a connection that lasts", hint="check that it runs; try again",
         )  # fmt: skip
     return CouldNotVerify(
         "production-unreadable", where, found=f"{type(error).__name__}: {words}", expected="answers to pgdrill's questions",
-        mend="see the server's log; raise drill.statement_timeout_seconds if it was cancelled for its time",
+        hint="see the server's log; raise drill.statement_timeout_seconds if it was cancelled for its time",
     )  # fmt: skip

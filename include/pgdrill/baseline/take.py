@@ -106,7 +106,7 @@ def _all_there(access: Access, names: tuple[str, ...], forms: dict[str, str]) ->
         if name not in forms:
             raise ConfigError(
                 "no-such-database", f"database {name} of cluster {access.cluster.name}", found="no such database",
-                expected=f"one of {', '.join(sorted(forms))}", mend="correct server.databases in dr.toml",
+                expected=f"one of {', '.join(sorted(forms))}", hint="correct server.databases in dr.toml",
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a check is: one question asked of a restored cluster, with what passing means and the mend beside it."""
+"""What a check is: one question asked of a restored cluster, with what passing means and the hint beside it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Kept = TypeVar("Kept")
 class Outcome:
     """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
 
-    ``mend`` goes before the check's own where the thing brings one; ``required`` false lets this skip keep no drill
+    ``hint`` goes before the check's own where the thing brings one; ``required`` false lets this skip keep no drill
     from green. ``proved``: a difference from an older baseline that nothing written since explains.
     """
 
@@ -47,7 +47,7 @@ class Outcome:
     value: float | int | str | None = None
     threshold: str = ""
     message: str = ""
-    mend: str = ""
+    hint: str = ""
     required: bool = True
     proved: bool = False
 
@@ -159,7 +159,7 @@ class Check:
     name: str
     family: str
     passing: str
-    mend: str
+    hint: str
     required: bool
     ask: Question = field(repr=False)
     example: str = ""
@@ -187,7 +187,7 @@ class Check:
             yield accept(CheckResult(
                 name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
                 threshold=outcome.threshold, message=joined(outcome.message), required=broke or (self.required and outcome.required),
-                mend=outcome.mend or (self.mend if outcome.status in ("fail", "warn") else ""),
+                hint=outcome.hint or (self.hint if outcome.status in ("fail", "warn") else ""),
                 retryable=retryable, seconds=seconds / len(outcomes),
             ), context.cluster.deviations)  # fmt: skip
 
@@ -219,13 +219,13 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    name: str, family: str, *, passing: str, mend: str, example: str = "", required: bool = True, compares: bool = False,
+    name: str, family: str, *, passing: str, hint: str, example: str = "", required: bool = True, compares: bool = False,
     last: bool = False,
 ) -> Callable[[Question], Question]:
     """Register a check under its name. One that ``compares`` is not asked where there is nothing to compare with."""
 
     def register(ask: Question) -> Question:
-        CHECKS[name] = Check(name, family, passing, mend, required, ask, example, compares, last)
+        CHECKS[name] = Check(name, family, passing, hint, required, ask, example, compares, last)
         return ask
 
     return register

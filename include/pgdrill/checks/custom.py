@@ -38,7 +38,7 @@ INHERITED = ("PATH", "HOME", "LANG")
 @check(
     "own-sql", "own",
     passing="every statement in your checks_directory gives what its header expects",
-    mend="run the file's statement on production: if it is wrong there too, the data is to be mended and not the backup",
+    hint="run the file's statement on production: if it is wrong there too, the data is to be mended and not the backup",
     example="vectors-of-their-tenant: 1 (rows), wanted no rows",
 )  # fmt: skip
 def own_sql(context: Context) -> Iterator[Outcome]:
@@ -54,19 +54,19 @@ def own_sql(context: Context) -> Iterator[Outcome]:
 
 def _broken(error: ConfigError) -> Outcome:
     it = error.problem
-    return Outcome("skip", it.thing, message=f"found {it.found}; expected {it.expected}", mend=it.mend)
+    return Outcome("skip", it.thing, message=f"found {it.found}; expected {it.expected}", hint=it.hint)
 
 
 def _asked(context: Context, file: SqlCheck) -> Outcome:
     database = file.database or (context.databases[0] if len(context.databases) == 1 else "")
     if database not in context.databases:
         named = f"database {database} is not checked" if database else "it names no database"
-        return Outcome("skip", file.name, message=f"{named}; checked are {', '.join(context.databases)}", mend=file.mend)
+        return Outcome("skip", file.name, message=f"{named}; checked are {', '.join(context.databases)}", hint=file.hint)
     limit = file.timeout or context.cluster.drill.statement_timeout_seconds
     try:
         connection = context.connect(database)
     except psycopg.Error as error:  # not damage by itself: the server may be starting again after what it met before
-        return Outcome("skip", file.name, message=f"no connection: {str(error).strip().partition(chr(10))[0]}", mend=file.mend)
+        return Outcome("skip", file.name, message=f"no connection: {str(error).strip().partition(chr(10))[0]}", hint=file.hint)
     try:
         with connection, connection.transaction(force_rollback=True):
             connection.execute("SET TRANSACTION READ ONLY")
@@ -75,7 +75,7 @@ def _asked(context: Context, file: SqlCheck) -> Outcome:
             connection.execute("SELECT")  # from here on no statement can make the transaction a writing one
             return _answer(connection, file)
     except psycopg.errors.QueryCanceled:
-        return Outcome("skip", file.name, message=f"took longer than {limit:g} s", mend=file.mend)
+        return Outcome("skip", file.name, message=f"took longer than {limit:g} s", hint=file.hint)
     except psycopg.Error as error:
         return _refused(file, error)
 
@@ -92,19 +92,19 @@ def _answer(connection: psycopg.Connection, file: SqlCheck) -> Outcome:
         return _judged(file, rows, "rows, or more" if rows == COUNTED_ROWS else "rows")
     if rows != 1 or len(first) != 1:
         return Outcome("skip", file.name, None, file.expect.words, "gave no single number to compare: one row with one column",
-                       file.mend)  # fmt: skip
+                       file.hint)  # fmt: skip
     value = first[0]
     if value is None or (isinstance(value, float | Decimal) and not math.isfinite(value)):
-        return Outcome(file.severity, file.name, "NULL" if value is None else str(value), file.expect.words, "", file.mend)
+        return Outcome(file.severity, file.name, "NULL" if value is None else str(value), file.expect.words, "", file.hint)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return Outcome("skip", file.name, None, file.expect.words, "gave no number", file.mend)
+        return Outcome("skip", file.name, None, file.expect.words, "gave no number", file.hint)
     return _judged(file, Decimal(str(value)), "")
 
 
 def _judged(file: SqlCheck, value: int | Decimal, words: str) -> Outcome:
     shown = int(value) if value == int(value) else float(value)
     status = "pass" if file.expect.holds(value) else file.severity
-    return Outcome(status, file.name, shown, file.expect.words, words, "" if status == "pass" else file.mend)
+    return Outcome(status, file.name, shown, file.expect.words, words, "" if status == "pass" else file.hint)
 
 
 def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
@@ -115,13 +115,13 @@ def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
         words = f"the statement writes, and was refused: {words}"
     shown = type(error).__name__ if state in MAY_SHOW_VALUES else f"{type(error).__name__}: {words}"
     unanswered = state in NOT_ANSWERED or isinstance(error, psycopg.ProgrammingError)
-    return Outcome("skip" if unanswered else "fail", file.name, None, file.expect.words, shown, file.mend)
+    return Outcome("skip" if unanswered else "fail", file.name, None, file.expect.words, shown, file.hint)
 
 
 @check(
     "application-test", "own",
     passing="the configured command, pointed at the restored cluster, ends with exit code 0",
-    mend="run the command against production; if it passes there, the restored data lacks what it needs: see its last lines",
+    hint="run the command against production; if it passes there, the restored data lacks what it needs: see its last lines",
     example="pytest: 1 (FAILED tests/smoke/test_search.py::test_a_search_finds - AssertionError: 0 agents), wanted exit code 0",
 )  # fmt: skip
 def application_test(context: Context) -> Iterator[Outcome]:
@@ -140,7 +140,7 @@ def _tested(context: Context, settings: ApplicationTest, folder: Path) -> Outcom
     if settings.user and (power := _power(context, settings.user)):
         why = f"application_test.user {settings.user} is {power}" if power == settings.user else f"{settings.user} may become {power}"
         return Outcome("skip", thing, message=f"not started: {why}, and whatever users wrote into tables would run with a superuser's rights",
-                       mend="leave application_test.user empty, or name the application's own role", required=settings.required)  # fmt: skip
+                       hint="leave application_test.user empty, or name the application's own role", required=settings.required)  # fmt: skip
     environment = _environment(context, settings)
     program = shutil.which(folder / thing if "/" in thing else thing, path=environment["PATH"])
     why = ""

@@ -13,6 +13,7 @@ misread, or stands where nobody looks, would be a check that asks something else
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,6 +24,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pgdrill.config import Cluster
 from pgdrill.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 KEY = re.compile(r"--\s*([a-z][a-z_-]*)\s*:\s*(.*?)\s*")
 NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -36,8 +39,9 @@ ALLOWED = {
     "expect": "no rows | rows | = N | != N | < N | <= N | > N | >= N | between A and B (one number is then compared)",
     "severity": "fail | warn",
     "timeout": "a time such as 500 ms, 30 s or 2 min",
-    "mend": "one line of text",
+    "hint": "one line of text",
 }
+WAS_HINT = "mend"  # before 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class SqlCheck(BaseModel):
     database: str = Field("", pattern=r"^\S+$")
     severity: Literal["fail", "warn"] = "fail"
     timeout: Annotated[float | None, BeforeValidator(_seconds)] = None
-    mend: str = Field("", min_length=1)
+    hint: str = Field("", min_length=1)
 
 
 def parse_file(file: Path) -> SqlCheck:
@@ -114,8 +118,11 @@ def parse_file(file: Path) -> SqlCheck:
     places: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         found = KEY.fullmatch(line.strip())
-        if found and (number <= start or found[1] in ALLOWED):
+        if found and (number <= start or found[1] in (*ALLOWED, WAS_HINT)):
             key = found[1]
+            if key == WAS_HINT:
+                logger.warning("%s, line %d: the key mend is called hint now", file, number)
+                key = "hint"
             if key not in ALLOWED:
                 near = difflib.get_close_matches(key, ALLOWED, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
@@ -158,4 +165,4 @@ def read_checks(cluster: Cluster) -> tuple[list[SqlCheck], list[ConfigError]]:
 
 def _error(thing: str, found: str, expected: str) -> ConfigError:
     return ConfigError("bad-sql-check", thing, found=found, expected=expected,
-                       mend="correct it; `pgdrill config check` says whether it can be asked")  # fmt: skip
+                       hint="correct it; `pgdrill config check` says whether it can be asked")  # fmt: skip

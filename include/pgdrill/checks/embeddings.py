@@ -117,7 +117,7 @@ def _names(column: FoundColumn) -> tuple[str, ...]:
 @check(
     "model-label", "embeddings",
     passing="every vector column that holds vectors says in its comment which model and version made them",
-    mend="`pgdrill label` writes one on production, as the table's owner; `--sql` prints the statement for him",
+    hint="`pgdrill label` writes one on production, as the table's owner; `--sql` prints the statement for him",
     example="embeddings.embedding: no label (500 vectors), wanted a label where there are vectors",
 )  # fmt: skip
 def model_label(context: Context) -> Iterator[Outcome]:
@@ -138,7 +138,7 @@ def model_label(context: Context) -> Iterator[Outcome]:
 @check(
     "model-current", "embeddings",
     passing="every vector column was made by the model and version that the running application uses (embeddings.models)",
-    mend="stale vectors: embed the column again with the running model; or correct the label or embeddings.models",
+    hint="stale vectors: embed the column again with the running model; or correct the label or embeddings.models",
     example="embeddings.embedding: hashing-385@1 (500 stale vectors: re-embed), wanted = hashing-384@1",
 )
 def model_current(context: Context) -> Iterator[Outcome]:
@@ -169,7 +169,7 @@ def model_current(context: Context) -> Iterator[Outcome]:
 @check(
     "canary", "embeddings",
     passing="texts of sampled rows, embedded again by the running model, land on the stored vectors",
-    mend="embed the column again; if all rows are off, the label or embeddings.models names the wrong model or text column",
+    hint="embed the column again; if all rows are off, the label or embeddings.models names the wrong model or text column",
     example="embeddings.embedding: 0.1 of rows off (50 of 500 re-embedded by hashing-384, first at (0,3)), "
     "wanted within 0.01 of the stored vectors",
 )
@@ -268,7 +268,7 @@ def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:
 @check(
     "stale-text", "embeddings",
     passing="no text is newer than its vector, where the label names the columns that tell",
-    mend="embed the named rows again; look at what embeds changed texts: its queue, its trigger, its errors",
+    hint="embed the named rows again; look at what embeds changed texts: its queue, its trigger, its errors",
     example="embeddings.embedding: 2 (of 500, first at (24,3)), wanted 0 texts newer than their vector",
 )
 def stale_text(context: Context) -> Iterator[Outcome]:

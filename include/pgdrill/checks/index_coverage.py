@@ -38,7 +38,7 @@ SLOWER, SLOWER_MS = 3.0, 5.0
     "index-coverage", "search",
     passing="HNSW and IVFFlat indexes point to every row that has a vector, by their pages; where those cannot be read, sampled rows "
     "are found by their own vector; each was built with production's figures (lists; m, ef_construction)",
-    mend="REINDEX the named index: a search never finds the rows that it lacks, and finds others with other figures",
+    hint="REINDEX the named index: a search never finds the rows that it lacks, and finds others with other figures",
     example="items.embedding (items_hnsw): 12 rows not in the index, wanted 0, first at (88,3)",
 )  # fmt: skip
 def index_coverage(context: Context) -> Iterator[Outcome]:
@@ -119,7 +119,7 @@ def _sampled(connection: psycopg.Connection, look: Look, one: Searched, why: str
 @check(
     "search-latency", "search", required=False,
     passing="searches through the index, warm, take no more than three times what they take on production (or five milliseconds more)",
-    mend="compare memory, storage and settings of the two servers; pg_prewarm the index after a real restore",
+    hint="compare memory, storage and settings of the two servers; pg_prewarm the index after a real restore",
     example="items.embedding (items_hnsw): 48.0 ms warm, 210.0 ms cold, wanted <= 9.0 ms warm",
 )  # fmt: skip
 def search_latency(context: Context) -> Iterator[Outcome]:

@@ -23,7 +23,7 @@ from pgdrill.vectors.observation import Searched
 @check(
     "index-values", "search",
     passing="HNSW and IVFFlat indexes of vector and halfvec hold, to the bit, the vector of every row that they point to",
-    mend="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
+    hint="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
     example="items.embedding (items_hnsw): 1, wanted 0 other vectors than the rows', of 4000, first at (88,3)",
 )  # fmt: skip
 def index_values(context: Context) -> Iterator[Outcome]:
@@ -53,7 +53,7 @@ def _compared(look: Look, one: Searched) -> Outcome:
             index = indexed(look, search)
         except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
-            return Outcome("skip", thing, message=why, required=False, mend=_rights(error, look.column.database, connection))
+            return Outcome("skip", thing, message=why, required=False, hint=_rights(error, look.column.database, connection))
         rows = to_be_indexed(connection, look, search)
     let_go(look, search)  # coverage has been asked before
     places, sums = rows.places, rows.sums

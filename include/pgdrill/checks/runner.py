@@ -259,7 +259,7 @@ def _rto(report: Report) -> CheckResult:
         name="rto", family="recovery", status=status, thing="time to correct vector search",
         value=None if value is None else round(value, 1), threshold=f"<= {report.rto_seconds:g} s", required=False,
         message="" if value is not None else "vector search was not correct, so there is no time to it",
-        mend="see `fetch`, `replay` and `vector checks` for where the time goes" if status == "fail" else "",
+        hint="see `fetch`, `replay` and `vector checks` for where the time goes" if status == "fail" else "",
     )  # fmt: skip
 
 

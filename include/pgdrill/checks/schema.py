@@ -26,7 +26,7 @@ DETAILED = 50  # of which production is asked what they are
     "catalogs", "schema", compares=True,
     passing="every row of every system catalog is as it was: tables, columns, indexes, constraints, triggers, functions, "
     "policies, grants, roles, comments, …",
-    mend="compare the named object with production (`\\d+`, `pg_dump --schema-only`); the backup or its WAL is not of that instant",
+    hint="compare the named object with production (`\\d+`, `pg_dump --schema-only`); the backup or its WAL is not of that instant",
     example="agents: index embeddings_hnsw_idx: missing (pg_class), wanted as in production",
 )  # fmt: skip
 def catalogs(context: Context) -> Iterator[Outcome]:
@@ -82,7 +82,7 @@ def _details(context: Context, where: str, restored: psycopg.Connection, found: 
 @check(
     "extension-versions", "schema", compares=True,
     passing="every extension has the version recorded from production",
-    mend="install the recorded version on the drill host; if production was upgraded, drill again from a fresh baseline",
+    hint="install the recorded version on the drill host; if production was upgraded, drill again from a fresh baseline",
     example="agents.vector: 0.7.0, wanted = 0.8.6",
 )  # fmt: skip
 def extension_versions(context: Context) -> Iterator[Outcome]:

@@ -23,7 +23,7 @@ from pgdrill.vectors.snapshot import search_settings
 @check(
     "vector-indexes", "vectors", compares=True,
     passing="every vector index of production is there and valid, of the same operator class and options, and no other has come",
-    mend="make the index again as the baseline's definition says; find out why production's differs",
+    hint="make the index again as the baseline's definition says; find out why production's differs",
     example="items.embedding (items_hnsw): no such index, wanted CREATE INDEX items_hnsw ON …",
 )  # fmt: skip
 def vector_indexes(context: Context) -> Iterator[Outcome]:
@@ -53,7 +53,7 @@ def _other_indexes(look: Look, found: dict[str, SearchIndex], before: VectorStat
 @check(
     "search-settings", "vectors", compares=True,
     passing="hnsw.* and ivfflat.* settings, and those of roles and databases that decide how searches are planned, are production's",
-    mend="ALTER DATABASE or ALTER ROLE … SET as on production; what stands in a file outside the data directory is in no backup",
+    hint="ALTER DATABASE or ALTER ROLE … SET as on production; what stands in a file outside the data directory is in no backup",
     example="agents: hnsw.ef_search: default: 40, wanted database: 200",
 )  # fmt: skip
 def search_settings_as_recorded(context: Context) -> Iterator[Outcome]:
@@ -97,7 +97,7 @@ def _settings_altered(context: Context) -> bool:
 @check(
     "index-used", "vectors",
     passing="a nearest-neighbour query of the application's shape is planned through the vector index, or as production's planner does",
-    mend="compare the index's operator class with the query's operator; ANALYZE; look at the planner's settings",
+    hint="compare the index's operator class with the query's operator; ANALYZE; look at the planner's settings",
     example="items.embedding (items_hnsw): index not usable, wanted index scan",
 )  # fmt: skip
 def index_used(context: Context) -> Iterator[Outcome]:

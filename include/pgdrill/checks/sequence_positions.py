@@ -19,7 +19,7 @@ SHOWN = 20
     "sequence-positions", "rows", compares=True,
     passing="no sequence is behind where production's was, and none is further ahead than the 32 numbers that WAL holds in "
     "advance and what was given out up to the restore point",
-    mend="behind: numbers would be given out twice; the backup or its WAL is not of that instant: drill with an older one. "
+    hint="behind: numbers would be given out twice; the backup or its WAL is not of that instant: drill with an older one. "
     "Ahead: see who calls setval() or nextval() on the restored cluster",
     example="agents.public.invoice_number_seq: 1041, wanted >= 1360",
 )  # fmt: skip

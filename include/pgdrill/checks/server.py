@@ -18,7 +18,7 @@ from pgdrill.checks.comparison import databases_there, each_database
 @check(
     "server-version", "schema", compares=True,
     passing="the restored server is of production's major version",
-    mend="set server.bin_dir to PostgreSQL of production's major version; after a pg_upgrade take a new baseline",
+    hint="set server.bin_dir to PostgreSQL of production's major version; after a pg_upgrade take a new baseline",
     example="server: 17.5, wanted = 18.x",
 )  # fmt: skip
 def server_version(context: Context) -> Iterator[Outcome]:
@@ -38,7 +38,7 @@ def server_version(context: Context) -> Iterator[Outcome]:
 @check(
     "databases", "schema", compares=True,
     passing="the restored cluster has the same databases, each with the encoding and locale it has on production",
-    mend="a database that is missing or of another form did not come from this backup: see which cluster writes into the repository",
+    hint="a database that is missing or of another form did not come from this backup: see which cluster writes into the repository",
     example="agents: LATIN1, C.UTF-8, C.UTF-8, c, wanted UTF8, C.UTF-8, C.UTF-8, c",
 )  # fmt: skip
 def databases(context: Context) -> Iterator[Outcome]:
@@ -72,7 +72,7 @@ def databases(context: Context) -> Iterator[Outcome]:
     "collations", "schema", compares=True,
     passing="text sorts here as on production: every collation in use has the recorded version of its library, and puts the "
     "same words in the same order",
-    mend="indexes and constraints on text may be wrong with this host's libraries: restore on a host with production's libc and ICU, or "
+    hint="indexes and constraints on text may be wrong with this host's libraries: restore on a host with production's libc and ICU, or "
     "REINDEX every index on text there and ALTER DATABASE … REFRESH COLLATION VERSION before anybody uses it",
     example="agents: default: 2.41 (libc here is glibc 2.41: REINDEX), wanted 2.36, as on production",
 )  # fmt: skip
@@ -110,7 +110,7 @@ def _sorts(thing: str, before: CollationState, now: CollationState | None, *, dr
 @check(
     "extension-libraries", "schema", required=False, compares=True,
     passing="the library installed here for every extension is of the version that production has installed and uses",
-    mend="install the same packages as production has: another version reads the same index by other code",
+    hint="install the same packages as production has: another version reads the same index by other code",
     example="agents.vector: 0.7.4, wanted = 0.8.1",
 )  # fmt: skip
 def extension_libraries(context: Context) -> Iterator[Outcome]:

@@ -20,7 +20,7 @@ from pgdrill.postgres.row_digests import horizon_on, read_rows
     "state-tables", "rows", compares=True,
     passing="every table of drill.state_tables holds exactly the rows of the restore point: those that two snapshots around it "
     "saw, none that had been changed or deleted before, and besides only what was being written at that very instant",
-    mend="the application would go on from another state than it left: compare the table with production by key; the backup or its "
+    hint="the application would go on from another state than it left: compare the table with production by key; the backup or its "
     "WAL is not of that instant",
     example="agents.public.hc_agent_state: 3 rows stale, 2 missing (first at (7,1)), wanted 0",
 )  # fmt: skip

@@ -33,7 +33,7 @@ from pgdrill.reports.model import Share
     "table-content", "rows", compares=True,
     passing="every row that production held right before the restore point and right after it came back to the bit and at its place; "
     "no table has more or fewer rows than the server's own counters allow",
-    mend="compare the table with production by key; the backup or its WAL is damaged or incomplete",
+    hint="compare the table with production by key; the backup or its WAL is damaged or incomplete",
     example="agents.public.hc_appointments: 149, wanted 150 rows",
 )  # fmt: skip
 def table_content(context: Context) -> Iterator[Outcome]:

@@ -33,7 +33,7 @@ TELL = (
 @check(
     "filtered-search", "vectors",
     passing="searches limited to a tenant find what they found on production, and row security shows a tenant its own rows and no others",
-    mend="look at the table's policies and at the column they use (pg_policies); compare the named rows' tenants with production",
+    hint="look at the table's policies and at the column they use (pg_policies); compare the named rows' tenants with production",
     example="items.embedding (as agents_app): 7 of 10 rows are another tenant's, wanted 0",
 )  # fmt: skip
 def filtered_search(context: Context) -> Iterator[Outcome]:
@@ -96,13 +96,13 @@ def _filtered(look: Look, one: Searched, before: SearchState | None) -> Outcome:
     loss = recall_loss(one, asked, before, before.filtered) if before and before.filtered else None
     blind = sum(bool(asked.wanted(number)) and not asked.found[number] for number in numbers)
     by = f"of each tenant's nearest rows, by {look.column.filter.column}" if look.column.filter else ""
-    threshold, mend = (f"loss <= {allowed:g}" if loss else ""), ""
+    threshold, hint = (f"loss <= {allowed:g}" if loss else ""), ""
     status: CheckStatus = judged(look, loss, allowed) if loss else "pass"
     message = f"{by}; {loss}" if loss else by
     if blind and status != "fail":
-        status, mend = "warn", TELL
+        status, hint = "warn", TELL
         message += f"; {blind} of {len(asked.found)} searches found nothing ({_on_production(before)}): {BEHIND}"
-    return Outcome(status, thing_of(look, one), share, threshold, message, mend)
+    return Outcome(status, thing_of(look, one), share, threshold, message, hint)
 
 
 def _on_production(before: SearchState | None) -> str:
@@ -137,8 +137,8 @@ def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState 
             with asked_once(context, database, look.column.oid):
                 found = _searched(connection, tenant, look, one, tenancy)
         except psycopg.errors.InsufficientPrivilege as error:
-            mend = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
-            return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", mend=mend, required=tenancy.recorded)
+            hint = f"in the restored cluster, GRANT {tenancy.role} TO {connection.info.user}, the role that verifies"
+            return Outcome("skip", thing, message=f"cannot be tried: {str(error).strip()[:200]}", hint=hint, required=tenancy.recorded)
         except ENDED as error:
             return Outcome("skip", thing, message=f"cannot be tried: {words_of(error)}", required=tenancy.recorded)
         except psycopg.Error as error:

@@ -8,7 +8,7 @@ from pgdrill.postgres.row_digests import Content
 
 # A table whose rows could not be read has lost some where so few of those came back that the server had counted a moment before.
 FEWEST_OF_ESTIMATED = 0.8
-MEND = "drill again: it is read if nobody takes its rows away within the same second; compare the table with production by key"
+HINT = "drill again: it is read if nobody takes its rows away within the same second; compare the table with production by key"
 UNKNOWN = "what was written since the baseline is not known (altered, rewritten, or counters reset)"
 NOT_COMPARED = "its rows were not compared"
 
@@ -20,7 +20,7 @@ def missed(table: str, state: TableState, rows: int) -> Outcome | None:
     deleted = state.since.deleted if state.since else 0
     words = f"{state.missed}: {NOT_COMPARED}{'' if state.estimated_rows else ', and nothing tells how many there were'}"
     enough = rows >= state.estimated_rows * FEWEST_OF_ESTIMATED - deleted
-    return Outcome("warn" if enough else "skip", table, rows, f"about {state.estimated_rows} rows", words, "" if enough else MEND)
+    return Outcome("warn" if enough else "skip", table, rows, f"about {state.estimated_rows} rows", words, "" if enough else HINT)
 
 
 def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
@@ -31,7 +31,7 @@ def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
         return Outcome("warn", table, found.rows, "", f"{UNKNOWN}: {NOT_COMPARED}")
     fewest, most = max(0, state.content.rows - state.since.deleted), state.content.rows + state.since.inserted
     known = fewest <= found.rows <= most
-    return Outcome("warn" if known else "skip", table, found.rows, f"{fewest} to {most} rows", f"{UNKNOWN}: {NOT_COMPARED}", "" if known else MEND)
+    return Outcome("warn" if known else "skip", table, found.rows, f"{fewest} to {most} rows", f"{UNKNOWN}: {NOT_COMPARED}", "" if known else HINT)
 
 
 def large_and_empty(table: str, state: TableState, found: Content) -> Outcome | None:
@@ -46,4 +46,4 @@ def large_and_empty(table: str, state: TableState, found: Content) -> Outcome | 
         return Outcome("warn", table, 0, wanted, f"it is empty; {UNKNOWN}")
     if state.since.deleted >= state.estimated_rows:
         return None
-    return Outcome("skip", table, 0, wanted, "it is empty, and the rows that production deleted of it do not explain that", MEND)
+    return Outcome("skip", table, 0, wanted, "it is empty, and the rows that production deleted of it do not explain that", HINT)

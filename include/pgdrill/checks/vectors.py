@@ -26,7 +26,7 @@ MOVED = "production rewrote the table meanwhile, and its rows have other places"
     "vector-values", "vectors",
     passing="every vector column can be read, and its vectors have the column's dimensions and no NaN; no row is without a vector, "
     "or has one of zeros, that had another on production",
-    mend="embed the named rows again; where rows without a vector are meant, allow_null says so",
+    hint="embed the named rows again; where rows without a vector are meant, allow_null says so",
     example="items.embedding: 3 vectors with NaN or infinity, wanted 0, first at (12,4)",
 )  # fmt: skip
 def vector_values(context: Context) -> Iterator[Outcome]:
@@ -68,7 +68,7 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
     "vector-content", "vectors", compares=True,
     passing="every vector that production's snapshot held came back to the bit, except those that its counters say were updated or "
     "deleted before the restore point; their lengths and copies are what they were",
-    mend="compare the column with production by key; the backup or its WAL is damaged or incomplete",
+    hint="compare the column with production by key; the backup or its WAL is damaged or incomplete",
     example="items.embedding: 2 older vectors gone, wanted 0: more than were updated or deleted",
 )  # fmt: skip
 def vector_content(context: Context) -> Iterator[Outcome]:
@@ -135,7 +135,7 @@ def _strange_norms(found: Contents, before: Contents, gone: int) -> str:
     "exact-neighbours", "vectors", compares=True,
     passing="stored vectors that are as they were have the exact nearest neighbours that they had on production, at the same "
     "distances; only rows updated or deleted since are missing among them",
-    mend="compare the named rows with production; if they differ there too, a write went past the server's counters",
+    hint="compare the named rows with production; if they differ there too, a write went past the server's counters",
     example="items.embedding (items_hnsw): 3 wrong neighbours (first (7,2)/812: nearer than it was), wanted 0",
 )  # fmt: skip
 def exact_neighbours(context: Context) -> Iterator[Outcome]:
@@ -223,7 +223,7 @@ def _add(result: Comparison, asked: Asked, number: int, answers: Answers, then: 
     "index-recall", "vectors",
     passing="searching through the index finds at least the configured share of the exact ten nearest neighbours, and not less than "
     "on production by more than max_recall_loss, with 95 % certainty",
-    mend="REINDEX the named index on production and look for pgvector releases that mend index damage; then drill again",
+    hint="REINDEX the named index on production and look for pgvector releases that mend index damage; then drill again",
     example="items.embedding (items_hnsw): 0.41, wanted >= 0.9, loss <= 0.02: recall@10; loss 0.55 (95 %: 0.48 to 0.62)",
 )  # fmt: skip
 def index_recall(context: Context) -> Iterator[Outcome]:

@@ -80,7 +80,7 @@ class Session:
         if not cluster and len(names) > 1:
             raise ConfigError(
                 "which-cluster", "argument CLUSTER", found="none", expected=f"one of {', '.join(names)}",
-                mend="name the cluster, for the config has several",
+                hint="name the cluster, for the config has several",
             )  # fmt: skip
         return Access(self.settings.cluster(cluster or names[0]))
 
@@ -156,7 +156,7 @@ def explain(error: PgdrillError, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps({"error": asdict(error.problem)}, indent=1))
     words = error.problem
-    err().print(problem(f"pgdrill: {words.reason}", words.thing, words.found, words.expected, words.mend))
+    err().print(problem(f"pgdrill: {words.reason}", words.thing, words.found, words.expected, words.hint))
 
 
 def _unexpected(error: Exception, debug: bool) -> None:

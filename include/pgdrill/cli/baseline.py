@@ -64,7 +64,7 @@ def _writable(file: Path) -> None:
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         raise ConfigError(
             "bad-output", f"--output {file}", found="a folder" if file.is_dir() else "a folder that cannot be written to",
-            expected="a file in a folder that exists", mend="name another file",
+            expected="a file in a folder that exists", hint="name another file",
         )  # fmt: skip
 
 

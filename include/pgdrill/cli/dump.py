@@ -269,7 +269,7 @@ def forecast_indexes(
         raise CouldNotVerify(
             "no-build", f"forecast for {index or 'the indexes'} of {access.cluster.name}",
             found=f"{count(len(builds), 'timed build')}, none of HNSW in memory with {library.FEWEST_ROWS} rows or more",
-            expected="one that tells", mend="run `pgdrill drill --from dump` on a dump with enough rows",
+            expected="one that tells", hint="run `pgdrill drill --from dump` on a dump with enough rows",
         )  # fmt: skip
     if as_json:
         say(json.dumps([asdict(one) for one in found], indent=1))

@@ -85,7 +85,7 @@ def without_secrets(dsn: str) -> tuple[dict[str, str], dict[str, str]]:
     except psycopg.ProgrammingError:
         raise ConfigError(
             "bad-dsn", "--dsn", found="no libpq connection string", expected="host=… port=… user=… dbname=…, or postgresql://…",
-            mend="write it as psql takes it, without a password",
+            hint="write it as psql takes it, without a password",
         ) from None  # fmt: skip
     secret = {key: value for key, value in words.items() if key in SECRET_KEYWORDS}
     return {key: value for key, value in words.items() if key not in secret}, secret
@@ -110,12 +110,12 @@ def check_name(file: Path, name: str) -> None:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             "config-syntax", str(file), found=f"cannot be read: {error}", expected="a configuration to add a cluster to",
-            mend="correct it, or name another file with --config",
+            hint="correct it, or name another file with --config",
         ) from error  # fmt: skip
     if name in known:
         raise ConfigError(
             "cluster-is-there", f"cluster {name!r}", found=f"a table [clusters.{name}] in {file}", expected="a name that is free",
-            mend="name another with --cluster, or another file with --config; to change this one, edit the file",
+            hint="name another with --cluster, or another file with --config; to change this one, edit the file",
         )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def keep(file: Path, text: str) -> Path | None:
     except OSError as error:
         raise ConfigError(
             "config-unwritable", str(file), found=f"{error.strerror}", expected="a file that this user can write",
-            mend="name another file with --config, and tell the jobs by PGDRILL_CONFIG",
+            hint="name another file with --config, and tell the jobs by PGDRILL_CONFIG",
         ) from error  # fmt: skip
     return aside
 

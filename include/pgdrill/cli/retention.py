@@ -109,7 +109,7 @@ def _stay(result: PruneResult) -> str:
 
 def _tell_how(cluster: str, outlook: Outlook) -> None:
     if outlook.refusals:
-        say("\nNothing would be deleted: see what is refused, and its mend.")
+        say("\nNothing would be deleted: see what is refused, and its hint.")
     elif outlook.plan.steps:
         say(f"\nNothing was deleted. To do exactly this: pgdrill prune {cluster} --apply --plan {outlook.plan.digest}")
 
@@ -145,7 +145,7 @@ def window(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
         for one in windows:
             _show_window(one)
     for it in unseen:
-        err().print(problem(f"pgdrill: {it.reason}", it.thing, it.found, it.expected, it.mend))
+        err().print(problem(f"pgdrill: {it.reason}", it.thing, it.found, it.expected, it.hint))
     return Exit.COULD_NOT if unseen else code
 
 
@@ -165,7 +165,7 @@ def _show_window(one: Window) -> None:
         out().print(Text(f"every instant from {span.start:%Y-%m-%d %H:%M:%S} UTC to {end} ({span.start_lsn} to {span.end_lsn}),"
                          f" from {count(len(span.backups), 'base backup')}"), soft_wrap=True)  # fmt: skip
     for left in one.left_out:
-        console.print(Text(f"base backup {left.name} does not count: {left.why}\n  hint: {left.mend}", "yellow"), soft_wrap=True)
+        console.print(Text(f"base backup {left.name} does not count: {left.why}\n  hint: {left.hint}", "yellow"), soft_wrap=True)
     for other in one.other_ends:
         out().print(Text(end_words(other, one.timeline), "bold red" if other.stray else "yellow"), soft_wrap=True)
     out().print(pairs([
@@ -231,7 +231,7 @@ def _tell_of_broken(inventory: Inventory) -> Exit:
 
     broken = broken_holds(inventory)
     for one in broken:
-        err().print(problem(f"pgdrill: {one.reason}", one.thing, one.found, one.expected, one.mend))
+        err().print(problem(f"pgdrill: {one.reason}", one.thing, one.found, one.expected, one.hint))
     return Exit.FAILED if broken else Exit.GOOD
 
 

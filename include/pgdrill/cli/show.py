@@ -42,7 +42,7 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
     Exit 2 where some are known that it lacks, or none is certainly this cluster's."""
     from rich.text import Text
 
-    from pgdrill.baseline.own_system import none_of_its_own, own_system, stranger_mend
+    from pgdrill.baseline.own_system import none_of_its_own, own_system, stranger_hint
     from pgdrill.errors import as_could_not_verify
     from pgdrill.reports.terminal import backups_table
     from pgdrill.retention.known import check_backups
@@ -62,9 +62,9 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
         err().print(Text(f"Not listed: {name}, {problem.found}"), soft_wrap=True)
     for stranger in found if own.identifier else ():
         if stranger.system_identifier != own.identifier:
-            mend = stranger_mend(access.cluster.name, stranger.name, access.cluster.retention.window_days)
+            hint = stranger_hint(access.cluster.name, stranger.name, access.cluster.retention.window_days)
             err().print(Text(f"Another cluster's: {stranger.name}, system identifier {stranger.system_identifier}; "
-                             f"{access.cluster.name} is {own.identifier}\n  hint: {mend}"), soft_wrap=True)  # fmt: skip
+                             f"{access.cluster.name} is {own.identifier}\n  hint: {hint}"), soft_wrap=True)  # fmt: skip
     for why in none_of_its_own(access, found, own):
         raise as_could_not_verify(why)
     own.check()
@@ -108,7 +108,7 @@ def report(
     if not known:
         raise CouldNotVerify(
             "no-report", f"reports of cluster {access.cluster.name}", found="none here and none in the report store",
-            expected="at least one drill", mend="run `pgdrill drill`; check reports_url",
+            expected="at least one drill", hint="run `pgdrill drill`; check reports_url",
         )  # fmt: skip
     found = store.load_report(access, known[-1])
     if as_json:
@@ -162,14 +162,14 @@ def checks(
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as docs/reference/checks.md, which is made by this")] = False,
 ) -> int:
-    """List every check: its family, what passing means, what a failing answer looks like, and the mend."""
+    """List every check: its family, what passing means, what a failing answer looks like, and the hint."""
     from rich.text import Text
 
     from pgdrill.checks import CHECKS, FAMILIES
 
     ordered = sorted(CHECKS.values(), key=lambda check: FAMILIES.index(check.family))
     if as_json:
-        keys = ("name", "family", "passing", "example", "mend", "required")
+        keys = ("name", "family", "passing", "example", "hint", "required")
         say(json.dumps([{key: getattr(check, key) for key in keys} for check in ordered], indent=1))
         return Exit.GOOD
     if markdown:
@@ -179,7 +179,7 @@ def checks(
     for check in ordered:
         required = "" if check.required else ", may stay unanswered"
         console.print(Text.assemble((check.name, "bold"), f" ({check.family}{required})"))
-        for label, words in (("passes if", check.passing), ("fails as", check.example), ("mend", check.mend)):
+        for label, words in (("passes if", check.passing), ("fails as", check.example), ("hint", check.hint)):
             console.print(Text(f"  {label:<9}  {words}"), soft_wrap=True)
     return Exit.GOOD
 
@@ -193,7 +193,7 @@ def _as_markdown(ordered: Sequence[Check]) -> str:
         lines += ["", f"## {family.capitalize()}"]
         for check in group:
             lines += ["", f"### {check.name}", "", f"Passes if {check.passing}." + ("" if check.required else " May stay unanswered."),
-                      "", f"    {check.example}", "", f"*Mend:* {check.mend}."]  # fmt: skip
+                      "", f"    {check.example}", "", f"*Hint:* {check.hint}."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

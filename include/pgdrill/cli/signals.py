@@ -20,7 +20,7 @@ class Interrupted(PgdrillError, KeyboardInterrupt):
         self.signal = signal.Signals(number)
         super().__init__(
             "stopped", "this job", found=f"ended by {self.signal.name}", expected="to run to its end",
-            mend="nothing, if that was meant; else start it again",
+            hint="nothing, if that was meant; else start it again",
         )  # fmt: skip
 
 

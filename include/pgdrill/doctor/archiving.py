@@ -9,7 +9,7 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, not_asked, red, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.reports.terminal import seconds as shown
-from pgdrill.repository.archiver import ARCHIVE_SHARE, ELSEWHERE_MEND, check_keeps_up, check_switched_on
+from pgdrill.repository.archiver import ARCHIVE_SHARE, ELSEWHERE_HINT, check_keeps_up, check_switched_on
 from pgdrill.repository.decoders import DECODERS
 from pgdrill.repository.wal_keys import archived_key
 
@@ -71,7 +71,7 @@ def command(subject: Subject) -> Iterator[Finding]:
 
 @examination(
     "archived-here", PART, green="the segment that was archived last lies in the repository", needs=("archive-command", "list"), jobs=("backup", "drill"),
-    hint=ELSEWHERE_MEND,
+    hint=ELSEWHERE_HINT,
     example="0000…2A: archived by the server's word, and not in s3://backups/agents",
 )  # fmt: skip
 def here(subject: Subject) -> Iterator[Finding]:

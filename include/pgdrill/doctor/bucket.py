@@ -99,7 +99,7 @@ def delete(subject: Subject) -> Iterator[Finding]:
 
 def _refused(error: CouldNotVerify, place: str, allow: str, more: str = "") -> Finding:
     words = error.problem
-    hint = f"let the policy of these keys allow {allow}{more}" if words.reason == "storage-refused" else words.mend
+    hint = f"let the policy of these keys allow {allow}{more}" if words.reason == "storage-refused" else words.hint
     return Finding("red", place, words.found, "permission" if words.reason == "storage-refused" else words.expected, hint, words.reason)
 
 

@@ -37,7 +37,7 @@ def own_checks(subject: Subject) -> Iterator[Finding]:
     good, broken = read_checks(cluster)
     for error in broken:
         words = error.problem
-        yield Finding("red", words.thing, words.found, words.expected, words.mend, words.reason)
+        yield Finding("red", words.thing, words.found, words.expected, words.hint, words.reason)
     if not broken:
         yield green(f"{cluster.home / cluster.checks_directory}", f"{len(good)} checks")
 

@@ -70,7 +70,7 @@ def data_directory(subject: Subject) -> Iterator[Finding]:
         yield green(f"{folder}", f"of {this_user()}, readable")
         return
     problem = not_its_owner(subject.access, f"of user {owner}, and readable for {this_user()}, as whom all of this was asked").problem
-    hint = f"ask as the user that runs the jobs: from root `{problem.mend.partition('`')[2].partition('`')[0].replace(' backup ', ' doctor ')}`"
+    hint = f"ask as the user that runs the jobs: from root `{problem.hint.partition('`')[2].partition('`')[0].replace(' backup ', ' doctor ')}`"
     yield warn(problem.thing, problem.found, "its owner to ask, and to run the jobs: what these leave belongs to who ran them", hint)
 
 

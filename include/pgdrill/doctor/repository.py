@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgdrill.baseline.own_system import OWN_PREFIX, stranger_mend
+from pgdrill.baseline.own_system import OWN_PREFIX, stranger_hint
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
@@ -24,9 +24,9 @@ def backups(subject: Subject) -> Iterator[Finding]:
     access, store = subject.access, subject.access.repository
     found = access.tool.backups(store)
     subject.backups = list(found)
-    wrong = [Finding("red", one.thing, one.found, one.expected, one.mend, one.reason) for one in found.broken.values()]
+    wrong = [Finding("red", one.thing, one.found, one.expected, one.hint, one.reason) for one in found.broken.values()]
     lost = lost_backups(access, [*(backup.name for backup in found), *found.broken])
-    wrong += [Finding("red", one.thing, one.found, one.expected, one.mend, one.reason)
+    wrong += [Finding("red", one.thing, one.found, one.expected, one.hint, one.reason)
               for one in missing("base backup", store.url, lost, len(found))]  # fmt: skip
     if not found and not wrong:
         wrong.append(warn(store.url, "no finished base backup", "one to restore from", f"`pgdrill backup {subject.name}`, beside the data directory"))
@@ -50,7 +50,7 @@ def whose(subject: Subject) -> Iterator[Finding]:
     for backup in strangers:
         found, expected = f"system identifier {backup.system_identifier}", f"{own}, the server's"
         if newest and newest.system_identifier == own:
-            yield warn(f"backup {backup.name}", found, expected, stranger_mend(name, backup.name, access.cluster.retention.window_days))
+            yield warn(f"backup {backup.name}", found, expected, stranger_hint(name, backup.name, access.cluster.retention.window_days))
         else:
             yield red(f"backup {backup.name}", found, f"{expected}, at least of the newest", f"{OWN_PREFIX}, then take a base backup of this one: `pgdrill backup {name}`")
     if not strangers:

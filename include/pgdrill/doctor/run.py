@@ -94,7 +94,7 @@ def _findings(one: Examination, subject: Subject, known: dict[str, Asking]) -> I
     except PgdrillError as error:
         words = error.problem
         status = "unknown" if isinstance(error, TimedOut) else "red"
-        yield Finding(status, words.thing, words.found, words.expected, words.mend, words.reason)  # type: ignore[arg-type]
+        yield Finding(status, words.thing, words.found, words.expected, words.hint, words.reason)  # type: ignore[arg-type]
     except (psycopg.Error, OSError, subprocess.SubprocessError) as error:
         yield unknown(one.name, f"could not be asked: {type(error).__name__}: {str(error).strip()}", one.green)
     except Exception as error:

@@ -123,12 +123,12 @@ def databases(subject: Subject) -> Iterator[Finding]:
         try:
             if name not in there:
                 raise ConfigError("no-such-database", f"database {name}", found="no such database", expected=f"one of {', '.join(there)}",
-                                  mend="correct server.databases in dr.toml")  # fmt: skip
+                                  hint="correct server.databases in dr.toml")  # fmt: skip
             with subject.connected(name) as connection:
                 subject.databases[name] = DatabaseFacts(extension_versions(connection), read_comments(connection, named))
         except PgdrillError as error:
             words, trouble = error.problem, True
-            yield Finding("red", f"database {name}", words.found, words.expected, _let_in(subject, name, words.found) or words.mend, words.reason)
+            yield Finding("red", f"database {name}", words.found, words.expected, _let_in(subject, name, words.found) or words.hint, words.reason)
     if not trouble:
         yield green("databases", ", ".join(wanted))
 

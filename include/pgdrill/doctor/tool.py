@@ -14,7 +14,7 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, unknown, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.host.process import Command, ProcessTimeout, Runner
-from pgdrill.repository.failures import NO_BROTLI_MEND, NO_LIBSODIUM_MEND
+from pgdrill.repository.failures import NO_BROTLI_HINT, NO_LIBSODIUM_HINT
 from pgdrill.repository.tools import BackupTool
 
 TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
@@ -78,9 +78,9 @@ def variables(subject: Subject) -> Iterator[Finding]:
         if (path := settings.get(name)) and not os.access(path, os.R_OK):
             wrong.append(red(name, f"{path} cannot be read", "the key's file", f"put the key there, readable for this user (`chmod 0400 {path}`), or correct {name}"))
     if any(settings.get(name) for name in SODIUM) and program_holds(tool.version().argv[0], WITHOUT_SODIUM):
-        wrong.append(red("WALG_LIBSODIUM_KEY", "this wal-g was not compiled with libsodium", "one that was", NO_LIBSODIUM_MEND))
+        wrong.append(red("WALG_LIBSODIUM_KEY", "this wal-g was not compiled with libsodium", "one that was", NO_LIBSODIUM_HINT))
     if subject.access.cluster.repository.compression == "brotli" and not program_holds(tool.version().argv[0], BROTLI):
-        wrong.append(red("repository.compression", "brotli, and this wal-g was built without it", "lz4, zstd, or a wal-g with brotli", NO_BROTLI_MEND))
+        wrong.append(red("repository.compression", "brotli, and this wal-g was built without it", "lz4, zstd, or a wal-g with brotli", NO_BROTLI_HINT))
     yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
 
 

@@ -54,7 +54,7 @@ def check_links(data_directory: Path) -> None:
         raise BackupFault(
             "symbolic-link", f"{_shown(needed)} in the data directory", found="a symbolic link: what it leads to is in no backup",
             expected="plain files and folders; only pg_wal and tablespaces may lie elsewhere",
-            mend="stop the server, put the folder itself in the link's place, start it; to keep it on the other disk, make it a "
+            hint="stop the server, put the folder itself in the link's place, start it; to keep it on the other disk, make it a "
             "tablespace, or bind-mount it there",
         )  # fmt: skip
     if others:
@@ -69,7 +69,7 @@ def check_unpacked_links(removed: Iterable[Path], data_directory: Path, backup: 
             raise BackupFault(
                 "symbolic-link", f"{inside or path} of backup {backup}", found="no plain file: a link, or a device",
                 expected="the file or folder itself: what a link of production led to is not in the backup",
-                mend="put the folder itself in the link's place on production, then take a new base backup; this one cannot be restored",
+                hint="put the folder itself in the link's place on production, then take a new base backup; this one cannot be restored",
             )  # fmt: skip
 
 

@@ -104,14 +104,14 @@ class ClusterLock:
 
     def _busy(self, lease: Lease | None) -> Busy:
         kind, cluster = self.path.stem, self.path.parent.name
-        found, until, mend = "held by another process", None, "wait for it (`--wait`), or end it (in Airflow: mark its run failed)"
+        found, until, hint = "held by another process", None, "wait for it (`--wait`), or end it (in Airflow: mark its run failed)"
         if lease:
             until = lease.until()
             kept = ", kept for a look," if lease.kept() else ""
             found = f"held by {lease.owner}{kept} until {until.isoformat(timespec='seconds')} at the latest"
             if kept:
-                mend = f"wait for it, or end it: `pgdrill destroy {cluster} {lease.owner}`, in Airflow clear `destroy` of its run"
-        return Busy(f"{kind} of {cluster}", found=found, expected="one at a time", mend=mend, until=until)
+                hint = f"wait for it, or end it: `pgdrill destroy {cluster} {lease.owner}`, in Airflow clear `destroy` of its run"
+        return Busy(f"{kind} of {cluster}", found=found, expected="one at a time", hint=hint, until=until)
 
 
 def lease_for(owner: str, directory: Path, seconds: float, process: Owner | None = None) -> Lease:

@@ -82,10 +82,10 @@ def _why(folder: Path) -> str:
 
 
 def _unusable(folder: Path, found: str, *, left: bool = False) -> ConfigError:
-    mend = f"as root: `install -d -m 0700 -o {this_user()} {folder}`"
+    hint = f"as root: `install -d -m 0700 -o {this_user()} {folder}`"
     if left:
-        mend = f"run all jobs of this host as one user; as root, `chown -R {this_user()} {folder}` gives this one what another's have left"
+        hint = f"run all jobs of this host as one user; as root, `chown -R {this_user()} {folder}` gives this one what another's have left"
     return ConfigError(
         "work-directory", f"drill.work_directory {folder}", found=found, expected=f"a folder that {this_user()} can write",
-        mend=f"{mend}; or set drill.work_directory to a folder on a file system with room for a restored cluster",
+        hint=f"{hint}; or set drill.work_directory to a folder on a file system with room for a restored cluster",
     )  # fmt: skip

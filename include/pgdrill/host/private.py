@@ -47,7 +47,7 @@ def short_place() -> Path:
     raise ConfigError(
         "long-temporary-folder", f"the folder for temporary files {own}", found=f"a name of {len(os.fsencode(own))} bytes, and neither "
         f"{' nor '.join(SHORT_PLACES)} can be written", expected=f"at most {longest} bytes, for sockets are made below it",
-        mend="set TMPDIR to a folder with a short name that this user can write, in the environment of whatever runs pgdrill",
+        hint="set TMPDIR to a folder with a short name that this user can write, in the environment of whatever runs pgdrill",
     )  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def _ours(path: Path) -> None:
         raise _unsafe(path, f"mode {stat.S_IMODE(found.st_mode):04o}: others may write to it", "a folder that others cannot write to")
 
 
-def _unsafe(path: Path, found: str, expected: str, mend: str = "") -> CouldNotVerify:
+def _unsafe(path: Path, found: str, expected: str, hint: str = "") -> CouldNotVerify:
     return CouldNotVerify(
         "unsafe-folder", f"{path}", found=found, expected=expected,
-        mend=mend or "see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose another drill.work_directory",
+        hint=hint or "see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose another drill.work_directory",
     )  # fmt: skip

@@ -208,8 +208,8 @@ def roles(context: Context) -> Iterator[Outcome]:
         yield Outcome("pass", "roles", len(before), "all as dumped", "statements")
 
 
-def _check(name: str, passing: str, mend: str, question: Question) -> Check:
-    return Check(name, FAMILY, passing, mend, True, question)
+def _check(name: str, passing: str, hint: str, question: Question) -> Check:
+    return Check(name, FAMILY, passing, hint, True, question)
 
 
 DUMP_CHECKS = (

@@ -14,7 +14,7 @@ from pgdrill.postgres.reading_only import read_only
 from pgdrill.postgres.relation_names import apart
 from pgdrill.reports.model import CheckResult, CheckStatus
 
-MEND = "mend the migration, or name the table as one that may change (--may-change)"
+HINT = "mend the migration, or name the table as one that may change (--may-change)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +85,4 @@ def _column_digests(connection: psycopg.Connection, name: str, key: str) -> Reme
 
 def _result(status: CheckStatus, thing: str, value: int | str, threshold: str, message: str = "") -> CheckResult:
     return CheckResult(name="data-kept", family="migration", status=status, thing=thing, value=value, threshold=threshold,
-                       message=message, mend=MEND if status in ("fail", "warn") else "")  # fmt: skip
+                       message=message, hint=HINT if status in ("fail", "warn") else "")  # fmt: skip

@@ -177,7 +177,7 @@ def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
         names = ", ".join(database.name for database in work.manifest.databases)
         raise CouldNotVerify(
             "no-vectors", f"dump {work.manifest.dump_id}", found=f"no vector column in {names}", expected="at least one, to search in",
-            mend="name the databases that hold vectors in dump.databases; every other answer is in the report",
+            hint="name the databases that hold vectors in dump.databases; every other answer is in the report",
         )  # fmt: skip
 
 

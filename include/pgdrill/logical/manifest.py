@@ -177,7 +177,7 @@ def choose(access: Access, wanted: str) -> Manifest:
     if wanted not in known:
         raise ConfigError(
             "no-dump", f"dump {wanted} in {access.dumps.url}", found=f"only {', '.join(known[-5:])}" if known else "no dump",
-            expected="a finished dump", mend="take an id from `pgdrill dumps`, or take one with `pgdrill dump`",
+            expected="a finished dump", hint="take an id from `pgdrill dumps`, or take one with `pgdrill dump`",
         )  # fmt: skip
     return read(access, wanted)
 
@@ -195,7 +195,7 @@ def read(access: Access, dump_id: str) -> Manifest:
     except ValueError as error:
         raise BackupFault(
             "manifest-broken", place, found=f"unreadable ({error})", expected="the manifest pgdrill wrote",
-            mend="restore the object from the bucket's versions, or take another dump",
+            hint="restore the object from the bucket's versions, or take another dump",
         ) from None  # fmt: skip
     _belongs(access, manifest, place)
     return manifest
@@ -206,7 +206,7 @@ def _check_version(data: Any, place: str) -> None:
     if version != MANIFEST_VERSION and isinstance(version, int):
         raise CouldNotVerify(
             "manifest-version", place, found=f"version {version}", expected=f"version {MANIFEST_VERSION}",
-            mend="restore it with the pgdrill that took it, or with pg_restore by hand",
+            hint="restore it with the pgdrill that took it, or with pg_restore by hand",
         )  # fmt: skip
 
 
@@ -217,12 +217,12 @@ def _belongs(access: Access, manifest: Manifest, place: str) -> None:
         raise BackupFault(
             "wrong-cluster", place, found=f"a dump of cluster {manifest.cluster}, system identifier {manifest.system_identifier}",
             expected=f"cluster {access.cluster.name}" + (f", {identifier}" if identifier else ""),
-            mend="give each cluster a dump.url of its own; look for what copied it there",
+            hint="give each cluster a dump.url of its own; look for what copied it there",
         )  # fmt: skip
     names = [manifest.global_objects.name, *(file.name for database in manifest.databases for file in database.files)]
     bad = [name for name in names if not FILE_NAME.fullmatch(name) or ".." in name]
     if bad:
         raise BackupFault(
             "unsafe-name", place, found=f"file name {bad[0]!r}", expected="names that pgdrill gives",
-            mend="treat the dump as tampered with",
+            hint="treat the dump as tampered with",
         )  # fmt: skip

@@ -68,12 +68,12 @@ def read_folder(folder: Path) -> list[MigrationFile]:
     if (folder / "alembic.ini").is_file():
         if importlib.util.find_spec("alembic") is None:
             raise ConfigError("no-alembic", str(folder), found="alembic.ini, and no alembic in this Python",
-                              expected="alembic", mend="pip install alembic, or hand over a folder of .sql files")  # fmt: skip
+                              expected="alembic", hint="pip install alembic, or hand over a folder of .sql files")  # fmt: skip
         return []
     files = sorted(folder.glob("*.sql")) if folder.is_dir() else []
     if not files:
         raise ConfigError("no-migrations", str(folder), found="no .sql file and no alembic.ini" if folder.is_dir() else "no folder",
-                          expected="a folder of migrations", mend="name the folder that holds them")  # fmt: skip
+                          expected="a folder of migrations", hint="name the folder that holds them")  # fmt: skip
     return [_file(path.name, path.read_text("utf-8")) for path in files]
 
 
@@ -82,7 +82,7 @@ def _file(name: str, text: str) -> MigrationFile:
     for one in statements:
         if one.text.lstrip().startswith("\\"):
             raise ConfigError("psql-command", f"{name}:{one.line}", found=f"psql's own command {one.words[:30]!r}",
-                              expected="SQL, which every client can run", mend="write it as SQL")  # fmt: skip
+                              expected="SQL, which every client can run", hint="write it as SQL")  # fmt: skip
     return MigrationFile(name, statements)
 
 
@@ -214,7 +214,7 @@ def _alembic(work: Restore, folder: Path, database: str) -> MigrationFile:
     name = f"alembic upgrade {span}"
     if done.code:
         raise ConfigError("alembic", name, found=done.ended[:500], expected="SQL (offline mode)",
-                          mend="make env.py's run_migrations_offline work: `alembic upgrade head --sql`")  # fmt: skip
+                          hint="make env.py's run_migrations_offline work: `alembic upgrade head --sql`")  # fmt: skip
     return _file(name, b"".join(written).decode())
 
 
@@ -222,4 +222,4 @@ def _result(
     status: CheckStatus, thing: str, value: float | int | str, threshold: str, message: str = ""
 ) -> CheckResult:
     return CheckResult(name="migration", family=FAMILY, status=status, thing=thing, value=value, threshold=threshold,
-                       message=message, mend="mend the migration; production was not touched" if status == "fail" else "")  # fmt: skip
+                       message=message, hint="mend the migration; production was not touched" if status == "fail" else "")  # fmt: skip

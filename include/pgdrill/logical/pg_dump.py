@@ -31,7 +31,7 @@ SPEAKS = re.compile(r"^(pg_dump|pg_dumpall|pg_restore|psql|vacuumdb)(:\S*)*: |^H
 REFUSED = re.compile(r"password authentication failed|no password supplied|role \"[^\"]*\" does not exist|no pg_hba.conf entry")
 DAMAGED = re.compile(rf"could not read from input file|{CORRUPT.pattern}", re.IGNORECASE)
 GONE = re.compile(rf"server closed the connection|{NETWORK.pattern}", re.IGNORECASE)
-# What a program's last words tell: pattern, whose fault, reason, what was expected, the mend.
+# What a program's last words tell: pattern, whose fault, reason, what was expected, the hint.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (REFUSED, ConfigError, "login-refused", "a login",
      "correct the role or password in dump.conn_id (server.conn_id), PGPASSWORD or ~/.pgpass, and pg_hba.conf"),
@@ -67,7 +67,7 @@ def check_versions(binaries: Binaries, server_version_num: int) -> None:
     if client < server:
         raise ConfigError(
             "client-too-old", f"pg_dump in {binaries.folder}", found=f"PostgreSQL {client}",
-            expected=f"{server} or newer, as the server is", mend=f"install PostgreSQL {server}'s programs, set server.bin_dir",
+            expected=f"{server} or newer, as the server is", hint=f"install PostgreSQL {server}'s programs, set server.bin_dir",
         )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def compression_for(binaries: Binaries, wanted: str) -> str:
         if not _supports(binaries, wanted):
             raise ConfigError(
                 "compression", f"dump.compression {wanted!r}", found=f"pg_dump in {binaries.folder} was built without it",
-                expected="one that it knows", mend="leave dump.compression empty, or install another build",
+                expected="one that it knows", hint="leave dump.compression empty, or install another build",
             )  # fmt: skip
         return LEVELS[wanted]
     return next((LEVELS[name] for name in ORDER if _supports(binaries, name)), LEVELS["none"])
@@ -150,7 +150,7 @@ def run_unjudged(runner: Runner, command: Command, what: str, access: Access, **
         raise TimedOut(
             "stalled" if error.stalled else "timeout", what, found=str(error),
             expected=f"an end within {limits.timeout_seconds:.0f} s, and bytes moving",
-            mend="see what it waits for (pg_stat_activity, the store); raise dump.timeout_seconds if it was still moving",
+            hint="see what it waits for (pg_stat_activity, the store); raise dump.timeout_seconds if it was still moving",
         ) from None  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def client_failure(what: str, done: Completed) -> PgdrillError:
 
 def failure(what: str, found: str, words: str) -> PgdrillError:
     """The first of :data:`FAILURES` that the last words match."""
-    for pattern, kind, reason, expected, mend in FAILURES:
+    for pattern, kind, reason, expected, hint in FAILURES:
         if pattern.search(words):
-            return kind(reason, what, found=found, expected=expected, mend=mend)
-    return CouldNotVerify("tool-failed", what, found=found, expected="success", mend="read the lines above in the log")
+            return kind(reason, what, found=found, expected=expected, hint=hint)
+    return CouldNotVerify("tool-failed", what, found=found, expected="success", hint="read the lines above in the log")

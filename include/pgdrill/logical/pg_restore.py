@@ -146,19 +146,19 @@ def restore_failure(what: str, lines: list[str]) -> PgdrillError:
     found = " | ".join(errors[:3]) + (f" | and {len(errors) - 3} more" if len(errors) > 3 else "")
     if SPACE.search(text):
         return CouldNotVerify("no-space", what, found=found[:800], expected="room on the disk",
-                              mend="make room, or set drill.work_directory to a larger disk")  # fmt: skip
+                              hint="make room, or set drill.work_directory to a larger disk")  # fmt: skip
     if HOST.search(text):
         return CouldNotVerify("restore-host", what, found=found[:800], expected="a server here that can hold the dump",
-                              mend="give it what the message names: memory, /dev/shm, an extension's package")  # fmt: skip
+                              hint="give it what the message names: memory, /dev/shm, an extension's package")  # fmt: skip
     if CORRUPT.search(text) or "could not read from input file" in text:
         return BackupFault("dump-damaged", what, found=found[:800], expected="an archive that can be read to its end",
-                           mend="choose another dump; take a new one now")  # fmt: skip
+                           hint="choose another dump; take a new one now")  # fmt: skip
     if RIGHTS.search(text) or "must be owner" in text:
         return CouldNotVerify("restore-rights", what, found=found[:800], expected="a dump that can be made and loaded without a superuser",
-                              mend="a drill lets no function of a table's owner run as superuser: see what the named object does, "
+                              hint="a drill lets no function of a table's owner run as superuser: see what the named object does, "
                               "and restore it by hand")  # fmt: skip
     return BackupFault(
         "restore-errors", what, found=found[:800], expected="a restore without any error",
-        mend="what cannot be restored is no copy: mend the named object on production (or the target version's "
+        hint="what cannot be restored is no copy: mend the named object on production (or the target version's "
         "incompatibility), and take a new dump",
     )  # fmt: skip

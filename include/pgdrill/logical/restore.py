@@ -70,7 +70,7 @@ def check_files(access: Access, manifest: Manifest) -> None:
             raise BackupFault(
                 "missing-part" if gone else "dump-damaged", f"{access.dumps.url}/{name}",
                 found="no such object" if gone else f"{listed[name]} bytes", expected=f"{file.bytes} bytes, as the manifest says",
-                mend="choose another dump; find out what changes the bucket; take a new dump",
+                hint="choose another dump; find out what changes the bucket; take a new dump",
             )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def _vector_indexes(work: Restore, database: DatabaseDump) -> None:
         if len(lines) != 1:
             raise BackupFault(
                 "index-not-listed", f"index {index.schema_name}.{index.name} of {database.name}", found=f"{len(lines)} entries",
-                expected="one in the archive's contents", mend="take a new dump: manifest and archive do not belong together",
+                expected="one in the archive's contents", hint="take a new dump: manifest and archive do not belong together",
             )  # fmt: skip
         build = _build(work, database, index, lines)
         work.builds.append(build)

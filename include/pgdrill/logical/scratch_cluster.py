@@ -39,7 +39,7 @@ def for_target(access: Access, manifest: Manifest, bin_dir: str = "") -> Access:
         raise ConfigError(
             "older-target", f"PostgreSQL in {access.binaries.folder}", found=f"version {found}",
             expected=f"{manifest.server_major} or newer, as the dumped server was",
-            mend="name the programs of that version (--bin-dir, server.bin_dir)",
+            hint="name the programs of that version (--bin-dir, server.bin_dir)",
         )  # fmt: skip
     return access
 
@@ -70,7 +70,7 @@ def make_cluster(access: Access, workspace: Workspace, manifest: Manifest, fence
     if done.returncode:
         raise CouldNotVerify(
             "initdb", f"initdb in {workspace.data_directory}", found=done.stderr.strip()[-400:],
-            expected=f"a cluster in {first.encoding}, {locale}", mend="install that locale here (locale-gen), or mend what it says",
+            expected=f"a cluster in {first.encoding}, {locale}", hint="install that locale here (locale-gen), or mend what it says",
         )  # fmt: skip
     server.start(access.cluster.dump.timeout_seconds)
     return server
@@ -111,13 +111,13 @@ def check_extensions(connection: psycopg.Connection, database: DatabaseDump, whe
         if found is None:
             raise CouldNotVerify(
                 "no-extension", f"extension {name} at {where}", found="not installed",
-                expected=f"{recorded}, which database {database.name} uses", mend=f"install the package of {name} for that server",
+                expected=f"{recorded}, which database {database.name} uses", hint=f"install the package of {name} for that server",
             )  # fmt: skip
         if older(found, recorded):
             raise CouldNotVerify(
                 "older-extension", f"extension {name} at {where}", found=f"version {found}",
                 expected=f"{recorded} or newer, as database {database.name} had",
-                mend=f"install {name} {recorded} or newer for that server",
+                hint=f"install {name} {recorded} or newer for that server",
             )  # fmt: skip
         if found != recorded:
             newer.append(f"{name} {found} here, {recorded} when it was dumped")
@@ -152,7 +152,7 @@ def check_index_options(connection: psycopg.Connection, database: DatabaseDump, 
                     "index-option", f"index {index.schema_name}.{index.name} of {database.name} at {where}",
                     found=f"{error.diag.message_primary}",
                     expected=f"{method} with {opclass} {', '.join(options)}".strip(),
-                    mend="install the pgvector version that the dump records, or one that is newer",
+                    hint="install the pgvector version that the dump records, or one that is newer",
                 ) from None  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def _find(manifest: Manifest, table: str, database: str) -> tuple[DatabaseDump, 
         raise ConfigError(
             "no-table" if not homes else "which-database", f"table {wanted} of dump {manifest.dump_id}",
             found=f"in {', '.join(one.name for one in homes)}" if homes else f"no such table{', but ' + ', '.join(near) if near else ''}",
-            expected="one database that holds it", mend="write schema.table as in the dump; name the database with --database",
+            expected="one database that holds it", hint="write schema.table as in the dump; name the database with --database",
         )  # fmt: skip
     home, names, waiting = homes[0], {}, [wanted]
     while waiting:
@@ -110,18 +110,18 @@ def _check_place(connection: psycopg.Connection, home: DatabaseDump, names: dict
     if there and not replace:
         raise ConfigError(
             "table-exists", f"table {there[0]} in {_shown(connection)}", found="a table of that name",
-            expected="none: nothing is written over", mend="rename it, restore into another database, or say --replace",
+            expected="none: nothing is written over", hint="rename it, restore into another database, or say --replace",
         )  # fmt: skip
     needed = {"vector": home.extensions["vector"]} if "vector" in home.extensions else {}
     if needed:
         scratch_cluster.check_extensions(connection, home.model_copy(update={"extensions": needed}), _shown(connection))
         if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
             raise ConfigError("no-extension", f"extension vector in {_shown(connection)}", found="not created",
-                              expected="vector, for tables with vectors", mend="CREATE EXTENSION vector there")  # fmt: skip
+                              expected="vector, for tables with vectors", hint="CREATE EXTENSION vector there")  # fmt: skip
     for schema in {apart(name)[0] for name in names}:
         if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
             raise ConfigError("no-schema", f"schema {schema} in {_shown(connection)}", found="no such schema", expected="the table's schema",
-                              mend=f"CREATE SCHEMA {schema} there")  # fmt: skip
+                              hint=f"CREATE SCHEMA {schema} there")  # fmt: skip
 
 
 def _restore(
@@ -203,7 +203,7 @@ def _compare(connection: psycopg.Connection, home: DatabaseDump, names: dict[str
             raise BackupFault(
                 "other-content", f"table {name} in {_shown(connection)}", found=f"{found.rows} rows" if found.rows != before.rows
                 else "other content", expected=f"{before.rows} rows as dumped",
-                mend="look for a trigger or default there that changed rows; restore another dump",
+                hint="look for a trigger or default there that changed rows; restore another dump",
             )  # fmt: skip
     return total
 
@@ -223,14 +223,14 @@ def _connect(into: str, *, as_superuser: bool) -> psycopg.Connection:
     if "password" in words or "dbname" not in words:
         raise ConfigError("bad-dsn", "--into", found="a password in it, no dbname, or no connection string",
                           expected="host=… user=… dbname=…, the password in PGPASSWORD or ~/.pgpass",
-                          mend="write it like that")  # fmt: skip
+                          hint="write it like that")  # fmt: skip
     try:
         given = {key: str(value) for key, value in words.items() if value is not None}
         defaults = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "pgdrill"}
         connection = session.connect({**given, **defaults}, superuser=as_superuser)
     except psycopg.OperationalError as error:
         raise Unreachable("server-unreachable", "the server of --into", found=str(error).strip()[:300], expected="a connection",
-                          mend="check host, role, password and pg_hba.conf")  from None  # fmt: skip
+                          hint="check host, role, password and pg_hba.conf")  from None  # fmt: skip
     if not as_superuser and (power := powers(connection, connection.info.user)):
         where = f"role {connection.info.user} at {_shown(connection)}"
         connection.close()
@@ -238,7 +238,7 @@ def _connect(into: str, *, as_superuser: bool) -> psycopg.Connection:
             "restores-as-superuser", where, found=f"it is or may become {power}",
             expected="a role that may create tables in that schema and no more: loading rows and building indexes runs what the "
             "table's owner wrote into CHECKs, generated columns and indexes, with that role's rights",
-            mend="name such a role in --into (user=…), and give the table to its owner afterwards (ALTER TABLE … OWNER TO); or say "
+            hint="name such a role in --into (user=…), and give the table to its owner afterwards (ALTER TABLE … OWNER TO); or say "
             "--as-superuser, if every owner of a table there is trusted",
         )  # fmt: skip
     return connection

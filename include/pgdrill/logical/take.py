@@ -149,7 +149,7 @@ def _server(access: Access) -> ServerFacts:
             "standby-conflict", f"standby of cluster {access.cluster.name}",
             found=f"hot_standby_feedback off and max_standby_streaming_delay {delay_ms} ms",
             expected="a standby that does not cancel the dump when it replays what vacuum removed",
-            mend="set hot_standby_feedback = on there, or max_standby_streaming_delay to -1 or above dump.timeout_seconds",
+            hint="set hot_standby_feedback = on there, or max_standby_streaming_delay to -1 or above dump.timeout_seconds",
         )  # fmt: skip
     return ServerFacts(identifier, version, number, standby, checksums, preload)
 

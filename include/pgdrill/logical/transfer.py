@@ -90,7 +90,7 @@ def download(storage: Storage, key: str, file: DumpFile, into: Path, moved: Move
     if found:
         raise BackupFault(
             "dump-damaged", thing, found=found, expected=f"{file.bytes} bytes with the manifest's SHA-256",
-            mend="choose another dump; find out what changes the bucket; take a new dump",
+            hint="choose another dump; find out what changes the bucket; take a new dump",
         )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _content(storage: Storage, key: str, size: int) -> Iterator[bytes]:
     except (NotFoundError, FileNotFoundError):
         raise BackupFault(
             "missing-part", f"{storage.url}/{key}", found="no such object", expected="a file of the dump, as its manifest says",
-            mend="choose another dump; find out what changes the bucket",
+            hint="choose another dump; find out what changes the bucket",
         ) from None  # fmt: skip
 
 
@@ -113,6 +113,6 @@ def _put_down(sink: IO[bytes], data: bytes) -> None:
     except OSError as error:
         raise CouldNotVerify(
             "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk", sink.name, found=f"{error.strerror}",
-            expected="room for the dump", mend="make room, or set drill.work_directory to a larger disk",
+            expected="room for the dump", hint="make room, or set drill.work_directory to a larger disk",
         ) from None  # fmt: skip
 

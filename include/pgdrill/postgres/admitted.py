@@ -33,7 +33,7 @@ def check_admitted(connection: psycopg.Connection, cluster: str, databases: Sequ
         raise Refused(
             "connection-limit", f"role {connection.info.user} of cluster {cluster}", found=f"CONNECTION LIMIT {limit}",
             expected=f"room for {wanted} connections at once: two to each of {len(databases)} databases, and others beside them",
-            mend=f"ALTER ROLE {user} CONNECTION LIMIT {max(wanted, 20)} (or -1: without limit)",
+            hint=f"ALTER ROLE {user} CONNECTION LIMIT {max(wanted, 20)} (or -1: without limit)",
         )  # fmt: skip
     for name, allowed, most in connection.execute(DATABASES, (list(databases),)).fetchall():
         quoted = sql.Identifier(name).as_string(connection)
@@ -41,11 +41,11 @@ def check_admitted(connection: psycopg.Connection, cluster: str, databases: Sequ
             raise Refused(
                 "no-connect-right", f"database {name} of cluster {cluster}", found=f"role {connection.info.user} may not connect to it",
                 expected="the right to connect to every database that is checked",
-                mend=f"GRANT CONNECT ON DATABASE {quoted} TO {user}; or name the databases that are to be checked in server.databases",
+                hint=f"GRANT CONNECT ON DATABASE {quoted} TO {user}; or name the databases that are to be checked in server.databases",
             )  # fmt: skip
         if 0 <= most < AT_ONCE:
             raise Refused(
                 "connection-limit", f"database {name} of cluster {cluster}", found=f"CONNECTION LIMIT {most}",
                 expected=f"room for {AT_ONCE} connections of pgdrill's beside the application's",
-                mend=f"ALTER DATABASE {quoted} CONNECTION LIMIT -1; or name the databases that are to be checked in server.databases",
+                hint=f"ALTER DATABASE {quoted} CONNECTION LIMIT -1; or name the databases that are to be checked in server.databases",
             )  # fmt: skip

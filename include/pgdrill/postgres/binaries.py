@@ -42,7 +42,7 @@ def as_ordinary_user() -> tuple[str, ...]:
         raise CouldNotVerify(
             "root", "PostgreSQL's servers", found=f"running as root and user namespaces refused ({refused})",
             expected="an ordinary user, or a kernel that allows user namespaces",
-            mend="run pgdrill as an ordinary user (for example `runuser -u postgres -- …`), or allow user namespaces",
+            hint="run pgdrill as an ordinary user (for example `runuser -u postgres -- …`), or allow user namespaces",
         )  # fmt: skip
     return words
 
@@ -59,7 +59,7 @@ class Binaries:
         if not found.exists():
             raise CouldNotVerify(
                 "binaries", f"{found}", found="no such program", expected="PostgreSQL's server programs",
-                mend="set server.bin_dir in dr.toml to the folder that holds `postgres`",
+                hint="set server.bin_dir in dr.toml to the folder that holds `postgres`",
             )  # fmt: skip
         return str(found)
 
@@ -78,7 +78,7 @@ class Binaries:
         if done.returncode:
             raise CouldNotVerify(
                 "postgres-program", program, found=f"exit code {done.returncode}: {done.stderr.strip()[-400:]}",
-                expected="success", mend=f"run `{program} {' '.join(arguments)}` by hand",
+                expected="success", hint=f"run `{program} {' '.join(arguments)}` by hand",
             )  # fmt: skip
         return done.stdout
 

@@ -75,8 +75,8 @@ def _open_to_others(file: Path) -> tuple[str, str] | None:
     if not mode & 0o077:
         return None
     mine = os.geteuid() in (0, seen.st_uid)
-    mend = f"`chmod 0600 {path}`" if mine else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`"
-    return f"{file} has mode {mode:04o}, open to others, so libpq passes over it", mend
+    hint = f"`chmod 0600 {path}`" if mine else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`"
+    return f"{file} has mode {mode:04o}, open to others, so libpq passes over it", hint
 
 
 def _strangers(file: Path) -> tuple[str, str] | None:
@@ -106,14 +106,14 @@ def _closed_to_us(file: Path) -> tuple[str, str] | None:
             return (f"{file} cannot be reached by {this_user()}: its folder {folder} is closed",
                     f"as root: `chgrp {_group()} {shlex.quote(str(folder))} && chmod g+x {shlex.quote(str(folder))}`; or put the file elsewhere")  # fmt: skip
         mine = seen.st_uid == os.geteuid()
-        mend = (
+        hint = (
             f"`chmod 0600 {path}`"
             if mine
             else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`; or give {this_user()} one of its own"
         )
         return (
             f"{file} cannot be read by {this_user()}: it is user {seen.st_uid}'s, mode {stat.S_IMODE(seen.st_mode):04o}",
-            mend,
+            hint,
         )
     except OSError:
         return None

@@ -87,7 +87,7 @@ def _alone(server: LocalServer, databases: Iterable[str]) -> Entry:
             return Entry(name, bytes.fromhex(found["base"]).decode(), made, restarted=True)
     raise BackupFault(
         "server-broken", f"restored server in {server.data_directory}", found=f"no way in: {said.strip()[-300:]}",
-        expected="a database that can be connected to", mend="the backup holds damaged catalogs: drill with an older one",
+        expected="a database that can be connected to", hint="the backup holds damaged catalogs: drill with an older one",
     )  # fmt: skip
 
 

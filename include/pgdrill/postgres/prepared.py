@@ -47,7 +47,7 @@ class Held:
         return f"prepared transaction {self.gid!r} of {self.owner}, since {self.prepared_at:%Y-%m-%d %H:%M:%S} UTC"
 
     @property
-    def mend(self) -> str:
+    def hint(self) -> str:
         """What ends it."""
         gid = self.gid.replace("'", "''")
         return (f"as {self.owner} or a superuser, in database {self.database} of production: COMMIT PREPARED '{gid}', or ROLLBACK PREPARED '{gid}'; "
@@ -73,5 +73,5 @@ def check_readable(connection: psycopg.Connection, databases: Collection[str]) -
         if row and one.prepared_at < row[0] and one.database in databases and known_here:
             raise CouldNotVerify(
                 "prepared-transaction", str(one), found=f"{one.name or f'relation {one.oid}'} of database {one.database} locked against everybody who would read it",
-                expected="tables that can be read", mend=one.mend,
+                expected="tables that can be read", hint=one.hint,
             )  # fmt: skip

@@ -34,7 +34,7 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
 )  # fmt: skip
 
 
-def mend_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
+def hint_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
     """The hint for a refusal. ``words`` are those that were used, ``connection`` names the Airflow Connection with the password."""
     user = _user(found, words)
     hint = next(hint for said, hint in HINTS if said.search(found))

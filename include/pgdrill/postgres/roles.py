@@ -177,7 +177,7 @@ def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) 
             if power := powers(superuser, name):
                 raise CouldNotVerify(
                     "no-harmless-role", f"role {name} made in the copy", found=f"may become {power}", expected="no way to a superuser",
-                    mend="production granted a superuser to pg_read_all_data or pg_write_all_data: REVOKE that",
+                    hint="production granted a superuser to pg_read_all_data or pg_write_all_data: REVOKE that",
                 )  # fmt: skip
     for database in databases:
         with server.system(database) as superuser, without_event_triggers(superuser):

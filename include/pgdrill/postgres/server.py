@@ -119,14 +119,14 @@ class LocalServer:
             if not alive and (seen or ended or waited > 10):
                 raise CouldNotVerify(
                     "server-ended", f"server in {self.data_directory}", found=self.last_words(),
-                    expected=f"a server that {what}", mend=f"read its log {self.log_file}",
+                    expected=f"a server that {what}", hint=f"read its log {self.log_file}",
                 )  # fmt: skip
             if waited > timeout_seconds:
                 raise TimedOut(
                     "timeout", f"server in {self.data_directory}",
                     found=f"not there after {waited:.0f} s; log: {self.last_words()}",
                     expected=f"a server that {what} within {timeout_seconds:.0f} s",
-                    mend="look for what it waits for in its log; allow more time in dr.toml if it was still working",
+                    hint="look for what it waits for in its log; allow more time in dr.toml if it was still working",
                 )  # fmt: skip
             time.sleep(POLL_SECONDS)
 
@@ -186,7 +186,7 @@ class LocalServer:
         if self.process() is not None:
             raise CouldNotVerify(
                 "server-remains", f"server in {self.data_directory}", found="still running after SIGKILL",
-                expected="an ended process", mend="look at the process's state (disk sleep?) and end it by hand",
+                expected="an ended process", hint="look at the process's state (disk sleep?) and end it by hand",
             )  # fmt: skip
 
     def connect(
@@ -247,5 +247,5 @@ def answering(asked: str) -> Iterator[None]:
     except psycopg.Error as error:
         raise BackupFault(
             "server-broken", f"restored server, {asked}", found=str(error).strip(), expected="an answer",
-            mend="the backup holds damaged catalogs: drill with an older one, and look for the damage on production",
+            hint="the backup holds damaged catalogs: drill with an older one, and look for the damage on production",
         ) from None  # fmt: skip

@@ -76,7 +76,7 @@ def not_equipped(binaries: Binaries, lacking: Mapping[str, str]) -> CouldNotVeri
     return CouldNotVerify(
         "host-not-equipped", f"this host, with PostgreSQL in {binaries.folder}", found=f"{shown}{more}",
         expected="production's locales and libraries",
-        mend="install the same packages as on production (the extension's for this PostgreSQL; locales: `locale -a`, Debian: "
+        hint="install the same packages as on production (the extension's for this PostgreSQL; locales: `locale -a`, Debian: "
         "dpkg-reconfigure locales), or set server.bin_dir to the PostgreSQL that has them",
     )  # fmt: skip
 

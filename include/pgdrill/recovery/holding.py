@@ -60,7 +60,7 @@ def take_over(access: Access, workspace: Workspace, end: float) -> None:
         raise CouldNotVerify(
             "handover", f"restored cluster of drill {workspace.directory.name}", found=why,
             expected=f"to be taken over within {access.cluster.drill.handover_seconds:g} s of the stage before",
-            mend="run the drill again; if its tasks wait long for a free slot, raise drill.handover_seconds",
+            hint="run the drill again; if its tasks wait long for a free slot, raise drill.handover_seconds",
         )  # fmt: skip
     workspace.claim("check", end, owner=this_process(), make=False)
 

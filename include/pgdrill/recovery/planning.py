@@ -278,7 +278,7 @@ def _end(look: Look) -> ArchivedEnd:
     if look.end is None:
         raise BackupFault(
             "no-wal", "the repository", found="no readable WAL segment", expected="archived WAL",
-            mend="check the archive_command of production",
+            hint="check the archive_command of production",
         )  # fmt: skip
     return look.end
 
@@ -297,7 +297,7 @@ def _random(
         raise CouldNotVerify(
             "no-window", f"random instant in {access.repository.url}", found="no span of instants that can be restored",
             expected="a base backup, and archived WAL with the end of a transaction after it",
-            mend="drill `latest`; if production was written to since the backup, see that its WAL is archived",
+            hint="drill `latest`; if production was written to since the backup, see that its WAL is archived",
         )  # fmt: skip
     instant = report.target.instant if report.target and report.target.kind == "random" else None
     span = next((one for one in spans if instant and one.start <= instant < one.end), None)

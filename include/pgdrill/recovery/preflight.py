@@ -54,7 +54,7 @@ def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, whe
             raise as_fault(backups.broken[max(backups.broken)])
         raise BackupFault(
             "no-backups", where, found="no finished base backup", expected="at least one",
-            mend="take the first one: the base_backup DAG, or `pgdrill backup`; if there should be some, correct repository.url",
+            hint="take the first one: the base_backup DAG, or `pgdrill backup`; if there should be some, correct repository.url",
         )  # fmt: skip
     if wanted.upper() != "LATEST":
         named = [backup for backup in backups if backup.name == wanted]
@@ -62,14 +62,14 @@ def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, whe
             raise ConfigError(
                 "unknown-backup", f"backup {wanted!r} in {where}",
                 found=f"only {', '.join(b.name for b in backups[-SHOWN:])}",
-                expected="the full name of a finished base backup", mend="take a name from `pgdrill backups`",
+                expected="the full name of a finished base backup", hint="take a name from `pgdrill backups`",
             )  # fmt: skip
         if not _before(named[0], target):
             raise ConfigError(
                 "target-too-old", f"recovery target {target}",
                 found=f"backup {wanted} finished {named[0].finish_time.isoformat()} at {format_lsn(named[0].finish_lsn)}",
                 expected="a base backup that finished before the target",
-                mend="leave the choice of the backup to pgdrill (LATEST), or choose a later target",
+                hint="leave the choice of the backup to pgdrill (LATEST), or choose a later target",
             )  # fmt: skip
         return named[0]
     fitting = [backup for backup in backups if _before(backup, target)]
@@ -78,7 +78,7 @@ def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, whe
             "target-too-old", f"recovery target {target}",
             found=f"oldest backup {backups[0].name} finished {backups[0].finish_time.isoformat()}",
             expected="a base backup that finished before the target",
-            mend="choose a later target; keep more backups if the window is too short",
+            hint="choose a later target; keep more backups if the window is too short",
         )  # fmt: skip
     chosen = max(fitting, key=lambda backup: backup.finish_time)
     if backups.broken and (newest := max(backups.broken)) > chosen.name:  # names are in the order of WAL, or of time
@@ -88,7 +88,7 @@ def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, whe
 
 def as_fault(problem: Problem) -> BackupFault:
     """A problem of the backup as the error that it is."""
-    return BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend)
+    return BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, hint=problem.hint)
 
 
 def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
@@ -153,7 +153,7 @@ def _unused(directory: Path) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise CouldNotVerify(
             "directory-in-use", f"{directory}", found="files in it", expected="an empty or new folder",
-            mend="destroy the drill that left it, or choose another drill.work_directory",
+            hint="destroy the drill that left it, or choose another drill.work_directory",
         )  # fmt: skip
 
 
@@ -164,14 +164,14 @@ def _same_system(backup: BaseBackup, identifier: int | None, access: Access, lis
         raise BackupFault(
             "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
             expected=f"{identifier}, production's",
-            mend=f"another cluster wrote into this repository: give each its own prefix, then take a base backup (`pgdrill backup {name}`){meanwhile}",
+            hint=f"another cluster wrote into this repository: give each its own prefix, then take a base backup (`pgdrill backup {name}`){meanwhile}",
         )  # fmt: skip
     installed = access.binaries.major_version
     if backup.major_version != installed:
         raise CouldNotVerify(
             "wrong-major-version", f"{access.binaries.folder}", found=f"PostgreSQL {installed}",
             expected=f"PostgreSQL {backup.major_version}, which wrote backup {backup.name}",
-            mend="install that major version here and set server.bin_dir to it",
+            hint="install that major version here and set server.bin_dir to it",
         )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def _all_inside(backup: BaseBackup, tablespaces: Mapping[str, str]) -> None:
         raise CouldNotVerify(
             "tablespace-not-in-backup", f"backup {backup.name}", found=f"production has tablespaces that it lacks: {shown}",
             expected="every tablespace in the backup: replay would link the restored cluster to production's own folder",
-            mend="take a base backup now, then drill again",
+            hint="take a base backup now, then drill again",
         )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def _raise_first(problems: list[Problem], thing: str) -> None:
     if problems:
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise BackupFault(first.reason, first.thing, found=first.found + more, expected=first.expected, mend=first.mend)
+        raise BackupFault(first.reason, first.thing, found=first.found + more, expected=first.expected, hint=first.hint)
 
 
 def _unbroken(
@@ -214,7 +214,7 @@ def _unbroken(
             "wal-empty" if empty else "wal-gap", f"WAL segment {lacking[0]} in {where}",
             found=("an empty object" if empty else "no such object") + f"; {count}",
             expected=f"every segment from {format_lsn(backup.start_lsn)} through {format_lsn(end)}",
-            mend="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
+            hint="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
         )  # fmt: skip
     doubled = [choices[0].name for choices in needed if choices[0].name in archived.doubles]
     if doubled:
@@ -222,6 +222,6 @@ def _unbroken(
             "wal-duplicate", f"WAL segment {doubled[0]} in {where}",
             found=f"{len(archived.doubles[doubled[0]])} objects: {', '.join(archived.doubles[doubled[0]])}",
             expected="one object: which of several a restore gets is chance",
-            mend="fetch each with the tool, compare them with pg_waldump, and delete what is not production's; two alike may both be right",
+            hint="fetch each with the tool, compare them with pg_waldump, and delete what is not production's; two alike may both be right",
         )  # fmt: skip
     return len(needed)

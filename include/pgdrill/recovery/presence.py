@@ -57,6 +57,6 @@ def answer(report: Report, allowed: int) -> CheckResult | None:
         name="production", family="recovery", status="warn" if times <= allowed else "skip", thing="server",
         value=f"gone for {times} drill{'s' if times > 1 else ''} in a row", threshold=f"at most {allowed} (drill.without_production)",
         message=f"{report.without_production}; what came back was not compared with it",
-        mend="correct server.dsn (or its Airflow connection) if it is there; drill again once it is back, or raise"
+        hint="correct server.dsn (or its Airflow connection) if it is there; drill again once it is back, or raise"
         " drill.without_production while it is known to be gone",
     )  # fmt: skip

@@ -60,7 +60,7 @@ class Archive:
             "target-in-the-future" if target.time > now else "target-not-archived", f"recovery target {target}",
             found=f"the last archived transaction ended at {newest.isoformat() if newest else 'no known time'}; it is {now:%Y-%m-%d %H:%M:%S} UTC",
             expected=f"an instant before the end of an archived transaction; the nearest is {nearest}",
-            mend=f"take {'that one, or ' if newest else ''}`latest`; for an instant that has only just gone by, wait until its WAL is archived (archive_timeout)",
+            hint=f"take {'that one, or ' if newest else ''}`latest`; for an instant that has only just gone by, wait until its WAL is archived (archive_timeout)",
         )  # fmt: skip
 
     def lsn(self, target: RecoveryTarget, written_to: int) -> None:
@@ -70,7 +70,7 @@ class Archive:
         raise ConfigError(
             "target-in-the-future", f"recovery target {target}", found=f"production has written WAL up to {format_lsn(written_to)}",
             expected=f"a position that is written; the nearest is lsn:{format_lsn(written_to)}, once it is archived",
-            mend="correct the LSN, or take `latest`",
+            hint="correct the LSN, or take `latest`",
         )  # fmt: skip
 
     def name(self, target: RecoveryTarget, backup: str) -> Reached:
@@ -116,7 +116,7 @@ class Archive:
             "no-such-restore-point", f"recovery target {target}",
             found=f"no restore point of that name in archived WAL from {format_lsn(since.finish_lsn)} to {format_lsn(self._end_lsn())}",
             expected=f"one of those there: {', '.join(f'name:{name}' for name in names)}" if names else "one, and there is none but drills' own",
-            mend="correct the name, or take an instant (`pgdrill window`); one that was only just made is there once its WAL is archived",
+            hint="correct the name, or take an instant (`pgdrill window`); one that was only just made is there once its WAL is archived",
         )  # fmt: skip
 
     def _newest(self) -> datetime | None:

@@ -32,14 +32,14 @@ def blame(access: Access, backup: str, parts: Mapping[str, int], error: BackupFa
         try:
             if why := _broken(access, key, parts[key]):
                 return BackupFault(
-                    "corrupt-part", f"{access.repository.url}/{key}", found=why, expected="a part that unpacks", mend=error.problem.mend
+                    "corrupt-part", f"{access.repository.url}/{key}", found=why, expected="a part that unpacks", hint=error.problem.hint
                 )
         except Unreachable as unreachable:
             return unreachable
     return Unreachable(
         "connection-cut", f"fetching backup {backup}", found=f"{told}; read by itself, each of {len(named)} parts is whole",
         expected="connections to the store that last until a part has come",
-        mend="see what ends them on the way: a proxy's or balancer's time limit, or its limit of bytes; then try again",
+        hint="see what ends them on the way: a proxy's or balancer's time limit, or its limit of bytes; then try again",
     )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def _fetch_once(
         raise tool_timeout(
             f"fetching backup {plan.backup.name}", error,
             expected=f"an end within {drill.timeout_seconds:.0f} s, and bytes moving all the time",
-            mend="check the network and the store; raise drill.timeout_seconds if it was still moving",
+            hint="check the network and the store; raise drill.timeout_seconds if it was still moving",
         ) from None  # fmt: skip
     if done.code:
         raise tool_failure(f"fetching backup {plan.backup.name}", done)
@@ -169,7 +169,7 @@ def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
     if done.returncode:
         raise CouldNotVerify(
             "not-synced", f"{workspace.directory}", found=done.stderr.strip()[:300], expected="the files on the disk",
-            mend="look at the disk and the kernel's log (dmesg)",
+            hint="look at the disk and the kernel's log (dmesg)",
         )  # fmt: skip
     timings.sync_seconds = time.monotonic() - started
 
@@ -191,7 +191,7 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
             raise BackupFault(
                 "incomplete-restore", f"{name} of backup {plan.backup.name}", found="not restored",
                 expected="a file; without backup_label a server starts and silently lacks data",
-                mend="choose another backup; take a new base backup",
+                hint="choose another backup; take a new base backup",
             )  # fmt: skip
     label = BackupLabel.parse((data_directory / "backup_label").read_text(errors="replace"))
     control = access.binaries.control_data(data_directory)
@@ -199,21 +199,21 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
         raise BackupFault(
             "wrong-server", f"restored {data_directory}/backup_label", found="a backup that a standby began and ended",
             expected="one of the primary, whose files these are: recovery refuses it (\"inconsistent with control file\")",
-            mend="take a new base backup with this version of pgdrill, or with a server.dsn that names one host; delete this one",
+            hint="take a new base backup with this version of pgdrill, or with a server.dsn that names one host; delete this one",
         )  # fmt: skip
     if label is None or (label.start_lsn, label.timeline) != (plan.backup.start_lsn, plan.backup.timeline):
         raise BackupFault(
             "wrong-backup", f"restored {data_directory}/backup_label",
             found=f"a backup from {format_lsn(label.start_lsn)} on timeline {label.timeline}" if label else "no start of WAL",
             expected=f"{format_lsn(plan.backup.start_lsn)} on timeline {plan.backup.timeline}, as {plan.backup.name} says of itself",
-            mend="the repository holds another backup under this name, or its metadata is damaged; take a new base backup",
+            hint="the repository holds another backup under this name, or its metadata is damaged; take a new base backup",
         )  # fmt: skip
     found = control.system_identifier
     if found != plan.backup.system_identifier:
         raise BackupFault(
             "wrong-system", f"restored {data_directory}/global/pg_control", found=f"system identifier {found}",
             expected=f"{plan.backup.system_identifier}, as backup {plan.backup.name} says of itself",
-            mend="treat the repository as tampered with; take a new base backup under a new prefix",
+            hint="treat the repository as tampered with; take a new base backup under a new prefix",
         )  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def _replay(
             raise Unreachable(
                 "storage-stalled", f"replay in {server.data_directory}", found=server.last_words(2),
                 expected=f"a new segment within {drill.stall_seconds:.0f} s",
-                mend="check the network and the store; if the server was writing its last checkpoint, raise drill.stall_seconds",
+                hint="check the network and the store; if the server was writing its last checkpoint, raise drill.stall_seconds",
             )  # fmt: skip
         return False
 
@@ -286,7 +286,7 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
     if UNREACHED in text:
         return BackupFault(
             "target-not-reached", thing, found=f"WAL ends at {_last_restored(text)}", expected="WAL up to the target",
-            mend="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
+            hint="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
         )  # fmt: skip
     if lacking := _lacking(text, thing):
         return lacking
@@ -295,12 +295,12 @@ def recovery_failure(server: LocalServer, target: RecoveryTarget, error: Pgdrill
     if "could not restore file" in text:  # what the tool, the store or WAL had a part in was told by the process that fetches
         return CouldNotVerify(
             "wal-not-taken", thing, found=server.last_words(3), expected="WAL moved from the spool into pg_wal",
-            mend="see the server's log; look at the drill's disk, and for whatever else changes the drill's folder",
+            hint="see the server's log; look at the drill's disk, and for whatever else changes the drill's folder",
         )  # fmt: skip
     if BROKEN.search(text):
         return BackupFault(
             "recovery-failed", thing, found=server.last_words(3), expected="replay up to the target",
-            mend="a segment or page is damaged: see the server's log in the report; take a base backup now",
+            hint="a segment or page is damaged: see the server's log in the report; take a base backup now",
         )  # fmt: skip
     return error
 
@@ -310,12 +310,12 @@ def _lacking(text: str, thing: str) -> CouldNotVerify | None:
     if library := NO_LIBRARY.search(text):
         return CouldNotVerify(
             "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
-            expected="every shared_preload_libraries of production", mend="install the package that brings it, as on production",
+            expected="every shared_preload_libraries of production", hint="install the package that brings it, as on production",
         )  # fmt: skip
     if small := TOO_SMALL.search(text):
         return CouldNotVerify(
             "limit-too-small", thing, found=small[0], expected="room for what the WAL holds",
-            mend="drill while production answers, whose limits are then known; take a base backup after raising one",
+            hint="drill while production answers, whose limits are then known; take a base backup after raising one",
         )  # fmt: skip
     return None
 
@@ -351,7 +351,7 @@ def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: P
     if row is None or row[4]:
         raise CouldNotVerify(
             "not-promoted", f"server in {server.data_directory}", found="still in recovery", expected="promoted",
-            mend="read its log",
+            hint="read its log",
         )  # fmt: skip
     return RestoredCluster(
         directory=str(workspace.directory), data_directory=str(workspace.data_directory),

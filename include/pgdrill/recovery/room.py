@@ -35,7 +35,7 @@ def check_room(directory: Path, needed: int, configured: int) -> None:
         raise CouldNotVerify(
             "no-space", f"{existing}", found=f"{_exact(usage.free)} free",
             expected=f"{_exact(needed)}, and {_exact(kept)} that stay free for others",
-            mend="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
+            hint="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
         )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ class _Watch:
         self.fault = CouldNotVerify(
             "no-space", f"{self._folder}", found=f"{_exact(free)} free during the drill, which ended itself",
             expected=f"at least {_exact(self._kept)} that stay free for others",
-            mend="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
+            hint="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
         )  # fmt: skip
         logger.error("%s", self.fault)
         self._runner.stop()

@@ -64,5 +64,5 @@ def parse_target(text: str) -> RecoveryTarget:
         kind = ""  # falls through to the error below
     raise ConfigError(
         "bad-target", f"recovery target {text!r}", found="no known form (a time needs its zone)", expected=FORMS,
-        mend="write it in one of these forms",
+        hint="write it in one of these forms",
     )  # fmt: skip

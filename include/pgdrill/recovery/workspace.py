@@ -42,7 +42,7 @@ class Workspace:
         if not DRILL_ID.fullmatch(drill_id):
             raise ConfigError(
                 "bad-drill-id", f"drill id {drill_id!r}", found="other characters than letters, digits, - and _",
-                expected="the id of a drill", mend="take it from `pgdrill report --list`",
+                expected="the id of a drill", hint="take it from `pgdrill report --list`",
             )  # fmt: skip
         return cls(access.cluster.state_directory / "drills" / drill_id)
 
@@ -216,7 +216,7 @@ class Workspace:
             if time.monotonic() > deadline:
                 raise CouldNotVerify(
                     "not-destroyed", f"{self.directory}", found=found, expected="the restored cluster gone",
-                    mend="see who writes there (`fuser -v`), end it, then `pgdrill sweep`",
+                    hint="see who writes there (`fuser -v`), end it, then `pgdrill sweep`",
                 )
             time.sleep(POLL_SECONDS)
 

@@ -113,7 +113,7 @@ def _database(result: CheckResult) -> str:
 
 def _cause(result: CheckResult) -> str:
     """The words without figures: what two answers have in common that tell the same."""
-    return FIGURES.sub("#", f"{result.value if isinstance(result.value, str) else '#'}|{result.threshold}|{result.message}|{result.mend}")
+    return FIGURES.sub("#", f"{result.value if isinstance(result.value, str) else '#'}|{result.threshold}|{result.message}|{result.hint}")
 
 
 def _worst(result: CheckResult) -> tuple[int, float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from pgdrill.documents import Instant, Lsn, SystemIdentifier, Timeline
 from pgdrill.errors import BackupFault, PgdrillError, Problem
@@ -24,6 +24,8 @@ NOT_ASKED = "not asked"  # the value of a skip that config and data leave no que
 NO_VECTORS = "no vector column"
 # Answers of a copy that is right, and came too late or too old.
 LATE = {"rto": "the restore took longer than promised", "measured-rpo": "more work would have been lost than promised"}
+# Reports of before 0.2 are read as well.
+WAS_MEND = AliasChoices("hint", "mend")
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 
@@ -53,7 +55,7 @@ class Trouble(Part):
     thing: str
     found: str
     expected: str
-    mend: str
+    hint: str = Field(validation_alias=WAS_MEND)
     retryable: bool = False
 
     @classmethod
@@ -61,7 +63,7 @@ class Trouble(Part):
         """From any error."""
         problem = explain(error)
         return cls(reason=problem.reason, thing=problem.thing, found=problem.found, expected=problem.expected,
-                   mend=problem.mend, retryable=isinstance(error, PgdrillError) and error.retryable)  # fmt: skip
+                   hint=problem.hint, retryable=isinstance(error, PgdrillError) and error.retryable)  # fmt: skip
 
 
 class Stage(Part):
@@ -91,7 +93,7 @@ class CheckResult(Part):
     value: float | int | str | None = None
     threshold: str = ""
     message: str = ""
-    mend: str = ""
+    hint: str = Field("", validation_alias=WAS_MEND)
     required: bool = True
     retryable: bool = False
     seconds: float = 0.0

@@ -77,7 +77,7 @@ def load_report(access: Access, drill_id: str) -> Report:
         found = f"unreadable ({error})"
     raise CouldNotVerify(
         "no-report", f"report {drill_id} of cluster {access.cluster.name}", found=found,
-        expected="a report of this version", mend="take an id from `pgdrill report --list`",
+        expected="a report of this version", hint="take an id from `pgdrill report --list`",
     )  # fmt: skip
 
 

@@ -203,9 +203,9 @@ def print_results(results: Sequence[CheckResult], console: Console) -> None:
 
 def print_hints(results: Sequence[CheckResult], console: Console) -> None:
     """Print what to do about each check that is no pass, once."""
-    mends = dict.fromkeys((r.name, r.mend) for r in by_telling(results) if r.mend and r.status != "pass")
-    for name, mend in mends:
-        console.print(Text(f"{name}: {mend}", style="yellow"))
+    hints = dict.fromkeys((r.name, r.hint) for r in by_telling(results) if r.hint and r.status != "pass")
+    for name, hint in hints:
+        console.print(Text(f"{name}: {hint}", style="yellow"))
 
 
 def print_deviations(deviations: Sequence[KnownDeviation], console: Console) -> None:
@@ -310,13 +310,13 @@ def _same(texts: Sequence[str]) -> str:
 def print_trouble(where: str, trouble: Trouble, console: Console) -> None:
     """Print what kept a stage from ending well."""
     console.print()
-    console.print(problem(f"{where}: {trouble.reason}", trouble.thing, trouble.found, trouble.expected, trouble.mend))
+    console.print(problem(f"{where}: {trouble.reason}", trouble.thing, trouble.found, trouble.expected, trouble.hint))
 
 
-def problem(title: str, thing: str, found: str, expected: str, mend: str) -> Group:
+def problem(title: str, thing: str, found: str, expected: str, hint: str) -> Group:
     """A problem, its four parts below each other."""
     # The config names all its problems in one error: a line for each reads better.
-    parts = {"thing": thing, "found": found.replace("; [", "\n["), "expected": expected, "mend": mend}
+    parts = {"thing": thing, "found": found.replace("; [", "\n["), "expected": expected, "hint": hint}
     return Group(Text(title, style="bold red"), pairs(((f"  {label}", text) for label, text in parts.items()), lines=True))
 
 

@@ -11,16 +11,16 @@ from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.postgres.wal import Segment, parse_lsn
-from pgdrill.repository.server_environment import config_file, keys_mend
+from pgdrill.repository.server_environment import config_file, keys_hint
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
 BEHIND_BYTES = 2**29  # of finished WAL that is not archived
 # Where the server says that it is done, and the repository has nothing.
-ELSEWHERE_MEND = (
+ELSEWHERE_HINT = (
     "let archive_command be the line that `pgdrill archive-command` prints (without archive_library), for this repository; reload, then `SELECT pg_switch_wal()`"
 )
-LOG_MEND = "read production's server log for the archive_command's own words"
+LOG_HINT = "read production's server log for the archive_command's own words"
 FEWEST_SEGMENTS = 4  # however large they are
 
 
@@ -32,7 +32,7 @@ def check_server(connection: psycopg.Connection, access: Access) -> int:
         raise CouldNotVerify(
             "wrong-server", f"server of cluster {access.cluster.name}", found=f"system identifier {found}",
             expected=f"{expected} (server.system_identifier)",
-            mend="correct host and port of server.dsn; after a pg_upgrade, the new identifier and a new repository prefix",
+            hint="correct host and port of server.dsn; after a pg_upgrade, the new identifier and a new repository prefix",
         )  # fmt: skip
     return found
 
@@ -54,13 +54,13 @@ def check_switched_on(connection: psycopg.Connection, cluster: str) -> str:
         raise BackupFault(
             "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}" + (", wal_level=minimal" if more else ""),
             expected="archive_mode=on with an archive_command",
-            mend=f"put the lines of `pgdrill archive-command {cluster} --conf` into {config_file(connection) or 'postgresql.conf'}{more} and restart the server, then back up again",
+            hint=f"put the lines of `pgdrill archive-command {cluster} --conf` into {config_file(connection) or 'postgresql.conf'}{more} and restart the server, then back up again",
         )  # fmt: skip
     return mode
 
 
-def _log_mend(connection: psycopg.Connection, cluster: Cluster) -> str:
-    return "; ".join(filter(None, (LOG_MEND, keys_mend(connection, cluster))))
+def _log_hint(connection: psycopg.Connection, cluster: Cluster) -> str:
+    return "; ".join(filter(None, (LOG_HINT, keys_hint(connection, cluster))))
 
 
 def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
@@ -75,14 +75,14 @@ def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
     if failing:
         raise CouldNotVerify(
             "archiving-fails", "WAL archiving", found=f"the last attempt, {failed}, failed",
-            expected="the last attempt to have succeeded", mend=_log_mend(connection, cluster),
+            expected="the last attempt to have succeeded", hint=_log_hint(connection, cluster),
         )  # fmt: skip
     behind = Segment.parse(current, size).number - Segment.parse(archived[:24], size).number if archived else 0
     allowed = max(FEWEST_SEGMENTS, BEHIND_BYTES // size)
     if behind > allowed:
         raise CouldNotVerify(
             "archiving-behind", "WAL archiving", found=f"{behind} segments behind (last archived {archived})",
-            expected=f"at most {allowed}", mend="find out what slows the archive_command; then try again",
+            expected=f"at most {allowed}", hint="find out what slows the archive_command; then try again",
         )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
                 found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
                 f"last failed {seen[1] if seen else None})",
                 expected="archived within the time allowed",
-                mend=ELSEWHERE_MEND if elsewhere else _log_mend(connection, access.cluster),
+                hint=ELSEWHERE_HINT if elsewhere else _log_hint(connection, access.cluster),
             )  # fmt: skip
         time.sleep(POLL_SECONDS)
 

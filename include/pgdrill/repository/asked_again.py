@@ -40,5 +40,5 @@ def asked_again(
             wait(pause)
     raise Unreachable(
         "storage-inconsistent", f"{storage.url}/{key}", found="no such object, and the listing has it", expected="the object",
-        mend="see what answers for the store (proxies, replicas, policies for single keys), then try again",
+        hint="see what answers for the store (proxies, replicas, policies for single keys), then try again",
     )  # fmt: skip

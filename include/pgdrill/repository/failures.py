@@ -6,7 +6,7 @@ import re
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.host.process import Completed, ProcessTimeout
-from pgdrill.repository.object_store import KEYS_MEND
+from pgdrill.repository.object_store import KEYS_HINT
 
 SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 REFUSED = re.compile(r"(status code: |\()40[13]\b|forbidden|access ?denied|invalidaccesskeyid|signaturedoesnotmatch", re.IGNORECASE)
@@ -22,7 +22,7 @@ NOT_WRITABLE = re.compile(
     r"\[Errno (1|13|30)\]|\b(open|mkdir|symlink|link|rename|remove|unlink|chmod|chown|lchown|chtimes|truncate) /\S*( /\S*)?: "
     r"(permission denied|operation not permitted|read-only file system)", re.IGNORECASE,
 )  # fmt: skip
-# What the tool says of the server that it backs up, in its driver's words or the server's own: (sqlstate or words) -> reason, mend.
+# What the tool says of the server that it backs up, in its driver's words or the server's own: (sqlstate or words) -> reason, hint.
 CANCELLED = re.compile(r"SQLSTATE (57014|25P0[34]|57P05)|due to (statement|idle-session|idle-in-transaction|transaction|lock) timeout|"
                        r"canceling statement due to|terminating connection due to|backup is not in progress", re.IGNORECASE)
 LOGIN = re.compile(r"SQLSTATE (28...|3D000|53300)|server: FATAL|pg_hba\.conf", re.IGNORECASE)
@@ -44,13 +44,13 @@ LIKE_OURS = (
     "it gets the words of pgdrill's own connection: look for what its driver cannot do (GSS, channel binding, a key with a passphrase), and"
     " at pg_hba.conf"
 )
-NO_LIBSODIUM_MEND = "install a wal-g that was built with libsodium, as its releases are; or encrypt with a PGP key (WALG_PGP_KEY_PATH), which every wal-g can"
-NO_BROTLI_MEND = "set repository.compression to lz4 or zstd; or install a wal-g that was built with brotli, as its releases are"
-# What the tool's last words tell: pattern, whose fault, reason, what was expected, the mend. The first that fits counts.
+NO_LIBSODIUM_HINT = "install a wal-g that was built with libsodium, as its releases are; or encrypt with a PGP key (WALG_PGP_KEY_PATH), which every wal-g can"
+NO_BROTLI_HINT = "set repository.compression to lz4 or zstd; or install a wal-g that was built with brotli, as its releases are"
+# What the tool's last words tell: pattern, whose fault, reason, what was expected, the hint. The first that fits counts.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (SPACE, CouldNotVerify, "no-space", "room on the disk", "make room, or set drill.work_directory to a larger disk"),
-    (NO_LIBSODIUM, CouldNotVerify, "no-libsodium", "a wal-g that can encrypt with WALG_LIBSODIUM_KEY", NO_LIBSODIUM_MEND),
-    (NO_COMPRESSION, CouldNotVerify, "no-compression", "a compression method that this wal-g has", NO_BROTLI_MEND),
+    (NO_LIBSODIUM, CouldNotVerify, "no-libsodium", "a wal-g that can encrypt with WALG_LIBSODIUM_KEY", NO_LIBSODIUM_HINT),
+    (NO_COMPRESSION, CouldNotVerify, "no-compression", "a compression method that this wal-g has", NO_BROTLI_HINT),
     (NO_KEY, CouldNotVerify, "no-key", "the key that encrypts and decrypts", "put the key where WALG_PGP_KEY_PATH (or WALG_LIBSODIUM_KEY_PATH) says, readable for this user"),
     (NAMES, CouldNotVerify, "name-not-utf8", "names of databases and tables in UTF-8, for wal-g's list of files",
      "rename what is named otherwise (in a database in SQL_ASCII, or behind a pooler), or set WALG_WITHOUT_FILES_METADATA=true"),
@@ -65,7 +65,7 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
     (LOGIN, CouldNotVerify, "server-refused", "the tool let into the server as pgdrill is", LIKE_OURS),
     (SERVER_GONE, Unreachable, "server-unreachable", "the server that answered pgdrill a moment ago", "check that it runs, then try again"),
     (NOT_CONNECTED, CouldNotVerify, "server-refused", "the tool let into the server as pgdrill is", LIKE_OURS),
-    (NO_KEYS, CouldNotVerify, "no-keys", "permission to read", KEYS_MEND),
+    (NO_KEYS, CouldNotVerify, "no-keys", "permission to read", KEYS_HINT),
     (REFUSED, CouldNotVerify, "storage-refused", "permission to read",
      "check the keys (Airflow connection or AWS_… variables) and the bucket's policy"),
     (NETWORK, Unreachable, "storage-unreachable", "an answer from the store", "check endpoint and network, then try again"),
@@ -84,19 +84,19 @@ def says_absent(done: Completed, absent_code: int) -> bool:
 def tool_failure(what: str, done: Completed) -> PgdrillError:
     """The error for a tool that gave up; what is not recognized is nobody's proven fault: could not verify."""
     text = "\n".join(done.last_lines)
-    for pattern, fault, reason, expected, mend in FAILURES:
+    for pattern, fault, reason, expected, hint in FAILURES:
         if pattern.search(text):
-            return fault(reason, what, found=done.ended, expected=expected, mend=mend)
+            return fault(reason, what, found=done.ended, expected=expected, hint=hint)
     return CouldNotVerify(
-        "tool-failed", what, found=done.ended, expected="exit code 0", mend="read the task's log above this line"
+        "tool-failed", what, found=done.ended, expected="exit code 0", hint="read the task's log above this line"
     )
 
 
-def tool_timeout(what: str, error: ProcessTimeout, expected: str, mend: str) -> PgdrillError:
+def tool_timeout(what: str, error: ProcessTimeout, expected: str, hint: str) -> PgdrillError:
     """The error for a tool that had to be ended: the store's fault where the tool said so or nothing came or went any more."""
     if NETWORK.search("\n".join(error.last_lines)):
         return Unreachable("storage-unreachable", what, found=str(error), expected="an answer from the store",
-                           mend="check endpoint and network, then try again")  # fmt: skip
+                           hint="check endpoint and network, then try again")  # fmt: skip
     if error.stalled:
-        return Unreachable("storage-stalled", what, found=str(error), expected=expected, mend=mend)
-    return TimedOut("timeout", what, found=str(error), expected=expected, mend=mend)
+        return Unreachable("storage-stalled", what, found=str(error), expected=expected, hint=hint)
+    return TimedOut("timeout", what, found=str(error), expected=expected, hint=hint)

@@ -38,7 +38,7 @@ NO_BUCKET = re.compile("NoSuchBucket")
 ANSWER = re.compile(r"(<\?xml[^>]*>\s*)?<Error>.*?<Code>(?P<code>[^<]*)</Code>(\s*<Message>(?P<message>[^<]*)(</Message>)?)?")
 NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)  # where a machine's role is asked for
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-KEYS_MEND = (
+KEYS_HINT = (
     "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where this job runs, or give the machine a role; in Airflow the Connection that"
     " repository.conn_id names brings them (it counts only there)"
 )
@@ -168,7 +168,7 @@ class Storage:
         if limit_bytes is not None and size_bytes > limit_bytes:
             raise BackupFault(
                 "too-large", f"{self.url}/{key}", found=f"{size_bytes} bytes or more", expected=f"a document of at most {limit_bytes} bytes",
-                mend="see who writes into the bucket; restore the object from the bucket's versions",
+                hint="see who writes into the bucket; restore the object from the bucket's versions",
             )  # fmt: skip
 
     def write(self, key: str, content: bytes) -> str:
@@ -224,7 +224,7 @@ class Storage:
         if content is None and key in self.sizes(key.rpartition("/")[0]):
             raise Unreachable(
                 "storage-inconsistent", f"{self.url}/{key}", found="no such object, and the listing has it", expected="the object",
-                mend="see what answers for the store (proxies, replicas, policies for single keys), then try again",
+                hint="see what answers for the store (proxies, replicas, policies for single keys), then try again",
             )  # fmt: skip
         return content
 
@@ -255,11 +255,11 @@ def whole_pair(environment: Mapping[str, str]) -> None:
     if empty := [name for name in KEYS if name in environment and not (environment[name] or "").strip()]:
         raise ConfigError("half-a-key", "AWS keys", found=f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} set, and empty",
                           expected="both with their values, or neither set where the machine has a role",
-                          mend=f"{KEYS_MEND}; without keys: `unset {' '.join(KEYS)}`")  # fmt: skip
+                          hint=f"{KEYS_HINT}; without keys: `unset {' '.join(KEYS)}`")  # fmt: skip
     if len(given) == 1:
         lacking = next(name for name in KEYS if name not in given)
         raise ConfigError("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",
-                          mend=KEYS_MEND)  # fmt: skip
+                          hint=KEYS_HINT)  # fmt: skip
 
 
 def _in_words(text: str) -> str:
@@ -276,7 +276,7 @@ def _arrived(ahead: deque[tuple[str, Future[Content]]]) -> tuple[str, Content]:
 
 
 class _Explained:
-    """Turns storage errors into errors with a mend; nothing of the request's headers gets through."""
+    """Turns storage errors into errors with a hint; nothing of the request's headers gets through."""
 
     def __init__(self, thing: str) -> None:
         self.thing = thing
@@ -291,25 +291,25 @@ class _Explained:
         if NO_KEYS.search(text):
             raise NoKeys(
                 "no-keys", self.thing, found="no AWS keys, and no machine's role to do without them (nobody answers at the metadata service's address)",
-                expected="keys for the bucket", mend=KEYS_MEND,
+                expected="keys for the bucket", hint=KEYS_HINT,
             ) from None  # fmt: skip
         if NO_BUCKET.search(text):
             raise CouldNotVerify(
                 "no-bucket", self.thing, found=text, expected="a bucket that exists",
-                mend="correct repository.url (and endpoint_url, region), or make the bucket: `aws s3 mb s3://NAME`",
+                hint="correct repository.url (and endpoint_url, region), or make the bucket: `aws s3 mb s3://NAME`",
             ) from None  # fmt: skip
         if STRANGE_KEY.search(text):
             raise CouldNotVerify(
                 "unsafe-name", self.thing, found=text, expected="objects with names that a tool or pgdrill could have given",
-                mend="see who writes into the bucket, and remove that object",
+                hint="see who writes into the bucket, and remove that object",
             ) from None  # fmt: skip
         refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or REFUSED.search(text)
         if refused:
             raise CouldNotVerify(
                 "storage-refused", self.thing, found=text, expected="permission to list and read",
-                mend="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
+                hint="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
             ) from None  # fmt: skip
         raise Unreachable(
             "storage-unreachable", self.thing, found=text, expected="an answer from the store",
-            mend="check repository.url, endpoint_url, the bucket's existence and the network",
+            hint="check repository.url, endpoint_url, the bucket's existence and the network",
         ) from None  # fmt: skip

@@ -20,7 +20,7 @@ def config_file(connection: psycopg.Connection) -> Path | None:
     return Path(str(row[0])) if row and row[0] else None
 
 
-def keys_mend(connection: psycopg.Connection, cluster: Cluster) -> str:
+def keys_hint(connection: psycopg.Connection, cluster: Cluster) -> str:
     """Which keys to add where, if archiving to a bucket fails; empty where the running server has both, or needs none."""
     if not cluster.repository.url.startswith("s3://"):
         return ""

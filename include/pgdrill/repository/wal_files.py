@@ -74,7 +74,7 @@ def timeline_history(access: Access, runner: Runner, timeline: int, folder: Path
         raise BackupFault(
             "history-broken", f"{name} in {access.repository.url}", found=f"{len(content)} bytes that are no timeline's history",
             expected="lines of a timeline, the LSN at which it ended, and why",
-            mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
+            hint="archive it again from production's pg_wal, or take a base backup on the new timeline",
         ) from None  # fmt: skip
 
 
@@ -83,5 +83,5 @@ def history_missing(access: Access, timeline: int) -> BackupFault:
     return BackupFault(
         "history-missing", f"{timeline:08X}.history in {access.repository.url}", found="no such object, or it cannot be read",
         expected=f"the history of timeline {timeline}, archived when production was promoted",
-        mend="archive it again from production's pg_wal, or take a base backup on the new timeline",
+        hint="archive it again from production's pg_wal, or take a base backup on the new timeline",
     )  # fmt: skip

@@ -60,7 +60,7 @@ class Deleter:
                 "tool-differs", f"{self.access.tool.name}'s dry run of {step.kind} {step.name}",
                 found=f"{len(strange)} objects that the plan keeps: {', '.join(strange[:SHOWN])}",
                 expected="nothing but what the plan names",
-                mend="nothing was deleted in this step; run `pgdrill prune` again, and if it says the same, report it with both lists",
+                hint="nothing was deleted in this step; run `pgdrill prune` again, and if it says the same, report it with both lists",
             )  # fmt: skip
         return named
 
@@ -78,7 +78,7 @@ class Deleter:
         if "DeleteObjects" in done.stdout and "SIGSEGV" in done.stdout:  # wal-g 3.0.8's way of saying that
             raise CouldNotVerify(
                 "storage-refused", f"{step.kind} {step.name}", found="the store refused the deletion, upon which wal-g crashed",
-                expected="permission to delete", mend="give these keys s3:DeleteObject on the repository's prefix, then run it again",
+                expected="permission to delete", hint="give these keys s3:DeleteObject on the repository's prefix, then run it again",
             )  # fmt: skip
         raise tool_failure(f"{step.kind} {step.name}", done)
 

@@ -60,7 +60,7 @@ def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]
     if changed:
         raise CouldNotVerify(
             "plan-changed", f"repository {access.repository.url}", found=f"since it was planned {', '.join(changed[:SHOWN])} changed",
-            expected="the backups and marks that were planned with", mend="run it again; see who else works on this repository",
+            expected="the backups and marks that were planned with", hint="run it again; see who else works on this repository",
         )  # fmt: skip
 
 
@@ -146,5 +146,5 @@ def _nothing_lost(access: Access, before: Inventory, plan: Plan, after: Inventor
             found=f"{len(harmed)} backups and {sum(piece.count for piece in lost)} segments that were to stay are damaged or gone: "
             f"{', '.join(names)}",
             expected="everything that the plan keeps",
-            mend="stop whatever else deletes there (lifecycle rules?), take a base backup now, and read this run's journal",
+            hint="stop whatever else deletes there (lifecycle rules?), take a base backup now, and read this run's journal",
         )  # fmt: skip

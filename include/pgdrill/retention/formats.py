@@ -109,7 +109,7 @@ def plan_data(cluster: str, outlook: Outlook, findings: Sequence[Finding] = ()) 
 
 
 def _problem(problem: Problem) -> dict[str, str]:
-    return {"reason": problem.reason, "thing": problem.thing, "found": problem.found, "expected": problem.expected, "mend": problem.mend}
+    return {"reason": problem.reason, "thing": problem.thing, "found": problem.found, "expected": problem.expected, "hint": problem.hint}
 
 
 def window_data(window: Window) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def window_data(window: Window) -> dict[str, Any]:
             {"start": span.start.isoformat(), "end": span.end.isoformat() if span.end else None, "start_lsn": span.start_lsn,
              "end_lsn": span.end_lsn, "backups": list(span.backups)} for span in window.spans
         ],
-        "left_out": [{"name": one.name, "why": one.why, "mend": one.mend} for one in window.left_out],
+        "left_out": [{"name": one.name, "why": one.why, "hint": one.hint} for one in window.left_out],
         "other_ends": [end.model_dump() for end in window.other_ends],
     }  # fmt: skip
 

@@ -73,7 +73,7 @@ def list_holds(access: Access) -> list[HoldRecord]:
     if len(keys) > MOST:
         raise CouldNotVerify(
             "retention-memory-broken", f"{access.reports.url}/{FOLDER}", found=f"{len(keys)} holds", expected=f"at most {MOST}",
-            mend="see who writes into the bucket, and remove the objects that are no holds; nothing is deleted meanwhile",
+            hint="see who writes into the bucket, and remove the objects that are no holds; nothing is deleted meanwhile",
         )  # fmt: skip
     for key, text in access.reports.read_all(keys, SMALL_DOCUMENT_BYTES):
         if isinstance(text, PgdrillError):
@@ -89,7 +89,7 @@ def _not_seen(access: Access, key: str, found: str) -> Unreachable:
     """A hold is ended by writing, never by deleting: one that is not seen was not looked for well, or somebody deleted it."""
     return Unreachable(
         "missing", f"holds at {access.reports.url}/{key}", found=found, expected="every hold that was ever added",
-        mend=f"see what answers for the store (proxies, policies), then try again; deleted by hand, bring it back from the bucket's versions, or, if none is to be held, delete {EVER}, too",
+        hint=f"see what answers for the store (proxies, policies), then try again; deleted by hand, bring it back from the bucket's versions, or, if none is to be held, delete {EVER}, too",
     )  # fmt: skip
 
 
@@ -109,13 +109,13 @@ def add_hold(
     if until <= datetime.now(UTC):
         raise ConfigError(
             "hold-over", f"hold of {name}", found=f"until {until.isoformat()}, which is past", expected="a day to come",
-            mend="give --until a later day",
+            hint="give --until a later day",
         )  # fmt: skip
     before = _whole(access, name)
     if before is None:
         raise ConfigError(
             "unknown-backup", f"{name!r} in {access.repository.url}", found="no such base backup or dump",
-            expected="a full name", mend="take it from `pgdrill backups` or `pgdrill prune`",
+            expected="a full name", hint="take it from `pgdrill backups` or `pgdrill prune`",
         )  # fmt: skip
     hold = HoldRecord(id=secrets.token_hex(8), name=name, why=why, until=until, by=by, added_at=datetime.now(UTC))
     access.reports.write(EVER, b"{}")
@@ -125,13 +125,13 @@ def add_hold(
         _write(access, hold.model_copy(update={"removed_at": datetime.now(UTC), "removed_by": "refused: it was gone"}))
         raise BackupFault(
             "too-late", f"hold of {name}", found=f"it is gone, or going{f': {rival}' if rival else ''}", expected="what is to be held",
-            mend="hold another one (`pgdrill backups`, `pgdrill window`); if the bucket keeps versions, restore its objects from them now",
+            hint="hold another one (`pgdrill backups`, `pgdrill window`); if the bucket keeps versions, restore its objects from them now",
         )  # fmt: skip
     if rival:
         raise CouldNotVerify(
             "not-confirmed", f"hold of {name}", found=f"written, and not yet read by {rival}, which may be deleting it",
             expected=f"that run to read it within {wait_seconds:g} s, or to end",
-            mend="it stays written, and is kept to if that run reads it in time: look with `pgdrill hold list` once the run has ended",
+            hint="it stays written, and is kept to if that run reads it in time: look with `pgdrill hold list` once the run has ended",
         )  # fmt: skip
     return hold
 
@@ -143,7 +143,7 @@ def remove_hold(access: Access, name: str, by: str = "") -> list[HoldRecord]:
     if not gone:
         raise ConfigError(
             "no-hold", f"hold of {name}", found=f"none; held {'are ' + ', '.join(h.name for h in there) if there else 'is nothing'}",
-            expected="the name of something held", mend="take a name from `pgdrill hold list`",
+            expected="the name of something held", hint="take a name from `pgdrill hold list`",
         )  # fmt: skip
     for hold in gone:
         _write(access, hold.model_copy(update={"removed_at": datetime.now(UTC), "removed_by": by}))
@@ -224,5 +224,5 @@ def memory_broken(access: Access, key: str, error: ValidationError) -> CouldNotV
     """For what retention remembers and cannot read: nothing is deleted without it."""
     return CouldNotVerify(
         "retention-memory-broken", f"{access.reports.url}/{key}", found=f"unreadable ({error.errors()[0]['msg']})",
-        expected="what pgdrill wrote", mend="restore the object from the bucket's versions; nothing is deleted without it",
+        expected="what pgdrill wrote", hint="restore the object from the bucket's versions; nothing is deleted without it",
     )  # fmt: skip

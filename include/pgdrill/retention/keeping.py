@@ -98,5 +98,5 @@ class Keeping:
         if kept.read_ledger(self.access) != self.ledger:
             raise CouldNotVerify(
                 "plan-changed", f"{self.access.reports.url}/{kept.LEDGER}", found="written by another run since this one began",
-                expected="one run of retention at a time", mend="run it again; see who else prunes this repository",
+                expected="one run of retention at a time", hint="run it again; see who else prunes this repository",
             )  # fmt: skip

@@ -118,7 +118,7 @@ def _known_names(access: Access, inventory: Inventory, named: frozenset[str]) ->
     raise ConfigError(
         "no-such-name", f"{', '.join(sorted(lacking))}, to be removed by name", found=f"nothing of that name in {access.repository.url}",
         expected="the full name of a leftover, a timeline (eight digits) or a backup",
-        mend=f"copy it from what `pgdrill prune {access.cluster.name}` shows",
+        hint=f"copy it from what `pgdrill prune {access.cluster.name}` shows",
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _as_approved(access: Access, plan: Plan, approved: str) -> None:
         return
     raise CouldNotVerify(
         "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {plan.digest}" if steps else "a plan by which nothing goes",
-        expected=f"plan {approved}, which was approved", mend="look at the new plan and approve it",
+        expected=f"plan {approved}, which was approved", hint="look at the new plan and approve it",
     )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def _carry_out(
 
 def _holds_kept(after: Outlook) -> None:
     for problem in broken_holds(after.inventory):
-        raise BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, mend=problem.mend)
+        raise BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, hint=problem.hint)
 
 
 def _clock(access: Access, run: journal.RunRecord) -> None:

@@ -51,7 +51,7 @@ def _incomplete(inventory: Inventory) -> Iterable[Problem]:
             "restore its sentinel from the bucket's versions, or remove that backup by hand once a newer one has passed a drill",
         )  # fmt: skip
     for problem in inventory.incomplete:
-        yield Problem("inventory-incomplete", problem.thing, problem.found, problem.expected, problem.mend)
+        yield Problem("inventory-incomplete", problem.thing, problem.found, problem.expected, problem.hint)
 
 
 def _worse(plan: Plan) -> Iterable[Problem]:

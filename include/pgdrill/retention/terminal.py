@@ -36,9 +36,9 @@ def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], conso
     if plan.next_deletion_at:
         console.print(Text(f"The window's anchor moves on {plan.next_deletion_at:%Y-%m-%d %H:%M} UTC; more may go then."), soft_wrap=True)
     for why in outlook.let_pass:
-        console.print(problem(f"let pass: {why.reason}", why.thing, why.found, why.expected, why.mend))
+        console.print(problem(f"let pass: {why.reason}", why.thing, why.found, why.expected, why.hint))
     for why in outlook.refusals:
-        console.print(problem(f"refused: {why.reason}", why.thing, why.found, why.expected, why.mend))
+        console.print(problem(f"refused: {why.reason}", why.thing, why.found, why.expected, why.hint))
 
 
 def plan_lines(cluster: str, outlook: Outlook, findings: Sequence[Finding]) -> list[str]:

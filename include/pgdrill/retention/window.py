@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgdrill.baseline.own_system import stranger_mend
+from pgdrill.baseline.own_system import stranger_hint
 from pgdrill.config import Retention
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.reports.model import Branch
@@ -40,7 +40,7 @@ class LeftOut:
 
     name: str
     why: str
-    mend: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _of_another(cluster: str, backup: Backup, inventory: Inventory, policy: Rete
         )  # fmt: skip
     own = f"{inventory.system_identifier or (seen.system or (0,))[0]}" + (f", PostgreSQL {seen.system[1]}" if seen.system else "")
     return LeftOut(
-        backup.name, f"another cluster's: {whose}; {cluster} is {own}", stranger_mend(cluster, backup.name, policy.window_days),
+        backup.name, f"another cluster's: {whose}; {cluster} is {own}", stranger_hint(cluster, backup.name, policy.window_days),
     )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def label_statement(connection: psycopg.Connection, table: str, column: str, lab
             raise ConfigError(
                 "no-vector-column", f"{table}.{column}", found="another type" if row else "no such column",
                 expected="a column of type vector, halfvec, sparsevec or bit",
-                mend="`pgdrill label` without a table lists them all; write schema.table where it is not in public",
+                hint="`pgdrill label` without a table lists them all; write schema.table where it is not in public",
             )  # fmt: skip
         return _statement(place, with_label(row[1], label)).as_string(connection)
 
@@ -172,7 +172,7 @@ def set_label(connection: psycopg.Connection, table: str, column: str, label: La
             raise ConfigError(
                 "not-the-owner", f"comment on {table}.{column}", found=str(error).strip(),
                 expected=f"the table's owner or a superuser, and server.dsn leads in as {connection.info.user}",
-                mend=f"add `--sql | psql {connection.info.dbname}` to the command, as one of them; or let them run: {statement};",
+                hint=f"add `--sql | psql {connection.info.dbname}` to the command, as one of them; or let them run: {statement};",
             ) from None  # fmt: skip
 
 

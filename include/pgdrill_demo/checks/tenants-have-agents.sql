@@ -3,5 +3,5 @@
 -- name: tenants-have-agents
 -- database: agents
 -- expect: >= 3
--- mend: the tenants' agents are missing: look for the table `agents` among the failed checks
+-- hint: the tenants' agents are missing: look for the table `agents` among the failed checks
 SELECT count(DISTINCT tenant_id) FROM agents

@@ -4,7 +4,7 @@
 -- expect: no rows
 -- severity: fail
 -- timeout: 30 s
--- mend: compare tenant_id of the vectors and of their documents on production; row level security hides none of them here
+-- hint: compare tenant_id of the vectors and of their documents on production; row level security hides none of them here
 SELECT e.id
 FROM embeddings e
 JOIN documents d ON d.id = e.document_id

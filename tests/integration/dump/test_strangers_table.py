@@ -94,7 +94,7 @@ def test_a_superuser_is_refused_before_any_code_of_the_tables_owner_ran(lost: Lo
     with pytest.raises(ConfigError) as caught:
         restore_table(lost.source.access, lost.into("postgres"), table)
     assert caught.value.problem.reason == "restores-as-superuser"
-    assert "--as-superuser" in caught.value.problem.mend
+    assert "--as-superuser" in caught.value.problem.hint
     assert (lost.sprung(), lost.is_superuser()) == ([], False)
 
 

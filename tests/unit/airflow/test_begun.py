@@ -114,7 +114,7 @@ def context(**conf: Any) -> Any:
 def test_a_parameter_that_no_form_has_is_refused_in_words(config: Any, kind: Any) -> None:
     with DAG("agents.job", schedule=None, tags={"pgdrill"}, params={"target": Param("latest")}):
         task = kind(task_id="begin", cluster="agents")
-    with pytest.raises(AirflowFailException, match=r"'tagret' \(did you mean target\?\); expected only target. Mend: trigger it again"):
+    with pytest.raises(AirflowFailException, match=r"'tagret' \(did you mean target\?\); expected only target. Hint: trigger it again"):
         task.execute(context(tagret="random"))
 
 

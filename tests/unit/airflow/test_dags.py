@@ -290,7 +290,7 @@ def test_a_cluster_that_is_wrong_costs_its_own_dags_and_the_import_error_begins_
     assert set(bag().dags) == {f"agents.{job}" for job in PARSED.values()}
     first = import_error().splitlines()[0]
     for words in ("Cluster billing has no DAGs", str(file), "[clusters.billing.drill.rto_secnods] is no known key; did you mean rto_seconds?",
-                  "Mend:", "The DAGs of agents are not touched"):  # fmt: skip
+                  "Hint:", "The DAGs of agents are not touched"):  # fmt: skip
         assert words in first
 
 
@@ -312,7 +312,7 @@ def test_a_file_without_one_good_cluster_leaves_no_dag_and_says_so(config: Write
     first = import_error().splitlines()[0]
     assert first.startswith("pgdrill.LeftOut: No cluster has DAGs. ")
     assert words in first
-    assert "Mend:" in first
+    assert "Hint:" in first
 
 
 def test_a_good_file_has_no_import_error(config: Write) -> None:

@@ -45,7 +45,7 @@ def context(config: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def report(**more: Any) -> DumpReport:
     build = IndexBuild(database="d", index="public.i", table="t", method="hnsw", kind="vector", dimensions=3, m=16, ef_construction=64,
                        rows=10, seconds=2, index_bytes=1, needed_bytes=1, maintenance_work_mem_bytes=1, workers=1, fits=True)  # fmt: skip
-    found = [CheckResult(name="dump-rows", family="dump", status="fail", thing="d.public.t", value=3, threshold="4 rows", mend="look")]
+    found = [CheckResult(name="dump-rows", family="dump", status="fail", thing="d.public.t", value=3, threshold="4 rows", hint="look")]
     return DumpReport(drill_id="d1", dump_id="20261201T040000Z-abcdef", cluster="agents", started_at=WHEN, verdict="passed",
                       reason="all checks passed", builds=[build], results=found, kept_at=["/local", "s3://there"]).model_copy(update=more)  # fmt: skip
 
@@ -75,13 +75,13 @@ def test_a_dump_that_did_not_pass_fails_the_task_with_its_cause_and_leaves_its_f
     context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(monkeypatch, report(verdict="failed", reason="1 of 1 checks failed"))
-    with pytest.raises(AirflowFailException, match=r"dump-rows d\.public\.t: found 3 .*expected 4 rows\. Mend: look.*s3://there"):
+    with pytest.raises(AirflowFailException, match=r"dump-rows d\.public\.t: found 3 .*expected 4 rows\. Hint: look.*s3://there"):
         LogicalRestoreOperator(task_id="x", cluster="agents").execute(context)
     assert context["ti"].pushed["return_value"]["verdict"] == "failed"
 
 
 def test_a_store_that_did_not_answer_is_tried_again(context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    trouble = Trouble(reason="storage-unreachable", thing="s3", found="nothing", expected="an answer", mend="wait", retryable=True)
+    trouble = Trouble(reason="storage-unreachable", thing="s3", found="nothing", expected="an answer", hint="wait", retryable=True)
     given(monkeypatch, report(verdict="could not verify", restore=Stage(status="could not verify", trouble=trouble)))
     with pytest.raises(AirflowException) as error:
         LogicalRestoreOperator(task_id="x", cluster="agents").execute(context)
@@ -93,10 +93,10 @@ def test_a_dump_that_cannot_be_taken_raises_its_own_words(context: dict[str, Any
 
     def take_dump(access: Any, *, databases: tuple[str, ...], **more: Any) -> None:
         seen.append(databases)
-        raise Unreachable("locked", "t", found="a lock", expected="none", mend="wait")
+        raise Unreachable("locked", "t", found="a lock", expected="none", hint="wait")
 
     monkeypatch.setattr(take, "take_dump", take_dump)
-    with pytest.raises(AirflowException, match=r"found a lock.*Mend: wait"):
+    with pytest.raises(AirflowException, match=r"found a lock.*Hint: wait"):
         LogicalDumpOperator(task_id="x", cluster="agents", databases=" one, two,").execute(context)
     assert seen == [("one", "two")]
 

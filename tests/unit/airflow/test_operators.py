@@ -46,7 +46,7 @@ from pgdrill.reports.model import CheckResult, Report, RestoredCluster, Stage, T
 RUN_ID = "scheduled__2026-11-27T11:00:00+00:00"
 WHEN = datetime(2026, 11, 27, 11, tzinfo=UTC)
 PASSWORD, SECRET = "canary-of-postgres", "canary-of-the-store"
-WORDS = {"found": "a hole", "expected": "none", "mend": "fill it"}
+WORDS = {"found": "a hole", "expected": "none", "hint": "fill it"}
 
 
 class FakeTask:
@@ -181,7 +181,7 @@ def test_a_red_check_hands_on_its_figures_before_it_raises(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
     bad = CheckResult(name="index-recall", family="vectors", status="fail", thing="docs.embedding", value=0.4,
-                      threshold=">= 0.9", mend="REINDEX")  # fmt: skip
+                      threshold=">= 0.9", hint="REINDEX")  # fmt: skip
     stage(monkeypatch, "check_stage", report(results=[bad]))
     with pytest.raises(AirflowFailException) as raised:
         VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
@@ -190,7 +190,7 @@ def test_a_red_check_hands_on_its_figures_before_it_raises(
     told = context["ti"].pushed["return_value"]
     assert is_plain(told)
     assert told["checks_failed"] == 1
-    assert told["findings"][0]["mend"] == "REINDEX"
+    assert told["findings"][0]["hint"] == "REINDEX"
 
 
 def test_what_was_not_answered_is_red_too(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
@@ -474,7 +474,7 @@ def test_the_local_copy_of_a_report_is_not_needed_to_say_where_it_is() -> None:
 def test_a_held_cluster_is_waited_for_without_a_slot_and_not_longer_than_a_drill_may_take(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = Busy("drill of agents", found="held by d0 until noon", expected="one at a time", mend="wait", until=None)
+    held = Busy("drill of agents", found="held by d0 until noon", expected="one at a time", hint="wait", until=None)
     stage(monkeypatch, "restore_stage", held)
     task = RestoreClusterOperator(task_id="restore", cluster="agents")
     with pytest.raises(AirflowRescheduleException) as again:
@@ -492,7 +492,7 @@ def test_a_held_cluster_is_waited_for_without_a_slot_and_not_longer_than_a_drill
 )
 def test_what_can_be_had_of_today_only_is_not_backfilled(context: dict[str, Any], task: Any) -> None:
     context["dag_run"].run_type = "backfill"
-    with pytest.raises(AirflowFailException, match=r"of the past cannot be taken.*Mend"):
+    with pytest.raises(AirflowFailException, match=r"of the past cannot be taken.*Hint"):
         task.execute(context)
 
 
@@ -509,7 +509,7 @@ def test_every_job_that_another_one_keeps_out_waits_for_it(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], library: str, task: Any
 ) -> None:
     def held(*_: Any, **__: Any) -> None:
-        raise Busy("drill of agents", found="held by d0", expected="one at a time", mend="wait")
+        raise Busy("drill of agents", found="held by d0", expected="one at a time", hint="wait")
 
     monkeypatch.setattr(library, held)
     monkeypatch.setattr("pgdrill.airflow.attempts._known_of_dumps", lambda access: set())
@@ -526,7 +526,7 @@ def test_a_run_is_green_only_if_the_report_says_passed(monkeypatch: pytest.Monke
     task = operators.DrillPassedOperator(task_id="passed", cluster="agents", drill_id="d1")
     assert task.execute(context) == "passed"
     task.drill_id = "d2"
-    with pytest.raises(AirflowFailException, match=r"could not verify \(checks: not run\).*Mend: clear `check`"):
+    with pytest.raises(AirflowFailException, match=r"could not verify \(checks: not run\).*Hint: clear `check`"):
         task.execute(context)
     task.drill_id = ""
     with pytest.raises(AirflowFailException, match="no drill was begun"):

@@ -127,7 +127,7 @@ def test_whatever_is_marked_or_cleared_a_plan_that_nobody_approved_is_not_carrie
 ) -> None:
     """Marked a success, or skipped, `approve` has no answer; a plan that was made anew has another digest."""
     task = PruneOperator(task_id="prune", cluster="agents", apply=True, approved="abc", approval=approval, first_run=first_run)
-    with pytest.raises(AirflowFailException, match=r"plan abc: found .*Mend: clear `plan`"):
+    with pytest.raises(AirflowFailException, match=r"plan abc: found .*Hint: clear `plan`"):
         task.execute(context(started))
     assert not given
 
@@ -139,13 +139,13 @@ def test_an_answer_is_an_approval_of_the_plan_that_was_shown(answer: dict[str, A
     assert approved_plan(answer) == approved
 
 
-def test_a_refused_plan_ends_in_words_with_every_figure_and_mend(config: Any) -> None:
+def test_a_refused_plan_ends_in_words_with_every_figure_and_hint(config: Any) -> None:
     problems = [asdict(Problem(reason, "share", f"{reason}: 90 % would go", "30 %", f"allow {reason}")) for reason in ("too-much", "wal-gap")]
     with pytest.raises(AirflowFailException) as caught:
         RefusedOperator(task_id="refused", planned="plan").execute(context("manual", {**PLAN, "refusals": problems}))
     for reason in ("too-much", "wal-gap"):
         assert f"{reason}: 90 % would go" in str(caught.value)
-        assert f"Mend: allow {reason}" in str(caught.value)
+        assert f"Hint: allow {reason}" in str(caught.value)
 
 
 def test_what_was_let_pass_is_named_with_its_figures_in_the_text_that_is_approved() -> None:
@@ -200,7 +200,7 @@ def test_a_dry_run_hands_on_the_plan_its_digest_and_its_text(config: Any, monkey
 
 def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise CouldNotVerify("too-much", "share", found="90 %", expected="30 %", mend="look at the plan")
+        raise CouldNotVerify("too-much", "share", found="90 %", expected="30 %", hint="look at the plan")
 
     monkeypatch.setattr(apply, "prune", refuse)
     monkeypatch.setattr("pgdrill.airflow.operators.base.access_for", lambda name: SimpleNamespace(cluster=SimpleNamespace(retention=POLICY)))

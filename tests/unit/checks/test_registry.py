@@ -18,7 +18,7 @@ def test_every_check_explains_itself(name: str) -> None:
     check = CHECKS[name]
     assert check.family in FAMILIES
     assert check.passing
-    assert check.mend
+    assert check.hint
     assert check.example, f"{name} has no example of a failing answer: check(…, example=…)"
     assert "wanted" in check.example, f"{name}: an example shows what was found and what was wanted"
 

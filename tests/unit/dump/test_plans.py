@@ -92,7 +92,7 @@ def test_a_forecast_widens_with_the_distance_and_is_refused_where_nothing_tells(
 
 def test_a_dump_counts_by_a_restore_of_itself_and_not_by_a_rehearsal() -> None:
     def restored(verdict: Verdict, *, migrated: bool = False, found: str = "", hours: int = 0) -> DumpReport:
-        trouble = Trouble(reason=found, thing="agents.dump", found="other content", expected="as dumped", mend="another") if found else None
+        trouble = Trouble(reason=found, thing="agents.dump", found="other content", expected="as dumped", hint="another") if found else None
         return DumpReport(drill_id="d", dump_id="1", cluster="c", started_at=NOON + timedelta(hours=hours), verdict=verdict,
                           migrated=migrated, restore=Stage(trouble=trouble))  # fmt: skip
 

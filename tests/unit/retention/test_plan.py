@@ -52,7 +52,7 @@ def stays(plan: Plan, name: str) -> str:
 
 
 def reasons(found: list[Problem]) -> list[str]:
-    assert all(all((p.thing, p.found, p.expected, p.mend)) for p in found), "every refusal names its mend"
+    assert all(all((p.thing, p.found, p.expected, p.hint)) for p in found), "every refusal names its hint"
     return [problem.reason for problem in found]
 
 

@@ -65,7 +65,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
             # Download, rows and each index have that limit of their own; the drill's ends the server.
             execution_timeout=max(limit, timedelta(seconds=cluster.drill.timeout_seconds)) + MARGIN,
             doc_md="Restores the dump into a throw-away cluster and compares it with the snapshot; vector search against"
-            " exact search. Red: XCom's `findings` has every answer that is no pass, with its mend.",
+            " exact search. Red: XCom's `findings` has every answer that is no pass, with its hint.",
         )
         destroy = DestroyDumpClusterOperator(
             task_id="destroy",

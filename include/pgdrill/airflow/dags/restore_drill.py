@@ -73,7 +73,7 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             families="{{ params.checks | join(',') }}",
             execution_timeout=limit + MARGIN,
             doc_md="Compares the restored cluster with production and vector search with exact search. Red: XCom's"
-            " `findings` has every answer that is no pass, with its mend.",
+            " `findings` has every answer that is no pass, with its hint.",
         )
         destroy = DestroyClusterOperator(
             task_id="destroy",

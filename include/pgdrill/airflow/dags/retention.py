@@ -51,7 +51,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
         refused = RefusedOperator(
             task_id="refused",
             planned="plan",
-            doc_md="Red where the plan is refused: each refusal with its figures and its mend. Nothing is deleted.",
+            doc_md="Red where the plan is refused: each refusal with its figures and its hint. Nothing is deleted.",
         )
         approve = ApprovePlanOperator(
             task_id="approve",
@@ -73,7 +73,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             trigger_rule="none_failed_min_one_success",
             execution_timeout=limit,
             doc_md="Does exactly what was planned, asks the tool first, and looks again afterwards. Red: nothing promised is"
-            " lost; the message says what was refused, and the mend.",
+            " lost; the message says what was refused, and the hint.",
             **by_hand,
         )
         plan >> choose >> approve >> prune

@@ -46,7 +46,7 @@ def log_report(log: Any, show: Callable[[Console], None]) -> None:
 def refuse_the_past(context: Context, what: str) -> None:
     """A backfill of what can be had of today only would be today's under an old date."""
     if run_type(context) == "backfill":
-        raise AirflowFailException(f"{what} of the past cannot be taken, and one of today belongs to no old date. Mend: trigger the DAG by hand")
+        raise AirflowFailException(f"{what} of the past cannot be taken, and one of today belongs to no old date. Hint: trigger the DAG by hand")
 
 
 def run_type(context: Context) -> str:
@@ -74,7 +74,7 @@ def refuse_unknown(operator: BaseOperator, context: Context) -> None:
             "unknown-parameter", f"parameters of this run of {dag.dag_id}",
             found=", ".join(map(repr, unknown)) + (f" (did you mean {', '.join(near)}?)" if near else ""),
             expected=f"only {', '.join(known)}" if known else "none: this DAG has no parameters",
-            mend="trigger it again without them",
+            hint="trigger it again without them",
         )  # fmt: skip
 
 

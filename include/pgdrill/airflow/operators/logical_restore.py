@@ -30,7 +30,7 @@ class LogicalRestoreOperator(DrillOperator):
     """Restore a dump into a throw-away cluster, rehearse migrations on it if wanted, check it, destroy it.
 
     Anything but the verdict *passed* fails the task. XCom, also of a failed task: verdict and reason, sizes, seconds, rows/s,
-    each vector index's build and forecast, counts of answers, and every answer that is no pass with its mend.
+    each vector index's build and forecast, counts of answers, and every answer that is no pass with its hint.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
@@ -130,7 +130,7 @@ def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
     ]  # fmt: skip
     findings = [
         {"check": r.name, "status": r.status, "thing": r.thing, "found": r.value, "expected": r.threshold,
-         "message": r.message, "mend": r.mend}
+         "message": r.message, "hint": r.hint}
         for r in report.results if r.status != "pass"
     ]  # fmt: skip
     return {
@@ -158,7 +158,7 @@ def _explanation(report: DumpReport) -> str:
     head = f"dump {report.dump_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
     cause = ""
     if trouble := report.restore.trouble or report.checks.trouble:
-        cause = f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Mend: {trouble.mend}."
+        cause = f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Hint: {trouble.hint}."
     elif worst := next((r for r in by_telling(report.results) if r.status == "fail"), None):
-        cause = f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected {worst.threshold}. Mend: {worst.mend}."
+        cause = f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected {worst.threshold}. Hint: {worst.hint}."
     return f"{head}. {cause} Report: {report.kept_at[-1] if report.kept_at else 'none'}"

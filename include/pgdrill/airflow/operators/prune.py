@@ -90,7 +90,7 @@ class PruneOperator(ClusterOperator):
         if not self.approval or self.approval != self.approved:
             raise ConfigError(
                 "not-approved", f"plan {self.approved or 'without a digest'}", found=f"an approval of plan {self.approval}" if self.approval else
-                "nobody's approval", expected="a person's, of this very plan", mend="clear `plan` with what follows, and answer in `approve`",
+                "nobody's approval", expected="a person's, of this very plan", hint="clear `plan` with what follows, and answer in `approve`",
             )  # fmt: skip
 
     def _plan(self, access: Access, also: tuple[str, ...], allow: tuple[str, ...]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class ChoosePruneOperator(BaseBranchOperator):
 
 
 class RefusedOperator(BaseOperator):
-    """Say why a plan is not carried out, each refusal with its figures and its mend, and fail: nothing is deleted meanwhile.
+    """Say why a plan is not carried out, each refusal with its figures and its hint, and fail: nothing is deleted meanwhile.
 
     :param planned: task id of the plan.
     """

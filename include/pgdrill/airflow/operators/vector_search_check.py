@@ -23,7 +23,7 @@ class VectorSearchCheckOperator(DrillOperator):
     """Check the restored cluster. Anything but the verdict *passed* fails the task.
 
     XCom, also of a failed task: verdict and reason, the sentence for a manager, counts of answers, recall@10 of every index, the seconds to correct
-    vector search, the measured RPO, and every answer that is no pass with its mend.
+    vector search, the measured RPO, and every answer that is no pass with its hint.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
@@ -61,6 +61,6 @@ class VectorSearchCheckOperator(DrillOperator):
         if not chosen or not set(chosen) <= set(FAMILIES):
             raise ConfigError(
                 "bad-families", "families of checks", found=", ".join(chosen) or "none", expected=", ".join(FAMILIES),
-                mend="choose from these",
+                hint="choose from these",
             )  # fmt: skip
         return chosen

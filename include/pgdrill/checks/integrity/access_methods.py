@@ -97,7 +97,7 @@ class Key:
     "access-methods", "integrity",
     passing="through every hash, GiST, SP-GiST, GIN, BRIN or other index, stored rows are found by their own values, and all "
     "that the index returns for them matches",
-    mend="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
+    hint="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
     example="agents.things_hash: 200 (200 of 200 stored rows not found through it; 0 searches gave rows that do "
     "not match), wanted 0 wrong searches",
 )  # fmt: skip

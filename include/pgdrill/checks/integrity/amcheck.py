@@ -43,7 +43,7 @@ KINDS = {"verify_heapam": ("regclass", "boolean", "boolean", "text", "bigint", "
     "amcheck", "integrity",
     passing="amcheck finds every heap and TOAST page sound, every B-tree in order and complete (each row of the table is "
     "in it and found from its root; no duplicate in a unique one), and from PostgreSQL 18 on every GIN index in order",
-    mend="run the same amcheck function on production: if it fails there, REINDEX or salvage the table; if not, the backup is "
+    hint="run the same amcheck function on production: if it fails there, REINDEX or salvage the table; if not, the backup is "
     "damaged: drill with an older one",
     example='agents.things_btree: IndexCorrupted (item order invariant violated for index "things_btree"), wanted no error',
 )  # fmt: skip
@@ -97,11 +97,11 @@ def _locked(database: str, locked: Mapping[int, Held]) -> Iterator[Outcome]:
     seen = [one for one in locked.values() if one.name]
     for one in seen:
         if one.mode == ALL:
-            yield Outcome("skip", f"{database}.{one.name}", message=f"{one} keeps everybody from reading it: {one.mend}")
+            yield Outcome("skip", f"{database}.{one.name}", message=f"{one} keeps everybody from reading it: {one.hint}")
     if beside := [one for one in seen if one.mode != ALL]:
         first, more = beside[0], f" (and {len(beside) - 1} more)" if len(beside) > 1 else ""
         yield Outcome("warn", f"{database}.{first.name}{more}", "B-trees looked at beside a writer", "alone",
-                      f"{first}, has written there, and is in the copy, too; if it is forgotten: {first.mend}")  # fmt: skip
+                      f"{first}, has written there, and is in the copy, too; if it is forgotten: {first.hint}")  # fmt: skip
 
 
 def _amcheck_functions(extension: Extension, *, ours: bool) -> dict[str, sql.Composed]:

@@ -23,7 +23,7 @@ from pgdrill.postgres.checksums import computes_none, switch_on
 @check(
     "page-checksums", "integrity",
     passing="every page of every relation, index pages and maps among them, is read without a checksum failure",
-    mend="the named relation is damaged in the backup or was on production: run amcheck or a full scan there; REINDEX an index",
+    hint="the named relation is damaged in the backup or was on production: run amcheck or a full scan there; REINDEX an index",
     example='agents.things_btree: DataCorrupted (invalid page in block 3 of relation "base/16385/19002"), wanted no error',
 )  # fmt: skip
 def page_checksums(context: Context) -> Iterator[Outcome]:

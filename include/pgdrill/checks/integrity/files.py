@@ -17,7 +17,7 @@ BULK_PAGES = 64  # at most, at a time: MAX_BUFFERS_TO_EXTEND_BY of PostgreSQL's 
     "relation-files", "integrity",
     passing="every table, index, TOAST table, sequence and materialized view has its file, in whole pages, and no "
     "fewer of them than the catalog counted when it was last vacuumed or analyzed",
-    mend="the backup lacks a file or a part of one: drill with an older base backup and take a new one; ANALYZE on production "
+    hint="the backup lacks a file or a part of one: drill with an older base backup and take a new one; ANALYZE on production "
     "if `pg_restore --statistics` set page counts of another cluster",
     example="agents.hc_patients: no file, wanted >= 12 pages",
 )  # fmt: skip

@@ -19,7 +19,7 @@ WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 2
 @check(
     "invalid-indexes", "integrity",
     passing="every index is valid, ready and live",
-    mend="REINDEX INDEX CONCURRENTLY or drop it on production: until then it costs writes and serves no query",
+    hint="REINDEX INDEX CONCURRENTLY or drop it on production: until then it costs writes and serves no query",
     example="agents.documents_tags_idx: invalid, wanted valid",
 )  # fmt: skip
 def invalid_indexes(context: Context) -> Iterator[Outcome]:

@@ -26,7 +26,7 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
 @check(
     "sequences", "integrity",
     passing="every sequence is readable and holds one row; none is behind the column that it numbers",
-    mend="a sequence that cannot be read is damage in the backup: drill with an older one; one that is behind gives duplicate keys: "
+    hint="a sequence that cannot be read is damage in the backup: drill with an older one; one that is behind gives duplicate keys: "
     "setval() it on production to the column's maximum",
     example='agents.invoice_number_seq: DataCorrupted (invalid page in block 0 of relation "base/16385/16421"), wanted no error',
 )  # fmt: skip

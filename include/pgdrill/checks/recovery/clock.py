@@ -14,7 +14,7 @@ SHOWN_SECONDS = 0.5  # an uncertainty below that changes no answer
 @check(
     "measured-rpo", "recovery", required=False,
     passing="what would have been lost at the drill's start, since the first commit that was not archived, is within the promised RPO",
-    mend="lower archive_timeout (three quarters of the promise leave time for a push), or see what slows the archive_command",
+    hint="lower archive_timeout (three quarters of the promise leave time for a push), or see what slows the archive_command",
     example="archive: 312.4, wanted <= 60 s",
 )  # fmt: skip
 def measured_rpo(context: Context) -> Iterator[Outcome]:
@@ -34,7 +34,7 @@ def measured_rpo(context: Context) -> Iterator[Outcome]:
 @check(
     "clock-difference", "recovery", required=False,
     passing="the clocks of production and of the drill's host agree to a few seconds",
-    mend="run NTP (chrony, systemd-timesyncd) on both hosts; pgdrill allows for the difference, other tools do not",
+    hint="run NTP (chrony, systemd-timesyncd) on both hosts; pgdrill allows for the difference, other tools do not",
     example="production: -93.2, wanted within 5 s",
 )  # fmt: skip
 def clock_difference(context: Context) -> Iterator[Outcome]:

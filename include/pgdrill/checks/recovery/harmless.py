@@ -19,7 +19,7 @@ BACKENDS = "SELECT DISTINCT backend_type FROM pg_catalog.pg_stat_activity WHERE 
     "harmless", "recovery", last=True,
     passing="all the while the restored server had no process but PostgreSQL's, no socket but its private one, no file open for "
     "writing outside its folder, and no background worker of a library",
-    mend="code in the restored data, or a library that it loads, acted by itself: see who owns it on production before it is restored "
+    hint="code in the restored data, or a library that it loads, acted by itself: see who owns it on production before it is restored "
     "anywhere without a fence",
     example="socket (tcp), wanted none",
 )  # fmt: skip

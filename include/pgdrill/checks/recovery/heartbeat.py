@@ -18,7 +18,7 @@ from pgdrill.reports.model import Heartbeats
     "heartbeat", "recovery", required=False,
     passing="the newest heartbeat is of the restored instant: not after it, and no older than the RPO, or three heartbeats, "
     "allow; for `latest`, not older than the one production showed before the restore point",
-    mend="the restored state is older than it claims: another backup, or WAL that ends early, was served as this one; compare "
+    hint="the restored state is older than it claims: another backup, or WAL that ends early, was served as this one; compare "
     "with an earlier drill's report, take a base backup now",
     example="agents: public.pgdrill_heartbeat.at: 2026-11-13T11:00:02Z, wanted >= 2026-11-20T10:59:51Z",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 @check(
     "instant", "recovery",
     passing="the last transaction that was replayed ended by the target's instant, and the next one in the archive after it",
-    mend="replay stopped at another instant than asked: compare recovery_target_time in the drill's postgresql.conf with the "
+    hint="replay stopped at another instant than asked: compare recovery_target_time in the drill's postgresql.conf with the "
     "report's target; look for a clock that was set back on production",
     example="next in the archive: 2026-11-20T10:59:58Z, wanted > 2026-11-20T11:00:00Z",
 )  # fmt: skip

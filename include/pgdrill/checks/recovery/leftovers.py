@@ -23,7 +23,7 @@ READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction
     "recovery-leftovers", "recovery",
     passing="the restored cluster has left recovery for good and takes writes: no signal file, no recovery or read-only "
     "setting that production does not have, and no other that changes what statements do than production's files have",
-    mend="ALTER SYSTEM RESET, ALTER DATABASE … RESET or ALTER ROLE … RESET the named setting on production, then take a base "
+    hint="ALTER SYSTEM RESET, ALTER DATABASE … RESET or ALTER ROLE … RESET the named setting on production, then take a base "
     "backup; a real recovery would have to do it first",
     example="role reporting in database agents: read-only, wanted as in production",
 )  # fmt: skip

@@ -21,7 +21,7 @@ SELECT current_setting('dynamic_library_path'), (SELECT setting FROM pg_config W
 @check(
     "preload-libraries", "recovery",
     passing="every library that production preloads is installed here and can be loaded",
-    mend="install the package that brings it, in production's version; without it a recovery on this host does not start",
+    hint="install the package that brings it, in production's version; without it a recovery on this host does not start",
     example="pg_cron (shared_preload_libraries): no such file, wanted installed",
 )  # fmt: skip
 def preload_libraries(context: Context) -> Iterator[Outcome]:

@@ -31,7 +31,7 @@ HARMLESS = re.compile(
 @check(
     "server-log", "recovery",
     passing="the restored server's log has no FATAL, no PANIC, no crash, and no line on data that could not be read",
-    mend="the line names the file or record: compare it with production (`pg_amcheck`, `pg_checksums`); take a base backup now",
+    hint="the line names the file or record: compare it with production (`pg_amcheck`, `pg_checksums`); take a base backup now",
     example='ERROR: invalid page in block 7 of relation "base/16384/16999", wanted no such line',
 )  # fmt: skip
 def server_log(context: Context) -> Iterator[Outcome]:

@@ -12,7 +12,7 @@ from pgdrill.postgres.wal import parse_lsn
 @check(
     "promoted", "recovery",
     passing="the server has left recovery and takes writes",
-    mend="read the restored server's log; it stopped before its target",
+    hint="read the restored server's log; it stopped before its target",
     example="server: in recovery, wanted promoted",
 )  # fmt: skip
 def promoted(context: Context) -> Iterator[Outcome]:
@@ -26,7 +26,7 @@ def promoted(context: Context) -> Iterator[Outcome]:
 @check(
     "system-identifier", "recovery",
     passing="the restored cluster has production's system identifier",
-    mend="another cluster writes into this repository: give each its own prefix",
+    hint="another cluster writes into this repository: give each its own prefix",
     example="server: 7711528191132346515, wanted = 7711528190044182738",
 )  # fmt: skip
 def system_identifier(context: Context) -> Iterator[Outcome]:
@@ -44,7 +44,7 @@ def system_identifier(context: Context) -> Iterator[Outcome]:
 @check(
     "target-reached", "recovery", required=False,
     passing="replay ended at the recovery target, not before",
-    mend="WAL ends or breaks before the target: take a base backup now and find what lost the WAL",
+    hint="WAL ends or breaks before the target: take a base backup now and find what lost the WAL",
     example="latest pgdrill-20261124T003005Z-3f9a2c: 0/9000148, wanted >= 0/DB0B098",
 )  # fmt: skip
 def target_reached(context: Context) -> Iterator[Outcome]:

@@ -18,7 +18,7 @@ PAGE_BYTES = 8192  # replay may end before a page's header, and the switch be no
 @check(
     "timeline", "recovery",
     passing="replay followed the timeline that production is on; the new one is higher than any whose history is archived",
-    mend="look for a second server that archives into this repository, and for .history files that were deleted from it; "
+    hint="look for a second server that archives into this repository, and for .history files that were deleted from it; "
     "take a base backup on production's timeline",
     example="followed: 2, wanted 3 (production's)",
 )  # fmt: skip
@@ -45,7 +45,7 @@ def timeline(context: Context) -> Iterator[Outcome]:
 @check(
     "promoted-once", "recovery",
     passing="the restored server was promoted exactly once, where replay had stopped",
-    mend="somebody else started or promoted the restored server: its log says when; restore again",
+    hint="somebody else started or promoted the restored server: its log says when; restore again",
     example="server's log: 2 promotions, wanted 1",
 )  # fmt: skip
 def promoted_once(context: Context) -> Iterator[Outcome]:
@@ -70,7 +70,7 @@ def promoted_once(context: Context) -> Iterator[Outcome]:
 @check(
     "stray-timeline", "recovery",
     passing="production's is the newest archived timeline: a recovery that is not told which to follow takes the highest",
-    mend="set archive_mode = off on the copy that wrote it, then delete its objects; if that copy is production by now, correct server.dsn",
+    hint="set archive_mode = off on the copy that wrote it, then delete its objects; if that copy is production by now, correct server.dsn",
     example="00000002.history: 2 segments, from 000000020000000000000005 on, wanted no timeline but production's (1) and its ancestors",
 )  # fmt: skip
 def stray_timeline(context: Context) -> Iterator[Outcome]:

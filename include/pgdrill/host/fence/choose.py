@@ -181,6 +181,6 @@ def _refused(troubles: list[str]) -> CouldNotVerify:
     return CouldNotVerify(
         "no-fence", "a fence around the restored server", found="; ".join(troubles),
         expected="user namespaces (or root with CAP_SYS_ADMIN), or Landlock 3 and newer: whoever owns a table can run code in it",
-        mend="allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), "
+        hint="allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), "
         "name folders that PostgreSQL needs in drill.fence_readable, or accept the risk with drill.fence = \"none\" as an ordinary user",
     )  # fmt: skip

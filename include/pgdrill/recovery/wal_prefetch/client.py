@@ -146,7 +146,7 @@ class WalAhead:
             except subprocess.TimeoutExpired:
                 raise TimedOut(
                     "stalled", "comparing fetched WAL with the tool's", found=f"no end within {self.settle_seconds:.0f} s",
-                    expected="the tool's own segments", mend="see what the tool waits for (store, network)",
+                    expected="the tool's own segments", hint="see what the tool waits for (store, network)",
                 ) from None  # fmt: skip
         fetched = self.stop()
         if self.fault:
@@ -206,7 +206,7 @@ def _died(code: int) -> CouldNotVerify:
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return CouldNotVerify(
         "wal-fetch-ended", "the process that fetches WAL", found=f"ended by {how}", expected="an end when the drill says so",
-        mend="see the task's log above this line, and the kernel's (dmesg) for lack of memory; then drill again",
+        hint="see the task's log above this line, and the kernel's (dmesg) for lack of memory; then drill again",
     )  # fmt: skip
 
 

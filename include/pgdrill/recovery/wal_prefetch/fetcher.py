@@ -143,7 +143,7 @@ def damaged(name: str, thing: str, found: str, expected: str = "an undamaged WAL
     """An archived file that cannot be recovered from."""
     return BackupFault(
         "wal-damaged", f"{name} in {thing}", found=found, expected=expected,
-        mend="nothing after it can be restored: take a base backup now, then find out what changes the repository",
+        hint="nothing after it can be restored: take a base backup now, then find out what changes the repository",
     )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def differs(name: str, thing: str, found: str) -> BackupFault:
     """The tool fetches other bytes than are in the repository."""
     return BackupFault(
         "wal-differs", f"{name} in {thing}", found=found, expected="the same file by both ways",
-        mend="do not trust this tool's restore_command: try its other versions, and drill with wal_fetch = \"tool\"",
+        hint="do not trust this tool's restore_command: try its other versions, and drill with wal_fetch = \"tool\"",
     )  # fmt: skip
 
 
@@ -159,5 +159,5 @@ def spool_full(spool: Path, found: str) -> CouldNotVerify:
     """Not even the one segment that recovery waits for can be written."""
     return CouldNotVerify(
         "no-space", str(spool), found=found, expected="room for a WAL segment",
-        mend="make room, or set drill.work_directory to a larger disk",
+        hint="make room, or set drill.work_directory to a larger disk",
     )  # fmt: skip

@@ -201,5 +201,5 @@ def not_delivered(name: str, spool: Spool, error: Exception) -> CouldNotVerify:
     """A file that was fetched, or could have been, and did not get into the spool."""
     return CouldNotVerify(
         "not-delivered", f"{name} for {spool.folder}", found=f"{type(error).__name__}: {error}", expected="the file in the spool",
-        mend="read the task's log above this line; look for whatever else changes the drill's folder",
+        hint="read the task's log above this line; look for whatever else changes the drill's folder",
     )  # fmt: skip

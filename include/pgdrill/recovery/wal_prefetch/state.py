@@ -89,7 +89,7 @@ class Desk:
             if not self._refused:
                 self._fault(CouldNotVerify(
                     "strange-request", f"the restored server in {self.spool.folder.parent}", found=f"a request for {name!r}",
-                    expected="requests for WAL alone", mend="look for code in the cluster that acts by itself, and at its server's log",
+                    expected="requests for WAL alone", hint="look for code in the cluster that acts by itself, and at its server's log",
                 ))  # fmt: skip
             self._refused = True
             self._say("stop")

@@ -221,7 +221,7 @@ class TablespaceWatch:
             "tablespace-not-in-backup", f"WAL segment {segment.name}",
             found=f"tablespace {record.oid} made in {record.path!r} at {format_lsn(record.lsn)}, after the base backup began",
             expected="only tablespaces that the base backup holds: replay would link the restored cluster to that very folder",
-            mend="take a base backup now, and drill that one; this one can be drilled to targets before that LSN",
+            hint="take a base backup now, and drill that one; this one can be drilled to targets before that LSN",
         )  # fmt: skip
         self._tell(record.lsn, segment, error)
         return error

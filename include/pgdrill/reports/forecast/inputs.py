@@ -61,7 +61,7 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
             "no-history", f"forecast for cluster {access.cluster.name}",
             found=f"{len(history)} finished drills, {len(backups)} base backups",
             expected="at least one of each, made with this version",
-            mend="run `pgdrill drill`, then ask again; every further drill makes the forecast better",
+            hint="run `pgdrill drill`, then ask again; every further drill makes the forecast better",
         )  # fmt: skip
     newest = max(backups, key=lambda backup: backup.finish_time)
     size = segment_bytes(access)

@@ -110,7 +110,7 @@ class Board:
         if self._seen_now is None:
             raise CouldNotVerify(
                 "no-lease", f"{self.reports.url}/{FOLDER}", found="a listing without the lease that was just written",
-                expected="a store that lists what it took", mend="use a store whose listings are consistent",
+                expected="a store that lists what it took", hint="use a store whose listings are consistent",
             )  # fmt: skip
         at, put_at = self._seen_now
         return at + timedelta(seconds=max(0.0, self._asked_at - put_at))

@@ -64,5 +64,5 @@ def _rivals(held: HeldLease, dead: frozenset[str]) -> list[Seen]:
 def _busy(lease: Lease, rival: Seen) -> Busy:
     return Busy(
         f"{lease.kind} {lease.owner}", found=f"held in the store by {rival}", expected="one at a time for a repository",
-        mend="wait for it (`--wait`), or end it; a lease whose job died runs out by itself (`pgdrill leases` shows them)",
+        hint="wait for it (`--wait`), or end it; a lease whose job died runs out by itself (`pgdrill leases` shows them)",
     )  # fmt: skip

@@ -101,5 +101,5 @@ class HeldLease:
     def _lost(self, found: str) -> Momentary:
         return Momentary(
             "lease-lost", f"lease of {self.lease.kind} {self.lease.owner} in {self.board.reports.url}/{self.key}", found=found,
-            expected="a lease that stood all the time", mend="run it again; it plans afresh from what is there",
+            expected="a lease that stood all the time", hint="run it again; it plans afresh from what is there",
         )  # fmt: skip

@@ -50,7 +50,7 @@ class Protection:
             if name in lease.deleting or (parent and lease.deleting) or its_wal:
                 raise Momentary(
                     "being-deleted", name, found=f"{one} was deleting {', '.join(lease.deleting)} when this drill began",
-                    expected="a backup and WAL that stay", mend="drill again once that run has ended, or choose another backup",
+                    expected="a backup and WAL that stay", hint="drill again once that run has ended, or choose another backup",
                 )  # fmt: skip
 
     @property

@@ -31,6 +31,6 @@ def _found(program: str, configured: str) -> str:
         raise CouldNotVerify(
             "tool-missing", program, found=f"no executable {configured}" if configured else "not on PATH",
             expected="the backup tool installed on this host",
-            mend="install it, or set repository.binary in dr.toml",
+            hint="install it, or set repository.binary in dr.toml",
         )  # fmt: skip
     return found

@@ -248,7 +248,7 @@ def parse_backup_info(name: str, text: Content) -> BaseBackup | None:
         raise BackupFault(
             "metadata-broken", f"backup.info of backup {name}", found=f"unreadable ({type(error).__name__}: {str(error)[:300]})",
             expected="barman's key=value lines, as PostgreSQL made them",
-            mend="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
+            hint="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
         ) from None  # fmt: skip
     return BaseBackup(
         name=name, system_identifier=found.system_identifier, major_version=found.server_version // 10000,

@@ -322,7 +322,7 @@ def parse_sentinel(name: str, text: Content) -> BaseBackup:
 def _unreadable(name: str, found: str) -> BackupFault:
     return BackupFault(
         "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({found})", expected="wal-g's JSON, as PostgreSQL made it",
-        mend="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
+        hint="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
     )  # fmt: skip
 
 

@@ -31,6 +31,6 @@ def _key(settings: Embeddings, environment: Mapping[str, str]) -> str:
     if name and not environment.get(name):
         raise CouldNotVerify(
             "no-api-key", f"environment variable {name}", found="not set", expected="the embedding service's key",
-            mend="set it where drills run (with Airflow: on the worker), or correct embeddings.api_key_variable",
+            hint="set it where drills run (with Airflow: on the worker), or correct embeddings.api_key_variable",
         )  # fmt: skip
     return environment[name].strip() if name else ""

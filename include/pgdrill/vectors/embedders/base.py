@@ -12,7 +12,7 @@ from pgdrill.errors import CouldNotVerify
 
 Vectors = npt.NDArray[np.float32]
 BATCH = 32
-MEND = "check embeddings.embedder and its other keys in dr.toml, and what answers there"
+HINT = "check embeddings.embedder and its other keys in dr.toml, and what answers there"
 
 
 class Embedder(Protocol):
@@ -46,4 +46,4 @@ def stacked(thing: str, answers: list[Any], expected: int) -> Vectors:
 
 def refuse(thing: str, found: str) -> NoReturn:
     """What came is no answer."""
-    raise CouldNotVerify("bad-embedding", thing, found=found, expected="one vector of numbers for each text", mend=MEND)
+    raise CouldNotVerify("bad-embedding", thing, found=found, expected="one vector of numbers for each text", hint=HINT)

@@ -63,17 +63,17 @@ class CallableEmbedder:
             self.close()
             raise CouldNotVerify(
                 "embedder-failed", self._thing(model), found=f"its process ended with exit code {code}", expected="vectors",
-                mend="call it by hand with that model and any text; a process that is killed (-9) has often had too little memory",
+                hint="call it by hand with that model and any text; a process that is killed (-9) has often had too little memory",
             )  # fmt: skip
         if "missing" in answer:
             raise CouldNotVerify(
                 "no-embedder", f"embedder {self.path}", found=answer["missing"], expected="an importable module:callable",
-                mend="install it where drills run, or correct embeddings.embedder in dr.toml",
+                hint="install it where drills run, or correct embeddings.embedder in dr.toml",
             )  # fmt: skip
         if "raised" in answer:
             raise CouldNotVerify(
                 "embedder-failed", self._thing(model), found=f"{answer['raised']} raised", expected="vectors",
-                mend="call it by hand with that model and any text",
+                hint="call it by hand with that model and any text",
             )  # fmt: skip
         if "shape" not in answer:
             refuse(self._thing(model), "vectors of several lengths, or no numbers")

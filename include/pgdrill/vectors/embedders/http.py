@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from pgdrill.errors import CouldNotVerify, TimedOut, Unreachable
-from pgdrill.vectors.embedders.base import MEND, Vectors, batches, refuse, stacked
+from pgdrill.vectors.embedders.base import HINT, Vectors, batches, refuse, stacked
 
 ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0
@@ -103,11 +103,11 @@ class HttpEmbedder:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
                 late = TimedOut("embedder-timeout", thing, found=f"no answer in {self.timeout_seconds:g} s",
-                                expected="vectors", mend="see what slows it, or raise embeddings.timeout_seconds")  # fmt: skip
+                                expected="vectors", hint="see what slows it, or raise embeddings.timeout_seconds")  # fmt: skip
                 raise _TryAgain(late) from None
             raise _TryAgain(Unreachable(
                 "embedder-unreachable", thing, found=f"{type(reason).__name__}: {getattr(reason, 'strerror', None) or 'broken off'}",
-                expected="an answer", mend="check embeddings.url, and that this host may connect there",
+                expected="an answer", hint="check embeddings.url, and that this host may connect there",
             )) from None  # fmt: skip
 
     def _explain(self, thing: str, error: urllib.error.HTTPError) -> NoReturn:
@@ -115,8 +115,8 @@ class HttpEmbedder:
             found = f"HTTP {error.code}{self._code(error)}"
             after = error.headers.get("Retry-After", "")
         kind = Unreachable if error.code == 429 or error.code >= 500 else CouldNotVerify
-        mend = "check the variable named by embeddings.api_key_variable" if error.code in (401, 403) else MEND
-        problem = kind("embedder-refused", thing, found=found, expected="HTTP 200 with vectors", mend=mend)
+        hint = "check the variable named by embeddings.api_key_variable" if error.code in (401, 403) else HINT
+        problem = kind("embedder-refused", thing, found=found, expected="HTTP 200 with vectors", hint=hint)
         if kind is Unreachable:
             raise _TryAgain(problem, float(after) if after.isdecimal() else None) from None
         raise problem from None
