@@ -36,7 +36,11 @@ CREATE TABLE items (id int PRIMARY KEY, title text NOT NULL, v vector(4));
 INSERT INTO items SELECT g, md5(g::text), ARRAY[sin(g), cos(g), sin(g * 3), cos(g * 3)]::vector FROM generate_series(1, 300) g;
 COMMENT ON COLUMN items.v IS 'pgdrill: {"model": "made", "version": "1", "text_column": "title"}';
 CREATE INDEX ON items USING hnsw (v vector_l2_ops);
+CREATE TABLE embedded (id int, v vector(4));
+COMMENT ON COLUMN embedded.v IS 'pgdrill: {"model": "made", "version": "1"}';
+CREATE INDEX ON embedded USING hnsw (v vector_l2_ops);
 """
+EMBED = "INSERT INTO embedded SELECT g, ARRAY[random(), random(), g, 1]::vector FROM generate_series(1, 200) g"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,7 @@ def stack() -> Iterator[Stack]:
                 connection.execute(f"CREATE TABLE {name} (id int, title text); {FILL.format(name)}")
             connection.execute("CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 * 2; END'")
             connection.execute("CREATE INDEX ON coded (twice(id))")
-            connection.execute(ITEMS)
+            connection.execute(f"{ITEMS}; {EMBED}")
             connection.execute("VACUUM ANALYZE")
         take_backup(made.access)
         yield made
@@ -73,6 +77,7 @@ def churning(stack: Stack) -> Iterator[None]:
                     connection.execute("TRUNCATE in_two_steps")
                     connection.execute(FILL.format("in_two_steps"))
                     connection.execute("DROP TABLE made_anew; CREATE TABLE made_anew (id int, title text);" + FILL.format("made_anew"))
+                    connection.execute(f"TRUNCATE embedded; {EMBED}")
                     rounds.release()
         except BaseException as error:  # told by the test and not by a thread
             broke.append(error)
@@ -113,6 +118,9 @@ def test_a_table_that_is_truncated_and_filled_all_the_time_is_compared_and_an_em
         assert report.verdict == "passed", [r for r in report.results if r.status == "fail" or (r.status == "skip" and r.required)]
         warned = {name: one for name, one in about_rows(report).items() if one.status != "pass"}
         assert not warned, warned
+        embedded = {one.name: one for one in report.results if one.thing.startswith("embedded.v")}
+        assert {name: one.status for name, one in embedded.items() if one.status not in ("pass", "skip")} == {}
+        assert (embedded["vector-content"].value, embedded["exact-neighbours"].value) == (200, 50), embedded
         assert report.compared
         assert report.compared.not_compared == 0, report.compared
         baseline = store.load_baseline(stack.access, report.drill_id)

@@ -9,13 +9,12 @@ import psycopg
 
 from pgdrill.baseline.bracket import Pair
 from pgdrill.baseline.database import Looked
-from pgdrill.baseline.model import TableState
+from pgdrill.baseline.model import DatabaseState, TableState
 from pgdrill.baseline.production import Production
 from pgdrill.baseline.reading import Reading
 from pgdrill.baseline.tables import SAMPLE_BUDGET_ROWS, Table, in_order_of_sampling, list_tables
 from pgdrill.postgres.guarded import Guard
 from pgdrill.postgres.row_digests import horizon
-from pgdrill.vectors.snapshot import read_vectors
 
 
 def read_rows_of(
@@ -30,35 +29,32 @@ def read_rows_of(
     after, line = pair.after if pair else None, horizon(before, secrets.token_hex(16), oldest_xid)
     with production.catalogs(name) as catalogs:
         reading = Reading(before, production, looked, line, Guard(catalogs), after, 0 if after is None else SAMPLE_BUDGET_ROWS)
-        kept: dict[str, TableState] = {}
+        state_of, kept = looked.state, set[str]()
+        state_of.horizon, state_of.tables, state_of.vectors = line, {}, {}
         if pair and pair.kept:
             # Whoever has another table may wait for one of these: nothing else is asked for until they are let go.
-            kept = _read(reading, list_tables(before, only=[(one.schema, one.plain) for one in pair.kept], gone=True), spent_bytes, twice=True)
+            found = list_tables(before, only=[(one.schema, one.plain) for one in pair.kept], gone=True)
+            _read(reading, found, state_of, spent_bytes, twice=True)
             pair.release()
+            kept, spent_bytes = set(state_of.tables), spent_bytes + sum(table.bytes for table in found)
         listed = [table for table in list_tables(before, gone=pair is not None) if table.name not in kept]
-        tables = kept | _read(reading, listed, spent_bytes + sum(state.bytes for state in kept.values()))
-        # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
-        production.at_work = "searching its vector columns"
-        vectors, settings = read_vectors(before, name, production.access.cluster, line, reading.whole, Guard(catalogs), production.runner.check)
-        state_of = looked.state
-        state_of.horizon, state_of.tables, state_of.vectors, state_of.search_settings = line, tables, vectors, settings
-        production.at_work = ""
+        _read(reading, listed, state_of, spent_bytes)
         if after is not None:
-            _bracket(reading, listed, tables, counted)
+            _bracket(reading, listed, state_of.tables, counted)
 
 
-def _read(reading: Reading, listed: list[Table], spent_bytes: int, *, twice: bool = False) -> dict[str, TableState]:
-    """The tables' states; ``twice``: as the second snapshot shows them, too."""
+def _read(reading: Reading, listed: list[Table], state_of: DatabaseState, spent_bytes: int, *, twice: bool = False) -> None:
+    """Fill in tables, and the vectors in them; ``twice``: as the second snapshot shows them, too."""
     counted = [reading.looked.counted(table) for table in listed]
     reading.choose(counted, spent_bytes)
-    tables: dict[str, TableState] = {}
     for table in in_order_of_sampling(counted, reading.whole):
         reading.production.runner.check()
-        tables[table.name] = state = reading.table(table)
+        state_of.tables[table.name] = state = reading.table(table)
         if twice:
             reading.again(table, state)
             reading.copied_again(table, state)
-    return tables
+    vectors, state_of.search_settings = reading.vectors(counted)
+    state_of.vectors |= vectors
 
 
 def _bracket(

@@ -86,7 +86,7 @@ class Habits:
                     return None  # another server stands there by now
                 line = horizon(connection, secrets.token_hex(16))
                 states, _ = read_vectors(connection, column.database, self.access.cluster, line, whole, Guard(catalogs),
-                                         self.runner.check, only={key})  # fmt: skip
+                                         self.runner.check, only={column.oid})  # fmt: skip
         except (PgdrillError, psycopg.Error) as error:
             if self.runner.stopped:
                 raise

@@ -29,6 +29,8 @@ from pgdrill.postgres.row_digests import (
     read_sample,
     sees_later_rows,
 )
+from pgdrill.vectors.model import VectorState
+from pgdrill.vectors.snapshot import read_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,16 @@ class Reading:
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable) as error:
             self._not_read(table, state, error)
         return state
+
+    def vectors(self, tables: Sequence[Table]) -> tuple[dict[str, VectorState], dict[str, str]]:
+        """The vector columns in tables that were read, and the settings that searches run with."""
+        production, name = self.production, self.connection.info.dbname
+        production.at_work = "searching its vector columns"
+        # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
+        guard, only = Guard(self.guard.catalogs), {table.oid for table in tables}
+        found = read_vectors(self.connection, name, production.access.cluster, self.line, self.whole, guard, production.runner.check, only)
+        production.at_work = ""
+        return found
 
     def _hold(self, table: Table) -> None:
         """Lock it in both transactions, one right after the other.

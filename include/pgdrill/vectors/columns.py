@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -32,7 +32,7 @@ JOIN pg_namespace h ON h.oid = e.extnamespace
 WHERE coalesce(b.typnamespace, t.typnamespace) IN (e.extnamespace, 'pg_catalog'::regnamespace) AND (
       coalesce(b.typname, t.typname) = 'bit' OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
       AND d.objid = coalesce(b.oid, t.oid) AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e')) AND a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
-  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
+  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND (%(tables)s::int8[] IS NULL OR c.oid = ANY (%(tables)s::int8[]))
   AND (coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec') OR coalesce(b.typname, t.typname) = 'bit' AND (
       a.attname = ANY (%(named)s) OR EXISTS (
       SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
@@ -138,7 +138,7 @@ class FoundColumn:
 
 def vector_places(connection: psycopg.Connection, named: Sequence[str] = ()) -> list[Place]:
     """Every vector column; columns of bits where an index says so, or their name is in ``named``."""
-    return [(row[0], row[1], row[2]) for row in connection.execute(COLUMNS, {"named": list(named)}).fetchall()]
+    return [(row[0], row[1], row[2]) for row in connection.execute(COLUMNS, {"named": list(named), "tables": None}).fetchall()]
 
 
 def named_columns(cluster: Cluster) -> list[str]:
@@ -146,23 +146,26 @@ def named_columns(cluster: Cluster) -> list[str]:
     return [wanted.column for wanted in cluster.vectors]
 
 
-def find_columns(connection: psycopg.Connection, database: str, cluster: Cluster) -> list[FoundColumn]:
-    """Every vector column with its indexes and what the config says of it.
+def find_columns(
+    connection: psycopg.Connection, database: str, cluster: Cluster, only: Collection[int] | None = None
+) -> list[FoundColumn]:
+    """Every vector column (``only`` those of the tables with these oids) with its indexes and what the config says of it.
 
     Expressions and definitions are worded with every name qualified, whatever the session's search path.
     """
     with connection.transaction():
         before = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
         connection.execute("SET LOCAL search_path = pg_catalog")
-        found = _find(connection, database, cluster)
+        found = _find(connection, database, cluster, only)
         connection.execute("SELECT set_config('search_path', %s, true)", before)
     return found
 
 
-def _find(connection: psycopg.Connection, database: str, cluster: Cluster) -> list[FoundColumn]:
+def _find(connection: psycopg.Connection, database: str, cluster: Cluster, only: Collection[int] | None) -> list[FoundColumn]:
     found = []
     taken: set[int] = set()
-    rows = connection.execute(COLUMNS, {"named": named_columns(cluster)}).fetchall()
+    tables = None if only is None else list(only)
+    rows = connection.execute(COLUMNS, {"named": named_columns(cluster), "tables": tables}).fetchall()
     for schema, table, column, kind, modifier, oid, number, size, home in rows:
         wanted = thresholds(cluster, database, schema, table, column)
         if kind == "bit" and wanted not in cluster.vectors and not _is_indexed(connection, oid, number):

@@ -75,12 +75,12 @@ def tenant_roles(connection: psycopg.Connection, column: FoundColumn) -> list[st
 
 def read_vectors(
     connection: psycopg.Connection, database: str, cluster: Cluster, line: Horizon, whole: Collection[str], guard: Guard,
-    proceed: Callable[[], None] = lambda: None, only: Collection[str] = (),
+    proceed: Callable[[], None] = lambda: None, only: Collection[int] | None = None,
 ) -> tuple[dict[str, VectorState], dict[str, str]]:  # fmt: skip
     """Every vector column of production's snapshot, and the settings that searches run with.
 
     ``whole``: the tables (``schema.table``) that may be read to the end. ``proceed`` raises where the job was stopped.
-    ``only``: the columns (``schema.table.column``) that are wanted; empty: all.
+    ``only``: the tables (oids) whose columns are wanted; None: all.
     What one column cannot be asked (a timeout, a missing privilege) is kept as its ``trouble`` and stops nothing else. A
     column whose table would run somebody's function is not searched: ``guard`` tells.
     """
@@ -88,7 +88,7 @@ def read_vectors(
         with connection.transaction():
             if not use_pgvector(connection):
                 return {}, {}
-            columns = find_columns(connection, database, cluster)
+            columns = find_columns(connection, database, cluster, only)
             labels = read_labels(connection)
             settings = search_settings(connection)
     except psycopg.Error as error:
@@ -99,8 +99,6 @@ def read_vectors(
     states = {}
     for column in columns:
         proceed()
-        if only and joined(column.schema, column.table, column.column) not in only:
-            continue
         label = labels.get((column.schema, column.table, column.column))
         state = VectorState(
             oid=column.oid, number=column.number, kind=column.kind, dimensions=column.dimensions, label=str(label or ""),
