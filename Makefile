@@ -50,8 +50,9 @@ setups: setup ## Every ordinary server, client and store that is known of, into 
 	@$(if $(AFRESH),rm -f tests/setups/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/setups -s $(ARGS)
 
-lint: setup ## ruff, mypy --strict, and the order of the rooms
+lint: setup ## ruff (rules and format), mypy --strict, and the order of the rooms
 	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
 	@.venv/bin/lint-imports --no-cache
 	@$(RUN) -m mypy
 

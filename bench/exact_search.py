@@ -1,10 +1,15 @@
-"""Exact neighbours of many probes beside the ways people get them: ``make bench-exact`` (or ``python -m bench.exact_search --help``).
+"""Exact neighbours of many probes beside the ways people get them: ``make bench-exact`` (or
+``python -m bench.exact_search --help``).
 
-One table, one run of each competitor in turn, several rounds; compared are medians within this one run.
+One table, one run of each competitor in turn, several rounds; compared are medians within this one
+run.
 
-* ``copy``: ``COPY items (v) TO STDOUT (FORMAT binary)``, read and thrown away: what no reader of the column can beat.
-* ``pgdrill``: one streamed COPY, all probes at once, as drill and baseline do it; content digest and lengths included.
-* ``scans``: one ``ORDER BY v <=> … LIMIT 10`` a probe without an index, measured on some probes and multiplied.
+* ``copy``: ``COPY items (v) TO STDOUT (FORMAT binary)``, read and thrown away: what no reader of
+  the column can beat.
+* ``pgdrill``: one streamed COPY, all probes at once, as drill and baseline do it; content digest
+  and lengths included.
+* ``scans``: one ``ORDER BY v <=> … LIMIT 10`` a probe without an index, measured on some probes and
+  multiplied.
 """
 
 from __future__ import annotations
@@ -47,7 +52,9 @@ TYPES = {"vector": "", "halfvec": "::halfvec", "sparsevec": "::sparsevec", "bit"
 
 def main() -> None:
     """Prepare, run all in turn, show medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--probes", type=int, default=100)
@@ -80,11 +87,34 @@ def main() -> None:
 def server() -> Iterator[LocalServer]:
     """An empty server of its own, with room for the table in memory."""
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = LocalServer(binaries(), home / "data", home, home / "log",
-                       options={"listen_addresses": "", "shared_buffers": "512MB", "max_wal_size": "4GB", "fsync": "off"})  # fmt: skip
+    made = LocalServer(
+        binaries(),
+        home / "data",
+        home,
+        home / "log",
+        options={
+            "listen_addresses": "",
+            "shared_buffers": "512MB",
+            "max_wal_size": "4GB",
+            "fsync": "off",
+        },
+    )
     try:
-        subprocess.run([*as_ordinary_user(), binaries().path("initdb"), "-D", str(home / "data"), "-U", "postgres", "-A", "trust",
-                        "--no-sync"], check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            [
+                *as_ordinary_user(),
+                binaries().path("initdb"),
+                "-D",
+                str(home / "data"),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+        )
         made.start()
         yield made
     finally:
@@ -100,13 +130,29 @@ def fill(connection: psycopg.Connection, wanted: argparse.Namespace) -> FoundCol
     centres = drawn.normal(size=(500, wanted.dimensions)).astype(np.float32)
     with connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN") as copy:
         for number in range(wanted.rows):
-            vector = centres[drawn.integers(500)] + 0.5 * drawn.normal(size=wanted.dimensions).astype(np.float32)
+            vector = centres[drawn.integers(500)] + 0.5 * drawn.normal(
+                size=wanted.dimensions
+            ).astype(np.float32)
             copy.write(f"{number}\t{text(wanted.kind, vector)}\n")
     connection.execute("VACUUM (FREEZE, ANALYZE) items")
-    row = connection.execute("SELECT oid::int8, pg_total_relation_size(oid) FROM pg_class WHERE relname = 'items'").fetchone()
+    row = connection.execute(
+        "SELECT oid::int8, pg_total_relation_size(oid) FROM pg_class WHERE relname = 'items'"
+    ).fetchone()
     assert row
     thresholds = VectorColumn(table="items", column="v", probes=wanted.probes)
-    return FoundColumn("postgres", "public", "items", "v", wanted.kind, wanted.dimensions, row[0], row[1], (), None, thresholds)
+    return FoundColumn(
+        "postgres",
+        "public",
+        "items",
+        "v",
+        wanted.kind,
+        wanted.dimensions,
+        row[0],
+        row[1],
+        (),
+        None,
+        thresholds,
+    )
 
 
 def text(kind: str, vector: np.ndarray) -> str:
@@ -122,13 +168,18 @@ def text(kind: str, vector: np.ndarray) -> str:
 def run_copy(connection: psycopg.Connection) -> float:
     """The column, read to its end."""
     began = time.monotonic()
-    with connection.cursor() as cursor, cursor.copy("COPY items (v) TO STDOUT (FORMAT binary)") as copy:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy("COPY items (v) TO STDOUT (FORMAT binary)") as copy,
+    ):
         for _ in copy:
             pass
     return time.monotonic() - began
 
 
-def run_pgdrill(connection: psycopg.Connection, column: FoundColumn, search: Search, probes: list[Probe]) -> float:
+def run_pgdrill(
+    connection: psycopg.Connection, column: FoundColumn, search: Search, probes: list[Probe]
+) -> float:
     """All probes from one reading."""
     began = time.monotonic()
     values = values_of(search.field, probes)
@@ -141,7 +192,9 @@ def run_pgdrill(connection: psycopg.Connection, column: FoundColumn, search: Sea
     return seconds
 
 
-def run_scans(connection: psycopg.Connection, column: FoundColumn, search: Search, probes: list[Probe]) -> float:
+def run_scans(
+    connection: psycopg.Connection, column: FoundColumn, search: Search, probes: list[Probe]
+) -> float:
     """Some probes by a scan each; seconds for all of them."""
     some = probes[:SCANS]
     began = time.monotonic()
@@ -153,21 +206,47 @@ def run_scans(connection: psycopg.Connection, column: FoundColumn, search: Searc
 def show(wanted: argparse.Namespace, runs: dict[str, list[float]]) -> None:
     """Medians with their spread, and each against pgdrill."""
     medians = {name: statistics.median(found) for name, found in runs.items()}
-    title = f"{wanted.probes} probes, {wanted.rows} x {wanted.dimensions} {wanted.kind}, {wanted.operator}, {wanted.rounds} rounds"
+    title = (
+        f"{wanted.probes} probes, {wanted.rows} x {wanted.dimensions} {wanted.kind},"
+        f" {wanted.operator}, {wanted.rounds} rounds"
+    )
     table = Table(title=title)
     for heading in ("competitor", "median s", "min", "max", "pgdrill ÷ it"):
         table.add_column(heading, justify="left" if heading == "competitor" else "right")
     for name, found in runs.items():
-        table.add_row(name, f"{medians[name]:.2f}", f"{min(found):.2f}", f"{max(found):.2f}", f"{medians['pgdrill'] / medians[name]:.2f}")
+        table.add_row(
+            name,
+            f"{medians[name]:.2f}",
+            f"{min(found):.2f}",
+            f"{max(found):.2f}",
+            f"{medians['pgdrill'] / medians[name]:.2f}",
+        )
     console = Console()
     console.print(table)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(f"largest memory of this process: {memory:.0f} MiB")
     RESULTS.mkdir(parents=True, exist_ok=True)
     file = RESULTS / f"exact-{wanted.kind}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    machine = {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine(), "python": platform.python_version()}
-    file.write_text(json.dumps({"arguments": vars(wanted), "machine": machine, "runs": runs, "medians": medians, "memory_mib": memory}, indent=1))
-    console.print(f"kept in {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")
+    machine = {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    file.write_text(
+        json.dumps(
+            {
+                "arguments": vars(wanted),
+                "machine": machine,
+                "runs": runs,
+                "medians": medians,
+                "memory_mib": memory,
+            },
+            indent=1,
+        )
+    )
+    console.print(
+        f"kept in {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""What a drill does to production's server on the same host: how long a small writer waits for its commits meanwhile.
+"""What a drill does to production's server on the same host: how long a small writer waits for its
+commits meanwhile.
 
 * ``no drill``: the writer alone, some seconds.
-* ``drill``: as it is: what it starts yields cores and disk, and only its own files are brought to the disk.
-* ``drill, unyielding``: priority ``normal``, and the whole file system synced, as where production's files lie elsewhere.
+* ``drill``: as it is: what it starts yields cores and disk, and only its own files are brought to
+  the disk.
+* ``drill, unyielding``: priority ``normal``, and the whole file system synced, as where
+  production's files lie elsewhere.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ ALONE_SECONDS = 8.0
 PAUSE_SECONDS = 0.002  # between two commits of the writer
 AT = {"p50": 49, "p95": 94, "p99": 98}
 PARTS = (*AT, "worst")
-WAITING_BYTES, EVERY_SECONDS = 200 * 2**20, 3.0  # what production's checkpoints have left to the kernel to write
+# what production's checkpoints have left to the kernel to write
+WAITING_BYTES, EVERY_SECONDS = 200 * 2**20, 3.0
 
 
 def measure(size: Size) -> Group:
@@ -38,23 +42,48 @@ def measure(size: Size) -> Group:
         with stack.connect() as connection:
             connection.execute("CREATE TABLE committed (n int, at timestamptz DEFAULT now())")
         unyielding = _unyielding(stack)
-        runs = in_turn({
-            "no drill": lambda: _beside(stack, None), "drill": lambda: _beside(stack, stack.config_file),
-            "drill, unyielding": lambda: _beside(stack, unyielding),
-        }, size.rounds)  # fmt: skip
+        runs = in_turn(
+            {
+                "no drill": lambda: _beside(stack, None),
+                "drill": lambda: _beside(stack, stack.config_file),
+                "drill, unyielding": lambda: _beside(stack, unyielding),
+            },
+            size.rounds,
+        )
     rows = [
         _of(f"production's commits, {part}: {name} ÷ no drill", runs[name], runs["no drill"], part)
-        for part in PARTS for name in ("drill", "drill, unyielding")
-    ]  # fmt: skip
-    rows.append(_of("drill's seconds: as it is ÷ unyielding", runs["drill"], runs["drill, unyielding"], "seconds"))
-    return Group("production's commits meanwhile", runs, rows, [
-        f"{name}: " + ", ".join(f"{part} {min(r.parts[part] for r in found):.2f} to {max(r.parts[part] for r in found):.2f} ms" for part in PARTS)
-        for name, found in runs.items()
-    ])  # fmt: skip
+        for part in PARTS
+        for name in ("drill", "drill, unyielding")
+    ]
+    rows.append(
+        _of(
+            "drill's seconds: as it is ÷ unyielding",
+            runs["drill"],
+            runs["drill, unyielding"],
+            "seconds",
+        )
+    )
+    return Group(
+        "production's commits meanwhile",
+        runs,
+        rows,
+        [
+            f"{name}: "
+            + ", ".join(
+                f"{part} {min(r.parts[part] for r in found):.2f} to"
+                f" {max(r.parts[part] for r in found):.2f} ms"
+                for part in PARTS
+            )
+            for name, found in runs.items()
+        ],
+    )
 
 
 def _of(measure: str, above: list[Run], below: list[Run], part: str) -> Row:
-    pairs = [Run(0, 0, 0, 0, parts={"above": a.parts[part], "below": b.parts[part]}) for a, b in zip(above, below, strict=True)]
+    pairs = [
+        Run(0, 0, 0, 0, parts={"above": a.parts[part], "below": b.parts[part]})
+        for a, b in zip(above, below, strict=True)
+    ]
     return of_parts(measure, pairs, "above", "below", None)
 
 
@@ -62,7 +91,10 @@ def _beside(stack: Stack, config: Path | None) -> Run:
     """Commits while a drill runs, or for some seconds."""
     waits: list[float] = []
     over = threading.Event()
-    writers = [threading.Thread(target=_write, args=(stack, waits, over)), threading.Thread(target=_leave, args=(stack, over))]
+    writers = [
+        threading.Thread(target=_write, args=(stack, waits, over)),
+        threading.Thread(target=_leave, args=(stack, over)),
+    ]
     with Meter() as meter:
         for writer in writers:
             writer.start()
@@ -71,15 +103,25 @@ def _beside(stack: Stack, config: Path | None) -> Run:
             time.sleep(ALONE_SECONDS)
         else:
             environment = {**os.environ, **stack.environment, "PGDRILL_CONFIG": str(config)}
-            done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode not in (0, 1):  # the writer makes the last seconds uncertain; it restored, which is what counts here
+            done = subprocess.run(
+                COMMAND, env=environment, capture_output=True, text=True, check=False
+            )
+            # the writer makes the last seconds uncertain; it restored, which is what counts here
+            if done.returncode not in (0, 1):
                 raise RuntimeError(f"no drill: {done.stdout[-2000:]} {done.stderr[-2000:]}")
         seconds = time.monotonic() - started
         over.set()
         for writer in writers:
             writer.join()
     cuts = quantiles(waits, n=100)
-    return meter.run(seconds, parts={"seconds": seconds, "worst": 1000 * max(waits), **{part: 1000 * cuts[at] for part, at in AT.items()}})
+    return meter.run(
+        seconds,
+        parts={
+            "seconds": seconds,
+            "worst": 1000 * max(waits),
+            **{part: 1000 * cuts[at] for part, at in AT.items()},
+        },
+    )
 
 
 def _write(stack: Stack, waits: list[float], over: threading.Event) -> None:
@@ -91,7 +133,9 @@ def _write(stack: Stack, waits: list[float], over: threading.Event) -> None:
 
 
 def _leave(stack: Stack, over: threading.Event) -> None:
-    """Pages beside production's files that nobody waits for, as a checkpoint leaves them before it syncs."""
+    """Pages beside production's files that nobody waits for, as a checkpoint leaves them before it
+    syncs.
+    """
     file = stack.primary.data_directory.parent / "left-to-the-kernel"
     block = os.urandom(2**20)
     while not over.wait(EVERY_SECONDS):
@@ -102,7 +146,9 @@ def _leave(stack: Stack, over: threading.Event) -> None:
 
 def _unyielding(stack: Stack) -> Path:
     """A configuration that takes production's files to be elsewhere."""
-    text = stack.config_file.read_text().replace(f'data_directory = "{stack.home}/primary"', 'data_directory = "/nowhere"')
+    text = stack.config_file.read_text().replace(
+        f'data_directory = "{stack.home}/primary"', 'data_directory = "/nowhere"'
+    )
     file = stack.home / "unyielding.toml"
     file.write_text(text.replace(".drill]\n", '.drill]\npriority = "normal"\n', 1))
     return file

@@ -1,6 +1,8 @@
-"""Random damage in the full form: ``make random-damage`` (or ``python -m bench.random_damage --help``).
+"""Random damage in the full form: ``make random-damage`` (or ``python -m bench.random_damage
+--help``).
 
-Exit code 1 if any damage passed over changed content, or ended a drill with a traceback; ``--summary FILE`` writes the figures for the documentation.
+Exit code 1 if any damage passed over changed content, or ended a drill with a traceback;
+``--summary FILE`` writes the figures for the documentation.
 """
 
 from __future__ import annotations
@@ -21,11 +23,17 @@ BAD = (CRASHED, MISSED)
 
 def main() -> int:
     """Run, show, judge."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tool", choices=("wal-g", "barman-cloud"), default=preferred_tool())
-    parser.add_argument("--count", type=int, default=1000, help="damages in all; 10000 for the full form")
+    parser.add_argument(
+        "--count", type=int, default=1000, help="damages in all; 10000 for the full form"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--objects", type=float, default=0.5, help="share of damages to the repository's objects")
+    parser.add_argument(
+        "--objects", type=float, default=0.5, help="share of damages to the repository's objects"
+    )
     parser.add_argument("--verbose", action="store_true", help="show every damage")
     parser.add_argument("--summary", type=Path)
     wanted = parser.parse_args()
@@ -44,8 +52,18 @@ def main() -> int:
             if outcome.end in BAD:
                 print(f"BAD {outcome}", flush=True)
             if len(outcomes) % 50 < 1:
-                print(f"{len(outcomes)} of {wanted.count} after {time.monotonic() - started:.0f} s", flush=True)
-    lines = [f"{len(outcomes)} damages, {wanted.tool}, seed {wanted.seed}, {time.monotonic() - started:.0f} s", "", *table(outcomes)]
+                print(
+                    f"{len(outcomes)} of {wanted.count} after {time.monotonic() - started:.0f} s",
+                    flush=True,
+                )
+    lines = [
+        (
+            f"{len(outcomes)} damages, {wanted.tool}, seed {wanted.seed},"
+            f" {time.monotonic() - started:.0f} s"
+        ),
+        "",
+        *table(outcomes),
+    ]
     print("\n".join(lines))
     if wanted.summary:
         wanted.summary.write_text("\n".join(lines) + "\n")

@@ -62,13 +62,25 @@ def prepared(many: int, few: int, tenth: int) -> Iterator[Replays]:
         stack.primary.stop()
         access, last = stack.access, marks["all"]
         workspace = Workspace.of(access, "plan")
-        plan = plan_restore(access, workspace, Goal(backup.name, RecoveryTarget("name", last.name), stop_lsn=last.lsn), Runner())
+        plan = plan_restore(
+            access,
+            workspace,
+            Goal(backup.name, RecoveryTarget("name", last.name), stop_lsn=last.lsn),
+            Runner(),
+        )
         workspace.destroy()
         base, plain = stack.home / "base", stack.home / "plain"
         fetch_base(stack, base, access.tool.environment())
-        repository = Repository(url=f"s3://{stack.s3.bucket}/barman", tool="barman-cloud", binary=str(Path(program("barman-cloud-backup")).parent),
-                                endpoint_url=stack.s3.endpoint_url, compression="lz4")  # fmt: skip
-        barman = Access(stack.cluster.model_copy(update={"repository": repository}), stack.credentials)
+        repository = Repository(
+            url=f"s3://{stack.s3.bucket}/barman",
+            tool="barman-cloud",
+            binary=str(Path(program("barman-cloud-backup")).parent),
+            endpoint_url=stack.s3.endpoint_url,
+            compression="lz4",
+        )
+        barman = Access(
+            stack.cluster.model_copy(update={"repository": repository}), stack.credentials
+        )
         _lay_out(stack, barman, plain)
         yield Replays(stack, access, barman, plan, base, plain, marks)
 
@@ -94,7 +106,9 @@ def _written(stack: Stack, wanted: dict[str, int]) -> dict[str, Mark]:
             connection.execute("UPDATE written SET t = t || ''")
             for which, count in wanted.items():
                 if count == number:
-                    lsn = connection.execute("SELECT pg_create_restore_point(%s)::text", (which,)).fetchone()[0]  # type: ignore[index]
+                    lsn = connection.execute(
+                        "SELECT pg_create_restore_point(%s)::text", (which,)
+                    ).fetchone()[0]  # type: ignore[index]
                     marks[which] = Mark(which, parse_lsn(lsn), number)
             last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]  # type: ignore[index]
         wait_archived(connection, stack.access, Segment.parse(last), 900)
@@ -102,10 +116,16 @@ def _written(stack: Stack, wanted: dict[str, int]) -> dict[str, Mark]:
 
 
 def _lay_out(stack: Stack, barman: Access, plain: Path) -> None:
-    """The same objects as barman names them, and decompressed, as an ``archive_command`` of ``cp`` would leave them."""
+    """The same objects as barman names them, and decompressed, as an ``archive_command`` of ``cp``
+    would leave them.
+    """
     plain.mkdir()
-    for file in sorted((stack.s3.folder / stack.s3.bucket / stack.cluster_name / "wal_005").glob(f"*{SUFFIX}")):
+    for file in sorted(
+        (stack.s3.folder / stack.s3.bucket / stack.cluster_name / "wal_005").glob(f"*{SUFFIX}")
+    ):
         name = file.name.removesuffix(SUFFIX)
         if len(name) == NAME_LENGTH:
-            barman.repository.write(f"{stack.cluster_name}/wals/{name[:16]}/{file.name}", file.read_bytes())
+            barman.repository.write(
+                f"{stack.cluster_name}/wals/{name[:16]}/{file.name}", file.read_bytes()
+            )
             (plain / name).write_bytes(lz4.frame.decompress(file.read_bytes()))

@@ -11,7 +11,10 @@ from bench.measuring import Run
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``value`` is of medians; ``lowest`` and ``highest`` of single rounds. ``goal``: at most so much; None: told only."""
+    """``value`` is of medians; ``lowest`` and ``highest`` of single rounds.
+
+    ``goal``: at most so much; None: told only.
+    """
 
     measure: str
     value: float
@@ -28,8 +31,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a form of the bench does. ``segments``: few, many; ``scale``: of the demo, small and large. ``tool``: of all groups
-    but ``replay``, which has both."""
+    """How much a form of the bench does.
+
+    ``segments``: few, many; ``scale``: of the demo, small and large. ``tool``: of all groups but
+    ``replay``, which has both.
+    """
 
     rounds: int
     segments: tuple[int, int]
@@ -49,7 +55,14 @@ class Group:
     remarks: list[str] = field(default_factory=list)
 
 
-def ratio(measure: str, runs: Mapping[str, Sequence[Run]], one: str, other: str, goal: float | None, part: str = "") -> Row:
+def ratio(
+    measure: str,
+    runs: Mapping[str, Sequence[Run]],
+    one: str,
+    other: str,
+    goal: float | None,
+    part: str = "",
+) -> Row:
     """Seconds (or of a part) of one competitor to another's."""
     above, below = (_seconds(runs[one], part), _seconds(runs[other], ""))
     each = [a / b for a, b in zip(above, below, strict=True)]
@@ -65,7 +78,13 @@ def of_parts(measure: str, runs: Sequence[Run], above: str, below: str, goal: fl
 def growth(measure: str, large: Sequence[Run], small: Sequence[Run], goal: float | None) -> Row:
     """Whole seconds of many to those of few."""
     each = [a.seconds / b.seconds for a, b in zip(large, small, strict=True)]
-    return Row(measure, median(a.seconds for a in large) / median(b.seconds for b in small), min(each), max(each), goal)
+    return Row(
+        measure,
+        median(a.seconds for a in large) / median(b.seconds for b in small),
+        min(each),
+        max(each),
+        goal,
+    )
 
 
 def memory(measure: str, runs: Sequence[Run], goal: float | None) -> Row:

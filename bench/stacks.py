@@ -1,4 +1,6 @@
-"""What all groups need: a stack for the while, small WAL segments, a throw-away server, a restored base by the tool's own command."""
+"""What all groups need: a stack for the while, small WAL segments, a throw-away server, a restored
+base by the tool's own command.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,30 @@ from pgdrill.postgres.wal import Segment
 from pgdrill.repository.archiver import wait_archived
 from pgdrill_demo.stack import DATABASE, Stack, binaries, preferred_tool
 
-WRITTEN = "CREATE TABLE written AS SELECT i AS n, repeat('x', i % 200) || md5(i::text) AS t FROM generate_series(1, 3000) i"
+WRITTEN = (
+    "CREATE TABLE written AS SELECT i AS n, repeat('x', i % 200) || md5(i::text) AS t FROM"
+    " generate_series(1, 3000) i"
+)
 COUNT = "SELECT count(*) FROM embeddings"
-NEAREST = "SELECT id FROM embeddings ORDER BY embedding <=> (SELECT embedding FROM embeddings LIMIT 1) LIMIT 1"
+NEAREST = (
+    "SELECT id FROM embeddings ORDER BY embedding <=> (SELECT embedding FROM embeddings LIMIT 1)"
+    " LIMIT 1"
+)
 
 
 @contextlib.contextmanager
-def running(tool: str = "", scale: float = 1.0, *, sample: bool = True, **drill: object) -> Iterator[Stack]:
+def running(
+    tool: str = "", scale: float = 1.0, *, sample: bool = True, **drill: object
+) -> Iterator[Stack]:
     """A stack that archives only when told to; gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-"))
     # A server that nobody writes to between rounds keeps no RPO, and no drill here is about that.
-    stack = Stack(folder, tool=tool or preferred_tool(), archive_timeout_seconds=3600, drill={"rpo_seconds": 7 * 86_400, **drill})
+    stack = Stack(
+        folder,
+        tool=tool or preferred_tool(),
+        archive_timeout_seconds=3600,
+        drill={"rpo_seconds": 7 * 86_400, **drill},
+    )
     try:
         stack.create(scale, sample=sample)
         stack.start()
@@ -51,14 +66,20 @@ def write_segments(stack: Stack, count: int) -> None:
 
 @contextlib.contextmanager
 def scratch(stack: Stack, *, removed: bool = True) -> Iterator[tuple[LocalServer, dict[str, str]]]:
-    """A throw-away server, ended and removed (or put aside) afterwards, and an environment for the tool."""
+    """A throw-away server, ended and removed (or put aside) afterwards, and an environment for the
+    tool.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir=stack.home))
     (folder / "data").mkdir(mode=0o700)
     environment = {**stack.access.tool.environment(), "HOME": str(folder), "TMPDIR": str(folder)}
     server = LocalServer(
-        binaries(), folder / "data", folder, folder / "log",
-        options={"listen_addresses": "", "max_connections": "120", "archive_mode": "off"}, environment=environment,
-    )  # fmt: skip
+        binaries(),
+        folder / "data",
+        folder,
+        folder / "log",
+        options={"listen_addresses": "", "max_connections": "120", "archive_mode": "off"},
+        environment=environment,
+    )
     try:
         yield server, environment
     finally:
@@ -69,7 +90,9 @@ def scratch(stack: Stack, *, removed: bool = True) -> Iterator[tuple[LocalServer
 
 
 def put_aside(folder: Path, stack: Stack) -> None:
-    """Out of the way until the stack goes, where the disk is less than half full; else the caller removes it."""
+    """Out of the way until the stack goes, where the disk is less than half full; else the caller
+    removes it.
+    """
     usage = shutil.disk_usage(stack.home)
     if folder.exists() and usage.free > usage.total / 2:
         aside = stack.home / "aside"
@@ -78,18 +101,24 @@ def put_aside(folder: Path, stack: Stack) -> None:
 
 
 def fetch_base(stack: Stack, into: Path, environment: Mapping[str, str], **settings: str) -> None:
-    """The tool's own command for the newest backup with the tool's own settings, and others where told."""
+    """The tool's own command for the newest backup with the tool's own settings, and others where
+    told.
+    """
     access = stack.access
     newest = max(access.tool.backups(access.repository), key=lambda backup: backup.finish_time)
     command = access.tool.fetch(newest, into, {}, into.parent, 2).command
-    subprocess.run(command.argv, env={**os.environ, **environment, **settings}, check=True, capture_output=True)
+    subprocess.run(
+        command.argv, env={**os.environ, **environment, **settings}, check=True, capture_output=True
+    )
 
 
 def answered(server: LocalServer, password: str) -> None:
     """Start; return when a server out of recovery has answered a count and a search."""
     launched = server.launch()
     server.wait_until(lambda: server.status() == "ready", "accepts connections", 900, launched)
-    with psycopg.connect(server.conninfo(DATABASE, password=password), autocommit=True) as connection:
+    with psycopg.connect(
+        server.conninfo(DATABASE, password=password), autocommit=True
+    ) as connection:
         while connection.execute("SELECT pg_is_in_recovery()").fetchone()[0]:  # type: ignore[index]
             time.sleep(0.01)
         connection.execute(COUNT)

@@ -1,7 +1,8 @@
 """## Retention
 
-Deletes what no promise needs: base backups, WAL, logical dumps. It runs **after each base backup**, and by hand. What is
-promised stands in `dr.toml`; each promise holds by itself, and at every moment while things are deleted.
+Deletes what no promise needs: base backups, WAL, logical dumps. It runs **after each base backup**,
+and by hand. What is promised stands in `dr.toml`; each promise holds by itself, and at every moment
+while things are deleted.
 
 | Task | What it does | Red means |
 | --- | --- | --- |
@@ -13,8 +14,8 @@ promised stands in `dr.toml`; each promise holds by itself, and at every moment 
 
 ### When `refused` or `prune` is red
 
-Nothing promised is lost, and both can be cleared at any time: what was done is not done again. The last line of the log names
-what was found and the hint.
+Nothing promised is lost, and both can be cleared at any time: what was done is not done again. The
+last line of the log names what was found and the hint.
 
 | The message says | Do |
 | --- | --- |
@@ -37,13 +38,15 @@ what was found and the hint.
 | `not-approved` | nobody has approved this very plan: clear `plan` with what follows, and answer in `approve` |
 | held by … | it was waited for six times `retention.timeout_seconds`: see what hangs, and end it |
 
-A task that is *up for reschedule* waits, without a slot, for a backup or a drill; its log says for which one.
+A task that is *up for reschedule* waits, without a slot, for a backup or a drill; its log says for
+which one.
 
 ### By hand
 
-*Trigger* shows the plan and deletes nothing unless *Delete* is on; then it waits in `approve` until somebody has read it. What you let
-pass (*allow*) stands there with its figures. Nothing but that answer deletes: marking `approve` as a success, or skipping it, does not.
-"""
+*Trigger* shows the plan and deletes nothing unless *Delete* is on; then it waits in `approve` until
+somebody has read it. What you let pass (*allow*) stands there with its figures. Nothing but that
+answer deletes: marking `approve` as a success, or skipping it, does not.
+"""  # noqa: E501
 
 from __future__ import annotations
 

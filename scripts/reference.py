@@ -1,7 +1,7 @@
 """Writes the pages of docs/reference/ that are made from the program itself: ``make reference``.
 
-cli.md comes from the commands, configuration.md from the models of dr.toml, checks.md and the table of doctor.md from
-what is registered. tests/unit/test_reference.py holds the pages to it.
+cli.md comes from the commands, configuration.md from the models of dr.toml, checks.md and the table
+of doctor.md from what is registered. tests/unit/test_reference.py holds the pages to it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,34 @@ from pgdrill.config import Cluster, Section
 PROJECT = Path(__file__).parents[1]
 PAGES = PROJECT / "docs" / "reference"
 FIRST_TABLE = "### Configuration\n"  # of doctor.md; what stands before it is written by hand
-WORDS = {str: "text", bool: "true or false", int: "whole number", float: "number", Path: "path", date: "date"}
-LIMITS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
+WORDS = {
+    str: "text",
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    Path: "path",
+    date: "date",
+}
+LIMITS = (
+    (Ge, "ge", "at least"),
+    (Gt, "gt", "more than"),
+    (Le, "le", "at most"),
+    (Lt, "lt", "less than"),
+)
 CONFIGURATION = """\
 # The configuration
 
-Made by `make reference` from the models, of pgdrill {version}. One file, `dr.toml`: named by `--config` or `PGDRILL_CONFIG`,
-else `include/dr.toml` of `AIRFLOW_HOME` or of the project. `pgdrill init` writes a first one, `pgdrill config check` says
-whether it is right and what was understood, and `include/dr.toml` is an example with every key and a comment.
+Made by `make reference` from the models, of pgdrill {version}. \
+One file, `dr.toml`: named by `--config` or `PGDRILL_CONFIG`,
+else `include/dr.toml` of `AIRFLOW_HOME` or of the project. \
+`pgdrill init` writes a first one, `pgdrill config check` says
+whether it is right and what was understood, \
+and `include/dr.toml` is an example with every key and a comment.
 
-Each protected cluster has tables of its own, below its name (lower-case letters, digits, `_`). Unknown keys are refused.
-Times of day are UTC, spans are seconds, sizes are bytes. Secrets never stand here: they come from Airflow's Connections or from
+Each protected cluster has tables of its own, below its name (lower-case letters, digits, `_`). \
+Unknown keys are refused.
+Times of day are UTC, spans are seconds, sizes are bytes. \
+Secrets never stand here: they come from Airflow's Connections or from
 the environment.
 """
 
@@ -74,10 +91,13 @@ def _printed(*words: str) -> str:
 
 def cli() -> str:
     """Give typer's own page of the commands, with each first sentence whole."""
-    text = _printed("typer", "pgdrill.cli", "utils", "docs", "--name", "pgdrill", "--title", "The commands")
+    text = _printed(
+        "typer", "pgdrill.cli", "utils", "docs", "--name", "pgdrill", "--title", "The commands"
+    )
     for name, found in _commands(typer.main.get_command(app)):
         text = text.replace(
-            f"* `{name}`: {found.get_short_help_str()}\n", f"* `{name}`: {found.get_short_help_str(1000)}\n"
+            f"* `{name}`: {found.get_short_help_str()}\n",
+            f"* `{name}`: {found.get_short_help_str(1000)}\n",
         )
     title, _, rest = text.strip("\n").partition("\n")
     return f"{title}\n\nMade by `make reference`, of pgdrill {version()}.\n{rest}\n"
@@ -95,7 +115,9 @@ def _commands(group: Any) -> Iterator[tuple[str, Any]]:
 def configuration() -> str:
     """Give a table of keys for each table of the file."""
     sections = {
-        name: (found, many) for name, field in Cluster.model_fields.items() for found, many in _section(field)
+        name: (found, many)
+        for name, field in Cluster.model_fields.items()
+        for found, many in _section(field)
     }
     lines = [CONFIGURATION.format(version=version())]
     lines += _table("[clusters.NAME]", Cluster, leave_out=set(sections))

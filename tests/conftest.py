@@ -1,4 +1,6 @@
-"""Fixtures for every level: where tests work, which tools are here, and a folder short enough for sockets."""
+"""Fixtures for every level: where tests work, which tools are here, and a folder short enough for
+sockets.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ settings.load_profile("by count")
 
 TOOLS = ("wal-g", "barman-cloud")
 PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
-# The environment's own programs first, then what set-up installed: as the Makefile does it for a user.
+# The environment's own programs first, then what set-up installed: as the Makefile does it for a
+# user.
 PLACES = (Path(sys.executable).parent, Path(__file__).parents[1] / ".local" / "bin")
 
 
@@ -28,7 +31,8 @@ ENOUGH_BYTES = 6 * 2**30  # of memory, and of its file system; the tests take up
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Work in memory where there is room: clusters come and go by the hundred, and a disk's file system is slow at that.
+    """Work in memory where there is room: clusters come and go by the hundred, and a disk's file
+    system is slow at that.
 
     Whoever sets TMPDIR decides. Workers inherit it.
     """
@@ -38,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     free = min(there.f_bavail * there.f_frsize, psutil.virtual_memory().available // 2)
     if free >= ENOUGH_BYTES and not there.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK):
         folder = tempfile.mkdtemp(prefix="pgt-", dir=MEMORY)
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))  # not another session's inside this one
+        # not another session's inside this one
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
         os.environ["TMPDIR"] = folder
         tempfile.tempdir = None
 

@@ -14,9 +14,16 @@ MAJOR = 18
 
 
 def segment_bytes(
-    segment: Segment, used_pages: int = 3, *, timelines: dict[int, int] | None = None, system: int = SYSTEM, seed: int = 0
+    segment: Segment,
+    used_pages: int = 3,
+    *,
+    timelines: dict[int, int] | None = None,
+    system: int = SYSTEM,
+    seed: int = 0,
 ) -> bytes:
-    """A segment with that many pages in use and zeros behind them; ``timelines`` says from which page on which one."""
+    """A segment with that many pages in use and zeros behind them; ``timelines`` says from which
+    page on which one.
+    """
     content, timeline = random.Random(seed), segment.timeline
     pages = []
     for number in range(used_pages):

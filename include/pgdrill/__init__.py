@@ -7,7 +7,9 @@ import functools
 
 @functools.cache
 def version() -> str:
-    """Give the version that pyproject.toml names: as it was installed, or of the sources where they only lie on the path."""
+    """Give the version that pyproject.toml names: as it was installed, or of the sources where they
+    only lie on the path.
+    """
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
@@ -22,7 +24,9 @@ def _of_sources() -> str:
     from pathlib import Path
 
     try:
-        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))[
+            "project"
+        ]
     except (OSError, KeyError, IndexError, tomllib.TOMLDecodeError):
         return "unknown"
     return str(project["version"]) if project.get("name") == "pgdrill" else "unknown"

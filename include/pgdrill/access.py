@@ -1,6 +1,7 @@
 """What a job works with: a configured cluster plus the secrets that open it.
 
-Secrets travel as environment variables (tools) and libpq keywords (connections), never as arguments.
+Secrets travel as environment variables (tools) and libpq keywords (connections), never as
+arguments.
 """
 
 from __future__ import annotations
@@ -26,24 +27,49 @@ from pgdrill.repository.tools import BackupTool, make_tool
 
 CONNECT_SECONDS = 10
 NO_DATABASE = re.compile(r'database ".*" does not exist')
-# What a server says of one database or role, while others may be let in: whose error, reason, what was expected, and the hint.
+# What a server says of one database or role, while others may be let in: whose error, reason, what
+# was expected, and the hint.
 REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...] = (
-    (re.compile(r'permission denied for (?P<kind>database) "(?P<name>[^"]*)"'), Refused, "no-connect-right", "the right to connect to it",
-     'GRANT CONNECT ON DATABASE "{name}" TO {user}; or name the databases that are to be checked in server.databases'),
-    (re.compile(r'too many connections for (?P<kind>database|role) "(?P<name>[^"]*)"'), Unreachable, "connection-limit",
-     "room for another connection",
-     'raise the limit (ALTER {kind} "{name}" CONNECTION LIMIT -1: without one), or try again when others have ended'),
-    (re.compile(r'(?P<kind>database) "(?P<name>[^"]*)" is not (currently )?accepting connections'), Refused, "no-connections-allowed",
-     "a database that allows connections", "name the databases that are to be checked in server.databases"),
-)  # fmt: skip
+    (
+        re.compile(r'permission denied for (?P<kind>database) "(?P<name>[^"]*)"'),
+        Refused,
+        "no-connect-right",
+        "the right to connect to it",
+        (
+            'GRANT CONNECT ON DATABASE "{name}" TO {user}; or name the databases that are to be'
+            " checked in server.databases"
+        ),
+    ),
+    (
+        re.compile(r'too many connections for (?P<kind>database|role) "(?P<name>[^"]*)"'),
+        Unreachable,
+        "connection-limit",
+        "room for another connection",
+        (
+            'raise the limit (ALTER {kind} "{name}" CONNECTION LIMIT -1: without one), or try again'
+            " when others have ended"
+        ),
+    ),
+    (
+        re.compile(
+            r'(?P<kind>database) "(?P<name>[^"]*)" is not (currently )?accepting connections'
+        ),
+        Refused,
+        "no-connections-allowed",
+        "a database that allows connections",
+        "name the databases that are to be checked in server.databases",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Secrets and addresses from outside the config: Airflow Connections, or nothing but the environment.
+    """Secrets and addresses from outside the config: Airflow Connections, or nothing but the
+    environment.
 
-    ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump`` those for the server that
-    logical dumps are taken from (empty: the same), ``environment`` variables for tools and storage. Never shown.
+    ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump``
+    those for the server that logical dumps are taken from (empty: the same), ``environment``
+    variables for tools and storage. Never shown.
     """
 
     postgres: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -67,38 +93,52 @@ class Access:
     @cached_property
     def environment(self) -> dict[str, str]:
         """AWS variables for tools and storage: the connection's before the process's own."""
-        return {**{k: v for k, v in os.environ.items() if k.startswith("AWS_")}, **self.credentials.environment}
+        return {
+            **{k: v for k, v in os.environ.items() if k.startswith("AWS_")},
+            **self.credentials.environment,
+        }
 
     @cached_property
     def repository(self) -> Storage:
         """The backup repository's objects, read without the tool."""
         where = self.cluster.repository
-        return Storage.open(where.url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
+        return Storage.open(
+            where.url, self.environment, endpoint_url=where.endpoint_url, region=where.region
+        )
 
     @cached_property
     def reports(self) -> Storage:
         """The report store."""
         where = self.cluster.repository
         url = self.cluster.reports_url or f"{where.url}/pgdrill"
-        return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
+        return Storage.open(
+            url, self.environment, endpoint_url=where.endpoint_url, region=where.region
+        )
 
     @cached_property
     def dumps(self) -> Storage:
         """Where logical dumps are kept."""
         where = self.cluster.repository
         url = self.cluster.dump.url or f"{where.url}/dumps"
-        return Storage.open(url, self.environment, endpoint_url=where.endpoint_url, region=where.region)
+        return Storage.open(
+            url, self.environment, endpoint_url=where.endpoint_url, region=where.region
+        )
 
     @cached_property
     def dumped(self) -> Access:
-        """The server that logical dumps are taken from, which may be a standby or be entered with another role."""
+        """The server that logical dumps are taken from, which may be a standby or be entered with
+        another role.
+        """
         server, dump = self.cluster.server, self.cluster.dump
         if not (dump.dsn or self.credentials.dump):
             return self
         server = server.model_copy(update={"dsn": dump.dsn or server.dsn})
         words = self.credentials.dump or ({} if dump.dsn else self.credentials.postgres)
-        return replace(self, cluster=self.cluster.model_copy(update={"server": server}),
-                       credentials=replace(self.credentials, postgres=words))  # fmt: skip
+        return replace(
+            self,
+            cluster=self.cluster.model_copy(update={"server": server}),
+            credentials=replace(self.credentials, postgres=words),
+        )
 
     @cached_property
     def tool(self) -> BackupTool:
@@ -112,10 +152,14 @@ class Access:
 
     def conninfo(self, database: str | None = None, *, standby: bool = False) -> dict[str, str]:
         """libpq keywords for production or its standby, password included where one was given."""
-        words = _keywords(self.cluster.server.dsn) | {k: v for k, v in self.credentials.postgres.items() if v}
+        words = _keywords(self.cluster.server.dsn) | {
+            k: v for k, v in self.credentials.postgres.items() if v
+        }
         if standby:
             words.pop("hostaddr", None)
-            words |= _keywords(self.cluster.server.standby_dsn) | {k: v for k, v in self.credentials.standby.items() if v}
+            words |= _keywords(self.cluster.server.standby_dsn) | {
+                k: v for k, v in self.credentials.standby.items() if v
+            }
         if database:
             words["dbname"] = database
         elif not words.get("dbname") and not in_service(words):
@@ -123,26 +167,45 @@ class Access:
         return {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS), **words}
 
     def connect(
-        self, database: str | None = None, *, autocommit: bool = True, standby: bool = False, search_path: str = session.SYSTEM_PATH
+        self,
+        database: str | None = None,
+        *,
+        autocommit: bool = True,
+        standby: bool = False,
+        search_path: str = session.SYSTEM_PATH,
     ) -> psycopg.Connection:
-        """A connection to production or its standby; an error that names host and user, never the password."""
+        """A connection to production or its standby; an error that names host and user, never the
+        password.
+        """
         words = self.conninfo(database, standby=standby)
         try:
             return session.connect(words, autocommit=autocommit, search_path=search_path)
         except psycopg.OperationalError as error:
             if not database and (other := self._other_database(words, str(error))):
-                return self.connect(other, autocommit=autocommit, standby=standby, search_path=search_path)
-            shown = " ".join(f"{key}={words[key]}" for key in ("host", "port", "user", "dbname") if key in words)
+                return self.connect(
+                    other, autocommit=autocommit, standby=standby, search_path=search_path
+                )
+            shown = " ".join(
+                f"{key}={words[key]}" for key in ("host", "port", "user", "dbname") if key in words
+            )
             if standby:
                 raise StandbyUnreachable(
-                    "standby-unreachable", f"standby of cluster {self.cluster.name}, {shown}", found=str(error).strip(),
-                    expected="a connection", hint="check that it runs, or empty server.standby_dsn to read on production",
-                ) from None  # fmt: skip
-            where, connection = f"server of cluster {self.cluster.name}, {shown}", self.cluster.server.conn_id
+                    "standby-unreachable",
+                    f"standby of cluster {self.cluster.name}, {shown}",
+                    found=str(error).strip(),
+                    expected="a connection",
+                    hint="check that it runs, or empty server.standby_dsn to read on production",
+                ) from None
+            where, connection = (
+                f"server of cluster {self.cluster.name}, {shown}",
+                self.cluster.server.conn_id,
+            )
             raise _not_connected(where, words, str(error).strip(), connection) from None
 
     def _other_database(self, words: Mapping[str, str], said: str) -> str:
-        """For questions of the whole cluster, where nobody named a database and what was tried instead does not exist."""
+        """For questions of the whole cluster, where nobody named a database and what was tried
+        instead does not exist.
+        """
         if not NO_DATABASE.search(said):
             return ""
         if "dbname" not in words:  # nor does the service name one: libpq took the role's name
@@ -150,8 +213,15 @@ class Access:
         return "template1" if words["dbname"] == "postgres" else ""
 
     def bare(self) -> psycopg.Connection:
-        """A connection to production that goes by the server's settings and none of ours but the safe ones; for a question of the catalogs."""
-        return session.opened(make_conninfo("", **{**self.conninfo(), **session.ENCODING, "options": session.options(session.SAFE)}))
+        """A connection to production that goes by the server's settings and none of ours but the
+        safe ones; for a question of the catalogs.
+        """
+        return session.opened(
+            make_conninfo(
+                "",
+                **{**self.conninfo(), **session.ENCODING, "options": session.options(session.SAFE)},
+            )
+        )
 
 
 def in_service(words: Mapping[str, str]) -> str:
@@ -159,23 +229,59 @@ def in_service(words: Mapping[str, str]) -> str:
     return words.get("service") or os.environ.get("PGSERVICE", "")
 
 
-def _not_connected(where: str, words: Mapping[str, str], found: str, connection: str) -> CouldNotVerify:
-    """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that is gone, and only then."""
+def _not_connected(
+    where: str, words: Mapping[str, str], found: str, connection: str
+) -> CouldNotVerify:
+    """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that
+    is gone, and only then.
+    """
     if trouble := passed_over(found, words):
         what, hint = trouble
-        return Refused("login-refused", where, found=f"{found}: {what}", expected="a file that libpq goes by", hint=hint)
+        return Refused(
+            "login-refused",
+            where,
+            found=f"{found}: {what}",
+            expected="a file that libpq goes by",
+            hint=hint,
+        )
     if not listens(words) and tried(words):
-        return Gone("server-unreachable", where, found=found, expected="a connection",
-                    hint="check that it runs, and server.dsn (or its Airflow connection)")  # fmt: skip
+        return Gone(
+            "server-unreachable",
+            where,
+            found=found,
+            expected="a connection",
+            hint="check that it runs, and server.dsn (or its Airflow connection)",
+        )
     for pattern, refuses, reason, expected, hint in REFUSALS:
         if said := pattern.search(found):
             thing = f"{said['kind']} {said['name']}, {where}"
-            user = f'"{name}"' if (name := words.get("user") or os.environ.get("PGUSER")) else "pgdrill's role"
-            return refuses(reason, thing, found=found, expected=expected, hint=hint.format(**said.groupdict(), user=user))
+            user = (
+                f'"{name}"'
+                if (name := words.get("user") or os.environ.get("PGUSER"))
+                else "pgdrill's role"
+            )
+            return refuses(
+                reason,
+                thing,
+                found=found,
+                expected=expected,
+                hint=hint.format(**said.groupdict(), user=user),
+            )
     if PASSING.search(found):
-        return Unreachable("server-unreachable", where, found=found, expected="a connection",
-                           hint="try again; check that it runs and has connections to spare")  # fmt: skip
-    return Refused("login-refused", where, found=found, expected="a login", hint=hint_of(found, words, connection))
+        return Unreachable(
+            "server-unreachable",
+            where,
+            found=found,
+            expected="a connection",
+            hint="try again; check that it runs and has connections to spare",
+        )
+    return Refused(
+        "login-refused",
+        where,
+        found=found,
+        expected="a login",
+        hint=hint_of(found, words, connection),
+    )
 
 
 def _keywords(dsn: str) -> dict[str, str]:

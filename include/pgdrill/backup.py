@@ -58,8 +58,11 @@ class BackupResult:
     record: str
 
 
-def take_backup(access: Access, *, runner: Runner | None = None, progress: Progress = lambda *_: None) -> BackupResult:
-    """Take a base backup and prove it listed, whole and archived; then record what production held."""
+def take_backup(
+    access: Access, *, runner: Runner | None = None, progress: Progress = lambda *_: None
+) -> BackupResult:
+    """Take a base backup and prove it listed, whole and archived; then record what production
+    held."""
     runner = runner or Runner()
     no_core_files()
     sweep_first(access)
@@ -68,7 +71,10 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
     lock = ClusterLock(state / "backup.lock")
     home = state / "backup"
     lease = lease_for("backup", home, access.cluster.backup.timeout_seconds, this_process())
-    with lock.hold(lease), alone(access, "backup", wait_seconds=WAIT_SECONDS, over=frozenset({"backup", "prune"})):
+    with (
+        lock.hold(lease),
+        alone(access, "backup", wait_seconds=WAIT_SECONDS, over=frozenset({"backup", "prune"})),
+    ):
         beside = beside_the_server(access)
         before = {backup.name for backup in access.tool.backups(access.repository)}
         with _folders(home):
@@ -81,17 +87,30 @@ def take_backup(access: Access, *, runner: Runner | None = None, progress: Progr
         lock.release("backup")
     size = backup.uncompressed_bytes or beside.cluster_bytes
     return BackupResult(
-        cluster=access.cluster.name, tool=access.tool.name, name=backup.name, started_at=backup.start_time,
-        finished_at=backup.finish_time, start_lsn=format_lsn(backup.start_lsn), finish_lsn=format_lsn(backup.finish_lsn),
-        timeline=backup.timeline, system_identifier=str(backup.system_identifier), uncompressed_bytes=size,
-        stored_bytes=sum(parts.values()), parts=len(parts), tool_seconds=round(done.seconds, 3),
-        seconds=round(time.monotonic() - started, 3), mb_per_second=round(size / done.seconds / 1e6, 1), record=kept,
-    )  # fmt: skip
+        cluster=access.cluster.name,
+        tool=access.tool.name,
+        name=backup.name,
+        started_at=backup.start_time,
+        finished_at=backup.finish_time,
+        start_lsn=format_lsn(backup.start_lsn),
+        finish_lsn=format_lsn(backup.finish_lsn),
+        timeline=backup.timeline,
+        system_identifier=str(backup.system_identifier),
+        uncompressed_bytes=size,
+        stored_bytes=sum(parts.values()),
+        parts=len(parts),
+        tool_seconds=round(done.seconds, 3),
+        seconds=round(time.monotonic() - started, 3),
+        mb_per_second=round(size / done.seconds / 1e6, 1),
+        record=kept,
+    )
 
 
 @contextlib.contextmanager
 def _folders(home: Path) -> Iterator[None]:
-    """What the tool makes for a moment (barman-cloud: the parts on their way) goes with it, and what a killed one left, too."""
+    """What the tool makes for a moment (barman-cloud: the parts on their way) goes with it, and
+    what a killed one left, too.
+    """
     _clear(home)
     home.mkdir(mode=0o700, parents=True)
     try:
@@ -110,23 +129,37 @@ def _short(home: Path) -> Path:
     return home / "tmp"
 
 
-def _run(access: Access, runner: Runner, home: Path, beside: Beside, progress: Progress) -> Completed:
+def _run(
+    access: Access, runner: Runner, home: Path, beside: Beside, progress: Progress
+) -> Completed:
     settings = access.cluster.backup
     directory = access.cluster.server.data_directory
-    command = access.tool.backup(directory, beside.environment, home, _tuning(access, beside.cluster_bytes))
+    command = access.tool.backup(
+        directory, beside.environment, home, _tuning(access, beside.cluster_bytes)
+    )
     temporary = private.short_folder(_short(home))
-    more = {"WALG_DELTA_MAX_STEPS": str(settings.delta_steps), "TMPDIR": str(temporary),
-            **access.tool.segment_environment(beside.segment_bytes)}  # fmt: skip
-    command = Command(command.argv, {**command.environment, **more}, command.exit_codes, without=NOT_INHERITED)
+    more = {
+        "WALG_DELTA_MAX_STEPS": str(settings.delta_steps),
+        "TMPDIR": str(temporary),
+        **access.tool.segment_environment(beside.segment_bytes),
+    }
+    command = Command(
+        command.argv, {**command.environment, **more}, command.exit_codes, without=NOT_INHERITED
+    )
     what = f"base backup of {access.cluster.name}"
     try:
         done = runner.run(
-            command, timeout_seconds=settings.timeout_seconds, stall_seconds=settings.stall_seconds,
-            moving_in=(*_read_from(directory), temporary), on_bytes=lambda written: progress("backup", written, 0),
-        )  # fmt: skip
+            command,
+            timeout_seconds=settings.timeout_seconds,
+            stall_seconds=settings.stall_seconds,
+            moving_in=(*_read_from(directory), temporary),
+            on_bytes=lambda written: progress("backup", written, 0),
+        )
     except ProcessTimeout as error:
         raise tool_timeout(
-            what, error, f"an end within {settings.timeout_seconds:.0f} s, and files being read all the time",
+            what,
+            error,
+            f"an end within {settings.timeout_seconds:.0f} s, and files being read all the time",
             "check the network and the store; raise backup.timeout_seconds if it was still moving",
         ) from None
     if done.code:
@@ -145,9 +178,12 @@ def _read_from(data_directory: Path) -> Iterator[Path]:
 def _tuning(access: Access, cluster_bytes: int) -> Tuning:
     where = access.cluster.repository
     chosen = tune(
-        cores=cores(), latency_seconds=access.repository.latency_seconds("pgdrill/probe"), cluster_bytes=cluster_bytes,
-        streams=where.streams, part_bytes=where.part_bytes,
-    )  # fmt: skip
+        cores=cores(),
+        latency_seconds=access.repository.latency_seconds("pgdrill/probe"),
+        cluster_bytes=cluster_bytes,
+        streams=where.streams,
+        part_bytes=where.part_bytes,
+    )
     for reason in chosen.reasons:
         logger.info("backing up with %s", reason)
     return chosen
@@ -158,14 +194,21 @@ def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
     new = [backup for backup in access.tool.backups(access.repository) if backup.name not in before]
     if not new:
         raise BackupFault(
-            "not-listed", f"new base backup in {access.repository.url}", found="no new finished backup in the listing",
+            "not-listed",
+            f"new base backup in {access.repository.url}",
+            found="no new finished backup in the listing",
             expected=f"one, for {access.tool.name} reported success",
-            hint="read the tool's lines in the log; check that repository.url is where the tool writes",
-        )  # fmt: skip
+            hint=(
+                "read the tool's lines in the log; check that repository.url is where the tool"
+                " writes"
+            ),
+        )
     return max(new, key=lambda backup: backup.finish_time)
 
 
-def _label(access: Access, runner: Runner, home: Path, backup: BaseBackup, parts: dict[str, int]) -> BackupLabel | None:
+def _label(
+    access: Access, runner: Runner, home: Path, backup: BaseBackup, parts: dict[str, int]
+) -> BackupLabel | None:
     """What the server said of itself when it began the backup, read back from the repository."""
     told = access.tool.label(access.repository, backup, parts, home)
     if isinstance(told, Command):
@@ -173,7 +216,9 @@ def _label(access: Access, runner: Runner, home: Path, backup: BaseBackup, parts
         try:
             done = runner.run(told, timeout_seconds=QUICK_SECONDS, quiet=True)
         except ProcessTimeout as error:
-            raise tool_timeout(what, error, f"an end within {QUICK_SECONDS} s", "check the network and the store") from None
+            raise tool_timeout(
+                what, error, f"an end within {QUICK_SECONDS} s", "check the network and the store"
+            ) from None
         if done.code:
             raise tool_failure(what, done)
         told = done.stdout
@@ -185,7 +230,9 @@ def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
     problems = access.tool.problems(access.repository, backup, parts)
     if problems:
         first = problems[0]
-        raise BackupFault(first.reason, first.thing, found=first.found, expected=first.expected, hint=first.hint)
+        raise BackupFault(
+            first.reason, first.thing, found=first.found, expected=first.expected, hint=first.hint
+        )
     return parts
 
 
@@ -199,12 +246,19 @@ def _archived(access: Access, backup: BaseBackup, segment_bytes: int) -> None:
 def _record(access: Access, backup: BaseBackup, parts: dict[str, int], runner: Runner) -> str:
     baseline = take_baseline(access, runner=runner)
     kept = backup_record.BackupRecord(
-        name=backup.name, cluster=access.cluster.name, tool=access.tool.name, finished_at=backup.finish_time,
-        objects=parts, baseline=baseline,
+        name=backup.name,
+        cluster=access.cluster.name,
+        tool=access.tool.name,
+        finished_at=backup.finish_time,
+        objects=parts,
+        baseline=baseline,
         built=read_built(baseline, access.cluster.server.data_directory, access.connect),
-    )  # fmt: skip
-    logger.info("recorded %d objects and %d databases of backup %s", len(parts), len(baseline.databases), backup.name)
+    )
+    logger.info(
+        "recorded %d objects and %d databases of backup %s",
+        len(parts),
+        len(baseline.databases),
+        backup.name,
+    )
     backup_record.write(access.reports, kept)
     return f"{access.reports.url}/{backup_record.key(backup.name)}"
-
-

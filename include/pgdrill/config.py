@@ -1,6 +1,7 @@
 """The one file a user edits (``dr.toml``), typed. Every error names the file, the key and the hint.
 
-Secrets never stand here: they come from Airflow Connections or the environment (see :mod:`pgdrill.access`).
+Secrets never stand here: they come from Airflow Connections or the environment (see
+:mod:`pgdrill.access`).
 """
 
 from __future__ import annotations
@@ -24,22 +25,33 @@ from pgdrill.errors import ConfigError
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
-CORRECT_IT = "correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config check` whether it is right now"
+CORRECT_IT = (
+    "correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config"
+    " check` whether it is right now"
+)
 OWN_PLACES = (
-    "give each cluster a prefix of its own that lies in no other's (repository.url; then `pgdrill archive-command` anew for its server), reports_url and"
-    " dump.url, too, where they are set; if the stores are different ones, name each one's endpoint_url; `pgdrill config check` says whether it is right now"
+    "give each cluster a prefix of its own that lies in no other's (repository.url; then `pgdrill"
+    " archive-command` anew for its server), reports_url and dump.url, too, where they are set; if"
+    " the stores are different ones, name each one's endpoint_url; `pgdrill config check` says"
+    " whether it is right now"
 )
 OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
-# As libpq reads it: values in quotes or without, and a backslash before what is meant as it is. One way only to match each blank: with
-# two, a string that does not match would be tried in every combination.
-WORD = re.compile(r"""(?P<keyword>[^\s='"]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))\s*""", re.DOTALL)
+# As libpq reads it: values in quotes or without, and a backslash before what is meant as it is. One
+# way only to match each blank: with two, a string that does not match would be tried in every
+# combination.
+WORD = re.compile(
+    r"""(?P<keyword>[^\s='"]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))\s*""",
+    re.DOTALL,
+)
 DSN = re.compile(rf"\s*(?:{WORD.pattern.replace('?P<keyword>', '')})*", re.DOTALL)
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are refused, so that a typing error is not a silent default."""
+    """A table of the file: unknown keys are refused, so that a typing error is not a silent
+    default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,44 +59,77 @@ class Section(BaseModel):
 class Server(Section):
     """The protected PostgreSQL server."""
 
-    dsn: str = Field("", description="libpq connection string without password; empty: from `conn_id`")
-    conn_id: str = Field("", description="Airflow connection (type postgres) with host, port, login and password")
-    standby_dsn: str = Field("", description="a standby to read baselines on; what it leaves out is as in `dsn`")
-    standby_conn_id: str = Field("", description="Airflow connection (type postgres) of that standby")
+    dsn: str = Field(
+        "", description="libpq connection string without password; empty: from `conn_id`"
+    )
+    conn_id: str = Field(
+        "", description="Airflow connection (type postgres) with host, port, login and password"
+    )
+    standby_dsn: str = Field(
+        "", description="a standby to read baselines on; what it leaves out is as in `dsn`"
+    )
+    standby_conn_id: str = Field(
+        "", description="Airflow connection (type postgres) of that standby"
+    )
     data_directory: Path = Field(description="PGDATA, for base backups, on the host where they run")
-    bin_dir: Path = Field(Path("/usr/lib/postgresql/18/bin"), description="PostgreSQL's programs, same major version")
-    superuser: str = Field("postgres", description="the superuser's name inside the cluster (of a restored one, too)")
-    system_identifier: int | None = Field(None, description="from pg_controldata; guards against the wrong server")
-    queue: str = Field("", description="Airflow queue of the worker beside the data directory; empty: the default one")
-    databases: tuple[str, ...] = Field((), description="databases to check; empty: every one that allows connections, template1 too")
+    bin_dir: Path = Field(
+        Path("/usr/lib/postgresql/18/bin"), description="PostgreSQL's programs, same major version"
+    )
+    superuser: str = Field(
+        "postgres", description="the superuser's name inside the cluster (of a restored one, too)"
+    )
+    system_identifier: int | None = Field(
+        None, description="from pg_controldata; guards against the wrong server"
+    )
+    queue: str = Field(
+        "",
+        description="Airflow queue of the worker beside the data directory; empty: the default one",
+    )
+    databases: tuple[str, ...] = Field(
+        (),
+        description="databases to check; empty: every one that allows connections, template1 too",
+    )
 
     @field_validator("dsn", "standby_dsn")
     @classmethod
     def _no_password(cls, value: str) -> str:
         if "password" in _dsn_keywords(value):
-            raise ValueError("holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass")
+            raise ValueError(
+                "holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass"
+            )
         return value
 
 
 def _dsn_keywords(dsn: str) -> set[str]:
     """The keywords of a libpq connection string.
 
-    Not by psycopg: importing it takes longer than the rest of a DAG file's parsing, every thirty seconds.
+    Not by psycopg: importing it takes longer than the rest of a DAG file's parsing, every thirty
+    seconds.
     """
     if dsn.startswith(("postgresql://", "postgres://")):
         parts = urlsplit(dsn)
-        return {*parse_qs(parts.query, keep_blank_values=True), *(["password"] if parts.password else [])}
+        return {
+            *parse_qs(parts.query, keep_blank_values=True),
+            *(["password"] if parts.password else []),
+        }
     if not DSN.fullmatch(dsn):
         # Nothing of it is repeated: what could not be read may be part of a password.
-        raise ValueError("is no libpq connection string (host=… port=… user=… dbname=…); in quotes, write ' as \\' and \\ as \\\\")
+        raise ValueError(
+            "is no libpq connection string (host=… port=… user=… dbname=…); in quotes, write ' as"
+            " \\' and \\ as \\\\"
+        )
     return {word["keyword"] for word in WORD.finditer(dsn)}
 
 
 def _store_url(value: str) -> str:
-    """The URL of a store in the one form that is compared and handed to tools: scheme in small letters, no slash at the end."""
+    """The URL of a store in the one form that is compared and handed to tools: scheme in small
+    letters, no slash at the end.
+    """
     parts = urlsplit(value)
     if "@" in parts.netloc:
-        raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
+        raise ValueError(
+            "holds credentials; move them to the Airflow connection or AWS_… variables"
+        )
     if parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/")):
         raise ValueError("must be s3://bucket/prefix or file:///folder")
     return f"{parts.scheme}:{value.partition(':')[2]}".rstrip("/")
@@ -95,17 +140,32 @@ class Repository(Section):
 
     url: str = Field(description="s3://bucket/prefix, or file:///folder (wal-g only)")
     tool: Literal["wal-g", "barman-cloud"] = Field("wal-g", description="the backup tool")
-    binary: str = Field("", description="path of wal-g (or folder of barman-cloud-*); empty: found on PATH")
-    conn_id: str = Field("", description="Airflow connection (type aws); empty: environment or the machine's role")
+    binary: str = Field(
+        "", description="path of wal-g (or folder of barman-cloud-*); empty: found on PATH"
+    )
+    conn_id: str = Field(
+        "", description="Airflow connection (type aws); empty: environment or the machine's role"
+    )
     endpoint_url: str = Field("", description="for S3 stores other than AWS")
     region: str = Field("us-east-1", description="the bucket's AWS region")
     compression: Literal["", "lz4", "zstd", "brotli", "gzip", "none"] = Field(
         "", description="empty: lz4 with wal-g, gzip with barman-cloud"
     )
-    streams: int = Field(0, ge=0, le=256, description="parallel requests for base backups; 0: chosen by cores and latency")
-    part_bytes: int = Field(0, ge=0, description="of a base backup's archives, before compression; 0: chosen by size")
+    streams: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="parallel requests for base backups; 0: chosen by cores and latency",
+    )
+    part_bytes: int = Field(
+        0, ge=0, description="of a base backup's archives, before compression; 0: chosen by size"
+    )
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
-        90, description="a job's lease in the store runs out if it is not renewed for so long (it is every third of that)"
+        90,
+        description=(
+            "a job's lease in the store runs out if it is not renewed for so long (it is every"
+            " third of that)"
+        ),
     )
 
     @field_validator("url")
@@ -117,7 +177,9 @@ class Repository(Section):
     @classmethod
     def _without_credentials(cls, value: str) -> str:
         if "@" in urlsplit(value).netloc:
-            raise ValueError("holds credentials; move them to the Airflow connection or AWS_… variables")
+            raise ValueError(
+                "holds credentials; move them to the Airflow connection or AWS_… variables"
+            )
         return value
 
     @model_validator(mode="after")
@@ -125,9 +187,15 @@ class Repository(Section):
         if self.tool == "barman-cloud" and not self.url.startswith("s3://"):
             raise ValueError("barman-cloud keeps backups in s3:// only; choose wal-g or an S3 url")
         # wal-g 3.0.8 writes backups with "none" that it can never read again.
-        known = {"wal-g": ("", "lz4", "zstd", "brotli"), "barman-cloud": ("", "gzip", "lz4", "none")}[self.tool]
+        known = {
+            "wal-g": ("", "lz4", "zstd", "brotli"),
+            "barman-cloud": ("", "gzip", "lz4", "none"),
+        }[self.tool]
         if self.compression not in known:
-            raise ValueError(f"{self.tool} cannot use compression {self.compression!r}; choose {', '.join(known[1:])}")
+            raise ValueError(
+                f"{self.tool} cannot use compression {self.compression!r}; choose"
+                f" {', '.join(known[1:])}"
+            )
         return self
 
 
@@ -137,49 +205,111 @@ class Backup(Section):
     schedule: str = Field("0 2 * * 0", description="cron, UTC")
     timeout_seconds: Seconds = Field(6 * 3600, description="for the whole base backup")
     stall_seconds: Seconds = Field(900, description="no file read on for so long counts as hanging")
-    archive_wait_seconds: Seconds = Field(300, description="how long the last WAL segment may take to be archived")
-    delta_steps: int = Field(0, ge=0, description="wal-g delta backups between full ones; 0: always full")
+    archive_wait_seconds: Seconds = Field(
+        300, description="how long the last WAL segment may take to be archived"
+    )
+    delta_steps: int = Field(
+        0, ge=0, description="wal-g delta backups between full ones; 0: always full"
+    )
 
 
 class Drill(Section):
     """The weekly restore drill, and what is promised."""
 
     schedule: str = Field("0 11 * * 5", description="cron, UTC")
-    work_directory: Path = Field(Path("/var/lib/pgdrill"), description="where clusters are restored; needs the space")
-    rto_seconds: Seconds = Field(3600, description="promised: from a drill's start to correct vector search")
+    work_directory: Path = Field(
+        Path("/var/lib/pgdrill"), description="where clusters are restored; needs the space"
+    )
+    rto_seconds: Seconds = Field(
+        3600, description="promised: from a drill's start to correct vector search"
+    )
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
-    timeout_seconds: Seconds = Field(4 * 3600, description="for the whole drill; the restored server ends then, too")
-    handover_seconds: Seconds = Field(900, description="between the tasks of a drill nobody owns its server; then it ends")
-    stall_seconds: Seconds = Field(600, description="no byte arriving, or no WAL replayed, for so long counts as hanging")
-    durability: Literal["full", "fast"] = Field("full", description="fast: without syncing, said so in the report")
+    timeout_seconds: Seconds = Field(
+        4 * 3600, description="for the whole drill; the restored server ends then, too"
+    )
+    handover_seconds: Seconds = Field(
+        900, description="between the tasks of a drill nobody owns its server; then it ends"
+    )
+    stall_seconds: Seconds = Field(
+        600, description="no byte arriving, or no WAL replayed, for so long counts as hanging"
+    )
+    durability: Literal["full", "fast"] = Field(
+        "full", description="fast: without syncing, said so in the report"
+    )
     fence: Literal["auto", "namespaces", "landlock", "none"] = Field(
-        "auto", description="around restored servers, whose data may bring strangers' code; auto: the strongest that this host gives; "
-        "none: without, said so in the report's first line"
+        "auto",
+        description=(
+            "around restored servers, whose data may bring strangers' code; auto: the strongest"
+            " that this host gives; none: without, said so in the report's first line"
+        ),
     )
-    fence_readable: tuple[Path, ...] = Field((), description="folders outside /usr that PostgreSQL's programs here need to read")
-    allowed_libraries: tuple[str, ...] = Field((), description="preload libraries that may be loaded into restored servers, besides those known to do nothing by themselves")
+    fence_readable: tuple[Path, ...] = Field(
+        (), description="folders outside /usr that PostgreSQL's programs here need to read"
+    )
+    allowed_libraries: tuple[str, ...] = Field(
+        (),
+        description=(
+            "preload libraries that may be loaded into restored servers, besides those known to do"
+            " nothing by themselves"
+        ),
+    )
     keep_free_bytes: int = Field(
-        0, ge=0, description="of the work directory's file system, always; 0: 5 % of it, at least 1 GiB, at most 20 GiB"
+        0,
+        ge=0,
+        description=(
+            "of the work directory's file system, always; 0: 5 % of it, at least 1 GiB, at most"
+            " 20 GiB"
+        ),
     )
-    priority: Literal["low", "normal"] = Field("low", description="low: what a drill starts yields cores and disk to all others")
-    wal_fetch: Literal["auto", "tool"] = Field("auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one")
-    wal_spool_segments: int = Field(64, ge=1, le=10_000, description="how many segments may lie ready for replay")
-    wal_tool_sample: int = Field(50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none")
-    baseline_table_bytes: int = Field(10 * 2**30, gt=0, description="tables above this size are only sampled")
+    priority: Literal["low", "normal"] = Field(
+        "low", description="low: what a drill starts yields cores and disk to all others"
+    )
+    wal_fetch: Literal["auto", "tool"] = Field(
+        "auto", description="auto: WAL is fetched ahead; tool: by the tool, one by one"
+    )
+    wal_spool_segments: int = Field(
+        64, ge=1, le=10_000, description="how many segments may lie ready for replay"
+    )
+    wal_tool_sample: int = Field(
+        50, ge=0, description="every n-th segment is also fetched by the tool and compared; 0: none"
+    )
+    baseline_table_bytes: int = Field(
+        10 * 2**30, gt=0, description="tables above this size are only sampled"
+    )
     baseline_bytes: int = Field(
-        100 * 2**30, gt=0, description="read whole on production for one baseline; the largest tables are sampled instead"
+        100 * 2**30,
+        gt=0,
+        description=(
+            "read whole on production for one baseline; the largest tables are sampled instead"
+        ),
     )
-    state_tables: tuple[str, ...] = Field((), description="tables that must be exactly as at the restore point")
-    statement_timeout_seconds: Seconds = Field(900, description="for each statement on production and in checks")
+    state_tables: tuple[str, ...] = Field(
+        (), description="tables that must be exactly as at the restore point"
+    )
+    statement_timeout_seconds: Seconds = Field(
+        900, description="for each statement on production and in checks"
+    )
     scheduled_target: Literal["alternate", "latest", "random"] = Field(
-        "alternate", description="recovery target of scheduled drills; alternate: latest and random by turns"
+        "alternate",
+        description="recovery target of scheduled drills; alternate: latest and random by turns",
     )
     without_production: int = Field(
-        3, ge=0, description="drills in a row that may pass although nobody listens where production should be; after them none is green"
+        3,
+        ge=0,
+        description=(
+            "drills in a row that may pass although nobody listens where production should be;"
+            " after them none is green"
+        ),
     )
-    random_days: Annotated[float, Field(gt=0)] = Field(35, description="random instants are drawn from the last so many days")
-    heartbeat: str = Field("", description="schema.table.column of a timestamptz that something writes all the time")
-    heartbeat_seconds: Seconds = Field(10, description="how often it is written; three times as long is not too long")
+    random_days: Annotated[float, Field(gt=0)] = Field(
+        35, description="random instants are drawn from the last so many days"
+    )
+    heartbeat: str = Field(
+        "", description="schema.table.column of a timestamptz that something writes all the time"
+    )
+    heartbeat_seconds: Seconds = Field(
+        10, description="how often it is written; three times as long is not too long"
+    )
 
     @field_validator("heartbeat")
     @classmethod
@@ -192,48 +322,96 @@ class Drill(Section):
 class Retention(Section):
     """What is kept of backups, WAL and dumps. Each promise holds by itself; what none needs goes.
 
-    Counts are of the newest days, weeks, months or years that have a backup, so that a pause in backing up deletes nothing.
+    Counts are of the newest days, weeks, months or years that have a backup, so that a pause in
+    backing up deletes nothing.
     """
 
-    window_days: float = Field(35, gt=0, description="every instant of so many days can be restored")
+    window_days: float = Field(
+        35, gt=0, description="every instant of so many days can be restored"
+    )
     weekly: int = Field(13, ge=1, description="weeks of which the newest base backup is kept")
-    daily: int = Field(0, ge=0, description="days of which the newest base backup is kept; 0: none beyond the window")
+    daily: int = Field(
+        0,
+        ge=0,
+        description="days of which the newest base backup is kept; 0: none beyond the window",
+    )
     monthly: int = Field(0, ge=0, description="months of which the newest base backup is kept")
     yearly: int = Field(0, ge=0, description="years of which the newest base backup is kept")
-    dumps_monthly: int = Field(12, ge=0, description="months of which the newest good logical dump is kept")
-    require_drill: bool = Field(True, description="never without the newest base backup that a drill has passed")
-    max_share: float = Field(0.3, gt=0, le=1, description="share of backups, or of bytes, that may go in one unattended run")
-    leftover_days: float = Field(7, ge=1, description="objects of no backup count as left behind after so long")
+    dumps_monthly: int = Field(
+        12, ge=0, description="months of which the newest good logical dump is kept"
+    )
+    require_drill: bool = Field(
+        True, description="never without the newest base backup that a drill has passed"
+    )
+    max_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="share of backups, or of bytes, that may go in one unattended run",
+    )
+    leftover_days: float = Field(
+        7, ge=1, description="objects of no backup count as left behind after so long"
+    )
     timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
-    stall_seconds: Seconds = Field(300, description="a command that moves no byte for so long counts as hanging")
+    stall_seconds: Seconds = Field(
+        300, description="a command that moves no byte for so long counts as hanging"
+    )
 
 
 class Dump(Section):
     """The monthly logical dump, and the restore that makes it count."""
 
     schedule: str = Field("0 4 1 * *", description="cron, UTC")
-    url: str = Field("", description="where dumps are kept, s3:// or file://; empty: in dumps/ below the repository's url")
-    databases: tuple[str, ...] = Field((), description="databases to dump; empty: those of server.databases")
-    dsn: str = Field("", description="dump from another server (a standby) or role, without password; empty: server.dsn")
-    conn_id: str = Field("", description="Airflow connection (type postgres) for it; empty: server.conn_id")
+    url: str = Field(
+        "",
+        description=(
+            "where dumps are kept, s3:// or file://; empty: in dumps/ below the repository's url"
+        ),
+    )
+    databases: tuple[str, ...] = Field(
+        (), description="databases to dump; empty: those of server.databases"
+    )
+    dsn: str = Field(
+        "",
+        description=(
+            "dump from another server (a standby) or role, without password; empty: server.dsn"
+        ),
+    )
+    conn_id: str = Field(
+        "", description="Airflow connection (type postgres) for it; empty: server.conn_id"
+    )
     format: Literal["custom", "directory"] = Field(
         "custom", description="custom: streamed; directory: in parallel, by way of work_directory"
     )
     compression: Literal["", "zstd", "lz4", "gzip", "none"] = Field(
         "", description="empty: the best of zstd, lz4 and gzip that this pg_dump was built with"
     )
-    role_passwords: bool = Field(False, description="dump the roles' password hashes too; needs a superuser")
-    jobs: int = Field(0, ge=0, le=256, description="parallel jobs of directory dumps and restores; 0: one a core")
-    maintenance_work_mem_bytes: int = Field(0, ge=0, description="for building vector indexes; 0: by index and memory")
-    lock_wait_seconds: Seconds = Field(60, description="how long the dump may wait for a table's lock")
-    timeout_seconds: Seconds = Field(6 * 3600, description="for the whole dump, and for each step of its restore")
-    stall_seconds: Seconds = Field(900, description="no byte read or written for so long counts as hanging")
+    role_passwords: bool = Field(
+        False, description="dump the roles' password hashes too; needs a superuser"
+    )
+    jobs: int = Field(
+        0, ge=0, le=256, description="parallel jobs of directory dumps and restores; 0: one a core"
+    )
+    maintenance_work_mem_bytes: int = Field(
+        0, ge=0, description="for building vector indexes; 0: by index and memory"
+    )
+    lock_wait_seconds: Seconds = Field(
+        60, description="how long the dump may wait for a table's lock"
+    )
+    timeout_seconds: Seconds = Field(
+        6 * 3600, description="for the whole dump, and for each step of its restore"
+    )
+    stall_seconds: Seconds = Field(
+        900, description="no byte read or written for so long counts as hanging"
+    )
 
     @field_validator("dsn")
     @classmethod
     def _no_password(cls, value: str) -> str:
         if "password" in _dsn_keywords(value):
-            raise ValueError("holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass")
+            raise ValueError(
+                "holds a password; move it to the Airflow connection, PGPASSWORD or ~/.pgpass"
+            )
         return value
 
     @field_validator("url")
@@ -243,29 +421,57 @@ class Dump(Section):
 
 
 class VectorColumn(Section):
-    """Thresholds for a vector column. Columns are found by themselves; one named here must exist."""
+    """Thresholds for a vector column. Columns are found by themselves; one named here must
+    exist."""
 
     database: str = Field("", description="empty: the first of server.databases")
     table: str = Field(description="schema-qualified where not in public")
     column: str = Field(description="of type vector, halfvec, sparsevec or bit")
-    min_recall_at_10: float = Field(0.9, ge=0, le=1, description="share of the exact ten nearest the index finds")
-    max_recall_loss: float = Field(0.02, ge=0, le=1, description="how much less than on production the index may find")
+    min_recall_at_10: float = Field(
+        0.9, ge=0, le=1, description="share of the exact ten nearest the index finds"
+    )
+    max_recall_loss: float = Field(
+        0.02, ge=0, le=1, description="how much less than on production the index may find"
+    )
     probes: int = Field(50, ge=1, le=10_000, description="stored vectors searched for")
     allow_null: bool = Field(False, description="rows that are not embedded yet are meant")
-    index_required: bool = Field(True, description="warn if no HNSW or IVFFlat index serves the column")
-    filter_column: str = Field("", description="limits searches to a tenant; empty: what row security policies use")
-    query: str = Field("", description="a search as the application writes it, $1 for the vector; empty: the usual shape")
+    index_required: bool = Field(
+        True, description="warn if no HNSW or IVFFlat index serves the column"
+    )
+    filter_column: str = Field(
+        "", description="limits searches to a tenant; empty: what row security policies use"
+    )
+    query: str = Field(
+        "",
+        description=(
+            "a search as the application writes it, $1 for the vector; empty: the usual shape"
+        ),
+    )
 
 
 class Embeddings(Section):
-    """Which model the running application embeds with, and who can embed a text again to prove it."""
+    """Which model the running application embeds with, and who can embed a text again to prove
+    it."""
 
-    models: dict[str, str] = Field({}, description='"table.column" (or "*" for all others) to "model@version"')
-    embedder: str = Field("", description="empty: nothing is embedded again; http, or python:module:callable")
-    url: str = Field("", description="for http: base URL of an OpenAI-compatible API; texts go to {url}/embeddings")
-    api_key_variable: str = Field("", description="name of the environment variable that holds the key")
-    canary_rows: int = Field(20, ge=1, le=100_000, description="rows of each column that are embedded again")
-    tolerance: float = Field(0.01, gt=0, lt=1, description="cosine distance, and relative length, of the same text")
+    models: dict[str, str] = Field(
+        {}, description='"table.column" (or "*" for all others) to "model@version"'
+    )
+    embedder: str = Field(
+        "", description="empty: nothing is embedded again; http, or python:module:callable"
+    )
+    url: str = Field(
+        "",
+        description="for http: base URL of an OpenAI-compatible API; texts go to {url}/embeddings",
+    )
+    api_key_variable: str = Field(
+        "", description="name of the environment variable that holds the key"
+    )
+    canary_rows: int = Field(
+        20, ge=1, le=100_000, description="rows of each column that are embedded again"
+    )
+    tolerance: float = Field(
+        0.01, gt=0, lt=1, description="cosine distance, and relative length, of the same text"
+    )
     timeout_seconds: Seconds = Field(60, description="for each request, of up to 32 texts")
 
     @field_validator("models")
@@ -290,7 +496,9 @@ class Embeddings(Section):
     def _http_without_credentials(cls, value: str) -> str:
         parts = urlsplit(value)
         if "@" in parts.netloc or parts.query:
-            raise ValueError("holds credentials or a query; name the key's variable in api_key_variable")
+            raise ValueError(
+                "holds credentials or a query; name the key's variable in api_key_variable"
+            )
         if value and (parts.scheme not in ("http", "https") or not parts.netloc):
             raise ValueError("must be http://host/… or https://host/…")
         return value.rstrip("/")
@@ -299,7 +507,9 @@ class Embeddings(Section):
     @classmethod
     def _name_not_key(cls, value: str) -> str:
         if value and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-            raise ValueError("is no variable's name (capitals, digits, _); the key itself never stands here")
+            raise ValueError(
+                "is no variable's name (capitals, digits, _); the key itself never stands here"
+            )
         return value
 
     @model_validator(mode="after")
@@ -310,20 +520,32 @@ class Embeddings(Section):
 
 
 class Deviation(Section):
-    """A red answer that somebody knows and accepts for a while: it warns, with reason and date, and is red again after that."""
+    """A red answer that somebody knows and accepts for a while: it warns, with reason and date, and
+    is red again after that.
+    """
 
     check: str = Field(description="the check's name, as reports have it")
-    object: str = Field(description='what the answer names, as reports have it; with * or ? any that fits')
+    object: str = Field(
+        description="what the answer names, as reports have it; with * or ? any that fits"
+    )
     reason: str = Field(min_length=1, description="why it is accepted; shown in each report")
     until: date = Field(description="the last day on which it is")
-    model: str = Field("", description='for checks of models: "model@version" that vectors may be of besides the running one')
+    model: str = Field(
+        "",
+        description=(
+            'for checks of models: "model@version" that vectors may be of besides the running one'
+        ),
+    )
 
     @field_validator("check")
     @classmethod
     def _known_check(cls, value: str) -> str:
         if value not in CHECK_NAMES:
             near = difflib.get_close_matches(value, CHECK_NAMES, n=1)
-            raise ValueError(f"is no check{f'; did you mean {near[0]}?' if near else '; `pgdrill checks` lists them'}")
+            raise ValueError(
+                "is no"
+                f" check{f'; did you mean {near[0]}?' if near else '; `pgdrill checks` lists them'}"
+            )
         return value
 
     @field_validator("object")
@@ -343,15 +565,34 @@ class Deviation(Section):
 
 
 class ApplicationTest(Section):
-    """Any command that tests the application, pointed at the restored cluster by PGHOST, PGPORT, … and DATABASE_URL."""
+    """Any command that tests the application, pointed at the restored cluster by PGHOST, PGPORT, …
+    and DATABASE_URL.
+    """
 
-    command: tuple[str, ...] = Field((), description="program and arguments, never a shell's line; empty: no such test")
+    command: tuple[str, ...] = Field(
+        (), description="program and arguments, never a shell's line; empty: no such test"
+    )
     database: str = Field("", description="for PGDATABASE; empty: the first of server.databases")
-    user: str = Field("", description="for PGUSER, a role of the restored cluster, no superuser; empty: one that reads and writes all data")
-    working_directory: Path = Field(Path(), description="where it runs; relative to this file's folder")
-    timeout_seconds: Seconds = Field(300, description="it is ended after that, and the drill could not verify")
-    required: bool = Field(True, description="a test that cannot be started, or takes too long, keeps a drill from green")
-    pass_environment: tuple[str, ...] = Field((), description="names of variables it gets besides PATH, HOME and LANG")
+    user: str = Field(
+        "",
+        description=(
+            "for PGUSER, a role of the restored cluster, no superuser; empty: one that reads and"
+            " writes all data"
+        ),
+    )
+    working_directory: Path = Field(
+        Path(), description="where it runs; relative to this file's folder"
+    )
+    timeout_seconds: Seconds = Field(
+        300, description="it is ended after that, and the drill could not verify"
+    )
+    required: bool = Field(
+        True,
+        description="a test that cannot be started, or takes too long, keeps a drill from green",
+    )
+    pass_environment: tuple[str, ...] = Field(
+        (), description="names of variables it gets besides PATH, HOME and LANG"
+    )
 
     @field_validator("pass_environment")
     @classmethod
@@ -360,7 +601,9 @@ class ApplicationTest(Section):
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"{name!r} is no variable's name")
             if name.startswith("PG") or name == "DATABASE_URL":
-                raise ValueError(f"{name} says where production is; pgdrill sets it to the restored cluster")
+                raise ValueError(
+                    f"{name} says where production is; pgdrill sets it to the restored cluster"
+                )
         return value
 
 
@@ -369,7 +612,9 @@ class Cluster(Section):
 
     server: Server
     repository: Repository
-    reports_url: str = Field("", description="report store, s3:// or file://; empty: beside the backups")
+    reports_url: str = Field(
+        "", description="report store, s3:// or file://; empty: beside the backups"
+    )
     backup: Backup = Backup()
     drill: Drill = Drill()
     retention: Retention = Retention()
@@ -377,12 +622,16 @@ class Cluster(Section):
     vectors: tuple[VectorColumn, ...] = ()
     embeddings: Embeddings = Embeddings()
     deviations: tuple[Deviation, ...] = ()
-    checks_directory: Path = Field(Path("checks"), description="folder of your own *.sql; relative to this file's folder")
+    checks_directory: Path = Field(
+        Path("checks"), description="folder of your own *.sql; relative to this file's folder"
+    )
     application_test: ApplicationTest = ApplicationTest()
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")
     home: Path = Field(Path(), exclude=True, description="set to the file's folder")
-    work_directories: tuple[Path, ...] = Field((), exclude=True, description="set to those of every cluster of the file")
+    work_directories: tuple[Path, ...] = Field(
+        (), exclude=True, description="set to those of every cluster of the file"
+    )
 
     @field_validator("reports_url")
     @classmethod
@@ -402,7 +651,11 @@ class Settings(Section):
 
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
     source: Path = Field(Path("dr.toml"), exclude=True)
-    wrong: dict[str, ConfigError] = Field({}, exclude=True, description="set to the errors by cluster; by none: of the file's other tables")
+    wrong: dict[str, ConfigError] = Field(
+        {},
+        exclude=True,
+        description="set to the errors by cluster; by none: of the file's other tables",
+    )
 
     @property
     def names(self) -> list[str]:
@@ -410,16 +663,24 @@ class Settings(Section):
         return sorted({*self.clusters, *filter(None, self.wrong)})
 
     def cluster(self, name: str) -> Cluster:
-        """The cluster of that name. Raises what is wrong with it; another's fault is none of its."""
+        """The cluster of that name. Raises what is wrong with it; another's fault is none of
+        its."""
         if name and name in self.wrong:
             raise self.wrong[name]
         if name not in self.clusters:
             besides = f" ({self.wrong[''].problem.found})" if "" in self.wrong else ""
             raise ConfigError(
-                "unknown-cluster", f"cluster {name!r}", found=f"only {', '.join(self.names)}{besides}",
-                expected=f"a table [clusters.{name}] in {self.source}", hint="correct the name or add the table",
-            )  # fmt: skip
-        everywhere = {"work_directories": tuple({one.drill.work_directory: None for one in self.clusters.values()})}
+                "unknown-cluster",
+                f"cluster {name!r}",
+                found=f"only {', '.join(self.names)}{besides}",
+                expected=f"a table [clusters.{name}] in {self.source}",
+                hint="correct the name or add the table",
+            )
+        everywhere = {
+            "work_directories": tuple(
+                {one.drill.work_directory: None for one in self.clusters.values()}
+            )
+        }
         return self.clusters[name].model_copy(update=everywhere)
 
 
@@ -439,19 +700,26 @@ def load(path: Path | None = None) -> Settings:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
-            "config-missing", str(path), found=f"{error.strerror or error}", expected="a readable configuration",
+            "config-missing",
+            str(path),
+            found=f"{error.strerror or error}",
+            expected="a readable configuration",
             hint=f"write one with `pgdrill init`, or name it with --config or {CONFIG_VARIABLE}",
-        ) from error  # fmt: skip
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            "config-syntax", str(path), found=f"no valid TOML: {error}", expected="TOML 1.0 in UTF-8",
+            "config-syntax",
+            str(path),
+            found=f"no valid TOML: {error}",
+            expected="TOML 1.0 in UTF-8",
             hint="correct the line that the message names",
-        ) from error  # fmt: skip
+        ) from error
     return parse(data, path)
 
 
 def parse(data: dict[str, Any], path: Path) -> Settings:
-    """Check what was read. A cluster that is wrong is left out, with its error in ``wrong``; it raises where none is right.
+    """Check what was read. A cluster that is wrong is left out, with its error in ``wrong``; it
+    raises where none is right.
 
     All problems are named at once.
     """
@@ -461,18 +729,28 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
     clusters: dict[str, Cluster] = {}
     wrong: dict[str, ConfigError] = {}
     for name, table in tables.items():
-        own = {**table, "home": path.absolute().parent, "name": name} if isinstance(table, dict) else table
+        own = (
+            {**table, "home": path.absolute().parent, "name": name}
+            if isinstance(table, dict)
+            else table
+        )
         try:
             clusters |= _checked({"clusters": {name: own}}, path).clusters
         except ConfigError as error:
             wrong[name] = error
     for name, found in _shared_places(clusters).items():
         del clusters[name]
-        wrong[name] = _invalid(path, found, expected="places in the store that are each cluster's own", hint=OWN_PLACES)
+        wrong[name] = _invalid(
+            path, found, expected="places in the store that are each cluster's own", hint=OWN_PLACES
+        )
     if unknown := [f"[{key}] {_unknown(key)}" for key in data if key != "clusters"]:
         wrong[""] = _invalid(path, unknown)
     if not clusters:
-        raise _invalid(path, [error.problem.found for error in wrong.values()], hint=next(iter(wrong.values())).problem.hint)
+        raise _invalid(
+            path,
+            [error.problem.found for error in wrong.values()],
+            hint=next(iter(wrong.values())).problem.hint,
+        )
     return Settings.model_construct(clusters=clusters, source=path, wrong=wrong)
 
 
@@ -480,11 +758,16 @@ def _checked(data: dict[str, Any], path: Path) -> Settings:
     try:
         return Settings.model_validate({**data, "source": path})
     except ValidationError as error:
-        raise _invalid(path, [f"[{_key(e['loc'])}] {_explain(e)}" for e in error.errors()]) from None
+        raise _invalid(
+            path, [f"[{_key(e['loc'])}] {_explain(e)}" for e in error.errors()]
+        ) from None
 
 
 def _shared_places(clusters: Mapping[str, Cluster]) -> dict[str, list[str]]:
-    """Clusters whose backups would lie among another's, with words that name both. Nothing of a URL is repeated."""
+    """Clusters whose backups would lie among another's, with words that name both.
+
+    Nothing of a URL is repeated.
+    """
     found: dict[str, list[str]] = {}
     for one, other in itertools.permutations(clusters.values(), 2):
         if one.repository.endpoint_url != other.repository.endpoint_url:
@@ -498,24 +781,40 @@ def _shared_places(clusters: Mapping[str, Cluster]) -> dict[str, list[str]]:
             words = [f"[clusters.{one.name}.repository.url] has cluster {other.name}'s in it"]
         else:
             words = []
-        pairs = {"reports_url": (one.reports_url, other.reports_url), "dump.url": (one.dump.url, other.dump.url)}
-        words += [f"[clusters.{one.name}.{key}] is cluster {other.name}'s place, too"
-                  for key, (own, of_other) in pairs.items() if own and of_other and _place(own) == _place(of_other)]  # fmt: skip
+        pairs = {
+            "reports_url": (one.reports_url, other.reports_url),
+            "dump.url": (one.dump.url, other.dump.url),
+        }
+        words += [
+            f"[clusters.{one.name}.{key}] is cluster {other.name}'s place, too"
+            for key, (own, of_other) in pairs.items()
+            if own and of_other and _place(own) == _place(of_other)
+        ]
         if words:
             found.setdefault(one.name, []).extend(words)
     return found
 
 
 def _place(url: str) -> tuple[str, ...]:
-    """What a store's URL means, part by part: empty parts count for nothing, nor do ``.`` and ``..`` of a folder."""
+    """What a store's URL means, part by part: empty parts count for nothing, nor do ``.`` and
+    ``..`` of a folder.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return ("file", *Path(os.path.normpath(parts.path)).parts[1:])
     return (parts.scheme, parts.netloc, *filter(None, parts.path.split("/")))
 
 
-def _invalid(path: Path, found: Iterable[str], *, expected: str = "known keys with fitting values", hint: str = CORRECT_IT) -> ConfigError:
-    return ConfigError("config-invalid", str(path), found="; ".join(found), expected=expected, hint=hint)
+def _invalid(
+    path: Path,
+    found: Iterable[str],
+    *,
+    expected: str = "known keys with fitting values",
+    hint: str = CORRECT_IT,
+) -> ConfigError:
+    return ConfigError(
+        "config-invalid", str(path), found="; ".join(found), expected=expected, hint=hint
+    )
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -530,22 +829,37 @@ def _explain(error: Any) -> str:
         case "missing":
             return "is missing"
         case "string_pattern_mismatch":
-            return "is no cluster name: lower-case letters, digits and _ (it becomes part of DAG ids and folders)"
+            return (
+                "is no cluster name: lower-case letters, digits and _ (it becomes part of DAG ids"
+                " and folders)"
+            )
         case "tuple_type" | "list_type":
-            given = [error["input"]] if isinstance(error.get("input"), str) and key not in MAY_HOLD_SECRETS else ["first", "second"]
+            given = (
+                [error["input"]]
+                if isinstance(error.get("input"), str) and key not in MAY_HOLD_SECRETS
+                else ["first", "second"]
+            )
             return f"has to be a list, for example {key} = {json.dumps(given, ensure_ascii=False)}"
         case "too_short":
             return "holds no cluster: add a table [clusters.<name>]"
     given = error.get("input")
-    # What a person wrote may hold a password, or credentials in a URL: those values are never repeated.
+    # What a person wrote may hold a password, or credentials in a URL: those values are never
+    # repeated.
     shown = isinstance(given, str | int | float | bool) and key not in MAY_HOLD_SECRETS
     return f"{error['msg'].removeprefix('Value error, ')}{f' (found {given!r})' if shown else ''}"
 
 
 def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, _known_keys() - {key}, n=1)  # which another table may have
+    # which another table may have
+    near = difflib.get_close_matches(key, _known_keys() - {key}, n=1)
     return "is no known key" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _known_keys() -> set[str]:
-    return {name for section in Section.__subclasses__() for name in section.model_fields} - {"name", "home", "source", "work_directories", "wrong"}
+    return {name for section in Section.__subclasses__() for name in section.model_fields} - {
+        "name",
+        "home",
+        "source",
+        "work_directories",
+        "wrong",
+    }

@@ -1,7 +1,9 @@
-"""Documents that lie in a bucket are somebody's word: every value that is used has bounds, and no JSON can do harm.
+"""Documents that lie in a bucket are somebody's word: every value that is used has bounds, and no
+JSON can do harm.
 
-Whoever may write objects there may forge them all. So a document is small enough for the memory before it is read, is JSON
-without tricks (depth, keys twice, NaN, endless numbers), and gives numbers, times and names that PostgreSQL itself could have given.
+Whoever may write objects there may forge them all. So a document is small enough for the memory
+before it is read, is JSON without tricks (depth, keys twice, NaN, endless numbers), and gives
+numbers, times and names that PostgreSQL itself could have given.
 """
 
 from __future__ import annotations
@@ -22,16 +24,20 @@ DESCRIPTION_BYTES = 16 * 2**20  # of one base backup, as its tool wrote it
 LARGE_DOCUMENT_BYTES = 256 * 2**20  # what names every file of a cluster, or holds rows' digests
 NUMBER_DIGITS = 400  # a float's largest has 309
 NAME_BYTES = 1024  # the longest key of an object in S3
-LSN_END = 2**63  # half of what PostgreSQL could count: with it, differences and numpy's numbers never overflow
+# half of what PostgreSQL could count: with it, differences and numpy's numbers never overflow
+LSN_END = 2**63
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-Content = bytes | PgdrillError | None  # of an object: None if there is none, an error where it is too large to be read
+# of an object: None if there is none, an error where it is too large to be read
+Content = bytes | PgdrillError | None
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def _believable(instant: datetime) -> datetime:
     if not EARLIEST <= instant <= LATEST:
-        raise ValueError(f"{instant.isoformat()} is no time between {EARLIEST.year} and {LATEST.year}")
+        raise ValueError(
+            f"{instant.isoformat()} is no time between {EARLIEST.year} and {LATEST.year}"
+        )
     return instant.astimezone(UTC)
 
 
@@ -48,7 +54,11 @@ Timeline = Annotated[int, Field(ge=1, lt=2**32)]
 SystemIdentifier = Annotated[int, Field(ge=1, lt=2**64)]
 ServerVersion = Annotated[int, Field(ge=80000, lt=1000000)]  # 180006 of 18.6
 Instant = Annotated[AwareDatetime, AfterValidator(_believable)]
-Oid = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$"), AfterValidator(lambda oid: str(whole_number(oid, 1, 2**32 - 1)))]
+Oid = Annotated[
+    str,
+    Field(pattern=r"^[1-9][0-9]{0,9}$"),
+    AfterValidator(lambda oid: str(whole_number(oid, 1, 2**32 - 1))),
+]
 Location = Annotated[str, AfterValidator(_posix_name)]  # on another host: shown, never used
 
 
@@ -59,20 +69,28 @@ class ToolDocument(BaseModel):
 
 
 def whole_number(text: str, low: int, high: int) -> int:
-    """A number from its ASCII digits. ValueError for anything else, and for one beyond the bounds."""
+    """A number from its ASCII digits. ValueError for anything else, and for one beyond the
+    bounds."""
     if not re.fullmatch(r"[0-9]{1,20}", text) or not low <= int(text) <= high:
         raise ValueError(f"{text[:40]!r} is no number from {low} to {high}")
     return int(text)
 
 
 def load_json(content: Content) -> Any:
-    """The JSON of an object. ValueError, in plain words, for what is none or was made to do harm."""
+    """The JSON of an object. ValueError, in plain words, for what is none or was made to do
+    harm."""
     if isinstance(content, PgdrillError):
         raise ValueError(content.problem.found)  # noqa: TRY004 - of the document
     if not content:
         raise ValueError("no such object" if content is None else "an empty object")
     try:
-        return json.loads(content, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_int, parse_float=_float)
+        return json.loads(
+            content,
+            object_pairs_hook=_once,
+            parse_constant=_no_constant,
+            parse_int=_int,
+            parse_float=_float,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeDecodeError:

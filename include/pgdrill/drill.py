@@ -1,7 +1,7 @@
 """The restore drill: baseline, restore, checks, report, destroy.
 
-Each stage can run in a process of its own (an Airflow task); the report is what they hand on. A stage writes the
-report before it raises.
+Each stage can run in a process of its own (an Airflow task); the report is what they hand on. A
+stage writes the report before it raises.
 """
 
 from __future__ import annotations
@@ -85,12 +85,22 @@ def drill(
     runner, kept = runner or Runner(), False
     try:
         restoring = functools.partial(
-            restore_stage, access, drill_id, target=target, backup=backup, trigger=trigger, hand_over=False, runner=runner, progress=progress
+            restore_stage,
+            access,
+            drill_id,
+            target=target,
+            backup=backup,
+            trigger=trigger,
+            hand_over=False,
+            runner=runner,
+            progress=progress,
         )
         report = when_free(restoring, seconds=wait_seconds)
         if report.restore.status == "ok":
             progress("checks", 0, 0)
-            report = check_stage(access, drill_id, families=families, hand_over=False, runner=runner)
+            report = check_stage(
+                access, drill_id, families=families, hand_over=False, runner=runner
+            )
         kept = keep and report.restored is not None
     finally:
         if not kept:
@@ -112,8 +122,9 @@ def restore_stage(
 ) -> Report:
     """Look at production, restore, promote. The restored server is left running.
 
-    With ``hand_over`` for a check stage in another process, which has to come within ``drill.handover_seconds``. ``earlier``: the
-    drill that this one repeats; it keeps that one's turn, and its instant where that can still be restored.
+    With ``hand_over`` for a check stage in another process, which has to come within
+    ``drill.handover_seconds``. ``earlier``: the drill that this one repeats; it keeps that one's
+    turn, and its instant where that can still be restored.
     """
     wanted = parse_target(target)
     sweep_first(access)
@@ -122,27 +133,53 @@ def restore_stage(
     for one in filter(None, (earlier, drill_id)):
         report.target = store.earlier_target(access, one, asked=str(wanted)) or report.target
     end = ends_at(access, report.started_at)
-    with holding(access, workspace, end, hand_over=hand_over) as stale, _stage(access, report, report.restore), \
-            protecting(access, drill_id, report) as protection:
+    with (
+        holding(access, workspace, end, hand_over=hand_over) as stale,
+        _stage(access, report, report.restore),
+        protecting(access, drill_id, report) as protection,
+    ):
         begin_anew(access, workspace, stale, end)
         if backup.upper() != "LATEST":  # a name that is mistyped is told before production is read
-            choose_backup(access.tool.backups(access.repository), backup, RecoveryTarget("latest"), access.repository.url)
+            choose_backup(
+                access.tool.backups(access.repository),
+                backup,
+                RecoveryTarget("latest"),
+                access.repository.url,
+            )
         runner = runner or Runner()
-        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
+        runner.pid_file, runner.before = (
+            workspace.tool_pid_file,
+            low_priority_words(access.cluster.drill.priority),
+        )
         fence = workspace.fence(access)
         report.fence = fence.shown
-        report.tool = runner.run(access.tool.version(), timeout_seconds=60, quiet=True).stdout.split("\t")[0].strip()
-        with keeping_free(access, workspace, runner):  # from the first object on that the tool unpacks
-            _decide_and_restore(access, workspace, wanted, report, runner, fence, protection, progress)
+        report.tool = (
+            runner.run(access.tool.version(), timeout_seconds=60, quiet=True)
+            .stdout.split("\t")[0]
+            .strip()
+        )
+        # from the first object on that the tool unpacks
+        with keeping_free(access, workspace, runner):
+            _decide_and_restore(
+                access, workspace, wanted, report, runner, fence, protection, progress
+            )
         if hand_over and report.restored:
             report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
 
 
 def _decide_and_restore(
-    access: Access, workspace: Workspace, wanted: RecoveryTarget, report: Report, runner: Runner, fence: Fence, protection: Protection, progress: Progress
-) -> None:  # fmt: skip
-    """From the first question to the last that is not the checks'; the report gets what is found."""
+    access: Access,
+    workspace: Workspace,
+    wanted: RecoveryTarget,
+    report: Report,
+    runner: Runner,
+    fence: Fence,
+    protection: Protection,
+    progress: Progress,
+) -> None:
+    """From the first question to the last that is not the checks'; the report gets what is
+    found."""
     goal, look = decide(access, wanted, report.wanted_backup, report, runner, workspace.home)
     if look.baseline:
         store.save_baseline(access, report.drill_id, look.baseline)
@@ -152,34 +189,71 @@ def _decide_and_restore(
     with wal_ahead(access, workspace, owner=fence.uid) as ahead:
         plan = plan_restore(access, workspace, goal, runner)
         known = (look.baseline, plan.record.baseline if plan.record else None)
-        check_equipped(access.binaries, known, access.cluster.server.databases, access.cluster.drill.allowed_libraries)
+        check_equipped(
+            access.binaries,
+            known,
+            access.cluster.server.databases,
+            access.cluster.drill.allowed_libraries,
+        )
         report.backup, report.backup_finished_at = plan.backup.name, plan.backup.finish_time
-        protection.choose(plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn)
+        protection.choose(
+            plan.backup.name, parent=plan.backup.parent, wal_from=plan.backup.start_lsn
+        )
         report.timings.preflight_seconds = time.monotonic() - clock
-        logger.info("restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target)
-        report.restored = restore(access, workspace, goal, plan, ahead, runner, report.timings, progress, fence)
+        logger.info(
+            "restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target
+        )
+        report.restored = restore(
+            access, workspace, goal, plan, ahead, runner, report.timings, progress, fence
+        )
     settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
     report.timings.time_to_running_seconds = time.monotonic() - clock - settling
-    if look.baseline is None and look.line and plan.record and plan.record.baseline.wal_lsn and not report.not_compared:
+    if (
+        look.baseline is None
+        and look.line
+        and plan.record
+        and plan.record.baseline.wal_lsn
+        and not report.not_compared
+    ):
         report.restored.catalogs_untouched = catalogs_untouched(
-            access, runner, workspace.home, look.line, parse_lsn(plan.record.baseline.wal_lsn), parse_lsn(report.restored.reached_lsn),
-        )  # fmt: skip
+            access,
+            runner,
+            workspace.home,
+            look.line,
+            parse_lsn(plan.record.baseline.wal_lsn),
+            parse_lsn(report.restored.reached_lsn),
+        )
     if report.target and report.target.instant:
-        line = Line(plan.timeline, timeline_history(access, runner, plan.timeline, workspace.home), goal.segment_bytes)
-        report.instant = prove(access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn))
+        line = Line(
+            plan.timeline,
+            timeline_history(access, runner, plan.timeline, workspace.home),
+            goal.segment_bytes,
+        )
+        report.instant = prove(
+            access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn)
+        )
 
 
 def _new_report(access: Access, drill_id: str, trigger: str, backup: str) -> Report:
     settings = access.cluster.drill
     return Report(
-        drill_id=drill_id, cluster=access.cluster.name, trigger=trigger, started_at=datetime.now(UTC),
-        host=socket.gethostname(), pgdrill=version(), wanted_backup=backup, durability=settings.durability,
-        rto_seconds=settings.rto_seconds, rpo_seconds=settings.rpo_seconds,
-    )  # fmt: skip
+        drill_id=drill_id,
+        cluster=access.cluster.name,
+        trigger=trigger,
+        started_at=datetime.now(UTC),
+        host=socket.gethostname(),
+        pgdrill=version(),
+        wanted_backup=backup,
+        durability=settings.durability,
+        rto_seconds=settings.rto_seconds,
+        rpo_seconds=settings.rpo_seconds,
+    )
 
 
 def begin_stage(access: Access, drill_id: str, *, trigger: str = "cli") -> str:
-    """Log in to production, and its standby where there is one. Gives why production is not there; empty where it is.
+    """Log in to production, and its standby where there is one.
+
+    Gives why production is not there; empty where it is.
 
     What refuses is written into a report, and raised: a drill that did not begin could not verify.
     """
@@ -207,8 +281,9 @@ def check_stage(
 ) -> Report:
     """Ask every check of the restored cluster, vectors first: that is what the clock is for.
 
-    Stopping the ``runner`` cancels what is asked of production meanwhile. A second try asks only what the first has not got an
-    answer to, once the application's own test may have written to the copy.
+    Stopping the ``runner`` cancels what is asked of production meanwhile. A second try asks only
+    what the first has not got an answer to, once the application's own test may have written to the
+    copy.
     """
     report = store.load_report(access, drill_id)
     if _answered(report, families):
@@ -216,44 +291,67 @@ def check_stage(
         return report
     workspace = Workspace.of(access, drill_id)
     end = ends_at(access, report.started_at)
-    with holding(access, workspace, end, hand_over=hand_over), _stage(access, report, report.checks), \
-            still_protecting(access, drill_id):
+    with (
+        holding(access, workspace, end, hand_over=hand_over),
+        _stage(access, report, report.checks),
+        still_protecting(access, drill_id),
+    ):
         if report.restored is None:
             raise CouldNotVerify(
-                "not-restored", f"drill {drill_id}", found="no restored cluster", expected="a restore that succeeded",
+                "not-restored",
+                f"drill {drill_id}",
+                found="no restored cluster",
+                expected="a restore that succeeded",
                 hint="run the drill's restore stage first",
-            )  # fmt: skip
+            )
         take_over(access, workspace, end)
         server = workspace.server(access)
         if server.process() is None:
             raise CouldNotVerify(
-                "server-ended", f"restored server of drill {drill_id}", found=server.last_words(2),
-                expected="the server that the restore left running", hint="run the drill again; read the server's log",
-            )  # fmt: skip
+                "server-ended",
+                f"restored server of drill {drill_id}",
+                found=server.last_words(2),
+                expected="the server that the restore left running",
+                hint="run the drill again; read the server's log",
+            )
         runner = runner or Runner()
-        runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
+        runner.pid_file, runner.before = (
+            workspace.tool_pid_file,
+            low_priority_words(access.cluster.drill.priority),
+        )
         watch = workspace.watch(access)
         context = context_of(access, workspace, report, runner, watch)
         stuck_after = access.cluster.drill.statement_timeout_seconds
         if not report.copy_written:
             report.results = []
-        with watch, keeping_free(access, workspace, runner, report.results), ending_stuck(server, stuck_after, context.stuck):
+        with (
+            watch,
+            keeping_free(access, workspace, runner, report.results),
+            ending_stuck(server, stuck_after, context.stuck),
+        ):
             if report.copy_written:
                 ask_the_rest(context, report, families)
             else:
                 ask(context, report, families, lambda: _note_writing(access, report))
         forget_roles(context.made_roles, context.databases)
         if context.baseline and context.baseline.restore_point and context.baseline.settled_at:
-            store.save_baseline(access, drill_id, context.baseline)  # complete: whoever verifies with it needs no production
+            # complete: whoever verifies with it needs no production
+            store.save_baseline(access, drill_id, context.baseline)
         if hand_over:
             report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
 
 
 def _answered(report: Report, families: Sequence[str]) -> bool:
-    """Whether an earlier try has asked the same, and asking again would change nothing, or could not be done."""
+    """Whether an earlier try has asked the same, and asking again would change nothing, or could
+    not be done.
+    """
     same = report.families_left_out == [family for family in FAMILIES if family not in families]
-    return same and report.checks.status == "ok" and (report.copy_written or not report.worth_another_try)
+    return (
+        same
+        and report.checks.status == "ok"
+        and (report.copy_written or not report.worth_another_try)
+    )
 
 
 def _note_writing(access: Access, report: Report) -> None:
@@ -262,7 +360,9 @@ def _note_writing(access: Access, report: Report) -> None:
 
 
 def destroy_stage(access: Access, drill_id: str) -> Report | None:
-    """Remove the restored cluster and give the lock back. Nothing left to remove is fine, and so is a missing report.
+    """Remove the restored cluster and give the lock back.
+
+    Nothing left to remove is fine, and so is a missing report.
 
     A restore that was killed has not written one, and what it left has to go all the same.
     """
@@ -287,7 +387,9 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage, *, begun: bool)
     try:
         report = store.load_report(access, drill_id)
     except CouldNotVerify as error:  # of a drill that was refused before it began there is none
-        logger.log(logging.WARNING if begun else logging.DEBUG, "destroyed without a report: %s", error)
+        logger.log(
+            logging.WARNING if begun else logging.DEBUG, "destroyed without a report: %s", error
+        )
         return None
     report.cleanup, report.ended_at = cleanup, datetime.now(UTC)
     report.summary = summarize(report)
@@ -296,14 +398,17 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage, *, begun: bool)
 
 
 def note_kept(access: Access, drill_id: str) -> Report:
-    """Leave the restored cluster for a look, until the drill's time limit, and say so in the report.
+    """Leave the restored cluster for a look, until the drill's time limit, and say so in the
+    report.
 
     It needs its backup no longer.
     """
     end_protection(access, drill_id)
     report = store.load_report(access, drill_id)
     if report.restored is not None:
-        report.restored.expires_at = keep_until_end(access, Workspace.of(access, drill_id), report.started_at)
+        report.restored.expires_at = keep_until_end(
+            access, Workspace.of(access, drill_id), report.started_at
+        )
     report.summary = summarize(report, kept=report.restored is not None)
     store.save_report(access, report)
     return report
@@ -321,11 +426,13 @@ def _stage(access: Access, report: Report, stage: Stage) -> Iterator[None]:
     except BaseException as error:
         stage.fail(error)
         if not isinstance(error, BackupFault | CouldNotVerify):
-            raise  # a stopped job, a wrong argument, a bug: the report keeps it, the caller has to see it
+            # a stopped job, a wrong argument, a bug: the report keeps it, the caller has to see it
+            raise
         logger.error("%s", error)  # noqa: TRY400 - the message is made for people, the traceback is not
     finally:
         stage.seconds = time.monotonic() - started
-        if report.restored is None:  # how much of the WAL is archived says nothing then of what would be lost
+        # how much of the WAL is archived says nothing then of what would be lost
+        if report.restored is None:
             report.measured_rpo_seconds, report.measured_rpo_note = None, ""
         report.judge()
         report.cleanup = store.kept_cleanup(access, report)

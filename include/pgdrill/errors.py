@@ -3,7 +3,8 @@
 Whose fault it is decides the verdict and whether a retry can help, so it is the class:
 
 * :class:`BackupFault`: the backup itself is wrong. Verdict *failed*; trying again changes nothing.
-* :class:`CouldNotVerify`: drill host, storage, tool or network. Verdict *could not verify*; some may be retried.
+* :class:`CouldNotVerify`: drill host, storage, tool or network. Verdict *could not verify*; some
+  may be retried.
 * :class:`ConfigError`: what a person wrote is wrong; nothing was started.
 """
 
@@ -19,8 +20,8 @@ from pgdrill.text import joined, one_line
 class Problem:
     """One thing that is wrong, in words a person woken at night can act on.
 
-    ``reason`` is a stable word for programs (``missing-part``, ``wal-gap``, ``timeout``, …). The others may hold what
-    somebody else named or said: each is one line, and rules no terminal.
+    ``reason`` is a stable word for programs (``missing-part``, ``wal-gap``, ``timeout``, …). The
+    others may hold what somebody else named or said: each is one line, and rules no terminal.
     """
 
     reason: str
@@ -38,7 +39,10 @@ class Problem:
 
 
 class PgdrillError(Exception):
-    """Base of all errors that pgdrill raises on purpose. ``retryable`` alone decides whether a job is tried again."""
+    """Base of all errors that pgdrill raises on purpose.
+
+    ``retryable`` alone decides whether a job is tried again.
+    """
 
     retryable = False
 
@@ -60,11 +64,16 @@ class CouldNotVerify(PgdrillError):
 
 
 class Busy(CouldNotVerify):
-    """Another job holds what this one needs, until then at the latest as far as is known. Nothing was begun."""
+    """Another job holds what this one needs, until then at the latest as far as is known.
+
+    Nothing was begun.
+    """
 
     retryable = True
 
-    def __init__(self, thing: str, *, found: str, expected: str, hint: str, until: datetime | None = None) -> None:
+    def __init__(
+        self, thing: str, *, found: str, expected: str, hint: str, until: datetime | None = None
+    ) -> None:
         super().__init__("busy", thing, found=found, expected=expected, hint=hint)
         self.until = until
 
@@ -84,7 +93,9 @@ class Gone(Unreachable):
 
 
 class Refused(CouldNotVerify):
-    """The server is there and does not let in: another password, role, database or certificate is needed."""
+    """The server is there and does not let in: another password, role, database or certificate is
+    needed.
+    """
 
 
 class StandbyUnreachable(CouldNotVerify):
@@ -112,5 +123,9 @@ class TimedOut(CouldNotVerify):
 def as_could_not_verify(problem: Problem) -> CouldNotVerify:
     """A problem as an error."""
     return CouldNotVerify(
-        problem.reason, problem.thing, found=problem.found, expected=problem.expected, hint=problem.hint
+        problem.reason,
+        problem.thing,
+        found=problem.found,
+        expected=problem.expected,
+        hint=problem.hint,
     )

@@ -1,20 +1,24 @@
 """Text that others wrote, made safe for where it is shown.
 
-Names of tables, keys of objects, messages of servers and reports in the bucket may hold anything: escape sequences that
-rule a terminal, newlines that forge a line of a log, marks that turn the direction of writing, Markdown and HTML.
-Whatever a surface must not get is shown as ``\\u001b``, so it is seen, and JSON with it in stays the same JSON.
+Names of tables, keys of objects, messages of servers and reports in the bucket may hold anything:
+escape sequences that rule a terminal, newlines that forge a line of a log, marks that turn the
+direction of writing, Markdown and HTML. Whatever a surface must not get is shown as ``\\u001b``, so
+it is seen, and JSON with it in stays the same JSON.
 """
 
 from __future__ import annotations
 
 import re
 
-# Controls but newline and tab; what is invisible or turns the direction; line separators; surrogates; tags; private use stays.
+# Controls but newline and tab; what is invisible or turns the direction; line separators;
+# surrogates; tags; private use stays.
 _UNSAFE = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u2060-\u206f\u3164"
-    "\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
-    # Scripts' own format controls: Arabic, Syriac, Kaithi, hieroglyphs, shorthand, musical notation.
-    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202f\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
+    # Scripts' own format controls: Arabic, Syriac, Kaithi, hieroglyphs, shorthand, musical
+    # notation.
+    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+    "\U00013430-\U0001345f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
 )
 UNSAFE = re.compile(f"[{_UNSAFE}]")
 BETWEEN_LINES = re.compile(r"\s*\n\s*")
@@ -33,7 +37,9 @@ def one_line(text: str) -> str:
     """Text that is to be one line: a newline is shown as ``\\n``."""
     if text.isascii() and text.isprintable() and "group::" not in text:
         return text
-    return UNSAFE_IN_A_LINE.sub(lambda found: {"\n": "\\n", "\t": " "}.get(found[0]) or _shown(found), text)
+    return UNSAFE_IN_A_LINE.sub(
+        lambda found: {"\n": "\\n", "\t": " "}.get(found[0]) or _shown(found), text
+    )
 
 
 def joined(text: str) -> str:
@@ -66,4 +72,7 @@ def count(number: int, noun: str) -> str:
 
 def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, …"""
-    return f"{number}{'th' if 10 < number % 100 < 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+    return (
+        f"{number}"
+        f"{'th' if 10 < number % 100 < 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+    )

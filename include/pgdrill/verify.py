@@ -1,6 +1,7 @@
 """Verify: the drill's checks, asked of a cluster that somebody else restored.
 
-Nothing is restored, changed or removed; what only a drill can know (its target, its RPO) is skipped and said so.
+Nothing is restored, changed or removed; what only a drill can know (its target, its RPO) is skipped
+and said so.
 """
 
 from __future__ import annotations
@@ -52,58 +53,87 @@ class Verification(Part):
 
 
 def verify(
-    access: Access, dsn: str, *, families: Sequence[str] = FOREIGN_FAMILIES, baseline: Baseline | None = None,
+    access: Access,
+    dsn: str,
+    *,
+    families: Sequence[str] = FOREIGN_FAMILIES,
+    baseline: Baseline | None = None,
     as_superuser: bool = False,
-) -> Verification:  # fmt: skip
-    """Ask every check of the server at ``dsn``. Without a baseline, what has to be compared stays unanswered.
+) -> Verification:
+    """Ask every check of the server at ``dsn``.
 
-    As a superuser only where that is meant: whatever users wrote into indexes and CHECKs runs with the rights of who asks.
+    Without a baseline, what has to be compared stays unanswered.
+
+    As a superuser only where that is meant: whatever users wrote into indexes and CHECKs runs with
+    the rights of who asks.
     """
     server = Restored(dsn, as_superuser=as_superuser)
     started_at, clock = datetime.now(UTC), time.monotonic()
     asked_as = server.role()  # a server that does not answer is no check's result
     there = server.databases()
-    older = baseline is not None and not baseline.restore_point  # a backup's record: of no instant that anybody recovers to
+    # a backup's record: of no instant that anybody recovers to
+    older = baseline is not None and not baseline.restore_point
     if baseline and older:
         baseline = baseline.as_of_before(server.next_xid())
     context = Context(
-        cluster=access.cluster, connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
+        cluster=access.cluster,
+        connect=checking(server.connect, access.cluster.drill.statement_timeout_seconds),
         databases=tuple(name for name in access.cluster.server.databases or there if name in there),
-        baseline=baseline, older_baseline=older, home=server.home, bare=server.bare,
-        habits=Habits(access, Runner()).of, production_now=Production(access).catalogs,
+        baseline=baseline,
+        older_baseline=older,
+        home=server.home,
+        bare=server.bare,
+        habits=Habits(access, Runner()).of,
+        production_now=Production(access).catalogs,
         settle=functools.cache(lambda: settled(access, baseline)),
         settle_catalogs=functools.cache(lambda: settled(access, baseline, only=settle_catalogs)),
-    )  # fmt: skip
+    )
     with context.closing:
         results = list(run_checks(context, [family for family in FAMILIES if family in families]))
     verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
     return Verification(
-        cluster=access.cluster.name, server=str(server), started_at=started_at, asked_as=asked_as, seconds=time.monotonic() - clock,
-        baseline_taken_at=baseline.taken_at if baseline else None, results=results,
-        deviations=noted(access.cluster.deviations, results), verdict=verdict, reason=reason,
+        cluster=access.cluster.name,
+        server=str(server),
+        started_at=started_at,
+        asked_as=asked_as,
+        seconds=time.monotonic() - clock,
+        baseline_taken_at=baseline.taken_at if baseline else None,
+        results=results,
+        deviations=noted(access.cluster.deviations, results),
+        verdict=verdict,
+        reason=reason,
         compared=context.memo.get(COMPARED),
-    )  # fmt: skip
+    )
 
 
 class Restored:
-    """A server by its connection string, which must not hold a password: arguments are seen by everybody."""
+    """A server by its connection string, which must not hold a password: arguments are seen by
+    everybody.
+    """
 
     def __init__(self, dsn: str, *, as_superuser: bool = False) -> None:
         self.as_superuser, self.version = as_superuser, 0
         try:
-            self.words = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+            self.words = {
+                key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None
+            }
         except psycopg.ProgrammingError:
             # Neither the string nor libpq's words about it: both may show a password.
             raise ConfigError(
-                "bad-dsn", "--dsn", found="no libpq connection string",
+                "bad-dsn",
+                "--dsn",
+                found="no libpq connection string",
                 expected="`host=… port=… user=… dbname=…` or postgresql://user@host:port/dbname",
                 hint="correct it; quote values that hold spaces",
-            ) from None  # fmt: skip
+            ) from None
         if "password" in self.words:
             raise ConfigError(
-                "password-in-dsn", "--dsn", found="a password, which every user of this host can read",
-                expected="a connection string without one", hint="use PGPASSWORD or ~/.pgpass, and change that password",
-            )  # fmt: skip
+                "password-in-dsn",
+                "--dsn",
+                found="a password, which every user of this host can read",
+                expected="a connection string without one",
+                hint="use PGPASSWORD or ~/.pgpass, and change that password",
+            )
 
     @property
     def home(self) -> str:
@@ -114,20 +144,33 @@ class Restored:
         """A connection to one of its databases."""
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
         try:
-            return session.connect({**defaults, **self.words, "dbname": database}, superuser=self.as_superuser)
+            return session.connect(
+                {**defaults, **self.words, "dbname": database}, superuser=self.as_superuser
+            )
         except psycopg.OperationalError as error:
             raise Unreachable(
-                "server-unreachable", f"restored server at {self}, database {database}", found=str(error).strip(),
-                expected="a connection", hint="check that it runs and accepts connections, --dsn and its pg_hba.conf",
-            ) from None  # fmt: skip
+                "server-unreachable",
+                f"restored server at {self}, database {database}",
+                found=str(error).strip(),
+                expected="a connection",
+                hint="check that it runs and accepts connections, --dsn and its pg_hba.conf",
+            ) from None
 
     def bare(self) -> psycopg.Connection:
-        """One that goes by the server's own settings; nobody's code runs in it that a superuser would not run."""
+        """One that goes by the server's own settings; nobody's code runs in it that a superuser
+        would not run.
+        """
         safe = dict(session.SAFE)
         safe |= {"event_triggers": "off"} if self.as_superuser and self.version >= 170000 else {}
         safe |= {"session_preload_libraries": ""} if self.as_superuser else {}
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
-        words = {**defaults, **self.words, "dbname": self.home, **session.ENCODING, "options": session.options(safe)}
+        words = {
+            **defaults,
+            **self.words,
+            "dbname": self.home,
+            **session.ENCODING,
+            "options": session.options(safe),
+        }
         return session.opened(make_conninfo("", **words))
 
     def role(self) -> str:
@@ -137,17 +180,30 @@ class Restored:
             self.version = connection.info.server_version
         if power and not self.as_superuser:
             raise ConfigError(
-                "asked-as-superuser", f"role {role} at {self}", found=f"it is or may become {power}",
-                expected="a role with pg_read_all_data and BYPASSRLS and no more: planning a query alone runs what users wrote into "
-                "indexes and CHECKs",
-                hint="use the role that the README makes (user=pgdrill); or say --as-superuser, if every owner of a table there is trusted",
-            )  # fmt: skip
-        return f"superuser {role}: what users wrote into tables ran with its rights" if power else f"role {role}"
+                "asked-as-superuser",
+                f"role {role} at {self}",
+                found=f"it is or may become {power}",
+                expected=(
+                    "a role with pg_read_all_data and BYPASSRLS and no more: planning a query alone"
+                    " runs what users wrote into indexes and CHECKs"
+                ),
+                hint=(
+                    "use the role that the README makes (user=pgdrill); or say --as-superuser, if"
+                    " every owner of a table there is trusted"
+                ),
+            )
+        return (
+            f"superuser {role}: what users wrote into tables ran with its rights"
+            if power
+            else f"role {role}"
+        )
 
     def next_xid(self) -> int:
         """The number that its next transaction will get."""
         with self.connect(self.home) as connection:
-            row = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
+            row = connection.execute(
+                "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+            ).fetchone()
         return int(row[0]) if row else 0
 
     def databases(self) -> tuple[str, ...]:
@@ -156,20 +212,30 @@ class Restored:
             return every_database(connection)
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={self.words[key]}" for key in ("host", "port", "user") if key in self.words) or "libpq's defaults"
+        return (
+            " ".join(
+                f"{key}={self.words[key]}" for key in ("host", "port", "user") if key in self.words
+            )
+            or "libpq's defaults"
+        )
 
 
 def read_baseline(file: Path, cluster: Cluster) -> Baseline:
-    """A baseline of that cluster, as a drill or ``pgdrill baseline`` keeps it, or the record of a backup, which holds one."""
+    """A baseline of that cluster, as a drill or ``pgdrill baseline`` keeps it, or the record of a
+    backup, which holds one.
+    """
     baseline = _parsed(file)
     wanted = cluster.server.system_identifier
     if baseline.cluster != cluster.name or (wanted and wanted != baseline.system_identifier):
-        # Compared with another cluster's record everything would differ, and nothing would be known.
+        # Compared with another cluster's record everything would differ, and nothing would be
+        # known.
         raise ConfigError(
-            "foreign-baseline", str(file), found=f"cluster {baseline.cluster}, system identifier {baseline.system_identifier}",
+            "foreign-baseline",
+            str(file),
+            found=f"cluster {baseline.cluster}, system identifier {baseline.system_identifier}",
             expected=f"cluster {cluster.name}{f', system identifier {wanted}' if wanted else ''}",
             hint="name the cluster that it was taken of, or take one of this cluster",
-        )  # fmt: skip
+        )
     return baseline
 
 
@@ -178,7 +244,11 @@ def _parsed(file: Path) -> Baseline:
         data = json.loads(file.read_bytes())
         data = data.get("baseline", data) if isinstance(data, dict) else data
         if isinstance(data, dict) and "cluster" in data and data.get("version") != BASELINE_VERSION:
-            raise _no_baseline(file, f"version {str(data.get('version'))[:20]}, of another pgdrill", f"version {BASELINE_VERSION}")
+            raise _no_baseline(
+                file,
+                f"version {str(data.get('version'))[:20]}, of another pgdrill",
+                f"version {BASELINE_VERSION}",
+            )
         return Baseline.model_validate(data)
     except OSError as error:
         found = error.strerror or str(error)
@@ -191,6 +261,12 @@ def _parsed(file: Path) -> Baseline:
 
 def _no_baseline(file: Path, found: str, expected: str) -> ConfigError:
     return ConfigError(
-        "bad-baseline", str(file), found=found, expected=expected,
-        hint="take a new one (`pgdrill baseline`), or one from <work_directory>/<cluster>/baselines/ or backups/ in the report store",
-    )  # fmt: skip
+        "bad-baseline",
+        str(file),
+        found=found,
+        expected=expected,
+        hint=(
+            "take a new one (`pgdrill baseline`), or one from <work_directory>/<cluster>/baselines/"
+            " or backups/ in the report store"
+        ),
+    )

@@ -1,7 +1,8 @@
 """``python -m pgdrill_demo demo|up|down``: the embedded stack with a real Airflow.
 
-``demo`` runs one backup and one drill and leaves nothing but the report, which it shows on one screen, or with every
-answer (``--full``); ``up`` leaves everything running for a look, ``down`` ends it.
+``demo`` runs one backup and one drill and leaves nothing but the report, which it shows on one
+screen, or with every answer (``--full``); ``up`` leaves everything running for a look, ``down``
+ends it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ console = Console(highlight=False)
 def main(arguments: list[str]) -> int:
     """Run one of the three; the exit code of the demo is the drill's."""
     name, *options = arguments or [""]
-    commands: dict[str, Callable[[], int]] = {"demo": lambda: demo(full=bool(options)), "up": up, "down": down}
+    commands: dict[str, Callable[[], int]] = {
+        "demo": lambda: demo(full=bool(options)),
+        "up": up,
+        "down": down,
+    }
     if name not in commands or options not in ([], ["--full"] if name == "demo" else []):
         console.print("usage: python -m pgdrill_demo demo [--full] | up | down", markup=False)
         return 2
@@ -62,7 +67,8 @@ def demo(*, full: bool = False) -> int:
             kept = LOCAL / "reports" / f"{report.drill_id}.json"
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(store.report_file(stack.access, report.drill_id), kept)
-            report.kept_at = [str(kept.relative_to(PROJECT))]  # the stack's own copies go with the stack
+            # the stack's own copies go with the stack
+            report.kept_at = [str(kept.relative_to(PROJECT))]
             console.print()
             if full:
                 report_table(report, console)
@@ -134,14 +140,19 @@ def _left(home: Path, left: list[str]) -> str:
     if home.exists():
         return f"{home} could not be removed" + (f"; in it work {'; '.join(left)}" if left else "")
     if left:
-        return f"{home} is removed, but these processes still use it, and were not ended: {'; '.join(left)}"
+        return (
+            f"{home} is removed, but these processes still use it, and were not ended:"
+            f" {'; '.join(left)}"
+        )
     return "no process works in its folder any more, and the folder is removed."
 
 
 def _variables(stack: Stack) -> Path:
     """A file for the shell, for this user's eyes only, that lets `pgdrill` work on the demo."""
     path = f"{PROJECT / '.local' / 'bin'}:{PROJECT / '.venv' / 'bin'}:$PATH"
-    words = {name: value for name, value in stack.environment.items() if not name.startswith("AIRFLOW_")}
+    words = {
+        name: value for name, value in stack.environment.items() if not name.startswith("AIRFLOW_")
+    }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in words.items()]
     VARIABLES.unlink(missing_ok=True)
     VARIABLES.touch(mode=0o600)
@@ -151,7 +162,9 @@ def _variables(stack: Stack) -> Path:
 
 @contextlib.contextmanager
 def _remembered(name: str, *, keep: bool = False) -> Iterator[Path]:
-    """A folder with a short path, written down so that a killed demo's leavings are found by the next one."""
+    """A folder with a short path, written down so that a killed demo's leavings are found by the
+    next one.
+    """
     LOCAL.mkdir(exist_ok=True)
     for note in LOCAL.glob("demo-*.json"):
         content = json.loads(note.read_text())

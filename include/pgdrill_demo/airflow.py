@@ -1,4 +1,6 @@
-"""A real Airflow for the demo and the end-to-end tests: ``airflow standalone`` with a home and ports of its own."""
+"""A real Airflow for the demo and the end-to-end tests: ``airflow standalone`` with a home and
+ports of its own.
+"""
 
 from __future__ import annotations
 
@@ -57,15 +59,22 @@ class Airflow:
         """Everything the Airflow processes get."""
         api, worker_log, trigger_log, scheduler = self.ports
         settings = {
-            "CORE__DAGS_FOLDER": self.dags_folder, "CORE__PLUGINS_FOLDER": self.plugins_folder,
-            "CORE__LOAD_EXAMPLES": False, "CORE__PARALLELISM": 4,
+            "CORE__DAGS_FOLDER": self.dags_folder,
+            "CORE__PLUGINS_FOLDER": self.plugins_folder,
+            "CORE__LOAD_EXAMPLES": False,
+            "CORE__PARALLELISM": 4,
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "API__HOST": "127.0.0.1", "API__PORT": api, "API__BASE_URL": self.url, "API__WORKERS": 1,
-            "LOGGING__WORKER_LOG_SERVER_PORT": worker_log, "LOGGING__TRIGGER_LOG_SERVER_PORT": trigger_log,
+            "API__HOST": "127.0.0.1",
+            "API__PORT": api,
+            "API__BASE_URL": self.url,
+            "API__WORKERS": 1,
+            "LOGGING__WORKER_LOG_SERVER_PORT": worker_log,
+            "LOGGING__TRIGGER_LOG_SERVER_PORT": trigger_log,
             "SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": scheduler,
-            "SCHEDULER__ENABLE_HEALTH_CHECK": False, "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
+            "SCHEDULER__ENABLE_HEALTH_CHECK": False,
+            "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
-        }  # fmt: skip
+        }
         clean = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         path = f"{Path(sys.executable).parent}:{clean.get('PATH', '')}"
         own = {f"AIRFLOW__{key}": str(value) for key, value in settings.items()}
@@ -83,9 +92,14 @@ class Airflow:
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "standalone.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "standalone"], env=self.full_environment, cwd=self.home,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "airflow", "standalone"],
+                env=self.full_environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         mark_process(self.pid_file, process.pid)
 
     @property
@@ -94,7 +108,9 @@ class Airflow:
         return self.home / "standalone.pid"
 
     def wait_healthy(
-        self, timeout_seconds: float = START_SECONDS, on_change: Callable[[str], None] = lambda _: None
+        self,
+        timeout_seconds: float = START_SECONDS,
+        on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Return when every component reports healthy; tells of each that has become so."""
         told: set[str] = set()
@@ -104,7 +120,9 @@ class Airflow:
             try:
                 answer = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
                 states = {name: answer.get(name, {}).get("status") for name in COMPONENTS}
-                for name in [name for name in COMPONENTS if states[name] == "healthy" and name not in told]:
+                for name in [
+                    name for name in COMPONENTS if states[name] == "healthy" and name not in told
+                ]:
                     told.add(name)
                     on_change(name)
                 if all(state == "healthy" for state in states.values()):
@@ -113,13 +131,18 @@ class Airflow:
                 states = {"api": "no answer yet"}
             time.sleep(POLL_SECONDS)
         tail = (self.home / "standalone.log").read_text(errors="replace")[-3000:]
-        raise TimeoutError(f"Airflow is not healthy after {timeout_seconds:.0f} s ({states}); its log ends:\n{tail}")
+        raise TimeoutError(
+            f"Airflow is not healthy after {timeout_seconds:.0f} s ({states}); its log"
+            f" ends:\n{tail}"
+        )
 
     def stop(self) -> None:
         """End every process of it, their children too."""
         end_marked(self.pid_file)
 
-    def call(self, method: str, path: str, *, timeout_seconds: float = CALL_SECONDS, **more: Any) -> Any:
+    def call(
+        self, method: str, path: str, *, timeout_seconds: float = CALL_SECONDS, **more: Any
+    ) -> Any:
         """One call of the public API; an error with Airflow's own words."""
         user, password = self.login
         with httpx.Client(base_url=self.url, timeout=timeout_seconds) as client:
@@ -157,7 +180,11 @@ class Airflow:
         return {task["task_id"]: task["state"] or "waiting" for task in found}
 
     def wait_for_run(
-        self, dag_id: str, run_id: str, on_change: Callable[[str, str], None], timeout_seconds: float = 900
+        self,
+        dag_id: str,
+        run_id: str,
+        on_change: Callable[[str, str], None],
+        timeout_seconds: float = 900,
     ) -> str:
         """Wait for a run's end, telling of every task's change; gives ``success`` or ``failed``."""
         deadline = time.monotonic() + timeout_seconds
@@ -187,14 +214,23 @@ class Airflow:
                 yield f"{error['exc_type']}: {error['exc_value']}"
 
     def own_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> Iterator[str]:
-        """The lines of a task's log that pgdrill wrote; for whoever would rather have none than wait."""
+        """The lines of a task's log that pgdrill wrote; for whoever would rather have none than
+        wait.
+        """
         for entry in self._log(dag_id, run_id, task_id, attempt, timeout_seconds=GLANCE_SECONDS):
             if isinstance(entry, dict) and str(entry.get("logger", "")).startswith("pgdrill"):
                 yield str(entry.get("event", ""))
 
     def _log(
-        self, dag_id: str, run_id: str, task_id: str, attempt: int, timeout_seconds: float = CALL_SECONDS
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        attempt: int,
+        timeout_seconds: float = CALL_SECONDS,
     ) -> list[Any]:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         headers = {"Accept": "application/json"}
-        return list(self.call("GET", path, headers=headers, timeout_seconds=timeout_seconds)["content"])
+        return list(
+            self.call("GET", path, headers=headers, timeout_seconds=timeout_seconds)["content"]
+        )

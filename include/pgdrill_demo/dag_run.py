@@ -8,7 +8,15 @@ from pgdrill.text import one_line
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.steps import Steps
 
-TOLD = ("running", "success", "failed", "upstream_failed", "skipped", "up_for_retry", "up_for_reschedule")
+TOLD = (
+    "running",
+    "success",
+    "failed",
+    "upstream_failed",
+    "skipped",
+    "up_for_retry",
+    "up_for_reschedule",
+)
 LAST_LINES = 12
 WIDTH = 84  # of a log's line, so that it fits into a hundred columns
 
@@ -58,7 +66,9 @@ class DagRun:
         for task, ended in self.airflow.task_states(self.dag_id, self.run_id).items():
             if ended == "failed":
                 self.steps.say(f"  the log of {task} ends:")
-                for line in list(self.airflow.log_lines(self.dag_id, self.run_id, task))[-LAST_LINES:]:
+                for line in list(self.airflow.log_lines(self.dag_id, self.run_id, task))[
+                    -LAST_LINES:
+                ]:
                     self.steps.console.print(f"    {line}", markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,5 @@
-"""Rows for any table of the sample: values by column type and name, parents from the same tenant."""
+"""Rows for any table of the sample: values by column type and name, parents from the same
+tenant."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ ROWS = {
     "sales_convo_turns": 1_500,
     "sales_worker_sessions": 120,
 }
-"""Rows at scale 1 (about 150 MB, loaded in seconds); every table not named here gets SMALL_TABLE_ROWS."""
+"""Rows at scale 1 (about 150 MB, loaded in seconds); every table not named here gets
+SMALL_TABLE_ROWS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Filler:
 
     def rows(self, table: Table) -> list[list[Any]]:
         """Return the rows of *table* as lists in column order, vectors still ``None``."""
-        # A generator of its own for each table: adding a table leaves the rows of the others as they were.
+        # A generator of its own for each table: adding a table leaves the rows of the others as
+        # they were.
         rng = random.Random(f"{self.seed}/{table.name}")
         tenants: Sequence[Tenant | None] = _tenants_of(table)
         taken: set[tuple[Any, ...]] = set()
@@ -110,7 +113,9 @@ class Filler:
             return len(REFERENCE[name])
         return max(tenants, round(ROWS.get(name, SMALL_TABLE_ROWS) * self.scale))
 
-    def _row(self, table: Table, tenant: Tenant | None, number: int, rng: random.Random) -> dict[str, Any]:
+    def _row(
+        self, table: Table, tenant: Tenant | None, number: int, rng: random.Random
+    ) -> dict[str, Any]:
         row: dict[str, Any] = {}
         if table.name == "tenants":
             own = TENANTS[number]

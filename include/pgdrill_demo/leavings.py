@@ -1,4 +1,6 @@
-"""Which processes work in a stack's folder: those that are the stack's, and those of somebody who looks at it."""
+"""Which processes work in a stack's folder: those that are the stack's, and those of somebody who
+looks at it.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,20 @@ OWN_VARIABLES = ("AIRFLOW_HOME", "HOME")  # a shell that only looks at the stack
 
 
 def own(home: Path) -> list[int]:
-    """Processes that were given a home below the folder: Airflow's, and tools' that have a home of their own."""
-    return [one.pid for one in _others() if any(_below(home, _environment(one).get(name, "")) for name in OWN_VARIABLES)]
+    """Processes that were given a home below the folder: Airflow's, and tools' that have a home of
+    their own.
+    """
+    return [
+        one.pid
+        for one in _others()
+        if any(_below(home, _environment(one).get(name, "")) for name in OWN_VARIABLES)
+    ]
 
 
 def users(home: Path) -> list[str]:
-    """Whoever still works in the folder, as far as this user may look: in words, with number and program."""
+    """Whoever still works in the folder, as far as this user may look: in words, with number and
+    program.
+    """
     return [_shown(one) for one in _others() if any(_below(home, path) for path in _paths(one))]
 
 

@@ -39,7 +39,10 @@ class S3Server:
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def start(self) -> None:
-        """Start, and return when the server has said on which port it listens. Nothing to do where it runs."""
+        """Start, and return when the server has said on which port it listens.
+
+        Nothing to do where it runs.
+        """
         if self.process is not None and self.process.poll() is None:
             return
         (self.folder / self.bucket).mkdir(parents=True, exist_ok=True)
@@ -47,11 +50,27 @@ class S3Server:
         log = self.folder.parent / "s3.log"
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [program("rclone"), "serve", "s3", str(self.folder), "--addr", address, "--config", os.devnull,
-                 "--log-level", "INFO", "--etag-hash", ""],  # else the first listing of an object reads it whole, as no real store does
+                [
+                    program("rclone"),
+                    "serve",
+                    "s3",
+                    str(self.folder),
+                    "--addr",
+                    address,
+                    "--config",
+                    os.devnull,
+                    # else the first listing of an object reads it whole, as no real store does
+                    "--log-level",
+                    "INFO",
+                    "--etag-hash",
+                    "",
+                ],
                 env={**os.environ, "RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"'},
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
         mark_process(self.folder.parent / "s3.pid", self.process.pid)
         while not (match := STARTED.search(log.read_text())):
             if self.process.poll() is not None:
@@ -60,7 +79,8 @@ class S3Server:
         self.endpoint_url = match[1]
 
     def stop(self) -> None:
-        """End the server; nothing to do where none runs. A later start listens where it did before."""
+        """End the server; nothing to do where none runs. A later start listens where it did
+        before."""
         if self.process is not None:
             end_group(self.process.pid)
             self.process.wait()

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).parent / "schema"
 LARGE_OBJECTS_PER_COLUMN = 6
 FILES_AFTER_ROWS = "50_indexes.sql"
-"""From this file on the schema wants the rows there: indexes, triggers, the materialized view, row security."""
+"""From this file on the schema wants the rows there: indexes, triggers, the materialized view,
+row security."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSummary:
-    """What a load left behind. *bytes* is the database's size on disk; *tables* leaves partitions out."""
+    """What a load left behind. *bytes* is the database's size on disk; *tables* leaves partitions
+    out.
+    """
 
     tables: int
     rows: int
@@ -39,7 +42,11 @@ class SampleSummary:
 
 
 def load(
-    conninfo: str, *, scale: float = 1.0, seed: int = 20260907, tell: Callable[[str], None] = lambda _: None
+    conninfo: str,
+    *,
+    scale: float = 1.0,
+    seed: int = 20260907,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> SampleSummary:
     """Create roles, schema and rows, build every index, and analyze.
 
@@ -86,7 +93,9 @@ def _run(connection: psycopg.Connection[Any], files: list[Path]) -> None:
 
 
 def _build_in_memory(connection: psycopg.Connection[Any]) -> None:
-    """Let HNSW builds stay in memory and use the second core: several times faster than the defaults."""
+    """Let HNSW builds stay in memory and use the second core: several times faster than the
+    defaults.
+    """
     connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
     connection.execute("SET LOCAL max_parallel_maintenance_workers = 2")
 
@@ -104,22 +113,33 @@ def _with_vectors(table: Table, rows: list[list[Any]]) -> list[list[Any]]:
 
 
 def _add_large_objects(
-    connection: psycopg.Connection[Any], table: Table, rows: list[list[Any]], numbers: Iterator[int], seed: int
+    connection: psycopg.Connection[Any],
+    table: Table,
+    rows: list[list[Any]],
+    numbers: Iterator[int],
+    seed: int,
 ) -> None:
-    """Give the first rows of each ``oid`` column a large object: some kilobytes of text, standing for a scan."""
+    """Give the first rows of each ``oid`` column a large object: some kilobytes of text, standing
+    for a scan.
+    """
     for place, column in enumerate(table.columns):
         if column.type != "oid":
             continue
         for row, number in zip(rows[:LARGE_OBJECTS_PER_COLUMN], numbers, strict=False):
             page = "\n".join(passages("real_estate", 60, seed + number)).encode()
             connection.execute("SELECT lo_from_bytea(%s, %s)", (number, page))
-            connection.execute(sql.SQL("GRANT SELECT ON LARGE OBJECT {} TO agents_app").format(number))
-            connection.execute(sql.SQL("ALTER LARGE OBJECT {} OWNER TO agents_owner").format(number))
+            connection.execute(
+                sql.SQL("GRANT SELECT ON LARGE OBJECT {} TO agents_app").format(number)
+            )
+            connection.execute(
+                sql.SQL("ALTER LARGE OBJECT {} OWNER TO agents_owner").format(number)
+            )
             row[place] = number
 
 
 def _copy(connection: psycopg.Connection[Any], table: Table, rows: list[list[Any]]) -> None:
-    # Binary COPY needs the exact type of every column and has none for enums; only vectors are worth it.
+    # Binary COPY needs the exact type of every column and has none for enums; only vectors are
+    # worth it.
     binary = any(column.vector for column in table.columns)
     statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(
         sql.Identifier(table.name),
@@ -136,9 +156,10 @@ def _copy(connection: psycopg.Connection[Any], table: Table, rows: list[list[Any
 def _set_sequences(connection: psycopg.Connection[Any]) -> None:
     """Move every sequence past the keys that COPY brought along."""
     owned = connection.execute(
-        "SELECT a.attrelid::regclass::text, a.attname, pg_get_serial_sequence(a.attrelid::regclass::text, a.attname)"
-        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
-        " WHERE a.attidentity <> '' AND c.relnamespace = 'public'::regnamespace AND NOT c.relispartition"
+        "SELECT a.attrelid::regclass::text, a.attname,"
+        " pg_get_serial_sequence(a.attrelid::regclass::text, a.attname) FROM pg_attribute a JOIN"
+        " pg_class c ON c.oid = a.attrelid WHERE a.attidentity <> '' AND c.relnamespace ="
+        " 'public'::regnamespace AND NOT c.relispartition"
     ).fetchall()
     for relation, column, sequence in owned:
         connection.execute(
@@ -146,4 +167,6 @@ def _set_sequences(connection: psycopg.Connection[Any]) -> None:
                 sql.Literal(sequence), sql.Identifier(column), sql.Identifier(relation)
             )
         )
-    connection.execute("SELECT setval('invoice_number_seq', 100500), setval('claim_number_seq', 502100)")
+    connection.execute(
+        "SELECT setval('invoice_number_seq', 100500), setval('claim_number_seq', 502100)"
+    )

@@ -1,8 +1,9 @@
-"""The application's own test, as a drill of the demo runs it: does a search answer with what was stored?
+"""The application's own test, as a drill of the demo runs it: does a search answer with what was
+stored?
 
-``python -m pgdrill_demo.smoke`` looks where ``DATABASE_URL`` points, finds a stored text's vector through the
-index again, writes as the application does, and ends with 0 if all of that works. What it wrote is taken back: a cluster
-that is kept for a look stays as it came.
+``python -m pgdrill_demo.smoke`` looks where ``DATABASE_URL`` points, finds a stored text's vector
+through the index again, writes as the application does, and ends with 0 if all of that works. What
+it wrote is taken back: a cluster that is kept for a look stays as it came.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import sys
 
 import psycopg
 
-SEARCH = "SELECT id FROM embeddings ORDER BY embedding <=> (SELECT embedding FROM embeddings WHERE id = %s) LIMIT 5"
+SEARCH = (
+    "SELECT id FROM embeddings ORDER BY embedding <=> (SELECT embedding FROM embeddings WHERE id ="
+    " %s) LIMIT 5"
+)
 REMEMBER = (
-    "INSERT INTO messages (tenant_id, conversation_id, role, body) SELECT tenant_id, id, 'user', 'after a restore'"
-    " FROM conversations LIMIT 1 RETURNING 1"
+    "INSERT INTO messages (tenant_id, conversation_id, role, body) SELECT tenant_id, id, 'user',"
+    " 'after a restore' FROM conversations LIMIT 1 RETURNING 1"
 )
 
 

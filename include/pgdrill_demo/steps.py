@@ -40,13 +40,16 @@ class Steps:
         """Say what begins, and whenever nothing was said for a while, what is being done.
 
         :param words: empty where the step says by itself what it does.
-        :param now: gives the words for that, from a thread of its own; by default that the step still goes on.
+        :param now: gives the words for that, from a thread of its own; by default that the step
+        still goes on.
         """
         if words:
             self.say(words)
         ended = threading.Event()
         # A daemon: what it asks may hang, and nobody who stops the demo waits for that.
-        thread = threading.Thread(target=self._break_silence, args=(ended, now or self._still), daemon=True)
+        thread = threading.Thread(
+            target=self._break_silence, args=(ended, now or self._still), daemon=True
+        )
         thread.start()
         try:
             yield

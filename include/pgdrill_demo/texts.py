@@ -1,4 +1,6 @@
-"""Believable texts for the sample data: three verticals, each with topics, so that neighbours share a subject."""
+"""Believable texts for the sample data: three verticals, each with topics, so that neighbours share
+a subject.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _Choice = TypeVar("_Choice")
 
 
 def pick(rng: random.Random, choices: Sequence[_Choice]) -> _Choice:
-    """Draw one of *choices*. Only ``random()`` promises the same numbers in every Python, so nothing else is used."""
+    """Draw one of *choices*. Only ``random()`` promises the same numbers in every Python, so
+    nothing else is used.
+    """
     return choices[int(rng.random() * len(choices))]
 
 
@@ -26,10 +30,13 @@ def below(rng: random.Random, limit: int) -> int:
 
 def passage(vertical: str, rng: random.Random) -> str:
     """Return two or three sentences on one topic of *vertical*, some 100 to 250 characters."""
-    subject, finding, action = (pick(rng, part.split("|")) for part in pick(rng, words.TOPICS[vertical]))
+    subject, finding, action = (
+        pick(rng, part.split("|")) for part in pick(rng, words.TOPICS[vertical])
+    )
     opening = pick(rng, words.OPENINGS[vertical])
     closing = pick(rng, words.CLOSINGS[vertical])
-    # People and places are drawn for every sentence apart: the same subject, yet rarely the same text twice.
+    # People and places are drawn for every sentence apart: the same subject, yet rarely the same
+    # text twice.
     return f"{_fill(opening, rng)} {subject}; {finding}. {_sentence(action)} {_fill(closing, rng)}"
 
 

@@ -24,53 +24,164 @@ LARGE_OBJECT_BASE = 920_000
 """Large objects get numbers of our choosing, for the server's own would differ between loads."""
 
 REFERENCE: dict[str, list[dict[str, Any]]] = {
-    "currencies": [{"code": code, "name": name} for code, name in (
-        ("EUR", "Euro"), ("USD", "US dollar"), ("GBP", "Pound sterling"), ("CHF", "Swiss franc"), ("SEK", "Krona"))],
-    "countries": [{"code": code, "name": name} for code, name in (
-        ("DE", "Germany"), ("FR", "France"), ("IE", "Ireland"), ("NL", "Netherlands"), ("PT", "Portugal"), ("US", "USA"))],
-    "languages": [{"code": code, "name": name} for code, name in (
-        ("en", "English"), ("de", "German"), ("fr", "French"), ("pt", "Portuguese"), ("tr", "Turkish"))],
-    "subscription_plans": [{"name": name} for name in ("Starter", "Team", "Business", "Enterprise")],
-    "models": [{"name": name} for name in ("small-chat", "large-chat", "reasoner", "hashing-384", "hashing-1536", "hashing-3072")],
-    "tools": [{"name": name} for name in (
-        "search_documents", "book_appointment", "read_vitals", "submit_claim", "find_listings", "schedule_viewing",
-        "draft_offer", "send_email", "update_deal", "create_quote", "web_search", "calculator")],
-    "feature_flags": [{"code": code} for code in ("voice-calls", "hybrid-search", "auto-triage", "deal-coach", "floor-plans")],
-}  # fmt: skip
+    "currencies": [
+        {"code": code, "name": name}
+        for code, name in (
+            ("EUR", "Euro"),
+            ("USD", "US dollar"),
+            ("GBP", "Pound sterling"),
+            ("CHF", "Swiss franc"),
+            ("SEK", "Krona"),
+        )
+    ],
+    "countries": [
+        {"code": code, "name": name}
+        for code, name in (
+            ("DE", "Germany"),
+            ("FR", "France"),
+            ("IE", "Ireland"),
+            ("NL", "Netherlands"),
+            ("PT", "Portugal"),
+            ("US", "USA"),
+        )
+    ],
+    "languages": [
+        {"code": code, "name": name}
+        for code, name in (
+            ("en", "English"),
+            ("de", "German"),
+            ("fr", "French"),
+            ("pt", "Portuguese"),
+            ("tr", "Turkish"),
+        )
+    ],
+    "subscription_plans": [
+        {"name": name} for name in ("Starter", "Team", "Business", "Enterprise")
+    ],
+    "models": [
+        {"name": name}
+        for name in (
+            "small-chat",
+            "large-chat",
+            "reasoner",
+            "hashing-384",
+            "hashing-1536",
+            "hashing-3072",
+        )
+    ],
+    "tools": [
+        {"name": name}
+        for name in (
+            "search_documents",
+            "book_appointment",
+            "read_vitals",
+            "submit_claim",
+            "find_listings",
+            "schedule_viewing",
+            "draft_offer",
+            "send_email",
+            "update_deal",
+            "create_quote",
+            "web_search",
+            "calculator",
+        )
+    ],
+    "feature_flags": [
+        {"code": code}
+        for code in ("voice-calls", "hybrid-search", "auto-triage", "deal-coach", "floor-plans")
+    ],
+}
 """Tables whose rows have names of their own."""
 
-# Whole numbers by column name: lowest and one past the highest. The CHECK constraints lie outside of these.
+# Whole numbers by column name: lowest and one past the highest. The CHECK constraints lie outside
+# of these.
 _NUMBERS = {
-    "rating": (1, 6), "score": (0, 101), "walk_score": (20, 101), "systolic": (95, 180), "diastolic": (55, 95),
-    "pulse": (50, 120), "floors": (1, 12), "floor": (0, 9), "built_year": (1890, 2026), "bedrooms": (1, 6),
-    "bathrooms": (1, 4), "quantity": (1, 25), "position": (1, 20), "attempts": (0, 5), "term_months": (60, 361),
-    "scale_denominator": (50, 500), "context_tokens": (8_000, 200_000), "seats": (1, 500), "revision": (0, 40),
-    "repeats": (0, 4), "beds": (1, 5),
-}  # fmt: skip
+    "rating": (1, 6),
+    "score": (0, 101),
+    "walk_score": (20, 101),
+    "systolic": (95, 180),
+    "diastolic": (55, 95),
+    "pulse": (50, 120),
+    "floors": (1, 12),
+    "floor": (0, 9),
+    "built_year": (1890, 2026),
+    "bedrooms": (1, 6),
+    "bathrooms": (1, 4),
+    "quantity": (1, 25),
+    "position": (1, 20),
+    "attempts": (0, 5),
+    "term_months": (60, 361),
+    "scale_denominator": (50, 500),
+    "context_tokens": (8_000, 200_000),
+    "seats": (1, 500),
+    "revision": (0, 40),
+    "repeats": (0, 4),
+    "beds": (1, 5),
+}
 _PERCENTAGES = ("share", "progress", "discount", "reached")
-_SINCE = {"ends_at": "starts_at", "ended_at": "started_at", "closed_at": "opened_at", "ends_on": "starts_on",
-          "paid_on": "issued_on"}  # fmt: skip
+_SINCE = {
+    "ends_at": "starts_at",
+    "ended_at": "started_at",
+    "closed_at": "opened_at",
+    "ends_on": "starts_on",
+    "paid_on": "issued_on",
+}
 _VOCABULARY = {
-    "first_name": words.FIRST_NAMES, "last_name": words.LAST_NAMES, "city": words.CITIES, "industry": words.INDUSTRIES,
-    "channel": words.CHANNELS, "status": words.STATUSES, "speciality": ("cardiology", "paediatrics", "surgery", "family medicine"),
-    "relation": ("spouse", "parent", "colleague", "decision maker"), "unit": ("mg/dl", "mmol/l", "U/l", "%"),
-    "substance": ("metformin", "amlodipine", "ibuprofen", "penicillin", "pollen", "insulin glargine", "measles vaccine"),
-    "analyte": ("glucose", "HbA1c", "troponin", "ferritin", "cholesterol"), "modality": ("MRI", "CT", "X-ray", "ultrasound"),
-    "body_site": ("spine", "wrist", "chest", "knee"), "purpose": ("treatment", "research", "billing", "reminders"),
-    "energy_class": ("A", "B", "C", "D", "E"), "feature": ("balcony", "lift", "sauna", "garage", "fireplace"),
-    "step": ("intake", "triage", "scheduling", "reminder", "done"), "job_title": ("CFO", "buyer", "head of IT", "founder"),
-    "cron": ("0 6 * * *", "*/15 * * * *", "0 9 * * 1"), "action": ("INSERT", "UPDATE", "DELETE"),
-    "provider": ("in-house", "hosted"), "test_code": ("GLU", "CBC", "LIP", "TSH"), "actor": ("agents_app", "agents_service"),
-    "task": ("qualify", "enrich", "follow up", "score"), "lender": ("Savings Bank", "Mutual Home Loans", "Coast Credit"),
-}  # fmt: skip
-_PROSE = ("body", "content", "notes", "summary", "description", "instructions", "findings", "reason", "comment", "strengths",
-          "conditions", "query")  # fmt: skip
+    "first_name": words.FIRST_NAMES,
+    "last_name": words.LAST_NAMES,
+    "city": words.CITIES,
+    "industry": words.INDUSTRIES,
+    "channel": words.CHANNELS,
+    "status": words.STATUSES,
+    "speciality": ("cardiology", "paediatrics", "surgery", "family medicine"),
+    "relation": ("spouse", "parent", "colleague", "decision maker"),
+    "unit": ("mg/dl", "mmol/l", "U/l", "%"),
+    "substance": (
+        "metformin",
+        "amlodipine",
+        "ibuprofen",
+        "penicillin",
+        "pollen",
+        "insulin glargine",
+        "measles vaccine",
+    ),
+    "analyte": ("glucose", "HbA1c", "troponin", "ferritin", "cholesterol"),
+    "modality": ("MRI", "CT", "X-ray", "ultrasound"),
+    "body_site": ("spine", "wrist", "chest", "knee"),
+    "purpose": ("treatment", "research", "billing", "reminders"),
+    "energy_class": ("A", "B", "C", "D", "E"),
+    "feature": ("balcony", "lift", "sauna", "garage", "fireplace"),
+    "step": ("intake", "triage", "scheduling", "reminder", "done"),
+    "job_title": ("CFO", "buyer", "head of IT", "founder"),
+    "cron": ("0 6 * * *", "*/15 * * * *", "0 9 * * 1"),
+    "action": ("INSERT", "UPDATE", "DELETE"),
+    "provider": ("in-house", "hosted"),
+    "test_code": ("GLU", "CBC", "LIP", "TSH"),
+    "actor": ("agents_app", "agents_service"),
+    "task": ("qualify", "enrich", "follow up", "score"),
+    "lender": ("Savings Bank", "Mutual Home Loans", "Coast Credit"),
+}
+_PROSE = (
+    "body",
+    "content",
+    "notes",
+    "summary",
+    "description",
+    "instructions",
+    "findings",
+    "reason",
+    "comment",
+    "strengths",
+    "conditions",
+    "query",
+)
 
 
 def value_for(
     table: str, column: Column, number: int, vertical: str, row: dict[str, Any], rng: random.Random
 ) -> Any:
-    """Return a value for *column* of row *number* (from 0), given the columns of *row* made so far."""
+    """Return a value for *column* of row *number* (from 0), given the columns of *row* made so
+    far."""
     kind, name = column.type, column.name
     if column.labels:
         return pick(rng, column.labels)
@@ -87,14 +198,25 @@ def _other(table: str, kind: str, name: str, number: int, vertical: str, rng: ra
     if kind == "bool":
         return below(rng, 2) == 1
     if kind == "numeric":
-        cents = below(rng, 10_000 if _is_percentage(name) else 90_000_000 if "price" in name else 80_000) + 1
+        cents = (
+            below(
+                rng, 10_000 if _is_percentage(name) else 90_000_000 if "price" in name else 80_000
+            )
+            + 1
+        )
         return Decimal(cents) / 100
     if kind in ("float8", "float4"):
         return below(rng, 2_000) / 1_000
     if kind == "uuid":
         return uuid.UUID(int=below(rng, 2**53) << 75 | below(rng, 2**53) << 20 | number, version=4)
     if kind == "jsonb":
-        return Jsonb({"topic": passage(vertical, rng)[:40], "steps": [below(rng, 100) for _ in range(3)], "n": number})
+        return Jsonb(
+            {
+                "topic": passage(vertical, rng)[:40],
+                "steps": [below(rng, 100) for _ in range(3)],
+                "n": number,
+            }
+        )
     if kind == "_text":
         return [pick(rng, words.INDUSTRIES), pick(rng, words.CHANNELS)]
     if kind == "tstzrange":
@@ -124,7 +246,11 @@ def _whole(name: str, kind: str, rng: random.Random) -> int:
 def _moment(name: str, kind: str, row: dict[str, Any], rng: random.Random) -> datetime | date:
     since: datetime | date | None = row.get(_SINCE.get(name, ""))
     if since is not None:
-        return since + (timedelta(days=1 + below(rng, 300)) if kind == "date" else timedelta(minutes=1 + below(rng, 90)))
+        return since + (
+            timedelta(days=1 + below(rng, 300))
+            if kind == "date"
+            else timedelta(minutes=1 + below(rng, 90))
+        )
     # What was updated was created before: created in the first 200 days, updated in the last 20.
     days_ago = below(rng, 20) if name.startswith(("updated", "last_")) else 20 + below(rng, 200)
     if name == "born_on":

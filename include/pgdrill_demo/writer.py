@@ -1,6 +1,8 @@
-"""Goes on changing the sample while backups run, as an application would: short transactions over several tables.
+"""Goes on changing the sample while backups run, as an application would: short transactions over
+several tables.
 
-Every vector written is the embedding of the text beside it, so a restored cluster can be checked at any instant.
+Every vector written is the embedding of the text beside it, so a restored cluster can be checked at
+any instant.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ _SESSION = "SET statement_timeout = '2s'; SET lock_timeout = '1s'"
 
 @dataclass(frozen=True, slots=True)
 class WriterTotals:
-    """What a writer did: rows by kind of change, transactions committed, and those given up as too slow."""
+    """What a writer did: rows by kind of change, transactions committed, and those given up as too
+    slow.
+    """
 
     transactions: int = 0
     inserted: int = 0
@@ -85,7 +89,8 @@ class Writer:
         if self._thread is not None:
             self._thread.join(STOP_SECONDS - 1)
             if self._thread.is_alive() and self._connection is not None:
-                # Hung in the network: closing the socket under it is the only way to be back in time.
+                # Hung in the network: closing the socket under it is the only way to be back in
+                # time.
                 self._connection.close()
                 self._thread.join(1)
             self._thread = None
@@ -98,7 +103,10 @@ class Writer:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -123,10 +131,15 @@ class Writer:
             done = self._totals
             try:
                 with connection.transaction():
-                    connection.execute("SELECT set_config('app.tenant_id', %s, true)", (str(tenant.id),))
-                    inserted, updated, deleted = change(connection, tenant, self._rng, self._embedder)
+                    connection.execute(
+                        "SELECT set_config('app.tenant_id', %s, true)", (str(tenant.id),)
+                    )
+                    inserted, updated, deleted = change(
+                        connection, tenant, self._rng, self._embedder
+                    )
             except (QueryCanceled, LockNotAvailable):
-                # A checkpoint or a lock held us up past the timeouts: an application would try again.
+                # A checkpoint or a lock held us up past the timeouts: an application would try
+                # again.
                 self._totals = replace(done, given_up=done.given_up + 1)
                 continue
             self._totals = replace(
@@ -141,10 +154,18 @@ class Writer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write until SIGTERM or SIGINT, or until the time is up; prints the totals."""
     parser = argparse.ArgumentParser(prog="python -m pgdrill_demo.writer", description=__doc__)
-    parser.add_argument("--dsn", required=True, help="libpq connection string, without the password (use PGPASSWORD)")
-    parser.add_argument("--rate", type=float, default=50, help="transactions a second (default: %(default)s)")
+    parser.add_argument(
+        "--dsn",
+        required=True,
+        help="libpq connection string, without the password (use PGPASSWORD)",
+    )
+    parser.add_argument(
+        "--rate", type=float, default=50, help="transactions a second (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=20260907)
-    parser.add_argument("--seconds", type=float, default=None, help="stop by itself after this long")
+    parser.add_argument(
+        "--seconds", type=float, default=None, help="stop by itself after this long"
+    )
     options = parser.parse_args(arguments)
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,8 +1,8 @@
 """Damage to a restored data directory: what a bad disk or a lost write does to it.
 
-A copy takes one damage in each of its sets of relations, so one start and one run of the checks judge many: every set
-has to be named by a red check, or hold what it held. Catalogs and the files of the whole cluster, which any of these
-could hide behind, get a copy for each damage.
+A copy takes one damage in each of its sets of relations, so one start and one run of the checks
+judge many: every set has to be named by a red check, or hold what it held. Catalogs and the files
+of the whole cluster, which any of these could hide behind, get a copy for each damage.
 """
 
 from __future__ import annotations
@@ -61,12 +61,18 @@ def plan_sets(small: Small, chance: random.Random) -> list[Damage]:
 
 
 def plan_single(small: Small, chance: random.Random) -> Damage:
-    """One damage to what is in no set: catalogs, the commit log, the control file, other databases."""
+    """One damage to what is in no set: catalogs, the commit log, the control file, other
+    databases."""
     files = [file for file, relation in small.files.items() if not SET.search(relation)]
     places = sorted({str(Path(file).parent) for file in files})
     while True:
-        place = chance.choice(places)  # or the databases' many files would leave nothing to the commit log
-        damage = _draw(small, chance, chance.choice([file for file in files if str(Path(file).parent) == place]))
+        # or the databases' many files would leave nothing to the commit log
+        place = chance.choice(places)
+        damage = _draw(
+            small,
+            chance,
+            chance.choice([file for file in files if str(Path(file).parent) == place]),
+        )
         if damage:
             return damage
 
@@ -74,11 +80,23 @@ def plan_single(small: Small, chance: random.Random) -> Damage:
 def _draw(small: Small, chance: random.Random, file: str) -> Damage | None:
     before = (small.restored / file).read_bytes()
     kind = chance.choice([*KINDS, "page of an earlier day"])
-    after = KINDS[kind](chance, before, PAGE) if kind in KINDS else _earlier(small, chance, file, before)
+    after = (
+        KINDS[kind](chance, before, PAGE)
+        if kind in KINDS
+        else _earlier(small, chance, file, before)
+    )
     if after is None or after == before:
         return None
-    paged = len(before) % PAGE == 0 and file.startswith(("base", "global")) and not file.endswith(("pg_control", "pg_filenode.map"))
-    if paged and not kind.startswith("cut") and (kind == "page of an earlier day" or chance.random() < 0.7):
+    paged = (
+        len(before) % PAGE == 0
+        and file.startswith(("base", "global"))
+        and not file.endswith(("pg_control", "pg_filenode.map"))
+    )
+    if (
+        paged
+        and not kind.startswith("cut")
+        and (kind == "page of an earlier day" or chance.random() < 0.7)
+    ):
         after, kind = sign_changed(before, after), f"{kind}, checksum right"
         if after == before:  # the flipped bit was the checksum's
             return None
@@ -91,8 +109,12 @@ def _earlier(small: Small, chance: random.Random, file: str, now: bytes) -> byte
     if not old.exists():
         return None
     before = old.read_bytes()
-    changed = [at for at in range(0, min(len(before), len(now)), PAGE)
-               if before[at + 12 : at + PAGE] != now[at + 12 : at + PAGE]]  # LSN, checksum and flags aside
+    changed = [
+        at
+        for at in range(0, min(len(before), len(now)), PAGE)
+        # LSN, checksum and flags aside
+        if before[at + 12 : at + PAGE] != now[at + 12 : at + PAGE]
+    ]
     if not changed:
         return None
     at = chance.choice(changed)
@@ -111,22 +133,32 @@ def damaged(small: Small, damages: list[Damage]) -> Iterator[LocalServer]:
 def ask(small: Small, server: LocalServer) -> Iterator[CheckResult]:
     """Every check, as a drill asks them of its own cluster."""
     context = Context(
-        cluster=small.stack.cluster, connect=checking(lambda name: server.connect(name, autocommit=False), STATEMENT_SECONDS),
-        databases=tuple(small.baseline.databases), baseline=small.baseline.model_copy(deep=True), settle=lambda: True,
+        cluster=small.stack.cluster,
+        connect=checking(lambda name: server.connect(name, autocommit=False), STATEMENT_SECONDS),
+        databases=tuple(small.baseline.databases),
+        baseline=small.baseline.model_copy(deep=True),
+        settle=lambda: True,
         prepare=server.connect,
-    )  # fmt: skip
+    )
     return run_checks(context, FAMILIES)
 
 
 def judge_sets(small: Small, damages: list[Damage]) -> list[Outcome]:
-    """Damages to different sets at once; those that no check named, and that changed something, once more alone."""
+    """Damages to different sets at once; those that no check named, and that changed something,
+    once more alone.
+    """
     outcomes, again = [], []
     with damaged(small, damages) as server:
         server.start()
         red: list[str] = []
         with ending_stuck(server, STATEMENT_SECONDS):
-            with contextlib.suppress(psycopg.Error, PgdrillError):  # the server may end under a check
-                red.extend(f"{r.name} {r.thing} {r.message}" for r in ask(small, server) if r.status == "fail")
+            # the server may end under a check
+            with contextlib.suppress(psycopg.Error, PgdrillError):
+                red.extend(
+                    f"{r.name} {r.thing} {r.message}"
+                    for r in ask(small, server)
+                    if r.status == "fail"
+                )
             for damage in damages:
                 number = damage.set_number or 0
                 if words := [words for words in red if set_name(number) in words]:
@@ -153,12 +185,17 @@ def judge_single(small: Small, damage: Damage) -> Outcome:
                     if result.status == "fail":
                         break  # one is enough
                 verdict, reason = judge(Stage(status="ok"), Stage(status="ok"), results)
-            except (psycopg.Error, PgdrillError) as error:  # as in a drill, whose stage is then not "ok"
+            except (psycopg.Error, PgdrillError) as error:
+                # as in a drill, whose stage is then not "ok"
                 verdict, reason = "could not verify", f"{type(error).__name__} {error}"
             if verdict != "passed":
                 return _outcome(damage, "checks", reason)
             changed = different(small.content, read_content(server, set_name))
-    return _outcome(damage, MISSED, ", ".join(changed)) if changed else _outcome(damage, "same content")
+    return (
+        _outcome(damage, MISSED, ", ".join(changed))
+        if changed
+        else _outcome(damage, "same content")
+    )
 
 
 def _outcome(damage: Damage, end: str, words: str = "") -> Outcome:

@@ -1,4 +1,6 @@
-"""Kinds of damage to bytes, drawn by a seeded generator, and the page checksum that makes some of them look right."""
+"""Kinds of damage to bytes, drawn by a seeded generator, and the page checksum that makes some of
+them look right.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,49 @@ import numpy as np
 PAGE = 8192
 FNV_PRIME = np.uint32(16777619)
 # checksumBaseOffsets of PostgreSQL's src/include/storage/checksum_impl.h
-OFFSETS = np.array([
-    0x5B1F36E9, 0xB8525960, 0x02AB50AA, 0x1DE66D2A, 0x79FF467A, 0x9BB9F8A3, 0x217E7CD2, 0x83E13D2C,
-    0xF8D4474F, 0xE39EB970, 0x42C6AE16, 0x993216FA, 0x7B093B5D, 0x98DAFF3C, 0xF718902A, 0x0B1C9CDB,
-    0xE58F764B, 0x187636BC, 0x5D7B3BB1, 0xE73DE7DE, 0x92BEC979, 0xCCA6C0B2, 0x304A0979, 0x85AA43D4,
-    0x783125BB, 0x6CA8EAA2, 0xE407EAC6, 0x4B5CFC3E, 0x9FBF8C76, 0x15CA20BE, 0xF2CA9FD3, 0x959BD756,
-], dtype=np.uint32)  # fmt: skip
+OFFSETS = np.array(
+    [
+        0x5B1F36E9,
+        0xB8525960,
+        0x02AB50AA,
+        0x1DE66D2A,
+        0x79FF467A,
+        0x9BB9F8A3,
+        0x217E7CD2,
+        0x83E13D2C,
+        0xF8D4474F,
+        0xE39EB970,
+        0x42C6AE16,
+        0x993216FA,
+        0x7B093B5D,
+        0x98DAFF3C,
+        0xF718902A,
+        0x0B1C9CDB,
+        0xE58F764B,
+        0x187636BC,
+        0x5D7B3BB1,
+        0xE73DE7DE,
+        0x92BEC979,
+        0xCCA6C0B2,
+        0x304A0979,
+        0x85AA43D4,
+        0x783125BB,
+        0x6CA8EAA2,
+        0xE407EAC6,
+        0x4B5CFC3E,
+        0x9FBF8C76,
+        0x15CA20BE,
+        0xF2CA9FD3,
+        0x959BD756,
+    ],
+    dtype=np.uint32,
+)
 
 
 def checksum(page: bytes, block: int) -> int:
-    """``pg_checksum_page``: what the page ought to have in bytes 8 and 9 as block ``block`` of its relation."""
+    """``pg_checksum_page``: what the page ought to have in bytes 8 and 9 as block ``block`` of its
+    relation.
+    """
     words = np.frombuffer(page[:8] + b"\0\0" + page[10:], dtype="<u4").reshape(-1, OFFSETS.size)
     sums = OFFSETS.copy()
     for row in (*words, np.zeros_like(sums), np.zeros_like(sums)):
@@ -31,7 +66,11 @@ def checksum(page: bytes, block: int) -> int:
 
 def signed(page: bytes, block: int) -> bytes:
     """The page with a right checksum; a page of zeros has none."""
-    return page[:8] + struct.pack("<H", checksum(page, block)) + page[10:] if page.strip(b"\0") else page
+    return (
+        page[:8] + struct.pack("<H", checksum(page, block)) + page[10:]
+        if page.strip(b"\0")
+        else page
+    )
 
 
 def _blocks(data: bytes, size: int) -> int:
@@ -62,7 +101,9 @@ def swap(chance: random.Random, data: bytes, size: int) -> bytes | None:
         return None
     a, b = sorted(chance.sample(range(_blocks(data, size)), 2))
     first, second = data[a * size : (a + 1) * size], data[b * size : (b + 1) * size]
-    return data[: a * size] + second + data[(a + 1) * size : b * size] + first + data[(b + 1) * size :]
+    return (
+        data[: a * size] + second + data[(a + 1) * size : b * size] + first + data[(b + 1) * size :]
+    )
 
 
 def zero(chance: random.Random, data: bytes, size: int) -> bytes | None:
@@ -83,15 +124,21 @@ def repeat(chance: random.Random, data: bytes, size: int) -> bytes | None:
 
 Kind = Callable[[random.Random, bytes, int], bytes | None]
 KINDS: dict[str, Kind] = {
-    "bit flipped": flip, "cut": cut, "cut on a boundary": cut_on_boundary, "blocks swapped": swap, "block of zeros": zero,
+    "bit flipped": flip,
+    "cut": cut,
+    "cut on a boundary": cut_on_boundary,
+    "blocks swapped": swap,
+    "block of zeros": zero,
     "block of another place": repeat,
-}  # fmt: skip
+}
 
 
 def sign_changed(before: bytes, after: bytes) -> bytes:
     """Right checksums on every page that is not as it was."""
     pages = [after[at : at + PAGE] for at in range(0, len(after), PAGE)]
     return b"".join(
-        signed(page, block) if len(page) == PAGE and page != before[block * PAGE : (block + 1) * PAGE] else page
+        signed(page, block)
+        if len(page) == PAGE and page != before[block * PAGE : (block + 1) * PAGE]
+        else page
         for block, page in enumerate(pages)
     )

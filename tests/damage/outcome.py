@@ -14,7 +14,9 @@ CRASHED = "crashed"  # with a traceback, for which no report has a word: as bad
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``area`` and ``kind`` of a damage to ``thing``, and what ended it (``CAUGHT``, ``HARMLESS``, ``CRASHED`` or ``MISSED``)."""
+    """``area`` and ``kind`` of a damage to ``thing``, and what ended it (``CAUGHT``, ``HARMLESS``,
+    ``CRASHED`` or ``MISSED``).
+    """
 
     area: str
     kind: str
@@ -26,10 +28,21 @@ class Outcome:
 def table(outcomes: list[Outcome]) -> list[str]:
     """The figures as a Markdown table: a row for each area and kind."""
     ends = (*CAUGHT, *HARMLESS, CRASHED, MISSED)
-    lines = ["| damaged | how | " + " | ".join(ends) + " | all |", "| --- | --- |" + " ---: |" * (len(ends) + 1)]
-    for area, kind in dict.fromkeys((o.area, o.kind) for o in sorted(outcomes, key=lambda o: (o.area, o.kind))):
+    lines = [
+        "| damaged | how | " + " | ".join(ends) + " | all |",
+        "| --- | --- |" + " ---: |" * (len(ends) + 1),
+    ]
+    for area, kind in dict.fromkeys(
+        (o.area, o.kind) for o in sorted(outcomes, key=lambda o: (o.area, o.kind))
+    ):
         found = Counter(o.end for o in outcomes if (o.area, o.kind) == (area, kind))
-        lines.append(f"| {area} | {kind} | " + " | ".join(str(found[end] or "") for end in ends) + f" | {found.total()} |")
+        lines.append(
+            f"| {area} | {kind} | "
+            + " | ".join(str(found[end] or "") for end in ends)
+            + f" | {found.total()} |"
+        )
     total = Counter(o.end for o in outcomes)
-    lines.append("| **all** | | " + " | ".join(str(total[end]) for end in ends) + f" | {total.total()} |")
+    lines.append(
+        "| **all** | | " + " | ".join(str(total[end]) for end in ends) + f" | {total.total()} |"
+    )
     return lines

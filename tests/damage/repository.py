@@ -1,8 +1,9 @@
 """Damage to the objects of a repository, judged by what would happen in a drill, cheapest first.
 
-1. pgdrill's own preflight refuses it. 2. The real backup tool, run on the damaged object, fails: then so does the
-restore. 3. What the tool gives is to the byte what it gave before. 4. Otherwise a whole drill has to be red, or the
-cluster that it restored has to hold what the undamaged one holds.
+1. pgdrill's own preflight refuses it. 2. The real backup tool, run on the damaged object, fails:
+   then so does the restore. 3. What the tool gives is to the byte what it gave before. 4. Otherwise
+   a whole drill has to be red, or the cluster that it restored has to hold what the undamaged one
+   holds.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ def _objects(small: Small, area: str) -> Iterator[Path]:
         elif ".history" in name:
             found = "metadata"
         elif "wal" in str(file.parent) and ".backup" not in name:
-            found = "WAL" if Segment.parse(name[:24]).number >= small.backup.first_segment().number else ""
+            found = (
+                "WAL"
+                if Segment.parse(name[:24]).number >= small.backup.first_segment().number
+                else ""
+            )
         elif ".backup" in name:
             found = ""
         else:
@@ -84,13 +89,18 @@ def opened(small: Small, folder: Path, place: str) -> Access:
     """The repository ``place``, drilled in ``folder``; production is not there."""
     stack = small.stack
     cluster = stack.cluster
-    where = {"url": f"s3://{stack.s3.bucket}/{place}"} if stack.tool == "barman-cloud" else {
-        "url": f"file://{stack.s3.folder / stack.s3.bucket / place}", "endpoint_url": ""}  # fmt: skip
-    cluster = cluster.model_copy(update={
-        "drill": cluster.drill.model_copy(update={"work_directory": folder}),
-        "repository": cluster.repository.model_copy(update=where),
-        "server": cluster.server.model_copy(update={"dsn": f"host={stack.home}/gone"}),
-    })  # fmt: skip
+    where = (
+        {"url": f"s3://{stack.s3.bucket}/{place}"}
+        if stack.tool == "barman-cloud"
+        else {"url": f"file://{stack.s3.folder / stack.s3.bucket / place}", "endpoint_url": ""}
+    )
+    cluster = cluster.model_copy(
+        update={
+            "drill": cluster.drill.model_copy(update={"work_directory": folder}),
+            "repository": cluster.repository.model_copy(update=where),
+            "server": cluster.server.model_copy(update={"dsn": f"host={stack.home}/gone"}),
+        }
+    )
     return Access(cluster, Credentials({}, stack.s3.environment))
 
 
@@ -118,9 +128,12 @@ def judge_object(small: Small, area: str, file: Path, kind: str, content: bytes)
     def outcome(end: str, words: str = "") -> Outcome:
         return Outcome(area, kind, str(file), end, words[:200])
 
-    # Other bytes before compression give another size, and a record that pgdrill kept would tell at once. Not every
-    # backup has one; without it the tool and the checks have to find the damage.
-    with with_object(small, file, content, recorded=BEFORE not in kind) as access, ExitStack() as after:
+    # Other bytes before compression give another size, and a record that pgdrill kept would tell at
+    # once. Not every backup has one; without it the tool and the checks have to find the damage.
+    with (
+        with_object(small, file, content, recorded=BEFORE not in kind) as access,
+        ExitStack() as after,
+    ):
         drill_id = new_drill_id()
         workspace = Workspace.of(access, drill_id)
         after.callback(workspace.destroy, access)  # its socket's folder lies elsewhere
@@ -147,16 +160,34 @@ class _Refused(Exception):
 def _goal(small: Small) -> Goal:
     """As a drill makes it of its baseline."""
     known = small.baseline
-    return Goal("LATEST", RecoveryTarget("name", known.restore_point), known.system_identifier, known.timeline, known.lsn_position)
+    return Goal(
+        "LATEST",
+        RecoveryTarget("name", known.restore_point),
+        known.system_identifier,
+        known.timeline,
+        known.lsn_position,
+    )
 
 
-def _same_wal(small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path) -> bool:
-    """Recovery gets a segment from the reader that fetches ahead, or from the tool: refused is what neither can read."""
+def _same_wal(
+    small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path
+) -> bool:
+    """Recovery gets a segment from the reader that fetches ahead, or from the tool: refused is what
+    neither can read.
+    """
     workspace.home.mkdir(parents=True, exist_ok=True)
     fetched = fetch_wal_file(access, runner, file.name.partition(".lz4")[0], workspace.home)
     good = lz4.frame.decompress((small.repository / file).read_bytes())
-    stored = next(Path(access.repository.url.removeprefix("file://")).rglob(file.name)) if small.stack.tool == "wal-g" else (
-        small.stack.s3.folder / small.stack.s3.bucket / access.cluster.repository.url.rpartition("/")[2] / file)  # fmt: skip
+    stored = (
+        next(Path(access.repository.url.removeprefix("file://")).rglob(file.name))
+        if small.stack.tool == "wal-g"
+        else (
+            small.stack.s3.folder
+            / small.stack.s3.bucket
+            / access.cluster.repository.url.rpartition("/")[2]
+            / file
+        )
+    )
     try:
         read = lz4.frame.decompress(stored.read_bytes())
     except RuntimeError:
@@ -166,7 +197,9 @@ def _same_wal(small: Small, access: Access, runner: Runner, workspace: Workspace
     return fetched is not None and fetched.read_bytes() == good == read
 
 
-def _same_base(small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path) -> bool:
+def _same_base(
+    small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path
+) -> bool:
     backup = next(b for b in access.tool.backups(access.repository) if b.name == small.backup.name)
     fetch = access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, 2).command
     try:
@@ -180,13 +213,19 @@ def _same_base(small: Small, access: Access, runner: Runner, workspace: Workspac
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """A data directory's files, and its folders, by name."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None
+        for p in folder.rglob("*")
+    }
 
 
 def _drilled(small: Small, access: Access, drill_id: str) -> tuple[str, str]:
-    """A whole drill to the restore point. What production held is known, so it is not asked again."""
+    """A whole drill to the restore point. What production held is known, so it is not asked
+    again."""
     baseline = copy.deepcopy(small.baseline)
-    with patch("pgdrill.recovery.planning.look_at_production", lambda *_, **__: Look(baseline, None, None)):
+    with patch(
+        "pgdrill.recovery.planning.look_at_production", lambda *_, **__: Look(baseline, None, None)
+    ):
         try:
             report = restore_stage(access, drill_id)
             if report.restore.status != "ok":
@@ -194,7 +233,9 @@ def _drilled(small: Small, access: Access, drill_id: str) -> tuple[str, str]:
             report = check_stage(access, drill_id)
             if report.verdict != "passed":
                 return "checks", report.reason
-            changed = different(small.content, read_content(Workspace.of(access, drill_id).server(access), set_name))
+            changed = different(
+                small.content, read_content(Workspace.of(access, drill_id).server(access), set_name)
+            )
             return (MISSED, ", ".join(changed)) if changed else ("same content", "")
         finally:
             store.report_file(access, drill_id).unlink(missing_ok=True)

@@ -12,18 +12,24 @@ from tests.damage.small import SETS, Small
 
 
 def run(small: Small, *, seed: int, sets: int, singles: int, objects: int) -> Iterator[Outcome]:
-    """``sets`` and ``singles`` are damages to the restored data directory, ``objects`` to the repository.
+    """``sets`` and ``singles`` are damages to the restored data directory, ``objects`` to the
+    repository.
 
     Every damage has a generator of its own, so one of them can be repeated without the others.
     """
     steps: list[Callable[[random.Random], list[Outcome]]] = [
         *[lambda chance: judge_sets(small, plan_sets(small, chance))] * (sets // SETS),
         *[lambda chance: [judge_single(small, plan_single(small, chance))]] * singles,
-        *[lambda chance, area=area: [judge_object(small, area, *draw(small, chance, area))]
-          for number in range(objects) for area in [AREAS[number % len(AREAS)]]],
-    ]  # fmt: skip
+        *[
+            lambda chance, area=area: [judge_object(small, area, *draw(small, chance, area))]
+            for number in range(objects)
+            for area in [AREAS[number % len(AREAS)]]
+        ],
+    ]
     for number, step in enumerate(steps):
         try:
             yield from step(random.Random(f"{seed}/{number}"))
         except Exception as error:  # the other damages are still worth knowing
-            yield Outcome("any", "any", f"step {number}", CRASHED, f"{type(error).__name__}: {error}")
+            yield Outcome(
+                "any", "any", f"step {number}", CRASHED, f"{type(error).__name__}: {error}"
+            )

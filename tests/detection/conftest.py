@@ -1,4 +1,5 @@
-"""A restored cluster to damage: each test gets a copy that was proved clean, and a baseline to compare it with.
+"""A restored cluster to damage: each test gets a copy that was proved clean, and a baseline to
+compare it with.
 
 One real drill is kept; its data directory, stopped, is the mould of every copy.
 """
@@ -95,7 +96,9 @@ class Copy:
         return Path(self.server.options["hba_file"]).parent
 
     def sql(self, *statements: str) -> None:
-        """Damage by statements, as a superuser; policies, triggers and the like are whatever they are."""
+        """Damage by statements, as a superuser; policies, triggers and the like are whatever they
+        are.
+        """
         with psycopg.connect(self.server.conninfo(DATABASE), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
@@ -115,9 +118,13 @@ class Copy:
         """Ask the checks, with another baseline if one is given."""
         context = Context(
             cluster=self.mould.stack.cluster,
-            connect=checking(lambda name: self.server.connect(name, autocommit=False), STATEMENT_SECONDS),
-            databases=(DATABASE,), baseline=baseline or self.mould.baseline.model_copy(deep=True), settle=lambda: True,
-        )  # fmt: skip
+            connect=checking(
+                lambda name: self.server.connect(name, autocommit=False), STATEMENT_SECONDS
+            ),
+            databases=(DATABASE,),
+            baseline=baseline or self.mould.baseline.model_copy(deep=True),
+            settle=lambda: True,
+        )
         return list(run_checks(context, families or FAMILIES))
 
     def red(self, *families: str, baseline: Baseline | None = None) -> dict[str, list[str]]:
@@ -125,7 +132,9 @@ class Copy:
         found: dict[str, list[str]] = {}
         for result in self.results(*families, baseline=baseline):
             if result.status == "fail":
-                found.setdefault(result.name, []).append(f"{result.thing} {result.value} {result.message}")
+                found.setdefault(result.name, []).append(
+                    f"{result.thing} {result.value} {result.message}"
+                )
         return found
 
 
@@ -135,8 +144,12 @@ def mould() -> Iterator[Mould]:
         yield recorder.shared
         return
     # Of the small sample, so many canaries are every row: what is damaged is found for certain.
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), canary_rows=1000,
-                  drill={"state_tables": STATE_TABLES})  # fmt: skip
+    stack = Stack(
+        Path(tempfile.mkdtemp(prefix="pgdrill-")),
+        tool=preferred_tool(),
+        canary_rows=1000,
+        drill={"state_tables": STATE_TABLES},
+    )
     try:
         stack.create(scale=0.05)
         stack.start()

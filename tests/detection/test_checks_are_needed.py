@@ -1,7 +1,9 @@
-"""The checks are tested, too: with any one of them disabled, or its comparison spoilt, some damage goes unseen.
+"""The checks are tested, too: with any one of them disabled, or its comparison spoilt, some damage
+goes unseen.
 
-For each mutant one or a few of the tests that its check turned red in are run again, from the record that
-``make detection-table`` keeps. A check that caught nothing there fails here by its name.
+For each mutant one or a few of the tests that its check turned red in are run again, from the
+record that ``make detection-table`` keeps. A check that caught nothing there fails here by its
+name.
 """
 
 from __future__ import annotations
@@ -20,10 +22,26 @@ from pgdrill.checks import CHECKS, Outcome
 from tests.detection.conftest import Mould
 from tests.detection.recording import PROJECT, load, recorder
 
-TRIES = 4  # tests in which a check was red without being asked for are no proof; the next one may be
-# A session inside this one: the same process and mould, without what a second session would get in the way of.
-OPTIONS = ("-q", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-p", "no:faulthandler",
-           "-p", "no:warnings", "--capture=no")  # fmt: skip
+# tests in which a check was red without being asked for are no proof; the next one may be
+TRIES = 4
+# A session inside this one: the same process and mould, without what a second session would get in
+# the way of.
+OPTIONS = (
+    "-q",
+    "-o",
+    "addopts=",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "-p",
+    "no:timeout",
+    "-p",
+    "no:faulthandler",
+    "-p",
+    "no:warnings",
+    "--capture=no",
+)
 
 
 @dataclass
@@ -48,17 +66,32 @@ def is_seen(node: str, spoilt: Callable[[], contextlib.AbstractContextManager[No
     """Whether a test turns red with a spoilt pgdrill."""
     mutant = Mutant(spoilt)
     pytest.main([*OPTIONS, str(PROJECT / node)], plugins=[mutant])
-    assert mutant.outcomes.get("setup") == "passed", f"{node} could not be run: {mutant.outcomes}; run make detection-table"
+    assert mutant.outcomes.get("setup") == "passed", (
+        f"{node} could not be run: {mutant.outcomes}; run make detection-table"
+    )
     return mutant.outcomes.get("call") == "failed"
 
 
 def catching(check: str, words: str = "") -> list[str]:
-    """The recorded tests in which a check was red (or warned): those that name it first, then the quick ones."""
-    found = {node: it for node, it in load().items() if check in {**it.failed, **it.warned} and words in f"{node} {it.name}"}
-    source = {file: (PROJECT / file).read_text() for file in {node.partition("::")[0] for node in found}}
-    return sorted(found, key=lambda node: (
-        f'"{check}"' not in source[node.partition("::")[0]], len(found[node].failed), found[node].seconds
-    ))  # fmt: skip
+    """The recorded tests in which a check was red (or warned): those that name it first, then the
+    quick ones.
+    """
+    found = {
+        node: it
+        for node, it in load().items()
+        if check in {**it.failed, **it.warned} and words in f"{node} {it.name}"
+    }
+    source = {
+        file: (PROJECT / file).read_text() for file in {node.partition("::")[0] for node in found}
+    }
+    return sorted(
+        found,
+        key=lambda node: (
+            f'"{check}"' not in source[node.partition("::")[0]],
+            len(found[node].failed),
+            found[node].seconds,
+        ),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -80,10 +113,16 @@ def without(name: str) -> Iterator[None]:
         CHECKS.update(whole)
 
 
-def assert_needed(nodes: list[str], what: str, spoilt: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+def assert_needed(
+    nodes: list[str], what: str, spoilt: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
     """Some test has to turn red."""
-    assert nodes, f"{what}: no detection test is red by it; write one, then run make detection-table"
-    assert any(is_seen(node, spoilt) for node in nodes[:TRIES]), f"{what}: every one of these still passes: {nodes[:TRIES]}"
+    assert nodes, (
+        f"{what}: no detection test is red by it; write one, then run make detection-table"
+    )
+    assert any(is_seen(node, spoilt) for node in nodes[:TRIES]), (
+        f"{what}: every one of these still passes: {nodes[:TRIES]}"
+    )
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -100,24 +139,95 @@ def all_well(table: str, *_: object, **__: object) -> Outcome:
     return Outcome("pass", table)
 
 
-# What is spoilt, by what, and which damage has to go unseen: the check, and words of the test. The other rules of `compare`
-# stand in for each other here, where every row is in the sample; tests/unit/checks/test_rows.py has them one by one.
+# What is spoilt, by what, and which damage has to go unseen: the check, and words of the test. The
+# other rules of `compare` stand in for each other here, where every row is in the sample;
+# tests/unit/checks/test_rows.py has them one by one.
 SPOILT: dict[str, tuple[str, Any, str, str]] = {
-    "rows: every table agrees": ("pgdrill.checks.tables:compare", all_well, "table-content", "a row deleted"),
-    "rows: numbers of rows are not compared": ("pgdrill.checks.tables:_number_of_rows", nothing, "table-content", "a row added"),
-    "rows: any digest agrees": ("pgdrill.checks.tables:agrees", lambda *_, **__: True, "table-content", "vectors scaled"),
-    "catalogs: no difference": ("pgdrill.checks.schema:differences", lambda *_: iter(()), "catalogs", "a policy dropped"),
-    "canary: every vector is the text's": ("pgdrill.checks.embeddings:off_target", lambda *_: [], "canary", "negated"),
-    "vectors: every column is as recorded": ("pgdrill.checks.vectors:_same_content", lambda look, *_: Outcome("pass", look.name), "vector-content", "changed at their places"),
-    "vectors: no neighbour is wrong": ("pgdrill.vectors.neighbour_comparison:Comparison.add", nothing, "exact-neighbours", "wrong neighbour"),
-    "vectors: any recall will do": ("pgdrill.checks.vectors:_recall", lambda look, *_: Outcome("pass", look.name), "index-recall", "damaged inside"),
-    "indexes: no row is missing": ("pgdrill.checks.index_coverage:_lacking", lambda *_: [], "index-coverage", "lacks"),
-    "integrity: an error is no finding": ("pgdrill.checks.integrity:_error", nothing, "amcheck", "flipped bit in a btree page (sign True)"),
-    "access methods: every search is right": ("pgdrill.checks.integrity:_searched", lambda *_, **__: (None, 1), "access-methods", "gist"),
-    "sequences: none is behind": ("pgdrill.checks.integrity:_behind", nothing, "sequences", "behind"),
-    "own SQL: every expectation holds": ("pgdrill.checks.custom_sql:Expectation.holds", lambda *_: True, "own-sql", "another tenant"),
-    "application: every exit code is good": ("pgdrill.checks.custom:_ended", lambda thing, *_: Outcome("pass", thing), "application-test", "without its data"),
-}  # fmt: skip
+    "rows: every table agrees": (
+        "pgdrill.checks.tables:compare",
+        all_well,
+        "table-content",
+        "a row deleted",
+    ),
+    "rows: numbers of rows are not compared": (
+        "pgdrill.checks.tables:_number_of_rows",
+        nothing,
+        "table-content",
+        "a row added",
+    ),
+    "rows: any digest agrees": (
+        "pgdrill.checks.tables:agrees",
+        lambda *_, **__: True,
+        "table-content",
+        "vectors scaled",
+    ),
+    "catalogs: no difference": (
+        "pgdrill.checks.schema:differences",
+        lambda *_: iter(()),
+        "catalogs",
+        "a policy dropped",
+    ),
+    "canary: every vector is the text's": (
+        "pgdrill.checks.embeddings:off_target",
+        lambda *_: [],
+        "canary",
+        "negated",
+    ),
+    "vectors: every column is as recorded": (
+        "pgdrill.checks.vectors:_same_content",
+        lambda look, *_: Outcome("pass", look.name),
+        "vector-content",
+        "changed at their places",
+    ),
+    "vectors: no neighbour is wrong": (
+        "pgdrill.vectors.neighbour_comparison:Comparison.add",
+        nothing,
+        "exact-neighbours",
+        "wrong neighbour",
+    ),
+    "vectors: any recall will do": (
+        "pgdrill.checks.vectors:_recall",
+        lambda look, *_: Outcome("pass", look.name),
+        "index-recall",
+        "damaged inside",
+    ),
+    "indexes: no row is missing": (
+        "pgdrill.checks.index_coverage:_lacking",
+        lambda *_: [],
+        "index-coverage",
+        "lacks",
+    ),
+    "integrity: an error is no finding": (
+        "pgdrill.checks.integrity:_error",
+        nothing,
+        "amcheck",
+        "flipped bit in a btree page (sign True)",
+    ),
+    "access methods: every search is right": (
+        "pgdrill.checks.integrity:_searched",
+        lambda *_, **__: (None, 1),
+        "access-methods",
+        "gist",
+    ),
+    "sequences: none is behind": (
+        "pgdrill.checks.integrity:_behind",
+        nothing,
+        "sequences",
+        "behind",
+    ),
+    "own SQL: every expectation holds": (
+        "pgdrill.checks.custom_sql:Expectation.holds",
+        lambda *_: True,
+        "own-sql",
+        "another tenant",
+    ),
+    "application: every exit code is good": (
+        "pgdrill.checks.custom:_ended",
+        lambda thing, *_: Outcome("pass", thing),
+        "application-test",
+        "without its data",
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -126,8 +236,14 @@ def spoilt(target: str, by: object) -> Iterator[None]:
     module, _, path = target.partition(":")
     importlib.import_module(module)
     *parts, name = path.split(".")
-    places: list[Any] = [found for key, found in sys.modules.items() if key == module or key.startswith(f"{module}.")]
-    owners = [functools.reduce(getattr, parts, place) for place in places if hasattr(place, (*parts, name)[0])]
+    places: list[Any] = [
+        found for key, found in sys.modules.items() if key == module or key.startswith(f"{module}.")
+    ]
+    owners = [
+        functools.reduce(getattr, parts, place)
+        for place in places
+        if hasattr(place, (*parts, name)[0])
+    ]
     assert owners, f"nothing is called {target} any more"
     with pytest.MonkeyPatch.context() as patch:
         for owner in owners:
@@ -149,7 +265,11 @@ def test_a_runner_that_turns_failures_into_passes_is_seen() -> None:
     from pgdrill.checks.base import Check
 
     heard = Check.run
-    assert_needed(catching("catalogs", "a policy dropped"), "every answer a pass", lambda: spoilt("pgdrill.checks.base:Check.run", run))
+    assert_needed(
+        catching("catalogs", "a policy dropped"),
+        "every answer a pass",
+        lambda: spoilt("pgdrill.checks.base:Check.run", run),
+    )
 
 
 def test_an_unspoilt_run_of_the_same_tests_passes() -> None:

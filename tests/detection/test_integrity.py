@@ -1,4 +1,6 @@
-"""Damage to files, pages and indexes that no query of the application need ever touch is found and the relation named."""
+"""Damage to files, pages and indexes that no query of the application need ever touch is found and
+the relation named.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ PAGE = 8192
 Change = Callable[[list[bytes]], list[bytes]]
 
 THINGS = (
-    "CREATE TABLE things (id int, word text, span int4range, tags int[], note text STORAGE EXTERNAL)",
+    (
+        "CREATE TABLE things (id int, word text, span int4range, tags int[], note text STORAGE"
+        " EXTERNAL)"
+    ),
     "CREATE INDEX things_btree ON things (id)",
     "CREATE INDEX things_hash ON things USING hash (word)",
     "CREATE INDEX things_gist ON things USING gist (span)",
@@ -29,7 +34,10 @@ THINGS = (
     "CREATE EXTENSION IF NOT EXISTS pageinspect",
 )
 MORE = (
-    "INSERT INTO things SELECT i, md5(i::text), int4range(i, i + 3), ARRAY[i, i + 1], repeat('x', 300) FROM generate_series({}, {}) i",
+    (
+        "INSERT INTO things SELECT i, md5(i::text), int4range(i, i + 3), ARRAY[i, i + 1],"
+        " repeat('x', 300) FROM generate_series({}, {}) i"
+    ),
     "INSERT INTO things (id, note) SELECT 0, repeat('y', 9000) FROM generate_series(1, 5)",
     "VACUUM ANALYZE things",
 )
@@ -40,10 +48,14 @@ def results(copy: Copy, *families: str) -> list[CheckResult]:
     """Ask as a drill does, which may write to its own cluster (and rolls back)."""
     context = Context(
         cluster=copy.mould.stack.cluster,
-        connect=checking(lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS),
-        databases=(DATABASE,), baseline=copy.mould.baseline.model_copy(deep=True), settle=lambda: True,
+        connect=checking(
+            lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS
+        ),
+        databases=(DATABASE,),
+        baseline=copy.mould.baseline.model_copy(deep=True),
+        settle=lambda: True,
         prepare=copy.server.connect,
-    )  # fmt: skip
+    )
     return list(run_checks(context, families or FAMILIES))
 
 
@@ -52,7 +64,9 @@ def red(copy: Copy, *families: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for result in results(copy, *families):
         if result.status == "fail":
-            found[result.name] = f"{found.get(result.name, '')} {result.thing} {result.value} {result.message};"
+            found[result.name] = (
+                f"{found.get(result.name, '')} {result.thing} {result.value} {result.message};"
+            )
     return found
 
 
@@ -113,28 +127,55 @@ def test_a_file_that_is_not_whole_names_table_index_and_toast(copy: Copy, kind: 
     paths = [file_of(copy, relation) for relation in ("other", "things_gin", toast)]
     copy.stopped(lambda data: [FILES[kind](data / path) for path in paths] and None)
     found = red(copy)["relation-files"]
-    assert all(f"agents.{name} " in found for name in ("other", "things_gin", f"{toast} of things")), found
+    assert all(
+        f"agents.{name} " in found for name in ("other", "things_gin", f"{toast} of things")
+    ), found
 
 
-@pytest.mark.parametrize(("missing", "excuse", "answer"), [
-    (1, {}, "warn"), (64, {}, "warn"), (65, {}, "fail"), (1, {"content": None}, "fail"),
-    (65, {"vacuumed": True}, "warn"), (65, {"changes": Changes(deleted=1)}, "warn"), (65, {"changes": None}, "warn"),
-], ids=["added at its end", "most added", "more", "not read whole", "vacuumed", "written", "unknown"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("missing", "excuse", "answer"),
+    [
+        (1, {}, "warn"),
+        (64, {}, "warn"),
+        (65, {}, "fail"),
+        (1, {"content": None}, "fail"),
+        (65, {"vacuumed": True}, "warn"),
+        (65, {"changes": Changes(deleted=1)}, "warn"),
+        (65, {"changes": None}, "warn"),
+    ],
+    ids=[
+        "added at its end",
+        "most added",
+        "more",
+        "not read whole",
+        "vacuumed",
+        "written",
+        "unknown",
+    ],
+)
 def test_a_table_shorter_than_noted_is_excused_only_by_what_can_happen_on_production(
     copy: Copy, missing: int, excuse: dict[str, object], answer: str
 ) -> None:
     pages = copy.one("SELECT pg_relation_size('hc_patients') / current_setting('block_size')::int")
-    copy.sql(f"UPDATE pg_class SET relpages = {pages} + {missing} WHERE oid = 'hc_patients'::regclass")
+    copy.sql(
+        f"UPDATE pg_class SET relpages = {pages} + {missing} WHERE oid = 'hc_patients'::regclass"
+    )
     baseline = copy.mould.baseline.model_copy(deep=True)
     tables = baseline.databases["agents"].tables
     tables["public.hc_patients"] = tables["public.hc_patients"].model_copy(update=excuse)
-    found = [r for r in copy.results("integrity", baseline=baseline) if r.name == "relation-files" and r.status != "pass"]
+    found = [
+        r
+        for r in copy.results("integrity", baseline=baseline)
+        if r.name == "relation-files" and r.status != "pass"
+    ]
     assert [(r.thing, r.status) for r in found] == [("agents.hc_patients", answer)]
 
 
 def test_a_table_without_its_last_page_is_red_by_its_rows(copy: Copy) -> None:
     path = file_of(copy, "hc_patients")
-    copy.stopped(lambda data: (data / path).write_bytes((data / path).read_bytes()[:-PAGE]) and None)
+    copy.stopped(
+        lambda data: (data / path).write_bytes((data / path).read_bytes()[:-PAGE]) and None
+    )
     found = red(copy, "rows", "integrity")
     assert "hc_patients" in found["table-content"]
     assert "agents.hc_patients" not in found.get("relation-files", "")
@@ -150,7 +191,8 @@ def test_zeroed_pages_have_no_checksum_and_are_found_all_the_same(copy: Copy) ->
     assert "things_btree" in found["amcheck"], found
     assert "agents.things " in found["amcheck"], found  # its values in TOAST are gone
     assert "things_hash" in found["access-methods"], found
-    assert "hc_patients" in found["table-content"], found  # a heap of zeros is an empty one: its content tells
+    # a heap of zeros is an empty one: its content tells
+    assert "hc_patients" in found["table-content"], found
 
 
 @pytest.mark.parametrize("sign", [False, True])
@@ -159,7 +201,8 @@ def test_a_flipped_bit_in_a_btree_page(copy: Copy, sign: bool) -> None:
 
     def flip(pages: list[bytes]) -> list[bytes]:
         page = bytearray(pages[3])
-        page[PAGE - 16 - 7] ^= 0x40  # in the key of the page's first entry: 16 bytes of page end, 8 of key
+        # in the key of the page's first entry: 16 bytes of page end, 8 of key
+        page[PAGE - 16 - 7] ^= 0x40
         return [*pages[:3], bytes(page), *pages[4:]]
 
     rewrite(copy, "things_btree", flip, sign=sign)
@@ -174,7 +217,9 @@ def test_two_swapped_pages_with_right_checksums(copy: Copy, method: str) -> None
     with_things(copy)
     rewrite(copy, f"things_{method}", lambda pages: [pages[0], pages[2], pages[1], *pages[3:]])
     found = red(copy)
-    assert f"things_{method}" in found.get("amcheck" if method == "btree" else "access-methods", ""), found
+    assert f"things_{method}" in found.get(
+        "amcheck" if method == "btree" else "access-methods", ""
+    ), found
     assert "page-checksums" not in found
 
 
@@ -192,9 +237,13 @@ def test_an_index_with_the_pages_of_an_earlier_day(copy: Copy) -> None:
 
 def test_rows_that_an_index_lacks(copy: Copy) -> None:
     with_things(copy)
-    copy.sql("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indrelid = 'things'::regclass",
-             *add(4001, 5000)[:2],  # a vacuum would note that the table has no index
-             "UPDATE pg_index SET indisready = true, indisvalid = true WHERE indrelid = 'things'::regclass")  # fmt: skip
+    copy.sql(
+        "UPDATE pg_index SET indisready = false, indisvalid = false WHERE indrelid ="
+        " 'things'::regclass",
+        *add(4001, 5000)[:2],  # a vacuum would note that the table has no index
+        "UPDATE pg_index SET indisready = true, indisvalid = true WHERE indrelid ="
+        " 'things'::regclass",
+    )
     found = red(copy)
     assert "things_btree" in found["amcheck"], found
     assert [m for m in METHODS[1:] if f"things_{m}" not in found["access-methods"]] == [], found
@@ -203,10 +252,17 @@ def test_rows_that_an_index_lacks(copy: Copy) -> None:
 def test_an_index_that_gives_rows_that_do_not_match(copy: Copy) -> None:
     """Other values in the table than in the index, as after a heap page of another day."""
     with_things(copy)
-    copy.sql("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indrelid = 'things'::regclass",
-             "CREATE TABLE moved AS SELECT id, word, int4range(id + 9000, id + 9003) AS span, ARRAY[id + 9000, id + 9001] AS tags, note"
-             " FROM things ORDER BY things.ctid", "VACUUM ANALYZE moved")  # fmt: skip
-    copy.sql("UPDATE pg_index SET indisready = true, indisvalid = true WHERE indrelid = 'things'::regclass")
+    copy.sql(
+        "UPDATE pg_index SET indisready = false, indisvalid = false WHERE indrelid ="
+        " 'things'::regclass",
+        "CREATE TABLE moved AS SELECT id, word, int4range(id + 9000, id + 9003) AS span, ARRAY[id +"
+        " 9000, id + 9001] AS tags, note FROM things ORDER BY things.ctid",
+        "VACUUM ANALYZE moved",
+    )
+    copy.sql(
+        "UPDATE pg_index SET indisready = true, indisvalid = true WHERE indrelid ="
+        " 'things'::regclass"
+    )
     moved = pages_of(copy, "moved")
     rewrite(copy, "things", lambda pages: moved)
     found = red(copy)["access-methods"]
@@ -215,15 +271,18 @@ def test_an_index_that_gives_rows_that_do_not_match(copy: Copy) -> None:
 
 def test_a_broken_heap_page_and_a_lost_uniqueness(copy: Copy) -> None:
     with_things(copy)
-    copy.sql("CREATE UNIQUE INDEX things_unique ON things (word)",
-             "UPDATE pg_index SET indisunique = false WHERE indexrelid = 'things_unique'::regclass",
-             "INSERT INTO things (id, word) SELECT -1, word FROM things WHERE id = 7",
-             "UPDATE pg_index SET indisunique = true WHERE indexrelid = 'things_unique'::regclass",
-             "CREATE TABLE other AS SELECT * FROM things")  # fmt: skip
+    copy.sql(
+        "CREATE UNIQUE INDEX things_unique ON things (word)",
+        "UPDATE pg_index SET indisunique = false WHERE indexrelid = 'things_unique'::regclass",
+        "INSERT INTO things (id, word) SELECT -1, word FROM things WHERE id = 7",
+        "UPDATE pg_index SET indisunique = true WHERE indexrelid = 'things_unique'::regclass",
+        "CREATE TABLE other AS SELECT * FROM things",
+    )
 
     def break_header(pages: list[bytes]) -> list[bytes]:
         page = bytearray(pages[2])
-        page[struct.unpack_from("<I", page, 24)[0] % 32768 + 22] = 7  # t_hoff of the page's first row
+        # t_hoff of the page's first row
+        page[struct.unpack_from("<I", page, 24)[0] % 32768 + 22] = 7
         return [*pages[:2], bytes(page), *pages[3:]]
 
     rewrite(copy, "other", break_header)
@@ -233,18 +292,31 @@ def test_a_broken_heap_page_and_a_lost_uniqueness(copy: Copy) -> None:
 
 
 def test_an_invalid_index_is_red_and_named(copy: Copy) -> None:
-    copy.sql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'documents_tags_idx'::regclass")
+    copy.sql(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'documents_tags_idx'::regclass"
+    )
     assert "documents_tags_idx" in red(copy)["invalid-indexes"]
 
 
 def test_sequences_ruined_and_behind(copy: Copy) -> None:
-    copy.sql("CREATE TABLE numbered (id bigint GENERATED BY DEFAULT AS IDENTITY)",
-             "INSERT INTO numbered SELECT FROM generate_series(1, 50)", "SELECT setval('numbered_id_seq', 10)")  # fmt: skip
-    rewrite(copy, "invoice_number_seq", lambda pages: [bytes([*pages[0][:-100], *b"x" * 100])], sign=False)
+    copy.sql(
+        "CREATE TABLE numbered (id bigint GENERATED BY DEFAULT AS IDENTITY)",
+        "INSERT INTO numbered SELECT FROM generate_series(1, 50)",
+        "SELECT setval('numbered_id_seq', 10)",
+    )
+    rewrite(
+        copy,
+        "invoice_number_seq",
+        lambda pages: [bytes([*pages[0][:-100], *b"x" * 100])],
+        sign=False,
+    )
     rewrite(copy, "claim_number_seq", lambda pages: [bytes(PAGE)])
     answers = {(r.status, r.thing) for r in results(copy) if r.name == "sequences"}
-    assert {("fail", "agents.invoice_number_seq"), ("fail", "agents.claim_number_seq"),
-            ("warn", "agents.numbered_id_seq")} <= answers  # fmt: skip
+    assert {
+        ("fail", "agents.invoice_number_seq"),
+        ("fail", "agents.claim_number_seq"),
+        ("warn", "agents.numbered_id_seq"),
+    } <= answers
 
 
 def test_what_is_not_ours_is_left_alone_and_said_to_be_unanswered(copy: Copy) -> None:

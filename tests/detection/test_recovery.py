@@ -1,4 +1,6 @@
-"""A restored cluster that did not get where it should, not cleanly, or not once, is red; so is one of another instant."""
+"""A restored cluster that did not get where it should, not cleanly, or not once, is red; so is one
+of another instant.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,35 @@ def report_of(copy: Copy) -> Report:
 
 
 def answers(
-    copy: Copy, *, report: Report | None = None, production: Baseline | None = None, cluster: Cluster | None = None,
+    copy: Copy,
+    *,
+    report: Report | None = None,
+    production: Baseline | None = None,
+    cluster: Cluster | None = None,
     log: bool = True,
 ) -> list[CheckResult]:
     """The family's answers, the log being the restore's and the copy's own behind it."""
     log_file = copy.data.parent / "whole.log"
     if log:
-        log_file.write_text((copy.mould.folder.parents[1] / "server.log").read_text() + copy.server.log_file.read_text())
+        log_file.write_text(
+            (copy.mould.folder.parents[1] / "server.log").read_text()
+            + copy.server.log_file.read_text()
+        )
     known = production or copy.mould.baseline
     context = Context(
         cluster=cluster or copy.mould.stack.cluster,
-        connect=checking(lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS), databases=(DATABASE,),
-        baseline=known, production=known, report=report or report_of(copy), prepare=copy.server.connect, log_file=log_file,
-        data_directory=copy.data, configuration=copy.configuration,
-    )  # fmt: skip
+        connect=checking(
+            lambda name: copy.server.connect(name, autocommit=False), STATEMENT_SECONDS
+        ),
+        databases=(DATABASE,),
+        baseline=known,
+        production=known,
+        report=report or report_of(copy),
+        prepare=copy.server.connect,
+        log_file=log_file,
+        data_directory=copy.data,
+        configuration=copy.configuration,
+    )
     return list(run_checks(context, FAMILIES))
 
 
@@ -51,7 +68,9 @@ def of(results: list[CheckResult], *statuses: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for result in results:
         if result.status in statuses:
-            found[result.name] = f"{found.get(result.name, '')}{result.thing} {result.value} {result.message}; "
+            found[result.name] = (
+                f"{found.get(result.name, '')}{result.thing} {result.value} {result.message}; "
+            )
     return found
 
 
@@ -104,10 +123,15 @@ def test_another_clusters_data_and_a_stop_before_the_target_are_seen(copy: Copy)
     assert set(red(copy, report=report)) == {"target-reached", "measured-rpo"}
 
 
-def test_a_damaged_page_and_a_crash_stand_in_the_log_and_a_lost_connection_is_none(copy: Copy) -> None:
+def test_a_damaged_page_and_a_crash_stand_in_the_log_and_a_lost_connection_is_none(
+    copy: Copy,
+) -> None:
     with contextlib.suppress(psycopg.OperationalError):
         copy.server.connect("nowhere")
-    copy.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+    copy.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND"
+        " backend_type = 'client backend'"
+    )
     assert red(copy) == {}
     path = copy.one("SELECT pg_relation_filepath('embeddings')")
 
@@ -124,29 +148,49 @@ def test_a_damaged_page_and_a_crash_stand_in_the_log_and_a_lost_connection_is_no
     assert f'invalid page in block 0 of relation "{path}"' in red(copy)["server-log"]
     with pytest.raises(psycopg.OperationalError), copy.server.connect(DATABASE) as victim:
         pid = victim.info.backend_pid
-        next(child for process in [copy.server.process()] if process for child in process.children(recursive=True) if child.pid == pid).kill()
+        next(
+            child
+            for process in [copy.server.process()]
+            if process
+            for child in process.children(recursive=True)
+            if child.pid == pid
+        ).kill()
         victim.execute("SELECT 1")
     log = copy.server.log_file
-    copy.server.wait_until(lambda: "reinitializing" in log.read_text() and copy.server.status() == "ready", "is ready again", 30)
+    copy.server.wait_until(
+        lambda: "reinitializing" in log.read_text() and copy.server.status() == "ready",
+        "is ready again",
+        30,
+    )
     assert "terminated by signal 9" in red(copy)["server-log"]
     (copy.data.parent / "whole.log").write_text("")
     assert "empty or missing" in red(copy, log=False)["server-log"]
 
 
 def test_read_only_and_recovery_settings_that_production_does_not_have_are_seen(copy: Copy) -> None:
-    copy.sql("ALTER DATABASE agents SET default_transaction_read_only = on", "ALTER ROLE agents_app SET transaction_read_only = 'on'")
+    copy.sql(
+        "ALTER DATABASE agents SET default_transaction_read_only = on",
+        "ALTER ROLE agents_app SET transaction_read_only = 'on'",
+    )
     found = red(copy)["recovery-leftovers"]
     assert "every role in database agents" in found
     assert "role agents_app in every database" in found
-    same = copy.mould.baseline.model_copy(update={"read_only": ["every role in database agents", "role agents_app in every database"]})
+    same = copy.mould.baseline.model_copy(
+        update={"read_only": ["every role in database agents", "role agents_app in every database"]}
+    )
     assert red(copy, production=same) == {}
-    copy.sql("SET default_transaction_read_only = off", "ALTER DATABASE agents RESET default_transaction_read_only", "ALTER ROLE agents_app RESET ALL")
+    copy.sql(
+        "SET default_transaction_read_only = off",
+        "ALTER DATABASE agents RESET default_transaction_read_only",
+        "ALTER ROLE agents_app RESET ALL",
+    )
     (copy.data / "recovery.signal").touch()
     assert "recovery.signal" in red(copy)["recovery-leftovers"]
     (copy.data / "recovery.signal").unlink()
     (copy.configuration / AUTO_CONF_ASIDE).write_text(
-        "recovery_target_time = '2026-11-01'\nprimary_conninfo = 'host=old password=hunter2'\nDefault_Transaction_Read_Only = yes\n"
-        "hot_standby = on\n# recovery_target_xid = '7'\n"
+        "recovery_target_time = '2026-11-01'\nprimary_conninfo = 'host=old"
+        " password=hunter2'\nDefault_Transaction_Read_Only = yes\nhot_standby = on\n#"
+        " recovery_target_xid = '7'\n"
     )
     results = answers(copy)
     warned = of(results, "warn")["recovery-leftovers"]
@@ -156,34 +200,59 @@ def test_read_only_and_recovery_settings_that_production_does_not_have_are_seen(
     assert "xid" not in warned
     assert "hunter2" not in "".join(result.model_dump_json() for result in results)
     assert not of(results, "fail")
-    settings = copy.mould.baseline.settings | {"primary_conninfo": "set", "recovery_target_time": "2026", "default_transaction_read_only": "on"}
-    assert not of(answers(copy, production=copy.mould.baseline.model_copy(update={"settings": settings})), "warn")
+    settings = copy.mould.baseline.settings | {
+        "primary_conninfo": "set",
+        "recovery_target_time": "2026",
+        "default_transaction_read_only": "on",
+    }
+    assert not of(
+        answers(copy, production=copy.mould.baseline.model_copy(update={"settings": settings})),
+        "warn",
+    )
 
 
 def test_preload_libraries_that_are_missing_or_broken_here_are_seen(copy: Copy) -> None:
     broken = copy.data.parent / "broken.so"
     broken.write_text("no library")
-    names = {"shared_preload_libraries": "vector, pg_cron, nowhere", "session_preload_libraries": str(broken), "local_preload_libraries": "lost"}
-    production = copy.mould.baseline.model_copy(update={"settings": copy.mould.baseline.settings | names})
+    names = {
+        "shared_preload_libraries": "vector, pg_cron, nowhere",
+        "session_preload_libraries": str(broken),
+        "local_preload_libraries": "lost",
+    }
+    production = copy.mould.baseline.model_copy(
+        update={"settings": copy.mould.baseline.settings | names}
+    )
     cluster = copy.mould.stack.cluster
-    allowing = cluster.model_copy(update={"drill": cluster.drill.model_copy(update={"allowed_libraries": (str(broken),)})})
+    allowing = cluster.model_copy(
+        update={"drill": cluster.drill.model_copy(update={"allowed_libraries": (str(broken),)})}
+    )
     results = answers(copy, production=production, cluster=allowing)
     found = of(results, "fail")["preload-libraries"]
-    for line in ("pg_cron (shared_preload_libraries) no such file", "nowhere (shared_preload_libraries) no such file",
-                 "lost (local_preload_libraries) no such file", f"{broken} (session_preload_libraries) cannot be loaded"):  # fmt: skip
+    for line in (
+        "pg_cron (shared_preload_libraries) no such file",
+        "nowhere (shared_preload_libraries) no such file",
+        "lost (local_preload_libraries) no such file",
+        f"{broken} (session_preload_libraries) cannot be loaded",
+    ):
         assert line in found
     assert "vector (shared_preload_libraries) loaded" in of(results, "pass")["preload-libraries"]
     # What is not known to do nothing by itself is looked for and not loaded.
     acting = copy.data.parent / "pg_cron"
     shutil.copy(broken, acting)
-    production.settings |= {"shared_preload_libraries": str(acting), "session_preload_libraries": "", "local_preload_libraries": ""}
+    production.settings |= {
+        "shared_preload_libraries": str(acting),
+        "session_preload_libraries": "",
+        "local_preload_libraries": "",
+    }
     results = answers(copy, production=production)
     found = of(results, "skip")["preload-libraries"]
     assert "not loaded" in found
     assert f'drill.allowed_libraries = ["{acting}"]' in found
 
 
-def test_a_heartbeat_older_than_the_instant_allows_is_seen_and_one_that_production_lacks_is_explained(copy: Copy) -> None:
+def test_a_heartbeat_older_than_the_instant_allows_is_seen_and_one_that_production_lacks_is_explained(  # noqa: E501
+    copy: Copy,
+) -> None:
     report = report_of(copy)
     newest = copy.one("SELECT max(at) FROM pgdrill_heartbeat")
     assert report.heartbeats
@@ -191,14 +260,21 @@ def test_a_heartbeat_older_than_the_instant_allows_is_seen_and_one_that_producti
     assert isinstance(newest, datetime)
 
     def at(instant: datetime, seen: datetime | None) -> tuple[str, str]:
-        asked = report.model_copy(update={"target": Target(kind="random", value=instant.isoformat()),
-                                          "heartbeats": Heartbeats(newest_at=newest, at_target=seen)})  # fmt: skip
+        asked = report.model_copy(
+            update={
+                "target": Target(kind="random", value=instant.isoformat()),
+                "heartbeats": Heartbeats(newest_at=newest, at_target=seen),
+            }
+        )
         (answer,) = [result for result in answers(copy, report=asked) if result.name == "heartbeat"]
         return answer.status, answer.message
 
     minute = timedelta(minutes=1)
     assert at(newest + minute / 2, newest)[0] == "pass"
-    assert at(newest + 2 * minute, newest) == ("warn", "production has no newer one of that time either")
+    assert at(newest + 2 * minute, newest) == (
+        "warn",
+        "production has no newer one of that time either",
+    )
     assert at(newest + 2 * minute, newest + minute) == ("fail", "too old for that instant")
     assert at(newest + 2 * minute, None) == ("fail", "too old for that instant")
     assert at(newest - minute, newest) == ("fail", "after the instant")
@@ -216,18 +292,33 @@ def test_a_replay_that_stopped_at_another_instant_is_seen(copy: Copy) -> None:
     asked = datetime(2026, 11, 20, 11, tzinfo=UTC)
     second = timedelta(seconds=1)
 
-    def seen(last: datetime | None, following: datetime | None, replayed: datetime | None, kind: str = "time") -> str:
-        report = report_of(copy).model_copy(update={"target": Target.model_validate({"kind": kind, "value": asked.isoformat()}),
-                                                    "instant": InstantProof(last_at=last, next_at=following)})  # fmt: skip
+    def seen(
+        last: datetime | None,
+        following: datetime | None,
+        replayed: datetime | None,
+        kind: str = "time",
+    ) -> str:
+        report = report_of(copy).model_copy(
+            update={
+                "target": Target.model_validate({"kind": kind, "value": asked.isoformat()}),
+                "instant": InstantProof(last_at=last, next_at=following),
+            }
+        )
         assert report.restored
         report.restored.last_transaction_time = replayed
         return of(answers(copy, report=report), "fail").get("instant", "")
 
     assert seen(asked - second, asked + second, asked - second) == ""
     assert seen(asked, asked + second, asked) == ""
-    assert "last replayed" in seen(asked, asked + second, asked, "before"), "of that very instant, and it was to stop before"
-    assert "next in the archive" in seen(asked - second, asked - second / 2, asked - second), "it stopped too early"
-    assert "last replayed" in seen(asked + second, asked + 2 * second, asked + second), "it stopped too late"
+    assert "last replayed" in seen(asked, asked + second, asked, "before"), (
+        "of that very instant, and it was to stop before"
+    )
+    assert "next in the archive" in seen(asked - second, asked - second / 2, asked - second), (
+        "it stopped too early"
+    )
+    assert "last replayed" in seen(asked + second, asked + 2 * second, asked + second), (
+        "it stopped too late"
+    )
     assert "no transaction" in seen(asked - second, None, asked - second)
     assert "the archive's last" in seen(asked - second, asked + second, asked - 2 * second)
 
@@ -235,8 +326,23 @@ def test_a_replay_that_stopped_at_another_instant_is_seen(copy: Copy) -> None:
 def test_clocks_that_differ_are_a_warning_unless_that_is_all_uncertainty(copy: Copy) -> None:
     def warned(offset: float, uncertainty: float) -> bool:
         clock = {"clock_offset_seconds": offset, "clock_uncertainty_seconds": uncertainty}
-        return "clock-difference" in of(answers(copy, production=copy.mould.baseline.model_copy(update=clock)), "warn")
+        return "clock-difference" in of(
+            answers(copy, production=copy.mould.baseline.model_copy(update=clock)), "warn"
+        )
 
-    assert [warned(90, 0.1), warned(-90, 0.1), warned(0.2, 0.001), warned(8, 4)] == [True, True, False, False]
-    stopped = replace(copy.mould, baseline=copy.mould.baseline.model_copy(update={"restore_point_at": datetime.now(UTC) + timedelta(hours=1)}))
-    assert "before the restore point" in of(answers(copy, production=stopped.baseline), "warn")["heartbeat"]
+    assert [warned(90, 0.1), warned(-90, 0.1), warned(0.2, 0.001), warned(8, 4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    stopped = replace(
+        copy.mould,
+        baseline=copy.mould.baseline.model_copy(
+            update={"restore_point_at": datetime.now(UTC) + timedelta(hours=1)}
+        ),
+    )
+    assert (
+        "before the restore point"
+        in of(answers(copy, production=stopped.baseline), "warn")["heartbeat"]
+    )

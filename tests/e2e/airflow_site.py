@@ -17,7 +17,9 @@ import psutil
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack
 
-BACKUP, DRILL, DUMP, RETENTION = (f"agents.{job}" for job in ("base_backup", "restore_drill", "logical_dump", "retention"))
+BACKUP, DRILL, DUMP, RETENTION = (
+    f"agents.{job}" for job in ("base_backup", "restore_drill", "logical_dump", "retention")
+)
 # A tool that fetches a base backup, and a dump that is being sent.
 FETCHES, SENDS = r" backup-fetch |barman-cloud-restore ", r"pg_dump --format="
 
@@ -56,7 +58,10 @@ class Site(NamedTuple):
 
     def runs(self, dag_id: str) -> list[str]:
         """The DAG's run ids."""
-        return [run["dag_run_id"] for run in self.airflow.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]]
+        return [
+            run["dag_run_id"]
+            for run in self.airflow.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]
+        ]
 
     def working(self, pattern: str) -> list[str]:
         """The words of programs that match, of this site alone: others may test here, too."""
@@ -64,12 +69,16 @@ class Site(NamedTuple):
 
 
 def at_work(home: str, pattern: str) -> list[str]:
-    """The words of every program that match, if it names a site's folder or connects to the server in it."""
+    """The words of every program that match, if it names a site's folder or connects to the server
+    in it.
+    """
     found = []
     for process in psutil.process_iter():
         try:
             words = " ".join(process.cmdline())
-            if re.search(pattern, words) and (home in words or process.environ().get("PGHOST") == home):
+            if re.search(pattern, words) and (
+                home in words or process.environ().get("PGHOST") == home
+            ):
                 found.append(words)
         except psutil.Error:  # ended meanwhile, or none of ours
             continue
@@ -77,7 +86,9 @@ def at_work(home: str, pattern: str) -> list[str]:
 
 
 class frozen_store:
-    """The store answers until a program of the site works whose words match, then keeps silent: that one is held in the middle."""
+    """The store answers until a program of the site works whose words match, then keeps silent:
+    that one is held in the middle.
+    """
 
     def __init__(self, site: Site, pattern: str) -> None:
         self.site, self.pattern = site, pattern
@@ -86,9 +97,10 @@ class frozen_store:
         words = [str(self.site.stack.home), str(self.site.stack.s3.process.pid)]
         # The pattern goes by the environment: else the watcher's own words would match it.
         self.watcher = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.airflow_site", *words], cwd=Path(__file__).parents[2],
+            [sys.executable, "-m", "tests.e2e.airflow_site", *words],
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "WATCHED": self.pattern},
-        )  # fmt: skip
+        )
 
     def __exit__(self, *_: object) -> None:
         self.watcher.terminate()

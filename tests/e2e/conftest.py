@@ -48,7 +48,9 @@ class AirflowHome:
         """For every process of it. The secrets come by Connections alone, as in production."""
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PG", "AWS_"))}
         connections = {
-            k: v for k, v in self.stack.environment.items() if k.startswith(("AIRFLOW_CONN_", "PGDRILL_"))
+            k: v
+            for k, v in self.stack.environment.items()
+            if k.startswith(("AIRFLOW_CONN_", "PGDRILL_"))
         }
         return {
             **plain,
@@ -57,22 +59,31 @@ class AirflowHome:
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder}/airflow.db",
-            "PYTHONPATH": os.pathsep.join([str(PROJECT / "include"), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(PROJECT / "include"), os.environ.get("PYTHONPATH", "")]
+            ),
         }
 
     def migrate(self) -> None:
         """Make its database."""
         subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"], env=self.environment, check=True, capture_output=True,
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            env=self.environment,
+            check=True,
+            capture_output=True,
             timeout=RUN_SECONDS,
-        )  # fmt: skip
+        )
 
     def run(self, dag_id: str, **conf: Any) -> DagRun:
         """One run, to its end."""
         done = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("dag_run.py")), dag_id, json.dumps(conf)],
-            env=self.environment, capture_output=True, text=True, check=False, timeout=RUN_SECONDS,
-        )  # fmt: skip
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=RUN_SECONDS,
+        )
         log = done.stdout + done.stderr
         assert done.returncode == 0, log[-6000:]
         return DagRun(**json.loads(done.stdout.splitlines()[-1]), log=log)

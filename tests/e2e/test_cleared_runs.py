@@ -1,4 +1,6 @@
-"""What Airflow does with a cleared run, without its scheduler: the DAGs' own tasks, rendered and run one after another on a real stack."""
+"""What Airflow does with a cleared run, without its scheduler: the DAGs' own tasks, rendered and
+run one after another on a real stack.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ CHECK_ALONE = DRILL  # what Airflow runs if `check` is cleared without what foll
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """One that is written to all the time, with a base backup; its Connections are in the environment."""
+    """One that is written to all the time, with a base backup; its Connections are in the
+    environment.
+    """
     made = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), canary_rows=20)
     try:
         made.create(scale=0.1)
@@ -59,7 +63,9 @@ def stack() -> Iterator[Stack]:
 
 @dataclass
 class TaskInstance:
-    """As much of one as the operators use; Airflow forgets what a task has handed on when it starts again."""
+    """As much of one as the operators use; Airflow forgets what a task has handed on when it starts
+    again.
+    """
 
     task_id: str
     handed_on: dict[tuple[str, str], Any]
@@ -86,7 +92,9 @@ class Run:
     states: dict[str, str] = field(default_factory=dict)
 
     def work(self, *task_ids: str) -> dict[str, str]:
-        """Run these tasks in this order; one whose forerunner failed is left out, unless it is a teardown."""
+        """Run these tasks in this order; one whose forerunner failed is left out, unless it is a
+        teardown.
+        """
         failed = False
         for task_id in task_ids:
             task = self.dag.get_task(task_id)
@@ -103,9 +111,11 @@ class Run:
             del self.handed_on[key]
         task = self.dag.get_task(task_id).prepare_for_execution()
         context = {
-            "run_id": self.run_id, "ti": TaskInstance(task_id, self.handed_on), "params": {**self.dag.params.dump(), **self.params},
+            "run_id": self.run_id,
+            "ti": TaskInstance(task_id, self.handed_on),
+            "params": {**self.dag.params.dump(), **self.params},
             "dag_run": SimpleNamespace(run_type="manual", conf={}, logical_date=None),
-        }  # fmt: skip
+        }
         context["outlet_events"] = {asset: SimpleNamespace(extra=None) for asset in task.outlets}
         task.render_template_fields(context)
         try:
@@ -127,7 +137,9 @@ def drill_of(stack: Stack, run_id: str, **params: Any) -> Run:
 
 def verdicts(stack: Stack, run_id: str) -> list[str]:
     """Of every drill of the run, the first one first."""
-    mine = [name for name in store.list_reports(stack.access) if name.startswith(drill_id_of(run_id))]
+    mine = [
+        name for name in store.list_reports(stack.access) if name.startswith(drill_id_of(run_id))
+    ]
     return [store.load_report(stack.access, name).verdict for name in sorted(mine)]
 
 
@@ -148,7 +160,9 @@ def test_a_second_try_of_every_task_says_what_the_first_said(stack: Stack) -> No
     nothing_left(stack)
 
 
-def test_whatever_is_cleared_the_run_says_what_its_newest_drill_found_and_no_report_is_lost(stack: Stack) -> None:
+def test_whatever_is_cleared_the_run_says_what_its_newest_drill_found_and_no_report_is_lost(
+    stack: Stack,
+) -> None:
     run = drill_of(stack, "cleared")
     assert all_well(run.work(*DRILL))
     assert all_well(run.work("destroy")), "done already"
@@ -157,7 +171,9 @@ def test_whatever_is_cleared_the_run_says_what_its_newest_drill_found_and_no_rep
     assert verdicts(stack, "cleared") == ["passed"]
     assert all_well(run.work(*CHECK_ALONE))
     assert verdicts(stack, "cleared") == ["passed", "passed"]
-    assert run.work("restore", "destroy", "passed")["passed"] == "failed", "restored, and nothing asked"
+    assert run.work("restore", "destroy", "passed")["passed"] == "failed", (
+        "restored, and nothing asked"
+    )
     assert verdicts(stack, "cleared")[-1] == "could not verify"
     nothing_left(stack)
 
@@ -196,8 +212,12 @@ def test_a_kept_cluster_holds_others_back_and_ends_when_destroy_is_cleared(stack
     assert not process.is_running()
     nothing_left(stack)
     assert verdicts(stack, "kept") == ["passed"]
-    assert [dump.try_once(task_id) for task_id in ("restore", "destroy", "passed")] == ["success"] * 3
-    assert [dump.try_once(task_id) for task_id in ("restore", "destroy", "passed")] == ["success"] * 3, "cleared"
+    assert [dump.try_once(task_id) for task_id in ("restore", "destroy", "passed")] == [
+        "success"
+    ] * 3
+    assert [dump.try_once(task_id) for task_id in ("restore", "destroy", "passed")] == [
+        "success"
+    ] * 3, "cleared"
     (listed,) = keep.listed(stack.access)
     assert [report.drill_id for report in listed.drills] == ["dumped", "dumped-2"]
     assert dump.try_once("dump") == "success"

@@ -1,4 +1,5 @@
-"""The DAGs, run to their end by ``dag.test()`` against a real server, a real tool and a real store."""
+"""The DAGs, run to their end by ``dag.test()`` against a real server, a real tool and a real
+store."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ def damaged(stack: Stack, backup: DagRun) -> Iterator[str]:
     Through the store and not in its folder: the demo's store remembers its listing for a while.
     """
     repository, name = stack.access.repository, backup.xcom["backup"]["name"]
-    parts = {key: size for key, size in repository.sizes().items() if name in key and not key.startswith("pgdrill/")}
+    parts = {
+        key: size
+        for key, size in repository.sizes().items()
+        if name in key and not key.startswith("pgdrill/")
+    }
     part = max(parts, key=lambda key: parts[key])
     content = repository.read(part)
     assert content
@@ -65,7 +70,9 @@ def nothing_is_left(stack: Stack, run: DagRun) -> None:
     workspace = Workspace.of(stack.access, drill_id_of(run.run_id))
     assert not workspace.directory.exists()
     assert not workspace.socket_directory.exists()
-    lines = {" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
+    lines = {
+        " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])
+    }
     assert not [line for line in lines if str(workspace.directory) in line]
 
 
@@ -114,9 +121,12 @@ def test_a_drill_of_a_damaged_backup_is_red_and_says_why(
     run = airflow_home.run(DRILL)
     assert run.state == "failed"
     assert run.tasks == {
-        "begin": "success", "restore": "failed", "check": "upstream_failed", "passed": "failed",
+        "begin": "success",
+        "restore": "failed",
+        "check": "upstream_failed",
+        "passed": "failed",
         "destroy": "success",
-    }  # fmt: skip
+    }
     assert run.tries["restore"] == 1, "a damaged backup was tried again"
     report = report_of(stack, run)
     assert report.verdict == "failed"
@@ -128,7 +138,9 @@ def test_a_drill_of_a_damaged_backup_is_red_and_says_why(
     nothing_is_left(stack, run)
 
 
-def test_a_kept_cluster_can_be_asked_and_is_said_where_it_is(stack: Stack, airflow_home: AirflowHome) -> None:
+def test_a_kept_cluster_can_be_asked_and_is_said_where_it_is(
+    stack: Stack, airflow_home: AirflowHome
+) -> None:
     run = airflow_home.run(DRILL, keep=True, checks=["recovery", "vectors"])
     drill_id = drill_id_of(run.run_id)
     workspace = Workspace.of(stack.access, drill_id)
@@ -139,7 +151,9 @@ def test_a_kept_cluster_can_be_asked_and_is_said_where_it_is(stack: Stack, airfl
         assert told["ends_by_itself_at"]
         with workspace.server(stack.access).connect("agents") as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
-        with pytest.raises(Busy, match=rf"held by {drill_id}, kept for a look, until .*clear `destroy` of its run"):
+        with pytest.raises(
+            Busy, match=rf"held by {drill_id}, kept for a look, until .*clear `destroy` of its run"
+        ):
             restore_stage(stack.access, "another")
     finally:
         workspace.destroy()
@@ -155,24 +169,38 @@ def test_no_secret_is_in_any_log_xcom_rendered_field_database_or_report(
         assert len(run.log) > 1000
         said = f"{run.log}{run.xcom}{run.rendered}{run.assets}"
         assert not [secret for secret in secrets if secret in said]
-    reports = [*stack.cluster.state_directory.rglob("*.json"), *(stack.s3.folder / stack.s3.bucket).rglob("*.json")]
-    kept = [file for file in airflow_home.folder.rglob("*") if file.is_file()]  # the database is here
+    reports = [
+        *stack.cluster.state_directory.rglob("*.json"),
+        *(stack.s3.folder / stack.s3.bucket).rglob("*.json"),
+    ]
+    # the database is here
+    kept = [file for file in airflow_home.folder.rglob("*") if file.is_file()]
     assert reports
     assert any(file.name == "airflow.db" for file in kept)
-    found = [file for file in (*reports, *kept) for secret in secrets if secret.encode() in file.read_bytes()]
+    found = [
+        file
+        for file in (*reports, *kept)
+        for secret in secrets
+        if secret.encode() in file.read_bytes()
+    ]
     assert not found
 
 
-def test_a_server_that_was_no_child_of_the_task_is_gone_within_the_time_a_kill_leaves(stack: Stack) -> None:
+def test_a_server_that_was_no_child_of_the_task_is_gone_within_the_time_a_kill_leaves(
+    stack: Stack,
+) -> None:
     process = stack.primary.process()
     assert process is not None
     family = [process, *process.children(recursive=True)]
     started = time.monotonic()
     try:
         end_at_once(stack.primary)
-        assert time.monotonic() - started < AIRFLOW_KILLS_AFTER_SECONDS - TERM_GRACE_SECONDS  # the rest is the tool's
+        # the rest is the tool's
+        assert time.monotonic() - started < AIRFLOW_KILLS_AFTER_SECONDS - TERM_GRACE_SECONDS
         psutil.wait_procs(family, timeout=1)
-        assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not [
+            one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+        ]
         end_at_once(stack.primary)  # nothing left to end
     finally:
         stack.primary.start()

@@ -11,7 +11,18 @@ from typing import Any
 from pgdrill.access import Access
 
 LIVE = ("backup", "baseline")  # need production's own repository, for what they wait to be archived
-JOBS = ("backup", "drill", "dump", "dump-drill", "plan", "prune", "window", "baseline", "hold", "report")
+JOBS = (
+    "backup",
+    "drill",
+    "dump",
+    "dump-drill",
+    "plan",
+    "prune",
+    "window",
+    "baseline",
+    "hold",
+    "report",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,9 @@ def drill(work: Work) -> Any:
     if not work.look:
         return judged(report)
     if report.restore.status == "ok":
-        with Workspace.of(work.access, drill_id).server(work.access).connect("agents") as connection:
+        with (
+            Workspace.of(work.access, drill_id).server(work.access).connect("agents") as connection
+        ):
             content = connection.execute(CONTENT).fetchone()
     report = destroy_stage(work.access, drill_id) or report
     return judged(report, content=content)
@@ -63,8 +76,16 @@ def dump_drill(work: Work) -> Any:
 
 
 def judged(report: Any, **more: Any) -> dict[str, Any]:
-    """A report's verdict. What it could not do, and whose fault it was, is in the report, not an exception."""
-    return {"verdict": report.verdict, "reason": report.reason, "drill_id": report.drill_id, "kept_at": report.kept_at, **more}
+    """A report's verdict. What it could not do, and whose fault it was, is in the report, not an
+    exception.
+    """
+    return {
+        "verdict": report.verdict,
+        "reason": report.reason,
+        "drill_id": report.drill_id,
+        "kept_at": report.kept_at,
+        **more,
+    }
 
 
 def plan(work: Work) -> Any:
@@ -72,7 +93,10 @@ def plan(work: Work) -> Any:
     from pgdrill.retention.prune import look
 
     outlook = look(work.access, Runner(), now=work.later)
-    return {"goes": sorted(decision.name for decision in outlook.plan.goes), "refused": [problem.reason for problem in outlook.refusals]}
+    return {
+        "goes": sorted(decision.name for decision in outlook.plan.goes),
+        "refused": [problem.reason for problem in outlook.refusals],
+    }
 
 
 def prune(work: Work) -> Any:
@@ -88,9 +112,15 @@ def window(work: Work) -> Any:
     from pgdrill.retention.collect import take_inventory
     from pgdrill.retention.window import window_of
 
-    found = window_of("agents", take_inventory(work.access, Runner()), work.access.cluster.retention, work.later)
-    return {"spans": [[one.start_lsn, one.end_lsn, list(one.backups)] for one in found.spans], "backups": found.backups,
-            "dumps": found.dumps, "segments": found.wal_segments}  # fmt: skip
+    found = window_of(
+        "agents", take_inventory(work.access, Runner()), work.access.cluster.retention, work.later
+    )
+    return {
+        "spans": [[one.start_lsn, one.end_lsn, list(one.backups)] for one in found.spans],
+        "backups": found.backups,
+        "dumps": found.dumps,
+        "segments": found.wal_segments,
+    }
 
 
 def baseline(work: Work) -> Any:
@@ -107,20 +137,33 @@ def baseline(work: Work) -> Any:
 def hold(work: Work) -> Any:
     from pgdrill.retention import holds
 
-    return holds.add_hold(work.access, work.spare, why="audit", until=work.later + timedelta(days=1)).name
+    return holds.add_hold(
+        work.access, work.spare, why="audit", until=work.later + timedelta(days=1)
+    ).name
 
 
 def report(work: Work) -> Any:
     from pgdrill.logical import store as keep
     from pgdrill.reports import store
 
-    return {"reports": store.list_reports(work.access), "dumps": [[one.dump_id, one.counts] for one in keep.listed(work.access)]}
+    return {
+        "reports": store.list_reports(work.access),
+        "dumps": [[one.dump_id, one.counts] for one in keep.listed(work.access)],
+    }
 
 
 ENTRIES: Mapping[str, Callable[[Work], Any]] = {
-    "backup": backup, "drill": drill, "dump": dump, "dump-drill": dump_drill, "plan": plan, "prune": prune, "window": window,
-    "baseline": baseline, "hold": hold, "report": report,
-}  # fmt: skip
+    "backup": backup,
+    "drill": drill,
+    "dump": dump,
+    "dump-drill": dump_drill,
+    "plan": plan,
+    "prune": prune,
+    "window": window,
+    "baseline": baseline,
+    "hold": hold,
+    "report": report,
+}
 
 
 def impatient() -> None:
@@ -129,7 +172,11 @@ def impatient() -> None:
     from pgdrill.repository import object_store, wal_files
     from pgdrill.retention import holds
 
-    object_store.REQUEST_TIMEOUT, object_store.PATIENT_TIMEOUT, object_store.SILENCE_TIMEOUT = "3s", "4s", "4s"
+    object_store.REQUEST_TIMEOUT, object_store.PATIENT_TIMEOUT, object_store.SILENCE_TIMEOUT = (
+        "3s",
+        "4s",
+        "4s",
+    )
     object_store.PATIENT_RETRIES = object_store.RETRIES
     process.CONSUMER_SECONDS, wal_files.QUICK_SECONDS = 4.0, 8
     holds.add_hold.__kwdefaults__["wait_seconds"] = 5.0
@@ -137,7 +184,9 @@ def impatient() -> None:
 
 
 def run(name: str, work: Work) -> dict[str, Any]:
-    """How it ended: ``done``, ``failed`` (a backup's fault), ``could not verify``, ``config`` or ``crash``; with what and how long."""
+    """How it ended: ``done``, ``failed`` (a backup's fault), ``could not verify``, ``config`` or
+    ``crash``; with what and how long.
+    """
     from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 
     started = time.monotonic()
@@ -152,5 +201,9 @@ def run(name: str, work: Work) -> dict[str, Any]:
     except BaseException as error:  # what nobody foresaw is what these cases look for
         end, said = "crash", f"{type(error).__name__}: {error}"[:500]
     else:
-        end = {"passed": "done"}.get(said["verdict"], said["verdict"]) if isinstance(said, dict) and "verdict" in said else "done"
+        end = (
+            {"passed": "done"}.get(said["verdict"], said["verdict"])
+            if isinstance(said, dict) and "verdict" in said
+            else "done"
+        )
     return {"end": end, "said": said, "seconds": round(time.monotonic() - started, 1)}

@@ -1,4 +1,6 @@
-"""An HTTP proxy before a real store that goes wrong at a chosen call: the calls are counted first, then each is tried."""
+"""An HTTP proxy before a real store that goes wrong at a chosen call: the calls are counted first,
+then each is tried.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 ANSWERS = {"503": (503, "SlowDown"), "403": (403, "AccessDenied"), "404": (404, "NoSuchKey")}
-EVERY = ("503", "reset", "stall", "403")  # what any call can meet; 403 from then on for every other, too
+# what any call can meet; 403 from then on for every other, too
+EVERY = ("503", "reset", "stall", "403")
 READING = ("short", "wrong")  # half an answer; an answer of equal length with other bytes
 OBJECT, LISTING = ("404",), ("empty",)  # what was listed is not there; nothing is listed
 EMPTY = (
@@ -23,10 +26,14 @@ EMPTY = (
 )
 # What is named anew in every run, so that a call is found again in the next one.
 NAMED_ANEW = (
-    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,}"), "ID"), (re.compile(r"[0-9A-F]{24}"), "SEGMENT"), (re.compile(r"[0-9A-F]{16}/"), "LOG/"),
-    (re.compile(r"\d{8}T\d{6}"), "TIME"), (re.compile(r"(SEGMENT\.)[0-9A-F]{8}(\.backup)"), r"\1OFFSET\2"),
-    (re.compile(r"-[0-9a-f]{12}\.json"), "-PLACE.json"), (re.compile(r"-[0-9a-f]{16}\.json"), "-HOLD.json"),
-)  # fmt: skip
+    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,}"), "ID"),
+    (re.compile(r"[0-9A-F]{24}"), "SEGMENT"),
+    (re.compile(r"[0-9A-F]{16}/"), "LOG/"),
+    (re.compile(r"\d{8}T\d{6}"), "TIME"),
+    (re.compile(r"(SEGMENT\.)[0-9A-F]{8}(\.backup)"), r"\1OFFSET\2"),
+    (re.compile(r"-[0-9a-f]{12}\.json"), "-PLACE.json"),
+    (re.compile(r"-[0-9a-f]{16}\.json"), "-HOLD.json"),
+)
 TOLD = ("list-type", "prefix", "uploads", "partNumber", "delete")
 
 
@@ -53,14 +60,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to a call, and to every one like it from then on: a client that tries again meets it again."""
+    """What happens to a call, and to every one like it from then on: a client that tries again
+    meets it again.
+    """
 
     call: Call
     how: str
 
 
 class Proxy:
-    """Passes everything on to ``endpoint_url``, and notes it; ``met`` is set when the fault came to pass."""
+    """Passes everything on to ``endpoint_url``, and notes it; ``met`` is set when the fault came to
+    pass.
+    """
 
     def __init__(self, endpoint_url: str, bucket: str, fault: Fault | None = None) -> None:
         self.upstream, self.bucket, self.fault = urlsplit(endpoint_url).netloc, bucket, fault
@@ -68,7 +79,9 @@ class Proxy:
         self.met, self.over = threading.Event(), threading.Event()
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"proxy": self}))
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (Handler,), {"proxy": self})
+        )
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
@@ -122,9 +135,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         elif how in ANSWERS:
             status, code = ANSWERS[how]
-            self._answer(status, [("Content-Type", "application/xml")], f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+            self._answer(
+                status,
+                [("Content-Type", "application/xml")],
+                f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode(),
+            )
         elif how == "empty":
-            self._answer(200, [("Content-Type", "application/xml")], EMPTY.format(self.proxy.bucket).encode())
+            self._answer(
+                200, [("Content-Type", "application/xml")], EMPTY.format(self.proxy.bucket).encode()
+            )
         else:
             self._pass_on(body, how)
 
@@ -138,16 +157,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             upstream.endheaders(body or None)
             answer = upstream.getresponse()
             content = answer.read()
-            headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in ("connection", "transfer-encoding", "content-length")]
+            headers = [
+                (name, value)
+                for name, value in answer.getheaders()
+                if name.lower() not in ("connection", "transfer-encoding", "content-length")
+            ]
             if how == "wrong" and answer.status < 300:
                 content = other_bytes(content)
             if self.command == "HEAD":
                 headers.append(("Content-Length", answer.getheader("Content-Length") or "0"))
-            self._answer(answer.status, headers, content, half=how == "short" and answer.status < 300)
+            self._answer(
+                answer.status, headers, content, half=how == "short" and answer.status < 300
+            )
         finally:
             upstream.close()
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, *, half: bool = False) -> None:
+    def _answer(
+        self, status: int, headers: list[tuple[str, str]], content: bytes, *, half: bool = False
+    ) -> None:
         self.send_response_only(status)
         for name, value in headers:
             self.send_header(name, value)

@@ -1,4 +1,6 @@
-"""A small stack for the faults: two base backups, a hold, a dump that was restored, and copies of its repository."""
+"""A small stack for the faults: two base backups, a hold, a dump that was restored, and copies of
+its repository.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,33 @@ CREATE INDEX ON items USING hnsw (v vector_l2_ops);
 COMMENT ON COLUMN items.v IS '{}';
 """
 ROWS = """
-INSERT INTO items SELECT i, 'w' || i, (SELECT array_agg(10 * sin(i % 9 + d) + sin(i * d * 0.37) ORDER BY d)
-FROM generate_series(1, 8) d)::vector FROM generate_series({}, {}) i
+INSERT INTO items
+SELECT i, 'w' || i,
+       (SELECT array_agg(10 * sin(i % 9 + d) + sin(i * d * 0.37) ORDER BY d)
+        FROM generate_series(1, 8) d)::vector
+FROM generate_series({}, {}) i
 """
 CONTENT = "SELECT count(*), sum(hashtext(i::text)) FROM items i"
 STALL = 8.0
 LIMITS = {
-    "drill": {"stall_seconds": STALL, "timeout_seconds": 90.0, "statement_timeout_seconds": 20.0, "keep_free_bytes": 2**20,
-              "priority": "normal"},
+    "drill": {
+        "stall_seconds": STALL,
+        "timeout_seconds": 90.0,
+        "statement_timeout_seconds": 20.0,
+        "keep_free_bytes": 2**20,
+        "priority": "normal",
+    },
     "backup": {"stall_seconds": STALL, "timeout_seconds": 90.0, "archive_wait_seconds": 20.0},
     "dump": {"stall_seconds": STALL, "timeout_seconds": 90.0},
-    "retention": {"stall_seconds": STALL, "timeout_seconds": 90.0, "weekly": 1, "dumps_monthly": 0, "require_drill": False, "max_share": 1.0},
-}  # fmt: skip
+    "retention": {
+        "stall_seconds": STALL,
+        "timeout_seconds": 90.0,
+        "weekly": 1,
+        "dumps_monthly": 0,
+        "require_drill": False,
+        "max_share": 1.0,
+    },
+}
 NUMBERS = itertools.count(1)
 
 
@@ -110,23 +127,35 @@ class Place:
         cluster, store = self.site.stack.cluster, self.site.stack.s3
         own = {name: dict(values) for name, values in LIMITS.items()}
         own["drill"]["work_directory"] = self.work
-        own["repository"] = {"url": f"s3://{store.bucket}/{self.name}", "endpoint_url": endpoint_url or store.endpoint_url}
-        changed = {name: getattr(cluster, name).model_copy(update=values) for name, values in own.items()}
+        own["repository"] = {
+            "url": f"s3://{store.bucket}/{self.name}",
+            "endpoint_url": endpoint_url or store.endpoint_url,
+        }
+        changed = {
+            name: getattr(cluster, name).model_copy(update=values) for name, values in own.items()
+        }
         return Access(cluster.model_copy(update=changed), self.site.stack.credentials)
 
     def without_production(self, access: Access) -> Access:
         """A drill host that cannot reach it."""
-        own = {"dsn": f"host={self.site.stack.home}/gone", "system_identifier": self.site.system_identifier}
+        own = {
+            "dsn": f"host={self.site.stack.home}/gone",
+            "system_identifier": self.site.system_identifier,
+        }
         server = access.cluster.server.model_copy(update=own)
-        return Access(access.cluster.model_copy(update={"server": server}), Credentials({}, access.credentials.environment))
+        return Access(
+            access.cluster.model_copy(update={"server": server}),
+            Credentials({}, access.credentials.environment),
+        )
 
 
 def files(folder: Path) -> dict[str, str]:
     """Every object with its content's digest."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*")) if file.is_file()
-    }  # fmt: skip
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
 
 
 @contextmanager
@@ -158,9 +187,14 @@ def _fill(stack: Stack) -> Site:
         identifier = access.tool.backups(access.repository)[0].system_identifier
         dump = take_dump(access).dump_id
         drilled = drill_dump(access)
-        assert drilled.verdict == "passed", [drilled.reason, *(result for result in drilled.results if result.status == "fail")]
+        assert drilled.verdict == "passed", [
+            drilled.reason,
+            *(result for result in drilled.results if result.status == "fail"),
+        ]
         content = connection.execute(CONTENT).fetchone()
-        lsn, line = connection.execute("SELECT pg_current_wal_lsn()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+        lsn, line = connection.execute(
+            "SELECT pg_current_wal_lsn()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        ).fetchone()
         connection.execute("SELECT pg_logical_emit_message(true, 'x', 'x')")
         connection.execute("SELECT pg_switch_wal()")
         wait_archived(connection, access, Segment.holding(parse_lsn(lsn), int(line, 16)), 60)
@@ -168,4 +202,14 @@ def _fill(stack: Stack) -> Site:
     holds.add_hold(access, backups[0], why="case 77/26", until=now + timedelta(days=200))
     golden = stack.home / "golden"
     shutil.copytree(stack.s3.folder / stack.s3.bucket / stack.cluster_name, golden)
-    return Site(stack, golden, f"lsn:{format_lsn(parse_lsn(lsn))}", content, tuple(backups), backups[0], dump, identifier, now + timedelta(days=100))
+    return Site(
+        stack,
+        golden,
+        f"lsn:{format_lsn(parse_lsn(lsn))}",
+        content,
+        tuple(backups),
+        backups[0],
+        dump,
+        identifier,
+        now + timedelta(days=100),
+    )

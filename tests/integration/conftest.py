@@ -108,12 +108,25 @@ def leave_marks(stack: Stack, count: int = 4) -> tuple[Mark, ...]:
     marks = []
     with stack.connect() as connection:
         for number in range(1, count + 1):
-            connection.execute("INSERT INTO canary SELECT coalesce(max(n), 0) + i FROM canary, generate_series(1, 100) i GROUP BY i")
+            connection.execute(
+                "INSERT INTO canary SELECT coalesce(max(n), 0) + i FROM canary, generate_series(1,"
+                " 100) i GROUP BY i"
+            )
             name = f"mark{number}"
             lsn, line, at = connection.execute(
-                "SELECT pg_create_restore_point(%s)::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), clock_timestamp()", (name,)
+                "SELECT pg_create_restore_point(%s)::text,"
+                " substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), clock_timestamp()",
+                (name,),
             ).fetchone()
-            marks.append(Mark(name, parse_lsn(lsn), Segment.holding(parse_lsn(lsn) - 1, int(line, 16)), at, rows_of(stack)))
+            marks.append(
+                Mark(
+                    name,
+                    parse_lsn(lsn),
+                    Segment.holding(parse_lsn(lsn) - 1, int(line, 16)),
+                    at,
+                    rows_of(stack),
+                )
+            )
             connection.execute("SELECT pg_switch_wal()")
         wait_archived(connection, stack.access, marks[-1].segment, 60)
     return tuple(marks)
@@ -137,7 +150,9 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # files change behind its back
             store.start()
-        yield Golden(stack, stack.access.tool.backups(stack.access.repository)[0], marks, folder, store)
+        yield Golden(
+            stack, stack.access.tool.backups(stack.access.repository)[0], marks, folder, store
+        )
     finally:
         store.stop()
         stack.remove()
@@ -145,7 +160,10 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
 
 @dataclass
 class Copy:
-    """A repository of a test's own, and a drill host of its own. Production cannot be reached from it."""
+    """A repository of a test's own, and a drill host of its own.
+
+    Production cannot be reached from it.
+    """
 
     golden: Golden
     name: str
@@ -164,7 +182,11 @@ class Copy:
     @property
     def part(self) -> Path:
         """The archive that holds the data directory."""
-        return next(file for file in sorted(self.folder.rglob("*.tar.*")) if re.match(r"part_|data", file.name))
+        return next(
+            file
+            for file in sorted(self.folder.rglob("*.tar.*"))
+            if re.match(r"part_|data", file.name)
+        )
 
     @property
     def record(self) -> Path:
@@ -174,7 +196,11 @@ class Copy:
     @property
     def metadata(self) -> Path:
         """What the tool's listing of backups is made from."""
-        return next(f for f in self.folder.rglob("*") if f.name == "backup.info" or f.name.endswith("sentinel.json"))
+        return next(
+            f
+            for f in self.folder.rglob("*")
+            if f.name == "backup.info" or f.name.endswith("sentinel.json")
+        )
 
     def segment(self, segment: Segment) -> Path:
         """An archived segment."""
@@ -190,23 +216,41 @@ class Copy:
     ) -> Access:
         """For drilling it; time limits are small, so that a hang is short."""
         cluster = self.golden.stack.cluster
-        limits = {"work_directory": self.work, "timeout_seconds": 60.0, "stall_seconds": 20.0, **(drill or {})}
-        where = {"url": f"s3://{self.store.bucket}/{self.name}", "endpoint_url": self.store.endpoint_url, **(repository or {})}
+        limits = {
+            "work_directory": self.work,
+            "timeout_seconds": 60.0,
+            "stall_seconds": 20.0,
+            **(drill or {}),
+        }
+        where = {
+            "url": f"s3://{self.store.bucket}/{self.name}",
+            "endpoint_url": self.store.endpoint_url,
+            **(repository or {}),
+        }
         gone = {"dsn": f"host={self.golden.stack.home}/gone", **(server or {})}
-        cluster = cluster.model_copy(update={
-            "drill": cluster.drill.model_copy(update=limits),
-            "repository": cluster.repository.model_copy(update=where),
-            "server": cluster.server.model_copy(update=gone),
-        })  # fmt: skip
+        cluster = cluster.model_copy(
+            update={
+                "drill": cluster.drill.model_copy(update=limits),
+                "repository": cluster.repository.model_copy(update=where),
+                "server": cluster.server.model_copy(update=gone),
+            }
+        )
         return Access(cluster, Credentials({}, self.store.environment | (secrets or {})))
 
     def drill(self, access: Access | None = None, *, target: str = "", **more: Any) -> Report:
-        """A drill to the third mark, if not told otherwise, that must leave nothing behind and change nothing."""
+        """A drill to the third mark, if not told otherwise, that must leave nothing behind and
+        change nothing.
+        """
         access = access or self.access()
         before, rows = fingerprint(self.folder), rows_of(self.golden.stack)
         drill_id = more.pop("drill_id", new_drill_id())
         try:
-            return drill(access, target=target or f"lsn:{format_lsn(self.golden.marks[2].lsn)}", drill_id=drill_id, **more)
+            return drill(
+                access,
+                target=target or f"lsn:{format_lsn(self.golden.marks[2].lsn)}",
+                drill_id=drill_id,
+                **more,
+            )
         finally:
             assert fingerprint(self.folder) == before, "the repository changed"
             assert rows_of(self.golden.stack) == rows, "production changed"
@@ -217,23 +261,33 @@ class Copy:
         report = self.drill(access, **more)
         trouble = report.restore.trouble
         assert trouble is not None, f"restored: {report.verdict} {report.reason}"
-        assert all(trouble.model_dump(exclude={"retryable"}).values()), f"something is not named: {trouble}"
-        assert (report.verdict, report.reason) == (report.restore.status, f"restore: {trouble.reason}")
+        assert all(trouble.model_dump(exclude={"retryable"}).values()), (
+            f"something is not named: {trouble}"
+        )
+        assert (report.verdict, report.reason) == (
+            report.restore.status,
+            f"restore: {trouble.reason}",
+        )
         return report.verdict, trouble
 
 
 def once(copy: Copy) -> None:
-    """For what no tool has a part in: one of them is enough, and barman-cloud takes seconds for every segment."""
+    """For what no tool has a part in: one of them is enough, and barman-cloud takes seconds for
+    every segment.
+    """
     if copy.golden.stack.tool != preferred_tool():
         pytest.skip("no business of the tool: seen with the other one")
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Every object of a repository with a digest of its content; reports and leases, which drills leave there, aside."""
+    """Every object of a repository with a digest of its content; reports and leases, which drills
+    leave there, aside.
+    """
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*")) if file.is_file() and not re.search("pgdrill/(reports|leases)", str(file))
-    }  # fmt: skip
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not re.search("pgdrill/(reports|leases)", str(file))
+    }
 
 
 def processes_in(folder: Path) -> list[str]:
@@ -274,17 +328,23 @@ CUT_BYTES = 100_000
 
 
 class Relay:
-    """Stands between a tool and the store, and misbehaves from the first request on whose text matches.
+    """Stands between a tool and the store, and misbehaves from the first request on whose text
+    matches.
 
-    ``hang`` swallows the request, ``reset`` drops the connection, ``trickle`` answers slowly, ``cut`` ends the answer early, and a number answers
-    with that status. ``matched`` is set when it happens.
+    ``hang`` swallows the request, ``reset`` drops the connection, ``trickle`` answers slowly,
+    ``cut`` ends the answer early, and a number answers with that status. ``matched`` is set when it
+    happens.
     """
 
     def __init__(self, endpoint_url: str) -> None:
         host, _, port = endpoint_url.removeprefix("http://").partition(":")
         self.target = (host, int(port))
         self.pattern, self.how = re.compile(rb"(?!)"), "hang"
-        self.matched, self._closed, self._freed = threading.Event(), threading.Event(), threading.Event()
+        self.matched, self._closed, self._freed = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.endpoint_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -313,7 +373,9 @@ class Relay:
     def _serve(self, client: socket.socket) -> None:
         slow, cut = threading.Event(), threading.Event()
         with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
-            threading.Thread(target=self._answer, args=(server, client, slow, cut), daemon=True).start()
+            threading.Thread(
+                target=self._answer, args=(server, client, slow, cut), daemon=True
+            ).start()
             while data := client.recv(65536):
                 if self.pattern.search(data):
                     self.matched.set()
@@ -321,18 +383,31 @@ class Relay:
                     if how == "hang":
                         self._freed.wait()
                     if how in ("hang", "reset"):
-                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        client.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
                         return
                     if how == "trickle":
                         slow.set()
                     elif how == "cut":
                         cut.set()
                     else:
-                        client.sendall(f"HTTP/1.1 {how} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                        client.sendall(
+                            (
+                                f"HTTP/1.1 {how} No\r\nContent-Length: 0\r\n"
+                                "Connection: close\r\n\r\n"
+                            ).encode()
+                        )
                         return
                 server.sendall(data)
 
-    def _answer(self, server: socket.socket, client: socket.socket, slow: threading.Event, cut: threading.Event) -> None:
+    def _answer(
+        self,
+        server: socket.socket,
+        client: socket.socket,
+        slow: threading.Event,
+        cut: threading.Event,
+    ) -> None:
         passed = 0
         with contextlib.suppress(OSError):
             while data := server.recv(TRICKLE_BYTES_PER_SECOND // 10):

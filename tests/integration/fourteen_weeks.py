@@ -1,7 +1,8 @@
-"""Fourteen weeks of history, made by a real tool within a minute or two, and what the tool alone makes of it.
+"""Fourteen weeks of history, made by a real tool within a minute or two, and what the tool alone
+makes of it.
 
-The times are put where the tool reads them: wal-g's sentinels, metadata and objects' own times; barman's backup.info and
-ids. The repository is a folder, of which tests take copies.
+The times are put where the tool reads them: wal-g's sentinels, metadata and objects' own times;
+barman's backup.info and ids. The repository is a folder, of which tests take copies.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ WEEKS = 14
 WINDOW = timedelta(days=35)
 DAY = timedelta(days=1)
 WAL_FILE = re.compile(r"(wal_005|\w+/wals/[0-9A-F]{16})/[0-9A-F]{24}")
-# Days of backups by hand: before a migration, say. One of barman-cloud's takes seconds, so it has few.
+# Days of backups by hand: before a migration, say. One of barman-cloud's takes seconds, so it has
+# few.
 EXTRAS = {"wal-g": (86, 87, 89, 90, 92, 93, 95, 96), "barman-cloud": (96,)}
 
 
@@ -57,7 +59,9 @@ class Listed(NamedTuple):
 
 @dataclass
 class Repository:
-    """A copy of the repository, and the tool alone: as somebody has it who knows nothing of pgdrill."""
+    """A copy of the repository, and the tool alone: as somebody has it who knows nothing of
+    pgdrill.
+    """
 
     folder: Path
     stack: Stack
@@ -68,28 +72,45 @@ class Repository:
         drill = cluster.drill.model_copy(update={"work_directory": self.folder.parent / "prune"})
         kept = cluster.retention.model_copy(update=retention)
         where = cluster.repository.model_copy(update=self.place)
-        return Access(cluster.model_copy(update={"repository": where, "drill": drill, "retention": kept}), self.credentials)
+        return Access(
+            cluster.model_copy(update={"repository": where, "drill": drill, "retention": kept}),
+            self.credentials,
+        )
 
     def run(self, program: str, *words: str) -> str:
-        done = subprocess.run([program, *words], env={**os.environ, **self.environment}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, *words],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def files(self) -> set[str]:
         """The tool's objects."""
-        return {str(f.relative_to(self.folder)) for f in self.folder.rglob("*") if f.is_file() and "pgdrill" not in f.parts}
+        return {
+            str(f.relative_to(self.folder))
+            for f in self.folder.rglob("*")
+            if f.is_file() and "pgdrill" not in f.parts
+        }
 
     def segments(self) -> set[str]:
         """The archived segments' names."""
         return {Path(name).name[:24] for name in self.files() if WAL_FILE.match(name)}
 
     def newest_before(self, instant: Instant) -> str | None:
-        """The base backup that a person would take: the newest that the tool lists and that had ended by then."""
+        """The base backup that a person would take: the newest that the tool lists and that had
+        ended by then.
+        """
         fitting = [backup for backup in self.listed() if backup.ended <= instant.at]
         return max(fitting, key=lambda backup: backup.started).name if fitting else None
 
     def restored_rows(self, backup: str, lsn: str = "") -> int:
-        """Fetch a base backup and replay WAL to a position (or to the backup's own end), by the tool alone; then count."""
+        """Fetch a base backup and replay WAL to a position (or to the backup's own end), by the
+        tool alone; then count.
+        """
         place = Path(tempfile.mkdtemp(prefix="r", dir=self.stack.home))
         data = place / "data"
         self.fetch(backup, data)
@@ -97,17 +118,32 @@ class Repository:
         (data / "recovery.signal").touch()
         target = {"recovery_target_lsn": lsn} if lsn else {"recovery_target": "immediate"}
         server = LocalServer(
-            binaries(), data, place / "s", place / "log",
-            options={**target, "recovery_target_action": "promote", "restore_command": self.restore_command, "archive_mode": "off",
-                     "listen_addresses": "", "fsync": "off", "shared_buffers": "16MB", "max_connections": "120"},
+            binaries(),
+            data,
+            place / "s",
+            place / "log",
+            options={
+                **target,
+                "recovery_target_action": "promote",
+                "restore_command": self.restore_command,
+                "archive_mode": "off",
+                "listen_addresses": "",
+                "fsync": "off",
+                "shared_buffers": "16MB",
+                "max_connections": "120",
+            },
             environment=self.environment,
-        )  # fmt: skip
+        )
         try:
             server.start()
             words = server.conninfo("agents")
-            with psycopg.connect(words, password=self.stack.passwords["postgres"], autocommit=True) as connection:
+            with psycopg.connect(
+                words, password=self.stack.passwords["postgres"], autocommit=True
+            ) as connection:
                 server.wait_until(
-                    lambda: connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,), "has recovered", 60
+                    lambda: connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,),
+                    "has recovered",
+                    60,
                 )
                 return count(connection)
         finally:
@@ -132,21 +168,41 @@ class WalG(Repository):
     def environment(self) -> dict[str, str]:
         home = self.folder.parent / "tool-home"
         home.mkdir(exist_ok=True)
-        return {"WALG_FILE_PREFIX": str(self.folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(home), "TMPDIR": str(home), "WALG_DOWNLOAD_CONCURRENCY": "1"}
+        return {
+            "WALG_FILE_PREFIX": str(self.folder),
+            "WALG_COMPRESSION_METHOD": "lz4",
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "WALG_DOWNLOAD_CONCURRENCY": "1",
+        }
 
     def listed(self) -> list[Listed]:
         found = json.loads(self.run("wal-g", "backup-list", "--detail", "--json") or "[]")
-        return [Listed(b["backup_name"], *(datetime.fromisoformat(b[key]) for key in ("start_time", "finish_time")), b["is_permanent"])
-                for b in found]  # fmt: skip
+        return [
+            Listed(
+                b["backup_name"],
+                *(datetime.fromisoformat(b[key]) for key in ("start_time", "finish_time")),
+                b["is_permanent"],
+            )
+            for b in found
+        ]
 
     def fetch(self, backup: str, into: Path) -> None:
         self.run("wal-g", "backup-fetch", str(into), backup)
 
     def date(self, name: str, began: datetime) -> str:
-        """Give a backup the times of the invented calendar, of the same length, for its record knows the sizes; and its record."""
+        """Give a backup the times of the invented calendar, of the same length, for its record
+        knows the sizes; and its record.
+        """
         place, ended = self.folder / "basebackups_005", began + timedelta(hours=1)
-        sentinel, metadata = place / f"{name}_backup_stop_sentinel.json", place / name / "metadata.json"
-        for file, names in ((sentinel, ("StartTime", "FinishTime")), (metadata, ("start_time", "finish_time"))):
+        sentinel, metadata = (
+            place / f"{name}_backup_stop_sentinel.json",
+            place / name / "metadata.json",
+        )
+        for file, names in (
+            (sentinel, ("StartTime", "FinishTime")),
+            (metadata, ("start_time", "finish_time")),
+        ):
             text = file.read_text()
             for key, moment in zip(names, (began, ended), strict=True):
                 was = json.loads(text)[key]
@@ -159,7 +215,9 @@ class WalG(Repository):
 
 
 class Barman(Repository):
-    """barman-cloud knows object stores only: each copy has one of its own, so that none remembers what was there before."""
+    """barman-cloud knows object stores only: each copy has one of its own, so that none remembers
+    what was there before.
+    """
 
     @cached_property
     def store(self) -> S3Server:
@@ -175,11 +233,18 @@ class Barman(Repository):
 
     @property
     def place(self) -> dict[str, str]:
-        return {"url": f"s3://{self.store.bucket}/{self.folder.name}", "endpoint_url": self.store.endpoint_url}
+        return {
+            "url": f"s3://{self.store.bucket}/{self.folder.name}",
+            "endpoint_url": self.store.endpoint_url,
+        }
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**self.store.environment, "AWS_DEFAULT_REGION": "us-east-1", "HOME": str(self.stack.home)}
+        return {
+            **self.store.environment,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "HOME": str(self.stack.home),
+        }
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -194,22 +259,38 @@ class Barman(Repository):
         return " ".join(("barman-cloud-wal-restore", *self.words, *self.where, "%f", "%p"))
 
     def listed(self) -> list[Listed]:
-        found = json.loads(self.run("barman-cloud-backup-list", *self.words, "--format", "json", *self.where))["backups_list"]
-        return [Listed(b["backup_id"], *(datetime.fromisoformat(b[key]) for key in ("begin_time_iso", "end_time_iso")), False)
-                for b in found]  # fmt: skip
+        found = json.loads(
+            self.run("barman-cloud-backup-list", *self.words, "--format", "json", *self.where)
+        )["backups_list"]
+        return [
+            Listed(
+                b["backup_id"],
+                *(datetime.fromisoformat(b[key]) for key in ("begin_time_iso", "end_time_iso")),
+                False,
+            )
+            for b in found
+        ]
 
     def fetch(self, backup: str, into: Path) -> None:
         self.run("barman-cloud-restore", *self.words, *self.where, backup, str(into))
 
     def date(self, name: str, began: datetime) -> str:
-        """Its id is the second in which it began; the rest is in backup.info, in lines of the same length."""
-        place, ended, new = self.folder / self.stack.cluster_name / "base", began + timedelta(hours=1), f"{began:%Y%m%dT%H%M%S}"
+        """Its id is the second in which it began; the rest is in backup.info, in lines of the same
+        length.
+        """
+        place, ended, new = (
+            self.folder / self.stack.cluster_name / "base",
+            began + timedelta(hours=1),
+            f"{began:%Y%m%dT%H%M%S}",
+        )
         info = place / name / "backup.info"
         lines = dict(line.partition("=")[::2] for line in info.read_text().splitlines())
         for key, moment in (("begin_time", began), ("end_time", ended)):
             digits = len(lines[key]) - len(f"{moment:%Y-%m-%d %H:%M:%S}.+00:00")
             lines[key] = f"{moment:%Y-%m-%d %H:%M:%S}.{'0' * digits}+00:00"
-        info.write_text("".join(f"{key}={value}\n" for key, value in lines.items()).replace(name, new))
+        info.write_text(
+            "".join(f"{key}={value}\n" for key, value in lines.items()).replace(name, new)
+        )
         (place / name).rename(place / new)
         redate_record(self.folder, name, new, ended)
         return new
@@ -223,7 +304,9 @@ def redate_record(folder: Path, name: str, new: str, ended: datetime) -> None:
     recorded = folder / "pgdrill" / backup_record.key(name)
     text = recorded.read_text().replace(name, new)
     recorded.unlink()
-    (folder / "pgdrill" / backup_record.key(new)).write_text(json.dumps({**json.loads(text), "finished_at": ended.isoformat()}))
+    (folder / "pgdrill" / backup_record.key(new)).write_text(
+        json.dumps({**json.loads(text), "finished_at": ended.isoformat()})
+    )
 
 
 @dataclass
@@ -247,9 +330,12 @@ class History:
 
     def copy(self, name: str) -> Repository:
         """The repository once more, with the objects' times."""
-        place = self.stack.home / name / "s3" / self.stack.s3.bucket / self.stack.cluster_name  # the store marks its process beside "s3"
+        # the store marks its process beside "s3"
+        place = self.stack.home / name / "s3" / self.stack.s3.bucket / self.stack.cluster_name
         place.parent.mkdir(parents=True)
-        subprocess.run(["cp", "-a", self.source if name == "whole" else self.whole.folder, place], check=True)
+        subprocess.run(
+            ["cp", "-a", self.source if name == "whole" else self.whole.folder, place], check=True
+        )
         return REPOSITORIES[self.stack.tool](place, self.stack)
 
     def promised(self) -> list[Instant]:
@@ -266,8 +352,13 @@ def live_through(history: History) -> None:
         for day, following in zip(days, [*days[1:], 98], strict=True):
             began = begin + DAY * day
             taken.append((take_backup(stack.access).name, began, count(connection)))
-            # Saturday evening lies in the window whose first base backup is Sunday's: it needs the one of the week before.
-            moments = [began + DAY * 1.6, began + DAY * 6.7] if following - day >= 7 and day >= 56 else [began + timedelta(hours=9)]
+            # Saturday evening lies in the window whose first base backup is Sunday's: it needs the
+            # one of the week before.
+            moments = (
+                [began + DAY * 1.6, began + DAY * 6.7]
+                if following - day >= 7 and day >= 56
+                else [began + timedelta(hours=9)]
+            )
             for at in moments:
                 lsn = live_on(connection)
                 history.instants.append(Instant(min(at, history.now), lsn, count(connection)))
@@ -283,7 +374,9 @@ def live_through(history: History) -> None:
 
 def live_on(connection: psycopg.Connection) -> str:
     """Some rows, and the position after them; the next rows come in a segment of their own."""
-    connection.execute("INSERT INTO t SELECT (SELECT coalesce(max(n), 0) FROM t) + i FROM generate_series(1, 10) i")
+    connection.execute(
+        "INSERT INTO t SELECT (SELECT coalesce(max(n), 0) FROM t) + i FROM generate_series(1, 10) i"
+    )
     (lsn,) = connection.execute("SELECT pg_create_restore_point('here')::text").fetchone()
     connection.execute("SELECT pg_switch_wal()")
     return str(lsn)

@@ -21,14 +21,16 @@ from pgdrill.retention.keeping import Keeping
 from pgdrill.retention.prune import Outlook, look, prune
 from pgdrill_demo.stack import Stack
 
-# Long after every backup of these tests: the newest is the window's anchor, and the older ones are free to go.
+# Long after every backup of these tests: the newest is the window's anchor, and the older ones are
+# free to go.
 LATER = datetime.now(UTC) + timedelta(days=100)
 EASY = {"weekly": 1, "dumps_monthly": 0, "require_drill": False, "max_share": 1.0}
 
 
 @contextlib.contextmanager
 def small_stack(tool: str, backups: int, delta_steps: int = 0) -> Iterator[Stack]:
-    """A stack with some base backups, and segments before, between and after them; gone afterwards."""
+    """A stack with some base backups, and segments before, between and after them; gone
+    afterwards."""
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
     try:
         stack.create(sample=False)
@@ -46,7 +48,9 @@ def _fill(stack: Stack, backups: int, delta_steps: int) -> None:
         for number in range(backups + 1):
             for _ in range(2):
                 connection.execute("INSERT INTO t SELECT generate_series(1, 100)")
-                line, lsn = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchone()
+                line, lsn = connection.execute(
+                    "SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()"
+                ).fetchone()
                 assert lsn
             if number < backups:
                 take_backup(access)
@@ -56,15 +60,28 @@ def _fill(stack: Stack, backups: int, delta_steps: int) -> None:
 def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, object]) -> Access:
     cluster = stack.cluster
     where = {"url": f"file://{folder}", "endpoint_url": ""} if folder else {}
-    own = {"drill": {"work_directory": stack.home / "work" / (folder.name if folder else "s3")}, "retention": EASY}
+    own = {
+        "drill": {"work_directory": stack.home / "work" / (folder.name if folder else "s3")},
+        "retention": EASY,
+    }
     wanted = {"repository": where, **own, **sections}
-    changed = {name: getattr(cluster, name).model_copy(update=values) for name, values in wanted.items()}
+    changed = {
+        name: getattr(cluster, name).model_copy(update=values) for name, values in wanted.items()
+    }
     return Access(cluster.model_copy(update=changed), stack.credentials)
 
 
 def wal_g(folder: Path, *words: str) -> str:
-    environment = {"WALG_FILE_PREFIX": str(folder), "WALG_COMPRESSION_METHOD": "lz4", "HOME": str(folder.parent), "TMPDIR": str(folder.parent), "PATH": os.environ["PATH"]}
-    done = subprocess.run(["wal-g", *words], env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        "WALG_FILE_PREFIX": str(folder),
+        "WALG_COMPRESSION_METHOD": "lz4",
+        "HOME": str(folder.parent),
+        "TMPDIR": str(folder.parent),
+        "PATH": os.environ["PATH"],
+    }
+    done = subprocess.run(
+        ["wal-g", *words], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -92,6 +109,7 @@ def whole(access: Access) -> None:
 
 def pruned_and_killed(access: Access, at_step: int) -> None:
     """For a process of its own, which is gone when that step comes."""
+
     def progress(_kind: str, at: int, _total: int) -> None:
         if at == at_step:
             os._exit(9)
@@ -100,7 +118,9 @@ def pruned_and_killed(access: Access, at_step: int) -> None:
 
 
 def pruned_and_stopped(access: Access, kind: str) -> None:
-    """For a process of its own, which stops itself right before its first step of that kind, and may be let go on."""
+    """For a process of its own, which stops itself right before its first step of that kind, and
+    may be let go on.
+    """
     kinds = iter([kind])
 
     def progress(found: str, _at: int, _total: int) -> None:

@@ -1,4 +1,6 @@
-"""Where archived WAL ends: what is lost if production dies now, what no target can reach, and whose end it is."""
+"""Where archived WAL ends: what is lost if production dies now, what no target can reach, and whose
+end it is.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ RECOVERY = ("recovery",)
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Stack]:
     """Production on which nobody writes but these tests, with a base backup."""
-    stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), archive_timeout_seconds=0)
+    stack = Stack(
+        Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool(), archive_timeout_seconds=0
+    )
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # objects go behind its back
@@ -45,7 +49,9 @@ def quiet() -> Iterator[Stack]:
             stack.primary.options["autovacuum"] = "off"  # type: ignore[index]
             stack.start()
         with stack.connect() as connection:
-            connection.execute("CREATE TABLE work (at timestamptz DEFAULT clock_timestamp(), n int)")
+            connection.execute(
+                "CREATE TABLE work (at timestamptz DEFAULT clock_timestamp(), n int)"
+            )
         take_backup(stack.access)
         yield stack
     finally:
@@ -55,61 +61,99 @@ def quiet() -> Iterator[Stack]:
 def commit(stack: Stack) -> tuple[datetime, datetime]:
     """A transaction; the server's clock just before and just after its commit."""
     with stack.connect() as connection:
-        times = [connection.execute(query).fetchone() for query in
-                 ("SELECT clock_timestamp()", "INSERT INTO work VALUES (DEFAULT, 1) RETURNING at", "SELECT clock_timestamp()")]  # fmt: skip
+        times = [
+            connection.execute(query).fetchone()
+            for query in (
+                "SELECT clock_timestamp()",
+                "INSERT INTO work VALUES (DEFAULT, 1) RETURNING at",
+                "SELECT clock_timestamp()",
+            )
+        ]
     return times[0][0], times[2][0]
 
 
 def archive(stack: Stack) -> None:
     """Everything that was written is archived when it returns."""
     with stack.connect() as connection:
-        lsn, line = connection.execute("SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
-        wait_archived(connection, stack.access, Segment.holding(parse_lsn(lsn) - 1, int(line, 16)), 60)
+        lsn, line = connection.execute(
+            "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        ).fetchone()
+        wait_archived(
+            connection, stack.access, Segment.holding(parse_lsn(lsn) - 1, int(line, 16)), 60
+        )
 
 
 def looked(access: Access, folder: Path, started_at: datetime, *, latest: bool) -> Report:
-    report = Report(drill_id=new_drill_id(), cluster="agents", started_at=started_at, rpo_seconds=60, rto_seconds=3600)
+    report = Report(
+        drill_id=new_drill_id(),
+        cluster="agents",
+        started_at=started_at,
+        rpo_seconds=60,
+        rto_seconds=3600,
+    )
     look_at_production(access, report, Runner(), folder, latest=latest)
     return report
 
 
 def gone(stack: Stack) -> Access:
     server = stack.cluster.server.model_copy(update={"dsn": f"host={stack.home}/gone"})
-    drill = stack.cluster.drill.model_copy(update={"without_production": 100})  # these tests are about what is compared then
-    return dataclasses.replace(stack.access, cluster=stack.cluster.model_copy(update={"server": server, "drill": drill}))
+    # these tests are about what is compared then
+    drill = stack.cluster.drill.model_copy(update={"without_production": 100})
+    return dataclasses.replace(
+        stack.access, cluster=stack.cluster.model_copy(update={"server": server, "drill": drill})
+    )
 
 
 # --- What is lost ---
 
 
 @pytest.mark.parametrize("latest", [True, False])
-def test_after_idle_minutes_work_is_lost_since_the_first_commit_that_was_not_archived(quiet: Stack, tmp_path: Path, latest: bool) -> None:
+def test_after_idle_minutes_work_is_lost_since_the_first_commit_that_was_not_archived(
+    quiet: Stack, tmp_path: Path, latest: bool
+) -> None:
     _, archived = commit(quiet)
     archive(quiet)
     before, after = commit(quiet)
     commit(quiet)
     assert before > archived
-    start = datetime.now(UTC) + timedelta(minutes=3)  # as if this long had gone by: the clock is all that is read
+    # as if this long had gone by: the clock is all that is read
+    start = datetime.now(UTC) + timedelta(minutes=3)
     report = looked(quiet.access, tmp_path, start, latest=latest)
     lost, unsure = report.measured_rpo_seconds, report.clock_uncertainty_seconds
     assert lost is not None
     assert unsure is not None
-    assert (start - after).total_seconds() - unsure <= lost <= (start - before).total_seconds() + unsure
+    assert (
+        (start - after).total_seconds() - unsure
+        <= lost
+        <= (start - before).total_seconds() + unsure
+    )
     assert lost < (start - archived).total_seconds()
 
 
 @pytest.mark.parametrize("latest", [True, False])
-def test_what_was_committed_after_the_drill_began_is_not_lost(quiet: Stack, tmp_path: Path, latest: bool) -> None:
+def test_what_was_committed_after_the_drill_began_is_not_lost(
+    quiet: Stack, tmp_path: Path, latest: bool
+) -> None:
     archive(quiet)
     start = datetime.now(UTC)
     commit(quiet)
-    assert looked(quiet.access, tmp_path, start - timedelta(seconds=1), latest=latest).measured_rpo_seconds == 0
+    assert (
+        looked(
+            quiet.access, tmp_path, start - timedelta(seconds=1), latest=latest
+        ).measured_rpo_seconds
+        == 0
+    )
 
 
 def test_nothing_written_since_is_nothing_lost(quiet: Stack, tmp_path: Path) -> None:
     commit(quiet)
     archive(quiet)
-    assert looked(quiet.access, tmp_path, datetime.now(UTC) + timedelta(hours=1), latest=False).measured_rpo_seconds == 0
+    assert (
+        looked(
+            quiet.access, tmp_path, datetime.now(UTC) + timedelta(hours=1), latest=False
+        ).measured_rpo_seconds
+        == 0
+    )
 
 
 def restarted(stack: Stack, archive_command: str) -> str:
@@ -121,7 +165,9 @@ def restarted(stack: Stack, archive_command: str) -> str:
     return before
 
 
-def test_an_archive_command_that_does_not_get_on_gives_a_bound_and_says_so(quiet: Stack, tmp_path: Path) -> None:
+def test_an_archive_command_that_does_not_get_on_gives_a_bound_and_says_so(
+    quiet: Stack, tmp_path: Path
+) -> None:
     before, _ = commit(quiet)
     archive(quiet)
     command = restarted(quiet, "false")
@@ -129,7 +175,9 @@ def test_an_archive_command_that_does_not_get_on_gives_a_bound_and_says_so(quiet
         commit(quiet)
         start = datetime.now(UTC) + timedelta(minutes=3)
         settings = quiet.cluster.drill.model_copy(update={"rpo_seconds": 1.0})
-        access = dataclasses.replace(quiet.access, cluster=quiet.cluster.model_copy(update={"drill": settings}))
+        access = dataclasses.replace(
+            quiet.access, cluster=quiet.cluster.model_copy(update={"drill": settings})
+        )
         report = looked(access, tmp_path, start, latest=False)
         assert report.measured_rpo_seconds == pytest.approx((start - before).total_seconds(), abs=1)
         assert report.measured_rpo_note.startswith("at most")
@@ -150,7 +198,9 @@ def refused(access: Access, target: str, **more: str) -> ConfigError:
     return caught.value
 
 
-def test_an_instant_that_has_not_come_is_refused_with_the_nearest_that_is_possible(quiet: Stack) -> None:
+def test_an_instant_that_has_not_come_is_refused_with_the_nearest_that_is_possible(
+    quiet: Stack,
+) -> None:
     commit(quiet)
     before, after = commit(quiet)
     archive(quiet)
@@ -159,7 +209,9 @@ def test_an_instant_that_has_not_come_is_refused_with_the_nearest_that_is_possib
         for kind in ("time", "before"):
             error = refused(access, f"{kind}:{tomorrow.isoformat()}").problem
             assert error.reason == "target-in-the-future"
-            nearest = datetime.fromisoformat(error.expected.rpartition("time:")[2].replace("Z", "+00:00"))
+            nearest = datetime.fromisoformat(
+                error.expected.rpartition("time:")[2].replace("Z", "+00:00")
+            )
             assert before <= nearest <= after
     error = refused(quiet.access, f"time:{after.isoformat()}").problem
     assert error.reason == "target-not-archived"
@@ -186,7 +238,9 @@ def test_a_mistyped_restore_point_is_refused_with_those_that_are_there(quiet: St
     assert report.restore.status == "ok", report.restore.trouble
 
 
-def test_a_restore_point_before_the_newest_backup_is_reached_from_an_older_one(quiet: Stack) -> None:
+def test_a_restore_point_before_the_newest_backup_is_reached_from_an_older_one(
+    quiet: Stack,
+) -> None:
     with quiet.connect() as connection:
         connection.execute("SELECT pg_create_restore_point('of old')")
     older = quiet.access.tool.backups(quiet.access.repository)[-1].name
@@ -195,32 +249,64 @@ def test_a_restore_point_before_the_newest_backup_is_reached_from_an_older_one(q
     report = drill(quiet.access, target="name:of old", families=RECOVERY)
     assert report.restore.status == "ok", report.restore.trouble
     assert report.backup == older
-    assert refused(quiet.access, "name:of old", backup=newer).problem.reason == "no-such-restore-point"
+    assert (
+        refused(quiet.access, "name:of old", backup=newer).problem.reason == "no-such-restore-point"
+    )
 
 
 # --- Whose end it is ---
 
 
 def leave_a_stray(stack: Stack) -> int:
-    """Somebody restores by hand, promotes, and leaves archive_command on; gives the position where it left production."""
+    """Somebody restores by hand, promotes, and leaves archive_command on; gives the position where
+    it left production.
+    """
     home = stack.home / "stray"
     socket = stack.home / "st"
     words = {**os.environ, "PGPASSWORD": stack.passwords["postgres"]}
     subprocess.run(
-        [*as_ordinary_user(), binaries().path("pg_basebackup"), "-D", str(home), "-h", str(stack.home), "-U", "postgres", "--checkpoint=fast"],
-        check=True, capture_output=True, env=words,
-    )  # fmt: skip
+        [
+            *as_ordinary_user(),
+            binaries().path("pg_basebackup"),
+            "-D",
+            str(home),
+            "-h",
+            str(stack.home),
+            "-U",
+            "postgres",
+            "--checkpoint=fast",
+        ],
+        check=True,
+        capture_output=True,
+        env=words,
+    )
     (home / "recovery.signal").touch()
     options = {**stack.primary.options, "restore_command": "false"}
-    server = LocalServer(binaries(), home, socket, stack.home / "stray.log", options=options, environment=stack.primary.environment)
+    server = LocalServer(
+        binaries(),
+        home,
+        socket,
+        stack.home / "stray.log",
+        options=options,
+        environment=stack.primary.environment,
+    )
     server.start()
     try:
-        with psycopg.connect(stack.conninfo().replace(str(stack.home), str(socket)), autocommit=True) as connection:
+        with psycopg.connect(
+            stack.conninfo().replace(str(stack.home), str(socket)), autocommit=True
+        ) as connection:
             # A standby that can be read is "ready" too
-            server.wait_until(lambda: connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,), "was promoted", 60)
+            server.wait_until(
+                lambda: connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,),
+                "was promoted",
+                60,
+            )
             for _ in range(2):
                 connection.execute("INSERT INTO work VALUES (DEFAULT, 666)")
-                lsn, line = connection.execute("SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+                lsn, line = connection.execute(
+                    "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()),"
+                    " 1, 8)"
+                ).fetchone()
             assert line == "00000002"
             wait_archived(connection, stack.access, Segment.holding(parse_lsn(lsn) - 1, 2), 60)
     finally:
@@ -244,14 +330,20 @@ def stray(quiet: Stack) -> Iterator[Stack]:
 
 
 def objects(stack: Stack, prefix: str) -> list[Path]:
-    return [file for file in (stack.s3.folder / stack.s3.bucket).rglob(f"{prefix}*") if file.is_file() and "pgdrill" not in file.parts]
+    return [
+        file
+        for file in (stack.s3.folder / stack.s3.bucket).rglob(f"{prefix}*")
+        if file.is_file() and "pgdrill" not in file.parts
+    ]
 
 
 def answers(report: Report, name: str) -> list[CheckResult]:
     return [result for result in report.results if result.name == name]
 
 
-def test_a_stray_timeline_fails_every_drill_and_is_named_with_the_step_that_removes_it(stray: Stack) -> None:
+def test_a_stray_timeline_fails_every_drill_and_is_named_with_the_step_that_removes_it(
+    stray: Stack,
+) -> None:
     archived = commit(stray)[1]
     commit(stray)
     archive(stray)
@@ -268,7 +360,9 @@ def test_a_stray_timeline_fails_every_drill_and_is_named_with_the_step_that_remo
         assert "--include '00000002*'" in found.hint
         assert report.verdict == "failed"
         assert "stray-timeline" in report.reason
-    window = window_of("agents", take_inventory(stray.access, Runner()), stray.cluster.retention, datetime.now(UTC))
+    window = window_of(
+        "agents", take_inventory(stray.access, Runner()), stray.cluster.retention, datetime.now(UTC)
+    )
     assert window.timeline == 1
     assert [(end.timeline, end.stray) for end in window.other_ends] == [(2, True)]
     for file in objects(stray, "00000002"):  # what the command that it names deletes

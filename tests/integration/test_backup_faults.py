@@ -27,12 +27,16 @@ from pgdrill_demo.stack import Stack, binaries
 from tests.integration.conftest import Golden, Relay, processes_in, rows_of
 
 
-def access_to(golden: Golden, *, credentials: Credentials | None = None, **sections: dict[str, object]) -> Access:
+def access_to(
+    golden: Golden, *, credentials: Credentials | None = None, **sections: dict[str, object]
+) -> Access:
     """The golden stack's, with other settings."""
     stack = golden.stack
     cluster = stack.cluster
     own = {"drill": {"work_directory": stack.home / "backups"}, **sections}
-    changed = {name: getattr(cluster, name).model_copy(update=values) for name, values in own.items()}
+    changed = {
+        name: getattr(cluster, name).model_copy(update=values) for name, values in own.items()
+    }
     return Access(cluster.model_copy(update=changed), credentials or stack.credentials)
 
 
@@ -41,8 +45,12 @@ def listed(golden: Golden) -> list[str]:
     return [backup.name for backup in access.tool.backups(access.repository)]
 
 
-def refused(golden: Golden, access: Access, kind: type[PgdrillError], within_seconds: float = 5) -> str:
-    """The words of the error a backup must end with; the repository's list and production are as before."""
+def refused(
+    golden: Golden, access: Access, kind: type[PgdrillError], within_seconds: float = 5
+) -> str:
+    """The words of the error a backup must end with; the repository's list and production are as
+    before.
+    """
     before, rows, started = listed(golden), rows_of(golden.stack), time.monotonic()
     with pytest.raises(kind) as caught:
         take_backup(access)
@@ -61,16 +69,22 @@ def test_a_folder_without_a_cluster_is_refused(golden: Golden, tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_data_directory_that_cannot_be_read_names_its_owner_and_how_to_become_it(golden: Golden, tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_read_names_its_owner_and_how_to_become_it(
+    golden: Golden, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir(mode=0)
     try:
-        assert refused(golden, access_to(golden, server={"data_directory": tmp_path / "data"}), ConfigError).startswith("not-the-owner")
+        assert refused(
+            golden, access_to(golden, server={"data_directory": tmp_path / "data"}), ConfigError
+        ).startswith("not-the-owner")
     finally:
         (tmp_path / "data").chmod(0o700)
 
 
 def test_a_server_that_is_not_the_configured_one_is_refused(golden: Golden) -> None:
-    assert refused(golden, access_to(golden, server={"system_identifier": 1}), CouldNotVerify).startswith("wrong-server")
+    assert refused(
+        golden, access_to(golden, server={"system_identifier": 1}), CouldNotVerify
+    ).startswith("wrong-server")
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +92,28 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """Another cluster, which archives nothing and trusts everybody on its socket."""
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
     subprocess.run(
-        [*as_ordinary_user(), binaries().path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"],
-        check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"},
-    )  # fmt: skip
-    server = LocalServer(binaries(), home / "data", home, home / "log", options={"listen_addresses": "", "fsync": "off"})
+        [
+            *as_ordinary_user(),
+            binaries().path("initdb"),
+            "-D",
+            home / "data",
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=UTF8",
+        ],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    server = LocalServer(
+        binaries(),
+        home / "data",
+        home,
+        home / "log",
+        options={"listen_addresses": "", "fsync": "off"},
+    )
     server.start()
     with server.connect() as connection:
         connection.execute("CREATE ROLE pgdrill LOGIN; GRANT pg_monitor TO pgdrill")
@@ -91,21 +123,31 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 
 
 def test_archiving_that_is_off_is_refused(golden: Golden, stranger: LocalServer) -> None:
-    access = access_to(golden, server={
-        "dsn": f"host={stranger.socket_directory} dbname=postgres", "data_directory": stranger.data_directory,
-    })  # fmt: skip
+    access = access_to(
+        golden,
+        server={
+            "dsn": f"host={stranger.socket_directory} dbname=postgres",
+            "data_directory": stranger.data_directory,
+        },
+    )
     said = refused(golden, access, BackupFault)
     assert said.startswith("archiving-off")
     assert "archive_mode=off" in said
 
 
-def test_a_data_directory_of_another_server_is_refused(golden: Golden, stranger: LocalServer) -> None:
-    said = refused(golden, access_to(golden, server={"data_directory": stranger.data_directory}), ConfigError)
+def test_a_data_directory_of_another_server_is_refused(
+    golden: Golden, stranger: LocalServer
+) -> None:
+    said = refused(
+        golden, access_to(golden, server={"data_directory": stranger.data_directory}), ConfigError
+    )
     assert said.startswith("wrong-server")
 
 
 def test_a_server_that_is_down_is_told_as_such(golden: Golden) -> None:
-    said = refused(golden, access_to(golden, server={"dsn": f"host={golden.stack.home}/gone"}), CouldNotVerify)
+    said = refused(
+        golden, access_to(golden, server={"dsn": f"host={golden.stack.home}/gone"}), CouldNotVerify
+    )
     assert said.startswith("server-unreachable")
 
 
@@ -132,16 +174,27 @@ def test_a_role_without_the_rights_is_told_which_are_missing(golden: Golden) -> 
 
 def test_a_refused_store_ends_the_backup_at_once(golden: Golden) -> None:
     wrong = {**golden.stack.s3.environment, "AWS_SECRET_ACCESS_KEY": "canary-wrong-secret"}
-    said = refused(golden, access_to(golden, credentials=Credentials(golden.stack.credentials.postgres, wrong)), CouldNotVerify)
+    said = refused(
+        golden,
+        access_to(golden, credentials=Credentials(golden.stack.credentials.postgres, wrong)),
+        CouldNotVerify,
+    )
     assert said.startswith("storage-refused")
     assert "canary" not in said
 
 
-def test_a_store_that_is_down_ends_the_backup_at_once(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_down_ends_the_backup_at_once(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(object_store, "REQUEST_TIMEOUT", "1s")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    said = refused(golden, access_to(golden, repository={"endpoint_url": f"http://127.0.0.1:{port}"}), CouldNotVerify, 15)
+    said = refused(
+        golden,
+        access_to(golden, repository={"endpoint_url": f"http://127.0.0.1:{port}"}),
+        CouldNotVerify,
+        15,
+    )
     assert said.startswith("storage-unreachable")
 
 
@@ -156,7 +209,9 @@ def test_an_archive_command_that_fails_is_told_before_the_backup(golden: Golden)
             connection.execute("INSERT INTO canary SELECT max(n) + 1 FROM canary")
             connection.execute("SELECT pg_switch_wal()")
             until = time.monotonic() + 10
-            while connection.execute("SELECT failed_count FROM pg_stat_archiver").fetchone() == (0,):
+            while connection.execute("SELECT failed_count FROM pg_stat_archiver").fetchone() == (
+                0,
+            ):
                 assert time.monotonic() < until
                 time.sleep(0.05)
         assert refused(golden, access_to(golden), CouldNotVerify).startswith("archiving-fails")
@@ -167,7 +222,10 @@ def test_an_archive_command_that_fails_is_told_before_the_backup(golden: Golden)
     with stack.connect() as connection:
         connection.execute("SELECT pg_switch_wal()")
         until = time.monotonic() + 30
-        query = "SELECT last_archived_time > coalesce(last_failed_time, '-infinity') FROM pg_stat_archiver"
+        query = (
+            "SELECT last_archived_time > coalesce(last_failed_time, '-infinity') FROM"
+            " pg_stat_archiver"
+        )
         while connection.execute(query).fetchone() != (True,):
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -177,14 +235,18 @@ def _backup_in_a_process(access: Access) -> None:
     take_backup(access)
 
 
-def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two at once on the way: the second is refused while the first runs."""
     monkeypatch.setitem(lock.ClusterLock.hold.__wrapped__.__kwdefaults__, "wait_seconds", 0.5)  # type: ignore[attr-defined]
     before = listed(golden)
     relay = Relay(golden.stack.s3.endpoint_url)
     relay.misbehave(r"(PUT|POST) \S*(part_001|data\.tar)", "hang")
     access = access_to(golden, repository={"endpoint_url": relay.endpoint_url})
-    process = multiprocessing.get_context("spawn").Process(target=_backup_in_a_process, args=(access,))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_backup_in_a_process, args=(access,)
+    )
     process.start()
     try:
         assert relay.matched.wait(180)
@@ -195,7 +257,11 @@ def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(golden: Golden
         process.kill()
         process.join()
     until = time.monotonic() + 6
-    while left := [line for line in processes_in(golden.stack.home / "backups") if "barman" in line or "wal-g" in line]:
+    while left := [
+        line
+        for line in processes_in(golden.stack.home / "backups")
+        if "barman" in line or "wal-g" in line
+    ]:
         assert time.monotonic() < until, left
         time.sleep(0.05)
     relay.close()
@@ -204,7 +270,10 @@ def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(golden: Golden
     assert short.exists()
     assert listed(golden) == before
     with golden.stack.connect() as connection:
-        assert connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%backup_start%' AND pid <> pg_backend_pid()").fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%backup_start%' AND pid <>"
+            " pg_backend_pid()"
+        ).fetchone() == (0,)
     taken = take_backup(access_to(golden))
     assert listed(golden) == [*before, taken.name]
     home = access_to(golden).cluster.state_directory / "backup"

@@ -1,4 +1,6 @@
-"""The baseline on real servers: on a standby, with few rights, within its bounds, and gone when the job is stopped."""
+"""The baseline on real servers: on a standby, with few rights, within its bounds, and gone when the
+job is stopped.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,20 @@ from pgdrill_demo.stack import DATABASE, Stack
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgdrill'"
 
 
-def access_with(stack: Stack, credentials: Credentials | None = None, *, drill: dict[str, Any] | None = None, **server: Any) -> Access:
+def access_with(
+    stack: Stack,
+    credentials: Credentials | None = None,
+    *,
+    drill: dict[str, Any] | None = None,
+    **server: Any,
+) -> Access:
     cluster = stack.cluster
-    cluster = cluster.model_copy(update={
-        "server": cluster.server.model_copy(update=server), "drill": cluster.drill.model_copy(update=drill or {}),
-    })  # fmt: skip
+    cluster = cluster.model_copy(
+        update={
+            "server": cluster.server.model_copy(update=server),
+            "drill": cluster.drill.model_copy(update=drill or {}),
+        }
+    )
     return Access(cluster, credentials or stack.credentials)
 
 
@@ -54,7 +65,9 @@ def eventually(condition: Callable[[], object], seconds: float = 10) -> bool:
 # --- What is committed in WAL and not announced yet ---
 
 
-def test_a_commit_that_waits_for_a_standby_is_waited_for_and_one_that_its_client_holds_open_is_not(stack: Stack) -> None:
+def test_a_commit_that_waits_for_a_standby_is_waited_for_and_one_that_its_client_holds_open_is_not(
+    stack: Stack,
+) -> None:
     """The first is in WAL and in no snapshot: a restored server has it."""
     over = threading.Event()
     with stack.connect() as primary, stack.connect() as held, stack.connect() as writer:
@@ -71,7 +84,10 @@ def test_a_commit_that_waits_for_a_standby_is_waited_for_and_one_that_its_client
         try:
             writing = threading.Thread(target=write)
             writing.start()
-            waits = f"SELECT 1 FROM pg_stat_activity WHERE pid = {writer.info.backend_pid} AND wait_event = 'SyncRep'"
+            waits = (
+                f"SELECT 1 FROM pg_stat_activity WHERE pid = {writer.info.backend_pid} AND"
+                " wait_event = 'SyncRep'"
+            )
             assert eventually(lambda: primary.execute(waits).fetchone())
             assert not wait_announced(primary, Runner(), 0.2)
         finally:
@@ -98,28 +114,40 @@ def standby(stack: Stack) -> Iterator[Access]:
 
 
 def scans(connection: psycopg.Connection) -> int:
-    row = connection.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'documents'").fetchone()
+    row = connection.execute(
+        "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'documents'"
+    ).fetchone()
     return int(row[0]) if row else 0
 
 
-def test_rows_are_read_on_the_standby_and_only_what_it_cannot_tell_on_production(stack: Stack, standby: Access) -> None:
-    there = psycopg.connect(stack.standby.conninfo(DATABASE, password=stack.passwords["postgres"]), autocommit=True)
+def test_rows_are_read_on_the_standby_and_only_what_it_cannot_tell_on_production(
+    stack: Stack, standby: Access
+) -> None:
+    there = psycopg.connect(
+        stack.standby.conninfo(DATABASE, password=stack.passwords["postgres"]), autocommit=True
+    )
     with there, stack.connect() as production:
         before = scans(production), scans(there)
-        production.execute("INSERT INTO hc_clinics (tenant_id, name, street, city) SELECT tenant_id, 'new', street, city FROM hc_clinics LIMIT 1")
+        production.execute(
+            "INSERT INTO hc_clinics (tenant_id, name, street, city) SELECT tenant_id, 'new',"
+            " street, city FROM hc_clinics LIMIT 1"
+        )
         expected = production.execute("SELECT count(*) FROM hc_clinics").fetchone()
         baseline = take_baseline(standby, restore_point="on-standby")
         settle(standby, baseline)
         assert baseline.read_on == "standby"
         tables = baseline.databases[DATABASE].tables
         assert tables["public.hc_clinics"].content
-        assert (tables["public.hc_clinics"].content.rows,) == expected, "it did not wait for what was committed before"
+        assert (tables["public.hc_clinics"].content.rows,) == expected, (
+            "it did not wait for what was committed before"
+        )
         assert eventually(lambda: scans(there) > before[1])
         assert scans(production) == before[0]
         # Sequences are the primary's: a standby shows what WAL holds in advance.
         mine = take_baseline(stack.access).databases[DATABASE]
         assert {name: s.value for name, s in mine.sequences.items()} == {
-            name: s.value for name, s in baseline.databases[DATABASE].sequences.items()}  # fmt: skip
+            name: s.value for name, s in baseline.databases[DATABASE].sequences.items()
+        }
         assert mine.schema_objects == baseline.databases[DATABASE].schema_objects
         production.execute("DELETE FROM hc_clinics WHERE name = 'new'")
 
@@ -128,12 +156,17 @@ def test_a_standby_that_does_not_follow_is_an_error_and_never_an_older_baseline(
     stack: Stack, standby: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgdrill.baseline.production.REPLAY_SECONDS", 0.5)
-    with psycopg.connect(stack.standby.conninfo(DATABASE, password=stack.passwords["postgres"]), autocommit=True) as there:
+    with psycopg.connect(
+        stack.standby.conninfo(DATABASE, password=stack.passwords["postgres"]), autocommit=True
+    ) as there:
         there.execute("SELECT pg_wal_replay_pause()")
         with pytest.raises(CouldNotVerify) as caught:
             take_baseline(standby)
         there.execute("SELECT pg_wal_replay_resume()")
-    assert (caught.value.problem.reason, "paused" in caught.value.problem.found) == ("standby-behind", True)
+    assert (caught.value.problem.reason, "paused" in caught.value.problem.found) == (
+        "standby-behind",
+        True,
+    )
 
 
 def test_what_recovery_cancels_on_the_standby_is_read_again_and_then_names_the_settings(
@@ -152,7 +185,9 @@ def test_what_recovery_cancels_on_the_standby_is_read_again_and_then_names_the_s
         raise AssertionError("recovery did not cancel it")
 
     monkeypatch.setattr(database_module, "read_fingerprint", conflicting)
-    with psycopg.connect(stack.standby.conninfo(DATABASE, password=stack.passwords["postgres"]), autocommit=True) as there:
+    with psycopg.connect(
+        stack.standby.conninfo(DATABASE, password=stack.passwords["postgres"]), autocommit=True
+    ) as there:
         there.execute("ALTER SYSTEM SET max_standby_streaming_delay = '100ms'")
         there.execute("SELECT pg_reload_conf()")
     with stack.connect() as production:
@@ -175,7 +210,9 @@ def test_a_standby_that_is_none_or_is_away_is_named(stack: Stack) -> None:
     with pytest.raises(CouldNotVerify) as caught:
         take_baseline(access_with(stack, standby_dsn="host=/nowhere"))
     assert caught.value.problem.reason == "standby-unreachable"
-    assert not isinstance(caught.value, Unreachable), "a drill would go on as if production were gone"
+    assert not isinstance(caught.value, Unreachable), (
+        "a drill would go on as if production were gone"
+    )
 
 
 # --- With few rights ---
@@ -194,23 +231,38 @@ def listed(stack: Stack) -> Iterator[Access]:
     """A role that was given single tables."""
     with stack.connect() as connection:
         connection.execute(LISTED)
-        yield access_with(stack, Credentials({"user": "listed", "password": "listed"}, stack.s3.environment),
-                          drill={"state_tables": ("re_plans", "hc_agent_state")})  # fmt: skip
+        yield access_with(
+            stack,
+            Credentials({"user": "listed", "password": "listed"}, stack.s3.environment),
+            drill={"state_tables": ("re_plans", "hc_agent_state")},
+        )
         connection.execute("DROP OWNED BY listed; DROP ROLE listed")
 
 
-def test_a_table_that_the_role_may_not_read_is_named_with_its_grant_and_is_no_pass(stack: Stack, listed: Access) -> None:
+def test_a_table_that_the_role_may_not_read_is_named_with_its_grant_and_is_no_pass(
+    stack: Stack, listed: Access
+) -> None:
     baseline = take_baseline(listed, restore_point="listed")
     state = baseline.databases[DATABASE]
     with stack.connect() as connection:
-        secured = {row[0] for row in connection.execute("SELECT relname FROM pg_class WHERE relrowsecurity").fetchall()}
-    assert "GRANT SELECT ON public.documents TO listed" in baseline.unread["agents.public.documents"]
+        secured = {
+            row[0]
+            for row in connection.execute(
+                "SELECT relname FROM pg_class WHERE relrowsecurity"
+            ).fetchall()
+        }
+    assert (
+        "GRANT SELECT ON public.documents TO listed" in baseline.unread["agents.public.documents"]
+    )
     for table in ("re_plans", "hc_clinics"):
         if table in secured:
             assert "ALTER ROLE listed BYPASSRLS" in baseline.unread[f"agents.public.{table}"]
         else:
             assert state.tables[f"public.{table}"].content
-    assert "GRANT SELECT ON SEQUENCE public.claim_number_seq" in baseline.unread["agents.public.claim_number_seq"]
+    assert (
+        "GRANT SELECT ON SEQUENCE public.claim_number_seq"
+        in baseline.unread["agents.public.claim_number_seq"]
+    )
     assert "public.invoice_number_seq" in state.sequences
     assert "GRANT SELECT" in state.state_tables["public.hc_agent_state"].unread
     assert baseline.shared_objects.left_out["pg_authid"] == ["rolpassword"]
@@ -230,12 +282,18 @@ def test_a_right_that_a_baseline_cannot_do_without_is_named(stack: Stack, listed
 
 
 def test_above_the_budget_of_bytes_tables_are_sampled_the_largest_first(stack: Stack) -> None:
-    state = take_baseline(access_with(stack, drill={"baseline_bytes": 1_000_000}), restore_point="budget").databases[DATABASE]
+    state = take_baseline(
+        access_with(stack, drill={"baseline_bytes": 1_000_000}), restore_point="budget"
+    ).databases[DATABASE]
     whole = {name: table.bytes for name, table in state.tables.items() if table.content}
     sampled = {name: table.bytes for name, table in state.tables.items() if not table.content}
     assert sum(whole.values()) <= 1_000_000 < sum(whole.values()) + min(sampled.values())
     assert max(whole.values()) <= min(sampled.values())
-    assert all(state.tables[name].sample or state.tables[name].code for name, size in sampled.items() if size and state.tables[name].estimated_rows)
+    assert all(
+        state.tables[name].sample or state.tables[name].code
+        for name, size in sampled.items()
+        if size and state.tables[name].estimated_rows
+    )
 
 
 def test_a_table_that_takes_too_long_is_left_out_by_name_and_the_others_are_read(
@@ -243,7 +301,9 @@ def test_a_table_that_takes_too_long_is_left_out_by_name_and_the_others_are_read
 ) -> None:
     real = reading_module.read_content
 
-    def slow(connection: psycopg.Connection, schema: str, table: str, line: Any, **options: Any) -> Any:
+    def slow(
+        connection: psycopg.Connection, schema: str, table: str, line: Any, **options: Any
+    ) -> Any:
         if table == "documents":
             with connection.transaction():
                 connection.execute("SELECT pg_sleep(60)")
@@ -266,11 +326,18 @@ def test_single_rows_of_a_large_table_must_all_have_come_back(stack: Stack) -> N
     with stack.connect() as connection:
         line = baseline.databases[DATABASE].horizon
         found = read_content(connection, "public", "documents", line, whole=False)
-        answer = compare_sample(connection, "public", "documents", line, state.sample, state.columns)
+        answer = compare_sample(
+            connection, "public", "documents", line, state.sample, state.columns
+        )
         assert compare_table("documents", state, found, answer).status == "pass"
         connection.execute("BEGIN")
-        connection.execute("DELETE FROM documents WHERE ctid = %s::tid", (next(iter(state.sample)).partition("/")[0],))
-        answer = compare_sample(connection, "public", "documents", line, state.sample, state.columns)
+        connection.execute(
+            "DELETE FROM documents WHERE ctid = %s::tid",
+            (next(iter(state.sample)).partition("/")[0],),
+        )
+        answer = compare_sample(
+            connection, "public", "documents", line, state.sample, state.columns
+        )
         lost = compare_table("documents", state, found, answer)
         connection.execute("ROLLBACK")
     assert (lost.status, lost.value, lost.threshold) == ("fail", 1, "0 lost or changed rows")
@@ -296,11 +363,16 @@ def count(connection: psycopg.Connection, query: str) -> int:
     return int(row[0]) if row else 0
 
 
-def test_a_terminated_command_leaves_no_statement_on_production(stack: Stack, locked: psycopg.Connection) -> None:
+def test_a_terminated_command_leaves_no_statement_on_production(
+    stack: Stack, locked: psycopg.Connection
+) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", "from pgdrill.cli import main; main()", "baseline", "--json"],
-        env={**os.environ, **stack.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env={**os.environ, **stack.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert eventually(lambda: count(locked, WAITING), 30), child.communicate(timeout=5)
     child.send_signal(signal.SIGTERM)
     out, err = child.communicate(timeout=10)
@@ -308,9 +380,14 @@ def test_a_terminated_command_leaves_no_statement_on_production(stack: Stack, lo
     assert eventually(lambda: count(locked, OURS) == 0, 3)
 
 
-def test_a_killed_command_is_noticed_by_production(stack: Stack, locked: psycopg.Connection) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "from pgdrill.cli import main; main()", "baseline"],
-                             env={**os.environ, **stack.environment}, stderr=subprocess.DEVNULL)  # fmt: skip
+def test_a_killed_command_is_noticed_by_production(
+    stack: Stack, locked: psycopg.Connection
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from pgdrill.cli import main; main()", "baseline"],
+        env={**os.environ, **stack.environment},
+        stderr=subprocess.DEVNULL,
+    )
     assert eventually(lambda: count(locked, WAITING), 30)
     child.kill()
     child.wait()
@@ -338,9 +415,13 @@ def test_what_airflow_kills_is_cancelled_at_once(stack: Stack, locked: psycopg.C
 # --- The command ---
 
 
-def test_the_command_keeps_a_baseline_that_verify_can_read_with_no_secret_and_no_row_in_it(stack: Stack, tmp_path: Path) -> None:
+def test_the_command_keeps_a_baseline_that_verify_can_read_with_no_secret_and_no_row_in_it(
+    stack: Stack, tmp_path: Path
+) -> None:
     file = tmp_path / "baseline.json"
-    result = CliRunner().invoke(app, ["baseline", "--output", str(file), "--json"], env=stack.environment)
+    result = CliRunner().invoke(
+        app, ["baseline", "--output", str(file), "--json"], env=stack.environment
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert [place for place in found["kept_at"] if place.startswith("s3://")]
@@ -351,18 +432,35 @@ def test_the_command_keeps_a_baseline_that_verify_can_read_with_no_secret_and_no
     assert set(found["databases"]) == {DATABASE}
     text = file.read_text()
     with stack.connect() as connection:
-        name = connection.execute("SELECT last_name || first_name FROM hc_patients LIMIT 1").fetchone()
-        words = [row[0] for row in connection.execute("SELECT content FROM embeddings LIMIT 5").fetchall()]
-    for secret in (*stack.passwords.values(), stack.s3.secret_key, *words, str(name[0] if name else "")):
+        name = connection.execute(
+            "SELECT last_name || first_name FROM hc_patients LIMIT 1"
+        ).fetchone()
+        words = [
+            row[0]
+            for row in connection.execute("SELECT content FROM embeddings LIMIT 5").fetchall()
+        ]
+    for secret in (
+        *stack.passwords.values(),
+        stack.s3.secret_key,
+        *words,
+        str(name[0] if name else ""),
+    ):
         assert secret not in text
     shown = CliRunner().invoke(app, ["baseline"], env=stack.environment)
     assert "complete" in shown.stdout
-    refused = CliRunner().invoke(app, ["baseline", "--output", str(tmp_path), "--json"], env=stack.environment)
+    refused = CliRunner().invoke(
+        app, ["baseline", "--output", str(tmp_path), "--json"], env=stack.environment
+    )
     assert (refused.exit_code, json.loads(refused.stdout)["error"]["reason"]) == (2, "bad-output")
 
 
-def test_an_incomplete_baseline_is_exit_code_2_and_says_what_is_missing(stack: Stack, listed: Access) -> None:
+def test_an_incomplete_baseline_is_exit_code_2_and_says_what_is_missing(
+    stack: Stack, listed: Access
+) -> None:
     environment = {**stack.environment, "PGUSER": "listed", "PGPASSWORD": "listed"}
     result = CliRunner().invoke(app, ["baseline", "--json"], env=environment)
     assert result.exit_code == 2
-    assert "GRANT SELECT ON public.documents TO listed" in json.loads(result.stdout)["unread"]["agents.public.documents"]
+    assert (
+        "GRANT SELECT ON public.documents TO listed"
+        in json.loads(result.stdout)["unread"]["agents.public.documents"]
+    )

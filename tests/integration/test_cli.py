@@ -79,7 +79,9 @@ def test_a_backup_is_listed_by_name_in_80_columns(stack: Stack, taken: dict[str,
     assert listed[taken["name"]]["finish_lsn"] == taken["finish_lsn"]
 
 
-def test_a_drill_passes_leaves_nothing_and_its_report_is_the_newest(stack: Stack, taken: dict[str, Any]) -> None:
+def test_a_drill_passes_leaves_nothing_and_its_report_is_the_newest(
+    stack: Stack, taken: dict[str, Any]
+) -> None:
     before = restored_clusters(stack)
     result = run(stack, "drill")
     assert result.exit_code == 0, result.output
@@ -91,14 +93,18 @@ def test_a_drill_passes_leaves_nothing_and_its_report_is_the_newest(stack: Stack
     report = Report.model_validate(pure(shown))
     assert (shown.exit_code, report.verdict, report.cleanup.status) == (0, "passed", "ok")
     assert report.drill_id in run(stack, "report", "--list").stdout
-    short, full = (run(stack, "report", report.drill_id, *option).stdout for option in ((), ("--full",)))
+    short, full = (
+        run(stack, "report", report.drill_id, *option).stdout for option in ((), ("--full",))
+    )
     assert "answers passed" in short
     assert f"pgdrill report {report.cluster} {report.drill_id} --full" in short
     assert f"{len(report.results)} answers: " in full
     assert len(short.splitlines()) < len(full.splitlines())
 
 
-def test_a_backup_that_is_not_there_is_answered_with_those_that_are(stack: Stack, taken: dict[str, Any]) -> None:
+def test_a_backup_that_is_not_there_is_answered_with_those_that_are(
+    stack: Stack, taken: dict[str, Any]
+) -> None:
     result = run(stack, "drill", "--backup", "base_of_another_time", "--json")
     assert result.exit_code == 2
     assert taken["name"] in pure(result)["error"]["found"]
@@ -108,42 +114,91 @@ class TestAKeptCluster:
     """A restored cluster that was left running, with its lease."""
 
     def test_it_verifies_against_the_drill_s_baseline(self, stack: Stack, kept: Report) -> None:
-        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--json")
+        result = run(
+            stack,
+            "verify",
+            "--as-superuser",
+            "--dsn",
+            dsn(kept),
+            "--baseline",
+            baseline(stack, kept),
+            "--json",
+        )
         found = Verification.model_validate(pure(result))
         assert (result.exit_code, found.verdict) == (0, "passed"), result.stdout
         assert {answer.status for answer in found.results if answer.family == "rows"} == {"pass"}
         # What only a drill of one's own can know.
         assert {answer.name for answer in found.results if answer.status == "skip"} <= {
-            "target-reached", "measured-rpo", "instant", "timeline", "promoted-once", "server-log", "recovery-leftovers",
-            "preload-libraries", "heartbeat", "application-test", "stray-timeline",
-        }  # fmt: skip
+            "target-reached",
+            "measured-rpo",
+            "instant",
+            "timeline",
+            "promoted-once",
+            "server-log",
+            "recovery-leftovers",
+            "preload-libraries",
+            "heartbeat",
+            "application-test",
+            "stray-timeline",
+        }
 
-    def test_without_a_baseline_what_was_not_compared_is_not_green(self, stack: Stack, kept: Report) -> None:
+    def test_without_a_baseline_what_was_not_compared_is_not_green(
+        self, stack: Stack, kept: Report
+    ) -> None:
         result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept))
         assert result.exit_code == 2
         assert result.stdout.startswith("COULD NOT VERIFY")
         assert "give --baseline FILE" in " ".join(result.stdout.split())
 
     def test_one_family_of_checks_can_be_asked_alone(self, stack: Stack, kept: Report) -> None:
-        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--baseline", baseline(stack, kept), "--check", "vectors", "--json")
+        result = run(
+            stack,
+            "verify",
+            "--as-superuser",
+            "--dsn",
+            dsn(kept),
+            "--baseline",
+            baseline(stack, kept),
+            "--check",
+            "vectors",
+            "--json",
+        )
         assert result.exit_code == 0
         assert {answer["family"] for answer in pure(result)["results"]} == {"vectors"}
 
-    def test_another_cluster_than_the_baseline_s_fails(self, stack: Stack, kept: Report, tmp_path: Path) -> None:
+    def test_another_cluster_than_the_baseline_s_fails(
+        self, stack: Stack, kept: Report, tmp_path: Path
+    ) -> None:
         other = json.loads(Path(baseline(stack, kept)).read_text())
         other["system_identifier"] += 1
         file = tmp_path / "baseline.json"
         file.write_text(json.dumps(other))
-        result = run(stack, "verify", "--as-superuser", "--dsn", dsn(kept), "--baseline", str(file), "--check", "recovery", "--check", "vectors")
+        result = run(
+            stack,
+            "verify",
+            "--as-superuser",
+            "--dsn",
+            dsn(kept),
+            "--baseline",
+            str(file),
+            "--check",
+            "recovery",
+            "--check",
+            "vectors",
+        )
         assert result.exit_code == 1
         assert result.stdout.startswith("FAILED")
-        assert "system-identifier: another cluster writes into this repository" in " ".join(result.stdout.split())
+        assert "system-identifier: another cluster writes into this repository" in " ".join(
+            result.stdout.split()
+        )
 
     def test_verifying_changes_nothing(self, stack: Stack, kept: Report) -> None:
-        # The server notes by itself what transactions run, its checkpoints, and pruned pages; a message ends the span.
+        # The server notes by itself what transactions run, its checkpoints, and pruned pages; a
+        # message ends the span.
         written = (
-            "SELECT * FROM pg_get_wal_records_info(%s, pg_logical_emit_message(false, 'test', 'end', flush => true))"
-            " WHERE resource_manager NOT IN ('Standby', 'XLOG', 'LogicalMessage') AND record_type NOT LIKE 'PRUNE%%'"
+            "SELECT * FROM pg_get_wal_records_info(%s, pg_logical_emit_message(false, 'test',"
+            " 'end', flush => true)) WHERE resource_manager NOT IN ('Standby', 'XLOG',"
+            " 'LogicalMessage') AND record_type NOT LIKE 'PRUNE%%'"
         )
         with stack.connect("postgres") as connection:
             connection.execute("CREATE EXTENSION pg_walinspect")
@@ -160,22 +215,36 @@ class TestAKeptCluster:
         assert "kept for a look" in result.stderr
         assert f"pgdrill destroy agents {kept.drill_id}" in " ".join(result.stderr.split())
 
-    def test_a_drill_told_to_wait_says_for_whom_and_until_when(self, stack: Stack, kept: Report) -> None:
+    def test_a_drill_told_to_wait_says_for_whom_and_until_when(
+        self, stack: Stack, kept: Report
+    ) -> None:
         result = run(stack, "drill", "--json", "--wait", "1")
         assert (result.exit_code, pure(result)["error"]["reason"]) == (2, "busy")
-        assert f"waiting, for drill of agents is held by {kept.drill_id}, kept for a look, until" in result.stderr
+        assert (
+            f"waiting, for drill of agents is held by {kept.drill_id}, kept for a look, until"
+            in result.stderr
+        )
         assert "gives up at" in result.stderr
 
 
-def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(stack: Stack, taken: dict[str, Any]) -> None:
+def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(
+    stack: Stack, taken: dict[str, Any]
+) -> None:
     before = set(restored_clusters(stack))
     command = [sys.executable, "-c", "from pgdrill.cli import main; main()", "drill", "--json"]
     child = subprocess.Popen(
-        command, env={**os.environ, **stack.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, **stack.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     new: set[Path] = set()
-    while not any((folder / "cluster" / "data" / "PG_VERSION").exists() for folder in new) and time.monotonic() < deadline:
+    while (
+        not any((folder / "cluster" / "data" / "PG_VERSION").exists() for folder in new)
+        and time.monotonic() < deadline
+    ):
         assert child.poll() is None, child.communicate()
         new = set(restored_clusters(stack)) - before
         time.sleep(0.01)
@@ -188,11 +257,17 @@ def test_a_terminated_drill_destroys_its_cluster_and_gives_the_lock_back(stack: 
     assert set(restored_clusters(stack)) == before
     stopped = run(stack, "report", next(iter(new)).name, "--json")
     assert (stopped.exit_code, pure(stopped)["restore"]["trouble"]["reason"]) == (2, "stopped")
-    assert run(stack, "drill", "--check", "recovery", "--json").exit_code == 2, "not busy: only the vectors are missing"
-    assert pure(run(stack, "report", "--json"))["reason"] == "vectors were not asked about, by choice"
+    assert run(stack, "drill", "--check", "recovery", "--json").exit_code == 2, (
+        "not busy: only the vectors are missing"
+    )
+    assert (
+        pure(run(stack, "report", "--json"))["reason"] == "vectors were not asked about, by choice"
+    )
 
 
-def test_a_backup_that_is_mistyped_is_told_before_production_is_read(stack: Stack, taken: dict[str, Any]) -> None:
+def test_a_backup_that_is_mistyped_is_told_before_production_is_read(
+    stack: Stack, taken: dict[str, Any]
+) -> None:
     baselines = stack.cluster.state_directory / "baselines"
     before = set(baselines.glob("*"))
     result = run(stack, "drill", "--backup", "base_nosuch", "--json")
@@ -202,7 +277,10 @@ def test_a_backup_that_is_mistyped_is_told_before_production_is_read(stack: Stac
 
 
 def test_the_archive_command_comes_in_two_parts_for_two_files(stack: Stack) -> None:
-    conf, environment = run(stack, "archive-command", "--conf").stdout, run(stack, "archive-command", "--environment").stdout
+    conf, environment = (
+        run(stack, "archive-command", "--conf").stdout,
+        run(stack, "archive-command", "--environment").stdout,
+    )
     assert "archive_command = '" in conf
     assert "archive_command" not in environment
     assert run(stack, "archive-command").stdout == conf + environment
@@ -240,12 +318,17 @@ def file(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 
 class TestVerifyingWithWhatIsWrong:
-    """Production stands for a cluster that somebody restored: a clear answer each time, never a pass, never a traceback."""
+    """Production stands for a cluster that somebody restored: a clear answer each time, never a
+    pass, never a traceback.
+    """
 
     def verify(self, stack: Stack, file: Path, *words: str, **environment: str) -> tuple[int, Any]:
         dsn = f"host={stack.home} port=5432"
-        result = CliRunner().invoke(app, ["verify", "--dsn", dsn, "--baseline", str(file), "--json", *words],
-                                    env={**stack.environment, **environment})  # fmt: skip
+        result = CliRunner().invoke(
+            app,
+            ["verify", "--dsn", dsn, "--baseline", str(file), "--json", *words],
+            env={**stack.environment, **environment},
+        )
         assert_no_secret(stack, result.output)
         assert "Traceback" not in result.output
         assert "unexpected error" not in result.output
@@ -257,35 +340,75 @@ class TestVerifyingWithWhatIsWrong:
         return other
 
     def test_with_nothing_wrong_it_passes(self, stack: Stack, file: Path) -> None:
-        code, found = self.verify(stack, file, "--check", "vectors", "--check", "schema", "--check", "rows", "--as-superuser",
-                                  PGUSER="postgres", PGPASSWORD=stack.passwords["postgres"])  # fmt: skip
-        assert (code, found["verdict"]) == (0, "passed"), [r for r in found["results"] if r["status"] != "pass"]
+        code, found = self.verify(
+            stack,
+            file,
+            "--check",
+            "vectors",
+            "--check",
+            "schema",
+            "--check",
+            "rows",
+            "--as-superuser",
+            PGUSER="postgres",
+            PGPASSWORD=stack.passwords["postgres"],
+        )
+        assert (code, found["verdict"]) == (0, "passed"), [
+            r for r in found["results"] if r["status"] != "pass"
+        ]
 
-    def test_a_superuser_is_refused_unless_meant_and_the_answer_says_who_asked(self, stack: Stack, file: Path) -> None:
+    def test_a_superuser_is_refused_unless_meant_and_the_answer_says_who_asked(
+        self, stack: Stack, file: Path
+    ) -> None:
         superuser = {"PGUSER": "postgres", "PGPASSWORD": stack.passwords["postgres"]}
         code, found = self.verify(stack, file, "--check", "schema", **superuser)
         assert (code, found["error"]["reason"]) == (2, "asked-as-superuser")
         assert "user=pgdrill" in found["error"]["hint"]
         _, found = self.verify(stack, file, "--check", "schema", "--as-superuser", **superuser)
-        assert found["asked_as"] == "superuser postgres: what users wrote into tables ran with its rights"
+        assert (
+            found["asked_as"]
+            == "superuser postgres: what users wrote into tables ran with its rights"
+        )
         _, found = self.verify(stack, file, "--check", "schema")
         assert found["asked_as"] == "role pgdrill"
-        words = ["verify", "--dsn", f"host={stack.home} port=5432", "--baseline", str(file), "--check", "schema"]
+        words = [
+            "verify",
+            "--dsn",
+            f"host={stack.home} port=5432",
+            "--baseline",
+            str(file),
+            "--check",
+            "schema",
+        ]
         shown = CliRunner().invoke(app, words, env=stack.environment)
-        assert "asked as role pgdrill" in shown.stdout.partition("Compared with")[0].replace("\n", " ")
+        assert "asked as role pgdrill" in shown.stdout.partition("Compared with")[0].replace(
+            "\n", " "
+        )
 
-    def test_a_role_that_may_not_become_the_tenants_is_told_the_grant(self, stack: Stack, file: Path) -> None:
+    def test_a_role_that_may_not_become_the_tenants_is_told_the_grant(
+        self, stack: Stack, file: Path
+    ) -> None:
         code, found = self.verify(stack, file, "--check", "vectors")
         assert (code, found["verdict"]) == (2, "could not verify")
-        (hint,) = {r["hint"] for r in found["results"] if r["name"] == "filtered-search" and r["message"].startswith("cannot")}
+        (hint,) = {
+            r["hint"]
+            for r in found["results"]
+            if r["name"] == "filtered-search" and r["message"].startswith("cannot")
+        }
         assert "GRANT agents_service" in hint
 
     @pytest.mark.parametrize("kind", BAD_BASELINES)
-    def test_a_file_that_is_no_baseline(self, stack: Stack, file: Path, tmp_path: Path, kind: str) -> None:
+    def test_a_file_that_is_no_baseline(
+        self, stack: Stack, file: Path, tmp_path: Path, kind: str
+    ) -> None:
         bad = tmp_path / "bad.json"
         bad.write_text(BAD_BASELINES[kind](file.read_text()))
         code, found = self.verify(stack, bad)
-        assert (code, found["error"]["reason"], found["error"]["thing"]) == (2, "bad-baseline", str(bad))
+        assert (code, found["error"]["reason"], found["error"]["thing"]) == (
+            2,
+            "bad-baseline",
+            str(bad),
+        )
         assert "pgdrill baseline" in found["error"]["hint"]
 
     def test_another_clusters_baseline(self, stack: Stack, file: Path) -> None:
@@ -295,25 +418,61 @@ class TestVerifyingWithWhatIsWrong:
 
     def test_a_baseline_of_another_major_version(self, stack: Stack, file: Path) -> None:
         settings = {**json.loads(file.read_text())["settings"], "server_version": "16.9"}
-        code, found = self.verify(stack, self.changed(file, settings=settings), "--check", "schema", "--check", "rows")
+        code, found = self.verify(
+            stack, self.changed(file, settings=settings), "--check", "schema", "--check", "rows"
+        )
         assert (code, found["verdict"]) == (1, "failed")
         assert "server-version" in found["reason"]
 
-    def test_a_role_that_may_not_read_a_table_is_told_the_grant(self, stack: Stack, file: Path) -> None:
-        code, found = self.verify(stack, file, "--check", "schema", "--check", "rows", PGUSER="reader", PGPASSWORD="reader")
-        assert (code, found["verdict"]) == (2, "could not verify"), [r for r in found["results"] if r["status"] == "fail"]
-        told = [r["message"] for r in found["results"] if r["name"] == "table-content" and r["status"] == "skip"]
+    def test_a_role_that_may_not_read_a_table_is_told_the_grant(
+        self, stack: Stack, file: Path
+    ) -> None:
+        code, found = self.verify(
+            stack,
+            file,
+            "--check",
+            "schema",
+            "--check",
+            "rows",
+            PGUSER="reader",
+            PGPASSWORD="reader",
+        )
+        assert (code, found["verdict"]) == (2, "could not verify"), [
+            r for r in found["results"] if r["status"] == "fail"
+        ]
+        told = [
+            r["message"]
+            for r in found["results"]
+            if r["name"] == "table-content" and r["status"] == "skip"
+        ]
         assert any("GRANT SELECT ON public.documents TO reader" in message for message in told)
-        assert any("pg_authid" in r["thing"] for r in found["results"] if r["name"] == "catalogs" and r["status"] == "skip")
+        assert any(
+            "pg_authid" in r["thing"]
+            for r in found["results"]
+            if r["name"] == "catalogs" and r["status"] == "skip"
+        )
 
-    def test_a_table_dropped_since_and_a_database_that_is_missing(self, stack: Stack, file: Path) -> None:
+    def test_a_table_dropped_since_and_a_database_that_is_missing(
+        self, stack: Stack, file: Path
+    ) -> None:
         data = json.loads(file.read_text())
         state = data["databases"]["agents"]
         state["tables"]["public.dropped"] = state["tables"]["public.re_plans"]
-        data["databases"]["billing"], data["database_forms"]["billing"] = state, data["database_forms"]["agents"]
+        data["databases"]["billing"], data["database_forms"]["billing"] = (
+            state,
+            data["database_forms"]["agents"],
+        )
         data["database_forms_later"]["billing"] = data["database_forms"]["agents"]
-        code, found = self.verify(stack, self.changed(file, **data), "--check", "schema", "--check", "rows")
+        code, found = self.verify(
+            stack, self.changed(file, **data), "--check", "schema", "--check", "rows"
+        )
         assert code == 1
-        failed = {(r["name"], r["thing"]): r["value"] for r in found["results"] if r["status"] == "fail"}
+        failed = {
+            (r["name"], r["thing"]): r["value"] for r in found["results"] if r["status"] == "fail"
+        }
         assert failed["table-content", "agents.public.dropped"] == "no such table"
-        assert failed["databases", "billing"] == failed["table-content", "billing"] == "no such database"
+        assert (
+            failed["databases", "billing"]
+            == failed["table-content", "billing"]
+            == "no such database"
+        )

@@ -1,4 +1,6 @@
-"""Files that libpq passes over, or says are not there: what is told names the file and what is wrong with it, and the hint mends it."""
+"""Files that libpq passes over, or says are not there: what is told names the file and what is
+wrong with it, and the hint mends it.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def as_somebody_else() -> Iterator[None]:
-    """Root may read everything; where the tests run as an ordinary user, files are closed to him."""
+    """Root may read everything; where the tests run as an ordinary user, files are closed to
+    him."""
     if os.geteuid() != 0:
         yield
         return
@@ -116,7 +119,10 @@ def test_a_password_file_that_others_may_read_is_named_with_its_mode_and_works_a
     if how == "PGPASSFILE":
         monkeypatch.setenv("PGPASSFILE", str(file))
     elif how == "passfile=":
-        words = f"host={server.socket_directory} port=5432 user=pgdrill dbname=postgres passfile='{file}'"
+        words = (
+            f"host={server.socket_directory} port=5432 user=pgdrill dbname=postgres"
+            f" passfile='{file}'"
+        )
     one = access(server, home, words)
     found, hint = told(one)
     assert f"{file} has mode {mode:04o}" in found
@@ -130,7 +136,9 @@ def test_a_password_file_that_others_may_read_is_named_with_its_mode_and_works_a
 def test_a_password_file_that_is_not_this_user_s_to_read_is_told_as_that(
     server: LocalServer, home: Path
 ) -> None:
-    file = written(home / ".pgpass", f"*:*:*:pgdrill:{PASSWORD}\n", 0o600 if os.geteuid() == 0 else 0)
+    file = written(
+        home / ".pgpass", f"*:*:*:pgdrill:{PASSWORD}\n", 0o600 if os.geteuid() == 0 else 0
+    )
     with as_somebody_else():
         found, hint = told(access(server, home))
     assert f"{file} cannot be read by " in found
@@ -162,7 +170,9 @@ def test_a_service_file_that_cannot_be_read_is_not_told_as_one_that_is_not_there
     server: LocalServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(
-        home / "services.conf", f"[prod]\nhost={server.socket_directory}\n", 0o600 if os.geteuid() == 0 else 0
+        home / "services.conf",
+        f"[prod]\nhost={server.socket_directory}\n",
+        0o600 if os.geteuid() == 0 else 0,
     )
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     with as_somebody_else():
@@ -192,7 +202,9 @@ def test_a_role_that_nobody_names_is_the_operating_system_s_user_in_the_hint(
         rules.write_text(f"local postgres {this_user()} scram-sha-256\n{kept}")
         with server.system() as connection:
             connection.execute("SELECT pg_reload_conf()")
-        _, hint = told(access(server, home, f"host={server.socket_directory} port=5432 dbname=postgres"))
+        _, hint = told(
+            access(server, home, f"host={server.socket_directory} port=5432 dbname=postgres")
+        )
     finally:
         rules.write_text(kept)
         with server.system() as connection:
@@ -221,6 +233,8 @@ def test_words_that_libpq_does_not_take_are_no_sign_of_a_server_that_is_gone(
     server: LocalServer, home: Path
 ) -> None:
     found, _ = told(
-        access(server, home, f"host={server.socket_directory} port=5432 user=pgdrill sslmode=always")
+        access(
+            server, home, f"host={server.socket_directory} port=5432 user=pgdrill sslmode=always"
+        )
     )
     assert "sslmode" in found

@@ -1,4 +1,6 @@
-"""What a drill on this host would lack, and what stands between pgdrill and its server: red with the real part wrong, green by the hint."""
+"""What a drill on this host would lack, and what stands between pgdrill and its server: red with
+the real part wrong, green by the hint.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,20 @@ def locales() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pgdrill-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", str(folder / LOCALE)], check=True, capture_output=True)
+        subprocess.run(
+            ["localedef", "-i", "de_DE", "-f", "UTF-8", str(folder / LOCALE)],
+            check=True,
+            capture_output=True,
+        )
         yield folder
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[SmallStack]:
     """With a library that is preloaded."""
-    with production(preferred_tool(), options={"shared_preload_libraries": "pg_stat_statements"}) as stack:
+    with production(
+        preferred_tool(), options={"shared_preload_libraries": "pg_stat_statements"}
+    ) as stack:
         yield stack
 
 
@@ -60,16 +68,22 @@ def of(name: str, access: Access, *parts: str) -> list[Line]:
     return [one for one in ask(access, *parts).lines if one.name == name]
 
 
-def test_a_locale_that_production_has_and_this_host_lacks_is_red_and_so_is_the_drill(locales: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locale_that_production_has_and_this_host_lacks_is_red_and_so_is_the_drill(
+    locales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOCPATH", str(locales))
     with production(preferred_tool()) as stack:
         with stack.connect() as connection:
-            connection.execute(f"CREATE DATABASE accents TEMPLATE template0 LOCALE '{LOCALE}' ENCODING 'UTF8'")
+            connection.execute(
+                f"CREATE DATABASE accents TEMPLATE template0 LOCALE '{LOCALE}' ENCODING 'UTF8'"
+            )
         take_backup(stack.access)
         assert {one.status for one in of("libraries", stack.access, "drill")} == {"green"}
         monkeypatch.delenv("LOCPATH")
         lacks = of("libraries", stack.access, "drill")
-        assert {(one.status, one.thing, one.found) for one in lacks} == {("red", f"locale {LOCALE} of database accents", "not on this host")}
+        assert {(one.status, one.thing, one.found) for one in lacks} == {
+            ("red", f"locale {LOCALE} of database accents", "not on this host")
+        }
         assert "locales" in lacks[0].hint
         trouble = drill(stack.access).restore.trouble
         assert trouble is not None
@@ -78,7 +92,9 @@ def test_a_locale_that_production_has_and_this_host_lacks_is_red_and_so_is_the_d
         assert {one.status for one in of("libraries", stack.access, "drill")} == {"green"}
 
 
-def test_a_library_that_is_preloaded_on_production_and_not_on_this_host_is_red_until_it_is_installed(world: SmallStack, tmp_path: Path) -> None:
+def test_a_library_that_is_preloaded_on_production_and_not_on_this_host_is_red_until_it_is_installed(  # noqa: E501
+    world: SmallStack, tmp_path: Path
+) -> None:
     places = world.access.binaries.places
     assert places is not None
     share = tmp_path / "installed"
@@ -87,37 +103,65 @@ def test_a_library_that_is_preloaded_on_production_and_not_on_this_host_is_red_u
     (share / "lib" / "pg_stat_statements.so").unlink()
     access = changed(world, server={"bin_dir": overlay(world, tmp_path / "bin", share=share)})
     (lacks,) = of("libraries", access, "drill")
-    assert (lacks.status, lacks.thing) == ("red", "library pg_stat_statements (shared_preload_libraries)")
+    assert (lacks.status, lacks.thing) == (
+        "red",
+        "library pg_stat_statements (shared_preload_libraries)",
+    )
     assert lacks.found == f"not in {share / 'lib'}"
     shutil.copy(places[0] / "pg_stat_statements.so", share / "lib")
     assert [one.status for one in of("libraries", access, "drill")] == ["green"]
 
 
 @pytest.mark.skipif(POOLER is None, reason="pgbouncer is not installed here")
-def test_a_pooler_that_takes_the_settings_away_again_is_red_and_past_it_or_with_one_server_for_a_session_it_is_green(world: SmallStack) -> None:
+def test_a_pooler_that_takes_the_settings_away_again_is_red_and_past_it_or_with_one_server_for_a_session_it_is_green(  # noqa: E501
+    world: SmallStack,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="pgdrill-") as name:
         folder = Path(name)
         folder.chmod(0o777)
         with_pooler = Access(
-            changed(world, server={"dsn": f"host={folder} port=6432 dbname=agents user=pgdrill"}).cluster, Credentials({"user": "pgdrill"}, world.s3.environment)
+            changed(
+                world, server={"dsn": f"host={folder} port=6432 dbname=agents user=pgdrill"}
+            ).cluster,
+            Credentials({"user": "pgdrill"}, world.s3.environment),
         )
         with pooler(world, folder, mode="transaction", always=1):
             found = of("session-settings", with_pooler, "settings")
             assert [one.thing for one in found if one.thing == "IntervalStyle"], found
-            (told,) = {one.name: one for one in of("session-settings", with_pooler, "settings") if one.thing == "IntervalStyle"}.values()
-            assert (told.status, told.found, told.expected) == ("red", "'iso_8601' in a session", "'postgres'")
+            (told,) = {
+                one.name: one
+                for one in of("session-settings", with_pooler, "settings")
+                if one.thing == "IntervalStyle"
+            }.values()
+            assert (told.status, told.found, told.expected) == (
+                "red",
+                "'iso_8601' in a session",
+                "'postgres'",
+            )
             assert "pooler" in told.hint
-            assert {one.status for one in of("session-settings", world.access, "settings")} == {"green"}, "past it, as the hint says"
+            assert {one.status for one in of("session-settings", world.access, "settings")} == {
+                "green"
+            }, "past it, as the hint says"
         with pooler(world, folder, mode="session", always=0):
-            assert {one.status for one in of("session-settings", with_pooler, "settings")} == {"green"}
+            assert {one.status for one in of("session-settings", with_pooler, "settings")} == {
+                "green"
+            }
 
 
 class pooler:
-    """PgBouncer before that server, whose role has another IntervalStyle (it keeps DateStyle by itself)."""
+    """PgBouncer before that server, whose role has another IntervalStyle (it keeps DateStyle by
+    itself).
+    """
 
     def __init__(self, world: SmallStack, folder: Path, *, mode: str, always: int) -> None:
         self.world, self.folder = world, folder
-        text = POOLING.format(server=world.home, password=world.passwords["pgdrill"], folder=folder, mode=mode, always=always)
+        text = POOLING.format(
+            server=world.home,
+            password=world.passwords["pgdrill"],
+            folder=folder,
+            mode=mode,
+            always=always,
+        )
         self.file = folder / f"{mode}.ini"
         self.file.write_text(text)
         self.file.chmod(0o644)
@@ -141,4 +185,3 @@ class pooler:
     def _execute(self, statement: str) -> None:
         with self.world.connect() as connection:
             connection.execute(statement)  # type: ignore[call-overload]
-

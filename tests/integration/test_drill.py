@@ -38,9 +38,13 @@ def _drill_in_a_process(access: Access, drill_id: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def drilling(access: Access, drill_id: str, target: str) -> Iterator[multiprocessing.process.BaseProcess]:
+def drilling(
+    access: Access, drill_id: str, target: str
+) -> Iterator[multiprocessing.process.BaseProcess]:
     """A drill by a process of its own, as the CLI is one."""
-    process = multiprocessing.get_context("spawn").Process(target=_drill_in_a_process, args=(access, drill_id, target))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_drill_in_a_process, args=(access, drill_id, target)
+    )
     process.start()
     try:
         yield process
@@ -98,14 +102,22 @@ def test_a_drill_killed_in_its_fetch_takes_the_tool_along_and_the_next_one_clear
     nothing_left(access, first)
 
 
-def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(copy: Copy, relay: Relay, quick: None) -> None:
+def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(
+    copy: Copy, relay: Relay, quick: None
+) -> None:
     once(copy)
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", "hang")
     access, first = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
     workspace = Workspace.of(access, first)
     with drilling(access, first, f"lsn:{format_lsn(copy.golden.marks[0].lsn)}") as process:
-        assert relay.matched.wait(180)  # WAL is fetched ahead: the server may not even have been started
-        until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
+        # WAL is fetched ahead: the server may not even have been started
+        assert relay.matched.wait(180)
+        until(
+            lambda: (
+                workspace.log_file.exists()
+                and "starting backup recovery" in workspace.log_file.read_text()
+            )
+        )
         assert any("pgdrill.recovery.wal_prefetch" in line for line in processes_in(copy.work))
         process.kill()
         process.join()
@@ -146,7 +158,9 @@ def test_destroying_twice_or_without_anything_there_is_fine(copy: Copy) -> None:
     nothing_left(access, drill_id)
 
 
-def test_without_production_the_newest_archived_record_is_the_target(copy: Copy, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_production_the_newest_archived_record_is_the_target(
+    copy: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
     once(copy)
     caplog.set_level(logging.INFO)
     access, drill_id = copy.access(), new_drill_id()
@@ -154,7 +168,9 @@ def test_without_production_the_newest_archived_record_is_the_target(copy: Copy,
         report = restore_stage(access, drill_id)
         assert report.restore.status == "ok", report.restore.trouble
         with Workspace.of(access, drill_id).server(access).connect("agents") as connection:
-            assert connection.execute("SELECT count(*) FROM canary").fetchone() == (copy.golden.marks[-1].rows,)
+            assert connection.execute("SELECT count(*) FROM canary").fetchone() == (
+                copy.golden.marks[-1].rows,
+            )
     finally:
         destroy_stage(access, drill_id)
     assert "drilling without production" in caplog.text
@@ -186,21 +202,31 @@ hnsw.ef_search = 77
 
 @pytest.fixture(scope="module", params=TOOLS)
 def armed(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Production with a tablespace, higher limits, and a configuration that no restored cluster may follow."""
+    """Production with a tablespace, higher limits, and a configuration that no restored cluster may
+    follow.
+    """
     stack = Stack(tool=need(request.param), home=Path(tempfile.mkdtemp(prefix="pgdrill-")))
     try:
         stack.create(sample=False)
-        stack.primary.options.update({  # type: ignore[attr-defined]
-            "max_connections": "300", "shared_preload_libraries": "", "primary_conninfo": "", "autovacuum": "off",
-            "hba_file": str(stack.home / "primary" / "pg_hba.conf"), "recovery_end_command": "",
-        })  # fmt: skip
+        stack.primary.options.update(
+            {  # type: ignore[attr-defined]
+                "max_connections": "300",
+                "shared_preload_libraries": "",
+                "primary_conninfo": "",
+                "autovacuum": "off",
+                "hba_file": str(stack.home / "primary" / "pg_hba.conf"),
+                "recovery_end_command": "",
+            }
+        )
         with (stack.home / "primary" / "postgresql.auto.conf").open("a") as file:
             file.write(HARM.format(home=stack.home))
         (stack.home / "space").mkdir(mode=0o700)
         stack.start()
         with stack.connect() as connection:
             connection.execute(f"CREATE TABLESPACE fast LOCATION '{stack.home}/space'")
-            connection.execute("CREATE TABLE canary TABLESPACE fast AS SELECT generate_series(1, 5000) AS n")
+            connection.execute(
+                "CREATE TABLE canary TABLESPACE fast AS SELECT generate_series(1, 5000) AS n"
+            )
             connection.execute("CREATE EXTENSION vector")
         take_backup(stack.access)
         yield stack
@@ -209,10 +235,16 @@ def armed(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 def everything_in(folder: Path) -> str:
-    return "".join(file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+    return "".join(
+        file.read_text(errors="replace")
+        for file in folder.rglob("*")
+        if file.is_file() and not file.is_symlink()
+    )
 
 
-def test_a_restored_cluster_is_harmless_and_holds_no_secret(armed: Stack, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_restored_cluster_is_harmless_and_holds_no_secret(
+    armed: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     access, drill_id = armed.access, new_drill_id()
     secrets = [*armed.passwords.values(), armed.s3.secret_key]
@@ -234,31 +266,78 @@ def test_a_restored_cluster_is_harmless_and_holds_no_secret(armed: Stack, caplog
         workspace = Workspace.of(access, drill_id)
         server = workspace.server(access)
         with server.connect("agents") as connection:
-            connection.execute("SELECT '[1]'::vector")  # loads pgvector, whose settings are listed from then on
-            settings: dict[str, str] = dict(connection.execute("SELECT name, setting FROM pg_settings").fetchall())
+            # loads pgvector, whose settings are listed from then on
+            connection.execute("SELECT '[1]'::vector")
+            settings: dict[str, str] = dict(
+                connection.execute("SELECT name, setting FROM pg_settings").fetchall()
+            )
             assert connection.execute("SELECT count(*) FROM canary").fetchone() == (5000,)
-            place = connection.execute("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'").fetchone()
-            kinds = {row[0] for row in connection.execute("SELECT backend_type FROM pg_stat_activity").fetchall()}
-            sources = connection.execute("SELECT count(*) FROM pg_settings WHERE sourcefile LIKE '%auto.conf'").fetchone()
+            place = connection.execute(
+                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'"
+            ).fetchone()
+            kinds = {
+                row[0]
+                for row in connection.execute(
+                    "SELECT backend_type FROM pg_stat_activity"
+                ).fetchall()
+            }
+            sources = connection.execute(
+                "SELECT count(*) FROM pg_settings WHERE sourcefile LIKE '%auto.conf'"
+            ).fetchone()
     finally:
         over.set()
         watcher.join()
-        kept = everything_in(Workspace.of(access, drill_id).directory) if Workspace.of(access, drill_id).directory.exists() else ""
+        kept = (
+            everything_in(Workspace.of(access, drill_id).directory)
+            if Workspace.of(access, drill_id).directory.exists()
+            else ""
+        )
         destroy_stage(access, drill_id)
 
-    assert {name: settings[name] for name in (
-        "archive_mode", "archive_command", "listen_addresses", "primary_conninfo", "autovacuum", "shared_preload_libraries",
-        "archive_cleanup_command", "recovery_end_command", "unix_socket_permissions", "max_logical_replication_workers",
-    )} == {
-        "archive_mode": "off", "archive_command": "(disabled)", "listen_addresses": "", "primary_conninfo": "",
-        "autovacuum": "off", "shared_preload_libraries": "", "archive_cleanup_command": "", "recovery_end_command": "",
-        "unix_socket_permissions": "0700", "max_logical_replication_workers": "0",
-    }  # fmt: skip
+    assert {
+        name: settings[name]
+        for name in (
+            "archive_mode",
+            "archive_command",
+            "listen_addresses",
+            "primary_conninfo",
+            "autovacuum",
+            "shared_preload_libraries",
+            "archive_cleanup_command",
+            "recovery_end_command",
+            "unix_socket_permissions",
+            "max_logical_replication_workers",
+        )
+    } == {
+        "archive_mode": "off",
+        "archive_command": "(disabled)",
+        "listen_addresses": "",
+        "primary_conninfo": "",
+        "autovacuum": "off",
+        "shared_preload_libraries": "",
+        "archive_cleanup_command": "",
+        "recovery_end_command": "",
+        "unix_socket_permissions": "0700",
+        "max_logical_replication_workers": "0",
+    }
     assert int(settings["max_connections"]) >= 300
-    planned_with = {name: settings[name] for name in ("random_page_cost", "work_mem", "hnsw.ef_search")}
-    assert planned_with == {"random_page_cost": "1.25", "work_mem": "7168", "hnsw.ef_search": "77"}, "searched as on production"
-    after_replay = {name: settings[name] for name in ("max_wal_size", "checkpoint_timeout", "maintenance_work_mem")}
-    assert after_replay == {"max_wal_size": "2048", "checkpoint_timeout": "300", "maintenance_work_mem": "65536"}, "replay's are gone"
+    planned_with = {
+        name: settings[name] for name in ("random_page_cost", "work_mem", "hnsw.ef_search")
+    }
+    assert planned_with == {
+        "random_page_cost": "1.25",
+        "work_mem": "7168",
+        "hnsw.ef_search": "77",
+    }, "searched as on production"
+    after_replay = {
+        name: settings[name]
+        for name in ("max_wal_size", "checkpoint_timeout", "maintenance_work_mem")
+    }
+    assert after_replay == {
+        "max_wal_size": "2048",
+        "checkpoint_timeout": "300",
+        "maintenance_work_mem": "65536",
+    }, "replay's are gone"
     assert sources == (0,)
     assert "archiver" not in kinds
     assert "autovacuum launcher" not in kinds
@@ -266,9 +345,14 @@ def test_a_restored_cluster_is_harmless_and_holds_no_secret(armed: Stack, caplog
     # The tablespace came with it, and production's was left alone.
     assert place
     assert place[0].startswith(str(workspace.directory))
-    assert sorted((file.name, file.stat().st_mtime) for file in (armed.home / "space").rglob("*")) == space
+    assert (
+        sorted((file.name, file.stat().st_mtime) for file in (armed.home / "space").rglob("*"))
+        == space
+    )
     # No secret anywhere: not in settings, files, logs, reports, arguments.
-    shown = "".join([*settings.values(), caplog.text, kept, report_file(access, drill_id).read_text(), *seen])
+    shown = "".join(
+        [*settings.values(), caplog.text, kept, report_file(access, drill_id).read_text(), *seen]
+    )
     assert not [secret for secret in secrets if secret in shown]
     assert any("wal-fetch" in line or "wal-restore" in line for line in seen)  # it did look
     nothing_left(access, drill_id)
@@ -285,9 +369,15 @@ def test_the_socket_of_a_restored_cluster_is_its_owners_alone(armed: Stack) -> N
 def test_what_a_tool_left_working_ends_with_the_folder(armed: Stack) -> None:
     workspace = Workspace.of(armed.access, "orphan")
     workspace.create()
-    making = "import pathlib, sys\nwhile True: pathlib.Path(sys.argv[1], 'prefetch').mkdir(parents=True, exist_ok=True)"
-    orphan = subprocess.Popen([sys.executable, "-c", making, str(workspace.home)],
-                              env={"HOME": str(workspace.home)}, start_new_session=True)  # fmt: skip
+    making = (
+        "import pathlib, sys\nwhile True: pathlib.Path(sys.argv[1], 'prefetch').mkdir(parents=True,"
+        " exist_ok=True)"
+    )
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", making, str(workspace.home)],
+        env={"HOME": str(workspace.home)},
+        start_new_session=True,
+    )
     try:
         while not (workspace.home / "prefetch").exists():
             assert orphan.poll() is None
@@ -303,9 +393,15 @@ def test_what_a_tool_left_working_ends_with_the_folder(armed: Stack) -> None:
 
 @pytest.fixture(scope="module", params=TOOLS)
 def busy(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """Production with the sample, an application writing to it all the time, and a base backup taken meanwhile."""
-    stack = Stack(tool=need(request.param), home=Path(tempfile.mkdtemp(prefix="pgdrill-")), archive_timeout_seconds=15,
-                  drill={"state_tables": ["hc_agent_state", "sales_worker_sessions", "re_plans"]})  # fmt: skip
+    """Production with the sample, an application writing to it all the time, and a base backup
+    taken meanwhile.
+    """
+    stack = Stack(
+        tool=need(request.param),
+        home=Path(tempfile.mkdtemp(prefix="pgdrill-")),
+        archive_timeout_seconds=15,
+        drill={"state_tables": ["hc_agent_state", "sales_worker_sessions", "re_plans"]},
+    )
     try:
         stack.create(scale=0.1)
         stack.start()
@@ -322,13 +418,19 @@ def healthy(stack: Stack) -> Report:
         report = drill(stack.access, drill_id=drill_id)
         assert writer.running
     nothing_left(stack.access, drill_id)
-    alarms = [result for result in report.results if result.status == "fail" or (result.required and result.status == "skip")]
+    alarms = [
+        result
+        for result in report.results
+        if result.status == "fail" or (result.required and result.status == "skip")
+    ]
     assert not alarms
     assert report.verdict == "passed", report.reason
     times = report.timings
     assert times.prewarmed_bytes
     assert times.time_to_correct_vector_search_seconds == pytest.approx(
-        (times.time_to_running_seconds or 0) + (times.prewarm_seconds or 0) + (times.vector_checks_seconds or 0)
+        (times.time_to_running_seconds or 0)
+        + (times.prewarm_seconds or 0)
+        + (times.vector_checks_seconds or 0)
     )
     return report
 
@@ -345,7 +447,8 @@ def test_a_healthy_drill_under_writes_passes_and_again_on_the_next_timeline(busy
     assert report.restored.timeline == 3
     assert report.timings.wal
     assert report.timings.wal.segments > 1
-    # Recovery reads on beyond its target: a segment that is archived between the reader's look and the tool's is the tool's.
+    # Recovery reads on beyond its target: a segment that is archived between the reader's look and
+    # the tool's is the tool's.
     assert report.timings.wal.by_tool <= 1
 
 
@@ -354,10 +457,14 @@ def promote(stack: Stack) -> None:
     stack.primary.stop()
     (stack.home / "primary" / "standby.signal").touch()
     stack.primary.launch()
-    stack.primary.wait_until(lambda: stack.primary.status() in ("standby", "ready"), "is a standby", 30)
+    stack.primary.wait_until(
+        lambda: stack.primary.status() in ("standby", "ready"), "is a standby", 30
+    )
     with stack.connect() as connection:
         connection.execute("SELECT pg_promote()")
-        row = connection.execute("SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+        row = connection.execute(
+            "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        ).fetchone()
         assert row
         assert row[1] == "00000002"
         wait_archived(connection, stack.access, Segment.holding(parse_lsn(row[0]) - 1, 2), 60)

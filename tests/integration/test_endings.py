@@ -1,4 +1,6 @@
-"""Stores that refuse, drop, stall or trickle, for ever: every step that talks to one ends in the time that was allowed for waiting."""
+"""Stores that refuse, drop, stall or trickle, for ever: every step that talks to one ends in the
+time that was allowed for waiting.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,23 @@ from pgdrill.repository.object_store import Storage
 from tests.integration.conftest import Copy, Golden, Relay
 from tests.integration.test_backup_faults import access_to, listed
 
-STALL_SECONDS = 12.0  # longer than the tools' first tries: wal-g's sleep of a minute is what is to be seen through
+# longer than the tools' first tries: wal-g's sleep of a minute is what is to be seen through
+STALL_SECONDS = 12.0
 SLACK_SECONDS = 8.0
 
 
 @pytest.mark.parametrize("how", ["503", "reset", "hang"])
-def test_a_fetch_whose_part_never_comes_ends_when_nothing_arrived_for_so_long(copy: Copy, relay: Relay, how: str) -> None:
-    """wal-g sleeps a minute between its tries, then two, then four; sleeping it still reads a few bytes every ten seconds."""
+def test_a_fetch_whose_part_never_comes_ends_when_nothing_arrived_for_so_long(
+    copy: Copy, relay: Relay, how: str
+) -> None:
+    """wal-g sleeps a minute between its tries, then two, then four; sleeping it still reads a few
+    bytes every ten seconds.
+    """
     relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", how)
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": STALL_SECONDS, "timeout_seconds": 600.0})
+    access = copy.access(
+        repository={"endpoint_url": relay.endpoint_url},
+        drill={"stall_seconds": STALL_SECONDS, "timeout_seconds": 600.0},
+    )
     started = time.monotonic()
     verdict, trouble = copy.trouble(access)
     assert relay.matched.is_set()
@@ -50,7 +60,12 @@ def test_wal_gs_last_word_ends_it(tmp_path: Path, golden: Golden) -> None:
     fetch = golden.stack.access.tool.fetch(golden.backup, tmp_path, {}, tmp_path, 1)
     said = "WARNING: 2026/11/29 08:18:52.278280 retries left: -1"
     started = time.monotonic()
-    done = Runner().run(Command(("sh", "-c", f"echo 'status code: 503' >&2; echo '{said}' >&2; sleep 60"), hopeless=fetch.command.hopeless))
+    done = Runner().run(
+        Command(
+            ("sh", "-c", f"echo 'status code: 503' >&2; echo '{said}' >&2; sleep 60"),
+            hopeless=fetch.command.hopeless,
+        )
+    )
     assert time.monotonic() - started < 10
     assert done.code
     assert said in done.ended
@@ -58,22 +73,37 @@ def test_wal_gs_last_word_ends_it(tmp_path: Path, golden: Golden) -> None:
 
 def test_a_program_that_sleeps_and_wakes_for_nothing_is_no_working_one(tmp_path: Path) -> None:
     """Ten bytes a second through a pipe, as a runtime's own timers move them."""
-    idle = "import os, time\nr, w = os.pipe()\nwhile True: os.write(w, b'x' * 10); os.read(r, 10); time.sleep(0.1)"
+    idle = (
+        "import os, time\nr, w = os.pipe()\nwhile True: os.write(w, b'x' * 10); os.read(r, 10);"
+        " time.sleep(0.1)"
+    )
     with pytest.raises(ProcessTimeout) as caught:
         Runner().run(Command(("python3", "-c", idle)), stall_seconds=2)
     assert caught.value.stalled
     with pytest.raises(ProcessTimeout):
-        busy = idle.replace("* 10", "* 10000").replace("10)", "10000)")  # requests again and again, and no file of it
+        # requests again and again, and no file of it
+        busy = idle.replace("* 10", "* 10000").replace("10)", "10000)")
         Runner().run(Command(("python3", "-c", busy)), stall_seconds=2, moving_in=(tmp_path,))
 
 
 @pytest.mark.parametrize("how", ["written", "read", "written in place", "by a child"])
 def test_a_program_that_works_on_files_is_a_working_one(tmp_path: Path, how: str) -> None:
     (tmp_path / "file").write_bytes(bytes(10_000))
-    step = {"written": "f.write(b'x'); f.flush()", "read": "f.read(10)", "written in place": "os.pwrite(f.fileno(), b'x', 5)"}
-    program = f"import os, time\nf = open({str(tmp_path / 'file')!r}, {'rb' if how == 'read' else 'r+b'!r}, buffering=0)\n" \
-              f"for _ in range(50): {step.get(how, step['written'])}; time.sleep(0.1)"  # fmt: skip
-    words = ("sh", "-c", f'python3 -c "{program}"; true') if how == "by a child" else ("python3", "-c", program)
+    step = {
+        "written": "f.write(b'x'); f.flush()",
+        "read": "f.read(10)",
+        "written in place": "os.pwrite(f.fileno(), b'x', 5)",
+    }
+    program = (
+        f"import os, time\nf = open({str(tmp_path / 'file')!r},"
+        f" {'rb' if how == 'read' else 'r+b'!r}, buffering=0)\nfor _ in range(50):"
+        f" {step.get(how, step['written'])}; time.sleep(0.1)"
+    )
+    words = (
+        ("sh", "-c", f'python3 -c "{program}"; true')
+        if how == "by a child"
+        else ("python3", "-c", program)
+    )
     assert Runner().run(Command(words), stall_seconds=3, moving_in=(tmp_path,)).code == 0
 
 
@@ -95,7 +125,11 @@ def test_a_backup_whose_parts_are_not_taken_ends_when_nothing_was_read_for_so_lo
     before = listed(golden)
     relay = Relay(golden.stack.s3.endpoint_url)
     relay.misbehave(r"(PUT|POST) \S*(part_00|data\.tar)", how)
-    access = access_to(golden, repository={"endpoint_url": relay.endpoint_url}, backup={"stall_seconds": STALL_SECONDS})
+    access = access_to(
+        golden,
+        repository={"endpoint_url": relay.endpoint_url},
+        backup={"stall_seconds": STALL_SECONDS},
+    )
     started = time.monotonic()
     try:
         with pytest.raises(CouldNotVerify) as caught:
@@ -147,7 +181,9 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-    yield Storage.open("s3://backups/reports", keys, endpoint_url=f"http://127.0.0.1:{server.server_port}")
+    yield Storage.open(
+        "s3://backups/reports", keys, endpoint_url=f"http://127.0.0.1:{server.server_port}"
+    )
     Waiting.over.set()
     server.shutdown()
     server.server_close()
@@ -155,7 +191,11 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
 
 @pytest.mark.parametrize("how", ["hang", "trickle"])
 def test_a_report_store_that_hangs_costs_its_time_once_and_is_told_of_once(
-    waiting: Storage, how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    waiting: Storage,
+    how: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Waiting, "how", how)
     report = a_report()
@@ -170,26 +210,39 @@ def test_a_report_store_that_hangs_costs_its_time_once_and_is_told_of_once(
     kept = Report.model_validate_json(file.read_text())
     assert (kept.summary, kept.kept_at) == ("stage 5", [str(file)])
     monkeypatch.setattr(Waiting, "how", "well")
-    store.keep_report(waiting, "reports/one.json", file, report)  # and when it is there again, it gets the report
+    # and when it is there again, it gets the report
+    store.keep_report(waiting, "reports/one.json", file, report)
     assert report.kept_at == [str(file), "s3://backups/reports/reports/one.json"]
 
 
 def a_report() -> Report:
     from datetime import UTC, datetime
 
-    return Report(drill_id="one", cluster="agents", started_at=datetime.now(UTC), rpo_seconds=60, rto_seconds=3600)
+    return Report(
+        drill_id="one",
+        cluster="agents",
+        started_at=datetime.now(UTC),
+        rpo_seconds=60,
+        rto_seconds=3600,
+    )
 
 
 # --- dumps ---
 
 
-def test_a_dump_may_take_longer_to_come_than_one_request(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dump_may_take_longer_to_come_than_one_request(
+    golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As long as something comes: silence is what is limited."""
     monkeypatch.setattr("pgdrill.repository.object_store.REQUEST_TIMEOUT", "1s")
     monkeypatch.setattr("pgdrill.repository.object_store.PATIENT_TIMEOUT", "1s")
     monkeypatch.setattr("pgdrill.repository.object_store.SILENCE_TIMEOUT", "2s")
     relay = Relay(golden.store.endpoint_url)
-    storage = Storage.open(f"s3://{golden.store.bucket}/large", golden.store.environment, endpoint_url=relay.endpoint_url)
+    storage = Storage.open(
+        f"s3://{golden.store.bucket}/large",
+        golden.store.environment,
+        endpoint_url=relay.endpoint_url,
+    )
     source = tmp_path / "source"
     source.write_bytes(os.urandom(1_000_000))
     upload = Upload(storage, "object", expected_bytes=1_000_000, moved=lambda _: None)
@@ -209,11 +262,17 @@ def test_a_dump_may_take_longer_to_come_than_one_request(golden: Golden, tmp_pat
         relay.close()
 
 
-def test_an_upload_to_a_store_that_hangs_ends_with_its_program(tmp_path: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_to_a_store_that_hangs_ends_with_its_program(
+    tmp_path: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pgdrill.host.process.CONSUMER_SECONDS", 2.0)
     relay = Relay(golden.store.endpoint_url)
     relay.misbehave("PUT|POST", "hang")
-    storage = Storage.open(f"s3://{golden.store.bucket}/hangs", golden.store.environment, endpoint_url=relay.endpoint_url)
+    storage = Storage.open(
+        f"s3://{golden.store.bucket}/hangs",
+        golden.store.environment,
+        endpoint_url=relay.endpoint_url,
+    )
     upload = Upload(storage, "object", expected_bytes=2**20, moved=lambda _: None)
     started = time.monotonic()
     try:

@@ -1,7 +1,9 @@
-"""Whoever may write into the bucket is an attacker: with real tools and a real store, no object makes a drill host's files go.
+"""Whoever may write into the bucket is an attacker: with real tools and a real store, no object
+makes a drill host's files go.
 
-Forged descriptions name folders where a number belongs, and numbers that no computer has room for; forged archives hold
-members that lead out of the folder they are unpacked in. The host's own files are looked at before and after.
+Forged descriptions name folders where a number belongs, and numbers that no computer has room for;
+forged archives hold members that lead out of the folder they are unpacked in. The host's own files
+are looked at before and after.
 """
 
 from __future__ import annotations
@@ -51,21 +53,41 @@ def victim(copy: Copy) -> Path:
 
 
 def with_tablespace(copy: Copy, oid: object) -> None:
-    """The backup says that it has a tablespace of that oid; pgdrill's own record, which would know better, is gone."""
+    """The backup says that it has a tablespace of that oid; pgdrill's own record, which would know
+    better, is gone.
+    """
     copy.record.unlink()
     text = copy.metadata.read_text()
     if copy.golden.stack.tool == "wal-g":
         data = json.loads(text)
-        data["Spec"] = {"base_prefix": "/pgdata", "tablespaces": [oid], str(oid): {"loc": "/mnt/fast", "link": f"pg_tblspc/{oid}"}}
+        data["Spec"] = {
+            "base_prefix": "/pgdata",
+            "tablespaces": [oid],
+            str(oid): {"loc": "/mnt/fast", "link": f"pg_tblspc/{oid}"},
+        }
         copy.metadata.write_text(json.dumps(data))
     else:
-        copy.metadata.write_text(re.sub(r"^tablespaces=.*$", f"tablespaces=[('fast', {oid!r}, '/mnt/fast')]", text, flags=re.MULTILINE))
+        copy.metadata.write_text(
+            re.sub(
+                r"^tablespaces=.*$",
+                f"tablespaces=[('fast', {oid!r}, '/mnt/fast')]",
+                text,
+                flags=re.MULTILINE,
+            )
+        )
 
 
 @pytest.mark.parametrize("where", ["absolute", "relative", "everything", "below"])
-def test_no_tablespace_of_a_forged_description_empties_a_folder(copy: Copy, victim: Path, where: str) -> None:
+def test_no_tablespace_of_a_forged_description_empties_a_folder(
+    copy: Copy, victim: Path, where: str
+) -> None:
     drill = copy.work / copy.golden.stack.cluster_name / "drills" / "x" / "cluster" / "tablespaces"
-    oid = {"absolute": str(victim), "relative": os.path.relpath(victim, drill), "everything": "../../../..", "below": f"16390/../{victim}"}[where]
+    oid = {
+        "absolute": str(victim),
+        "relative": os.path.relpath(victim, drill),
+        "everything": "../../../..",
+        "below": f"16390/../{victim}",
+    }[where]
     with_tablespace(copy, oid)
     before = fingerprint(victim)
     verdict, trouble = copy.trouble()
@@ -79,26 +101,51 @@ def test_no_tablespace_of_a_forged_description_empties_a_folder(copy: Copy, vict
 def test_absurd_numbers_are_named_in_seconds(copy: Copy, field: str, value: int) -> None:
     if copy.golden.stack.tool == "wal-g":
         data = json.loads(copy.metadata.read_text())
-        name = {"start": "LSN", "finish": "FinishLSN", "size": "UncompressedSize", "system": "SystemIdentifier", "time": "StartTime"}[field]
+        name = {
+            "start": "LSN",
+            "finish": "FinishLSN",
+            "size": "UncompressedSize",
+            "system": "SystemIdentifier",
+            "time": "StartTime",
+        }[field]
         data[name] = value if field != "time" else f"{value % 10000:04d}-01-01T00:00:00"
         copy.metadata.write_text(json.dumps(data))
     else:
-        name = {"start": "begin_xlog", "finish": "end_xlog", "size": "size", "system": "systemid", "time": "begin_time"}[field]
+        name = {
+            "start": "begin_xlog",
+            "finish": "end_xlog",
+            "size": "size",
+            "system": "systemid",
+            "time": "begin_time",
+        }[field]
         told = f"0/{value:X}" if field in ("start", "finish") else str(value)
-        copy.metadata.write_text(re.sub(rf"^{name}=.*$", f"{name}={told}", copy.metadata.read_text(), flags=re.MULTILINE))
+        copy.metadata.write_text(
+            re.sub(rf"^{name}=.*$", f"{name}={told}", copy.metadata.read_text(), flags=re.MULTILINE)
+        )
     started = time.monotonic()
     try:
         said = refused(copy, BackupFault)
     except pytest.fail.Exception:
-        assert (field, value) == ("size", 0) or field == "size"  # as good as not told: what is unpacked is measured
+        # as good as not told: what is unpacked is measured
+        assert (field, value) == ("size", 0) or field == "size"
         return
     assert time.monotonic() - started < 5
-    assert said.startswith("metadata-broken") or value == 0 or (field == "size" and said.startswith("changed-part"))
+    assert (
+        said.startswith("metadata-broken")
+        or value == 0
+        or (field == "size" and said.startswith("changed-part"))
+    )
 
 
-def test_a_forged_newer_backup_does_not_stand_in_for_the_true_one_and_hides_none(copy: Copy) -> None:
+def test_a_forged_newer_backup_does_not_stand_in_for_the_true_one_and_hides_none(
+    copy: Copy,
+) -> None:
     true = copy.golden.backup.name
-    forged = true[:-1] + "F" if copy.golden.stack.tool == "wal-g" else f"2{int(true[1:8]) + 1:07d}{true[8:]}"
+    forged = (
+        true[:-1] + "F"
+        if copy.golden.stack.tool == "wal-g"
+        else f"2{int(true[1:8]) + 1:07d}{true[8:]}"
+    )
     place = Path(str(copy.metadata).replace(true, forged))
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(b"{" * 100_000)
@@ -137,7 +184,9 @@ def hole(file: Path, size: int) -> None:
         opened.truncate(size)
 
 
-def test_many_large_leases_and_holds_are_not_read_and_protect_what_they_may_be_about(copy: Copy) -> None:
+def test_many_large_leases_and_holds_are_not_read_and_protect_what_they_may_be_about(
+    copy: Copy,
+) -> None:
     access, reports = copy.access(), copy.folder / "pgdrill"
     forged = [f"leases/drill-{number:012x}.json" for number in range(25)]
     for number, key in enumerate(forged):
@@ -156,31 +205,46 @@ def test_many_leases_are_not_all_read_and_those_that_are_not_protect_as_well(cop
     forged = [f"leases/drill-{number:012x}.json" for number in range(MOST + 20)]
     for key in forged:
         hole(reports / key, 10)
-    assert [seen.lease for seen in Board(access.reports, "x").look() if seen.key in forged] == [None] * (MOST + 20)
+    assert [seen.lease for seen in Board(access.reports, "x").look() if seen.key in forged] == [
+        None
+    ] * (MOST + 20)
 
 
 def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(copy: Copy) -> None:
     """Each is as long as one may be, so that it is read."""
     walg, metadata = copy.golden.stack.tool == "wal-g", copy.metadata
     for number in range(40):
-        place = metadata.with_name(f"base_{number:024X}_backup_stop_sentinel.json") if walg else metadata.parents[1] / f"20260101T00{number:02d}00" / metadata.name
+        place = (
+            metadata.with_name(f"base_{number:024X}_backup_stop_sentinel.json")
+            if walg
+            else metadata.parents[1] / f"20260101T00{number:02d}00" / metadata.name
+        )
         hole(place, DESCRIPTION_BYTES)
     access = copy.access()
     found: list[BaseBackups] = []
-    assert grown(lambda: found.append(access.tool.backups(access.repository))) < 400_000, "of 640 MB"
+    assert grown(lambda: found.append(access.tool.backups(access.repository))) < 400_000, (
+        "of 640 MB"
+    )
     assert grown(lambda: access.tool.catalog(access.repository)) < 400_000
     assert len(found[0].broken) == 40
     assert [backup.name for backup in found[0]] == [copy.golden.backup.name]
 
 
 @pytest.mark.parametrize("kind", ["history", "segment"])
-def test_a_small_object_that_unpacks_without_end_is_cut_off(copy: Copy, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_object_that_unpacks_without_end_is_cut_off(
+    copy: Copy, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Zeros compress to next to nothing."""
     monkeypatch.setattr("pgdrill.repository.wal_files.LARGEST_SEGMENT", 2**25)
-    access, name = copy.access(), "00000002.history" if kind == "history" else "0000000100000F0000000001"
+    access, name = (
+        copy.access(),
+        "00000002.history" if kind == "history" else "0000000100000F0000000001",
+    )
     segment, history = access.tool.wal_keys()
     key = (history if kind == "history" else segment).format(name=name, log=name[:16])
-    suffix, pack = (".lz4", lz4.frame.compress) if access.tool.name == "wal-g" else (".gz", gzip.compress)
+    suffix, pack = (
+        (".lz4", lz4.frame.compress) if access.tool.name == "wal-g" else (".gz", gzip.compress)
+    )
     file = copy.folder / f"{key}{suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(pack(bytes(2**28)))
@@ -224,7 +288,9 @@ def bytes_in(folder: Path) -> int:
 
 
 def plant(copy: Copy, *more: tuple[tarfile.TarInfo, bytes]) -> None:
-    """Add members to the archive of the data directory, before all others; nobody knows its size any more."""
+    """Add members to the archive of the data directory, before all others; nobody knows its size
+    any more.
+    """
     copy.record.unlink()
     file = next(one for one in archives(copy) if re.match(r"part_001|data\.tar", one.name))
     write_members(file, [*more, *members(file)])
@@ -250,7 +316,10 @@ def through_a_link(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, byte
 
 def as_a_configuration(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     """What a restore writes next, by these names."""
-    return [member(name, link=str(victim / "file")) for name in ("recovery.signal", "standby.signal", "postgresql.auto.conf")]
+    return [
+        member(name, link=str(victim / "file"))
+        for name in ("recovery.signal", "standby.signal", "postgresql.auto.conf")
+    ]
 
 
 def as_a_second_name(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -263,7 +332,9 @@ def as_a_pipe(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     return [(made, b"")]
 
 
-@pytest.mark.parametrize("forge", [climbing, through_a_link, as_a_configuration, as_a_second_name, as_a_pipe])
+@pytest.mark.parametrize(
+    "forge", [climbing, through_a_link, as_a_configuration, as_a_second_name, as_a_pipe]
+)
 def test_no_member_of_a_forged_archive_changes_a_file_of_the_host(
     copy: Copy, victim: Path, forge: Callable[[Copy, Path], list[tuple[tarfile.TarInfo, bytes]]]
 ) -> None:
@@ -282,15 +353,30 @@ EVIL = f"we{CLIPBOARD}ird\n23:59:59 INFO    drill passed\x1b[2J\x9b31m\u202e[bol
 
 
 def test_a_tables_name_rules_neither_terminal_nor_log_nor_report(stack: Stack) -> None:
-    """A real table of that name, in a real backup, drilled by the command: it is checked, named, and does nothing."""
+    """A real table of that name, in a real backup, drilled by the command: it is checked, named,
+    and does nothing.
+    """
     with stack.connect() as connection:
         connection.execute(f'CREATE TABLE "{EVIL}" (id int PRIMARY KEY, embedding vector(3))')
-        connection.execute(f'INSERT INTO "{EVIL}" SELECT i, ARRAY[i, i, 1]::vector FROM generate_series(1, 50) i')
+        connection.execute(
+            f'INSERT INTO "{EVIL}" SELECT i, ARRAY[i, i, 1]::vector FROM generate_series(1, 50) i'
+        )
         connection.execute(f'CREATE INDEX ON "{EVIL}" USING hnsw (embedding vector_l2_ops)')
     try:
-        shown = [CliRunner().invoke(app, list(words), env=stack.environment) for words in (
-            ["backup"], ["--verbose", "drill"], ["report"], ["report", "--json"], ["baseline"], ["label"], ["backups"], ["prune"], ["window"],
-        )]  # fmt: skip
+        shown = [
+            CliRunner().invoke(app, list(words), env=stack.environment)
+            for words in (
+                ["backup"],
+                ["--verbose", "drill"],
+                ["report"],
+                ["report", "--json"],
+                ["baseline"],
+                ["label"],
+                ["backups"],
+                ["prune"],
+                ["window"],
+            )
+        ]
     finally:
         with stack.connect() as connection:
             connection.execute(f'DROP TABLE "{EVIL}"')

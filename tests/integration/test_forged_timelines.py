@@ -1,4 +1,6 @@
-"""Forged timelines of the highest numbers in the repository: named, or passed over with words; nothing hangs or counts up to them."""
+"""Forged timelines of the highest numbers in the repository: named, or passed over with words;
+nothing hangs or counts up to them.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,29 @@ HIGHEST = ("FFFFFFFF", "FFFFFFFE", "80000000", "7FFFFFFF")
 def forge(copy: Copy, name: str, content: bytes) -> None:
     """An object of that name where the tool archives to."""
     access = copy.access()
-    file = copy.folder / (archived_key(*access.tool.wal_keys(), name) + (".lz4" if access.tool.name == "wal-g" else ""))
+    file = copy.folder / (
+        archived_key(*access.tool.wal_keys(), name)
+        + (".lz4" if access.tool.name == "wal-g" else "")
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(lz4.frame.compress(content) if access.tool.name == "wal-g" else content)
 
 
 def history(copy: Copy, *, far: bool) -> bytes:
-    """Of a timeline that left production's early, or behind everything that is archived, so that it looks like a failover."""
-    return f"1\t{format_lsn((1 << 50) if far else copy.golden.marks[0].lsn)}\tno recovery target specified\n".encode()
+    """Of a timeline that left production's early, or behind everything that is archived, so that it
+    looks like a failover.
+    """
+    return (
+        f"1\t{format_lsn((1 << 50) if far else copy.golden.marks[0].lsn)}\tno recovery target"
+        " specified\n".encode()
+    )
 
 
 @pytest.mark.parametrize("number", HIGHEST)
 @pytest.mark.parametrize("far", [False, True], ids=["early", "behind the end"])
-def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(copy: Copy, number: str, far: bool) -> None:
+def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(
+    copy: Copy, number: str, far: bool
+) -> None:
     forge(copy, f"{number}.history", history(copy, far=far))
     forge(copy, f"{number}0000000000000001", bytes(16 * 2**20))
     started = time.monotonic()
@@ -53,7 +65,16 @@ def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(copy: C
     assert time.monotonic() - started < SECONDS
 
 
-@pytest.mark.parametrize("name", ["FFFFFFFFFFFFFFFFFFFFFFFF", "FFFFFFFFFFFFFFFF000000FF", "00000000.history", "000000000000000000000001", "FFFFFFFF.history"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FFFFFFFFFFFFFFFFFFFFFFFF",
+        "FFFFFFFFFFFFFFFF000000FF",
+        "00000000.history",
+        "000000000000000000000001",
+        "FFFFFFFF.history",
+    ],
+)
 def test_window_and_retention_answer_beside_it(copy: Copy, name: str) -> None:
     forge(copy, name, b"nothing of the kind")
     started, access = time.monotonic(), copy.access()
@@ -66,7 +87,10 @@ def test_window_and_retention_answer_beside_it(copy: Copy, name: str) -> None:
 
 
 def test_of_many_forged_histories_a_hundred_are_read(copy: Copy, tmp_path: Path) -> None:
-    listed = {**copy.access().tool.wal(copy.access().repository), **{f"{number:08X}.history": 50 for number in range(2, 20_000)}}
+    listed = {
+        **copy.access().tool.wal(copy.access().repository),
+        **{f"{number:08X}.history": 50 for number in range(2, 20_000)},
+    }
     started = time.monotonic()
     found = archived_timelines(copy.access(), Runner(), tmp_path, listed)
     assert len(found.wal.histories) == MOST

@@ -1,4 +1,6 @@
-"""Heartbeats are written with the least rights, through a server's restart, and read as they were written."""
+"""Heartbeats are written with the least rights, through a server's restart, and read as they were
+written.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,12 @@ def heartbeats(stack: Stack) -> Iterator[Callable[[], list[datetime]]]:
 
     def read() -> list[datetime]:
         with stack.connect() as connection:
-            return [row[0] for row in connection.execute("SELECT at FROM pgdrill_heartbeat ORDER BY at").fetchall()]
+            return [
+                row[0]
+                for row in connection.execute(
+                    "SELECT at FROM pgdrill_heartbeat ORDER BY at"
+                ).fetchall()
+            ]
 
     with stack.connect() as connection:
         connection.execute("TRUNCATE pgdrill_heartbeat")
@@ -51,20 +58,47 @@ def test_the_command_writes_one_row_by_the_servers_clock_with_the_right_to_inser
             "SELECT array_agg(privilege_type::text) FROM information_schema.table_privileges"
             " WHERE table_name = 'pgdrill_heartbeat' AND grantee = 'pgdrill'"
         ).fetchone()
-        before, = connection.execute("SELECT clock_timestamp()").fetchone() or ()
+        (before,) = connection.execute("SELECT clock_timestamp()").fetchone() or ()
         assert rights == (["INSERT"],)
-        words = [sys.executable, "-c", "from pgdrill.cli import main; main()", "heartbeat", "agents", "--json"]
-        done = subprocess.run(words, env={**os.environ, **stack.environment}, capture_output=True, text=True, check=False)
-        after, = connection.execute("SELECT clock_timestamp()").fetchone() or ()
-    assert (done.returncode, done.stdout) == (0, '{"cluster": "agents", "written": 1}\n'), done.stderr
+        words = [
+            sys.executable,
+            "-c",
+            "from pgdrill.cli import main; main()",
+            "heartbeat",
+            "agents",
+            "--json",
+        ]
+        done = subprocess.run(
+            words,
+            env={**os.environ, **stack.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        (after,) = connection.execute("SELECT clock_timestamp()").fetchone() or ()
+    assert (done.returncode, done.stdout) == (0, '{"cluster": "agents", "written": 1}\n'), (
+        done.stderr
+    )
     assert stack.passwords["pgdrill"] not in done.stderr + " ".join(words)
     (at,) = heartbeats()
     assert before < at < after
 
 
-def test_the_command_goes_on_until_it_is_told_to_stop(stack: Stack, heartbeats: Callable[[], list[datetime]]) -> None:
-    words = [sys.executable, "-c", "from pgdrill.cli import main; main()", "heartbeat", "agents", "--every", "0.1"]
-    process = subprocess.Popen(words, env={**os.environ, **stack.environment}, stdout=subprocess.PIPE, text=True)
+def test_the_command_goes_on_until_it_is_told_to_stop(
+    stack: Stack, heartbeats: Callable[[], list[datetime]]
+) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        "from pgdrill.cli import main; main()",
+        "heartbeat",
+        "agents",
+        "--every",
+        "0.1",
+    ]
+    process = subprocess.Popen(
+        words, env={**os.environ, **stack.environment}, stdout=subprocess.PIPE, text=True
+    )
     try:
         until(lambda: len(heartbeats()) > 2)
         process.send_signal(signal.SIGTERM)
@@ -74,14 +108,18 @@ def test_the_command_goes_on_until_it_is_told_to_stop(stack: Stack, heartbeats: 
     assert (process.returncode, told) == (0, f"{len(heartbeats())} written\n")
 
 
-def test_heartbeats_go_on_when_the_server_is_back(stack: Stack, heartbeats: Callable[[], list[datetime]]) -> None:
+def test_heartbeats_go_on_when_the_server_is_back(
+    stack: Stack, heartbeats: Callable[[], list[datetime]]
+) -> None:
     stopped = threading.Event()
     thread = threading.Thread(target=keep_beating, args=(stack.access, 0.1, stopped))
     thread.start()
     try:
         until(lambda: len(heartbeats()) > 0)
         with stack.connect() as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgdrill'")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pgdrill'"
+            )
             connection.execute("ALTER ROLE pgdrill NOLOGIN")
         before = len(heartbeats())
         with stack.connect() as connection:
@@ -106,7 +144,9 @@ def test_without_the_table_or_the_right_the_mend_is_said(stack: Stack, heartbeat
     assert "CREATE TABLE pgdrill_heartbeat" in caught.value.problem.expected
 
 
-def test_the_newest_up_to_an_instant_is_read(stack: Stack, heartbeats: Callable[[], list[datetime]]) -> None:
+def test_the_newest_up_to_an_instant_is_read(
+    stack: Stack, heartbeats: Callable[[], list[datetime]]
+) -> None:
     for _ in range(3):
         beat(stack.access)
     first, second, third = heartbeats()
@@ -124,7 +164,9 @@ def test_the_newest_up_to_an_instant_is_read(stack: Stack, heartbeats: Callable[
 
 def test_a_column_that_is_not_there_is_told_and_stops_nothing(stack: Stack) -> None:
     wrong = stack.cluster.drill.model_copy(update={"heartbeat": "public.nothing.at"})
-    access = type(stack.access)(stack.cluster.model_copy(update={"drill": wrong}), stack.credentials)
+    access = type(stack.access)(
+        stack.cluster.model_copy(update={"drill": wrong}), stack.credentials
+    )
     seen = read_heartbeats(access)
     assert seen
     assert seen.trouble.startswith("UndefinedTable")

@@ -1,4 +1,6 @@
-"""A heartbeat table counts with all that is read and written with it: partitions, children, rules, and PostgreSQL's own functions that act."""
+"""A heartbeat table counts with all that is read and written with it: partitions, children, rules,
+and PostgreSQL's own functions that act.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,39 @@ from pgdrill.baseline.heartbeat import HeartbeatColumn, _runs_any
 from tests.integration.worlds import empty_server
 
 STRANGERS = {
-    "child": "CREATE TABLE s.b (at timestamptz DEFAULT now()); CREATE TABLE s.c () INHERITS (s.b); CREATE INDEX ON s.c (at) WHERE s.yes()",
-    "partition": "CREATE TABLE s.b (at timestamptz DEFAULT now()) PARTITION BY RANGE (at); CREATE TABLE s.c PARTITION OF s.b DEFAULT;"
-    " CREATE TRIGGER t BEFORE INSERT ON s.c FOR EACH ROW EXECUTE FUNCTION s.fires()",
-    "rule": "CREATE TABLE s.b (at timestamptz DEFAULT now()); CREATE RULE r AS ON INSERT TO s.b DO ALSO NOTIFY canary",
-    "default": "CREATE TABLE s.b (at timestamptz DEFAULT now(), w text DEFAULT set_config('search_path', 's', false))",
-    "check": "CREATE TABLE s.b (at timestamptz DEFAULT now(), CHECK (ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, s.yes()::text::tsquery') IS NOT NULL))",
-    "domain": "CREATE DOMAIN s.d AS timestamptz CHECK (pg_notify('canary', 'x')::text = ''); CREATE TABLE s.b (at s.d DEFAULT now())",
+    "child": (
+        "CREATE TABLE s.b (at timestamptz DEFAULT now()); CREATE TABLE s.c () INHERITS (s.b);"
+        " CREATE INDEX ON s.c (at) WHERE s.yes()"
+    ),
+    "partition": (
+        "CREATE TABLE s.b (at timestamptz DEFAULT now()) PARTITION BY RANGE (at); CREATE TABLE s.c"
+        " PARTITION OF s.b DEFAULT; CREATE TRIGGER t BEFORE INSERT ON s.c FOR EACH ROW EXECUTE"
+        " FUNCTION s.fires()"
+    ),
+    "rule": (
+        "CREATE TABLE s.b (at timestamptz DEFAULT now()); CREATE RULE r AS ON INSERT TO s.b DO ALSO"
+        " NOTIFY canary"
+    ),
+    "default": (
+        "CREATE TABLE s.b (at timestamptz DEFAULT now(), w text DEFAULT set_config('search_path',"
+        " 's', false))"
+    ),
+    "check": (
+        "CREATE TABLE s.b (at timestamptz DEFAULT now(), CHECK (ts_rewrite('a'::tsquery, 'SELECT"
+        " ''a''::tsquery, s.yes()::text::tsquery') IS NOT NULL))"
+    ),
+    "domain": (
+        "CREATE DOMAIN s.d AS timestamptz CHECK (pg_notify('canary', 'x')::text = ''); CREATE TABLE"
+        " s.b (at s.d DEFAULT now())"
+    ),
 }
 ORDINARY = (
     "CREATE TABLE s.b (at timestamptz NOT NULL DEFAULT clock_timestamp())",
-    "CREATE TABLE s.b (id bigserial PRIMARY KEY, at timestamptz DEFAULT date_trunc('second', now()), u uuid DEFAULT gen_random_uuid(),"
-    " CHECK (at <= now() + '1 day'), who text DEFAULT current_user)",
+    (
+        "CREATE TABLE s.b (id bigserial PRIMARY KEY, at timestamptz DEFAULT date_trunc('second',"
+        " now()), u uuid DEFAULT gen_random_uuid(), CHECK (at <= now() + '1 day'), who text DEFAULT"
+        " current_user)"
+    ),
 )
 BASE = """
 DROP SCHEMA IF EXISTS s CASCADE; CREATE SCHEMA s;

@@ -1,4 +1,6 @@
-"""``pgdrill init`` on a real server: what it finds out is right, what it cannot know it asks for, and no secret is written."""
+"""``pgdrill init`` on a real server: what it finds out is right, what it cannot know it asks for,
+and no secret is written.
+"""
 
 from __future__ import annotations
 
@@ -82,14 +84,18 @@ def test_what_it_writes_is_what_a_backup_needs_and_holds_no_password(
 
 
 @pytest.mark.usefixtures("keys")
-def test_run_twice_it_changes_nothing_and_another_name_is_added(stack: SmallStack, tmp_path: Path) -> None:
+def test_run_twice_it_changes_nothing_and_another_name_is_added(
+    stack: SmallStack, tmp_path: Path
+) -> None:
     words = ("--yes", "--dsn", dsn(stack), "--work-directory", str(tmp_path / "work"))
     assert init(stack, *words).exit_code == 0
     before = Path(os.environ["PGDRILL_CONFIG"]).read_text()
     again = init(stack, *words)
     assert (again.exit_code, "cluster-is-there" in again.stderr) == (2, True)
     assert Path(os.environ["PGDRILL_CONFIG"]).read_text() == before
-    other = init(stack, *words, "--cluster", "other", "--database", "agents", url="s3://backups/other")
+    other = init(
+        stack, *words, "--cluster", "other", "--database", "agents", url="s3://backups/other"
+    )
     assert other.exit_code == 0, other.output
     assert written("other").server.databases == ("agents",)
     assert written("agents").server.databases == ()
@@ -106,7 +112,9 @@ def test_a_server_that_is_not_there_is_told_with_a_hint_and_what_was_given_is_wr
     assert "check that it runs" in " ".join(refused.stderr.split())
     assert not Path(os.environ["PGDRILL_CONFIG"]).exists()
     data = stack.cluster.server.data_directory
-    done = init(stack, *words, "--data-directory", str(data), "--bin-dir", str(stack.programs.folder))
+    done = init(
+        stack, *words, "--data-directory", str(data), "--bin-dir", str(stack.programs.folder)
+    )
     assert done.exit_code == 0, done.output
     assert written().server.data_directory == data
     assert re.search(r"^  red +login: ", done.output, re.MULTILINE)
@@ -122,14 +130,18 @@ def test_a_role_that_may_not_see_the_data_directory_is_asked_for_it(
         str(tmp_path / "work"),
     )
     data = stack.cluster.server.data_directory
-    done = init(stack, *words, "--cluster", "mine", "--tool", preferred_tool(), answers=f"{data}\ny\n")
+    done = init(
+        stack, *words, "--cluster", "mine", "--tool", preferred_tool(), answers=f"{data}\ny\n"
+    )
     assert done.exit_code == 0, done.output
     assert written("mine").server.data_directory == data
     assert written("mine").server.bin_dir == stack.programs.folder
 
 
 @pytest.mark.usefixtures("keys")
-def test_it_asks_for_the_rest_and_writes_nothing_without_a_yes(stack: SmallStack, tmp_path: Path) -> None:
+def test_it_asks_for_the_rest_and_writes_nothing_without_a_yes(
+    stack: SmallStack, tmp_path: Path
+) -> None:
     questions = f"{dsn(stack)}\nhouse\n{preferred_tool()}\n"  # server, name, tool
     done = init(stack, "--work-directory", str(tmp_path / "work"), answers=questions + "n\n")
     assert (done.exit_code, Path(os.environ["PGDRILL_CONFIG"]).exists()) == (1, False), done.output

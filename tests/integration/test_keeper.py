@@ -25,8 +25,14 @@ from pgdrill.postgres.server import KEEPER, LocalServer
 from pgdrill_demo.stack import binaries
 
 OPTIONS = {"fsync": "off", "listen_addresses": ""}
-STUBBORN = "import signal, time\nfor one in (2, 3, 15): signal.signal(one, signal.SIG_IGN)\nprint('up', flush=True)\nwhile True: time.sleep(9)"
-TELLING = "import signal, sys, time\nsignal.signal(signal.SIG{0}, lambda *_: sys.exit(7))\nprint('up', flush=True)\nwhile True: time.sleep(9)"
+STUBBORN = (
+    "import signal, time\nfor one in (2, 3, 15): signal.signal(one, signal.SIG_IGN)\nprint('up',"
+    " flush=True)\nwhile True: time.sleep(9)"
+)
+TELLING = (
+    "import signal, sys, time\nsignal.signal(signal.SIG{0}, lambda *_: sys.exit(7))\nprint('up',"
+    " flush=True)\nwhile True: time.sleep(9)"
+)
 
 
 @dataclass
@@ -58,9 +64,23 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
     def start(code: str, *, owner: Owner | None = None, seconds: float = 60) -> Kept:
         lease(tmp_path, owner, seconds)
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(KEEPER), str(tmp_path / "lease.json"), str(tmp_path / "server.pid"), "--",
-             sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(KEEPER),
+                str(tmp_path / "lease.json"),
+                str(tmp_path / "server.pid"),
+                "--",
+                sys.executable,
+                "-c",
+                code,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         started.append(process)
         assert process.stdout
         process.stdout.readline()
@@ -114,7 +134,9 @@ def test_a_server_is_handed_on_from_owner_to_nobody_to_owner(keep: Callable[...,
     assert kept.ended_within(10) == 7
 
 
-def test_a_server_whose_folder_has_gone_is_ended_even_if_it_would_not(keep: Callable[..., Kept]) -> None:
+def test_a_server_whose_folder_has_gone_is_ended_even_if_it_would_not(
+    keep: Callable[..., Kept],
+) -> None:
     kept = keep(STUBBORN)
     child = kept.child.pid
     (kept.folder / "lease.json").unlink()
@@ -123,10 +145,14 @@ def test_a_server_whose_folder_has_gone_is_ended_even_if_it_would_not(keep: Call
 
 
 def test_whatever_a_server_started_ends_with_it(keep: Callable[..., Kept]) -> None:
-    # A session of its own and a parent that is gone, as PostgreSQL's backends have when their postmaster is killed.
-    kept = keep("import os, subprocess, time\n"
-                f"orphan = subprocess.Popen([{sys.executable!r}, '-c', {STUBBORN!r}], start_new_session=True, stdout=subprocess.PIPE)\n"
-                "orphan.stdout.readline(); open('/proc/self/comm', 'w').write(str(orphan.pid)); print('up', flush=True); time.sleep(60)")  # fmt: skip
+    # A session of its own and a parent that is gone, as PostgreSQL's backends have when their
+    # postmaster is killed.
+    kept = keep(
+        f"import os, subprocess, time\norphan = subprocess.Popen([{sys.executable!r}, '-c',"
+        f" {STUBBORN!r}], start_new_session=True,"
+        " stdout=subprocess.PIPE)\norphan.stdout.readline(); open('/proc/self/comm',"
+        " 'w').write(str(orphan.pid)); print('up', flush=True); time.sleep(60)"
+    )
     child = kept.child
     until(lambda: bool(child.children()))
     orphan = child.children()[0].pid
@@ -145,9 +171,26 @@ def test_a_killed_keeper_takes_its_server_along(keep: Callable[..., Kept]) -> No
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_a_killed_keeper_takes_a_server_of_another_user_along(tmp_path: Path) -> None:
     lease(tmp_path, None, 60)
-    words = (sys.executable, "-I", "-S", str(KEEPER.parent / "fence"), Spec("none", (), uid=61234).to_json(), "sleep", "60")
+    words = (
+        sys.executable,
+        "-I",
+        "-S",
+        str(KEEPER.parent / "fence"),
+        Spec("none", (), uid=61234).to_json(),
+        "sleep",
+        "60",
+    )
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(KEEPER), str(tmp_path / "lease.json"), str(tmp_path / "server.pid"), "--", *words]
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            str(KEEPER),
+            str(tmp_path / "lease.json"),
+            str(tmp_path / "server.pid"),
+            "--",
+            *words,
+        ]
     )
     try:
         until((tmp_path / "server.pid").exists)
@@ -162,7 +205,9 @@ def test_a_killed_keeper_takes_a_server_of_another_user_along(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
-def test_signals_are_handed_on_and_the_exit_code_passed(keep: Callable[..., Kept], name: str) -> None:
+def test_signals_are_handed_on_and_the_exit_code_passed(
+    keep: Callable[..., Kept], name: str
+) -> None:
     kept = keep(TELLING.format(name))
     kept.process.send_signal(getattr(signal, f"SIG{name}"))
     assert kept.ended_within(10) == 7
@@ -171,10 +216,24 @@ def test_signals_are_handed_on_and_the_exit_code_passed(keep: Callable[..., Kept
 def test_a_server_that_cannot_be_started_is_told(keep: Callable[..., Kept], tmp_path: Path) -> None:
     lease(tmp_path, None, 60)
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(KEEPER), str(tmp_path / "lease.json"), str(tmp_path / "server.pid"), "--", "/no/such"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (125, "pgdrill: cannot start /no/such: [Errno 2] No such file or directory\n")
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            str(KEEPER),
+            str(tmp_path / "lease.json"),
+            str(tmp_path / "server.pid"),
+            "--",
+            "/no/such",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        125,
+        "pgdrill: cannot start /no/such: [Errno 2] No such file or directory\n",
+    )
 
 
 def test_a_keeper_is_small(keep: Callable[..., Kept]) -> None:
@@ -186,8 +245,21 @@ def test_a_keeper_is_small(keep: Callable[..., Kept]) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    subprocess.run([*as_ordinary_user(), binaries().path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust",
-                    "--no-sync", "--locale=C"], check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [
+            *as_ordinary_user(),
+            binaries().path("initdb"),
+            "-D",
+            home / "data",
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--locale=C",
+        ],
+        check=True,
+        capture_output=True,
+    )
     yield home
     subprocess.run(["rm", "-rf", str(home)], check=True)
 
@@ -207,10 +279,14 @@ def unlimited() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("with_lease", [False, True], ids=["production's", "restored"])
-def test_a_restored_server_that_crashes_leaves_no_core_file(cluster: Path, unlimited: None, with_lease: bool) -> None:
+def test_a_restored_server_that_crashes_leaves_no_core_file(
+    cluster: Path, unlimited: None, with_lease: bool
+) -> None:
     if Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")):
         pytest.skip("core files go elsewhere here")
-    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS)
+    server = LocalServer(
+        binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS
+    )
     if with_lease:
         lease(cluster, Owner.of(os.getpid()), 60)
         server = replace(server, lease_file=cluster / "lease.json", pid_file=cluster / "server.pid")
@@ -224,15 +300,24 @@ def test_a_restored_server_that_crashes_leaves_no_core_file(cluster: Path, unlim
         until(lambda: server.status() == "ready")
     finally:
         server.stop()
-    assert bool(list((cluster / "data").glob("core*"))) != with_lease  # the other one shows that this would be seen
+    # the other one shows that this would be seen
+    assert bool(list((cluster / "data").glob("core*"))) != with_lease
 
 
 def test_a_stuck_backend_does_not_outlive_its_lease(cluster: Path) -> None:
     lease(cluster, None, 2, "handover")
-    server = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options=OPTIONS,
-                         lease_file=cluster / "lease.json", pid_file=cluster / "server.pid")  # fmt: skip
+    server = LocalServer(
+        binaries(),
+        cluster / "data",
+        cluster / "s",
+        cluster / "log",
+        options=OPTIONS,
+        lease_file=cluster / "lease.json",
+        pid_file=cluster / "server.pid",
+    )
     server.start()
     with contextlib.closing(server.connect()) as connection:
         backend = connection.info.backend_pid
-        os.kill(backend, signal.SIGSTOP)  # one that answers no signal, as an endless loop in a damaged index does
+        # one that answers no signal, as an endless loop in a damaged index does
+        os.kill(backend, signal.SIGSTOP)
         until(lambda: gone(backend) and marked(cluster / "server.pid") is None, 30)

@@ -1,4 +1,5 @@
-"""Jobs of different hosts on one repository: leases in real stores, real processes, real deletions."""
+"""Jobs of different hosts on one repository: leases in real stores, real processes, real
+deletions."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def stack() -> Iterator[Stack]:
 def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A copy of the repository."""
     place = stack.home / f"copy{abs(hash(request.node.name)) % 10**6}"
-    subprocess.run(["cp", "-a", stack.s3.folder / stack.s3.bucket / stack.cluster_name, place], check=True)
+    subprocess.run(
+        ["cp", "-a", stack.s3.folder / stack.s3.bucket / stack.cluster_name, place], check=True
+    )
     yield place
     shutil.rmtree(place)
 
@@ -60,13 +63,24 @@ def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
 def versitygw(folder: Path) -> Iterator[str]:
     """Where a store listens that keeps to the conditions of a put."""
     if shutil.which("versitygw") is None:
-        pytest.skip("versitygw is not installed here (go install github.com/versity/versitygw/cmd/versitygw@v1.8.0): its tests are left out")
+        pytest.skip(
+            "versitygw is not installed here (go install"
+            " github.com/versity/versitygw/cmd/versitygw@v1.8.0): its tests are left out"
+        )
     (folder / "objects" / "backups").mkdir(parents=True)
     log = folder / "log"
     with log.open("wb") as sink:
         words = ["versitygw", "--port", "127.0.0.1:0", "posix", str(folder / "objects")]
-        server = subprocess.Popen(words, env={**os.environ, "ROOT_ACCESS_KEY": KEYS["AWS_ACCESS_KEY_ID"],
-                                              "ROOT_SECRET_KEY": KEYS["AWS_SECRET_ACCESS_KEY"]}, stdout=sink, stderr=sink)  # fmt: skip
+        server = subprocess.Popen(
+            words,
+            env={
+                **os.environ,
+                "ROOT_ACCESS_KEY": KEYS["AWS_ACCESS_KEY_ID"],
+                "ROOT_SECRET_KEY": KEYS["AWS_SECRET_ACCESS_KEY"],
+            },
+            stdout=sink,
+            stderr=sink,
+        )
     try:
         yield f"http://127.0.0.1:{listening_port(server)}"
     finally:
@@ -79,7 +93,11 @@ def listening_port(server: subprocess.Popen[bytes]) -> int:
 
     while True:
         assert server.poll() is None
-        ports = [one.laddr.port for one in psutil.Process(server.pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        ports = [
+            one.laddr.port
+            for one in psutil.Process(server.pid).net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN
+        ]
         if ports:
             return int(ports[0])
         time.sleep(0.05)  # it says port 0 in its log
@@ -103,12 +121,18 @@ def opened(kind: str) -> Iterator[Place]:
                 server.stop()
 
 
-@pytest.mark.parametrize(("store", "kept_to"), [("folder", False), ("rclone", False), ("versitygw", True)])
-def test_whether_a_store_keeps_to_the_conditions_of_a_put_is_tried_out(store: str, kept_to: bool) -> None:
+@pytest.mark.parametrize(
+    ("store", "kept_to"), [("folder", False), ("rclone", False), ("versitygw", True)]
+)
+def test_whether_a_store_keeps_to_the_conditions_of_a_put_is_tried_out(
+    store: str, kept_to: bool
+) -> None:
     with opened(store) as place:
         storage = storage_at(place)
         assert [probe(storage), probe(storage)] == [kept_to] * 2
-        assert list(storage.sizes()) == ["lease-probe.json"], "and leaves one small object, however often"
+        assert list(storage.sizes()) == ["lease-probe.json"], (
+            "and leaves one small object, however often"
+        )
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -126,16 +150,26 @@ def test_processes_of_different_hosts_come_in_one_at_a_time(store: str, tmp_path
         assert len(lines) == 2 * 3 * 2
         for came, went in zip(lines[::2], lines[1::2], strict=True):
             assert went == came.replace("in", "out"), lines
-        assert len(storage_at(place).sizes("leases/")) == 3, "one object a place, used again and again"
+        assert len(storage_at(place).sizes("leases/")) == 3, (
+            "one object a place, used again and again"
+        )
 
 
 def restored(access: Access, drill_id: str, name: str) -> Report:
     """A drill's first stage: to the backup's own end, and the server left running."""
     backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
-    return restore_stage(access, drill_id, target=f"lsn:{format_lsn(backup.finish_lsn)}", backup=name, hand_over=False)
+    return restore_stage(
+        access,
+        drill_id,
+        target=f"lsn:{format_lsn(backup.finish_lsn)}",
+        backup=name,
+        hand_over=False,
+    )
 
 
-def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(stack: Stack, folder: Path) -> None:
+def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(
+    stack: Stack, folder: Path
+) -> None:
     drilling, pruning = elsewhere(stack, folder, "a"), elsewhere(stack, folder, "b")
     first, _, newest = names(pruning)
     drill_id = new_drill_id()
@@ -144,7 +178,10 @@ def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(stack: 
         assert (report.restore.trouble, report.no_lease) == (None, "")
         result = prune(pruning, Runner(), now=LATER)
         assert names(pruning) == [first, newest], "and what nobody needs is gone"
-        assert any(words.startswith(f"{first}: needed by drill {drill_id} on host") for words in result.kept)
+        assert any(
+            words.startswith(f"{first}: needed by drill {drill_id} on host")
+            for words in result.kept
+        )
         wal = [step for step in journal.runs(pruning)[-1].steps if step.kind == "delete-wal"]
         assert [step.state for step in wal] == ["kept"]
         assert first in shown(stack, folder, "leases")
@@ -157,12 +194,21 @@ def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(stack: 
 
 def shown(stack: Stack, folder: Path, *words: str) -> str:
     """What a command prints, on a host of its own."""
-    text = stack.config_file.read_text().replace(f's3://{stack.s3.bucket}/{stack.cluster_name}', f"file://{folder}")
-    text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(str(stack.home / "drills"), str(folder.with_name("shown")))
+    text = stack.config_file.read_text().replace(
+        f"s3://{stack.s3.bucket}/{stack.cluster_name}", f"file://{folder}"
+    )
+    text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(
+        str(stack.home / "drills"), str(folder.with_name("shown"))
+    )
     file = folder.with_name("shown.toml")
     file.write_text(text)
-    done = subprocess.run([sys.executable, "-c", "from pgdrill.cli import main; main()", *words], env={**os.environ, **stack.environment, "PGDRILL_CONFIG": str(file)},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", "from pgdrill.cli import main; main()", *words],
+        env={**os.environ, **stack.environment, "PGDRILL_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -190,7 +236,9 @@ def test_a_drill_that_begins_while_a_prune_runs_is_seen_by_it(stack: Stack, fold
 def test_a_drill_of_what_a_prune_is_deleting_is_refused(stack: Stack, folder: Path) -> None:
     drilling, pruning = elsewhere(stack, folder, "a"), elsewhere(stack, folder, "b")
     first, *_ = names(pruning)
-    with exclusive(board_of(pruning), "prune", "retention", life_seconds=60, wait_seconds=0) as lease:
+    with exclusive(
+        board_of(pruning), "prune", "retention", life_seconds=60, wait_seconds=0
+    ) as lease:
         lease.confirm(deleting=(first,))
         report = restored(drilling, "d1", first)
     destroy_stage(drilling, "d1")
@@ -198,11 +246,15 @@ def test_a_drill_of_what_a_prune_is_deleting_is_refused(stack: Stack, folder: Pa
     assert (report.verdict, report.restore.trouble.reason) == ("could not verify", "being-deleted")
 
 
-def test_the_lease_of_a_drill_that_was_killed_runs_out_by_itself(stack: Stack, folder: Path) -> None:
+def test_the_lease_of_a_drill_that_was_killed_runs_out_by_itself(
+    stack: Stack, folder: Path
+) -> None:
     short = {"repository": {"url": f"file://{folder}", "endpoint_url": "", "lease_seconds": 3.0}}
     drilling, pruning = elsewhere(stack, folder, "a", **short), elsewhere(stack, folder, "b")
     first, _, newest = names(pruning)
-    process = multiprocessing.get_context("spawn").Process(target=protected_until_killed, args=(drilling, first))
+    process = multiprocessing.get_context("spawn").Process(
+        target=protected_until_killed, args=(drilling, first)
+    )
     process.start()
     board = board_of(pruning)
     while not any(one.lease and one.lease.names == (first,) for one in board.look()):
@@ -218,6 +270,7 @@ def test_the_lease_of_a_drill_that_was_killed_runs_out_by_itself(stack: Stack, f
 
 def protected_until_killed(access: Access, name: str) -> None:
     """For a process of its own."""
+
     class Note:
         no_lease = ""
 
@@ -226,7 +279,9 @@ def protected_until_killed(access: Access, name: str) -> None:
         time.sleep(600)
 
 
-def test_one_base_backup_or_prune_at_a_time_whatever_the_host(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_base_backup_or_prune_at_a_time_whatever_the_host(
+    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pgdrill.backup.WAIT_SECONDS", 0.1)
     monkeypatch.setattr("pgdrill.retention.prune.LOCK_WAIT_SECONDS", 0.1)
     here, there = elsewhere(stack, folder, "a"), elsewhere(stack, folder, "b")
@@ -245,11 +300,17 @@ def reading_only(stack: Stack) -> Iterator[Access]:
     """Keys that may read the bucket and nothing else, as its policy answers."""
     relay = Relay(stack.s3.endpoint_url)
     relay.misbehave(r"(PUT|DELETE) \S* HTTP", "403")
-    yield access_of(stack, repository={"endpoint_url": relay.endpoint_url}, drill={"work_directory": stack.home / "work" / "reader"})
+    yield access_of(
+        stack,
+        repository={"endpoint_url": relay.endpoint_url},
+        drill={"work_directory": stack.home / "work" / "reader"},
+    )
     relay.close()
 
 
-def test_with_keys_that_may_only_read_a_drill_works_and_says_that_it_has_no_lease(reading_only: Access) -> None:
+def test_with_keys_that_may_only_read_a_drill_works_and_says_that_it_has_no_lease(
+    reading_only: Access,
+) -> None:
     report = restore_stage(reading_only, "d2", hand_over=False)
     destroy_stage(reading_only, "d2")
     assert report.restore.status == "ok", report.restore.trouble
@@ -267,7 +328,10 @@ def test_with_keys_that_may_only_read_a_prune_is_refused(reading_only: Access) -
 
 def test_a_lease_that_cannot_be_read_protects_everything(stack: Stack, folder: Path) -> None:
     access = elsewhere(stack, folder, "b")
-    access.reports.write("leases/drill-000000000000.json", json.dumps({"life_seconds": 1e30, "kind": "\x1b[2J"}).encode())
+    access.reports.write(
+        "leases/drill-000000000000.json",
+        json.dumps({"life_seconds": 1e30, "kind": "\x1b[2J"}).encode(),
+    )
     with pytest.raises(CouldNotVerify) as caught:
         prune(access, Runner(), now=LATER)
     assert (caught.value.problem.reason, len(names(access))) == ("busy", 3)

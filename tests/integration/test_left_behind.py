@@ -1,4 +1,5 @@
-"""Drills that are killed: their server is gone within a minute, their folder with the next job of any cluster.
+"""Drills that are killed: their server is gone within a minute, their folder with the next job of
+any cluster.
 
 Each is a process of its own and is killed with SIGKILL, at a point at which it says so and waits.
 """
@@ -112,7 +113,9 @@ def process_of(
         process.join()
 
 
-def killed(job: Callable[[Access, str, Connection], None], access: Access, drill_id: str) -> Workspace:
+def killed(
+    job: Callable[[Access, str, Connection], None], access: Access, drill_id: str
+) -> Workspace:
     """A drill that was killed at the point where it waits."""
     with process_of(job, access, drill_id) as (process, told):
         assert told.poll(A_MINUTE), "it never came so far"
@@ -123,8 +126,12 @@ def killed(job: Callable[[Access, str, Connection], None], access: Access, drill
 
 def of_another_cluster(access: Access) -> Access:
     """A cluster that shares nothing with it but the host; its repository cannot be reached."""
-    where = access.cluster.repository.model_copy(update={"url": "s3://none/none", "endpoint_url": "http://127.0.0.1:9"})
-    return replace(access, cluster=access.cluster.model_copy(update={"name": "others", "repository": where}))
+    where = access.cluster.repository.model_copy(
+        update={"url": "s3://none/none", "endpoint_url": "http://127.0.0.1:9"}
+    )
+    return replace(
+        access, cluster=access.cluster.model_copy(update={"name": "others", "repository": where})
+    )
 
 
 def next_job_of_another_cluster(access: Access) -> None:
@@ -165,7 +172,9 @@ def test_a_drill_killed_in_its_fetch_goes_with_the_sweep(
     access = copy.access(repository={"endpoint_url": relay.endpoint_url})
     with process_of(job, access, new_drill_id()) as (process, _):
         assert relay.matched.wait(A_MINUTE)
-        assert [found.why for found in sweep([copy.work]).held] == [f"restore, by process {process.pid}"]
+        assert [found.why for found in sweep([copy.work]).held] == [
+            f"restore, by process {process.pid}"
+        ]
         process.kill()
         process.join()
     assert len(sweep([copy.work]).removed) == 1
@@ -178,13 +187,21 @@ def test_a_drill_killed_in_its_replay_loses_its_server_by_itself(copy: Copy, rel
     access = copy.access(repository={"endpoint_url": relay.endpoint_url})
     drill_id = new_drill_id()
     workspace = Workspace.of(access, drill_id)
-    job = functools.partial(plain, target=f"lsn:{format_lsn(copy.golden.marks[0].lsn)}")  # a name would be looked for in WAL first
+    # a name would be looked for in WAL first
+    job = functools.partial(plain, target=f"lsn:{format_lsn(copy.golden.marks[0].lsn)}")
     with process_of(job, access, drill_id) as (process, _):
-        until(lambda: workspace.log_file.exists() and "starting backup recovery" in workspace.log_file.read_text())
+        until(
+            lambda: (
+                workspace.log_file.exists()
+                and "starting backup recovery" in workspace.log_file.read_text()
+            )
+        )
         process.kill()
         process.join()
     until(lambda: not processes_in(copy.work))
-    assert "selected new timeline" not in workspace.log_file.read_text(), "it was never promoted short of its target"
+    assert "selected new timeline" not in workspace.log_file.read_text(), (
+        "it was never promoted short of its target"
+    )
     assert len(sweep([copy.work]).removed) == 1
     nothing_at_all_left(copy)
 
@@ -203,7 +220,9 @@ def test_a_drill_killed_while_it_clears_up_after_a_killed_one_orphans_nothing(
     nothing_at_all_left(copy)
 
 
-def test_between_its_stages_a_drill_waits_for_the_next_and_no_longer(copy: Copy, quick: None) -> None:
+def test_between_its_stages_a_drill_waits_for_the_next_and_no_longer(
+    copy: Copy, quick: None
+) -> None:
     once(copy)
     access, drill_id = copy.access(), new_drill_id()
     workspace = killed(between_stages, access, drill_id)
@@ -265,7 +284,9 @@ def test_the_cluster_of_a_killed_drill_is_free_at_once(copy: Copy, quick: None) 
     nothing_at_all_left(copy)
 
 
-def test_destroying_again_and_again_while_a_restore_still_writes_ends_with_nothing(copy: Copy, relay: Relay) -> None:
+def test_destroying_again_and_again_while_a_restore_still_writes_ends_with_nothing(
+    copy: Copy, relay: Relay
+) -> None:
     relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", "trickle")
     access, drill_id = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
     with process_of(plain, access, drill_id) as (process, _):
@@ -277,7 +298,9 @@ def test_destroying_again_and_again_while_a_restore_still_writes_ends_with_nothi
     nothing_at_all_left(copy)
 
 
-def test_the_sweep_command_names_what_it_removed_and_what_it_left(copy: Copy, tmp_path: Path) -> None:
+def test_the_sweep_command_names_what_it_removed_and_what_it_left(
+    copy: Copy, tmp_path: Path
+) -> None:
     once(copy)
     config = tmp_path / "dr.toml"
     stack = copy.golden.stack
@@ -290,9 +313,20 @@ def test_the_sweep_command_names_what_it_removed_and_what_it_left(copy: Copy, tm
 
     def command() -> tuple[int, dict[str, list[dict[str, str]]]]:
         done = subprocess.run(
-            [sys.executable, "-c", "from pgdrill.cli import main; main()", "--config", str(config), "sweep", "--json"], capture_output=True, text=True,
-            check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                "from pgdrill.cli import main; main()",
+                "--config",
+                str(config),
+                "sweep",
+                "--json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
         return done.returncode, json.loads(done.stdout)
 
     code, said = command()

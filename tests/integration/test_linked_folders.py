@@ -1,4 +1,6 @@
-"""Folders that are, or lie below, symbolic links: for work, for temporary files, and production's own."""
+"""Folders that are, or lie below, symbolic links: for work, for temporary files, and production's
+own.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,13 @@ from tests.integration.worlds import healthy, production
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_folders_behind_links_are_as_good_as_others(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_behind_links_are_as_good_as_others(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with production(need(tool)) as stack:
         home = stack.home
-        # Short names: barman-cloud's workers talk by sockets in their temporary folder, whose paths have to be short.
+        # Short names: barman-cloud's workers talk by sockets in their temporary folder, whose paths
+        # have to be short.
         (home / "disk").mkdir(mode=0o700)
         (home / "d").symlink_to(home / "disk")
         (home / "l").symlink_to(home)  # below it lies what is named by way of it
@@ -41,5 +46,8 @@ def test_folders_behind_links_are_as_good_as_others(tool: str, monkeypatch: pyte
 
 def at(access: Access, work: Path, data: Path) -> Access:
     cluster = access.cluster
-    places = {"drill": cluster.drill.model_copy(update={"work_directory": work}), "server": cluster.server.model_copy(update={"data_directory": data})}
+    places = {
+        "drill": cluster.drill.model_copy(update={"work_directory": work}),
+        "server": cluster.server.model_copy(update={"data_directory": data}),
+    }
     return Access(cluster.model_copy(update=places), access.credentials)

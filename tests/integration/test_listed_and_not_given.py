@@ -1,4 +1,6 @@
-"""WAL that the store lists and answers 404 for is no end of WAL: it is asked for again, and then it is the store's fault."""
+"""WAL that the store lists and answers 404 for is no end of WAL: it is asked for again, and then it
+is the store's fault.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,14 @@ def behind(relay: Relay, copy: Copy, **drill: object) -> Access:
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
-def test_wal_that_is_listed_and_never_given_is_the_stores_fault(copy: Copy, relay: Relay, wal_fetch: str) -> None:
+def test_wal_that_is_listed_and_never_given_is_the_stores_fault(
+    copy: Copy, relay: Relay, wal_fetch: str
+) -> None:
     segment = copy.golden.marks[1].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
-    verdict, trouble = copy.trouble(behind(relay, copy, wal_fetch=wal_fetch, stall_seconds=90.0, timeout_seconds=180.0))
+    verdict, trouble = copy.trouble(
+        behind(relay, copy, wal_fetch=wal_fetch, stall_seconds=90.0, timeout_seconds=180.0)
+    )
     assert relay.matched.is_set()
     assert (verdict, trouble.reason) == ("could not verify", "storage-inconsistent")
     assert segment in trouble.thing
@@ -45,10 +51,17 @@ def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(copy: Copy, relay
 
 
 def test_what_is_not_listed_is_absent_at_once(copy: Copy, tmp_path: Path) -> None:
-    assert fetch_wal_file(copy.access(), Runner(), f"00000009{copy.golden.marks[0].segment.name[8:]}", tmp_path) is None
+    assert (
+        fetch_wal_file(
+            copy.access(), Runner(), f"00000009{copy.golden.marks[0].segment.name[8:]}", tmp_path
+        )
+        is None
+    )
 
 
-def test_a_single_file_that_is_listed_and_not_given_is_not_absent(copy: Copy, relay: Relay, tmp_path: Path) -> None:
+def test_a_single_file_that_is_listed_and_not_given_is_not_absent(
+    copy: Copy, relay: Relay, tmp_path: Path
+) -> None:
     segment = copy.golden.marks[0].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
     with pytest.raises(Unreachable) as caught:

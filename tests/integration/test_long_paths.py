@@ -17,9 +17,16 @@ from tests.integration.worlds import healthy, production
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_work_and_temporary_directories_may_have_long_names(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_and_temporary_directories_may_have_long_names(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with production(need(tool)) as stack:
-        long = stack.home / "a-folder-of-a-name-that-nobody-would-type-by-hand" / "and-one-below-it-of-another-such-name" / "x"
+        long = (
+            stack.home
+            / "a-folder-of-a-name-that-nobody-would-type-by-hand"
+            / "and-one-below-it-of-another-such-name"
+            / "x"
+        )
         long.mkdir(mode=0o700, parents=True)
         access = at(stack.access, long / "work")
         take_backup(access)

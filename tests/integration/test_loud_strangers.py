@@ -1,4 +1,6 @@
-"""A role without rights cannot make a drill say that the backup is broken: not by words in the log, nor by a statement without end."""
+"""A role without rights cannot make a drill say that the backup is broken: not by words in the log,
+nor by a statement without end.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,11 @@ LOG = f"RAISE LOG '{FORGED}'; RAISE LOG 'x %', repeat('x', 40000000);"
 KILL = """
 FOR i IN 1..3 LOOP
     BEGIN
-        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename LIKE 'pgdrill%';
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE pid <> pg_backend_pid() AND usename LIKE 'pgdrill%';
     EXCEPTION WHEN OTHERS THEN
-        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = session_user;
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE pid <> pg_backend_pid() AND usename = session_user;
     END;
     PERFORM pg_sleep(0.05);
 END LOOP;
@@ -48,23 +52,43 @@ def stack() -> Iterator[Stack]:
         stack.create(scale=0.02)
         stack.start()
         with stack.connect() as superuser:
-            superuser.execute("CREATE ROLE mallory LOGIN PASSWORD 'm'; GRANT CREATE ON DATABASE agents TO mallory")
+            superuser.execute(
+                "CREATE ROLE mallory LOGIN PASSWORD 'm'; GRANT CREATE ON DATABASE agents TO mallory"
+            )
         yield stack
     finally:
         stack.remove()
 
 
 def drilled(stack: Stack, act: str, more_indexes: int = 0) -> tuple[Report, int]:
-    """The drill of a cluster whose index predicate acts so, and how long the server's log was at its end."""
-    with psycopg.connect(host=str(stack.home), user="mallory", password="m", dbname=DATABASE, autocommit=True) as mallory:
-        mallory.execute("CREATE SCHEMA IF NOT EXISTS mallory; GRANT USAGE ON SCHEMA mallory TO PUBLIC")
+    """The drill of a cluster whose index predicate acts so, and how long the server's log was at
+    its end.
+    """
+    with psycopg.connect(
+        host=str(stack.home), user="mallory", password="m", dbname=DATABASE, autocommit=True
+    ) as mallory:
+        mallory.execute(
+            "CREATE SCHEMA IF NOT EXISTS mallory; GRANT USAGE ON SCHEMA mallory TO PUBLIC"
+        )
         mallory.execute(ACTS.format(act="NULL;"))
-        mallory.execute("DROP TABLE IF EXISTS mallory.t9; CREATE TABLE mallory.t9 (id int, embedding vector(3))")
-        mallory.execute("""COMMENT ON COLUMN mallory.t9.embedding IS 'pgdrill: {"model": "m", "version": "1"}'""")
-        mallory.execute("INSERT INTO mallory.t9 SELECT i, ARRAY[i, i % 7, 1]::float4[]::vector FROM generate_series(1, 200) i")
-        mallory.execute("CREATE INDEX ON mallory.t9 USING hnsw (embedding vector_l2_ops) WHERE mallory.yes2()")
+        mallory.execute(
+            "DROP TABLE IF EXISTS mallory.t9; CREATE TABLE mallory.t9 (id int, embedding vector(3))"
+        )
+        mallory.execute(
+            "COMMENT ON COLUMN mallory.t9.embedding IS"
+            """ 'pgdrill: {"model": "m", "version": "1"}'"""
+        )
+        mallory.execute(
+            "INSERT INTO mallory.t9 SELECT i, ARRAY[i, i % 7, 1]::float4[]::vector FROM"
+            " generate_series(1, 200) i"
+        )
+        mallory.execute(
+            "CREATE INDEX ON mallory.t9 USING hnsw (embedding vector_l2_ops) WHERE mallory.yes2()"
+        )
         for number in range(more_indexes):
-            mallory.execute(f"CREATE INDEX t9_hash_{number} ON mallory.t9 USING hash (id) WHERE mallory.yes2()")
+            mallory.execute(
+                f"CREATE INDEX t9_hash_{number} ON mallory.t9 USING hash (id) WHERE mallory.yes2()"
+            )
         mallory.execute(ACTS.format(act=act))
     access = stack.access
     settings = access.cluster.drill.model_copy(update={"statement_timeout_seconds": SECONDS})
@@ -92,34 +116,50 @@ def test_what_a_strangers_function_logs_is_neither_believed_nor_kept(stack: Stac
 
 
 def unanswered(report: Report) -> list[tuple[str, str]]:
-    """The answers that are none, and keep a drill from green, each with what it says of the table."""
-    return [(r.name, f"{r.thing} {r.message}") for r in report.results if r.status not in ("pass", "warn") and r.required]
+    """The answers that are none, and keep a drill from green, each with what it says of the
+    table."""
+    return [
+        (r.name, f"{r.thing} {r.message}")
+        for r in report.results
+        if r.status not in ("pass", "warn") and r.required
+    ]
 
 
-def test_a_function_that_refuses_to_be_cancelled_ends_its_own_session_alone(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_function_that_refuses_to_be_cancelled_ends_its_own_session_alone(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
     report, _ = drilled(stack, LOOP, more_indexes=2)
     assert [r for r in report.results if r.status == "fail"] == []
     assert report.verdict == "could not verify"
     assert [answer for answer in unanswered(report) if "t9" not in answer[1]] == []
     assert any("not asked again" in words for _, words in unanswered(report))
     assert {r.thing for r in report.results if r.name == "server-log"} == {"server.log"}
-    assert sum("terminating backend" in one.getMessage() for one in caplog.records) == 1, "asked once, and by no other check"
+    assert sum("terminating backend" in one.getMessage() for one in caplog.records) == 1, (
+        "asked once, and by no other check"
+    )
 
 
 @pytest.mark.parametrize("act", [KILL, SUICIDE], ids=["of others", "of its own"])
-def test_a_function_that_ends_sessions_keeps_no_other_table_from_its_answer(stack: Stack, act: str) -> None:
+def test_a_function_that_ends_sessions_keeps_no_other_table_from_its_answer(
+    stack: Stack, act: str
+) -> None:
     report, _ = drilled(stack, act)
     assert [r for r in report.results if r.status == "fail"] == []
     assert [answer for answer in unanswered(report) if "t9" not in answer[1]] == []
     assert (report.verdict == "passed") is (act == KILL), report.reason
 
 
-def test_a_lines_beginning_is_looked_at_and_what_follows_in_it_is_no_other_line(tmp_path: Path) -> None:
+def test_a_lines_beginning_is_looked_at_and_what_follows_in_it_is_no_other_line(
+    tmp_path: Path,
+) -> None:
     log, head = tmp_path / "server.log", "2026-01-01 00:00:00.000 UTC [1] LOG:  "
     padding = "x" * (10_000 - len(head))
     log.write_text(f"{head}{padding}{head}PANIC invalid page\n{head}fine\n")
     assert alarming(log) == {}
-    log.write_text(f"{head}terminating, reinitializing\n{head}all server processes terminated; reinitializing\n")
+    log.write_text(
+        f"{head}terminating, reinitializing\n{head}all server processes terminated;"
+        " reinitializing\n"
+    )
     assert sum((alarming(log, 1) or {}).values()) == 1
     log.write_text("the tool's words\n")
     assert alarming(log) is None

@@ -1,5 +1,6 @@
-"""The same question has one answer, whatever is restored: what production has alike warns and fails nothing, at the latest
-instant, at one of the past, with production gone, and from a dump."""
+"""The same question has one answer, whatever is restored: what production has alike warns and fails
+nothing, at the latest instant, at one of the past, with production gone, and from a dump.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +33,19 @@ INSERT INTO zeros SELECT i, array_fill(0, ARRAY[16])::vector FROM generate_serie
 INSERT INTO zeros SELECT i, {RANDOM} FROM generate_series(61, 600) i;
 CREATE INDEX zeros_v ON zeros USING hnsw (v vector_l2_ops) WITH (m = 2, ef_construction = 4);
 CREATE TABLE anything (id int PRIMARY KEY, v vector);
-INSERT INTO anything SELECT i, CASE WHEN i % 2 = 0 THEN '[1,2,3]' ELSE '[1,2,3,4]' END::vector FROM generate_series(1, 50) i;
+INSERT INTO anything SELECT i, CASE WHEN i % 2 = 0 THEN '[1,2,3]' ELSE '[1,2,3,4]' END::vector
+    FROM generate_series(1, 50) i;
 COMMENT ON COLUMN items.v IS 'pgdrill: {{"model": "made", "version": "1"}}';
 COMMENT ON COLUMN items.v2 IS 'pgdrill: {{"model": "made", "version": "1"}}';
 COMMENT ON COLUMN zeros.v IS 'pgdrill: {{"model": "made", "version": "1"}}';
 COMMENT ON COLUMN anything.v IS 'pgdrill: {{"model": "made", "version": "1"}}';
 ALTER DATABASE agents SET hnsw.ef_search = 2;
 """
-WARNED = {("vector-values", "items.v2"), ("vector-values", "zeros.v"), ("index-recall", "zeros.v (zeros_v)")}
+WARNED = {
+    ("vector-values", "items.v2"),
+    ("vector-values", "zeros.v"),
+    ("index-recall", "zeros.v (zeros_v)"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,9 @@ def of(results: Sequence[CheckResult], status: str) -> set[tuple[str, str]]:
 
 
 def judged(results: Sequence[CheckResult], *, beside: str) -> None:
-    assert of(results, "fail") == set(), f"{beside}: {[one for one in results if one.status == 'fail']}"
+    assert of(results, "fail") == set(), (
+        f"{beside}: {[one for one in results if one.status == 'fail']}"
+    )
     assert of(results, "warn") >= WARNED, f"{beside}: {of(results, 'warn')}"
 
 
@@ -68,7 +76,10 @@ def test_what_production_has_alike_warns_whatever_is_restored(stack: Stack) -> N
     take_backup(stack.access)
     with stack.connect() as connection:
         server = measure(connection)
-        connection.execute("INSERT INTO items (id, v2) SELECT i, array_fill(i, ARRAY[32])::vector FROM generate_series(1001, 1010) i")
+        connection.execute(
+            "INSERT INTO items (id, v2) SELECT i, array_fill(i, ARRAY[32])::vector FROM"
+            " generate_series(1001, 1010) i"
+        )
         at = server.on_server(datetime.now(UTC)) + timedelta(seconds=0.2)
         connection.execute("SELECT pg_sleep(0.5)")
         connection.execute("INSERT INTO items (id) SELECT i FROM generate_series(2001, 2010) i")
@@ -80,16 +91,27 @@ def test_what_production_has_alike_warns_whatever_is_restored(stack: Stack) -> N
     assert dumped.verdict == "passed", dumped.reason
     for words, report in reports.items():
         judged(report.results, beside=words)
-        assert report.verdict == "passed", (words, report.reason, [r for r in report.results if r.status == "skip"])
+        assert report.verdict == "passed", (
+            words,
+            report.reason,
+            [r for r in report.results if r.status == "skip"],
+        )
     stack.primary.stop()
     try:
         kept = drill(stack.access, keep=True)
         judged(kept.results, beside="gone")
         assert kept.restored
         dsn = f"host={kept.restored.socket_directory} port={kept.restored.port} user=postgres"
-        baseline = read_baseline(stack.access.cluster.state_directory / "baselines" / f"{reports['latest'].drill_id}.json", stack.access.cluster)
+        baseline = read_baseline(
+            stack.access.cluster.state_directory
+            / "baselines"
+            / f"{reports['latest'].drill_id}.json",
+            stack.access.cluster,
+        )
         for beside in (None, baseline):
-            found = verify(stack.access, dsn, families=["vectors"], baseline=beside, as_superuser=True)
+            found = verify(
+                stack.access, dsn, families=["vectors"], baseline=beside, as_superuser=True
+            )
             judged(found.results, beside=f"verified beside {'a baseline' if beside else 'nothing'}")
         destroy_stage(stack.access, kept.drill_id)
     finally:

@@ -1,4 +1,6 @@
-"""A prepared transaction that nobody ended: what it has locked is in the copy, too, and is told by its name."""
+"""A prepared transaction that nobody ended: what it has locked is in the copy, too, and is told by
+its name.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ def stack() -> Iterator[SmallStack]:
 
 
 def test_one_that_wrote_a_row_keeps_no_drill_from_green(stack: SmallStack) -> None:
-    run(stack, "BEGIN", "UPDATE docs SET body = 'x' WHERE id = 1", "PREPARE TRANSACTION 'left ''behind'")
+    run(
+        stack,
+        "BEGIN",
+        "UPDATE docs SET body = 'x' WHERE id = 1",
+        "PREPARE TRANSACTION 'left ''behind'",
+    )
     try:
         started = time.monotonic()
         report = drill(stack.access)
@@ -42,9 +49,18 @@ def test_one_that_wrote_a_row_keeps_no_drill_from_green(stack: SmallStack) -> No
         run(stack, "ROLLBACK PREPARED 'left ''behind'")
 
 
-def test_one_that_is_lost_on_the_copy_is_named_and_one_that_production_has_ended_since_is_not(stack: SmallStack) -> None:
+def test_one_that_is_lost_on_the_copy_is_named_and_one_that_production_has_ended_since_is_not(
+    stack: SmallStack,
+) -> None:
     """What one has written is in no row that anybody reads, and in no catalog."""
-    run(stack, *(words for gid in ("promised", "ended") for words in ("BEGIN", f"CREATE TABLE {gid} (n int)", f"PREPARE TRANSACTION '{gid}'")))
+    run(
+        stack,
+        *(
+            words
+            for gid in ("promised", "ended")
+            for words in ("BEGIN", f"CREATE TABLE {gid} (n int)", f"PREPARE TRANSACTION '{gid}'")
+        ),
+    )
     drill_id = new_drill_id()
     try:
         assert restore_stage(stack.access, drill_id).restore.status == "ok"
@@ -53,18 +69,25 @@ def test_one_that_is_lost_on_the_copy_is_named_and_one_that_production_has_ended
             copy.execute("ROLLBACK PREPARED 'promised'")
         report = check_stage(stack.access, drill_id)
         red = [(one.name, one.thing, one.value) for one in report.results if one.status == "fail"]
-        assert red == [("catalogs", "cluster: prepared transaction 'promised' in database agents", "missing")]
+        assert red == [
+            ("catalogs", "cluster: prepared transaction 'promised' in database agents", "missing")
+        ]
     finally:
         destroy_stage(stack.access, drill_id)
         run(stack, "ROLLBACK PREPARED 'promised'")
 
 
-def test_one_that_locked_a_table_against_readers_is_named_before_anything_is_done(stack: SmallStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_locked_a_table_against_readers_is_named_before_anything_is_done(
+    stack: SmallStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(stack, "BEGIN", "LOCK TABLE docs IN ACCESS EXCLUSIVE MODE", "PREPARE TRANSACTION 'lock'")
     monkeypatch.setattr(prepared, "WAITED_SECONDS", 0)
     try:
         before = stack.access.repository.sizes()
-        jobs: tuple[Callable[[], object], ...] = (lambda: take_backup(stack.access), lambda: take_dump(stack.access))
+        jobs: tuple[Callable[[], object], ...] = (
+            lambda: take_backup(stack.access),
+            lambda: take_dump(stack.access),
+        )
         for job in jobs:
             with pytest.raises(CouldNotVerify) as caught:
                 job()
@@ -73,7 +96,11 @@ def test_one_that_locked_a_table_against_readers_is_named_before_anything_is_don
         assert report.verdict == "could not verify"
         names_it(report.restore.trouble)
         kept = ("basebackups_005/", f"{stack.cluster_name}/base/", "dumps/")
-        assert not [key for key in set(stack.access.repository.sizes()) - set(before) if key.startswith(kept)]
+        assert not [
+            key
+            for key in set(stack.access.repository.sizes()) - set(before)
+            if key.startswith(kept)
+        ]
     finally:
         run(stack, "ROLLBACK PREPARED 'lock'")
     healthy(drill(stack.access))
@@ -86,7 +113,9 @@ def names_it(problem: object) -> None:
     assert "ROLLBACK PREPARED 'lock'" in getattr(problem, "hint", "")
 
 
-def test_one_that_only_made_a_table_locks_nobody_out(stack: SmallStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_only_made_a_table_locks_nobody_out(
+    stack: SmallStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(stack, "BEGIN", "CREATE TABLE made (n int PRIMARY KEY)", "PREPARE TRANSACTION 'made'")
     monkeypatch.setattr(prepared, "WAITED_SECONDS", 0)
     try:

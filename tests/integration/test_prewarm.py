@@ -1,4 +1,6 @@
-"""Vector indexes are read before the first search that counts, with pg_prewarm or without it, and the report says what that took."""
+"""Vector indexes are read before the first search that counts, with pg_prewarm or without it, and
+the report says what that took.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from pgdrill.checks.runner import checking
 from pgdrill_demo.stack import DATABASE, Stack
 
 BYTES = """
-SELECT sum(pg_relation_size(i.indexrelid))::int8, count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+SELECT sum(pg_relation_size(i.indexrelid))::int8, count(*)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_am m ON m.oid = c.relam WHERE m.amname IN ('hnsw', 'ivfflat') AND i.indisvalid
 """
 SEARCH = """
@@ -23,8 +26,13 @@ ORDER BY embedding <=> (SELECT embedding FROM embeddings LIMIT 1) LIMIT 10
 
 
 def context_of(stack: Stack, *, ours: bool) -> Context:
-    return Context(cluster=stack.cluster, connect=checking(stack.connect, 60), databases=(DATABASE,),
-                   prepare=stack.connect if ours else None, data_directory=stack.primary.data_directory)  # fmt: skip
+    return Context(
+        cluster=stack.cluster,
+        connect=checking(stack.connect, 60),
+        databases=(DATABASE,),
+        prepare=stack.connect if ours else None,
+        data_directory=stack.primary.data_directory,
+    )
 
 
 def blocks_read_by_a_search_after_a_restart(stack: Stack, *, warm: bool) -> int:
@@ -47,7 +55,9 @@ def test_every_valid_vector_index_is_searched_once_cold_and_read(stack: Stack, o
     assert (done.bytes, done.left_bytes, len(done.cold_ms)) == (size, 0, count)
     assert done.seconds > 0
     with stack.connect() as connection:
-        assert connection.execute("SELECT count(*) FROM pg_extension WHERE extname = 'pg_prewarm'").fetchone() == (0,), "nothing is left"
+        assert connection.execute(
+            "SELECT count(*) FROM pg_extension WHERE extname = 'pg_prewarm'"
+        ).fetchone() == (0,), "nothing is left"
 
 
 def test_the_first_search_after_it_reads_rows_alone(stack: Stack) -> None:

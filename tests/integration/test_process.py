@@ -1,4 +1,6 @@
-"""The runner with real processes: limits, ends, masks, and what happens when pgdrill itself is killed."""
+"""The runner with real processes: limits, ends, masks, and what happens when pgdrill itself is
+killed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from typing import IO
 import psutil
 import pytest
 
-from pgdrill.host.process import Command, ProcessTimeout, Runner, Stopped, end_group, end_marked, mark_process
+from pgdrill.host.process import (
+    Command,
+    ProcessTimeout,
+    Runner,
+    Stopped,
+    end_group,
+    end_marked,
+    mark_process,
+)
 
 SECRET = "canary-5eCr3t"
 
@@ -63,7 +73,10 @@ def test_a_failure_is_told_with_its_meaning_and_last_words() -> None:
 
 
 def test_a_million_lines_do_not_fill_the_memory_of_the_error() -> None:
-    done = Runner().run(shell("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i >&2; done; exit 1"), quiet=True)
+    done = Runner().run(
+        shell("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i >&2; done; exit 1"),
+        quiet=True,
+    )
     assert len(done.last_lines) == 25
     assert done.last_lines[-1] == "line 3000"
 
@@ -87,7 +100,9 @@ def test_secrets_are_masked_before_anything_sees_them(caplog: pytest.LogCaptureF
 def test_a_time_limit_ends_the_whole_family(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ProcessTimeout) as caught:
-        Runner().run(shell(f"echo busy >&2; sleep 60 & echo $! >{tmp_path}/pid; wait"), timeout_seconds=1)
+        Runner().run(
+            shell(f"echo busy >&2; sleep 60 & echo $! >{tmp_path}/pid; wait"), timeout_seconds=1
+        )
     assert time.monotonic() - started < 5
     assert "busy" in str(caught.value)
     assert gone(wait_for(tmp_path / "pid"))
@@ -98,23 +113,31 @@ def test_silence_is_told_from_work() -> None:
         Runner().run(shell("sleep 60"), stall_seconds=1.5)
     assert "moved no byte" in str(caught.value)
     # The same time with something moving all along is no stall.
-    working = "import time\nfor _ in range(30): open('/dev/null', 'w').write('x' * 10_000); time.sleep(0.1)"
+    working = (
+        "import time\nfor _ in range(30): open('/dev/null', 'w').write('x' * 10_000);"
+        " time.sleep(0.1)"
+    )
     assert Runner().run(python(working), stall_seconds=1.5).code == 0
 
 
 def test_a_process_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ProcessTimeout):
-        Runner().run(python(
-            "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-            f" open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-        ), timeout_seconds=1)  # fmt: skip
+        Runner().run(
+            python(
+                "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+                f" open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+            ),
+            timeout_seconds=1,
+        )
     assert time.monotonic() - started < 8
     assert gone(wait_for(tmp_path / "pid"))
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_stopping_ends_everything_within_airflows_five_seconds(tmp_path: Path, stubborn: bool) -> None:
+def test_stopping_ends_everything_within_airflows_five_seconds(
+    tmp_path: Path, stubborn: bool
+) -> None:
     runner, pid = Runner(), tmp_path / "pid"
     trap = "trap '' TERM;" if stubborn else ""
     seconds: list[float] = []
@@ -144,13 +167,17 @@ def test_nothing_is_started_for_long_after_a_stop() -> None:
 
 
 def test_a_hopeless_program_is_not_waited_for(tmp_path: Path) -> None:
-    """wal-g sleeps a minute before it tries a torn part again, and exits with 0 when it is ended."""
+    """wal-g sleeps a minute before it tries a torn part again, and exits with 0 when it is
+    ended."""
     started = time.monotonic()
-    done = Runner().run(python(
-        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));"
-        " print('Extraction error in part_001: unexpected EOF', file=sys.stderr, flush=True); time.sleep(60)",
-        hopeless="Extraction error",
-    ))  # fmt: skip
+    done = Runner().run(
+        python(
+            "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0));"
+            " print('Extraction error in part_001: unexpected EOF', file=sys.stderr, flush=True);"
+            " time.sleep(60)",
+            hopeless="Extraction error",
+        )
+    )
     assert time.monotonic() - started < 5
     assert done.code != 0
     assert "unexpected EOF" in done.ended
@@ -158,20 +185,32 @@ def test_a_hopeless_program_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_bytes_written_are_told_about_once_a_second() -> None:
     seen: list[int] = []
-    code = "import time\nf = open('/dev/null', 'wb', 0)\nfor _ in range(3): f.write(b'x' * 100000); time.sleep(1)"
+    code = (
+        "import time\nf = open('/dev/null', 'wb', 0)\nfor _ in range(3): f.write(b'x' * 100000);"
+        " time.sleep(1)"
+    )
     Runner().run(python(code), on_bytes=seen.append)
     assert max(seen) >= 200_000
     assert seen == sorted(seen)
 
 
 def _run_and_hang(pid_file: str, marker: str) -> None:
-    Runner(Path(marker)).run(Command((sys.executable, "-c",
-        f"import os, time; open({pid_file!r}, 'w').write(str(os.getpid())); time.sleep(60)")))  # fmt: skip
+    Runner(Path(marker)).run(
+        Command(
+            (
+                sys.executable,
+                "-c",
+                f"import os, time; open({pid_file!r}, 'w').write(str(os.getpid())); time.sleep(60)",
+            )
+        )
+    )
 
 
 def test_a_killed_pgdrill_takes_its_tool_with_it(tmp_path: Path) -> None:
     pid_file, marker = tmp_path / "pid", tmp_path / "tool.pid"
-    process = multiprocessing.get_context("spawn").Process(target=_run_and_hang, args=(str(pid_file), str(marker)))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_and_hang, args=(str(pid_file), str(marker))
+    )
     process.start()
     tool = wait_for(pid_file)
     assert json.loads(marker.read_text())["pid"] == tool
@@ -186,7 +225,8 @@ def test_a_marked_process_is_ended_by_another_and_nobody_elses(tmp_path: Path) -
     process = psutil.Popen(["sleep", "60"], start_new_session=True)
     mark_process(marker, process.pid)
     mark = json.loads(marker.read_text())
-    marker.write_text(json.dumps(mark | {"started": mark["started"] - 100}))  # the number is somebody else's by now
+    # the number is somebody else's by now
+    marker.write_text(json.dumps(mark | {"started": mark["started"] - 100}))
     assert not end_marked(marker)
     assert process.is_running()
     marker.write_text(json.dumps(mark))
@@ -194,7 +234,9 @@ def test_a_marked_process_is_ended_by_another_and_nobody_elses(tmp_path: Path) -
     process.wait(5)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "created": 1}', "null"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "created": 1}', "null"]
+)
 def test_a_broken_mark_ends_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "mark").write_text(text)
     assert not end_marked(tmp_path / "mark")
@@ -213,7 +255,9 @@ def test_a_consumer_gets_stdout_as_bytes_and_how_the_process_ended() -> None:
     def consume(pipe: IO[bytes], exit_code: Callable[[], int]) -> None:
         told.extend((pipe.read(), exit_code()))
 
-    done = Runner().run(Command(("sh", "-c", r"printf '\377\000x'; echo said >&2; exit 3")), on_stdout=consume)
+    done = Runner().run(
+        Command(("sh", "-c", r"printf '\377\000x'; echo said >&2; exit 3")), on_stdout=consume
+    )
     assert told == [b"\xff\0x", 3]
     assert (done.code, done.stdout, done.last_lines) == (3, "", ("said",))
 

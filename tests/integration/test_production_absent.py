@@ -1,4 +1,6 @@
-"""Production that is not there, and production that refuses: what a drill says of each, and when it stops being green."""
+"""Production that is not there, and production that refuses: what a drill says of each, and when it
+stops being green.
+"""
 
 from __future__ import annotations
 
@@ -55,18 +57,26 @@ def altered(stack: Stack, change: str, back: sql.Composable) -> Iterator[None]:
 
 def rotated(stack: Stack) -> object:
     """Another password than the configuration brings."""
-    return altered(stack, "PASSWORD 'rotated'", sql.SQL("PASSWORD {}").format(sql.Literal(stack.passwords["pgdrill"])))
+    return altered(
+        stack,
+        "PASSWORD 'rotated'",
+        sql.SQL("PASSWORD {}").format(sql.Literal(stack.passwords["pgdrill"])),
+    )
 
 
 def elsewhere(access: Access, allowed: int) -> Access:
     """The same cluster with an address at which nobody listens."""
     server = access.cluster.server.model_copy(update={"dsn": "host=127.0.0.1 port=1 dbname=agents"})
     drilling = access.cluster.drill.model_copy(update={"without_production": allowed})
-    return replace(access, cluster=access.cluster.model_copy(update={"server": server, "drill": drilling}))
+    return replace(
+        access, cluster=access.cluster.model_copy(update={"server": server, "drill": drilling})
+    )
 
 
 @pytest.mark.parametrize("target", ["latest", "random"])
-def test_a_production_that_refuses_the_login_is_never_drilled_without(stack: Stack, target: str) -> None:
+def test_a_production_that_refuses_the_login_is_never_drilled_without(
+    stack: Stack, target: str
+) -> None:
     with rotated(stack):  # type: ignore[attr-defined]
         report = drill(stack.access, target=target)
     assert report.verdict == "could not verify"
@@ -81,16 +91,25 @@ def test_a_production_that_refuses_the_login_is_never_drilled_without(stack: Sta
 def test_the_command_says_so_too(stack: Stack) -> None:
     with rotated(stack):  # type: ignore[attr-defined]
         done = subprocess.run(
-            [sys.executable, "-c", "from pgdrill.cli import main; main()", "drill", "agents"], env={**os.environ, **stack.environment},
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [sys.executable, "-c", "from pgdrill.cli import main; main()", "drill", "agents"],
+            env={**os.environ, **stack.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
     assert done.returncode == 2
     assert "login-refused" in done.stdout + done.stderr
     assert stack.passwords["pgdrill"] not in done.stdout + done.stderr
 
 
-def test_a_production_without_a_free_connection_is_neither_gone_nor_refusing_but_asked_again(stack: Stack) -> None:
-    with altered(stack, "CONNECTION LIMIT 0", sql.SQL("CONNECTION LIMIT -1")), pytest.raises(Unreachable) as caught:
+def test_a_production_without_a_free_connection_is_neither_gone_nor_refusing_but_asked_again(
+    stack: Stack,
+) -> None:
+    with (
+        altered(stack, "CONNECTION LIMIT 0", sql.SQL("CONNECTION LIMIT -1")),
+        pytest.raises(Unreachable) as caught,
+    ):
         absence(stack.access)
     assert not isinstance(caught.value, Gone)
     assert caught.value.retryable
@@ -100,9 +119,15 @@ def test_what_a_server_or_none_answers_is_told_apart(stack: Stack) -> None:
     access = stack.access
     assert absence(access) == ""
     assert "refused" in absence(elsewhere(access, 3))
-    without_host = access.cluster.server.model_copy(update={"dsn": f"host={stack.home}/nowhere port=5432 dbname=agents"})
-    assert absence(replace(access, cluster=access.cluster.model_copy(update={"server": without_host})))
-    missing = access.cluster.server.model_copy(update={"databases": ("nowhere",), "dsn": f"host={stack.home} port=5432"})
+    without_host = access.cluster.server.model_copy(
+        update={"dsn": f"host={stack.home}/nowhere port=5432 dbname=agents"}
+    )
+    assert absence(
+        replace(access, cluster=access.cluster.model_copy(update={"server": without_host}))
+    )
+    missing = access.cluster.server.model_copy(
+        update={"databases": ("nowhere",), "dsn": f"host={stack.home} port=5432"}
+    )
     with pytest.raises(Refused, match="nowhere"):
         absence(replace(access, cluster=access.cluster.model_copy(update={"server": missing})))
     with stack.connect() as connection, pytest.raises(psycopg.OperationalError):
@@ -110,7 +135,9 @@ def test_what_a_server_or_none_answers_is_told_apart(stack: Stack) -> None:
     assert absence(access) == ""
 
 
-def test_a_production_that_is_gone_is_said_in_the_verdict_and_not_green_for_ever(stack: Stack) -> None:
+def test_a_production_that_is_gone_is_said_in_the_verdict_and_not_green_for_ever(
+    stack: Stack,
+) -> None:
     access = elsewhere(stack.access, allowed=1)
     first, second = drill(access), drill(access)
     assert first.verdict == "passed", first.reason

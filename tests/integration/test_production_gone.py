@@ -1,4 +1,6 @@
-"""Production is gone: the backup's record is of an earlier time, and proves only what nobody can have changed since."""
+"""Production is gone: the backup's record is of an earlier time, and proves only what nobody can
+have changed since.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from pgdrill.verify import verify
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.integration.test_archive_ends import archive, gone
 
-ASKED = [family for family in FAMILIES if family not in ("embeddings", "own")]  # the tables here are nobody's application's
+# the tables here are nobody's application's
+ASKED = [family for family in FAMILIES if family not in ("embeddings", "own")]
 BEFORE = """
 CREATE TABLE dropped_later (n int);
 CREATE TABLE truncated_later AS SELECT 1 AS n;
@@ -88,7 +91,11 @@ def changed(stack_then: Stack) -> Stack:
 
 
 def red(report: Report) -> list[str]:
-    return [f"{r.name} {r.thing}: {r.value} ({r.threshold}) {r.message}" for r in report.results if r.status == "fail"]
+    return [
+        f"{r.name} {r.thing}: {r.value} ({r.threshold}) {r.message}"
+        for r in report.results
+        if r.status == "fail"
+    ]
 
 
 def found(report: Report, name: str, status: str) -> list[CheckResult]:
@@ -110,17 +117,31 @@ def asked(access: Access, *damage: str) -> Report:
         destroy_stage(access, drill_id)
 
 
-def test_with_nothing_written_since_the_backup_all_of_the_record_is_compared(stack_then: Stack) -> None:
+def test_with_nothing_written_since_the_backup_all_of_the_record_is_compared(
+    stack_then: Stack,
+) -> None:
     access = gone(stack_then)
     report = asked(access)
     assert not red(report)
     assert report.verdict == "passed", report.reason
     assert not [r for r in report.results if "cannot be told without production" in r.message]
-    report = asked(access, "DROP INDEX embeddings_hnsw_idx", "DROP TABLE dropped_later", "SELECT setval('set_back_later', 3)")
-    assert {line.split()[0] for line in red(report)} >= {"catalogs", "vector-indexes", "table-content", "sequence-positions"}
+    report = asked(
+        access,
+        "DROP INDEX embeddings_hnsw_idx",
+        "DROP TABLE dropped_later",
+        "SELECT setval('set_back_later', 3)",
+    )
+    assert {line.split()[0] for line in red(report)} >= {
+        "catalogs",
+        "vector-indexes",
+        "table-content",
+        "sequence-positions",
+    }
 
 
-def test_with_rows_written_and_no_catalog_since_the_backup_wal_says_so_and_catalogs_are_compared(stack_then: Stack) -> None:
+def test_with_rows_written_and_no_catalog_since_the_backup_wal_says_so_and_catalogs_are_compared(
+    stack_then: Stack,
+) -> None:
     with stack_then.connect() as connection:
         connection.execute("INSERT INTO truncated_later SELECT generate_series(1, 1000)")
         connection.execute("UPDATE agents SET name = name || '?'")
@@ -131,11 +152,19 @@ def test_with_rows_written_and_no_catalog_since_the_backup_wal_says_so_and_catal
     assert report.verdict == "passed", report.reason
     assert report.restored
     assert report.restored.catalogs_untouched
-    report = asked(access, "DROP INDEX embeddings_hnsw_idx", "ALTER DATABASE agents SET hnsw.ef_search = 12")
-    assert {line.split()[0] for line in red(report)} >= {"catalogs", "vector-indexes", "search-settings"}
+    report = asked(
+        access, "DROP INDEX embeddings_hnsw_idx", "ALTER DATABASE agents SET hnsw.ef_search = 12"
+    )
+    assert {line.split()[0] for line in red(report)} >= {
+        "catalogs",
+        "vector-indexes",
+        "search-settings",
+    }
 
 
-def test_what_was_changed_since_the_backup_is_no_damage_when_production_is_gone(changed: Stack) -> None:
+def test_what_was_changed_since_the_backup_is_no_damage_when_production_is_gone(
+    changed: Stack,
+) -> None:
     report = asked(gone(changed))
     assert not red(report)
     assert report.verdict == "passed", report.reason
@@ -149,16 +178,20 @@ def test_what_was_changed_since_the_backup_is_no_damage_when_production_is_gone(
 
 def test_what_nobody_wrote_since_is_damage_all_the_same(changed: Stack) -> None:
     report = asked(
-        gone(changed), "ALTER TABLE embeddings ALTER embedding SET STATISTICS 7", "UPDATE pg_proc SET procost = 77 WHERE proname = 'nothing'",
+        gone(changed),
+        "ALTER TABLE embeddings ALTER embedding SET STATISTICS 7",
+        "UPDATE pg_proc SET procost = 77 WHERE proname = 'nothing'",
         "CREATE TABLE nobodys (n int)",
-    )  # fmt: skip
+    )
     lines = "\n".join(red(report))
     assert "nothing()" in lines
     assert "nobodys" in lines
     assert report.verdict == "failed"
 
 
-def test_verify_with_a_backups_record_takes_no_change_since_for_damage_either(changed: Stack) -> None:
+def test_verify_with_a_backups_record_takes_no_change_since_for_damage_either(
+    changed: Stack,
+) -> None:
     access, drill_id = gone(changed), new_drill_id()
     kept = backup_record.read(access.reports, access.tool.backups(access.repository)[-1].name)
     assert kept
@@ -166,10 +199,21 @@ def test_verify_with_a_backups_record_takes_no_change_since_for_damage_either(ch
         restored = restore_stage(access, drill_id)
         assert restored.restored
         socket = restored.restored.socket_directory
-        with psycopg.connect(host=socket, user="postgres", dbname="agents", autocommit=True) as connection:
+        with psycopg.connect(
+            host=socket, user="postgres", dbname="agents", autocommit=True
+        ) as connection:
             connection.execute("ALTER ROLE pgdrill PASSWORD NULL")
-        answer = verify(access, f"host={socket} user=pgdrill", baseline=kept.baseline, families=[family for family in ASKED if family in FOREIGN_FAMILIES])
-        bad = [f"{r.name} {r.thing} {r.value} {r.message}" for r in answer.results if r.status == "fail"]
+        answer = verify(
+            access,
+            f"host={socket} user=pgdrill",
+            baseline=kept.baseline,
+            families=[family for family in ASKED if family in FOREIGN_FAMILIES],
+        )
+        bad = [
+            f"{r.name} {r.thing} {r.value} {r.message}"
+            for r in answer.results
+            if r.status == "fail"
+        ]
         assert not bad
     finally:
         destroy_stage(access, drill_id)

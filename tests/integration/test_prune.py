@@ -1,4 +1,6 @@
-"""Pruning with real tools: what they delete is what was planned; killed, locked out or contradicted, nothing is lost."""
+"""Pruning with real tools: what they delete is what was planned; killed, locked out or
+contradicted, nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +55,16 @@ def stack() -> Iterator[Stack]:
 def folder(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A copy of the repository."""
     place = stack.home / f"copy{abs(hash(request.node.name)) % 10**6}"
-    subprocess.run(["cp", "-a", stack.s3.folder / stack.s3.bucket / stack.cluster_name, place], check=True)
+    subprocess.run(
+        ["cp", "-a", stack.s3.folder / stack.s3.bucket / stack.cluster_name, place], check=True
+    )
     yield place
     shutil.rmtree(place)
 
 
-def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_missing(stack: Stack, folder: Path) -> None:
+def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_missing(
+    stack: Stack, folder: Path
+) -> None:
     access = access_of(stack, folder)
     all_names = names(access)
     holds.add_hold(access, all_names[0], why="case 77/26", until=LATER + timedelta(days=1))
@@ -69,7 +75,9 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
     for at in range(len(steps) + 1):
         subprocess.run(["cp", "-a", untouched, folder.with_name(f"k{at}")], check=True)
         killed = access_of(stack, folder.with_name(f"k{at}"))
-        process = multiprocessing.get_context("spawn").Process(target=pruned_and_killed, args=(killed, at))
+        process = multiprocessing.get_context("spawn").Process(
+            target=pruned_and_killed, args=(killed, at)
+        )
         process.start()
         process.join()
         assert process.exitcode == 9
@@ -87,14 +95,19 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
 
 
 @pytest.mark.parametrize("job", ["backup", "drill"])
-def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_goes_while_a_backup_or_a_drill_runs(
+    stack: Stack, folder: Path, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pgdrill.retention.prune.LOCK_WAIT_SECONDS", 0.2)
     access = access_of(stack, folder)
     state = access.cluster.state_directory
     state.mkdir(parents=True, exist_ok=True)
     before = names(access)
     lock = ClusterLock(state / f"{job}.lock")
-    with lock.hold(lease_for(job, state, 60, this_process())), pytest.raises(CouldNotVerify) as caught:
+    with (
+        lock.hold(lease_for(job, state, 60, this_process())),
+        pytest.raises(CouldNotVerify) as caught,
+    ):
         prune(access, Runner(), now=LATER)
     lock.release(job)
     assert caught.value.problem.reason == "busy"
@@ -102,7 +115,7 @@ def test_nothing_goes_while_a_backup_or_a_drill_runs(stack: Stack, folder: Path,
     assert prune(access, Runner(), now=LATER).backups_deleted == 3
 
 
-def test_a_refusal_is_told_before_who_holds_the_cluster_and_what_is_not_refused_waits_for_the_holder(
+def test_a_refusal_is_told_before_who_holds_the_cluster_and_what_is_not_refused_waits_for_the_holder(  # noqa: E501
     stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgdrill.retention.prune.LOCK_WAIT_SECONDS", 0.2)
@@ -118,25 +131,39 @@ def test_a_refusal_is_told_before_who_holds_the_cluster_and_what_is_not_refused_
             prune(access, Runner(), now=LATER)
     done = threading.Thread(target=lambda: looked.wait(180) and lock.release("d1"))
     done.start()
-    result = when_free(lambda: prune(access, Runner(), now=LATER), seconds=60, pause=lambda _: (looked.set(), done.join())[1])
+    result = when_free(
+        lambda: prune(access, Runner(), now=LATER),
+        seconds=60,
+        pause=lambda _: (looked.set(), done.join())[1],
+    )
     assert result.backups_deleted == 3
 
 
-def test_a_plan_that_was_approved_may_be_finished_and_done_again_and_no_other_one(stack: Stack, folder: Path) -> None:
+def test_a_plan_that_was_approved_may_be_finished_and_done_again_and_no_other_one(
+    stack: Stack, folder: Path
+) -> None:
     access = access_of(stack, folder)
     approved = look(access, Runner(), now=LATER).plan.digest
-    process = multiprocessing.get_context("spawn").Process(target=pruned_and_killed, args=(access_of(stack, folder), 1))
+    process = multiprocessing.get_context("spawn").Process(
+        target=pruned_and_killed, args=(access_of(stack, folder), 1)
+    )
     process.start()
     process.join()
     assert look(access, Runner(), now=LATER).plan.digest != approved
     with pytest.raises(CouldNotVerify, match="plan 0123456789abcdef, which was approved"):
         prune(access, Runner(), now=LATER, approved="0123456789abcdef")
     assert prune(access, Runner(), now=LATER, approved=approved).backups_deleted == 2
-    assert not prune(access, Runner(), now=LATER, approved=approved).applied, "nothing is left to do, and that is well"
+    assert not prune(access, Runner(), now=LATER, approved=approved).applied, (
+        "nothing is left to do, and that is well"
+    )
 
 
-def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(stack: Stack, folder: Path) -> None:
-    """Somebody marks the anchor between plan and deletion: wal-g would take WAL that the window needs."""
+def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(
+    stack: Stack, folder: Path
+) -> None:
+    """Somebody marks the anchor between plan and deletion: wal-g would take WAL that the window
+    needs.
+    """
     access = access_of(stack, folder)
     all_names = names(access)
     third = access.tool.backups(access.repository)[2]
@@ -159,13 +186,23 @@ def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(stac
     whole(access)
 
 
-def test_marks_that_change_after_the_plan_stop_it_before_anything_goes(stack: Stack, folder: Path) -> None:
+def test_marks_that_change_after_the_plan_stop_it_before_anything_goes(
+    stack: Stack, folder: Path
+) -> None:
     access = access_of(stack, folder)
     outlook = look(access, Runner(), now=LATER)
     all_names = names(access)
     wal_g(folder, "backup-mark", all_names[1])
     with asked_before(access, outlook) as asked, pytest.raises(CouldNotVerify) as caught:
-        carry_out(access, Runner(), outlook.inventory, outlook.plan, journal.begin(access, outlook.plan, LATER), asked, lambda *_: None)
+        carry_out(
+            access,
+            Runner(),
+            outlook.inventory,
+            outlook.plan,
+            journal.begin(access, outlook.plan, LATER),
+            asked,
+            lambda *_: None,
+        )
     assert caught.value.problem.reason == "plan-changed"
     assert all_names[1] in caught.value.problem.found
     assert names(access) == all_names
@@ -212,7 +249,9 @@ def test_damaged_backups_and_lost_wal_are_seen(stack: Stack, folder: Path) -> No
     assert found[all_names[3]] == ""
 
 
-def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(stack: Stack, folder: Path) -> None:
+def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(
+    stack: Stack, folder: Path
+) -> None:
     access = access_of(stack, folder)
     left = names(access)[1]
     (folder / "basebackups_005" / f"{left}_backup_stop_sentinel.json").unlink()
@@ -224,10 +263,15 @@ def test_leftovers_of_a_killed_upload_are_listed_and_go_only_when_named(stack: S
     assert look(access, Runner(), now=LATER).inventory.leftovers == ()
 
 
-def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(stack: Stack, folder: Path, tmp_path: Path) -> None:
-    """Pushed by the tool itself, as a clone does that still archives into production's repository."""
+def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    """Pushed by the tool itself, as a clone does that still archives into production's
+    repository."""
     access = access_of(stack, folder)
-    segment = next(name for name in access.tool.wal(access.repository) if not name.endswith("history"))
+    segment = next(
+        name for name in access.tool.wal(access.repository) if not name.endswith("history")
+    )
     (tmp_path / "00000005.history").write_text("1\t0/1500000\tno recovery target specified\n")
     wal_g(folder, "wal-fetch", segment, str(tmp_path / f"00000005{segment[8:]}"))
     for name in ("00000005.history", f"00000005{segment[8:]}"):
@@ -237,20 +281,35 @@ def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(stac
     archived = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
     own = {key for key in archived if not key.startswith("wal_005/00000005")}
     outlook = look(access, Runner(), now=LATER)
-    (found,) = (it for it in findings(outlook.inventory, access.cluster.retention, LATER) if it.kind == "foreign-timeline")
-    assert (found.name, found.stored_bytes) == ("00000005", access.repository.sizes()[f"wal_005/00000005{segment[8:]}.lz4"])
+    (found,) = (
+        it
+        for it in findings(outlook.inventory, access.cluster.retention, LATER)
+        if it.kind == "foreign-timeline"
+    )
+    assert (found.name, found.stored_bytes) == (
+        "00000005",
+        access.repository.sizes()[f"wal_005/00000005{segment[8:]}.lz4"],
+    )
     assert outlook.plan.lines == ()
     result = prune(access, Runner(), now=LATER, named=["00000005"])
     left = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
-    assert {key for key in left if key.startswith("wal_005/00000005")} == {"wal_005/00000005.history.lz4"}, "or its number would be taken again"
+    assert {key for key in left if key.startswith("wal_005/00000005")} == {
+        "wal_005/00000005.history.lz4"
+    }, "or its number would be taken again"
     assert left & own, "production's own WAL stays"
     assert result.wal_segments_deleted == outlook.plan.segments + 1
-    assert (result.left, journal.runs(access)[-1].steps[-1].kind, journal.runs(access)[-1].steps[-1].state) == ([], "delete-timeline", "done")
+    assert (
+        result.left,
+        journal.runs(access)[-1].steps[-1].kind,
+        journal.runs(access)[-1].steps[-1].state,
+    ) == ([], "delete-timeline", "done")
     whole(access)
     assert look(access, Runner(), now=LATER, named=["00000005"]).plan.steps == ()
 
 
-def test_the_clock_of_the_host_is_compared_with_the_stores(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_of_the_host_is_compared_with_the_stores(
+    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     access = access_of(stack, folder)
 
     class Ahead(datetime):
@@ -267,10 +326,18 @@ def test_the_clock_of_the_host_is_compared_with_the_stores(stack: Stack, folder:
 
 
 def test_the_command_line_shows_holds_refuses_and_prunes(
-    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    stack: Stack,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    text = stack.config_file.read_text().replace(f's3://{stack.s3.bucket}/{stack.cluster_name}', f"file://{folder}")
-    text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(str(stack.home / "drills"), str(tmp_path))
+    text = stack.config_file.read_text().replace(
+        f"s3://{stack.s3.bucket}/{stack.cluster_name}", f"file://{folder}"
+    )
+    text = text.replace(f'endpoint_url = "{stack.s3.endpoint_url}"', "").replace(
+        str(stack.home / "drills"), str(tmp_path)
+    )
     file = tmp_path / "dr.toml"
     file.write_text(text)
     monkeypatch.setenv("PGDRILL_CONFIG", str(file))
@@ -294,8 +361,16 @@ def test_the_command_line_shows_holds_refuses_and_prunes(
     assert code == 0
     assert f"{oldest} (backup" in shown
     assert "window: restores instants" in shown
-    assert pgdrill("hold", "add", "agents", "base_nothing", "--why", "case 77/26", "--until", "2099-01-01")[0] == 2
-    assert pgdrill("hold", "add", "agents", oldest, "--why", "case 77/26", "--until", "2099-01-01")[0] == 0
+    assert (
+        pgdrill(
+            "hold", "add", "agents", "base_nothing", "--why", "case 77/26", "--until", "2099-01-01"
+        )[0]
+        == 2
+    )
+    assert (
+        pgdrill("hold", "add", "agents", oldest, "--why", "case 77/26", "--until", "2099-01-01")[0]
+        == 0
+    )
     assert "case 77/26" in pgdrill("hold", "list", "agents")[1]
     assert "case 77/26" in pgdrill("prune", "agents")[1]
     assert pgdrill("hold", "remove", "agents", oldest)[0] == 0
@@ -313,7 +388,11 @@ class KeepingStore(Relay):
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(self.target) as server:
-            threading.Thread(target=self._answer, args=(server, client, threading.Event(), threading.Event()), daemon=True).start()
+            threading.Thread(
+                target=self._answer,
+                args=(server, client, threading.Event(), threading.Event()),
+                daemon=True,
+            ).start()
             while data := client.recv(65536):
                 if self.pattern.search(data):
                     self.matched.set()
@@ -331,13 +410,23 @@ def keeping(stack: Stack) -> Iterator[KeepingStore]:
 
 
 def http(status: str, body: str) -> str:
-    return f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length:"
+        f" {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    )
 
 
-def test_what_the_store_has_under_a_lock_is_reported_and_no_failure(stack: Stack, keeping: KeepingStore) -> None:
+def test_what_the_store_has_under_a_lock_is_reported_and_no_failure(
+    stack: Stack, keeping: KeepingStore
+) -> None:
     """As S3 answers for each object under a retention period."""
-    reason = "<Code>AccessDenied</Code><Message>Access Denied because object protected by object lock.</Message>"
-    keeping.answer = http("200 OK", f"<DeleteResult><Error><Key>x</Key>{reason}</Error></DeleteResult>")
+    reason = (
+        "<Code>AccessDenied</Code><Message>Access Denied because object protected by object"
+        " lock.</Message>"
+    )
+    keeping.answer = http(
+        "200 OK", f"<DeleteResult><Error><Key>x</Key>{reason}</Error></DeleteResult>"
+    )
     access = access_of(stack, repository={"endpoint_url": keeping.endpoint_url})
     before = names(access)
     result = prune(access, Runner(), now=LATER)
@@ -348,8 +437,12 @@ def test_what_the_store_has_under_a_lock_is_reported_and_no_failure(stack: Stack
     assert journal.runs(access)[-1].state == "done"
 
 
-def test_keys_that_may_not_delete_are_a_refusal_with_its_hint(stack: Stack, keeping: KeepingStore) -> None:
-    keeping.answer = http("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+def test_keys_that_may_not_delete_are_a_refusal_with_its_hint(
+    stack: Stack, keeping: KeepingStore
+) -> None:
+    keeping.answer = http(
+        "403 Forbidden", "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    )
     access = access_of(stack, repository={"endpoint_url": keeping.endpoint_url})
     before = names(access)
     with pytest.raises(CouldNotVerify) as caught:

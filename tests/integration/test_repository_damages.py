@@ -1,7 +1,9 @@
-"""Repositories that look whole: WAL whose damage recovery takes for its end, and right names over wrong content.
+"""Repositories that look whole: WAL whose damage recovery takes for its end, and right names over
+wrong content.
 
-Every one of these lets a server start that lacks or mixes data. The backup was good before (``test_restore_faults``
-proves that of an undamaged copy); what is drilled is a copy of it, broken in one way.
+Every one of these lets a server start that lacks or mixes data. The backup was good before
+(``test_restore_faults`` proves that of an undamaged copy); what is drilled is a copy of it, broken
+in one way.
 """
 
 from __future__ import annotations
@@ -31,14 +33,18 @@ from tests.integration.test_restore_faults import plan, refused
 from tests.integration.wal_damage import END_OF_WAL, find_record, pack, unpacked
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
-# What fetches WAL ahead looks at every page header and names the segment; what it cannot see, recovery takes for the end.
+# What fetches WAL ahead looks at every page header and names the segment; what it cannot see,
+# recovery takes for the end.
 CUT_SHORT = ("target-not-reached", "wal-damaged")
 
 
 def members(file: Path) -> Members:
     """What an archive of the base backup holds."""
     with tarfile.open(fileobj=io.BytesIO(unpacked(file))) as archive:
-        return [(member, stream.read() if (stream := archive.extractfile(member)) else b"") for member in archive]
+        return [
+            (member, stream.read() if (stream := archive.extractfile(member)) else b"")
+            for member in archive
+        ]
 
 
 def write_members(file: Path, content: Members) -> None:
@@ -68,11 +74,15 @@ def in_archive(copy: Copy, name: str) -> Path:
 
 
 @pytest.mark.parametrize("defect", END_OF_WAL)
-def test_wal_that_recovery_takes_for_its_end_does_not_reach_the_target(copy: Copy, tmp_path: Path, defect: str) -> None:
+def test_wal_that_recovery_takes_for_its_end_does_not_reach_the_target(
+    copy: Copy, tmp_path: Path, defect: str
+) -> None:
     once(copy)
     mark = copy.golden.marks[0]
     file = copy.segment(mark.segment)
-    wal = find_record(unpacked(file), mark.segment, copy.access().binaries, tmp_path, "XLOG/RESTORE_POINT")
+    wal = find_record(
+        unpacked(file), mark.segment, copy.access().binaries, tmp_path, "XLOG/RESTORE_POINT"
+    )
     damage, _ = END_OF_WAL[defect]
     damage(wal)
     pack(file, bytes(wal.content))
@@ -82,7 +92,9 @@ def test_wal_that_recovery_takes_for_its_end_does_not_reach_the_target(copy: Cop
 
 
 def test_each_of_those_defects_is_the_one_it_is_called(copy: Copy, tmp_path: Path) -> None:
-    """In the words of PostgreSQL's own reader: a defect that it does not see, or sees elsewhere, would prove nothing."""
+    """In the words of PostgreSQL's own reader: a defect that it does not see, or sees elsewhere,
+    would prove nothing.
+    """
     once(copy)
     mark, binaries = copy.golden.marks[0], copy.access().binaries
     content = unpacked(copy.segment(mark.segment))
@@ -92,7 +104,12 @@ def test_each_of_those_defects_is_the_one_it_is_called(copy: Copy, tmp_path: Pat
         damage(wal)
         file = tmp_path / mark.segment.name
         file.write_bytes(wal.content)
-        done = subprocess.run([*as_ordinary_user(), binaries.path("pg_waldump"), str(file)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*as_ordinary_user(), binaries.path("pg_waldump"), str(file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if words not in done.stderr:
             said[name] = done.stderr
     assert said == {}
@@ -115,7 +132,9 @@ def test_a_segment_under_the_name_of_the_next_is_not_replayed(copy: Copy) -> Non
 
 
 def test_an_archive_of_garbage_lacks_every_segment(copy: Copy) -> None:
-    for number, file in enumerate(sorted(copy.segment(copy.golden.backup.first_segment()).parent.glob("0*"))):
+    for number, file in enumerate(
+        sorted(copy.segment(copy.golden.backup.first_segment()).parent.glob("0*"))
+    ):
         file.rename(file.with_name(f"garbage-{number}"))
     assert refused(copy, BackupFault).startswith("wal-gap")
 
@@ -136,8 +155,17 @@ def test_names_that_are_no_segments_do_not_stand_for_one_and_do_no_harm(copy: Co
     first, second = (copy.golden.marks[n].segment for n in (0, 1))
     file = copy.segment(second)
     content = file.read_bytes()
-    for name in (f"{second.name}.partial", f"{second.name}.00000028.backup.lz4", f"{second.name[:-1]}.lz4", f"{second.name}0.lz4",
-                 f"{second.name.lower()}x.lz4", f"{second.name[:-1]}G.lz4", "evil name.lz4", "%s.history", "archive_status"):  # fmt: skip
+    for name in (
+        f"{second.name}.partial",
+        f"{second.name}.00000028.backup.lz4",
+        f"{second.name[:-1]}.lz4",
+        f"{second.name}0.lz4",
+        f"{second.name.lower()}x.lz4",
+        f"{second.name[:-1]}G.lz4",
+        "evil name.lz4",
+        "%s.history",
+        "archive_status",
+    ):
         in_archive(copy, name).write_bytes(content)
     mark = copy.golden.marks[2]
     assert restored_rows(copy, f"lsn:{format_lsn(mark.lsn)}") == mark.rows
@@ -149,7 +177,10 @@ def test_names_that_are_no_segments_do_not_stand_for_one_and_do_no_harm(copy: Co
 
 
 def test_a_second_object_for_a_segment_is_refused(copy: Copy) -> None:
-    """In another compression: another timeline's clone, or a torn upload. Which of the two wal-g takes is chance."""
+    """In another compression: another timeline's clone, or a torn upload.
+
+    Which of the two wal-g takes is chance.
+    """
     this, other = (copy.golden.marks[n].segment for n in (0, 1))
     in_archive(copy, f"{this.name}.gz").write_bytes(gzip.compress(unpacked(copy.segment(other)), 1))
     said = refused(copy, BackupFault)
@@ -159,11 +190,16 @@ def test_a_second_object_for_a_segment_is_refused(copy: Copy) -> None:
 
 
 def test_the_history_of_a_clone_does_not_lead_a_restore_astray(copy: Copy) -> None:
-    """A clone that was promoted archived into production's repository: its timeline goes on from the first mark."""
+    """A clone that was promoted archived into production's repository: its timeline goes on from
+    the first mark.
+    """
     first, second, third = copy.golden.marks[:3]
-    line = f"1\t{format_lsn(first.lsn)}\tat restore point \"mark1\"\n"
-    file = in_archive(copy, "00000002.history") if copy.golden.stack.tool == "wal-g" else (
-        copy.folder / copy.golden.stack.cluster_name / "wals" / "00000002.history")  # fmt: skip
+    line = f'1\t{format_lsn(first.lsn)}\tat restore point "mark1"\n'
+    file = (
+        in_archive(copy, "00000002.history")
+        if copy.golden.stack.tool == "wal-g"
+        else (copy.folder / copy.golden.stack.cluster_name / "wals" / "00000002.history")
+    )
     if copy.golden.stack.tool == "wal-g":
         pack(file.with_name(f"{file.name}.lz4"), line.encode())
     else:
@@ -175,10 +211,16 @@ def test_the_history_of_a_clone_does_not_lead_a_restore_astray(copy: Copy) -> No
     assert restored_rows(copy, f"lsn:{format_lsn(third.lsn)}") == third.rows
 
 
-@pytest.mark.parametrize("content", [b"", b"1\t", b"\xff\xfe", b"# nothing"], ids=["empty", "cut", "no text", "comment"])
+@pytest.mark.parametrize(
+    "content", [b"", b"1\t", b"\xff\xfe", b"# nothing"], ids=["empty", "cut", "no text", "comment"]
+)
 def test_a_history_that_is_none_is_named(copy: Copy, content: bytes, tmp_path: Path) -> None:
     segment = copy.segment(copy.golden.backup.first_segment())
-    file = segment.parent / "00000002.history.lz4" if copy.golden.stack.tool == "wal-g" else segment.parents[1] / "00000002.history"
+    file = (
+        segment.parent / "00000002.history.lz4"
+        if copy.golden.stack.tool == "wal-g"
+        else segment.parents[1] / "00000002.history"
+    )
     pack(file, content) if copy.golden.stack.tool == "wal-g" else file.write_bytes(content)
     with pytest.raises(BackupFault) as caught:
         timeline_history(copy.access(), Runner(), 2, tmp_path)
@@ -190,11 +232,15 @@ def test_a_history_that_is_none_is_named(copy: Copy, content: bytes, tmp_path: P
 
 
 def test_a_backup_without_its_label_is_not_started(copy: Copy) -> None:
-    """PostgreSQL would start from pg_control's checkpoint and silently lack what was written during the backup."""
+    """PostgreSQL would start from pg_control's checkpoint and silently lack what was written during
+    the backup.
+    """
     copy.record.unlink()  # it knows the sizes
     for file in archives(copy):
         content = members(file)
-        kept = [(member, data) for member, data in content if Path(member.name).name != "backup_label"]
+        kept = [
+            (member, data) for member, data in content if Path(member.name).name != "backup_label"
+        ]
         if len(kept) < len(content):
             write_members(file, kept)
     trouble = failed(copy)
@@ -208,8 +254,18 @@ def test_a_label_of_another_start_is_found_out(copy: Copy) -> None:
     for file in archives(copy):
         content = members(file)
         if any(Path(member.name).name == "backup_label" for member, _ in content):
-            write_members(file, [(member, data.replace(start, start[:-1] + b"9") if Path(member.name).name == "backup_label" else data)
-                                 for member, data in content])  # fmt: skip
+            write_members(
+                file,
+                [
+                    (
+                        member,
+                        data.replace(start, start[:-1] + b"9")
+                        if Path(member.name).name == "backup_label"
+                        else data,
+                    )
+                    for member, data in content
+                ],
+            )
     trouble = failed(copy)
     assert trouble.reason == "wrong-backup"
     assert start.decode() in trouble.expected
@@ -221,8 +277,18 @@ def test_a_restored_server_that_nobody_can_enter_is_the_backups_fault(copy: Copy
     for file in archives(copy):
         content = members(file)
         if any(member.name.endswith("base/5/1249") for member, _ in content):
-            write_members(file, [(member, bytes(byte ^ (place % 8192 == 4000) for place, byte in enumerate(data))
-                                  if member.name.endswith("base/5/1249") else data) for member, data in content])  # fmt: skip
+            write_members(
+                file,
+                [
+                    (
+                        member,
+                        bytes(byte ^ (place % 8192 == 4000) for place, byte in enumerate(data))
+                        if member.name.endswith("base/5/1249")
+                        else data,
+                    )
+                    for member, data in content
+                ],
+            )
     trouble = failed(copy)
     assert trouble.reason == "server-broken"
     assert "base/5/1249" in trouble.found
@@ -241,13 +307,21 @@ def test_the_bytes_of_one_part_under_the_name_of_another(copy: Copy) -> None:
     report = copy.drill()
     assert report.verdict == "failed", report.reason
     if report.restore.trouble:
-        assert report.restore.trouble.reason in ("incomplete-restore", "recovery-failed", "server-ended")
+        assert report.restore.trouble.reason in (
+            "incomplete-restore",
+            "recovery-failed",
+            "server-ended",
+        )
     else:
-        assert any(result.status == "fail" and result.value == "no file" for result in report.results)
+        assert any(
+            result.status == "fail" and result.value == "no file" for result in report.results
+        )
 
 
 def test_a_part_too_many_is_not_unpacked_over_the_others(copy: Copy) -> None:
-    extra = copy.part.with_name(copy.part.name.replace("part_001", "part_009").replace("data.", "data_0001."))
+    extra = copy.part.with_name(
+        copy.part.name.replace("part_001", "part_009").replace("data.", "data_0001.")
+    )
     shutil.copyfile(copy.part, extra)
     said = refused(copy, BackupFault)
     assert said.startswith("unexpected-part")
@@ -274,12 +348,19 @@ def two_backups(golden: Golden) -> Iterator[tuple[Path, str, str]]:
 
 
 @pytest.mark.parametrize("what", ["its metadata", "everything"])
-def test_an_older_backup_under_the_name_of_the_newest(copy: Copy, two_backups: tuple[Path, str, str], what: str) -> None:
+def test_an_older_backup_under_the_name_of_the_newest(
+    copy: Copy, two_backups: tuple[Path, str, str], what: str
+) -> None:
     folder, older, newer = two_backups
     shutil.rmtree(copy.folder)
     shutil.copytree(folder, copy.folder, ignore=shutil.ignore_patterns("reports"))
-    metadata = [file for file in copy.folder.rglob("*") if file.is_file() and older in str(file.relative_to(copy.folder))
-                and "pgdrill" not in file.relative_to(copy.folder).parts]  # fmt: skip
+    metadata = [
+        file
+        for file in copy.folder.rglob("*")
+        if file.is_file()
+        and older in str(file.relative_to(copy.folder))
+        and "pgdrill" not in file.relative_to(copy.folder).parts
+    ]
     for file in metadata:
         if what == "everything" or file.name == "backup.info" or "sentinel" in file.name:
             place = copy.folder / str(file.relative_to(copy.folder)).replace(older, newer)
@@ -289,5 +370,6 @@ def test_an_older_backup_under_the_name_of_the_newest(copy: Copy, two_backups: t
     assert newer in said
     if what == "its metadata":
         (copy.folder / "pgdrill" / "backups" / f"{newer}.json").unlink()
-        trouble = failed(copy, target="name:mark4", backup=newer)  # what comes out of the parts contradicts it
+        # what comes out of the parts contradicts it
+        trouble = failed(copy, target="name:mark4", backup=newer)
         assert trouble.reason == "wrong-backup"

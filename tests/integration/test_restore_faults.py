@@ -1,7 +1,7 @@
 """Repositories that are broken, stores that fail, hosts that are full: what each does to a restore.
 
-Every fault must be named, in seconds, with whose fault it was; production and repository stay as they were and
-nothing is left behind (``Copy.drill`` looks after that).
+Every fault must be named, in seconds, with whose fault it was; production and repository stay as
+they were and nothing is left behind (``Copy.drill`` looks after that).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from pgdrill.repository import object_store
 from tests.integration.conftest import Copy, Relay, fingerprint, once
 
 
-def plan(copy: Copy, *, target: str = "", backup: str = "LATEST", **access: dict[str, object]) -> Plan:
+def plan(
+    copy: Copy, *, target: str = "", backup: str = "LATEST", **access: dict[str, object]
+) -> Plan:
     """Preflight alone: it may look at everything and fetch nothing."""
     opened = copy.access(**access)
     workspace = Workspace.of(opened, "preflight")
@@ -61,7 +63,10 @@ def test_an_undamaged_copy_can_be_restored(copy: Copy) -> None:
     found = plan(copy)
     assert (found.backup, found.timeline) == (copy.golden.backup, 1)
     assert found.record is not None
-    assert found.wal_segments == copy.golden.marks[2].segment.number - found.backup.first_segment().number + 1
+    assert (
+        found.wal_segments
+        == copy.golden.marks[2].segment.number - found.backup.first_segment().number + 1
+    )
 
 
 @pytest.mark.parametrize("record", ["recorded", "not recorded"])
@@ -105,7 +110,9 @@ def test_a_repository_that_is_not_there_says_so(copy: Copy) -> None:
     assert caught.value.problem.reason == "no-backups"
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"LSN": ', b"\xff\xfe garbage", b"status=DONE\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b'{"LSN": ', b"\xff\xfe garbage", b"status=DONE\n"]
+)
 def test_a_broken_description_of_a_backup_is_named(copy: Copy, content: bytes) -> None:
     copy.metadata.write_bytes(content)
     said = refused(copy, BackupFault)
@@ -128,7 +135,11 @@ def test_wal_gs_list_of_files_has_to_be_there(copy: Copy, content: bytes | None)
 def test_a_file_that_would_leave_the_data_directory_is_refused(copy: Copy, name: str) -> None:
     file = files_metadata(copy)
     data = json.loads(file.read_text())
-    data["Files"][name] = {"IsIncremented": False, "IsSkipped": False, "MTime": "2026-01-01T00:00:00Z"}
+    data["Files"][name] = {
+        "IsIncremented": False,
+        "IsSkipped": False,
+        "MTime": "2026-01-01T00:00:00Z",
+    }
     file.write_text(json.dumps(data))
     said = refused(copy, BackupFault)
     assert said.startswith("unsafe-name")
@@ -144,7 +155,11 @@ def files_metadata(copy: Copy) -> Path:
 
 @pytest.mark.parametrize("mark", ["the backup's own", 0, 2])
 def test_a_gap_in_the_wal_is_named_by_its_segment(copy: Copy, mark: int | str) -> None:
-    segment = copy.golden.marks[mark].segment if isinstance(mark, int) else copy.golden.backup.first_segment()
+    segment = (
+        copy.golden.marks[mark].segment
+        if isinstance(mark, int)
+        else copy.golden.backup.first_segment()
+    )
     copy.segment(segment).unlink()
     said = refused(copy, BackupFault)
     assert said.startswith("wal-gap")
@@ -199,7 +214,9 @@ def test_a_target_before_the_oldest_backup_is_refused(copy: Copy, target: str) -
 
 
 def test_a_disk_too_small_is_known_beforehand(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6)
+    )
     assert refused(copy, CouldNotVerify).startswith("no-space")
 
 
@@ -225,16 +242,23 @@ def test_a_part_that_does_not_unpack_ends_the_restore_in_seconds(copy: Copy, how
     middle = len(content) // 2
     # Long enough to hold more than literals: fewer bytes can unpack well, to other content.
     end = middle + 4096
-    torn = bytes(byte ^ 0xFF for byte in content[middle:end]) + content[end:] if how == "overwritten" else b""
+    torn = (
+        bytes(byte ^ 0xFF for byte in content[middle:end]) + content[end:]
+        if how == "overwritten"
+        else b""
+    )
     copy.part.write_bytes(content[:middle] + torn)
     started = time.monotonic()
     verdict, trouble = copy.trouble()
     assert time.monotonic() - started < 60  # nobody waited for a limit, of minutes and hours
     assert verdict == "failed"
-    # barman-cloud 3.19.1 reads a tar header that is none as the end of the archive, and exits with 0 after half of it.
-    # Whether the damage ends up in a header is chance; what is written last is then not there.
+    # barman-cloud 3.19.1 reads a tar header that is none as the end of the archive, and exits with
+    # 0 after half of it. Whether the damage ends up in a header is chance; what is written last is
+    # then not there.
     quiet = copy.golden.stack.tool == "barman-cloud"
-    assert trouble.reason in (("corrupt-part", "incomplete-restore") if quiet else ("corrupt-part",))
+    assert trouble.reason in (
+        ("corrupt-part", "incomplete-restore") if quiet else ("corrupt-part",)
+    )
 
 
 def test_a_backup_that_lies_about_its_cluster_is_found_out(copy: Copy) -> None:
@@ -258,7 +282,9 @@ def test_a_damaged_segment_stops_the_server_instead_of_promoting_it(copy: Copy) 
     assert copy.golden.marks[0].segment.name in trouble.thing
 
 
-def test_a_restore_point_that_does_not_exist_is_refused_before_a_byte_is_fetched(copy: Copy) -> None:
+def test_a_restore_point_that_does_not_exist_is_refused_before_a_byte_is_fetched(
+    copy: Copy,
+) -> None:
     once(copy)
     with pytest.raises(ConfigError) as caught:
         copy.drill(target="name:mark5")
@@ -304,7 +330,9 @@ def test_a_store_that_is_not_there_is_nobodys_broken_backup(copy: Copy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     started = time.monotonic()
-    verdict, trouble = copy.trouble(copy.access(repository={"endpoint_url": f"http://127.0.0.1:{port}"}))
+    verdict, trouble = copy.trouble(
+        copy.access(repository={"endpoint_url": f"http://127.0.0.1:{port}"})
+    )
     assert time.monotonic() - started < 30
     assert (verdict, trouble.reason) == ("could not verify", "storage-unreachable")
 
@@ -326,12 +354,17 @@ def test_a_store_that_never_answers_is_given_up(copy: Copy, relay: Relay, impati
 
 
 def test_a_connection_that_is_cut_on_its_way_is_no_torn_part(copy: Copy, relay: Relay) -> None:
-    """The tool's requests alone are cut, as by a proxy's time limit: read by itself the part is whole."""
+    """The tool's requests alone are cut, as by a proxy's time limit: read by itself the part is
+    whole.
+    """
     agent = {"wal-g": "aws-sdk-go", "barman-cloud": "[Bb]oto3"}[copy.golden.stack.tool]
     relay.misbehave(rf"(?s)GET \S*{copy.part.name.split('.')[0]}.*{agent}", "cut")
     verdict, trouble = copy.trouble(copy.access(repository={"endpoint_url": relay.endpoint_url}))
     assert relay.matched.is_set()
-    assert (verdict, trouble.reason) in (("could not verify", "connection-cut"), ("could not verify", "storage-unreachable"))
+    assert (verdict, trouble.reason) in (
+        ("could not verify", "connection-cut"),
+        ("could not verify", "storage-unreachable"),
+    )
     if copy.golden.stack.tool == "wal-g":
         assert "read by itself" in trouble.found
 
@@ -341,7 +374,9 @@ def test_a_store_that_fails_in_the_middle_of_the_fetch_is_not_the_backups_fault(
     copy: Copy, relay: Relay, how: str
 ) -> None:
     relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", how)
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0})
+    access = copy.access(
+        repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0}
+    )
     started = time.monotonic()
     verdict, trouble = copy.trouble(access)
     assert time.monotonic() - started < 40
@@ -357,7 +392,9 @@ def test_a_store_that_fails_in_the_middle_of_the_replay_is_not_the_backups_fault
     if how == "hang":
         once(copy)
     relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", how)
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0})
+    access = copy.access(
+        repository={"endpoint_url": relay.endpoint_url}, drill={"stall_seconds": 15.0}
+    )
     started = time.monotonic()
     verdict, trouble = copy.trouble(access, target=f"lsn:{format_lsn(copy.golden.marks[1].lsn)}")
     assert time.monotonic() - started < 60
@@ -373,7 +410,11 @@ def test_a_store_that_fails_in_the_middle_of_the_replay_is_not_the_backups_fault
 def small_disk(copy: Copy) -> Iterator[Path]:
     """A disk of 24 MB where the drill works."""
     copy.work.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "pgdrill", copy.work], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "pgdrill", copy.work],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip("no right to mount a small disk here")
     yield copy.work

@@ -31,7 +31,10 @@ pytestmark = pytest.mark.timeout(600)
 def history(request: pytest.FixtureRequest) -> Iterator[History]:
     """Made once for a tool; tests work on copies."""
     if need(request.param) == "barman-cloud" and not thorough():
-        pytest.skip("fourteen weeks by barman-cloud take minutes: `make histories`, which `make thorough` runs")
+        pytest.skip(
+            "fourteen weeks by barman-cloud take minutes: `make histories`, which `make thorough`"
+            " runs"
+        )
     stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=request.param)
     today = datetime.now(UTC).replace(hour=14, minute=0, second=0, microsecond=0)
     try:
@@ -46,7 +49,9 @@ def history(request: pytest.FixtureRequest) -> Iterator[History]:
 
 def passed_drill(access: Access, backup: str, at: datetime) -> None:
     """A report that says so, as a drill leaves it."""
-    report = passed_report(f"d-{backup[-6:].lower()}", cluster=access.cluster.name, started_at=at, backup=backup)
+    report = passed_report(
+        f"d-{backup[-6:].lower()}", cluster=access.cluster.name, started_at=at, backup=backup
+    )
     access.reports.write(f"reports/{report.drill_id}.json", report.model_dump_json().encode())
 
 
@@ -66,26 +71,44 @@ def pruned(history: History) -> Repository:
     assert result.wal_segments_deleted == sum(run.count for run in outlook.plan.wal) >= 4
     assert result.freed_bytes > 5_000_000
     assert (result.locked, result.left) == ([], [])
-    assert all(promise["after"] >= min(promise["promised"], promise["before"]) for promise in result.promises)
+    assert all(
+        promise["after"] >= min(promise["promised"], promise["before"])
+        for promise in result.promises
+    )
     return copy
 
 
-def test_the_repository_then_holds_exactly_what_the_promises_need(history: History, pruned: Repository) -> None:
+def test_the_repository_then_holds_exactly_what_the_promises_need(
+    history: History, pruned: Repository
+) -> None:
     listed = pruned.listed()
     assert [backup.name for backup in listed] == list(history.bases)[2:]
-    # The anchor is the last Sunday before the window. What is older wal-g keeps as permanent, with its own WAL; barman-cloud
-    # frees WAL only together with the oldest backup, so all since that one stays.
+    # The anchor is the last Sunday before the window. What is older wal-g keeps as permanent, with
+    # its own WAL; barman-cloud frees WAL only together with the oldest backup, so all since that
+    # one stays.
     alone = history.stack.tool == "wal-g"
-    assert [backup.name for backup in listed if backup.permanent] == (history.weekly[2:8] if alone else [])
+    assert [backup.name for backup in listed if backup.permanent] == (
+        history.weekly[2:8] if alone else []
+    )
     first = history.weekly[8] if alone else history.weekly[2]
-    backups = {backup.name: backup for backup in pruned.access().tool.backups(pruned.access().repository)}
+    backups = {
+        backup.name: backup for backup in pruned.access().tool.backups(pruned.access().repository)
+    }
     size = backups[first].first_segment().size_bytes
-    own = {f"{1:08X}{0:08X}{lsn // size:08X}" for b in backups.values() for lsn in (b.start_lsn, b.finish_lsn - 1)}
-    since = {name for name in history.whole.segments() if name >= backups[first].first_segment().name}
+    own = {
+        f"{1:08X}{0:08X}{lsn // size:08X}"
+        for b in backups.values()
+        for lsn in (b.start_lsn, b.finish_lsn - 1)
+    }
+    since = {
+        name for name in history.whole.segments() if name >= backups[first].first_segment().name
+    }
     assert pruned.segments() == since | own
     assert history.whole.segments() > since | own
     kept = {Path(key).stem for key in pruned.access().reports.sizes("backups/")}
-    assert kept == set(history.bases) - set(history.weekly[:2]), "records go with their backups, and no others do"
+    assert kept == set(history.bases) - set(history.weekly[:2]), (
+        "records go with their backups, and no others do"
+    )
 
 
 def test_planning_again_changes_nothing(history: History, pruned: Repository) -> None:
@@ -114,10 +137,12 @@ def test_every_promise_is_restored_by_the_tool_alone(history: History, pruned: R
 RIVALS = {
     "wal-g": [
         ("retain", "FULL", "13"),  # 13 backups are not 13 weeks once somebody takes some by hand
-        ("retain", "FULL", "4", "--after", "WINDOW"),  # keeps the first backup after that moment; one before it is needed
+        # keeps the first backup after that moment; one before it is needed
+        ("retain", "FULL", "4", "--after", "WINDOW"),
         ("before", "WINDOW"),
     ],
-    "barman-cloud": [("REDUNDANCY 5",)],  # five weekly backups are not 35 days, and still less once one is taken by hand
+    # five weekly backups are not 35 days, and still less once one is taken by hand
+    "barman-cloud": [("REDUNDANCY 5",)],
 }
 
 
@@ -126,13 +151,27 @@ def test_a_rival_plan_loses_the_windows_first_instant(history: History) -> None:
         rival = history.copy("-".join(("rival", *words)).replace(" ", "-"))
         if history.stack.tool == "wal-g":
             since = f"{history.now - WINDOW:%Y-%m-%dT%H:%M:%SZ}"
-            rival.run("wal-g", "delete", *(since if word == "WINDOW" else word for word in words), "--confirm")
+            rival.run(
+                "wal-g",
+                "delete",
+                *(since if word == "WINDOW" else word for word in words),
+                "--confirm",
+            )
         else:
-            rival.run("barman-cloud-backup-delete", *rival.words, "--retention-policy", *words, *rival.where)
+            rival.run(
+                "barman-cloud-backup-delete",
+                *rival.words,
+                "--retention-policy",
+                *words,
+                *rival.where,
+            )
         first = history.promised()[0]
         assert history.whole.newest_before(first), "there was one"
-        assert rival.newest_before(first) is None, "no base backup is left from before the window's first instant"
-        with pytest.raises(CouldNotVerify, match="before consistent recovery point"):  # one cannot go back from a later one
+        assert rival.newest_before(first) is None, (
+            "no base backup is left from before the window's first instant"
+        )
+        # one cannot go back from a later one
+        with pytest.raises(CouldNotVerify, match="before consistent recovery point"):
             rival.restored_rows(rival.listed()[0].name, first.lsn)
         shutil.rmtree(rival.folder)
 

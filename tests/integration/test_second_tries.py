@@ -1,4 +1,6 @@
-"""A drill that is tried again says what its first try would have said, though production has gone on."""
+"""A drill that is tried again says what its first try would have said, though production has gone
+on.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def through(relay: Relay, access: Access) -> Access:
     """The same cluster, its store behind the relay; what hangs is given up soon."""
     repository = access.cluster.repository.model_copy(update={"endpoint_url": relay.endpoint_url})
     drill = access.cluster.drill.model_copy(update={"stall_seconds": 8.0})
-    return dataclasses.replace(access, cluster=access.cluster.model_copy(update={"repository": repository, "drill": drill}))
+    return dataclasses.replace(
+        access, cluster=access.cluster.model_copy(update={"repository": repository, "drill": drill})
+    )
 
 
 def write_on(stack: Stack) -> None:
@@ -46,15 +50,21 @@ def write_on(stack: Stack) -> None:
 
 
 def not_well(report: Report) -> list[str]:
-    return [f"{r.name} {r.thing}: {r.status} {r.value} {r.threshold} {r.message}" for r in report.results
-            if r.status == "fail" or (r.status == "skip" and r.required)]  # fmt: skip
+    return [
+        f"{r.name} {r.thing}: {r.status} {r.value} {r.threshold} {r.message}"
+        for r in report.results
+        if r.status == "fail" or (r.status == "skip" and r.required)
+    ]
 
 
-def test_a_restore_that_the_store_let_down_once_and_one_after_it_end_as_a_first_one(living: Stack) -> None:
+def test_a_restore_that_the_store_let_down_once_and_one_after_it_end_as_a_first_one(
+    living: Stack,
+) -> None:
     access, drill_id = living.access, new_drill_id()
     relay = Relay(living.s3.endpoint_url)
     try:
-        relay.misbehave(r"GET \S*(part_|data)\S*tar", "hang")  # its backup; production was looked at by then
+        # its backup; production was looked at by then
+        relay.misbehave(r"GET \S*(part_|data)\S*tar", "hang")
         first = restore_stage(through(relay, access), drill_id)
         assert relay.matched.is_set()
         assert first.restore.status == "could not verify", first.restore.trouble
@@ -70,14 +80,18 @@ def test_a_restore_that_the_store_let_down_once_and_one_after_it_end_as_a_first_
             assert report.verdict == "passed", report.reason
         report = check_stage(access, drill_id)
         assert not not_well(report), "asked again, of the same copy"
-        assert len({target.value for target in tried if target}) == 3, "no two tries have a restore point of one name"
+        assert len({target.value for target in tried if target}) == 3, (
+            "no two tries have a restore point of one name"
+        )
     finally:
         relay.close()
         destroy_stage(access, drill_id)
     nothing_left(access, drill_id)
 
 
-def test_a_try_that_finds_production_gone_compares_with_nothing_that_an_earlier_try_saw(living: Stack) -> None:
+def test_a_try_that_finds_production_gone_compares_with_nothing_that_an_earlier_try_saw(
+    living: Stack,
+) -> None:
     access, drill_id = living.access, new_drill_id()
     server = access.cluster.server.model_copy(update={"dsn": f"host={living.home}/gone"})
     gone = dataclasses.replace(access, cluster=access.cluster.model_copy(update={"server": server}))

@@ -1,6 +1,8 @@
-"""WAL segments of another size than 16 MB (``initdb --wal-segsize``): everything that reads, counts or fetches them does so right.
+"""WAL segments of another size than 16 MB (``initdb --wal-segsize``): everything that reads, counts
+or fetches them does so right.
 
-WAL begins just below 4 GB, where the middle digits of segments' names change: who takes them for 16 MB counts wrong there.
+WAL begins just below 4 GB, where the middle digits of segments' names change: who takes them for 16
+MB counts wrong there.
 """
 
 from __future__ import annotations
@@ -37,13 +39,21 @@ MB = 2**20
 @contextmanager
 def production(tool: str, segment_bytes: int) -> Iterator[World]:
     """A running one whose WAL begins two segments below 4 GB."""
-    stack = World(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(tool), segment_bytes=segment_bytes)
+    stack = World(
+        Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=need(tool), segment_bytes=segment_bytes
+    )
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # files change behind its back
             stack.create(sample=False)
         first = Segment(1, 2**32 // segment_bytes - 2, segment_bytes).name
-        words = [*as_ordinary_user(), binaries().path("pg_resetwal"), "-l", first, str(stack.home / "primary")]
+        words = [
+            *as_ordinary_user(),
+            binaries().path("pg_resetwal"),
+            "-l",
+            first,
+            str(stack.home / "primary"),
+        ]
         subprocess.run(words, check=True, capture_output=True)
         stack.start()
         with stack.connect() as connection:
@@ -58,20 +68,26 @@ def switched(stack: World, times: int) -> None:
     with stack.connect() as connection:
         for number in range(times):
             connection.execute("UPDATE docs SET body = body || '.' WHERE id = %s", (number + 1,))
-            name = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchone()[0]
+            name = connection.execute(
+                "SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()"
+            ).fetchone()[0]
         wait_archived(connection, stack.access, Segment.parse(name, stack.segment_bytes), 120)
         check_archiving(connection, stack.cluster)
 
 
 def changed(stack: World, **sections: dict[str, object]) -> Access:
     cluster = stack.cluster
-    parts = {name: getattr(cluster, name).model_copy(update=values) for name, values in sections.items()}
+    parts = {
+        name: getattr(cluster, name).model_copy(update=values) for name, values in sections.items()
+    }
     return Access(cluster.model_copy(update=parts), stack.credentials)
 
 
 def elsewhere(stack: World) -> Access:
     """As on a host without production's data directory, when production is gone."""
-    return changed(stack, server={"dsn": f"host={stack.home}/gone", "data_directory": stack.home / "gone"})
+    return changed(
+        stack, server={"dsn": f"host={stack.home}/gone", "data_directory": stack.home / "gone"}
+    )
 
 
 def told(stack: World, *words: str) -> dict:
@@ -90,7 +106,9 @@ def archive_line_is_right(stack: World) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("megabytes", [1, 64, 1024])
-def test_a_production_with_segments_of_another_size_is_backed_up_drilled_and_pruned(tool: str, megabytes: int) -> None:
+def test_a_production_with_segments_of_another_size_is_backed_up_drilled_and_pruned(
+    tool: str, megabytes: int
+) -> None:
     if not thorough() and (megabytes == 1024 or (megabytes == 1 and tool != preferred_tool())):
         pytest.skip("gigabytes of WAL, or minutes: for make thorough")
     with production(tool, megabytes * MB) as stack:
@@ -110,7 +128,13 @@ def test_a_production_with_segments_of_another_size_is_backed_up_drilled_and_pru
             healthy(drill(changed(stack, drill={"wal_fetch": "tool"}), target="latest"))
 
         inputs = collect(stack.access)
-        assert inputs.now.wal_segments == len([n for n in stack.access.tool.wal(stack.access.repository) if n >= newest.first_segment(stack.segment_bytes).name])
+        assert inputs.now.wal_segments == len(
+            [
+                n
+                for n in stack.access.tool.wal(stack.access.repository)
+                if n >= newest.first_segment(stack.segment_bytes).name
+            ]
+        )
         assert segment_size.segment_bytes(elsewhere(stack)) == stack.segment_bytes
         [span] = told(stack, "window", "agents")[0]["spans"]
         assert len(span["backups"]) == 2, "no gap that is none"
@@ -128,4 +152,7 @@ def freed_as_planned(stack: World, first_kept: str) -> None:
     assert len(outlook.plan.going("backup")) == 1
     prune(access, Runner(), now=LATER, approved=outlook.plan.digest)
     assert len(access.tool.backups(access.repository)) == 1
-    assert min(name for name in access.tool.wal(access.repository) if not name.endswith("history")) == first_kept
+    assert (
+        min(name for name in access.tool.wal(access.repository) if not name.endswith("history"))
+        == first_kept
+    )

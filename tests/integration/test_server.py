@@ -29,17 +29,35 @@ def cluster() -> Iterator[Path]:
     """A folder with a cluster that trusts its socket, in the encoding that takes any byte."""
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
     subprocess.run(
-        [*as_ordinary_user(), binaries().path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync",
-         "--encoding=SQL_ASCII", "--locale=C"],
-        check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"},
-    )  # fmt: skip
+        [
+            *as_ordinary_user(),
+            binaries().path("initdb"),
+            "-D",
+            home / "data",
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=SQL_ASCII",
+            "--locale=C",
+        ],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )
     yield home
     subprocess.run(["rm", "-rf", str(home)], check=True)
 
 
 @pytest.fixture
 def server(cluster: Path) -> Iterator[LocalServer]:
-    made = LocalServer(binaries(), cluster / "data", cluster / "s", cluster / "log", options={"listen_addresses": "", "fsync": "off"})
+    made = LocalServer(
+        binaries(),
+        cluster / "data",
+        cluster / "s",
+        cluster / "log",
+        options={"listen_addresses": "", "fsync": "off"},
+    )
     yield made
     made.stop()
     (cluster / "log").unlink(missing_ok=True)
@@ -128,7 +146,9 @@ def test_stopping_does_not_wait_for_clients(server: LocalServer) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_server_whose_time_is_over_ends_by_itself(cluster: Path, server: LocalServer, tmp_path: Path) -> None:
+def test_a_server_whose_time_is_over_ends_by_itself(
+    cluster: Path, server: LocalServer, tmp_path: Path
+) -> None:
     lease, mark = tmp_path / "lease.json", tmp_path / "server.pid"
     FolderLease("some", None, time.time() + 2, "kept").write(str(lease))
     short_lived = replace(server, lease_file=lease, pid_file=mark)
@@ -147,8 +167,12 @@ def test_control_data_is_read_running_or_not(cluster: Path, server: LocalServer)
     assert control.wal_segment_bytes == 16 * 2**20
     assert control.limits["max_connections"] == 100
     assert set(control.limits) == {
-        "max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
-    }  # fmt: skip
+        "max_connections",
+        "max_worker_processes",
+        "max_wal_senders",
+        "max_prepared_transactions",
+        "max_locks_per_transaction",
+    }
 
 
 def test_programs_that_fail_or_lack_are_named(cluster: Path, tmp_path: Path) -> None:

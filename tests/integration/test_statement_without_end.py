@@ -1,4 +1,6 @@
-"""A statement on production that refuses to be cancelled is ended by pgdrill itself: that session, and no other of the same role."""
+"""A statement on production that refuses to be cancelled is ended by pgdrill itself: that session,
+and no other of the same role.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from pgdrill_demo.stack import Stack
 
 HOME = "endless"
 SECONDS = 2.0
-# A superuser added it to an extension: what an extension's function does is not followed, so the table is queried.
+# A superuser added it to an extension: what an extension's function does is not followed, so the
+# table is queried.
 ENDLESS = """
 CREATE EXTENSION vector;
 CREATE FUNCTION public.yes() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
@@ -41,8 +44,13 @@ def access(stack: Stack) -> Iterator[Access]:
         connection.execute(ENDLESS)
     cluster = stack.cluster
     server = cluster.server.model_copy(update={"databases": (HOME,)})
-    drill = cluster.drill.model_copy(update={"statement_timeout_seconds": SECONDS, "state_tables": (), "heartbeat": ""})
-    yield Access(cluster.model_copy(update={"server": server, "drill": drill, "vectors": ()}), stack.credentials)
+    drill = cluster.drill.model_copy(
+        update={"statement_timeout_seconds": SECONDS, "state_tables": (), "heartbeat": ""}
+    )
+    yield Access(
+        cluster.model_copy(update={"server": server, "drill": drill, "vectors": ()}),
+        stack.credentials,
+    )
     with stack.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {HOME} WITH (FORCE)")
 
@@ -50,11 +58,16 @@ def access(stack: Stack) -> Iterator[Access]:
 def backends(stack: Stack) -> set[int]:
     """Sessions of pgdrill's role that are at work."""
     with stack.connect(HOME) as connection:
-        query = "SELECT pid FROM pg_stat_activity WHERE usename = 'pgdrill' AND state = 'active' AND pid <> pg_backend_pid()"
+        query = (
+            "SELECT pid FROM pg_stat_activity WHERE usename = 'pgdrill' AND state = 'active' AND"
+            " pid <> pg_backend_pid()"
+        )
         return {pid for (pid,) in connection.execute(query).fetchall()}
 
 
-def test_a_backend_that_refuses_cancel_is_terminated_after_timeout_and_grace_and_no_other(access: Access, stack: Stack) -> None:
+def test_a_backend_that_refuses_cancel_is_terminated_after_timeout_and_grace_and_no_other(
+    access: Access, stack: Stack
+) -> None:
     with access.connect(HOME) as bystander:  # of the same role, and busy for longer
         started = time.monotonic()
         with pytest.raises(CouldNotVerify) as raised:
@@ -69,7 +82,9 @@ def test_a_backend_that_refuses_cancel_is_terminated_after_timeout_and_grace_and
     assert backends(stack) == set()
 
 
-def test_a_backend_that_cannot_be_ended_is_not_waited_for(access: Access, monkeypatch: pytest.MonkeyPatch, stack: Stack) -> None:
+def test_a_backend_that_cannot_be_ended_is_not_waited_for(
+    access: Access, monkeypatch: pytest.MonkeyPatch, stack: Stack
+) -> None:
     """As of a read that hangs in the kernel: what tells it to end is taken away here."""
     monkeypatch.setattr(overdue, "TERMINATE", "pid")
     monkeypatch.setattr(overdue, "TERMINATED_SECONDS", 2.0)
@@ -83,7 +98,12 @@ def test_a_backend_that_cannot_be_ended_is_not_waited_for(access: Access, monkey
 
 
 def test_a_busy_session_of_short_statements_is_left_alone(access: Access) -> None:
-    with access.connect(HOME) as connection, overdue.ending_overdue(connection, -overdue.GRACE_SECONDS + 1.5, lambda: access.connect(HOME)) as found:
+    with (
+        access.connect(HOME) as connection,
+        overdue.ending_overdue(
+            connection, -overdue.GRACE_SECONDS + 1.5, lambda: access.connect(HOME)
+        ) as found,
+    ):
         ends = time.monotonic() + 5
         while time.monotonic() < ends:
             connection.execute("SELECT pg_sleep(0.4)")
@@ -91,7 +111,12 @@ def test_a_busy_session_of_short_statements_is_left_alone(access: Access) -> Non
 
 
 def test_an_idle_session_and_a_closed_one_are_left_alone(access: Access) -> None:
-    with access.connect(HOME) as connection, overdue.ending_overdue(connection, -overdue.GRACE_SECONDS, lambda: access.connect(HOME)) as found:
+    with (
+        access.connect(HOME) as connection,
+        overdue.ending_overdue(
+            connection, -overdue.GRACE_SECONDS, lambda: access.connect(HOME)
+        ) as found,
+    ):
         with pytest.raises(psycopg.errors.UndefinedTable):
             connection.execute("SELECT FROM nothing")
         connection.close()

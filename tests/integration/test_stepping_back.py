@@ -27,7 +27,11 @@ DISK_BYTES, KEPT_BYTES = 700 * 2**20, 300 * 2**20
 def disk(copy: Copy) -> Iterator[Path]:
     """A disk of its own where the drill works."""
     copy.work.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "pgdrill", copy.work], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "pgdrill", copy.work],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip("no right to mount a small disk here")
     yield copy.work
@@ -41,11 +45,15 @@ def fill(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["fetch", "replay"])
-def test_a_disk_that_somebody_else_fills_ends_the_drill_and_not_production(copy: Copy, relay: Relay, disk: Path, when: str) -> None:
+def test_a_disk_that_somebody_else_fills_ends_the_drill_and_not_production(
+    copy: Copy, relay: Relay, disk: Path, when: str
+) -> None:
     once(copy)
     waits = copy.part.name.split(".")[0] if when == "fetch" else copy.golden.marks[0].segment.name
     relay.misbehave(rf"GET \S*{waits}", "hang")
-    access = copy.access(drill={"keep_free_bytes": KEPT_BYTES}, repository={"endpoint_url": relay.endpoint_url})
+    access = copy.access(
+        drill={"keep_free_bytes": KEPT_BYTES}, repository={"endpoint_url": relay.endpoint_url}
+    )
     drill_id = new_drill_id()
     folder = Workspace.of(access, drill_id).directory
     gone_after: list[float] = []
@@ -66,11 +74,15 @@ def test_a_disk_that_somebody_else_fills_ends_the_drill_and_not_production(copy:
     assert gone_after[0] < 8, "the folder was not cleared at once"
 
 
-def test_a_disk_that_fills_up_while_checks_are_asked_leaves_no_false_answer(copy: Copy, disk: Path) -> None:
+def test_a_disk_that_fills_up_while_checks_are_asked_leaves_no_false_answer(
+    copy: Copy, disk: Path
+) -> None:
     once(copy)
     access, drill_id = copy.access(drill={"keep_free_bytes": KEPT_BYTES}), new_drill_id()
     try:
-        report = restore_stage(access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
+        report = restore_stage(
+            access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+        )
         assert report.restore.status == "ok", report.restore.trouble
         fill(disk)
         report = check_stage(access, drill_id)
@@ -88,17 +100,23 @@ def test_room_for_others_is_asked_for_beforehand(copy: Copy, disk: Path) -> None
     assert "stay free for others" in trouble.expected
 
 
-@pytest.mark.parametrize(("total", "kept"), [(10**9, 2**30), (100 * 2**30, 5 * 2**30), (2**43, 20 * 2**30)])
+@pytest.mark.parametrize(
+    ("total", "kept"), [(10**9, 2**30), (100 * 2**30, 5 * 2**30), (2**43, 20 * 2**30)]
+)
 def test_a_twentieth_stays_free_within_limits(total: int, kept: int) -> None:
     assert room.keep_free(0, total) == kept
     assert room.keep_free(7, total) == 7
 
 
 @pytest.mark.parametrize("priority", ["low", "normal"])
-def test_all_that_a_drill_starts_goes_first_and_works_last(copy: Copy, relay: Relay, priority: str) -> None:
+def test_all_that_a_drill_starts_goes_first_and_works_last(
+    copy: Copy, relay: Relay, priority: str
+) -> None:
     once(copy)
     relay.misbehave("GET", "trickle")  # so that there is time to look
-    access = copy.access(drill={"priority": priority}, repository={"endpoint_url": relay.endpoint_url})
+    access = copy.access(
+        drill={"priority": priority}, repository={"endpoint_url": relay.endpoint_url}
+    )
     seen: dict[str, tuple[int, int, str]] = {}
     over = threading.Event()
 
@@ -108,7 +126,11 @@ def test_all_that_a_drill_starts_goes_first_and_works_last(copy: Copy, relay: Re
             for process in psutil.Process(mine).children(recursive=True):
                 with contextlib.suppress(psutil.Error, OSError):
                     traces = [*process.cmdline(), *process.environ().values()]
-                    if any(str(copy.work) in trace for trace in traces) and process.name() not in WORDS and not keeps(traces):
+                    if (
+                        any(str(copy.work) in trace for trace in traces)
+                        and process.name() not in WORDS
+                        and not keeps(traces)
+                    ):
                         score = int(Path(f"/proc/{process.pid}/oom_score_adj").read_text())
                         seen[process.name()] = (score, process.nice(), str(process.ionice()))
 
@@ -133,19 +155,31 @@ def keeps(traces: list[str]) -> bool:
     return any(trace.endswith("keeper.py") for trace in traces)
 
 
-WORDS = {"setpriv", "choom", "nice", "ionice", "timeout", "unshare", "sh"}  # on the way to what they start
+# on the way to what they start
+WORDS = {"setpriv", "choom", "nice", "ionice", "timeout", "unshare", "sh"}
 
 
-def test_only_the_drills_own_files_are_brought_to_a_disk_that_it_shares_with_production(copy: Copy) -> None:
+def test_only_the_drills_own_files_are_brought_to_a_disk_that_it_shares_with_production(
+    copy: Copy,
+) -> None:
     once(copy)
     drill_id = new_drill_id()
-    for data_directory, how in ((copy.golden.stack.cluster.server.data_directory, "fsync"), (Path("/nowhere"), "syncfs")):
+    for data_directory, how in (
+        (copy.golden.stack.cluster.server.data_directory, "fsync"),
+        (Path("/nowhere"), "syncfs"),
+    ):
         access = copy.access(server={"data_directory": data_directory})
         try:
-            report = restore_stage(access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
+            report = restore_stage(
+                access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+            )
             assert report.restore.status == "ok", report.restore.trouble
-            configuration = (Workspace.of(access, drill_id).configuration / "postgresql.conf").read_text()
+            configuration = (
+                Workspace.of(access, drill_id).configuration / "postgresql.conf"
+            ).read_text()
         finally:
             destroy_stage(access, drill_id)
         assert f"recovery_init_sync_method = '{how}'" in configuration
-        assert (report.timings.sync_seconds is None) == (how == "fsync"), "the whole file system was synced"
+        assert (report.timings.sync_seconds is None) == (how == "fsync"), (
+            "the whole file system was synced"
+        )

@@ -1,4 +1,6 @@
-"""Tablespaces made after the base backup: replay would link the restored cluster to production's own folder."""
+"""Tablespaces made after the base backup: replay would link the restored cluster to production's
+own folder.
+"""
 
 from __future__ import annotations
 
@@ -59,23 +61,36 @@ def fill(stack: Stack, folder: Path | None, tablespace: str = "fast") -> None:
         connection.execute("SET allow_in_place_tablespaces = on")
         connection.execute(f"CREATE TABLESPACE {tablespace} LOCATION '{folder or ''}'")
         connection.execute(
-            f"CREATE TABLE filled WITH (autovacuum_enabled = off) TABLESPACE {tablespace} AS SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n"
-        )  # fmt: skip
-        connection.execute("VACUUM (FREEZE) filled")  # so that production itself writes nothing there any more
+            f"CREATE TABLE filled WITH (autovacuum_enabled = off) TABLESPACE {tablespace} AS SELECT"
+            " n, repeat('x', 100) FROM generate_series(1, 20000) n"
+        )
+        # so that production itself writes nothing there any more
+        connection.execute("VACUUM (FREEZE) filled")
 
 
 def mark(stack: Stack, name: str) -> str:
     """A restore point, archived; gives its LSN."""
     with stack.connect() as connection:
-        row = connection.execute("SELECT pg_create_restore_point(%s)::text, pg_switch_wal()::text", (name,)).fetchone()
+        row = connection.execute(
+            "SELECT pg_create_restore_point(%s)::text, pg_switch_wal()::text", (name,)
+        ).fetchone()
         assert row
-        wait_archived(connection, stack.access, Segment.holding(parse_lsn(row[0]) - 1, 1, stack.segment_bytes), 60)
+        wait_archived(
+            connection,
+            stack.access,
+            Segment.holding(parse_lsn(row[0]) - 1, 1, stack.segment_bytes),
+            60,
+        )
     return str(row[0])
 
 
 def digests(folder: Path) -> dict[str, str]:
     """Every file below a folder."""
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.rglob("*")) if f.is_file()}
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file()
+    }
 
 
 def written(stack: Stack, folder: Path) -> dict[str, str]:
@@ -88,10 +103,15 @@ def written(stack: Stack, folder: Path) -> dict[str, str]:
 def gone(stack: Stack, **drill_settings: object) -> Access:
     """Production cannot be reached: nothing is known of it but its repository."""
     cluster = stack.cluster
-    return Access(cluster.model_copy(update={
-        "server": cluster.server.model_copy(update={"dsn": f"host={stack.home}/gone"}),
-        "drill": cluster.drill.model_copy(update=drill_settings),
-    }), stack.credentials)  # fmt: skip
+    return Access(
+        cluster.model_copy(
+            update={
+                "server": cluster.server.model_copy(update={"dsn": f"host={stack.home}/gone"}),
+                "drill": cluster.drill.model_copy(update=drill_settings),
+            }
+        ),
+        stack.credentials,
+    )
 
 
 def refused(access: Access, disk: Path, target: str) -> Report:
@@ -101,13 +121,17 @@ def refused(access: Access, disk: Path, target: str) -> Report:
     assert digests(disk) == before, "production's files changed"
     trouble = report.restore.trouble
     assert trouble
-    assert (report.verdict, trouble.reason) == ("could not verify", "tablespace-not-in-backup"), trouble
+    assert (report.verdict, trouble.reason) == ("could not verify", "tablespace-not-in-backup"), (
+        trouble
+    )
     assert "take a base backup now" in trouble.hint
     nothing_left(access, drill_id)
     return report
 
 
-def test_a_new_tablespace_of_production_is_known_before_a_byte_is_fetched(stack: Stack, disk: Path) -> None:
+def test_a_new_tablespace_of_production_is_known_before_a_byte_is_fetched(
+    stack: Stack, disk: Path
+) -> None:
     take_backup(stack.access)
     fill(stack, disk)
     written(stack, disk)
@@ -118,7 +142,9 @@ def test_a_new_tablespace_of_production_is_known_before_a_byte_is_fetched(stack:
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
-def test_production_gone_its_wal_tells_of_the_tablespace(stack: Stack, disk: Path, wal_fetch: str) -> None:
+def test_production_gone_its_wal_tells_of_the_tablespace(
+    stack: Stack, disk: Path, wal_fetch: str
+) -> None:
     take_backup(stack.access)
     before = mark(stack, "before")
     fill(stack, disk)
@@ -139,13 +165,16 @@ def test_one_that_was_made_and_dropped_again_counts_as_well(stack: Stack, disk: 
     with stack.connect() as connection:
         connection.execute(f"CREATE TABLESPACE fast LOCATION '{disk}'")
         connection.execute("DROP TABLESPACE fast")
-    (disk / "PG_18_203307251" / "5").mkdir(parents=True)  # whatever lies there by now is not the drill's to remove
+    # whatever lies there by now is not the drill's to remove
+    (disk / "PG_18_203307251" / "5").mkdir(parents=True)
     (disk / "PG_18_203307251" / "5" / "16384").write_text("somebody's")
     refused(stack.access, disk, "latest")
     (disk / "PG_18_203307251" / "5" / "16384").unlink()
 
 
-def test_tablespaces_of_the_backup_come_back_in_the_drills_own_folder(stack: Stack, disk: Path) -> None:
+def test_tablespaces_of_the_backup_come_back_in_the_drills_own_folder(
+    stack: Stack, disk: Path
+) -> None:
     fill(stack, disk)
     take_backup(stack.access)
     with stack.connect() as connection:
@@ -160,7 +189,10 @@ def test_tablespaces_of_the_backup_come_back_in_the_drills_own_folder(stack: Sta
         assert all(workspace.tablespaces in link.parents for link in links)
         assert not list(workspace.data_directory.glob("tablespace_map*"))
         with workspace.server(stack.access).connect("agents") as connection:
-            assert connection.execute("SELECT count(*), min(n) FROM filled").fetchone() == (20000, 2)
+            assert connection.execute("SELECT count(*), min(n) FROM filled").fetchone() == (
+                20000,
+                2,
+            )
             connection.execute("UPDATE filled SET n = 0")
             connection.execute("CHECKPOINT")
         assert digests(disk) == before
@@ -185,11 +217,17 @@ def test_real_wal_is_read_as_pg_waldump_reads_it(stack: Stack, disk: Path) -> No
     seen, told = set(), set()
     for file in (stack.primary.data_directory / "pg_wal").iterdir():
         if SEGMENT_NAME.fullmatch(file.name):
-            listed = subprocess.run([*program, str(file)], capture_output=True, text=True, check=False).stdout
+            listed = subprocess.run(
+                [*program, str(file)], capture_output=True, text=True, check=False
+            ).stdout
             told |= set(re.findall(r'desc: CREATE (\d+) "(.*)"', listed))
             content, scan = file.read_bytes(), Scan(Segment.parse(file.name, stack.segment_bytes))
-            addresses = (int.from_bytes(content[at + 8 : at + 16], sys.byteorder) - at for at in range(0, len(content), 8192))
-            used = sum(1 for _ in takewhile(scan.segment.start_lsn.__eq__, addresses))  # behind them a recycled file's old pages
+            addresses = (
+                int.from_bytes(content[at + 8 : at + 16], sys.byteorder) - at
+                for at in range(0, len(content), 8192)
+            )
+            # behind them a recycled file's old pages
+            used = sum(1 for _ in takewhile(scan.segment.start_lsn.__eq__, addresses))
             scan.look(memoryview(content[: used * 8192]), 8192)
             for lsn in scan.candidates:
                 start = lsn - lsn % 8192
@@ -210,7 +248,9 @@ def test_wal_that_production_keeps_on_another_disk_is_not_touched(stack: Stack, 
         mark(stack, "other disk")
         stack.primary.stop()
         before = digests(folder)
-        report = drill(gone(stack), drill_id=new_drill_id(), target="name:other disk", families=("recovery",))
+        report = drill(
+            gone(stack), drill_id=new_drill_id(), target="name:other disk", families=("recovery",)
+        )
         assert report.restore.status == "ok", report.restore.trouble
         assert digests(folder) == before
     finally:
@@ -227,11 +267,16 @@ def test_a_tablespace_made_in_place_is_no_obstacle(stack: Stack, disk: Path) -> 
     assert report.restore.status == "ok", report.restore.trouble
 
 
-CHECKPOINT = "SELECT redo_lsn FROM pg_control_checkpoint()"  # where the replay of a backup that begins now will begin
+# where the replay of a backup that begins now will begin
+CHECKPOINT = "SELECT redo_lsn FROM pg_control_checkpoint()"
 
 
-def test_one_made_while_the_backup_ran_counts_although_the_backup_may_have_it(stack: Stack, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replay begins before the backup's files were read: the record would undo what had been mapped."""
+def test_one_made_while_the_backup_ran_counts_although_the_backup_may_have_it(
+    stack: Stack, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replay begins before the backup's files were read: the record would undo what had been
+    mapped.
+    """
     monkeypatch.setenv("WALG_DISK_RATE_LIMIT", "4000000")  # bytes a second
     with ThreadPoolExecutor() as pool, stack.connect() as connection:
         before = connection.execute(CHECKPOINT).fetchone()

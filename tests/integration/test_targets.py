@@ -1,4 +1,6 @@
-"""Instants of the past: which can be restored, and the proof that a restored cluster is of the one that was asked for."""
+"""Instants of the past: which can be restored, and the proof that a restored cluster is of the one
+that was asked for.
+"""
 
 from __future__ import annotations
 
@@ -61,20 +63,27 @@ class Life:
     def ticks(self, until: datetime) -> int:
         """How many ticks production had written by then."""
         with self.stack.connect() as connection:
-            row = connection.execute("SELECT count(*) FROM ticks WHERE at <= %s", (until,)).fetchone()
+            row = connection.execute(
+                "SELECT count(*) FROM ticks WHERE at <= %s", (until,)
+            ).fetchone()
             return int(row[0]) if row else 0
 
 
 def tick(stack: Stack, count: int = 5) -> datetime:
-    """Transactions one after the other, and the WAL with them archived; gives the time after the last."""
+    """Transactions one after the other, and the WAL with them archived; gives the time after the
+    last.
+    """
     with stack.connect() as connection:
         for _ in range(count):
             connection.execute("INSERT INTO ticks DEFAULT VALUES")
         row = connection.execute(
-            "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), clock_timestamp()"
+            "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
+            " clock_timestamp()"
         ).fetchone()
         assert row
-        wait_archived(connection, stack.access, Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16)), 60)
+        wait_archived(
+            connection, stack.access, Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16)), 60
+        )
     return row[2]
 
 
@@ -88,7 +97,9 @@ def life() -> Iterator[Life]:
             stack.create(scale=0.05)
             stack.start()
         with stack.connect() as connection:
-            connection.execute("CREATE TABLE ticks (at timestamptz NOT NULL DEFAULT clock_timestamp(), n serial)")
+            connection.execute(
+                "CREATE TABLE ticks (at timestamptz NOT NULL DEFAULT clock_timestamp(), n serial)"
+            )
         heart = threading.Thread(target=keep_beating, args=(stack.access, 0.2, stopped))
         heart.start()
         take_backup(stack.access)
@@ -126,12 +137,16 @@ def by_name(report: Report) -> dict[str, list[CheckResult]]:
 
 def restored_ticks(report: Report) -> int:
     assert report.restored
-    with psycopg.connect(host=report.restored.socket_directory, user="postgres", dbname="agents") as connection:
+    with psycopg.connect(
+        host=report.restored.socket_directory, user="postgres", dbname="agents"
+    ) as connection:
         row = connection.execute("SELECT count(*) FROM ticks").fetchone()
         return int(row[0]) if row else 0
 
 
-def test_a_gap_in_the_middle_gives_two_spans_and_a_failover_none(life: Life, tmp_path: Path) -> None:
+def test_a_gap_in_the_middle_gives_two_spans_and_a_failover_none(
+    life: Life, tmp_path: Path
+) -> None:
     first, second = life.spans(tmp_path)
     backups = life.access.tool.backups(life.access.repository)
     assert first.start == backups[0].finish_time
@@ -145,20 +160,47 @@ def test_a_gap_in_the_middle_gives_two_spans_and_a_failover_none(life: Life, tmp
 def test_what_is_older_than_the_window_is_left_out(life: Life, tmp_path: Path) -> None:
     second = life.spans(tmp_path)[1]
     middle = second.start + second.length / 2
-    assert [(one.start, one.end) for one in life.spans(tmp_path, since=middle)] == [(middle, second.end)]
+    assert [(one.start, one.end) for one in life.spans(tmp_path, since=middle)] == [
+        (middle, second.end)
+    ]
     assert life.spans(tmp_path, since=second.end) == []
 
 
-def drawn(life: Life, folder: Path, drill_id: str, *, earlier: Target | None = None, gone: bool = False, backup: str = "LATEST") -> tuple[str, datetime]:
+def drawn(
+    life: Life,
+    folder: Path,
+    drill_id: str,
+    *,
+    earlier: Target | None = None,
+    gone: bool = False,
+    backup: str = "LATEST",
+) -> tuple[str, datetime]:
     """The backup and the instant that a random drill of this id would restore."""
     access = life.access
     if gone:
-        access = dataclasses.replace(access, cluster=access.cluster.model_copy(update={
-            "server": access.cluster.server.model_copy(update={"dsn": f"host={life.stack.home}/gone"})}))  # fmt: skip
-    report = Report(drill_id=drill_id, cluster="agents", started_at=datetime.now(UTC), rpo_seconds=60, rto_seconds=3600, target=earlier)
+        access = dataclasses.replace(
+            access,
+            cluster=access.cluster.model_copy(
+                update={
+                    "server": access.cluster.server.model_copy(
+                        update={"dsn": f"host={life.stack.home}/gone"}
+                    )
+                }
+            ),
+        )
+    report = Report(
+        drill_id=drill_id,
+        cluster="agents",
+        started_at=datetime.now(UTC),
+        rpo_seconds=60,
+        rto_seconds=3600,
+        target=earlier,
+    )
     look = look_at_production(access, report, Runner(), folder, latest=False)
     assert (look.baseline is None) == gone
-    goal, target = exact_goal(access, RecoveryTarget("random"), backup, look, report, Runner(), folder)
+    goal, target = exact_goal(
+        access, RecoveryTarget("random"), backup, look, report, Runner(), folder
+    )
     assert target.kind == "random"
     assert target.instant
     assert report.not_compared
@@ -166,7 +208,9 @@ def drawn(life: Life, folder: Path, drill_id: str, *, earlier: Target | None = N
     return goal.backup, target.instant
 
 
-def test_random_instants_lie_in_the_spans_and_come_from_the_newest_backup_before_them(life: Life, tmp_path: Path) -> None:
+def test_random_instants_lie_in_the_spans_and_come_from_the_newest_backup_before_them(
+    life: Life, tmp_path: Path
+) -> None:
     found = {seed: drawn(life, tmp_path, seed) for seed in ("one", "two", "three")}
     tick(life.stack, 1)
     for name, instant in found.values():
@@ -178,7 +222,9 @@ def test_random_instants_lie_in_the_spans_and_come_from_the_newest_backup_before
     assert drawn(life, tmp_path, "one", earlier=kept) == found["one"]
 
 
-def test_without_production_a_random_instant_is_drawn_from_the_newest_archived_timeline(life: Life, tmp_path: Path) -> None:
+def test_without_production_a_random_instant_is_drawn_from_the_newest_archived_timeline(
+    life: Life, tmp_path: Path
+) -> None:
     _, instant = drawn(life, tmp_path, "one", gone=True)
     assert any(one.start <= instant < one.end for one in life.spans(tmp_path))
 
@@ -191,14 +237,22 @@ def test_a_random_instant_of_a_named_backup_lies_behind_it(life: Life, tmp_path:
     assert first.start <= instant < first.end
 
 
-def test_a_drill_to_a_random_instant_before_a_failover_is_green_with_what_it_can_prove(life: Life, tmp_path: Path) -> None:
+def test_a_drill_to_a_random_instant_before_a_failover_is_green_with_what_it_can_prove(
+    life: Life, tmp_path: Path
+) -> None:
     """Rows, an index and a table were changed since: none of that is damage."""
     span = life.spans(tmp_path)[1]
     drill_id = new_drill_id()
     # Between the second backup and the promotion; as if an earlier try had drawn it.
     instant = span.start + (life.promoted_at - span.start) / 4
-    earlier = Report(drill_id=drill_id, cluster="agents", started_at=datetime.now(UTC), rpo_seconds=60, rto_seconds=3600,
-                     target=Target(kind="random", value=instant.isoformat(), asked="random"))  # fmt: skip
+    earlier = Report(
+        drill_id=drill_id,
+        cluster="agents",
+        started_at=datetime.now(UTC),
+        rpo_seconds=60,
+        rto_seconds=3600,
+        target=Target(kind="random", value=instant.isoformat(), asked="random"),
+    )
     store.save_report(life.access, earlier)
     report = drill(life.access, target="random", drill_id=drill_id)
     nothing_left(life.access, drill_id)
@@ -208,12 +262,35 @@ def test_a_drill_to_a_random_instant_before_a_failover_is_green_with_what_it_can
     bad = [r for r in report.results if r.status == "fail" or (r.status == "skip" and r.required)]
     assert not bad
     assert report.verdict == "passed", report.reason
-    assert {name for name, results in found.items() if results[0].value == "not asked"} >= {"catalogs", "extension-versions", "table-content"}
-    assert {name: [r.status for r in found[name]] for name in ("instant", "heartbeat", "timeline", "promoted-once", "stray-timeline", "server-log",
-                                                               "recovery-leftovers", "preload-libraries", "clock-difference")} == {
-        "instant": ["pass", "pass"], "heartbeat": ["pass"], "timeline": ["pass", "pass"], "promoted-once": ["pass", "pass"], "stray-timeline": ["pass"],
-        "server-log": ["pass"], "recovery-leftovers": ["pass"], "preload-libraries": ["pass"], "clock-difference": ["pass"],
-    }  # fmt: skip
+    assert {name for name, results in found.items() if results[0].value == "not asked"} >= {
+        "catalogs",
+        "extension-versions",
+        "table-content",
+    }
+    assert {
+        name: [r.status for r in found[name]]
+        for name in (
+            "instant",
+            "heartbeat",
+            "timeline",
+            "promoted-once",
+            "stray-timeline",
+            "server-log",
+            "recovery-leftovers",
+            "preload-libraries",
+            "clock-difference",
+        )
+    } == {
+        "instant": ["pass", "pass"],
+        "heartbeat": ["pass"],
+        "timeline": ["pass", "pass"],
+        "promoted-once": ["pass", "pass"],
+        "stray-timeline": ["pass"],
+        "server-log": ["pass"],
+        "recovery-leftovers": ["pass"],
+        "preload-libraries": ["pass"],
+        "clock-difference": ["pass"],
+    }
     assert "index-recall" in found
     assert report.not_compared
 
@@ -229,7 +306,9 @@ def restored(life: Life, request: pytest.FixtureRequest) -> Iterator[tuple[Life,
     (commit,) = [it.at for it in ended_transactions(life.access, file)][3:4]
     drill_id = new_drill_id()
     try:
-        report = restore_stage(life.access, drill_id, target=f"{request.param}:{commit.isoformat()}")
+        report = restore_stage(
+            life.access, drill_id, target=f"{request.param}:{commit.isoformat()}"
+        )
         assert report.restore.status == "ok", report.restore.trouble
         yield life, report
     finally:
@@ -239,13 +318,20 @@ def restored(life: Life, request: pytest.FixtureRequest) -> Iterator[tuple[Life,
 def asked(life: Life, report: Report, name: str) -> list[str]:
     """A recovery check's answers."""
     server = Workspace.of(life.access, report.drill_id).server(life.access)
-    context = Context(life.access.cluster, server.connect, ("agents",), production=store.load_baseline(life.access, report.drill_id),
-                      report=report)  # fmt: skip
+    context = Context(
+        life.access.cluster,
+        server.connect,
+        ("agents",),
+        production=store.load_baseline(life.access, report.drill_id),
+        report=report,
+    )
     return [result.status for result in CHECKS[name].run(context)]
 
 
 @pytest.mark.parametrize("restored", ["before"], indirect=True)
-def test_before_leaves_out_what_was_committed_at_that_very_instant(restored: tuple[Life, Report]) -> None:
+def test_before_leaves_out_what_was_committed_at_that_very_instant(
+    restored: tuple[Life, Report],
+) -> None:
     life, report = restored
     assert report.target
     assert report.target.instant
@@ -257,31 +343,63 @@ def test_before_leaves_out_what_was_committed_at_that_very_instant(restored: tup
     assert report.instant.last_at
     assert report.instant.last_at < at
     assert asked(life, report, "instant") == ["pass", "pass"]
-    # The same state is not that of `time:` of that instant, which holds the commit, nor of any other instant.
-    for kind, other in (("time", at), ("before", at + timedelta(microseconds=1)), ("random", at + timedelta(hours=1))):
+    # The same state is not that of `time:` of that instant, which holds the commit, nor of any
+    # other instant.
+    for kind, other in (
+        ("time", at),
+        ("before", at + timedelta(microseconds=1)),
+        ("random", at + timedelta(hours=1)),
+    ):
         claimed = report.model_copy(update={"target": Target(kind=kind, value=other.isoformat())})
         assert asked(life, claimed, "instant") == ["fail", "pass"], kind
-    earlier = report.model_copy(update={"target": Target(kind="time", value=(at - timedelta(hours=1)).isoformat())})
+    earlier = report.model_copy(
+        update={"target": Target(kind="time", value=(at - timedelta(hours=1)).isoformat())}
+    )
     assert asked(life, earlier, "instant") == ["pass", "fail"]
     # Production wrote heartbeats since, so a state without them is not that of an hour later.
     later = at + timedelta(hours=1)
-    stale = report.model_copy(update={"target": Target(kind="random", value=later.isoformat()),
-                                      "heartbeats": read_heartbeats(life.access, later)})  # fmt: skip
+    stale = report.model_copy(
+        update={
+            "target": Target(kind="random", value=later.isoformat()),
+            "heartbeats": read_heartbeats(life.access, later),
+        }
+    )
     assert asked(life, stale, "heartbeat") == ["fail"]
 
 
-def looked(life: Life, folder: Path, wanted: str, *, now: datetime | None = None, **settings: float) -> tuple[Report, Goal]:
+def looked(
+    life: Life, folder: Path, wanted: str, *, now: datetime | None = None, **settings: float
+) -> tuple[Report, Goal]:
     """What a drill decides, without restoring."""
     drill_settings = life.access.cluster.drill.model_copy(update=settings)
-    access = Access(life.access.cluster.model_copy(update={"drill": drill_settings}), life.access.credentials)
-    report = Report(drill_id=new_drill_id(), cluster="agents", started_at=now or datetime.now(UTC), rpo_seconds=60, rto_seconds=3600)
+    access = Access(
+        life.access.cluster.model_copy(update={"drill": drill_settings}), life.access.credentials
+    )
+    report = Report(
+        drill_id=new_drill_id(),
+        cluster="agents",
+        started_at=now or datetime.now(UTC),
+        rpo_seconds=60,
+        rto_seconds=3600,
+    )
     goal, _ = decide(access, parse_target(wanted), "LATEST", report, Runner(), folder)
     return report, goal
 
 
-def test_a_random_turn_without_any_instant_to_draw_is_latest_and_says_so(life: Life, tmp_path: Path) -> None:
-    store.save_report(life.access, Report(drill_id="9-the-newest", cluster="agents", started_at=datetime.now(UTC), rpo_seconds=1,
-                                          rto_seconds=1, target=Target(kind="latest", value="x")))  # fmt: skip
+def test_a_random_turn_without_any_instant_to_draw_is_latest_and_says_so(
+    life: Life, tmp_path: Path
+) -> None:
+    store.save_report(
+        life.access,
+        Report(
+            drill_id="9-the-newest",
+            cluster="agents",
+            started_at=datetime.now(UTC),
+            rpo_seconds=1,
+            rto_seconds=1,
+            target=Target(kind="latest", value="x"),
+        ),
+    )
     report, goal = looked(life, tmp_path, "alternate", random_days=1e-9)
     assert report.target
     assert (report.target.kind, report.target.asked) == ("latest", "alternate")
@@ -293,19 +411,30 @@ def test_a_random_turn_without_any_instant_to_draw_is_latest_and_says_so(life: L
     assert caught.value.problem.reason == "no-window"
 
 
-def test_a_host_whose_clock_is_behind_measures_the_same_rpo_and_keeps_out_of_the_backups_last_seconds(
+def test_a_host_whose_clock_is_behind_measures_the_same_rpo_and_keeps_out_of_the_backups_last_seconds(  # noqa: E501
     life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     behind = timedelta(seconds=2)
     began = time.monotonic()
     right, _ = looked(life, tmp_path, "random")
-    monkeypatch.setattr("pgdrill.baseline.take.measure", lambda connection: measure(connection, lambda: datetime.now(UTC) - behind))
+    monkeypatch.setattr(
+        "pgdrill.baseline.take.measure",
+        lambda connection: measure(connection, lambda: datetime.now(UTC) - behind),
+    )
     wrong, _ = looked(life, tmp_path, "random", now=datetime.now(UTC) - behind)
     assert wrong.clock_offset_seconds == pytest.approx(2, abs=0.2)
     assert right.measured_rpo_seconds is not None
     assert wrong.measured_rpo_seconds is not None
-    assert 0 <= wrong.measured_rpo_seconds - right.measured_rpo_seconds < max(1.9, time.monotonic() - began)  # as time went by
+    # as time went by
+    assert (
+        0
+        <= wrong.measured_rpo_seconds - right.measured_rpo_seconds
+        < max(1.9, time.monotonic() - began)
+    )
     assert wrong.target
     assert wrong.target.instant
     starts = [span.start for span in life.spans(tmp_path)]
-    assert min(wrong.target.instant - start for start in starts if start <= wrong.target.instant) >= behind
+    assert (
+        min(wrong.target.instant - start for start in starts if start <= wrong.target.instant)
+        >= behind
+    )

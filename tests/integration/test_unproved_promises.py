@@ -1,4 +1,6 @@
-"""What was not proved is promised in no report: how fresh the archive is says nothing where no backup comes back."""
+"""What was not proved is promised in no report: how fresh the archive is says nothing where no
+backup comes back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whole restores with WAL fetched ahead: real servers, real tools, a store that can be made to fail."""
+"""Whole restores with WAL fetched ahead: real servers, real tools, a store that can be made to
+fail.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,14 @@ def restored(copy: Copy, **access: dict[str, object]) -> Report:
     """A restore to the third mark that has to succeed, with all rows of that mark."""
     opened, drill_id = copy.access(**access), new_drill_id()
     try:
-        report = restore_stage(opened, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
+        report = restore_stage(
+            opened, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+        )
         assert report.restore.status == "ok", report.restore.trouble
         with Workspace.of(opened, drill_id).server(opened).connect("agents") as connection:
-            assert connection.execute("SELECT count(*) FROM canary").fetchone() == (copy.golden.marks[2].rows,)
+            assert connection.execute("SELECT count(*) FROM canary").fetchone() == (
+                copy.golden.marks[2].rows,
+            )
     finally:
         destroy_stage(opened, drill_id)
     nothing_left(opened, drill_id)
@@ -70,23 +76,33 @@ def test_a_flipped_bit_stops_recovery_at_its_segment(copy: Copy) -> None:
     assert file.name in trouble.thing
 
 
-def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(copy: Copy, tmp_path: Path) -> None:
+def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(
+    copy: Copy, tmp_path: Path
+) -> None:
     if copy.golden.stack.tool != "wal-g":
         pytest.skip("barman-cloud has no one program that a liar could stand in for")
     liar = tmp_path / "wal-g"
-    liar.write_text('#!/bin/sh\n"$REAL" "$@" || exit\n[ "$1" != wal-fetch ] || printf x | dd of="$3" bs=1 seek=9000 conv=notrunc 2>/dev/null\n'
-                    .replace("$REAL", copy.access().tool.binary))  # type: ignore[attr-defined]
+    liar.write_text(
+        '#!/bin/sh\n"$REAL" "$@" || exit\n[ "$1" != wal-fetch ] || printf x | dd of="$3" bs=1'
+        " seek=9000 conv=notrunc 2>/dev/null\n".replace("$REAL", copy.access().tool.binary)
+    )  # type: ignore[attr-defined]
     liar.chmod(0o755)
-    verdict, trouble = copy.trouble(copy.access(repository={"binary": str(liar)}), target="name:mark3")
+    verdict, trouble = copy.trouble(
+        copy.access(repository={"binary": str(liar)}), target="name:mark3"
+    )
     assert (verdict, trouble.reason) == ("failed", "wal-differs")
     assert copy.golden.backup.first_segment().name in trouble.thing
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
-def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promoted_short(copy: Copy, relay: Relay, wal_fetch: str) -> None:
+def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promoted_short(
+    copy: Copy, relay: Relay, wal_fetch: str
+) -> None:
     once(copy)
     relay.misbehave(rf"GET \S*{copy.golden.marks[1].segment.name}", "hang")
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url}, drill={"wal_fetch": wal_fetch})
+    access = copy.access(
+        repository={"endpoint_url": relay.endpoint_url}, drill={"wal_fetch": wal_fetch}
+    )
     drill_id = new_drill_id()
 
     def kill() -> None:
@@ -100,12 +116,17 @@ def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promote
     report = copy.drill(access, drill_id=drill_id)
     killer.join()
     assert report.restore.trouble is not None
-    assert (report.verdict, report.restore.trouble.reason) == ("could not verify", "wal-fetch-ended")
+    assert (report.verdict, report.restore.trouble.reason) == (
+        "could not verify",
+        "wal-fetch-ended",
+    )
     assert "SIGKILL" in report.restore.trouble.found
     assert report.restored is None
 
 
-def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Copy, relay: Relay) -> None:
+def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(
+    copy: Copy, relay: Relay
+) -> None:
     once(copy)
     relay.misbehave(rf"GET \S*{copy.golden.marks[2].segment.name}", "hang")
     access = copy.access(repository={"endpoint_url": relay.endpoint_url})
@@ -120,15 +141,24 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
             server = restoring._configure(access, workspace, goal, plan, ahead, fence)
             launched = server.launch()
             before = copy.golden.marks[1].segment.name
-            server.wait_until(lambda: f'restored log file "{before}"' in server.log_file.read_text(), "has come that far", 30, launched)
+            server.wait_until(
+                lambda: f'restored log file "{before}"' in server.log_file.read_text(),
+                "has come that far",
+                30,
+                launched,
+            )
             assert relay.matched.wait(180)
             server.stop()
             launched.wait()
             relay.behave()
             launched = server.launch()
-            server.wait_until(lambda: server.status() == "ready", "reaches its target", 30, launched)
+            server.wait_until(
+                lambda: server.status() == "ready", "reaches its target", 30, launched
+            )
             with server.connect("agents") as connection:
-                assert connection.execute("SELECT count(*) FROM canary").fetchone() == (copy.golden.marks[2].rows,)
+                assert connection.execute("SELECT count(*) FROM canary").fetchone() == (
+                    copy.golden.marks[2].rows,
+                )
             server.stop()
             assert ahead.finish()
     finally:
@@ -137,22 +167,42 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(copy: Cop
 
 # --- what the restored server has of the keys: nothing ---
 
-PLANTED = {"PGPASSWORD": "canary-password", "AIRFLOW_CONN_STORE": "aws://canary-connection", "WALG_CANARY": "canary-tool", "CANARY": "canary-other"}
+PLANTED = {
+    "PGPASSWORD": "canary-password",
+    "AIRFLOW_CONN_STORE": "aws://canary-connection",
+    "WALG_CANARY": "canary-tool",
+    "CANARY": "canary-other",
+}
 
 
 def holds_nothing(access: Access, drill_id: str, secrets: list[str]) -> None:
-    """No process of the server has a variable that it needs no more than an attacker should, no file of its a secret."""
+    """No process of the server has a variable that it needs no more than an attacker should, no
+    file of its a secret.
+    """
     workspace = Workspace.of(access, drill_id)
     postmaster = workspace.server(access).process()
     assert postmaster
     parent = postmaster.parent()
-    for process in (postmaster, *postmaster.children(recursive=True), *([parent] if parent else [])):
+    for process in (
+        postmaster,
+        *postmaster.children(recursive=True),
+        *([parent] if parent else []),
+    ):
         try:
             variables, words = process.environ(), process.cmdline()
         except psutil.NoSuchProcess:  # a worker that ended meanwhile
             assert process != postmaster
             continue
-        assert set(variables) <= {"PATH", "LD_LIBRARY_PATH", "LC_ALL", "TZ", "PG_GRANDPARENT_PID", "PWD", "SHLVL", "_"}, process
+        assert set(variables) <= {
+            "PATH",
+            "LD_LIBRARY_PATH",
+            "LC_ALL",
+            "TZ",
+            "PG_GRANDPARENT_PID",
+            "PWD",
+            "SHLVL",
+            "_",
+        }, process
         assert not [secret for secret in secrets if secret in str(variables) + str(words)]
     for folder in (workspace.cluster, workspace.configuration):
         for file in (file for file in folder.rglob("*") if file.is_file()):
@@ -160,14 +210,25 @@ def holds_nothing(access: Access, drill_id: str, secrets: list[str]) -> None:
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
-def test_the_restored_server_holds_no_key(copy: Copy, wal_fetch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_restored_server_holds_no_key(
+    copy: Copy, wal_fetch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
-    access, drill_id = copy.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0}), new_drill_id()
+    access, drill_id = (
+        copy.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0}),
+        new_drill_id(),
+    )
     try:
-        report = restore_stage(access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}")
+        report = restore_stage(
+            access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+        )
         assert report.restore.status == "ok", report.restore.trouble
-        secrets = [value for name, value in access.environment.items() if "SECRET" in name or "KEY_ID" in name]
+        secrets = [
+            value
+            for name, value in access.environment.items()
+            if "SECRET" in name or "KEY_ID" in name
+        ]
         assert secrets
         holds_nothing(access, drill_id, [*secrets, *PLANTED.values()])
     finally:
@@ -195,7 +256,9 @@ def fill(stack: Stack, segments: int = 6) -> None:
         take_backup(stack.access)
         for _ in range(segments):
             connection.execute("INSERT INTO canary SELECT generate_series(1, 1000)")
-            row = connection.execute("SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+            row = connection.execute(
+                "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+            ).fetchone()
         assert row
         last = Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16), stack.segment_bytes)
         wait_archived(connection, stack.access, last, 60)
@@ -219,15 +282,25 @@ def test_a_cluster_with_other_segments_than_usual(small: Stack) -> None:
     assert wal.compared >= 2
 
 
-def test_an_encrypted_repository_is_read_by_the_tool_ahead(small: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_encrypted_repository_is_read_by_the_tool_ahead(
+    small: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     key, home = tmp_path / "key.asc", str(small.home / "gpg")  # gpg's sockets want a short path
     Path(home).mkdir(mode=0o700)
     words = ["gpg", "--homedir", home, "--batch", "--passphrase", ""]
     try:
-        subprocess.run([*words, "--quick-generate-key", "drill", "rsa2048", "cert,encr"], check=True, capture_output=True)
+        subprocess.run(
+            [*words, "--quick-generate-key", "drill", "rsa2048", "cert,encr"],
+            check=True,
+            capture_output=True,
+        )
     except FileNotFoundError:
         pytest.skip("no gpg here (Debian: gnupg)")
-    key.write_bytes(subprocess.run([*words, "--armor", "--export-secret-keys"], check=True, capture_output=True).stdout)
+    key.write_bytes(
+        subprocess.run(
+            [*words, "--armor", "--export-secret-keys"], check=True, capture_output=True
+        ).stdout
+    )
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
     monkeypatch.setenv("WALG_PGP_KEY", key.read_text())
     fill(small)
@@ -235,7 +308,11 @@ def test_an_encrypted_repository_is_read_by_the_tool_ahead(small: Stack, monkeyp
     try:
         report = restore_stage(small.access, drill_id)
         assert report.restore.status == "ok", report.restore.trouble
-        holds_nothing(small.access, drill_id, [key.read_text().splitlines()[5], *small.access.environment.values()])
+        holds_nothing(
+            small.access,
+            drill_id,
+            [key.read_text().splitlines()[5], *small.access.environment.values()],
+        )
     finally:
         destroy_stage(small.access, drill_id)
     wal = report.timings.wal

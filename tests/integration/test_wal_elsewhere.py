@@ -1,4 +1,6 @@
-"""pg_wal on another disk than the rest of PGDATA: behind a link, as ``initdb --waldir`` makes it, or a mount of its own."""
+"""pg_wal on another disk than the rest of PGDATA: behind a link, as ``initdb --waldir`` makes it,
+or a mount of its own.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,16 @@ def proved(stack: World) -> None:
     try:
         healthy(report)
         workspace = Workspace.of(stack.access, report.drill_id)
-        assert not (workspace.data_directory / "pg_wal").is_symlink(), "a copy has its WAL to itself"
+        assert not (workspace.data_directory / "pg_wal").is_symlink(), (
+            "a copy has its WAL to itself"
+        )
         known = store.load_baseline(stack.access, report.drill_id)
-        found = verify(stack.access, workspace.server(stack.access).conninfo("agents"), baseline=known, as_superuser=True)
+        found = verify(
+            stack.access,
+            workspace.server(stack.access).conninfo("agents"),
+            baseline=known,
+            as_superuser=True,
+        )
         assert found.verdict == "passed", found.reason
     finally:
         destroy_stage(stack.access, report.drill_id)
@@ -79,10 +88,31 @@ def test_pg_wal_behind_a_link(tool: str) -> None:
 @pytest.mark.parametrize("tool", TOOLS)
 def test_pg_wal_on_a_mount_of_its_own(tool: str) -> None:
     need(tool)
-    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["unshare", "--mount", "true"], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("needs root, and the right to mount")
-    words = ["unshare", "--mount", sys.executable, "-c", f"from tests.integration.test_wal_elsewhere import in_a_namespace; in_a_namespace({tool!r})"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT}"})
+    words = [
+        "unshare",
+        "--mount",
+        sys.executable,
+        "-c",
+        (
+            "from tests.integration.test_wal_elsewhere import in_a_namespace;"
+            f" in_a_namespace({tool!r})"
+        ),
+    ]
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT}"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

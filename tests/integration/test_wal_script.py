@@ -1,4 +1,5 @@
-"""wal.sh between PostgreSQL and a tool: every way a tool can end, with tools made of shell lines."""
+"""wal.sh between PostgreSQL and a tool: every way a tool can end, with tools made of shell
+lines."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ SEGMENT = "000000010000000000000003"
 
 def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", str(WAL_SCRIPT), *map(str, words)], capture_output=True, text=True, check=False, timeout=20, cwd=cwd
+        ["sh", str(WAL_SCRIPT), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        cwd=cwd,
     )
 
 
@@ -48,14 +54,21 @@ def test_a_whole_segment_is_delivered(destination: Path) -> None:
     assert destination.stat().st_size == BYTES
 
 
-@pytest.mark.parametrize(("tool_code", "code"), [(74, 1), (1, 255), (2, 255), (73, 255), (75, 255), (127, 255), (255, 255)])
-def test_only_the_tools_own_word_for_absent_lets_recovery_end(destination: Path, tool_code: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("tool_code", "code"),
+    [(74, 1), (1, 255), (2, 255), (73, 255), (75, 255), (127, 255), (255, 255)],
+)
+def test_only_the_tools_own_word_for_absent_lets_recovery_end(
+    destination: Path, tool_code: int, code: int
+) -> None:
     assert fetch(destination, f"exit {tool_code}").returncode == code
     assert not destination.exists()
 
 
 @pytest.mark.parametrize(("tool_code", "code"), [(1, 1), (74, 255), (2, 255), (4, 255)])
-def test_another_tool_has_another_word_for_absent(destination: Path, tool_code: int, code: int) -> None:
+def test_another_tool_has_another_word_for_absent(
+    destination: Path, tool_code: int, code: int
+) -> None:
     assert fetch(destination, f"exit {tool_code}", absent=1).returncode == code
 
 
@@ -101,7 +114,9 @@ def test_no_leavings_of_before_can_pass_for_a_segment(destination: Path) -> None
     assert not destination.exists()
 
 
-@pytest.mark.parametrize("name", ["00000002.history", f"{SEGMENT}.00000028.backup", f"{SEGMENT}.partial"])
+@pytest.mark.parametrize(
+    "name", ["00000002.history", f"{SEGMENT}.00000028.backup", f"{SEGMENT}.partial"]
+)
 @pytest.mark.parametrize(("size", "code"), [(40, 0), (0, 255)])
 def test_other_files_just_have_content(destination: Path, name: str, size: int, code: int) -> None:
     assert fetch(destination, f'head -c {size} /dev/zero >"$1"', name=name).returncode == code
@@ -112,7 +127,19 @@ def test_what_the_tool_says_reaches_the_servers_log(destination: Path) -> None:
 
 
 def test_a_relative_path_is_taken_from_the_data_directory(tmp_path: Path) -> None:
-    done = run("fetch", 74, BYTES, SEGMENT, "RECOVERYXLOG", "sh", "-c", WHOLE, "tool", "RECOVERYXLOG", cwd=tmp_path)
+    done = run(
+        "fetch",
+        74,
+        BYTES,
+        SEGMENT,
+        "RECOVERYXLOG",
+        "sh",
+        "-c",
+        WHOLE,
+        "tool",
+        "RECOVERYXLOG",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0
     assert (tmp_path / "RECOVERYXLOG").stat().st_size == BYTES
 
@@ -130,7 +157,8 @@ def test_a_whole_segment_is_archived_and_kept(source: Path) -> None:
 
 @pytest.mark.parametrize("tool_code", [1, 2, 74, 127, 255])
 def test_any_failure_of_a_push_is_tried_again_by_the_server(source: Path, tool_code: int) -> None:
-    assert push(source, f"exit {tool_code}").returncode == 1  # above 125 the archiver itself would be ended
+    # above 125 the archiver itself would be ended
+    assert push(source, f"exit {tool_code}").returncode == 1
 
 
 def test_a_push_that_is_killed_is_tried_again(source: Path) -> None:
@@ -155,7 +183,17 @@ def test_a_short_history_file_is_archived(source: Path) -> None:
     assert push(source, name="00000002.history").returncode == 0
 
 
-@pytest.mark.parametrize("words", [[], ["pull"], ["--help"], ["fetch", "74", "1024", "x"], ["fetch", "74", "1024", "x", "y"], ["push"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["pull"],
+        ["--help"],
+        ["fetch", "74", "1024", "x"],
+        ["fetch", "74", "1024", "x", "y"],
+        ["push"],
+    ],
+)
 def test_another_mode_stops_the_server_rather_than_ending_recovery(words: list[str]) -> None:
     done = run(*words)
     assert done.returncode == 255
@@ -166,11 +204,21 @@ def test_ending_the_group_ends_the_tool_too(tmp_path: Path) -> None:
     """As PostgreSQL does it at a fast shutdown: the signal goes to the group."""
     pid_file = tmp_path / "pid"
     process = subprocess.Popen(
-        ["sh", str(WAL_SCRIPT), "fetch", "74", str(BYTES), SEGMENT, str(tmp_path / "x"), sys.executable, "-c",
-         f"import os, time; open({str(pid_file)!r} + '.new', 'w').write(str(os.getpid()));"
-         f" os.rename({str(pid_file)!r} + '.new', {str(pid_file)!r}); time.sleep(60)"],
+        [
+            "sh",
+            str(WAL_SCRIPT),
+            "fetch",
+            "74",
+            str(BYTES),
+            SEGMENT,
+            str(tmp_path / "x"),
+            sys.executable,
+            "-c",
+            f"import os, time; open({str(pid_file)!r} + '.new', 'w').write(str(os.getpid()));"
+            f" os.rename({str(pid_file)!r} + '.new', {str(pid_file)!r}); time.sleep(60)",
+        ],
         start_new_session=True,
-    )  # fmt: skip
+    )
     while not pid_file.exists():
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGTERM)
@@ -180,7 +228,10 @@ def test_ending_the_group_ends_the_tool_too(tmp_path: Path) -> None:
         os.waitpid(tool, 0)
     except ChildProcessError:
         for _ in range(100):
-            if not Path(f"/proc/{tool}").exists() or " Z " in Path(f"/proc/{tool}/stat").read_text():
+            if (
+                not Path(f"/proc/{tool}").exists()
+                or " Z " in Path(f"/proc/{tool}/stat").read_text()
+            ):
                 break
             signal.sigtimedwait([], 0.05)
         else:

@@ -1,7 +1,7 @@
 """WAL fetched ahead: a real prefetcher, a real tool, PostgreSQL's side of it run by hand.
 
-The repository is a folder in wal-g's layout with segments made by hand; ``Recovery.ask`` runs the restore_command
-exactly as a server's startup process would.
+The repository is a folder in wal-g's layout with segments made by hand; ``Recovery.ask`` runs the
+restore_command exactly as a server's startup process would.
 """
 
 from __future__ import annotations
@@ -62,20 +62,36 @@ class Recovery:
     @property
     def access(self) -> Access:
         """With limits that keep a hang short."""
-        return Access(Cluster.model_validate({
-            "server": {"data_directory": "/nowhere"}, "repository": {"url": f"file://{self.folder}/store"}, "name": "agents",
-            "drill": {"work_directory": self.folder / "work", "stall_seconds": 20, "wal_tool_sample": 0, **self.drill},
-        }))  # fmt: skip
+        return Access(
+            Cluster.model_validate(
+                {
+                    "server": {"data_directory": "/nowhere"},
+                    "repository": {"url": f"file://{self.folder}/store"},
+                    "name": "agents",
+                    "drill": {
+                        "work_directory": self.folder / "work",
+                        "stall_seconds": 20,
+                        "wal_tool_sample": 0,
+                        **self.drill,
+                    },
+                }
+            )
+        )
 
     @property
     def workspace(self) -> Workspace:
         """The drill's folder."""
         return Workspace.of(self.access, "x")
 
-    def archive(self, count: int, pages: int = 3, first: int = FIRST, timeline: int | None = None) -> list[Segment]:
+    def archive(
+        self, count: int, pages: int = 3, first: int = FIRST, timeline: int | None = None
+    ) -> list[Segment]:
         """Segments in the repository, from number ``first`` on."""
         self.store.mkdir(parents=True, exist_ok=True)
-        made = [Segment(timeline or self.timeline, number, self.size) for number in range(first, first + count)]
+        made = [
+            Segment(timeline or self.timeline, number, self.size)
+            for number in range(first, first + count)
+        ]
         for segment in made:
             self.contents[segment.name] = segment_bytes(segment, pages, seed=segment.number)
             self.object(segment).write_bytes(compressed(self.contents[segment.name]))
@@ -87,8 +103,12 @@ class Recovery:
 
     def begin(self, **order: object) -> WalAhead:
         """Start fetching ahead."""
-        backup = BaseBackup("base", SYSTEM, MAJOR, self.timeline, FIRST * self.size + 40, 0, NOW, NOW)
-        plan = Plan(backup, None, self.timeline, self.stop_lsn, 0, {}, 0, self.timeline, self.history)
+        backup = BaseBackup(
+            "base", SYSTEM, MAJOR, self.timeline, FIRST * self.size + 40, 0, NOW, NOW
+        )
+        plan = Plan(
+            backup, None, self.timeline, self.stop_lsn, 0, {}, 0, self.timeline, self.history
+        )
         self.workspace.create()
         ahead = wal_ahead(self.access, self.workspace)
         self.started.append(ahead)
@@ -107,7 +127,8 @@ class Recovery:
 
     @property
     def destination(self) -> Path:
-        """What PostgreSQL calls it, with everything in the path that a careless script trips over."""
+        """What PostgreSQL calls it, with everything in the path that a careless script trips
+        over."""
         folder = self.folder / "pg wal's $HOME *"
         folder.mkdir(exist_ok=True)
         return folder / "RECOVERYXLOG"
@@ -115,15 +136,25 @@ class Recovery:
     def command(self, name: str) -> list[str]:
         """The restore_command for a file, as PostgreSQL runs it."""
         line = self.ahead.restore_command
-        return ["sh", "-c", line.replace("%f", name).replace("%p", str(self.destination).replace("$", "\\$"))]
+        return [
+            "sh",
+            "-c",
+            line.replace("%f", name).replace("%p", str(self.destination).replace("$", "\\$")),
+        ]
 
     def ask(self, wanted: Segment | str) -> int:
-        """Run it to its end, with a server's environment; what was delivered is in ``destination``."""
+        """Run it to its end, with a server's environment; what was delivered is in
+        ``destination``."""
         name = wanted if isinstance(wanted, str) else wanted.name
         self.destination.unlink(missing_ok=True)
         self.done = subprocess.run(
-            self.command(name), capture_output=True, text=True, timeout=30, check=False, env=environment()
-        )  # fmt: skip
+            self.command(name),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=environment(),
+        )
         assert self.destination.exists() == (self.done.returncode == 0), self.done
         return self.done.returncode
 
@@ -133,7 +164,9 @@ class Recovery:
         assert self.destination.read_bytes() == self.contents[segment.name]
 
     def spooled(self) -> list[str]:
-        """Segments that lie ready. Nothing else ever lies in the spool but the two FIFOs, and files that are asked for."""
+        """Segments that lie ready. Nothing else ever lies in the spool but the two FIFOs, and files
+        that are asked for.
+        """
         found = sorted(file.name for file in self.ahead.spool.iterdir())
         assert all(name in ("asked", "answers") or ASKED_NAME.fullmatch(name) for name in found)
         return [name for name in found if SEGMENT_NAME.fullmatch(name)]
@@ -141,7 +174,11 @@ class Recovery:
 
 def compressed(content: bytes) -> bytes:
     """As wal-g does it."""
-    return bytes(lz4.frame.compress(content, block_size=lz4.frame.BLOCKSIZE_MAX4MB, content_checksum=True, store_size=False))
+    return bytes(
+        lz4.frame.compress(
+            content, block_size=lz4.frame.BLOCKSIZE_MAX4MB, content_checksum=True, store_size=False
+        )
+    )
 
 
 def until(reached: Callable[[], bool], seconds: float = 20) -> None:
@@ -168,7 +205,9 @@ def recovery(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[Rec
 
 def _words(process: psutil.Process) -> list[str]:
     try:
-        return [*process.cmdline(), *process.environ().values()] if process.pid != os.getpid() else []
+        return (
+            [*process.cmdline(), *process.environ().values()] if process.pid != os.getpid() else []
+        )
     except psutil.Error:
         return []
 
@@ -176,7 +215,9 @@ def _words(process: psutil.Process) -> list[str]:
 # --- what recovery gets ---
 
 
-def test_segments_come_in_order_as_holes_where_they_are_empty_and_samples_are_compared(recovery: Recovery) -> None:
+def test_segments_come_in_order_as_holes_where_they_are_empty_and_samples_are_compared(
+    recovery: Recovery,
+) -> None:
     recovery.drill = {"wal_tool_sample": 4}
     segments = recovery.archive(10)
     recovery.stop_lsn = segments[-1].start_lsn + 100
@@ -186,7 +227,8 @@ def test_segments_come_in_order_as_holes_where_they_are_empty_and_samples_are_co
         recovery.takes(segment)
         assert recovery.destination.stat().st_blocks * 512 <= 4 * PAGE
         compared += ahead.order.is_sample(segment.number)
-        until(lambda least=compared: ahead.fetched.compared >= least)  # a tool that is too slow is asked for fewer
+        # a tool that is too slow is asked for fewer
+        until(lambda least=compared: ahead.fetched.compared >= least)
     found = recovery.ahead.finish()
     assert found
     assert (found.segments, found.by_reader, found.by_tool) == (10, 10, 0)
@@ -214,7 +256,9 @@ def test_segments_of_any_size(recovery: Recovery, size: int) -> None:
     assert recovery.ahead.finish().compared >= 1  # type: ignore[union-attr]
 
 
-def test_no_more_lies_ready_than_was_allowed_and_nothing_beyond_the_target(recovery: Recovery) -> None:
+def test_no_more_lies_ready_than_was_allowed_and_nothing_beyond_the_target(
+    recovery: Recovery,
+) -> None:
     segments = recovery.archive(12)
     recovery.stop_lsn = segments[9].start_lsn + 100
     recovery.begin(ahead_segments=4)
@@ -241,11 +285,27 @@ def test_other_compressions_are_found_by_their_suffix(recovery: Recovery) -> Non
         recovery.object(segment).unlink()
         source = recovery.folder / segment.name
         source.write_bytes(recovery.contents[segment.name])
-        environment = {**recovery.access.tool.environment(), "WALG_COMPRESSION_METHOD": "zstd", "HOME": str(recovery.folder)}
-        subprocess.run(["wal-g", "wal-push", source], env={**os.environ, **environment}, check=True, capture_output=True)
+        environment = {
+            **recovery.access.tool.environment(),
+            "WALG_COMPRESSION_METHOD": "zstd",
+            "HOME": str(recovery.folder),
+        }
+        subprocess.run(
+            ["wal-g", "wal-push", source],
+            env={**os.environ, **environment},
+            check=True,
+            capture_output=True,
+        )
     recovery.object(segments[3]).unlink()
-    (recovery.store / f"{segments[3].name}.br").write_bytes(brotli.compress(recovery.contents[segments[3].name], quality=1))
-    assert sorted(file.suffix for file in recovery.store.iterdir()) == [".br", ".lz4", ".zst", ".zst"]
+    (recovery.store / f"{segments[3].name}.br").write_bytes(
+        brotli.compress(recovery.contents[segments[3].name], quality=1)
+    )
+    assert sorted(file.suffix for file in recovery.store.iterdir()) == [
+        ".br",
+        ".lz4",
+        ".zst",
+        ".zst",
+    ]
     recovery.begin(tool_sample=2)  # not every wal-g is built with brotli
     for segment in segments:
         recovery.takes(segment)
@@ -263,9 +323,17 @@ def test_what_only_the_tool_can_read_is_fetched_ahead_by_the_tool(recovery: Reco
     assert (found.by_reader, found.by_tool) == (0, 40)
 
 
-def test_keys_in_the_environment_leave_everything_to_the_tool(recovery: Recovery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_in_the_environment_leave_everything_to_the_tool(
+    recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recovery.archive(1)
-    for name in ("WALG_PGP_KEY", "WALG_PGP_KEY_PATH", "WALG_LIBSODIUM_KEY", "WALG_LIBSODIUM_KEY_PATH", "WALG_CSE_KMS_ID"):
+    for name in (
+        "WALG_PGP_KEY",
+        "WALG_PGP_KEY_PATH",
+        "WALG_LIBSODIUM_KEY",
+        "WALG_LIBSODIUM_KEY_PATH",
+        "WALG_CSE_KMS_ID",
+    ):
         with monkeypatch.context() as patch:
             patch.setenv(name, "canary-key")
             ahead = recovery.begin()
@@ -276,7 +344,14 @@ def test_keys_in_the_environment_leave_everything_to_the_tool(recovery: Recovery
     assert recovery.begin().order.readable
 
 
-@pytest.mark.parametrize("name", ["00000003.history", "000000010000000000000003.00000028.backup", "000000010000000000000003.partial"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "00000003.history",
+        "000000010000000000000003.00000028.backup",
+        "000000010000000000000003.partial",
+    ],
+)
 def test_what_is_not_there_is_absent_by_the_tools_word(recovery: Recovery, name: str) -> None:
     recovery.archive(2)
     recovery.begin()
@@ -295,12 +370,19 @@ def test_a_place_that_cannot_be_written_is_no_absent_file(recovery: Recovery) ->
     recovery.begin()
     until(lambda: recovery.spooled() == [segment.name])
     command = recovery.command(segment.name)
-    done = subprocess.run([*command[:2], command[2].replace("RECOVERYXLOG", "nowhere/X")], capture_output=True, timeout=20, check=False)
+    done = subprocess.run(
+        [*command[:2], command[2].replace("RECOVERYXLOG", "nowhere/X")],
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
     assert done.returncode == 255
     recovery.takes(segment)
 
 
-def test_the_end_of_the_archive_is_told_by_the_tool_and_a_segment_that_comes_later_is_found(recovery: Recovery) -> None:
+def test_the_end_of_the_archive_is_told_by_the_tool_and_a_segment_that_comes_later_is_found(
+    recovery: Recovery,
+) -> None:
     segments = recovery.archive(2)
     recovery.begin()
     for segment in segments:
@@ -321,11 +403,15 @@ def test_a_gap_is_not_passed_over(recovery: Recovery) -> None:
     assert recovery.ask(segments[2]) == 1
 
 
-def test_a_timelines_end_is_passed_by_the_file_of_the_new_one_or_the_old(recovery: Recovery) -> None:
+def test_a_timelines_end_is_passed_by_the_file_of_the_new_one_or_the_old(
+    recovery: Recovery,
+) -> None:
     recovery.timeline, recovery.history = 2, (TimelineSwitch(1, (FIRST + 2) * MB + 5 * PAGE),)
     old = recovery.archive(3, timeline=1)
     new = recovery.archive(2, first=FIRST + 3)
-    (recovery.store / "00000002.history.lz4").write_bytes(compressed(b"1\t0/505000\tno recovery target specified\n"))
+    (recovery.store / "00000002.history.lz4").write_bytes(
+        compressed(b"1\t0/505000\tno recovery target specified\n")
+    )
     recovery.begin()
     assert recovery.ask("00000002.history") == 0
     assert b"0/505000" in recovery.destination.read_bytes()
@@ -333,7 +419,8 @@ def test_a_timelines_end_is_passed_by_the_file_of_the_new_one_or_the_old(recover
     assert recovery.ask("00000003.history") == 1
     for segment in old[:2]:
         recovery.takes(segment)
-    assert recovery.ask(Segment(2, FIRST + 2, MB)) == 1  # it is not there: the old timeline's will do
+    # it is not there: the old timeline's will do
+    assert recovery.ask(Segment(2, FIRST + 2, MB)) == 1
     for segment in (old[2], *new):
         recovery.takes(segment)
     recovery.ahead.finish()
@@ -349,13 +436,18 @@ def flipped(content: bytes) -> bytes:
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "bit": flipped, "end": lambda c: c[:-1], "half": lambda c: c[: len(c) // 2], "empty": lambda c: b"",
-    "garbage": lambda c: b"\xff" * len(c), "more": lambda c: c + b"more",
-    "short": lambda c: compressed(lz4.frame.decompress(c)[:-PAGE]), "zeros": lambda c: compressed(bytes(MB)),
+    "bit": flipped,
+    "end": lambda c: c[:-1],
+    "half": lambda c: c[: len(c) // 2],
+    "empty": lambda c: b"",
+    "garbage": lambda c: b"\xff" * len(c),
+    "more": lambda c: c + b"more",
+    "short": lambda c: compressed(lz4.frame.decompress(c)[:-PAGE]),
+    "zeros": lambda c: compressed(bytes(MB)),
     "header": lambda c: compressed(flip_header(lz4.frame.decompress(c))),
     "other place": lambda c: compressed(segment_bytes(Segment(1, 99, MB))),
     "other cluster": lambda c: compressed(segment_bytes(Segment(1, FIRST + 1, MB), system=1)),
-}  # fmt: skip
+}
 
 
 def flip_header(content: bytes) -> bytes:
@@ -413,7 +505,9 @@ def test_a_tool_that_fetches_other_bytes_stops_recovery(recovery: Recovery) -> N
 def test_a_history_that_differs_stops_recovery(recovery: Recovery) -> None:
     recovery.timeline, recovery.history = 2, (TimelineSwitch(1, FIRST * MB),)
     recovery.archive(1)
-    (recovery.store / "00000002.history.lz4").write_bytes(compressed(b"1\t0/505000\tno recovery target specified\n" * 200))
+    (recovery.store / "00000002.history.lz4").write_bytes(
+        compressed(b"1\t0/505000\tno recovery target specified\n" * 200)
+    )
     ahead = recovery.begin()
     ahead.stop()
     recovery.begin(tool=replace(ahead.order.tool, fetch=("sh", "-c", LYING, "tool", "%f", "%p")))
@@ -426,7 +520,9 @@ def test_a_history_that_differs_stops_recovery(recovery: Recovery) -> None:
 # --- hosts and stores that fail ---
 
 
-def test_a_prefetcher_that_is_killed_stops_recovery_and_nobody_else_fetches(recovery: Recovery) -> None:
+def test_a_prefetcher_that_is_killed_stops_recovery_and_nobody_else_fetches(
+    recovery: Recovery,
+) -> None:
     segments = recovery.archive(4)
     recovery.begin(ahead_segments=1)
     recovery.takes(segments[0])
@@ -443,7 +539,10 @@ def test_a_prefetcher_that_is_killed_stops_recovery_and_nobody_else_fetches(reco
         assert "nobody fetches WAL" in recovery.done.stderr
     with pytest.raises(CouldNotVerify) as caught:
         recovery.ahead.finish()
-    assert (caught.value.problem.reason, caught.value.problem.found) == ("wal-fetch-ended", "ended by signal SIGKILL")
+    assert (caught.value.problem.reason, caught.value.problem.found) == (
+        "wal-fetch-ended",
+        "ended by signal SIGKILL",
+    )
 
 
 def waiting_for(pid: int) -> str:
@@ -457,13 +556,19 @@ def test_whoever_started_it_is_killed_and_it_ends_too(recovery: Recovery) -> Non
     ahead = recovery.begin()
     ahead.stop()
     code = (
-        "import sys, time; from pathlib import Path; from pgdrill.recovery.wal_prefetch.client import WalAhead;"
-        "from pgdrill.recovery.wal_prefetch.order import Order;"
-        "order = Order.from_json(sys.argv[1]); spool, pid_file = Path(order.spool), Path(sys.argv[2]);"
-        "a = WalAhead(spool, Path(order.incoming), pid_file.with_name('s'), {}, pid_file); a.start(order);"
-        "print(a._process.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from pgdrill.recovery.wal_prefetch.client"
+        " import WalAhead;from pgdrill.recovery.wal_prefetch.order import Order;order ="
+        " Order.from_json(sys.argv[1]); spool, pid_file = Path(order.spool), Path(sys.argv[2]);a ="
+        " WalAhead(spool, Path(order.incoming), pid_file.with_name('s'), {}, pid_file);"
+        " a.start(order);print(a._process.pid, flush=True); time.sleep(60)"
     )
-    words = [sys.executable, "-c", code, ahead.order.to_json(), str(recovery.workspace.wal_pid_file)]
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        ahead.order.to_json(),
+        str(recovery.workspace.wal_pid_file),
+    ]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
         child = psutil.Process(int(parent.stdout.readline()))  # type: ignore[union-attr]
         until(lambda: len(recovery.spooled()) == 3)
@@ -488,7 +593,19 @@ def small_disk(recovery: Recovery) -> Iterator[Callable[[str], None]]:
 
     def mount(size: str) -> None:
         recovery.workspace.directory.mkdir(parents=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "pgdrill", recovery.workspace.directory], capture_output=True, check=False)
+        done = subprocess.run(
+            [
+                "mount",
+                "-t",
+                "tmpfs",
+                "-o",
+                f"size={size},mode=700",
+                "pgdrill",
+                recovery.workspace.directory,
+            ],
+            capture_output=True,
+            check=False,
+        )
         if done.returncode:
             pytest.skip("no right to mount a small disk here")
         mounted.append(recovery.workspace.directory)
@@ -527,8 +644,12 @@ def test_a_disk_without_room_for_a_single_segment_is_named(
 def test_a_store_that_cannot_be_reached_is_nobodys_broken_backup(recovery: Recovery) -> None:
     segments = recovery.archive(2)
     access = recovery.access
-    repository = access.cluster.repository.model_copy(update={"url": "s3://b/p", "endpoint_url": "http://127.0.0.1:9"})
-    keys = Credentials({}, {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"})
+    repository = access.cluster.repository.model_copy(
+        update={"url": "s3://b/p", "endpoint_url": "http://127.0.0.1:9"}
+    )
+    keys = Credentials(
+        {}, {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
+    )
     gone = Access(access.cluster.model_copy(update={"repository": repository}), keys)
     backup = BaseBackup("base", SYSTEM, MAJOR, 1, FIRST * MB + 40, 0, NOW, NOW)
     recovery.workspace.create()
@@ -553,7 +674,9 @@ def test_enough_is_enough(recovery: Recovery) -> None:
     assert found.segments <= 64
 
 
-def test_turned_off_everything_is_the_tools_and_nothing_is_fetched_before_it_is_asked_for(recovery: Recovery) -> None:
+def test_turned_off_everything_is_the_tools_and_nothing_is_fetched_before_it_is_asked_for(
+    recovery: Recovery,
+) -> None:
     segments = recovery.archive(4)
     recovery.drill = {"wal_fetch": "tool"}
     recovery.begin()
@@ -595,7 +718,11 @@ def test_no_tool_that_is_just_being_started_outlives_it(recovery: Recovery) -> N
     recovery.archive(40, pages=1)
     for _ in range(6):  # the fixture looks for what is left
         ahead = recovery.begin(readable=False)
-        until(lambda: any("wal-fetch" in _words(child) for child in recovery.process.children(recursive=True)))
+        until(
+            lambda: any(
+                "wal-fetch" in _words(child) for child in recovery.process.children(recursive=True)
+            )
+        )
         ahead.stop()
 
 
@@ -619,11 +746,19 @@ def test_links_in_the_spool_are_replaced_and_never_followed(recovery: Recovery) 
     until(lambda: recovery.spooled() == [segments[0].name])
     recovery.process.suspend()
     (spool / segments[1].name).symlink_to(victims / "file")
-    for name in (segments[2].name, "00000002.history", *(f"{s.name}.{end}" for s in segments for end in (*range(9), "tmp")), "tool", "samples"):
+    for name in (
+        segments[2].name,
+        "00000002.history",
+        *(f"{s.name}.{end}" for s in segments for end in (*range(9), "tmp")),
+        "tool",
+        "samples",
+    ):
         (spool / name).symlink_to(victims)
     recovery.process.resume()
     recovery.takes(segments[0])
-    until(lambda: (spool / segments[1].name).is_file() and not (spool / segments[1].name).is_symlink())
+    until(
+        lambda: (spool / segments[1].name).is_file() and not (spool / segments[1].name).is_symlink()
+    )
     for segment in segments[1:]:
         recovery.takes(segment)
     assert recovery.ask("00000002.history") == 1
@@ -664,7 +799,18 @@ def test_a_folder_in_a_segments_place_stops_recovery(recovery: Recovery) -> None
     assert caught.value.problem.reason == "not-delivered"
 
 
-@pytest.mark.parametrize("name", ["../../x", "x", "/etc/passwd", "00000001000000000000000G", "0000000100000000FFFFFFFF", "-", "00000002.history.tmp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "x",
+        "/etc/passwd",
+        "00000001000000000000000G",
+        "0000000100000000FFFFFFFF",
+        "-",
+        "00000002.history.tmp",
+    ],
+)
 def test_a_request_for_anything_but_wal_is_refused_and_named(recovery: Recovery, name: str) -> None:
     segment = recovery.archive(1)[0]
     recovery.begin()

@@ -1,4 +1,6 @@
-"""The wheel, installed elsewhere, runs from there: nothing of the project's folder is needed or read."""
+"""The wheel, installed elsewhere, runs from there: nothing of the project's folder is needed or
+read.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ data_directory = "/nowhere/data"
 [clusters.agents.repository]
 url = "s3://bucket/agents"
 """
-# What the whole program imports, and from where: each module, each entry point, and what the package says of itself.
+# What the whole program imports, and from where: each module, each entry point, and what the
+# package says of itself.
 LOOK = """
 import importlib, importlib.metadata, json, pkgutil, sys
 import pgdrill, pgdrill_demo
@@ -44,7 +47,11 @@ for package in (pgdrill, pgdrill_demo):
 entries = importlib.metadata.distribution("pgdrill").entry_points
 provider, script = entries["provider_info"], entries["pgdrill"]
 print(json.dumps({
-    "files": sorted({module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)}),
+    "files": sorted({
+        module.__file__
+        for module in list(sys.modules.values())
+        if getattr(module, "__file__", None)
+    }),
     "broken": broken,
     "provider": provider.load()(),
     "script": script.load().__module__,
@@ -61,7 +68,8 @@ class Installed:
     empty: Path
 
     def python(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run this Python with the installed wheel, as a login that knows nothing of the project."""
+        """Run this Python with the installed wheel, as a login that knows nothing of the
+        project."""
         environment = {
             "PATH": os.defpath,
             "HOME": str(self.empty),
@@ -89,7 +97,9 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Build the wheel from a copy of the sources, so that no earlier build lends it a file, and install it elsewhere."""
+    """Build the wheel from a copy of the sources, so that no earlier build lends it a file, and
+    install it elsewhere.
+    """
     home = tmp_path_factory.mktemp("wheel")
     source, place, empty = home / "source", home / "place", home / "empty"
     shutil.copytree(
@@ -110,9 +120,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def run(words: Sequence[str], folder: Path) -> None:
     """Run a command that has to end well."""
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+    environment = {
+        **os.environ,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
     done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        words,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,7 +1,8 @@
 """WAL as bytes: page and record headers of an archived segment, to be broken one by one.
 
-The defects are those of PostgreSQL's ``src/test/recovery/t/039_end_of_wal.pl``: recovery takes each of them for the end
-of WAL and, without a recovery target, would start a server that lacks everything behind it.
+The defects are those of PostgreSQL's ``src/test/recovery/t/039_end_of_wal.pl``: recovery takes each
+of them for the end of WAL and, without a recovery target, would start a server that lacks
+everything behind it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def crc32c(data: bytes) -> int:
 
 @dataclass
 class Wal:
-    """A segment's bytes and a record in it, from which on they are overwritten; everything before stays good."""
+    """A segment's bytes and a record in it, from which on they are overwritten; everything before
+    stays good.
+    """
 
     content: bytearray
     segment: Segment
@@ -63,40 +66,75 @@ class Wal:
 
     def put_record(self, *, total: int, previous: int | None = None, crc: int = 0) -> None:
         """A record's header, on to the next page if it does not fit."""
-        header = RECORD_HEADER.pack(total, 0, self.previous if previous is None else previous, NOOP, 0, crc)
+        header = RECORD_HEADER.pack(
+            total, 0, self.previous if previous is None else previous, NOOP, 0, crc
+        )
         self.put(self.record, header[: self.page - self.record])
 
-    def put_page(self, *, magic: int | None = None, info: int = FIRST_IS_CONTRECORD, address: int | None = None, rest: int) -> None:
+    def put_page(
+        self,
+        *,
+        magic: int | None = None,
+        info: int = FIRST_IS_CONTRECORD,
+        address: int | None = None,
+        rest: int,
+    ) -> None:
         """The next page's header; ``rest`` is how much of the record it says to hold."""
         right, _, timeline, here, _ = PAGE_HEADER.unpack_from(self.content, self.page - PAGE)
-        self.put(self.page, PAGE_HEADER.pack(right if magic is None else magic, info, timeline,
-                                             here + PAGE if address is None else address, rest))  # fmt: skip
+        self.put(
+            self.page,
+            PAGE_HEADER.pack(
+                right if magic is None else magic,
+                info,
+                timeline,
+                here + PAGE if address is None else address,
+                rest,
+            ),
+        )
 
     def put(self, offset: int, data: bytes) -> None:
         """Overwrite."""
         self.content[offset : offset + len(data)] = data
 
     def split_header(self) -> None:
-        """Fill the page with a good record that does nothing, so that the next one's header does not fit on it."""
+        """Fill the page with a good record that does nothing, so that the next one's header does
+        not fit on it.
+        """
         space = self.page - self.record - 16
-        data = bytes((DATA_LONG,)) + struct.pack("<I", space - RECORD_HEADER.size - 5) + bytes(space - RECORD_HEADER.size - 5)
+        data = (
+            bytes((DATA_LONG,))
+            + struct.pack("<I", space - RECORD_HEADER.size - 5)
+            + bytes(space - RECORD_HEADER.size - 5)
+        )
         header = RECORD_HEADER.pack(space, 0, self.previous, NOOP, 0, 0)
-        self.put(self.record, RECORD_HEADER.pack(space, 0, self.previous, NOOP, 0, crc32c(data + header[:20])) + data)
+        self.put(
+            self.record,
+            RECORD_HEADER.pack(space, 0, self.previous, NOOP, 0, crc32c(data + header[:20])) + data,
+        )
         self.previous, self.record = self.segment.start_lsn + self.record, self.record + space
 
 
-def find_record(content: bytes, segment: Segment, binaries: Binaries, folder: Path, kind: str) -> Wal:
-    """The last record of a kind (``XLOG/RESTORE_POINT``) in a segment: barman-cloud begins one with a restore point of its own."""
+def find_record(
+    content: bytes, segment: Segment, binaries: Binaries, folder: Path, kind: str
+) -> Wal:
+    """The last record of a kind (``XLOG/RESTORE_POINT``) in a segment: barman-cloud begins one with
+    a restore point of its own.
+    """
     file = folder / segment.name
     file.write_bytes(content)
     file.chmod(0o644)
     done = subprocess.run(
-        [*as_ordinary_user(), binaries.path("pg_waldump"), str(file)], capture_output=True, text=True, check=False
+        [*as_ordinary_user(), binaries.path("pg_waldump"), str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
     )  # its exit code tells of the record that goes on in the next segment
     file.unlink()
     for manager, lsn, previous, what in reversed(RECORD.findall(done.stdout)):
         if f"{manager}/{what}" == kind:
-            return Wal(bytearray(content), segment, parse_lsn(lsn) - segment.start_lsn, parse_lsn(previous))
+            return Wal(
+                bytearray(content), segment, parse_lsn(lsn) - segment.start_lsn, parse_lsn(previous)
+            )
     raise LookupError(f"no {kind} in {segment.name}: {done.stderr}")
 
 

@@ -1,4 +1,5 @@
-"""A small production with vectors that a drill passes, for tests of what else productions are like."""
+"""A small production with vectors that a drill passes, for tests of what else productions are
+like."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ ROWS = 400
 SCHEMA = f"""
 CREATE EXTENSION vector;
 CREATE TABLE docs (id int PRIMARY KEY, body text, v vector(8));
-INSERT INTO docs SELECT i, md5(i::text), (SELECT array_agg(10 * sin(i % 16 + d) + sin(i * d * 0.37)) FROM generate_series(1, 8) d)::vector
+INSERT INTO docs SELECT i, md5(i::text),
+    (SELECT array_agg(10 * sin(i % 16 + d) + sin(i * d * 0.37))
+     FROM generate_series(1, 8) d)::vector
 FROM generate_series(1, {ROWS}) i;
 CREATE INDEX docs_v ON docs USING hnsw (v vector_l2_ops);
 COMMENT ON COLUMN docs.v IS 'pgdrill: {{"model": "made", "version": "1", "text_column": "body"}}';
@@ -37,14 +40,22 @@ class World(SmallStack):
     def write_config(self) -> None:
         super().write_config()
         text = self.config_file.read_text()
-        for name, seconds in (("statement_timeout_seconds", 120), ("timeout_seconds", 600), ("stall_seconds", 300)):
+        for name, seconds in (
+            ("statement_timeout_seconds", 120),
+            ("timeout_seconds", 600),
+            ("stall_seconds", 300),
+        ):
             text = re.sub(rf"^{name} = \d+$", f"{name} = {seconds}", text, flags=re.MULTILINE)
         self.config_file.write_text(text)
 
 
 @contextmanager
 def production(
-    tool: str, *, options: dict[str, str] | None = None, schema: str = SCHEMA, prepare: Callable[[SmallStack], None] = lambda _: None
+    tool: str,
+    *,
+    options: dict[str, str] | None = None,
+    schema: str = SCHEMA,
+    prepare: Callable[[SmallStack], None] = lambda _: None,
 ) -> Iterator[SmallStack]:
     """A running production, not yet backed up. ``prepare`` is called before its first start."""
     stack = World(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=tool)
@@ -65,10 +76,17 @@ def production(
 
 def healthy(report: Report) -> None:
     """It passed, without an alarm."""
-    alarms = [(one.name, one.thing, one.value, one.message) for one in report.results
-              if one.status == "fail" or (one.required and one.status == "skip")]  # fmt: skip
+    alarms = [
+        (one.name, one.thing, one.value, one.message)
+        for one in report.results
+        if one.status == "fail" or (one.required and one.status == "skip")
+    ]
     assert not alarms
-    assert report.verdict == "passed", (report.reason, report.restore.trouble, report.checks.trouble)
+    assert report.verdict == "passed", (
+        report.reason,
+        report.restore.trouble,
+        report.checks.trouble,
+    )
 
 
 def drilled(stack: SmallStack, target: str = "latest", **more: str) -> Report:
@@ -92,8 +110,24 @@ def delete(stack: SmallStack, name: str) -> None:
 def empty_server() -> Iterator[LocalServer]:
     """A new cluster with nothing in it, and its server."""
     programs, home = binaries(), Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = LocalServer(programs, home / "data", home / "s", home / "log", options={"listen_addresses": "", "fsync": "off"})
-    words = [*as_ordinary_user(), programs.path("initdb"), "-D", home / "data", "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C"]
+    made = LocalServer(
+        programs,
+        home / "data",
+        home / "s",
+        home / "log",
+        options={"listen_addresses": "", "fsync": "off"},
+    )
+    words = [
+        *as_ordinary_user(),
+        programs.path("initdb"),
+        "-D",
+        home / "data",
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--no-sync",
+        "--locale=C",
+    ]
     subprocess.run(words, check=True, capture_output=True)
     try:
         made.start()

@@ -1,4 +1,6 @@
-"""A job killed at a point, then run again: nothing kept is lost, the next run is clean, and nothing is left of the killed one."""
+"""A job killed at a point, then run again: nothing kept is lost, the next run is clean, and nothing
+is left of the killed one.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,11 @@ def full(site: Site, jobs: tuple[str, ...] = JOBS) -> list[Kill]:
     """Every point of these jobs."""
     SITES[id(site)] = site
     tool = site.stack.tool
-    return [Kill(tool, job, at, where) for job in jobs for at, where in enumerate(points(id(site), job), 1)]
+    return [
+        Kill(tool, job, at, where)
+        for job in jobs
+        for at, where in enumerate(points(id(site), job), 1)
+    ]
 
 
 def judge(site: Site, kill: Kill) -> Found:
@@ -66,7 +72,12 @@ def judge(site: Site, kill: Kill) -> Found:
             wrong.append(look_again(kill.job, place, again, again, set(before)))
         wrong += [*left_over(place), *lost(kill.job, place, before)]
     seconds = killed["seconds"] + again["seconds"]
-    return Found(kill, killed["end"] == "killed", round(seconds, 1), "; ".join(said for said in wrong if said)[:600])
+    return Found(
+        kill,
+        killed["end"] == "killed",
+        round(seconds, 1),
+        "; ".join(said for said in wrong if said)[:600],
+    )
 
 
 def _readable(place: Place) -> list[str]:

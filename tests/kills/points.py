@@ -1,7 +1,8 @@
 """A job that kills its process with SIGKILL at a chosen point; point 0 only tells them.
 
-A point is right before a command is started, a file or folder is written, renamed or removed, a signal is sent, or an object is
-written or deleted; and right after an object was. Python's own audit events tell all but the last, so that nothing is left out.
+A point is right before a command is started, a file or folder is written, renamed or removed, a
+signal is sent, or an object is written or deleted; and right after an object was. Python's own
+audit events tell all but the last, so that nothing is left out.
 """
 
 from __future__ import annotations
@@ -19,8 +20,18 @@ from typing import Any
 from tests.faults.jobs import Work, run
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-ON_FILES = {"os.rename": 2, "os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "shutil.rmtree": 1, "os.truncate": 1, "os.symlink": 2}
-NEW = re.compile(r"(?<=[.-])[0-9a-f]{8,16}\b|\d{8}T\d{6}Z-[0-9a-f]{6,}|[0-9A-F]{24}|pgdrill-[0-9a-z_]+|\d{4,}")
+ON_FILES = {
+    "os.rename": 2,
+    "os.mkdir": 1,
+    "os.remove": 1,
+    "os.rmdir": 1,
+    "shutil.rmtree": 1,
+    "os.truncate": 1,
+    "os.symlink": 2,
+}
+NEW = re.compile(
+    r"(?<=[.-])[0-9a-f]{8,16}\b|\d{8}T\d{6}Z-[0-9a-f]{6,}|[0-9A-F]{24}|pgdrill-[0-9a-z_]+|\d{4,}"
+)
 
 
 class Points:
@@ -63,6 +74,7 @@ class Points:
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A storage call, with a point before and one after it."""
+
         def called(storage: Any, key: Any, *more: Any, **named_ones: Any) -> Any:
             self.point(f"{name} {key}")
             answer = function(storage, key, *more, **named_ones)
@@ -81,7 +93,9 @@ def named(words: list[str]) -> str:
 
 
 def run_until(point: int, job: str, work: Work) -> dict[str, Any]:
-    """Run the job in this process, which ends at that point; how it ended, and its points, if it had fewer."""
+    """Run the job in this process, which ends at that point; how it ended, and its points, if it
+    had fewer.
+    """
     import obstore
 
     points = Points(work.access.cluster.drill.work_directory, point)

@@ -1,7 +1,8 @@
-"""kill -9 at every point of drill, backup, dump and prune: nothing kept is lost, and the next run is clean.
+"""kill -9 at every point of drill, backup, dump and prune: nothing kept is lost, and the next run
+is clean.
 
-``make kills`` tries every point, goes on where it was stopped, and writes docs/evidence/kills.md; ``make test`` draws ten by the
-commit's number (PGDRILL_SEED names another draw).
+``make kills`` tries every point, goes on where it was stopped, and writes docs/evidence/kills.md;
+``make test`` draws ten by the commit's number (PGDRILL_SEED names another draw).
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ def test_killed_at_any_point_it_loses_nothing_and_can_be_run_again(place: Site) 
     kills = [kill for kill in chosen(place) if str(kill) not in known]
     for found in at_once(kills, lambda kill: judge(place, kill), lambda kill: kill.job):
         table.keep(found)
-        print(f"{found.kill}: {'killed' if found.killed else 'came to its end'}, {found.seconds} s {found.wrong}", flush=True)
+        print(
+            f"{found.kill}: {'killed' if found.killed else 'came to its end'}, {found.seconds} s"
+            f" {found.wrong}",
+            flush=True,
+        )
         if found.wrong:
             wrong.append(f"{found.kill}: {found.wrong}")
     assert not wrong, f"seed {seed()}:\n" + "\n".join(wrong)
@@ -45,7 +50,11 @@ def chosen(place: Site) -> list[Kill]:
     tool = place.stack.tool
     jobs = tuple(job for job in os.environ.get("PGDRILL_JOBS", "").split(",") if job) or JOBS
     if not thorough():
-        return draw(full(place, tuple(draw(list(jobs), 2, f"{tool} killed"))), DRAWN // len(TOOLS), f"{tool} kills")
+        return draw(
+            full(place, tuple(draw(list(jobs), 2, f"{tool} killed"))),
+            DRAWN // len(TOOLS),
+            f"{tool} kills",
+        )
     every = full(place, jobs)
     print(f"{len(every)} points with {tool}", flush=True)
     if jobs == JOBS and tool == TOOLS[0]:

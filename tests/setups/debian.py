@@ -35,8 +35,11 @@ class DebianHost:
         """Over the socket, by a line of pg_ident.conf that says who pgdrill is."""
         site = self.site
         etc = f"{site.home}/etc/15/main"
-        site.good(f"echo 'pgdrill {site.user} pgdrill' >> {etc}/pg_ident.conf; "
-                  f"{{ echo 'local all pgdrill peer map=pgdrill'; cat {etc}/pg_hba.conf; }} > {etc}/new; cat {etc}/new > {etc}/pg_hba.conf; rm ~/.pgpass")  # fmt: skip
+        site.good(
+            f"echo 'pgdrill {site.user} pgdrill' >> {etc}/pg_ident.conf; {{ echo 'local all pgdrill"
+            f" peer map=pgdrill'; cat {etc}/pg_hba.conf; }} > {etc}/new; cat {etc}/new >"
+            f" {etc}/pg_hba.conf; rm ~/.pgpass"
+        )
         site.sql("SELECT pg_reload_conf()")
         site.edit({"host=localhost port": f"host={site.home}/sock port"})
 

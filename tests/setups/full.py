@@ -6,5 +6,12 @@ from tests.setups import contents, rights, servers, settings, signing, stores, t
 from tests.setups.setup import Setup
 
 FULL: tuple[Setup, ...] = (
-    *servers.SETUPS, *settings.SETUPS, *signing.SETUPS, *traps.SETUPS, *rights.SETUPS, *contents.SETUPS, *stores.SETUPS, *versions.SETUPS,
-)  # fmt: skip
+    *servers.SETUPS,
+    *settings.SETUPS,
+    *signing.SETUPS,
+    *traps.SETUPS,
+    *rights.SETUPS,
+    *contents.SETUPS,
+    *stores.SETUPS,
+    *versions.SETUPS,
+)

@@ -1,4 +1,5 @@
-"""A host with a production of its own, on which the real commands are run as an operator runs them."""
+"""A host with a production of its own, on which the real commands are run as an operator runs
+them."""
 
 from __future__ import annotations
 
@@ -22,9 +23,13 @@ from tests.setups.programs import programs
 from tests.setups.setup import Setup
 
 SECONDS = 600  # for a command, on a machine that has other work
-WITHOUT_VECTORS = "CREATE TABLE docs (id int PRIMARY KEY, body text); INSERT INTO docs SELECT i, md5(i::text) FROM generate_series(1, 400) i"
+WITHOUT_VECTORS = (
+    "CREATE TABLE docs (id int PRIMARY KEY, body text); INSERT INTO docs SELECT i, md5(i::text)"
+    " FROM generate_series(1, 400) i"
+)
 MINE = ("PG", "AWS_", "WALG_", "AIRFLOW", "RCLONE", "BOTO")  # variables of whoever runs the tests
-OF_THE_WORKER = ("WALG_S3_PREFIX", "WALG_COMPRESSION_METHOD")  # a server has its own: where, and how, it archives
+# a server has its own: where, and how, it archives
+OF_THE_WORKER = ("WALG_S3_PREFIX", "WALG_COMPRESSION_METHOD")
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,37 @@ class Host(World):
         return self.setup.postgres != "15"
 
     def write_config(self) -> None:
-        where = {"url": f"s3://{self.s3.bucket}/agents", "tool": self.tool, "compression": "lz4", "endpoint_url": self.endpoint_url or self.s3.endpoint_url}
-        server = {"dsn": f"host={self.home} port=5432 dbname=agents", "data_directory": f"{self.home}/primary", "bin_dir": f"{self.programs.folder}"}
+        where = {
+            "url": f"s3://{self.s3.bucket}/agents",
+            "tool": self.tool,
+            "compression": "lz4",
+            "endpoint_url": self.endpoint_url or self.s3.endpoint_url,
+        }
+        server = {
+            "dsn": f"host={self.home} port=5432 dbname=agents",
+            "data_directory": f"{self.home}/primary",
+            "bin_dir": f"{self.programs.folder}",
+        }
         drill = {"work_directory": f"{self.home}/drills", "durability": "fast"}
-        sections: dict[str, dict[str, Any]] = {"server": server, "repository": where, "drill": drill}
-        for name, values in (*self.setup.config.items(), *(self.setup.mistakes.items() if self.filled_up else ())):
+        sections: dict[str, dict[str, Any]] = {
+            "server": server,
+            "repository": where,
+            "drill": drill,
+        }
+        for name, values in (
+            *self.setup.config.items(),
+            *(self.setup.mistakes.items() if self.filled_up else ()),
+        ):
             sections[name] = {**sections.get(name, {}), **values}
         lines = ["[clusters.agents]"]
         for name, values in sections.items():
-            lines += [f"[clusters.agents.{name}]", *(f"{key} = {self.filled(json.dumps(value, ensure_ascii=False))}" for key, value in values.items())]
+            lines += [
+                f"[clusters.agents.{name}]",
+                *(
+                    f"{key} = {self.filled(json.dumps(value, ensure_ascii=False))}"
+                    for key, value in values.items()
+                ),
+            ]
         self.config_file.write_text("\n".join(lines) + "\n")
 
     def filled(self, text: str) -> str:
@@ -71,17 +98,36 @@ class Host(World):
         password = self.home / "superuser.password"
         password.touch(mode=0o600)
         password.write_text(self.passwords["postgres"])
-        words = [*as_ordinary_user(), self.programs.path("initdb"), "-D", str(self.home / "primary"), "-U", "postgres", "--pwfile", str(password),
-                 "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", *self.setup.initdb]  # fmt: skip
+        words = [
+            *as_ordinary_user(),
+            self.programs.path("initdb"),
+            "-D",
+            str(self.home / "primary"),
+            "-U",
+            "postgres",
+            "--pwfile",
+            str(password),
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            *self.setup.initdb,
+        ]
         subprocess.run(words, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
         password.unlink()
 
     def prepare(self) -> None:
-        """What has to be so before the first start: the set-up's settings, and the tool's variables for archiving."""
+        """What has to be so before the first start: the set-up's settings, and the tool's variables
+        for archiving.
+        """
         options: dict[str, str] = self.primary.options  # type: ignore[assignment]
         options |= {"shared_buffers": "32MB", **self.setup.options}
         variables: dict[str, str] = self.primary.environment  # type: ignore[assignment]
-        variables |= {name: self.filled(value) for name, value in self.setup.environment.items() if value and name.startswith("WALG_") and name not in OF_THE_WORKER}
+        variables |= {
+            name: self.filled(value)
+            for name, value in self.setup.environment.items()
+            if value and name.startswith("WALG_") and name not in OF_THE_WORKER
+        }
         self.user_home.mkdir()
         self.setup.before(self)
 
@@ -111,8 +157,14 @@ class Host(World):
     def variables(self) -> dict[str, str]:
         """All that the commands see."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(MINE)}
-        own |= {"HOME": str(self.user_home), "PGDRILL_CONFIG": str(self.config_file), "PGUSER": "pgdrill", "PGPASSWORD": self.passwords["pgdrill"],
-                "PYTHONPATH": f"{ROOT / 'include'}", **self.s3.environment}  # fmt: skip
+        own |= {
+            "HOME": str(self.user_home),
+            "PGDRILL_CONFIG": str(self.config_file),
+            "PGUSER": "pgdrill",
+            "PGPASSWORD": self.passwords["pgdrill"],
+            "PYTHONPATH": f"{ROOT / 'include'}",
+            **self.s3.environment,
+        }
         for name, value in self.setup.environment.items():
             own.pop(name, "")
             if value is not None:
@@ -122,7 +174,15 @@ class Host(World):
     def pgdrill(self, *words: str) -> Done:
         """The real command, with ``--json``."""
         command = [sys.executable, "-c", "from pgdrill.cli import main; main()", *words, "--json"]
-        done = subprocess.run(command, env=self.variables, cwd=self.user_home, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            env=self.variables,
+            cwd=self.user_home,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
         try:
             said = json.loads(done.stdout)
         except ValueError:
@@ -142,7 +202,12 @@ def host(setup: Setup) -> Iterator[Host]:
     found = programs(setup.postgres)
     if found is None:
         raise FileNotFoundError(f"PostgreSQL {setup.postgres} is not here")
-    made = Host(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=setup.tool, programs=found, segment_bytes=setup.segment_megabytes * 2**20)
+    made = Host(
+        Path(tempfile.mkdtemp(prefix="pgdrill-")),
+        tool=setup.tool,
+        programs=found,
+        segment_bytes=setup.segment_megabytes * 2**20,
+    )
     made.setup, made.closing = setup, contextlib.ExitStack()
     try:
         made.create(sample=False)

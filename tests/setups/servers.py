@@ -20,7 +20,11 @@ def _outside(made: Host) -> None:
     for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
         shutil.move(data / name, etc / name)
     options: dict[str, str] = made.primary.options  # type: ignore[assignment]
-    options |= {"config_file": f"{etc}/postgresql.conf", "hba_file": f"{etc}/pg_hba.conf", "ident_file": f"{etc}/pg_ident.conf"}
+    options |= {
+        "config_file": f"{etc}/postgresql.conf",
+        "hba_file": f"{etc}/pg_hba.conf",
+        "ident_file": f"{etc}/pg_ident.conf",
+    }
 
 
 def _behind_a_link(name: str) -> Callable[[Host], None]:
@@ -34,8 +38,12 @@ def _behind_a_link(name: str) -> Callable[[Host], None]:
 
 def _tablespace(made: Host) -> None:
     made.home.joinpath("disk").mkdir(mode=0o700)
-    made.superuser(f"CREATE TABLESPACE disk LOCATION '{made.home}/disk'", "CREATE TABLE far (id int PRIMARY KEY) TABLESPACE disk",
-                   "INSERT INTO far SELECT generate_series(1, 500)", database="agents")  # fmt: skip
+    made.superuser(
+        f"CREATE TABLESPACE disk LOCATION '{made.home}/disk'",
+        "CREATE TABLE far (id int PRIMARY KEY) TABLESPACE disk",
+        "INSERT INTO far SELECT generate_series(1, 500)",
+        database="agents",
+    )
 
 
 def _fails(made: Host) -> None:
@@ -45,7 +53,9 @@ def _fails(made: Host) -> None:
 
 def _noted(made: Host, what: str) -> None:
     with made.connect() as connection:
-        until(lambda: connection.execute(f"SELECT {what} FROM pg_stat_archiver").fetchone() != (None,))  # type: ignore[call-overload]
+        until(
+            lambda: connection.execute(f"SELECT {what} FROM pg_stat_archiver").fetchone() != (None,)
+        )  # type: ignore[call-overload]
 
 
 def _archived(made: Host) -> None:
@@ -55,8 +65,14 @@ def _archived(made: Host) -> None:
 
 
 def _slots(made: Host) -> None:
-    made.superuser(*(f"SELECT pg_create_logical_replication_slot('slot_{number}', 'pgoutput')" for number in range(12)),
-                   "CREATE PUBLICATION everything FOR ALL TABLES", database="agents")  # fmt: skip
+    made.superuser(
+        *(
+            f"SELECT pg_create_logical_replication_slot('slot_{number}', 'pgoutput')"
+            for number in range(12)
+        ),
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+        database="agents",
+    )
 
 
 def _linked(made: Host) -> None:
@@ -78,44 +94,173 @@ def work(folder: str) -> dict[str, dict[str, object]]:
 
 SEALED = "/sys/kernel"  # where not even root can write
 SETUPS = (
-    *(Setup(FAMILY, "as it is installed", tool, version, dump=True) for version in ("15", "18") for tool in ("wal-g", "barman-cloud")),
+    *(
+        Setup(FAMILY, "as it is installed", tool, version, dump=True)
+        for version in ("15", "18")
+        for tool in ("wal-g", "barman-cloud")
+    ),
     Setup(FAMILY, "configuration outside PGDATA, as Debian has it", postgres="15", before=_outside),
-    Setup(FAMILY, "configuration outside PGDATA, as Debian has it", "barman-cloud", postgres="15", before=_outside),
-    Setup(FAMILY, "pg_createcluster, by the README, as an ordinary user, with ~/.pgpass", postgres="15", debian="password", here=is_here),
-    Setup(FAMILY, "pg_createcluster, by the README, as an ordinary user, peer with a map of pg_ident.conf", postgres="15", debian="peer", here=is_here),
+    Setup(
+        FAMILY,
+        "configuration outside PGDATA, as Debian has it",
+        "barman-cloud",
+        postgres="15",
+        before=_outside,
+    ),
+    Setup(
+        FAMILY,
+        "pg_createcluster, by the README, as an ordinary user, with ~/.pgpass",
+        postgres="15",
+        debian="password",
+        here=is_here,
+    ),
+    Setup(
+        FAMILY,
+        "pg_createcluster, by the README, as an ordinary user, peer with a map of pg_ident.conf",
+        postgres="15",
+        debian="peer",
+        here=is_here,
+    ),
     Setup(FAMILY, "pg_wal behind a link", before=_behind_a_link("pg_wal")),
     Setup(FAMILY, "pg_wal behind a link", "barman-cloud", before=_behind_a_link("pg_wal")),
     Setup(FAMILY, "a tablespace on another disk", after=_tablespace),
     Setup(FAMILY, "a tablespace on another disk", "barman-cloud", after=_tablespace),
-    Setup(FAMILY, "pg_serial behind a link", before=_behind_a_link("pg_serial"), red=("links",), answer=Answer("backup", "symbolic-link", "pg_serial", "link")),
-    *(Setup(FAMILY, f"WAL segments of {size} MB", tool, initdb=(f"--wal-segsize={size}",), segment_megabytes=size)
-      for size, tool in ((1, "wal-g"), (64, "wal-g"), (64, "barman-cloud"))),
+    Setup(
+        FAMILY,
+        "pg_serial behind a link",
+        before=_behind_a_link("pg_serial"),
+        red=("links",),
+        answer=Answer("backup", "symbolic-link", "pg_serial", "link"),
+    ),
+    *(
+        Setup(
+            FAMILY,
+            f"WAL segments of {size} MB",
+            tool,
+            initdb=(f"--wal-segsize={size}",),
+            segment_megabytes=size,
+        )
+        for size, tool in ((1, "wal-g"), (64, "wal-g"), (64, "barman-cloud"))
+    ),
     Setup(FAMILY, "no data checksums", initdb=("--no-data-checksums",), warns=("checksums",)),
-    Setup(FAMILY, "the builtin locale provider", initdb=("--locale-provider=builtin", "--builtin-locale=C.UTF-8")),
-    Setup(FAMILY, "the ICU locale provider", postgres="15", initdb=("--locale-provider=icu", "--icu-locale=de-DE")),
-    Setup(FAMILY, "wal_level logical with twelve slots and a publication", options={"wal_level": "logical", "max_replication_slots": "20"}, after=_slots),
+    Setup(
+        FAMILY,
+        "the builtin locale provider",
+        initdb=("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    ),
+    Setup(
+        FAMILY,
+        "the ICU locale provider",
+        postgres="15",
+        initdb=("--locale-provider=icu", "--icu-locale=de-DE"),
+    ),
+    Setup(
+        FAMILY,
+        "wal_level logical with twelve slots and a publication",
+        options={"wal_level": "logical", "max_replication_slots": "20"},
+        after=_slots,
+    ),
     Setup(FAMILY, "archive_mode always", options={"archive_mode": "always"}),
-    Setup(FAMILY, "archive_mode off", options={"archive_mode": "off"}, red=("archive-mode",),
-          answer=Answer("backup", "archiving-off", "archive_mode=off", "pgdrill archive-command")),
-    Setup(FAMILY, "an empty archive_command", options={"archive_command": ""}, red=("archive-mode",),
-          answer=Answer("backup", "archiving-off", "archive_command=empty", "pgdrill archive-command")),
-    Setup(FAMILY, "an archive_command that fails", options={"archive_command": "false"}, after=_fails, red=("archive-command",),
-          answer=Answer("backup", "archiving-fails", "failed", "log")),
-    Setup(FAMILY, "an archive_command that throws everything away", options={"archive_command": "true"}, after=_archived, red=("archived-here",),
-          config={"backup": {"archive_wait_seconds": 15}}, answer=Answer("backup", "not-archived", "0000", "archive_command")),
-    Setup(FAMILY, "an archive_library that archives elsewhere", before=_elsewhere, after=_archived, red=("archived-here",),
-          config={"backup": {"archive_wait_seconds": 15}}, answer=Answer("backup", "not-archived", "0000", "archive_command")),
-    Setup(FAMILY, "no archive_timeout", options={"archive_timeout": "0"}, red=("archive-timeout",),
-          why="the jobs switch segments themselves; what is promised of the newest writes cannot be kept"),
-    Setup(FAMILY, "work_directory that nobody has made, where it can be", config=work("{home}/var/lib/drills")),
-    Setup(FAMILY, "work_directory that nobody can make", config=work(f"{SEALED}/pgdrill"), red=("work-directory",),
-          answer=Answer("backup", "work-directory", "no such folder", "install -d")),
-    Setup(FAMILY, "work_directory and PGDATA behind links", before=_linked, config={"drill": {"work_directory": "{home}/w"}, "server": {"data_directory": "{home}/pgdata"}}),
-    Setup(FAMILY, "work_directory that is read-only", config=work(SEALED), red=("work-directory",),
-          answer=Answer("backup", "work-directory", "nothing can be written", "install -d")),
-    Setup(FAMILY, "too little room for a drill", config={"drill": {"keep_free_bytes": 2**60}}, red=("room",), answer=Answer("drill", "no-space", "free", "work_directory")),
-    Setup(FAMILY, "PGDATA that is not there", config={"server": {"data_directory": "{home}/nowhere"}}, red=("data-directory",),
-          answer=Answer("backup", "no-data-directory", "nowhere", "data directory")),
-    Setup(FAMILY, "an installation of another server's files (PGDATA of a standby)", after=Host.start_standby, config={"server": {"data_directory": "{home}/standby"}},
-          red=("same-files",), answer=Answer("backup", "wrong-server", "standby", "server.data_directory")),
-)  # fmt: skip
+    Setup(
+        FAMILY,
+        "archive_mode off",
+        options={"archive_mode": "off"},
+        red=("archive-mode",),
+        answer=Answer("backup", "archiving-off", "archive_mode=off", "pgdrill archive-command"),
+    ),
+    Setup(
+        FAMILY,
+        "an empty archive_command",
+        options={"archive_command": ""},
+        red=("archive-mode",),
+        answer=Answer(
+            "backup", "archiving-off", "archive_command=empty", "pgdrill archive-command"
+        ),
+    ),
+    Setup(
+        FAMILY,
+        "an archive_command that fails",
+        options={"archive_command": "false"},
+        after=_fails,
+        red=("archive-command",),
+        answer=Answer("backup", "archiving-fails", "failed", "log"),
+    ),
+    Setup(
+        FAMILY,
+        "an archive_command that throws everything away",
+        options={"archive_command": "true"},
+        after=_archived,
+        red=("archived-here",),
+        config={"backup": {"archive_wait_seconds": 15}},
+        answer=Answer("backup", "not-archived", "0000", "archive_command"),
+    ),
+    Setup(
+        FAMILY,
+        "an archive_library that archives elsewhere",
+        before=_elsewhere,
+        after=_archived,
+        red=("archived-here",),
+        config={"backup": {"archive_wait_seconds": 15}},
+        answer=Answer("backup", "not-archived", "0000", "archive_command"),
+    ),
+    Setup(
+        FAMILY,
+        "no archive_timeout",
+        options={"archive_timeout": "0"},
+        red=("archive-timeout",),
+        why=(
+            "the jobs switch segments themselves; what is promised of the newest writes cannot be"
+            " kept"
+        ),
+    ),
+    Setup(
+        FAMILY,
+        "work_directory that nobody has made, where it can be",
+        config=work("{home}/var/lib/drills"),
+    ),
+    Setup(
+        FAMILY,
+        "work_directory that nobody can make",
+        config=work(f"{SEALED}/pgdrill"),
+        red=("work-directory",),
+        answer=Answer("backup", "work-directory", "no such folder", "install -d"),
+    ),
+    Setup(
+        FAMILY,
+        "work_directory and PGDATA behind links",
+        before=_linked,
+        config={
+            "drill": {"work_directory": "{home}/w"},
+            "server": {"data_directory": "{home}/pgdata"},
+        },
+    ),
+    Setup(
+        FAMILY,
+        "work_directory that is read-only",
+        config=work(SEALED),
+        red=("work-directory",),
+        answer=Answer("backup", "work-directory", "nothing can be written", "install -d"),
+    ),
+    Setup(
+        FAMILY,
+        "too little room for a drill",
+        config={"drill": {"keep_free_bytes": 2**60}},
+        red=("room",),
+        answer=Answer("drill", "no-space", "free", "work_directory"),
+    ),
+    Setup(
+        FAMILY,
+        "PGDATA that is not there",
+        config={"server": {"data_directory": "{home}/nowhere"}},
+        red=("data-directory",),
+        answer=Answer("backup", "no-data-directory", "nowhere", "data directory"),
+    ),
+    Setup(
+        FAMILY,
+        "an installation of another server's files (PGDATA of a standby)",
+        after=Host.start_standby,
+        config={"server": {"data_directory": "{home}/standby"}},
+        red=("same-files",),
+        answer=Answer("backup", "wrong-server", "standby", "server.data_directory"),
+    ),
+)

@@ -1,4 +1,5 @@
-"""A set-up: what an ordinary server, client or store is like, and what pgdrill has to make of it."""
+"""A set-up: what an ordinary server, client or store is like, and what pgdrill has to make of
+it."""
 
 from __future__ import annotations
 
@@ -35,9 +36,10 @@ class Answer:
 class Setup:
     """One of the full set.
 
-    ``{home}`` and ``{address}`` (of TCP) may stand in values of ``config`` and ``environment``; None takes a variable away. Of
-    ``answer``, None: it works. ``red`` are the examinations of doctor that say so beforehand, the first of which has the answer's words,
-    and ``warns`` those that warn; ``why`` says why doctor's word and the job's differ, where they do.
+    ``{home}`` and ``{address}`` (of TCP) may stand in values of ``config`` and ``environment``;
+    None takes a variable away. Of ``answer``, None: it works. ``red`` are the examinations of
+    doctor that say so beforehand, the first of which has the answer's words, and ``warns`` those
+    that warn; ``why`` says why doctor's word and the job's differ, where they do.
     """
 
     family: str
@@ -51,7 +53,8 @@ class Setup:
     sql: tuple[str, ...] = ()  # a superuser's, in the database agents
     after: Callable[[Host], None] = nothing
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    mistakes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # likewise, made when the server has been set up
+    # likewise, made when the server has been set up
+    mistakes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environment: Mapping[str, str | None] = field(default_factory=dict)
     debian: str = ""  # Debian's own cluster in place of ours: how one signs in there
     jobs: tuple[str, ...] = ()  # doctor is asked for these alone

@@ -1,7 +1,9 @@
-"""Ordinary servers, roles, clients and stores: each works, or is answered in words that doctor had said beforehand.
+"""Ordinary servers, roles, clients and stores: each works, or is answered in words that doctor had
+said beforehand.
 
-``make setups`` tries the full set, goes on where it was stopped, and writes docs/evidence/setups.md; ``make test`` draws ten by the
-commit's number (PGDRILL_SEED names another draw). PGDRILL_SETUPS=words tries those that have the words in their names.
+``make setups`` tries the full set, goes on where it was stopped, and writes
+docs/evidence/setups.md; ``make test`` draws ten by the commit's number (PGDRILL_SEED names another
+draw). PGDRILL_SETUPS=words tries those that have the words in their names.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ def test_an_ordinary_set_up_works_or_is_answered_in_words_that_doctor_said_befor
     wrong = []
     for found in at_once(chosen(), judge, lambda _: ""):
         table.keep(found)
-        print(f"{found.setup}: {found.answered} ({found.foreseen}) in {found.seconds} s {found.wrong and 'WRONG: ' + found.wrong}", flush=True)
+        print(
+            f"{found.setup}: {found.answered} ({found.foreseen}) in {found.seconds} s"
+            f" {found.wrong and 'WRONG: ' + found.wrong}",
+            flush=True,
+        )
         if found.wrong:
             wrong.append(f"{found.setup}: {found.wrong}")
     assert not wrong, f"seed {seed()}:\n" + "\n".join(wrong)
@@ -38,8 +44,20 @@ def test_an_ordinary_set_up_works_or_is_answered_in_words_that_doctor_said_befor
 
 def chosen() -> list[Setup]:
     """All that are not settled yet, or ten; those whose PostgreSQL and tool are here."""
-    place = {id(one): number for family in {one.family for one in FULL} for number, one in enumerate(one for one in FULL if one.family == family)}
-    here = sorted((one for one in FULL if programs(one.postgres) and shutil.which(PROGRAMS[one.tool]) and one.here()), key=lambda one: (not one.answer, place[id(one)]))  # quick ones first, then of each family
+    place = {
+        id(one): number
+        for family in {one.family for one in FULL}
+        for number, one in enumerate(one for one in FULL if one.family == family)
+    }
+    # quick ones first, then of each family
+    here = sorted(
+        (
+            one
+            for one in FULL
+            if programs(one.postgres) and shutil.which(PROGRAMS[one.tool]) and one.here()
+        ),
+        key=lambda one: (not one.answer, place[id(one)]),
+    )
     if WORDS:
         return [one for one in here if WORDS in str(one)]
     if not here:

@@ -10,7 +10,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_names_every_room_in_the_order_that_is_held() -> None:
-    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "explanation" / "architecture.md").read_text(), re.MULTILINE)
-    named = [re.sub(r"(/|\.py)$", "", name) for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    rows = re.findall(
+        r"^\| (`.*?) \|",
+        (ROOT / "docs" / "explanation" / "architecture.md").read_text(),
+        re.MULTILINE,
+    )
+    named = [
+        re.sub(r"(/|\.py)$", "", name) for row in rows for name in re.findall(r"`([^`]+)`", row)
+    ]
     assert named == contract["layers"]

@@ -1,4 +1,6 @@
-"""Which drill a run's restore begins: its first, the one that it did not finish, or a new one beside what is evidence."""
+"""Which drill a run's restore begins: its first, the one that it did not finish, or a new one
+beside what is evidence.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,27 @@ WORDS = {"found": "nothing", "expected": "an answer", "hint": "wait"}
 
 @pytest.fixture
 def access(tmp_path: Path) -> Access:
-    return Access(Cluster(
-        name="agents", server=Server(data_directory=tmp_path), repository=Repository(url=f"file://{tmp_path}/store"),
-        drill=Drill(work_directory=tmp_path / "work"),
-    ))  # fmt: skip
+    return Access(
+        Cluster(
+            name="agents",
+            server=Server(data_directory=tmp_path),
+            repository=Repository(url=f"file://{tmp_path}/store"),
+            drill=Drill(work_directory=tmp_path / "work"),
+        )
+    )
 
 
-def begun(access: Access, drill_id: str, error: Exception | None = None, trigger: str = TRIGGER) -> None:
+def begun(
+    access: Access, drill_id: str, error: Exception | None = None, trigger: str = TRIGGER
+) -> None:
     """A drill whose restore ended so, or did not end."""
     report = passed_report(drill_id, trigger=trigger).model_copy(
-        update={"restore": Stage(status="running"), "checks": Stage(), "results": [], "restored": None}
+        update={
+            "restore": Stage(status="running"),
+            "checks": Stage(),
+            "results": [],
+            "restored": None,
+        }
     )
     if error:
         report.restore.fail(error)
@@ -46,7 +59,9 @@ def test_a_run_without_a_drill_begins_its_first(access: Access) -> None:
 
 
 @pytest.mark.parametrize("error", [None, Unreachable("storage-unreachable", "s3", **WORDS)])
-def test_what_did_not_come_to_an_end_is_begun_again(access: Access, error: Exception | None) -> None:
+def test_what_did_not_come_to_an_end_is_begun_again(
+    access: Access, error: Exception | None
+) -> None:
     begun(access, RUN, error)
     assert next_attempt(access, RUN, TRIGGER) == Attempt(RUN)
 
@@ -70,7 +85,9 @@ def test_a_report_that_only_the_store_has_counts_for_workers_come_and_go(access:
     assert next_attempt(access, RUN, TRIGGER) == Attempt(f"{RUN}-2", RUN)
 
 
-def test_another_runs_report_of_such_a_name_is_neither_continued_nor_overwritten(access: Access) -> None:
+def test_another_runs_report_of_such_a_name_is_neither_continued_nor_overwritten(
+    access: Access,
+) -> None:
     store.save_report(access, passed_report("nightly-2", trigger="airflow: nightly-2"))
     assert next_attempt(access, "nightly", "airflow: nightly") == Attempt("nightly-3")
     begun(access, "nightly", trigger="airflow: nightly")
@@ -80,7 +97,12 @@ def test_another_runs_report_of_such_a_name_is_neither_continued_nor_overwritten
 
 def test_each_restore_of_a_dump_has_a_report_of_its_own(access: Access) -> None:
     assert next_dump_attempt(access, RUN) == Attempt(RUN)
-    report = DumpReport(drill_id=RUN, dump_id="20261127T040000Z-abcdef", cluster="agents", started_at=passed_report("x").started_at)
+    report = DumpReport(
+        drill_id=RUN,
+        dump_id="20261127T040000Z-abcdef",
+        cluster="agents",
+        started_at=passed_report("x").started_at,
+    )
     keep.save_report(access, report)
     assert next_dump_attempt(access, RUN) == Attempt(f"{RUN}-2", RUN)
     (access.cluster.state_directory / "dump-reports" / f"{RUN}.json").unlink()

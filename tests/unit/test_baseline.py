@@ -16,21 +16,38 @@ from pgdrill.postgres.catalog_fingerprint import Fingerprint
 
 
 def state(**more: object) -> TableState:
-    values = {"content": None, "oid": 1, "bytes": 8192, "filenode": 100, "estimated_rows": 10,
-              "counters": Changes(inserted=5, updated=3, deleted=1)}  # fmt: skip
+    values = {
+        "content": None,
+        "oid": 1,
+        "bytes": 8192,
+        "filenode": 100,
+        "estimated_rows": 10,
+        "counters": Changes(inserted=5, updated=3, deleted=1),
+    }
     return TableState.model_validate(values | more)
 
 
 def row(
-    filenode: int = 100, inserted: int = 5, updated: int = 3, deleted: int = 1, *, name: str = "t", size: int = 8192, grant: str = ""
+    filenode: int = 100,
+    inserted: int = 5,
+    updated: int = 3,
+    deleted: int = 1,
+    *,
+    name: str = "t",
+    size: int = 8192,
+    grant: str = "",
 ) -> Table:
     """As the listing gives it."""
     counters = Changes(inserted=inserted, updated=updated, deleted=deleted)
-    return Table(f"public.{name}", 1, "public", name, filenode, size, size // 8192, 10, counters, 0, grant)
+    return Table(
+        f"public.{name}", 1, "public", name, filenode, size, size // 8192, 10, counters, 0, grant
+    )
 
 
 def test_what_was_written_since_is_the_counters_difference() -> None:
-    assert counted_since(state(), row(inserted=9, updated=3, deleted=4)) == Changes(inserted=4, updated=0, deleted=3)
+    assert counted_since(state(), row(inserted=9, updated=3, deleted=4)) == Changes(
+        inserted=4, updated=0, deleted=3
+    )
     assert counted_since(state(), row()) == Changes()
 
 
@@ -44,25 +61,52 @@ def test_updated_and_deleted_rows_are_not_where_they_were() -> None:
 
 
 def test_the_largest_tables_are_the_first_that_are_only_sampled() -> None:
-    tables = [row(name="small", size=10), row(name="large", size=100), row(name="middle", size=50), row(name="closed", size=1, grant="GRANT")]
+    tables = [
+        row(name="small", size=10),
+        row(name="large", size=100),
+        row(name="middle", size=50),
+        row(name="closed", size=1, grant="GRANT"),
+    ]
     kept = {"baseline_table_bytes": 1000, "baseline_bytes": 1000}
-    assert read_whole(tables, Drill.model_validate(kept)) == {"public.small", "public.middle", "public.large"}
-    assert read_whole(tables, Drill.model_validate(kept | {"baseline_bytes": 100})) == {"public.small", "public.middle"}
-    assert read_whole(tables, Drill.model_validate(kept | {"baseline_table_bytes": 49})) == {"public.small"}
-    assert read_whole(tables, Drill.model_validate(kept | {"baseline_bytes": 100}), spent_bytes=95) == set()
+    assert read_whole(tables, Drill.model_validate(kept)) == {
+        "public.small",
+        "public.middle",
+        "public.large",
+    }
+    assert read_whole(tables, Drill.model_validate(kept | {"baseline_bytes": 100})) == {
+        "public.small",
+        "public.middle",
+    }
+    assert read_whole(tables, Drill.model_validate(kept | {"baseline_table_bytes": 49})) == {
+        "public.small"
+    }
+    assert (
+        read_whole(tables, Drill.model_validate(kept | {"baseline_bytes": 100}), spent_bytes=95)
+        == set()
+    )
 
 
 def test_what_is_not_read_whole_is_sampled_first_and_then_what_is_written_most() -> None:
-    tables = [row(name="quiet", updated=0, deleted=0), row(name="busy", updated=900), row(name="large", updated=1)]
+    tables = [
+        row(name="quiet", updated=0, deleted=0),
+        row(name="busy", updated=900),
+        row(name="large", updated=1),
+    ]
     ordered = in_order_of_sampling(tables, {"public.quiet", "public.busy"})
     assert [table.plain for table in ordered] == ["large", "busy", "quiet"]
 
 
 def baseline(**more: object) -> Baseline:
     values = {
-        "cluster": "agents", "taken_at": datetime(2026, 11, 20, 11, tzinfo=UTC), "system_identifier": 7711508868310993863,
-        "timeline": 1, "settings": {}, "shared_objects": Fingerprint(**FINGERPRINT), "databases": {}, "lsn": "1/2000028",
-    }  # fmt: skip
+        "cluster": "agents",
+        "taken_at": datetime(2026, 11, 20, 11, tzinfo=UTC),
+        "system_identifier": 7711508868310993863,
+        "timeline": 1,
+        "settings": {},
+        "shared_objects": Fingerprint(**FINGERPRINT),
+        "databases": {},
+        "lsn": "1/2000028",
+    }
     return Baseline.model_validate(values | more)
 
 

@@ -1,4 +1,6 @@
-"""A report that says passed has to show it, wherever it is read: no forged one counts or is shown as passed."""
+"""A report that says passed has to show it, wherever it is read: no forged one counts or is shown
+as passed.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ def no_vectors(report: Report) -> None:
 
 
 def vectors_only_skipped(report: Report) -> None:
-    report.results = [result.model_copy(update={"status": "skip"}) if result.family == "vectors" else result for result in report.results]
+    report.results = [
+        result.model_copy(update={"status": "skip"}) if result.family == "vectors" else result
+        for result in report.results
+    ]
 
 
 def a_failure(report: Report) -> None:
@@ -78,17 +83,30 @@ def ended_before_it_began(report: Report) -> None:
 
 
 FORGERIES = [
-    nothing_asked, no_vectors, vectors_only_skipped, a_failure, an_unanswered_question, a_restore_that_failed, checks_that_never_ran,
-    no_cluster, no_backup, no_target, never_running, from_the_future, ended_before_it_began,
-]  # fmt: skip
+    nothing_asked,
+    no_vectors,
+    vectors_only_skipped,
+    a_failure,
+    an_unanswered_question,
+    a_restore_that_failed,
+    checks_that_never_ran,
+    no_cluster,
+    no_backup,
+    no_target,
+    never_running,
+    from_the_future,
+    ended_before_it_began,
+]
 
 
 @pytest.fixture
 def access(tmp_path: Path) -> Access:
     file = tmp_path / "dr.toml"
     file.write_text(
-        f'[clusters.agents]\nowner = "x"\n[clusters.agents.server]\ndsn = "host=/nowhere"\ndata_directory = "{tmp_path}"\n'
-        f'[clusters.agents.repository]\nurl = "file://{tmp_path}/repository"\n[clusters.agents.drill]\nwork_directory = "{tmp_path}/work"\n'
+        '[clusters.agents]\nowner = "x"\n[clusters.agents.server]\ndsn ='
+        f' "host=/nowhere"\ndata_directory = "{tmp_path}"\n[clusters.agents.repository]\nurl ='
+        f' "file://{tmp_path}/repository"\n[clusters.agents.drill]\nwork_directory ='
+        f' "{tmp_path}/work"\n'
     )
     return Access(load(file).cluster("agents"))
 
@@ -96,7 +114,11 @@ def access(tmp_path: Path) -> Access:
 def forged(forge: Forge) -> Report:
     report = passed_report("d1")
     forge(report)
-    report.verdict, report.reason, report.summary = "passed", "all checks passed", "Vector search on it was right."
+    report.verdict, report.reason, report.summary = (
+        "passed",
+        "all checks passed",
+        "Vector search on it was right.",
+    )
     return report
 
 
@@ -135,8 +157,12 @@ def test_what_says_failed_is_never_made_better() -> None:
 
 
 @pytest.mark.parametrize("other", [{"drill_id": "d2"}, {"cluster": "others"}])
-def test_the_report_of_another_drill_or_cluster_under_this_name_is_none(access: Access, other: dict[str, str]) -> None:
-    access.reports.write("reports/d1.json", passed_report("d1").model_copy(update=other).model_dump_json().encode())
+def test_the_report_of_another_drill_or_cluster_under_this_name_is_none(
+    access: Access, other: dict[str, str]
+) -> None:
+    access.reports.write(
+        "reports/d1.json", passed_report("d1").model_copy(update=other).model_dump_json().encode()
+    )
     with pytest.raises(Exception, match="it is the report of"):
         store.load_report(access, "d1")
 
@@ -147,13 +173,24 @@ def test_the_families_are_the_checks_own() -> None:
 
 def dump_report(**more: object) -> DumpReport:
     report = DumpReport(
-        drill_id="d1", dump_id="20261201T040000Z-abcdef", cluster="agents", started_at=NOW, restore=Stage(status="ok"), checks=Stage(status="ok"),
-        results=[CheckResult(name="index-recall", family="vectors", status="pass")], verdict="passed", reason="all checks passed",
-    )  # fmt: skip
+        drill_id="d1",
+        dump_id="20261201T040000Z-abcdef",
+        cluster="agents",
+        started_at=NOW,
+        restore=Stage(status="ok"),
+        checks=Stage(status="ok"),
+        results=[CheckResult(name="index-recall", family="vectors", status="pass")],
+        verdict="passed",
+        reason="all checks passed",
+    )
     return report.model_copy(update=more)
 
 
-@pytest.mark.parametrize("more", [{"results": []}, {"restore": Stage()}, {"started_at": NOW + timedelta(days=2)}], ids=["nothing asked", "not restored", "future"])
+@pytest.mark.parametrize(
+    "more",
+    [{"results": []}, {"restore": Stage()}, {"started_at": NOW + timedelta(days=2)}],
+    ids=["nothing asked", "not restored", "future"],
+)
 def test_a_dumps_forged_pass_proves_nothing(more: dict[str, object]) -> None:
     text = dump_report(**more).model_dump_json().encode()
     found = keep.parse_report(text, "20261201T040000Z-abcdef/drill-d1.json")

@@ -1,4 +1,6 @@
-"""The bench's own arithmetic: ratios of medians with the spread of rounds, what a run costs, and a plot that can be read."""
+"""The bench's own arithmetic: ratios of medians with the spread of rounds, what a run costs, and a
+plot that can be read.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def run(seconds: float, units: int = 1, peak_bytes: int = 0) -> Run:
 
 
 def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
-    found = ratio("a ÷ b", {"a": [run(1), run(2), run(9)], "b": [run(2), run(4), run(6)]}, "a", "b", 0.5)
+    found = ratio(
+        "a ÷ b", {"a": [run(1), run(2), run(9)], "b": [run(2), run(4), run(6)]}, "a", "b", 0.5
+    )
     assert (found.value, found.lowest, found.highest, found.verdict) == (0.5, 0.5, 1.5, "kept")
 
 
@@ -25,7 +29,10 @@ def test_runs_of_different_numbers_of_segments_are_compared_by_the_segment() -> 
 
 
 def test_memory_is_the_worst_run() -> None:
-    assert memory("", [run(1, peak_bytes=200_000_000), run(1, peak_bytes=250_000_000)], 300).value == 250
+    assert (
+        memory("", [run(1, peak_bytes=200_000_000), run(1, peak_bytes=250_000_000)], 300).value
+        == 250
+    )
 
 
 def test_a_row_without_a_goal_is_told_only() -> None:
@@ -47,7 +54,10 @@ def test_every_round_has_an_order_of_its_own_and_the_next_one_turns_it_around() 
 
 
 def test_a_meter_counts_what_ended_below_it() -> None:
-    spend = "import time; data = bytearray(50_000_000); end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    spend = (
+        "import time; data = bytearray(50_000_000); end = time.process_time() + 0.3\nwhile"
+        " time.process_time() < end: pass"
+    )
     with Meter() as meter:
         subprocess.run([sys.executable, "-c", spend], check=True)
     found = meter.run()
@@ -58,7 +68,11 @@ def test_a_meter_counts_what_ended_below_it() -> None:
 
 
 def test_the_plot_is_svg_with_a_bar_and_a_spread_for_each_goal() -> None:
-    rows = [Row("a ÷ <b>", 0.4, 0.3, 0.5, 0.8), Row("far & away", 9, 8, 10, 1), Row("told only", 1, 1, 1, None)]
+    rows = [
+        Row("a ÷ <b>", 0.4, 0.3, 0.5, 0.8),
+        Row("far & away", 9, 8, 10, 1),
+        Row("told only", 1, 1, 1, None),
+    ]
     drawn = ET.fromstring(plot([Group("g", {}, rows)]))  # noqa: S314 - our own
     texts = [element.text or "" for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert "a ÷ <b>" in texts

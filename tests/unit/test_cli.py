@@ -1,4 +1,6 @@
-"""The command line without a server: arguments, errors, exit codes, pure JSON, and no secret anywhere."""
+"""The command line without a server: arguments, errors, exit codes, pure JSON, and no secret
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def two_clusters(config: Path) -> Path:
-    config.write_text("".join(CLUSTER.format(name=name, home=config.parent) for name in ("agents", "sales")))
+    config.write_text(
+        "".join(CLUSTER.format(name=name, home=config.parent) for name in ("agents", "sales"))
+    )
     return config
 
 
@@ -72,7 +76,10 @@ def pure(result: Result) -> Any:
 def report(verdict: Verdict = "passed", drill_id: str = "20261127T110000Z-3f9a2c") -> Report:
     made = passed_report(drill_id)
     status = {"passed": "pass", "failed": "fail", "could not verify": "skip"}[verdict]
-    made.results = [*made.results, CheckResult(name="index-recall", family="vectors", status=status)]  # type: ignore[arg-type]
+    made.results = [
+        *made.results,
+        CheckResult(name="index-recall", family="vectors", status=status),
+    ]  # type: ignore[arg-type]
     made.judge()
     assert made.verdict == verdict
     return made
@@ -91,9 +98,8 @@ def test_the_version_is_the_package_s() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pgdrill.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: print(sorted({'numpy', 'psycopg', 'pydantic', 'obstore'} & set(sys.modules)))"
+        "import sys; from pgdrill.cli import main\ntry: main(['--help'])\nexcept SystemExit:"
+        " print(sorted({'numpy', 'psycopg', 'pydantic', 'obstore'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
@@ -102,21 +108,42 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_lists_every_command_once_under_its_step_in_the_order_of_use() -> None:
     shown = run("--help").output
-    listed = re.findall(r"^(?:(\S.*):$|  ([a-z-]+)  )", shown.partition("Set up:")[1] + shown.partition("Set up:")[2], re.MULTILINE)
+    listed = re.findall(
+        r"^(?:(\S.*):$|  ([a-z-]+)  )",
+        shown.partition("Set up:")[1] + shown.partition("Set up:")[2],
+        re.MULTILINE,
+    )
     assert [step for step, _ in listed if step] == list(STEPS)
     assert [name for _, name in listed if name] == IN_ORDER
-    known = {one.name for one in app.registered_commands} | {group.name for group in app.registered_groups}
+    known = {one.name for one in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
     assert known == set(IN_ORDER), "give the command a place in pgdrill.cli.groups.STEPS"
     assert "..." not in shown.partition("Set up:")[2], "the first sentence is shown whole"
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["backup", "--nonsense"], ["verify"], ["config", "nonsense"]])
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["backup", "--nonsense"], ["verify"], ["config", "nonsense"]]
+)
 def test_bad_arguments_are_exit_code_2(config: Path, words: list[str]) -> None:
     assert run(*words).exit_code == 2
 
 
-@pytest.mark.parametrize("words", [["backup"], ["backups"], ["drill"], ["report"], ["archive-command"], ["config", "check"], ["doctor"]])
-def test_a_config_error_names_file_key_and_mend_whatever_the_command(config: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["backup"],
+        ["backups"],
+        ["drill"],
+        ["report"],
+        ["archive-command"],
+        ["config", "check"],
+        ["doctor"],
+    ],
+)
+def test_a_config_error_names_file_key_and_mend_whatever_the_command(
+    config: Path, words: list[str]
+) -> None:
     config.write_text(config.read_text().replace("binary", "binray") + "rto_second = 1\n")
     result = run(*words)
     assert result.exit_code == 2
@@ -135,13 +162,20 @@ def one_wrong(two_clusters: Path) -> Path:
     return two_clusters
 
 
-@pytest.mark.parametrize("words", [["archive-command", "agents"], ["report", "agents", "--list"], ["hold", "list", "agents"]])
-def test_a_cluster_that_is_wrong_costs_no_command_of_another(one_wrong: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["archive-command", "agents"], ["report", "agents", "--list"], ["hold", "list", "agents"]],
+)
+def test_a_cluster_that_is_wrong_costs_no_command_of_another(
+    one_wrong: Path, words: list[str]
+) -> None:
     result = run(*words)
     assert (result.exit_code, "rto_second" in result.output) == (0, False)
 
 
-@pytest.mark.parametrize("words", [["archive-command", "sales"], ["backup", "sales"], ["drill", "sales"]])
+@pytest.mark.parametrize(
+    "words", [["archive-command", "sales"], ["backup", "sales"], ["drill", "sales"]]
+)
 def test_its_own_commands_say_what_is_wrong(one_wrong: Path, words: list[str]) -> None:
     result = run(*words)
     assert result.exit_code == 2
@@ -154,7 +188,9 @@ def test_a_cluster_has_to_be_named_though_only_one_is_right(one_wrong: Path) -> 
     assert "agents, sales" in result.stderr
 
 
-def test_commands_about_every_cluster_do_what_they_can_and_name_the_one_that_is_wrong(one_wrong: Path) -> None:
+def test_commands_about_every_cluster_do_what_they_can_and_name_the_one_that_is_wrong(
+    one_wrong: Path,
+) -> None:
     for words in (["sweep"], ["config", "check"]):
         result = run(*words)
         assert result.exit_code == 2, words
@@ -197,7 +233,14 @@ def test_config_check_lists_what_it_found(two_clusters: Path) -> None:
     result = run("config", "check", "--config", str(two_clusters))
     assert result.exit_code == 0
     assert "is valid: 2 clusters" in result.stdout.replace("\n", "")
-    for words in ("cluster agents", "cluster sales", "wal-g", "sales-backups", "0 11 * * 5", "RTO 1 h, RPO 60 s"):
+    for words in (
+        "cluster agents",
+        "cluster sales",
+        "wal-g",
+        "sales-backups",
+        "0 11 * * 5",
+        "RTO 1 h, RPO 60 s",
+    ):
         assert words in "".join(result.stdout.split("\n"))
 
 
@@ -218,7 +261,9 @@ def test_config_check_reports_a_broken_sql_check_beforehand(config: Path) -> Non
     assert result.exit_code == 2
     assert "bad.sql,line2" in "".join(result.stderr.split())
     assert "did you mean expect?" in " ".join(result.stderr.split())
-    assert pure(run("config", "check", "--json"))["broken_own_checks"][0]["reason"] == "bad-sql-check"
+    assert (
+        pure(run("config", "check", "--json"))["broken_own_checks"][0]["reason"] == "bad-sql-check"
+    )
 
 
 # --- The commands that only show ---
@@ -235,8 +280,12 @@ def test_checks_lists_every_registered_check_with_its_hint() -> None:
     assert {check["name"] for check in pure(run("checks", "--json"))} == set(CHECKS)
 
 
-def test_archive_command_shows_the_line_and_names_secrets_without_their_values(tmp_path: Path, config: Path) -> None:
-    config.write_text(config.read_text().replace(f"file://{tmp_path}/agents-backups", "s3://bucket/agents"))
+def test_archive_command_shows_the_line_and_names_secrets_without_their_values(
+    tmp_path: Path, config: Path
+) -> None:
+    config.write_text(
+        config.read_text().replace(f"file://{tmp_path}/agents-backups", "s3://bucket/agents")
+    )
     result = run("archive-command")
     assert result.exit_code == 0
     assert "archive_command = 'sh " in result.stdout
@@ -271,8 +320,12 @@ def test_the_newest_report_is_shown_unless_one_is_named(config: Path) -> None:
         assert run("report", *words).stdout.startswith("FAILED")
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("passed", 0), ("failed", 1), ("could not verify", 2)])
-def test_the_exit_code_of_a_report_is_its_verdict_s(config: Path, verdict: Verdict, code: int) -> None:
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("passed", 0), ("failed", 1), ("could not verify", 2)]
+)
+def test_the_exit_code_of_a_report_is_its_verdict_s(
+    config: Path, verdict: Verdict, code: int
+) -> None:
     store.save_report(access(config), report(verdict))
     assert run("report").exit_code == code
     assert run("report", "--list").exit_code == 0
@@ -305,7 +358,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return kept
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("passed", 0), ("failed", 1), ("could not verify", 2)])
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("passed", 0), ("failed", 1), ("could not verify", 2)]
+)
 def test_the_exit_code_of_a_drill_is_its_verdict_s(
     config: Path, asked: dict[str, Any], verdict: Verdict, code: int
 ) -> None:
@@ -315,15 +370,32 @@ def test_the_exit_code_of_a_drill_is_its_verdict_s(
     assert result.stdout.startswith(verdict.upper())
 
 
-def test_a_drill_s_json_is_pure_and_its_log_is_on_stderr(config: Path, asked: dict[str, Any]) -> None:
+def test_a_drill_s_json_is_pure_and_its_log_is_on_stderr(
+    config: Path, asked: dict[str, Any]
+) -> None:
     result = run("drill", "--json")
     assert Report.model_validate(pure(result)).verdict == "passed"
     assert "a line of the log" in result.stderr
 
 
 def test_a_drill_is_asked_for_what_was_typed(config: Path, asked: dict[str, Any]) -> None:
-    run("drill", "agents", "--target", "lsn:0/3000028", "--backup", "base_x", "--check", "vectors", "--check", "rows")
-    assert (asked["target"], asked["backup"], asked["families"]) == ("lsn:0/3000028", "base_x", ("vectors", "rows"))
+    run(
+        "drill",
+        "agents",
+        "--target",
+        "lsn:0/3000028",
+        "--backup",
+        "base_x",
+        "--check",
+        "vectors",
+        "--check",
+        "rows",
+    )
+    assert (asked["target"], asked["backup"], asked["families"]) == (
+        "lsn:0/3000028",
+        "base_x",
+        ("vectors", "rows"),
+    )
     assert asked["keep"] is False
     run("drill", "--keep")
     assert asked["keep"] is True
@@ -331,7 +403,10 @@ def test_a_drill_is_asked_for_what_was_typed(config: Path, asked: dict[str, Any]
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--target", "yesterday"], "time:2026-11-20T11:00:00Z"), (["--check", "colours"], "recovery, vectors")],
+    [
+        (["--target", "yesterday"], "time:2026-11-20T11:00:00Z"),
+        (["--check", "colours"], "recovery, vectors"),
+    ],
     ids=["target", "family"],
 )
 def test_a_wrong_wish_is_refused_before_anything_starts(
@@ -351,18 +426,27 @@ def test_whose_fault_an_error_is_decides_the_exit_code(
     asked["result"] = kind("a-reason", "the thing", found="this", expected="that", hint="do it")
     result = run("drill", "--json")
     assert result.exit_code == code
-    assert pure(result)["error"] == {"reason": "a-reason", "thing": "the thing", "found": "this", "expected": "that",
-                                     "hint": "do it"}  # fmt: skip
+    assert pure(result)["error"] == {
+        "reason": "a-reason",
+        "thing": "the thing",
+        "found": "this",
+        "expected": "that",
+        "hint": "do it",
+    }
     for words in ("a-reason", "the thing", "this", "that", "do it"):
         assert words in result.stderr
 
 
-def test_an_unexpected_error_is_one_line_that_names_debug(config: Path, asked: dict[str, Any]) -> None:
+def test_an_unexpected_error_is_one_line_that_names_debug(
+    config: Path, asked: dict[str, Any]
+) -> None:
     asked["result"] = RuntimeError(f"two\nlines with {SECRET}")
     result = run("drill")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == (
-        "pgdrill: unexpected error: RuntimeError: two lines with *** (run with --debug for the traceback)"
+    assert (
+        result.stderr.splitlines()[-1]
+        == "pgdrill: unexpected error: RuntimeError: two lines with *** (run with --debug for the"
+        " traceback)"
     )
     assert "Traceback" in run("--debug", "drill").stderr
 
@@ -410,7 +494,9 @@ def test_a_backup_away_from_the_data_directory_says_where_to_run_it(config: Path
     assert pure(result)["error"]["reason"] == "no-data-directory"
 
 
-@pytest.mark.parametrize("words", [[], ["agents"], ["../../etc"], ["agents", "../x"], ["agents", "a/b"]])
+@pytest.mark.parametrize(
+    "words", [[], ["agents"], ["../../etc"], ["agents", "../x"], ["agents", "a/b"]]
+)
 def test_destroy_wants_an_id_that_cannot_leave_the_folder(config: Path, words: list[str]) -> None:
     result = run("destroy", *words)
     assert result.exit_code == 2
@@ -424,7 +510,10 @@ def test_destroying_what_is_gone_is_fine(config: Path) -> None:
     assert run("destroy", "agents", "20261127T110000Z-ffffff").exit_code == 0
 
 
-@pytest.mark.parametrize("dsn", [f"host=x password={SECRET}", f"postgresql://u:{SECRET}@h/db", f"postgresql://u:{SECRET}%zz@h"])
+@pytest.mark.parametrize(
+    "dsn",
+    [f"host=x password={SECRET}", f"postgresql://u:{SECRET}@h/db", f"postgresql://u:{SECRET}%zz@h"],
+)
 def test_a_password_in_the_arguments_is_refused_and_not_repeated(config: Path, dsn: str) -> None:
     result = run("verify", "--dsn", dsn, "--json")
     assert result.exit_code == 2

@@ -1,4 +1,6 @@
-"""docker-compose.yaml and Dockerfile, looked at as text: no container engine is needed, and none is used."""
+"""docker-compose.yaml and Dockerfile, looked at as text: no container engine is needed, and none is
+used.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yaml").read_
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
 
-AIRFLOW = {name for name, service in SERVICES.items() if service["image"].startswith("pgdrill-airflow")}
+AIRFLOW = {
+    name for name, service in SERVICES.items() if service["image"].startswith("pgdrill-airflow")
+}
 ENDS_BY_ITSELF = {
     waited_for
     for service in SERVICES.values()
@@ -60,7 +64,9 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_named_volumes_are_declared(name: str) -> None:
     sources = [
-        volume.partition(":")[0] for volume in SERVICES[name].get("volumes", []) if volume[0] not in "$./"
+        volume.partition(":")[0]
+        for volume in SERVICES[name].get("volumes", [])
+        if volume[0] not in "$./"
     ]
     assert set(sources) <= set(COMPOSE["volumes"])
 
@@ -93,7 +99,9 @@ def test_settings_shared_by_all_reach_services_with_settings_of_their_own() -> N
 
 
 def test_the_image_is_the_airflow_that_the_tests_run_against() -> None:
-    pinned = re.search(r"^apache-airflow==(\S+)$", (PROJECT / "requirements.txt").read_text(), re.MULTILINE)
+    pinned = re.search(
+        r"^apache-airflow==(\S+)$", (PROJECT / "requirements.txt").read_text(), re.MULTILINE
+    )
     built_on = re.search(r"^ARG AIRFLOW_VERSION=(\S+)$", DOCKERFILE, re.MULTILINE)
     assert pinned is not None
     assert built_on is not None
@@ -102,7 +110,9 @@ def test_the_image_is_the_airflow_that_the_tests_run_against() -> None:
 
 def test_the_image_copies_only_what_the_build_context_holds() -> None:
     allowed = [
-        line[1:].rstrip("/") for line in (PROJECT / ".dockerignore").read_text().split() if line[0] == "!"
+        line[1:].rstrip("/")
+        for line in (PROJECT / ".dockerignore").read_text().split()
+        if line[0] == "!"
     ]
     copied = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", DOCKERFILE, re.MULTILINE)
     sources = [source.rstrip("/") for line in copied for source in line.split()]
@@ -111,7 +121,9 @@ def test_the_image_copies_only_what_the_build_context_holds() -> None:
     assert ".env" not in sources
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yaml", "requirements.txt", "constraints.txt"])
+@pytest.mark.parametrize(
+    "name", ["Dockerfile", "docker-compose.yaml", "requirements.txt", "constraints.txt"]
+)
 def test_no_package_index_is_named(name: str) -> None:
     text = (PROJECT / name).read_text()
     assert not re.search(r"index-url|find-links|^-[fi] |://\S*simple", text, re.MULTILINE)

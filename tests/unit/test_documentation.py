@@ -1,4 +1,6 @@
-"""README.md and docs/ are a house: every link leads somewhere, every page is found, and what they name is there."""
+"""README.md and docs/ are a house: every link leads somewhere, every page is found, and what they
+name is there.
+"""
 
 from __future__ import annotations
 

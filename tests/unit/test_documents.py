@@ -1,7 +1,9 @@
-"""Whatever lies in a bucket under a document's name ends in a sane value or in an error that names the object.
+"""Whatever lies in a bucket under a document's name ends in a sane value or in an error that names
+the object.
 
-Each document is taken as it should be, and changed in every way that JSON can be: nothing else than pgdrill's own errors
-may come out, and no value that a path, an argument or a computation could be hurt by.
+Each document is taken as it should be, and changed in every way that JSON can be: nothing else than
+pgdrill's own errors may come out, and no value that a path, an argument or a computation could be
+hurt by.
 """
 
 from __future__ import annotations
@@ -39,13 +41,46 @@ from pgdrill.retention import dumps
 from tests.reports import passed_report
 from tests.unit.test_tools import BACKUP, INFO, NAME, SENTINEL, a_walg_backup, barman, put, walg
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 AT = "2026-11-20T11:00:00Z"
 ABSURD = [
-    None, True, -1, 0, 2**63, 2**70, -(2**70), 10**30, 1e308, "", "x", "../..", "/some/path", "..", "\x00", "a\nb", "\x1b]52;c;eA==\x07",
-    "0001-01-01T00:00:00", "9999-12-31T23:59:59Z", "2026-11-20T11:00:00", "1" * 400, "-x", [], {}, [[]], [None], {"a": {"b": []}}, ["../.."],
-]  # fmt: skip
-VALUES = st.sampled_from(ABSURD) | st.integers() | st.text(max_size=20) | st.floats(allow_nan=False, allow_infinity=False)
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    2**70,
+    -(2**70),
+    10**30,
+    1e308,
+    "",
+    "x",
+    "../..",
+    "/some/path",
+    "..",
+    "\x00",
+    "a\nb",
+    "\x1b]52;c;eA==\x07",
+    "0001-01-01T00:00:00",
+    "9999-12-31T23:59:59Z",
+    "2026-11-20T11:00:00",
+    "1" * 400,
+    "-x",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": {"b": []}},
+    ["../.."],
+]
+VALUES = (
+    st.sampled_from(ABSURD)
+    | st.integers()
+    | st.text(max_size=20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 
 
 @st.composite
@@ -55,7 +90,11 @@ def changed(draw: st.DrawFn, good: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         place = document
         while isinstance(place, dict | list) and place:
-            key: Any = draw(st.sampled_from(sorted(place)) if isinstance(place, dict) else st.integers(0, len(place) - 1))
+            key: Any = draw(
+                st.sampled_from(sorted(place))
+                if isinstance(place, dict)
+                else st.integers(0, len(place) - 1)
+            )
             if not isinstance(place[key], dict | list) or not place[key] or draw(st.booleans()):
                 how = draw(st.sampled_from(["change", "remove", "add"]))
                 if how == "change" or isinstance(place, list):
@@ -77,7 +116,10 @@ def sane(backup: BaseBackup) -> None:
     assert 8 <= backup.major_version < 100
     assert 0 <= backup.uncompressed_bytes <= 2**60
     assert 0 <= backup.compressed_bytes <= 2**60
-    assert all(re.fullmatch(r"[1-9][0-9]{0,9}", oid) for oid in (*backup.tablespaces, *backup.tablespace_names))
+    assert all(
+        re.fullmatch(r"[1-9][0-9]{0,9}", oid)
+        for oid in (*backup.tablespaces, *backup.tablespace_names)
+    )
     assert not any(re.search(r"^-|:|\n", name) for name in backup.tablespace_names.values())
     assert re.fullmatch(r"|base_[0-9A-F]{24}(_D_[0-9A-F]{24})?", backup.parent)
     for at in (backup.start_time, backup.finish_time):
@@ -86,7 +128,11 @@ def sane(backup: BaseBackup) -> None:
     assert len(backup.first_segment().name) == 24
 
 
-SPACED = {"base_prefix": "/pgdata", "tablespaces": ["16390"], "16390": {"loc": "/mnt/fast", "link": "pg_tblspc/16390"}}
+SPACED = {
+    "base_prefix": "/pgdata",
+    "tablespaces": ["16390"],
+    "16390": {"loc": "/mnt/fast", "link": "pg_tblspc/16390"},
+}
 
 
 @QUICK
@@ -104,11 +150,20 @@ LINES = [line.partition("=")[::2] for line in INFO.splitlines()]
 
 
 @QUICK
-@given(changed(dict(LINES)), st.sampled_from(["", "a=b=c", "\x00", "status=DONE", "tablespaces=[('x', 16390, '/y')]"]))
+@given(
+    changed(dict(LINES)),
+    st.sampled_from(["", "a=b=c", "\x00", "status=DONE", "tablespaces=[('x', 16390, '/y')]"]),
+)
 def test_any_backup_info_is_a_sane_backup_or_an_error(document: Any, more: str) -> None:
-    lines = [f"{key}={value}" for key, value in document.items()] if isinstance(document, dict) else [str(document)]
+    lines = (
+        [f"{key}={value}" for key, value in document.items()]
+        if isinstance(document, dict)
+        else [str(document)]
+    )
     try:
-        found = parse_backup_info("20261123T231300", "\n".join([*lines, more]).encode(errors="replace"))
+        found = parse_backup_info(
+            "20261123T231300", "\n".join([*lines, more]).encode(errors="replace")
+        )
     except PgdrillError as error:
         assert "20261123T231300" in error.problem.thing
     else:
@@ -116,7 +171,26 @@ def test_any_backup_info_is_a_sane_backup_or_an_error(document: Any, more: str) 
             sane(found)
 
 
-@pytest.mark.parametrize("oid", ["/some/path", "../..", "..", ".", "", "1/2", "-1", "0", "4294967296", "1" * 30, "16390\n", "\u0661", None, 16390.5, ["1"]])
+@pytest.mark.parametrize(
+    "oid",
+    [
+        "/some/path",
+        "../..",
+        "..",
+        ".",
+        "",
+        "1/2",
+        "-1",
+        "0",
+        "4294967296",
+        "1" * 30,
+        "16390\n",
+        "\u0661",
+        None,
+        16390.5,
+        ["1"],
+    ],
+)
 def test_a_tablespace_is_named_by_a_number_and_nothing_else(oid: Any) -> None:
     spec = {"tablespaces": [oid], str(oid): {"loc": "/x"}}
     with pytest.raises(PgdrillError):
@@ -131,11 +205,25 @@ def test_barman_is_given_no_tablespaces_name_that_means_something_else(name: str
         parse_backup_info("x", INFO.replace("'fast'", repr(name)).encode())
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("LSN", -1), ("LSN", 2**70), ("FinishLSN", 1), ("FinishLSN", 2**63), ("UncompressedSize", 10**30), ("CompressedSize", -5),
-    ("SystemIdentifier", 0), ("SystemIdentifier", 2**64), ("PgVersion", 10**9), ("StartTime", "2026-11-23T23:12:54"),
-    ("FinishTime", "9999-12-31T00:00:00Z"), ("StartTime", "0001-01-01T00:00:00Z"), ("DeltaFrom", "../x"), ("DeltaFrom", f"{NAME}\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("LSN", -1),
+        ("LSN", 2**70),
+        ("FinishLSN", 1),
+        ("FinishLSN", 2**63),
+        ("UncompressedSize", 10**30),
+        ("CompressedSize", -5),
+        ("SystemIdentifier", 0),
+        ("SystemIdentifier", 2**64),
+        ("PgVersion", 10**9),
+        ("StartTime", "2026-11-23T23:12:54"),
+        ("FinishTime", "9999-12-31T00:00:00Z"),
+        ("StartTime", "0001-01-01T00:00:00Z"),
+        ("DeltaFrom", "../x"),
+        ("DeltaFrom", f"{NAME}\n"),
+    ],
+)
 def test_what_postgresql_could_not_have_written_is_not_believed(field: str, value: Any) -> None:
     with pytest.raises(PgdrillError):
         parse_sentinel(NAME, json.dumps(SENTINEL | {field: value}).encode())
@@ -146,12 +234,17 @@ def bucket(tmp_path: Path) -> Storage:
     return Storage.open(f"file://{tmp_path}/bucket", {})
 
 
-FILES_METADATA = {"TarFileSets": {"part_001.tar.lz4": ["/base/1/1"], "pg_control.tar.lz4": []}, "Files": {"/base/1/1": {}}}
+FILES_METADATA = {
+    "TarFileSets": {"part_001.tar.lz4": ["/base/1/1"], "pg_control.tar.lz4": []},
+    "Files": {"/base/1/1": {}},
+}
 
 
 @QUICK
 @given(changed(FILES_METADATA))
-def test_any_list_of_files_gives_problems_and_no_other_error(bucket: Storage, document: Any) -> None:
+def test_any_list_of_files_gives_problems_and_no_other_error(
+    bucket: Storage, document: Any
+) -> None:
     a_walg_backup(bucket)
     bucket.write(f"basebackups_005/{NAME}/files_metadata.json", json.dumps(document).encode())
     walg().problems(bucket, BACKUP, walg().parts(bucket, BACKUP))
@@ -159,19 +252,32 @@ def test_any_list_of_files_gives_problems_and_no_other_error(bucket: Storage, do
 
 @pytest.mark.parametrize("name", ["../evil", "/a/../b", "x\x00y", "x" * 5000])
 @pytest.mark.parametrize("where", ["Files", "TarFileSets"])
-def test_names_that_leave_the_folder_are_found_wherever_they_stand(bucket: Storage, name: str, where: str) -> None:
+def test_names_that_leave_the_folder_are_found_wherever_they_stand(
+    bucket: Storage, name: str, where: str
+) -> None:
     a_walg_backup(bucket)
     document = copy.deepcopy(FILES_METADATA)
     document[where][name] = []  # type: ignore[index]
     bucket.write(f"basebackups_005/{NAME}/files_metadata.json", json.dumps(document).encode())
-    assert "unsafe-name" in {problem.reason for problem in walg().problems(bucket, BACKUP, walg().parts(bucket, BACKUP))}
+    assert "unsafe-name" in {
+        problem.reason for problem in walg().problems(bucket, BACKUP, walg().parts(bucket, BACKUP))
+    }
 
 
 # --- one broken document costs itself and no other ---
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b'{"LSN": ' + b"9" * 5000 + b"}", json.dumps(SENTINEL | {"LSN": -1}).encode()],
-                         ids=["empty", "cut", "deep", "endless number", "absurd"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"LSN": ' + b"9" * 5000 + b"}",
+        json.dumps(SENTINEL | {"LSN": -1}).encode(),
+    ],
+    ids=["empty", "cut", "deep", "endless number", "absurd"],
+)
 def test_one_broken_description_hides_no_other_backup(bucket: Storage, content: bytes) -> None:
     broken = f"{NAME[:-1]}9"
     a_walg_backup(bucket)
@@ -179,14 +285,18 @@ def test_one_broken_description_hides_no_other_backup(bucket: Storage, content: 
     bucket.write(f"basebackups_005/{broken}_backup_stop_sentinel.json", content)
     put(bucket, "agents/base/20261123T231300/backup.info", content=INFO.encode())
     put(bucket, "agents/base/20261124T231300/backup.info", content=content)
-    for tool, good, bad in ((walg(), NAME, broken), (barman(), "20261123T231300", "20261124T231300")):
+    for tool, good, bad in (
+        (walg(), NAME, broken),
+        (barman(), "20261123T231300", "20261124T231300"),
+    ):
         found = tool.backups(bucket)
         assert [backup.name for backup in found] == [good]
         assert list(found.broken) == [bad]
         entries = {entry.name: entry for entry in tool.catalog(bucket)}
         assert entries[bad].trouble
         assert entries[bad].backup is None
-        assert tool.name != "barman-cloud" or entries[good].backup  # wal-g's metadata.json is none here
+        # wal-g's metadata.json is none here
+        assert tool.name != "barman-cloud" or entries[good].backup
 
 
 def test_an_object_that_is_too_large_is_not_read_and_hides_no_other(bucket: Storage) -> None:
@@ -202,7 +312,9 @@ def test_an_object_that_is_too_large_is_not_read_and_hides_no_other(bucket: Stor
     assert (found["small"], found["none"]) == (b"x" * 1000, None)
 
 
-def test_a_store_that_lies_about_a_size_is_cut_off(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_lies_about_a_size_is_cut_off(
+    bucket: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A result whose stream is longer than its metadata say, as a hostile store could send."""
     taken = []
 
@@ -211,7 +323,10 @@ def test_a_store_that_lies_about_a_size_is_cut_off(bucket: Storage, monkeypatch:
             taken.append(number)
             yield b"x" * 100
 
-    monkeypatch.setattr("pgdrill.repository.object_store.obstore.get", lambda *_: SimpleNamespace(meta={"size": 10}, stream=stream))
+    monkeypatch.setattr(
+        "pgdrill.repository.object_store.obstore.get",
+        lambda *_: SimpleNamespace(meta={"size": 10}, stream=stream),
+    )
     with pytest.raises(PgdrillError, match="1100 bytes or more"):
         bucket.read("x", 1000)
     assert len(taken) == 11
@@ -220,24 +335,46 @@ def test_a_store_that_lies_about_a_size_is_cut_off(bucket: Storage, monkeypatch:
 # --- JSON itself ---
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (None, "no such object"), (b"", "empty"), (b"\xff\xfe{}", None), (b'{"a": NaN}', "NaN"), (b"[Infinity]", "Infinity"), (b"[1e999]", "large"),
-    (b"[" * 200_000, "deep"), (b'{"a":' * 50_000, "deep"), (b"[" + b"1" * 100_000 + b"]", "digits"), (b'{"a": 1, "a": 2}', "twice"),
-    (b'{"x": {"a": 1, "b": 2, "a": 1}}', "twice"), (b"{} {}", None), (b"{'a': 1}", None),
-])  # fmt: skip
-def test_json_that_was_made_to_do_harm_is_a_plain_error(content: bytes | None, said: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such object"),
+        (b"", "empty"),
+        (b"\xff\xfe{}", None),
+        (b'{"a": NaN}', "NaN"),
+        (b"[Infinity]", "Infinity"),
+        (b"[1e999]", "large"),
+        (b"[" * 200_000, "deep"),
+        (b'{"a":' * 50_000, "deep"),
+        (b"[" + b"1" * 100_000 + b"]", "digits"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        (b'{"x": {"a": 1, "b": 2, "a": 1}}', "twice"),
+        (b"{} {}", None),
+        (b"{'a': 1}", None),
+    ],
+)
+def test_json_that_was_made_to_do_harm_is_a_plain_error(
+    content: bytes | None, said: str | None
+) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=said):
         load_json(content)
     assert time.monotonic() - started < 2
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers(-(10**300), 10**300) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**300), 10**300) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_other_json_is_what_it_is(data: Any) -> None:
     assert load_json(json.dumps(data).encode()) == data
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+1", "1_0", " 1", "1\n", "0x1", "\u0661", "9" * 21, "11", "0"])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", "1_0", " 1", "1\n", "0x1", "\u0661", "9" * 21, "11", "0"]
+)
 def test_a_number_is_its_digits_within_bounds(text: str) -> None:
     with pytest.raises(ValueError, match="is no number"):
         whole_number(text, 1, 10)
@@ -250,8 +387,10 @@ def test_a_number_is_its_digits_within_bounds(text: str) -> None:
 def access(tmp_path: Path) -> Access:
     file = tmp_path / "dr.toml"
     file.write_text(
-        f'[clusters.agents]\nowner = "x"\n[clusters.agents.server]\ndsn = "host=/nowhere"\ndata_directory = "{tmp_path}"\n'
-        f'[clusters.agents.repository]\nurl = "file://{tmp_path}/repository"\n[clusters.agents.drill]\nwork_directory = "{tmp_path}/work"\n'
+        '[clusters.agents]\nowner = "x"\n[clusters.agents.server]\ndsn ='
+        f' "host=/nowhere"\ndata_directory = "{tmp_path}"\n[clusters.agents.repository]\nurl ='
+        f' "file://{tmp_path}/repository"\n[clusters.agents.drill]\nwork_directory ='
+        f' "{tmp_path}/work"\n'
     )
     return Access(load(file).cluster("agents"))
 
@@ -276,21 +415,57 @@ def good_manifest() -> dict[str, Any]:
     file = {"name": "agents.dump", "bytes": 5, "sha256": "0" * 64}
     content = {"rows": 1, "digest": "x", "columns": ["id"]}
     return {
-        "version": 1, "dump_id": "20261201T040000Z-abcdef", "cluster": "agents", "system_identifier": "7", "server_version": "18.6",
-        "server_major": 18, "from_standby": False, "pg_dump_version": "18.6", "started_at": AT, "ended_at": AT, "host": "h",
-        "superuser": "postgres", "data_checksums": True, "preload_libraries": "", "global_objects": {**file, "name": "globals.sql"},
-        "role_passwords": False, "seconds": 1.0, "databases": [{
-            "name": "agents", "format": "custom", "compression": "gzip:1", "files": [file], "command": ["pg_dump"], "snapshot_lsn": "0/1",
-            "snapshot_at": AT, "size_bytes": 5, "seconds": 1.0, "encoding": "UTF8", "locale_provider": "c", "collate": "C", "ctype": "C",
-            "key": "k", "extensions": {"vector": "0.8"}, "tables": {"public.t": content}, "not_dumped": {}, "sequences": {"s": {"first": 1, "last": 2}},
-            "large_objects": content, "schema_objects": {}, "labels": {}, "vector_indexes": [],
-        }],
-    }  # fmt: skip
+        "version": 1,
+        "dump_id": "20261201T040000Z-abcdef",
+        "cluster": "agents",
+        "system_identifier": "7",
+        "server_version": "18.6",
+        "server_major": 18,
+        "from_standby": False,
+        "pg_dump_version": "18.6",
+        "started_at": AT,
+        "ended_at": AT,
+        "host": "h",
+        "superuser": "postgres",
+        "data_checksums": True,
+        "preload_libraries": "",
+        "global_objects": {**file, "name": "globals.sql"},
+        "role_passwords": False,
+        "seconds": 1.0,
+        "databases": [
+            {
+                "name": "agents",
+                "format": "custom",
+                "compression": "gzip:1",
+                "files": [file],
+                "command": ["pg_dump"],
+                "snapshot_lsn": "0/1",
+                "snapshot_at": AT,
+                "size_bytes": 5,
+                "seconds": 1.0,
+                "encoding": "UTF8",
+                "locale_provider": "c",
+                "collate": "C",
+                "ctype": "C",
+                "key": "k",
+                "extensions": {"vector": "0.8"},
+                "tables": {"public.t": content},
+                "not_dumped": {},
+                "sequences": {"s": {"first": 1, "last": 2}},
+                "large_objects": content,
+                "schema_objects": {},
+                "labels": {},
+                "vector_indexes": [],
+            }
+        ],
+    }
 
 
 @QUICK
 @given(changed(good_manifest()))
-def test_any_manifest_is_that_of_its_dump_or_an_error_that_names_it(access: Access, document: Any) -> None:
+def test_any_manifest_is_that_of_its_dump_or_an_error_that_names_it(
+    access: Access, document: Any
+) -> None:
     wanted = good_manifest()["dump_id"]
     access.dumps.write(manifest.key(wanted), json.dumps(document).encode())
     try:
@@ -299,7 +474,10 @@ def test_any_manifest_is_that_of_its_dump_or_an_error_that_names_it(access: Acce
         assert wanted in error.problem.thing
     else:
         assert found.dump_id == wanted
-        for name in [found.global_objects.name, *(file.name for one in found.databases for file in one.files)]:
+        for name in [
+            found.global_objects.name,
+            *(file.name for one in found.databases for file in one.files),
+        ]:
             assert not name.startswith("/")
             assert ".." not in Path(name).parts
     (seen,) = dumps.read_dumps(access.dumps)
@@ -308,14 +486,34 @@ def test_any_manifest_is_that_of_its_dump_or_an_error_that_names_it(access: Acce
 
 
 BASELINE = {
-    "version": 3, "cluster": "agents", "taken_at": AT, "system_identifier": 7, "timeline": 1, "settings": {"wal_segment_size": "16777216"},
-    "shared_objects": {"digest": "x", "salt": "y", "objects": {}}, "databases": {},
-}  # fmt: skip
+    "version": 3,
+    "cluster": "agents",
+    "taken_at": AT,
+    "system_identifier": 7,
+    "timeline": 1,
+    "settings": {"wal_segment_size": "16777216"},
+    "shared_objects": {"digest": "x", "salt": "y", "objects": {}},
+    "databases": {},
+}
 
 
 @QUICK
-@given(changed({"version": 3, "name": NAME, "cluster": "agents", "tool": "wal-g", "finished_at": AT, "objects": {"a/b": 5}, "baseline": BASELINE}))
-def test_any_record_is_that_of_its_backup_or_an_error_that_names_it(access: Access, document: Any) -> None:
+@given(
+    changed(
+        {
+            "version": 3,
+            "name": NAME,
+            "cluster": "agents",
+            "tool": "wal-g",
+            "finished_at": AT,
+            "objects": {"a/b": 5},
+            "baseline": BASELINE,
+        }
+    )
+)
+def test_any_record_is_that_of_its_backup_or_an_error_that_names_it(
+    access: Access, document: Any
+) -> None:
     access.reports.write(backup_record.key(NAME), json.dumps(document).encode())
     try:
         found = backup_record.read(access.reports, NAME)
@@ -328,9 +526,17 @@ def test_any_record_is_that_of_its_backup_or_an_error_that_names_it(access: Acce
             backup_record.differences(found, "s3://x", {"a/b": 5}, datetime.now(UTC))
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", "", "x" * 200, "a\nb", "/etc/passwd"])
-@pytest.mark.parametrize("read", [lambda a, n: backup_record.read(a.reports, n), store.load_report], ids=["record", "report"])
-def test_a_name_from_a_document_never_becomes_a_path(access: Access, tmp_path: Path, name: str, read: Callable[[Access, str], Any]) -> None:
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a/b", "..", "", "x" * 200, "a\nb", "/etc/passwd"]
+)
+@pytest.mark.parametrize(
+    "read",
+    [lambda a, n: backup_record.read(a.reports, n), store.load_report],
+    ids=["record", "report"],
+)
+def test_a_name_from_a_document_never_becomes_a_path(
+    access: Access, tmp_path: Path, name: str, read: Callable[[Access, str], Any]
+) -> None:
     (tmp_path / "repository" / "pgdrill").mkdir(parents=True)
     try:
         assert read(access, name) is None
@@ -339,7 +545,14 @@ def test_a_name_from_a_document_never_becomes_a_path(access: Access, tmp_path: P
 
 
 def test_what_has_no_drills_name_is_no_report(access: Access) -> None:
-    for key in ("reports/good.json", "reports/.hidden.json", "reports/-x.json", "reports/a b.json", "reports/below/x.json", "reports/x.txt"):
+    for key in (
+        "reports/good.json",
+        "reports/.hidden.json",
+        "reports/-x.json",
+        "reports/a b.json",
+        "reports/below/x.json",
+        "reports/x.txt",
+    ):
         access.reports.write(key, b"{}")
     assert store.list_reports(access) == ["good"]
 
@@ -348,7 +561,13 @@ def test_what_has_no_drills_name_is_no_report(access: Access) -> None:
 
 
 @QUICK
-@given(st.binary(max_size=80) | st.lists(st.sampled_from(["1", "2", "-1", "0/1", "0/5", "x", "\t", " ", "\n", "4294967296"]), max_size=9).map(lambda words: " ".join(words).encode()))
+@given(
+    st.binary(max_size=80)
+    | st.lists(
+        st.sampled_from(["1", "2", "-1", "0/1", "0/5", "x", "\t", " ", "\n", "4294967296"]),
+        max_size=9,
+    ).map(lambda words: " ".join(words).encode())
+)
 def test_any_history_names_timelines_in_order_or_none(content: bytes) -> None:
     try:
         found = read_history(content)
@@ -374,10 +593,18 @@ def test_the_newest_backup_is_not_replaced_by_an_older_one_without_a_word() -> N
     from pgdrill.recovery.preflight import choose_backup
     from pgdrill.recovery.targets import RecoveryTarget
 
-    found = BaseBackups.read({NAME: json.dumps(SENTINEL).encode(), f"{NAME[:-1]}9": b"{}", f"{NAME[:-1]}1": b"{}"}.items(), parse_sentinel)
+    found = BaseBackups.read(
+        {
+            NAME: json.dumps(SENTINEL).encode(),
+            f"{NAME[:-1]}9": b"{}",
+            f"{NAME[:-1]}1": b"{}",
+        }.items(),
+        parse_sentinel,
+    )
     latest = RecoveryTarget("latest")
     with pytest.raises(PgdrillError, match=f"{NAME[:-1]}9"):
         choose_backup(found, "LATEST", latest, "s3://b")
     assert choose_backup(found, NAME, latest, "s3://b").name == NAME
     del found.broken[f"{NAME[:-1]}9"]
-    assert choose_backup(found, "LATEST", latest, "s3://b").name == NAME  # an older one that is broken says nothing
+    # an older one that is broken says nothing
+    assert choose_backup(found, "LATEST", latest, "s3://b").name == NAME

@@ -16,8 +16,14 @@ FILE = Path(__file__).parents[2] / "include" / "dr.toml"
 TEXT = FILE.read_text()
 # What a commented line would set: `# key = value` and `# [[table]]`; prose never looks like that.
 UNCOMMENTED = re.sub(r"^# (?=\w+ = |\[)", "", TEXT, flags=re.MULTILINE)
-EXAMPLES = {"server.dsn", "server.conn_id", "server.databases", "repository.conn_id", "server.system_identifier",
-            "dump.databases"}  # fmt: skip
+EXAMPLES = {
+    "server.dsn",
+    "server.conn_id",
+    "server.databases",
+    "repository.conn_id",
+    "server.system_identifier",
+    "dump.databases",
+}
 
 
 def sections() -> dict[str, type[config.Section]]:
@@ -32,7 +38,9 @@ def sections() -> dict[str, type[config.Section]]:
 
 def shown(section: str) -> dict[str, Any]:
     cluster = tomllib.loads(UNCOMMENTED)["clusters"]["agents"]
-    table = cluster[section] if section else {k: v for k, v in cluster.items() if k not in sections()}
+    table = (
+        cluster[section] if section else {k: v for k, v in cluster.items() if k not in sections()}
+    )
     return dict(table[0] if isinstance(table, list) else table)
 
 
@@ -61,7 +69,10 @@ def test_every_key_is_there_with_its_default(section: str, name: str) -> None:
     if field.default is PydanticUndefined or f"{section}.{name}" in EXAMPLES:
         return
     as_toml = {Path: str, tuple: list}
-    default = next((made(field.default) for kind, made in as_toml.items() if isinstance(field.default, kind)), field.default)
+    default = next(
+        (made(field.default) for kind, made in as_toml.items() if isinstance(field.default, kind)),
+        field.default,
+    )
     assert values[name] == default
 
 
@@ -70,7 +81,9 @@ def test_every_key_has_a_comment_above_it(section: str, name: str) -> None:
     lines = TEXT.splitlines()
     several = {name: f"# [[clusters.agents.{name}]]" for name in ("vectors", "deviations")}
     head = {"": "[clusters.agents]", **several}.get(section, f"[clusters.agents.{section}]")
-    own = next(n for n in range(lines.index(head), len(lines)) if re.match(rf"(# )?{name} = ", lines[n]))
+    own = next(
+        n for n in range(lines.index(head), len(lines)) if re.match(rf"(# )?{name} = ", lines[n])
+    )
     above = lines[own - 1]
     if section == "vectors" and name in ("table", "column"):
         return  # the example's own two lines, explained above it

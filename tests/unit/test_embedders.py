@@ -1,4 +1,6 @@
-"""Embedders, against a real server that speaks the OpenAI protocol, and against callables: never a key, never a text."""
+"""Embedders, against a real server that speaks the OpenAI protocol, and against callables: never a
+key, never a text.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +46,21 @@ class Service:
 
 def good(asked: dict[str, Any]) -> Answer:
     """Vectors that say which text they are of, in any order, as the protocol allows."""
-    data = [{"object": "embedding", "index": i, "embedding": [float(len(text)), 1.0, 0.5]} for i, text in enumerate(asked["input"])]
-    return 200, {}, json.dumps({"object": "list", "data": data[::-1], "model": asked["model"]}).encode()
+    data = [
+        {"object": "embedding", "index": i, "embedding": [float(len(text)), 1.0, 0.5]}
+        for i, text in enumerate(asked["input"])
+    ]
+    return (
+        200,
+        {},
+        json.dumps({"object": "list", "data": data[::-1], "model": asked["model"]}).encode(),
+    )
 
 
 def failing(code: int, message: str = "", error_code: str = "", **headers: str) -> Answer:
-    body = json.dumps({"error": {"message": message, "type": "some_error", "code": error_code or None}}).encode()
+    body = json.dumps(
+        {"error": {"message": message, "type": "some_error", "code": error_code or None}}
+    ).encode()
     return code, {name.replace("_", "-"): value for name, value in headers.items()}, body
 
 
@@ -86,13 +97,17 @@ def service() -> Iterator[Service]:
         server.server_close()
 
 
-def refused(embedder: HttpEmbedder | CallableEmbedder, texts: list[str] | None = None) -> CouldNotVerify:
+def refused(
+    embedder: HttpEmbedder | CallableEmbedder, texts: list[str] | None = None
+) -> CouldNotVerify:
     with contextlib.closing(embedder), pytest.raises(CouldNotVerify) as caught:
         embedder.embed("some-model", texts or [TEXT])
     shown = str(caught.value) + repr(embedder) + repr(caught.value.__cause__)
     assert KEY not in shown
     assert TEXT not in shown
-    assert all((caught.value.problem.found, caught.value.problem.expected, caught.value.problem.hint))
+    assert all(
+        (caught.value.problem.found, caught.value.problem.expected, caught.value.problem.hint)
+    )
     return caught.value
 
 
@@ -114,21 +129,29 @@ def test_without_a_key_none_is_sent(service: Service) -> None:
 
 @pytest.mark.parametrize("code", [429, 500, 503])
 def test_a_busy_service_is_asked_again(service: Service, code: int) -> None:
-    service.answer = lambda number, asked: failing(code, Retry_After="0") if number < 2 else good(asked)
+    service.answer = lambda number, asked: (
+        failing(code, Retry_After="0") if number < 2 else good(asked)
+    )
     assert service.embedder().embed("m", [TEXT]).shape == (1, 3)
     assert len(service.asked) == 3
 
 
-def test_the_service_says_how_long_to_wait(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_says_how_long_to_wait(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waited: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", waited.append)
-    service.answer = lambda number, asked: failing(429, Retry_After=("7", "9999")[number]) if number < 2 else good(asked)
+    service.answer = lambda number, asked: (
+        failing(429, Retry_After=("7", "9999")[number]) if number < 2 else good(asked)
+    )
     service.embedder().embed("m", [TEXT])
     assert waited == [7, 30]
 
 
 def test_a_service_that_stays_busy_is_named(service: Service) -> None:
-    service.answer = lambda number, asked: failing(503, f"cannot embed {asked['input'][0]} for {KEY}", "overloaded")
+    service.answer = lambda number, asked: failing(
+        503, f"cannot embed {asked['input'][0]} for {KEY}", "overloaded"
+    )
     error = refused(service.embedder())
     assert isinstance(error, Unreachable)
     assert error.problem.found == "HTTP 503 (overloaded)"
@@ -137,7 +160,9 @@ def test_a_service_that_stays_busy_is_named(service: Service) -> None:
 
 
 def test_a_refused_key_is_not_tried_again_and_not_shown(service: Service) -> None:
-    service.answer = lambda number, asked: failing(401, f"Incorrect API key provided: {KEY}", "invalid_api_key")
+    service.answer = lambda number, asked: failing(
+        401, f"Incorrect API key provided: {KEY}", "invalid_api_key"
+    )
     error = refused(service.embedder())
     assert error.problem.found == "HTTP 401 (invalid_api_key)"
     assert "api_key_variable" in error.problem.hint
@@ -155,7 +180,9 @@ def test_a_redirect_takes_neither_texts_nor_key_elsewhere(service: Service) -> N
     assert service.paths == ["/v1/embeddings"]
 
 
-def test_a_service_that_does_not_answer_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_does_not_answer_in_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pgdrill.vectors.embedders.http.ATTEMPTS", 2)
 
     def hang(number: int, asked: dict[str, Any]) -> Answer:
@@ -174,12 +201,24 @@ def test_a_service_that_is_not_there() -> None:
     assert error.problem.found.startswith("ConnectionRefusedError")
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"<html>", b"[]", b'{"data": 1}', b'{"data": []}', b'{"data": [{"index": 1, "embedding": [1]}]}',
-    b'{"data": [{"index": 0}]}', b'{"data": [{"index": 0, "embedding": []}]}', b'{"data": [{"index": 0, "embedding": "AAAA"}]}',
-    b'{"data": [{"index": 0, "embedding": [NaN]}]}', b'{"data": [{"index": 0, "embedding": [1e999]}]}',
-    b'{"data": [{"index": 0, "embedding": [[1]]}]}', b'{"data": [{"index": 0, "embedding": [null]}]}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"data": 1}',
+        b'{"data": []}',
+        b'{"data": [{"index": 1, "embedding": [1]}]}',
+        b'{"data": [{"index": 0}]}',
+        b'{"data": [{"index": 0, "embedding": []}]}',
+        b'{"data": [{"index": 0, "embedding": "AAAA"}]}',
+        b'{"data": [{"index": 0, "embedding": [NaN]}]}',
+        b'{"data": [{"index": 0, "embedding": [1e999]}]}',
+        b'{"data": [{"index": 0, "embedding": [[1]]}]}',
+        b'{"data": [{"index": 0, "embedding": [null]}]}',
+    ],
+)
 def test_an_answer_of_another_form_is_refused(service: Service, body: bytes) -> None:
     service.answer = lambda number, asked: (200, {}, body)
     assert refused(service.embedder()).problem.reason == "bad-embedding"
@@ -219,18 +258,28 @@ def test_a_callable_gets_batches() -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
 
 
-@pytest.mark.parametrize(("path", "reason"), [
-    ("tests.unit.test_embedders:shouting", "embedder-failed"), ("tests.unit.test_embedders:short", "bad-embedding"),
-    ("no.such.module:embed", "no-embedder"), ("pgdrill_demo.embedder:nothing", "no-embedder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("tests.unit.test_embedders:shouting", "embedder-failed"),
+        ("tests.unit.test_embedders:short", "bad-embedding"),
+        ("no.such.module:embed", "no-embedder"),
+        ("pgdrill_demo.embedder:nothing", "no-embedder"),
+    ],
+)
 def test_a_callable_that_fails_is_named(path: str, reason: str) -> None:
     error = refused(CallableEmbedder(path))
     assert error.problem.reason == reason
     assert path in error.problem.thing
 
 
-def test_a_callable_may_print_and_is_found_where_the_drill_finds_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "talkative.py").write_text("def embed(model, texts):\n    print('loading', model)\n    return [[1.0, 2.0]] * len(texts)\n")
+def test_a_callable_may_print_and_is_found_where_the_drill_finds_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talkative.py").write_text(
+        "def embed(model, texts):\n    print('loading', model)\n    return [[1.0, 2.0]] *"
+        " len(texts)\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with contextlib.closing(CallableEmbedder("talkative:embed")) as embedder:
         assert embedder.embed("m", ["a"]).tolist() == [[1.0, 2.0]]
@@ -246,14 +295,21 @@ def test_a_callable_that_takes_its_process_along_costs_its_answers_only() -> Non
 
 def test_closing_ends_a_callable_that_never_answers() -> None:
     def children() -> list[psutil.Process]:
-        return [process for process in psutil.Process().children() if "child.py" in " ".join(process.cmdline())]
+        return [
+            process
+            for process in psutil.Process().children()
+            if "child.py" in " ".join(process.cmdline())
+        ]
 
     def close() -> None:
         while not children():
             assert asking.is_alive()
         embedder.close()
 
-    embedder, asking = CallableEmbedder("tests.unit.test_embedders:stuck"), threading.current_thread()
+    embedder, asking = (
+        CallableEmbedder("tests.unit.test_embedders:stuck"),
+        threading.current_thread(),
+    )
     closing = threading.Thread(target=close)
     closing.start()
     assert refused(embedder).problem.reason == "embedder-failed"
@@ -264,7 +320,9 @@ def test_closing_ends_a_callable_that_never_answers() -> None:
 def test_the_config_chooses() -> None:
     assert make_embedder(Embeddings()) is None
     assert make_embedder(Embeddings(embedder="python:a.b:c")) == CallableEmbedder("a.b:c")
-    settings = Embeddings(embedder="http", url="https://api.example/v1/", api_key_variable="EMBEDDING_KEY")
+    settings = Embeddings(
+        embedder="http", url="https://api.example/v1/", api_key_variable="EMBEDDING_KEY"
+    )
     made = make_embedder(settings, {"EMBEDDING_KEY": f" {KEY}\n"})
     assert made == HttpEmbedder("https://api.example/v1", KEY, 60)
     assert KEY not in repr(made)
@@ -272,12 +330,20 @@ def test_the_config_chooses() -> None:
         make_embedder(settings, {})
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"embedder": "openai"}, "http or python:module:callable"), ({"embedder": "python:os;x:y"}, "python:module:callable"),
-    ({"embedder": "http"}, "needs url"), ({"url": "file:///etc/passwd"}, "must be http"),
-    ({"url": "https://user:word@host"}, "credentials"), ({"api_key_variable": KEY}, "never stands here"),
-    ({"models": {"embedding": "m@1"}}, "table.column"), ({"models": {"t.c": "m"}}, "model@version"), ({"canary_rows": 0}, "greater"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"embedder": "openai"}, "http or python:module:callable"),
+        ({"embedder": "python:os;x:y"}, "python:module:callable"),
+        ({"embedder": "http"}, "needs url"),
+        ({"url": "file:///etc/passwd"}, "must be http"),
+        ({"url": "https://user:word@host"}, "credentials"),
+        ({"api_key_variable": KEY}, "never stands here"),
+        ({"models": {"embedding": "m@1"}}, "table.column"),
+        ({"models": {"t.c": "m"}}, "model@version"),
+        ({"canary_rows": 0}, "greater"),
+    ],
+)
 def test_a_wrong_setting_is_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Embeddings(**settings)
@@ -293,7 +359,9 @@ def test_vectors_within_the_tolerance_are_right_and_others_are_named() -> None:
     assert off_target(list(stored), MADE, 0.01) == [2, 3]
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(4), np.full(4, np.nan), np.array([np.inf, 0, 0, 0]), np.ones(3), np.ones(5)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(4), np.full(4, np.nan), np.array([np.inf, 0, 0, 0]), np.ones(3), np.ones(5)]
+)
 def test_what_has_no_direction_or_another_size_is_off(wrong: np.ndarray[Any, Any]) -> None:
     assert off_target([wrong.astype(np.float32), *MADE[1:]], MADE, 0.01) == [0]
     assert off_target([wrong.astype(np.float32)], MADE[:1], 0.01) == [0]

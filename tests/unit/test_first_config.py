@@ -1,4 +1,5 @@
-"""The configuration that ``pgdrill init`` writes: valid, never over another, and without a secret."""
+"""The configuration that ``pgdrill init`` writes: valid, never over another, and without a
+secret."""
 
 from __future__ import annotations
 
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.cli.first_config import FirstCluster, check_name, compose, is_example, keep, without_secrets
+from pgdrill.cli.first_config import (
+    FirstCluster,
+    check_name,
+    compose,
+    is_example,
+    keep,
+    without_secrets,
+)
 from pgdrill.config import load
 from pgdrill.errors import ConfigError
 
@@ -39,8 +47,16 @@ def test_what_was_found_is_what_the_file_means(tmp_path: Path) -> None:
     settings = load(file)
     assert (settings.names, settings.wrong) == (["sales"], {})
     server = settings.cluster("sales").server
-    assert (server.dsn, server.data_directory, server.bin_dir) == (NEW.dsn, NEW.data_directory, NEW.bin_dir)
-    assert (server.superuser, server.system_identifier, server.databases) == ("Ünï", 7412345678901234567, ())
+    assert (server.dsn, server.data_directory, server.bin_dir) == (
+        NEW.dsn,
+        NEW.data_directory,
+        NEW.bin_dir,
+    )
+    assert (server.superuser, server.system_identifier, server.databases) == (
+        "Ünï",
+        7412345678901234567,
+        (),
+    )
 
 
 def test_a_second_cluster_is_added_and_the_first_stays_as_it_was_written(tmp_path: Path) -> None:

@@ -18,17 +18,31 @@ from pgdrill.reports.model import Report, Target
 @pytest.fixture
 def access(tmp_path: Path) -> Access:
     (tmp_path / "store").mkdir()
-    return Access(Cluster(
-        name="agents", server=Server(data_directory=tmp_path), repository=Repository(url=f"file://{tmp_path}/store"),
-        drill=Drill(work_directory=tmp_path / "work"),
-    ))  # fmt: skip
+    return Access(
+        Cluster(
+            name="agents",
+            server=Server(data_directory=tmp_path),
+            repository=Repository(url=f"file://{tmp_path}/store"),
+            drill=Drill(work_directory=tmp_path / "work"),
+        )
+    )
 
 
 def keep(access: Access, day: int, kind: str | None) -> None:
     """A report of that day; None: it failed before it had a target."""
     target = Target(kind=kind, value="x") if kind else None  # type: ignore[arg-type]
     at = datetime(2026, 11, day, tzinfo=UTC)
-    store.save_report(access, Report(drill_id=f"{at:%Y%m%d}", cluster="agents", started_at=at, rpo_seconds=60, rto_seconds=1, target=target))
+    store.save_report(
+        access,
+        Report(
+            drill_id=f"{at:%Y%m%d}",
+            cluster="agents",
+            started_at=at,
+            rpo_seconds=60,
+            rto_seconds=1,
+            target=target,
+        ),
+    )
 
 
 def turn(access: Access, earlier: Target | None = None) -> str:
@@ -37,7 +51,11 @@ def turn(access: Access, earlier: Target | None = None) -> str:
 
 def test_the_first_drill_is_latest_and_then_they_alternate(access: Access) -> None:
     assert turn(access) == "latest"
-    for day, kind, following in ((6, "latest", "random"), (13, "random", "latest"), (27, "latest", "random")):
+    for day, kind, following in (
+        (6, "latest", "random"),
+        (13, "random", "latest"),
+        (27, "latest", "random"),
+    ):
         keep(access, day, kind)
         assert turn(access) == following, "not the week, the last drill decides"
 

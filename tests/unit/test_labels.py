@@ -11,7 +11,10 @@ from pgdrill.cli import app
 from pgdrill.vectors.labels import Label, LabelError, parse_label, split, with_label
 
 LABEL = Label(model="hashing-384", version="1", text_column="content", updated_column="updated_at")
-LINE = 'pgdrill: {"model":"hashing-384","version":"1","text_column":"content","updated_column":"updated_at"}'
+LINE = (
+    "pgdrill:"
+    ' {"model":"hashing-384","version":"1","text_column":"content","updated_column":"updated_at"}'
+)
 
 
 def test_a_label_is_one_line_of_json() -> None:
@@ -38,8 +41,14 @@ def test_other_lines_do_not_matter() -> None:
         pytest.param('pgdrill: ["x"]', "object", id="no object"),
         pytest.param('pgdrill: {"model": "x"}', "version: Field required", id="no version"),
         pytest.param('pgdrill: {"model": "", "version": "1"}', "model: ", id="an empty model"),
-        pytest.param('pgdrill: {"model": "x", "version": "1@2"}', "version: ", id="a version that ends in a version"),
-        pytest.param('pgdrill: {"model": "x", "version": "1", "txt": "c"}', "txt: ", id="an unknown key"),
+        pytest.param(
+            'pgdrill: {"model": "x", "version": "1@2"}',
+            "version: ",
+            id="a version that ends in a version",
+        ),
+        pytest.param(
+            'pgdrill: {"model": "x", "version": "1", "txt": "c"}', "txt: ", id="an unknown key"
+        ),
         pytest.param(f"{LINE}\n{LINE}", "2 labels", id="two labels"),
     ],
 )
@@ -60,7 +69,9 @@ words = st.text(min_size=1).filter(lambda text: text.strip() and "@" not in text
 
 
 @given(words, words, st.none() | words, st.text().filter(lambda text: "pgdrill:" not in text))
-def test_what_was_written_is_read_again(model: str, version: str, text_column: str | None, others: str) -> None:
+def test_what_was_written_is_read_again(
+    model: str, version: str, text_column: str | None, others: str
+) -> None:
     label = Label(model=model, version=version, text_column=text_column)
     comment = with_label(others, label)
     assert parse_label(comment) == label
@@ -68,10 +79,15 @@ def test_what_was_written_is_read_again(model: str, version: str, text_column: s
     assert with_label(comment, label) == comment
 
 
-@pytest.mark.parametrize("arguments", [
-    ["agents", "items"], ["agents", "items", "embedding"], ["agents", "items", "embedding", "--model", "x"],
-    ["agents", "--model", "x", "--model-version", "1"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["agents", "items"],
+        ["agents", "items", "embedding"],
+        ["agents", "items", "embedding", "--model", "x"],
+        ["agents", "--model", "x", "--model-version", "1"],
+    ],
+)
 def test_half_a_label_is_not_written(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["label", *arguments])
     assert result.exit_code == 2

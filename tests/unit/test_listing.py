@@ -1,4 +1,5 @@
-"""Rows of texts on terminals of any width: what is copied or compared is never broken over lines."""
+"""Rows of texts on terminals of any width: what is copied or compared is never broken over
+lines."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from rich.console import Console
 from pgdrill.reports.listing import grid
 
 HEADINGS = ("base backup", "finished (UTC)", "size", "why")
-ROWS = [(f"base_{n:024X}", "2026-11-29 18:56", f"{n * 7}.4 MB", "restores instants of the promised days, and is the newest of its week") for n in (3, 9000)]
+ROWS = [
+    (
+        f"base_{n:024X}",
+        "2026-11-29 18:56",
+        f"{n * 7}.4 MB",
+        "restores instants of the promised days, and is the newest of its week",
+    )
+    for n in (3, 9000)
+]
 
 
 def shown(width: int, rows: list[tuple[str, ...]] = ROWS) -> str:

@@ -107,7 +107,9 @@ def test_a_number_given_to_another_process_does_not_keep_the_lease(tmp_path: Pat
     assert lease(tmp_path, "first", process=owner).stale()
 
 
-def test_a_drill_s_own_lease_says_whether_it_holds_its_cluster(lock: ClusterLock, tmp_path: Path) -> None:
+def test_a_drill_s_own_lease_says_whether_it_holds_its_cluster(
+    lock: ClusterLock, tmp_path: Path
+) -> None:
     first = lease(tmp_path, "first", process=dead_process())
     kept = str(tmp_path / "first" / "lease.json")
     FolderLease("first", None, time.time() + 60, "kept").write(kept)
@@ -119,7 +121,9 @@ def test_a_drill_s_own_lease_says_whether_it_holds_its_cluster(lock: ClusterLock
         assert taken_over
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"owner": "x"}', json.dumps({"owner": 1, "directory": 2})])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"owner": "x"}', json.dumps({"owner": 1, "directory": 2})]
+)
 def test_a_torn_lock_file_is_no_lease(lock: ClusterLock, tmp_path: Path, text: str) -> None:
     lock.path.parent.mkdir(parents=True)
     lock.path.write_text(text)
@@ -135,9 +139,10 @@ def test_the_kernel_lets_go_when_a_holder_is_killed(lock: ClusterLock, tmp_path:
     )
     (tmp_path / "killed").mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", code, lock.path, tmp_path / "killed"], stdout=subprocess.PIPE,
+        [sys.executable, "-c", code, lock.path, tmp_path / "killed"],
+        stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert process.stdout
     process.stdout.readline()
     refused(lock, lease(tmp_path, "second"))

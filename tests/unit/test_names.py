@@ -17,13 +17,24 @@ def test_what_is_joined_comes_apart_as_it_was(schema: str, table: str) -> None:
 
 
 @given(NAMES, NAMES, NAMES, NAMES)
-def test_two_relations_never_have_one_name(schema: str, table: str, other_schema: str, other_table: str) -> None:
-    assert (joined(schema, table) == joined(other_schema, other_table)) == ((schema, table) == (other_schema, other_table))
+def test_two_relations_never_have_one_name(
+    schema: str, table: str, other_schema: str, other_table: str
+) -> None:
+    assert (joined(schema, table) == joined(other_schema, other_table)) == (
+        (schema, table) == (other_schema, other_table)
+    )
 
 
-@pytest.mark.parametrize(("written", "meant"), [
-    ("items", ("public", "items")), ("app.items", ("app", "items")), ('"a.b"."c.d"', ("a.b", "c.d")), ('"c.d"', ("public", "c.d")),
-    ('App."Items"', ("App", "Items")), ("a.b.c", ("a", "b.c")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("items", ("public", "items")),
+        ("app.items", ("app", "items")),
+        ('"a.b"."c.d"', ("a.b", "c.d")),
+        ('"c.d"', ("public", "c.d")),
+        ('App."Items"', ("App", "Items")),
+        ("a.b.c", ("a", "b.c")),
+    ],
+)
 def test_people_write_names_plainly_or_quoted(written: str, meant: tuple[str, str]) -> None:
     assert apart(written) == meant

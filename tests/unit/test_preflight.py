@@ -19,14 +19,18 @@ SUNDAY = datetime(2026, 11, 1, 2, tzinfo=UTC)
 def backup(week: int, timeline: int = 1) -> BaseBackup:
     start = (week * 16 + 2) << 24
     at = SUNDAY + timedelta(weeks=week)
-    return BaseBackup(f"base_{week}", 7, 18, timeline, start + 0x28, start + 0x100, at, at + timedelta(hours=1))
+    return BaseBackup(
+        f"base_{week}", 7, 18, timeline, start + 0x28, start + 0x100, at, at + timedelta(hours=1)
+    )
 
 
 THREE = [backup(0), backup(1), backup(2)]
 
 
 def chosen(target: str, wanted: str = "LATEST", backups: list[BaseBackup] = THREE) -> str:
-    return choose_backup(BaseBackups({one.name: one for one in backups}), wanted, parse_target(target), "s3://b").name
+    return choose_backup(
+        BaseBackups({one.name: one for one in backups}), wanted, parse_target(target), "s3://b"
+    ).name
 
 
 def test_the_newest_that_finished_before_the_target_is_chosen() -> None:
@@ -41,7 +45,9 @@ def test_the_newest_that_finished_before_the_target_is_chosen() -> None:
 
 def test_the_order_of_the_listing_and_of_the_names_does_not_matter() -> None:
     assert chosen("latest", backups=THREE[::-1]) == "base_2"
-    after_upgrade = BaseBackup("base_0000", 7, 18, 1, 1, 2, SUNDAY + timedelta(weeks=9), SUNDAY + timedelta(weeks=9))
+    after_upgrade = BaseBackup(
+        "base_0000", 7, 18, 1, 1, 2, SUNDAY + timedelta(weeks=9), SUNDAY + timedelta(weeks=9)
+    )
     assert chosen("latest", backups=[*THREE, after_upgrade]) == "base_0000"
 
 
@@ -76,7 +82,9 @@ def test_no_backup_at_all_is_the_backups_fault() -> None:
     assert caught.value.problem.reason == "no-backups"
 
 
-def needed(archived: dict[str, int], end: int, timeline: int = 1, history: tuple[TimelineSwitch, ...] = ()) -> int:
+def needed(
+    archived: dict[str, int], end: int, timeline: int = 1, history: tuple[TimelineSwitch, ...] = ()
+) -> int:
     return _unbroken(THREE[0], ArchivedWal(archived), end, timeline, history, 1 << 24, "s3://b")
 
 
@@ -123,5 +131,12 @@ def test_a_segment_with_two_objects_is_refused_where_it_is_needed() -> None:
         _unbroken(THREE[0], ArchivedWal(doubled), THREE[0].finish_lsn - 1, 1, (), 1 << 24, "s3://b")
     assert caught.value.problem.reason == "wal-duplicate"
     assert "wal/000000010000000000000002.zst" in caught.value.problem.found
-    other = {"wal/000000010000000000000002.lz4": 5, "wal/000000010000000000000009.lz4": 5, "wal/000000010000000000000009.gz": 5}
-    assert _unbroken(THREE[0], ArchivedWal(other), THREE[0].finish_lsn - 1, 1, (), 1 << 24, "s3://b") == 1
+    other = {
+        "wal/000000010000000000000002.lz4": 5,
+        "wal/000000010000000000000009.lz4": 5,
+        "wal/000000010000000000000009.gz": 5,
+    }
+    assert (
+        _unbroken(THREE[0], ArchivedWal(other), THREE[0].finish_lsn - 1, 1, (), 1 << 24, "s3://b")
+        == 1
+    )

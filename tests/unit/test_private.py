@@ -1,4 +1,6 @@
-"""Folders that are ours alone: names that nobody can take beforehand, and places that nobody else rules."""
+"""Folders that are ours alone: names that nobody can take beforehand, and places that nobody else
+rules.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def long_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_socket_fits_below_it_however_long_the_name_of_the_temporary_folder(tmp_path: Path, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_fits_below_it_however_long_the_name_of_the_temporary_folder(
+    tmp_path: Path, link: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = long_named(tmp_path, monkeypatch)
     folder = private.short_folder(link)
     try:
@@ -48,7 +52,9 @@ def test_a_socket_fits_below_it_however_long_the_name_of_the_temporary_folder(tm
     assert not folder.exists()
 
 
-def test_where_every_short_folder_is_closed_the_hint_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_every_short_folder_is_closed_the_hint_can_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long_named(tmp_path, monkeypatch)
     monkeypatch.setattr(private, "SHORT_PLACES", ("/proc/nowhere",))
     with pytest.raises(ConfigError, match="set TMPDIR to a folder with a short name") as caught:
@@ -82,7 +88,9 @@ def test_two_folders_never_have_a_name_that_could_be_foretold(shared: Path, link
 
 
 @pytest.mark.parametrize("made", ["open to all", "a link", "a file", "another name"])
-def test_what_somebody_else_put_in_its_place_is_neither_used_nor_removed(shared: Path, link: Path, tmp_path: Path, made: str) -> None:
+def test_what_somebody_else_put_in_its_place_is_neither_used_nor_removed(
+    shared: Path, link: Path, tmp_path: Path, made: str
+) -> None:
     folder = private.short_folder(link)
     folder.rmdir()
     elsewhere = tmp_path / "elsewhere"
@@ -108,7 +116,9 @@ def test_what_somebody_else_put_in_its_place_is_neither_used_nor_removed(shared:
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can give files away")
-def test_a_strangers_folder_is_refused_but_the_restored_servers_own_is_used(shared: Path, link: Path) -> None:
+def test_a_strangers_folder_is_refused_but_the_restored_servers_own_is_used(
+    shared: Path, link: Path
+) -> None:
     folder = private.short_folder(link)
     os.chown(folder, STRANGER, STRANGER)
     assert private.remembered(link) is None
@@ -139,7 +149,9 @@ def refused(place: Path) -> str:
     return str(caught.value)
 
 
-def test_a_folder_of_our_own_is_taken_and_one_that_is_not_there_yet_is_made(place: Path, shared: Path) -> None:
+def test_a_folder_of_our_own_is_taken_and_one_that_is_not_there_yet_is_made(
+    place: Path, shared: Path
+) -> None:
     Workspace(place).create()
     other = place.parents[1] / "new" / "d2"
     Workspace(other).create()
@@ -163,13 +175,17 @@ def test_a_link_in_its_place_is_refused_by_name(place: Path, level: int, tmp_pat
 
 @pytest.mark.skipif(not ROOT, reason="only root can give files away")
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_a_folder_that_somebody_else_made_beforehand_is_refused_by_name(place: Path, level: int) -> None:
+def test_a_folder_that_somebody_else_made_beforehand_is_refused_by_name(
+    place: Path, level: int
+) -> None:
     folder = (place, *place.parents)[level]
     os.chown(folder, STRANGER, STRANGER)
     assert str(folder) in refused(place)
 
 
-def test_a_place_where_everybody_may_rename_is_refused_unless_only_owners_may(place: Path, shared: Path) -> None:
+def test_a_place_where_everybody_may_rename_is_refused_unless_only_owners_may(
+    place: Path, shared: Path
+) -> None:
     work = place.parents[2]
     work.chmod(0o777)
     assert str(work) in refused(place)

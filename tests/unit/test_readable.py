@@ -12,7 +12,13 @@ from pgdrill.host.readable import unreadable
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_closed_files_and_folders_are_named_and_what_tools_leave_out_is_not(tmp_path: Path) -> None:
-    for name in ("base/1/2601", "server.key", "postmaster.opts", "log/today", "pg_replslot/one/state"):
+    for name in (
+        "base/1/2601",
+        "server.key",
+        "postmaster.opts",
+        "log/today",
+        "pg_replslot/one/state",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch(mode=0)
     (tmp_path / "closed").mkdir(mode=0)

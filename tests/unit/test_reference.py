@@ -39,4 +39,6 @@ def test_every_key_has_a_type_and_a_meaning(made: dict[str, str]) -> None:
 
 def test_there_is_a_page_for_each_of_them_in_the_index() -> None:
     index = (PAGES.parent / "README.md").read_text()
-    assert [name for name in ("cli.md", "configuration.md") if f"(reference/{name})" not in index] == []
+    assert [
+        name for name in ("cli.md", "configuration.md") if f"(reference/{name})" not in index
+    ] == []

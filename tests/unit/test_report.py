@@ -29,7 +29,10 @@ def test_all_answered_and_nothing_wrong_is_green() -> None:
     assert (verdict, "1 warned" in reason) == ("passed", True)
 
 
-@pytest.mark.parametrize(("restore", "checks"), [pair for pair in itertools.product(STAGES, STAGES) if pair != ("ok", "ok")])
+@pytest.mark.parametrize(
+    ("restore", "checks"),
+    [pair for pair in itertools.product(STAGES, STAGES) if pair != ("ok", "ok")],
+)
 def test_no_unfinished_or_broken_stage_is_green(restore: str, checks: str) -> None:
     verdict, reason = judge(Stage(status=restore), Stage(status=checks), GOOD)  # type: ignore[arg-type]
     assert verdict == ("failed" if "failed" in (restore, checks) else "could not verify")
@@ -48,13 +51,17 @@ def test_only_answers_without_a_failure_are_green(combination: tuple[str, str, b
         assert verdict == "passed"
 
 
-@pytest.mark.parametrize("results", [[], [result("pass", family="rows")], [result("skip", required=False)]])
+@pytest.mark.parametrize(
+    "results", [[], [result("pass", family="rows")], [result("skip", required=False)]]
+)
 def test_a_drill_that_looked_at_no_vector_is_not_green(results: list[CheckResult]) -> None:
     assert judge(OK, OK, results)[0] == "could not verify"
 
 
 def test_a_proven_fault_outweighs_what_could_not_be_answered() -> None:
-    assert judge(OK, Stage(status="could not verify"), [result("fail"), result("skip")])[0] == "failed"
+    assert (
+        judge(OK, Stage(status="could not verify"), [result("fail"), result("skip")])[0] == "failed"
+    )
     assert judge(OK, Stage(status="running"), [result("fail")])[0] == "failed"
 
 
@@ -66,7 +73,10 @@ def fault(kind: type[Exception]) -> Exception:
     return kind("missing-part", "part_1", found="none", expected="one", hint="look")  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize(("kind", "status"), [(BackupFault, "failed"), (CouldNotVerify, "could not verify"), (TimedOut, "could not verify")])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(BackupFault, "failed"), (CouldNotVerify, "could not verify"), (TimedOut, "could not verify")],
+)
 def test_whose_fault_it_was_decides_the_stage(kind: type[Exception], status: str) -> None:
     stage = Stage()
     stage.fail(fault(kind))
@@ -75,7 +85,9 @@ def test_whose_fault_it_was_decides_the_stage(kind: type[Exception], status: str
     assert stage.trouble.reason == "missing-part"
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt(), SystemExit(1), RuntimeError("x" * 9999)])
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), KeyboardInterrupt(), SystemExit(1), RuntimeError("x" * 9999)]
+)
 def test_an_unforeseen_error_is_never_the_backups_fault(error: BaseException) -> None:
     stage = Stage()
     stage.fail(error)
@@ -87,7 +99,13 @@ def test_an_unforeseen_error_is_never_the_backups_fault(error: BaseException) ->
 
 
 def report() -> Report:
-    return Report(drill_id="x", cluster="agents", started_at=datetime(2026, 11, 20, 11, tzinfo=UTC), rto_seconds=3600, rpo_seconds=60)
+    return Report(
+        drill_id="x",
+        cluster="agents",
+        started_at=datetime(2026, 11, 20, 11, tzinfo=UTC),
+        rto_seconds=3600,
+        rpo_seconds=60,
+    )
 
 
 def test_a_report_begins_as_not_green_and_survives_being_written() -> None:
@@ -99,12 +117,20 @@ def test_a_report_begins_as_not_green_and_survives_being_written() -> None:
 
 
 def test_a_report_in_which_hints_were_called_mends_is_read() -> None:
-    stage = {"status": "failed", "trouble": {"reason": "a", "thing": "b", "found": "c", "expected": "d", "mend": "look"}}
+    stage = {
+        "status": "failed",
+        "trouble": {"reason": "a", "thing": "b", "found": "c", "expected": "d", "mend": "look"},
+    }
     read = Stage.model_validate(stage)
     assert read.trouble is not None
     assert read.trouble.hint == "look"
     assert '"hint":"look"' in read.model_dump_json()
-    assert CheckResult.model_validate({"name": "a", "family": "rows", "status": "fail", "mend": "look"}).hint == "look"
+    assert (
+        CheckResult.model_validate(
+            {"name": "a", "family": "rows", "status": "fail", "mend": "look"}
+        ).hint
+        == "look"
+    )
 
 
 def test_a_report_of_another_version_or_with_unknown_keys_is_refused() -> None:

@@ -13,24 +13,41 @@ from pgdrill.repository.archived_end import ArchivedEnd, all_archived, lost_seco
 NOW = datetime(2026, 11, 20, 11, tzinfo=UTC)
 SEGMENT = Segment(1, 3)
 
-LINE = "rmgr: {0:<11} len (rec/tot):     34/    34, tx: {1:>10}, lsn: 0/030{2:05X}, prev 0/03000028, desc: {3}\n"
+LINE = (
+    "rmgr: {0:<11} len (rec/tot):     34/    34, tx: {1:>10}, lsn: 0/030{2:05X}, prev 0/03000028,"
+    " desc: {3}\n"
+)
 COMMIT = "COMMIT 2026-11-20 10:59:0{}.250000 UTC"
 
 
 def read(tmp_path: Path, *records: tuple[str, int, str]) -> ArchivedEnd | None:
     """What a segment with these records ends with, by a pg_waldump that prints them."""
     program = tmp_path / "pg_waldump"
-    text = "".join(LINE.format(kind, xid, 0x100 * (n + 1), what) for n, (kind, xid, what) in enumerate(records))
+    text = "".join(
+        LINE.format(kind, xid, 0x100 * (n + 1), what) for n, (kind, xid, what) in enumerate(records)
+    )
     (tmp_path / "lines").write_text(text)
-    program.write_text(f"#!/bin/sh\ncat {tmp_path}/lines\necho 'pg_waldump: error: breaks off' >&2\nexit 1\n")
+    program.write_text(
+        f"#!/bin/sh\ncat {tmp_path}/lines\necho 'pg_waldump: error: breaks off' >&2\nexit 1\n"
+    )
     program.chmod(0o755)
-    access = Access(Cluster(server=Server(data_directory=tmp_path, bin_dir=tmp_path), repository=Repository(url="file:///x")))
+    access = Access(
+        Cluster(
+            server=Server(data_directory=tmp_path, bin_dir=tmp_path),
+            repository=Repository(url="file:///x"),
+        )
+    )
     return read_segment(access, tmp_path / "segment", SEGMENT)
 
 
 def test_a_segment_tells_its_last_record_commit_and_transaction(tmp_path: Path) -> None:
-    end = read(tmp_path, ("Heap", 745, "INSERT off: 1"), ("Transaction", 745, COMMIT.format(1)),
-               ("Transaction", 746, COMMIT.format(2)), ("XLOG", 0, "SWITCH"))  # fmt: skip
+    end = read(
+        tmp_path,
+        ("Heap", 745, "INSERT off: 1"),
+        ("Transaction", 745, COMMIT.format(1)),
+        ("Transaction", 746, COMMIT.format(2)),
+        ("XLOG", 0, "SWITCH"),
+    )
     assert end == ArchivedEnd(SEGMENT, parse_lsn("0/3000400"), NOW - timedelta(seconds=57.75), 746)
 
 
@@ -51,7 +68,10 @@ def test_subtransactions_and_aborts_end_too(tmp_path: Path) -> None:
 
 
 def test_running_transactions_say_what_has_ended(tmp_path: Path) -> None:
-    end = read(tmp_path, ("Standby", 0, "RUNNING_XACTS nextXid 751 latestCompletedXid 750 oldestRunningXid 751"))
+    end = read(
+        tmp_path,
+        ("Standby", 0, "RUNNING_XACTS nextXid 751 latestCompletedXid 750 oldestRunningXid 751"),
+    )
     assert end
     assert end.newest_xid == 750
 

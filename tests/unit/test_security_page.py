@@ -12,6 +12,10 @@ DEFINED = re.compile(r"^def (test_\w+)", re.MULTILINE)
 
 def test_every_test_that_the_threat_model_names_is_there() -> None:
     named = set(NAMED.findall((ROOT / "docs" / "explanation" / "security.md").read_text()))
-    there = {name for file in (ROOT / "tests").rglob("test_*.py") for name in DEFINED.findall(file.read_text())}
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in DEFINED.findall(file.read_text())
+    }
     assert len(named) > 30
     assert sorted(named - there) == []

@@ -96,16 +96,29 @@ def s3(port: int) -> Storage:
     return Storage.open("s3://backups/agents", KEYS, endpoint_url=f"http://127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize(("status", "kind", "reason"), [
-    (403, CouldNotVerify, "storage-refused"), (401, CouldNotVerify, "storage-refused"),
-    (500, Unreachable, "storage-unreachable"), (503, Unreachable, "storage-unreachable"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (403, CouldNotVerify, "storage-refused"),
+        (401, CouldNotVerify, "storage-refused"),
+        (500, Unreachable, "storage-unreachable"),
+        (503, Unreachable, "storage-unreachable"),
+    ],
+)
 def test_a_stores_answer_becomes_an_error_with_a_hint(
-    answering: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[CouldNotVerify], reason: str
+    answering: http.server.ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    kind: type[CouldNotVerify],
+    reason: str,
 ) -> None:
     monkeypatch.setattr(Answering, "status", status)
     store = s3(answering.server_port)
-    for attempt in (lambda: store.sizes("x/"), lambda: store.read("x"), lambda: store.write("x", b"1")):
+    for attempt in (
+        lambda: store.sizes("x/"),
+        lambda: store.read("x"),
+        lambda: store.write("x", b"1"),
+    ):
         with pytest.raises(CouldNotVerify) as caught:
             attempt()
         assert type(caught.value) is kind
@@ -117,15 +130,24 @@ def test_a_stores_answer_becomes_an_error_with_a_hint(
 def test_of_a_document_that_a_store_answers_with_code_and_message_are_told(
     answering: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document = '<?xml version="1.0" encoding="UTF-8"?>\n<Error>{}<Code>{}</Code>\n<Message>{}</Message><BucketName>backups</BucketName></Error>'
-    for status, more, code, message, reason in ((404, "", "NoSuchBucket", "The specified bucket does not exist", "no-bucket"),
-                                                (403, "<RequestId>1</RequestId>", "AccessDenied", "User x may not", "storage-refused")):  # fmt: skip
+    document = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Error>{}<Code>{}</Code>\n'
+        "<Message>{}</Message><BucketName>backups</BucketName></Error>"
+    )
+    for status, more, code, message, reason in (
+        (404, "", "NoSuchBucket", "The specified bucket does not exist", "no-bucket"),
+        (403, "<RequestId>1</RequestId>", "AccessDenied", "User x may not", "storage-refused"),
+    ):
         monkeypatch.setattr(Answering, "status", status)
         monkeypatch.setattr(Answering, "document", document.format(more, code, message).encode())
         with pytest.raises(CouldNotVerify) as caught:
             s3(answering.server_port).sizes("x/")
         problem = caught.value.problem
-        assert (problem.reason, "<" in problem.found, problem.found.endswith(f"{code}: {message}")) == (reason, False, True), problem
+        assert (
+            problem.reason,
+            "<" in problem.found,
+            problem.found.endswith(f"{code}: {message}"),
+        ) == (reason, False, True), problem
         assert not caught.value.retryable
 
 
@@ -159,7 +181,8 @@ def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
 ) -> None:
     folder.write("kept/hold.json", b"{}")
     folder.write("hold.json", b"{}")
-    monkeypatch.setattr("pgdrill.repository.object_store.Storage.read", lambda *_: None)  # as a replica that lags behind answers
+    # as a replica that lags behind answers
+    monkeypatch.setattr("pgdrill.repository.object_store.Storage.read", lambda *_: None)
     for key in ("kept/hold.json", "hold.json"):
         with pytest.raises(Unreachable) as caught:
             list(folder.read_all([key], 100))
@@ -168,7 +191,8 @@ def test_what_the_listing_has_and_the_store_does_not_give_is_no_missing_object(
 
 
 LISTING = """<?xml version="1.0"?><ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>
-<Contents><Key>wal_005/{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag><Size>1</Size></Contents>
+<Contents><Key>wal_005/{key}</Key>\
+<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag><Size>1</Size></Contents>
 </ListBucketResult>"""
 
 
@@ -188,7 +212,9 @@ def test_an_object_whose_name_no_tool_gives_is_told_by_name(key: str) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
-        bucket = Storage.open("s3://b/r", keys, endpoint_url=f"http://127.0.0.1:{server.server_port}")
+        bucket = Storage.open(
+            "s3://b/r", keys, endpoint_url=f"http://127.0.0.1:{server.server_port}"
+        )
         with pytest.raises(CouldNotVerify) as caught:
             bucket.sizes("wal_005/")
         server.shutdown()
@@ -208,6 +234,8 @@ def test_half_a_pair_of_keys_is_told_before_anything_is_asked(name: str) -> None
 
 def test_no_key_at_all_is_told_without_a_library_s_own_words() -> None:
     with pytest.raises(NoKeys) as caught, _Explained("s3://bucket/prefix"):
-        raise GenericError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 2.1s")
+        raise GenericError(
+            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 2.1s"
+        )
     assert "169.254" not in str(caught.value)
     assert "AWS_SECRET_ACCESS_KEY" in caught.value.problem.hint

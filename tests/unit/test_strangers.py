@@ -26,7 +26,9 @@ def test_what_is_a_folder_or_a_plain_file_stays(data: Path) -> None:
     assert sorted(data.rglob("*")) == before
 
 
-def test_links_pipes_and_second_names_go_and_what_they_lead_to_stays(data: Path, tmp_path: Path) -> None:
+def test_links_pipes_and_second_names_go_and_what_they_lead_to_stays(
+    data: Path, tmp_path: Path
+) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("production's")
@@ -36,7 +38,13 @@ def test_links_pipes_and_second_names_go_and_what_they_lead_to_stays(data: Path,
     os.mkfifo(data / "backup_label")
     (data / "dangling").symlink_to("/nowhere")
     gone = remove_strangers(data, [])
-    assert {path.name for path in gone} == {"recovery.signal", "out", "postgresql.auto.conf", "backup_label", "dangling"}
+    assert {path.name for path in gone} == {
+        "recovery.signal",
+        "out",
+        "postgresql.auto.conf",
+        "backup_label",
+        "dangling",
+    }
     assert not any(os.path.lexists(path) for path in gone)
     assert (outside / "file").read_text() == "production's"
 
@@ -49,7 +57,7 @@ def test_the_links_to_its_own_tablespaces_stay_and_others_go(data: Path, tmp_pat
     (data / "pg_tblspc" / "16392").symlink_to(spaces[0])
     (data / "pg_tblspc" / "16391").unlink()
     (data / "pg_tblspc" / "16391").symlink_to(tmp_path)
-    (spaces[0] / "PG_18" ).symlink_to(tmp_path)
+    (spaces[0] / "PG_18").symlink_to(tmp_path)
     gone = remove_strangers(data, spaces)
     assert sorted(path.name for path in gone) == ["16391", "16392", "PG_18"]
     assert (data / "pg_tblspc" / "16390").is_symlink()

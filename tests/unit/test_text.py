@@ -23,14 +23,29 @@ from pgdrill.text import code, markdown, one_line, visible
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIC8=\x07"  # sets the clipboard of the terminal that shows it
 EVIL = [
-    CLIPBOARD, "\x1b[2J\x1b[31m", "\x9b31m", "a\rPASSED", "\x7f\x08\x08", "\u202edesrever", "\u2066\u2069", "a b c", "\x85", "\u200b\ufeff",
-    "\ud800", "\U000e0041", "\x00",
-]  # fmt: skip
+    CLIPBOARD,
+    "\x1b[2J\x1b[31m",
+    "\x9b31m",
+    "a\rPASSED",
+    "\x7f\x08\x08",
+    "\u202edesrever",
+    "\u2066\u2069",
+    "a b c",
+    "\x85",
+    "\u200b\ufeff",
+    "\ud800",
+    "\U000e0041",
+    "\x00",
+]
 ANYTHING = st.text(st.characters(), max_size=60) | st.sampled_from(EVIL)
 
 
 def harmless(text: str) -> bool:
-    return not any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in text if char not in "\n\t")
+    return not any(
+        unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        for char in text
+        if char not in "\n\t"
+    )
 
 
 @given(ANYTHING)
@@ -42,7 +57,9 @@ def test_nothing_of_a_text_rules_a_terminal(text: str) -> None:
 
 
 def test_every_format_control_that_this_python_knows_is_shown() -> None:
-    assert [hex(ord(char)) for char in map(chr, range(0x110000)) if not harmless(visible(char))] == []
+    assert [
+        hex(ord(char)) for char in map(chr, range(0x110000)) if not harmless(visible(char))
+    ] == []
 
 
 @given(st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs"))))
@@ -55,7 +72,13 @@ def test_other_scripts_stay_as_they_are(text: str) -> None:
     assert one_line(text) == text
 
 
-@given(st.recursive(ANYTHING.filter(lambda text: not re.search("[\ud800-\udfff]", text)), lambda inner: st.lists(inner) | st.dictionaries(ANYTHING, inner), max_leaves=5))
+@given(
+    st.recursive(
+        ANYTHING.filter(lambda text: not re.search("[\ud800-\udfff]", text)),
+        lambda inner: st.lists(inner) | st.dictionaries(ANYTHING, inner),
+        max_leaves=5,
+    )
+)
 def test_json_stays_the_same_json(data: object) -> None:
     raw = json.dumps(data, ensure_ascii=False)
     assert json.loads(visible(raw)) == json.loads(raw)
@@ -73,7 +96,9 @@ def test_errors_and_reports_hold_no_such_text(text: str) -> None:
     for shown in (str(error), *vars_of(error.problem), Trouble.of(error.problem).found):
         assert harmless(shown)
         assert "\n" not in shown
-    result = CheckResult(name="x", family="y", status="fail", thing=text, value=text, message=f"{text}\nPASSED")
+    result = CheckResult(
+        name="x", family="y", status="fail", thing=text, value=text, message=f"{text}\nPASSED"
+    )
     result.thing = text
     assert harmless(f"{result.thing}{result.value}{result.message}")
     assert "\n" not in result.message
@@ -86,7 +111,14 @@ def vars_of(problem: object) -> list[str]:
 @pytest.mark.parametrize("text", EVIL)
 def test_a_console_passes_nothing_on_but_its_own_colours(text: str) -> None:
     out = io.StringIO()
-    console = SafeConsole(file=out, force_terminal=True, color_system="truecolor", width=200, highlight=False, markup=False)
+    console = SafeConsole(
+        file=out,
+        force_terminal=True,
+        color_system="truecolor",
+        width=200,
+        highlight=False,
+        markup=False,
+    )
     console.print(Text(f"[bold]{text}[/bold]", style="red"))
     console.print(f"[link=http://evil]{text}")
     console.print(grid((text, "b"), [(text, f"{text}\nforged row")]))
@@ -100,7 +132,9 @@ def test_a_console_passes_nothing_on_but_its_own_colours(text: str) -> None:
 
 def test_a_line_of_the_log_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr(logging.INFO)
-    logging.getLogger("pgdrill.somewhere").warning("%s: %s", "table", f"x\n23:59:59 INFO    drill passed{CLIPBOARD}")
+    logging.getLogger("pgdrill.somewhere").warning(
+        "%s: %s", "table", f"x\n23:59:59 INFO    drill passed{CLIPBOARD}"
+    )
     try:
         int(CLIPBOARD)
     except ValueError:
@@ -117,7 +151,11 @@ def test_where_others_format_the_librarys_lines_they_are_whole_as_well() -> None
         def emit(self, record: logging.LogRecord) -> None:
             seen.append(record.getMessage())
 
-    before, logger, other = logging.getLogRecordFactory(), logging.getLogger("pgdrill.x"), logging.getLogger("others")
+    before, logger, other = (
+        logging.getLogRecordFactory(),
+        logging.getLogger("pgdrill.x"),
+        logging.getLogger("others"),
+    )
     handler = Keep()
     try:
         keep_lines_whole()
@@ -140,26 +178,62 @@ def test_json_for_programs_is_pure(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(said) == {"a": "\x9b31m\u202e"}
 
 
-@pytest.mark.parametrize("text", [
-    "[x](http://evil)", "![x](http://evil/pixel.png)", "<script>alert(1)</script>", "a | b", "**bold**", "`code`", "# title", "http://evil",
-    "www.evil.org", "x@evil.org", "~~gone~~", "&lt;", "_it_", "a\n# title", "\\",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](http://evil)",
+        "![x](http://evil/pixel.png)",
+        "<script>alert(1)</script>",
+        "a | b",
+        "**bold**",
+        "`code`",
+        "# title",
+        "http://evil",
+        "www.evil.org",
+        "x@evil.org",
+        "~~gone~~",
+        "&lt;",
+        "_it_",
+        "a\n# title",
+        "\\",
+    ],
+)
 def test_markdown_means_nothing_but_itself(text: str) -> None:
     from markdown_it import MarkdownIt
 
     def flat(source: str) -> list[object]:
-        found = MarkdownIt("gfm-like", {"linkify": False}).enable(["table", "strikethrough"]).parse(source)
+        found = (
+            MarkdownIt("gfm-like", {"linkify": False})
+            .enable(["table", "strikethrough"])
+            .parse(source)
+        )
         return [child for token in found for child in [token, *(token.children or [])]]
 
     shown = flat(f"- {markdown(text)} end")
     kinds = {token.type for token in shown}  # type: ignore[attr-defined]
-    assert kinds <= {"bullet_list_open", "bullet_list_close", "list_item_open", "list_item_close", "paragraph_open", "paragraph_close", "inline", "text", "text_special"}
-    assert "".join(token.content for token in shown if token.type in ("text", "text_special")) == f"{one_line(text)} end"  # type: ignore[attr-defined]
+    assert kinds <= {
+        "bullet_list_open",
+        "bullet_list_close",
+        "list_item_open",
+        "list_item_close",
+        "paragraph_open",
+        "paragraph_close",
+        "inline",
+        "text",
+        "text_special",
+    }
+    assert (
+        "".join(token.content for token in shown if token.type in ("text", "text_special"))
+        == f"{one_line(text)} end"
+    )  # type: ignore[attr-defined]
     assert "p://" not in markdown(text)
     coded = [token for token in flat(f"- {code(text)} end") if token.type == "code_inline"]  # type: ignore[attr-defined]
     assert len(coded) == 1
 
 
-@pytest.mark.parametrize("text", ["retention.max_share", "base_0001", "anchor: the newest good one, 2026-11-01 02:00 UTC"])
+@pytest.mark.parametrize(
+    "text",
+    ["retention.max_share", "base_0001", "anchor: the newest good one, 2026-11-01 02:00 UTC"],
+)
 def test_ordinary_words_stay_readable_in_markdown(text: str) -> None:
     assert markdown(text) == text

@@ -23,16 +23,32 @@ from pgdrill.repository.tools.base import WAL_SCRIPT
 from pgdrill.repository.tools.walg import WalG, parse_sentinel
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
-LIBPQ = {"PGHOST": "/run/pg", "PGUSER": "pgdrill", "PGPASSWORD": "canary-password", "PGDATABASE": "agents"}
+LIBPQ = {
+    "PGHOST": "/run/pg",
+    "PGUSER": "pgdrill",
+    "PGPASSWORD": "canary-password",
+    "PGDATABASE": "agents",
+}
 NAME = "base_000000010000000000000002"
-BACKUP = BaseBackup(NAME, 7, 18, 1, 0x2000028, 0x2000100, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+BACKUP = BaseBackup(
+    NAME,
+    7,
+    18,
+    1,
+    0x2000028,
+    0x2000100,
+    datetime(2026, 11, 1, tzinfo=UTC),
+    datetime(2026, 11, 1, tzinfo=UTC),
+)
 SPACED = replace(BACKUP, tablespaces={"16390": "/mnt/fast"}, tablespace_names={"16390": "fast"})
 HOME, INTO = Path("/srv/home"), Path("/srv/data")
 TUNING = Tuning(streams=3, readers=2, part_bytes=64 * 2**20)
 
 
 def repository(tool: str, **more: Any) -> Repository:
-    return Repository.model_validate({"url": "s3://bucket/agents", "tool": tool, "endpoint_url": "http://127.0.0.1:9", **more})
+    return Repository.model_validate(
+        {"url": "s3://bucket/agents", "tool": tool, "endpoint_url": "http://127.0.0.1:9", **more}
+    )
 
 
 def walg(**more: Any) -> WalG:
@@ -45,9 +61,11 @@ def barman(**more: Any) -> BarmanCloud:
 
 def commands(tool: BackupTool) -> list[Command]:
     return [
-        tool.version(), tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING), tool.fetch(BACKUP, INTO, {}, HOME, 3).command,
+        tool.version(),
+        tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING),
+        tool.fetch(BACKUP, INTO, {}, HOME, 3).command,
         tool.fetch(SPACED, INTO, {"16390": Path("/srv/t/16390")}, HOME, 3).command,
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("tool", [walg(), barman()], ids=lambda tool: tool.name)
@@ -83,7 +101,10 @@ def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
 
 
 def test_streams_and_parts_are_passed_on() -> None:
-    backup, fetch = walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING), walg().fetch(BACKUP, INTO, {}, HOME, 3)
+    backup, fetch = (
+        walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING),
+        walg().fetch(BACKUP, INTO, {}, HOME, 3),
+    )
     assert backup.environment["WALG_UPLOAD_CONCURRENCY"] == "3"
     assert backup.environment["WALG_UPLOAD_DISK_CONCURRENCY"] == "2"
     assert backup.environment["WALG_TAR_SIZE_THRESHOLD"] == str(64 * 2**20)
@@ -97,9 +118,10 @@ def test_wal_g_moves_tablespaces_by_a_file() -> None:
     ((file, content),) = fetch.files.items()
     assert fetch.command.argv[-2:] == ("--restore-spec", str(file))
     assert json.loads(content) == {
-        "base_prefix": "/srv/data", "tablespaces": ["16390"],
+        "base_prefix": "/srv/data",
+        "tablespaces": ["16390"],
         "16390": {"loc": "/srv/t/16390", "link": "pg_tblspc/16390"},
-    }  # fmt: skip
+    }
 
 
 def test_barman_moves_tablespaces_by_name() -> None:
@@ -120,7 +142,9 @@ def test_a_folder_as_repository_needs_no_keys() -> None:
     assert not environment.keys() & {"WALG_S3_PREFIX", *SECRETS}
 
 
-@pytest.mark.parametrize(("tool", "compression"), [("wal-g", "none"), ("wal-g", "gzip"), ("barman-cloud", "zstd")])
+@pytest.mark.parametrize(
+    ("tool", "compression"), [("wal-g", "none"), ("wal-g", "gzip"), ("barman-cloud", "zstd")]
+)
 def test_compressions_that_could_not_be_read_again_are_refused(tool: str, compression: str) -> None:
     with pytest.raises(ValidationError):
         repository(tool, compression=compression)
@@ -129,7 +153,15 @@ def test_compressions_that_could_not_be_read_again_are_refused(tool: str, compre
 @pytest.mark.parametrize("tool", [walg(), barman()], ids=lambda tool: tool.name)
 def test_the_servers_commands_pass_through_a_shell_unharmed(tool: BackupTool) -> None:
     words = shlex.split(restore_command(tool, 1 << 24))
-    assert words[:7] == ["sh", str(WAL_SCRIPT), "fetch", str(tool.wal_absent_code), str(1 << 24), "%f", "%p"]
+    assert words[:7] == [
+        "sh",
+        str(WAL_SCRIPT),
+        "fetch",
+        str(tool.wal_absent_code),
+        str(1 << 24),
+        "%f",
+        "%p",
+    ]
     assert words[7:] == list(tool.wal_fetch())
     assert shlex.split(archive_command(tool, 1 << 20))[2:6] == ["push", str(1 << 20), "%f", "%p"]
 
@@ -138,37 +170,59 @@ def test_the_servers_commands_pass_through_a_shell_unharmed(tool: BackupTool) ->
 
 
 SENTINEL = {
-    "LSN": 33554472, "FinishLSN": 33570056, "PgVersion": 180006, "SystemIdentifier": 7711508868310993863,
-    "UncompressedSize": 30633861, "CompressedSize": 5514695, "Spec": None, "StartTime": "2026-11-23T23:12:54.701855Z",
+    "LSN": 33554472,
+    "FinishLSN": 33570056,
+    "PgVersion": 180006,
+    "SystemIdentifier": 7711508868310993863,
+    "UncompressedSize": 30633861,
+    "CompressedSize": 5514695,
+    "Spec": None,
+    "StartTime": "2026-11-23T23:12:54.701855Z",
     "FinishTime": "2026-11-23T23:12:55.462788Z",
-}  # fmt: skip
+}
 
 
 def test_a_sentinel_is_read_with_its_numbers_whole() -> None:
     found = parse_sentinel(NAME, json.dumps(SENTINEL).encode())
     assert found.system_identifier == 7711508868310993863  # beyond 2^53
-    assert (found.major_version, found.timeline, found.start_lsn, found.finish_lsn) == (18, 1, 0x2000028, 0x2003D08)
+    assert (found.major_version, found.timeline, found.start_lsn, found.finish_lsn) == (
+        18,
+        1,
+        0x2000028,
+        0x2003D08,
+    )
     assert found.start_time < found.finish_time
     assert found.finish_time.tzinfo
     assert not found.tablespaces
 
 
 def test_tablespaces_are_read_from_a_sentinel() -> None:
-    spec = {"base_prefix": "/pgdata", "tablespaces": ["16390"], "16390": {"loc": "/mnt/fast", "link": "pg_tblspc/16390"}}
-    assert parse_sentinel(NAME, json.dumps(SENTINEL | {"Spec": spec}).encode()).tablespaces == {"16390": "/mnt/fast"}
+    spec = {
+        "base_prefix": "/pgdata",
+        "tablespaces": ["16390"],
+        "16390": {"loc": "/mnt/fast", "link": "pg_tblspc/16390"},
+    }
+    assert parse_sentinel(NAME, json.dumps(SENTINEL | {"Spec": spec}).encode()).tablespaces == {
+        "16390": "/mnt/fast"
+    }
 
 
 @pytest.mark.parametrize("missing", [key for key in SENTINEL if key != "Spec"])
 @pytest.mark.parametrize("value", [None, "nonsense", [], {}])
 def test_every_odd_value_of_a_sentinel_is_the_backups_fault(missing: str, value: object) -> None:
-    for content in ({k: v for k, v in SENTINEL.items() if k != missing}, SENTINEL | {missing: value}):
+    for content in (
+        {k: v for k, v in SENTINEL.items() if k != missing},
+        SENTINEL | {missing: value},
+    ):
         with pytest.raises(BackupFault) as caught:
             parse_sentinel(NAME, json.dumps(content).encode())
         assert caught.value.problem.reason == "metadata-broken"
         assert NAME in caught.value.problem.thing
 
 
-@pytest.mark.parametrize("text", [None, b"", b"null", b"[]", b"1", b'"x"', b"{", b"\xff\xfe", b'{"Spec": 1}'])
+@pytest.mark.parametrize(
+    "text", [None, b"", b"null", b"[]", b"1", b'"x"', b"{", b"\xff\xfe", b'{"Spec": 1}']
+)
 def test_what_is_no_sentinel_is_the_backups_fault(text: bytes | None) -> None:
     with pytest.raises(BackupFault):
         parse_sentinel(NAME, text)
@@ -191,7 +245,11 @@ version=180006
 def test_a_backup_info_is_read() -> None:
     found = parse_backup_info("20261123T231300", INFO.encode())
     assert found
-    assert (found.system_identifier, found.major_version, found.start_lsn) == (7711508886798564438, 18, 0x2000028)
+    assert (found.system_identifier, found.major_version, found.start_lsn) == (
+        7711508886798564438,
+        18,
+        0x2000028,
+    )
     assert found.tablespaces == {"16390": "/mnt/fast"}
     assert found.tablespace_names == {"16390": "fast"}
     assert found.uncompressed_bytes in (0, 4076863)
@@ -202,15 +260,22 @@ def test_an_unfinished_backup_is_not_listed(status: str) -> None:
     assert parse_backup_info("x", INFO.replace("DONE", status).encode()) is None
 
 
-@pytest.mark.parametrize("key", ["begin_time", "begin_xlog", "end_time", "end_xlog", "systemid", "timeline", "version"])
+@pytest.mark.parametrize(
+    "key", ["begin_time", "begin_xlog", "end_time", "end_xlog", "systemid", "timeline", "version"]
+)
 def test_every_odd_value_of_a_backup_info_is_the_backups_fault(key: str) -> None:
     lines = INFO.splitlines()
-    for changed in ([line for line in lines if not line.startswith(f"{key}=")], [f"{key}=None" if line.startswith(f"{key}=") else line for line in lines]):
+    for changed in (
+        [line for line in lines if not line.startswith(f"{key}=")],
+        [f"{key}=None" if line.startswith(f"{key}=") else line for line in lines],
+    ):
         with pytest.raises(BackupFault):
             parse_backup_info("x", "\n".join(changed).encode())
 
 
-@pytest.mark.parametrize("tablespaces", ["[(1,2)]", "__import__('os').abort()", "[", "{'a': 1}", "7"])
+@pytest.mark.parametrize(
+    "tablespaces", ["[(1,2)]", "__import__('os').abort()", "[", "{'a': 1}", "7"]
+)
 def test_a_backup_infos_tablespaces_are_data_and_nothing_else(tablespaces: str) -> None:
     with pytest.raises(BackupFault):
         parse_backup_info("x", INFO.replace("[('fast', 16390, '/mnt/fast')]", tablespaces).encode())
@@ -228,8 +293,16 @@ def put(store: Storage, *keys: str, content: bytes = b"x") -> None:
 
 def a_walg_backup(store: Storage, name: str = NAME, **sentinel: object) -> None:
     folder = f"basebackups_005/{name}"
-    put(store, f"{folder}/tar_partitions/part_001.tar.lz4", f"{folder}/tar_partitions/pg_control.tar.lz4", f"{folder}/metadata.json")
-    metadata = {"TarFileSets": {"part_001.tar.lz4": ["/base/1/1"], "pg_control.tar.lz4": []}, "Files": {"/base/1/1": {}}}
+    put(
+        store,
+        f"{folder}/tar_partitions/part_001.tar.lz4",
+        f"{folder}/tar_partitions/pg_control.tar.lz4",
+        f"{folder}/metadata.json",
+    )
+    metadata = {
+        "TarFileSets": {"part_001.tar.lz4": ["/base/1/1"], "pg_control.tar.lz4": []},
+        "Files": {"/base/1/1": {}},
+    }
     store.write(f"{folder}/files_metadata.json", json.dumps(metadata).encode())
     store.write(f"{folder}_backup_stop_sentinel.json", json.dumps(SENTINEL | sentinel).encode())
 
@@ -242,15 +315,23 @@ def problems(tool: BackupTool, store: Storage, backup: BaseBackup = BACKUP) -> l
 def test_a_whole_wal_g_backup_has_no_problem_and_only_its_own_parts(store: Storage) -> None:
     a_walg_backup(store)
     a_walg_backup(store, NAME[:-1] + "3")
-    put(store, f"basebackups_005/{NAME}9/tar_partitions/part_001.tar.lz4")  # a name that begins the same
+    # a name that begins the same
+    put(store, f"basebackups_005/{NAME}9/tar_partitions/part_001.tar.lz4")
     assert problems(walg(), store) == []
-    assert all(key.startswith((f"basebackups_005/{NAME}/", f"basebackups_005/{NAME}_backup")) for key in walg().parts(store, BACKUP))
+    assert all(
+        key.startswith((f"basebackups_005/{NAME}/", f"basebackups_005/{NAME}_backup"))
+        for key in walg().parts(store, BACKUP)
+    )
     assert {backup.name for backup in walg().backups(store)} == {NAME, NAME[:-1] + "3"}
 
 
 def test_only_what_has_a_sentinel_is_a_backup(store: Storage) -> None:
     a_walg_backup(store)
-    put(store, f"basebackups_005/{NAME[:-1]}3/tar_partitions/part_001.tar.lz4", "basebackups_005/evil_backup_stop_sentinel.json")
+    put(
+        store,
+        f"basebackups_005/{NAME[:-1]}3/tar_partitions/part_001.tar.lz4",
+        "basebackups_005/evil_backup_stop_sentinel.json",
+    )
     assert [backup.name for backup in walg().backups(store)] == [NAME]
 
 
@@ -258,7 +339,10 @@ def test_only_what_has_a_sentinel_is_a_backup(store: Storage) -> None:
 def test_each_lacking_part_is_named(store: Storage, tmp_path: Path, part: str) -> None:
     a_walg_backup(store)
     (tmp_path / "basebackups_005" / NAME / "tar_partitions" / part).unlink()
-    assert problems(walg(), store)[0] == f"missing-part {part.removesuffix('.lz4') if 'control' in part else part}"
+    assert (
+        problems(walg(), store)[0]
+        == f"missing-part {part.removesuffix('.lz4') if 'control' in part else part}"
+    )
 
 
 def test_a_delta_needs_all_it_builds_on(store: Storage, tmp_path: Path) -> None:
@@ -283,11 +367,23 @@ def test_a_chain_of_deltas_that_bites_its_tail_ends(store: Storage) -> None:
 
 def test_nothing_stands_in_for_a_segment_whose_name_it_begins_with(store: Storage) -> None:
     segment = "000000010000000000000003"
-    put(store, f"wal_005/{segment}.lz4", "wal_005/00000002.history.lz4", f"agents/wals/0000000100000000/{segment}.gz", "agents/wals/00000002.history",
-        content=b"12345")  # fmt: skip
-    put(store, "agents/wals/0000000100000000/000000010000000000000002.00000028.backup.gz", "wal_005/strange.lz4",
-        "agents/wals/0000000100000000/000000010000000000000009.partial", "wal_005/000000010000000000000009.partial.lz4",
-        "wal_005/000000010000000000000002.00000028.backup.lz4", "agents/wals/0000000100000000/strange.gz")  # fmt: skip
+    put(
+        store,
+        f"wal_005/{segment}.lz4",
+        "wal_005/00000002.history.lz4",
+        f"agents/wals/0000000100000000/{segment}.gz",
+        "agents/wals/00000002.history",
+        content=b"12345",
+    )
+    put(
+        store,
+        "agents/wals/0000000100000000/000000010000000000000002.00000028.backup.gz",
+        "wal_005/strange.lz4",
+        "agents/wals/0000000100000000/000000010000000000000009.partial",
+        "wal_005/000000010000000000000009.partial.lz4",
+        "wal_005/000000010000000000000002.00000028.backup.lz4",
+        "agents/wals/0000000100000000/strange.gz",
+    )
     for tool in (walg(), barman()):
         assert tool.wal(store) == {segment: 5, "00000002.history": 5}
 
@@ -297,15 +393,20 @@ def a_barman_backup(store: Storage, *archives: str) -> None:
     store.write("agents/base/20261123T231300/backup.info", INFO.encode())
 
 
-@pytest.mark.parametrize(("archives", "lacking"), [
-    (("data.tar.gz", "16390.tar.gz"), []),
-    (("data.tar", "data_0001.tar", "16390.tar"), []),
-    (("data.tar.gz",), ["missing-part 16390.tar"]),
-    (("16390.tar.gz",), ["missing-part data.tar"]),
-    (("data.tar.gz", "data_0002.tar.gz", "16390.tar.gz"), ["missing-part data_0001.tar"]),
-    (("data_0001.tar.gz", "16390.tar.gz"), ["missing-part data.tar"]),
-])  # fmt: skip
-def test_holes_among_barmans_archives_are_seen(store: Storage, archives: tuple[str, ...], lacking: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("archives", "lacking"),
+    [
+        (("data.tar.gz", "16390.tar.gz"), []),
+        (("data.tar", "data_0001.tar", "16390.tar"), []),
+        (("data.tar.gz",), ["missing-part 16390.tar"]),
+        (("16390.tar.gz",), ["missing-part data.tar"]),
+        (("data.tar.gz", "data_0002.tar.gz", "16390.tar.gz"), ["missing-part data_0001.tar"]),
+        (("data_0001.tar.gz", "16390.tar.gz"), ["missing-part data.tar"]),
+    ],
+)
+def test_holes_among_barmans_archives_are_seen(
+    store: Storage, archives: tuple[str, ...], lacking: list[str]
+) -> None:
     a_barman_backup(store, *archives)
     (backup,) = barman().backups(store)
     assert problems(barman(), store, backup) == lacking

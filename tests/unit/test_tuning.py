@@ -1,4 +1,6 @@
-"""Streams and parts are chosen from cores, latency and size, and what is configured is taken as it is."""
+"""Streams and parts are chosen from cores, latency and size, and what is configured is taken as it
+is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdrill.host.tuning import LARGEST_PART_BYTES, MOST_STREAMS, SMALLEST_PART_BYTES, fetch_streams, tune
+from pgdrill.host.tuning import (
+    LARGEST_PART_BYTES,
+    MOST_STREAMS,
+    SMALLEST_PART_BYTES,
+    fetch_streams,
+    tune,
+)
 
 NEAR, FAR, GB = 0.001, 0.04, 10**9
 
@@ -32,7 +40,10 @@ def test_a_fetch_has_four_streams_for_each_core_however_near_the_store() -> None
 def test_a_small_cluster_is_cut_into_parts_for_every_stream() -> None:
     chosen = tune(cores=2, latency_seconds=NEAR, cluster_bytes=600 * 2**20)
     assert chosen.part_bytes == 75 * 2**20
-    assert tune(cores=2, latency_seconds=NEAR, cluster_bytes=10 * 2**20).part_bytes == SMALLEST_PART_BYTES
+    assert (
+        tune(cores=2, latency_seconds=NEAR, cluster_bytes=10 * 2**20).part_bytes
+        == SMALLEST_PART_BYTES
+    )
 
 
 def test_what_is_configured_is_taken() -> None:

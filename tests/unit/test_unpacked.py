@@ -21,7 +21,9 @@ def fetched(sizes: np.ndarray, file_seconds: float, byte_seconds: float) -> np.n
 
 def cluster() -> np.ndarray:
     """Many small files, some large ones among them."""
-    sizes = np.random.default_rng(1).choice([8192.0, 16384.0, 0.0, 20 * MB], size=2000, p=[0.6, 0.29, 0.1, 0.01])
+    sizes = np.random.default_rng(1).choice(
+        [8192.0, 16384.0, 0.0, 20 * MB], size=2000, p=[0.6, 0.29, 0.1, 0.01]
+    )
     return np.asarray(sizes)
 
 
@@ -42,8 +44,13 @@ def test_of_a_few_files_nothing_is_known_and_all_may_grow() -> None:
     assert fixed_part(np.array([1.0, 2.0]), np.array([MB, MB]), 3.0) == 0.0
 
 
-@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1e9)), min_size=8, max_size=200), st.floats(0, 100))
-def test_the_fixed_part_is_never_more_than_the_whole(files: list[tuple[float, float]], extra: float) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1e9)), min_size=8, max_size=200),
+    st.floats(0, 100),
+)
+def test_the_fixed_part_is_never_more_than_the_whole(
+    files: list[tuple[float, float]], extra: float
+) -> None:
     steps, sizes = (np.array(column) for column in zip(*files, strict=True))
     ends = np.cumsum(steps)
     seconds = float(ends[-1]) + extra

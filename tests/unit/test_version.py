@@ -1,4 +1,6 @@
-"""One version for all: pyproject.toml's, told by the command, Airflow's provider list and the reports."""
+"""One version for all: pyproject.toml's, told by the command, Airflow's provider list and the
+reports.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,13 @@ from pgdrill.host.waiting import LATEST_SECONDS, SOONEST_SECONDS, next_look, whe
 
 
 def busy(until: datetime | None = None) -> Busy:
-    return Busy("drill of agents", found="held by d1 until noon", expected="one at a time", hint="wait", until=until)
+    return Busy(
+        "drill of agents",
+        found="held by d1 until noon",
+        expected="one at a time",
+        hint="wait",
+        until=until,
+    )
 
 
 class Clock:
@@ -28,7 +34,9 @@ def test_a_job_that_is_free_does_not_wait() -> None:
     assert when_free(lambda: "done", seconds=0) == "done"
 
 
-def test_a_wait_is_told_once_and_ends_with_the_holders_job(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wait_is_told_once_and_ends_with_the_holders_job(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = Clock()
 
     def job() -> str:
@@ -56,5 +64,9 @@ def test_a_wait_ends_at_its_bound_with_the_error_that_names_the_holder() -> None
 def test_the_next_look_is_soon_at_first_and_right_after_the_holders_end() -> None:
     assert next_look(busy(), 0) == SOONEST_SECONDS
     assert next_look(busy(), 3600) == LATEST_SECONDS
-    assert next_look(busy(datetime.now(UTC) + timedelta(seconds=20)), 3600) == pytest.approx(21, abs=2)
-    assert next_look(busy(datetime.now(UTC) - timedelta(days=1)), 3600) == SOONEST_SECONDS, "it should have ended, and has not"
+    assert next_look(busy(datetime.now(UTC) + timedelta(seconds=20)), 3600) == pytest.approx(
+        21, abs=2
+    )
+    assert next_look(busy(datetime.now(UTC) - timedelta(days=1)), 3600) == SOONEST_SECONDS, (
+        "it should have ended, and has not"
+    )

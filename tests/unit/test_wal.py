@@ -20,13 +20,37 @@ MB = 2**20
 SIZES = st.sampled_from([1 * MB, 16 * MB, 64 * MB, 1024 * MB])
 
 
-@pytest.mark.parametrize(("text", "position"), [("0/0", 0), ("0/3000028", 0x3000028), ("16/B374D848", 0x16B374D848), ("ffffffff/ffffffff", 2**64 - 1)])
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("0/0", 0),
+        ("0/3000028", 0x3000028),
+        ("16/B374D848", 0x16B374D848),
+        ("ffffffff/ffffffff", 2**64 - 1),
+    ],
+)
 def test_an_lsn_is_a_byte_position(text: str, position: int) -> None:
     assert parse_lsn(text) == position
     assert format_lsn(position) == text.upper()
 
 
-@pytest.mark.parametrize("text", ["", "/", "0", "0/", "x/1", "0/1/2/", "-1/1", "0/1_0", " 0/1", "0/1\n", "0/100000000", "0/\u0661"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/",
+        "0",
+        "0/",
+        "x/1",
+        "0/1/2/",
+        "-1/1",
+        "0/1_0",
+        " 0/1",
+        "0/1\n",
+        "0/100000000",
+        "0/\u0661",
+    ],
+)
 def test_what_is_no_lsn_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no LSN"):
         parse_lsn(text)
@@ -57,12 +81,17 @@ def test_names_sort_as_positions_do() -> None:
 
 
 def test_a_history_names_the_ancestors() -> None:
-    text = "1\t0/5000158\tno recovery target specified\n\n# comment\n2\t0/9000000\tbefore 2000-01-01 00:00:00+00\n"
+    text = (
+        "1\t0/5000158\tno recovery target specified\n\n# comment\n2\t0/9000000\tbefore 2000-01-01"
+        " 00:00:00+00\n"
+    )
     assert parse_history(text) == (TimelineSwitch(1, 0x5000158), TimelineSwitch(2, 0x9000000))
     assert parse_history("") == ()
 
 
-@pytest.mark.parametrize("line", ["2", "2\t", "x\t0/5000158\twhy", "2\t0/\twhy", "2\t05000158 why", "\x00\x01"])
+@pytest.mark.parametrize(
+    "line", ["2", "2\t", "x\t0/5000158\twhy", "2\t0/\twhy", "2\t05000158 why", "\x00\x01"]
+)
 def test_a_line_that_is_no_ancestor_is_refused(line: str) -> None:
     with pytest.raises(ValueError):
         parse_history(f"1\t0/5000158\twhy\n{line}")
@@ -95,7 +124,10 @@ def test_a_segment_in_which_the_timeline_changes_may_come_from_either() -> None:
 
 def test_a_switch_on_a_boundary_leaves_no_choice() -> None:
     history = (TimelineSwitch(1, 0x3000000),)
-    assert names(0x2000028, 0x3000100, 2, history) == [["000000010000000000000002"], ["000000020000000000000003"]]
+    assert names(0x2000028, 0x3000100, 2, history) == [
+        ["000000010000000000000002"],
+        ["000000020000000000000003"],
+    ]
 
 
 def test_two_switches_in_one_segment_leave_three_choices() -> None:
@@ -108,4 +140,6 @@ def test_two_switches_in_one_segment_leave_three_choices() -> None:
 @given(st.integers(0, 2**40), st.integers(0, 200), SIZES)
 def test_no_segment_is_left_out(start: int, count: int, size: int) -> None:
     found = list(segments_needed(start, start + count * size, 1, (), size))
-    assert [choices[0].number for choices in found] == list(range(start // size, start // size + count + 1))
+    assert [choices[0].number for choices in found] == list(
+        range(start // size, start // size + count + 1)
+    )

@@ -19,20 +19,33 @@ SIZE = 1 << 24
 def backup(first: int, last: int | None = None, timeline: int = 1, name: str = "") -> BaseBackup:
     """One that starts in segment ``first`` and ends in ``last``; a later one finishes later."""
     last = first if last is None else last
-    return BaseBackup(name or f"base_{first}", 7, 18, timeline, first * SIZE + 40, last * SIZE + 256, SUNDAY,
-                      SUNDAY + timedelta(hours=last))  # fmt: skip
+    return BaseBackup(
+        name or f"base_{first}",
+        7,
+        18,
+        timeline,
+        first * SIZE + 40,
+        last * SIZE + 256,
+        SUNDAY,
+        SUNDAY + timedelta(hours=last),
+    )
 
 
 def wal(*numbers: int, timeline: int = 1) -> dict[str, int]:
     return {Segment(timeline, number).name: 100 for number in numbers}
 
 
-def found(backups: list[BaseBackup], archived: dict[str, int], line: Line | None = None) -> list[tuple[int, int, list[str]]]:
+def found(
+    backups: list[BaseBackup], archived: dict[str, int], line: Line | None = None
+) -> list[tuple[int, int, list[str]]]:
     """First and last segment of each stretch, and its backups."""
     line = line or Line(1)
     made = stretches(line.wal(archived), line.wal(archived).path(line.timeline), backups)
     shown = [[segment.number for segment in newest_first(line, one, archived)] for one in made]
-    return [(numbers[-1], numbers[0], [b.name for b in one.backups]) for numbers, one in zip(shown, made, strict=True)]
+    return [
+        (numbers[-1], numbers[0], [b.name for b in one.backups])
+        for numbers, one in zip(shown, made, strict=True)
+    ]
 
 
 def test_unbroken_wal_behind_a_backup_is_one_run() -> None:
@@ -41,7 +54,10 @@ def test_unbroken_wal_behind_a_backup_is_one_run() -> None:
 
 
 def test_a_gap_begins_another_run_that_needs_a_backup_of_its_own() -> None:
-    assert found([backup(2), backup(6)], wal(2, 3, 5, 6, 7)) == [(2, 3, ["base_2"]), (5, 7, ["base_6"])]
+    assert found([backup(2), backup(6)], wal(2, 3, 5, 6, 7)) == [
+        (2, 3, ["base_2"]),
+        (5, 7, ["base_6"]),
+    ]
     assert found([backup(2)], wal(2, 3, 5, 6)) == [(2, 3, ["base_2"])]
 
 
@@ -90,7 +106,9 @@ SPANS = st.lists(st.tuples(st.floats(0, 1000), st.floats(1e-6, 500)), min_size=1
 
 
 @given(SPANS, st.text(max_size=30))
-def test_every_drawn_instant_lies_in_its_span_and_comes_again_for_the_same_seed(parts: list[tuple[float, float]], seed: str) -> None:
+def test_every_drawn_instant_lies_in_its_span_and_comes_again_for_the_same_seed(
+    parts: list[tuple[float, float]], seed: str
+) -> None:
     spans = [span(start, start + length) for start, length in parts]
     chosen, instant = draw(spans, seed)
     assert chosen in spans

@@ -1,4 +1,6 @@
-"""README.md and docs/how-to/install.md as commands: the blocks of their steps, by the number of the step."""
+"""README.md and docs/how-to/install.md as commands: the blocks of their steps, by the number of the
+step.
+"""
 
 from __future__ import annotations
 
@@ -17,5 +19,7 @@ def steps(page: Path = README) -> dict[int, list[str]]:
     """Number -> what the reader is told to run, one text for each block."""
     text = page.read_text("utf-8").partition(SECTIONS[page])[2].partition("\n## ")[0]
     parts = STEP.split(text)[1:]
-    return {int(number): [dedent(block).strip("\n") for block in BLOCK.findall(part) if block.strip()]
-            for number, part in zip(parts[::2], parts[1::2], strict=True)}  # fmt: skip
+    return {
+        int(number): [dedent(block).strip("\n") for block in BLOCK.findall(part) if block.strip()]
+        for number, part in zip(parts[::2], parts[1::2], strict=True)
+    }

@@ -1,4 +1,6 @@
-"""A host as a newcomer has it: Debian's PostgreSQL in Debian's layout, a bucket, and a user who is not root."""
+"""A host as a newcomer has it: Debian's PostgreSQL in Debian's layout, a bucket, and a user who is
+not root.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def skip_unless_debian() -> None:
     """Skip with words where this is no such host."""
     lacking = [name for name in NEEDED if not shutil.which(name)]
     if lacking or not (PROGRAMS / "postgres").exists():
-        pytest.skip(f"Debian's PostgreSQL {VERSION} (postgresql-{VERSION}, postgresql-common) is not installed here; lacking: {', '.join(lacking) or PROGRAMS}")
+        pytest.skip(
+            f"Debian's PostgreSQL {VERSION} (postgresql-{VERSION}, postgresql-common) is not"
+            f" installed here; lacking: {', '.join(lacking) or PROGRAMS}"
+        )
 
 
 @dataclass
@@ -49,11 +54,17 @@ class Done:
 
 @dataclass
 class Site:
-    """One host below ``home``; every command runs as ``user``, in one shell that remembers folder and variables."""
+    """One host below ``home``; every command runs as ``user``, in one shell that remembers folder
+    and variables.
+    """
 
     home: Path
     password: str = "It's:a \\ pass-word"  # characters that each place has to escape in its own way
-    user: str = field(default_factory=lambda: ORDINARY if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+    user: str = field(
+        default_factory=lambda: (
+            ORDINARY if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        )
+    )
     s3: S3Server = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,11 +86,17 @@ class Site:
         return self.home / "pgdrill" / "include" / "dr.toml"
 
     def make(self) -> None:
-        """A running cluster with a database, and an empty bucket; the sources as they would be cloned."""
+        """A running cluster with a database, and an empty bucket; the sources as they would be
+        cloned.
+        """
         self.home.chmod(0o755)
         for folder in ("etc", "sock", "user", "source", "store", "var"):
             (self.home / folder).mkdir()
-        listed = subprocess.run(["git", "-C", PROJECT, "ls-files", "-coz", "--exclude-standard"], capture_output=True, check=True).stdout
+        listed = subprocess.run(
+            ["git", "-C", PROJECT, "ls-files", "-coz", "--exclude-standard"],
+            capture_output=True,
+            check=True,
+        ).stdout
         for name in filter(None, listed.decode().split("\0")):
             if (PROJECT / name).is_file():
                 target = self.home / "source" / name
@@ -98,41 +115,74 @@ class Site:
         if os.geteuid() == 0:
             shutil.chown(self.home / "state", self.user)
         where = f"-d {self.data} -s {self.home}/sock -l {self.home}/log"
-        self.good(f"pg_createcluster {VERSION} main {where} -- --no-sync && pg_ctlcluster {VERSION} main start && createdb agents")
-        self.good("psql -q agents -c 'CREATE TABLE items AS SELECT n AS id, md5(n::text) AS word FROM generate_series(1, 5000) n'")
+        self.good(
+            f"pg_createcluster {VERSION} main {where} -- --no-sync && pg_ctlcluster {VERSION} main"
+            " start && createdb agents"
+        )
+        self.good(
+            "psql -q agents -c 'CREATE TABLE items AS SELECT n AS id, md5(n::text) AS word FROM"
+            " generate_series(1, 5000) n'"
+        )
 
     def _program(self) -> str:
         """What `make setup` makes of the sources, with the packages that the tests run with."""
         python, packages = sys.executable, ""
         if self._as(python, "-c", "pass").code:  # root's own Python
-            python, packages = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}", sysconfig.get_path("purelib")
+            python, packages = (
+                f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}",
+                sysconfig.get_path("purelib"),
+            )
         path = f"{self.home}/pgdrill/include:{packages}".rstrip(":")
         if self._as("env", f"PYTHONPATH={packages}", python, "-c", "import psycopg, obstore").code:
             pytest.skip(f"{self.user} has no Python that can use the packages of {sys.prefix}")
-        return f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {python} -c "from pgdrill.cli import main; main()" "$@"\n'
+        return (
+            f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {python} -c "from pgdrill.cli import main;'
+            ' main()" "$@"\n'
+        )
 
     def _as(self, *words: str) -> Done:
         """A command as the site's user, without its shell."""
-        switch = ("/usr/sbin/runuser", "-u", self.user, "--", "env", f"HOME={self.home}/user") if os.geteuid() == 0 else ()
+        switch = (
+            ("/usr/sbin/runuser", "-u", self.user, "--", "env", f"HOME={self.home}/user")
+            if os.geteuid() == 0
+            else ()
+        )
         try:
-            done = subprocess.run([*switch, *words], capture_output=True, text=True, env=self.environment, cwd="/", timeout=SECONDS, check=False)
+            done = subprocess.run(
+                [*switch, *words],
+                capture_output=True,
+                text=True,
+                env=self.environment,
+                cwd="/",
+                timeout=SECONDS,
+                check=False,
+            )
         except PermissionError:
             return Done(126, "", "")
         return Done(done.returncode, done.stdout, done.stderr)
 
     @property
     def environment(self) -> dict[str, str]:
-        """A login's: Debian's programs, and the tool where it is installed; nothing of whoever runs the tests."""
+        """A login's: Debian's programs, and the tool where it is installed; nothing of whoever runs
+        the tests.
+        """
         tool = Path(shutil.which("wal-g") or "/usr/local/bin/wal-g").parent
         return {
-            "PATH": f"{tool}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home / "user"), "LANG": "C.UTF-8", "TMPDIR": tempfile.gettempdir() if os.geteuid() else "/tmp",
-            "PG_CLUSTER_CONF_ROOT": str(self.home / "etc"), "PGCLUSTER": f"{VERSION}/main",
-        }  # fmt: skip
+            "PATH": f"{tool}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home / "user"),
+            "LANG": "C.UTF-8",
+            "TMPDIR": tempfile.gettempdir() if os.geteuid() else "/tmp",
+            "PG_CLUSTER_CONF_ROOT": str(self.home / "etc"),
+            "PGCLUSTER": f"{VERSION}/main",
+        }
 
     def run(self, script: str) -> Done:
         """Lines in the user's shell."""
         state = self.home / "state"
-        remembers = f"cd {self.home}/user && . {state}\n{script}\n" + f'{{ echo "cd \'$PWD\'"; declare -px; }} > {state}'
+        remembers = (
+            f"cd {self.home}/user && . {state}\n{script}\n"
+            + f"{{ echo \"cd '$PWD'\"; declare -px; }} > {state}"
+        )
         return self._as("bash", "-e", "-u", "-o", "pipefail", "-c", remembers)
 
     def good(self, script: str) -> str:
@@ -142,7 +192,9 @@ class Site:
         return done.stdout
 
     def as_root(self, script: str) -> None:
-        """What a newcomer asks an administrator for; without one here, in a folder that was closed for it."""
+        """What a newcomer asks an administrator for; without one here, in a folder that was closed
+        for it.
+        """
         if os.geteuid() == 0:
             subprocess.run(["bash", "-euc", script], check=True, env=self.environment)
             return

@@ -1,4 +1,6 @@
-"""``pgdrill init`` as an ordinary user beside Debian's PostgreSQL, in a clone: what it writes leads to a green backup."""
+"""``pgdrill init`` as an ordinary user beside Debian's PostgreSQL, in a clone: what it writes leads
+to a green backup.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from tests.way_in.site import PROGRAMS, Site
 
 
 def test_two_commands_lead_to_a_backup(site: Site) -> None:
-    """The server is found by the socket, as its owner; the work directory is one that this user may have."""
+    """The server is found by the socket, as its owner; the work directory is one that this user may
+    have.
+    """
     site.good(f"cp -r {site.home}/source {site.home}/pgdrill; mkdir {site.home}/user/store")
     pgdrill, major = f"{site.home}/pgdrill-program", PROGRAMS.parent.name
     port = site.good("pg_lsclusters --no-header | awk '{print $3}'").strip()

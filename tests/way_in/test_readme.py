@@ -1,6 +1,8 @@
-"""README.md from a clone to the first green drill, by the commands it prints, on Debian's PostgreSQL, as an ordinary user.
+"""README.md from a clone to the first green drill, by the commands it prints, on Debian's
+PostgreSQL, as an ordinary user.
 
-Whatever a newcomer may have left out or mistyped is met on the way, and mended by the hint of the error itself.
+Whatever a newcomer may have left out or mistyped is met on the way, and mended by the hint of the
+error itself.
 """
 
 from __future__ import annotations
@@ -19,15 +21,24 @@ COMMANDS = re.compile(r"`([^`]+)`")
 
 
 def host(site: Site) -> dict[str, str]:
-    """Everything in which this host is not the README's: what is printed there -> what is typed here."""
+    """Everything in which this host is not the README's: what is printed there -> what is typed
+    here.
+    """
     return {
         "git clone THIS-REPOSITORY pgdrill": f"cp -r {site.home}/source pgdrill",
         "cd pgdrill\n": f"mv pgdrill {site.home}/pgdrill; cd {site.home}/pgdrill\n",
-        "make setup": f"mkdir -p .venv/bin .local/bin && cp {site.home}/pgdrill-program .venv/bin/pgdrill",  # as the tests were set up
-        "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…": f"AWS_ACCESS_KEY_ID={site.s3.access_key} AWS_SECRET_ACCESS_KEY={site.s3.secret_key}",
+        # as the tests were set up
+        "make setup": (
+            f"mkdir -p .venv/bin .local/bin && cp {site.home}/pgdrill-program .venv/bin/pgdrill"
+        ),
+        "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…": (
+            f"AWS_ACCESS_KEY_ID={site.s3.access_key} AWS_SECRET_ACCESS_KEY={site.s3.secret_key}"
+        ),
         "-o postgres /var/lib/pgdrill": f"-o {site.user} {site.work}",
         "PASSWORD '…'": "PASSWORD '{}'".format(site.password.replace("'", "''")),
-        "'localhost:*:*:pgdrill:…'": "'localhost:*:*:pgdrill:{}'".format(_in_pgpass(site).replace("'", "'\\''")),
+        "'localhost:*:*:pgdrill:…'": "'localhost:*:*:pgdrill:{}'".format(
+            _in_pgpass(site).replace("'", "'\\''")
+        ),
         "/etc/postgresql/18/main": f"{site.home}/etc/{VERSION}/main",
         "systemctl restart postgresql@18-main": f"pg_ctlcluster {VERSION} main restart",
     }
@@ -36,7 +47,9 @@ def host(site: Site) -> dict[str, str]:
 def configuration(site: Site) -> dict[str, str]:
     """The lines of dr.toml in which this host is not the example."""
     return {
-        '"host=localhost dbname=agents user=pgdrill"': f'"host=localhost port={port(site)} dbname=agents user=pgdrill"',
+        '"host=localhost dbname=agents user=pgdrill"': (
+            f'"host=localhost port={port(site)} dbname=agents user=pgdrill"'
+        ),
         '"/var/lib/postgresql/18/main"': f'"{site.data}"',
         '# bin_dir = "/usr/lib/postgresql/18/bin"': f'bin_dir = "{PROGRAMS}"',
         '# superuser = "postgres"': f'superuser = "{site.user}"',
@@ -101,10 +114,13 @@ def test_the_readme_leads_from_a_clone_to_a_green_drill(site: Site) -> None:
     for words in ("listed, whole,", "every instant from", "PASSED"):
         assert words in said, said
     report = newest(site)
-    assert {result.name for result in report.results if result.status == "warn"} == {"page-checksums"}
+    assert {result.name for result in report.results if result.status == "warn"} == {
+        "page-checksums"
+    }
     no_checksums(site, report)
 
-    assert "no-vector-column" in site.run(steps()[7][0].partition(" | psql")[0] + " --json").stdout  # no pgvector on this host
+    # no pgvector on this host
+    assert "no-vector-column" in site.run(steps()[7][0].partition(" | psql")[0] + " --json").stdout
     follow_readme(site, 8)
 
 
@@ -125,7 +141,9 @@ def keys_that_are_not_there(site: Site) -> None:
 
 
 def a_socket_that_asks_the_operating_system(site: Site) -> None:
-    """Debian's own pg_hba.conf: over the socket, one has to be the operating system's user of that name."""
+    """Debian's own pg_hba.conf: over the socket, one has to be the operating system's user of that
+    name.
+    """
     create_role(site)
     site.edit({"host=localhost port": f"host={site.home}/sock port"})
     hint = COMMANDS.findall(meets(site, "login-refused"))
@@ -143,8 +161,12 @@ def a_password_that_is_not_there_or_wrong(site: Site) -> None:
     assert "Connection agents_postgres" in hint
     meets(site, "login-refused", f"PGPASSWORD=wrong {BACKUP}")
     line = next(words for words in COMMANDS.findall(hint) if words.endswith(":PASSWORD"))
-    site.good(f"cat >> ~/.pgpass <<'EOF'\n{line.replace('PASSWORD', _in_pgpass(site))}\nEOF\nchmod 0600 ~/.pgpass")
-    site.good(as_here(site, steps()[4][0]).partition("\nSQL\n")[2])  # the README's own line: the same for any port
+    site.good(
+        f"cat >> ~/.pgpass <<'EOF'\n{line.replace('PASSWORD', _in_pgpass(site))}\nEOF\nchmod 0600"
+        " ~/.pgpass"
+    )
+    # the README's own line: the same for any port
+    site.good(as_here(site, steps()[4][0]).partition("\nSQL\n")[2])
 
 
 def nothing_to_restore_yet(site: Site) -> None:
@@ -159,7 +181,9 @@ def nothing_to_restore_yet(site: Site) -> None:
 
 
 def rights_that_are_lacking(site: Site) -> None:
-    site.sql("REVOKE EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_switch_wal() FROM pgdrill")
+    site.sql(
+        "REVOKE EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_switch_wal() FROM pgdrill"
+    )
     hint = meets(site, "missing-privilege")
     site.sql(COMMANDS.findall(hint)[0])
 
@@ -169,8 +193,14 @@ def newest(site: Site) -> Report:
 
 
 def no_checksums(site: Site, report: Report) -> None:
-    """Debian 12 makes clusters without: that is no damage, and can be changed by what the drill and the look beforehand say."""
-    hint = next(result.hint for result in report.results if result.name == "page-checksums" and result.status == "warn")
+    """Debian 12 makes clusters without: that is no damage, and can be changed by what the drill and
+    the look beforehand say.
+    """
+    hint = next(
+        result.hint
+        for result in report.results
+        if result.name == "page-checksums" and result.status == "warn"
+    )
     look = json.loads(site.run("pgdrill doctor agents --json").stdout)
     (line,) = [one for one in look["lines"] if one["name"] == "checksums"]
     assert line["status"] == "warn"

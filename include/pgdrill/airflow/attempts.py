@@ -1,6 +1,8 @@
-"""The drills of one run of a scheduler: the first has the run's id, those after a *Clear* a number behind it.
+"""The drills of one run of a scheduler: the first has the run's id, those after a *Clear* a number
+behind it.
 
-A try that a scheduler repeats by itself goes on with the drill that it began; what came to an end is evidence, and stays.
+A try that a scheduler repeats by itself goes on with the drill that it began; what came to an end
+is evidence, and stays.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ class Attempt:
 
 
 def next_attempt(access: Access, run: str, trigger: str) -> Attempt:
-    """The drill that a restore of this run begins or begins again. ``trigger``: as the run's reports have it."""
+    """The drill that a restore of this run begins or begins again.
+
+    ``trigger``: as the run's reports have it.
+    """
     found = _numbered(_known(access), run)
     for drill_id in reversed(found):
         try:
@@ -37,13 +42,18 @@ def next_attempt(access: Access, run: str, trigger: str) -> Attempt:
             logger.warning("report passed over: %s", error)
             continue
         if report.trigger == trigger:
-            return Attempt(drill_id) if _unfinished(report) else Attempt(_free(found, run), drill_id)
+            return (
+                Attempt(drill_id) if _unfinished(report) else Attempt(_free(found, run), drill_id)
+            )
     return Attempt(_free(found, run))
 
 
 def next_dump_attempt(access: Access, run: str) -> Attempt:
     """The same for a restore of a dump, which is one step: each has a report of its own."""
-    found = _numbered(_known_of_dumps(access) | {report.drill_id for report in dump_store.local_reports(access)}, run)
+    found = _numbered(
+        _known_of_dumps(access) | {report.drill_id for report in dump_store.local_reports(access)},
+        run,
+    )
     return Attempt(_free(found, run), found[-1] if found else "")
 
 
@@ -63,7 +73,11 @@ def _known(access: Access) -> list[str]:
 
 def _known_of_dumps(access: Access) -> set[str]:
     try:
-        return {key.rpartition("/drill-")[2].removesuffix(".json") for key in access.dumps.sizes() if "/drill-" in key}
+        return {
+            key.rpartition("/drill-")[2].removesuffix(".json")
+            for key in access.dumps.sizes()
+            if "/drill-" in key
+        }
     except CouldNotVerify as error:
         logger.warning("only the reports of this host are looked at: %s", error)
         return set()
@@ -83,4 +97,8 @@ def _free(found: list[str], run: str) -> str:
 
 def _unfinished(report: Report) -> bool:
     """A restore that did not get to its checks and was not cleared away: nothing came of it yet."""
-    return (report.checks.status, report.cleanup.status, report.verdict) == ("not run", "not run", "could not verify")
+    return (report.checks.status, report.cleanup.status, report.verdict) == (
+        "not run",
+        "not run",
+        "could not verify",
+    )

@@ -1,11 +1,13 @@
-"""The configuration that a job of several tasks began with, kept until it is over: no later change of dr.toml reaches it.
+"""The configuration that a job of several tasks began with, kept until it is over: no later change
+of dr.toml reaches it.
 
-The tasks of a drill are processes of their own, hours apart. Whatever becomes of the file meanwhile, they mean the same server,
-bucket and folders, and `destroy` finds what `restore` has made. Kept on the worker's host, below AIRFLOW_HOME, closed to others.
-Secrets are no part of a configuration: each task asks its Connections again.
+The tasks of a drill are processes of their own, hours apart. Whatever becomes of the file
+meanwhile, they mean the same server, bucket and folders, and `destroy` finds what `restore` has
+made. Kept on the worker's host, below AIRFLOW_HOME, closed to others. Secrets are no part of a
+configuration: each task asks its Connections again.
 
-A job that runs also keeps its cluster's DAGs drawn: for a run whose DAG is gone Airflow starts no further task, not even
-the one that destroys.
+A job that runs also keeps its cluster's DAGs drawn: for a run whose DAG is gone Airflow starts no
+further task, not even the one that destroys.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from pgdrill.host.private import check_place
 logger = logging.getLogger(__name__)
 
 AFTER_DESTROY = timedelta(hours=1)  # for what still has to run: the verdict, other tries
-FORGOTTEN_AFTER = timedelta(days=30)  # until then `destroy` can be cleared and means the folders of that time
+# until then `destroy` can be cleared and means the folders of that time
+FORGOTTEN_AFTER = timedelta(days=30)
 CONTENT_BYTES = 2**20
 
 
@@ -56,20 +59,27 @@ def folder() -> Path:
 
 
 def keep(job: str, cluster: Cluster) -> None:
-    """Write down what a job begins with. Where that cannot be done it goes on without, and says so."""
+    """Write down what a job begins with. Where that cannot be done it goes on without, and says
+    so."""
     # What was not set stays unset: a Connection completes it.
     content = cluster.model_dump(mode="json", exclude_unset=True)
     begun = Begun(
-        cluster=cluster.name, until=_while_at_work(cluster), home=cluster.home, work_directories=cluster.work_directories,
+        cluster=cluster.name,
+        until=_while_at_work(cluster),
+        home=cluster.home,
+        work_directories=cluster.work_directories,
         configuration=content,
-    )  # fmt: skip
+    )
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         check_place(folder(), above=0)
         _remove_old()
         _write(job, begun)
     except (OSError, CouldNotVerify) as error:
-        logger.warning("a change of dr.toml will reach this job, for what it begins with cannot be kept: %s", error)
+        logger.warning(
+            "a change of dr.toml will reach this job, for what it begins with cannot be kept: %s",
+            error,
+        )
 
 
 def kept(job: str) -> Cluster | None:
@@ -83,13 +93,17 @@ def kept(job: str) -> Cluster | None:
 
 
 def over(job: str) -> None:
-    """Nothing is left of the job that somebody has to destroy: soon its cluster's DAGs are drawn for it no more."""
+    """Nothing is left of the job that somebody has to destroy: soon its cluster's DAGs are drawn
+    for it no more.
+    """
     if begun := _read(_file(job)):
         _until(job, begun, datetime.now(UTC) + AFTER_DESTROY)
 
 
 def at_work() -> dict[str, Cluster]:
-    """The clusters of the jobs that may be at work on this host, by name, each as the newest of its jobs has it."""
+    """The clusters of the jobs that may be at work on this host, by name, each as the newest of its
+    jobs has it.
+    """
     now = datetime.now(UTC)
     found = sorted((begun for begun in _all() if begun.until > now), key=lambda begun: begun.until)
     return {begun.cluster: begun.as_configured() for begun in found}
@@ -97,7 +111,11 @@ def at_work() -> dict[str, Cluster]:
 
 def _while_at_work(cluster: Cluster) -> datetime:
     """A task may wait for so long for another job, and then take as long."""
-    return datetime.now(UTC) + timedelta(seconds=2 * max(cluster.drill.timeout_seconds, cluster.dump.timeout_seconds)) + AFTER_DESTROY
+    return (
+        datetime.now(UTC)
+        + timedelta(seconds=2 * max(cluster.drill.timeout_seconds, cluster.dump.timeout_seconds))
+        + AFTER_DESTROY
+    )
 
 
 def _until(job: str, begun: Begun, until: datetime) -> None:
@@ -124,7 +142,9 @@ def _all() -> Iterator[Begun]:
 
 
 def _read(file: Path) -> Begun | None:
-    """None where there is none, or none that can be believed: whoever could write one would run programs by it."""
+    """None where there is none, or none that can be believed: whoever could write one would run
+    programs by it.
+    """
     try:
         if not file.exists():
             return None
@@ -132,7 +152,11 @@ def _read(file: Path) -> Begun | None:
         begun = Begun.model_validate(json.loads(file.read_text("utf-8")[:CONTENT_BYTES]))
         begun.as_configured()
     except (OSError, ValueError, ValidationError, CouldNotVerify) as error:
-        logger.warning("%s is passed over: %s", file, type(error).__name__ if isinstance(error, ValueError) else error)
+        logger.warning(
+            "%s is passed over: %s",
+            file,
+            type(error).__name__ if isinstance(error, ValueError) else error,
+        )
         return None
     return begun
 

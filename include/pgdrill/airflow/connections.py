@@ -1,4 +1,6 @@
-"""Airflow Connections as the library's credentials: where Airflow ends and :class:`pgdrill.access.Access` begins."""
+"""Airflow Connections as the library's credentials: where Airflow ends and
+:class:`pgdrill.access.Access` begins.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def access_for(cluster_name: str) -> Access:
 
 
 def access_to(cluster: Cluster) -> Access:
-    """A configured cluster with what its Connections bring; without a ``conn_id`` the environment counts."""
+    """A configured cluster with what its Connections bring; without a ``conn_id`` the environment
+    counts.
+    """
     from pgdrill.access import Access, Credentials
 
     for name in SECRET_VARIABLES:
@@ -57,7 +61,9 @@ def access_to(cluster: Cluster) -> Access:
 
 
 def postgres_keywords(conn_id: str) -> dict[str, str]:
-    """libpq keywords of a ``postgres`` connection: address, login, what its extra says of TLS, an IAM token as password."""
+    """libpq keywords of a ``postgres`` connection: address, login, what its extra says of TLS, an
+    IAM token as password.
+    """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
     from psycopg import ProgrammingError
     from psycopg.conninfo import make_conninfo
@@ -68,32 +74,48 @@ def postgres_keywords(conn_id: str) -> dict[str, str]:
     login, password, port = connection.login, connection.password, connection.port
     if connection.extra_dejson.get("iam"):
         login, password, port = hook.get_iam_token(connection)
-    words = {"host": connection.host, "port": port, "user": login, "password": password, "dbname": connection.schema}
-    words |= {k: v for k, v in connection.extra_dejson.items() if k not in PostgresHook.ignored_extra_options}
+    words = {
+        "host": connection.host,
+        "port": port,
+        "user": login,
+        "password": password,
+        "dbname": connection.schema,
+    }
+    words |= {
+        k: v
+        for k, v in connection.extra_dejson.items()
+        if k not in PostgresHook.ignored_extra_options
+    }
     mask_secret(password or "")
     given = {key: str(value) for key, value in words.items() if value not in (None, "")}
     try:
         make_conninfo("", **given)
     except ProgrammingError as error:
         raise ConfigError(
-            "bad-connection", f"Airflow connection {conn_id!r}", found=f"extra that libpq does not know ({error})",
-            expected="libpq's keywords in its extra", hint="remove or correct that key of the extra",
-        ) from None  # fmt: skip
+            "bad-connection",
+            f"Airflow connection {conn_id!r}",
+            found=f"extra that libpq does not know ({error})",
+            expected="libpq's keywords in its extra",
+            hint="remove or correct that key of the extra",
+        ) from None
     return given
 
 
 def aws_variables(conn_id: str, repository: Repository) -> tuple[dict[str, str], Repository]:
-    """``AWS_…`` variables of an ``aws`` connection (its role assumed), and the repository completed by its region and endpoint.
+    """``AWS_…`` variables of an ``aws`` connection (its role assumed), and the repository completed
+    by its region and endpoint.
 
-    What dr.toml says itself goes first. A connection without key, role or profile leaves the variables empty: tools
-    then find the machine's role by themselves, and renew it, too.
+    What dr.toml says itself goes first. A connection without key, role or profile leaves the
+    variables empty: tools then find the machine's role by themselves, and renew it, too.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
     hook = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")  # type: ignore[var-annotated]
     _of_type(hook.get_connection(conn_id).conn_type, "aws", conn_id)
     place = {}
-    if not repository.endpoint_url and (endpoint := hook.conn_config.get_service_endpoint_url("s3")):
+    if not repository.endpoint_url and (
+        endpoint := hook.conn_config.get_service_endpoint_url("s3")
+    ):
         place["endpoint_url"] = endpoint
     if "region" not in repository.model_fields_set and hook.region_name:
         place["region"] = hook.region_name
@@ -109,8 +131,9 @@ def aws_variables(conn_id: str, repository: Repository) -> tuple[dict[str, str],
         variables["AWS_SESSION_TOKEN"] = keys.token
         logger.info(
             "connection %s gives temporary keys; a backup or restore must end before they do"
-            ' (longer ones: "assume_role_kwargs": {"DurationSeconds": 43200} in its extra)', conn_id,
-        )  # fmt: skip
+            ' (longer ones: "assume_role_kwargs": {"DurationSeconds": 43200} in its extra)',
+            conn_id,
+        )
     else:
         variables["AWS_SESSION_TOKEN"] = ""  # not one left over in the environment
     return variables, repository
@@ -119,29 +142,46 @@ def aws_variables(conn_id: str, repository: Repository) -> tuple[dict[str, str],
 def _of_type(found: str | None, expected: str, conn_id: str) -> None:
     if found != expected:
         raise ConfigError(
-            "bad-connection", f"Airflow connection {conn_id!r}", found=f"type {found!r}", expected=f"type {expected!r}",
+            "bad-connection",
+            f"Airflow connection {conn_id!r}",
+            found=f"type {found!r}",
+            expected=f"type {expected!r}",
             hint="change its type, or name another connection in dr.toml",
-        )  # fmt: skip
+        )
 
 
 @contextmanager
 def _explained(conn_id: str, kind: str, cluster: Cluster, key: str) -> Iterator[None]:
-    """A connection that is missing, or a provider that is not installed, says which key of dr.toml wants it."""
+    """A connection that is missing, or a provider that is not installed, says which key of dr.toml
+    wants it.
+    """
     thing = f"Airflow connection {conn_id!r} ([clusters.{cluster.name}] {key})"
     try:
         yield
     except AirflowNotFoundException:
         raise ConfigError(
-            "no-connection", thing, found="no such connection", expected=f"one of type {kind}",
-            hint=f"add it (Admin > Connections, or AIRFLOW_CONN_{conn_id.upper()}), or correct {key} in dr.toml",
-        ) from None  # fmt: skip
+            "no-connection",
+            thing,
+            found="no such connection",
+            expected=f"one of type {kind}",
+            hint=(
+                f"add it (Admin > Connections, or AIRFLOW_CONN_{conn_id.upper()}), or correct {key}"
+                " in dr.toml"
+            ),
+        ) from None
     except ImportError as error:
         raise ConfigError(
-            "no-provider", thing, found=f"{error}", expected=f"Airflow's provider for {kind}",
+            "no-provider",
+            thing,
+            found=f"{error}",
+            expected=f"Airflow's provider for {kind}",
             hint="pip install 'pgdrill[airflow]'",
-        ) from None  # fmt: skip
+        ) from None
     except AirflowException as error:
         raise ConfigError(
-            "bad-connection", thing, found=f"{error}", expected="a connection that can be used",
+            "bad-connection",
+            thing,
+            found=f"{error}",
+            expected="a connection that can be used",
             hint="correct the connection",
-        ) from None  # fmt: skip
+        ) from None

@@ -1,6 +1,7 @@
 """The library's errors as Airflow's: which exception it is decides whether Airflow tries again.
 
-``AirflowFailException`` ends the task at once; ``AirflowException`` is retried as far as the task's ``retries`` go.
+``AirflowFailException`` ends the task at once; ``AirflowException`` is retried as far as the task's
+``retries`` go.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pgdrill.text import one_line
 
 @contextlib.contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Pass the library's errors on with their own words: they name thing, found, expected and the hint."""
+    """Pass the library's errors on with their own words: they name thing, found, expected and the
+    hint.
+    """
     from pgdrill.host.process import Stopped
 
     try:
@@ -24,7 +27,8 @@ def airflow_errors() -> Iterator[None]:
     except PgdrillError as error:
         raise failure(str(error), retryable=error.retryable) from None
     except Stopped as error:
-        # Marked failed by hand it stays failed; ended because the worker shuts down, another try is wanted.
+        # Marked failed by hand it stays failed; ended because the worker shuts down, another try is
+        # wanted.
         raise AirflowException(str(error)) from None
 
 

@@ -1,4 +1,5 @@
-"""What Airflow's provider manager shows of this package (entry point ``apache_airflow_provider``)."""
+"""What Airflow's provider manager shows of this package (entry point
+``apache_airflow_provider``)."""
 
 from __future__ import annotations
 
@@ -10,10 +11,16 @@ PACKAGE = "pgdrill"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Name, description and version. No connection types of its own: ``postgres`` and ``aws`` serve."""
+    """Name, description and version.
+
+    No connection types of its own: ``postgres`` and ``aws`` serve.
+    """
     return {
         "package-name": PACKAGE,
         "name": "pgdrill",
-        "description": "Backs up PostgreSQL with pgvector and proves, by restoring, that vector search is right.",
+        "description": (
+            "Backs up PostgreSQL with pgvector and proves, by restoring, that vector search is"
+            " right."
+        ),
         "versions": [version()],
     }

@@ -21,7 +21,10 @@ def check_schedule(cluster: Cluster, section: str, source: Path) -> str:
         valid = True
     if not valid:
         raise ConfigError(
-            "bad-schedule", f"{source} [clusters.{cluster.name}.{section}] schedule", found=repr(expression),
-            expected="a cron expression of five fields, in UTC", hint="for example 0 2 * * 0: Sundays at 02:00",
-        )  # fmt: skip
+            "bad-schedule",
+            f"{source} [clusters.{cluster.name}.{section}] schedule",
+            found=repr(expression),
+            expected="a cron expression of five fields, in UTC",
+            hint="for example 0 2 * * 0: Sundays at 02:00",
+        )
     return expression

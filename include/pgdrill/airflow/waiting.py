@@ -1,4 +1,6 @@
-"""A lease that another job holds is waited for without a worker: the task gives its slot back and is started again."""
+"""A lease that another job holds is waited for without a worker: the task gives its slot back and
+is started again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def waiting(context: Context, seconds: float, logger: logging.Logger | Any) -> Iterator[None]:
-    """Around a job that begins with taking its lease: wait for so long since the task met another job first, then fail."""
+    """Around a job that begins with taking its lease: wait for so long since the task met another
+    job first, then fail.
+    """
     from pgdrill.errors import Busy
     from pgdrill.host.waiting import next_look, told
 

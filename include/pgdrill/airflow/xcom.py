@@ -1,4 +1,6 @@
-"""What the tasks hand on by XCom: flat dictionaries of JSON's own types, units in the names, no row content."""
+"""What the tasks hand on by XCom: flat dictionaries of JSON's own types, units in the names, no row
+content.
+"""
 
 from __future__ import annotations
 
@@ -48,17 +50,30 @@ class RestoreResult:
         if restored is None:
             raise ValueError(f"drill {report.drill_id} restored nothing")
         return cls(
-            drill_id=report.drill_id, cluster=report.cluster, tool=report.tool, backup=report.backup,
-            backup_finished_at=report.backup_finished_at, reached_lsn=restored.reached_lsn, timeline=restored.timeline,
+            drill_id=report.drill_id,
+            cluster=report.cluster,
+            tool=report.tool,
+            backup=report.backup,
+            backup_finished_at=report.backup_finished_at,
+            reached_lsn=restored.reached_lsn,
+            timeline=restored.timeline,
             target=f"{report.target.kind}:{report.target.value}" if report.target else "",
-            directory=restored.directory, socket_directory=restored.socket_directory, port=restored.port,
-            ends_by_itself_at=restored.expires_at, measured_rpo_seconds=report.measured_rpo_seconds,
-            baseline_seconds=timings.baseline_seconds, preflight_seconds=timings.preflight_seconds,
-            fetch_seconds=timings.fetch_seconds, fetched_bytes=timings.fetched_bytes,
-            fetch_mb_per_second=timings.fetch_mb_per_second, sync_seconds=timings.sync_seconds, replay_seconds=timings.replay_seconds,
-            replayed_wal_bytes=timings.replayed_wal_bytes, time_to_running_seconds=timings.time_to_running_seconds,
+            directory=restored.directory,
+            socket_directory=restored.socket_directory,
+            port=restored.port,
+            ends_by_itself_at=restored.expires_at,
+            measured_rpo_seconds=report.measured_rpo_seconds,
+            baseline_seconds=timings.baseline_seconds,
+            preflight_seconds=timings.preflight_seconds,
+            fetch_seconds=timings.fetch_seconds,
+            fetched_bytes=timings.fetched_bytes,
+            fetch_mb_per_second=timings.fetch_mb_per_second,
+            sync_seconds=timings.sync_seconds,
+            replay_seconds=timings.replay_seconds,
+            replayed_wal_bytes=timings.replayed_wal_bytes,
+            time_to_running_seconds=timings.time_to_running_seconds,
             report=where(report),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +106,46 @@ class DrillResult:
         """From a report, finished or not."""
         count = Counter(result.status for result in report.results)
         recall = {
-            result.thing: float(result.value) for result in report.results
+            result.thing: float(result.value)
+            for result in report.results
             if result.name == "index-recall" and isinstance(result.value, int | float)
-        }  # fmt: skip
+        }
         findings = [
-            {"check": r.name, "status": r.status, "thing": r.thing, "found": r.value, "expected": r.threshold,
-             "message": r.message, "hint": r.hint}
-            for r in report.results if r.status != "pass"
-        ]  # fmt: skip
+            {
+                "check": r.name,
+                "status": r.status,
+                "thing": r.thing,
+                "found": r.value,
+                "expected": r.threshold,
+                "message": r.message,
+                "hint": r.hint,
+            }
+            for r in report.results
+            if r.status != "pass"
+        ]
         timings = report.timings
         return cls(
-            drill_id=report.drill_id, cluster=report.cluster, backup=report.backup, verdict=report.verdict,
-            reason=report.reason, summary=report.summary, checks_passed=count["pass"], checks_warned=count["warn"], checks_failed=count["fail"],
-            checks_skipped=count["skip"], lowest_recall_at_10=min(recall.values(), default=None), recall_at_10=recall,
+            drill_id=report.drill_id,
+            cluster=report.cluster,
+            backup=report.backup,
+            verdict=report.verdict,
+            reason=report.reason,
+            summary=report.summary,
+            checks_passed=count["pass"],
+            checks_warned=count["warn"],
+            checks_failed=count["fail"],
+            checks_skipped=count["skip"],
+            lowest_recall_at_10=min(recall.values(), default=None),
+            recall_at_10=recall,
             time_to_running_seconds=timings.time_to_running_seconds,
             vector_checks_seconds=timings.vector_checks_seconds,
             time_to_correct_vector_search_seconds=timings.time_to_correct_vector_search_seconds,
-            rto_seconds=report.rto_seconds, measured_rpo_seconds=report.measured_rpo_seconds,
-            rpo_seconds=report.rpo_seconds, findings=findings, report=where(report),
-        )  # fmt: skip
+            rto_seconds=report.rto_seconds,
+            measured_rpo_seconds=report.measured_rpo_seconds,
+            rpo_seconds=report.rpo_seconds,
+            findings=findings,
+            report=where(report),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +162,9 @@ class DestroyResult:
 
 
 def as_xcom(result: Any) -> dict[str, Any]:
-    """A result dataclass as JSON's own types; Airflow would wrap a datetime or a tuple for its own eyes only."""
+    """A result dataclass as JSON's own types; Airflow would wrap a datetime or a tuple for its own
+    eyes only.
+    """
     return {key: _plain(value) for key, value in asdict(result).items()}
 
 
@@ -137,7 +175,9 @@ def where(report: Report) -> str:
 
 def explanation(report: Report) -> str:
     """Why a drill is not green, in one line: thing, found, expected, hint and where to read on."""
-    head = f"drill {report.drill_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
+    head = (
+        f"drill {report.drill_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
+    )
     return f"{head}. {_first_cause(report)} Report: {where(report)}"
 
 
@@ -150,10 +190,19 @@ def _first_cause(report: Report) -> str:
     for status in ("fail", "skip"):
         for r in by_telling(report.results):
             if r.status == status and (r.required or status == "fail"):
-                found = " ".join(str(it) for it in (r.value, r.message) if it not in (None, "")) or "no answer"
-                return f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}. Hint: {r.hint or 'see the message'}."
+                found = (
+                    " ".join(str(it) for it in (r.value, r.message) if it not in (None, ""))
+                    or "no answer"
+                )
+                return (
+                    f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}."
+                    f" Hint: {r.hint or 'see the message'}."
+                )
     if report.restore.status == "ok" and report.checks.status != "ok":
-        return "It was restored, and no check was asked of it to the end. Hint: clear `check`, which restores again."
+        return (
+            "It was restored, and no check was asked of it to the end. Hint: clear `check`, which"
+            " restores again."
+        )
     return ""
 
 

@@ -1,7 +1,8 @@
 """The backup's record: what a base backup consisted of and what production held when it was taken.
 
-Kept beside the reports as ``backups/<name>.json``. It knows every object of the backup with its size, which lets a
-later restore see a missing or shortened part whatever the tool's own metadata tells.
+Kept beside the reports as ``backups/<name>.json``. It knows every object of the backup with its
+size, which lets a later restore see a missing or shortened part whatever the tool's own metadata
+tells.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class BackupRecord(BaseModel):
     finished_at: Instant
     objects: dict[str, Bytes]
     baseline: Baseline
-    built: dict[str, dict[str, dict[str, int]]] = {}  # vector indexes: database -> oid -> the figures they were built with
+    # vector indexes: database -> oid -> the figures they were built with
+    built: dict[str, dict[str, dict[str, int]]] = {}
 
 
 def key(name: str) -> str:
@@ -61,46 +63,74 @@ def read(reports: Storage, name: str) -> BackupRecord | None:
         data = load_json(text)
         version = data.get("version") if isinstance(data, dict) else None
         if isinstance(version, int) and version != RECORD_VERSION:
-            logger.warning("the record of backup %s has version %s, not %s: not used", name, version, RECORD_VERSION)
+            logger.warning(
+                "the record of backup %s has version %s, not %s: not used",
+                name,
+                version,
+                RECORD_VERSION,
+            )
             return None
         record = as_model(BackupRecord, data)
         if record.name != name:
             raise ValueError(f"it is that of backup {record.name[:60]}")  # noqa: TRY301
     except ValueError as error:
         raise BackupFault(
-            "record-broken", f"{reports.url}/{key(name)}", found=f"unreadable ({error})",
+            "record-broken",
+            f"{reports.url}/{key(name)}",
+            found=f"unreadable ({error})",
             expected="the record pgdrill wrote after the backup",
             hint="restore the object from the bucket's versions, or delete it to drill without it",
-        ) from None  # fmt: skip
+        ) from None
     return record
 
 
 def differences(
-    record: BackupRecord, repository_url: str, parts: dict[str, int], finished_at: datetime, may_change: Collection[str] = ()
+    record: BackupRecord,
+    repository_url: str,
+    parts: dict[str, int],
+    finished_at: datetime,
+    may_change: Collection[str] = (),
 ) -> list[Problem]:
-    """Objects that are gone, have another size than after the backup, or were added to it; another backup's metadata.
+    """Objects that are gone, have another size than after the backup, or were added to it; another
+    backup's metadata.
 
     Objects of a name in ``may_change`` need only be there.
     """
     hint = "choose another backup; find out what changes the bucket; take a new base backup"
     found = []
     if finished_at != record.finished_at:
-        found.append(Problem(
-            "wrong-backup", f"metadata of backup {record.name} in {repository_url}",
-            f"a backup that finished {finished_at.isoformat()}", f"{record.finished_at.isoformat()}, as recorded after the backup",
-            hint,
-        ))  # fmt: skip
-    # Tools unpack every archive they find there. What is no archive may well come later: barman's note to keep a backup.
+        found.append(
+            Problem(
+                "wrong-backup",
+                f"metadata of backup {record.name} in {repository_url}",
+                f"a backup that finished {finished_at.isoformat()}",
+                f"{record.finished_at.isoformat()}, as recorded after the backup",
+                hint,
+            )
+        )
+    # Tools unpack every archive they find there. What is no archive may well come later: barman's
+    # note to keep a backup.
     found += [
-        Problem("unexpected-part", f"{repository_url}/{name}", f"{size} bytes", "nothing of that name, as recorded after the backup", hint)
-        for name, size in parts.items() if name not in record.objects and ".tar" in name
-    ]  # fmt: skip
+        Problem(
+            "unexpected-part",
+            f"{repository_url}/{name}",
+            f"{size} bytes",
+            "nothing of that name, as recorded after the backup",
+            hint,
+        )
+        for name, size in parts.items()
+        if name not in record.objects and ".tar" in name
+    ]
     for name, size in record.objects.items():
         now = parts.get(name)
         if now != size and not (now and PurePosixPath(name).name in may_change):
-            found.append(Problem(
-                "missing-part" if now is None else "changed-part", f"{repository_url}/{name}",
-                "no such object" if now is None else f"{now} bytes", f"{size} bytes, as recorded after the backup",
-                hint,
-            ))  # fmt: skip
+            found.append(
+                Problem(
+                    "missing-part" if now is None else "changed-part",
+                    f"{repository_url}/{name}",
+                    "no such object" if now is None else f"{now} bytes",
+                    f"{size} bytes, as recorded after the backup",
+                    hint,
+                )
+            )
     return found

@@ -1,6 +1,8 @@
-"""The server beside whose files a base backup is taken: is it the one that answers, and can its backup be good?
+"""The server beside whose files a base backup is taken: is it the one that answers, and can its
+backup be good?
 
-Of a primary and its standby identifier and paths may be the same. What ``pg_control`` says is not: it is read here, and asked there.
+Of a primary and its standby identifier and paths may be the same. What ``pg_control`` says is not:
+it is read here, and asked there.
 """
 
 from __future__ import annotations
@@ -29,23 +31,35 @@ from pgdrill.repository.archiver import check_archiving, check_server
 from pgdrill.repository.tools import BaseBackup
 
 TRIES = 5  # of reading pg_control at rest: a checkpoint may be writing it
-# By the server, which walks through its folders faster; the tablespaces that the role may ask about.
+# By the server, which walks through its folders faster; the tablespaces that the role may ask
+# about.
 CLUSTER_BYTES = """
 SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::int8 FROM pg_tablespace
 WHERE has_tablespace_privilege(oid, 'CREATE') OR pg_has_role('pg_read_all_stats', 'USAGE')
 """
 CONTROL = """
-SELECT c.checkpoint_lsn::text, c.timeline_id::text, r.min_recovery_end_lsn::text FROM pg_control_checkpoint() c, pg_control_recovery() r
+SELECT c.checkpoint_lsn::text, c.timeline_id::text, r.min_recovery_end_lsn::text
+FROM pg_control_checkpoint() c, pg_control_recovery() r
 """
 SEGMENT_BYTES = "SELECT pg_size_bytes(current_setting('wal_segment_size'))"
 READS_SETTINGS = "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')"
-POSITION = "SELECT pg_current_wal_insert_lsn()::text, ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
-LABELS = ("Latest checkpoint location", "Latest checkpoint's TimeLineID", "Minimum recovery ending location")
+POSITION = (
+    "SELECT pg_current_wal_insert_lsn()::text, ('x' ||"
+    " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
+)
+LABELS = (
+    "Latest checkpoint location",
+    "Latest checkpoint's TimeLineID",
+    "Minimum recovery ending location",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The server as it was just before its backup. ``environment`` leads a program to it; the backup begins at ``lsn`` or later."""
+    """The server as it was just before its backup.
+
+    ``environment`` leads a program to it; the backup begins at ``lsn`` or later.
+    """
 
     system_identifier: int
     timeline: int
@@ -56,13 +70,16 @@ class Beside:
 
 
 def beside_the_server(access: Access) -> Beside:
-    """The server that answers is the configured one, a primary, owns the data directory here, and archives its WAL."""
+    """The server that answers is the configured one, a primary, owns the data directory here, and
+    archives its WAL.
+    """
     directory = check_directory(access)
     check_files_readable(access, directory)
     check_links(directory)
     with access.connect() as connection:
         identifier = check_server(connection, access)
-        check_primary(access, connection)  # first: a standby's files are others than the primary's, and that is not the trouble
+        # first: a standby's files are others than the primary's, and that is not the trouble
+        check_primary(access, connection)
         check_files(access, connection, directory, identifier)
         check_archiving(connection, access.cluster)
         check_rights(connection)
@@ -70,18 +87,23 @@ def beside_the_server(access: Access) -> Beside:
         lsn, timeline = _one(connection, POSITION)
         (segment_bytes,) = _one(connection, SEGMENT_BYTES)
         (size,) = _one(connection, CLUSTER_BYTES)
-        environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}  # or nothing, if it is none any more
-    return Beside(identifier, int(timeline), parse_lsn(lsn), int(segment_bytes), int(size), environment)
+        # or nothing, if it is none any more
+        environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}
+    return Beside(
+        identifier, int(timeline), parse_lsn(lsn), int(segment_bytes), int(size), environment
+    )
 
 
 def check_primary(access: Access, connection: psycopg.Connection) -> None:
     """The server that answers is no standby."""
     if _in_recovery(connection):
         raise CouldNotVerify(
-            "standby", f"server of cluster {access.cluster.name} at {_place(connection)}", found="a standby",
+            "standby",
+            f"server of cluster {access.cluster.name} at {_place(connection)}",
+            found="a standby",
             expected="the primary: only it archives what a base backup needs",
             hint="run the backup on the primary's host, with server.dsn leading there",
-        )  # fmt: skip
+        )
 
 
 def check_directory(access: Access) -> Path:
@@ -95,23 +117,40 @@ def check_directory(access: Access) -> Path:
         raise not_its_owner(access, f"{this_user()} cannot read it") from None
     if not there:
         raise ConfigError(
-            "no-data-directory", f"server.data_directory {directory}", found="no PostgreSQL data directory",
+            "no-data-directory",
+            f"server.data_directory {directory}",
+            found="no PostgreSQL data directory",
             expected="PGDATA of the protected server on this host",
-            hint="run the backup where the data directory is (Airflow: that worker's queue), or correct the path",
-        )  # fmt: skip
+            hint=(
+                "run the backup where the data directory is (Airflow: that worker's queue), or"
+                " correct the path"
+            ),
+        )
     return directory
 
 
 def check_files_readable(access: Access, directory: Path) -> None:
-    """This user, its owner or not, may read every file of the data directory that a backup holds."""
+    """This user, its owner or not, may read every file of the data directory that a backup
+    holds."""
     if closed := next(unreadable(directory), None):
         seen = closed.stat()
-        found = f"{closed} cannot be read by {this_user()}: it is user {seen.st_uid}'s, mode {seen.st_mode & 0o7777:04o}"
+        found = (
+            f"{closed} cannot be read by {this_user()}: it is user {seen.st_uid}'s, mode"
+            f" {seen.st_mode & 0o7777:04o}"
+        )
         error = not_its_owner(access, found)
         if directory.stat().st_uid != os.geteuid():
             raise error
-        raise ConfigError("not-the-owner", f"server.data_directory {directory}", found=found, expected=f"{this_user()} to read all of it",
-                          hint=f"as root: `chown {this_user()} {shlex.quote(str(closed))} && chmod u+r{'wX' if closed.is_dir() else 'w'} {shlex.quote(str(closed))}`")  # fmt: skip
+        raise ConfigError(
+            "not-the-owner",
+            f"server.data_directory {directory}",
+            found=found,
+            expected=f"{this_user()} to read all of it",
+            hint=(
+                f"as root: `chown {this_user()} {shlex.quote(str(closed))} && chmod"
+                f" u+r{'wX' if closed.is_dir() else 'w'} {shlex.quote(str(closed))}`"
+            ),
+        )
 
 
 def not_its_owner(access: Access, found: str) -> ConfigError:
@@ -124,25 +163,44 @@ def not_its_owner(access: Access, found: str) -> ConfigError:
     except OSError:  # one of the folders above is closed, too
         owner = "postgres"
     return ConfigError(
-        "not-the-owner", f"server.data_directory {directory}", found=found, expected=f"its owner {owner} to run the backup",
-        hint=f"run it as {owner}: from root `runuser -u {owner} -- pgdrill backup {access.cluster.name}`; in Airflow, the worker of that queue runs as {owner}",
-    )  # fmt: skip
+        "not-the-owner",
+        f"server.data_directory {directory}",
+        found=found,
+        expected=f"its owner {owner} to run the backup",
+        hint=(
+            f"run it as {owner}: from root `runuser -u {owner} -- pgdrill backup"
+            f" {access.cluster.name}`; in Airflow, the worker of that queue runs as {owner}"
+        ),
+    )
 
 
 def check_rights(connection: psycopg.Connection) -> None:
     """What a backup calls may be called by this role; told with the statements that grant it."""
-    needed = {*FUNCTIONS, *([] if _one(connection, READS_SETTINGS)[0] else ["pg_monitor"])}  # which brings it; the tools ask where PGDATA is
-    if lacking := [right for right in rights(connection) if not right.held and right.name in needed]:
-        shown = [f"no EXECUTE on {one.name}" if one.name in FUNCTIONS else f"no member of {one.name}" for one in lacking]
+    # which brings it; the tools ask where PGDATA is
+    needed = {*FUNCTIONS, *([] if _one(connection, READS_SETTINGS)[0] else ["pg_monitor"])}
+    if lacking := [
+        right for right in rights(connection) if not right.held and right.name in needed
+    ]:
+        shown = [
+            f"no EXECUTE on {one.name}" if one.name in FUNCTIONS else f"no member of {one.name}"
+            for one in lacking
+        ]
         raise CouldNotVerify(
-            "missing-privilege", f"role {connection.info.user} in database {connection.info.dbname}", found=", ".join(shown),
+            "missing-privilege",
+            f"role {connection.info.user} in database {connection.info.dbname}",
+            found=", ".join(shown),
             expected="the rights of the README's role, in the database that server.dsn names",
-            hint=f"in {connection.info.dbname}, as a superuser: `{'; '.join(one.statement for one in lacking)};`",
-        )  # fmt: skip
+            hint=(
+                f"in {connection.info.dbname}, as a superuser:"
+                f" `{'; '.join(one.statement for one in lacking)};`"
+            ),
+        )
 
 
 def check_databases(access: Access, connection: psycopg.Connection) -> None:
-    """The role is let into every database that the backup's record is about, and no table of theirs is locked for good."""
+    """The role is let into every database that the backup's record is about, and no table of theirs
+    is locked for good.
+    """
     names = access.cluster.server.databases or every_database(connection)
     check_admitted(connection, access.cluster.name, names)
     check_readable(connection, names)
@@ -154,52 +212,104 @@ def server_segment_bytes(access: Access) -> int:
         return int(_one(connection, SEGMENT_BYTES)[0])
 
 
-def check_origin(access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside) -> None:
-    """The new backup is that of the server which was looked at: by what the tool wrote down, and by the server's own label."""
-    hint = "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn; delete this backup, it cannot be restored"
+def check_origin(
+    access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside
+) -> None:
+    """The new backup is that of the server which was looked at: by what the tool wrote down, and by
+    the server's own label.
+    """
+    hint = (
+        "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn;"
+        " delete this backup, it cannot be restored"
+    )
     if backup.system_identifier != beside.system_identifier:
         raise BackupFault(
-            "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
-            expected=f"{beside.system_identifier}", hint=hint,
-        )  # fmt: skip
+            "wrong-system",
+            f"backup {backup.name}",
+            found=f"system identifier {backup.system_identifier}",
+            expected=f"{beside.system_identifier}",
+            hint=hint,
+        )
     with access.connect() as connection:
         now = parse_lsn(_one(connection, POSITION)[0])
-    if backup.timeline != beside.timeline or not beside.lsn <= backup.start_lsn <= backup.finish_lsn <= now:
+    if (
+        backup.timeline != beside.timeline
+        or not beside.lsn <= backup.start_lsn <= backup.finish_lsn <= now
+    ):
         raise BackupFault(
-            "wrong-server", f"backup {backup.name}",
-            found=f"from {format_lsn(backup.start_lsn)} to {format_lsn(backup.finish_lsn)} on timeline {backup.timeline}",
-            expected=f"between {format_lsn(beside.lsn)} and {format_lsn(now)} on timeline {beside.timeline}, where production was meanwhile",
+            "wrong-server",
+            f"backup {backup.name}",
+            found=(
+                f"from {format_lsn(backup.start_lsn)} to {format_lsn(backup.finish_lsn)} on"
+                f" timeline {backup.timeline}"
+            ),
+            expected=(
+                f"between {format_lsn(beside.lsn)} and {format_lsn(now)} on timeline"
+                f" {beside.timeline}, where production was meanwhile"
+            ),
             hint=hint,
-        )  # fmt: skip
-    if label is None or label.from_standby or (label.start_lsn, label.timeline) != (backup.start_lsn, backup.timeline):
-        shown = f"a {'standby' if label.from_standby else 'primary'} at {format_lsn(label.start_lsn)} on timeline {label.timeline}" if label else "unreadable"
+        )
+    if (
+        label is None
+        or label.from_standby
+        or (label.start_lsn, label.timeline) != (backup.start_lsn, backup.timeline)
+    ):
+        shown = (
+            f"a {'standby' if label.from_standby else 'primary'} at {format_lsn(label.start_lsn)}"
+            f" on timeline {label.timeline}"
+            if label
+            else "unreadable"
+        )
         raise BackupFault(
-            "wrong-server", f"backup_label of backup {backup.name}", found=shown,
-            expected=f"the primary at {format_lsn(backup.start_lsn)} on timeline {backup.timeline}", hint=hint,
-        )  # fmt: skip
+            "wrong-server",
+            f"backup_label of backup {backup.name}",
+            found=shown,
+            expected=f"the primary at {format_lsn(backup.start_lsn)} on timeline {backup.timeline}",
+            hint=hint,
+        )
 
 
-def check_files(access: Access, connection: psycopg.Connection, directory: Path, answering: int) -> None:
-    """The files here are that server's: both say the same of the last checkpoint, which other servers do not share for long."""
+def check_files(
+    access: Access, connection: psycopg.Connection, directory: Path, answering: int
+) -> None:
+    """The files here are that server's: both say the same of the last checkpoint, which other
+    servers do not share for long.
+    """
     found = ""
     for _ in range(TRIES):
         before = access.binaries.control_data(directory)
         if before.system_identifier != answering:
-            raise _foreign(directory, f"system identifier {before.system_identifier}", f"{answering}, as the server at server.dsn says")
+            raise _foreign(
+                directory,
+                f"system identifier {before.system_identifier}",
+                f"{answering}, as the server at server.dsn says",
+            )
         told = tuple(_one(connection, CONTROL))
-        seen = [tuple(control.values.get(label, "") for label in LABELS) for control in (before, access.binaries.control_data(directory))]
+        seen = [
+            tuple(control.values.get(label, "") for label in LABELS)
+            for control in (before, access.binaries.control_data(directory))
+        ]
         if told in seen:
             return
         found = f"checkpoint {seen[-1][0]}, timeline {seen[-1][1]}, recovery to {seen[-1][2]}"
-    expected = f"checkpoint {told[0]}, timeline {told[1]}, recovery to {told[2]}, as the server at {_place(connection)} says"
+    expected = (
+        f"checkpoint {told[0]}, timeline {told[1]}, recovery to {told[2]}, as the server at"
+        f" {_place(connection)} says"
+    )
     raise _foreign(directory, found, expected)
 
 
 def _foreign(directory: Path, found: str, expected: str) -> ConfigError:
     return ConfigError(
-        "wrong-server", f"server.data_directory {directory}", found=found, expected=expected,
-        hint="correct server.dsn or server.data_directory; where several hosts take turns, run the backup on the primary's",
-    )  # fmt: skip
+        "wrong-server",
+        f"server.data_directory {directory}",
+        found=found,
+        expected=expected,
+        hint=(
+            "correct server.dsn or server.data_directory; where several hosts take turns, run the"
+            " backup on the primary's"
+        ),
+    )
 
 
 def _place(connection: psycopg.Connection) -> str:

@@ -1,7 +1,9 @@
-"""Two snapshots of every database, one right before the restore point and one right after it, to be read at leisure.
+"""Two snapshots of every database, one right before the restore point and one right after it, to be
+read at leisure.
 
-Nobody can read a database at the very instant of a restore point. What both snapshots see was there; what only the first one
-sees may have been. Between them lie milliseconds (with a standby: what it takes to replay).
+Nobody can read a database at the very instant of a restore point. What both snapshots see was
+there; what only the first one sees may have been. Between them lie milliseconds (with a standby:
+what it takes to replay).
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ logger = logging.getLogger(__name__)
 
 ANNOUNCED_SECONDS = 3.0
 POLL_SECONDS = 0.002
-# Whose transaction may be committed in WAL already: not one that waits for its client or for a lock (ours, maybe). A prepared one has no session of its own.
+# Whose transaction may be committed in WAL already: not one that waits for its client or for a lock
+# (ours, maybe). A prepared one has no session of its own.
 COMMITTING = """
-SELECT array_agg(pid || ' ' || coalesce(backend_xid::text, 'prepared')) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (
-  backend_xid IS NOT NULL AND coalesce(state, '') NOT LIKE 'idle%' AND wait_event_type IS DISTINCT FROM 'Lock'
+SELECT array_agg(pid || ' ' || coalesce(backend_xid::text, 'prepared'))
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND (
+  backend_xid IS NOT NULL AND coalesce(state, '') NOT LIKE 'idle%'
+    AND wait_event_type IS DISTINCT FROM 'Lock'
   OR state = 'active' AND query ~* '^\\s*commit\\s+prepared')
 """
 
@@ -49,7 +55,10 @@ class Pair:
 
 @dataclass
 class Bracket:
-    """The snapshots by database. ``oldest_xid``: every transaction below had ended before the first, or had not by the second."""
+    """The snapshots by database.
+
+    ``oldest_xid``: every transaction below had ended before the first, or had not by the second.
+    """
 
     production: Production
     looked: Mapping[str, Looked]
@@ -59,8 +68,11 @@ class Bracket:
     _running: str = ""
 
     def begin(self, primary: psycopg.Connection) -> None:
-        """Take the first snapshots, when nobody can truncate any more what is truncated all the time."""
-        if not self.production.access.has_standby:  # there, what replays a TRUNCATE would not wait long
+        """Take the first snapshots, when nobody can truncate any more what is truncated all the
+        time.
+        """
+        # there, what replays a TRUNCATE would not wait long
+        if not self.production.access.has_standby:
             for name, pair in self.pairs.items():
                 self._keep(name, pair)
         self._running = _snapshot(primary)
@@ -70,23 +82,32 @@ class Bracket:
 
     def _keep(self, name: str, pair: Pair) -> None:
         with self.production.unless_dropped(name), self.production.connection(name) as connection:
-            places = filled_anew(connection, self.looked[name].listed) if name in self.looked else []
+            places = (
+                filled_anew(connection, self.looked[name].listed) if name in self.looked else []
+            )
         pair.kept = keep((pair.before, pair.after), places)
 
     def end(self, primary: psycopg.Connection) -> None:
         """Take the second ones; the restore point has been made."""
         if self.production.access.has_standby:
-            row = primary.execute("SELECT pg_logical_emit_message(true, 'pgdrill', 'baseline')::text").fetchone()
+            row = primary.execute(
+                "SELECT pg_logical_emit_message(true, 'pgdrill', 'baseline')::text"
+            ).fetchone()
             with self.production.connection(standby=True) as standby:
                 wait_replayed(standby, str(row[0]) if row else "0/0", self.production.runner)
         wait_announced(primary, self.production.runner)
         for pair in self.pairs.values():
             _snapshot(pair.after)
-        self.oldest_xid, self.ended_at = settled_below(self._running, _snapshot(primary)), time.monotonic()
+        self.oldest_xid, self.ended_at = (
+            settled_below(self._running, _snapshot(primary)),
+            time.monotonic(),
+        )
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Pair | None]:
-        """A database's snapshots, given up afterwards; None if it was dropped before they were taken."""
+        """A database's snapshots, given up afterwards; None if it was dropped before they were
+        taken.
+        """
         pair = self.pairs.pop(name, None)
         if pair is None:
             yield None
@@ -96,7 +117,9 @@ class Bracket:
 
 
 @contextlib.contextmanager
-def bracket(production: Production, looked: Mapping[str, Looked], names: Sequence[str]) -> Iterator[Bracket]:
+def bracket(
+    production: Production, looked: Mapping[str, Looked], names: Sequence[str]
+) -> Iterator[Bracket]:
     """Connections for both snapshots, none of which is taken yet."""
     made = Bracket(production, looked)
     with contextlib.ExitStack() as every:
@@ -113,14 +136,21 @@ def _snapshot(connection: psycopg.Connection) -> str:
     return str(row[0]) if row else ""
 
 
-def wait_announced(primary: psycopg.Connection, runner: Runner, seconds: float = ANNOUNCED_SECONDS) -> bool:
-    """Wait until transactions that may have committed in WAL can be seen, too: a commit is written first, flushed to the disk (and
-    to synchronous standbys), and then announced, so that a restored server has it and no snapshot of that moment shows it.
+def wait_announced(
+    primary: psycopg.Connection, runner: Runner, seconds: float = ANNOUNCED_SECONDS
+) -> bool:
+    """Wait until transactions that may have committed in WAL can be seen, too: a commit is written
+    first, flushed to the disk (and to synchronous standbys), and then announced, so that a restored
+    server has it and no snapshot of that moment shows it.
     """
     ends, at_work = time.monotonic() + seconds, _committing(primary)
     while at_work:
         if time.monotonic() > ends:
-            logger.warning("%d transactions were at work all the while; what they write is taken for not committed", len(at_work))
+            logger.warning(
+                "%d transactions were at work all the while; what they write is taken for not"
+                " committed",
+                len(at_work),
+            )
             return False
         runner.check()
         time.sleep(POLL_SECONDS)
@@ -134,9 +164,11 @@ def _committing(primary: psycopg.Connection) -> set[str]:
 
 
 def settled_below(before: str, after: str) -> int:
-    """Of two snapshots in PostgreSQL's words (``xmin:xmax:running,…``): the first transaction that may have ended in between.
+    """Of two snapshots in PostgreSQL's words (``xmin:xmax:running,…``): the first transaction that
+    may have ended in between.
 
-    A snapshot does not name subtransactions, but theirs are higher numbers than their transaction's.
+    A snapshot does not name subtransactions, but theirs are higher numbers than their
+    transaction's.
     """
     _, newest, running = before.split(":")
     ended = set(filter(None, running.split(","))) - set(after.split(":")[2].split(","))

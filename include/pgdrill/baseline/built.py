@@ -1,6 +1,9 @@
-"""With which figures an HNSW or IVFFlat index was built: its first page tells. The catalogs tell what the next build will have.
+"""With which figures an HNSW or IVFFlat index was built: its first page tells.
 
-Only whoever may read files knows: the backup job beside the data directory, and a drill of its own copy.
+The catalogs tell what the next build will have.
+
+Only whoever may read files knows: the backup job beside the data directory, and a drill of its own
+copy.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ Figures = dict[str, int]
 PAGE_BYTES = 8192
 DEFAULTS = {"hnsw": {"m": 16, "ef_construction": 64}, "ivfflat": {"lists": 100}}
 INDEXES = """
-SELECT c.oid::text, n.nspname, c.relname, a.amname::text, coalesce(c.reloptions, '{}'), pg_relation_filepath(c.oid)
+SELECT c.oid::text, n.nspname, c.relname, a.amname::text, coalesce(c.reloptions, '{}'),
+       pg_relation_filepath(c.oid)
 FROM pg_class c JOIN pg_am a ON a.oid = c.relam JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE a.amname IN ('hnsw', 'ivfflat') AND c.relkind = 'i' AND c.relpersistence = 'p' AND pg_relation_filepath(c.oid) IS NOT NULL ORDER BY 2, 3
+WHERE a.amname IN ('hnsw', 'ivfflat') AND c.relkind = 'i' AND c.relpersistence = 'p'
+  AND pg_relation_filepath(c.oid) IS NOT NULL
+ORDER BY 2, 3
 """
 
 
@@ -44,8 +50,11 @@ def wanted(method: str, options: list[str]) -> Figures:
     return {name: int(named.get(name, value)) for name, value in DEFAULTS[method].items()}
 
 
-def read_built(baseline: Baseline, data_directory: Path, connect: Callable[[str], psycopg.Connection]) -> dict[str, dict[str, Figures]]:
-    """Of every index of the baseline's databases, read from files that the checkpoint of a backup has written: database -> oid -> figures.
+def read_built(
+    baseline: Baseline, data_directory: Path, connect: Callable[[str], psycopg.Connection]
+) -> dict[str, dict[str, Figures]]:
+    """Of every index of the baseline's databases, read from files that the checkpoint of a backup
+    has written: database -> oid -> figures.
 
     One that was made anew meanwhile has no such file, or an empty one, and is left out.
     """
@@ -58,7 +67,9 @@ def read_built(baseline: Baseline, data_directory: Path, connect: Callable[[str]
                 with (data_directory / path).open("rb") as file:
                     told = figures(method, file.read(PAGE_BYTES))
             except OSError as error:
-                logger.info("the first page of index %s.%s is not recorded: %s", schema, name, error)
+                logger.info(
+                    "the first page of index %s.%s is not recorded: %s", schema, name, error
+                )
                 continue
             if told:
                 found.setdefault(database, {})[oid] = told

@@ -1,4 +1,6 @@
-"""The rows of one database: read in a snapshot, and what was being written to at the restore point in the one right after it, too."""
+"""The rows of one database: read in a snapshot, and what was being written to at the restore point
+in the one right after it, too.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +20,65 @@ from pgdrill.postgres.row_digests import horizon
 
 
 def read_rows_of(
-    production: Production, name: str, looked: Looked, before: psycopg.Connection, pair: Pair | None = None,
-    oldest_xid: int | None = None, *, spent_bytes: int = 0, counted: Callable[[psycopg.Connection], bool] = lambda _: True,
-) -> None:  # fmt: skip
-    """Fill in a database's tables and vectors; ``spent_bytes`` of the budget went to other databases.
+    production: Production,
+    name: str,
+    looked: Looked,
+    before: psycopg.Connection,
+    pair: Pair | None = None,
+    oldest_xid: int | None = None,
+    *,
+    spent_bytes: int = 0,
+    counted: Callable[[psycopg.Connection], bool] = lambda _: True,
+) -> None:
+    """Fill in a database's tables and vectors; ``spent_bytes`` of the budget went to other
+    databases.
 
-    ``counted`` tells whether the counters hold by now all that was written before the second snapshot. Else all is read a
-    second time and not only what they tell of.
+    ``counted`` tells whether the counters hold by now all that was written before the second
+    snapshot. Else all is read a second time and not only what they tell of.
     """
     after, line = pair.after if pair else None, horizon(before, secrets.token_hex(16), oldest_xid)
     with production.catalogs(name) as catalogs:
-        reading = Reading(before, production, looked, line, Guard(catalogs), after, 0 if after is None else SAMPLE_BUDGET_ROWS)
+        reading = Reading(
+            before,
+            production,
+            looked,
+            line,
+            Guard(catalogs),
+            after,
+            0 if after is None else SAMPLE_BUDGET_ROWS,
+        )
         state_of, kept = looked.state, set[str]()
         state_of.horizon, state_of.tables, state_of.vectors = line, {}, {}
         if pair and pair.kept:
-            # Whoever has another table may wait for one of these: nothing else is asked for until they are let go.
-            found = list_tables(before, only=[(one.schema, one.plain) for one in pair.kept], gone=True)
+            # Whoever has another table may wait for one of these: nothing else is asked for until
+            # they are let go.
+            found = list_tables(
+                before, only=[(one.schema, one.plain) for one in pair.kept], gone=True
+            )
             _read(reading, found, state_of, spent_bytes, twice=True)
             pair.release()
-            kept, spent_bytes = set(state_of.tables), spent_bytes + sum(table.bytes for table in found)
-        listed = [table for table in list_tables(before, gone=pair is not None) if table.name not in kept]
+            kept, spent_bytes = (
+                set(state_of.tables),
+                spent_bytes + sum(table.bytes for table in found),
+            )
+        listed = [
+            table for table in list_tables(before, gone=pair is not None) if table.name not in kept
+        ]
         _read(reading, listed, state_of, spent_bytes)
         if after is not None:
             _bracket(reading, listed, state_of.tables, counted)
 
 
-def _read(reading: Reading, listed: list[Table], state_of: DatabaseState, spent_bytes: int, *, twice: bool = False) -> None:
-    """Fill in tables, and the vectors in them; ``twice``: as the second snapshot shows them, too."""
+def _read(
+    reading: Reading,
+    listed: list[Table],
+    state_of: DatabaseState,
+    spent_bytes: int,
+    *,
+    twice: bool = False,
+) -> None:
+    """Fill in tables, and the vectors in them; ``twice``: as the second snapshot shows them,
+    too."""
     counted = [reading.looked.counted(table) for table in listed]
     reading.choose(counted, spent_bytes)
     for table in in_order_of_sampling(counted, reading.whole):
@@ -58,9 +92,13 @@ def _read(reading: Reading, listed: list[Table], state_of: DatabaseState, spent_
 
 
 def _bracket(
-    reading: Reading, listed: list[Table], tables: dict[str, TableState], counted: Callable[[psycopg.Connection], bool]
+    reading: Reading,
+    listed: list[Table],
+    tables: dict[str, TableState],
+    counted: Callable[[psycopg.Connection], bool],
 ) -> None:
-    """Which of the tables lost rows between the two snapshots: those that nobody wrote to did not."""
+    """Which of the tables lost rows between the two snapshots: those that nobody wrote to did
+    not."""
     assert reading.after is not None  # noqa: S101 - the caller has looked
     production, connection = reading.production, reading.connection
     with production.connection(connection.info.dbname) as primary:

@@ -1,8 +1,10 @@
-"""Reading a table without a query: by ``COPY table (columns) TO STDOUT``, for tables that run somebody's function when planned.
+"""Reading a table without a query: by ``COPY table (columns) TO STDOUT``, for tables that run
+somebody's function when planned.
 
-It shows neither places (ctid) nor writers (xmin). What is left of a table is the set of its rows, each hashed here: a digest
-of all, and the hashes of a share of them, which still tell damage from change. The text form keeps the same value the same
-after a logical restore, too; the session's settings that shape it are fixed.
+It shows neither places (ctid) nor writers (xmin). What is left of a table is the set of its rows,
+each hashed here: a digest of all, and the hashes of a share of them, which still tell damage from
+change. The text form keeps the same value the same after a logical restore, too; the session's
+settings that shape it are fixed.
 """
 
 from __future__ import annotations
@@ -22,22 +24,25 @@ KEPT_HASHES = 20_000
 BITS = 64
 # As in the dump's own digests: forms of text that depend on the session.
 FORMS = """
-SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1;
-SET LOCAL bytea_output = 'hex'; SET LOCAL xmlbinary = 'base64'; SET LOCAL lc_monetary = 'C'; SET LOCAL search_path = pg_catalog;
-SET LOCAL row_security = off
+SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
+SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1;
+SET LOCAL bytea_output = 'hex'; SET LOCAL xmlbinary = 'base64'; SET LOCAL lc_monetary = 'C';
+SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off
 """
 COLUMNS = """
-SELECT attname, attgenerated <> '' FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+SELECT attname, attgenerated <> '' FROM pg_attribute
+WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 PLACE = """
 SELECT c.oid::int8, c.relkind = 'r' OR current_setting('server_version_num')::int >= 180000
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')
 """
 
 
 class Copied(BaseModel):
-    """A table as a set of rows. ``columns`` were read; ``hidden`` ones COPY does not show, for they are generated, or their
-    output is somebody's function.
+    """A table as a set of rows. ``columns`` were read; ``hidden`` ones COPY does not show, for they
+    are generated, or their output is somebody's function.
 
     ``hashes`` are those of all rows that ``share`` divides, in ascending order.
     """
@@ -58,7 +63,9 @@ class NotCopied(Exception):
 
 @dataclass
 class Tally:
-    """Takes hashes in; keeps the multiples of a share, which doubles whenever they are more than ``most`` (None: never)."""
+    """Takes hashes in; keeps the multiples of a share, which doubles whenever they are more than
+    ``most`` (None: never).
+    """
 
     most: int | None
     share: int = 1
@@ -78,9 +85,18 @@ class Tally:
 
 
 def read_copied(
-    connection: psycopg.Connection, schema: str, table: str, key: str, *, like: Copied | None = None, most: int = KEPT_HASHES
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    key: str,
+    *,
+    like: Copied | None = None,
+    most: int = KEPT_HASHES,
 ) -> Copied | None:
-    """Read a table to its end; None if there is none. ``like`` an earlier reading: the same columns and share."""
+    """Read a table to its end; None if there is none.
+
+    ``like`` an earlier reading: the same columns and share.
+    """
     found = connection.execute(PLACE, (schema, table)).fetchone()
     if found is None:
         return None
@@ -88,16 +104,26 @@ def read_copied(
     tally = Tally(None, like.share) if like else Tally(most)
     for row in _rows(connection, schema, table, columns, by_copy=found[1]):
         tally.add(hash_of(row, key))
-    return Copied(rows=tally.rows, digest=f"{tally.total:016x}", columns=columns, hidden=hidden, share=tally.share,
-                  hashes=sorted(tally.kept))  # fmt: skip
+    return Copied(
+        rows=tally.rows,
+        digest=f"{tally.total:016x}",
+        columns=columns,
+        hidden=hidden,
+        share=tally.share,
+        hashes=sorted(tally.kept),
+    )
 
 
-def hashed_rows(connection: psycopg.Connection, schema: str, table: str, key: str, columns: Sequence[str]) -> Counter[int]:
+def hashed_rows(
+    connection: psycopg.Connection, schema: str, table: str, key: str, columns: Sequence[str]
+) -> Counter[int]:
     """The hash of every row, with how many rows have it."""
     found = connection.execute(PLACE, (schema, table)).fetchone()
     if found is None:
         raise psycopg.errors.UndefinedTable(f"no table {schema}.{table}")
-    return Counter(hash_of(row, key) for row in _rows(connection, schema, table, columns, by_copy=found[1]))
+    return Counter(
+        hash_of(row, key) for row in _rows(connection, schema, table, columns, by_copy=found[1])
+    )
 
 
 def columns_of(connection: psycopg.Connection, oid: int) -> tuple[list[str], list[str]]:
@@ -110,10 +136,19 @@ def columns_of(connection: psycopg.Connection, oid: int) -> tuple[list[str], lis
 
 def hash_of(row: bytes, key: str) -> int:
     """64 bits of a keyed hash."""
-    return int.from_bytes(hashlib.blake2b(row, key=bytes.fromhex(key)[:64], digest_size=BITS // 8).digest())
+    return int.from_bytes(
+        hashlib.blake2b(row, key=bytes.fromhex(key)[:64], digest_size=BITS // 8).digest()
+    )
 
 
-def _rows(connection: psycopg.Connection, schema: str, table: str, columns: Sequence[str], *, by_copy: bool) -> Iterator[bytes]:
+def _rows(
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    columns: Sequence[str],
+    *,
+    by_copy: bool,
+) -> Iterator[bytes]:
     if not by_copy:
         raise NotCopied("COPY reads a materialized view from PostgreSQL 18 on only")
     if not columns:

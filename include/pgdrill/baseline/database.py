@@ -1,4 +1,6 @@
-"""What one database of production holds: counters, positions and catalogs first, then its rows, in snapshots."""
+"""What one database of production holds: counters, positions and catalogs first, then its rows, in
+snapshots.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ NO_HORIZON = Horizon(oldest_xid=0, next_xid=0, key="00")
 
 @dataclass
 class Looked:
-    """A database before its rows are read, and its tables (by oid) as the primary's counters were then."""
+    """A database before its rows are read, and its tables (by oid) as the primary's counters were
+    then.
+    """
 
     state: DatabaseState
     listed: dict[int, Table] = field(default_factory=dict)
@@ -35,15 +39,25 @@ class Looked:
     def counted(self, table: Table) -> Table:
         """A table with the counters of then; it was made since, if it has none."""
         known = self.listed.get(table.oid)
-        return table.with_counters(known.counters, known.vacuums, known.live_rows) if known else table.with_counters(Changes(), 0, 0)
+        return (
+            table.with_counters(known.counters, known.vacuums, known.live_rows)
+            if known
+            else table.with_counters(Changes(), 0, 0)
+        )
 
     def written(self, now: dict[int, Table]) -> set[int]:
         """The tables of which rows were updated or deleted since, as the counters tell."""
-        return {oid for oid, table in now.items() if self.counted(table).counters.rewritten_rows != table.counters.rewritten_rows}
+        return {
+            oid
+            for oid, table in now.items()
+            if self.counted(table).counters.rewritten_rows != table.counters.rewritten_rows
+        }
 
 
 def look_at(production: Production, name: str, *, positions: bool) -> Looked:
-    """Look at all but the rows. ``positions`` of sequences: with a restore point they are read beside it."""
+    """Look at all but the rows. ``positions`` of sequences: with a restore point they are read
+    beside it.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return _look_at(production, name, positions=positions)
@@ -56,13 +70,19 @@ def look_at(production: Production, name: str, *, positions: bool) -> Looked:
 
 def _look_at(production: Production, name: str, *, positions: bool) -> Looked:
     with production.connection(name) as primary:
-        # Counters first: what is counted twice only widens the bound, what is missed would narrow it.
+        # Counters first: what is counted twice only widens the bound, what is missed would narrow
+        # it.
         listed = list_tables(primary)
         state = DatabaseState(
-            extensions=extension_versions(primary), libraries=library_versions(primary), horizon=NO_HORIZON, tables={},
-            sequences=read_sequences(primary) if positions else {}, unread_sequences=unread_sequences(primary),
-            collations=read_collations(primary), schema_objects=Fingerprint(objects={}),
-        )  # fmt: skip
+            extensions=extension_versions(primary),
+            libraries=library_versions(primary),
+            horizon=NO_HORIZON,
+            tables={},
+            sequences=read_sequences(primary) if positions else {},
+            unread_sequences=unread_sequences(primary),
+            collations=read_collations(primary),
+            schema_objects=Fingerprint(objects={}),
+        )
         production.follow(primary)
     with production.snapshot(name) as connection:
         state.schema_objects = read_fingerprint(connection, shared=False)

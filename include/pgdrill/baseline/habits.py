@@ -1,8 +1,10 @@
-"""What production is like by itself, where the restored instant was not recorded: its state at other instants.
+"""What production is like by itself, where the restored instant was not recorded: its state at
+other instants.
 
-A table of zeros finds little on production, too, and an index whose build failed is invalid there: that is no damage of a
-backup, whatever instant it was restored to. So before a figure is called red that nothing of that very instant stands
-beside, the backup's record is asked, and then production as it is today. They excuse; they never prove.
+A table of zeros finds little on production, too, and an index whose build failed is invalid there:
+that is no damage of a backup, whatever instant it was restored to. So before a figure is called red
+that nothing of that very instant stands beside, the backup's record is asked, and then production
+as it is today. They excuse; they never prove.
 """
 
 from __future__ import annotations
@@ -38,8 +40,11 @@ Habit = tuple[str, VectorState]
 
 @dataclass
 class Habits:
-    """Asked for one column at a time, and only when something would be red. ``backup``: whose record tells; empty: the one
-    nearest to ``at``. ``identifier``: production's system identifier; None: the configured one, if any."""
+    """Asked for one column at a time, and only when something would be red.
+
+    ``backup``: whose record tells; empty: the one nearest to ``at``. ``identifier``: production's
+    system identifier; None: the configured one, if any.
+    """
 
     access: Access
     runner: Runner
@@ -67,11 +72,19 @@ class Habits:
             if self.backup:
                 kept = backup_record.read(self.access.reports, self.backup)
                 return kept.baseline if kept else None
-            names = sorted(key.removeprefix("backups/").removesuffix(".json") for key in self.access.reports.sizes("backups/"))
-            found = filter(None, (backup_record.read(self.access.reports, name) for name in names[-RECORDS_READ:]))
+            names = sorted(
+                key.removeprefix("backups/").removesuffix(".json")
+                for key in self.access.reports.sizes("backups/")
+            )
+            found = filter(
+                None,
+                (backup_record.read(self.access.reports, name) for name in names[-RECORDS_READ:]),
+            )
             nearest = min(found, key=lambda one: abs(one.finished_at - self.at), default=None)
         except PgdrillError as error:
-            logger.warning("what production was like is not known from a backup's record: %s", error)
+            logger.warning(
+                "what production was like is not known from a backup's record: %s", error
+            )
             return None
         return nearest.baseline if nearest else None
 
@@ -79,14 +92,29 @@ class Habits:
         if self._gone:
             return None
         production = Production(self.access, self.runner)
-        whole = {joined(column.schema, column.table)} if column.table_bytes <= self.access.cluster.drill.baseline_table_bytes else set()
+        whole = (
+            {joined(column.schema, column.table)}
+            if column.table_bytes <= self.access.cluster.drill.baseline_table_bytes
+            else set()
+        )
         try:
-            with production.snapshot(column.database) as connection, production.catalogs(column.database) as catalogs:
+            with (
+                production.snapshot(column.database) as connection,
+                production.catalogs(column.database) as catalogs,
+            ):
                 if self.identifier not in (None, check_server(catalogs, self.access)):
                     return None  # another server stands there by now
                 line = horizon(connection, secrets.token_hex(16))
-                states, _ = read_vectors(connection, column.database, self.access.cluster, line, whole, Guard(catalogs),
-                                         self.runner.check, only={column.oid})  # fmt: skip
+                states, _ = read_vectors(
+                    connection,
+                    column.database,
+                    self.access.cluster,
+                    line,
+                    whole,
+                    Guard(catalogs),
+                    self.runner.check,
+                    only={column.oid},
+                )
         except (PgdrillError, psycopg.Error) as error:
             if self.runner.stopped:
                 raise

@@ -1,7 +1,8 @@
-"""Heartbeats: rows that something writes all the time, which tell of a restored cluster what instant it is of.
+"""Heartbeats: rows that something writes all the time, which tell of a restored cluster what
+instant it is of.
 
-A heartbeat's time is the server's own. A restore that is older than it says it is brings back an old newest heartbeat,
-and nothing in the backup can make it newer.
+A heartbeat's time is the server's own. A restore that is older than it says it is brings back an
+old newest heartbeat, and nothing in the backup can make it newer.
 """
 
 from __future__ import annotations
@@ -22,15 +23,23 @@ from pgdrill.postgres.foreign_code import foreign_code, hold
 
 logger = logging.getLogger(__name__)
 
-TABLE = "pgdrill_heartbeat"  # the command's own; what it needs is a column with a default and the right to INSERT
-TABLE_OID = "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm', 'p')"
+# the command's own; what it needs is a column with a default and the right to INSERT
+TABLE = "pgdrill_heartbeat"
+TABLE_OID = (
+    "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE"
+    " n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm', 'p')"
+)
 # Whichever schema it was made in: that of drill.heartbeat, else public, else the first.
 OWN_TABLE = """
 SELECT n.nspname, c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p') ORDER BY n.nspname <> %(schema)s, n.nspname <> 'public', 1 LIMIT 1
+WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p')
+ORDER BY n.nspname <> %(schema)s, n.nspname <> 'public', 1 LIMIT 1
 """
 DESCENDANTS = """
-WITH RECURSIVE below (relid) AS (SELECT %(table)s::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = relid)
+WITH RECURSIVE below (relid) AS (
+    SELECT %(table)s::oid
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN below ON i.inhparent = relid
+)
 SELECT relid::int8 FROM below
 """
 STATEMENT_TIMEOUT = "SET statement_timeout = '10s'"
@@ -58,24 +67,32 @@ class HeartbeatColumn:
         return f"{self.database}: {self.schema}.{self.table}.{self.column}"
 
     def runs(self, connection: psycopg.Connection) -> str:
-        """Whose function asking for the newest would run, in words; empty if nobody's. Holds the table in the transaction."""
+        """Whose function asking for the newest would run, in words; empty if nobody's.
+
+        Holds the table in the transaction.
+        """
         hold(connection, self.schema, self.table)
         row = connection.execute(TABLE_OID, (self.schema, self.table)).fetchone()
         return _runs_any(connection, row[0]) if row else "it is no table"
 
-    def newest(self, connection: psycopg.Connection, until: datetime | None = None) -> datetime | None:
+    def newest(
+        self, connection: psycopg.Connection, until: datetime | None = None
+    ) -> datetime | None:
         """The newest heartbeat, or the newest up to an instant; None where there is none."""
         row = connection.execute(
-            sql.SQL("SELECT max({c})::timestamptz FROM {t} WHERE {c} <= coalesce(%s::timestamptz, 'infinity')").format(
-                c=sql.Identifier(self.column), t=sql.Identifier(self.schema, self.table)
-            ),
+            sql.SQL(
+                "SELECT max({c})::timestamptz FROM {t} WHERE {c} <= coalesce(%s::timestamptz,"
+                " 'infinity')"
+            ).format(c=sql.Identifier(self.column), t=sql.Identifier(self.schema, self.table)),
             (until,),
         ).fetchone()
         return row[0] if row else None
 
 
 def _runs_any(connection: psycopg.Connection, oid: int, *, writing: bool = False) -> str:
-    """Whose function the table runs, or one of those that are read and written with it: its partitions, and what inherits from it."""
+    """Whose function the table runs, or one of those that are read and written with it: its
+    partitions, and what inherits from it.
+    """
     with_it = [row[0] for row in connection.execute(DESCENDANTS, {"table": oid}).fetchall()]
     return min(foreign_code(connection, with_it, writing=writing).values(), default="")
 
@@ -87,7 +104,9 @@ def beat(access: Access) -> None:
 
 
 def keep_beating(access: Access, every_seconds: float, stopped: threading.Event) -> int:
-    """Write one every so many seconds until told to stop, through restarts and failovers; gives how many were written."""
+    """Write one every so many seconds until told to stop, through restarts and failovers; gives how
+    many were written.
+    """
     written = 0
     while not stopped.is_set():
         try:
@@ -97,14 +116,21 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
                     _insert(connection, access)
                     written += 1
                     stopped.wait(every_seconds)
-        except (Unreachable, Refused, psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        except (
+            Unreachable,
+            Refused,
+            psycopg.OperationalError,
+            psycopg.errors.ReadOnlySqlTransaction,
+        ) as error:
             logger.warning("no heartbeat: %s", " ".join(str(error).split()))
             stopped.wait(every_seconds)
     return written
 
 
 def _insert(connection: psycopg.Connection, access: Access) -> None:
-    """Locked as an INSERT locks it, nobody can add an index, a trigger or a default between the look and the row."""
+    """Locked as an INSERT locks it, nobody can add an index, a trigger or a default between the
+    look and the row.
+    """
     wanted = {"table": TABLE, "schema": access.cluster.drill.heartbeat.partition(".")[0]}
     schema, oid = connection.execute(OWN_TABLE, wanted).fetchone() or ("public", 0)
     table = sql.Identifier(schema, TABLE)
@@ -116,21 +142,35 @@ def _insert(connection: psycopg.Connection, access: Access) -> None:
             if why := _runs_any(connection, oid, writing=True):
                 raise _runs(access, f"{schema}.{TABLE}", why)
             connection.execute(sql.SQL("INSERT INTO {} DEFAULT VALUES").format(table))
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege, psycopg.errors.NotNullViolation) as error:
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.NotNullViolation,
+    ) as error:
         raise _no_table(access, str(error).strip().splitlines()[0]) from None
 
 
 def _runs(access: Access, table: str, why: str) -> CouldNotVerify:
     return CouldNotVerify(
-        "heartbeat-runs-code", f"table {table} of cluster {access.cluster.name}", found=why,
+        "heartbeat-runs-code",
+        f"table {table} of cluster {access.cluster.name}",
+        found=why,
         expected="a table that a row can be written to without running anybody's function",
-        hint="drop what calls it, or make a table of its own for heartbeats, as docs/explanation/recovery.md shows",
-    )  # fmt: skip
+        hint=(
+            "drop what calls it, or make a table of its own for heartbeats, as"
+            " docs/explanation/recovery.md shows"
+        ),
+    )
 
 
 def _no_table(access: Access, found: str) -> CouldNotVerify:
     return CouldNotVerify(
-        "no-heartbeat-table", f"table {TABLE} of cluster {access.cluster.name}", found=found,
+        "no-heartbeat-table",
+        f"table {TABLE} of cluster {access.cluster.name}",
+        found=found,
         expected=f"CREATE TABLE {TABLE} (at timestamptz NOT NULL DEFAULT clock_timestamp())",
-        hint="create it in the database that server.dsn names, as docs/explanation/recovery.md shows, and grant INSERT on it",
-    )  # fmt: skip
+        hint=(
+            "create it in the database that server.dsn names, as docs/explanation/recovery.md"
+            " shows, and grant INSERT on it"
+        ),
+    )

@@ -1,8 +1,9 @@
 """Tables that production fills anew all the time, kept from it until they have been read.
 
-TRUNCATE, and dropping a table to make it anew, take the rows from snapshots that saw them. So such tables are locked as any
-reader locks them *before* both snapshots are taken, are read first, and are let go: production's job waits that long. Which
-they are shows in their file: it is another one than when the table was made, or than it was just now.
+TRUNCATE, and dropping a table to make it anew, take the rows from snapshots that saw them. So such
+tables are locked as any reader locks them *before* both snapshots are taken, are read first, and
+are let go: production's job waits that long. Which they are shows in their file: it is another one
+than when the table was made, or than it was just now.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ SAVEPOINT = "pgdrill_kept"
 ORDINARY = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8, greatest(c.relpages, 0)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)
+WHERE c.relkind = 'r' AND c.relpersistence = 'p'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  AND NOT row_security_active(c.oid)
 """
 
 
@@ -42,7 +45,9 @@ class Place:
 
 
 def filled_anew(connection: psycopg.Connection, listed: Mapping[int, Table]) -> list[Place]:
-    """The tables whose file is another one than when they were made, or than it was when ``listed``; small ones alone."""
+    """The tables whose file is another one than when they were made, or than it was when
+    ``listed``; small ones alone.
+    """
     found = []
     for oid, schema, plain, filenode, pages in connection.execute(ORDINARY).fetchall():
         known = listed.get(oid)
@@ -58,7 +63,8 @@ def filled_anew(connection: psycopg.Connection, listed: Mapping[int, Table]) -> 
 def keep(connections: Sequence[psycopg.Connection], places: Sequence[Place]) -> list[Place]:
     """Lock tables in transactions that have no snapshot yet; those that were to be had.
 
-    Where one is not, all are let go before the next try: whoever has it may wait for another one of them.
+    Where one is not, all are let go before the next try: whoever has it may wait for another one of
+    them.
     """
     left, tries, ends = list(places), Counter[Place](), time.monotonic() + MOST_SECONDS
     while left:
@@ -78,13 +84,21 @@ def keep(connections: Sequence[psycopg.Connection], places: Sequence[Place]) -> 
 
 def _locked(connections: Sequence[psycopg.Connection], place: Place) -> bool:
     # LOCK TABLE is the one statement about a table that takes no snapshot.
-    statement = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.Identifier(place.schema, place.plain))
+    statement = sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(
+        sql.Identifier(place.schema, place.plain)
+    )
     try:
         for connection in connections:
             connection.execute(f"SET LOCAL lock_timeout = '{LOCK_MILLISECONDS}ms'")
             connection.execute(statement)
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.UndefinedTable,
-            psycopg.errors.InvalidSchemaName, psycopg.errors.WrongObjectType, psycopg.errors.InsufficientPrivilege):  # fmt: skip
+    except (
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.WrongObjectType,
+        psycopg.errors.InsufficientPrivilege,
+    ):
         return False
     return True
 

@@ -1,6 +1,8 @@
-"""Which base backups are this cluster's, where several clusters' lie in one repository: one answer for whoever asks.
+"""Which base backups are this cluster's, where several clusters' lie in one repository: one answer
+for whoever asks.
 
-The newest backup may be a stranger's, so it never decides: the configured system identifier does, or production's own word.
+The newest backup may be a stranger's, so it never decides: the configured system identifier does,
+or production's own word.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnSystem:
-    """The system identifier of a cluster's backups; without one, ``problem`` says what is needed to tell."""
+    """The system identifier of a cluster's backups; without one, ``problem`` says what is needed to
+    tell.
+    """
 
     identifier: int | None
     problem: Problem | None = None
@@ -42,7 +46,9 @@ class OwnSystem:
 
 
 def own_system(access: Access, backups: Sequence[BaseBackup]) -> OwnSystem:
-    """As configured, else by the server's word; without both, that of the backups where all have the same."""
+    """As configured, else by the server's word; without both, that of the backups where all have
+    the same.
+    """
     if configured := access.cluster.server.system_identifier:
         return OwnSystem(configured)
     asked, why = _by_the_server(access)
@@ -61,21 +67,34 @@ def own_backups(access: Access, backups: Sequence[BaseBackup]) -> list[BaseBacku
     return own.of(backups)
 
 
-def none_of_its_own(access: Access, backups: Sequence[BaseBackup], own: OwnSystem) -> Iterator[Problem]:
+def none_of_its_own(
+    access: Access, backups: Sequence[BaseBackup], own: OwnSystem
+) -> Iterator[Problem]:
     """That all of the backups that are there are somebody else's."""
     if backups and own.identifier and not own.of(backups):
         name = access.cluster.name
         yield Problem(
-            "only-strangers", access.cluster.repository.url,
-            f"only base backups of {', '.join(_described(backups, one) for one in sorted({it.system_identifier for it in backups}))}",
+            "only-strangers",
+            access.cluster.repository.url,
+            "only base backups of"
+            f""" {
+                ", ".join(
+                    _described(backups, one)
+                    for one in sorted({it.system_identifier for it in backups})
+                )
+            }""",
             f"one of system identifier {own.identifier}, {name}'s",
-            f"correct repository.url or server.dsn of {name}; if both are right, {OWN_PREFIX}, then take a base backup: `pgdrill backup {name}`",
-        )  # fmt: skip
+            f"correct repository.url or server.dsn of {name}; if both are right, {OWN_PREFIX}, then"
+            f" take a base backup: `pgdrill backup {name}`",
+        )
 
 
 def stranger_hint(cluster: str, backup: str, window_days: float) -> str:
     """What to do about another cluster's backup."""
-    return f"{OWN_PREFIX}; this backup is removed with `pgdrill prune {cluster} --also {backup}`, once it is older than {window_days:g} days"
+    return (
+        f"{OWN_PREFIX}; this backup is removed with `pgdrill prune {cluster} --also {backup}`, once"
+        f" it is older than {window_days:g} days"
+    )
 
 
 def _by_the_server(access: Access) -> tuple[int | None, str]:
@@ -89,18 +108,27 @@ def _by_the_server(access: Access) -> tuple[int | None, str]:
         return None, words_of(error)
 
 
-def _unclear(access: Access, backups: Sequence[BaseBackup], systems: Sequence[int], why: str) -> Problem:
+def _unclear(
+    access: Access, backups: Sequence[BaseBackup], systems: Sequence[int], why: str
+) -> Problem:
     name = access.cluster.name
     return Problem(
-        "whose-backups", access.cluster.repository.url,
-        f"base backups of {len(systems)} systems: {'; '.join(_described(backups, one) for one in systems)}",
-        f"to know which of them is {name}'s: server.system_identifier is not set, and the server did not say ({why})",
-        f"set it in dr.toml, below [clusters.{name}.server]: {' or '.join(f'`system_identifier = {one}`' for one in systems)}; "
-        f"`pg_controldata {access.cluster.server.data_directory}` on {name}'s host says which",
-    )  # fmt: skip
+        "whose-backups",
+        access.cluster.repository.url,
+        f"base backups of {len(systems)} systems:"
+        f" {'; '.join(_described(backups, one) for one in systems)}",
+        f"to know which of them is {name}'s: server.system_identifier is not set, and the server"
+        f" did not say ({why})",
+        f"set it in dr.toml, below [clusters.{name}.server]:"
+        f" {' or '.join(f'`system_identifier = {one}`' for one in systems)}; `pg_controldata"
+        f" {access.cluster.server.data_directory}` on {name}'s host says which",
+    )
 
 
 def _described(backups: Iterable[BaseBackup], system: int) -> str:
     mine = [backup for backup in backups if backup.system_identifier == system]
     newest = max(mine, key=lambda backup: backup.finish_time)
-    return f"{system} ({count(len(mine), 'base backup')}, PostgreSQL {newest.major_version}, the newest {newest.name} of {newest.finish_time:%Y-%m-%d %H:%M} UTC)"
+    return (
+        f"{system} ({count(len(mine), 'base backup')}, PostgreSQL {newest.major_version}, the"
+        f" newest {newest.name} of {newest.finish_time:%Y-%m-%d %H:%M} UTC)"
+    )

@@ -41,7 +41,10 @@ WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY (%s::oid[]) ORDER BY at
 """
 Columns = dict[int, tuple[str, int]]  # by number: name and type
 MISSED = "truncated, refreshed or altered right after the restore point, before it could be read"
-DROPPED = "dropped, or replaced by another of its name, right after the restore point, before it could be read"
+DROPPED = (
+    "dropped, or replaced by another of its name, right after the restore point, before it could be"
+    " read"
+)
 
 
 @dataclass
@@ -60,9 +63,13 @@ class Reading:
     not_held: set[int] = field(default_factory=set)
 
     def choose(self, tables: Sequence[Table], spent_bytes: int) -> None:
-        """Which of the tables are read whole, with ``spent_bytes`` of the budget spent; and the columns that the snapshot shows."""
+        """Which of the tables are read whole, with ``spent_bytes`` of the budget spent; and the
+        columns that the snapshot shows.
+        """
         self.whole |= read_whole(tables, self.production.access.cluster.drill, spent_bytes)
-        for oid, number, name, kind in self.connection.execute(COLUMNS, ([table.oid for table in tables],)).fetchall():
+        for oid, number, name, kind in self.connection.execute(
+            COLUMNS, ([table.oid for table in tables],)
+        ).fetchall():
             self.columns.setdefault(oid, {})[number] = (name, kind)
 
     @cached_property
@@ -74,9 +81,15 @@ class Reading:
     def table(self, table: Table) -> TableState:
         """Read a table once."""
         state = TableState(
-            content=None, oid=table.oid, bytes=table.bytes, filenode=table.filenode, counters=table.counters,
-            vacuums=table.vacuums, unread=table.unread, estimated_rows=table.estimated_rows,
-        )  # fmt: skip
+            content=None,
+            oid=table.oid,
+            bytes=table.bytes,
+            filenode=table.filenode,
+            counters=table.counters,
+            vacuums=table.vacuums,
+            unread=table.unread,
+            estimated_rows=table.estimated_rows,
+        )
         if state.unread:
             return state
         self.production.at_work = f"reading {table.name}"
@@ -84,7 +97,9 @@ class Reading:
             # Large objects are a catalog: nobody's functions stand on it.
             if table.oid >= FIRST_USER_OID:
                 self._hold(table)
-                state.code = self.guard.why_not(self.connection, table.schema, table.plain, table.oid)
+                state.code = self.guard.why_not(
+                    self.connection, table.schema, table.plain, table.oid
+                )
             if not state.code:
                 try:
                     with self.guard.watching(self.connection, table.oid):
@@ -103,16 +118,27 @@ class Reading:
         """The vector columns in tables that were read, and the settings that searches run with."""
         production, name = self.production, self.connection.info.dbname
         production.at_work = "searching its vector columns"
-        # A guard of their own: what it comes to know would keep the other from asking, when tables are read a second time.
+        # A guard of their own: what it comes to know would keep the other from asking, when tables
+        # are read a second time.
         guard, only = Guard(self.guard.catalogs), {table.oid for table in tables}
-        found = read_vectors(self.connection, name, production.access.cluster, self.line, self.whole, guard, production.runner.check, only)
+        found = read_vectors(
+            self.connection,
+            name,
+            production.access.cluster,
+            self.line,
+            self.whole,
+            guard,
+            production.runner.check,
+            only,
+        )
         production.at_work = ""
         return found
 
     def _hold(self, table: Table) -> None:
         """Lock it in both transactions, one right after the other.
 
-        Whoever wants to alter the table in between waits for the first one, and lets the second one wait: not for long.
+        Whoever wants to alter the table in between waits for the first one, and lets the second one
+        wait: not for long.
         """
         hold(self.connection, table.schema, table.plain)
         if self.after is None:
@@ -131,54 +157,105 @@ class Reading:
         if self.production.runner.stopped:
             raise error
         state.content = state.later = None
-        state.unread = f"could not be read: {error.diag.message_primary}; raise drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
+        state.unread = (
+            f"could not be read: {error.diag.message_primary}; raise"
+            " drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
+        )
         logger.warning("%s %s", table.name, state.unread)
 
     def _queried(self, table: Table, state: TableState) -> None:
-        """Its digest, or a sample with rows by their places; by the columns that it had at the snapshot and still has."""
+        """Its digest, or a sample with rows by their places; by the columns that it had at the
+        snapshot and still has.
+        """
         names = self._columns_now(table)
-        state.columns, state.read_filenode = list(names), filenode_of(self.connection, table.schema, table.plain)
+        state.columns, state.read_filenode = (
+            list(names),
+            filenode_of(self.connection, table.schema, table.plain),
+        )
         if table.name in self.whole:
-            content = read_content(self.connection, table.schema, table.plain, self.line,
-                                   parts=parts_for(table.estimated_rows), columns=list(names.values()))  # fmt: skip
+            content = read_content(
+                self.connection,
+                table.schema,
+                table.plain,
+                self.line,
+                parts=parts_for(table.estimated_rows),
+                columns=list(names.values()),
+            )
             if content is None:
                 raise psycopg.errors.UndefinedTable(table.name)
-            if state.read_filenode != state.filenode and (not content.rows or sees_later_rows(self.connection, table.schema, table.plain)):
+            if state.read_filenode != state.filenode and (
+                not content.rows or sees_later_rows(self.connection, table.schema, table.plain)
+            ):
                 self._missed(table, state, MISSED)
                 return
             state.content, state.estimated_rows = content, content.stable_rows
             newer = content.rows - content.stable_rows
             if newer and self.after is not None and state.read_filenode == state.filenode:
                 share = Shares(1.0, min(1.0, min(SAMPLE_ROWS, self.left_rows) / newer))
-                state.newer = self._noted(read_sample(self.connection, table.schema, table.plain, self.line, share, list(names.values()), newer=True))
+                state.newer = self._noted(
+                    read_sample(
+                        self.connection,
+                        table.schema,
+                        table.plain,
+                        self.line,
+                        share,
+                        list(names.values()),
+                        newer=True,
+                    )
+                )
         elif self.after is not None and table.oid not in self.not_held:
             state.sample = self._sample(self.after, table, state)
 
     def _missed(self, table: Table, state: TableState, why: str) -> None:
         """Note about how much there was before; what is there by now was put there later.
 
-        The lesser of the server's two figures: the counter takes rows twice that a VACUUM saw before their writer reported them.
+        The lesser of the server's two figures: the counter takes rows twice that a VACUUM saw
+        before their writer reported them.
         """
         known = self.looked.listed.get(table.oid, table)
         figures = [rows for rows in (known.live_rows, known.estimated_rows) if rows]
         state.missed, state.estimated_rows, state.bytes = why, min(figures, default=0), known.bytes
 
     def again(self, table: Table, state: TableState) -> None:
-        """Read it in the second snapshot; where less is left of it, single rows are noted as well."""
-        if self.after is None or state.columns is None or state.content is None or table.oid in self.not_held:
+        """Read it in the second snapshot; where less is left of it, single rows are noted as
+        well."""
+        if (
+            self.after is None
+            or state.columns is None
+            or state.content is None
+            or table.oid in self.not_held
+        ):
             return
         self.production.at_work = f"reading {table.name} again"
         try:
             with self.guard.watching(self.after, table.oid):
                 line = self.line_after
-                later = read_content(self.after, table.schema, table.plain, line, parts=len(state.content.parts),
-                                     columns=list(self._columns_now(table).values()))  # fmt: skip
+                later = read_content(
+                    self.after,
+                    table.schema,
+                    table.plain,
+                    line,
+                    parts=len(state.content.parts),
+                    columns=list(self._columns_now(table).values()),
+                )
                 state.bracketed = later is not None
                 if state.newer:
-                    seen = compare_sample(self.after, table.schema, table.plain, line, state.newer, list(self._columns_now(table).values()))
+                    seen = compare_sample(
+                        self.after,
+                        table.schema,
+                        table.plain,
+                        line,
+                        state.newer,
+                        list(self._columns_now(table).values()),
+                    )
                     for place in (*seen.changed, *seen.gone):
                         del state.newer[place]
-                if state.bracketed and later and (later.stable_rows, later.loose) != (state.content.stable_rows, state.content.loose):
+                if (
+                    state.bracketed
+                    and later
+                    and (later.stable_rows, later.loose)
+                    != (state.content.stable_rows, state.content.loose)
+                ):
                     state.later = later
                     state.sample = self._sample(self.after, table, state)
         except (RunsCode, psycopg.errors.UndefinedTable):
@@ -193,7 +270,9 @@ class Reading:
         if self.after is None or state.copied is None or table.oid in self.not_held:
             return
         try:
-            later = read_copied(self.after, table.schema, table.plain, self.line.key, like=state.copied)
+            later = read_copied(
+                self.after, table.schema, table.plain, self.line.key, like=state.copied
+            )
             state.bracketed = later is not None
             state.copied_later = later if later != state.copied else None
         except (psycopg.Error, NotCopied) as error:
@@ -201,36 +280,60 @@ class Reading:
                 raise
             logger.warning("%s was not read again: %s", table.name, error)
 
-    def _sample(self, connection: psycopg.Connection, table: Table, state: TableState) -> dict[str, str]:
+    def _sample(
+        self, connection: psycopg.Connection, table: Table, state: TableState
+    ) -> dict[str, str]:
         estimated = state.content.stable_rows if state.content else table.estimated_rows
         wanted = sample_size(estimated or (0 if state.content else table.blocks), self.left_rows)
         if not wanted:
             return {}
         with self.guard.watching(connection, table.oid):
-            return self._noted(read_sample(connection, table.schema, table.plain, self.line_after, Shares.of(table.blocks, estimated, wanted),
-                                           list(self._columns_now(table).values())))  # fmt: skip
+            return self._noted(
+                read_sample(
+                    connection,
+                    table.schema,
+                    table.plain,
+                    self.line_after,
+                    Shares.of(table.blocks, estimated, wanted),
+                    list(self._columns_now(table).values()),
+                )
+            )
 
     def _noted(self, rows: dict[str, str]) -> dict[str, str]:
         self.left_rows = max(0, self.left_rows - len(rows))
         return rows
 
     def _columns_now(self, table: Table) -> dict[str, str]:
-        """The columns at the snapshot that are still the same: their names then, and what they are called now."""
+        """The columns at the snapshot that are still the same: their names then, and what they are
+        called now.
+        """
         rows = self.guard.catalogs.execute(COLUMNS, ([table.oid],)).fetchall()
         now = {number: (name, kind) for _, number, name, kind in rows}
         then = self.columns.get(table.oid, {})
-        return {name: now[number][0] for number, (name, kind) in then.items() if number in now and now[number][1] == kind}
+        return {
+            name: now[number][0]
+            for number, (name, kind) in then.items()
+            if number in now and now[number][1] == kind
+        }
 
     def _copied(self, table: Table, state: TableState) -> None:
-        """The table's rows without a query; where that is not to be had, the words say that, too."""
+        """The table's rows without a query; where that is not to be had, the words say that,
+        too."""
         if table.name not in self.whole:
             state.code = f"{state.code}, and it is too large to be copied whole"
             return
-        if filenode_of(self.connection, table.schema, table.plain) != state.filenode:  # whose rows these are, COPY does not tell
+        # whose rows these are, COPY does not tell
+        if filenode_of(self.connection, table.schema, table.plain) != state.filenode:
             self._missed(table, state, MISSED)
             return
         try:
-            state.copied = read_copied(self.connection, table.schema, table.plain, self.line.key, most=min(KEPT_HASHES, self.left_rows))
+            state.copied = read_copied(
+                self.connection,
+                table.schema,
+                table.plain,
+                self.line.key,
+                most=min(KEPT_HASHES, self.left_rows),
+            )
             self.left_rows -= len(state.copied.hashes) if state.copied else 0
         except NotCopied as error:
             state.code = f"{state.code}; {error}"

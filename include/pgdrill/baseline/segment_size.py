@@ -1,4 +1,6 @@
-"""How large a WAL segment of a cluster is (``initdb --wal-segsize``): where production does not answer, by what is known of it."""
+"""How large a WAL segment of a cluster is (``initdb --wal-segsize``): where production does not
+answer, by what is known of it.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,28 @@ logger = logging.getLogger(__name__)
 
 
 def segment_bytes(access: Access) -> int:
-    """As ``pg_control`` says where production's data directory is here, else as it was at its newest recorded backup."""
+    """As ``pg_control`` says where production's data directory is here, else as it was at its
+    newest recorded backup.
+    """
     return beside_here(access) or recorded(access) or DEFAULT_SEGMENT_BYTES
 
 
 def beside_here(access: Access) -> int | None:
     """From the data directory; None where it is not on this host, or closed to this user."""
     directory = access.cluster.server.data_directory
-    return access.binaries.control_data(directory).wal_segment_bytes if is_data_directory(directory) else None
+    return (
+        access.binaries.control_data(directory).wal_segment_bytes
+        if is_data_directory(directory)
+        else None
+    )
 
 
 def recorded(access: Access) -> int | None:
     """From the record of the newest base backup that can be read; None where there is none."""
-    names = (key.removeprefix("backups/").removesuffix(".json") for key in access.reports.sizes("backups/"))
+    names = (
+        key.removeprefix("backups/").removesuffix(".json")
+        for key in access.reports.sizes("backups/")
+    )
     for name in sorted(names, reverse=True):
         try:
             found = backup_record.read(access.reports, name)

@@ -12,18 +12,24 @@ from pgdrill.baseline.production import Production
 from pgdrill.postgres.relation_names import joined
 
 SEQUENCES = """
-SELECT n.nspname, c.relname, c.oid::int8, c.relfilenode::int8, s.seqincrement, s.seqcache, s.seqcycle
+SELECT n.nspname, c.relname, c.oid::int8, c.relfilenode::int8,
+       s.seqincrement, s.seqcache, s.seqcycle
 FROM pg_sequence s
 JOIN pg_class c ON c.oid = s.seqrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relpersistence = 'p' AND (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) = %s
+WHERE c.relpersistence = 'p'
+  AND (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) = %s
 ORDER BY 1, 2
 """
-# By number: a name may be that of somebody's view by the time it is read. Before 18 one that was not used since it was made,
-# or set, is told by its start.
-POSITIONS = "SELECT o::int8, last_value, is_called FROM unnest(%s::oid[]) o CROSS JOIN LATERAL pg_get_sequence_data(o)"
+# By number: a name may be that of somebody's view by the time it is read. Before 18 one that was
+# not used since it was made, or set, is told by its start.
+POSITIONS = (
+    "SELECT o::int8, last_value, is_called FROM unnest(%s::oid[]) o CROSS JOIN LATERAL"
+    " pg_get_sequence_data(o)"
+)
 POSITIONS_BEFORE_18 = """
-SELECT seqrelid::int8, coalesce(pg_sequence_last_value(seqrelid), seqstart), pg_sequence_last_value(seqrelid) IS NOT NULL
+SELECT seqrelid::int8, coalesce(pg_sequence_last_value(seqrelid), seqstart),
+       pg_sequence_last_value(seqrelid) IS NOT NULL
 FROM pg_sequence WHERE seqrelid = ANY (%s::oid[])
 """
 
@@ -37,17 +43,28 @@ def read_sequences(connection: psycopg.Connection) -> dict[str, SequenceState]:
         if oid in positions:  # neither dropped since it was listed, nor damaged
             value, called = positions[oid]
             found[joined(schema, name)] = SequenceState(
-                value=value, called=called, increment=increment, cache=cache, cycles=cycles, filenode=filenode
+                value=value,
+                called=called,
+                increment=increment,
+                cache=cache,
+                cycles=cycles,
+                filenode=filenode,
             )
     return found
 
 
 def _positions(connection: psycopg.Connection, oids: list[int]) -> dict[int, tuple[int, bool]]:
-    """Value and whether it was given out, by number; one by one where a sequence was dropped meanwhile, or is damaged."""
+    """Value and whether it was given out, by number; one by one where a sequence was dropped
+    meanwhile, or is damaged.
+    """
     query = POSITIONS if connection.info.server_version >= 180000 else POSITIONS_BEFORE_18
     try:
         with connection.transaction():
-            return {row[0]: (row[1], row[2]) for row in connection.execute(query, (oids,)).fetchall() if row[1] is not None}
+            return {
+                row[0]: (row[1], row[2])
+                for row in connection.execute(query, (oids,)).fetchall()
+                if row[1] is not None
+            }
     except (psycopg.errors.UndefinedTable, psycopg.errors.InternalError_):
         if len(oids) == 1:
             return {}
@@ -63,7 +80,8 @@ def unread_sequences(connection: psycopg.Connection) -> list[str]:
 def around(production: Production, databases: dict[str, DatabaseState]) -> Iterator[None]:
     """Positions just before and just after the restore point, which is made inside.
 
-    Farther apart, a sequence could be set back and run on past its old position, and nothing would tell.
+    Farther apart, a sequence could be set back and run on past its old position, and nothing would
+    tell.
     """
     with contextlib.ExitStack() as stack:
         connections = {}
@@ -81,5 +99,8 @@ def _note_later(before: dict[str, SequenceState], now: dict[str, SequenceState])
     """For those that nobody restarted meanwhile."""
     for name, state in before.items():
         again = now.get(name)
-        same = again is not None and (again.filenode, again.increment) == (state.filenode, state.increment)
+        same = again is not None and (again.filenode, again.increment) == (
+            state.filenode,
+            state.increment,
+        )
         state.later = again.value if again and same else None

@@ -11,35 +11,56 @@ from psycopg import sql
 from pgdrill.baseline.model import CollationState
 
 KEPT_SETTINGS = [
-    "server_version", "shared_preload_libraries", "session_preload_libraries", "local_preload_libraries", "data_checksums",
-    "wal_segment_size", "archive_timeout",
-]  # fmt: skip
+    "server_version",
+    "shared_preload_libraries",
+    "session_preload_libraries",
+    "local_preload_libraries",
+    "data_checksums",
+    "wal_segment_size",
+    "archive_timeout",
+]
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
 CONFIGURED = """
 SELECT name, setting FROM pg_settings
-WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive', 'test') AND context <> 'internal' ORDER BY 1
+WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive', 'test')
+  AND context <> 'internal'
+ORDER BY 1
 """
-# May hold a secret, whatever its name says: commands, connection strings, and text that an application made up.
+# May hold a secret, whatever its name says: commands, connection strings, and text that an
+# application made up.
 SECRETIVE = re.compile(r"conninfo|command|passphrase|password|secret|token|_key|krb")
 KNOWN_PREFIXES = ("hnsw.", "ivfflat.", "auto_explain.", "pg_stat_statements.", "pg_prewarm.")
 
-# A limit of -2 marks one that is being dropped, or was when the server ended: nobody can connect to it any more.
-DATABASES = "SELECT datname, datistemplate FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1"
+# A limit of -2 marks one that is being dropped, or was when the server ended: nobody can connect to
+# it any more.
+DATABASES = (
+    "SELECT datname, datistemplate FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER"
+    " BY 1"
+)
 FORMS = """
-SELECT d.datname, concat_ws(', ', pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, to_jsonb(d) ->> 'datlocprovider',
-       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), CASE WHEN NOT d.datallowconn THEN 'no connections' END)
+SELECT d.datname, concat_ws(
+    ', ', pg_encoding_to_char(d.encoding), d.datcollate, d.datctype,
+    to_jsonb(d) ->> 'datlocprovider',
+    coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+    CASE WHEN NOT d.datallowconn THEN 'no connections' END)
 FROM pg_database d ORDER BY 1
 """
 # Those in folders of their own, outside of the data directory.
-TABLESPACES = "SELECT oid::text, pg_tablespace_location(oid) FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'"
+TABLESPACES = (
+    "SELECT oid::text, pg_tablespace_location(oid) FROM pg_tablespace WHERE"
+    " pg_tablespace_location(oid) LIKE '/%'"
+)
 EXTENSIONS = "SELECT extname, extversion FROM pg_extension ORDER BY 1"
 LIBRARIES = """
-SELECT a.name, a.default_version FROM pg_available_extensions a JOIN pg_extension e ON e.extname = a.name ORDER BY 1
+SELECT a.name, a.default_version
+FROM pg_available_extensions a JOIN pg_extension e ON e.extname = a.name
+ORDER BY 1
 """
 # The database's own collation, and every other one that a column or an index of a user's sorts by.
 COLLATIONS = """
 SELECT c.oid::int8, n.nspname, c.collname,
-       CASE WHEN c.oid = 100 THEN (SELECT to_jsonb(d) ->> 'datcollversion' FROM pg_database d WHERE datname = current_database())
+       CASE WHEN c.oid = 100 THEN (SELECT to_jsonb(d) ->> 'datcollversion' FROM pg_database d
+                                   WHERE datname = current_database())
             ELSE c.collversion END, pg_collation_actual_version(c.oid)
 FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
 WHERE c.collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = current_database()))
@@ -48,28 +69,44 @@ WHERE c.collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = c
     UNION SELECT unnest(indcollation::oid[]) FROM pg_index WHERE indexrelid >= 16384))
 ORDER BY 2, 3
 """
-ASCII_WORDS = [a + glue + b for a in ("a", "B", "Z", "1", "10", "9") for glue in ("", "-", "_", " ", ".", "'", "/", ":", "(")
-               for b in ("a", "A", "b", "1", "Z")]  # fmt: skip
-OTHER_WORDS = [a + b for a in ("ä", "é", "ß", "ø", "č", "ł", "ñ", "œ", "я", "λ", "中", "日", "🙂", "İ", "ﬁ") for b in ("", "a", "Z", "-1")]
+ASCII_WORDS = [
+    a + glue + b
+    for a in ("a", "B", "Z", "1", "10", "9")
+    for glue in ("", "-", "_", " ", ".", "'", "/", ":", "(")
+    for b in ("a", "A", "b", "1", "Z")
+]
+OTHER_WORDS = [
+    a + b
+    for a in ("ä", "é", "ß", "ø", "č", "ł", "ñ", "œ", "я", "λ", "中", "日", "🙂", "İ", "ﬁ")
+    for b in ("", "a", "Z", "-1")
+]
 
 
 def read_settings(connection: psycopg.Connection) -> tuple[dict[str, str], dict[str, str]]:
     """What every drill needs to know, and what somebody set; nothing that may hold a secret."""
     kept: dict[str, str] = dict(connection.execute(SETTINGS, (KEPT_SETTINGS,)).fetchall())
     configured = {
-        name: setting for name, setting in connection.execute(CONFIGURED).fetchall()
+        name: setting
+        for name, setting in connection.execute(CONFIGURED).fetchall()
         if not SECRETIVE.search(name) and ("." not in name or name.startswith(KNOWN_PREFIXES))
-    }  # fmt: skip
+    }
     return kept, configured
 
 
 def superusers(connection: psycopg.Connection) -> list[str]:
     """Every superuser that may log in, the oldest first."""
-    return [name for (name,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid")]
+    return [
+        name
+        for (name,) in connection.execute(
+            "SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid"
+        )
+    ]
 
 
 def every_database(connection: psycopg.Connection) -> tuple[str, ...]:
-    """Those that allow connections, by name; template1, too, for every database that is made is a copy of it."""
+    """Those that allow connections, by name; template1, too, for every database that is made is a
+    copy of it.
+    """
     return tuple(name for name, _ in connection.execute(DATABASES))
 
 
@@ -99,14 +136,24 @@ def library_versions(connection: psycopg.Connection) -> dict[str, str]:
 
 
 def read_collations(connection: psycopg.Connection) -> dict[str, CollationState]:
-    """Every collation in use, with its versions and the order in which it puts the same words everywhere."""
+    """Every collation in use, with its versions and the order in which it puts the same words
+    everywhere.
+    """
     row = connection.execute("SELECT getdatabaseencoding() = 'UTF8'").fetchone()
     words = ASCII_WORDS + (OTHER_WORDS if row and row[0] else [])
     found = {}
     for oid, schema, name, recorded, actual in connection.execute(COLLATIONS).fetchall():
-        rule = sql.SQL("") if oid == 100 else sql.SQL("COLLATE {}").format(sql.Identifier(schema, name))
-        query = sql.SQL('SELECT array_agg(w ORDER BY w {}, w COLLATE "C") FROM unnest(%s::text[]) w').format(rule)
+        rule = (
+            sql.SQL("")
+            if oid == 100
+            else sql.SQL("COLLATE {}").format(sql.Identifier(schema, name))
+        )
+        query = sql.SQL(
+            'SELECT array_agg(w ORDER BY w {}, w COLLATE "C") FROM unnest(%s::text[]) w'
+        ).format(rule)
         ordered = (connection.execute(query, (words,)).fetchone() or ([],))[0]
         digest = hashlib.md5("\n".join(ordered).encode(), usedforsecurity=False).hexdigest()[:16]
-        found["default" if oid == 100 else f"{schema}.{name}"] = CollationState(recorded=recorded, actual=actual, order=digest)
+        found["default" if oid == 100 else f"{schema}.{name}"] = CollationState(
+            recorded=recorded, actual=actual, order=digest
+        )
     return found

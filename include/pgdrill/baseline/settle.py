@@ -1,4 +1,5 @@
-"""Settling: what was written between the baseline and its restore point, so that change is not taken for damage.
+"""Settling: what was written between the baseline and its restore point, so that change is not
+taken for damage.
 
 In two steps, for the second may have to wait: the catalogs, and the server's own counters.
 """
@@ -20,10 +21,15 @@ from pgdrill.postgres.catalog_fingerprint import read_fingerprint
 
 
 def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:
-    """Read catalogs again, as they are after the restore point. What changed is allowed in either state."""
+    """Read catalogs again, as they are after the restore point.
+
+    What changed is allowed in either state.
+    """
     production = Production(access, runner or Runner())
     with production.connection() as connection:
-        baseline.shared_objects.settle(read_fingerprint(connection, shared=True, like=baseline.shared_objects))
+        baseline.shared_objects.settle(
+            read_fingerprint(connection, shared=True, like=baseline.shared_objects)
+        )
         baseline.database_forms_later = forms = database_forms(connection)
     for name, database in baseline.databases.items():
         if name in forms:
@@ -34,7 +40,9 @@ def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None
 
 
 def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:
-    """Complete the baseline: catalogs, then counters, late enough that they hold all that was written before the restore point."""
+    """Complete the baseline: catalogs, then counters, late enough that they hold all that was
+    written before the restore point.
+    """
     runner = runner or Runner()
     if baseline.database_forms_later is None:
         settle_catalogs(access, baseline, runner=runner)
@@ -42,7 +50,12 @@ def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) 
     now = datetime.now(UTC)
     marked_at = baseline.restore_point_at or baseline.taken_at
     with production.connection() as connection:
-        await_counters(connection, (now - baseline.taken_at).total_seconds(), (now - marked_at).total_seconds(), runner)
+        await_counters(
+            connection,
+            (now - baseline.taken_at).total_seconds(),
+            (now - marked_at).total_seconds(),
+            runner,
+        )
     for name, database in baseline.databases.items():
         if name in (baseline.database_forms_later or {}):
             with production.unless_dropped(name), production.connection(name) as connection:
@@ -64,5 +77,8 @@ def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> N
 
 def counted_since(state: TableState, now: Table) -> Changes | None:
     """What the counters say was written since; None where they were reset."""
-    since = {name: getattr(now.counters, name) - getattr(state.counters, name) for name in Changes.model_fields}
+    since = {
+        name: getattr(now.counters, name) - getattr(state.counters, name)
+        for name in Changes.model_fields
+    }
     return Changes(**since) if min(since.values()) >= 0 else None

@@ -1,7 +1,8 @@
 """State tables: exactly what they held at the restore point.
 
-Nobody can read a table at the very instant of a restore point. So two snapshots are taken, one on either side and a
-few milliseconds apart, and read at leisure afterwards: what both of them see was there.
+Nobody can read a table at the very instant of a restore point. So two snapshots are taken, one on
+either side and a few milliseconds apart, and read at leisure afterwards: what both of them see was
+there.
 """
 
 from __future__ import annotations
@@ -24,30 +25,43 @@ from pgdrill.postgres.relation_names import apart
 from pgdrill.postgres.row_digests import Horizon, horizon, read_rows
 from pgdrill.postgres.row_digests import columns_of as columns_of_table
 
-LISTED_ROWS = 50_000  # two megabytes in the baseline; of a larger one that did not change a digest is kept
+# two megabytes in the baseline; of a larger one that did not change a digest is kept
+LISTED_ROWS = 50_000
 READ_ROWS = 1_000_000  # a state table beyond is no state table
 
 
 def read_at(
     production: Production, databases: Sequence[str], mark: Callable[[], None]
 ) -> dict[str, dict[str, StateTable]]:
-    """Call ``mark``, which makes the restore point, between two snapshots of the state tables of every database."""
+    """Call ``mark``, which makes the restore point, between two snapshots of the state tables of
+    every database.
+    """
     configured = production.access.cluster.drill.state_tables
     if not configured:
         mark()
         return {}
     with contextlib.ExitStack() as stack:
-        guards = {name: Guard(stack.enter_context(production.connection(name))) for name in databases}
-        before = {name: stack.enter_context(_snapshot(production, name, configured)) for name in databases}
+        guards = {
+            name: Guard(stack.enter_context(production.connection(name))) for name in databases
+        }
+        before = {
+            name: stack.enter_context(_snapshot(production, name, configured)) for name in databases
+        }
         after = {name: stack.enter_context(_waiting(production, name)) for name in databases}
-        lines = {name: horizon(connection, secrets.token_hex(16)) for name, (connection, _) in before.items()}
+        lines = {
+            name: horizon(connection, secrets.token_hex(16))
+            for name, (connection, _) in before.items()
+        }
         mark()
         for connection in after.values():
             connection.execute("SELECT pg_current_snapshot()")
         return {
-            name: {table.name: _read(before[name][0], after[name], table, lines[name], guards[name]) for table in before[name][1]}
+            name: {
+                table.name: _read(before[name][0], after[name], table, lines[name], guards[name])
+                for table in before[name][1]
+            }
             for name in databases
-        }  # fmt: skip
+        }
 
 
 @contextlib.contextmanager
@@ -65,7 +79,9 @@ def _waiting(production: Production, database: str) -> Iterator[psycopg.Connecti
 def _snapshot(
     production: Production, database: str, configured: Sequence[str]
 ) -> Iterator[tuple[psycopg.Connection, list[Table]]]:
-    """The wanted tables (without a schema in ``public``), locked against being rewritten or dropped and only then seen."""
+    """The wanted tables (without a schema in ``public``), locked against being rewritten or dropped
+    and only then seen.
+    """
     with production.connection(database) as connection:
         wanted = list_tables(connection, only=[apart(name) for name in configured], sizes=False)
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -75,11 +91,15 @@ def _snapshot(
             for table in wanted:
                 if not table.grant:
                     place = sql.Identifier(table.schema, table.plain)
-                    connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(place))
+                    connection.execute(
+                        sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(place)
+                    )
             yield connection, wanted
 
 
-def _read(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, guard: Guard) -> StateTable:
+def _read(
+    before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, guard: Guard
+) -> StateTable:
     if table.grant:
         return _unread(line, table.unread)
     try:
@@ -94,16 +114,27 @@ def _read(before: psycopg.Connection, after: psycopg.Connection, table: Table, l
     return _copied(before, after, table, line, code)
 
 
-def _copied(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, code: str) -> StateTable:
+def _copied(
+    before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, code: str
+) -> StateTable:
     """By the hashes of its rows alone, for a query would run somebody's function."""
     try:
         columns, _ = columns_of(before, table.oid)
-        first, second = (hashed_rows(connection, table.schema, table.plain, line.key, columns) for connection in (before, after))
+        first, second = (
+            hashed_rows(connection, table.schema, table.plain, line.key, columns)
+            for connection in (before, after)
+        )
     except NotCopied as error:
         return _unread(line, f"{code}; {error}")
     if first.total() > READ_ROWS:
-        return _unread(line, f"{first.total()} rows: more than {READ_ROWS} are no state table; take it out of drill.state_tables")
-    earlier, later = ({place: (place, True, False) for place in numbered(rows)} for rows in (first, second))
+        return _unread(
+            line,
+            f"{first.total()} rows: more than {READ_ROWS} are no state table; take it out of"
+            " drill.state_tables",
+        )
+    earlier, later = (
+        {place: (place, True, False) for place in numbered(rows)} for rows in (first, second)
+    )
     found = bracket(earlier, later, line)
     return found.model_copy(update={"code": code, "columns": columns})
 
@@ -113,20 +144,35 @@ def numbered(rows: Counter[int]) -> list[str]:
     return [f"{one:016x}/{number}" for one, count in rows.items() for number in range(count)]
 
 
-def _queried(before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon) -> StateTable:
-    count = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(table.schema, table.plain))
+def _queried(
+    before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon
+) -> StateTable:
+    count = sql.SQL("SELECT count(*) FROM ONLY {}").format(
+        sql.Identifier(table.schema, table.plain)
+    )
     rows = int((before.execute(count).fetchone() or (0,))[0])
     if rows > READ_ROWS:
-        return _unread(line, f"{rows} rows: more than {READ_ROWS} are no state table; take it out of drill.state_tables")
+        return _unread(
+            line,
+            f"{rows} rows: more than {READ_ROWS} are no state table; take it out of"
+            " drill.state_tables",
+        )
     columns = columns_of_table(before, table.schema, table.plain)
-    first, second = (read_rows(connection, table.schema, table.plain, line, columns) for connection in (before, after))
+    first, second = (
+        read_rows(connection, table.schema, table.plain, line, columns)
+        for connection in (before, after)
+    )
     return bracket(first, second, line).model_copy(update={"columns": columns})
 
 
 def bracket(
-    first: dict[str, tuple[str, bool, bool]], second: dict[str, tuple[str, bool, bool]], line: Horizon
+    first: dict[str, tuple[str, bool, bool]],
+    second: dict[str, tuple[str, bool, bool]],
+    line: Horizon,
 ) -> StateTable:
-    """What two snapshots say of the instant between them: rows as :func:`pgdrill.postgres.row_digests.read_rows` gives them."""
+    """What two snapshots say of the instant between them: rows as
+    :func:`pgdrill.postgres.row_digests.read_rows` gives them.
+    """
     firm: dict[str, str] = {}
     either: dict[str, str] = {}
     for place in first.keys() | second.keys():
@@ -134,12 +180,24 @@ def bracket(
         row = two or one
         if row is None:
             continue
-        quiet = one is not None and two is not None and one[0] == two[0] and not one[2] and not two[2]
+        quiet = (
+            one is not None and two is not None and one[0] == two[0] and not one[2] and not two[2]
+        )
         (firm if quiet else either)[place] = row[0]
     short = len(firm) <= LISTED_ROWS
     if not short and either:
-        return _unread(line, f"{len(firm)} rows and written to at the restore point: only up to {LISTED_ROWS} can be kept")
-    return StateTable(rows=len(firm), digest=digest_of(firm), horizon=line, firm=firm if short else None, either=either)
+        return _unread(
+            line,
+            f"{len(firm)} rows and written to at the restore point: only up to {LISTED_ROWS} can be"
+            " kept",
+        )
+    return StateTable(
+        rows=len(firm),
+        digest=digest_of(firm),
+        horizon=line,
+        firm=firm if short else None,
+        either=either,
+    )
 
 
 def digest_of(rows: dict[str, str]) -> str:

@@ -1,4 +1,6 @@
-"""The tables of a database: which there are, which may be read, which are read whole and which are sampled."""
+"""The tables of a database: which there are, which may be read, which are read whole and which are
+sampled.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,20 @@ from pgdrill.postgres.row_digests import SAMPLE_ROWS
 
 SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
 
-# Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged tables are empty
-# after any recovery. Without a right to them, large objects count only where there are some.
+# Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged
+# tables are empty after any recovery. Without a right to them, large objects count only where there
+# are some.
 TABLES = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
        {sizes},
-       greatest(c.reltuples, 0)::int8, coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
-       coalesce(s.vacuum_count + s.autovacuum_count, 0) + coalesce(toast.vacuum_count + toast.autovacuum_count, 0),
-       CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %%I TO %%I', n.nspname, current_user)
-            WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN format('GRANT SELECT ON %%I.%%I TO %%I', n.nspname, c.relname, current_user)
+       greatest(c.reltuples, 0)::int8,
+       coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0),
+       coalesce(s.vacuum_count + s.autovacuum_count, 0)
+         + coalesce(toast.vacuum_count + toast.autovacuum_count, 0),
+       CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE')
+            THEN format('GRANT USAGE ON SCHEMA %%I TO %%I', n.nspname, current_user)
+            WHEN NOT has_table_privilege(c.oid, 'SELECT')
+            THEN format('GRANT SELECT ON %%I.%%I TO %%I', n.nspname, c.relname, current_user)
             WHEN row_security_active(c.oid) THEN format('ALTER ROLE %%I BYPASSRLS', current_user)
             ELSE '' END, coalesce(s.n_live_tup, 0)
 FROM pg_class c
@@ -31,20 +38,28 @@ LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
 LEFT JOIN pg_stat_all_tables toast ON toast.relid = c.reltoastrelid
 WHERE ((c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
         AND n.nspname !~ '^pg_' AND (c.relkind = 'r' OR c.relispopulated))
-    OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass, 'pg_catalog.pg_largeobject_metadata'::regclass)
-        AND (has_table_privilege(c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata))))
-  AND (%(schemas)s::text[] IS NULL OR (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[])))
+    OR (c.oid IN ('pg_catalog.pg_largeobject'::regclass,
+                  'pg_catalog.pg_largeobject_metadata'::regclass)
+        AND (has_table_privilege(c.oid, 'SELECT')
+             OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata))))
+  AND (%(schemas)s::text[] IS NULL
+       OR (n.nspname, c.relname) IN (
+           SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[])))
 ORDER BY n.nspname, c.relname
 """
-# These wait for whoever holds a table, and for whoever waits for it to be let go by our own reading.
+# These wait for whoever holds a table, and for whoever waits for it to be let go by our own
+# reading.
 SIZES = "pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as the server lists it. ``grant``: what the role lacks to read it, as SQL; empty if nothing.
+    """A table as the server lists it.
 
-    ``live_rows``: how many it has, as the server counts: after a TRUNCATE that is known at once, when it is analyzed estimated.
+    ``grant``: what the role lacks to read it, as SQL; empty if nothing.
+
+    ``live_rows``: how many it has, as the server counts: after a TRUNCATE that is known at once,
+    when it is analyzed estimated.
     """
 
     name: str
@@ -71,25 +86,62 @@ class Table:
 
 
 def list_tables(
-    connection: psycopg.Connection, *, only: Sequence[tuple[str, str]] | None = None, sizes: bool = True, gone: bool = False
+    connection: psycopg.Connection,
+    *,
+    only: Sequence[tuple[str, str]] | None = None,
+    sizes: bool = True,
+    gone: bool = False,
 ) -> list[Table]:
-    """Every table that a baseline is about, with its counters as of now; ``only`` those of these schemas and names.
+    """Every table that a baseline is about, with its counters as of now; ``only`` those of these
+    schemas and names.
 
-    Without ``sizes`` nobody's lock is waited for. ``gone``: those as well that a snapshot shows though they were dropped since.
+    Without ``sizes`` nobody's lock is waited for. ``gone``: those as well that a snapshot shows
+    though they were dropped since.
     """
     query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
-    wanted = {"schemas": None, "tables": None} if only is None else {"schemas": [one for one, _ in only], "tables": [one for _, one in only]}
+    wanted = (
+        {"schemas": None, "tables": None}
+        if only is None
+        else {"schemas": [one for one, _ in only], "tables": [one for _, one in only]}
+    )
     return [
-        Table(joined(schema, plain), oid, schema, plain, filenode, size or 0, blocks or 0, rows, Changes(inserted=inserted, updated=updated, deleted=deleted),
-              vacuums, grant, live)
-        for oid, schema, plain, filenode, size, blocks, rows, inserted, updated, deleted, vacuums, grant, live
-        in connection.execute(query, wanted).fetchall()
+        Table(
+            joined(schema, plain),
+            oid,
+            schema,
+            plain,
+            filenode,
+            size or 0,
+            blocks or 0,
+            rows,
+            Changes(inserted=inserted, updated=updated, deleted=deleted),
+            vacuums,
+            grant,
+            live,
+        )
+        for (
+            oid,
+            schema,
+            plain,
+            filenode,
+            size,
+            blocks,
+            rows,
+            inserted,
+            updated,
+            deleted,
+            vacuums,
+            grant,
+            live,
+        ) in connection.execute(query, wanted).fetchall()
         if gone or (size is not None and blocks is not None)
-    ]  # fmt: skip
+    ]
 
 
 def read_whole(tables: Iterable[Table], drill: Drill, spent_bytes: int = 0) -> set[str]:
-    """The tables small enough to be read to the end: the smallest first, until the budget of bytes is spent."""
+    """The tables small enough to be read to the end: the smallest first, until the budget of bytes
+    is spent.
+    """
     chosen = set()
     for table in sorted((t for t in tables if not t.grant), key=lambda t: (t.bytes, t.name)):
         spent_bytes += table.bytes
@@ -100,7 +152,9 @@ def read_whole(tables: Iterable[Table], drill: Drill, spent_bytes: int = 0) -> s
 
 
 def in_order_of_sampling(tables: Iterable[Table], whole: set[str]) -> list[Table]:
-    """Those that nothing else tells of come first, then the most written: they get their share before it is used up."""
+    """Those that nothing else tells of come first, then the most written: they get their share
+    before it is used up.
+    """
     return sorted(tables, key=lambda t: (t.name in whole, -t.counters.rewritten_rows, t.name))
 
 

@@ -43,11 +43,13 @@ logger = logging.getLogger(__name__)
 def take_baseline(
     access: Access, *, restore_point: str = "", content: bool = True, runner: Runner | None = None
 ) -> Baseline:
-    """Look at production; with ``restore_point``, end with a named one and wait until its WAL is archived.
+    """Look at production; with ``restore_point``, end with a named one and wait until its WAL is
+    archived.
 
-    Then rows are read as they were right before it and right after it, so that nothing but what was being written just then is
-    in doubt. Stopping the ``runner`` cancels what runs on production at once. Without ``content`` no database is read: a drill
-    to an instant of the past has nothing to compare with today's rows.
+    Then rows are read as they were right before it and right after it, so that nothing but what was
+    being written just then is in doubt. Stopping the ``runner`` cancels what runs on production at
+    once. Without ``content`` no database is read: a drill to an instant of the past has nothing to
+    compare with today's rows.
     """
     started = time.monotonic()
     production = Production(access, runner or Runner())
@@ -69,24 +71,43 @@ def take_baseline(
             with production.unless_dropped(name):
                 looked[name] = look_at(production, name, positions=not restore_point)
         baseline = Baseline(
-            cluster=access.cluster.name, taken_at=taken_at, system_identifier=identifier, timeline=timeline,
-            settings={**server_settings(connection), **settings}, configured=configured,
-            read_only=read_only_roles(connection), superusers=superusers(connection),
-            by_file=_by_file(access), clock_offset_seconds=clock.offset_seconds,
-            clock_uncertainty_seconds=clock.uncertainty_seconds, read_on="standby" if access.has_standby else "primary",
-            shared_objects=shared, database_forms=forms, tablespaces=tablespaces(connection),
-            databases={name: one.state for name, one in looked.items()}, oldest_xid=oldest_xid, next_xid=next_xid, wal_lsn=lsn,
-        )  # fmt: skip
+            cluster=access.cluster.name,
+            taken_at=taken_at,
+            system_identifier=identifier,
+            timeline=timeline,
+            settings={**server_settings(connection), **settings},
+            configured=configured,
+            read_only=read_only_roles(connection),
+            superusers=superusers(connection),
+            by_file=_by_file(access),
+            clock_offset_seconds=clock.offset_seconds,
+            clock_uncertainty_seconds=clock.uncertainty_seconds,
+            read_on="standby" if access.has_standby else "primary",
+            shared_objects=shared,
+            database_forms=forms,
+            tablespaces=tablespaces(connection),
+            databases={name: one.state for name, one in looked.items()},
+            oldest_xid=oldest_xid,
+            next_xid=next_xid,
+            wal_lsn=lsn,
+        )
         if restore_point:
             _at_restore_point(connection, production, baseline, looked, restore_point)
         else:
             _as_of_now(production, baseline, looked)
     if unread := baseline.unread:
         thing, why = next(iter(unread.items()))
-        logger.warning("%d tables and sequences are not in the baseline, first %s: %s", len(unread), thing, why)
+        logger.warning(
+            "%d tables and sequences are not in the baseline, first %s: %s", len(unread), thing, why
+        )
     if kept := baseline.not_queried:
         thing, why = next(iter(kept.items()))
-        logger.warning("no query was made of %d tables, which run somebody's function, first %s: %s", len(kept), thing, why)
+        logger.warning(
+            "no query was made of %d tables, which run somebody's function, first %s: %s",
+            len(kept),
+            thing,
+            why,
+        )
     baseline.seconds = time.monotonic() - started
     return baseline
 
@@ -105,16 +126,22 @@ def _all_there(access: Access, names: tuple[str, ...], forms: dict[str, str]) ->
     for name in names:
         if name not in forms:
             raise ConfigError(
-                "no-such-database", f"database {name} of cluster {access.cluster.name}", found="no such database",
-                expected=f"one of {', '.join(sorted(forms))}", hint="correct server.databases in dr.toml",
-            )  # fmt: skip
+                "no-such-database",
+                f"database {name} of cluster {access.cluster.name}",
+                found="no such database",
+                expected=f"one of {', '.join(sorted(forms))}",
+                hint="correct server.databases in dr.toml",
+            )
 
 
 def _position(connection: psycopg.Connection) -> tuple[int, str, int, int]:
-    """Timeline and LSN, the oldest transaction that may be running, and the number that the next one will get."""
+    """Timeline and LSN, the oldest transaction that may be running, and the number that the next
+    one will get.
+    """
     row = connection.execute(
         "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_current_wal_lsn()::text,"
-        " pg_snapshot_xmin(pg_current_snapshot())::text, pg_snapshot_xmax(pg_current_snapshot())::text"
+        " pg_snapshot_xmin(pg_current_snapshot())::text,"
+        " pg_snapshot_xmax(pg_current_snapshot())::text"
     ).fetchone()
     assert row is not None  # noqa: S101 - an aggregate-free SELECT without FROM has one row
     return int(row[0], 16), row[1], int(row[2]), int(row[3])
@@ -125,8 +152,13 @@ def _as_of_now(production: Production, baseline: Baseline, looked: dict[str, Loo
     for name in _small_first(looked):
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with _unless_dropped(production, baseline, name), production.snapshot(name) as snapshot:
-                    read_rows_of(production, name, looked[name], snapshot, spent_bytes=_spent(baseline))
+                with (
+                    _unless_dropped(production, baseline, name),
+                    production.snapshot(name) as snapshot,
+                ):
+                    read_rows_of(
+                        production, name, looked[name], snapshot, spent_bytes=_spent(baseline)
+                    )
                 break
             except StandbyConflict as error:
                 if attempt == ATTEMPTS:
@@ -135,12 +167,24 @@ def _as_of_now(production: Production, baseline: Baseline, looked: dict[str, Loo
 
 
 def _at_restore_point(
-    connection: psycopg.Connection, production: Production, baseline: Baseline, looked: dict[str, Looked], name: str
+    connection: psycopg.Connection,
+    production: Production,
+    baseline: Baseline,
+    looked: dict[str, Looked],
+    name: str,
 ) -> None:
-    """Rows as they were at a restore point; at a second one, if recovery on a standby cancelled the reading."""
+    """Rows as they were at a restore point; at a second one, if recovery on a standby cancelled the
+    reading.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _mark(connection, production, baseline, looked, name if attempt == 1 else f"{name}-{attempt}")
+            _mark(
+                connection,
+                production,
+                baseline,
+                looked,
+                name if attempt == 1 else f"{name}-{attempt}",
+            )
             break
         except StandbyConflict as error:
             if attempt == ATTEMPTS:
@@ -152,7 +196,11 @@ def _at_restore_point(
 
 
 def _mark(
-    connection: psycopg.Connection, production: Production, baseline: Baseline, looked: dict[str, Looked], name: str
+    connection: psycopg.Connection,
+    production: Production,
+    baseline: Baseline,
+    looked: dict[str, Looked],
+    name: str,
 ) -> None:
     """Create the restore point between two snapshots of each database, and read them.
 
@@ -167,30 +215,53 @@ def _mark(
             if not standby:
                 snapshots.begin(connection)
             row = connection.execute("SELECT pg_create_restore_point(%s)::text", (name,)).fetchone()
-            baseline.restore_point, baseline.restore_point_at, marked = name, datetime.now(UTC), time.monotonic()
+            baseline.restore_point, baseline.restore_point_at, marked = (
+                name,
+                datetime.now(UTC),
+                time.monotonic(),
+            )
             baseline.lsn = str(row[0]) if row else ""
-            # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL and not yet announced.
+            # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL
+            # and not yet announced.
             row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
             baseline.end_xid = int(row[0]) if row else 0
 
         with around(production, baseline.databases):
-            if standby:  # it has to replay what was written until then, and state tables cannot wait for that
+            # it has to replay what was written until then, and state tables cannot wait for that
+            if standby:
                 snapshots.begin(connection)
             for database, tables in read_at(production, list(baseline.databases), mark).items():
                 baseline.databases[database].state_tables = tables
-        snapshots.end(connection)  # waits for what is being committed, and sequences cannot wait for that
+        # waits for what is being committed, and sequences cannot wait for that
+        snapshots.end(connection)
         connection.execute("SELECT pg_switch_wal()")
 
         def counted(primary: psycopg.Connection) -> bool:
             now = datetime.now(UTC)
-            return all_reported(primary, (now - baseline.taken_at).total_seconds(), time.monotonic() - marked)
+            return all_reported(
+                primary, (now - baseline.taken_at).total_seconds(), time.monotonic() - marked
+            )
 
-        kept_first = sorted(_small_first(looked), key=lambda name: not (name in snapshots.pairs and snapshots.pairs[name].kept))
+        kept_first = sorted(
+            _small_first(looked),
+            key=lambda name: not (name in snapshots.pairs and snapshots.pairs[name].kept),
+        )
         for database in kept_first:
-            with _unless_dropped(production, baseline, database), snapshots.reading(database) as pair:
+            with (
+                _unless_dropped(production, baseline, database),
+                snapshots.reading(database) as pair,
+            ):
                 if pair:
-                    read_rows_of(production, database, looked[database], pair.before, pair, snapshots.oldest_xid,
-                                 spent_bytes=_spent(baseline), counted=counted)  # fmt: skip
+                    read_rows_of(
+                        production,
+                        database,
+                        looked[database],
+                        pair.before,
+                        pair,
+                        snapshots.oldest_xid,
+                        spent_bytes=_spent(baseline),
+                        counted=counted,
+                    )
 
 
 def _small_first(looked: dict[str, Looked]) -> list[str]:
@@ -199,7 +270,12 @@ def _small_first(looked: dict[str, Looked]) -> list[str]:
 
 
 def _spent(baseline: Baseline) -> int:
-    return sum(table.bytes for database in baseline.databases.values() for table in database.tables.values() if table.content)
+    return sum(
+        table.bytes
+        for database in baseline.databases.values()
+        for table in database.tables.values()
+        if table.content
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""What a check is: one question asked of a restored cluster, with what passing means and the hint beside it."""
+"""What a check is: one question asked of a restored cluster, with what passing means and the hint
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,9 @@ Kept = TypeVar("Kept")
 class Outcome:
     """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
 
-    ``hint`` goes before the check's own where the thing brings one; ``required`` false lets this skip keep no drill
-    from green. ``proved``: a difference from an older baseline that nothing written since explains.
+    ``hint`` goes before the check's own where the thing brings one; ``required`` false lets this
+    skip keep no drill from green. ``proved``: a difference from an older baseline that nothing
+    written since explains.
     """
 
     status: CheckStatus
@@ -61,14 +64,17 @@ def not_asked(thing: str, why: str) -> Outcome:
 class Context:
     """What checks may look at. They read the restored cluster and never change it.
 
-    Three doors. ``connect`` is for users' relations: of a role that is no superuser, since planning alone runs what users
-    wrote into indexes and CHECKs. :meth:`system` is for the catalogs, with nothing of a user's in the search path.
-    ``prepare`` is the superuser's, only to a throw-away cluster of our own, for what PostgreSQL's own code does.
+    Three doors. ``connect`` is for users' relations: of a role that is no superuser, since planning
+    alone runs what users wrote into indexes and CHECKs. :meth:`system` is for the catalogs, with
+    nothing of a user's in the search path. ``prepare`` is the superuser's, only to a throw-away
+    cluster of our own, for what PostgreSQL's own code does.
 
-    ``baseline`` is what production held at the restored instant; None where that is not known. ``production`` is what it
-    was when the drill began, whatever the target. ``older_baseline``: production is gone and the baseline is of the base
-    backup's time, so that it only proves what nobody can have changed since. ``habits`` tells what a vector column was like on
-    production at other instants, the cheapest to ask first (see :mod:`pgdrill.baseline.habits`). ``log_file`` and ``data_directory`` are those of a cluster of our own.
+    ``baseline`` is what production held at the restored instant; None where that is not known.
+    ``production`` is what it was when the drill began, whatever the target. ``older_baseline``:
+    production is gone and the baseline is of the base backup's time, so that it only proves what
+    nobody can have changed since. ``habits`` tells what a vector column was like on production at
+    other instants, the cheapest to ask first (see :mod:`pgdrill.baseline.habits`). ``log_file`` and
+    ``data_directory`` are those of a cluster of our own.
     """
 
     cluster: Cluster
@@ -78,34 +84,47 @@ class Context:
     older_baseline: bool = False
     production: Baseline | None = None
     report: Report | None = None
-    built: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)  # as the backup's record has it
+    # as the backup's record has it
+    built: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     recorded: Baseline | None = None  # what production was when the backup was taken
     without_vectors: bool = False  # production had none, by other word than a baseline's
-    bare: Callable[[], psycopg.Connection] | None = None  # to somebody else's server, without any setting of ours
-    settle: Callable[[], bool] = field(default=lambda: False)  # adds what was written since to the baseline; may wait
-    settle_catalogs: Callable[[], bool] = field(default=lambda: False)  # the part of it that has nothing to wait for
+    # to somebody else's server, without any setting of ours
+    bare: Callable[[], psycopg.Connection] | None = None
+    # adds what was written since to the baseline; may wait
+    settle: Callable[[], bool] = field(default=lambda: False)
+    # the part of it that has nothing to wait for
+    settle_catalogs: Callable[[], bool] = field(default=lambda: False)
     prepare: Callable[[str], psycopg.Connection] | None = None
     home: str = "postgres"  # the database for questions of the whole cluster
     entered_as: tuple[str, ...] = ()  # a superuser that the drill made to get in
     made_roles: Roles | None = None  # by the drill, in its copy
-    tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None  # may SET ROLE to that role
+    # may SET ROLE to that role
+    tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None
     habits: Callable[[FoundColumn], Iterable[tuple[str, VectorState]]] = field(default=lambda _: ())
-    production_now: Callable[[str], AbstractContextManager[psycopg.Connection]] | None = None  # its catalogs, to tell what differs
+    # its catalogs, to tell what differs
+    production_now: Callable[[str], AbstractContextManager[psycopg.Connection]] | None = None
     log_file: Path | None = None
     data_directory: Path | None = None
     watch: Watch | None = None  # what was seen of its processes meanwhile
     stuck: Stuck = field(default_factory=Stuck)  # statements that had to be ended
     configuration: Path | None = None  # the folder of its configuration files
-    memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what several checks look at is read once
-    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)  # what is held until all are asked
+    # what several checks look at is read once
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    # what is held until all are asked
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
     def system(self, database: str = "") -> psycopg.Connection:
-        """A reading connection for questions of the catalogs alone: the superuser's where the cluster is our own."""
+        """A reading connection for questions of the catalogs alone: the superuser's where the
+        cluster is our own.
+        """
         made = (self.prepare or self.connect)(database or self.home)
         made.autocommit = True
         limit = int(self.cluster.drill.statement_timeout_seconds * 1000)
-        made.execute(f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = on; SET statement_timeout = {limit}")
+        made.execute(
+            f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = on; SET"
+            f" statement_timeout = {limit}"
+        )
         return made
 
     @property
@@ -127,20 +146,38 @@ class Context:
 
     @property
     def catalogs_untouched(self) -> bool:
-        """Whether WAL says that no catalog was changed between an older baseline and what was restored."""
-        return bool(self.report and self.report.restored and self.report.restored.catalogs_untouched)
+        """Whether WAL says that no catalog was changed between an older baseline and what was
+        restored.
+        """
+        return bool(
+            self.report and self.report.restored and self.report.restored.catalogs_untouched
+        )
 
     def allowing_for_changes(self, outcome: Outcome) -> Outcome:
-        """A difference from the baseline, which is no failure where it may have come about since the baseline."""
-        if not self.older_baseline or self.baseline is None or outcome.status != "fail" or outcome.proved:
+        """A difference from the baseline, which is no failure where it may have come about since
+        the baseline.
+        """
+        if (
+            not self.older_baseline
+            or self.baseline is None
+            or outcome.status != "fail"
+            or outcome.proved
+        ):
             return outcome
         when = f"{self.baseline.taken_at:%Y-%m-%d %H:%M} UTC"
-        why = f"compared with the backup's record of {when}: changed since then, or lost, which cannot be told without production"
-        return replace(outcome, status="warn", message="; ".join(filter(None, (outcome.message, why))))
+        why = (
+            f"compared with the backup's record of {when}: changed since then, or lost, which"
+            " cannot be told without production"
+        )
+        return replace(
+            outcome, status="warn", message="; ".join(filter(None, (outcome.message, why)))
+        )
 
     @property
     def unlike_today(self) -> CheckStatus:
-        """The answer to what differs from today's configuration: at an instant of the past, that is no failure yet."""
+        """The answer to what differs from today's configuration: at an instant of the past, that is
+        no failure yet.
+        """
         return "warn" if self.not_compared else "fail"
 
 
@@ -148,7 +185,8 @@ Question = Callable[[Context], Iterable[Outcome]]
 
 OF_VECTORS = ("vectors", "search", "embeddings")
 COULD_NOT_RUN = "could not run: "
-OF_CATALOGS = ("catalogs", "vector-indexes", "search-settings", "extension-versions", "databases")  # compare nothing else
+# compare nothing else
+OF_CATALOGS = ("catalogs", "vector-indexes", "search-settings", "extension-versions", "databases")
 UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -170,37 +208,61 @@ class Check:
         """Ask; a check that breaks is a skip with its reason, never a pass."""
         started, broke, retryable = time.monotonic(), False, False
         try:
-            outcomes = [not_asked("", why)] if self.compares and (why := context.not_compared) else list(self.ask(context))
+            outcomes = (
+                [not_asked("", why)]
+                if self.compares and (why := context.not_compared)
+                else list(self.ask(context))
+            )
         except (psycopg.Error, CouldNotVerify) as error:
-            outcomes = [Outcome("skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}")]
+            outcomes = [
+                Outcome(
+                    "skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}"
+                )
+            ]
             retryable = isinstance(error, CouldNotVerify) and error.retryable
         except UNFORESEEN as error:  # damage breaks what every healthy catalog keeps to
             logger.exception("%s could not run", self.name)
             broke = True  # then no drill is green, whatever the check is worth
-            outcomes = [Outcome("skip", message=f"{COULD_NOT_RUN}unforeseen {type(error).__name__}")]
+            outcomes = [
+                Outcome("skip", message=f"{COULD_NOT_RUN}unforeseen {type(error).__name__}")
+            ]
         if self.compares and not (context.catalogs_untouched and self.name in OF_CATALOGS):
             outcomes = [context.allowing_for_changes(outcome) for outcome in outcomes]
         seconds = time.monotonic() - started
         if not outcomes:
             outcomes = [_nothing(context, self.family)]
         for outcome in (_judged(context, outcome) for outcome in outcomes):
-            yield accept(CheckResult(
-                name=self.name, family=self.family, status=outcome.status, thing=outcome.thing, value=outcome.value,
-                threshold=outcome.threshold, message=joined(outcome.message), required=broke or (self.required and outcome.required),
-                hint=outcome.hint or (self.hint if outcome.status in ("fail", "warn") else ""),
-                retryable=retryable, seconds=seconds / len(outcomes),
-            ), context.cluster.deviations)  # fmt: skip
+            yield accept(
+                CheckResult(
+                    name=self.name,
+                    family=self.family,
+                    status=outcome.status,
+                    thing=outcome.thing,
+                    value=outcome.value,
+                    threshold=outcome.threshold,
+                    message=joined(outcome.message),
+                    required=broke or (self.required and outcome.required),
+                    hint=outcome.hint or (self.hint if outcome.status in ("fail", "warn") else ""),
+                    retryable=retryable,
+                    seconds=seconds / len(outcomes),
+                ),
+                context.cluster.deviations,
+            )
 
 
 def _nothing(context: Context, family: str) -> Outcome:
-    """Where production has no vector column there is nothing to ask about vectors; else a check without an answer is none."""
+    """Where production has no vector column there is nothing to ask about vectors; else a check
+    without an answer is none.
+    """
     from pgdrill.checks.columns import no_vectors  # which needs this module
 
     try:
         if family in OF_VECTORS and no_vectors(context):
             return not_asked("", NO_VECTORS)
     except (psycopg.Error, CouldNotVerify) as error:
-        return Outcome("skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}")
+        return Outcome(
+            "skip", message=f"{COULD_NOT_RUN}{type(error).__name__}: {str(error).strip()}"
+        )
     return Outcome("skip", message="nothing to check")
 
 
@@ -212,17 +274,31 @@ def _judged(context: Context, outcome: Outcome) -> Outcome:
         library = library_of(context, outcome.thing)
     except psycopg.Error:
         return outcome
-    return not_asked(outcome.thing, f"needs a library that is not loaded: {hint(library)}") if library else outcome
+    return (
+        not_asked(outcome.thing, f"needs a library that is not loaded: {hint(library)}")
+        if library
+        else outcome
+    )
 
 
 CHECKS: dict[str, Check] = {}
 
 
 def check(
-    name: str, family: str, *, passing: str, hint: str, example: str = "", required: bool = True, compares: bool = False,
+    name: str,
+    family: str,
+    *,
+    passing: str,
+    hint: str,
+    example: str = "",
+    required: bool = True,
+    compares: bool = False,
     last: bool = False,
 ) -> Callable[[Question], Question]:
-    """Register a check under its name. One that ``compares`` is not asked where there is nothing to compare with."""
+    """Register a check under its name.
+
+    One that ``compares`` is not asked where there is nothing to compare with.
+    """
 
     def register(ask: Question) -> Question:
         CHECKS[name] = Check(name, family, passing, hint, required, ask, example, compares, last)
@@ -232,15 +308,22 @@ def check(
 
 
 def run_checks(
-    context: Context, families: Iterable[str], *, last: bool = False, judge: Callable[[CheckResult], CheckResult] = lambda result: result
+    context: Context,
+    families: Iterable[str],
+    *,
+    last: bool = False,
+    judge: Callable[[CheckResult], CheckResult] = lambda result: result,
 ) -> Iterator[CheckResult]:
-    """Run the checks of the given families, in that order; those that are asked ``last``, or the others.
+    """Run the checks of the given families, in that order; those that are asked ``last``, or the
+    others.
 
     ``judge`` has the last word on an answer, before it is logged.
     """
     for family in families:
         for one in [c for c in CHECKS.values() if c.family == family and c.last == last]:
             for result in map(judge, one.run(context)):
-                loud = result.status == "fail" or (result.status == "skip" and result.value != NOT_ASKED)
+                loud = result.status == "fail" or (
+                    result.status == "skip" and result.value != NOT_ASKED
+                )
                 logger.log(logging.WARNING if loud else logging.INFO, "%s", in_words(result))
                 yield result

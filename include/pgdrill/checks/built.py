@@ -13,26 +13,43 @@ from pgdrill.postgres.relation_names import joined
 
 
 def built_otherwise(context: Context) -> Iterator[Outcome]:
-    """An answer for each index that was not built as the record of the backup says, nor as its options do.
+    """An answer for each index that was not built as the record of the backup says, nor as its
+    options do.
 
-    Options that were changed and not yet applied are production's business; an index made anew since the backup follows them.
+    Options that were changed and not yet applied are production's business; an index made anew
+    since the backup follows them.
     """
     for database in context.databases if context.prepare else ():
         recorded = context.built.get(database, {})
         with context.system(database) as connection:
             for oid, schema, name, method, options, path in connection.execute(INDEXES).fetchall():
                 thing = f"{database}: {joined(schema, name)}"
-                found, then, by_options = _found(connection, method, path), recorded.get(oid), wanted(method, options)
+                found, then, by_options = (
+                    _found(connection, method, path),
+                    recorded.get(oid),
+                    wanted(method, options),
+                )
                 if found is None or found in (then, by_options):
                     continue  # the pages of a damaged one are read by others
                 if then is None:
-                    yield not_asked(thing, f"built with {_shown(found)}, and how production's was built is in no record of the backup")
+                    yield not_asked(
+                        thing,
+                        f"built with {_shown(found)}, and how production's was built is in no"
+                        " record of the backup",
+                    )
                 else:
-                    yield Outcome("fail", thing, f"built with {_shown(found)}", f"{_shown(then)}, as on production")
+                    yield Outcome(
+                        "fail",
+                        thing,
+                        f"built with {_shown(found)}",
+                        f"{_shown(then)}, as on production",
+                    )
 
 
 def _found(connection: psycopg.Connection, method: str, path: str) -> Figures | None:
-    query = sql.SQL("SELECT pg_read_binary_file({}, 0, {}, true)").format(sql.Literal(path), sql.Literal(PAGE_BYTES))
+    query = sql.SQL("SELECT pg_read_binary_file({}, 0, {}, true)").format(
+        sql.Literal(path), sql.Literal(PAGE_BYTES)
+    )
     for checkpointed in (False, True):
         row = connection.execute(query).fetchone()
         if told := figures(method, bytes(row[0]) if row and row[0] else b""):

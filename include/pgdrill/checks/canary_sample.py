@@ -1,8 +1,9 @@
-"""Canaries: stored rows with their text and vector, and the comparison with what an embedder makes of the text.
+"""Canaries: stored rows with their text and vector, and the comparison with what an embedder makes
+of the text.
 
-The sample is drawn part by part of the table, so that damage to one stretch of it cannot slip between the rows, and by
-a key of the drill's own baseline: the same drill asks the same rows, the next one others. Texts and vectors stay in
-memory; only places (ctid) leave this module.
+The sample is drawn part by part of the table, so that damage to one stretch of it cannot slip
+between the rows, and by a key of the drill's own baseline: the same drill asks the same rows, the
+next one others. Texts and vectors stay in memory; only places (ctid) leave this module.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ from pgdrill.vectors.types import ELEMENT, Floats
 WINDOW_BLOCKS = 32  # looked at first in each part, so that a large table is not read whole
 HEADER_BYTES = 4  # dimensions and a spare int16, in the binary form of vector and halfvec
 
-ROWS = sql.SQL("SELECT ctid::text, {text}::text, {send}({cell}::{type}) FROM ONLY {table} WHERE ctid = ANY({places})")
+ROWS = sql.SQL(
+    "SELECT ctid::text, {text}::text, {send}({cell}::{type}) FROM ONLY {table} WHERE ctid ="
+    " ANY({places})"
+)
 # Of each stretch of blocks its share of rows, drawn by the key.
 DRAWN = sql.SQL("""
 SELECT pgdrill_stretch.number - 1, pgdrill_drawn.place::text
-FROM unnest({lows}::int8[], {highs}::int8[], {shares}::int8[]) WITH ORDINALITY AS pgdrill_stretch (low, high, share, number)
+FROM unnest({lows}::int8[], {highs}::int8[], {shares}::int8[])
+     WITH ORDINALITY AS pgdrill_stretch (low, high, share, number)
 CROSS JOIN LATERAL (
     SELECT pgdrill_row.ctid FROM ONLY {table} pgdrill_row
-    WHERE pgdrill_row.ctid >= ('(' || pgdrill_stretch.low || ',0)')::tid AND pgdrill_row.ctid < ('(' || pgdrill_stretch.high || ',0)')::tid
+    WHERE pgdrill_row.ctid >= ('(' || pgdrill_stretch.low || ',0)')::tid
+      AND pgdrill_row.ctid < ('(' || pgdrill_stretch.high || ',0)')::tid
       AND {present}
     ORDER BY md5({key} || pgdrill_row.ctid::text) LIMIT pgdrill_stretch.share
 ) pgdrill_drawn (place)
@@ -51,7 +57,12 @@ class Canaries:
 
     def some(self, numbers: Sequence[int]) -> Canaries:
         """Those of these numbers."""
-        return Canaries([self.places[n] for n in numbers], [self.texts[n] for n in numbers], [self.vectors[n] for n in numbers], every=False)
+        return Canaries(
+            [self.places[n] for n in numbers],
+            [self.texts[n] for n in numbers],
+            [self.vectors[n] for n in numbers],
+            every=False,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,10 @@ class _Stretch:
     def window(self, key: str) -> _Stretch:
         """A part of it, drawn by the key."""
         digest = hashlib.blake2b(f"{key}/{self.low}".encode(), digest_size=8).digest()
-        low = self.low + int.from_bytes(digest) % -(-(self.high - self.low) // WINDOW_BLOCKS) * WINDOW_BLOCKS
+        low = (
+            self.low
+            + int.from_bytes(digest) % -(-(self.high - self.low) // WINDOW_BLOCKS) * WINDOW_BLOCKS
+        )
         return _Stretch(low, min(low + WINDOW_BLOCKS, self.high), self.share)
 
 
@@ -85,10 +99,18 @@ class Source:
             return self._canaries(first, every=True)
         blocks = self._blocks()
         count = min(wanted, blocks)
-        parts = [_Stretch(n * blocks // count, (n + 1) * blocks // count, (n + 1) * wanted // count - n * wanted // count)
-                 for n in range(count)]  # fmt: skip
+        parts = [
+            _Stretch(
+                n * blocks // count,
+                (n + 1) * blocks // count,
+                (n + 1) * wanted // count - n * wanted // count,
+            )
+            for n in range(count)
+        ]
         drawn = self._drawn([part.window(key) for part in parts], key)
-        poor = [number for number, part in enumerate(parts) if len(drawn.get(number, [])) < part.share]
+        poor = [
+            number for number, part in enumerate(parts) if len(drawn.get(number, [])) < part.share
+        ]
         again = self._drawn([parts[number] for number in poor], key)
         drawn |= {number: again.get(at, []) for at, number in enumerate(poor)}
         chosen = sql.Literal([place for found in drawn.values() for place in found])
@@ -96,14 +118,25 @@ class Source:
 
     def newest(self, wanted: int, updated_column: str) -> Canaries:
         """The rows whose text was changed last."""
-        places = sql.SQL("SELECT ctid FROM ONLY {table} WHERE {present} ORDER BY {by} DESC NULLS LAST LIMIT {limit}")
+        places = sql.SQL(
+            "SELECT ctid FROM ONLY {table} WHERE {present} ORDER BY {by} DESC NULLS LAST LIMIT"
+            " {limit}"
+        )
         rows = self._fetch(places, limit=sql.Literal(wanted), by=sql.Identifier(updated_column))
         return self._canaries(rows, every=False)
 
     def _drawn(self, stretches: list[_Stretch], key: str) -> dict[int, list[str]]:
         """Places of rows by the number of their stretch."""
-        lows, highs, shares = ([getattr(one, name) for one in stretches] for name in ("low", "high", "share"))
-        query = self._filled(DRAWN, lows=sql.Literal(lows), highs=sql.Literal(highs), shares=sql.Literal(shares), key=sql.Literal(key))
+        lows, highs, shares = (
+            [getattr(one, name) for one in stretches] for name in ("low", "high", "share")
+        )
+        query = self._filled(
+            DRAWN,
+            lows=sql.Literal(lows),
+            highs=sql.Literal(highs),
+            shares=sql.Literal(shares),
+            key=sql.Literal(key),
+        )
         found: dict[int, list[str]] = {}
         for number, place in self.connection.execute(query).fetchall():
             found.setdefault(number, []).append(place)
@@ -124,27 +157,46 @@ class Source:
 
     def _filled(self, query: sql.SQL, **parts: sql.Composable) -> sql.Composed:
         cell, text = map(sql.Identifier, (self.column.column, self.text_column))
-        send, kind = (sql.Identifier(self.column.home, name) for name in (f"{self.column.kind}_send", self.column.kind))
+        send, kind = (
+            sql.Identifier(self.column.home, name)
+            for name in (f"{self.column.kind}_send", self.column.kind)
+        )
         present = PRESENT.format(cell=cell, text=text)
-        return query.format(cell=cell, text=text, send=send, type=kind, table=self.column.relation, present=present, **parts)
+        return query.format(
+            cell=cell,
+            text=text,
+            send=send,
+            type=kind,
+            table=self.column.relation,
+            present=present,
+            **parts,
+        )
 
     def _canaries(self, rows: list[tuple[Any, ...]], *, every: bool) -> Canaries:
         element = ELEMENT[self.column.kind]
-        vectors = [np.frombuffer(row[2], dtype=element, offset=HEADER_BYTES).astype(np.float32) for row in rows]
+        vectors = [
+            np.frombuffer(row[2], dtype=element, offset=HEADER_BYTES).astype(np.float32)
+            for row in rows
+        ]
         return Canaries([row[0] for row in rows], [row[1] for row in rows], vectors, every)
 
 
 def off_target(stored: list[Floats], made: Floats, tolerance: float) -> list[int]:
-    """Which stored vectors are not what the embedder made: another direction, length or number of dimensions.
+    """Which stored vectors are not what the embedder made: another direction, length or number of
+    dimensions.
 
-    Cosine distance says nothing of length, and other operators do. An application may normalize what its model gives,
-    all of it or nothing: rows of both kinds in one column are not right.
+    Cosine distance says nothing of length, and other operators do. An application may normalize
+    what its model gives, all of it or nothing: rows of both kinds in one column are not right.
     """
     same = [number for number, vector in enumerate(stored) if vector.shape == made[number].shape]
     if not same:
         return list(range(len(stored)))
-    ours, theirs = np.stack([stored[n] for n in same]).astype(np.float64), made[same].astype(np.float64)
-    with np.errstate(all="ignore"):  # zeros, NaN and infinity end up as NaN, which is within no tolerance
+    ours, theirs = (
+        np.stack([stored[n] for n in same]).astype(np.float64),
+        made[same].astype(np.float64),
+    )
+    # zeros, NaN and infinity end up as NaN, which is within no tolerance
+    with np.errstate(all="ignore"):
         long, wanted = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
         aligned = 1 - (ours * theirs).sum(axis=1) / (long * wanted) <= tolerance
         as_made = aligned & (np.abs(long / wanted - 1) <= tolerance)

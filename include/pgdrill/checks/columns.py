@@ -54,17 +54,24 @@ class Look:
         state = self.database.vectors.get(self.key) if self.database else None
         if state is None or state.trouble:
             return None
-        return state if state.number in (0, self.column.number) else None  # else dropped, and added again
+        # else dropped, and added again
+        return state if state.number in (0, self.column.number) else None
 
     @property
     def table(self) -> TableState | None:
         """The column's table, as the baseline has it."""
-        return self.database.tables.get(joined(self.column.schema, self.column.table)) if self.database else None
+        return (
+            self.database.tables.get(joined(self.column.schema, self.column.table))
+            if self.database
+            else None
+        )
 
     def changes(self) -> Changes | None:
-        """What was written since the baseline, by the server's counters; None where they cannot be believed.
+        """What was written since the baseline, by the server's counters; None where they cannot be
+        believed.
 
-        They settle some seconds after the restore point: ask only where something has to be explained.
+        They settle some seconds after the restore point: ask only where something has to be
+        explained.
         """
         if self.database is None or not self.context.settle():
             return None
@@ -81,21 +88,32 @@ class Look:
     def unwritten(self) -> bool:
         """Is it known that nobody wrote to the table since the baseline, vacuum included?"""
         changes, table = self.changes(), self.table
-        return changes is not None and table is not None and not table.vacuumed and changes == Changes()
+        return (
+            changes is not None
+            and table is not None
+            and not table.vacuumed
+            and changes == Changes()
+        )
 
     def habits(self) -> Iterator[tuple[str, VectorState]]:
-        """What the column was like on production at other instants, with the words that say when; the cheapest to ask first."""
+        """What the column was like on production at other instants, with the words that say when;
+        the cheapest to ask first.
+        """
         yield from self.context.habits(self.column)
 
     def rewritten(self) -> bool:
-        """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point? Then rows have other places."""
+        """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point?
+        Then rows have other places.
+        """
         table = self.table
         if table is None or table.read_filenode not in (0, table.filenode):
             return table is not None
         if not self.altered(self.column.oid):
             return False
         with self.context.system(self.column.database) as connection:
-            row = connection.execute("SELECT relfilenode::int8 FROM pg_class WHERE oid = %s", (self.column.oid,)).fetchone()
+            row = connection.execute(
+                "SELECT relfilenode::int8 FROM pg_class WHERE oid = %s", (self.column.oid,)
+            ).fetchone()
         return row is not None and row[0] != table.filenode
 
     def altered(self, oid: int) -> bool:
@@ -113,21 +131,29 @@ def altered(context: Context, database: str, oid: int) -> bool:
         return True
     with context.system(database) as connection:  # made and gone again before it was settled
         row = connection.execute(
-            sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(context.baseline.span.holds_writer, sql.Literal(oid))
+            sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(
+                context.baseline.span.holds_writer, sql.Literal(oid)
+            )
         ).fetchone()
     return bool(row and row[0])
 
 
 def looks(context: Context) -> list[Look]:
-    """Every vector column. The first check that asks has them looked at, as many at a time as there are cores."""
+    """Every vector column. The first check that asks has them looked at, as many at a time as there
+    are cores.
+    """
     if "looks" not in context.memo:
         found: list[tuple[FoundColumn, DatabaseState | None]] = []
         for name in context.databases:
             database = context.baseline.databases.get(name) if context.baseline else None
             with context.connect(name) as connection:
-                found += [(column, database) for column in find_columns(connection, name, context.cluster)]
+                found += [
+                    (column, database) for column in find_columns(connection, name, context.cluster)
+                ]
         started = time.monotonic()
-        with ThreadPoolExecutor(max(1, min(len(found), len(os.sched_getaffinity(0)))), "vectors") as pool:
+        with ThreadPoolExecutor(
+            max(1, min(len(found), len(os.sched_getaffinity(0)))), "vectors"
+        ) as pool:
             context.memo["looks"] = list(pool.map(lambda one: _look(context, *one), found))
         context.memo["looking seconds"] = time.monotonic() - started
     looked: list[Look] = context.memo["looks"]
@@ -135,26 +161,42 @@ def looks(context: Context) -> list[Look]:
 
 
 def no_vectors(context: Context) -> bool:
-    """Whether there is no vector column, nor was one on production, nor does the configuration name one: what is known of
-    production says so."""
+    """Whether there is no vector column, nor was one on production, nor does the configuration name
+    one: what is known of production says so.
+    """
     known = context.baseline or context.recorded
     if context.cluster.vectors or looks(context):
         return False
     if known is None:
         return context.without_vectors
-    return not any(database.vectors for name, database in known.databases.items() if name in context.databases)
+    return not any(
+        database.vectors for name, database in known.databases.items() if name in context.databases
+    )
 
 
 def _look(context: Context, column: FoundColumn, database: DatabaseState | None) -> Look:
-    state = database.vectors.get(joined(column.schema, column.table, column.column)) if database else None
-    remembered = {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
+    state = (
+        database.vectors.get(joined(column.schema, column.table, column.column))
+        if database
+        else None
+    )
+    remembered = (
+        {one.index: [place for place, _ in one.probes] for one in state.searches} if state else {}
+    )
     started = time.monotonic()
     try:
-        with asked_once(context, column.database, column.oid), context.connect(column.database) as connection:
+        with (
+            asked_once(context, column.database, column.oid),
+            context.connect(column.database) as connection,
+        ):
             connection.execute("SET row_security = off")
             line = horizon_on(connection, database.horizon) if database else None
             seen = observe(connection, column, line=line, whole=True, remembered=remembered)
-    except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientPrivilege) as error:
+    except (
+        psycopg.errors.QueryCanceled,
+        psycopg.errors.AdminShutdown,
+        psycopg.errors.InsufficientPrivilege,
+    ) as error:
         words = str(error) if isinstance(error, NotAskedAgain) else _words(error)
         return Look(context, column, None, words, False, database)
     except (psycopg.Error, ValueError) as error:
@@ -163,7 +205,8 @@ def _look(context: Context, column: FoundColumn, database: DatabaseState | None)
 
 
 def _words(error: Exception) -> str:
-    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None  # details may hold values
+    # details may hold values
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return f"{type(error).__name__}: {primary or str(error).strip()[:300]}"
 
 
@@ -194,10 +237,17 @@ def _unless_ended(look: Look, one: Searched, ask: Callable[[Look, Searched], Out
         with asked_once(look.context, look.column.database, look.column.oid):
             return ask(look, one)
     except ENDED as error:
-        return Outcome("skip", f"{look.name} ({one.search.name})", message=f"could not be read: {words_of(error)}")
+        return Outcome(
+            "skip",
+            f"{look.name} ({one.search.name})",
+            message=f"could not be read: {words_of(error)}",
+        )
 
 
-NORMALIZES = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND p.proname = 'l2_normalize'"
+NORMALIZES = (
+    "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s AND"
+    " p.proname = 'l2_normalize'"
+)
 
 
 def indexed(look: Look, search: Search) -> Indexed:
@@ -206,8 +256,12 @@ def indexed(look: Look, search: Search) -> Indexed:
 
 
 def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
-    """What a column's index has to hold of the rows that are there, in the order of their places; read once."""
-    return look.context.remembered(_key("rows for", look, search), lambda: _of_rows(connection, look, search))
+    """What a column's index has to hold of the rows that are there, in the order of their places;
+    read once.
+    """
+    return look.context.remembered(
+        _key("rows for", look, search), lambda: _of_rows(connection, look, search)
+    )
 
 
 def let_go(look: Look, search: Search) -> None:
@@ -224,18 +278,28 @@ def _key(what: str, look: Look, search: Search) -> str:
 def _of_pages(look: Look, search: Search) -> Indexed:
     assert search.index is not None  # noqa: S101 - callers have looked
     with look.context.system(look.column.database) as connection:
-        if search.operator == "<=>" and connection.execute(NORMALIZES, (look.column.home,)).fetchone() is None:
-            raise UnknownFormat("pgvector before 0.7 has no l2_normalize, by which vectors under cosine are compared")
+        if (
+            search.operator == "<=>"
+            and connection.execute(NORMALIZES, (look.column.home,)).fetchone() is None
+        ):
+            raise UnknownFormat(
+                "pgvector before 0.7 has no l2_normalize, by which vectors under cosine are"
+                " compared"
+            )
         connection.execute("CHECKPOINT")  # what recovery has replayed may not be in the files yet
         return read_index(connection, search.index, search.field.kind, search.field.dimensions)
 
 
 def _of_rows(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
     field = search.field
-    normalized = sql.SQL("{}({})").format(sql.Identifier(look.column.home, "l2_normalize"), sql.SQL(field.expression))
+    normalized = sql.SQL("{}({})").format(
+        sql.Identifier(look.column.home, "l2_normalize"), sql.SQL(field.expression)
+    )
     expression = normalized.as_string(connection) if search.operator == "<=>" else field.expression
     wanted = [Field(expression, field.kind, field.dimensions)] if field.kind in COPIED else []
-    present = sql.SQL("({}) AND {} IS NOT NULL").format(sql.SQL(field.predicate or "true"), look.column.cell)
+    present = sql.SQL("({}) AND {} IS NOT NULL").format(
+        sql.SQL(field.predicate or "true"), look.column.cell
+    )
     places: list[Integers] = [np.empty(0, dtype=np.int64)]
     sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
     for block in stream(connection, look.column.relation, wanted, where=present):

@@ -14,8 +14,13 @@ from pgdrill.postgres.session import SYSTEM_PATH
 Ask = Callable[[psycopg.Connection, str, DatabaseState], Iterator[Outcome]]
 
 
-def each_database(context: Context, what: str, ask: Ask, *, rows: bool = False) -> Iterator[Outcome]:
-    """Ask of every recorded database's catalogs, or of its ``rows``. One that is missing is red, unless production dropped it."""
+def each_database(
+    context: Context, what: str, ask: Ask, *, rows: bool = False
+) -> Iterator[Outcome]:
+    """Ask of every recorded database's catalogs, or of its ``rows``.
+
+    One that is missing is red, unless production dropped it.
+    """
     if (baseline := comparable(context)) is None:
         yield Outcome("skip", what, message=why_not(context))
         return
@@ -30,7 +35,9 @@ def each_database(context: Context, what: str, ask: Ask, *, rows: bool = False) 
 
 @contextlib.contextmanager
 def reading(context: Context, database: str, *, rows: bool = True) -> Iterator[psycopg.Connection]:
-    """A session for a database's rows, or for its catalogs; as on production, nobody's function fits better."""
+    """A session for a database's rows, or for its catalogs; as on production, nobody's function
+    fits better.
+    """
     with (context.connect if rows else context.system)(database) as connection:
         connection.execute(f"SET search_path = {SYSTEM_PATH}")
         yield connection
@@ -49,7 +56,11 @@ def why_not(context: Context) -> str:
     with context.system() as connection:
         row = connection.execute("SHOW server_version").fetchone()
     found = str(row[0]).split(".", maxsplit=1)[0] if row else ""
-    return "" if found == recorded else f"the baseline is of PostgreSQL {recorded}, the server of {found}: not comparable"
+    return (
+        ""
+        if found == recorded
+        else f"the baseline is of PostgreSQL {recorded}, the server of {found}: not comparable"
+    )
 
 
 def databases_there(context: Context) -> set[str]:

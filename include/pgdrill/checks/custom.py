@@ -1,4 +1,5 @@
-"""Your own checks: SQL files with an expectation, and an application's own test pointed at the restored cluster.
+"""Your own checks: SQL files with an expectation, and an application's own test pointed at the
+restored cluster.
 
 The family comes last: an application's test may write, and nothing is compared after that.
 """
@@ -28,7 +29,8 @@ from pgdrill.postgres.server_words import words_of
 COUNTED_ROWS = 10_000
 SHOWN_LINES = 6
 SHOWN_CHARACTERS = 600
-# SQLSTATE classes: the statement could not be asked (wrong in itself, writes, no right, too slow, no room) …
+# SQLSTATE classes: the statement could not be asked (wrong in itself, writes, no right, too slow,
+# no room) …
 NOT_ANSWERED = ("0A", "21", "22", "25", "26", "42", "53", "54", "55", "57")
 # … and those whose words may repeat values of rows.
 MAY_SHOW_VALUES = ("21", "22", "23", "P0")
@@ -36,11 +38,15 @@ INHERITED = ("PATH", "HOME", "LANG")
 
 
 @check(
-    "own-sql", "own",
+    "own-sql",
+    "own",
     passing="every statement in your checks_directory gives what its header expects",
-    hint="run the file's statement on production: if it is wrong there too, the data is to be mended and not the backup",
+    hint=(
+        "run the file's statement on production: if it is wrong there too, the data is to be mended"
+        " and not the backup"
+    ),
     example="vectors-of-their-tenant: 1 (rows), wanted no rows",
-)  # fmt: skip
+)
 def own_sql(context: Context) -> Iterator[Outcome]:
     """One answer for each file; a file that cannot be read or asked is no pass."""
     files, errors = read_checks(context.cluster)
@@ -54,25 +60,43 @@ def own_sql(context: Context) -> Iterator[Outcome]:
 
 def _broken(error: ConfigError) -> Outcome:
     it = error.problem
-    return Outcome("skip", it.thing, message=f"found {it.found}; expected {it.expected}", hint=it.hint)
+    return Outcome(
+        "skip", it.thing, message=f"found {it.found}; expected {it.expected}", hint=it.hint
+    )
 
 
 def _asked(context: Context, file: SqlCheck) -> Outcome:
     database = file.database or (context.databases[0] if len(context.databases) == 1 else "")
     if database not in context.databases:
         named = f"database {database} is not checked" if database else "it names no database"
-        return Outcome("skip", file.name, message=f"{named}; checked are {', '.join(context.databases)}", hint=file.hint)
+        return Outcome(
+            "skip",
+            file.name,
+            message=f"{named}; checked are {', '.join(context.databases)}",
+            hint=file.hint,
+        )
     limit = file.timeout or context.cluster.drill.statement_timeout_seconds
     try:
         connection = context.connect(database)
-    except psycopg.Error as error:  # not damage by itself: the server may be starting again after what it met before
-        return Outcome("skip", file.name, message=f"no connection: {str(error).strip().partition(chr(10))[0]}", hint=file.hint)
+    except psycopg.Error as error:
+        # not damage by itself: the server may be starting again after what it met before
+        return Outcome(
+            "skip",
+            file.name,
+            message=f"no connection: {str(error).strip().partition(chr(10))[0]}",
+            hint=file.hint,
+        )
     try:
         with connection, connection.transaction(force_rollback=True):
             connection.execute("SET TRANSACTION READ ONLY")
             connection.execute("SET LOCAL row_security = off")
-            connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(max(1, int(limit * 1000)))))
-            connection.execute("SELECT")  # from here on no statement can make the transaction a writing one
+            connection.execute(
+                sql.SQL("SET LOCAL statement_timeout = {}").format(
+                    sql.Literal(max(1, int(limit * 1000)))
+                )
+            )
+            # from here on no statement can make the transaction a writing one
+            connection.execute("SELECT")
             return _answer(connection, file)
     except psycopg.errors.QueryCanceled:
         return Outcome("skip", file.name, message=f"took longer than {limit:g} s", hint=file.hint)
@@ -91,11 +115,24 @@ def _answer(connection: psycopg.Connection, file: SqlCheck) -> Outcome:
     if file.expect.counts_rows:
         return _judged(file, rows, "rows, or more" if rows == COUNTED_ROWS else "rows")
     if rows != 1 or len(first) != 1:
-        return Outcome("skip", file.name, None, file.expect.words, "gave no single number to compare: one row with one column",
-                       file.hint)  # fmt: skip
+        return Outcome(
+            "skip",
+            file.name,
+            None,
+            file.expect.words,
+            "gave no single number to compare: one row with one column",
+            file.hint,
+        )
     value = first[0]
     if value is None or (isinstance(value, float | Decimal) and not math.isfinite(value)):
-        return Outcome(file.severity, file.name, "NULL" if value is None else str(value), file.expect.words, "", file.hint)
+        return Outcome(
+            file.severity,
+            file.name,
+            "NULL" if value is None else str(value),
+            file.expect.words,
+            "",
+            file.hint,
+        )
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return Outcome("skip", file.name, None, file.expect.words, "gave no number", file.hint)
     return _judged(file, Decimal(str(value)), "")
@@ -104,33 +141,50 @@ def _answer(connection: psycopg.Connection, file: SqlCheck) -> Outcome:
 def _judged(file: SqlCheck, value: int | Decimal, words: str) -> Outcome:
     shown = int(value) if value == int(value) else float(value)
     status = "pass" if file.expect.holds(value) else file.severity
-    return Outcome(status, file.name, shown, file.expect.words, words, "" if status == "pass" else file.hint)
+    return Outcome(
+        status, file.name, shown, file.expect.words, words, "" if status == "pass" else file.hint
+    )
 
 
 def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
-    """The server's first line where it cannot hold values. Damage is a failure whatever the file's severity."""
+    """The server's first line where it cannot hold values.
+
+    Damage is a failure whatever the file's severity.
+    """
     state = (error.sqlstate or "")[:2]
     words = words_of(error)[:300]
     if state == "25":
         words = f"the statement writes, and was refused: {words}"
     shown = type(error).__name__ if state in MAY_SHOW_VALUES else f"{type(error).__name__}: {words}"
     unanswered = state in NOT_ANSWERED or isinstance(error, psycopg.ProgrammingError)
-    return Outcome("skip" if unanswered else "fail", file.name, None, file.expect.words, shown, file.hint)
+    return Outcome(
+        "skip" if unanswered else "fail", file.name, None, file.expect.words, shown, file.hint
+    )
 
 
 @check(
-    "application-test", "own",
+    "application-test",
+    "own",
     passing="the configured command, pointed at the restored cluster, ends with exit code 0",
-    hint="run the command against production; if it passes there, the restored data lacks what it needs: see its last lines",
-    example="pytest: 1 (FAILED tests/smoke/test_search.py::test_a_search_finds - AssertionError: 0 agents), wanted exit code 0",
-)  # fmt: skip
+    hint=(
+        "run the command against production; if it passes there, the restored data lacks what it"
+        " needs: see its last lines"
+    ),
+    example=(
+        "pytest: 1 (FAILED tests/smoke/test_search.py::test_a_search_finds - AssertionError: 0"
+        " agents), wanted exit code 0"
+    ),
+)
 def application_test(context: Context) -> Iterator[Outcome]:
     """Only on a cluster of our own: an application's test may write."""
     settings = context.cluster.application_test
     if not settings.command:
         yield not_asked("command", "application_test.command is empty")
     elif context.prepare is None:
-        yield not_asked(settings.command[0], "a cluster that pgdrill did not restore is only read, and the test may write")
+        yield not_asked(
+            settings.command[0],
+            "a cluster that pgdrill did not restore is only read, and the test may write",
+        )
     else:
         yield _tested(context, settings, context.cluster.home / settings.working_directory)
 
@@ -138,9 +192,21 @@ def application_test(context: Context) -> Iterator[Outcome]:
 def _tested(context: Context, settings: ApplicationTest, folder: Path) -> Outcome:
     thing = settings.command[0]
     if settings.user and (power := _power(context, settings.user)):
-        why = f"application_test.user {settings.user} is {power}" if power == settings.user else f"{settings.user} may become {power}"
-        return Outcome("skip", thing, message=f"not started: {why}, and whatever users wrote into tables would run with a superuser's rights",
-                       hint="leave application_test.user empty, or name the application's own role", required=settings.required)  # fmt: skip
+        why = (
+            f"application_test.user {settings.user} is {power}"
+            if power == settings.user
+            else f"{settings.user} may become {power}"
+        )
+        return Outcome(
+            "skip",
+            thing,
+            message=(
+                f"not started: {why}, and whatever users wrote into tables would run with a"
+                " superuser's rights"
+            ),
+            hint="leave application_test.user empty, or name the application's own role",
+            required=settings.required,
+        )
     environment = _environment(context, settings)
     program = shutil.which(folder / thing if "/" in thing else thing, path=environment["PATH"])
     why = ""
@@ -149,12 +215,25 @@ def _tested(context: Context, settings: ApplicationTest, folder: Path) -> Outcom
     elif program is None:
         why = f"could not be started: no executable {thing} (looked in PATH {environment['PATH']})"
     else:
-        command = Command((program, *settings.command[1:]), environment, clean=True, working_directory=folder)
+        command = Command(
+            (program, *settings.command[1:]), environment, clean=True, working_directory=folder
+        )
         try:
-            with context.made_roles.standing_in(context.databases) if context.made_roles else contextlib.nullcontext():
-                return _ended(thing, context.runner.run(command, timeout_seconds=settings.timeout_seconds), settings)
+            with (
+                context.made_roles.standing_in(context.databases)
+                if context.made_roles
+                else contextlib.nullcontext()
+            ):
+                return _ended(
+                    thing,
+                    context.runner.run(command, timeout_seconds=settings.timeout_seconds),
+                    settings,
+                )
         except ProcessTimeout as late:
-            why = f"took longer than {settings.timeout_seconds:g} s and was ended: {_end(late.last_lines)}"
+            why = (
+                f"took longer than {settings.timeout_seconds:g} s and was ended:"
+                f" {_end(late.last_lines)}"
+            )
         except OSError as error:
             why = f"could not be started: {error.strerror or error}"
     return Outcome("skip", thing, message=why, required=settings.required)
@@ -164,26 +243,40 @@ def _ended(thing: str, done: Completed, settings: ApplicationTest) -> Outcome:
     if done.code == 0:
         return Outcome("pass", thing, 0, "exit code 0", f"{done.seconds:.1f} s")
     last = done.last_lines[-1] if done.last_lines else ""
-    if done.code in (126, 127) and last.startswith("setpriv: "):  # the guard that starts it, see Runner
-        return Outcome("skip", thing, message=f"could not be started: {last}", required=settings.required)
+    # the guard that starts it, see Runner
+    if done.code in (126, 127) and last.startswith("setpriv: "):
+        return Outcome(
+            "skip", thing, message=f"could not be started: {last}", required=settings.required
+        )
     return Outcome("fail", thing, done.code, "exit code 0", _end(_lines(done)))
 
 
 def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
-    """All that the command sees: none of production's secrets, unless the config passes one on by name."""
+    """All that the command sees: none of production's secrets, unless the config passes one on by
+    name.
+    """
     database = settings.database or context.databases[0]
     assert context.prepare  # noqa: S101 - asked only where there is one
     with context.prepare(database) as connection:
         host, port, user = connection.info.host, str(connection.info.port), connection.info.user
     user = settings.user or (context.made_roles.application if context.made_roles else user)
-    url = f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?{urlencode({'host': host, 'port': port})}"
+    url = (
+        f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}"
+        f"?{urlencode({'host': host, 'port': port})}"
+    )
     names = (*INHERITED, *settings.pass_environment)
     return {
-        "PATH": os.defpath, **{name: os.environ[name] for name in names if name in os.environ},
-        "PGHOST": host, "PGPORT": port, "PGUSER": user, "PGDATABASE": database, "DATABASE_URL": url,
-        "PGPASSFILE": "/dev/null/none",  # HOME has production's: no such file, and nobody can make one
+        "PATH": os.defpath,
+        **{name: os.environ[name] for name in names if name in os.environ},
+        "PGHOST": host,
+        "PGPORT": port,
+        "PGUSER": user,
+        "PGDATABASE": database,
+        "DATABASE_URL": url,
+        # HOME has production's: no such file, and nobody can make one
+        "PGPASSFILE": "/dev/null/none",
         "PGDRILL_DRILL_ID": context.report.drill_id if context.report else "",
-    }  # fmt: skip
+    }
 
 
 def _power(context: Context, role: str) -> str:
@@ -194,8 +287,17 @@ def _power(context: Context, role: str) -> str:
 def _lines(done: Completed) -> tuple[str, ...]:
     """The end of both streams: some programs complain on the one, test runners on the other."""
     out = done.stdout.splitlines()[-SHOWN_LINES:]
-    return tuple(out) if tuple(done.last_lines[-len(out) :]) == tuple(out) else (*out, *done.last_lines[-SHOWN_LINES:])
+    return (
+        tuple(out)
+        if tuple(done.last_lines[-len(out) :]) == tuple(out)
+        else (*out, *done.last_lines[-SHOWN_LINES:])
+    )
 
 
 def _end(lines: tuple[str, ...]) -> str:
-    return " | ".join(line.strip() for line in lines[-2 * SHOWN_LINES :] if line.strip())[-SHOWN_CHARACTERS:] or "no output"
+    return (
+        " | ".join(line.strip() for line in lines[-2 * SHOWN_LINES :] if line.strip())[
+            -SHOWN_CHARACTERS:
+        ]
+        or "no output"
+    )

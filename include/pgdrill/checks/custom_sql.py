@@ -1,4 +1,6 @@
-"""Your own SQL checks: ``*.sql`` files with what to expect in a header. Read here, asked in :mod:`pgdrill.checks.custom`.
+"""Your own SQL checks: ``*.sql`` files with what to expect in a header.
+
+Read here, asked in :mod:`pgdrill.checks.custom`.
 
 ::
 
@@ -6,8 +8,9 @@
     -- expect: no rows
     SELECT id FROM orders o WHERE NOT EXISTS (SELECT FROM order_lines l WHERE l.order_id = o.id)
 
-A header line is ``-- key: value`` with a key in lower case; other comments are prose. Strict, because a key that is
-misread, or stands where nobody looks, would be a check that asks something else than its author meant.
+A header line is ``-- key: value`` with a key in lower case; other comments are prose. Strict,
+because a key that is misread, or stands where nobody looks, would be a check that asks something
+else than its author meant.
 """
 
 from __future__ import annotations
@@ -36,7 +39,10 @@ SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
 ALLOWED = {
     "name": "lower-case letters, digits and -, at most 63, a different one in each file",
     "database": "the name of a checked database",
-    "expect": "no rows | rows | = N | != N | < N | <= N | > N | >= N | between A and B (one number is then compared)",
+    "expect": (
+        "no rows | rows | = N | != N | < N | <= N | > N | >= N | between A and B (one number is"
+        " then compared)"
+    ),
     "severity": "fail | warn",
     "timeout": "a time such as 500 ms, 30 s or 2 min",
     "hint": "one line of text",
@@ -46,7 +52,9 @@ WAS_HINT = "mend"  # before 0.2
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What an answer has to be. ``operator`` is empty where rows are counted and no number is compared."""
+    """What an answer has to be. ``operator`` is empty where rows are counted and no number is
+    compared.
+    """
 
     words: str
     operator: str = ""
@@ -111,7 +119,10 @@ def parse_file(file: Path) -> SqlCheck:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _error(f"{file}", f"unreadable ({error})", "a text file in UTF-8") from None
-    start = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("--")), None)
+    start = next(
+        (n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("--")),
+        None,
+    )
     if start is None:
         raise _error(f"{file}", "no statement", "a header and one SQL statement that reads")
     values: dict[str, Any] = {}
@@ -126,11 +137,23 @@ def parse_file(file: Path) -> SqlCheck:
             if key not in ALLOWED:
                 near = difflib.get_close_matches(key, ALLOWED, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
-                raise _error(f"{file}, line {number}", f"unknown key {key!r}{hint}", f"one of {', '.join(ALLOWED)}")
+                raise _error(
+                    f"{file}, line {number}",
+                    f"unknown key {key!r}{hint}",
+                    f"one of {', '.join(ALLOWED)}",
+                )
             if key in values:
-                raise _error(f"{file}, line {number}", f"{key} for the second time", f"once (line {places[key]})")
+                raise _error(
+                    f"{file}, line {number}",
+                    f"{key} for the second time",
+                    f"once (line {places[key]})",
+                )
             if number > start:
-                raise _error(f"{file}, line {number}", f"{key} after the statement has begun", "every key above the statement")
+                raise _error(
+                    f"{file}, line {number}",
+                    f"{key} after the statement has begun",
+                    "every key above the statement",
+                )
             values[key], places[key] = found[2], number
     try:
         return SqlCheck(file=file, statement="\n".join(lines[start:]), **values)
@@ -149,14 +172,26 @@ def read_checks(cluster: Cluster) -> tuple[list[SqlCheck], list[ConfigError]]:
     folder = cluster.home / cluster.checks_directory
     if not folder.is_dir():
         named = "checks_directory" in cluster.model_fields_set
-        return [], [_error(f"checks_directory of cluster {cluster.name}", f"no folder {folder}", "a folder")] if named else []
+        return [], (
+            [
+                _error(
+                    f"checks_directory of cluster {cluster.name}", f"no folder {folder}", "a folder"
+                )
+            ]
+            if named
+            else []
+        )
     good: dict[str, SqlCheck] = {}
     errors: list[ConfigError] = []
     for file in sorted(folder.glob("*.sql")):
         try:
             made = parse_file(file)
             if made.name in good:
-                raise _error(f"{file}", f"the name {made.name} of {good[made.name].file.name}", ALLOWED["name"])
+                raise _error(
+                    f"{file}",
+                    f"the name {made.name} of {good[made.name].file.name}",
+                    ALLOWED["name"],
+                )
             good[made.name] = made
         except ConfigError as error:
             errors.append(error)
@@ -164,5 +199,10 @@ def read_checks(cluster: Cluster) -> tuple[list[SqlCheck], list[ConfigError]]:
 
 
 def _error(thing: str, found: str, expected: str) -> ConfigError:
-    return ConfigError("bad-sql-check", thing, found=found, expected=expected,
-                       hint="correct it; `pgdrill config check` says whether it can be asked")  # fmt: skip
+    return ConfigError(
+        "bad-sql-check",
+        thing,
+        found=found,
+        expected=expected,
+        hint="correct it; `pgdrill config check` says whether it can be asked",
+    )

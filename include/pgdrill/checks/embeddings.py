@@ -1,4 +1,6 @@
-"""Embeddings: were the vectors made by the model that the application searches with, from the text beside them?"""
+"""Embeddings: were the vectors made by the model that the application searches with, from the text
+beside them?
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class _Labelled:
 
     def vectors(self) -> int:
         """How many rows have one."""
-        query = sql.SQL("SELECT pg_catalog.count({}) FROM ONLY {}").format(sql.Identifier(self.column.column), self.column.relation)
+        query = sql.SQL("SELECT pg_catalog.count({}) FROM ONLY {}").format(
+            sql.Identifier(self.column.column), self.column.relation
+        )
         row = self.connection.execute(query).fetchone()
         return int(row[0]) if row else 0
 
@@ -55,7 +59,8 @@ class _Labelled:
             return []
         named = (self.label.text_column, self.label.updated_column, self.label.embedded_column)
         rows = self.connection.execute(
-            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT"
+            " attisdropped",
             (self.column.relation.as_string(self.connection),),
         ).fetchall()
         known = {row[0] for row in rows}
@@ -73,35 +78,69 @@ def _each(context: Context) -> Iterator[_Labelled]:
                     label = parse_label(comments[column.schema, column.table, column.column])
                 except LabelError as error:
                     unreadable = str(error)
-                yield _Labelled(connection, column, label, unreadable, running_model(context.cluster.embeddings, column))
+                yield _Labelled(
+                    connection,
+                    column,
+                    label,
+                    unreadable,
+                    running_model(context.cluster.embeddings, column),
+                )
 
 
 def _written(context: Context, one: _Labelled) -> str:
     column = one.column
-    return f"`{label_command(context.cluster.name, column.database, joined(column.schema, column.table), column.column, one.running)}`"
+    return f"""`{
+        label_command(
+            context.cluster.name,
+            column.database,
+            joined(column.schema, column.table),
+            column.column,
+            one.running,
+        )
+    }`"""
 
 
 def running_model(settings: Embeddings, column: FoundColumn) -> str:
-    """``model@version`` that the application embeds this column's queries with; empty: the config does not say."""
+    """``model@version`` that the application embeds this column's queries with; empty: the config
+    does not say.
+    """
     names = _names(column)
     return next((settings.models[name] for name in (*names, "*") if name in settings.models), "")
 
 
 def also_allowed(context: Context, check_: str, column: FoundColumn) -> Deviation | None:
-    """Whether vectors of another model are allowed besides, while a column is embedded again; the one that holds longest."""
-    known = [one for one in context.cluster.deviations if one.model and one.until >= today() and concerns(one, check_, column.name)]
+    """Whether vectors of another model are allowed besides, while a column is embedded again; the
+    one that holds longest.
+    """
+    known = [
+        one
+        for one in context.cluster.deviations
+        if one.model and one.until >= today() and concerns(one, check_, column.name)
+    ]
     return max(known, key=lambda one: one.until, default=None)
 
 
 def _over(context: Context, check_: str, column: FoundColumn) -> str:
     """What had been allowed besides and is no longer, in words to add."""
-    ended = [one for one in context.cluster.deviations if one.model and one.until < today() and concerns(one, check_, column.name)]
-    return f"; {ended[-1].model} was allowed besides until {ended[-1].until} ({ended[-1].reason}), and is no longer" if ended else ""
+    ended = [
+        one
+        for one in context.cluster.deviations
+        if one.model and one.until < today() and concerns(one, check_, column.name)
+    ]
+    return (
+        f"; {ended[-1].model} was allowed besides until {ended[-1].until} ({ended[-1].reason}), and"
+        " is no longer"
+        if ended
+        else ""
+    )
 
 
 def _unlike_today(context: Context, one: _Labelled) -> CheckStatus:
-    """The answer to a label that the configuration does not want. At an instant of the past it may have been right then: red
-    only if production has the same today, as a drill to the latest instant would say."""
+    """The answer to a label that the configuration does not want.
+
+    At an instant of the past it may have been right then: red only if production has the same
+    today, as a drill to the latest instant would say.
+    """
     if not context.not_compared:
         return "fail"
     now = dict(context.habits(one.column)).get("today")
@@ -115,31 +154,62 @@ def _names(column: FoundColumn) -> tuple[str, ...]:
 
 
 @check(
-    "model-label", "embeddings",
-    passing="every vector column that holds vectors says in its comment which model and version made them",
-    hint="`pgdrill label` writes one on production, as the table's owner; `--sql` prints the statement for him",
+    "model-label",
+    "embeddings",
+    passing=(
+        "every vector column that holds vectors says in its comment which model and version made"
+        " them"
+    ),
+    hint=(
+        "`pgdrill label` writes one on production, as the table's owner; `--sql` prints the"
+        " statement for him"
+    ),
     example="embeddings.embedding: no label (500 vectors), wanted a label where there are vectors",
-)  # fmt: skip
+)
 def model_label(context: Context) -> Iterator[Outcome]:
     """Labels travel with the backup: without one nobody can tell later what the vectors are."""
     for one in _each(context):
         if one.unreadable:
-            yield Outcome("fail", one.name, "unreadable label", "a label", one.unreadable, _written(context, one))
+            yield Outcome(
+                "fail",
+                one.name,
+                "unreadable label",
+                "a label",
+                one.unreadable,
+                _written(context, one),
+            )
         elif one.label is None:
             rows = one.vectors()
-            yield Outcome(_unlike_today(context, one) if rows else "pass", one.name, "no label", "a label where there are vectors", f"{rows} vectors",
-                          _written(context, one))  # fmt: skip
+            yield Outcome(
+                _unlike_today(context, one) if rows else "pass",
+                one.name,
+                "no label",
+                "a label where there are vectors",
+                f"{rows} vectors",
+                _written(context, one),
+            )
         elif missing := one.missing_columns():
-            yield Outcome("fail", one.name, f"label names {', '.join(missing)}", "columns of the table")
+            yield Outcome(
+                "fail", one.name, f"label names {', '.join(missing)}", "columns of the table"
+            )
         else:
             yield Outcome("pass", one.name, str(one.label), "a label")
 
 
 @check(
-    "model-current", "embeddings",
-    passing="every vector column was made by the model and version that the running application uses (embeddings.models)",
-    hint="stale vectors: embed the column again with the running model; or correct the label or embeddings.models",
-    example="embeddings.embedding: hashing-385@1 (500 stale vectors: re-embed), wanted = hashing-384@1",
+    "model-current",
+    "embeddings",
+    passing=(
+        "every vector column was made by the model and version that the running application uses"
+        " (embeddings.models)"
+    ),
+    hint=(
+        "stale vectors: embed the column again with the running model; or correct the label or"
+        " embeddings.models"
+    ),
+    example=(
+        "embeddings.embedding: hashing-385@1 (500 stale vectors: re-embed), wanted = hashing-384@1"
+    ),
 )
 def model_current(context: Context) -> Iterator[Outcome]:
     """Vectors of two models share no space: a search across them finds nothing that is meant."""
@@ -153,28 +223,58 @@ def model_current(context: Context) -> Iterator[Outcome]:
         if rows == 0:
             yield Outcome("pass", one.name, "empty", f"= {one.running}")
         elif one.label is None:
-            required = not context.not_compared  # at an instant of the past it may not have been labelled yet
-            yield Outcome("skip", one.name, message="no label to compare with the running model", required=required)
+            # at an instant of the past it may not have been labelled yet
+            required = not context.not_compared
+            yield Outcome(
+                "skip",
+                one.name,
+                message="no label to compare with the running model",
+                required=required,
+            )
         elif str(one.label) == one.running:
             yield Outcome("pass", one.name, str(one.label), f"= {one.running}", f"{rows} vectors")
-        elif (known := also_allowed(context, "model-current", one.column)) and str(one.label) == known.model:
-            yield Outcome("warn", one.name, str(one.label), f"= {one.running}", f"{rows} vectors; {_allowed(known)}")
+        elif (known := also_allowed(context, "model-current", one.column)) and str(
+            one.label
+        ) == known.model:
+            yield Outcome(
+                "warn",
+                one.name,
+                str(one.label),
+                f"= {one.running}",
+                f"{rows} vectors; {_allowed(known)}",
+            )
         else:
-            yield Outcome(_unlike_today(context, one), one.name, str(one.label), f"= {one.running}",
-                          f"{rows} stale vectors: re-embed{_over(context, 'model-current', one.column)}")  # fmt: skip
+            yield Outcome(
+                _unlike_today(context, one),
+                one.name,
+                str(one.label),
+                f"= {one.running}",
+                f"{rows} stale vectors: re-embed{_over(context, 'model-current', one.column)}",
+            )
     for name in sorted(unseen):
-        yield Outcome(context.unlike_today, name, "no such vector column", "configured in embeddings.models")
+        yield Outcome(
+            context.unlike_today, name, "no such vector column", "configured in embeddings.models"
+        )
 
 
 @check(
-    "canary", "embeddings",
-    passing="texts of sampled rows, embedded again by the running model, land on the stored vectors",
-    hint="embed the column again; if all rows are off, the label or embeddings.models names the wrong model or text column",
-    example="embeddings.embedding: 0.1 of rows off (50 of 500 re-embedded by hashing-384, first at (0,3)), "
-    "wanted within 0.01 of the stored vectors",
+    "canary",
+    "embeddings",
+    passing=(
+        "texts of sampled rows, embedded again by the running model, land on the stored vectors"
+    ),
+    hint=(
+        "embed the column again; if all rows are off, the label or embeddings.models names the"
+        " wrong model or text column"
+    ),
+    example=(
+        "embeddings.embedding: 0.1 of rows off (50 of 500 re-embedded by hashing-384, first at"
+        " (0,3)), wanted within 0.01 of the stored vectors"
+    ),
 )
 def canary(context: Context) -> Iterator[Outcome]:
-    """Whatever the label says: is this vector what the application would make of this text today?"""
+    """Whatever the label says: is this vector what the application would make of this text
+    today?"""
     settings = context.cluster.embeddings
     if not settings.embedder:
         yield not_asked("embedder", "embeddings.embedder names nobody who could embed a text again")
@@ -184,13 +284,20 @@ def canary(context: Context) -> Iterator[Outcome]:
             yield replace(why, required=not context.not_compared and why.required)
             continue
         if context.not_compared and one.running and str(one.label) != one.running:
-            yield not_asked(one.name, f"labelled {one.label} at that instant, and {one.running} runs today")
+            yield not_asked(
+                one.name, f"labelled {one.label} at that instant, and {one.running} runs today"
+            )
             continue
         assert one.label and one.label.text_column  # noqa: S101 - _without_text has looked
         source = Source(one.connection, one.column, one.label.text_column)
         canaries = source.sample(settings.canary_rows, _key(context, one.column.database))
-        share = f"finds damage to {100 * found_share(len(canaries)):.2g} % of the rows with 95 % certainty"
-        yield _embedded_again(context, one, canaries, "every row" if canaries.every else share, "canary")
+        share = (
+            f"finds damage to {100 * found_share(len(canaries)):.2g} % of the rows with 95 %"
+            " certainty"
+        )
+        yield _embedded_again(
+            context, one, canaries, "every row" if canaries.every else share, "canary"
+        )
 
 
 def _without_text(one: _Labelled) -> Outcome | None:
@@ -214,7 +321,9 @@ def _key(context: Context, database: str) -> str:
     return recorded.horizon.key if recorded else context.cluster.name
 
 
-def _embedded_again(context: Context, one: _Labelled, canaries: Canaries, reach: str, check_: str) -> Outcome:
+def _embedded_again(
+    context: Context, one: _Labelled, canaries: Canaries, reach: str, check_: str
+) -> Outcome:
     if not len(canaries):
         return Outcome("pass", one.name, "empty", message="no rows with both text and vector")
     tolerance = context.cluster.embeddings.tolerance
@@ -225,20 +334,36 @@ def _embedded_again(context: Context, one: _Labelled, canaries: Canaries, reach:
             made = embedder.embed(one.model, canaries.texts)
             off = off_target(canaries.vectors, made, tolerance)
             others = canaries.some(off) if off and known else None
-            still_off = off_target(others.vectors, embedder.embed(_model(known), others.texts), tolerance) if others else []
+            still_off = (
+                off_target(others.vectors, embedder.embed(_model(known), others.texts), tolerance)
+                if others
+                else []
+            )
     except CouldNotVerify as error:
         return Outcome("skip", one.name, message=str(error))
     limit = f"within {tolerance:g} of the stored vectors"
     if not off:
         return Outcome("pass", one.name, len(canaries), limit, f"rows re-embedded: {reach}")
     if others and known and not still_off:
-        return Outcome("warn", one.name, f"{len(off)} of {len(canaries)} rows are of {known.model}", limit, f"{_allowed(known)}; {reach}")
+        return Outcome(
+            "warn",
+            one.name,
+            f"{len(off)} of {len(canaries)} rows are of {known.model}",
+            limit,
+            f"{_allowed(known)}; {reach}",
+        )
     off = [off[number] for number in still_off] if others else off
     stored, given = _dimensions(canaries, off), made.shape[1]
     sizes = f"; {stored} dimensions stored, {given} given" if stored != given else ""
     models = f"{one.model}{f' and by {_model(known)}' if known else ''}"
-    return Outcome("fail", one.name, f"{len(off) / len(canaries):.4g} of rows off", limit,
-                   f"{len(off)} of {len(canaries)} re-embedded by {models}, first at {canaries.places[off[0]]}{sizes}{_over(context, check_, one.column)}")  # fmt: skip
+    return Outcome(
+        "fail",
+        one.name,
+        f"{len(off) / len(canaries):.4g} of rows off",
+        limit,
+        f"{len(off)} of {len(canaries)} re-embedded by {models}, first at"
+        f" {canaries.places[off[0]]}{sizes}{_over(context, check_, one.column)}",
+    )
 
 
 def _model(known: Deviation | None) -> str:
@@ -250,7 +375,9 @@ def _allowed(known: Deviation) -> str:
 
 
 def _embedder(context: Context) -> Embedder:
-    """The configured one, the same for all checks of a drill: loading a model takes longer than asking it."""
+    """The configured one, the same for all checks of a drill: loading a model takes longer than
+    asking it.
+    """
 
     def make() -> Embedder:
         made = make_embedder(context.cluster.embeddings)
@@ -266,10 +393,16 @@ def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:
 
 
 @check(
-    "stale-text", "embeddings",
+    "stale-text",
+    "embeddings",
     passing="no text is newer than its vector, where the label names the columns that tell",
-    hint="embed the named rows again; look at what embeds changed texts: its queue, its trigger, its errors",
-    example="embeddings.embedding: 2 (of 500, first at (24,3)), wanted 0 texts newer than their vector",
+    hint=(
+        "embed the named rows again; look at what embeds changed texts: its queue, its trigger, its"
+        " errors"
+    ),
+    example=(
+        "embeddings.embedding: 2 (of 500, first at (24,3)), wanted 0 texts newer than their vector"
+    ),
 )
 def stale_text(context: Context) -> Iterator[Outcome]:
     """By two times where the label names both; else the texts changed last are embedded again."""
@@ -287,19 +420,31 @@ def stale_text(context: Context) -> Iterator[Outcome]:
             newest = source.newest(min(settings.canary_rows, NEWEST_ROWS), label.updated_column)
             yield _embedded_again(context, one, newest, "those changed last", "stale-text")
         else:
-            yield not_asked(one.name, "its label names no embedded_column, and nobody can embed its texts again")
+            yield not_asked(
+                one.name, "its label names no embedded_column, and nobody can embed its texts again"
+            )
 
 
 def _by_times(one: _Labelled, updated_column: str, embedded_column: str) -> Outcome:
     row = one.connection.execute(
         sql.SQL(
-            "SELECT count(*), (min(ctid) FILTER (WHERE stale))::text, count(*) FILTER (WHERE stale) FROM"
-            " (SELECT ctid, coalesce({updated} > {embedded}, {embedded} IS NULL) AS stale"
-            " FROM ONLY {table} WHERE {cell} IS NOT NULL) s"
-        ).format(updated=sql.Identifier(updated_column), embedded=sql.Identifier(embedded_column),
-                 table=one.column.relation, cell=sql.Identifier(one.column.column))
-    ).fetchone()  # fmt: skip
+            "SELECT count(*), (min(ctid) FILTER (WHERE stale))::text, count(*) FILTER (WHERE stale)"
+            " FROM (SELECT ctid, coalesce({updated} > {embedded}, {embedded} IS NULL) AS stale FROM"
+            " ONLY {table} WHERE {cell} IS NOT NULL) s"
+        ).format(
+            updated=sql.Identifier(updated_column),
+            embedded=sql.Identifier(embedded_column),
+            table=one.column.relation,
+            cell=sql.Identifier(one.column.column),
+        )
+    ).fetchone()
     rows, first, stale = row or (0, "", 0)
     if stale:
-        return Outcome("fail", one.name, stale, "0 texts newer than their vector", f"of {rows}, first at {first}")
+        return Outcome(
+            "fail",
+            one.name,
+            stale,
+            "0 texts newer than their vector",
+            f"of {rows}, first at {first}",
+        )
     return Outcome("pass", one.name, rows, "0 texts newer than their vector", "vectors")

@@ -1,4 +1,6 @@
-"""Secondary questions about vector search, asked after the clock has stopped: does an index hold every row, and how fast is it?"""
+"""Secondary questions about vector search, asked after the clock has stopped: does an index hold
+every row, and how fast is it?
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,23 @@ SLOWER, SLOWER_MS = 3.0, 5.0
 
 
 @check(
-    "index-coverage", "search",
-    passing="HNSW and IVFFlat indexes point to every row that has a vector, by their pages; where those cannot be read, sampled rows "
-    "are found by their own vector; each was built with production's figures (lists; m, ef_construction)",
-    hint="REINDEX the named index: a search never finds the rows that it lacks, and finds others with other figures",
+    "index-coverage",
+    "search",
+    passing=(
+        "HNSW and IVFFlat indexes point to every row that has a vector, by their pages; where those"
+        " cannot be read, sampled rows are found by their own vector; each was built with"
+        " production's figures (lists; m, ef_construction)"
+    ),
+    hint=(
+        "REINDEX the named index: a search never finds the rows that it lacks, and finds others"
+        " with other figures"
+    ),
     example="items.embedding (items_hnsw): 12 rows not in the index, wanted 0, first at (88,3)",
-)  # fmt: skip
+)
 def index_coverage(context: Context) -> Iterator[Outcome]:
-    """A row that was updated in place is in the index by its first version: the table's own pages tell which that is."""
+    """A row that was updated in place is in the index by its first version: the table's own pages
+    tell which that is.
+    """
     yield from each_indexed(context, _covered)
     yield from built_otherwise(context)
 
@@ -55,15 +66,29 @@ def _covered(look: Look, one: Searched) -> Outcome:
             try:
                 places = indexed(look, search).places
             except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
-                return _sampled(connection, look, one, f"its pages cannot be read: {str(error).strip()[:200]}")
+                return _sampled(
+                    connection, look, one, f"its pages cannot be read: {str(error).strip()[:200]}"
+                )
             rows = to_be_indexed(connection, look, search).places
             missing = rows[~np.isin(rows, places)]
             tried = _some(missing)
             lost = _lacking(connection, look, search, tried, places)
             if lost:
-                most = f"{len(lost)} of {len(tried)} tried" if len(missing) > len(tried) else f"{len(lost)}"
-                return Outcome("fail", thing, f"{most} rows not in the index", "0 rows", f"of {len(rows)}; first at {lost[0]}")
-            return Outcome("pass", thing, len(rows), "every row that has a vector", "in the index's pages")
+                most = (
+                    f"{len(lost)} of {len(tried)} tried"
+                    if len(missing) > len(tried)
+                    else f"{len(lost)}"
+                )
+                return Outcome(
+                    "fail",
+                    thing,
+                    f"{most} rows not in the index",
+                    "0 rows",
+                    f"of {len(rows)}; first at {lost[0]}",
+                )
+            return Outcome(
+                "pass", thing, len(rows), "every row that has a vector", "in the index's pages"
+            )
         return _sampled(connection, look, one, "too large to read its pages")
 
 
@@ -73,18 +98,26 @@ def _some(missing: Integers) -> Integers:
     return np.sort(np.array(random.Random(len(missing)).sample(missing.tolist(), TRACED)))  # noqa: S311 - a sample
 
 
-def _lacking(connection: psycopg.Connection, look: Look, search: Search, missing: Integers, places: Integers) -> list[str]:
-    """Of rows that no place in the index is of: those whose first version's is not there either, and that have a direction."""
+def _lacking(
+    connection: psycopg.Connection, look: Look, search: Search, missing: Integers, places: Integers
+) -> list[str]:
+    """Of rows that no place in the index is of: those whose first version's is not there either,
+    and that have a direction.
+    """
     if not len(missing):
         return []
     with look.context.system(look.column.database) as system:
         firsts = first_versions(system, look.column.oid, map(int, missing))
     known = set(places.tolist()) if firsts else set()
     lost = [place_text(place) for place, first in sorted(firsts.items()) if first not in known]
-    return [probe.ctid for probe in fetch(connection, look.column, search.field, lost)] if lost else []
+    return (
+        [probe.ctid for probe in fetch(connection, look.column, search.field, lost)] if lost else []
+    )
 
 
-def _not_found(connection: psycopg.Connection, look: Look, search: Search, probes: list[Probe]) -> list[str]:
+def _not_found(
+    connection: psycopg.Connection, look: Look, search: Search, probes: list[Probe]
+) -> list[str]:
     """Places of those that searching far for their own vector does not bring."""
     lost = []
     with through_index(connection):
@@ -92,38 +125,69 @@ def _not_found(connection: psycopg.Connection, look: Look, search: Search, probe
             connection.execute("SELECT set_config(%s, %s, true)", (setting, value))
         for probe in probes:
             distance = distance_to(search, probe)
-            where = sql.SQL("WHERE {}").format(sql.SQL(search.field.predicate)) if search.field.predicate else sql.SQL("")
-            found = connection.execute(sql.SQL("SELECT ctid::text, {d}, {v} {o} {v} FROM ONLY {t} {w} ORDER BY {d} LIMIT {k}").format(
-                d=distance, v=sql.SQL(search.field.expression), o=search.measured_by, t=look.column.relation, w=where,
-                k=sql.Literal(FAR),
-            )).fetchall()  # fmt: skip
-            crowd = len(found) == FAR and abs(found[-1][1] - found[0][1]) <= 1e-6 * max(1.0, abs(found[0][1]))
+            where = (
+                sql.SQL("WHERE {}").format(sql.SQL(search.field.predicate))
+                if search.field.predicate
+                else sql.SQL("")
+            )
+            found = connection.execute(
+                sql.SQL(
+                    "SELECT ctid::text, {d}, {v} {o} {v} FROM ONLY {t} {w} ORDER BY {d} LIMIT {k}"
+                ).format(
+                    d=distance,
+                    v=sql.SQL(search.field.expression),
+                    o=search.measured_by,
+                    t=look.column.relation,
+                    w=where,
+                    k=sql.Literal(FAR),
+                )
+            ).fetchall()
+            crowd = len(found) == FAR and abs(found[-1][1] - found[0][1]) <= 1e-6 * max(
+                1.0, abs(found[0][1])
+            )
             if probe.ctid not in {row[0] for row in found} and not crowd:
                 lost.append(probe.ctid)
     return lost
 
 
 def _sampled(connection: psycopg.Connection, look: Look, one: Searched, why: str) -> Outcome:
-    """Red only if a graph that loses sight of so many rows as one may would not show it by chance."""
+    """Red only if a graph that loses sight of so many rows as one may would not show it by
+    chance."""
     key = look.database.horizon.key if look.database else ""
     probes = choose(connection, look.column, one.search.field, TRIED, key) or one.probes
     if not probes:
         return Outcome("pass", thing_of(look, one), "empty", message="no vectors to search for")
     lost = _not_found(connection, look, one.search, probes)
     surely = at_least(len(lost), len(probes), UNREACHABLE) <= share_of(searches(look.context))
-    return Outcome("fail" if surely else "warn" if lost else "pass", thing_of(look, one), f"{len(lost)} of {len(probes)} rows not found",
-                   f"<= {UNREACHABLE:.0%}, beyond what chance explains",
-                   f"sampled, {why}; at most {wilson(len(lost), len(probes))[1]:.1%} missing{f', first at {lost[0]}' if lost else ''}")  # fmt: skip
+    return Outcome(
+        "fail" if surely else "warn" if lost else "pass",
+        thing_of(look, one),
+        f"{len(lost)} of {len(probes)} rows not found",
+        f"<= {UNREACHABLE:.0%}, beyond what chance explains",
+        f"sampled, {why}; at most {wilson(len(lost), len(probes))[1]:.1%}"
+        f" missing{f', first at {lost[0]}' if lost else ''}",
+    )
 
 
 @check(
-    "search-latency", "search", required=False,
-    passing="searches through the index, warm, take no more than three times what they take on production (or five milliseconds more)",
-    hint="compare memory, storage and settings of the two servers; pg_prewarm the index after a real restore",
+    "search-latency",
+    "search",
+    required=False,
+    passing=(
+        "searches through the index, warm, take no more than three times what they take on"
+        " production (or five milliseconds more)"
+    ),
+    hint=(
+        "compare memory, storage and settings of the two servers; pg_prewarm the index after a real"
+        " restore"
+    ),
     example="items.embedding (items_hnsw): 48.0 ms warm, 210.0 ms cold, wanted <= 9.0 ms warm",
-)  # fmt: skip
+)
 def search_latency(context: Context) -> Iterator[Outcome]:
-    """Never a failure: a drill host is not production. Cold is the first search after the restore, before prewarming."""
+    """Never a failure: a drill host is not production.
+
+    Cold is the first search after the restore, before prewarming.
+    """
     first: dict[tuple[str, int], float] = context.memo.get("cold ms", {})
     yield from not_seen(context)
     for look, column in seen(context):
@@ -134,7 +198,9 @@ def search_latency(context: Context) -> Iterator[Outcome]:
                     with asked_once(context, look.column.database, look.column.oid):
                         warm = warm_ms(connection, one, look.column)
                 except ENDED as error:
-                    yield Outcome("skip", thing_of(look, one), message=f"not measured: {words_of(error)}")
+                    yield Outcome(
+                        "skip", thing_of(look, one), message=f"not measured: {words_of(error)}"
+                    )
                     break
                 if warm is None or one.search.index is None:
                     continue
@@ -143,7 +209,9 @@ def search_latency(context: Context) -> Iterator[Outcome]:
                 then = before.warm_ms if before else None
                 most = None if then is None else max(SLOWER * then, then + SLOWER_MS)
                 yield Outcome(
-                    "warn" if most is not None and warm > most else "pass", thing_of(look, one),
-                    f"{warm:.1f} ms warm" + (f", {cold:.1f} ms cold" if cold is not None else ""), f"<= {most:.1f} ms warm" if most is not None else "",
+                    "warn" if most is not None and warm > most else "pass",
+                    thing_of(look, one),
+                    f"{warm:.1f} ms warm" + (f", {cold:.1f} ms cold" if cold is not None else ""),
+                    f"<= {most:.1f} ms warm" if most is not None else "",
                     "" if then is None else f"{then:.1f} ms on production",
-                )  # fmt: skip
+                )

@@ -1,7 +1,7 @@
 """Do HNSW and IVFFlat indexes hold the very vectors of the rows that they point to?
 
-A search through one is ordered by the index's own copies. A copy that is not its row's shifts neighbours a little, which
-recall, with its tolerance, need not tell.
+A search through one is ordered by the index's own copies. A copy that is not its row's shifts
+neighbours a little, which recall, with its tolerance, need not tell.
 """
 
 from __future__ import annotations
@@ -21,39 +21,69 @@ from pgdrill.vectors.observation import Searched
 
 
 @check(
-    "index-values", "search",
-    passing="HNSW and IVFFlat indexes of vector and halfvec hold, to the bit, the vector of every row that they point to",
-    hint="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
-    example="items.embedding (items_hnsw): 1, wanted 0 other vectors than the rows', of 4000, first at (88,3)",
-)  # fmt: skip
+    "index-values",
+    "search",
+    passing=(
+        "HNSW and IVFFlat indexes of vector and halfvec hold, to the bit, the vector of every row"
+        " that they point to"
+    ),
+    hint=(
+        "REINDEX the named index on production if it fails there too; if not, the backup is"
+        " damaged: drill with an older one"
+    ),
+    example=(
+        "items.embedding (items_hnsw): 1, wanted 0 other vectors than the rows', of 4000, first at"
+        " (88,3)"
+    ),
+)
 def index_values(context: Context) -> Iterator[Outcome]:
-    """By the pages, as ``index-coverage``; vectors under cosine are kept normalized, by the same function as SQL's."""
+    """By the pages, as ``index-coverage``; vectors under cosine are kept normalized, by the same
+    function as SQL's.
+    """
     yield from each_indexed(context, _compared)
 
 
 def _rights(error: Exception, database: str, connection: psycopg.Connection) -> str:
-    """What a role of somebody else's server lacks to have the pages read; reading other files than the server's is not in it."""
+    """What a role of somebody else's server lacks to have the pages read; reading other files than
+    the server's is not in it.
+    """
     if not isinstance(error, psycopg.errors.InsufficientPrivilege):
         return ""
     role = sql.Identifier(connection.info.user).as_string(connection)
-    return (f"to have them read, as a superuser in database {database} of that server: `GRANT pg_checkpoint TO {role}`, "
-            f"`GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO {role}`")  # fmt: skip
+    return (
+        f"to have them read, as a superuser in database {database} of that server: `GRANT"
+        f" pg_checkpoint TO {role}`, `GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint,"
+        f" bigint) TO {role}`"
+    )
 
 
 def _compared(look: Look, one: Searched) -> Outcome:
     search, thing = one.search, thing_of(look, one)
     assert search.index is not None  # noqa: S101 - the caller has looked
     if search.field.kind not in COPIED:
-        return Outcome("skip", thing, message=f"not covered: the pages of {search.field.kind} indexes are not read", required=False)
+        return Outcome(
+            "skip",
+            thing,
+            message=f"not covered: the pages of {search.field.kind} indexes are not read",
+            required=False,
+        )
     if look.column.table_bytes > look.context.cluster.drill.baseline_table_bytes:
-        return Outcome("skip", thing, message="not covered: too large to read its pages", required=False)
+        return Outcome(
+            "skip", thing, message="not covered: too large to read its pages", required=False
+        )
     with look.context.connect(look.column.database) as connection:
         connection.execute("SET row_security = off")
         try:
             index = indexed(look, search)
         except (psycopg.errors.InsufficientPrivilege, UnknownFormat) as error:
             why = f"not covered: its pages cannot be read: {str(error).strip()[:200]}"
-            return Outcome("skip", thing, message=why, required=False, hint=_rights(error, look.column.database, connection))
+            return Outcome(
+                "skip",
+                thing,
+                message=why,
+                required=False,
+                hint=_rights(error, look.column.database, connection),
+            )
         rows = to_be_indexed(connection, look, search)
     let_go(look, search)  # coverage has been asked before
     places, sums = rows.places, rows.sums
@@ -61,5 +91,11 @@ def _compared(look: Look, one: Searched) -> Outcome:
     there = places[at] == index.places if len(places) else np.zeros(len(index.places), dtype=bool)
     wrong, compared = index.places[there][index.sums[there] != sums[at[there]]], int(there.sum())
     if len(wrong):
-        return Outcome("fail", thing, len(wrong), "0 other vectors than the rows'", f"of {compared}, first at {place_text(int(wrong.min()))}")
+        return Outcome(
+            "fail",
+            thing,
+            len(wrong),
+            "0 other vectors than the rows'",
+            f"of {compared}, first at {place_text(int(wrong.min()))}",
+        )
     return Outcome("pass", thing, compared, "the rows' own vectors", "to the bit")

@@ -1,4 +1,6 @@
-"""Large objects by their numbers: a digest says that some differ, production and the copy say which."""
+"""Large objects by their numbers: a digest says that some differ, production and the copy say
+which.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,23 @@ logger = logging.getLogger(__name__)
 
 NAMED = 5
 EACH = {
-    "pg_catalog.pg_largeobject": "SELECT loid::int8, bit_xor(('x' || left(md5(pageno || ':' || encode(data, 'hex')), 16))::bit(64)::int8)::text"
-    " || ':' || count(*) FROM pg_catalog.pg_largeobject GROUP BY 1",
-    "pg_catalog.pg_largeobject_metadata": "SELECT oid::int8, lomowner || ' ' || coalesce(lomacl::text, '') FROM pg_catalog.pg_largeobject_metadata",
+    "pg_catalog.pg_largeobject": (
+        "SELECT loid::int8, bit_xor(('x' || left(md5(pageno || ':' || encode(data, 'hex')),"
+        " 16))::bit(64)::int8)::text || ':' || count(*) FROM pg_catalog.pg_largeobject GROUP BY 1"
+    ),
+    "pg_catalog.pg_largeobject_metadata": (
+        "SELECT oid::int8, lomowner || ' ' || coalesce(lomacl::text, '') FROM"
+        " pg_catalog.pg_largeobject_metadata"
+    ),
 }
 
 
-def by_number(context: Context, database: str, restored: psycopg.Connection, outcome: Outcome) -> Outcome:
-    """The answer about a table, with the numbers of the large objects that differ where it is theirs and red."""
+def by_number(
+    context: Context, database: str, restored: psycopg.Connection, outcome: Outcome
+) -> Outcome:
+    """The answer about a table, with the numbers of the large objects that differ where it is
+    theirs and red.
+    """
     query = EACH.get(outcome.thing.removeprefix(f"{database}."))
     if query is None or outcome.status != "fail" or context.production_now is None:
         return outcome
@@ -33,9 +44,24 @@ def by_number(context: Context, database: str, restored: psycopg.Connection, out
         logger.info("which large objects differ is not known: %s", type(error).__name__)
         return outcome
     lost, come = sorted(there.keys() - here.keys()), sorted(here.keys() - there.keys())
-    changed = sorted(number for number in there.keys() & here.keys() if there[number] != here[number])
-    told = [f"{what} {_list(numbers)}" for what, numbers in (("missing", lost), ("changed", changed), ("not on production now", come)) if numbers]
-    return replace(outcome, message="; ".join(filter(None, (outcome.message, f"large objects {', '.join(told)}" if told else ""))))
+    changed = sorted(
+        number for number in there.keys() & here.keys() if there[number] != here[number]
+    )
+    told = [
+        f"{what} {_list(numbers)}"
+        for what, numbers in (
+            ("missing", lost),
+            ("changed", changed),
+            ("not on production now", come),
+        )
+        if numbers
+    ]
+    return replace(
+        outcome,
+        message="; ".join(
+            filter(None, (outcome.message, f"large objects {', '.join(told)}" if told else ""))
+        ),
+    )
 
 
 def _each(connection: psycopg.Connection, query: str) -> dict[int, str]:
@@ -43,4 +69,6 @@ def _each(connection: psycopg.Connection, query: str) -> dict[int, str]:
 
 
 def _list(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:NAMED])) + (f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else "")
+    return ", ".join(map(str, numbers[:NAMED])) + (
+        f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+    )

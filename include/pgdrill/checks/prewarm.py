@@ -1,7 +1,8 @@
 """Warming the vector indexes up before the first search that counts, as after a real recovery.
 
-Before that, each is searched once as it is: what the first query after a restore takes. Small indexes go into the server's
-own buffers while they have room, larger ones are read into the system's cache; the rest stays on the disk.
+Before that, each is searched once as it is: what the first query after a restore takes. Small
+indexes go into the server's own buffers while they have room, larger ones are read into the
+system's cache; the rest stays on the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ TROUBLE = (psycopg.Error, CouldNotVerify, OSError, *UNFORESEEN)
 
 @dataclass(slots=True)
 class Prewarmed:
-    """``reading_seconds`` of ``seconds`` grow with ``bytes``; ``left_bytes`` of the indexes did not fit.
+    """``reading_seconds`` of ``seconds`` grow with ``bytes``; ``left_bytes`` of the indexes did not
+    fit.
 
     ``cold_ms``: an index's first search, by database and oid.
     """
@@ -57,14 +59,19 @@ class Index:
 
 
 def prewarm(context: Context) -> Prewarmed:
-    """Search each vector index once, then read as many as fit, smallest first. Never fails: damage is for checks to tell."""
+    """Search each vector index once, then read as many as fit, smallest first.
+
+    Never fails: damage is for checks to tell.
+    """
     started, done = time.monotonic(), Prewarmed()
     for database in context.databases:
         try:
             indexes = list(_searched(context, database, done))
             _warm(context, database, indexes, done)
         except TROUBLE as error:
-            logger.warning("vector indexes of %s are not warmed up: %s", database, type(error).__name__)
+            logger.warning(
+                "vector indexes of %s are not warmed up: %s", database, type(error).__name__
+            )
     done.seconds = time.monotonic() - started
     return done
 
@@ -74,8 +81,10 @@ def _searched(context: Context, database: str, done: Prewarmed) -> Iterator[Inde
         for column in find_columns(connection, database, context.cluster):
             _first_searches(context, column, done)
             for index in column.indexes:
-                row = connection.execute("SELECT pg_relation_size(%(oid)s::oid), pg_relation_filepath(%(oid)s::oid)",
-                                         {"oid": index.oid}).fetchone()  # fmt: skip
+                row = connection.execute(
+                    "SELECT pg_relation_size(%(oid)s::oid), pg_relation_filepath(%(oid)s::oid)",
+                    {"oid": index.oid},
+                ).fetchone()
                 if index.valid and row and row[1]:
                     yield Index(index.oid, index.name, int(row[0]), str(row[1]))
 
@@ -84,7 +93,9 @@ def _first_searches(context: Context, column: FoundColumn, done: Prewarmed) -> N
     """In a session of their own, which a table's code may end."""
     try:
         with context.connect(column.database) as connection:
-            connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(1000 * COLD_SECONDS))))
+            connection.execute(
+                sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(1000 * COLD_SECONDS)))
+            )
             _search_cold(connection, column, done)
     except psycopg.errors.AdminShutdown as error:
         logger.warning("first search of %s: %s", column.name, type(error).__name__)
@@ -97,7 +108,8 @@ def _search_cold(connection: psycopg.Connection, column: FoundColumn, done: Prew
             continue
         try:
             taken = first_search_ms(connection, column, search)
-        except psycopg.errors.AdminShutdown:  # it refused to be cancelled: another index of the table would, too
+        except psycopg.errors.AdminShutdown:
+            # it refused to be cancelled: another index of the table would, too
             raise
         except TROUBLE as error:
             logger.warning("first search through %s: %s", search.name, type(error).__name__)
@@ -110,7 +122,9 @@ def _warm(context: Context, database: str, indexes: list[Index], done: Prewarmed
     with opened(context, database) as connection:
         extension = made_extension(context, connection, "pg_prewarm")
         read = extension.call("pg_prewarm", *PREWARM) if extension else None
-        row = connection.execute("SELECT pg_size_bytes(current_setting('shared_buffers'))").fetchone()
+        row = connection.execute(
+            "SELECT pg_size_bytes(current_setting('shared_buffers'))"
+        ).fetchone()
         began = time.monotonic()
         buffers = SHARE_OF_BUFFERS * (row[0] if row else 0)
         for index in sorted(indexes, key=lambda one: one.bytes):
@@ -128,7 +142,9 @@ def _warm(context: Context, database: str, indexes: list[Index], done: Prewarmed
 
 def _into(connection: psycopg.Connection, read: sql.Identifier, index: Index, place: str) -> None:
     """In a savepoint: a damaged index keeps no other from being warmed up."""
-    call = sql.SQL("SELECT {}(%s::oid::regclass, %s::text, 'main'::text, NULL::int8, NULL::int8)").format(read)
+    call = sql.SQL(
+        "SELECT {}(%s::oid::regclass, %s::text, 'main'::text, NULL::int8, NULL::int8)"
+    ).format(read)
     try:
         with connection.transaction():
             connection.execute(call, (index.oid, place))
@@ -139,7 +155,8 @@ def _into(connection: psycopg.Connection, read: sql.Identifier, index: Index, pl
 
 
 def read_files(first: Path) -> int:
-    """Read all of a relation's files, which leaves them in the system's cache; gives their bytes."""
+    """Read all of a relation's files, which leaves them in the system's cache; gives their
+    bytes."""
     total = 0
     for file in (first, *sorted(first.parent.glob(f"{first.name}.[0-9]*"))):
         with file.open("rb", buffering=0) as content:

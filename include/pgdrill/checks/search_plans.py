@@ -21,43 +21,76 @@ from pgdrill.vectors.snapshot import search_settings
 
 
 @check(
-    "vector-indexes", "vectors", compares=True,
-    passing="every vector index of production is there and valid, of the same operator class and options, and no other has come",
-    hint="make the index again as the baseline's definition says; find out why production's differs",
+    "vector-indexes",
+    "vectors",
+    compares=True,
+    passing=(
+        "every vector index of production is there and valid, of the same operator class and"
+        " options, and no other has come"
+    ),
+    hint=(
+        "make the index again as the baseline's definition says; find out why production's differs"
+    ),
     example="items.embedding (items_hnsw): no such index, wanted CREATE INDEX items_hnsw ON …",
-)  # fmt: skip
+)
 def vector_indexes(context: Context) -> Iterator[Outcome]:
     """By the definition that PostgreSQL gives, options and predicate included."""
     yield from not_seen(context)
     for look, column in seen(context):
         if look.state is None:
-            yield Outcome("skip" if look.database is None else "warn", look.name, message="no baseline to compare with")
+            yield Outcome(
+                "skip" if look.database is None else "warn",
+                look.name,
+                message="no baseline to compare with",
+            )
             continue
         found = {index.name: index for index in column.column.indexes}
         wrong = list(_other_indexes(look, found, look.state))
         yield from wrong or [Outcome("pass", look.name, len(found), "indexes as recorded")]
 
 
-def _other_indexes(look: Look, found: dict[str, SearchIndex], before: VectorState) -> Iterator[Outcome]:
+def _other_indexes(
+    look: Look, found: dict[str, SearchIndex], before: VectorState
+) -> Iterator[Outcome]:
     recorded = {index.name: index for index in before.indexes}
     for name in sorted(recorded.keys() | found.keys()):
         then, now = recorded.get(name), found.get(name)
         if then and now and (then.definition, then.valid) == (now.definition, now.valid):
             continue
         altered = any(one and look.altered(one.oid) for one in (then, now))
-        what = "no such index" if now is None else "invalid index" if then and then.valid and not now.valid else now.definition
-        yield Outcome("warn" if altered else "fail", f"{look.name} ({name})", what, then.definition if then else "no such index",
-                      "changed on production since the baseline" if altered else "")  # fmt: skip
+        what = (
+            "no such index"
+            if now is None
+            else "invalid index"
+            if then and then.valid and not now.valid
+            else now.definition
+        )
+        yield Outcome(
+            "warn" if altered else "fail",
+            f"{look.name} ({name})",
+            what,
+            then.definition if then else "no such index",
+            "changed on production since the baseline" if altered else "",
+        )
 
 
 @check(
-    "search-settings", "vectors", compares=True,
-    passing="hnsw.* and ivfflat.* settings, and those of roles and databases that decide how searches are planned, are production's",
-    hint="ALTER DATABASE or ALTER ROLE … SET as on production; what stands in a file outside the data directory is in no backup",
+    "search-settings",
+    "vectors",
+    compares=True,
+    passing=(
+        "hnsw.* and ivfflat.* settings, and those of roles and databases that decide how searches"
+        " are planned, are production's"
+    ),
+    hint=(
+        "ALTER DATABASE or ALTER ROLE … SET as on production; what stands in a file outside the"
+        " data directory is in no backup"
+    ),
     example="agents: hnsw.ef_search: default: 40, wanted database: 200",
-)  # fmt: skip
+)
 def search_settings_as_recorded(context: Context) -> Iterator[Outcome]:
-    """The effective ones of a new session. They decide recall and speed, and are not in any table."""
+    """The effective ones of a new session. They decide recall and speed, and are not in any
+    table."""
     for name in context.databases:
         recorded = context.baseline.databases.get(name) if context.baseline else None
         with context.connect(name) as connection:
@@ -71,17 +104,28 @@ def search_settings_as_recorded(context: Context) -> Iterator[Outcome]:
             yield from wrong or [Outcome("pass", name, len(found), "settings as recorded")]
 
 
-def _other_settings(context: Context, name: str, found: dict[str, str], recorded: DatabaseState) -> Iterator[Outcome]:
+def _other_settings(
+    context: Context, name: str, found: dict[str, str], recorded: DatabaseState
+) -> Iterator[Outcome]:
     before = recorded.search_settings
     for setting in sorted(before.keys() | found.keys()):
         then, now = before.get(setting, "not set"), found.get(setting, "not set")
         if then == now:
             continue
         thing = f"{name}: {setting}"
-        if {then.partition(":")[0], now.partition(":")[0]} <= {"default", "configuration file", "command line", "not set"} and (
-            "," not in setting
-        ):
-            yield Outcome("warn", thing, now, then, "from a file or the version, which the backup need not hold")
+        if {then.partition(":")[0], now.partition(":")[0]} <= {
+            "default",
+            "configuration file",
+            "command line",
+            "not set",
+        } and ("," not in setting):
+            yield Outcome(
+                "warn",
+                thing,
+                now,
+                then,
+                "from a file or the version, which the backup need not hold",
+            )
         elif _settings_altered(context):
             yield Outcome("warn", thing, now, then, "changed on production since the baseline")
         else:
@@ -95,54 +139,109 @@ def _settings_altered(context: Context) -> bool:
 
 
 @check(
-    "index-used", "vectors",
-    passing="a nearest-neighbour query of the application's shape is planned through the vector index, or as production's planner does",
-    hint="compare the index's operator class with the query's operator; ANALYZE; look at the planner's settings",
+    "index-used",
+    "vectors",
+    passing=(
+        "a nearest-neighbour query of the application's shape is planned through the vector index,"
+        " or as production's planner does"
+    ),
+    hint=(
+        "compare the index's operator class with the query's operator; ANALYZE; look at the"
+        " planner's settings"
+    ),
     example="items.embedding (items_hnsw): index not usable, wanted index scan",
-)  # fmt: skip
+)
 def index_used(context: Context) -> Iterator[Outcome]:
-    """EXPLAIN with the server's own settings; an index that only a forbidden sequential scan brings out is a warning."""
+    """EXPLAIN with the server's own settings; an index that only a forbidden sequential scan brings
+    out is a warning.
+    """
     yield from not_seen(context)
     for look, column in seen(context):
         wanted = column.column.wanted
         if not column.column.indexes:
             threshold = "an HNSW or IVFFlat index" if wanted.index_required else ""
-            yield Outcome("warn" if threshold else "pass", look.name, "no vector index", threshold, "every search is a scan")
+            yield Outcome(
+                "warn" if threshold else "pass",
+                look.name,
+                "no vector index",
+                threshold,
+                "every search is a scan",
+            )
         states = {one.index: one for one in look.state.searches} if look.state else {}
         for one in column.searches:
             if not one.search.index:
                 continue
             if not one.probes:
                 if column.reading and sum(column.reading.sizes.values()):
-                    yield Outcome("warn", thing_of(look, one), "no row fits its predicate", "index scan", one.search.field.predicate)
+                    yield Outcome(
+                        "warn",
+                        thing_of(look, one),
+                        "no row fits its predicate",
+                        "index scan",
+                        one.search.field.predicate,
+                    )
                 continue
             before = states.get(one.search.name)
             if one.used:
                 yield Outcome("pass", thing_of(look, one), "index scan", "index scan")
             elif one.usable and before and not before.used:
-                yield Outcome("pass", thing_of(look, one), "another plan", "the plan that production's planner prefers", "the index can be used")
+                yield Outcome(
+                    "pass",
+                    thing_of(look, one),
+                    "another plan",
+                    "the plan that production's planner prefers",
+                    "the index can be used",
+                )
             elif one.usable:
-                message = "production's planner takes it" if before else "the planner prefers another plan at this size"
+                message = (
+                    "production's planner takes it"
+                    if before
+                    else "the planner prefers another plan at this size"
+                )
                 yield Outcome("warn", thing_of(look, one), "another plan", "index scan", message)
             elif one.instead:
-                yield Outcome("warn", thing_of(look, one), "another index", "index scan", f"{one.instead} answers for it: one of them is too many")
+                yield Outcome(
+                    "warn",
+                    thing_of(look, one),
+                    "another index",
+                    "index scan",
+                    f"{one.instead} answers for it: one of them is too many",
+                )
             else:
                 yield Outcome("fail", thing_of(look, one), "index not usable", "index scan")
-        if wanted.query and (probe := next((one.probes[0] for one in column.searches if one.probes), None)):
+        if wanted.query and (
+            probe := next((one.probes[0] for one in column.searches if one.probes), None)
+        ):
             yield _own_query(look, wanted.query, probe)
 
 
 def _own_query(look: Look, query: str, probe: Probe) -> Outcome:
-    """The application's own words, as it would send them: prepared, with the vector as parameter."""
+    """The application's own words, as it would send them: prepared, with the vector as
+    parameter."""
     thing = f"{look.name} (query in dr.toml)"
     with look.context.connect(look.column.database) as connection:
         try:
-            connection.execute(sql.SQL("PREPARE pgdrill_search ({}) AS {}").format(sql.SQL(look.column.kind), sql.SQL(query)))
+            connection.execute(
+                sql.SQL("PREPARE pgdrill_search ({}) AS {}").format(
+                    sql.SQL(look.column.kind), sql.SQL(query)
+                )
+            )
             with asked_once(look.context, look.column.database, look.column.oid):
-                found, _ = plan(connection, sql.SQL("EXECUTE pgdrill_search ({})").format(sql.Literal(probe.text)))
+                found, _ = plan(
+                    connection,
+                    sql.SQL("EXECUTE pgdrill_search ({})").format(sql.Literal(probe.text)),
+                )
         except ENDED as error:
             return Outcome("skip", thing, message=f"could not be planned: {words_of(error)}")
         except psycopg.Error as error:
-            return Outcome(look.context.unlike_today, thing, type(error).__name__, "a plan", str(error).strip()[:300])
+            return Outcome(
+                look.context.unlike_today,
+                thing,
+                type(error).__name__,
+                "a plan",
+                str(error).strip()[:300],
+            )
     used = found & {index.name for index in look.column.indexes}
-    return Outcome("pass" if used else "fail", thing, ", ".join(sorted(found)) or "no index", "a vector index")
+    return Outcome(
+        "pass" if used else "fail", thing, ", ".join(sorted(found)) or "no index", "a vector index"
+    )

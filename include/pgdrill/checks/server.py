@@ -1,4 +1,6 @@
-"""The host that restores: is it the same PostgreSQL, with the same databases, libraries and order of text?"""
+"""The host that restores: is it the same PostgreSQL, with the same databases, libraries and order
+of text?
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,20 @@ from pgdrill.baseline import extension_versions as versions
 from pgdrill.baseline.server_facts import database_forms, library_versions, read_collations
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.comparison import databases_there, each_database
+from pgdrill.reports.model import CheckStatus
 
 
 @check(
-    "server-version", "schema", compares=True,
+    "server-version",
+    "schema",
+    compares=True,
     passing="the restored server is of production's major version",
-    hint="set server.bin_dir to PostgreSQL of production's major version; after a pg_upgrade take a new baseline",
+    hint=(
+        "set server.bin_dir to PostgreSQL of production's major version; after a pg_upgrade take a"
+        " new baseline"
+    ),
     example="server: 17.5, wanted = 18.x",
-)  # fmt: skip
+)
 def server_version(context: Context) -> Iterator[Outcome]:
     """Another minor version reads the same files: a warning."""
     with context.system() as connection:
@@ -36,11 +44,19 @@ def server_version(context: Context) -> Iterator[Outcome]:
 
 
 @check(
-    "databases", "schema", compares=True,
-    passing="the restored cluster has the same databases, each with the encoding and locale it has on production",
-    hint="a database that is missing or of another form did not come from this backup: see which cluster writes into the repository",
+    "databases",
+    "schema",
+    compares=True,
+    passing=(
+        "the restored cluster has the same databases, each with the encoding and locale it has on"
+        " production"
+    ),
+    hint=(
+        "a database that is missing or of another form did not come from this backup: see which"
+        " cluster writes into the repository"
+    ),
     example="agents: LATIN1, C.UTF-8, C.UTF-8, c, wanted UTF8, C.UTF-8, C.UTF-8, c",
-)  # fmt: skip
+)
 def databases(context: Context) -> Iterator[Outcome]:
     """Missing, extra and changed ones; without a baseline at least the configured ones."""
     if context.baseline is None or not context.baseline.database_forms:
@@ -52,69 +68,134 @@ def databases(context: Context) -> Iterator[Outcome]:
         return
     context.settle_catalogs()
     before = context.baseline.database_forms
-    later = before if context.baseline.database_forms_later is None else context.baseline.database_forms_later
+    later = (
+        before
+        if context.baseline.database_forms_later is None
+        else context.baseline.database_forms_later
+    )
     with context.system() as connection:
         found = database_forms(connection)
-        recent = sql.SQL("SELECT datname FROM pg_database t WHERE {}").format(context.baseline.span.holds_writer)
+        recent = sql.SQL("SELECT datname FROM pg_database t WHERE {}").format(
+            context.baseline.span.holds_writer
+        )
         made_meanwhile = {name for (name,) in connection.execute(recent)}
     wrong = 0
     for name in sorted(before.keys() | later.keys() | found.keys()):
         now, allowed = found.get(name), [before.get(name), later.get(name)]
         if now not in allowed and name not in made_meanwhile:
             wrong += 1
-            yield Outcome("fail", name, now or "no such database", next((form for form in allowed if form), "no such database"),
-                          proved=now is not None)  # fmt: skip
+            yield Outcome(
+                "fail",
+                name,
+                now or "no such database",
+                next((form for form in allowed if form), "no such database"),
+                proved=now is not None,
+            )
     if not wrong:
         yield Outcome("pass", "cluster", len(found), "all as in production", "databases")
 
 
 @check(
-    "collations", "schema", compares=True,
-    passing="text sorts here as on production: every collation in use has the recorded version of its library, and puts the "
-    "same words in the same order",
-    hint="indexes and constraints on text may be wrong with this host's libraries: restore on a host with production's libc and ICU, or "
-    "REINDEX every index on text there and ALTER DATABASE … REFRESH COLLATION VERSION before anybody uses it",
-    example="agents: default: 2.41 (libc here is glibc 2.41: REINDEX), wanted 2.36, as on production",
-)  # fmt: skip
+    "collations",
+    "schema",
+    compares=True,
+    passing=(
+        "text sorts here as on production: every collation in use has the recorded version of its"
+        " library, and puts the same words in the same order"
+    ),
+    hint=(
+        "indexes and constraints on text may be wrong with this host's libraries: restore on a host"
+        " with production's libc and ICU, or REINDEX every index on text there and ALTER DATABASE …"
+        " REFRESH COLLATION VERSION before anybody uses it"
+    ),
+    example=(
+        "agents: default: 2.41 (libc here is glibc 2.41: REINDEX), wanted 2.36, as on production"
+    ),
+)
 def collations(context: Context) -> Iterator[Outcome]:
-    """The version says that a library changed, the order of a few hundred words that it matters, named or not."""
+    """The version says that a library changed, the order of a few hundred words that it matters,
+    named or not.
+    """
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
         found = read_collations(connection)
         wrong = 0
         for collation, before in state.collations.items():
-            if outcome := _sorts(f"{name}: {collation}", before, found.get(collation), drilled=context.report is not None):
+            if outcome := _sorts(
+                f"{name}: {collation}",
+                before,
+                found.get(collation),
+                drilled=context.report is not None,
+            ):
                 wrong += outcome.status == "fail"
                 yield outcome
         if not wrong:
-            yield Outcome("pass", name, len(state.collations), "sort as on production", "collations in use")
+            yield Outcome(
+                "pass", name, len(state.collations), "sort as on production", "collations in use"
+            )
 
     yield from each_database(context, "collations", ask)
 
 
-def _sorts(thing: str, before: CollationState, now: CollationState | None, *, drilled: bool) -> Outcome | None:
+def _sorts(
+    thing: str, before: CollationState, now: CollationState | None, *, drilled: bool
+) -> Outcome | None:
     """None if all is well. Only a drill's server runs on the host that asks."""
-    here = f"libc here is {' '.join(platform.libc_ver()) or 'unknown'}: REINDEX" if drilled else "REINDEX"
+    here = (
+        f"libc here is {' '.join(platform.libc_ver()) or 'unknown'}: REINDEX"
+        if drilled
+        else "REINDEX"
+    )
     if now is None:
         return None  # the catalogs' check names what is missing
     if now.order != before.order:
-        return Outcome("fail", thing, f"sorts otherwise (version {now.actual})", f"as on production ({before.actual})", here, proved=True)
+        return Outcome(
+            "fail",
+            thing,
+            f"sorts otherwise (version {now.actual})",
+            f"as on production ({before.actual})",
+            here,
+            proved=True,
+        )
     if now.actual != before.actual:
-        return Outcome("fail", thing, now.actual or "no version", f"{before.actual}, as on production", here, proved=True)
+        return Outcome(
+            "fail",
+            thing,
+            now.actual or "no version",
+            f"{before.actual}, as on production",
+            here,
+            proved=True,
+        )
     if now.recorded != now.actual:
-        return Outcome("warn", thing, now.actual or "no version", f"{now.recorded}, with which its objects were made",
-                       "as on production, where REINDEX is due")  # fmt: skip
+        return Outcome(
+            "warn",
+            thing,
+            now.actual or "no version",
+            f"{now.recorded}, with which its objects were made",
+            "as on production, where REINDEX is due",
+        )
     return None
 
 
 @check(
-    "extension-libraries", "schema", required=False, compares=True,
-    passing="the library installed here for every extension is of the version that production has installed and uses",
-    hint="install the same packages as production has: another version reads the same index by other code",
+    "extension-libraries",
+    "schema",
+    required=False,
+    compares=True,
+    passing=(
+        "the library installed here for every extension is of the version that production has"
+        " installed and uses"
+    ),
+    hint=(
+        "install the same packages as production has: another version reads the same index by other"
+        " code"
+    ),
     example="agents.vector: 0.7.4, wanted = 0.8.1",
-)  # fmt: skip
+)
 def extension_libraries(context: Context) -> Iterator[Outcome]:
-    """Installed libraries against production's; without a baseline against the extension's own version."""
+    """Installed libraries against production's; without a baseline against the extension's own
+    version.
+    """
     there = databases_there(context)
     for name in (name for name in context.databases if name in there):
         with context.system(name) as connection:
@@ -123,5 +204,7 @@ def extension_libraries(context: Context) -> Iterator[Outcome]:
         for extension, version in used.items():
             wanted = (recorded.libraries if recorded else {}).get(extension, version)
             found = installed.get(extension)
-            status = "fail" if found is None else "pass" if found == wanted else "warn"
-            yield Outcome(status, f"{name}.{extension}", found or "not installed", f"= {wanted}", proved=True)  # type: ignore[arg-type]
+            status: CheckStatus = "fail" if found is None else "pass" if found == wanted else "warn"
+            yield Outcome(
+                status, f"{name}.{extension}", found or "not installed", f"= {wanted}", proved=True
+            )

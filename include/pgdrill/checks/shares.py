@@ -1,4 +1,6 @@
-"""Which share of the rows was compared, and how exactly: told in every report, so that nobody takes a sample for the whole."""
+"""Which share of the rows was compared, and how exactly: told in every report, so that nobody takes
+a sample for the whole.
+"""
 
 from __future__ import annotations
 
@@ -30,24 +32,32 @@ def compared_in(memo: dict[str, Any]) -> Compared:
 def agrees(state: TableState, found: Content, *, moved: bool) -> bool:
     """Every older row is what it was, and where it was (``moved``: wherever that is now)."""
     recorded = state.content
-    return recorded is not None and found.stable_rows == recorded.stable_rows and (
-        found.loose == recorded.loose if moved else found.digest == recorded.digest
+    return (
+        recorded is not None
+        and found.stable_rows == recorded.stable_rows
+        and (found.loose == recorded.loose if moved else found.digest == recorded.digest)
     )
 
 
 def bounds_of(state: TableState) -> Changes | None:
-    """What was written, where that bounds the number of rows: altered or not, as long as it has its file."""
+    """What was written, where that bounds the number of rows: altered or not, as long as it has its
+    file.
+    """
     return state.changes or (None if state.refiled else state.since)
 
 
 def fates_of(state: TableState, found: Content, *, moved: bool) -> list[Fate]:
-    """Part by part. A part has the rows of the second snapshot, and at most those of the first: only deleting goes on meanwhile."""
+    """Part by part. A part has the rows of the second snapshot, and at most those of the first:
+    only deleting goes on meanwhile.
+    """
     if state.content is None or len(found.parts) != len(state.content.parts):
         return [Fate.WRONG]
     column = 2 if moved else 1
     later = (state.later or state.content).parts
-    return [_fate((b[0], b[column]), (a[0], a[column]), (n[0], n[column]))
-            for b, a, n in zip(state.content.parts, later, found.parts, strict=True)]  # fmt: skip
+    return [
+        _fate((b[0], b[column]), (a[0], a[column]), (n[0], n[column]))
+        for b, a, n in zip(state.content.parts, later, found.parts, strict=True)
+    ]
 
 
 def _fate(before: tuple[int, int], after: tuple[int, int], now: tuple[int, int]) -> Fate:
@@ -57,7 +67,10 @@ def _fate(before: tuple[int, int], after: tuple[int, int], now: tuple[int, int])
 
 
 def share_of(state: TableState, found: Content | None, outcome: Outcome, *, moved: bool) -> Share:
-    """How the rows of a table were compared. A row newer than the first snapshot is counted and no more, if not both saw it."""
+    """How the rows of a table were compared.
+
+    A row newer than the first snapshot is counted and no more, if not both saw it.
+    """
     if found is None:
         return Share(exact=state.estimated_rows, exact_bytes=state.bytes)
     if state.content is None:
@@ -65,12 +78,19 @@ def share_of(state: TableState, found: Content | None, outcome: Outcome, *, move
             return Share.nothing(max(state.estimated_rows, found.rows), state.bytes)
         return Share.sampled_of(state.estimated_rows, state.bytes)
     if outcome.status in ("warn", "skip"):
-        return Share(counted=found.rows, counted_bytes=state.bytes) if bounds_of(state) else Share.nothing(found.rows, state.bytes)
+        return (
+            Share(counted=found.rows, counted_bytes=state.bytes)
+            if bounds_of(state)
+            else Share.nothing(found.rows, state.bytes)
+        )
     same = found.stable_rows if agrees(state, found, moved=moved) else 0
     if not same and state.bracketed:
         fates = fates_of(state, found, moved=moved)
-        same = sum(part[0] for part, fate in zip(found.parts, fates, strict=False) if fate is not Fate.OPEN)
+        same = sum(
+            part[0] for part, fate in zip(found.parts, fates, strict=False) if fate is not Fate.OPEN
+        )
     sampled = found.stable_rows - same if state.sample else 0
     exact = min(same + (0 if moved else len(state.newer)), found.rows - sampled)
-    return Share.of(found.rows, state.bytes, exact=exact, sampled=sampled, counted=found.rows - exact - sampled)
-
+    return Share.of(
+        found.rows, state.bytes, exact=exact, sampled=sampled, counted=found.rows - exact - sampled
+    )

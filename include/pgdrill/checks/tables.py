@@ -1,4 +1,5 @@
-"""Rows: did every table come back as it was, give or take what was written up to the restore point?"""
+"""Rows: did every table come back as it was, give or take what was written up to the restore
+point?"""
 
 from __future__ import annotations
 
@@ -30,14 +31,20 @@ from pgdrill.reports.model import Share
 
 
 @check(
-    "table-content", "rows", compares=True,
-    passing="every row that production held right before the restore point and right after it came back to the bit and at its place; "
-    "no table has more or fewer rows than the server's own counters allow",
+    "table-content",
+    "rows",
+    compares=True,
+    passing=(
+        "every row that production held right before the restore point and right after it came back"
+        " to the bit and at its place; no table has more or fewer rows than the server's own"
+        " counters allow"
+    ),
     hint="compare the table with production by key; the backup or its WAL is damaged or incomplete",
     example="agents.public.hc_appointments: 149, wanted 150 rows",
-)  # fmt: skip
+)
 def table_content(context: Context) -> Iterator[Outcome]:
-    """One answer for each table that differs or could not be compared, and one for all that agree."""
+    """One answer for each table that differs or could not be compared, and one for all that
+    agree."""
     context.settle()
     context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
 
@@ -49,7 +56,11 @@ def table_content(context: Context) -> Iterator[Outcome]:
 
 
 def _database(
-    context: Context, connection: psycopg.Connection, name: str, database: DatabaseState, later: contextlib.ExitStack
+    context: Context,
+    connection: psycopg.Connection,
+    name: str,
+    database: DatabaseState,
+    later: contextlib.ExitStack,
 ) -> Iterator[Outcome]:
     agreeing = rows = 0
     connection.execute("SET row_security = off")
@@ -60,7 +71,9 @@ def _database(
                 connection = later.enter_context(reading(context, name))
                 connection.execute("SET row_security = off")
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
-        outcome, found_rows = _table(context, connection, f"{name}.{table}", table, line, state, altered=altered)
+        outcome, found_rows = _table(
+            context, connection, f"{name}.{table}", table, line, state, altered=altered
+        )
         if outcome.status == "pass" and not state.code:
             agreeing, rows = agreeing + 1, rows + found_rows
         else:
@@ -70,14 +83,26 @@ def _database(
 
 
 def _table(
-    context: Context, connection: psycopg.Connection, thing: str, table: str, line: Horizon, state: TableState, *, altered: bool
+    context: Context,
+    connection: psycopg.Connection,
+    thing: str,
+    table: str,
+    line: Horizon,
+    state: TableState,
+    *,
+    altered: bool,
 ) -> tuple[Outcome, int]:
-    """The answer for a table, and how many rows of it were looked at. ``altered``: on production since the baseline began."""
+    """The answer for a table, and how many rows of it were looked at.
+
+    ``altered``: on production since the baseline began.
+    """
     schema, plain = apart(table)
     found, share = None, Share.nothing(state.estimated_rows, state.bytes)
     try:
         if connection.closed:
-            outcome = Outcome("skip", thing, message="not read: the session ended while another table was read")
+            outcome = Outcome(
+                "skip", thing, message="not read: the session ended while another table was read"
+            )
         elif state.unread:
             outcome = Outcome("skip", thing, message=f"not recorded: {state.unread}")
         elif state.code and state.content is None:
@@ -90,29 +115,56 @@ def _table(
                 outcome = (found and _number_of_rows(thing, state, found)) or outcome
                 share = share_of(state, found, outcome, moved=False) if found else share
         else:
-            # What was too large to be read on production is not read here, either: only whether it is there.
-            found = read_content(connection, schema, plain, line, whole=state.content is not None or bool(state.missed), columns=state.columns,
-                                 parts=len(state.content.parts) if state.content else 1)  # fmt: skip
-            moved = found is not None and filenode_of(connection, schema, plain) != state.read_filenode
+            # What was too large to be read on production is not read here, either: only whether it
+            # is there.
+            found = read_content(
+                connection,
+                schema,
+                plain,
+                line,
+                whole=state.content is not None or bool(state.missed),
+                columns=state.columns,
+                parts=len(state.content.parts) if state.content else 1,
+            )
+            moved = (
+                found is not None and filenode_of(connection, schema, plain) != state.read_filenode
+            )
             sampled = None
-            wanted = state.newer if found and agrees(state, found, moved=moved) else state.sample | state.newer
+            wanted = (
+                state.newer
+                if found and agrees(state, found, moved=moved)
+                else state.sample | state.newer
+            )
             if found and wanted and not moved:
                 sampled = compare_sample(connection, schema, plain, line, wanted, state.columns)
             outcome = compare(thing, state, found, sampled, moved=moved)
             share = share_of(state, found, outcome, moved=moved)
     except psycopg.errors.InsufficientPrivilege as error:
-        words = f"{error.diag.message_primary}: GRANT SELECT ON {table} TO {connection.info.user} (and BYPASSRLS under row security)"
+        words = (
+            f"{error.diag.message_primary}: GRANT SELECT ON {table} TO {connection.info.user} (and"
+            " BYPASSRLS under row security)"
+        )
         outcome = Outcome("skip", thing, message=words)
-    except (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown, psycopg.errors.InsufficientResources) as error:
+    except (
+        psycopg.errors.QueryCanceled,
+        psycopg.errors.AdminShutdown,
+        psycopg.errors.InsufficientResources,
+    ) as error:
         outcome = Outcome("skip", thing, message=f"could not be read: {error.diag.message_primary}")
     except psycopg.Error as error:
-        outcome = Outcome("fail", thing, type(error).__name__, "readable to the end", words_of(error)[:300])
+        outcome = Outcome(
+            "fail", thing, type(error).__name__, "readable to the end", words_of(error)[:300]
+        )
     compared_in(context.memo).add(share, thing if outcome.status in ("warn", "skip") else "")
     return outcome, found.rows if found else 0
 
 
-def _gone_columns(connection: psycopg.Connection, schema: str, table: str, state: TableState) -> list[str]:
-    """Columns that were read and that the restored table does not have; none where there is no such table."""
+def _gone_columns(
+    connection: psycopg.Connection, schema: str, table: str, state: TableState
+) -> list[str]:
+    """Columns that were read and that the restored table does not have; none where there is no such
+    table.
+    """
     try:
         with connection.transaction():
             there = columns_of(connection, schema, table)
@@ -124,25 +176,50 @@ def _gone_columns(connection: psycopg.Connection, schema: str, table: str, state
 def _other_columns(table: str, gone: list[str], state: TableState, *, altered: bool) -> Outcome:
     """Production may have dropped or renamed them, if it is not known that it did not."""
     if state.bracketed and not altered:
-        return Outcome("fail", table, f"no column {', '.join(gone)}", "the columns of the restore point")
-    return Outcome("warn", table, None, "", f"altered since the baseline (no column {', '.join(gone)}): its rows were not compared")
+        return Outcome(
+            "fail", table, f"no column {', '.join(gone)}", "the columns of the restore point"
+        )
+    return Outcome(
+        "warn",
+        table,
+        None,
+        "",
+        f"altered since the baseline (no column {', '.join(gone)}): its rows were not compared",
+    )
 
 
 def compare(
-    table: str, state: TableState, found: Content | None, sampled: SampleAnswer | None, *, moved: bool = False
+    table: str,
+    state: TableState,
+    found: Content | None,
+    sampled: SampleAnswer | None,
+    *,
+    moved: bool = False,
 ) -> Outcome:
-    """A restored table against what was recorded; ``found`` None: no such table. The first rule that applies answers.
+    """A restored table against what was recorded; ``found`` None: no such table.
 
-    ``moved``: it was rewritten on production between the reading and the restore point, so its rows have other places.
+    The first rule that applies answers.
+
+    ``moved``: it was rewritten on production between the reading and the restore point, so its rows
+    have other places.
     """
     if found is None:
         if state.dropped and not state.bracketed:
             return Outcome("pass", table, "no such table", "production dropped it meanwhile")
         return Outcome("fail", table, "no such table", f"about {state.estimated_rows} rows")
-    if outcome := _lost_rows(table, sampled) or _number_of_rows(table, state, found) or _sample_alone(table, state, sampled):
+    if (
+        outcome := _lost_rows(table, sampled)
+        or _number_of_rows(table, state, found)
+        or _sample_alone(table, state, sampled)
+    ):
         return outcome
     if agrees(state, found, moved=moved) and not _newer_unknown(state, found):
-        return Outcome("pass", table, found.rows, message="rows as a set: their places were changed meanwhile" if moved else "")
+        return Outcome(
+            "pass",
+            table,
+            found.rows,
+            message="rows as a set: their places were changed meanwhile" if moved else "",
+        )
     for rule in (_not_read, _around_restore_point, _unknown_changes, _untouched, _gone_rows):
         if outcome := rule(table, state, found, moved):
             return outcome
@@ -150,52 +227,98 @@ def compare(
 
 
 def _newer_unknown(state: TableState, found: Content) -> bool:
-    """Whether rows are gone that were too new to be in the digest, and nothing else tells of them."""
+    """Whether rows are gone that were too new to be in the digest, and nothing else tells of
+    them."""
     recorded = state.content is not None and found.rows < state.content.rows
     return recorded and not state.bracketed and not state.newer and bounds_of(state) is None
 
 
 def _lost_rows(table: str, sampled: SampleAnswer | None) -> Outcome | None:
-    """Production had the sampled rows before the restore point and after it: all of them must be here."""
+    """Production had the sampled rows before the restore point and after it: all of them must be
+    here.
+    """
     wrong = [*sampled.changed, *sampled.gone] if sampled else []
     if not sampled or not wrong:
         return None
     first = min(wrong).partition("/")[0]
-    return Outcome("fail", table, len(wrong), "0 lost or changed rows", f"of {sampled.looked_at} sampled, first at {first}")
+    return Outcome(
+        "fail",
+        table,
+        len(wrong),
+        "0 lost or changed rows",
+        f"of {sampled.looked_at} sampled, first at {first}",
+    )
 
 
 def _number_of_rows(table: str, state: TableState, found: Content) -> Outcome | None:
     counted = bounds_of(state)
     if state.content is None or counted is None:
         return None
-    fewest, most = max(0, state.content.rows - counted.deleted), state.content.rows + counted.inserted
+    fewest, most = (
+        max(0, state.content.rows - counted.deleted),
+        state.content.rows + counted.inserted,
+    )
     if fewest <= found.rows <= most:
         return None
-    return Outcome("fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows")
+    return Outcome(
+        "fail", table, found.rows, f"{fewest} to {most} rows" if fewest < most else f"{most} rows"
+    )
 
 
 def _sample_alone(table: str, state: TableState, sampled: SampleAnswer | None) -> Outcome | None:
-    """Of what was too large to be read whole, whatever was done to it since: the sample is of after the restore point."""
-    return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded") if state.content is None and sampled else None
+    """Of what was too large to be read whole, whatever was done to it since: the sample is of after
+    the restore point.
+    """
+    return (
+        Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")
+        if state.content is None and sampled
+        else None
+    )
 
 
 def _not_read(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
     return missed(table, state, found.rows) or large_and_empty(table, state, found)
 
 
-def _around_restore_point(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
-    """Of each part, all rows of the first snapshot came back but those that the second no longer saw."""
+def _around_restore_point(
+    table: str, state: TableState, found: Content, moved: bool
+) -> Outcome | None:
+    """Of each part, all rows of the first snapshot came back but those that the second no longer
+    saw.
+    """
     if state.content is None or not state.bracketed:
         return None
     fates = fates_of(state, found, moved=moved)
     if wrong := fates.count(Fate.WRONG):
         fewest, most = (state.later or state.content).stable_rows, state.content.stable_rows
         gone, more = fewest - found.stable_rows, found.stable_rows - most
-        value = f"{gone} rows gone" if gone > 0 else f"{more} rows too many" if more > 0 else "other content"
-        return Outcome("fail", table, value, f"the {most} older rows of the restore point" if fewest == most else f"{fewest} to {most} older rows",
-                       f"{wrong} of {len(fates)} parts of it are not as they were right before and right after")  # fmt: skip
-    return Outcome("pass", table, found.rows, "as at the restore point",
-                   f"{fates.count(Fate.OPEN)} of {len(fates)} parts of it were being written to at that instant")  # fmt: skip
+        value = (
+            f"{gone} rows gone"
+            if gone > 0
+            else f"{more} rows too many"
+            if more > 0
+            else "other content"
+        )
+        return Outcome(
+            "fail",
+            table,
+            value,
+            (
+                f"the {most} older rows of the restore point"
+                if fewest == most
+                else f"{fewest} to {most} older rows"
+            ),
+            f"{wrong} of {len(fates)} parts of it are not as they were right before and right"
+            " after",
+        )
+    return Outcome(
+        "pass",
+        table,
+        found.rows,
+        "as at the restore point",
+        f"{fates.count(Fate.OPEN)} of {len(fates)} parts of it were being written to at that"
+        " instant",
+    )
 
 
 def _unknown_changes(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
@@ -207,7 +330,13 @@ def _unknown_changes(table: str, state: TableState, found: Content, moved: bool)
 def _untouched(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
     if state.content is None or (state.changes and state.changes.rewritten_rows):
         return None
-    return Outcome("fail", table, "other content", "the recorded digest", "nobody updated or deleted a row of it")
+    return Outcome(
+        "fail",
+        table,
+        "other content",
+        "the recorded digest",
+        "nobody updated or deleted a row of it",
+    )
 
 
 def _gone_rows(table: str, state: TableState, found: Content, moved: bool) -> Outcome | None:
@@ -216,7 +345,9 @@ def _gone_rows(table: str, state: TableState, found: Content, moved: bool) -> Ou
     gone, most = state.content.stable_rows - found.stable_rows, state.changes.rewritten_rows
     if 0 <= gone <= most:
         return None
-    return Outcome("fail", table, gone, f"0 to {most} older rows gone", "more than were updated or deleted")
+    return Outcome(
+        "fail", table, gone, f"0 to {most} older rows gone", "more than were updated or deleted"
+    )
 
 
 def _by_sample(table: str, state: TableState, sampled: SampleAnswer | None) -> Outcome:

@@ -1,4 +1,6 @@
-"""Tables whose rows were not compared: too few of them are never green, though nobody can say that they are lost."""
+"""Tables whose rows were not compared: too few of them are never green, though nobody can say that
+they are lost.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +8,68 @@ from pgdrill.baseline import TableState
 from pgdrill.checks.base import Outcome
 from pgdrill.postgres.row_digests import Content
 
-# A table whose rows could not be read has lost some where so few of those came back that the server had counted a moment before.
+# A table whose rows could not be read has lost some where so few of those came back that the server
+# had counted a moment before.
 FEWEST_OF_ESTIMATED = 0.8
-HINT = "drill again: it is read if nobody takes its rows away within the same second; compare the table with production by key"
+HINT = (
+    "drill again: it is read if nobody takes its rows away within the same second; compare the"
+    " table with production by key"
+)
 UNKNOWN = "what was written since the baseline is not known (altered, rewritten, or counters reset)"
 NOT_COMPARED = "its rows were not compared"
 
 
 def missed(table: str, state: TableState, rows: int) -> Outcome | None:
-    """Production had taken its rows away before they could be read: about how many there were is all that is known."""
+    """Production had taken its rows away before they could be read: about how many there were is
+    all that is known.
+    """
     if not state.missed:
         return None
     deleted = state.since.deleted if state.since else 0
-    words = f"{state.missed}: {NOT_COMPARED}{'' if state.estimated_rows else ', and nothing tells how many there were'}"
+    words = (
+        f"{state.missed}: {NOT_COMPARED}"
+        f"{'' if state.estimated_rows else ', and nothing tells how many there were'}"
+    )
     enough = rows >= state.estimated_rows * FEWEST_OF_ESTIMATED - deleted
-    return Outcome("warn" if enough else "skip", table, rows, f"about {state.estimated_rows} rows", words, "" if enough else HINT)
+    return Outcome(
+        "warn" if enough else "skip",
+        table,
+        rows,
+        f"about {state.estimated_rows} rows",
+        words,
+        "" if enough else HINT,
+    )
 
 
 def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
-    """What its counters say still tells how many rows there may be, if nobody truncated it before the restore point."""
+    """What its counters say still tells how many rows there may be, if nobody truncated it before
+    the restore point.
+    """
     if state.content is None:
         return Outcome("warn", table, None, "", f"{UNKNOWN}: {NOT_COMPARED}")
     if state.since is None:
         return Outcome("warn", table, found.rows, "", f"{UNKNOWN}: {NOT_COMPARED}")
-    fewest, most = max(0, state.content.rows - state.since.deleted), state.content.rows + state.since.inserted
+    fewest, most = (
+        max(0, state.content.rows - state.since.deleted),
+        state.content.rows + state.since.inserted,
+    )
     known = fewest <= found.rows <= most
-    return Outcome("warn" if known else "skip", table, found.rows, f"{fewest} to {most} rows", f"{UNKNOWN}: {NOT_COMPARED}", "" if known else HINT)
+    return Outcome(
+        "warn" if known else "skip",
+        table,
+        found.rows,
+        f"{fewest} to {most} rows",
+        f"{UNKNOWN}: {NOT_COMPARED}",
+        "" if known else HINT,
+    )
 
 
 def large_and_empty(table: str, state: TableState, found: Content) -> Outcome | None:
-    """Of one that is too large to be read whole, and was not sampled, at least a row has to be there.
+    """Of one that is too large to be read whole, and was not sampled, at least a row has to be
+    there.
 
-    Where nothing tells what was written since, it may have been emptied since: that is said, and no more.
+    Where nothing tells what was written since, it may have been emptied since: that is said, and no
+    more.
     """
     if found.rows or state.content is not None or state.missed or not state.estimated_rows:
         return None
@@ -46,4 +78,11 @@ def large_and_empty(table: str, state: TableState, found: Content) -> Outcome | 
         return Outcome("warn", table, 0, wanted, f"it is empty; {UNKNOWN}")
     if state.since.deleted >= state.estimated_rows:
         return None
-    return Outcome("skip", table, 0, wanted, "it is empty, and the rows that production deleted of it do not explain that", HINT)
+    return Outcome(
+        "skip",
+        table,
+        0,
+        wanted,
+        "it is empty, and the rows that production deleted of it do not explain that",
+        HINT,
+    )

@@ -1,6 +1,7 @@
 """``pgdrill``: the same jobs without Airflow, for the day Airflow is gone too.
 
-Nothing here imports the library at the top: ``pgdrill --help`` is asked for more often than a drill.
+Nothing here imports the library at the top: ``pgdrill --help`` is asked for more often than a
+drill.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ app.add_typer(dump.app, name="dump")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Ends the process with one of :class:`pgdrill.cli.app.Exit`'s codes."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows ASCII alone gets the rest as its numbers
+        # a terminal that knows ASCII alone gets the rest as its numbers
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     app(args=list(arguments) if arguments is not None else None, prog_name="pgdrill")

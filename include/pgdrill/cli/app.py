@@ -30,21 +30,43 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 app = typer.Typer(
-    cls=InSteps, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    cls=InSteps,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Back up PostgreSQL + pgvector, and prove by restoring that vector search on it is right.",
-    epilog="Exit codes: 0 good; 1 the drill, the backup or a check failed; 2 could not run or could not verify; "
-    "130 and 143 stopped by SIGINT and SIGTERM, after the restored cluster was destroyed.",
-)  # fmt: skip
+    epilog=(
+        "Exit codes: 0 good; 1 the drill, the backup or a check failed; 2 could not run or could"
+        " not verify; 130 and 143 stopped by SIGINT and SIGTERM, after the restored cluster was"
+        " destroyed."
+    ),
+)
 
-ClusterArgument = Annotated[str, typer.Argument(metavar="CLUSTER", help="may be left out if the config has just one")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs; everything else on stderr")]
-FullOption = Annotated[bool, typer.Option("--full", help="show every answer; without it, what passed is counted")]
+ClusterArgument = Annotated[
+    str, typer.Argument(metavar="CLUSTER", help="may be left out if the config has just one")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="JSON on stdout, for programs; everything else on stderr")
+]
+FullOption = Annotated[
+    bool, typer.Option("--full", help="show every answer; without it, what passed is counted")
+]
 WaitOption = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="wait so long for a job that holds what this one needs; it is named")
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="wait so long for a job that holds what this one needs; it is named",
+    ),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="dr.toml; default: $PGDRILL_CONFIG, then include/dr.toml")
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="dr.toml; default: $PGDRILL_CONFIG, then include/dr.toml"
+    ),
 ]
 
 
@@ -79,17 +101,31 @@ class Session:
         names = self.settings.names
         if not cluster and len(names) > 1:
             raise ConfigError(
-                "which-cluster", "argument CLUSTER", found="none", expected=f"one of {', '.join(names)}",
+                "which-cluster",
+                "argument CLUSTER",
+                found="none",
+                expected=f"one of {', '.join(names)}",
                 hint="name the cluster, for the config has several",
-            )  # fmt: skip
+            )
         return Access(self.settings.cluster(cluster or names[0]))
 
     def access_and_id(self, first: str, second: str) -> tuple[Access, str]:
-        """For ``[CLUSTER] [ID]``: a single word is the ID if no cluster has that name and the cluster is clear."""
-        if first and not second and first not in self.settings.names and len(self.settings.names) == 1:
+        """For ``[CLUSTER] [ID]``: a single word is the ID if no cluster has that name and the
+        cluster is clear.
+        """
+        if (
+            first
+            and not second
+            and first not in self.settings.names
+            and len(self.settings.names) == 1
+        ):
             first, second = "", first
-        if second and (not second.replace("-", "").replace("_", "").isalnum() or not second[0].isalnum()):
-            raise typer.BadParameter(f"{second!r} is no drill id; `pgdrill report --list` shows them")
+        if second and (
+            not second.replace("-", "").replace("_", "").isalnum() or not second[0].isalnum()
+        ):
+            raise typer.BadParameter(
+                f"{second!r} is no drill id; `pgdrill report --list` shows them"
+            )
         return self.access(first), second
 
 
@@ -100,7 +136,9 @@ def session_of(context: typer.Context, config: Path | None = None) -> Session:
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print text, or JSON: what would rule the terminal is shown instead (in JSON it stays the same string)."""
+    """Print text, or JSON: what would rule the terminal is shown instead (in JSON it stays the same
+    string).
+    """
     typer.echo(visible(text), err=err, nl=nl)
 
 
@@ -114,9 +152,18 @@ def _version(wanted: bool) -> None:
 def _globals(
     context: typer.Context,
     config: ConfigOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log every step on stderr")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an unexpected error")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="log every step on stderr")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="show the traceback of an unexpected error")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="print the version and end"
+        ),
+    ] = False,
 ) -> None:
     context.obj = Session(config, debug, verbose)
 
@@ -156,7 +203,9 @@ def explain(error: PgdrillError, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps({"error": asdict(error.problem)}, indent=1))
     words = error.problem
-    err().print(problem(f"pgdrill: {words.reason}", words.thing, words.found, words.expected, words.hint))
+    err().print(
+        problem(f"pgdrill: {words.reason}", words.thing, words.found, words.expected, words.hint)
+    )
 
 
 def _unexpected(error: Exception, debug: bool) -> None:
@@ -164,7 +213,11 @@ def _unexpected(error: Exception, debug: bool) -> None:
 
     from pgdrill.host.process import mask
 
-    text = "".join(traceback.format_exception(error)).rstrip() if debug else f"{type(error).__name__}: {error}"
+    text = (
+        "".join(traceback.format_exception(error)).rstrip()
+        if debug
+        else f"{type(error).__name__}: {error}"
+    )
     words = text if debug else " ".join(text.split())[:500]
     hint = "" if debug else " (run with --debug for the traceback)"
     say(f"pgdrill: unexpected error: {mask(words, os.environ)}{hint}", err=True)
@@ -190,7 +243,9 @@ def err() -> Console:
 
 
 def log_to_stderr(level: int, handler: logging.Handler | None = None) -> None:
-    """Send the library's log to stderr (plain lines), or to a handler that leaves a progress bar whole."""
+    """Send the library's log to stderr (plain lines), or to a handler that leaves a progress bar
+    whole.
+    """
     handler = handler or logging.StreamHandler(sys.stderr)
     if handler.formatter is None:
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))

@@ -21,12 +21,15 @@ logger = logging.getLogger(__name__)
 def baseline(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="write it to this file, too")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write it to this file, too")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Record what production holds, up to a restore point of its own; no row content is kept.
 
-    A cluster that was restored to that restore point is compared with it by `pgdrill verify --baseline FILE`.
+    A cluster that was restored to that restore point is compared with it by `pgdrill verify
+    --baseline FILE`.
     """
     from pgdrill import baseline as library
     from pgdrill.cli.progress import progress
@@ -63,26 +66,42 @@ def _writable(file: Path) -> None:
 
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         raise ConfigError(
-            "bad-output", f"--output {file}", found="a folder" if file.is_dir() else "a folder that cannot be written to",
-            expected="a file in a folder that exists", hint="name another file",
-        )  # fmt: skip
+            "bad-output",
+            f"--output {file}",
+            found="a folder" if file.is_dir() else "a folder that cannot be written to",
+            expected="a file in a folder that exists",
+            hint="name another file",
+        )
 
 
 def _summary(name: str, taken: Baseline, kept: list[str]) -> dict[str, Any]:
     return {
-        "id": name, "cluster": taken.cluster, "taken_at": taken.taken_at.isoformat(), "restore_point": taken.restore_point,
-        "lsn": taken.lsn, "read_on": taken.read_on, "seconds": round(taken.seconds, 3), "kept_at": kept,
+        "id": name,
+        "cluster": taken.cluster,
+        "taken_at": taken.taken_at.isoformat(),
+        "restore_point": taken.restore_point,
+        "lsn": taken.lsn,
+        "read_on": taken.read_on,
+        "seconds": round(taken.seconds, 3),
+        "kept_at": kept,
         "databases": {
             database: {
-                "tables": len(state.tables), "tables_read_whole": sum(1 for table in state.tables.values() if table.content),
-                "rows": sum(table.content.rows if table.content else table.estimated_rows for table in state.tables.values()),
-                "bytes": sum(table.bytes for table in state.tables.values()), "sequences": len(state.sequences),
-                "state_tables": sorted(state.state_tables), "schema_objects": len(state.schema_objects.objects),
+                "tables": len(state.tables),
+                "tables_read_whole": sum(1 for table in state.tables.values() if table.content),
+                "rows": sum(
+                    table.content.rows if table.content else table.estimated_rows
+                    for table in state.tables.values()
+                ),
+                "bytes": sum(table.bytes for table in state.tables.values()),
+                "sequences": len(state.sequences),
+                "state_tables": sorted(state.state_tables),
+                "schema_objects": len(state.schema_objects.objects),
             }
             for database, state in taken.databases.items()
         },
-        "unread": taken.unread, "not_queried": taken.not_queried,
-    }  # fmt: skip
+        "unread": taken.unread,
+        "not_queried": taken.not_queried,
+    }
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -92,13 +111,25 @@ def _show(found: dict[str, Any]) -> None:
 
     style, words = ("bold red", "incomplete") if found["unread"] else ("bold green", "complete")
     out().print(Text(f"Baseline {found['id']} of cluster {found['cluster']}: {words}.", style))
-    out().print(pairs([
-        ("restore point", f"{found['restore_point']} at {found['lsn']}"),
-        ("read on", f"{found['read_on']}, {seconds(found['seconds'])}"),
-        *((name, f"{state['tables']} tables ({state['tables_read_whole']} read whole), {state['rows']} rows, {size(state['bytes'])}")
-          for name, state in found["databases"].items()),
-        *((f"not read: {thing}", why) for thing, why in found["unread"].items()),
-        *((f"not queried: {thing}", why) for thing, why in found["not_queried"].items()),
-    ]))  # fmt: skip
+    out().print(
+        pairs(
+            [
+                ("restore point", f"{found['restore_point']} at {found['lsn']}"),
+                ("read on", f"{found['read_on']}, {seconds(found['seconds'])}"),
+                *(
+                    (
+                        name,
+                        (
+                            f"{state['tables']} tables ({state['tables_read_whole']} read whole),"
+                            f" {state['rows']} rows, {size(state['bytes'])}"
+                        ),
+                    )
+                    for name, state in found["databases"].items()
+                ),
+                *((f"not read: {thing}", why) for thing, why in found["unread"].items()),
+                *((f"not queried: {thing}", why) for thing, why in found["not_queried"].items()),
+            ]
+        )
+    )
     for place in found["kept_at"]:
         out().print(Text(f"Kept in {place}"), soft_wrap=True)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, JsonOption, command, err, explain, out, say, session_of
+from pgdrill.cli.app import (
+    ConfigOption,
+    Exit,
+    JsonOption,
+    command,
+    err,
+    explain,
+    out,
+    say,
+    session_of,
+)
 from pgdrill.errors import ConfigError
 from pgdrill.text import count
 
@@ -43,17 +53,45 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
     session = session_of(context, config)
     settings = session.settings
     file = session.config or config_path()
-    looked = {name: diagnose(Access(cluster), parts=("configuration",)) for name, cluster in settings.clusters.items()}
+    looked = {
+        name: diagnose(Access(cluster), parts=("configuration",))
+        for name, cluster in settings.clusters.items()
+    }
     keys = _keys(settings)
-    code = Exit.COULD_NOT if settings.wrong or keys or any(found.exit_code for found in looked.values()) else Exit.GOOD
+    code = (
+        Exit.COULD_NOT
+        if settings.wrong or keys or any(found.exit_code for found in looked.values())
+        else Exit.GOOD
+    )
     if as_json:
-        problems = [asdict(error.problem) for cluster in settings.clusters.values() for error in read_checks(cluster)[1]]
-        lines = {name: [line.model_dump(mode="json") for line in found.lines] for name, found in looked.items()}
+        problems = [
+            asdict(error.problem)
+            for cluster in settings.clusters.values()
+            for error in read_checks(cluster)[1]
+        ]
+        lines = {
+            name: [line.model_dump(mode="json") for line in found.lines]
+            for name, found in looked.items()
+        }
         wrong = {name: asdict(error.problem) for name, error in settings.wrong.items()}
-        say(json.dumps({"file": str(file), **settings.model_dump(mode="json"), "wrong": wrong, "broken_own_checks": problems,
-                        "environment": [asdict(error.problem) for error in keys], "examinations": lines}, indent=1))  # fmt: skip
+        say(
+            json.dumps(
+                {
+                    "file": str(file),
+                    **settings.model_dump(mode="json"),
+                    "wrong": wrong,
+                    "broken_own_checks": problems,
+                    "environment": [asdict(error.problem) for error in keys],
+                    "examinations": lines,
+                },
+                indent=1,
+            )
+        )
         return code
-    out().print(Text(_verdict(file, settings), style="bold red" if settings.wrong else "bold green"), soft_wrap=True)
+    out().print(
+        Text(_verdict(file, settings), style="bold red" if settings.wrong else "bold green"),
+        soft_wrap=True,
+    )
     for name, cluster in settings.clusters.items():
         out().print()
         out().print(Text(f"cluster {name}", style="bold"))
@@ -63,12 +101,17 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
                 print_line(line, err())
     for error in (*settings.wrong.values(), *keys):
         explain(error, as_json=False)
-    out().print(Text("\nThat is the file. What the jobs need on this host: pgdrill doctor CLUSTER"), soft_wrap=True)
+    out().print(
+        Text("\nThat is the file. What the jobs need on this host: pgdrill doctor CLUSTER"),
+        soft_wrap=True,
+    )
     return code
 
 
 def _keys(settings: Settings) -> list[ConfigError]:
-    """What is wrong with this shell's keys, by name alone; Connections, which may bring others, are Airflow's."""
+    """What is wrong with this shell's keys, by name alone; Connections, which may bring others, are
+    Airflow's.
+    """
     from pgdrill.access import Access
     from pgdrill.repository.object_store import whole_pair
 
@@ -82,7 +125,9 @@ def _keys(settings: Settings) -> list[ConfigError]:
 
 
 def _verdict(file: Path, settings: Settings) -> str:
-    """The first line: one cluster that is wrong makes the whole file red, though the others can be used."""
+    """The first line: one cluster that is wrong makes the whole file red, though the others can be
+    used.
+    """
     if settings.wrong:
         lost = ", ".join(name or "tables that are no cluster's" for name in settings.wrong)
         return f"{file} is not valid: wrong {lost}; can be used: {', '.join(settings.clusters)}"
@@ -94,8 +139,20 @@ def _found(cluster: Cluster) -> list[tuple[str, str]]:
 
     server, where, drill = cluster.server, cluster.repository, cluster.drill
     return [
-        ("server", server.dsn or (f"Airflow connection {server.conn_id}" if server.conn_id else "libpq's defaults (PG... variables)")),
-        ("connections", ", ".join(filter(None, (server.conn_id, where.conn_id))) or "none: secrets from the environment"),
+        (
+            "server",
+            server.dsn
+            or (
+                f"Airflow connection {server.conn_id}"
+                if server.conn_id
+                else "libpq's defaults (PG... variables)"
+            ),
+        ),
+        (
+            "connections",
+            ", ".join(filter(None, (server.conn_id, where.conn_id)))
+            or "none: secrets from the environment",
+        ),
         ("data directory", f"{server.data_directory} ({_here(server.data_directory.is_dir())})"),
         ("PostgreSQL", f"{server.bin_dir} ({_here((server.bin_dir / 'postgres').is_file())})"),
         ("databases", ", ".join(server.databases) or "every one that allows connections"),
@@ -103,14 +160,24 @@ def _found(cluster: Cluster) -> list[tuple[str, str]]:
         ("repository", where.url + (f" at {where.endpoint_url}" if where.endpoint_url else "")),
         ("reports", cluster.reports_url or f"{where.url}/pgdrill"),
         ("base backup", f"{cluster.backup.schedule} (cron, UTC)"),
-        ("restore drill", f"{drill.schedule} (cron, UTC), below {drill.work_directory}, durability {drill.durability}"),
+        (
+            "restore drill",
+            (
+                f"{drill.schedule} (cron, UTC), below {drill.work_directory}, durability"
+                f" {drill.durability}"
+            ),
+        ),
         ("promises", f"RTO {seconds(drill.rto_seconds)}, RPO {seconds(drill.rpo_seconds)}"),
-        ("vector columns", "\n".join(map(_column, cluster.vectors)) or "all that are found, with the default thresholds"),
+        (
+            "vector columns",
+            "\n".join(map(_column, cluster.vectors))
+            or "all that are found, with the default thresholds",
+        ),
         ("known deviations", "\n".join(map(_deviation, cluster.deviations)) or "none"),
         ("own SQL checks", _own(cluster)),
         ("application test", " ".join(cluster.application_test.command) or "none"),
         ("owner", cluster.owner),
-    ]  # fmt: skip
+    ]
 
 
 def _deviation(one: Deviation) -> str:
@@ -126,7 +193,10 @@ def _own(cluster: Cluster) -> str:
 
     good, broken = read_checks(cluster)
     names = ", ".join(check.name for check in good) or "none"
-    return f"{names}{f'; {len(broken)} BROKEN' if broken else ''} ({cluster.home / cluster.checks_directory})"
+    return (
+        f"{names}{f'; {len(broken)} BROKEN' if broken else ''}"
+        f" ({cluster.home / cluster.checks_directory})"
+    )
 
 
 def _program(cluster: Cluster) -> str:
@@ -134,7 +204,11 @@ def _program(cluster: Cluster) -> str:
     if configured and cluster.repository.tool == "barman-cloud":
         configured = f"{configured}/{name}"
     found = shutil.which(configured or name)
-    return f"found at {found}" if found else f"NOT found on this host ({configured or 'looked on PATH'})"
+    return (
+        f"found at {found}"
+        if found
+        else f"NOT found on this host ({configured or 'looked on PATH'})"
+    )
 
 
 def _here(present: bool) -> str:
@@ -142,8 +216,10 @@ def _here(present: bool) -> str:
 
 
 def _column(column: VectorColumn) -> str:
-    parts = [f"{column.database + '.' if column.database else ''}{column.table}.{column.column}",
-             f"recall@10 >= {column.min_recall_at_10:g} of {column.probes} probes"]  # fmt: skip
+    parts = [
+        f"{column.database + '.' if column.database else ''}{column.table}.{column.column}",
+        f"recall@10 >= {column.min_recall_at_10:g} of {column.probes} probes",
+    ]
     if column.allow_null:
         parts.append("NULL allowed")
     if not column.index_required:

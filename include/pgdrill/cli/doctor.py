@@ -19,13 +19,43 @@ SECONDS = 30.0
 def doctor(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    jobs: Annotated[list[str] | None, typer.Option("--for", metavar="JOB", help=f"what this host is for: {', '.join(JOBS)}; may be given several times. Default: all")] = None,
-    parts: Annotated[list[str] | None, typer.Option("--part", metavar="PART", help="ask only this part (server, bucket, …); may be given several times")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="what has not answered by then is unknown")] = SECONDS,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            metavar="JOB",
+            help=(
+                f"what this host is for: {', '.join(JOBS)}; may be given several times."
+                " Default: all"
+            ),
+        ),
+    ] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            metavar="PART",
+            help="ask only this part (server, bucket, …); may be given several times",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout", metavar="SECONDS", min=1, help="what has not answered by then is unknown"
+        ),
+    ] = SECONDS,
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="ask nothing: print the table of docs/reference/doctor.md, which is made by this")] = False,
+    markdown: Annotated[
+        bool,
+        typer.Option(
+            "--markdown",
+            help="ask nothing: print the table of docs/reference/doctor.md, which is made by this",
+        ),
+    ] = False,
 ) -> int:
-    """Ask everything that jobs need, on the host and as the user that they run as. Production is only read.
+    """Ask everything that jobs need, on the host and as the user that they run as.
+
+    Production is only read.
 
     Exit codes: 0 all good, or with warnings; 1 something is wrong; 2 something could not be asked.
     """
@@ -37,8 +67,15 @@ def doctor(
         return 0
     for part in parts or ():
         if part not in PARTS:
-            raise typer.BadParameter(f"{part!r} is none; choose {', '.join(PARTS)}", param_hint="--part")
-    found = diagnose(session_of(context).access(cluster), parts=parts or (), jobs=_jobs(jobs or ()), seconds=timeout)
+            raise typer.BadParameter(
+                f"{part!r} is none; choose {', '.join(PARTS)}", param_hint="--part"
+            )
+    found = diagnose(
+        session_of(context).access(cluster),
+        parts=parts or (),
+        jobs=_jobs(jobs or ()),
+        seconds=timeout,
+    )
     if as_json:
         say(found.model_dump_json(indent=1))
     else:
@@ -49,5 +86,7 @@ def doctor(
 def _jobs(wanted: list[str] | tuple[str, ...]) -> list[Job]:
     for job in wanted:
         if job not in JOBS:
-            raise typer.BadParameter(f"{job!r} is no job; choose {', '.join(JOBS)}", param_hint="--for")
+            raise typer.BadParameter(
+                f"{job!r} is no job; choose {', '.join(JOBS)}", param_hint="--for"
+            )
     return list(wanted)  # type: ignore[arg-type]

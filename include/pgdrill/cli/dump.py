@@ -1,4 +1,6 @@
-"""The commands for logical dumps: dump, dump restore, dumps, migrate, forecast indexes, and ``drill --from dump``."""
+"""The commands for logical dumps: dump, dump restore, dumps, migrate, forecast indexes, and ``drill
+--from dump``.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,17 @@ if TYPE_CHECKING:
     from pgdrill.logical.report import DumpReport, DumpServer
     from pgdrill.reports.model import RestoredCluster
 
-DumpOption = Annotated[str, typer.Option("--dump", metavar="ID", help="LATEST, or a dump's id as `pgdrill dumps` lists it")]
+DumpOption = Annotated[
+    str,
+    typer.Option("--dump", metavar="ID", help="LATEST, or a dump's id as `pgdrill dumps` lists it"),
+]
 BinDirOption = Annotated[
-    str, typer.Option("--bin-dir", metavar="DIR", help="another PostgreSQL's programs: of a newer major version, or other extensions")
+    str,
+    typer.Option(
+        "--bin-dir",
+        metavar="DIR",
+        help="another PostgreSQL's programs: of a newer major version, or other extensions",
+    ),
 ]
 
 
@@ -48,7 +58,14 @@ class TakesByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=TakesByDefault, rich_markup_mode=None, help="Take a logical dump, or restore a single table of one. `pgdrill dump CLUSTER` is `pgdrill dump take CLUSTER`.")
+app = typer.Typer(
+    cls=TakesByDefault,
+    rich_markup_mode=None,
+    help=(
+        "Take a logical dump, or restore a single table of one. `pgdrill dump CLUSTER` is `pgdrill"
+        " dump take CLUSTER`."
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -70,11 +87,16 @@ class Chosen:
 def take(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    database: Annotated[list[str] | None, typer.Option(metavar="NAME", help="only this database (repeatable)")] = None,
+    database: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="only this database (repeatable)")
+    ] = None,
     wait: WaitOption = 0,
     as_json: JsonOption = False,
 ) -> int:
-    """Dump every configured database to the store. It counts once `pgdrill drill --from dump` has passed. (the default)"""
+    """Dump every configured database to the store.
+
+    It counts once `pgdrill drill --from dump` has passed. (the default)
+    """
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
     from pgdrill.host.process import Runner
@@ -85,13 +107,24 @@ def take(
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
     with progress("looking at the server", verbose=session.verbose) as show, stopping(runner):
-        manifest = when_free(lambda: take_dump(access, databases=tuple(database or ()), runner=runner, progress=show), seconds=wait)
+        manifest = when_free(
+            lambda: take_dump(
+                access, databases=tuple(database or ()), runner=runner, progress=show
+            ),
+            seconds=wait,
+        )
     if as_json:
         say(manifest.model_dump_json(indent=1))
         return Exit.GOOD
     from rich.text import Text
 
-    out().print(Text(f"Dump {manifest.dump_id} of cluster {manifest.cluster}: whole in the store, not yet restored.", "bold green"))
+    out().print(
+        Text(
+            f"Dump {manifest.dump_id} of cluster {manifest.cluster}: whole in the store, not yet"
+            " restored.",
+            "bold green",
+        )
+    )
     out().print(manifest_table(manifest))
     out().print(Text("Prove it with: pgdrill drill --from dump"))
     return Exit.GOOD
@@ -102,17 +135,43 @@ def take(
 def restore(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    table: Annotated[str, typer.Option(metavar="TABLE", help="schema.table, or table in public; its partitions come along")] = ...,  # type: ignore[assignment]
-    into: Annotated[str, typer.Option(metavar="DSN", help="libpq connection string with dbname, no password")] = ...,  # type: ignore[assignment]
+    table: Annotated[
+        str,
+        typer.Option(
+            metavar="TABLE", help="schema.table, or table in public; its partitions come along"
+        ),
+    ] = ...,  # type: ignore[assignment]
+    into: Annotated[
+        str, typer.Option(metavar="DSN", help="libpq connection string with dbname, no password")
+    ] = ...,  # type: ignore[assignment]
     dump: DumpOption = "LATEST",
-    database: Annotated[str, typer.Option(metavar="NAME", help="the database of the dump, where several hold such a table")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="DROP a table of that name there first, in the same transaction")] = False,
-    as_superuser: Annotated[bool, typer.Option(
-        "--as-superuser", help="restore as a superuser, with whose rights users' code in CHECKs and indexes then runs"
-    )] = False,
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="the database of the dump, where several hold such a table"
+        ),
+    ] = "",
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="DROP a table of that name there first, in the same transaction"
+        ),
+    ] = False,
+    as_superuser: Annotated[
+        bool,
+        typer.Option(
+            "--as-superuser",
+            help=(
+                "restore as a superuser, with whose rights users' code in CHECKs and indexes then"
+                " runs"
+            ),
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Restore one table with its indexes into a database, all or nothing; never over an existing table unless told."""
+    """Restore one table with its indexes into a database, all or nothing; never over an existing
+    table unless told.
+    """
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
     from pgdrill.host.process import Runner
@@ -121,12 +180,24 @@ def restore(
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
     with progress("looking for the table", verbose=session.verbose) as show, stopping(runner):
-        result = restore_table(access, into, table, dump=dump, database=database, replace=replace,
-                               as_superuser=as_superuser, runner=runner, progress=show)  # fmt: skip
+        result = restore_table(
+            access,
+            into,
+            table,
+            dump=dump,
+            database=database,
+            replace=replace,
+            as_superuser=as_superuser,
+            runner=runner,
+            progress=show,
+        )
     if as_json:
         say(json.dumps(asdict(result), indent=1))
         return Exit.GOOD
-    say(f"{', '.join(result.tables)} of dump {result.dump_id}: {result.rows} rows, compared with the dump's snapshot.")
+    say(
+        f"{', '.join(result.tables)} of dump {result.dump_id}: {result.rows} rows, compared with"
+        " the dump's snapshot."
+    )
     for code in result.code:
         say(f"With the rights of role {result.role} ran what stands on {code}.")
     if result.left_out:
@@ -136,7 +207,9 @@ def restore(
 
 
 @command
-def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+def dumps(
+    context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False
+) -> int:
     """List the dumps, oldest first, and whether each counts: restored, checked, passed."""
     from pgdrill.logical import store as dump_store
     from pgdrill.logical.terminal import dumps_table
@@ -147,13 +220,31 @@ def dumps(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOp
     known = {one.dump_id: manifest for one in found if (manifest := _manifest(access, one.dump_id))}
     if as_json:
         check_dumps(access, [one.dump_id for one in found])
-        say(json.dumps([{
-            "dump_id": one.dump_id, "counts": one.counts, "verdict": one.last.verdict if one.last else None,
-            "reason": one.last.reason if one.last else "never restored",
-            "stored_bytes": known[one.dump_id].stored_bytes if one.dump_id in known else None,
-            "server_version": known[one.dump_id].server_version if one.dump_id in known else None,
-            "databases": [database.name for database in known[one.dump_id].databases] if one.dump_id in known else [],
-        } for one in found], indent=1))  # fmt: skip
+        say(
+            json.dumps(
+                [
+                    {
+                        "dump_id": one.dump_id,
+                        "counts": one.counts,
+                        "verdict": one.last.verdict if one.last else None,
+                        "reason": one.last.reason if one.last else "never restored",
+                        "stored_bytes": (
+                            known[one.dump_id].stored_bytes if one.dump_id in known else None
+                        ),
+                        "server_version": (
+                            known[one.dump_id].server_version if one.dump_id in known else None
+                        ),
+                        "databases": (
+                            [database.name for database in known[one.dump_id].databases]
+                            if one.dump_id in known
+                            else []
+                        ),
+                    }
+                    for one in found
+                ],
+                indent=1,
+            )
+        )
     elif found:
         out().print(dumps_table(found, known))
     else:
@@ -178,19 +269,39 @@ def _manifest(access: Access, dump_id: str) -> Any:
 @command
 def migrate(
     context: typer.Context,
-    migrations: Annotated[Path, typer.Argument(metavar="FOLDER", help="*.sql in the order of their names, or alembic.ini")],
-    cluster: Annotated[str, typer.Option("--cluster", metavar="CLUSTER", help="may be left out if the config has just one")] = "",
-    from_dump: Annotated[str, typer.Option("--from-dump", metavar="ID", help="LATEST, or a dump's id")] = "LATEST",
+    migrations: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="*.sql in the order of their names, or alembic.ini"),
+    ],
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster", metavar="CLUSTER", help="may be left out if the config has just one"
+        ),
+    ] = "",
+    from_dump: Annotated[
+        str, typer.Option("--from-dump", metavar="ID", help="LATEST, or a dump's id")
+    ] = "LATEST",
     bin_dir: BinDirOption = "",
     may_change: Annotated[
-        list[str] | None, typer.Option(metavar="TABLE", help="a table whose rows the migration may change (repeatable)")
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE", help="a table whose rows the migration may change (repeatable)"
+        ),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="leave the migrated cluster running; `pgdrill destroy` ends it")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="leave the migrated cluster running; `pgdrill destroy` ends it"
+        ),
+    ] = False,
     wait: WaitOption = 0,
     full: FullOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Rehearse a schema migration on a restored dump: locks and seconds of each statement, rewrites, and what it loses."""
+    """Rehearse a schema migration on a restored dump: locks and seconds of each statement,
+    rewrites, and what it loses.
+    """
     from pgdrill.checks import FAMILIES
 
     session = session_of(context)
@@ -210,11 +321,18 @@ def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json:
 
     runner, drill_id = Runner(), new_drill_id()
     options = Options(
-        dump=chosen.dump, families=chosen.families, bin_dir=chosen.bin_dir, migrations=chosen.migrations, keep=chosen.keep,
+        dump=chosen.dump,
+        families=chosen.families,
+        bin_dir=chosen.bin_dir,
+        migrations=chosen.migrations,
+        keep=chosen.keep,
         may_change=chosen.may_change,
-    )  # fmt: skip
+    )
     with progress("looking for the dump", verbose=session.verbose) as show, stopping(runner):
-        report = when_free(lambda: drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show), seconds=chosen.wait)
+        report = when_free(
+            lambda: drill_dump(access, options, drill_id=drill_id, runner=runner, progress=show),
+            seconds=chosen.wait,
+        )
     if as_json:
         say(report.model_dump_json(indent=1))
     else:
@@ -229,31 +347,50 @@ def way_in(access: Access, restored: RestoredCluster | DumpServer) -> str:
     from psycopg.conninfo import make_conninfo
 
     server = access.cluster.server
-    words = make_conninfo("", host=restored.socket_directory, port=restored.port, user=server.superuser,
-                          dbname=(*server.databases, "postgres")[0])  # fmt: skip
-    return shlex.join([access.binaries.path("psql") if (server.bin_dir / "psql").exists() else "psql", words])
+    words = make_conninfo(
+        "",
+        host=restored.socket_directory,
+        port=restored.port,
+        user=server.superuser,
+        dbname=(*server.databases, "postgres")[0],
+    )
+    return shlex.join(
+        [access.binaries.path("psql") if (server.bin_dir / "psql").exists() else "psql", words]
+    )
 
 
 def _tell_of_kept(access: Access, report: DumpReport) -> None:
     from rich.text import Text
 
     assert report.restored  # noqa: S101 - asked before
-    err().print(Text(
-        f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC, or\n"
-        f"  pgdrill destroy {report.cluster} {report.drill_id}\nLook at it as the superuser:\n"
-        f"  {way_in(access, report.restored)}"
-    ), soft_wrap=True)  # fmt: skip
+    err().print(
+        Text(
+            f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC,"
+            f" or\n  pgdrill destroy {report.cluster} {report.drill_id}\nLook at it as the"
+            f" superuser:\n  {way_in(access, report.restored)}"
+        ),
+        soft_wrap=True,
+    )
 
 
 @command
 def forecast_indexes(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    rows: Annotated[int, typer.Option(metavar="N", min=0, help="rows to build at; 0: as many as now")] = 0,
-    index: Annotated[str, typer.Option(metavar="INDEX", help="schema.index; default: every HNSW index that was built")] = "",
+    rows: Annotated[
+        int, typer.Option(metavar="N", min=0, help="rows to build at; 0: as many as now")
+    ] = 0,
+    index: Annotated[
+        str,
+        typer.Option(
+            metavar="INDEX", help="schema.index; default: every HNSW index that was built"
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> int:
-    """How long HNSW indexes will take to build after a logical restore, learnt from those that drills have built."""
+    """How long HNSW indexes will take to build after a logical restore, learnt from those that
+    drills have built.
+    """
     from pgdrill.errors import CouldNotVerify
     from pgdrill.logical import build_forecast as library
     from pgdrill.logical import store as dump_store
@@ -262,15 +399,22 @@ def forecast_indexes(
 
     access = session_of(context).access(cluster)
     builds = dump_store.builds(access)
-    names = sorted({build.index for build in builds if build.method == "hnsw" and index in ("", build.index)})
+    names = sorted(
+        {build.index for build in builds if build.method == "hnsw" and index in ("", build.index)}
+    )
     now = {build.index: build.rows for build in builds}
     found = [one for name in names if (one := library.forecast(builds, name, rows or now[name]))]
     if not found:
         raise CouldNotVerify(
-            "no-build", f"forecast for {index or 'the indexes'} of {access.cluster.name}",
-            found=f"{count(len(builds), 'timed build')}, none of HNSW in memory with {library.FEWEST_ROWS} rows or more",
-            expected="one that tells", hint="run `pgdrill drill --from dump` on a dump with enough rows",
-        )  # fmt: skip
+            "no-build",
+            f"forecast for {index or 'the indexes'} of {access.cluster.name}",
+            found=(
+                f"{count(len(builds), 'timed build')}, none of HNSW in memory with"
+                f" {library.FEWEST_ROWS} rows or more"
+            ),
+            expected="one that tells",
+            hint="run `pgdrill drill --from dump` on a dump with enough rows",
+        )
     if as_json:
         say(json.dumps([asdict(one) for one in found], indent=1))
     else:

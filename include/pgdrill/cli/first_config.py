@@ -1,4 +1,6 @@
-"""The configuration that ``pgdrill init`` writes: a cluster's tables as text, checked as every configuration is, and without a secret."""
+"""The configuration that ``pgdrill init`` writes: a cluster's tables as text, checked as every
+configuration is, and without a secret.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,27 @@ from pgdrill.config import Settings, parse
 from pgdrill.errors import ConfigError
 
 EXAMPLE_URL = "s3://example-backups/agents"  # of the file that comes with the project
-SECRET_KEYWORDS = ("password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret")
+SECRET_KEYWORDS = (
+    "password",
+    "sslpassword",
+    "scram_client_key",
+    "scram_server_key",
+    "oauth_client_secret",
+)
 HEAD = """\
-# pgdrill's configuration, written by `pgdrill init`. Every other key, its default and its meaning: docs/reference/configuration.md.
-# Secrets never stand here: PGPASSWORD or ~/.pgpass, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the machine's role),
+# pgdrill's configuration, written by `pgdrill init`. \
+Every other key, its default and its meaning: docs/reference/configuration.md.
+# Secrets never stand here: PGPASSWORD or ~/.pgpass, \
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the machine's role),
 # and with Airflow its Connections, named by server.conn_id and repository.conn_id.
 """
 
 
 @dataclass(frozen=True)
 class FirstCluster:
-    """What is known of a cluster when its configuration is written; empty fields are left to the defaults."""
+    """What is known of a cluster when its configuration is written; empty fields are left to the
+    defaults.
+    """
 
     name: str
     dsn: str
@@ -62,31 +74,46 @@ class FirstCluster:
             ", ".join(map(json.dumps, self.found_databases)) or "not known"
         )  # quoted: a name may hold anything, a line's end too
         every = "" if self.databases else f"# databases: every one, those to come too; now {now}\n"
-        return "\n".join((
-            f"[clusters.{self.name}.server]\n{_lines(server)}{every}",
-            f"[clusters.{self.name}.repository]\n{_lines(repository)}",
-            f"[clusters.{self.name}.drill]\n{_lines({'work_directory': str(self.work_directory)})}",
-        ))  # fmt: skip
+        return "\n".join(
+            (
+                f"[clusters.{self.name}.server]\n{_lines(server)}{every}",
+                f"[clusters.{self.name}.repository]\n{_lines(repository)}",
+                (
+                    f"[clusters.{self.name}.drill]\n"
+                    f"{_lines({'work_directory': str(self.work_directory)})}"
+                ),
+            )
+        )
 
 
 def _lines(values: Mapping[str, object]) -> str:
     return "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items() if value
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in values.items()
+        if value
     )
 
 
 def without_secrets(dsn: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Part a libpq connection string into what may be written and what may not. Nothing of a broken one is repeated."""
+    """Part a libpq connection string into what may be written and what may not.
+
+    Nothing of a broken one is repeated.
+    """
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        words = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+        words = {
+            key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None
+        }
     except psycopg.ProgrammingError:
         raise ConfigError(
-            "bad-dsn", "--dsn", found="no libpq connection string", expected="host=… port=… user=… dbname=…, or postgresql://…",
+            "bad-dsn",
+            "--dsn",
+            found="no libpq connection string",
+            expected="host=… port=… user=… dbname=…, or postgresql://…",
             hint="write it as psql takes it, without a password",
-        ) from None  # fmt: skip
+        ) from None
     secret = {key: value for key, value in words.items() if key in SECRET_KEYWORDS}
     return {key: value for key, value in words.items() if key not in secret}, secret
 
@@ -96,32 +123,50 @@ def is_example(file: Path) -> bool:
     with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         clusters = tomllib.loads(file.read_text("utf-8")).get("clusters", {})
         return [
-            one["repository"]["url"] for one in clusters.values() if "url" in one.get("repository", {})
+            one["repository"]["url"]
+            for one in clusters.values()
+            if "url" in one.get("repository", {})
         ] == [EXAMPLE_URL]
     return False
 
 
 def check_name(file: Path, name: str) -> None:
-    """Raise where the file has a cluster of that name: what somebody wrote is never written over."""
+    """Raise where the file has a cluster of that name: what somebody wrote is never written
+    over."""
     if not file.exists() or is_example(file):
         return
     try:
         known = tomllib.loads(file.read_text("utf-8")).get("clusters", {})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
-            "config-syntax", str(file), found=f"cannot be read: {error}", expected="a configuration to add a cluster to",
+            "config-syntax",
+            str(file),
+            found=f"cannot be read: {error}",
+            expected="a configuration to add a cluster to",
             hint="correct it, or name another file with --config",
-        ) from error  # fmt: skip
+        ) from error
     if name in known:
         raise ConfigError(
-            "cluster-is-there", f"cluster {name!r}", found=f"a table [clusters.{name}] in {file}", expected="a name that is free",
-            hint="name another with --cluster, or another file with --config; to change this one, edit the file",
-        )  # fmt: skip
+            "cluster-is-there",
+            f"cluster {name!r}",
+            found=f"a table [clusters.{name}] in {file}",
+            expected="a name that is free",
+            hint=(
+                "name another with --cluster, or another file with --config; to change this one,"
+                " edit the file"
+            ),
+        )
 
 
 def compose(file: Path, cluster: FirstCluster) -> tuple[str, Settings]:
-    """Give the file's whole new text and what it means; raise where the new cluster would be wrong in it."""
-    before = file.read_text("utf-8").rstrip("\n") + "\n" if file.exists() and not is_example(file) else HEAD
+    """Give the file's whole new text and what it means; raise where the new cluster would be wrong
+    in it.
+    """
+    before = (
+        file.read_text("utf-8").rstrip("\n") + "\n"
+        if file.exists() and not is_example(file)
+        else HEAD
+    )
     text = f"{before}\n{cluster.tables}"
     settings = parse(tomllib.loads(text), file)
     settings.cluster(cluster.name)
@@ -129,7 +174,10 @@ def compose(file: Path, cluster: FirstCluster) -> tuple[str, Settings]:
 
 
 def keep(file: Path, text: str) -> Path | None:
-    """Write the file whole or not at all, with the owner and mode it had. Gives where the project's example was put, if it stood there."""
+    """Write the file whole or not at all, with the owner and mode it had.
+
+    Gives where the project's example was put, if it stood there.
+    """
     file = file.resolve()  # a link stays one
     aside = file.with_name(f"{file.name}.example") if is_example(file) else None
     try:
@@ -150,9 +198,12 @@ def keep(file: Path, text: str) -> Path | None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
-            "config-unwritable", str(file), found=f"{error.strerror}", expected="a file that this user can write",
+            "config-unwritable",
+            str(file),
+            found=f"{error.strerror}",
+            expected="a file that this user can write",
             hint="name another file with --config, and tell the jobs by PGDRILL_CONFIG",
-        ) from error  # fmt: skip
+        ) from error
     return aside
 
 

@@ -25,11 +25,18 @@ def rto(
     context: typer.Context,
     cluster: ClusterArgument = "",
     probe_too: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="read from the store and write to the disk for some seconds, to tell what helps")
+        bool,
+        typer.Option(
+            "--probe/--no-probe",
+            help="read from the store and write to the disk for some seconds, to tell what helps",
+        ),
     ] = True,
     as_json: JsonOption = False,
 ) -> int:
-    """Forecast the time to running and to correct vector search: now, on the worst day, and larger. Exit 1: the RTO will be broken."""
+    """Forecast the time to running and to correct vector search: now, on the worst day, and larger.
+
+    Exit 1: the RTO will be broken.
+    """
     from pgdrill.baseline.own_system import own_backups
     from pgdrill.host.tuning import cores, fetch_streams
     from pgdrill.reports.forecast import breaks_at, collect, forecast, levers, probe, scenarios
@@ -42,9 +49,17 @@ def rto(
     helping: list[Lever] = []
     if probe_too:
         where = access.cluster.repository
-        newest = max(own_backups(access, access.tool.backups(access.repository)), key=lambda backup: backup.finish_time)
+        newest = max(
+            own_backups(access, access.tool.backups(access.repository)),
+            key=lambda backup: backup.finish_time,
+        )
         parts = access.tool.parts(access.repository, newest)
-        probed = probe(access.repository, parts, access.cluster.state_directory, fetch_streams(cores=cores(), streams=where.streams)[0])
+        probed = probe(
+            access.repository,
+            parts,
+            access.cluster.state_directory,
+            fetch_streams(cores=cores(), streams=where.streams)[0],
+        )
         helping = levers(inputs, probed, where.compression or access.tool.default_compression)
     kept = found[1][1].correct.likely <= promise
     if as_json:
@@ -55,19 +70,33 @@ def rto(
 
 
 def _plain(
-    inputs: Inputs, found: Sequence[tuple[str, Forecast]], promise: float, factor: float | None, helping: Sequence[Lever]
+    inputs: Inputs,
+    found: Sequence[tuple[str, Forecast]],
+    promise: float,
+    factor: float | None,
+    helping: Sequence[Lever],
 ) -> dict[str, Any]:
     return {
-        "drills": len(inputs.history), "rto_seconds": promise, "breaks_at_times_the_size": factor,
-        "breaks_on": breaks.isoformat() if (breaks := inputs.breaks_on(factor, datetime.now(UTC))) else None, "bytes_per_day": inputs.bytes_per_day,
-        "segments_per_day": inputs.segments_per_day, "next_base_at": inputs.next_base_at.isoformat(),
+        "drills": len(inputs.history),
+        "rto_seconds": promise,
+        "breaks_at_times_the_size": factor,
+        "breaks_on": (
+            breaks.isoformat() if (breaks := inputs.breaks_on(factor, datetime.now(UTC))) else None
+        ),
+        "bytes_per_day": inputs.bytes_per_day,
+        "segments_per_day": inputs.segments_per_day,
+        "next_base_at": inputs.next_base_at.isoformat(),
         "forecasts": [{"scenario": name, **asdict(one)} for name, one in found],
         "levers": [asdict(lever) for lever in helping],
-    }  # fmt: skip
+    }
 
 
 def _show(
-    inputs: Inputs, found: Sequence[tuple[str, Forecast]], promise: float, factor: float | None, helping: Sequence[Lever]
+    inputs: Inputs,
+    found: Sequence[tuple[str, Forecast]],
+    promise: float,
+    factor: float | None,
+    helping: Sequence[Lever],
 ) -> None:
     from rich.text import Text
 
@@ -76,13 +105,32 @@ def _show(
 
     console = out()
     rows = [
-        (name, size(int(one.load.base_bytes)), f"{one.load.wal_segments:.0f}", seconds(one.running.likely),
-         seconds(one.correct.likely), f"{seconds(one.correct.low)} to {seconds(one.correct.high)}",
-         "kept" if one.correct.likely <= promise else "BROKEN")
+        (
+            name,
+            size(int(one.load.base_bytes)),
+            f"{one.load.wal_segments:.0f}",
+            seconds(one.running.likely),
+            seconds(one.correct.likely),
+            f"{seconds(one.correct.low)} to {seconds(one.correct.high)}",
+            "kept" if one.correct.likely <= promise else "BROKEN",
+        )
         for name, one in found
-    ]  # fmt: skip
-    console.print(grid(("recovery", "base", "WAL segments", "running", "correct vector search", "between", "RTO"), rows,
-                       right=("base", "WAL segments", "running", "correct vector search")))  # fmt: skip
+    ]
+    console.print(
+        grid(
+            (
+                "recovery",
+                "base",
+                "WAL segments",
+                "running",
+                "correct vector search",
+                "between",
+                "RTO",
+            ),
+            rows,
+            right=("base", "WAL segments", "running", "correct vector search"),
+        )
+    )
     worst = found[1][1]
     parts = ", ".join(f"{name} {seconds(span.likely)}" for name, span in worst.parts.items())
     drills = f"{len(inputs.history)} drill{'s' if len(inputs.history) > 1 else ''}"
@@ -91,11 +139,22 @@ def _show(
     if factor is None:
         console.print(Text(limit + "is kept at any size that makes sense."))
     elif factor < 1:
-        console.print(Text(limit + "will be broken on the worst day, at today's size.", style="bold red"))
+        console.print(
+            Text(limit + "will be broken on the worst day, at today's size.", style="bold red")
+        )
     else:
         breaks = inputs.breaks_on(factor, datetime.now(UTC))
         grown = f", which at its growth it reaches on {breaks:%d %B %Y}" if breaks else ""
-        console.print(Text(limit + f"will be broken at {factor:.1f} times today's size ({size(int(factor * worst.load.base_bytes))}){grown}."))
+        console.print(
+            Text(
+                limit + f"will be broken at {factor:.1f} times today's size"
+                f" ({size(int(factor * worst.load.base_bytes))}){grown}."
+            )
+        )
     for lever in helping:
-        saved = f"saves {seconds(lever.saves_seconds)}" if lever.saves_seconds >= 0.05 else "saves nothing"
+        saved = (
+            f"saves {seconds(lever.saves_seconds)}"
+            if lever.saves_seconds >= 0.05
+            else "saves nothing"
+        )
         console.print(Text(f"{lever.name}: {saved}; {lever.because}"), soft_wrap=True)

@@ -1,6 +1,8 @@
-"""What ``pgdrill --help`` lists: every command under the step it belongs to, in the order in which one comes to need them.
+"""What ``pgdrill --help`` lists: every command under the step it belongs to, in the order in which
+one comes to need them.
 
-Typer groups commands in Rich's boxes only. This help is plain text, which pipes, logs and small terminals show as it is.
+Typer groups commands in Rich's boxes only. This help is plain text, which pipes, logs and small
+terminals show as it is.
 """
 
 from __future__ import annotations

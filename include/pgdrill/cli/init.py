@@ -1,4 +1,6 @@
-"""``pgdrill init``: a first configuration, found out from the server and this host, asked for where neither tells."""
+"""``pgdrill init``: a first configuration, found out from the server and this host, asked for where
+neither tells.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Given:
     yes: bool
 
     def asked(self, words: str, found: str) -> str:
-        """Ask for what is not sure, with what was found as the answer that Enter gives; with --yes take that."""
+        """Ask for what is not sure, with what was found as the answer that Enter gives; with --yes
+        take that.
+        """
         return found if self.yes else str(typer.prompt(words, default=found, err=True)).strip()
 
 
@@ -58,7 +62,10 @@ def init(
         typer.Option(
             "--dsn",
             metavar="DSN",
-            help="libpq connection string of the server, best without password; empty: by the PG... variables",
+            help=(
+                "libpq connection string of the server, best without password; empty: by the PG..."
+                " variables"
+            ),
         ),
     ] = None,
     repository: Annotated[
@@ -71,15 +78,19 @@ def init(
         str, typer.Option("--cluster", metavar="NAME", help="default: the database's name")
     ] = "",
     tool: Annotated[
-        Tool | None, typer.Option("--tool", help="default: wal-g where it is found, else barman-cloud")
+        Tool | None,
+        typer.Option("--tool", help="default: wal-g where it is found, else barman-cloud"),
     ] = None,
     data_directory: Annotated[
-        Path | None, typer.Option("--data-directory", metavar="DIR", help="default: as the server tells")
+        Path | None,
+        typer.Option("--data-directory", metavar="DIR", help="default: as the server tells"),
     ] = None,
     bin_dir: Annotated[
         Path | None,
         typer.Option(
-            "--bin-dir", metavar="DIR", help="PostgreSQL's programs; default: looked for on this host"
+            "--bin-dir",
+            metavar="DIR",
+            help="PostgreSQL's programs; default: looked for on this host",
         ),
     ] = None,
     work_directory: Annotated[
@@ -87,19 +98,26 @@ def init(
         typer.Option(
             "--work-directory",
             metavar="DIR",
-            help="where drills restore; default: /var/lib/pgdrill, or below the home of a user who may not make it",
+            help=(
+                "where drills restore; default: /var/lib/pgdrill, or below the home of a user who"
+                " may not make it"
+            ),
         ),
     ] = None,
     database: Annotated[
         list[str] | None,
         typer.Option(
-            "--database", metavar="NAME", help="check only this database (repeatable); default: every one"
+            "--database",
+            metavar="NAME",
+            help="check only this database (repeatable); default: every one",
         ),
     ] = None,
     endpoint_url: Annotated[
         str,
         typer.Option(
-            "--endpoint-url", metavar="URL", help="of an S3 store other than AWS; default: $AWS_ENDPOINT_URL"
+            "--endpoint-url",
+            metavar="URL",
+            help="of an S3 store other than AWS; default: $AWS_ENDPOINT_URL",
         ),
     ] = "",
     yes: Annotated[
@@ -107,10 +125,11 @@ def init(
     ] = False,
     config: ConfigOption = None,
 ) -> int:
-    """Write a configuration that works, found out from the server and this host, and let doctor look at it.
+    """Write a configuration that works, found out from the server and this host, and let doctor
+    look at it.
 
-    Run it beside the data directory, as the user that owns it. A file that is there gets one more cluster; a cluster that is
-    there is never changed. No secret is written.
+    Run it beside the data directory, as the user that owns it. A file that is there gets one more
+    cluster; a cluster that is there is never changed. No secret is written.
     """
     given = Given(
         dsn,
@@ -166,7 +185,9 @@ def _init(session: Session, given: Given) -> int:
 
 
 def _file(session: Session) -> Path:
-    """Where the configuration is or will be: as named, where it is found by itself, else in this folder."""
+    """Where the configuration is or will be: as named, where it is found by itself, else in this
+    folder.
+    """
     from pgdrill.config import CONFIG_VARIABLE, config_path
 
     if session.config:
@@ -177,7 +198,9 @@ def _file(session: Session) -> Path:
 
 
 def _ask_server(words: dict[str, str], credentials: Credentials) -> SelfDescription | None:
-    """Ask the server of itself; one that does not answer is told with its hint, and the rest goes on without it."""
+    """Ask the server of itself; one that does not answer is told with its hint, and the rest goes
+    on without it.
+    """
     from psycopg.conninfo import make_conninfo
 
     from pgdrill.access import Access
@@ -188,7 +211,8 @@ def _ask_server(words: dict[str, str], credentials: Credentials) -> SelfDescript
     server = Server(dsn=make_conninfo("", **words), data_directory=Path("/"))
     try:
         with Access(
-            Cluster(server=server, repository=Repository(url="file:///none-yet"), name="new"), credentials
+            Cluster(server=server, repository=Repository(url="file:///none-yet"), name="new"),
+            credentials,
         ).connect() as connection:
             return describe(connection)
     except PgdrillError as error:
@@ -212,12 +236,17 @@ def _cluster(given: Given, words: dict[str, str], told: SelfDescription | None) 
             "needed: s3://bucket/prefix, or file:///folder (wal-g only)", param_hint="--repository"
         )
     major = told.major_version if told else NEWEST_MAJOR
-    data = given.data_directory or (told and told.data_directory) or _ask_for_data_directory(given, major)
+    data = (
+        given.data_directory
+        or (told and told.data_directory)
+        or _ask_for_data_directory(given, major)
+    )
     programs = given.bin_dir or find_programs(major, data)
     if not programs:
         programs = Path(
             given.asked(
-                f"PostgreSQL {major}'s programs were not found; their folder", str(usual_programs(major))
+                f"PostgreSQL {major}'s programs were not found; their folder",
+                str(usual_programs(major)),
             )
         )
     database = told.database if told else words.get("dbname", "")
@@ -233,7 +262,8 @@ def _cluster(given: Given, words: dict[str, str], told: SelfDescription | None) 
         system_identifier=told.system_identifier if told else None,
         databases=given.databases,
         found_databases=told.databases if told else (),
-        endpoint_url=given.endpoint_url or _of_s3(repository, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        endpoint_url=given.endpoint_url
+        or _of_s3(repository, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
         region=_of_s3(repository, "AWS_REGION", "AWS_DEFAULT_REGION"),
     )
 
@@ -245,11 +275,15 @@ def _ask_for_data_directory(given: Given, major: int) -> Path:
             "the server does not tell (it needs the role pg_monitor, or does not answer); name it",
             param_hint="--data-directory",
         )
-    return Path(given.asked("The server's data directory (PGDATA)", f"/var/lib/postgresql/{major}/main"))
+    return Path(
+        given.asked("The server's data directory (PGDATA)", f"/var/lib/postgresql/{major}/main")
+    )
 
 
 def _complete(words: dict[str, str], told: SelfDescription | None) -> dict[str, str]:
-    """Where the PG... variables of this shell said the rest, jobs without them get it from the file."""
+    """Where the PG... variables of this shell said the rest, jobs without them get it from the
+    file.
+    """
     if not told or "service" in words or os.environ.get("PGSERVICE"):
         return words
     found = {"host": told.host, "user": told.user, "dbname": told.database}
@@ -300,6 +334,7 @@ def _tell_of_secret(made: FirstCluster, told: SelfDescription | None) -> None:
     )  # of a socket's folder, libpq may say localhost
     where = f"{host}:{told.port}:*:{told.user}" if told else "HOST:PORT:*:USER"
     say(
-        f"The password is not in it. For the jobs of cluster {made.name} put it into PGPASSWORD, or as this line into "
-        f"~/.pgpass (chmod 0600), or into an Airflow connection (server.conn_id):\n  {where}:PASSWORD"
+        f"The password is not in it. For the jobs of cluster {made.name} put it into PGPASSWORD, or"
+        " as this line into ~/.pgpass (chmod 0600), or into an Airflow connection"
+        f" (server.conn_id):\n  {where}:PASSWORD"
     )

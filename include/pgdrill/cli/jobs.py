@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 CheckOption = Annotated[
     list[str] | None,
-    typer.Option("--check", metavar="FAMILY", help="only this family of checks (repeatable); see `pgdrill checks`"),
+    typer.Option(
+        "--check",
+        metavar="FAMILY",
+        help="only this family of checks (repeatable); see `pgdrill checks`",
+    ),
 ]
 
 
@@ -46,7 +50,12 @@ class Source(StrEnum):
 
 
 @command
-def backup(context: typer.Context, cluster: ClusterArgument = "", wait: WaitOption = 0, as_json: JsonOption = False) -> int:
+def backup(
+    context: typer.Context,
+    cluster: ClusterArgument = "",
+    wait: WaitOption = 0,
+    as_json: JsonOption = False,
+) -> int:
     """Take a base backup beside the data directory, and prove it listed, whole and archived."""
     from pgdrill.backup import take_backup
     from pgdrill.cli.progress import progress
@@ -70,14 +79,34 @@ def _show_backup(result: BackupResult) -> None:
 
     from pgdrill.reports.terminal import pairs, seconds, size, when
 
-    out().print(Text(f"Base backup {result.name} of cluster {result.cluster}: listed, whole, archived.", "bold green"))
-    out().print(pairs([
-        ("finished", when(result.finished_at)),
-        ("WAL", f"{result.start_lsn} to {result.finish_lsn}, timeline {result.timeline}"),
-        ("size", f"{size(result.uncompressed_bytes)}, stored as {size(result.stored_bytes)} in {result.parts} objects"),
-        ("took", f"{seconds(result.seconds)}, of which {result.tool} {seconds(result.tool_seconds)}"
-                 f" at {result.mb_per_second:g} MB/s"),
-    ]))  # fmt: skip
+    out().print(
+        Text(
+            f"Base backup {result.name} of cluster {result.cluster}: listed, whole, archived.",
+            "bold green",
+        )
+    )
+    out().print(
+        pairs(
+            [
+                ("finished", when(result.finished_at)),
+                ("WAL", f"{result.start_lsn} to {result.finish_lsn}, timeline {result.timeline}"),
+                (
+                    "size",
+                    (
+                        f"{size(result.uncompressed_bytes)}, stored as {size(result.stored_bytes)}"
+                        f" in {result.parts} objects"
+                    ),
+                ),
+                (
+                    "took",
+                    (
+                        f"{seconds(result.seconds)}, of which {result.tool}"
+                        f" {seconds(result.tool_seconds)} at {result.mb_per_second:g} MB/s"
+                    ),
+                ),
+            ]
+        )
+    )
     out().print(Text(f"Recorded in {result.record}"), soft_wrap=True)
 
 
@@ -86,12 +115,27 @@ def drill(
     context: typer.Context,
     cluster: ClusterArgument = "",
     target: Annotated[
-        str, typer.Option(metavar="TARGET", help="latest, random, alternate, time:2026-11-20T11:00:00Z, before:2026-11-20T11:00:00Z,"
-                          " lsn:0/3000028 or name:restore_point")
+        str,
+        typer.Option(
+            metavar="TARGET",
+            help=(
+                "latest, random, alternate, time:2026-11-20T11:00:00Z, before:2026-11-20T11:00:00Z,"
+                " lsn:0/3000028 or name:restore_point"
+            ),
+        ),
     ] = "latest",
-    backup: Annotated[str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup or dump")] = "LATEST",
-    source: Annotated[Source, typer.Option("--from", help="restore a base backup, or a logical dump")] = Source.BACKUP,
-    keep: Annotated[bool, typer.Option("--keep", help="leave the restored cluster running; `pgdrill destroy` ends it")] = False,
+    backup: Annotated[
+        str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup or dump")
+    ] = "LATEST",
+    source: Annotated[
+        Source, typer.Option("--from", help="restore a base backup, or a logical dump")
+    ] = Source.BACKUP,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="leave the restored cluster running; `pgdrill destroy` ends it"
+        ),
+    ] = False,
     check: CheckOption = None,
     bin_dir: dump.BinDirOption = "",
     wait: WaitOption = 0,
@@ -111,19 +155,34 @@ def drill(
     access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
     families = _families(check)
     if source is Source.DUMP:
-        return dump.restore_and_check(session, access, dump.Chosen(backup, families, keep, bin_dir, wait=wait, full=full), as_json)
+        return dump.restore_and_check(
+            session,
+            access,
+            dump.Chosen(backup, families, keep, bin_dir, wait=wait, full=full),
+            as_json,
+        )
     if bin_dir:
-        raise typer.BadParameter("only a dump can be restored into another PostgreSQL", param_hint="--bin-dir")
+        raise typer.BadParameter(
+            "only a dump can be restored into another PostgreSQL", param_hint="--bin-dir"
+        )
     parse_target(target)  # before anything is locked or written
     with progress("looking at production", verbose=session.verbose) as show, stopping(runner):
         logger.info("drill %s of cluster %s", drill_id, access.cluster.name)
         try:
             report = library.drill(
-                access, target=target, backup=backup, families=families, keep=keep, drill_id=drill_id, runner=runner,
-                progress=show, wait_seconds=wait,
-            )  # fmt: skip
+                access,
+                target=target,
+                backup=backup,
+                families=families,
+                keep=keep,
+                drill_id=drill_id,
+                runner=runner,
+                progress=show,
+                wait_seconds=wait,
+            )
         except Interrupted:
-            library.destroy_stage(access, drill_id)  # again: the signal may have hit the clean-up itself
+            # again: the signal may have hit the clean-up itself
+            library.destroy_stage(access, drill_id)
             raise
     if as_json:
         say(report.model_dump_json(indent=1))
@@ -139,7 +198,10 @@ def _families(wanted: list[str] | None, *, foreign: bool = False) -> tuple[str, 
 
     for family in wanted or ():
         if family not in FAMILIES:
-            raise typer.BadParameter(f"{family!r} is no family of checks; choose {', '.join(FAMILIES)}", param_hint="--check")
+            raise typer.BadParameter(
+                f"{family!r} is no family of checks; choose {', '.join(FAMILIES)}",
+                param_hint="--check",
+            )
     return tuple(wanted or (FOREIGN_FAMILIES if foreign else FAMILIES))
 
 
@@ -148,19 +210,23 @@ def _tell_of_kept(access: Access, report: Report) -> None:
 
     if report.restored is None:
         return
-    err().print(Text(
-        f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC, or\n"
-        f"  pgdrill destroy {report.cluster} {report.drill_id}\n"
-        f"Look at it as the superuser of the protected cluster:\n"
-        f"  {dump.way_in(access, report.restored)}"
-    ), soft_wrap=True)  # fmt: skip
+    err().print(
+        Text(
+            f"The restored cluster is kept until {report.restored.expires_at:%Y-%m-%d %H:%M} UTC,"
+            f" or\n  pgdrill destroy {report.cluster} {report.drill_id}\nLook at it as the"
+            f" superuser of the protected cluster:\n  {dump.way_in(access, report.restored)}"
+        ),
+        soft_wrap=True,
+    )
 
 
 @command
 def destroy(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    drill_id: Annotated[str, typer.Argument(metavar="DRILL_ID", help="from `pgdrill report --list`")] = "",
+    drill_id: Annotated[
+        str, typer.Argument(metavar="DRILL_ID", help="from `pgdrill report --list`")
+    ] = "",
     as_json: JsonOption = False,
 ) -> int:
     """End and remove the restored cluster of a drill. One that is gone already is fine."""
@@ -169,7 +235,9 @@ def destroy(
 
     access, drill_id = session_of(context).access_and_id(cluster, drill_id)
     if not drill_id:
-        raise typer.BadParameter("which drill? `pgdrill report --list` shows them", param_hint="DRILL_ID")
+        raise typer.BadParameter(
+            "which drill? `pgdrill report --list` shows them", param_hint="DRILL_ID"
+        )
     known = Workspace.of(access, drill_id).directory.exists()
     report = destroy_stage(access, drill_id)
     if as_json:
@@ -177,7 +245,10 @@ def destroy(
         say(json.dumps({"drill_id": drill_id, "destroyed": True, "cleanup": cleanup}, indent=1))
     else:
         if not (known or report):
-            say(f"Nothing of a drill {drill_id} was on this host, and there is no report of it; `pgdrill report --list` shows the drills.")
+            say(
+                f"Nothing of a drill {drill_id} was on this host, and there is no report of it;"
+                " `pgdrill report --list` shows the drills."
+            )
             return Exit.GOOD
         report_stays = "its report stays" if report else "it has no report"
         say(f"Nothing is left of the restored cluster of drill {drill_id}; {report_stays}.")
@@ -188,11 +259,24 @@ def destroy(
 def verify(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    dsn: Annotated[str, typer.Option(metavar="DSN", help="libpq connection string of the restored server, no password")] = ...,  # type: ignore[assignment]
+    dsn: Annotated[
+        str,
+        typer.Option(
+            metavar="DSN", help="libpq connection string of the restored server, no password"
+        ),
+    ] = ...,  # type: ignore[assignment]
     baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="a drill's baseline or a backup's record, to compare with")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="a drill's baseline or a backup's record, to compare with"
+        ),
     ] = None,
-    as_superuser: Annotated[bool, typer.Option("--as-superuser", help="ask as a superuser, with whose rights users' code then runs")] = False,
+    as_superuser: Annotated[
+        bool,
+        typer.Option(
+            "--as-superuser", help="ask as a superuser, with whose rights users' code then runs"
+        ),
+    ] = False,
     check: CheckOption = None,
     full: FullOption = False,
     as_json: JsonOption = False,
@@ -207,7 +291,9 @@ def verify(
     families = _families(check, foreign=True)
     known = library.read_baseline(baseline, access.cluster) if baseline else None
     with stopping():
-        found = library.verify(access, dsn, families=families, baseline=known, as_superuser=as_superuser)
+        found = library.verify(
+            access, dsn, families=families, baseline=known, as_superuser=as_superuser
+        )
     if as_json:
         say(found.model_dump_json(indent=1))
     else:

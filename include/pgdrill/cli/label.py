@@ -1,4 +1,6 @@
-"""``pgdrill label``: which model made a vector column, written into its comment on production, or listed."""
+"""``pgdrill label``: which model made a vector column, written into its comment on production, or
+listed.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,55 @@ if TYPE_CHECKING:
     from pgdrill.vectors.labels import Label
 
 
-
 @command
 def label(
     context: typer.Context,
-    cluster: Annotated[str, typer.Argument(metavar="CLUSTER", help="may be left out to list the only one's columns")] = "",
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="schema.table where it is not in public")] = "",
+    cluster: Annotated[
+        str,
+        typer.Argument(metavar="CLUSTER", help="may be left out to list the only one's columns"),
+    ] = "",
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="schema.table where it is not in public")
+    ] = "",
     column: Annotated[str, typer.Argument(metavar="COLUMN", help="of type vector or halfvec")] = "",
-    model: Annotated[str, typer.Option(metavar="NAME", help="the model that made the vectors")] = "",
-    model_version: Annotated[str, typer.Option(metavar="VERSION", help="its version, as your application counts them")] = "",
-    text_column: Annotated[str, typer.Option(metavar="COLUMN", help="whose text the vectors are made from")] = "",
-    updated_column: Annotated[str, typer.Option(metavar="COLUMN", help="when the text was changed last")] = "",
-    embedded_column: Annotated[str, typer.Option(metavar="COLUMN", help="when the vector was made")] = "",
-    sql: Annotated[bool, typer.Option("--sql", help="print the statement instead, for the table's owner to run")] = False,
-    database: Annotated[str, typer.Option(metavar="NAME", help="default: the first of server.databases")] = "",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="the model that made the vectors")
+    ] = "",
+    model_version: Annotated[
+        str, typer.Option(metavar="VERSION", help="its version, as your application counts them")
+    ] = "",
+    text_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="whose text the vectors are made from")
+    ] = "",
+    updated_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="when the text was changed last")
+    ] = "",
+    embedded_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="when the vector was made")
+    ] = "",
+    sql: Annotated[
+        bool,
+        typer.Option("--sql", help="print the statement instead, for the table's owner to run"),
+    ] = False,
+    database: Annotated[
+        str, typer.Option(metavar="NAME", help="default: the first of server.databases")
+    ] = "",
     as_json: JsonOption = False,
 ) -> int:
-    """Say on production which model made a column's vectors; without TABLE, list every vector column with its label."""
-    wanted = {"model": model, "version": model_version, "text_column": text_column, "updated_column": updated_column,
-              "embedded_column": embedded_column}  # fmt: skip
+    """Say on production which model made a column's vectors; without TABLE, list every vector
+    column with its label.
+    """
+    wanted = {
+        "model": model,
+        "version": model_version,
+        "text_column": text_column,
+        "updated_column": updated_column,
+        "embedded_column": embedded_column,
+    }
     if bool(table) != bool(column) or (table and not (model and model_version)):
-        raise typer.BadParameter("to write a label, give CLUSTER TABLE COLUMN, --model and --model-version")
+        raise typer.BadParameter(
+            "to write a label, give CLUSTER TABLE COLUMN, --model and --model-version"
+        )
     if not table and (sql or any(wanted.values())):
         raise typer.BadParameter("to write a label, name TABLE and COLUMN")
     access = session_of(context).access(cluster)
@@ -64,7 +94,9 @@ def _print(access: Access, database: str, table: str, column: str, label: Label)
     return Exit.GOOD
 
 
-def _write(access: Access, database: str, table: str, column: str, label: Label, as_json: bool) -> int:
+def _write(
+    access: Access, database: str, table: str, column: str, label: Label, as_json: bool
+) -> int:
     from pgdrill.vectors.labels import set_label
 
     with access.connect(database or None) as connection:
@@ -72,7 +104,10 @@ def _write(access: Access, database: str, table: str, column: str, label: Label,
     if as_json:
         say(json.dumps({"table": table, "column": column, **label.model_dump()}, indent=1))
     else:
-        say(f"{table}.{column} is labelled {label}. Backups taken from now on bring the label along.")
+        say(
+            f"{table}.{column} is labelled {label}. Backups taken from now on bring the label"
+            " along."
+        )
     return Exit.GOOD
 
 
@@ -83,8 +118,13 @@ def _list(access: Access, database: str, as_json: bool) -> int:
     if as_json:
         say(json.dumps(found, indent=1))
     elif found:
-        rows = [tuple(line[key] or "" for key in ("database", "column", "label", "text_column", "updated_column"))
-                for line in found]  # fmt: skip
+        rows = [
+            tuple(
+                line[key] or ""
+                for key in ("database", "column", "label", "text_column", "updated_column")
+            )
+            for line in found
+        ]
         out().print(grid(("database", "vector column", "label", "text", "updated"), rows))
     else:
         say(f"No vector column in cluster {access.cluster.name}.")
@@ -111,10 +151,14 @@ def _lines(access: Access, database: str) -> list[dict[str, Any]]:
                 shown = str(label) if label else "none"
             except LabelError as error:
                 label, shown = None, f"unreadable: {error}"
-            lines.append({
-                "database": database, "column": f"{schema}.{table}.{column}", "label": shown,
-                "text_column": label.text_column if label else None,
-                "updated_column": label.updated_column if label else None,
-                "embedded_column": label.embedded_column if label else None,
-            })  # fmt: skip
+            lines.append(
+                {
+                    "database": database,
+                    "column": f"{schema}.{table}.{column}",
+                    "label": shown,
+                    "text_column": label.text_column if label else None,
+                    "updated_column": label.updated_column if label else None,
+                    "embedded_column": label.embedded_column if label else None,
+                }
+            )
     return lines

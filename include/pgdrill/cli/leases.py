@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 
 
 @command
-def leases(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
-    """Show which jobs, on which hosts, hold a lease in the store, until when, and what they keep from being deleted."""
+def leases(
+    context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False
+) -> int:
+    """Show which jobs, on which hosts, hold a lease in the store, until when, and what they keep
+    from being deleted.
+    """
     from pgdrill.repository.leases import board_of
 
     now = datetime.now(UTC)
-    standing = [one for one in board_of(session_of(context).access(cluster)).look() if one.stands(now)]
+    standing = [
+        one for one in board_of(session_of(context).access(cluster)).look() if one.stands(now)
+    ]
     if as_json:
         typer.echo(json.dumps([_data(one) for one in standing], indent=1))
         return Exit.GOOD
@@ -32,7 +38,11 @@ def leases(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonO
 
 
 def _data(one: Seen) -> dict[str, object]:
-    return {"key": one.key, "until": one.until.isoformat(), "lease": one.lease.model_dump(mode="json") if one.lease else None}
+    return {
+        "key": one.key,
+        "until": one.until.isoformat(),
+        "lease": one.lease.model_dump(mode="json") if one.lease else None,
+    }
 
 
 def _what(one: Seen) -> str:

@@ -17,7 +17,12 @@ from pgdrill.reports.terminal import size
 from pgdrill.text import one_line
 
 Show = Callable[[str, int, int], None]
-WORDS = {"backup": "backing up", "fetch": "fetching the base backup", "replay": "replaying WAL", "checks": "asking the checks"}
+WORDS = {
+    "backup": "backing up",
+    "fetch": "fetching the base backup",
+    "replay": "replaying WAL",
+    "checks": "asking the checks",
+}
 
 
 @contextlib.contextmanager
@@ -28,7 +33,9 @@ def progress(first: str, *, verbose: bool) -> Iterator[Show]:
         log_to_stderr(logging.INFO)
         yield lambda what, done, total: None  # the library's own lines tell enough
         return
-    handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S", markup=False)
+    handler = RichHandler(
+        console=console, show_path=False, log_time_format="%H:%M:%S", markup=False
+    )
     handler.setFormatter(LineFormatter("%(message)s"))
     log_to_stderr(logging.INFO if verbose else logging.WARNING, handler)
     with _bar(console) as bar:
@@ -40,7 +47,13 @@ def progress(first: str, *, verbose: bool) -> Iterator[Show]:
             moved = _moved(done, total, spent) if done else ""
             if what.startswith("build "):
                 moved = f"{done} of {total} rows"
-            bar.update(task, description=one_line(WORDS.get(what, what)), completed=min(done, total), total=total or None, moved=moved)
+            bar.update(
+                task,
+                description=one_line(WORDS.get(what, what)),
+                completed=min(done, total),
+                total=total or None,
+                moved=moved,
+            )
 
         yield show
     log_to_stderr(logging.INFO if verbose else logging.WARNING)
@@ -54,6 +67,11 @@ def _moved(done: int, total: int, spent_seconds: float) -> str:
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        SpinnerColumn("line"), TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
-        TextColumn("{task.fields[moved]}", markup=False), TimeElapsedColumn(), console=console, transient=True,
-    )  # fmt: skip
+        SpinnerColumn("line"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[moved]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )

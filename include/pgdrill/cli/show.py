@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from pgdrill.repository.tools import BaseBackup
 
 LISTED = 20
-PLAIN_VALUE = re.compile(r"-?[A-Za-z0-9][A-Za-z0-9._:/+-]*")  # of a variable, as every reader of such files takes it bare
+# of a variable, as every reader of such files takes it bare
+PLAIN_VALUE = re.compile(r"-?[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 
 
 @command
-def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False) -> int:
+def backups(
+    context: typer.Context, cluster: ClusterArgument = "", as_json: JsonOption = False
+) -> int:
     """List the finished base backups of the repository, oldest first.
 
     Exit 2 where some are known that it lacks, or none is certainly this cluster's."""
@@ -53,7 +56,11 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
     own = own_system(access, found)
     if as_json:
         check_backups(access, found)
-        say(json.dumps([_backup(backup, backup.name in recorded, own) for backup in found], indent=1))
+        say(
+            json.dumps(
+                [_backup(backup, backup.name in recorded, own) for backup in found], indent=1
+            )
+        )
     elif found:
         out().print(backups_table(found, recorded))
     else:
@@ -62,9 +69,17 @@ def backups(context: typer.Context, cluster: ClusterArgument = "", as_json: Json
         err().print(Text(f"Not listed: {name}, {problem.found}"), soft_wrap=True)
     for stranger in found if own.identifier else ():
         if stranger.system_identifier != own.identifier:
-            hint = stranger_hint(access.cluster.name, stranger.name, access.cluster.retention.window_days)
-            err().print(Text(f"Another cluster's: {stranger.name}, system identifier {stranger.system_identifier}; "
-                             f"{access.cluster.name} is {own.identifier}\n  hint: {hint}"), soft_wrap=True)  # fmt: skip
+            hint = stranger_hint(
+                access.cluster.name, stranger.name, access.cluster.retention.window_days
+            )
+            err().print(
+                Text(
+                    f"Another cluster's: {stranger.name}, system identifier"
+                    f" {stranger.system_identifier}; {access.cluster.name} is {own.identifier}\n "
+                    f" hint: {hint}"
+                ),
+                soft_wrap=True,
+            )
     for why in none_of_its_own(access, found, own):
         raise as_could_not_verify(why)
     own.check()
@@ -77,13 +92,20 @@ def _backup(backup: BaseBackup, recorded: bool, own: OwnSystem) -> dict[str, Any
     from pgdrill.postgres.wal import format_lsn
 
     return {
-        "name": backup.name, "system_identifier": str(backup.system_identifier), "major_version": backup.major_version,
-        "timeline": backup.timeline, "start_lsn": format_lsn(backup.start_lsn),
-        "finish_lsn": format_lsn(backup.finish_lsn), "started_at": backup.start_time.isoformat(),
-        "finished_at": backup.finish_time.isoformat(), "uncompressed_bytes": backup.uncompressed_bytes,
-        "compressed_bytes": backup.compressed_bytes, "tablespaces": dict(backup.tablespaces), "recorded": recorded,
+        "name": backup.name,
+        "system_identifier": str(backup.system_identifier),
+        "major_version": backup.major_version,
+        "timeline": backup.timeline,
+        "start_lsn": format_lsn(backup.start_lsn),
+        "finish_lsn": format_lsn(backup.finish_lsn),
+        "started_at": backup.start_time.isoformat(),
+        "finished_at": backup.finish_time.isoformat(),
+        "uncompressed_bytes": backup.uncompressed_bytes,
+        "compressed_bytes": backup.compressed_bytes,
+        "tablespaces": dict(backup.tablespaces),
+        "recorded": recorded,
         "own": backup.system_identifier == own.identifier if own.identifier else None,
-    }  # fmt: skip
+    }
 
 
 @command
@@ -91,7 +113,9 @@ def report(
     context: typer.Context,
     cluster: ClusterArgument = "",
     drill_id: Annotated[str, typer.Argument(metavar="ID", help="default: the newest report")] = "",
-    show_list: Annotated[bool, typer.Option("--list", help=f"list the newest {LISTED} reports instead")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help=f"list the newest {LISTED} reports instead")
+    ] = False,
     full: FullOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -107,9 +131,12 @@ def report(
     known = [drill_id] if drill_id else store.list_reports(access)
     if not known:
         raise CouldNotVerify(
-            "no-report", f"reports of cluster {access.cluster.name}", found="none here and none in the report store",
-            expected="at least one drill", hint="run `pgdrill drill`; check reports_url",
-        )  # fmt: skip
+            "no-report",
+            f"reports of cluster {access.cluster.name}",
+            found="none here and none in the report store",
+            expected="at least one drill",
+            hint="run `pgdrill drill`; check reports_url",
+        )
     found = store.load_report(access, known[-1])
     if as_json:
         say(found.model_dump_json(indent=1))
@@ -126,9 +153,23 @@ def _list(access: Access, as_json: bool) -> int:
     if as_json:
         say(json.dumps(found, indent=1))
     elif found:
-        rows = [(line["drill_id"], line["verdict"], seconds(line["time_to_correct_vector_search_seconds"]), line["reason"])
-                for line in found]  # fmt: skip
-        out().print(grid(("drill", "verdict", "to right search", "reason"), rows, right=("to right search",), prose=("reason",)))
+        rows = [
+            (
+                line["drill_id"],
+                line["verdict"],
+                seconds(line["time_to_correct_vector_search_seconds"]),
+                line["reason"],
+            )
+            for line in found
+        ]
+        out().print(
+            grid(
+                ("drill", "verdict", "to right search", "reason"),
+                rows,
+                right=("to right search",),
+                prose=("reason",),
+            )
+        )
     else:
         say(f"No report of cluster {access.cluster.name} yet; `pgdrill drill` makes one.")
     return Exit.GOOD
@@ -148,21 +189,37 @@ def _line(access: Access, drill_id: str) -> dict[str, Any]:
     try:
         found = store.load_report(access, drill_id)
     except PgdrillError as error:
-        return {"drill_id": drill_id, "verdict": "unreadable", "reason": error.problem.found,
-                "time_to_correct_vector_search_seconds": None}  # fmt: skip
-    return {"drill_id": drill_id, "verdict": found.verdict, "reason": found.reason, "backup": found.backup,
-            "started_at": found.started_at.isoformat(), "measured_rpo_seconds": found.measured_rpo_seconds,
-            "time_to_running_seconds": found.timings.time_to_running_seconds,
-            "time_to_correct_vector_search_seconds": found.timings.time_to_correct_vector_search_seconds}  # fmt: skip
+        return {
+            "drill_id": drill_id,
+            "verdict": "unreadable",
+            "reason": error.problem.found,
+            "time_to_correct_vector_search_seconds": None,
+        }
+    return {
+        "drill_id": drill_id,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "backup": found.backup,
+        "started_at": found.started_at.isoformat(),
+        "measured_rpo_seconds": found.measured_rpo_seconds,
+        "time_to_running_seconds": found.timings.time_to_running_seconds,
+        "time_to_correct_vector_search_seconds": (
+            found.timings.time_to_correct_vector_search_seconds
+        ),
+    }
 
 
 @command
 def checks(
     context: typer.Context,
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="as docs/reference/checks.md, which is made by this")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="as docs/reference/checks.md, which is made by this")
+    ] = False,
 ) -> int:
-    """List every check: its family, what passing means, what a failing answer looks like, and the hint."""
+    """List every check: its family, what passing means, what a failing answer looks like, and the
+    hint.
+    """
     from rich.text import Text
 
     from pgdrill.checks import CHECKS, FAMILIES
@@ -179,7 +236,11 @@ def checks(
     for check in ordered:
         required = "" if check.required else ", may stay unanswered"
         console.print(Text.assemble((check.name, "bold"), f" ({check.family}{required})"))
-        for label, words in (("passes if", check.passing), ("fails as", check.example), ("hint", check.hint)):
+        for label, words in (
+            ("passes if", check.passing),
+            ("fails as", check.example),
+            ("hint", check.hint),
+        ):
             console.print(Text(f"  {label:<9}  {words}"), soft_wrap=True)
     return Exit.GOOD
 
@@ -188,12 +249,27 @@ def _as_markdown(ordered: Sequence[Check]) -> str:
     """docs/reference/checks.md."""
     from itertools import groupby
 
-    lines = ["# The checks", "", "Made by `pgdrill checks --markdown > docs/reference/checks.md`. Families stand in the order in which they are asked."]
+    lines = [
+        "# The checks",
+        "",
+        (
+            "Made by `pgdrill checks --markdown > docs/reference/checks.md`. Families stand in the"
+            " order in which they are asked."
+        ),
+    ]
     for family, group in groupby(ordered, key=lambda check: check.family):
         lines += ["", f"## {family.capitalize()}"]
         for check in group:
-            lines += ["", f"### {check.name}", "", f"Passes if {check.passing}." + ("" if check.required else " May stay unanswered."),
-                      "", f"    {check.example}", "", f"*Hint:* {check.hint}."]  # fmt: skip
+            lines += [
+                "",
+                f"### {check.name}",
+                "",
+                f"Passes if {check.passing}." + ("" if check.required else " May stay unanswered."),
+                "",
+                f"    {check.example}",
+                "",
+                f"*Hint:* {check.hint}.",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -201,13 +277,21 @@ def _as_markdown(ordered: Sequence[Check]) -> str:
 def archive_command(
     context: typer.Context,
     cluster: ClusterArgument = "",
-    conf: Annotated[bool, typer.Option("--conf", help="only the lines for postgresql.conf")] = False,
-    environment_only: Annotated[bool, typer.Option("--environment", help="only the server's environment")] = False,
+    conf: Annotated[
+        bool, typer.Option("--conf", help="only the lines for postgresql.conf")
+    ] = False,
+    environment_only: Annotated[
+        bool, typer.Option("--environment", help="only the server's environment")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Print the archive_command for the protected server, and the environment it needs there (secrets by name only)."""
+    """Print the archive_command for the protected server, and the environment it needs there
+    (secrets by name only).
+    """
     if conf and environment_only:
-        raise typer.BadParameter("choose one of --conf and --environment; without them both are printed")
+        raise typer.BadParameter(
+            "choose one of --conf and --environment; without them both are printed"
+        )
     from pgdrill.repository import tools
 
     access = session_of(context).access(cluster)
@@ -217,7 +301,12 @@ def archive_command(
     secret = sorted(name for name in environment if _is_secret(name))
     shown = {name: value for name, value in sorted(environment.items()) if name not in secret}
     if as_json:
-        say(json.dumps({"archive_command": line, "environment": shown, "secret_variables": secret}, indent=1))
+        say(
+            json.dumps(
+                {"archive_command": line, "environment": shown, "secret_variables": secret},
+                indent=1,
+            )
+        )
         return Exit.GOOD
     if not environment_only:
         _say_conf(line, access.cluster.drill.rpo_seconds)
@@ -232,7 +321,10 @@ def _say_conf(line: str, promise: float) -> None:
     quoted = line.replace("'", "''")
     say("# postgresql.conf")
     say("archive_mode = on  # needs a restart")
-    say(f"archive_timeout = {max(1, int(promise * ARCHIVE_SHARE))}  # seconds: with the time that a push takes, within the promised RPO of {promise:g}")
+    say(
+        f"archive_timeout = {max(1, int(promise * ARCHIVE_SHARE))}  # seconds: with the time that a"
+        f" push takes, within the promised RPO of {promise:g}"
+    )
     say(f"archive_command = '{quoted}'")
 
 
@@ -243,16 +335,23 @@ def _say_environment(shown: dict[str, str], secret: list[str], *, s3: bool) -> N
     for name in secret:
         say(f"# {name}=  (set here; its value is not shown)")
     if not secret and s3:
-        say("# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its machine's role")
+        say(
+            "# no keys are set here: the server needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+            " or its machine's role"
+        )
 
 
 def _quoted(value: str) -> str:
-    """A value as systemd and Debian's pg_ctlcluster both read it: that one refuses a bare one that begins with a slash, as paths do."""
+    """A value as systemd and Debian's pg_ctlcluster both read it: that one refuses a bare one that
+    begins with a slash, as paths do.
+    """
     return value if PLAIN_VALUE.fullmatch(value) else f"'{value}'"
 
 
 def _segment_bytes(access: Access) -> int:
-    """From the data directory where it is on this host, by the server's word, else PostgreSQL's default, and said so."""
+    """From the data directory where it is on this host, by the server's word, else PostgreSQL's
+    default, and said so.
+    """
     from pgdrill.baseline import segment_size
     from pgdrill.baseline.beside import server_segment_bytes
     from pgdrill.errors import CouldNotVerify
@@ -263,12 +362,18 @@ def _segment_bytes(access: Access) -> int:
     try:
         return server_segment_bytes(access)
     except CouldNotVerify as error:
-        print(f"pgdrill: {access.cluster.server.data_directory} is not on this host, or cannot be read, and the server does not tell ({error.problem.reason}); "
-              "taking WAL segments for 16 MiB each", file=sys.stderr)  # fmt: skip
+        print(
+            f"pgdrill: {access.cluster.server.data_directory} is not on this host, or cannot be"
+            f" read, and the server does not tell ({error.problem.reason}); taking WAL segments for"
+            " 16 MiB each",
+            file=sys.stderr,
+        )
     return DEFAULT_SEGMENT_BYTES
 
 
 def _is_secret(name: str) -> bool:
     from pgdrill.host.process import PATH_SUFFIXES, SECRET_NAMES
 
-    return any(word in name.upper() for word in SECRET_NAMES) and not name.upper().endswith(PATH_SUFFIXES)
+    return any(word in name.upper() for word in SECRET_NAMES) and not name.upper().endswith(
+        PATH_SUFFIXES
+    )

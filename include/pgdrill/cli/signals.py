@@ -14,14 +14,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(PgdrillError, KeyboardInterrupt):
-    """The job was stopped by a signal. As a KeyboardInterrupt, too, psycopg cancels the statement on the server."""
+    """The job was stopped by a signal.
+
+    As a KeyboardInterrupt, too, psycopg cancels the statement on the server.
+    """
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number)
         super().__init__(
-            "stopped", "this job", found=f"ended by {self.signal.name}", expected="to run to its end",
+            "stopped",
+            "this job",
+            found=f"ended by {self.signal.name}",
+            expected="to run to its end",
             hint="nothing, if that was meant; else start it again",
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

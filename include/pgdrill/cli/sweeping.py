@@ -11,7 +11,9 @@ from pgdrill.cli.app import Exit, JsonOption, command, explain, say, session_of
 
 @command
 def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
-    """End and remove what killed jobs left on this host: every cluster's folders that nobody has a right to any more."""
+    """End and remove what killed jobs left on this host: every cluster's folders that nobody has a
+    right to any more.
+    """
     from pgdrill.recovery.sweep import sweep as library
 
     settings = session_of(context).settings
@@ -19,9 +21,15 @@ def sweep(context: typer.Context, as_json: JsonOption = False) -> int:
     swept = library(places)
     kinds = {"removed": swept.removed, "held": swept.held, "failed": swept.failed}
     if as_json:
-        say(json.dumps({
-            kind: [{"folder": str(found.folder), "why": found.why} for found in every] for kind, every in kinds.items()
-        }, indent=1))  # fmt: skip
+        say(
+            json.dumps(
+                {
+                    kind: [{"folder": str(found.folder), "why": found.why} for found in every]
+                    for kind, every in kinds.items()
+                },
+                indent=1,
+            )
+        )
     else:
         words = {"removed": "Removed", "held": "Left", "failed": "Cannot remove"}
         for kind, every in kinds.items():

@@ -1,4 +1,6 @@
-"""``pgdrill doctor``: all that a job would meet on this host, asked at once. Importing this package registers the examinations.
+"""``pgdrill doctor``: all that a job would meet on this host, asked at once.
+
+Importing this package registers the examinations.
 
 Lines are data (:mod:`pgdrill.doctor.model`); what asks them all is :func:`diagnose`.
 """
@@ -28,6 +30,29 @@ from pgdrill.doctor.model import JOBS, Diagnosis, Job, Line
 from pgdrill.doctor.run import diagnose
 
 __all__ = [
-    "EXAMINATIONS", "JOBS", "PARTS", "Diagnosis", "Examination", "Job", "Line", "airflow", "archiving", "bucket", "checksums", "clock", "configuration", "contrib",
-    "diagnose", "drills", "folders", "in_order", "large_objects", "programs", "repository", "rights", "server", "settings", "tool",
-]  # fmt: skip
+    "EXAMINATIONS",
+    "JOBS",
+    "PARTS",
+    "Diagnosis",
+    "Examination",
+    "Job",
+    "Line",
+    "airflow",
+    "archiving",
+    "bucket",
+    "checksums",
+    "clock",
+    "configuration",
+    "contrib",
+    "diagnose",
+    "drills",
+    "folders",
+    "in_order",
+    "large_objects",
+    "programs",
+    "repository",
+    "rights",
+    "server",
+    "settings",
+    "tool",
+]

@@ -1,4 +1,6 @@
-"""Airflow's parts, where Airflow is set up on this host: DAG files, Connections, and the workers' queue."""
+"""Airflow's parts, where Airflow is set up on this host: DAG files, Connections, and the workers'
+queue.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,30 @@ from pgdrill.doctor.model import Finding, green, not_asked, red, unknown, warn
 from pgdrill.doctor.subject import Subject
 
 PART = "airflow"
-MADE_BY = {"base_backup": "base_backup_dag", "restore_drill": "restore_drill_dag", "logical_dump": "logical_dump_dag", "retention": "retention_dag"}
-KINDS = {"server.conn_id": "postgres", "server.standby_conn_id": "postgres", "dump.conn_id": "postgres", "repository.conn_id": "aws"}
+MADE_BY = {
+    "base_backup": "base_backup_dag",
+    "restore_drill": "restore_drill_dag",
+    "logical_dump": "logical_dump_dag",
+    "retention": "retention_dag",
+}
+KINDS = {
+    "server.conn_id": "postgres",
+    "server.standby_conn_id": "postgres",
+    "dump.conn_id": "postgres",
+    "repository.conn_id": "aws",
+}
 ALONE = ("LocalExecutor", "SequentialExecutor")
 
 
 @examination(
-    "airflow", PART, green="Airflow is set up here, and answers", hint="run the command as the user that runs Airflow, with its AIRFLOW_HOME",
-    example="airflow: airflow.exceptions.AirflowConfigException: error: Unable to read the config file",
-)  # fmt: skip
+    "airflow",
+    PART,
+    green="Airflow is set up here, and answers",
+    hint="run the command as the user that runs Airflow, with its AIRFLOW_HOME",
+    example=(
+        "airflow: airflow.exceptions.AirflowConfigException: error: Unable to read the config file"
+    ),
+)
 def site(subject: Subject) -> Iterator[Finding]:
     """Nothing of it is started, and no file of its is made."""
     if why := _not_here():
@@ -35,9 +52,13 @@ def site(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "dags", PART, green="the DAG files of pgdrill are in Airflow's folder", needs=("airflow",),
-    hint="copy dags/*.py of the project into that folder", example="/opt/airflow/dags: no DAG file of restore_drill",
-)  # fmt: skip
+    "dags",
+    PART,
+    green="the DAG files of pgdrill are in Airflow's folder",
+    needs=("airflow",),
+    hint="copy dags/*.py of the project into that folder",
+    example="/opt/airflow/dags: no DAG file of restore_drill",
+)
 def dags(subject: Subject) -> Iterator[Finding]:
     """Found by what they call, whatever their names."""
     if why := _not_here():
@@ -47,21 +68,31 @@ def dags(subject: Subject) -> Iterator[Finding]:
     if not folders:
         yield not_asked("DAG files", "they come by a bundle that is not on this host")
         return
-    texts = [file.read_text(errors="replace") for folder in folders for file in folder.rglob("*.py")]
+    texts = [
+        file.read_text(errors="replace") for folder in folders for file in folder.rglob("*.py")
+    ]
     lacking = [name for name, call in MADE_BY.items() if not any(call in text for text in texts)]
     shown = ", ".join(map(str, folders))
     project = Path(__file__).parents[3] / "dags"
     if lacking:
-        copy = f"`cp {project}/*.py {folders[0]}/`" if project.is_dir() else "copy dags/*.py of the project into it"
+        copy = (
+            f"`cp {project}/*.py {folders[0]}/`"
+            if project.is_dir()
+            else "copy dags/*.py of the project into it"
+        )
         yield red(shown, f"no DAG file of {', '.join(lacking)}", ", ".join(MADE_BY), copy)
     else:
         yield green(shown, f"DAG files of {', '.join(MADE_BY)}")
 
 
 @examination(
-    "connections", PART, green="every Connection that dr.toml names is there, of the right type", needs=("airflow",),
-    hint="add it: Admin > Connections, or `airflow connections add`", example="server.conn_id: no Connection agents_postgres",
-)  # fmt: skip
+    "connections",
+    PART,
+    green="every Connection that dr.toml names is there, of the right type",
+    needs=("airflow",),
+    hint="add it: Admin > Connections, or `airflow connections add`",
+    example="server.conn_id: no Connection agents_postgres",
+)
 def connections(subject: Subject) -> Iterator[Finding]:
     """The type alone is looked at."""
     if why := _not_here():
@@ -75,19 +106,41 @@ def connections(subject: Subject) -> Iterator[Finding]:
         if "type" in found and found["type"] == kind:
             yield green(thing, f"of type {kind}")
         elif "type" in found:
-            yield red(thing, f"of type {found['type']}", f"of type {kind}", f"name another Connection in dr.toml, or make it anew: `airflow connections delete {conn_id}`, {_add(conn_id, kind)}")
+            yield red(
+                thing,
+                f"of type {found['type']}",
+                f"of type {kind}",
+                "name another Connection in dr.toml, or make it anew: `airflow connections delete"
+                f" {conn_id}`, {_add(conn_id, kind)}",
+            )
         elif found["trouble"]:
-            yield unknown(thing, f"not asked everywhere: {found['trouble']}", f"a Connection of type {kind}", "ask on the host of Airflow's API server")
+            yield unknown(
+                thing,
+                f"not asked everywhere: {found['trouble']}",
+                f"a Connection of type {kind}",
+                "ask on the host of Airflow's API server",
+            )
         else:
-            yield red(thing, "no such Connection", f"one of type {kind}", f"{_add(conn_id, kind)}, or Admin > Connections")
+            yield red(
+                thing,
+                "no such Connection",
+                f"one of type {kind}",
+                f"{_add(conn_id, kind)}, or Admin > Connections",
+            )
     if not keys:
-        yield not_asked("Connections", "dr.toml names none: secrets come from the worker's environment")
+        yield not_asked(
+            "Connections", "dr.toml names none: secrets come from the worker's environment"
+        )
 
 
 @examination(
-    "queue", PART, green="tasks go to a worker beside the data directory", needs=("airflow",),
-    hint="start a worker there: `airflow celery worker --queues QUEUE`", example="server.queue db1: LocalExecutor knows no queues",
-)  # fmt: skip
+    "queue",
+    PART,
+    green="tasks go to a worker beside the data directory",
+    needs=("airflow",),
+    hint="start a worker there: `airflow celery worker --queues QUEUE`",
+    example="server.queue db1: LocalExecutor knows no queues",
+)
 def queue(subject: Subject) -> Iterator[Finding]:
     """Who listens on a queue is the broker's to know, and is not asked."""
     if why := _not_here():
@@ -96,23 +149,40 @@ def queue(subject: Subject) -> Iterator[Finding]:
     said, wanted = _said(subject), subject.access.cluster.server.queue
     executor = str(said["executor"]).rpartition(".")[2]
     if executor in ALONE and wanted:
-        yield warn(f"server.queue {wanted}", f"{executor} knows no queues: tasks run on the scheduler's host", "an executor with workers, or no queue",
-                   "empty server.queue in dr.toml, or run Airflow with workers (CeleryExecutor)")  # fmt: skip
+        yield warn(
+            f"server.queue {wanted}",
+            f"{executor} knows no queues: tasks run on the scheduler's host",
+            "an executor with workers, or no queue",
+            "empty server.queue in dr.toml, or run Airflow with workers (CeleryExecutor)",
+        )
     elif executor in ALONE:
         yield green("queue", f"none: {executor} runs tasks on the scheduler's host")
     else:
-        yield green(f"queue {wanted or said['default_queue']}", f"of {executor}; on the worker: `airflow celery worker --queues {wanted or said['default_queue']}`")
+        yield green(
+            f"queue {wanted or said['default_queue']}",
+            f"of {executor}; on the worker: `airflow celery worker --queues"
+            f" {wanted or said['default_queue']}`",
+        )
 
 
 def _add(conn_id: str, kind: str) -> str:
-    login, password = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY") if kind == "aws" else ("USER", "PASSWORD")
-    return f"`airflow connections add {conn_id} --conn-type {kind} --conn-login {login} --conn-password {password}`"
+    login, password = (
+        ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY") if kind == "aws" else ("USER", "PASSWORD")
+    )
+    return (
+        f"`airflow connections add {conn_id} --conn-type {kind} --conn-login {login}"
+        f" --conn-password {password}`"
+    )
 
 
 def _keys(subject: Subject) -> dict[str, str]:
     cluster = subject.access.cluster
-    named = {"server.conn_id": cluster.server.conn_id, "server.standby_conn_id": cluster.server.standby_conn_id,
-             "dump.conn_id": cluster.dump.conn_id, "repository.conn_id": cluster.repository.conn_id}  # fmt: skip
+    named = {
+        "server.conn_id": cluster.server.conn_id,
+        "server.standby_conn_id": cluster.server.standby_conn_id,
+        "dump.conn_id": cluster.dump.conn_id,
+        "repository.conn_id": cluster.repository.conn_id,
+    }
     return {key: conn_id for key, conn_id in named.items() if conn_id}
 
 
@@ -121,21 +191,50 @@ def _home() -> Path:
 
 
 def _not_here() -> str:
-    """Why it is not asked. A home that nobody named, and that has neither DAGs nor a database, is what an import leaves."""
+    """Why it is not asked. A home that nobody named, and that has neither DAGs nor a database, is
+    what an import leaves.
+    """
     if importlib.util.find_spec("airflow") is None:
         return "Airflow is not installed in this environment"
     home = _home()
-    meant = "AIRFLOW_HOME" in os.environ or (home / "dags").is_dir() or (home / "airflow.db").is_file()
-    return "" if meant and home.is_dir() else f"Airflow is not set up here: {home} has no DAGs and no database (AIRFLOW_HOME names another)"
+    meant = (
+        "AIRFLOW_HOME" in os.environ or (home / "dags").is_dir() or (home / "airflow.db").is_file()
+    )
+    return (
+        ""
+        if meant and home.is_dir()
+        else (
+            f"Airflow is not set up here: {home} has no DAGs and no database (AIRFLOW_HOME names"
+            " another)"
+        )
+    )
 
 
 def _said(subject: Subject) -> dict[str, Any]:
-    """What Airflow says of itself; asked once for a subject, by ``airflow``, which the others need."""
+    """What Airflow says of itself; asked once for a subject, by ``airflow``, which the others
+    need."""
     if not subject.airflow:
         config = os.environ.get("AIRFLOW_CONFIG") or f"{_home() / 'airflow.cfg'}"
-        environment = {**os.environ, "AIRFLOW_CONFIG": config if Path(config).exists() else os.devnull}  # it would write one
-        words = [sys.executable, "-m", "pgdrill.doctor.airflow_site", *sorted(set(_keys(subject).values()))]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=subject.seconds, check=False, env=environment, stdin=subprocess.DEVNULL)
+        # it would write one
+        environment = {
+            **os.environ,
+            "AIRFLOW_CONFIG": config if Path(config).exists() else os.devnull,
+        }
+        words = [
+            sys.executable,
+            "-m",
+            "pgdrill.doctor.airflow_site",
+            *sorted(set(_keys(subject).values())),
+        ]
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=subject.seconds,
+            check=False,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
         if done.returncode:
             raise OSError(" ".join(done.stderr.split())[-300:])
         subject.airflow = json.loads(done.stdout.splitlines()[-1])

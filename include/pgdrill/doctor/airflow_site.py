@@ -1,4 +1,5 @@
-"""``python -m pgdrill.doctor.airflow_site CONN_ID…``: what Airflow says of itself on this host, as JSON on the last line of stdout.
+"""``python -m pgdrill.doctor.airflow_site CONN_ID…``: what Airflow says of itself on this host, as
+JSON on the last line of stdout.
 
 In a process of its own: importing Airflow takes seconds, and may hang on its database.
 """
@@ -18,17 +19,23 @@ def main() -> None:
     from airflow.configuration import conf
 
     said = {
-        "folders": _folders(conf), "executor": conf.get("core", "executor"), "default_queue": conf.get("operators", "default_queue"),
+        "folders": _folders(conf),
+        "executor": conf.get("core", "executor"),
+        "default_queue": conf.get("operators", "default_queue"),
         "connections": {conn_id: _connection(conn_id) for conn_id in sys.argv[1:]},
-    }  # fmt: skip
+    }
     sys.stdout.write(f"\n{json.dumps(said)}\n")
 
 
 def _folders(conf: Any) -> list[str]:
-    """Where DAG files lie on this host; those of bundles that are fetched from elsewhere are not known here."""
+    """Where DAG files lie on this host; those of bundles that are fetched from elsewhere are not
+    known here.
+    """
     bundles = json.loads(conf.get("dag_processor", "dag_bundle_config_list") or "[]")
     local = [one for one in bundles if str(one.get("classpath", "")).endswith(LOCAL)]
-    places = [(one.get("kwargs") or {}).get("path") or conf.get("core", "dags_folder") for one in local]
+    places = [
+        (one.get("kwargs") or {}).get("path") or conf.get("core", "dags_folder") for one in local
+    ]
     return [str(Path(place).expanduser()) for place in places]
 
 

@@ -11,10 +11,19 @@ from pgdrill.postgres.checksums import computes_none, switch_on
 
 
 @examination(
-    "checksums", "server", green="the server computes page checksums", needs=("login",), jobs=("backup", "drill"),
-    hint="stop the server and run pg_checksums, or accept that pages are proved by amcheck, searches and content alone",
-    example="data_checksums: off, wanted on: a drill cannot tell whether a page is as it was written",
-)  # fmt: skip
+    "checksums",
+    "server",
+    green="the server computes page checksums",
+    needs=("login",),
+    jobs=("backup", "drill"),
+    hint=(
+        "stop the server and run pg_checksums, or accept that pages are proved by amcheck, searches"
+        " and content alone"
+    ),
+    example=(
+        "data_checksums: off, wanted on: a drill cannot tell whether a page is as it was written"
+    ),
+)
 def checksums(subject: Subject) -> Iterator[Finding]:
     """PostgreSQL before 18 makes clusters without, unless told to."""
     server = subject.access.cluster.server

@@ -20,20 +20,30 @@ HINT = "let NTP keep both clocks: `timedatectl set-ntp true`"
 
 
 @examination(
-    "server-clock", PART, green=f"the server's clock and this host's differ by at most {LARGE_SECONDS:g} s", needs=("login",), hint=HINT,
+    "server-clock",
+    PART,
+    green=f"the server's clock and this host's differ by at most {LARGE_SECONDS:g} s",
+    needs=("login",),
+    hint=HINT,
     example="the server's clock: 312.0 s ahead of this host's",
-)  # fmt: skip
+)
 def server(subject: Subject) -> Iterator[Finding]:
     """Commit times are the server's, everything else is this host's."""
     yield _judged("the server's clock", measure(subject.server))
 
 
 @examination(
-    "store-clock", PART, green=f"the store's clock and this host's differ by at most {LARGE_SECONDS:g} s", hint=HINT,
+    "store-clock",
+    PART,
+    green=f"the store's clock and this host's differ by at most {LARGE_SECONDS:g} s",
+    hint=HINT,
     example="the store's clock: 912.0 s behind this host's",
-)  # fmt: skip
+)
 def store(subject: Subject) -> Iterator[Finding]:
-    """By the Date header of an answer, whatever the answer. S3 refuses requests of another time than its own."""
+    """By the Date header of an answer, whatever the answer.
+
+    S3 refuses requests of another time than its own.
+    """
     where = subject.access.cluster.repository
     if where.url.startswith("file:"):
         yield not_asked("the store's clock", "the repository is a folder")

@@ -1,4 +1,6 @@
-"""The configuration: its own part is what ``pgdrill config check`` looks at, on whatever host; what it names has to be here."""
+"""The configuration: its own part is what ``pgdrill config check`` looks at, on whatever host; what
+it names has to be here.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,29 @@ PART = "configuration"
 
 
 @examination(
-    "schedules", PART, green="the schedules of backup, drill and dump are cron expressions of five fields",
-    hint="correct the schedule in dr.toml", example="dr.toml [clusters.agents.drill] schedule: '0 25 * * 5'",
-)  # fmt: skip
+    "schedules",
+    PART,
+    green="the schedules of backup, drill and dump are cron expressions of five fields",
+    hint="correct the schedule in dr.toml",
+    example="dr.toml [clusters.agents.drill] schedule: '0 25 * * 5'",
+)
 def schedules(subject: Subject) -> Iterator[Finding]:
     """An error is the DAGs' own."""
     cluster = subject.access.cluster
     found = {section: check_schedule(cluster, section, cluster.home) for section in SECTIONS}
-    yield green("cron, UTC", ", ".join(f"{section} {expression}" for section, expression in found.items()))
+    yield green(
+        "cron, UTC", ", ".join(f"{section} {expression}" for section, expression in found.items())
+    )
 
 
 @examination(
-    "own-checks", PART, green="every *.sql of checks_directory can be read, and asks one question", jobs=("drill",),
-    hint="correct the line that is named; docs/how-to/own-checks.md has the keys", example="checks/bad.sql, line 2: unknown key 'expcet'",
-)  # fmt: skip
+    "own-checks",
+    PART,
+    green="every *.sql of checks_directory can be read, and asks one question",
+    jobs=("drill",),
+    hint="correct the line that is named; docs/how-to/own-checks.md has the keys",
+    example="checks/bad.sql, line 2: unknown key 'expcet'",
+)
 def own_checks(subject: Subject) -> Iterator[Finding]:
     """One line for each that is broken."""
     cluster = subject.access.cluster
@@ -43,23 +54,35 @@ def own_checks(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "known-deviations", PART, green="no accepted deviation is over", jobs=("drill",),
-    hint="mend what was accepted, or set a later `until` in dr.toml", example="canary of items.embedding: accepted until 2026-01-31",
-)  # fmt: skip
+    "known-deviations",
+    PART,
+    green="no accepted deviation is over",
+    jobs=("drill",),
+    hint="mend what was accepted, or set a later `until` in dr.toml",
+    example="canary of items.embedding: accepted until 2026-01-31",
+)
 def known_deviations(subject: Subject) -> Iterator[Finding]:
     """What is over is red again in the next drill."""
     accepted = subject.access.cluster.deviations
     over = [one for one in accepted if one.until < today()]
     for one in over:
-        yield warn(f"{one.check} of {one.object}", f"accepted until {one.until}", "today or later: it is red again in the next drill")
+        yield warn(
+            f"{one.check} of {one.object}",
+            f"accepted until {one.until}",
+            "today or later: it is red again in the next drill",
+        )
     if not over:
         yield green("deviations", f"{len(accepted)} accepted, none over")
 
 
 @examination(
-    "application-test", "drill", green="the program of application_test is there, and its folder", jobs=("drill",),
-    hint="install the program, or correct application_test.command in dr.toml", example="application_test.command: no program pytest",
-)  # fmt: skip
+    "application-test",
+    "drill",
+    green="the program of application_test is there, and its folder",
+    jobs=("drill",),
+    hint="install the program, or correct application_test.command in dr.toml",
+    example="application_test.command: no program pytest",
+)
 def application_test(subject: Subject) -> Iterator[Finding]:
     """Looked for on PATH and in its folder, as it is started."""
     cluster = subject.access.cluster
@@ -69,7 +92,12 @@ def application_test(subject: Subject) -> Iterator[Finding]:
         return
     folder = cluster.home / test.working_directory
     if not folder.is_dir():
-        yield red("application_test.working_directory", f"no folder {folder}", "the folder in which the test runs", f"`mkdir {folder}`, or correct it in dr.toml")
+        yield red(
+            "application_test.working_directory",
+            f"no folder {folder}",
+            "the folder in which the test runs",
+            f"`mkdir {folder}`, or correct it in dr.toml",
+        )
         return
     program = test.command[0]
     found = shutil.which(program) or ((folder / program).is_file() and f"{folder / program}")
@@ -80,9 +108,13 @@ def application_test(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "embedder-key", "drill", green="the variable that holds the embedder's key is set", jobs=("drill",),
-    hint="set the variable in the worker's environment (never in dr.toml)", example="embeddings.api_key_variable: OPENAI_API_KEY is not set",
-)  # fmt: skip
+    "embedder-key",
+    "drill",
+    green="the variable that holds the embedder's key is set",
+    jobs=("drill",),
+    hint="set the variable in the worker's environment (never in dr.toml)",
+    example="embeddings.api_key_variable: OPENAI_API_KEY is not set",
+)
 def embedder_key(subject: Subject) -> Iterator[Finding]:
     """Its value is nobody's business."""
     name = subject.access.cluster.embeddings.api_key_variable

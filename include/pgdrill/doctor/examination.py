@@ -1,4 +1,6 @@
-"""What an examination is: one question about a cluster and this host, with what green means and the hint beside it."""
+"""What an examination is: one question about a cluster and this host, with what green means and the
+hint beside it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,20 @@ from pgdrill.doctor.model import JOBS, Finding, Job
 from pgdrill.doctor.subject import Subject
 
 PARTS = (
-    "configuration", "folders", "fence", "server", "rights", "settings", "archiving", "clock", "tool", "bucket", "repository", "drill", "airflow",
-)  # fmt: skip
+    "configuration",
+    "folders",
+    "fence",
+    "server",
+    "rights",
+    "settings",
+    "archiving",
+    "clock",
+    "tool",
+    "bucket",
+    "repository",
+    "drill",
+    "airflow",
+)
 Question = Callable[[Subject], Iterable[Finding]]
 
 
@@ -18,8 +32,8 @@ Question = Callable[[Subject], Iterable[Finding]]
 class Examination:
     """A registered examination.
 
-    ``needs`` are others that have to be answered, and neither red nor unknown, before this one can be asked; ``after`` are
-    those that it waits for and makes do without.
+    ``needs`` are others that have to be answered, and neither red nor unknown, before this one can
+    be asked; ``after`` are those that it waits for and makes do without.
     """
 
     name: str
@@ -37,13 +51,22 @@ EXAMINATIONS: dict[str, Examination] = {}
 
 
 def examination(
-    name: str, part: str, *, green: str, hint: str, example: str, needs: tuple[str, ...] = (), after: tuple[str, ...] = (),
+    name: str,
+    part: str,
+    *,
+    green: str,
+    hint: str,
+    example: str,
+    needs: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
     jobs: tuple[Job, ...] = JOBS,
 ) -> Callable[[Question], Question]:
     """Register an examination under its name; ``jobs`` are those that would meet what it finds."""
 
     def register(ask: Question) -> Question:
-        EXAMINATIONS[name] = Examination(name, part, green, hint, example, needs, frozenset(jobs), ask, after)
+        EXAMINATIONS[name] = Examination(
+            name, part, green, hint, example, needs, frozenset(jobs), ask, after
+        )
         return ask
 
     return register

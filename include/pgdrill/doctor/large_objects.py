@@ -1,4 +1,6 @@
-"""Large objects, which pg_read_all_data does not include: a dump reads every one of them, as the role that dumps."""
+"""Large objects, which pg_read_all_data does not include: a dump reads every one of them, as the
+role that dumps.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from pgdrill.text import count
 
 CLOSED = """
 SELECT count(*), min(oid)::text FROM pg_largeobject_metadata m
-WHERE current_setting('lo_compat_privileges') = 'off' AND NOT pg_has_role(m.lomowner, 'USAGE') AND NOT EXISTS (
-    SELECT FROM aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
+WHERE current_setting('lo_compat_privileges') = 'off' AND NOT pg_has_role(m.lomowner, 'USAGE')
+  AND NOT EXISTS (
+    SELECT FROM aclexplode(m.lomacl) a
+    WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
 """
 GRANT = (
     "DO $$ DECLARE n oid; BEGIN FOR n IN SELECT oid FROM pg_largeobject_metadata LOOP"
@@ -23,14 +27,26 @@ GRANT = (
 
 
 @examination(
-    "large-objects", "rights", green="the role that dumps may read every large object", needs=("login", "dump-login"), after=("databases",), jobs=("dump",),
-    hint="run the statement as a superuser, and make it the default with ALTER DEFAULT PRIVILEGES … GRANT SELECT ON LARGE OBJECTS (PostgreSQL 18)",
+    "large-objects",
+    "rights",
+    green="the role that dumps may read every large object",
+    needs=("login", "dump-login"),
+    after=("databases",),
+    jobs=("dump",),
+    hint=(
+        "run the statement as a superuser, and make it the default with ALTER DEFAULT PRIVILEGES …"
+        " GRANT SELECT ON LARGE OBJECTS (PostgreSQL 18)"
+    ),
     example="large objects of database agents: pgdrill may not read 12 of them",
-)  # fmt: skip
+)
 def large_objects(subject: Subject) -> Iterator[Finding]:
     """Of each database that is dumped and lets in."""
     dumped, wrong = subject.access.dumped, 0
-    names = [name for name in subject.access.cluster.dump.databases or subject.wanted if name in subject.databases]
+    names = [
+        name
+        for name in subject.access.cluster.dump.databases or subject.wanted
+        if name in subject.databases
+    ]
     for name in names:
         with dumped.connect(name) as connection:
             hurry(connection)
@@ -39,7 +55,11 @@ def large_objects(subject: Subject) -> Iterator[Finding]:
             grant = sql.SQL(GRANT).format(sql.Literal(user)).as_string(connection)
         if closed:
             wrong += 1
-            yield red(f"large objects of database {name}", f"{user} may not read {closed} of them (large object {first})", "the right to read each: a dump holds them all",
-                      f"as a superuser, in database {name}: `{grant}`")  # fmt: skip
+            yield red(
+                f"large objects of database {name}",
+                f"{user} may not read {closed} of them (large object {first})",
+                "the right to read each: a dump holds them all",
+                f"as a superuser, in database {name}: `{grant}`",
+            )
     if not wrong:
         yield green("large objects", f"each can be read, in {count(len(names), 'database')}")

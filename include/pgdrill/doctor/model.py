@@ -1,4 +1,7 @@
-"""What a look at a cluster and its host gave: lines of data. How they are shown is :mod:`pgdrill.doctor.render`'s."""
+"""What a look at a cluster and its host gave: lines of data.
+
+How they are shown is :mod:`pgdrill.doctor.render`'s.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from pydantic import BaseModel, ConfigDict
 
 Job = Literal["backup", "drill", "dump", "retention"]
 JOBS: tuple[Job, ...] = ("backup", "drill", "dump", "retention")
-# green: measured, and as it should be. warn: works, and somebody should look. red: a job would meet it. unknown: could not be
-# asked, which is never green. not asked: no matter here, and the line says why.
+# green: measured, and as it should be. warn: works, and somebody should look. red: a job would meet
+# it. unknown: could not be asked, which is never green. not asked: no matter here, and the line
+# says why.
 Status = Literal["green", "warn", "red", "unknown", "not asked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer of an examination. An empty ``hint`` of one that is not green stands for the examination's own."""
+    """One answer of an examination.
+
+    An empty ``hint`` of one that is not green stands for the examination's own.
+    """
 
     status: Status
     thing: str
@@ -53,7 +60,10 @@ def not_asked(thing: str, why: str) -> Finding:
 
 
 class Line(BaseModel):
-    """One answer, with the examination that gave it. ``reason``: the error's stable word, where an error gave it."""
+    """One answer, with the examination that gave it.
+
+    ``reason``: the error's stable word, where an error gave it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,7 +79,8 @@ class Line(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """All lines about one cluster, as one user of one host sees it, for the jobs that it is to do."""
+    """All lines about one cluster, as one user of one host sees it, for the jobs that it is to
+    do."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,6 @@
-"""The protected server: does it let in, is it the one that is meant, and are all of its databases to be had?"""
+"""The protected server: does it let in, is it the one that is meant, and are all of its databases
+to be had?
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,13 @@ from pgdrill.vectors.labels import read_comments
 
 PART = "server"
 DATABASE_LIMITS = """
-SELECT d.datname, d.datconnlimit, coalesce(s.numbackends, 0) FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid
+SELECT d.datname, d.datconnlimit, coalesce(s.numbackends, 0)
+FROM pg_database d LEFT JOIN pg_stat_database s ON s.datid = d.oid
 WHERE d.datconnlimit >= 0 AND d.datallowconn ORDER BY 1
 """
 LIMITS = """
-SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+SELECT current_setting('max_connections')::int
+         - current_setting('superuser_reserved_connections')::int
          - coalesce(current_setting('reserved_connections', true), '0')::int,
        (SELECT sum(numbackends) FROM pg_stat_database)::int, r.rolconnlimit,
        (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)::int, r.rolsuper
@@ -29,9 +33,12 @@ FROM pg_roles r WHERE r.rolname = current_user
 
 
 @examination(
-    "login", PART, green="the server at server.dsn lets in", hint="correct server.dsn, or the password (PGPASSWORD, ~/.pgpass, the Connection)",
-    example="server of cluster agents: password authentication failed for user \"pgdrill\"",
-)  # fmt: skip
+    "login",
+    PART,
+    green="the server at server.dsn lets in",
+    hint="correct server.dsn, or the password (PGPASSWORD, ~/.pgpass, the Connection)",
+    example='server of cluster agents: password authentication failed for user "pgdrill"',
+)
 def login(subject: Subject) -> Iterator[Finding]:
     """The connection serves all other questions."""
     connection = subject.access.connect()
@@ -39,13 +46,22 @@ def login(subject: Subject) -> Iterator[Finding]:
     subject.connection = connection
     info = connection.info
     tls = "with TLS" if connection.pgconn.ssl_in_use else "without TLS"
-    yield green(f"{info.host}:{info.port}", f"PostgreSQL {info.parameter_status('server_version')}, as {info.user} in {info.dbname}, {tls}")
+    yield green(
+        f"{info.host}:{info.port}",
+        f"PostgreSQL {info.parameter_status('server_version')}, as {info.user} in {info.dbname},"
+        f" {tls}",
+    )
 
 
 @examination(
-    "standby-login", PART, green="the standby at server.standby_dsn lets in, and is one", needs=("login",), jobs=("backup", "drill"),
-    hint="check that it runs, or empty server.standby_dsn to read on production", example="standby of cluster agents: connection refused",
-)  # fmt: skip
+    "standby-login",
+    PART,
+    green="the standby at server.standby_dsn lets in, and is one",
+    needs=("login",),
+    jobs=("backup", "drill"),
+    hint="check that it runs, or empty server.standby_dsn to read on production",
+    example="standby of cluster agents: connection refused",
+)
 def standby_login(subject: Subject) -> Iterator[Finding]:
     """Asked only where one is configured."""
     if not subject.access.has_standby:
@@ -53,20 +69,35 @@ def standby_login(subject: Subject) -> Iterator[Finding]:
         return
     with subject.connected(standby=True) as connection:
         place = f"{connection.info.host}:{connection.info.port}"
-        row = connection.execute("SELECT pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system())").fetchone()
-    own = subject.server.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+        row = connection.execute(
+            "SELECT pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system())"
+        ).fetchone()
+    own = subject.server.execute(
+        "SELECT system_identifier::text FROM pg_control_system()"
+    ).fetchone()
     if row is None or own is None or row[1] != own[0]:
-        yield red(place, f"system identifier {row and row[1]}", f"{own and own[0]}, the primary's", "correct server.standby_dsn in dr.toml")
+        yield red(
+            place,
+            f"system identifier {row and row[1]}",
+            f"{own and own[0]}, the primary's",
+            "correct server.standby_dsn in dr.toml",
+        )
     elif not row[0]:
-        yield red(place, "a primary", "a standby", "correct server.standby_dsn in dr.toml, or empty it")
+        yield red(
+            place, "a primary", "a standby", "correct server.standby_dsn in dr.toml, or empty it"
+        )
     else:
         yield green(place, "a standby of this cluster")
 
 
 @examination(
-    "dump-login", PART, green="the server at dump.dsn lets in", jobs=("dump",),
-    hint="correct dump.dsn, or empty it to dump from server.dsn", example="server of cluster agents: role \"dumper\" does not exist",
-)  # fmt: skip
+    "dump-login",
+    PART,
+    green="the server at dump.dsn lets in",
+    jobs=("dump",),
+    hint="correct dump.dsn, or empty it to dump from server.dsn",
+    example='server of cluster agents: role "dumper" does not exist',
+)
 def dump_login(subject: Subject) -> Iterator[Finding]:
     """Asked only where dumps have a server or role of their own."""
     if subject.access.dumped is subject.access:
@@ -77,20 +108,32 @@ def dump_login(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "system-identifier", PART, green="the server is the one of server.system_identifier", needs=("login",),
-    hint="correct server.dsn or server.system_identifier", example="server of cluster agents: system identifier 7412…, wanted 7399…",
-)  # fmt: skip
+    "system-identifier",
+    PART,
+    green="the server is the one of server.system_identifier",
+    needs=("login",),
+    hint="correct server.dsn or server.system_identifier",
+    example="server of cluster agents: system identifier 7412…, wanted 7399…",
+)
 def system_identifier(subject: Subject) -> Iterator[Finding]:
     """Without one configured, what it is."""
     found = check_server(subject.server, subject.access)
     configured = subject.access.cluster.server.system_identifier
-    yield green("system identifier", f"{found}, {'as configured' if configured else 'server.system_identifier names none'}")
+    yield green(
+        "system identifier",
+        f"{found}, {'as configured' if configured else 'server.system_identifier names none'}",
+    )
 
 
 @examination(
-    "same-files", PART, green="the files of server.data_directory are those of the server that answers", needs=("login", "programs", "data-directory"),
-    jobs=("backup",), hint="correct server.dsn or server.data_directory", example="server.data_directory /srv/pg: another checkpoint than the server's",
-)  # fmt: skip
+    "same-files",
+    PART,
+    green="the files of server.data_directory are those of the server that answers",
+    needs=("login", "programs", "data-directory"),
+    jobs=("backup",),
+    hint="correct server.dsn or server.data_directory",
+    example="server.data_directory /srv/pg: another checkpoint than the server's",
+)
 def same_files(subject: Subject) -> Iterator[Finding]:
     """Both say the same of the last checkpoint."""
     access = subject.access
@@ -100,9 +143,14 @@ def same_files(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "primary", PART, green="the server is the primary", needs=("login",), jobs=("backup", "drill"),
-    hint="let server.dsn lead to the primary (target_session_attrs=read-write)", example="server of cluster agents at db2:5432: a standby",
-)  # fmt: skip
+    "primary",
+    PART,
+    green="the server is the primary",
+    needs=("login",),
+    jobs=("backup", "drill"),
+    hint="let server.dsn lead to the primary (target_session_attrs=read-write)",
+    example="server of cluster agents at db2:5432: a standby",
+)
 def primary(subject: Subject) -> Iterator[Finding]:
     """Only it archives what a base backup needs."""
     check_primary(subject.access, subject.server)
@@ -110,9 +158,13 @@ def primary(subject: Subject) -> Iterator[Finding]:
 
 
 @examination(
-    "databases", PART, green="every database that is protected is there, and lets in", needs=("login",),
-    hint="correct server.databases in dr.toml, or let the role connect", example="database sales: permission denied for database \"sales\"",
-)  # fmt: skip
+    "databases",
+    PART,
+    green="every database that is protected is there, and lets in",
+    needs=("login",),
+    hint="correct server.databases in dr.toml, or let the role connect",
+    example='database sales: permission denied for database "sales"',
+)
 def databases(subject: Subject) -> Iterator[Finding]:
     """Each is entered; what its catalogs say serves other questions."""
     there = [name for name, _ in subject.server.execute(DATABASES)]
@@ -122,13 +174,27 @@ def databases(subject: Subject) -> Iterator[Finding]:
     for name in wanted:
         try:
             if name not in there:
-                raise ConfigError("no-such-database", f"database {name}", found="no such database", expected=f"one of {', '.join(there)}",
-                                  hint="correct server.databases in dr.toml")  # fmt: skip
+                raise ConfigError(
+                    "no-such-database",
+                    f"database {name}",
+                    found="no such database",
+                    expected=f"one of {', '.join(there)}",
+                    hint="correct server.databases in dr.toml",
+                )
             with subject.connected(name) as connection:
-                subject.databases[name] = DatabaseFacts(extension_versions(connection), read_comments(connection, named))
+                subject.databases[name] = DatabaseFacts(
+                    extension_versions(connection), read_comments(connection, named)
+                )
         except PgdrillError as error:
             words, trouble = error.problem, True
-            yield Finding("red", f"database {name}", words.found, words.expected, _let_in(subject, name, words.found) or words.hint, words.reason)
+            yield Finding(
+                "red",
+                f"database {name}",
+                words.found,
+                words.expected,
+                _let_in(subject, name, words.found) or words.hint,
+                words.reason,
+            )
     if not trouble:
         yield green("databases", ", ".join(wanted))
 
@@ -136,26 +202,59 @@ def databases(subject: Subject) -> Iterator[Finding]:
 def _let_in(subject: Subject, database: str, found: str) -> str:
     if "permission denied for database" not in found:
         return ""
-    return f'as a superuser: `GRANT CONNECT ON DATABASE "{database}" TO "{subject.server.info.user}"`'
+    return (
+        f'as a superuser: `GRANT CONNECT ON DATABASE "{database}" TO "{subject.server.info.user}"`'
+    )
 
 
 @examination(
-    "connections-left", PART, green="server, role and databases have as many connections to spare as a look at all databases takes", needs=("login",), after=("databases",),
-    hint="raise the limit, or end what holds them", example="role pgdrill: 0 left of its limit of 1",
-)  # fmt: skip
+    "connections-left",
+    PART,
+    green=(
+        "server, role and databases have as many connections to spare as a look at all databases"
+        " takes"
+    ),
+    needs=("login",),
+    after=("databases",),
+    hint="raise the limit, or end what holds them",
+    example="role pgdrill: 0 left of its limit of 1",
+)
 def connections_left(subject: Subject) -> Iterator[Finding]:
-    """What is held now counts, this look too. No limit of a role or database holds for superusers."""
+    """What is held now counts, this look too. No limit of a role or database holds for
+    superusers."""
     user, wrong, needed = subject.server.info.user, [], at_once(len(subject.wanted))
     row = subject.server.execute(LIMITS).fetchone()
     most, used, limit, own, superuser = row or (0, 0, -1, 0, False)
     left = most - used
     if left < needed:
-        wrong.append(red("server", f"{left} left of {most}", f"{needed} or more", "end idle sessions (`SELECT * FROM pg_stat_activity`), or raise max_connections (a restart)"))
+        wrong.append(
+            red(
+                "server",
+                f"{left} left of {most}",
+                f"{needed} or more",
+                "end idle sessions (`SELECT * FROM pg_stat_activity`), or raise max_connections (a"
+                " restart)",
+            )
+        )
     if not superuser and 0 <= limit < own + needed:
-        wrong.append(red(f"role {user}", _left(own, limit), f"{needed} or more", f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`'))
+        wrong.append(
+            red(
+                f"role {user}",
+                _left(own, limit),
+                f"{needed} or more",
+                f'as a superuser: `ALTER ROLE "{user}" CONNECTION LIMIT -1`',
+            )
+        )
     for name, most, used in subject.server.execute(DATABASE_LIMITS) if not superuser else ():
         if (name in subject.wanted or name == subject.server.info.dbname) and most < used + AT_ONCE:
-            wrong.append(red(f"database {name}", _left(used, most), f"{AT_ONCE} or more", f'as a superuser: `ALTER DATABASE "{name}" CONNECTION LIMIT -1`'))
+            wrong.append(
+                red(
+                    f"database {name}",
+                    _left(used, most),
+                    f"{AT_ONCE} or more",
+                    f'as a superuser: `ALTER DATABASE "{name}" CONNECTION LIMIT -1`',
+                )
+            )
     yield from wrong or [green("connections", f"{left} left of {most}, {needed} needed at once")]
 
 

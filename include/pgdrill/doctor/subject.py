@@ -1,4 +1,6 @@
-"""What is examined: a cluster's access in a hurry, and what some examinations learn for others that need them."""
+"""What is examined: a cluster's access in a hurry, and what some examinations learn for others that
+need them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ STATEMENT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What the catalogs of one database say: its extensions, and the comment of each vector column."""
+    """What the catalogs of one database say: its extensions, and the comment of each vector
+    column."""
 
     extensions: Mapping[str, str]
     comments: Mapping[tuple[str, str, str], str]
@@ -57,13 +60,16 @@ class Subject:
     seconds: float = SECONDS  # for all of it
     connection: psycopg.Connection | None = None  # login
     wanted: tuple[str, ...] = ()  # databases
-    databases: dict[str, DatabaseFacts] = field(default_factory=dict)  # those that let in; databases
+    # those that let in; databases
+    databases: dict[str, DatabaseFacts] = field(default_factory=dict)
     backups: list[BaseBackup] = field(default_factory=list)  # backups
     airflow: dict[str, Any] = field(default_factory=dict)  # airflow
 
     def __post_init__(self) -> None:
         words = {"connect_timeout": str(CONNECT_SECONDS)}
-        hurried = replace(self.access.credentials, postgres={**self.access.credentials.postgres, **words})
+        hurried = replace(
+            self.access.credentials, postgres={**self.access.credentials.postgres, **words}
+        )
         self.access = Hurried(self.access.cluster, hurried)
 
     @property
@@ -79,12 +85,18 @@ class Subject:
 
     @property
     def closed(self) -> list[str]:
-        """Databases that are protected and could not be entered; where not even their names are known, that counts as one."""
+        """Databases that are protected and could not be entered; where not even their names are
+        known, that counts as one.
+        """
         return [name for name in self.wanted or ("(unknown)",) if name not in self.databases]
 
     @contextlib.contextmanager
     def connected(
-        self, database: str | None = None, *, standby: bool = False, seconds: float = STATEMENT_SECONDS
+        self,
+        database: str | None = None,
+        *,
+        standby: bool = False,
+        seconds: float = STATEMENT_SECONDS,
     ) -> Iterator[psycopg.Connection]:
         """A connection of its own, on which no statement takes longer."""
         with self.access.connect(database, standby=standby) as connection:
@@ -94,10 +106,16 @@ class Subject:
     def secrets(self) -> dict[str, str]:
         """Values that no line may hold, under names that say so."""
         known = self.access.credentials
-        words = {f"PASSWORD_{n}": one.get("password", "") for n, one in enumerate((known.postgres, known.standby, known.dump))}
+        words = {
+            f"PASSWORD_{n}": one.get("password", "")
+            for n, one in enumerate((known.postgres, known.standby, known.dump))
+        }
         return {**os.environ, **self.access.environment, **words}
 
 
 def hurry(connection: psycopg.Connection, seconds: float = STATEMENT_SECONDS) -> None:
     """Let no statement on a connection take longer."""
-    connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (f"{max(1, int(seconds * 1000))}ms",))
+    connection.execute(
+        "SELECT pg_catalog.set_config('statement_timeout', %s, false)",
+        (f"{max(1, int(seconds * 1000))}ms",),
+    )

@@ -1,1 +1,3 @@
-"""This machine: processes, locks, private folders, the fence around restored servers, cores and memory."""
+"""This machine: processes, locks, private folders, the fence around restored servers, cores and
+memory.
+"""

@@ -1,7 +1,9 @@
-"""Does a program move bytes, or does it wait? Told by the files it works on, for a sleeping one moves a few bytes as well.
+"""Does a program move bytes, or does it wait? Told by the files it works on, for a sleeping one
+moves a few bytes as well.
 
-wal-g that sleeps before it tries again reads 3 bytes every ten seconds, and each request that is refused again some hundred:
-neither is work. What arrived, or was read to be sent, shows in the files that a program holds open.
+wal-g that sleeps before it tries again reads 3 bytes every ten seconds, and each request that is
+refused again some hundred: neither is work. What arrived, or was read to be sent, shows in the
+files that a program holds open.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ LEAST_BYTES = 4096  # of reading and writing that count as work, where no folder
 
 
 class Movement:
-    """Of a process with its children: in the files below ``folders`` that they hold open, or where none are named in all they do."""
+    """Of a process with its children: in the files below ``folders`` that they hold open, or where
+    none are named in all they do.
+    """
 
     def __init__(self, pid: int, folders: Collection[Path] = ()) -> None:
         self.pid = pid
@@ -62,13 +66,26 @@ def family(pid: int) -> list[int]:
 
 
 def open_files(pid: int, below: tuple[str, ...]) -> Iterator[tuple[int, ...]]:
-    """Each file there that a process holds open: which it is, how far it has been read, and of one that it writes when."""
+    """Each file there that a process holds open: which it is, how far it has been read, and of one
+    that it writes when.
+    """
     with contextlib.suppress(OSError):  # gone
         for handle in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError, ValueError, KeyError):
                 if not str(handle.readlink()).startswith(below):
                     continue
                 state = handle.stat()
-                told = dict(line.split(":\t") for line in Path(f"/proc/{pid}/fdinfo/{handle.name}").read_text().splitlines()[:2])
-                written = int(told["flags"], 8) & (os.O_WRONLY | os.O_RDWR)  # production's own files change without the tool
-                yield state.st_dev, state.st_ino, int(told["pos"]), *((state.st_size, state.st_mtime_ns) if written else ())
+                told = dict(
+                    line.split(":\t")
+                    for line in Path(f"/proc/{pid}/fdinfo/{handle.name}")
+                    .read_text()
+                    .splitlines()[:2]
+                )
+                # production's own files change without the tool
+                written = int(told["flags"], 8) & (os.O_WRONLY | os.O_RDWR)
+                yield (
+                    state.st_dev,
+                    state.st_ino,
+                    int(told["pos"]),
+                    *((state.st_size, state.st_mtime_ns) if written else ()),
+                )

@@ -1,7 +1,9 @@
-"""``python -I -S keeper.py LEASE_FILE PID_FILE -- WORD…``: runs a restored server for as long as its lease holds.
+"""``python -I -S keeper.py LEASE_FILE PID_FILE -- WORD…``: runs a restored server for as long as
+its lease holds.
 
-The server outlives the task that started it. This process, in a session of its own, ends it when the lease's owner has
-died, when the lease has run out and when the folder has gone, and takes it along when it dies itself.
+The server outlives the task that started it. This process, in a session of its own, ends it when
+the lease's owner has died, when the lease has run out and when the folder has gone, and takes it
+along when it dies itself.
 """
 
 from __future__ import annotations
@@ -69,7 +71,10 @@ def start(words: list[str]) -> int:
 
 
 def keep(child: int, over: Callable[[], str]) -> int:
-    """Wait until the server has ended, or end it with its lease. Signals are handed on. Gives how it ended."""
+    """Wait until the server has ended, or end it with its lease. Signals are handed on.
+
+    Gives how it ended.
+    """
     looked = time.monotonic()
     while True:
         told = signal.sigtimedwait(WATCHED, LOOK_SECONDS)
@@ -136,7 +141,9 @@ def children() -> list[int]:
 
     own, found = str(os.getpid()), []
     for name in os.listdir("/proc"):  # noqa: PTH208
-        if name.isdigit() and read_text(f"/proc/{name}/stat").rpartition(")")[2].split()[1:2] == [own]:
+        if name.isdigit() and read_text(f"/proc/{name}/stat").rpartition(")")[2].split()[1:2] == [
+            own
+        ]:
             found.append(int(name))
     return found
 

@@ -1,6 +1,8 @@
-"""Symbolic links in a data directory: what lies behind them is in no backup, but for pg_wal and the tablespaces.
+"""Symbolic links in a data directory: what lies behind them is in no backup, but for pg_wal and the
+tablespaces.
 
-wal-g leaves a link out; barman-cloud keeps the link and not what it leads to. Both end with success.
+wal-g leaves a link out; barman-cloud keeps the link and not what it leads to. Both end with
+success.
 """
 
 from __future__ import annotations
@@ -15,11 +17,29 @@ from pgdrill.errors import BackupFault
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-# What PostgreSQL keeps its data in, or does not start without. Other things are people's: keys, logs, configuration files.
-NEEDED = frozenset({
-    "base", "global", "pg_commit_ts", "pg_dynshmem", "pg_logical", "pg_multixact", "pg_notify", "pg_replslot", "pg_serial",
-    "pg_snapshots", "pg_stat", "pg_subtrans", "pg_tblspc", "pg_twophase", "pg_xact", "PG_VERSION", "backup_label",
-})  # fmt: skip
+# What PostgreSQL keeps its data in, or does not start without. Other things are people's: keys,
+# logs, configuration files.
+NEEDED = frozenset(
+    {
+        "base",
+        "global",
+        "pg_commit_ts",
+        "pg_dynshmem",
+        "pg_logical",
+        "pg_multixact",
+        "pg_notify",
+        "pg_replslot",
+        "pg_serial",
+        "pg_snapshots",
+        "pg_stat",
+        "pg_subtrans",
+        "pg_tblspc",
+        "pg_twophase",
+        "pg_xact",
+        "PG_VERSION",
+        "backup_label",
+    }
+)
 
 
 def links_inside(data_directory: Path) -> Iterator[Path]:
@@ -46,31 +66,50 @@ def _below(folder: Path, data_directory: Path) -> Iterator[Path]:
 
 
 def check_links(data_directory: Path) -> None:
-    """Refuse a data directory of which a part would be in no backup; warn of what a recovery may do without."""
+    """Refuse a data directory of which a part would be in no backup; warn of what a recovery may do
+    without.
+    """
     links = list(links_inside(data_directory))
     needed = [link for link in links if _needed(link.relative_to(data_directory))]
     others = [link for link in links if link not in needed]
     if needed:
         raise BackupFault(
-            "symbolic-link", f"{_shown(needed)} in the data directory", found="a symbolic link: what it leads to is in no backup",
+            "symbolic-link",
+            f"{_shown(needed)} in the data directory",
+            found="a symbolic link: what it leads to is in no backup",
             expected="plain files and folders; only pg_wal and tablespaces may lie elsewhere",
-            hint="stop the server, put the folder itself in the link's place, start it; to keep it on the other disk, make it a "
-            "tablespace, or bind-mount it there",
-        )  # fmt: skip
+            hint=(
+                "stop the server, put the folder itself in the link's place, start it; to keep it"
+                " on the other disk, make it a tablespace, or bind-mount it there"
+            ),
+        )
     if others:
-        logger.warning("no backup holds what these symbolic links lead to, and a recovery has to do without: %s", _shown(others))
+        logger.warning(
+            "no backup holds what these symbolic links lead to, and a recovery has to do"
+            " without: %s",
+            _shown(others),
+        )
 
 
 def check_unpacked_links(removed: Iterable[Path], data_directory: Path, backup: str) -> None:
     """Refuse a fetched backup that holds a link where data belongs."""
     for path in removed:
         inside = path.relative_to(data_directory) if path.is_relative_to(data_directory) else None
-        if inside is None or (_needed(inside) and inside.parent != Path("pg_tblspc")):  # a tablespace's folder is all data
+        # a tablespace's folder is all data
+        if inside is None or (_needed(inside) and inside.parent != Path("pg_tblspc")):
             raise BackupFault(
-                "symbolic-link", f"{inside or path} of backup {backup}", found="no plain file: a link, or a device",
-                expected="the file or folder itself: what a link of production led to is not in the backup",
-                hint="put the folder itself in the link's place on production, then take a new base backup; this one cannot be restored",
-            )  # fmt: skip
+                "symbolic-link",
+                f"{inside or path} of backup {backup}",
+                found="no plain file: a link, or a device",
+                expected=(
+                    "the file or folder itself: what a link of production led to is not in the"
+                    " backup"
+                ),
+                hint=(
+                    "put the folder itself in the link's place on production, then take a new base"
+                    " backup; this one cannot be restored"
+                ),
+            )
 
 
 def _needed(inside: Path) -> bool:

@@ -1,8 +1,9 @@
 """One drill, and one backup, at a time for a cluster, whatever started them.
 
-A restarted scheduler can run the same task twice at once, so the lock is here and not only in Airflow. It has two
-layers: an ``flock`` held while a stage runs, which the kernel releases when the process dies, and a lease. A drill's, which
-spans its stages, stands in its folder (:class:`pgdrill.host.owner.FolderLease`); here stands only where that is.
+A restarted scheduler can run the same task twice at once, so the lock is here and not only in
+Airflow. It has two layers: an ``flock`` held while a stage runs, which the kernel releases when the
+process dies, and a lease. A drill's, which spans its stages, stands in its folder
+(:class:`pgdrill.host.owner.FolderLease`); here stands only where that is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ WAIT_SECONDS = 30.0  # a task that was marked failed is gone within about ten
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who works on the cluster. ``process``: where one process does it all; a drill's folder knows better."""
+    """Who works on the cluster. ``process``: where one process does it all; a drill's folder knows
+    better.
+    """
 
     owner: str
     directory: str
@@ -69,7 +72,10 @@ class ClusterLock:
 
     @contextlib.contextmanager
     def hold(self, lease: Lease, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lease | None]:
-        """Hold the lock while a stage runs. Gives the stale lease it took over, whose leavings want clearing."""
+        """Hold the lock while a stage runs.
+
+        Gives the stale lease it took over, whose leavings want clearing.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+") as file:
             self._flock(file, wait_seconds)
@@ -78,7 +84,9 @@ class ClusterLock:
                 raise self._busy(before)
             file.seek(0)
             file.truncate()
-            file.write(json.dumps(asdict(lease) | {"process": lease.process and lease.process.to_json()}))
+            file.write(
+                json.dumps(asdict(lease) | {"process": lease.process and lease.process.to_json()})
+            )
             file.flush()
             yield before if before and before.owner != lease.owner else None
 
@@ -104,19 +112,33 @@ class ClusterLock:
 
     def _busy(self, lease: Lease | None) -> Busy:
         kind, cluster = self.path.stem, self.path.parent.name
-        found, until, hint = "held by another process", None, "wait for it (`--wait`), or end it (in Airflow: mark its run failed)"
+        found, until, hint = (
+            "held by another process",
+            None,
+            "wait for it (`--wait`), or end it (in Airflow: mark its run failed)",
+        )
         if lease:
             until = lease.until()
             kept = ", kept for a look," if lease.kept() else ""
-            found = f"held by {lease.owner}{kept} until {until.isoformat(timespec='seconds')} at the latest"
+            found = (
+                f"held by {lease.owner}{kept} until {until.isoformat(timespec='seconds')} at the"
+                " latest"
+            )
             if kept:
-                hint = f"wait for it, or end it: `pgdrill destroy {cluster} {lease.owner}`, in Airflow clear `destroy` of its run"
-        return Busy(f"{kind} of {cluster}", found=found, expected="one at a time", hint=hint, until=until)
+                hint = (
+                    f"wait for it, or end it: `pgdrill destroy {cluster} {lease.owner}`, in Airflow"
+                    " clear `destroy` of its run"
+                )
+        return Busy(
+            f"{kind} of {cluster}", found=found, expected="one at a time", hint=hint, until=until
+        )
 
 
 def lease_for(owner: str, directory: Path, seconds: float, process: Owner | None = None) -> Lease:
     """A lease from now on."""
-    return Lease(owner, str(directory), (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp(), process)
+    return Lease(
+        owner, str(directory), (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp(), process
+    )
 
 
 def _read(file: TextIO) -> Lease | None:
@@ -128,6 +150,8 @@ def _parse(text: str) -> Lease | None:
     try:
         data = json.loads(text)
         process = data["process"] and Owner.from_json(data["process"])
-        return Lease(str(data["owner"]), str(data["directory"]), float(data["expires_at"]), process or None)
+        return Lease(
+            str(data["owner"]), str(data["directory"]), float(data["expires_at"]), process or None
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,4 +1,6 @@
-"""The library's log lines: whatever names, messages or a tool's output are in one, it stays one, and rules no terminal."""
+"""The library's log lines: whatever names, messages or a tool's output are in one, it stays one,
+and rules no terminal.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ class LineFormatter(logging.Formatter):
 
 
 def keep_lines_whole() -> None:
-    """The same where others format: records of ``pgdrill`` are made safe as they are made. Twice is as good as once."""
+    """The same where others format: records of ``pgdrill`` are made safe as they are made.
+
+    Twice is as good as once.
+    """
     before = logging.getLogRecordFactory()
     if not isinstance(before, _Factory):
         logging.setLogRecordFactory(_Factory(before))
@@ -34,6 +39,7 @@ class _Factory:
 
     def __call__(self, name: str | None, *arguments: Any, **more: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.before(name, *arguments, **more)
-        if name and f"{name}.".startswith("pgdrill."):  # a record that is copied has no name at first
+        # a record that is copied has no name at first
+        if name and f"{name}.".startswith("pgdrill."):
             record.msg, record.args = one_line(record.getMessage()), ()
         return record

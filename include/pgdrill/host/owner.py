@@ -1,6 +1,8 @@
-"""Who owns a drill's folder: a process that is told from every other one, or nobody, until a certain end.
+"""Who owns a drill's folder: a process that is told from every other one, or nobody, until a
+certain end.
 
-The standard library only, and as little of it as will do: every restored server's keeper holds this in memory.
+The standard library only, and as little of it as will do: every restored server's keeper holds this
+in memory.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ import json
 import os
 import time
 
-INITIAL_PID_NAMESPACE = 4026531836  # PROC_PID_INIT_INO of every Linux; another number is a container's
+# PROC_PID_INIT_INO of every Linux; another number is a container's
+INITIAL_PID_NAMESPACE = 4026531836
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -23,7 +26,9 @@ def read_text(path: str) -> str:
 
 
 def started(pid: int) -> int | None:
-    """When a living process started, in clock ticks since the boot, which no change of the clock moves; None of a dead one."""
+    """When a living process started, in clock ticks since the boot, which no change of the clock
+    moves; None of a dead one.
+    """
     words = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()  # its name may hold anything
     return int(words[19]) if len(words) > 19 and words[0] not in "ZX" else None
 
@@ -40,30 +45,49 @@ class Owner:
 
     __slots__ = ("boot_id", "host", "machine", "pid", "pid_namespace", "started")
 
-    def __init__(self, pid: int, started: int, boot_id: str, pid_namespace: int, host: str, machine: str = "") -> None:
-        self.pid, self.started, self.boot_id, self.pid_namespace = pid, started, boot_id, pid_namespace
+    def __init__(
+        self, pid: int, started: int, boot_id: str, pid_namespace: int, host: str, machine: str = ""
+    ) -> None:
+        self.pid, self.started, self.boot_id, self.pid_namespace = (
+            pid,
+            started,
+            boot_id,
+            pid_namespace,
+        )
         self.host, self.machine = host, machine
 
     @classmethod
     def of(cls, pid: int) -> Owner:
         """A process of this host; one that has ended is nobody's, and over at once."""
         return cls(
-            pid, started(pid) or 0, read_text("/proc/sys/kernel/random/boot_id"), os.stat("/proc/self/ns/pid").st_ino,  # noqa: PTH116
-            os.uname().nodename, read_text("/etc/machine-id"),
-        )  # fmt: skip
+            pid,
+            started(pid) or 0,
+            read_text("/proc/sys/kernel/random/boot_id"),
+            os.stat("/proc/self/ns/pid").st_ino,  # noqa: PTH116
+            os.uname().nodename,
+            read_text("/etc/machine-id"),
+        )
 
     @classmethod
     def from_json(cls, values: dict[str, object]) -> Owner:
         """What :meth:`to_json` gave. Raises ValueError, KeyError or TypeError."""
         pid, ticks, namespace = values["pid"], values["started"], values["pid_namespace"]
         boot_id, host, machine = values["boot_id"], values["host"], values.get("machine", "")
-        if not (isinstance(pid, int) and isinstance(ticks, int) and isinstance(namespace, int) and pid > 0):
+        if not (
+            isinstance(pid, int)
+            and isinstance(ticks, int)
+            and isinstance(namespace, int)
+            and pid > 0
+        ):
             raise ValueError("no process")
         return cls(pid, ticks, str(boot_id), namespace, str(host), str(machine))
 
     def to_json(self) -> dict[str, object]:
         """For a file."""
-        return {name: getattr(self, name) for name in ("pid", "started", "boot_id", "pid_namespace", "host", "machine")}
+        return {
+            name: getattr(self, name)
+            for name in ("pid", "started", "boot_id", "pid_namespace", "host", "machine")
+        }
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Owner) and self.to_json() == other.to_json()
@@ -72,40 +96,65 @@ class Owner:
         return hash((self.pid, self.started, self.boot_id))
 
     def lives(self) -> bool:
-        """Whether it is a living process that can be seen from here: never another one that got its number."""
+        """Whether it is a living process that can be seen from here: never another one that got its
+        number.
+        """
         return self._seen_by(Owner.of(os.getpid())) and started(self.pid) == self.started
 
     def session(self) -> list[int]:
-        """The processes of the session that it leads or led: its number is nobody else's while one of them lives."""
-        if not self._seen_by(Owner.of(os.getpid())) or started(self.pid) not in (None, self.started):
+        """The processes of the session that it leads or led: its number is nobody else's while one
+        of them lives.
+        """
+        if not self._seen_by(Owner.of(os.getpid())) or started(self.pid) not in (
+            None,
+            self.started,
+        ):
             return []
         numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - pathlib takes memory
-        return [pid for pid in numbers if _session(pid) == self.pid and (started(pid) or 0) >= self.started]
+        return [
+            pid
+            for pid in numbers
+            if _session(pid) == self.pid and (started(pid) or 0) >= self.started
+        ]
 
     def gone(self) -> str:
-        """How it is known that it has ended, in words; empty where it lives, or nobody here can tell."""
+        """How it is known that it has ended, in words; empty where it lives, or nobody here can
+        tell.
+        """
         here = Owner.of(os.getpid())
         if self._seen_by(here):
             return "" if started(self.pid) == self.started else f"its process {self.pid} has ended"
-        if self.boot_id == here.boot_id or (self.host, self.machine) != (here.host, here.machine) or not self.machine:
+        if (
+            self.boot_id == here.boot_id
+            or (self.host, self.machine) != (here.host, here.machine)
+            or not self.machine
+        ):
             return ""
         # Containers of two hosts may share name, machine-id (of their image) and folder.
         outside = self.pid_namespace == here.pid_namespace == INITIAL_PID_NAMESPACE
         return "this host has been started anew since" if outside else ""
 
     def _seen_by(self, here: Owner) -> bool:
-        return (self.boot_id, self.pid_namespace, self.host) == (here.boot_id, here.pid_namespace, here.host)
+        return (self.boot_id, self.pid_namespace, self.host) == (
+            here.boot_id,
+            here.pid_namespace,
+            here.host,
+        )
 
 
 class FolderLease:
-    """Until when a drill's folder and server may be there. ``why``: restore, check, handover, kept, …"""
+    """Until when a drill's folder and server may be there.
+
+    ``why``: restore, check, handover, kept, …
+    """
 
     __slots__ = ("boot_id", "drill_id", "expires_at", "expires_boottime", "owner", "why")
 
     def __init__(self, drill_id: str, owner: Owner | None, expires_at: float, why: str) -> None:
         self.drill_id, self.owner, self.expires_at, self.why = drill_id, owner, expires_at, why
         self.boot_id = read_text("/proc/sys/kernel/random/boot_id")
-        # The clock may be set back meanwhile; this one only ever goes on, while the host sleeps too.
+        # The clock may be set back meanwhile; this one only ever goes on, while the host sleeps
+        # too.
         self.expires_boottime = time.clock_gettime(time.CLOCK_BOOTTIME) + expires_at - time.time()
 
     @classmethod
@@ -114,8 +163,16 @@ class FolderLease:
         try:
             values = json.loads(read_text(path))
             owner = values["owner"] and Owner.from_json(values["owner"])
-            made = cls(str(values["drill_id"]), owner or None, float(values["expires_at"]), str(values["why"]))
-            made.boot_id, made.expires_boottime = str(values["boot_id"]), float(values["expires_boottime"])
+            made = cls(
+                str(values["drill_id"]),
+                owner or None,
+                float(values["expires_at"]),
+                str(values["why"]),
+            )
+            made.boot_id, made.expires_boottime = (
+                str(values["boot_id"]),
+                float(values["expires_boottime"]),
+            )
         except (ValueError, KeyError, TypeError):
             return None
         return made
@@ -123,16 +180,21 @@ class FolderLease:
     def write(self, path: str) -> None:
         """Put it there in one piece, for this user's eyes only."""
         values = {
-            "drill_id": self.drill_id, "owner": self.owner and self.owner.to_json(), "expires_at": self.expires_at,
-            "why": self.why, "boot_id": self.boot_id, "expires_boottime": self.expires_boottime,
-        }  # fmt: skip
+            "drill_id": self.drill_id,
+            "owner": self.owner and self.owner.to_json(),
+            "expires_at": self.expires_at,
+            "why": self.why,
+            "boot_id": self.boot_id,
+            "expires_boottime": self.expires_boottime,
+        }
         write_whole(path, json.dumps(values))
 
     def over(self) -> str:
         """Why it holds no longer, in words; empty while it does.
 
-        A process's own time is measured by the clock that only goes on. What was promised to people as an hour of the day
-        (a kept copy's end) ends by that one and by the host's, whichever comes first.
+        A process's own time is measured by the clock that only goes on. What was promised to people
+        as an hour of the day (a kept copy's end) ends by that one and by the host's, whichever
+        comes first.
         """
         if self.owner and (gone := self.owner.gone()):
             return gone

@@ -1,4 +1,5 @@
-"""A drill steps back: whatever else its host has to do, production's server above all, goes first."""
+"""A drill steps back: whatever else its host has to do, production's server above all, goes
+first."""
 
 from __future__ import annotations
 
@@ -7,12 +8,16 @@ import shutil
 
 FIRST_TO_GO = "1000"  # for the kernel, when memory runs out
 NICE = "10"
-BEST_EFFORT, LAST = "2", "7"  # of ionice: behind everybody, but not waiting for a disk that nobody uses for a while
+# of ionice: behind everybody, but not waiting for a disk that nobody uses for a while
+BEST_EFFORT, LAST = "2", "7"
 
 
 @functools.cache
 def low_priority_words(priority: str = "low") -> tuple[str, ...]:
-    """Words before any command that a drill starts; what that starts inherits it. With ``normal`` it is just the first to go."""
+    """Words before any command that a drill starts; what that starts inherits it.
+
+    With ``normal`` it is just the first to go.
+    """
     words: tuple[str, ...] = ()
     if shutil.which("choom"):
         words += ("choom", "-n", FIRST_TO_GO, "--")

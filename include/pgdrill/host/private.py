@@ -1,8 +1,8 @@
 """Folders that are ours alone, in places where others may write, too.
 
-A name that can be foretold can be taken beforehand: by somebody else's folder, open to him, or by a link. So a short folder
-gets a name by chance, and a link in a folder of our own remembers it; and where work is done, nobody else may rename or
-replace what we made.
+A name that can be foretold can be taken beforehand: by somebody else's folder, open to him, or by a
+link. So a short folder gets a name by chance, and a link in a folder of our own remembers it; and
+where work is done, nobody else may rename or replace what we made.
 """
 
 from __future__ import annotations
@@ -21,44 +21,66 @@ from pgdrill.errors import ConfigError, CouldNotVerify
 PREFIX = "pgdrill-"
 NAME_BYTES = len(PREFIX) + 16
 SOCKET_BYTES = 107  # the longest name of a socket that Linux takes
-BELOW_BYTES = len("/pymp-12345678/listener-12345678")  # barman-cloud's workers; PostgreSQL's own names are shorter
+# barman-cloud's workers; PostgreSQL's own names are shorter
+BELOW_BYTES = len("/pymp-12345678/listener-12345678")
 SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - what is made there has a name by chance, and is closed to others
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def short_folder(link: Path, owners: Collection[int] = ()) -> Path:
-    """The folder that ``link`` remembers, made if there is none: for sockets, whose names hold 107 bytes."""
+    """The folder that ``link`` remembers, made if there is none: for sockets, whose names hold 107
+    bytes.
+    """
     if folder := remembered(link, owners):
         return folder
     forget(link)
     folder = short_place() / f"{PREFIX}{secrets.token_hex(8)}"
-    link.symlink_to(folder)  # first: whoever is killed in between leaves nothing that is not remembered
+    # first: whoever is killed in between leaves nothing that is not remembered
+    link.symlink_to(folder)
     folder.mkdir(mode=0o700)  # an error if it is there
     return folder
 
 
 def short_place() -> Path:
-    """Where short folders are made: the folder for temporary files, or another where its name is too long for a socket below it."""
+    """Where short folders are made: the folder for temporary files, or another where its name is
+    too long for a socket below it.
+    """
     own = Path(tempfile.gettempdir())
     for place in (own, *map(Path, SHORT_PLACES)):
-        if len(os.fsencode(place)) + 1 + NAME_BYTES + BELOW_BYTES <= SOCKET_BYTES and os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+        if len(os.fsencode(place)) + 1 + NAME_BYTES + BELOW_BYTES <= SOCKET_BYTES and os.access(
+            place, os.W_OK | os.X_OK, effective_ids=True
+        ):
             return place
     longest = SOCKET_BYTES - 1 - NAME_BYTES - BELOW_BYTES
     raise ConfigError(
-        "long-temporary-folder", f"the folder for temporary files {own}", found=f"a name of {len(os.fsencode(own))} bytes, and neither "
-        f"{' nor '.join(SHORT_PLACES)} can be written", expected=f"at most {longest} bytes, for sockets are made below it",
-        hint="set TMPDIR to a folder with a short name that this user can write, in the environment of whatever runs pgdrill",
-    )  # fmt: skip
+        "long-temporary-folder",
+        f"the folder for temporary files {own}",
+        found=(
+            f"a name of {len(os.fsencode(own))} bytes, and neither "
+            f"{' nor '.join(SHORT_PLACES)} can be written"
+        ),
+        expected=f"at most {longest} bytes, for sockets are made below it",
+        hint=(
+            "set TMPDIR to a folder with a short name that this user can write, in the environment"
+            " of whatever runs pgdrill"
+        ),
+    )
 
 
 def remembered(link: Path, owners: Collection[int] = ()) -> Path | None:
-    """Where ``link`` leads, if that is a folder of ours (or of one of ``owners``) that is closed to others."""
+    """Where ``link`` leads, if that is a folder of ours (or of one of ``owners``) that is closed to
+    others.
+    """
     try:
         folder = Path(os.readlink(link))  # noqa: PTH115 - the link itself
         found = folder.lstat()
     except OSError:
         return None
-    mine = found.st_uid in {os.geteuid(), *owners} and stat.S_ISDIR(found.st_mode) and not found.st_mode & OPEN_TO_OTHERS
+    mine = (
+        found.st_uid in {os.geteuid(), *owners}
+        and stat.S_ISDIR(found.st_mode)
+        and not found.st_mode & OPEN_TO_OTHERS
+    )
     return folder if mine and folder.name.startswith(PREFIX) else None
 
 
@@ -71,7 +93,8 @@ def forget(link: Path, owners: Collection[int] = ()) -> None:
 
 
 def check_place(folder: Path, *, above: int) -> None:
-    """Nobody else can put something in the place of ``folder``, which is ours alone, as are ``above`` of those it lies in.
+    """Nobody else can put something in the place of ``folder``, which is ours alone, as are
+    ``above`` of those it lies in.
 
     Raises in words. What is not there yet is no trouble.
     """
@@ -83,7 +106,9 @@ def check_place(folder: Path, *, above: int) -> None:
 
 
 def check_way(folder: Path) -> None:
-    """Nobody else can put something in the place of ``folder`` or of what leads to it, links among that. Raises in words."""
+    """Nobody else can put something in the place of ``folder`` or of what leads to it, links among
+    that. Raises in words.
+    """
     _closed((folder, *folder.parents, *folder.resolve().parents))
 
 
@@ -91,7 +116,11 @@ def _closed(folders: Iterable[Path]) -> None:
     for other in dict.fromkeys(folders):
         with contextlib.suppress(FileNotFoundError):
             if (mode := other.stat().st_mode) & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise _unsafe(other, f"mode {stat.S_IMODE(mode):04o}: everybody may rename what is in it", "a folder that others cannot change")
+                raise _unsafe(
+                    other,
+                    f"mode {stat.S_IMODE(mode):04o}: everybody may rename what is in it",
+                    "a folder that others cannot change",
+                )
 
 
 def _ours(path: Path) -> None:
@@ -99,14 +128,32 @@ def _ours(path: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise _unsafe(path, "a link, or a file", "a folder")
     if found.st_uid != os.geteuid():
-        raise _unsafe(path, f"a folder of user {found.st_uid}", f"one of user {os.geteuid()}, who runs this",
-                      f"run all jobs of this host as one user; as root, `chown -R {os.geteuid()} {path}` gives it to this one, or choose another drill.work_directory")  # fmt: skip
-    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid()):
-        raise _unsafe(path, f"mode {stat.S_IMODE(found.st_mode):04o}: others may write to it", "a folder that others cannot write to")
+        raise _unsafe(
+            path,
+            f"a folder of user {found.st_uid}",
+            f"one of user {os.geteuid()}, who runs this",
+            f"run all jobs of this host as one user; as root, `chown -R {os.geteuid()} {path}`"
+            " gives it to this one, or choose another drill.work_directory",
+        )
+    if found.st_mode & stat.S_IWOTH or (
+        found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid()
+    ):
+        raise _unsafe(
+            path,
+            f"mode {stat.S_IMODE(found.st_mode):04o}: others may write to it",
+            "a folder that others cannot write to",
+        )
 
 
 def _unsafe(path: Path, found: str, expected: str, hint: str = "") -> CouldNotVerify:
     return CouldNotVerify(
-        "unsafe-folder", f"{path}", found=found, expected=expected,
-        hint=hint or "see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose another drill.work_directory",
-    )  # fmt: skip
+        "unsafe-folder",
+        f"{path}",
+        found=found,
+        expected=expected,
+        hint=hint
+        or (
+            "see who made it, remove it or mend its owner and mode (chown, chmod 0700), or choose"
+            " another drill.work_directory"
+        ),
+    )

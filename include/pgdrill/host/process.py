@@ -1,7 +1,8 @@
 """Starting other programs: the one place where pgdrill runs a process.
 
-stdout and stderr stay apart, lines arrive live, secrets are masked before anything sees them, the last lines are
-kept for the error, and the whole process group ends when the job is stopped, times out or dies.
+stdout and stderr stay apart, lines arrive live, secrets are masked before anything sees them, the
+last lines are kept for the error, and the whole process group ends when the job is stopped, times
+out or dies.
 """
 
 from __future__ import annotations
@@ -36,18 +37,27 @@ LOOK_SECONDS = 1.0  # between looks at what a process has moved
 CONSUMER_SECONDS = 20.0  # for a consumer of stdout to take back what it had begun
 TERM_GRACE_SECONDS = 2.0  # Airflow leaves 5 s between on_kill and SIGKILL
 MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
-SECRET_NAMES = ("SECRET", "PASSWORD", "TOKEN", "PASSPHRASE", "PGP_KEY", "LIBSODIUM_KEY", "ACCESS_KEY")
+SECRET_NAMES = (
+    "SECRET",
+    "PASSWORD",
+    "TOKEN",
+    "PASSPHRASE",
+    "PGP_KEY",
+    "LIBSODIUM_KEY",
+    "ACCESS_KEY",
+)
 PATH_SUFFIXES = ("_PATH", "_FILE", "PASSFILE")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. Secrets belong in ``environment`` only: ``argv`` can be read by every user of the host.
+    """What to run. Secrets belong in ``environment`` only: ``argv`` can be read by every user of
+    the host.
 
-    ``exit_codes`` explains what a code means with this program, for the error's text. ``hopeless`` matches a line of
-    stderr after which the program can only fail, and is ended at once (some would sleep and retry for an hour first).
-    ``clean`` keeps this process's own variables from it: ``environment`` is then all it sees. ``without`` are names of those
-    that it does not inherit.
+    ``exit_codes`` explains what a code means with this program, for the error's text. ``hopeless``
+    matches a line of stderr after which the program can only fail, and is ended at once (some would
+    sleep and retry for an hour first). ``clean`` keeps this process's own variables from it:
+    ``environment`` is then all it sees. ``without`` are names of those that it does not inherit.
     """
 
     argv: tuple[str, ...]
@@ -65,7 +75,9 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a process ended. ``stdout`` is whole, ``last_lines`` are the end of stderr (or stdout), masked."""
+    """How a process ended. ``stdout`` is whole, ``last_lines`` are the end of stderr (or stdout),
+    masked.
+    """
 
     code: int
     stdout: str
@@ -76,25 +88,41 @@ class Completed:
     @property
     def ended(self) -> str:
         """``exit code 1 (no such backup): last lines`` for an error's *found*."""
-        how = f"signal {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
+        how = (
+            f"signal {signal.Signals(-self.code).name}"
+            if self.code < 0
+            else f"exit code {self.code}"
+        )
         meaning = f" ({self.meaning})" if self.meaning else ""
         tail = " | ".join(self.last_lines[-4:]) or "no output"
         return f"{how}{meaning}: {tail}"
 
 
 class ProcessTimeout(Exception):
-    """The process was ended because it ran for too long, or (``stalled``) moved nothing for too long."""
+    """The process was ended because it ran for too long, or (``stalled``) moved nothing for too
+    long.
+    """
 
     def __init__(
-        self, command: Command, seconds: float, why: str, last_lines: tuple[str, ...], *, stalled: bool = False
+        self,
+        command: Command,
+        seconds: float,
+        why: str,
+        last_lines: tuple[str, ...],
+        *,
+        stalled: bool = False,
     ) -> None:
         self.seconds, self.why, self.last_lines, self.stalled = seconds, why, last_lines, stalled
-        super().__init__(f"{command.argv[0]} {why} after {seconds:.0f} s; last lines: {' | '.join(last_lines[-4:])}")
+        super().__init__(
+            f"{command.argv[0]} {why} after {seconds:.0f} s; last lines:"
+            f" {' | '.join(last_lines[-4:])}"
+        )
 
 
 def mask(text: str, environment: Mapping[str, str]) -> str:
     """``text`` with the value of every secret variable of ``environment`` replaced by ``***``."""
-    for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):  # one may begin with another
+    # one may begin with another
+    for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
         upper = name.upper()
         if upper.endswith(PATH_SUFFIXES) or not any(word in upper for word in SECRET_NAMES):
             continue
@@ -108,10 +136,12 @@ class Stopped(Exception):
 
 
 class Runner:
-    """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running one.
+    """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running
+    one.
 
-    What is no process of ours, such as a statement on a server, is ended by a function (:meth:`ending`). ``before`` are
-    words that go before every command, such as :func:`pgdrill.host.priority.low_priority_words`.
+    What is no process of ours, such as a statement on a server, is ended by a function
+    (:meth:`ending`). ``before`` are words that go before every command, such as
+    :func:`pgdrill.host.priority.low_priority_words`.
     """
 
     def __init__(self, pid_file: Path | None = None, before: tuple[str, ...] = ()) -> None:
@@ -134,11 +164,13 @@ class Runner:
     ) -> Completed:
         """Run to the end and say how it ended; a non-zero code is the caller's to judge.
 
-        ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without a byte that moves counts as a
-        hang: of the files below ``moving_in``, where folders are named. ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
-        ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept; it also gets a function that waits
-        for the exit code, for the end of a pipe alone does not say how the process ended. What it raises ends the
-        process and is raised here. Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
+        ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without a
+        byte that moves counts as a hang: of the files below ``moving_in``, where folders are named.
+        ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
+        ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept; it also gets
+        a function that waits for the exit code, for the end of a pipe alone does not say how the
+        process ended. What it raises ends the process and is raised here. Raises
+        :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
         """
         started = time.monotonic()
         tail: deque[str] = deque(maxlen=LAST_LINES)
@@ -146,9 +178,14 @@ class Runner:
         given_up = False
         readers: list[threading.Thread] = []
         broken: list[BaseException] = []
-        # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing itself.
+        # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing
+        # itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-        inherited = {} if command.clean else {name: value for name, value in os.environ.items() if name not in command.without}
+        inherited = (
+            {}
+            if command.clean
+            else {name: value for name, value in os.environ.items() if name not in command.without}
+        )
         environment = {**inherited, **command.environment}
         process = subprocess.Popen(
             [*guard, *self.before, *command.within, *command.argv],
@@ -175,19 +212,33 @@ class Runner:
 
             program = Path(command.argv[0]).name
             if on_stdout:
-                readers.append(threading.Thread(target=self._consume, args=(process, on_stdout, broken), daemon=True))
+                readers.append(
+                    threading.Thread(
+                        target=self._consume, args=(process, on_stdout, broken), daemon=True
+                    )
+                )
             else:
-                readers.append(threading.Thread(
-                    target=self._read, args=(process.stdout, out.append, program, environment, quiet, None), daemon=True
-                ))  # fmt: skip
-            readers.append(threading.Thread(
-                target=self._read, args=(process.stderr, judge, program, environment, quiet, on_line), daemon=True
-            ))  # fmt: skip
+                readers.append(
+                    threading.Thread(
+                        target=self._read,
+                        args=(process.stdout, out.append, program, environment, quiet, None),
+                        daemon=True,
+                    )
+                )
+            readers.append(
+                threading.Thread(
+                    target=self._read,
+                    args=(process.stderr, judge, program, environment, quiet, on_line),
+                    daemon=True,
+                )
+            )
             for reader in readers:
                 reader.start()
             if self.stopped:
                 end_group(process.pid)
-            self._wait(process, command, started, timeout_seconds, stall_seconds, moving_in, on_bytes, tail)
+            self._wait(
+                process, command, started, timeout_seconds, stall_seconds, moving_in, on_bytes, tail
+            )
             for reader in readers:
                 reader.join()
         finally:
@@ -203,9 +254,12 @@ class Runner:
         if self.stopped:
             raise Stopped(f"{command.argv[0]} was ended because the job was stopped")
         last = tuple(tail) or tuple(out[-LAST_LINES:])
-        # wal-g exits with 0 when it is ended: an ended process must not pass for one that succeeded.
+        # wal-g exits with 0 when it is ended: an ended process must not pass for one that
+        # succeeded.
         code = -signal.SIGTERM if given_up else process.returncode
-        return Completed(code, "\n".join(out), last, time.monotonic() - started, command.exit_codes.get(code, ""))
+        return Completed(
+            code, "\n".join(out), last, time.monotonic() - started, command.exit_codes.get(code, "")
+        )
 
     @contextlib.contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
@@ -236,7 +290,9 @@ class Runner:
 
     @staticmethod
     def _consume(
-        process: subprocess.Popen[str], consumer: Callable[[IO[bytes], Callable[[], int]], None], broken: list[BaseException]
+        process: subprocess.Popen[str],
+        consumer: Callable[[IO[bytes], Callable[[], int]], None],
+        broken: list[BaseException],
     ) -> None:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         try:
@@ -247,9 +303,13 @@ class Runner:
 
     @staticmethod
     def _read(
-        stream: IO[str], sink: Callable[[str], None], program: str, environment: Mapping[str, str], quiet: bool,
+        stream: IO[str],
+        sink: Callable[[str], None],
+        program: str,
+        environment: Mapping[str, str],
+        quiet: bool,
         on_line: Callable[[str], str | None] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         for raw in stream:
             masked = mask(raw.rstrip("\n"), environment)
             line = on_line(masked) if on_line else masked
@@ -283,7 +343,11 @@ class Runner:
             if stall_seconds and now - moved_at > stall_seconds:
                 end_group(process.pid)
                 raise ProcessTimeout(
-                    command, now - started, f"moved no byte for {stall_seconds:.0f} s", tuple(tail), stalled=True
+                    command,
+                    now - started,
+                    f"moved no byte for {stall_seconds:.0f} s",
+                    tuple(tail),
+                    stalled=True,
                 )
 
     def _remember(self, pid: int) -> None:
@@ -296,7 +360,9 @@ class Runner:
 
 
 def _ended(process: subprocess.Popen[str], seconds: float | None) -> bool:
-    """Wait so long (None: for ever) for its end, which the kernel announces; ``wait`` with a limit looks up to 50 ms late."""
+    """Wait so long (None: for ever) for its end, which the kernel announces; ``wait`` with a limit
+    looks up to 50 ms late.
+    """
     if seconds is None:
         process.wait()
         return True
@@ -329,8 +395,11 @@ def marked(path: Path) -> psutil.Process | None:
         return None
 
 
-def end_marked(path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS) -> bool:
-    """End the process group written down by :func:`mark_process`, if that very process still lives."""
+def end_marked(
+    path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS
+) -> bool:
+    """End the process group written down by :func:`mark_process`, if that very process still
+    lives."""
     process = marked(path)
     if process is None:
         return False  # the number now belongs to somebody else, or to nobody
@@ -339,7 +408,9 @@ def end_marked(path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: f
 
 
 def end_session(path: Path) -> int:
-    """End what is left of the session of a process written down by :func:`mark_process`, though that one has ended. How many?"""
+    """End what is left of the session of a process written down by :func:`mark_process`, though
+    that one has ended. How many?
+    """
     try:
         members = Owner.from_json(json.loads(read_text(str(path)))).session()
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -349,7 +420,8 @@ def end_session(path: Path) -> int:
 
 
 def end_all(pids: Iterable[int], *, seconds: float = TERM_GRACE_SECONDS) -> None:
-    """End processes that need not be of one group, all at once: TERM, up to two seconds, then KILL."""
+    """End processes that need not be of one group, all at once: TERM, up to two seconds, then
+    KILL."""
     family: list[psutil.Process] = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -359,12 +431,19 @@ def end_all(pids: Iterable[int], *, seconds: float = TERM_GRACE_SECONDS) -> None
             with contextlib.suppress(psutil.Error):
                 process.send_signal(how)
         deadline = time.monotonic() + seconds
-        while (family := [process for process in family if _lives(process)]) and time.monotonic() < deadline:
+        while (
+            family := [process for process in family if _lives(process)]
+        ) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)  # an orphan's end is announced to its new parent only
 
 
-def end_group(pid: int, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS) -> None:
-    """End a process, its group and its children: TERM, up to two seconds, then KILL. Returns when they are gone."""
+def end_group(
+    pid: int, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS
+) -> None:
+    """End a process, its group and its children: TERM, up to two seconds, then KILL.
+
+    Returns when they are gone.
+    """
     try:
         leader = psutil.Process(pid)
         family = [leader, *leader.children(recursive=True)]
@@ -386,7 +465,9 @@ def end_group(pid: int, *, first: signal.Signals = signal.SIGTERM, seconds: floa
 
 
 def end_homed(home: Path) -> bool:
-    """End every process whose ``HOME`` is that folder: what a tool left working when its parent had ended. Was there one?"""
+    """End every process whose ``HOME`` is that folder: what a tool left working when its parent had
+    ended. Was there one?
+    """
     found = [process.pid for process in psutil.process_iter() if _home(process) == str(home)]
     for pid in found:
         end_group(pid)

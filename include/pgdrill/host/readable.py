@@ -1,4 +1,5 @@
-"""Files of a data directory that this user cannot read: a backup tool ends at the first, hours into its work.
+"""Files of a data directory that this user cannot read: a backup tool ends at the first, hours into
+its work.
 
 Its owner may have such, too: a key or a file that root has put there.
 """
@@ -10,14 +11,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # What backup tools leave out.
-LEFT_OUT = frozenset({
-    "log", "pg_log", "pg_wal", "pgsql_tmp", "pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_stat_tmp", "pg_snapshots", "pg_subtrans",
-    "postmaster.pid", "postmaster.opts", "postgresql.auto.conf.tmp",
-})  # fmt: skip
+LEFT_OUT = frozenset(
+    {
+        "log",
+        "pg_log",
+        "pg_wal",
+        "pgsql_tmp",
+        "pg_dynshmem",
+        "pg_notify",
+        "pg_replslot",
+        "pg_serial",
+        "pg_stat_tmp",
+        "pg_snapshots",
+        "pg_subtrans",
+        "postmaster.pid",
+        "postmaster.opts",
+        "postgresql.auto.conf.tmp",
+    }
+)
 
 
 def unreadable(data_directory: Path) -> Iterator[Path]:
-    """Each file or folder below a data directory, and below its tablespaces, that a backup holds and this user may not read."""
+    """Each file or folder below a data directory, and below its tablespaces, that a backup holds
+    and this user may not read.
+    """
     yield from _below(data_directory)
     for space in (data_directory / "pg_tblspc").glob("*"):
         if not _closed(space, os.R_OK | os.X_OK):

@@ -1,4 +1,6 @@
-"""Removing a folder whose content may be an attacker's: renamed first, then emptied without following a link."""
+"""Removing a folder whose content may be an attacker's: renamed first, then emptied without
+following a link.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,17 @@ def put_away(folder: Path) -> None:
 
 
 def rename_away(folder: Path) -> Path:
-    """Give it a name by which anybody may remove it: what is half removed must never be taken for a drill's folder."""
+    """Give it a name by which anybody may remove it: what is half removed must never be taken for a
+    drill's folder.
+    """
     return folder.rename(folder.with_name(f"{folder.name}{GONE}{secrets.token_hex(4)}"))
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it; what somebody else removes meanwhile is fine. Raises OSError."""
+    """Remove a folder with all that is in it; what somebody else removes meanwhile is fine.
+
+    Raises OSError.
+    """
     with contextlib.suppress(FileNotFoundError):
         top = _open(str(folder), None)
         try:
@@ -39,7 +46,9 @@ def remove(folder: Path) -> None:
 
 
 def _flatten(name: str, top: int) -> None:
-    """Bring the folders in it up to the top and remove it: however deep they lie, two are open at a time."""
+    """Bring the folders in it up to the top and remove it: however deep they lie, two are open at a
+    time.
+    """
     descriptor = _open(name, top)
     try:
         _without_files(descriptor, top)
@@ -59,8 +68,11 @@ def _without_files(descriptor: int, top: int) -> list[str]:
                 elif descriptor == top:
                     folders.append(entry.name)
                 else:
-                    os.close(_open(entry.name, descriptor))  # to be moved a folder must be writable itself
-                    os.rename(entry.name, secrets.token_hex(16), src_dir_fd=descriptor, dst_dir_fd=top)
+                    # to be moved a folder must be writable itself
+                    os.close(_open(entry.name, descriptor))
+                    os.rename(
+                        entry.name, secrets.token_hex(16), src_dir_fd=descriptor, dst_dir_fd=top
+                    )
     return folders
 
 

@@ -1,9 +1,10 @@
-"""How many streams, how large the parts: chosen from the machine, the store and the cluster, each with its reason.
+"""How many streams, how large the parts: chosen from the machine, the store and the cluster, each
+with its reason.
 
-Measured on two cores: to a store nearby, as many streams as cores are best and more cost a little; a store that answers
-slowly wants several requests on their way for each core. A fetch wants as many even from a store nearby, for it waits for
-the disk with every file that it makes. One part is one stream, so a small database in a single part cannot be fetched in
-parallel at all.
+Measured on two cores: to a store nearby, as many streams as cores are best and more cost a little;
+a store that answers slowly wants several requests on their way for each core. A fetch wants as many
+even from a store nearby, for it waits for the disk with every file that it makes. One part is one
+stream, so a small database in a single part cannot be fetched in parallel at all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 NEAR_SECONDS = 0.005  # a store on this host, or in the same rack
 STREAMS_PER_CORE = 4  # where each is waiting most of the time
 MOST_STREAMS = 64
-# numpy's linear algebra starts a thread for each core, which spins for a while: a third of a small process's start, for nothing.
+# numpy's linear algebra starts a thread for each core, which spins for a while: a third of a small
+# process's start, for nothing.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 PARTS_PER_STREAM = 4  # so that the last one does not leave the other streams idle for long
 SMALLEST_PART_BYTES = 32 * 2**20
@@ -23,7 +25,9 @@ LARGEST_PART_BYTES = 2**30 - 1  # wal-g's own
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """``streams`` to the store, ``readers`` of the data directory, ``part_bytes`` before compression."""
+    """``streams`` to the store, ``readers`` of the data directory, ``part_bytes`` before
+    compression.
+    """
 
     streams: int
     readers: int
@@ -41,8 +45,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def tune(*, cores: int, latency_seconds: float, cluster_bytes: int = 0, streams: int = 0, part_bytes: int = 0) -> Tuning:
-    """Choose for a backup; ``streams`` and ``part_bytes`` from the configuration are taken as they are. 0: unknown or not set."""
+def tune(
+    *,
+    cores: int,
+    latency_seconds: float,
+    cluster_bytes: int = 0,
+    streams: int = 0,
+    part_bytes: int = 0,
+) -> Tuning:
+    """Choose for a backup; ``streams`` and ``part_bytes`` from the configuration are taken as they
+    are. 0: unknown or not set.
+    """
     near = latency_seconds <= NEAR_SECONDS
     answer = f"the store answers in {1000 * latency_seconds:.1f} ms"
     if streams:
@@ -59,15 +72,29 @@ def tune(*, cores: int, latency_seconds: float, cluster_bytes: int = 0, streams:
     else:
         wanted = cluster_bytes // (PARTS_PER_STREAM * streams)
         part_bytes = min(LARGEST_PART_BYTES, max(SMALLEST_PART_BYTES, wanted))
-        part_why = f"{cluster_bytes / 1e6:.0f} MB for {streams} streams, {PARTS_PER_STREAM} parts each, if they get that large"
+        part_why = (
+            f"{cluster_bytes / 1e6:.0f} MB for {streams} streams, {PARTS_PER_STREAM} parts each, if"
+            " they get that large"
+        )
     return Tuning(
-        streams, cores, part_bytes, (f"{streams} streams: {why}", f"parts of {part_bytes / 2**20:.0f} MiB: {part_why}")
+        streams,
+        cores,
+        part_bytes,
+        (f"{streams} streams: {why}", f"parts of {part_bytes / 2**20:.0f} MiB: {part_why}"),
     )
 
 
 def fetch_streams(*, cores: int, streams: int = 0) -> tuple[int, str]:
-    """How many to fetch a base backup with, and why; ``streams`` from the configuration is taken as it is."""
+    """How many to fetch a base backup with, and why; ``streams`` from the configuration is taken as
+    it is.
+    """
     if streams:
         return streams, f"{streams} streams: configured"
     chosen = min(MOST_STREAMS, STREAMS_PER_CORE * cores)
-    return chosen, f"{chosen} streams: {STREAMS_PER_CORE} for each of {cores} cores, for each waits for the store and the disk by turns"
+    return (
+        chosen,
+        (
+            f"{chosen} streams: {STREAMS_PER_CORE} for each of {cores} cores, for each waits for"
+            " the store and the disk by turns"
+        ),
+    )

@@ -1,4 +1,5 @@
-"""Waiting for another job that holds what this one needs: bounded, and told by whom and until when."""
+"""Waiting for another job that holds what this one needs: bounded, and told by whom and until
+when."""
 
 from __future__ import annotations
 
@@ -17,22 +18,34 @@ Made = TypeVar("Made")
 
 
 def next_look(busy: Busy, waited_seconds: float) -> float:
-    """Seconds until it is worth looking again: soon at first, and right after the holder's own end."""
+    """Seconds until it is worth looking again: soon at first, and right after the holder's own
+    end."""
     seconds = min(LATEST_SECONDS, max(SOONEST_SECONDS, waited_seconds / 4))
     if busy.until:
-        seconds = min(seconds, max(SOONEST_SECONDS, (busy.until - datetime.now(UTC)).total_seconds() + 1))
+        seconds = min(
+            seconds, max(SOONEST_SECONDS, (busy.until - datetime.now(UTC)).total_seconds() + 1)
+        )
     return seconds
 
 
 def told(busy: Busy, gives_up_at: datetime) -> str:
     """By whom, until when, and how long at most."""
-    return f"waiting, for {busy.problem.thing} is {busy.problem.found}; gives up at {gives_up_at:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"waiting, for {busy.problem.thing} is {busy.problem.found}; gives up at"
+        f" {gives_up_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
 
 def when_free(
-    job: Callable[[], Made], *, seconds: float, pause: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
-) -> Made:  # fmt: skip
-    """Do a job that begins with nothing but taking its lease; again and again while another one holds that, for so long."""
+    job: Callable[[], Made],
+    *,
+    seconds: float,
+    pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Made:
+    """Do a job that begins with nothing but taking its lease; again and again while another one
+    holds that, for so long.
+    """
     began, holder = clock(), ""
     while True:
         try:
@@ -43,5 +56,7 @@ def when_free(
                 raise
             if busy.problem.found != holder:
                 holder = busy.problem.found
-                logger.warning("%s", told(busy, datetime.now(UTC) + timedelta(seconds=seconds - waited)))
+                logger.warning(
+                    "%s", told(busy, datetime.now(UTC) + timedelta(seconds=seconds - waited))
+                )
             pause(min(next_look(busy, waited), seconds - waited))

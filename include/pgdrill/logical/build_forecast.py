@@ -1,8 +1,9 @@
 """How long an HNSW index will take at another number of rows, learnt from builds that were timed.
 
-One row costs a search of the graph built so far: a constant and a part that grows with the logarithm of the rows. So
-``seconds = a·n + b·n·ln(n)``, fitted to builds of several sizes, or ``b·n·ln(n)`` through a single one, as long as the graph
-fits in memory; beyond that a build takes several times as long, and no figure is given.
+One row costs a search of the graph built so far: a constant and a part that grows with the
+logarithm of the rows. So ``seconds = a·n + b·n·ln(n)``, fitted to builds of several sizes, or
+``b·n·ln(n)`` through a single one, as long as the graph fits in memory; beyond that a build takes
+several times as long, and no figure is given.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from pgdrill.logical.report import IndexBuild
 
 FEWEST_ROWS = 2_000  # below, starting the workers is most of it
 LEAST_ERROR = 0.10
-UNKNOWN_ERROR = 0.25  # of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
+# of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
+UNKNOWN_ERROR = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """``seconds`` within a factor of 1 ± ``error``. ``needed_bytes`` of memory is what it holds for."""
+    """``seconds`` within a factor of 1 ± ``error``.
+
+    ``needed_bytes`` of memory is what it holds for.
+    """
 
     index: str
     rows: int
@@ -34,8 +39,14 @@ class Forecast:
 
 
 def forecast(builds: Sequence[IndexBuild], index: str, rows: int) -> Forecast | None:
-    """From the builds of this index, newest last; None where none of them was an HNSW build in memory of enough rows."""
-    usable = [b for b in builds if b.index == index and b.method == "hnsw" and b.fits and b.rows >= FEWEST_ROWS]
+    """From the builds of this index, newest last; None where none of them was an HNSW build in
+    memory of enough rows.
+    """
+    usable = [
+        b
+        for b in builds
+        if b.index == index and b.method == "hnsw" and b.fits and b.rows >= FEWEST_ROWS
+    ]
     if not usable:
         return None
     largest = max(usable, key=lambda build: build.rows)
@@ -48,8 +59,17 @@ def forecast(builds: Sequence[IndexBuild], index: str, rows: int) -> Forecast | 
     else:
         curve, method = scaled(largest), "one build, scaled by n·ln(n)"
         error = UNKNOWN_ERROR
-    return Forecast(index, rows, round(_at(curve, rows), 1), round(error * max(1.0, math.log(rows / largest.rows, 4)), 2)
-                    if rows > largest.rows else round(error, 2), needed, largest.rows, method)  # fmt: skip
+    return Forecast(
+        index,
+        rows,
+        round(_at(curve, rows), 1),
+        round(error * max(1.0, math.log(rows / largest.rows, 4)), 2)
+        if rows > largest.rows
+        else round(error, 2),
+        needed,
+        largest.rows,
+        method,
+    )
 
 
 def scaled(build: IndexBuild) -> tuple[float, float]:

@@ -1,7 +1,8 @@
-"""The questions to a restored dump: its own, those of a drill that make sense there, and which were not asked and why.
+"""The questions to a restored dump: its own, those of a drill that make sense there, and which were
+not asked and why.
 
-A logical restore writes every row and catalog entry anew. What tells damage there is the content: rows, definitions,
-sequences, large objects, and what vector search finds.
+A logical restore writes every row and catalog entry anew. What tells damage there is the content:
+rows, definitions, sequences, large objects, and what vector search finds.
 """
 
 from __future__ import annotations
@@ -27,9 +28,18 @@ MOST = 1000  # differences that a report names: each is an answer of its own
 NOT_ASKED = "not asked"
 # Families that compare with what only a physical restore keeps.
 PHYSICAL = {
-    "recovery": "a dump has no WAL, no recovery target and no recovery point: only base backups are proved by it",
-    "schema": "compares catalog rows by OID, which a dump gives anew; definitions are compared by dump-definitions",
-    "rows": "compares rows by their place and writer, which a dump gives anew; content is compared by dump-rows",
+    "recovery": (
+        "a dump has no WAL, no recovery target and no recovery point: only base backups are proved"
+        " by it"
+    ),
+    "schema": (
+        "compares catalog rows by OID, which a dump gives anew; definitions are compared by"
+        " dump-definitions"
+    ),
+    "rows": (
+        "compares rows by their place and writer, which a dump gives anew; content is compared by"
+        " dump-rows"
+    ),
 }
 NO_BASELINE = "no baseline"
 HARMLESS = CHECKS["harmless"]  # of that family, and asked of every server that pgdrill restores
@@ -38,7 +48,10 @@ PASSWORD = re.compile(r" PASSWORD '[^']*'")
 
 @dataclass(frozen=True)
 class DumpContext(Context):
-    """What these checks may look at beside the restored cluster. ``definitions`` are read by the target's pg_dump."""
+    """What these checks may look at beside the restored cluster.
+
+    ``definitions`` are read by the target's pg_dump.
+    """
 
     manifest: Manifest | None = None
     definitions: dict[str, dict[str, str]] | None = None
@@ -47,7 +60,9 @@ class DumpContext(Context):
 
 
 def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
-    """Vector search first, then what the dump holds, then the rest; and one answer for each check that was not asked."""
+    """Vector search first, then what the dump holds, then the rest; and one answer for each check
+    that was not asked.
+    """
     chosen = [family for family in families if family not in PHYSICAL]
     early = [family for family in chosen if family == "vectors"]
     yield from run_checks(context, early, judge=_without_baseline)
@@ -55,7 +70,9 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
         for result in one.run(context):
             yield result.model_copy(update={"required": result.value != NOT_ASKED})
     with context.closing:
-        yield from run_checks(context, [family for family in chosen if family not in early], judge=_without_baseline)
+        yield from run_checks(
+            context, [family for family in chosen if family not in early], judge=_without_baseline
+        )
     yield from HARMLESS.run(context)
     yield from not_asked(families)
 
@@ -63,27 +80,45 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
 def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
     """After migrations: what does not compare with the dump."""
     with context.closing:
-        yield from run_checks(context, [family for family in families if family not in PHYSICAL], judge=_without_baseline)
+        yield from run_checks(
+            context,
+            [family for family in families if family not in PHYSICAL],
+            judge=_without_baseline,
+        )
 
 
 def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:
     """Nothing is left out silently."""
     for one in CHECKS.values():
         if one.family in PHYSICAL and one.family in families and one is not HARMLESS:
-            yield CheckResult(name=one.name, family=one.family, status="skip", value=NOT_ASKED, required=False,
-                              message=PHYSICAL[one.family])  # fmt: skip
+            yield CheckResult(
+                name=one.name,
+                family=one.family,
+                status="skip",
+                value=NOT_ASKED,
+                required=False,
+                message=PHYSICAL[one.family],
+            )
 
 
 def _without_baseline(result: CheckResult) -> CheckResult:
-    """A question that a physical baseline would answer is not asked; any other skip stays what it is."""
+    """A question that a physical baseline would answer is not asked; any other skip stays what it
+    is.
+    """
     if result.status == "skip" and NO_BASELINE in result.message:
-        return result.model_copy(update={"value": NOT_ASKED, "required": False,
-                                         "message": "compares with a base backup's baseline, which a dump does not have"})  # fmt: skip
+        return result.model_copy(
+            update={
+                "value": NOT_ASKED,
+                "required": False,
+                "message": "compares with a base backup's baseline, which a dump does not have",
+            }
+        )
     return result
 
 
 def rows(context: Context) -> Iterator[Outcome]:
-    """One answer for each table that differs or could not be compared, and one for all that agree."""
+    """One answer for each table that differs or could not be compared, and one for all that
+    agree."""
     for database, connection in _each(context):
         agreeing = count = 0
         for name, before in database.tables.items():
@@ -94,7 +129,13 @@ def rows(context: Context) -> Iterator[Outcome]:
             else:
                 yield answer
         if agreeing or not database.tables:
-            yield Outcome("pass", f"{database.name}: {agreeing} tables", count, "as in the snapshot", "rows in all")
+            yield Outcome(
+                "pass",
+                f"{database.name}: {agreeing} tables",
+                count,
+                "as in the snapshot",
+                "rows in all",
+            )
         for name, why in sorted(database.not_dumped.items()):
             yield Outcome("skip", f"{database.name}.{name}", NOT_ASKED, message=why)
 
@@ -108,7 +149,9 @@ def _share(before: TableContent, found: int) -> Share:
     return Share(counted=found, counted_bytes=before.bytes)
 
 
-def _compared(connection: psycopg.Connection, database: DatabaseDump, name: str, before: TableContent) -> tuple[Outcome, int]:
+def _compared(
+    connection: psycopg.Connection, database: DatabaseDump, name: str, before: TableContent
+) -> tuple[Outcome, int]:
     """A table beside what its snapshot held, and how many rows it has."""
     thing = f"{database.name}.{name}"
     if before.code and before.digest is None:
@@ -121,7 +164,16 @@ def _compared(connection: psycopg.Connection, database: DatabaseDump, name: str,
     except KeyError as error:
         return Outcome("fail", thing, f"no column {error}", "every column of the dump"), 0
     except psycopg.Error as error:
-        return Outcome("fail", thing, type(error).__name__, "readable to the end", str(error.diag.message_primary)[:300]), 0
+        return (
+            Outcome(
+                "fail",
+                thing,
+                type(error).__name__,
+                "readable to the end",
+                str(error.diag.message_primary)[:300],
+            ),
+            0,
+        )
     return _beside(thing, before, found), found.rows
 
 
@@ -130,24 +182,45 @@ def _beside(thing: str, before: TableContent, found: TableContent) -> Outcome:
     if found.rows != before.rows:
         return Outcome("fail", thing, found.rows, f"{before.rows} rows", by_copy)
     if before.digest is None:
-        return Outcome("warn", thing, found.rows, f"{before.rows} rows", f"content not compared: {before.why}")
+        return Outcome(
+            "warn", thing, found.rows, f"{before.rows} rows", f"content not compared: {before.why}"
+        )
     if before.columns and found.digest != before.digest:
-        return Outcome("fail", thing, "other content", "the content of the dump's snapshot", f"{found.rows} rows")
+        return Outcome(
+            "fail",
+            thing,
+            "other content",
+            "the content of the dump's snapshot",
+            f"{found.rows} rows",
+        )
     return Outcome("pass", thing, found.rows, "as in the snapshot", by_copy)
 
 
 def large_objects(context: Context) -> Iterator[Outcome]:
-    """By number and content; ``pg_dump --extension=…`` would have left them all out, and said nothing."""
+    """By number and content; ``pg_dump --extension=…`` would have left them all out, and said
+    nothing.
+    """
     for database in _databases(context):
-        with context.system(database.name) as connection:  # their pages are a catalog's, and a superuser's to read
-            before, found = database.large_objects, content.read_large_objects(connection, database.key)
+        # their pages are a catalog's, and a superuser's to read
+        with context.system(database.name) as connection:
+            before, found = (
+                database.large_objects,
+                content.read_large_objects(connection, database.key),
+            )
         same = (found.rows, found.digest) == (before.rows, before.digest)
-        yield Outcome("pass" if same else "fail", database.name, found.rows, f"{before.rows} large objects, as in the snapshot",
-                      "" if same or found.rows != before.rows else "other content")  # fmt: skip
+        yield Outcome(
+            "pass" if same else "fail",
+            database.name,
+            found.rows,
+            f"{before.rows} large objects, as in the snapshot",
+            "" if same or found.rows != before.rows else "other content",
+        )
 
 
 def sequences(context: Context) -> Iterator[Outcome]:
-    """A sequence moves outside of snapshots: what it was before and after the dump bounds what may have come back."""
+    """A sequence moves outside of snapshots: what it was before and after the dump bounds what may
+    have come back.
+    """
     for database, connection in _each(context):
         found = content.read_sequences(connection)
         bad = 0
@@ -157,27 +230,49 @@ def sequences(context: Context) -> Iterator[Outcome]:
             lowest, highest = min(low, high), max(low, high)  # one that counts down, or went round
             if name not in found:
                 bad += 1
-                yield Outcome("fail", f"{database.name}.{name}", "no such sequence", f"{lowest} to {highest}")
+                yield Outcome(
+                    "fail", f"{database.name}.{name}", "no such sequence", f"{lowest} to {highest}"
+                )
             elif not lowest <= (value or 0) <= highest:
                 bad += 1
-                yield Outcome("fail", f"{database.name}.{name}", value if value is not None else "never used", f"{lowest} to {highest}")
+                yield Outcome(
+                    "fail",
+                    f"{database.name}.{name}",
+                    value if value is not None else "never used",
+                    f"{lowest} to {highest}",
+                )
         if len(database.sequences) > bad or not database.sequences:
-            yield Outcome("pass", database.name, len(database.sequences) - bad, "as when it was dumped", "sequences")
+            yield Outcome(
+                "pass",
+                database.name,
+                len(database.sequences) - bad,
+                "as when it was dumped",
+                "sequences",
+            )
 
 
 def definitions(context: Context) -> Iterator[Outcome]:
-    """As pg_dump words them; another major version words some anew, so a change is a warning there, a loss is not."""
+    """As pg_dump words them; another major version words some anew, so a change is a warning there,
+    a loss is not.
+    """
     assert isinstance(context, DumpContext)  # noqa: S101 - these are asked by `ask` only
     for database in _databases(context):
         found = (context.definitions or {}).get(database.name)
         if found is None:
-            yield Outcome("skip", database.name, message="the restored definitions could not be read")
+            yield Outcome(
+                "skip", database.name, message="the restored definitions could not be read"
+            )
             continue
         changes = list(differences(database.schema_objects, found))
         for change in changes[:MOST]:
             lenient = change.how == "changed" and not context.same_major
-            yield Outcome("warn" if lenient else "fail", f"{database.name}: {change.thing}", change.how, "as dumped",
-                          "another major version may word it otherwise: compare by eye" if lenient else "")  # fmt: skip
+            yield Outcome(
+                "warn" if lenient else "fail",
+                f"{database.name}: {change.thing}",
+                change.how,
+                "as dumped",
+                "another major version may word it otherwise: compare by eye" if lenient else "",
+            )
         if len(changes) > MOST:
             yield Outcome("fail", database.name, len(changes) - MOST, "0", "more objects differ")
         if not changes:
@@ -191,15 +286,21 @@ def extensions(context: Context) -> Iterator[Outcome]:
         for name, before in sorted(database.extensions.items()):
             now = found.get(name, "none")
             behind = now == "none" or older(now, before)
-            yield Outcome("fail" if behind else "pass" if now == before else "warn", f"{database.name}.{name}", now,
-                          f"= {before}", "" if now == before or behind else "newer than when it was dumped")  # fmt: skip
+            yield Outcome(
+                "fail" if behind else "pass" if now == before else "warn",
+                f"{database.name}.{name}",
+                now,
+                f"= {before}",
+                "" if now == before or behind else "newer than when it was dumped",
+            )
 
 
 def roles(context: Context) -> Iterator[Outcome]:
     """Each statement of pg_dumpall about roles, their memberships and settings."""
     assert isinstance(context, DumpContext) and context.manifest  # noqa: S101 - these are asked by `ask` only
     before, found = (globals_lines(text, context.manifest.superuser) for text in context.roles)
-    if context.manifest.role_passwords:  # the drill asks without them: hashes are nobody's business there
+    # the drill asks without them: hashes are nobody's business there
+    if context.manifest.role_passwords:
         before = {PASSWORD.sub("", line) for line in before}
     missing = sorted(before - found)
     for line in missing[:MOST]:
@@ -213,19 +314,43 @@ def _check(name: str, passing: str, hint: str, question: Question) -> Check:
 
 
 DUMP_CHECKS = (
-    _check("dump-rows", "every row of the dump's snapshot came back to the bit",
-           "take a new dump; compare the named table with production by key", rows),
-    _check("dump-large-objects", "every large object of the snapshot came back to the bit",
-           "take a new dump; dump as a role that may read them all, and never with --extension", large_objects),
-    _check("dump-sequences", "every sequence stands where it stood while it was dumped",
-           "set it (setval) above the column's highest value after restoring", sequences),
-    _check("dump-definitions", "every object is there, defined as it was",
-           "restore and dump with the same version; compare the named object with production", definitions),
-    _check("dump-extensions", "every extension has the recorded version",
-           "install the recorded version, or mean the upgrade and read its release notes", extensions),
-    _check("dump-roles", "every role, membership and role setting is there", "run globals.sql of the dump by hand and read its errors",
-           roles),
-)  # fmt: skip
+    _check(
+        "dump-rows",
+        "every row of the dump's snapshot came back to the bit",
+        "take a new dump; compare the named table with production by key",
+        rows,
+    ),
+    _check(
+        "dump-large-objects",
+        "every large object of the snapshot came back to the bit",
+        "take a new dump; dump as a role that may read them all, and never with --extension",
+        large_objects,
+    ),
+    _check(
+        "dump-sequences",
+        "every sequence stands where it stood while it was dumped",
+        "set it (setval) above the column's highest value after restoring",
+        sequences,
+    ),
+    _check(
+        "dump-definitions",
+        "every object is there, defined as it was",
+        "restore and dump with the same version; compare the named object with production",
+        definitions,
+    ),
+    _check(
+        "dump-extensions",
+        "every extension has the recorded version",
+        "install the recorded version, or mean the upgrade and read its release notes",
+        extensions,
+    ),
+    _check(
+        "dump-roles",
+        "every role, membership and role setting is there",
+        "run globals.sql of the dump by hand and read its errors",
+        roles,
+    ),
+)
 
 
 def _databases(context: Context) -> list[DatabaseDump]:

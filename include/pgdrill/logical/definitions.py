@@ -1,4 +1,6 @@
-"""The definitions in a database, an object at a time, as pg_dump writes them: complete, because pg_dump is."""
+"""The definitions in a database, an object at a time, as pg_dump writes them: complete, because
+pg_dump is.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 HEADER = re.compile(
-    r"^--\n-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*); Owner: (?P<owner>[^\n]*)\n--\n",
+    r"^--\n-- (?:Data for )?Name: (?P<name>.*); Type: (?P<type>[A-Z ]+); Schema: (?P<schema>.*);"
+    r" Owner: (?P<owner>[^\n]*)\n--\n",
     re.MULTILINE,
 )
-NOISE = re.compile(r"^\\(un)?restrict .*$|^-- (Dumped|Started|Completed) .*$|^SET .*;$|^SELECT pg_catalog\.set_config.*$", re.MULTILINE)
+NOISE = re.compile(
+    r"^\\(un)?restrict .*$|^-- (Dumped|Started|Completed) .*$|^SET .*;$|^SELECT"
+    r" pg_catalog\.set_config.*$",
+    re.MULTILINE,
+)
 END = re.compile(r"^--\n-- PostgreSQL database dump complete\n--\n", re.MULTILINE)
-CAST = re.compile(r"::(?:\"[^\"]+\"|[\w.]+)(?: varying| precision| with(?:out)? time zone)?(?:\(\d+(?:,\d+)?\))?(?:\[\])*")
+CAST = re.compile(
+    r"::(?:\"[^\"]+\"|[\w.]+)(?: varying| precision| with(?:out)? time"
+    r" zone)?(?:\(\d+(?:,\d+)?\))?(?:\[\])*"
+)
 LOOSE = re.compile(r"[()\s]+")
 GRANTS = {"ACL", "DEFAULT ACL"}  # one statement a right, in the order in which they were granted
 
@@ -27,11 +37,13 @@ class Difference:
 
 
 def objects(text: str, ours: str = "", theirs: str = "") -> dict[str, str]:
-    """``TABLE public.items`` -> two hashes of its definition, ``exact/loose``. What ``ours`` owns (PostgreSQL's own objects, on
-    which somebody was given rights) counts as ``theirs``, for who made a drill's cluster has a name of his own.
+    """``TABLE public.items`` -> two hashes of its definition, ``exact/loose``.
 
-    PostgreSQL words some expressions anew each time they are restored (``x::text = ANY (ARRAY[…]::text[])``): the loose
-    hash leaves casts and brackets out.
+    What ``ours`` owns (PostgreSQL's own objects, on which somebody was given rights) counts as
+    ``theirs``, for who made a drill's cluster has a name of his own.
+
+    PostgreSQL words some expressions anew each time they are restored (``x::text = ANY
+    (ARRAY[…]::text[])``): the loose hash leaves casts and brackets out.
     """
     found: dict[str, str] = {}
     text = NOISE.sub("", END.sub("", text))
@@ -60,13 +72,19 @@ def differences(recorded: Mapping[str, str], found: Mapping[str, str]) -> Iterat
 
 
 def globals_lines(text: str, superuser: str) -> set[str]:
-    """Statements of ``pg_dumpall --globals-only`` that say something of roles; the superuser's own exist everywhere."""
-    kept = (line for line in text.splitlines() if line and not line.startswith(("--", "SET ", "\\")))
+    """Statements of ``pg_dumpall --globals-only`` that say something of roles; the superuser's own
+    exist everywhere.
+    """
+    kept = (
+        line for line in text.splitlines() if line and not line.startswith(("--", "SET ", "\\"))
+    )
     return {line for line in kept if " TABLESPACE " not in line and not is_of(superuser, line)}
 
 
 def granted_by(line: str, theirs: str, ours: str) -> str:
-    """A membership's grantor by another name: the superuser who made the cluster has one of his own in a drill."""
+    """A membership's grantor by another name: the superuser who made the cluster has one of his own
+    in a drill.
+    """
     return re.sub(rf' GRANTED BY "?{re.escape(theirs)}"?;$', f" GRANTED BY {ours};", line)
 
 

@@ -1,4 +1,6 @@
-"""A dump is restored before it counts: fetch, restore into a throw-away cluster, rehearse migrations, check, destroy."""
+"""A dump is restored before it counts: fetch, restore into a throw-away cluster, rehearse
+migrations, check, destroy.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person can choose: ``bin_dir`` of another PostgreSQL, ``migrations`` (a folder), tables that those may change."""
+    """What a person can choose: ``bin_dir`` of another PostgreSQL, ``migrations`` (a folder),
+    tables that those may change.
+    """
 
     dump: str = "LATEST"
     families: Sequence[str] = FAMILIES
@@ -55,29 +59,43 @@ class Options:
 
 
 def drill_dump(
-    access: Access, options: Options | None = None, *, drill_id: str = "", runner: Runner | None = None,
+    access: Access,
+    options: Options | None = None,
+    *,
+    drill_id: str = "",
+    runner: Runner | None = None,
     progress: Progress = lambda *_: None,
-) -> DumpReport:  # fmt: skip
+) -> DumpReport:
     """The whole of it. The report says how it went; nothing is raised for what it can hold."""
     options, drill_id, runner = options or Options(), drill_id or new_drill_id(), runner or Runner()
     sweep_first(access)
     manifest = manifests.choose(access, options.dump)
     if options.migrations:
-        migrations.read_folder(options.migrations)  # what cannot be run is said before anything is begun
+        # what cannot be run is said before anything is begun
+        migrations.read_folder(options.migrations)
     access = scratch_cluster.for_target(access, manifest, options.bin_dir)
     workspace = Workspace.of(access, drill_id)
     report = DumpReport(
-        drill_id=drill_id, dump_id=manifest.dump_id, cluster=access.cluster.name, trigger=options.trigger,
-        started_at=datetime.now(UTC), host=socket.gethostname(), pgdrill=version(),
+        drill_id=drill_id,
+        dump_id=manifest.dump_id,
+        cluster=access.cluster.name,
+        trigger=options.trigger,
+        started_at=datetime.now(UTC),
+        host=socket.gethostname(),
+        pgdrill=version(),
         dump_server_version=manifest.server_version,
-        durability=access.cluster.drill.durability, migrated=bool(options.migrations), stored_bytes=manifest.stored_bytes,
-    )  # fmt: skip
+        durability=access.cluster.drill.durability,
+        migrated=bool(options.migrations),
+        stored_bytes=manifest.stored_bytes,
+    )
     end = ends_at(access, report.started_at)
-    with holding(access, workspace, end) as stale:  # who does not get it has begun nothing, and leaves no report
+    # who does not get it has begun nothing, and leaves no report
+    with holding(access, workspace, end) as stale:
         try:
             with protecting(access, drill_id, report) as protection:
                 protection.choose(manifest.dump_id)
-                manifests.choose(access, manifest.dump_id)  # still there, now that nobody will delete it
+                # still there, now that nobody will delete it
+                manifests.choose(access, manifest.dump_id)
                 begin_anew(access, workspace, stale, end)
                 with _stage(access, report, report.restore):
                     workspace.create()
@@ -89,7 +107,9 @@ def drill_dump(
                         with keeping_free(access, workspace, runner, report.results):
                             _check(work, report, options)
                             if options.keep:
-                                forget_roles(work.roles(), [database.name for database in manifest.databases])
+                                forget_roles(
+                                    work.roles(), [database.name for database in manifest.databases]
+                                )
                         report.deviations = noted(access.cluster.deviations, report.results)
         finally:
             end_protection(access, drill_id)
@@ -102,9 +122,17 @@ def drill_dump(
 
 
 def _restore(
-    access: Access, workspace: Workspace, manifest: Manifest, report: DumpReport, runner: Runner, progress: Progress
+    access: Access,
+    workspace: Workspace,
+    manifest: Manifest,
+    report: DumpReport,
+    runner: Runner,
+    progress: Progress,
 ) -> Restore:
-    runner.pid_file, runner.before = workspace.tool_pid_file, low_priority_words(access.cluster.drill.priority)
+    runner.pid_file, runner.before = (
+        workspace.tool_pid_file,
+        low_priority_words(access.cluster.drill.priority),
+    )
     check_files(access, manifest)
     scratch_cluster.room_for(workspace, manifest, access.cluster.drill.keep_free_bytes)
     started = time.monotonic()
@@ -118,16 +146,28 @@ def _restore(
             for newer in scratch_cluster.check_extensions(connection, database, where):
                 report.notes.append(newer)
             scratch_cluster.check_index_options(connection, database, where)
-    work = Restore(access, manifest, workspace.directory / "dump", server, runner, report.timings, progress,
-                   report.builds, report.notes)  # fmt: skip
+    work = Restore(
+        access,
+        manifest,
+        workspace.directory / "dump",
+        server,
+        runner,
+        report.timings,
+        progress,
+        report.builds,
+        report.notes,
+    )
     fetch(work)
     restore(work)
     with server.connect() as connection:
         version = connection.info.parameter_status("server_version") or ""
     report.restored = DumpServer(
-        directory=str(workspace.directory), socket_directory=str(workspace.socket_directory), port=server.port,
-        server_version=version, expires_at=workspace.expires_at,
-    )  # fmt: skip
+        directory=str(workspace.directory),
+        socket_directory=str(workspace.socket_directory),
+        port=server.port,
+        server_version=version,
+        expires_at=workspace.expires_at,
+    )
     return work
 
 
@@ -150,7 +190,9 @@ def _check(work: Restore, report: DumpReport, options: Options) -> None:
 
 
 def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> bool:
-    """Run the migrations and compare what they left with what was there; False if one of them failed."""
+    """Run the migrations and compare what they left with what was there; False if one of them
+    failed.
+    """
     assert options.migrations  # noqa: S101 - asked for
     steps = migrations.read_folder(options.migrations)
     before = data_kept.remember(work)
@@ -169,21 +211,39 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
 
 
 def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
-    """A dump without vectors came back, perhaps to the bit; that vector search is right on it nobody can say.
+    """A dump without vectors came back, perhaps to the bit; that vector search is right on it
+    nobody can say.
 
     Where all that is protected was dumped, and there is no pgvector in it, there is nothing to say.
     """
-    if "vectors" in options.families and not never_had_vectors(work) and not any(r.family == "vectors" and r.status != "skip" and r.value != NO_VECTORS for r in report.results):
+    if (
+        "vectors" in options.families
+        and not never_had_vectors(work)
+        and not any(
+            r.family == "vectors" and r.status != "skip" and r.value != NO_VECTORS
+            for r in report.results
+        )
+    ):
         names = ", ".join(database.name for database in work.manifest.databases)
         raise CouldNotVerify(
-            "no-vectors", f"dump {work.manifest.dump_id}", found=f"no vector column in {names}", expected="at least one, to search in",
-            hint="name the databases that hold vectors in dump.databases; every other answer is in the report",
-        )  # fmt: skip
+            "no-vectors",
+            f"dump {work.manifest.dump_id}",
+            found=f"no vector column in {names}",
+            expected="at least one, to search in",
+            hint=(
+                "name the databases that hold vectors in dump.databases; every other answer is in"
+                " the report"
+            ),
+        )
 
 
 def never_had_vectors(work: Restore) -> bool:
-    """Whether none of the protected databases had pgvector; of a choice of them (dump.databases) that is not known."""
-    return not work.access.cluster.dump.databases and not any("vector" in database.extensions for database in work.manifest.databases)
+    """Whether none of the protected databases had pgvector; of a choice of them (dump.databases)
+    that is not known.
+    """
+    return not work.access.cluster.dump.databases and not any(
+        "vector" in database.extensions for database in work.manifest.databases
+    )
 
 
 def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
@@ -198,20 +258,46 @@ def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
     found, text = {}, []
     for database in manifest.databases:
         command = pg_dump.schema_command(access.binaries, work.environment(database.name))
-        found[database.name] = definitions(access, command, f"restored definitions of {database.name}", work.runner,
-                                           (work.hands.superuser, manifest.superuser))  # fmt: skip
-    command = pg_dump.globals_command(access.binaries, work.environment("postgres"), passwords=False, tablespaces=False)
-    pg_dump.run(work.runner, command, "restored roles", access, on_stdout=lambda pipe, _: text.append(pipe.read()))
-    found_roles = [granted_by(line, work.hands.superuser, manifest.superuser)
-                   for line in b"".join(text).decode(errors="replace").splitlines()]  # fmt: skip
+        found[database.name] = definitions(
+            access,
+            command,
+            f"restored definitions of {database.name}",
+            work.runner,
+            (work.hands.superuser, manifest.superuser),
+        )
+    command = pg_dump.globals_command(
+        access.binaries, work.environment("postgres"), passwords=False, tablespaces=False
+    )
+    pg_dump.run(
+        work.runner,
+        command,
+        "restored roles",
+        access,
+        on_stdout=lambda pipe, _: text.append(pipe.read()),
+    )
+    found_roles = [
+        granted_by(line, work.hands.superuser, manifest.superuser)
+        for line in b"".join(text).decode(errors="replace").splitlines()
+    ]
     dumped = access.dumps.read(manifests.key(manifest.dump_id, manifest.global_objects.name)) or b""
     roles, limit = work.roles(), access.cluster.drill.statement_timeout_seconds
     return checks.DumpContext(
-        cluster=access.cluster, connect=checking(roles.connect, limit), made_roles=roles, tenancy=tenancy_of(roles, limit),
-        databases=tuple(database.name for database in manifest.databases), prepare=work.hands.server.system, manifest=manifest,
-        without_vectors=never_had_vectors(work), definitions=found, roles=(dumped.decode(errors="replace"), "\n".join(found_roles)),
-        same_major=same_major, watch=watch, habits=Habits(access, work.runner, at=manifest.started_at, identifier=int(manifest.system_identifier)).of,
-    )  # fmt: skip
+        cluster=access.cluster,
+        connect=checking(roles.connect, limit),
+        made_roles=roles,
+        tenancy=tenancy_of(roles, limit),
+        databases=tuple(database.name for database in manifest.databases),
+        prepare=work.hands.server.system,
+        manifest=manifest,
+        without_vectors=never_had_vectors(work),
+        definitions=found,
+        roles=(dumped.decode(errors="replace"), "\n".join(found_roles)),
+        same_major=same_major,
+        watch=watch,
+        habits=Habits(
+            access, work.runner, at=manifest.started_at, identifier=int(manifest.system_identifier)
+        ).of,
+    )
 
 
 def _destroy(access: Access, workspace: Workspace, report: DumpReport) -> None:

@@ -1,10 +1,13 @@
-"""Who does what in the throw-away cluster of a dump, so that nobody's function runs with a superuser's rights.
+"""Who does what in the throw-away cluster of a dump, so that nobody's function runs with a
+superuser's rights.
 
-Restoring evaluates what owners wrote: CHECKs and domains while rows come, constants in keys of partitions and generated
-columns while tables are made, expressions while indexes are built (as the table's owner), joins while foreign keys are
-checked. So tables are made, loaded and indexed by ``maker``, a member of every role that came with the dump; and while it
-works none of those is a superuser, nor may run programs or read files of the host, whatever they were on production. The
-cluster's own ``superuser`` has a name of its own and does the rest, which evaluates nothing: see :mod:`pgdrill.logical.making`.
+Restoring evaluates what owners wrote: CHECKs and domains while rows come, constants in keys of
+partitions and generated columns while tables are made, expressions while indexes are built (as the
+table's owner), joins while foreign keys are checked. So tables are made, loaded and indexed by
+``maker``, a member of every role that came with the dump; and while it works none of those is a
+superuser, nor may run programs or read files of the host, whatever they were on production. The
+cluster's own ``superuser`` has a name of its own and does the rest, which evaluates nothing: see
+:mod:`pgdrill.logical.making`.
 """
 
 from __future__ import annotations
@@ -18,16 +21,25 @@ from psycopg import sql
 from pgdrill.postgres import session
 from pgdrill.postgres.server import LocalServer
 
-# What leads out of a database: attributes, memberships and parameters that make one a superuser, or give a shell.
-POWERFUL = "SELECT rolname, rolsuper, rolcreaterole FROM pg_roles WHERE (rolsuper OR rolcreaterole) AND oid >= 16384"
+# What leads out of a database: attributes, memberships and parameters that make one a superuser, or
+# give a shell.
+POWERFUL = (
+    "SELECT rolname, rolsuper, rolcreaterole FROM pg_roles WHERE (rolsuper OR rolcreaterole) AND"
+    " oid >= 16384"
+)
 LEADING_OUT = """
 SELECT DISTINCT r.rolname, m.rolname, g.rolname FROM pg_auth_members a
-JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.grantor
-WHERE (r.oid < 16384 AND r.rolname NOT IN ('pg_read_all_data', 'pg_write_all_data', 'pg_monitor', 'pg_read_all_settings',
-       'pg_read_all_stats', 'pg_stat_scan_tables', 'pg_database_owner') OR r.rolsuper) AND m.oid >= 16384
+JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+JOIN pg_roles g ON g.oid = a.grantor
+WHERE (r.oid < 16384 AND r.rolname NOT IN (
+         'pg_read_all_data', 'pg_write_all_data', 'pg_monitor', 'pg_read_all_settings',
+         'pg_read_all_stats', 'pg_stat_scan_tables', 'pg_database_owner')
+       OR r.rolsuper) AND m.oid >= 16384
 """
 PARAMETERS = """
-SELECT DISTINCT p.parname, r.rolname FROM pg_parameter_acl p, aclexplode(p.paracl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.oid >= 16384
+SELECT DISTINCT p.parname, r.rolname
+FROM pg_parameter_acl p, aclexplode(p.paracl) a JOIN pg_roles r ON r.oid = a.grantee
+WHERE r.oid >= 16384
 """
 DUMPED = "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND right(rolname, %s) <> %s"
 
@@ -38,7 +50,10 @@ Powers = dict[str, tuple[bool, bool]]
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """The roles that a restore works with. Their names are nobody's to guess; the token is kept beside the server's log."""
+    """The roles that a restore works with.
+
+    Their names are nobody's to guess; the token is kept beside the server's log.
+    """
 
     server: LocalServer
     token: str
@@ -64,7 +79,9 @@ class Hands:
 
     @property
     def former(self) -> str:
-        """What a superuser of the dump is a member of while it is none: it may do to tables and functions what others may."""
+        """What a superuser of the dump is a member of while it is none: it may do to tables and
+        functions what others may.
+        """
         return f"pgdrill_former_{self.token}"
 
     def make(self, database: str) -> psycopg.Connection:
@@ -74,12 +91,23 @@ class Hands:
     def settings(self, user: str) -> str:
         """``PGOPTIONS`` of programs: what databases and roles set for themselves does not count."""
         major = int((self.server.data_directory / "PG_VERSION").read_text().partition(".")[0])
-        return session.options(session.settings(major, superuser=user == self.superuser, search_path=session.PUBLIC_PATH))
+        return session.options(
+            session.settings(
+                major, superuser=user == self.superuser, search_path=session.PUBLIC_PATH
+            )
+        )
 
     def begin(self) -> Powers:
-        """Take from every dumped role what leads out of its database, and make the maker a member of all; gives what was taken."""
+        """Take from every dumped role what leads out of its database, and make the maker a member
+        of all; gives what was taken.
+        """
         with self.server.system() as superuser, superuser.transaction():
-            if superuser.execute("SELECT FROM pg_roles WHERE rolname = %s", (self.maker,)).fetchone() is None:
+            if (
+                superuser.execute(
+                    "SELECT FROM pg_roles WHERE rolname = %s", (self.maker,)
+                ).fetchone()
+                is None
+            ):
                 self._create(superuser)
             superuser.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(self.former)))
             for role in (self.maker, self.former):
@@ -96,36 +124,65 @@ class Hands:
         return taken
 
     def end(self, taken: Powers | None = None) -> None:
-        """The maker is a member of nothing any more; then superusers may be that again: those of ``taken`` are."""
+        """The maker is a member of nothing any more; then superusers may be that again: those of
+        ``taken`` are.
+        """
         with self.server.system() as superuser, superuser.transaction():
             superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(self.former)))
             for role in (*self._dumped(superuser), "pg_read_all_data", "pg_write_all_data"):
-                superuser.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(role), sql.Identifier(self.maker)))
+                superuser.execute(
+                    sql.SQL("REVOKE {} FROM {}").format(
+                        sql.Identifier(role), sql.Identifier(self.maker)
+                    )
+                )
             for role, (is_super, makes_roles) in (taken or {}).items():
-                words = f"{'SUPERUSER' if is_super else 'NOSUPERUSER'} {'CREATEROLE' if makes_roles else 'NOCREATEROLE'}"
-                superuser.execute(sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(role), sql.SQL(words)))
+                words = (
+                    f"{'SUPERUSER' if is_super else 'NOSUPERUSER'}"
+                    f" {'CREATEROLE' if makes_roles else 'NOCREATEROLE'}"
+                )
+                superuser.execute(
+                    sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(role), sql.SQL(words))
+                )
 
     def _dumped(self, superuser: psycopg.Connection) -> list[str]:
         """Every role but those that a drill makes, whose names end in its token."""
-        return [row[0] for row in superuser.execute(DUMPED, (len(self.token), self.token)).fetchall()]
+        return [
+            row[0] for row in superuser.execute(DUMPED, (len(self.token), self.token)).fetchall()
+        ]
 
     def _create(self, superuser: psycopg.Connection) -> None:
         maker = sql.Identifier(self.maker)
-        superuser.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER CREATEDB NOCREATEROLE BYPASSRLS INHERIT").format(maker))
+        superuser.execute(
+            sql.SQL(
+                "CREATE ROLE {} LOGIN NOSUPERUSER CREATEDB NOCREATEROLE BYPASSRLS INHERIT"
+            ).format(maker)
+        )
         for name in session.privileged(superuser.info.server_version // 10000):
-            superuser.execute(sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(maker, sql.Identifier(name)))
+            superuser.execute(
+                sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(maker, sql.Identifier(name))
+            )
 
     def _tame(self, superuser: psycopg.Connection) -> Powers:
         taken: Powers = {}
         for role, member, grantor in superuser.execute(LEADING_OUT).fetchall():
-            superuser.execute(sql.SQL("REVOKE {} FROM {} GRANTED BY {} CASCADE").format(*map(sql.Identifier, (role, member, grantor))))
+            superuser.execute(
+                sql.SQL("REVOKE {} FROM {} GRANTED BY {} CASCADE").format(
+                    *map(sql.Identifier, (role, member, grantor))
+                )
+            )
             taken[member] = (False, False)
         for role, is_super, makes_roles in superuser.execute(POWERFUL).fetchall():
-            superuser.execute(sql.SQL("ALTER ROLE {} NOSUPERUSER NOCREATEROLE").format(sql.Identifier(role)))
+            superuser.execute(
+                sql.SQL("ALTER ROLE {} NOSUPERUSER NOCREATEROLE").format(sql.Identifier(role))
+            )
             taken[role] = (is_super, makes_roles)
         if superuser.info.server_version >= 150000:
             for parameter, role in superuser.execute(PARAMETERS).fetchall():
-                superuser.execute(sql.SQL("REVOKE ALL ON PARAMETER {} FROM {} CASCADE").format(*map(sql.Identifier, (parameter, role))))
+                superuser.execute(
+                    sql.SQL("REVOKE ALL ON PARAMETER {} FROM {} CASCADE").format(
+                        *map(sql.Identifier, (parameter, role))
+                    )
+                )
                 taken.setdefault(role, (False, False))
         return taken
 

@@ -1,4 +1,5 @@
-"""Building vector indexes: what memory they need, what this machine can give, and how long it took."""
+"""Building vector indexes: what memory they need, what this machine can give, and how long it
+took."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ DEFAULTS = {"m": 16, "ef_construction": 64, "lists": 100}
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """Memory and workers for one build, each with its reason. ``fits``: the whole graph is built in memory."""
+    """Memory and workers for one build, each with its reason.
+
+    ``fits``: the whole graph is built in memory.
+    """
 
     needed_bytes: int
     memory_bytes: int
@@ -33,7 +37,10 @@ class BuildPlan:
     @property
     def options(self) -> str:
         """``PGOPTIONS`` of the session that builds."""
-        return f"-c maintenance_work_mem={self.memory_bytes // 1024}kB -c max_parallel_maintenance_workers={self.workers}"
+        return (
+            f"-c maintenance_work_mem={self.memory_bytes // 1024}kB -c"
+            f" max_parallel_maintenance_workers={self.workers}"
+        )
 
 
 def option(index: VectorIndex, name: str) -> int:
@@ -45,9 +52,10 @@ def option(index: VectorIndex, name: str) -> int:
 def needed_bytes(index: VectorIndex) -> int:
     """Memory for building the index in one go.
 
-    HNSW holds vector and neighbours of every row: two lists of ``m`` on the lowest layer at 16 bytes each, a little above,
-    and about 170 bytes of its own. Measured: 64 MiB held 29,800 rows of 384 dimensions at ``m`` 16 (2,252 bytes each).
-    IVFFlat sorts: the lists' centres and a sample of fifty rows a list.
+    HNSW holds vector and neighbours of every row: two lists of ``m`` on the lowest layer at 16
+    bytes each, a little above, and about 170 bytes of its own. Measured: 64 MiB held 29,800 rows of
+    384 dimensions at ``m`` 16 (2,252 bytes each). IVFFlat sorts: the lists' centres and a sample of
+    fifty rows a list.
     """
     size = 8 + (index.dimensions or 0) * ELEMENT_BYTES.get(index.kind, 4.0)
     if index.method == "ivfflat":
@@ -56,24 +64,39 @@ def needed_bytes(index: VectorIndex) -> int:
 
 
 def plan_build(
-    index: VectorIndex, *, available_bytes: int, shared_memory_bytes: int, cores: int, configured_bytes: int = 0
+    index: VectorIndex,
+    *,
+    available_bytes: int,
+    shared_memory_bytes: int,
+    cores: int,
+    configured_bytes: int = 0,
 ) -> BuildPlan:
-    """Choose. Parallel workers share the graph in ``/dev/shm``: where that is small (a container), it is the limit."""
+    """Choose. Parallel workers share the graph in ``/dev/shm``: where that is small (a container),
+    it is the limit.
+    """
     needed = needed_bytes(index)
     limit, why = int(available_bytes * (1 - LEFT_TO_OTHERS)), "the memory that is free"
     workers = max(0, cores)
     if workers and shared_memory_bytes * 0.9 < min(limit, needed * SPARE):
         if shared_memory_bytes * 0.9 < SMALLEST_MEMORY_BYTES:
-            workers, why = 0, f"no parallel workers, for /dev/shm has {shared_memory_bytes / MIB:.0f} MiB"
+            workers, why = (
+                0,
+                f"no parallel workers, for /dev/shm has {shared_memory_bytes / MIB:.0f} MiB",
+            )
         else:
-            limit, why = int(shared_memory_bytes * 0.9), "shared memory (/dev/shm), which parallel workers share"
+            limit, why = (
+                int(shared_memory_bytes * 0.9),
+                "shared memory (/dev/shm), which parallel workers share",
+            )
     wanted = configured_bytes or max(SMALLEST_MEMORY_BYTES, int(needed * SPARE))
     memory = configured_bytes or min(wanted, max(limit, SMALLEST_MEMORY_BYTES))
     if index.method == "ivfflat" and not configured_bytes:
         memory = min(max(memory, 256 * MIB), max(limit, SMALLEST_MEMORY_BYTES))
     fits = needed <= memory
     shown = f"{needed / MIB:.0f} MiB needed, {memory / MIB:.0f} MiB given"
-    return BuildPlan(needed, memory, workers, fits, shown if fits else f"{shown}: does not fit; limited by {why}")
+    return BuildPlan(
+        needed, memory, workers, fits, shown if fits else f"{shown}: does not fit; limited by {why}"
+    )
 
 
 def available_bytes() -> int:

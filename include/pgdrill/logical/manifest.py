@@ -1,4 +1,5 @@
-"""The manifest: what a logical dump consists of and what its snapshot held, as JSON without any row content.
+"""The manifest: what a logical dump consists of and what its snapshot held, as JSON without any row
+content.
 
 It is written last. What has no manifest is no dump: a dump that failed or was killed is invisible.
 """
@@ -37,11 +38,13 @@ class DumpFile(Model):
 
 
 class TableContent(Model):
-    """A table in the snapshot. ``digest`` is None where the table was too large to be digested, and ``why`` says so.
+    """A table in the snapshot. ``digest`` is None where the table was too large to be digested, and
+    ``why`` says so.
 
-    ``columns`` are digested in this order. ``indexes`` and ``children`` (partitions) are names, for restoring it alone.
-    ``code`` names somebody's function that a query of it would have run: then it was digested from COPY's lines. ``bytes``: of the
-    table in the snapshot, without indexes; 0 in dumps of older versions.
+    ``columns`` are digested in this order. ``indexes`` and ``children`` (partitions) are names, for
+    restoring it alone. ``code`` names somebody's function that a query of it would have run: then
+    it was digested from COPY's lines. ``bytes``: of the table in the snapshot, without indexes; 0
+    in dumps of older versions.
     """
 
     rows: int
@@ -63,7 +66,10 @@ class SequenceRange(Model):
 
 
 class VectorIndex(Model):
-    """An HNSW or IVFFlat index that a restore has to build. ``rows`` have a vector; ``bytes`` is its size on disk."""
+    """An HNSW or IVFFlat index that a restore has to build.
+
+    ``rows`` have a vector; ``bytes`` is its size on disk.
+    """
 
     schema_name: str
     name: str
@@ -78,7 +84,9 @@ class VectorIndex(Model):
 
 
 class DatabaseDump(Model):
-    """One database. ``command`` is what was run, exactly; passwords and address were in its environment."""
+    """One database. ``command`` is what was run, exactly; passwords and address were in its
+    environment.
+    """
 
     name: str
     format: Literal["custom", "directory"]
@@ -166,7 +174,11 @@ def write(access: Access, manifest: Manifest) -> str:
 def list_dumps(access: Access) -> list[str]:
     """The ids of all dumps, oldest first: those that have a manifest."""
     found = (name.split("/") for name in access.dumps.sizes())
-    return sorted(parts[0] for parts in found if len(parts) == 2 and parts[1] == "manifest.json" and DUMP_ID.fullmatch(parts[0]))
+    return sorted(
+        parts[0]
+        for parts in found
+        if len(parts) == 2 and parts[1] == "manifest.json" and DUMP_ID.fullmatch(parts[0])
+    )
 
 
 def choose(access: Access, wanted: str) -> Manifest:
@@ -176,9 +188,12 @@ def choose(access: Access, wanted: str) -> Manifest:
         wanted = known[-1]
     if wanted not in known:
         raise ConfigError(
-            "no-dump", f"dump {wanted} in {access.dumps.url}", found=f"only {', '.join(known[-5:])}" if known else "no dump",
-            expected="a finished dump", hint="take an id from `pgdrill dumps`, or take one with `pgdrill dump`",
-        )  # fmt: skip
+            "no-dump",
+            f"dump {wanted} in {access.dumps.url}",
+            found=f"only {', '.join(known[-5:])}" if known else "no dump",
+            expected="a finished dump",
+            hint="take an id from `pgdrill dumps`, or take one with `pgdrill dump`",
+        )
     return read(access, wanted)
 
 
@@ -194,9 +209,12 @@ def read(access: Access, dump_id: str) -> Manifest:
             raise ValueError(f"it is that of dump {manifest.dump_id}")  # noqa: TRY301
     except ValueError as error:
         raise BackupFault(
-            "manifest-broken", place, found=f"unreadable ({error})", expected="the manifest pgdrill wrote",
+            "manifest-broken",
+            place,
+            found=f"unreadable ({error})",
+            expected="the manifest pgdrill wrote",
             hint="restore the object from the bucket's versions, or take another dump",
-        ) from None  # fmt: skip
+        ) from None
     _belongs(access, manifest, place)
     return manifest
 
@@ -205,24 +223,42 @@ def _check_version(data: Any, place: str) -> None:
     version = data.get("version") if isinstance(data, dict) else None
     if version != MANIFEST_VERSION and isinstance(version, int):
         raise CouldNotVerify(
-            "manifest-version", place, found=f"version {version}", expected=f"version {MANIFEST_VERSION}",
+            "manifest-version",
+            place,
+            found=f"version {version}",
+            expected=f"version {MANIFEST_VERSION}",
             hint="restore it with the pgdrill that took it, or with pg_restore by hand",
-        )  # fmt: skip
+        )
 
 
 def _belongs(access: Access, manifest: Manifest, place: str) -> None:
-    """Names in a manifest become paths and database names: only those that pgdrill would have written."""
+    """Names in a manifest become paths and database names: only those that pgdrill would have
+    written.
+    """
     identifier = access.cluster.server.system_identifier
-    if manifest.cluster != access.cluster.name or (identifier and str(identifier) != manifest.system_identifier):
+    if manifest.cluster != access.cluster.name or (
+        identifier and str(identifier) != manifest.system_identifier
+    ):
         raise BackupFault(
-            "wrong-cluster", place, found=f"a dump of cluster {manifest.cluster}, system identifier {manifest.system_identifier}",
+            "wrong-cluster",
+            place,
+            found=(
+                f"a dump of cluster {manifest.cluster}, system identifier"
+                f" {manifest.system_identifier}"
+            ),
             expected=f"cluster {access.cluster.name}" + (f", {identifier}" if identifier else ""),
             hint="give each cluster a dump.url of its own; look for what copied it there",
-        )  # fmt: skip
-    names = [manifest.global_objects.name, *(file.name for database in manifest.databases for file in database.files)]
+        )
+    names = [
+        manifest.global_objects.name,
+        *(file.name for database in manifest.databases for file in database.files),
+    ]
     bad = [name for name in names if not FILE_NAME.fullmatch(name) or ".." in name]
     if bad:
         raise BackupFault(
-            "unsafe-name", place, found=f"file name {bad[0]!r}", expected="names that pgdrill gives",
+            "unsafe-name",
+            place,
+            found=f"file name {bad[0]!r}",
+            expected="names that pgdrill gives",
             hint="treat the dump as tampered with",
-        )  # fmt: skip
+        )

@@ -1,8 +1,10 @@
-"""The rehearsal of a schema migration on a restored dump: what it locks, what it rewrites, how long, and what it loses.
+"""The rehearsal of a schema migration on a restored dump: what it locks, what it rewrites, how
+long, and what it loses.
 
-Files of plain SQL are run in the order of their names, statement by statement; Alembic's are turned into SQL first
-(``alembic upgrade … --sql``), so that nothing but the restored cluster can be reached. Whoever runs them may do what every
-role of the dump may, and is no superuser: a migration makes and joins tables, which runs what their owners wrote.
+Files of plain SQL are run in the order of their names, statement by statement; Alembic's are turned
+into SQL first (``alembic upgrade … --sql``), so that nothing but the restored cluster can be
+reached. Whoever runs them may do what every role of the dump may, and is no superuser: a migration
+makes and joins tables, which runs what their owners wrote.
 """
 
 from __future__ import annotations
@@ -31,19 +33,36 @@ logger = logging.getLogger(__name__)
 
 FAMILY = "migration"
 POLL_SECONDS = 0.02  # no event tells of another session's locks
-STRENGTH = ("AccessShareLock", "RowShareLock", "RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock",
-            "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")  # fmt: skip
-ALONE = re.compile(r"\bCONCURRENTLY\b|^\s*(VACUUM|CALL|ALTER\s+SYSTEM|(CREATE|DROP)\s+(DATABASE|TABLESPACE|SUBSCRIPTION))\b", re.IGNORECASE)
+STRENGTH = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+ALONE = re.compile(
+    r"\bCONCURRENTLY\b|"
+    r"^\s*(VACUUM|CALL|ALTER\s+SYSTEM|(CREATE|DROP)\s+(DATABASE|TABLESPACE|SUBSCRIPTION))\b",
+    re.IGNORECASE,
+)
 COMMITS = re.compile(r"^\s*DO\b.*\b(COMMIT|ROLLBACK)\b", re.IGNORECASE | re.DOTALL)
-CONTROL = re.compile(r"(BEGIN|START TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|SET TRANSACTION)\b")
+CONTROL = re.compile(
+    r"(BEGIN|START TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|SET TRANSACTION)\b"
+)
 EXTENSION = re.compile(r"(CREATE|ALTER|DROP) EXTENSION\b")
 RELATIONS = """
-SELECT c.oid::int8, c.oid::regclass::text, coalesce(pg_relation_filenode(c.oid), 0)::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'm', 'i', 'p', 'I', 'S', 'v', 'f')
+SELECT c.oid::int8, c.oid::regclass::text, coalesce(pg_relation_filenode(c.oid), 0)::int8
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND c.relkind IN ('r', 'm', 'i', 'p', 'I', 'S', 'v', 'f')
 """
 LOCKS = """
 SELECT relation::int8, mode FROM pg_locks
-WHERE pid = %s AND granted AND locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+WHERE pid = %s AND granted AND locktype = 'relation'
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 Relations = dict[int, tuple[str, int]]
 
@@ -64,16 +83,28 @@ class Failed(Exception):
 
 
 def read_folder(folder: Path) -> list[MigrationFile]:
-    """The folder's ``*.sql`` by name; of an Alembic environment nothing yet, for it depends on the database's revision."""
+    """The folder's ``*.sql`` by name; of an Alembic environment nothing yet, for it depends on the
+    database's revision.
+    """
     if (folder / "alembic.ini").is_file():
         if importlib.util.find_spec("alembic") is None:
-            raise ConfigError("no-alembic", str(folder), found="alembic.ini, and no alembic in this Python",
-                              expected="alembic", hint="pip install alembic, or hand over a folder of .sql files")  # fmt: skip
+            raise ConfigError(
+                "no-alembic",
+                str(folder),
+                found="alembic.ini, and no alembic in this Python",
+                expected="alembic",
+                hint="pip install alembic, or hand over a folder of .sql files",
+            )
         return []
     files = sorted(folder.glob("*.sql")) if folder.is_dir() else []
     if not files:
-        raise ConfigError("no-migrations", str(folder), found="no .sql file and no alembic.ini" if folder.is_dir() else "no folder",
-                          expected="a folder of migrations", hint="name the folder that holds them")  # fmt: skip
+        raise ConfigError(
+            "no-migrations",
+            str(folder),
+            found="no .sql file and no alembic.ini" if folder.is_dir() else "no folder",
+            expected="a folder of migrations",
+            hint="name the folder that holds them",
+        )
     return [_file(path.name, path.read_text("utf-8")) for path in files]
 
 
@@ -81,13 +112,23 @@ def _file(name: str, text: str) -> MigrationFile:
     statements = tuple(split(text))
     for one in statements:
         if one.text.lstrip().startswith("\\"):
-            raise ConfigError("psql-command", f"{name}:{one.line}", found=f"psql's own command {one.words[:30]!r}",
-                              expected="SQL, which every client can run", hint="write it as SQL")  # fmt: skip
+            raise ConfigError(
+                "psql-command",
+                f"{name}:{one.line}",
+                found=f"psql's own command {one.words[:30]!r}",
+                expected="SQL, which every client can run",
+                hint="write it as SQL",
+            )
     return MigrationFile(name, statements)
 
 
-def apply(work: Restore, folder: Path, files: list[MigrationFile], runs: list[StatementRun]) -> list[CheckResult]:
-    """Run them on the first database of the dump, each file in a session of its own. Ends at the first that fails."""
+def apply(
+    work: Restore, folder: Path, files: list[MigrationFile], runs: list[StatementRun]
+) -> list[CheckResult]:
+    """Run them on the first database of the dump, each file in a session of its own.
+
+    Ends at the first that fails.
+    """
     database = work.manifest.databases[0].name
     if not files:
         files = [_alembic(work, folder, database)]
@@ -98,8 +139,15 @@ def apply(work: Restore, folder: Path, files: list[MigrationFile], runs: list[St
     except Failed as failed:
         return [failed.result]
     rewritten = sorted({name for run in runs for name in run.rewritten})
-    return [_result("pass", f"{len(runs)} statements of {len(files)} files", round(time.monotonic() - started, 1), "no error",
-                    f"rewrites {', '.join(rewritten)}" if rewritten else "no table rewritten")]  # fmt: skip
+    return [
+        _result(
+            "pass",
+            f"{len(runs)} statements of {len(files)} files",
+            round(time.monotonic() - started, 1),
+            "no error",
+            f"rewrites {', '.join(rewritten)}" if rewritten else "no table rewritten",
+        )
+    ]
 
 
 def _run_file(work: Restore, database: str, file: MigrationFile, runs: list[StatementRun]) -> None:
@@ -111,12 +159,15 @@ def _run_file(work: Restore, database: str, file: MigrationFile, runs: list[Stat
             raise Failed(_result("fail", file.name, "a transaction left open", "COMMIT at its end"))
 
 
-def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, one: Statement) -> StatementRun:
+def _run(
+    connection: psycopg.Connection, watch: psycopg.Connection, file: str, one: Statement
+) -> StatementRun:
     """One statement, in a transaction of its own unless it is in one already or must be alone."""
     before = relations(watch)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
     if EXTENSION.match(one.verb) and not in_transaction:
-        connection = watch  # extensions are a superuser's, and nothing of a user's is evaluated with them
+        # extensions are a superuser's, and nothing of a user's is evaluated with them
+        connection = watch
     alone = not in_transaction and bool(ALONE.search(one.text) or COMMITS.match(one.text))
     own = not in_transaction and not alone and not CONTROL.match(one.verb)
     if in_transaction:
@@ -144,27 +195,49 @@ def _run(connection: psycopg.Connection, watch: psycopg.Connection, file: str, o
     except psycopg.Error as error:
         raise Failed(_failure(file, one, error)) from None
     # Of equally strong ones the table comes before its indexes, which were made after it.
-    locks = [LockTaken(relation=before[oid][0], mode=mode) for oid, mode in
-             sorted(taken, key=lambda it: (-STRENGTH.index(it[1]), it[0])) if oid in before]  # fmt: skip
+    locks = [
+        LockTaken(relation=before[oid][0], mode=mode)
+        for oid, mode in sorted(taken, key=lambda it: (-STRENGTH.index(it[1]), it[0]))
+        if oid in before
+    ]
     run = StatementRun(
-        file=file, line=one.line, words=one.words, seconds=round(seconds, 3), locks=locks[:20], strongest=locks[0] if locks else None,
+        file=file,
+        line=one.line,
+        words=one.words,
+        seconds=round(seconds, 3),
+        locks=locks[:20],
+        strongest=locks[0] if locks else None,
         rewritten=rewritten(before, after),
         transactional=not alone,
-    )  # fmt: skip
+    )
     strongest = f", {run.strongest.mode} on {run.strongest.relation}" if run.strongest else ""
-    logger.info("%s:%d %.3f s%s%s", file, one.line, run.seconds, strongest, f", REWRITES {run.rewritten}" if run.rewritten else "")
+    logger.info(
+        "%s:%d %.3f s%s%s",
+        file,
+        one.line,
+        run.seconds,
+        strongest,
+        f", REWRITES {run.rewritten}" if run.rewritten else "",
+    )
     return run
 
 
 def relations(connection: psycopg.Connection) -> Relations:
-    """Every relation that is there: oid -> name, and the file it is in. Another file afterwards: it was rewritten."""
+    """Every relation that is there: oid -> name, and the file it is in.
+
+    Another file afterwards: it was rewritten.
+    """
     return {oid: (name, node) for oid, name, node in connection.execute(RELATIONS).fetchall()}
 
 
 def rewritten(before: Relations, after: Relations) -> list[str]:
-    """What is in another file now; an index that was dropped and made again under its name is, too."""
+    """What is in another file now; an index that was dropped and made again under its name is,
+    too."""
     made_again = {name: node for oid, (name, node) in after.items() if oid not in before}
-    found = {name: after[oid][1] if oid in after else made_again.get(name, 0) for oid, (name, _) in before.items()}
+    found = {
+        name: after[oid][1] if oid in after else made_again.get(name, 0)
+        for oid, (name, _) in before.items()
+    }
     return sorted(name for name, node in before.values() if node and found[name] not in (0, node))
 
 
@@ -193,33 +266,74 @@ class _watching:
 
 
 def _failure(file: str, one: Statement, error: psycopg.Error) -> CheckResult:
-    """File, line and statement; the server's own words without their details, which may hold values."""
+    """File, line and statement; the server's own words without their details, which may hold
+    values.
+    """
     position = error.diag.statement_position
     line = one.line + one.text[: int(position) - 1].count("\n") if position else one.line
-    return _result("fail", f"{file}:{line}", error.sqlstate or type(error).__name__, "no error",
-                   f"{one.words} …: {error.diag.message_primary or str(error).splitlines()[0]}")  # fmt: skip
+    return _result(
+        "fail",
+        f"{file}:{line}",
+        error.sqlstate or type(error).__name__,
+        "no error",
+        f"{one.words} …: {error.diag.message_primary or str(error).splitlines()[0]}",
+    )
 
 
 def _alembic(work: Restore, folder: Path, database: str) -> MigrationFile:
-    """Alembic's migrations from the restored revision on, as the SQL it would run; it connects to nothing."""
+    """Alembic's migrations from the restored revision on, as the SQL it would run; it connects to
+    nothing.
+    """
     with work.hands.make(database) as connection:
         there = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there and there[0] else None
+        row = (
+            connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            if there and there[0]
+            else None
+        )
     span = f"{row[0]}:head" if row else "head"
     written: list[bytes] = []
-    argv = (sys.executable, "-m", "alembic", "-c", str(folder / "alembic.ini"), "upgrade", span, "--sql")
+    argv = (
+        sys.executable,
+        "-m",
+        "alembic",
+        "-c",
+        str(folder / "alembic.ini"),
+        "upgrade",
+        span,
+        "--sql",
+    )
     command = Command(argv, {**work.environment(database), "DATABASE_URL": "postgresql://"})
-    done = pg_dump.run_unjudged(work.runner, command, "alembic", work.access, on_line=lambda line: line,
-                               on_stdout=lambda pipe, _: written.append(pipe.read()))  # fmt: skip
+    done = pg_dump.run_unjudged(
+        work.runner,
+        command,
+        "alembic",
+        work.access,
+        on_line=lambda line: line,
+        on_stdout=lambda pipe, _: written.append(pipe.read()),
+    )
     name = f"alembic upgrade {span}"
     if done.code:
-        raise ConfigError("alembic", name, found=done.ended[:500], expected="SQL (offline mode)",
-                          hint="make env.py's run_migrations_offline work: `alembic upgrade head --sql`")  # fmt: skip
+        raise ConfigError(
+            "alembic",
+            name,
+            found=done.ended[:500],
+            expected="SQL (offline mode)",
+            hint="make env.py's run_migrations_offline work: `alembic upgrade head --sql`",
+        )
     return _file(name, b"".join(written).decode())
 
 
 def _result(
     status: CheckStatus, thing: str, value: float | int | str, threshold: str, message: str = ""
 ) -> CheckResult:
-    return CheckResult(name="migration", family=FAMILY, status=status, thing=thing, value=value, threshold=threshold,
-                       message=message, hint="mend the migration; production was not touched" if status == "fail" else "")  # fmt: skip
+    return CheckResult(
+        name="migration",
+        family=FAMILY,
+        status=status,
+        thing=thing,
+        value=value,
+        threshold=threshold,
+        message=message,
+        hint="mend the migration; production was not touched" if status == "fail" else "",
+    )

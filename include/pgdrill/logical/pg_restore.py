@@ -1,4 +1,6 @@
-"""pg_restore and its companions, run on the throw-away cluster; their own words are read and never waved through."""
+"""pg_restore and its companions, run on the throw-away cluster; their own words are read and never
+waved through.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ from pgdrill.repository.failures import CORRUPT, RIGHTS, SPACE
 Progress = Callable[[str, int, int], None]
 TROUBLE = re.compile(r"^\w+(:\S*)*: (error|warning): |\b(ERROR|FATAL|PANIC):  ")
 HOST = re.compile(
-    r"could not resize shared memory|out of (shared )?memory|cannot allocate memory|could not access file|extension control file|"
-    r"is not available|server closed the connection|the database system is", re.IGNORECASE,
-)  # fmt: skip
+    r"could not resize shared memory|out of (shared )?memory|cannot allocate memory|could not"
+    r" access file|extension control file|"
+    r"is not available|server closed the connection|the database system is",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -64,12 +68,26 @@ class Restore:
         return first if database.format == "custom" else first.parent
 
     def environment(self, database: str, options: str = "", *, user: str = "") -> dict[str, str]:
-        """Where the restored server is, and as whom: the cluster's superuser, if nobody else is named."""
+        """Where the restored server is, and as whom: the cluster's superuser, if nobody else is
+        named.
+        """
         server, user = self.server, user or self.hands.superuser
-        stored = next((one.encoding for one in self.manifest.databases if one.name == database), "UTF8")  # as it was dumped
-        return {"PGHOST": str(server.socket_directory), "PGPORT": str(server.port), "PGUSER": user,
-                "PGDATABASE": database, "PGPASSWORD": "", "PGSSLMODE": "disable", "PGAPPNAME": "pgdrill restore", "PGCLIENTENCODING": stored,
-                "PGOPTIONS": f"{self.hands.settings(user)} {options}".strip(), "LC_ALL": "C"}  # fmt: skip
+        # as it was dumped
+        stored = next(
+            (one.encoding for one in self.manifest.databases if one.name == database), "UTF8"
+        )
+        return {
+            "PGHOST": str(server.socket_directory),
+            "PGPORT": str(server.port),
+            "PGUSER": user,
+            "PGDATABASE": database,
+            "PGPASSWORD": "",
+            "PGSSLMODE": "disable",
+            "PGAPPNAME": "pgdrill restore",
+            "PGCLIENTENCODING": stored,
+            "PGOPTIONS": f"{self.hands.settings(user)} {options}".strip(),
+            "LC_ALL": "C",
+        }
 
 
 def contents(work: Restore, database: DatabaseDump) -> list[str]:
@@ -80,7 +98,9 @@ def contents(work: Restore, database: DatabaseDump) -> list[str]:
 
 
 def is_a(line: str, *kinds: str) -> bool:
-    """Whether a line of the contents, ``3456; 1259 16543 KIND schema name owner``, is of one of these kinds."""
+    """Whether a line of the contents, ``3456; 1259 16543 KIND schema name owner``, is of one of
+    these kinds.
+    """
     words = line.partition("; ")[2].split(" ", 2)
     return len(words) == 3 and words[2].startswith(tuple(f"{kind} " for kind in kinds))
 
@@ -92,7 +112,10 @@ def listed(name: str) -> str:
 
 def is_index(line: str, index: VectorIndex) -> bool:
     """``3456; 1259 16543 INDEX public items_embedding_idx owner``."""
-    return f" INDEX {listed(index.schema_name)} {listed(index.name)} " in f"{line} " and " INDEX ATTACH " not in line
+    return (
+        f" INDEX {listed(index.schema_name)} {listed(index.name)} " in f"{line} "
+        and " INDEX ATTACH " not in line
+    )
 
 
 def use_list(work: Restore, lines: list[str]) -> str:
@@ -102,26 +125,49 @@ def use_list(work: Restore, lines: list[str]) -> str:
 
 
 def pg_restore(
-    work: Restore, database: DatabaseDump, words: list[str], *, options: str = "", connect_to: str = "", user: str = ""
+    work: Restore,
+    database: DatabaseDump,
+    words: list[str],
+    *,
+    options: str = "",
+    connect_to: str = "",
+    user: str = "",
 ) -> Command:
-    """The command; it connects over the private socket, or writes a script where ``words`` say so."""
+    """The command; it connects over the private socket, or writes a script where ``words`` say
+    so."""
     name = connect_to or database.name
     to = [] if any(word.startswith("--file=") for word in words) else [as_database(name)]
-    argv = (work.access.binaries.path("pg_restore"), "--no-password", "--no-tablespaces", "--verbose", *words, *to,
-            str(work.archive(database)))  # fmt: skip
+    argv = (
+        work.access.binaries.path("pg_restore"),
+        "--no-password",
+        "--no-tablespaces",
+        "--verbose",
+        *words,
+        *to,
+        str(work.archive(database)),
+    )
     return Command(argv, work.environment(name, options, user=user))
 
 
 def as_database(name: str) -> str:
-    """The option for a database of that name and no other: these programs take a name with ``=`` in it for a connection string."""
+    """The option for a database of that name and no other: these programs take a name with ``=`` in
+    it for a connection string.
+    """
     return f"--dbname={make_conninfo('', dbname=name)}"
 
 
 def run(
-    work: Restore, command: Command, what: str, *, seen: Callable[[str], None] = lambda _: None,
+    work: Restore,
+    command: Command,
+    what: str,
+    *,
+    seen: Callable[[str], None] = lambda _: None,
     on_bytes: Callable[[int], None] | None = None,
-) -> list[str]:  # fmt: skip
-    """Run a program of the restore; one line of trouble and it has failed, whatever its exit code. Gives stdout's lines."""
+) -> list[str]:
+    """Run a program of the restore; one line of trouble and it has failed, whatever its exit code.
+
+    Gives stdout's lines.
+    """
     trouble: list[str] = []
 
     def line(text: str) -> str | None:
@@ -132,8 +178,11 @@ def run(
         trouble.append(own)
         return own
 
-    # While the server builds an index pg_restore has nothing to do: only the time limit can tell a hang.
-    done = pg_dump.run_unjudged(work.runner, command, what, work.access, on_line=line, on_bytes=on_bytes, stall_seconds=None)
+    # While the server builds an index pg_restore has nothing to do: only the time limit can tell a
+    # hang.
+    done = pg_dump.run_unjudged(
+        work.runner, command, what, work.access, on_line=line, on_bytes=on_bytes, stall_seconds=None
+    )
     if done.code or trouble:
         raise restore_failure(what, trouble or [done.ended])
     return done.stdout.splitlines()
@@ -142,23 +191,52 @@ def run(
 def restore_failure(what: str, lines: list[str]) -> PgdrillError:
     """Whose fault it is that something was not restored: this host's, or the dump's."""
     text = "\n".join(lines)
-    errors = [line for line in lines if "error" in line.lower() and "errors ignored" not in line] or lines
+    errors = [
+        line for line in lines if "error" in line.lower() and "errors ignored" not in line
+    ] or lines
     found = " | ".join(errors[:3]) + (f" | and {len(errors) - 3} more" if len(errors) > 3 else "")
     if SPACE.search(text):
-        return CouldNotVerify("no-space", what, found=found[:800], expected="room on the disk",
-                              hint="make room, or set drill.work_directory to a larger disk")  # fmt: skip
+        return CouldNotVerify(
+            "no-space",
+            what,
+            found=found[:800],
+            expected="room on the disk",
+            hint="make room, or set drill.work_directory to a larger disk",
+        )
     if HOST.search(text):
-        return CouldNotVerify("restore-host", what, found=found[:800], expected="a server here that can hold the dump",
-                              hint="give it what the message names: memory, /dev/shm, an extension's package")  # fmt: skip
+        return CouldNotVerify(
+            "restore-host",
+            what,
+            found=found[:800],
+            expected="a server here that can hold the dump",
+            hint="give it what the message names: memory, /dev/shm, an extension's package",
+        )
     if CORRUPT.search(text) or "could not read from input file" in text:
-        return BackupFault("dump-damaged", what, found=found[:800], expected="an archive that can be read to its end",
-                           hint="choose another dump; take a new one now")  # fmt: skip
+        return BackupFault(
+            "dump-damaged",
+            what,
+            found=found[:800],
+            expected="an archive that can be read to its end",
+            hint="choose another dump; take a new one now",
+        )
     if RIGHTS.search(text) or "must be owner" in text:
-        return CouldNotVerify("restore-rights", what, found=found[:800], expected="a dump that can be made and loaded without a superuser",
-                              hint="a drill lets no function of a table's owner run as superuser: see what the named object does, "
-                              "and restore it by hand")  # fmt: skip
+        return CouldNotVerify(
+            "restore-rights",
+            what,
+            found=found[:800],
+            expected="a dump that can be made and loaded without a superuser",
+            hint=(
+                "a drill lets no function of a table's owner run as superuser: see what the named"
+                " object does, and restore it by hand"
+            ),
+        )
     return BackupFault(
-        "restore-errors", what, found=found[:800], expected="a restore without any error",
-        hint="what cannot be restored is no copy: mend the named object on production (or the target version's "
-        "incompatibility), and take a new dump",
-    )  # fmt: skip
+        "restore-errors",
+        what,
+        found=found[:800],
+        expected="a restore without any error",
+        hint=(
+            "what cannot be restored is no copy: mend the named object on production (or the target"
+            " version's incompatibility), and take a new dump"
+        ),
+    )

@@ -1,7 +1,9 @@
-"""The report of a dump's restore: what came back, how long it took, what the checks say. Kept beside the dump.
+"""The report of a dump's restore: what came back, how long it took, what the checks say.
 
-A report of its own kind: a restored dump proves nothing about base backups, WAL or recovery points, so it must never be
-taken for a drill of those.
+Kept beside the dump.
+
+A report of its own kind: a restored dump proves nothing about base backups, WAL or recovery points,
+so it must never be taken for a drill of those.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ DAMAGED = ("dump-damaged", "missing-part")
 
 
 class IndexBuild(Part):
-    """A vector index that was built. ``points`` are rows done after seconds, while it was being built."""
+    """A vector index that was built.
+
+    ``points`` are rows done after seconds, while it was being built.
+    """
 
     database: str
     index: str
@@ -71,7 +76,9 @@ class DumpTimings(Part):
     @property
     def rows_per_second(self) -> float | None:
         """Rows loaded per second, before any index."""
-        return self.rows / self.data_seconds if self.rows is not None and self.data_seconds else None
+        return (
+            self.rows / self.data_seconds if self.rows is not None and self.data_seconds else None
+        )
 
 
 class LockTaken(Part):
@@ -82,7 +89,9 @@ class LockTaken(Part):
 
 
 class StatementRun(Part):
-    """A statement of a migration: where it stands, its first words, its seconds, and what it did to others."""
+    """A statement of a migration: where it stands, its first words, its seconds, and what it did to
+    others.
+    """
 
     file: str
     line: int
@@ -118,7 +127,8 @@ class DumpReport(Part):
     pgdrill: str = ""  # the version that ran it; empty in reports from before it was noted
     dump_server_version: str = ""
     durability: Literal["full", "fast"] = "full"
-    fence: str = ""  # which one held the restored server; empty in reports from before there were any
+    # which one held the restored server; empty in reports from before there were any
+    fence: str = ""
     migrated: bool = False
     no_lease: str = ""  # why prunes on other hosts were not kept from deleting it meanwhile
     stored_bytes: int = 0
@@ -139,12 +149,17 @@ class DumpReport(Part):
 
     @property
     def proves(self) -> bool:
-        """The dump is restorable and right as it is: a rehearsal of migrations tells of something else."""
+        """The dump is restorable and right as it is: a rehearsal of migrations tells of something
+        else.
+        """
         return self.verdict == "passed" and not self.migrated
 
     @property
     def disproves(self) -> bool:
-        """The archive is no longer what was dumped. Any other failure is one of the place that it was restored into."""
+        """The archive is no longer what was dumped.
+
+        Any other failure is one of the place that it was restored into.
+        """
         return self.restore.trouble is not None and self.restore.trouble.reason in DAMAGED
 
     def judge(self) -> None:
@@ -158,6 +173,8 @@ class DumpReport(Part):
 
 
 def counts(reports: Iterable[DumpReport]) -> bool:
-    """Whether a dump counts: a restore of it has passed, and none since has found its archive damaged."""
+    """Whether a dump counts: a restore of it has passed, and none since has found its archive
+    damaged.
+    """
     telling = [report for report in reports if report.proves or report.disproves]
     return bool(telling) and max(telling, key=lambda report: report.started_at).proves

@@ -1,7 +1,8 @@
-"""Restoring a dump: roles, definitions, rows, vector indexes one by one with all the memory, the rest, statistics.
+"""Restoring a dump: roles, definitions, rows, vector indexes one by one with all the memory, the
+rest, statistics.
 
-Whatever evaluates what owners wrote is done by a role that is no superuser: see :mod:`pgdrill.logical.hands`.
-One error of ``pg_restore`` and the dump has not been restored.
+Whatever evaluates what owners wrote is done by a role that is no superuser: see
+:mod:`pgdrill.logical.hands`. One error of ``pg_restore`` and the dump has not been restored.
 """
 
 from __future__ import annotations
@@ -37,27 +38,53 @@ logger = logging.getLogger(__name__)
 
 THERE_ALREADY = ("postgres", "template1")
 PSQL_ONLY = re.compile(r"\\(un)?restrict ")  # pg_dumpall's own words to psql
-# Of what comes after the rows: it evaluates nothing, and wants a superuser, or an owner who may not make it himself.
-SUPERUSERS = ("EVENT TRIGGER", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE",
-              "STATISTICS", "COMMENT", "SECURITY LABEL", "ACL", "DEFAULT ACL")  # fmt: skip
+# Of what comes after the rows: it evaluates nothing, and wants a superuser, or an owner who may not
+# make it himself.
+SUPERUSERS = (
+    "EVENT TRIGGER",
+    "PUBLICATION",
+    "PUBLICATION TABLE",
+    "PUBLICATION TABLES IN SCHEMA",
+    "SUBSCRIPTION",
+    "SUBSCRIPTION TABLE",
+    "STATISTICS",
+    "COMMENT",
+    "SECURITY LABEL",
+    "ACL",
+    "DEFAULT ACL",
+)
 TABLE = re.compile(r'processing data for table "(.+)"')
 NO_LONGER_FITS = "no longer fits into maintenance_work_mem"
 BUILDING = "SELECT tuples_done FROM pg_stat_progress_create_index ORDER BY pid LIMIT 1"
-INDEX_BYTES = "SELECT coalesce(pg_relation_size(to_regclass(format('%%I.%%I', %s::text, %s::text))), 0)"
+INDEX_BYTES = (
+    "SELECT coalesce(pg_relation_size(to_regclass(format('%%I.%%I', %s::text, %s::text))), 0)"
+)
 OTHERS_MEMORY_BYTES = 2**30
 
 
 def fetch(work: Restore) -> None:
-    """Bring the dump here; anything but the manifest's sizes and digests ends it before a server sees it."""
+    """Bring the dump here; anything but the manifest's sizes and digests ends it before a server
+    sees it.
+    """
     started, before = time.monotonic(), 0
     total = work.manifest.stored_bytes
     for file in files_of(work.manifest):
+
         def moved(count: int, before: int = before) -> None:
             work.progress("fetch dump", before + count, total)
 
-        download(work.access.dumps, key(work.manifest.dump_id, file.name), file, work.folder / file.name, moved)
+        download(
+            work.access.dumps,
+            key(work.manifest.dump_id, file.name),
+            file,
+            work.folder / file.name,
+            moved,
+        )
         before += file.bytes
-    work.timings.download_seconds, work.timings.downloaded_bytes = time.monotonic() - started, before
+    work.timings.download_seconds, work.timings.downloaded_bytes = (
+        time.monotonic() - started,
+        before,
+    )
 
 
 def check_files(access: Access, manifest: Manifest) -> None:
@@ -68,15 +95,20 @@ def check_files(access: Access, manifest: Manifest) -> None:
         if listed.get(name) != file.bytes:
             gone = name not in listed
             raise BackupFault(
-                "missing-part" if gone else "dump-damaged", f"{access.dumps.url}/{name}",
-                found="no such object" if gone else f"{listed[name]} bytes", expected=f"{file.bytes} bytes, as the manifest says",
+                "missing-part" if gone else "dump-damaged",
+                f"{access.dumps.url}/{name}",
+                found="no such object" if gone else f"{listed[name]} bytes",
+                expected=f"{file.bytes} bytes, as the manifest says",
                 hint="choose another dump; find out what changes the bucket; take a new dump",
-            )  # fmt: skip
+            )
 
 
 def files_of(manifest: Manifest) -> list[DumpFile]:
     """Every file of a dump, the roles first."""
-    return [manifest.global_objects, *(file for database in manifest.databases for file in database.files)]
+    return [
+        manifest.global_objects,
+        *(file for database in manifest.databases for file in database.files),
+    ]
 
 
 def restore(work: Restore) -> None:
@@ -95,18 +127,29 @@ def restore(work: Restore) -> None:
 
 
 def _roles(work: Restore) -> list[str]:
-    """Roles before what they own; gives the lines that give them their powers back. Tablespaces are places of another machine."""
+    """Roles before what they own; gives the lines that give them their powers back.
+
+    Tablespaces are places of another machine.
+    """
     started = time.monotonic()
     script = work.folder / work.manifest.global_objects.name
     lines = script.read_text().splitlines()
     script.unlink()  # it may hold password hashes
-    kept = [granted_by(line, work.manifest.superuser, work.hands.superuser) for line in lines
-            if " TABLESPACE " not in line and not PSQL_ONLY.match(line)]  # fmt: skip
+    kept = [
+        granted_by(line, work.manifest.superuser, work.hands.superuser)
+        for line in lines
+        if " TABLESPACE " not in line and not PSQL_ONLY.match(line)
+    ]
     if spaces := sum(line.startswith("CREATE TABLESPACE") for line in lines):
-        work.notes.append(f"{spaces} tablespaces are not made here: everything is in the default one")
+        work.notes.append(
+            f"{spaces} tablespaces are not made here: everything is in the default one"
+        )
     _run_all(work, kept, "roles")
     if taken := work.hands.begin():
-        logger.info("while rows are loaded these roles have no power outside of their databases: %s", ", ".join(sorted(taken)))
+        logger.info(
+            "while rows are loaded these roles have no power outside of their databases: %s",
+            ", ".join(sorted(taken)),
+        )
     work.timings.roles_seconds = time.monotonic() - started
     return [line for line in kept if line.startswith(("ALTER ROLE ", "GRANT "))]
 
@@ -123,10 +166,22 @@ def _run_all(work: Restore, lines: list[str], what: str) -> None:
 def _definitions(work: Restore, database: DatabaseDump) -> list[bytes]:
     """The database and all definitions in it; gives the statements that come last."""
     if database.name not in THERE_ALREADY:
-        lines = [line for line in contents(work, database) if is_a(line, "DATABASE", "ACL - DATABASE", "COMMENT - DATABASE")]
-        run(work, pg_restore(work, database, ["--create", use_list(work, lines)], connect_to="postgres"), f"database {database.name}")
+        lines = [
+            line
+            for line in contents(work, database)
+            if is_a(line, "DATABASE", "ACL - DATABASE", "COMMENT - DATABASE")
+        ]
+        run(
+            work,
+            pg_restore(work, database, ["--create", use_list(work, lines)], connect_to="postgres"),
+            f"database {database.name}",
+        )
     script = work.folder / "definitions.sql"
-    run(work, pg_restore(work, database, ["--section=pre-data", f"--file={script}"]), f"script of {database.name}")
+    run(
+        work,
+        pg_restore(work, database, ["--section=pre-data", f"--file={script}"]),
+        f"script of {database.name}",
+    )
     try:
         return making.make(work.hands, database.name, script, work.runner)
     except psycopg.Error as error:
@@ -145,7 +200,9 @@ def _data(work: Restore, database: DatabaseDump) -> None:
             began[:] = began or [time.monotonic()]
             work.progress(f"restore {match[1]}", 0, 0)
 
-    command = pg_restore(work, database, ["--section=data", f"--jobs={work.jobs}"], user=work.hands.maker)
+    command = pg_restore(
+        work, database, ["--section=data", f"--jobs={work.jobs}"], user=work.hands.maker
+    )
     run(work, command, f"rows of {database.name}", seen=line)
     seconds = time.monotonic() - began[0] if began else 0.0
     work.timings.data_seconds = (work.timings.data_seconds or 0) + seconds
@@ -154,34 +211,49 @@ def _data(work: Restore, database: DatabaseDump) -> None:
 
 
 def _vector_indexes(work: Restore, database: DatabaseDump) -> None:
-    """One after the other, each with the whole machine: two at once would share the memory that one of them needs."""
+    """One after the other, each with the whole machine: two at once would share the memory that one
+    of them needs.
+    """
     listing = contents(work, database)
     for index in database.vector_indexes:
         lines = [line for line in listing if is_index(line, index)]
         if len(lines) != 1:
             raise BackupFault(
-                "index-not-listed", f"index {index.schema_name}.{index.name} of {database.name}", found=f"{len(lines)} entries",
-                expected="one in the archive's contents", hint="take a new dump: manifest and archive do not belong together",
-            )  # fmt: skip
+                "index-not-listed",
+                f"index {index.schema_name}.{index.name} of {database.name}",
+                found=f"{len(lines)} entries",
+                expected="one in the archive's contents",
+                hint="take a new dump: manifest and archive do not belong together",
+            )
         build = _build(work, database, index, lines)
         work.builds.append(build)
-        work.timings.vector_indexes_seconds = (work.timings.vector_indexes_seconds or 0) + build.seconds
+        work.timings.vector_indexes_seconds = (
+            work.timings.vector_indexes_seconds or 0
+        ) + build.seconds
 
 
-def _build(work: Restore, database: DatabaseDump, index: VectorIndex, lines: list[str]) -> IndexBuild:
+def _build(
+    work: Restore, database: DatabaseDump, index: VectorIndex, lines: list[str]
+) -> IndexBuild:
     plan = index_builds.plan_build(
-        index, available_bytes=index_builds.available_bytes(), shared_memory_bytes=index_builds.shared_memory_bytes(), cores=cores(),
+        index,
+        available_bytes=index_builds.available_bytes(),
+        shared_memory_bytes=index_builds.shared_memory_bytes(),
+        cores=cores(),
         configured_bytes=work.access.cluster.dump.maintenance_work_mem_bytes,
-    )  # fmt: skip
+    )
     name = f"{index.schema_name}.{index.name}"
     level = logging.INFO if plan.fits else logging.WARNING
-    logger.log(level, "building %s on %d rows: %s, %d workers", name, index.rows, plan.reason, plan.workers)
+    logger.log(
+        level, "building %s on %d rows: %s, %d workers", name, index.rows, plan.reason, plan.workers
+    )
     if not plan.fits:
         work.notes.append(f"{name}: {plan.reason}; its build takes several times as long")
     points: list[tuple[int, float]] = []
     overflowed = []
     started = time.monotonic()
     with work.server.connect(database.name) as watch:
+
         def tick(_: int) -> None:
             row = watch.execute(BUILDING).fetchone()
             if row and row[0] and (not points or row[0] > points[-1][0]):
@@ -191,31 +263,62 @@ def _build(work: Restore, database: DatabaseDump, index: VectorIndex, lines: lis
         def line(text: str) -> None:
             overflowed.extend([text] if NO_LONGER_FITS in text else [])
 
-        command = pg_restore(work, database, ["--section=post-data", use_list(work, lines)], options=plan.options,
-                             user=work.hands.maker)  # fmt: skip
+        command = pg_restore(
+            work,
+            database,
+            ["--section=post-data", use_list(work, lines)],
+            options=plan.options,
+            user=work.hands.maker,
+        )
         run(work, command, f"index {name}", seen=line, on_bytes=tick)
         seconds = time.monotonic() - started
         row = watch.execute(INDEX_BYTES, (index.schema_name, index.name)).fetchone()
     hnsw = index.method == "hnsw"
     build = IndexBuild(
-        database=database.name, index=name, table=index.table, method=index.method, kind=index.kind, dimensions=index.dimensions,
-        m=index_builds.option(index, "m") if hnsw else 0, rows=index.rows,
+        database=database.name,
+        index=name,
+        table=index.table,
+        method=index.method,
+        kind=index.kind,
+        dimensions=index.dimensions,
+        m=index_builds.option(index, "m") if hnsw else 0,
+        rows=index.rows,
         ef_construction=index_builds.option(index, "ef_construction") if hnsw else 0,
-        seconds=round(seconds, 3), index_bytes=row[0] if row else 0, needed_bytes=plan.needed_bytes, workers=plan.workers,
-        maintenance_work_mem_bytes=plan.memory_bytes, fits=plan.fits and not overflowed, points=points[-200:],
-    )  # fmt: skip
-    logger.info("%s: %d rows in %.1f s, %.0f rows/s", name, build.rows, build.seconds, build.rows_per_second)
+        seconds=round(seconds, 3),
+        index_bytes=row[0] if row else 0,
+        needed_bytes=plan.needed_bytes,
+        workers=plan.workers,
+        maintenance_work_mem_bytes=plan.memory_bytes,
+        fits=plan.fits and not overflowed,
+        points=points[-200:],
+    )
+    logger.info(
+        "%s: %d rows in %.1f s, %.0f rows/s", name, build.rows, build.seconds, build.rows_per_second
+    )
     return build
 
 
 def _others(work: Restore, database: DatabaseDump) -> None:
-    """Keys, other indexes, triggers, policies, refreshed views: in parallel, the memory shared out."""
+    """Keys, other indexes, triggers, policies, refreshed views: in parallel, the memory shared
+    out."""
     started = time.monotonic()
-    lines = [line for line in contents(work, database)
-             if not any(is_index(line, index) for index in database.vector_indexes) and not is_a(line, *SUPERUSERS)]  # fmt: skip
-    memory = max(index_builds.SMALLEST_MEMORY_BYTES, min(OTHERS_MEMORY_BYTES, index_builds.available_bytes() // (2 * work.jobs)))
-    command = pg_restore(work, database, ["--section=post-data", f"--jobs={work.jobs}", use_list(work, lines)],
-                         options=f"-c maintenance_work_mem={memory // 1024}kB", user=work.hands.maker)  # fmt: skip
+    lines = [
+        line
+        for line in contents(work, database)
+        if not any(is_index(line, index) for index in database.vector_indexes)
+        and not is_a(line, *SUPERUSERS)
+    ]
+    memory = max(
+        index_builds.SMALLEST_MEMORY_BYTES,
+        min(OTHERS_MEMORY_BYTES, index_builds.available_bytes() // (2 * work.jobs)),
+    )
+    command = pg_restore(
+        work,
+        database,
+        ["--section=post-data", f"--jobs={work.jobs}", use_list(work, lines)],
+        options=f"-c maintenance_work_mem={memory // 1024}kB",
+        user=work.hands.maker,
+    )
     run(work, command, f"keys and indexes of {database.name}")
     work.timings.others_seconds = (work.timings.others_seconds or 0) + time.monotonic() - started
 
@@ -224,13 +327,25 @@ def _analyze(work: Restore) -> None:
     """Statistics are not in a dump, and without them no plan is the right one."""
     started = time.monotonic()
     for database in work.manifest.databases:
-        argv = (work.access.binaries.path("vacuumdb"), "--analyze-only", f"--jobs={work.jobs}", "--quiet", as_database(database.name))
-        run(work, Command(argv, work.environment(database.name, user=work.hands.maker)), f"statistics of {database.name}")
+        argv = (
+            work.access.binaries.path("vacuumdb"),
+            "--analyze-only",
+            f"--jobs={work.jobs}",
+            "--quiet",
+            as_database(database.name),
+        )
+        run(
+            work,
+            Command(argv, work.environment(database.name, user=work.hands.maker)),
+            f"statistics of {database.name}",
+        )
     work.timings.analyze_seconds = time.monotonic() - started
 
 
 def _superusers(work: Restore, roles: list[str], later: dict[str, list[bytes]]) -> None:
-    """What only superusers may own, once nothing is evaluated any more and they are superusers again; event triggers last."""
+    """What only superusers may own, once nothing is evaluated any more and they are superusers
+    again; event triggers last.
+    """
     work.hands.end()
     _run_all(work, roles, "powers of roles")
     for database in work.manifest.databases:
@@ -238,4 +353,8 @@ def _superusers(work: Restore, roles: list[str], later: dict[str, list[bytes]]) 
             for statement in later[database.name]:
                 connection.execute(statement)
         lines = [line for line in contents(work, database) if is_a(line, *SUPERUSERS)]
-        run(work, pg_restore(work, database, ["--section=post-data", use_list(work, lines)]), f"what superusers own in {database.name}")
+        run(
+            work,
+            pg_restore(work, database, ["--section=post-data", use_list(work, lines)]),
+            f"what superusers own in {database.name}",
+        )

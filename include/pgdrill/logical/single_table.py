@@ -1,7 +1,9 @@
-"""A single table out of a dump into a database that a person names: all of it or nothing, and never over another.
+"""A single table out of a dump into a database that a person names: all of it or nothing, and never
+over another.
 
-Loading rows and building indexes evaluates what the table's owner wrote, with the rights of the role that does it, on a server
-that no fence stands around. So that role is no superuser, unless whoever restores trusts every owner of a table there.
+Loading rows and building indexes evaluates what the table's owner wrote, with the rights of the
+role that does it, on a server that no fence stands around. So that role is no superuser, unless
+whoever restores trusts every owner of a table there.
 """
 
 from __future__ import annotations
@@ -36,15 +38,39 @@ from pgdrill.recovery.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-# What belongs to a table in an archive's contents. Keys to other tables and triggers are left out, and said.
-OF_TABLE = ("TABLE", "TABLE DATA", "SEQUENCE", "SEQUENCE SET", "SEQUENCE OWNED BY", "DEFAULT", "CONSTRAINT", "INDEX", "INDEX ATTACH",
-            "TABLE ATTACH", "COMMENT", "STATISTICS")  # fmt: skip
-LEFT_OUT = ("FK CONSTRAINT", "TRIGGER", "POLICY", "ROW SECURITY", "ACL", "RULE", "CHECK CONSTRAINT", "PUBLICATION TABLE")
+# What belongs to a table in an archive's contents. Keys to other tables and triggers are left out,
+# and said.
+OF_TABLE = (
+    "TABLE",
+    "TABLE DATA",
+    "SEQUENCE",
+    "SEQUENCE SET",
+    "SEQUENCE OWNED BY",
+    "DEFAULT",
+    "CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "TABLE ATTACH",
+    "COMMENT",
+    "STATISTICS",
+)
+LEFT_OUT = (
+    "FK CONSTRAINT",
+    "TRIGGER",
+    "POLICY",
+    "ROW SECURITY",
+    "ACL",
+    "RULE",
+    "CHECK CONSTRAINT",
+    "PUBLICATION TABLE",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """What was restored; ``left_out`` counts what a table alone cannot bring, ``code`` says whose functions ran as ``role``."""
+    """What was restored; ``left_out`` counts what a table alone cannot bring, ``code`` says whose
+    functions ran as ``role``.
+    """
 
     dump_id: str
     database: str
@@ -57,12 +83,22 @@ class TableResult:
 
 
 def restore_table(
-    access: Access, into: str, table: str, *, dump: str = "LATEST", database: str = "", replace: bool = False,
-    as_superuser: bool = False, runner: Runner | None = None, progress: Progress = lambda *_: None,
-) -> TableResult:  # fmt: skip
-    """Restore a table with its partitions, own sequences and indexes into ``into`` (a libpq connection string).
+    access: Access,
+    into: str,
+    table: str,
+    *,
+    dump: str = "LATEST",
+    database: str = "",
+    replace: bool = False,
+    as_superuser: bool = False,
+    runner: Runner | None = None,
+    progress: Progress = lambda *_: None,
+) -> TableResult:
+    """Restore a table with its partitions, own sequences and indexes into ``into`` (a libpq
+    connection string).
 
-    It becomes the connecting role's. That may be a superuser (``as_superuser``) only where every owner of a table is trusted.
+    It becomes the connecting role's. That may be a superuser (``as_superuser``) only where every
+    owner of a table is trusted.
     """
     runner = runner or Runner()
     manifest = manifests.choose(access, dump)
@@ -73,8 +109,13 @@ def restore_table(
         folder = _scratch(access)
         try:
             for file in home.files:
-                download(access.dumps, manifests.key(manifest.dump_id, file.name), file, folder / file.name,
-                         lambda count: progress("fetch dump", count, home.stored_bytes))  # fmt: skip
+                download(
+                    access.dumps,
+                    manifests.key(manifest.dump_id, file.name),
+                    file,
+                    folder / file.name,
+                    lambda count: progress("fetch dump", count, home.stored_bytes),
+                )
             first = folder / home.files[0].name
             archive = first if home.format == "custom" else first.parent
             left_out = _restore(access, runner, archive, home, names, connection, folder, replace)
@@ -82,20 +123,37 @@ def restore_table(
             Workspace(folder).destroy()
         rows, role = _compare(connection, home, names), connection.info.user
     code = tuple(f"{name}: {home.tables[name].code}" for name in names if home.tables[name].code)
-    return TableResult(manifest.dump_id, home.name, tuple(names), rows, left_out, replace, role, code)
+    return TableResult(
+        manifest.dump_id, home.name, tuple(names), rows, left_out, replace, role, code
+    )
 
 
-def _find(manifest: Manifest, table: str, database: str) -> tuple[DatabaseDump, dict[str, TableContent]]:
+def _find(
+    manifest: Manifest, table: str, database: str
+) -> tuple[DatabaseDump, dict[str, TableContent]]:
     """The database that holds it, and the table with its partitions."""
     wanted = joined(*apart(table))
-    homes = [one for one in manifest.databases if wanted in one.tables and database in ("", one.name)]
+    homes = [
+        one for one in manifest.databases if wanted in one.tables and database in ("", one.name)
+    ]
     if len(homes) != 1:
-        near = [name for one in manifest.databases for name in one.tables if apart(name)[1] == apart(table)[1]][:5]
+        near = [
+            name
+            for one in manifest.databases
+            for name in one.tables
+            if apart(name)[1] == apart(table)[1]
+        ][:5]
         raise ConfigError(
-            "no-table" if not homes else "which-database", f"table {wanted} of dump {manifest.dump_id}",
-            found=f"in {', '.join(one.name for one in homes)}" if homes else f"no such table{', but ' + ', '.join(near) if near else ''}",
-            expected="one database that holds it", hint="write schema.table as in the dump; name the database with --database",
-        )  # fmt: skip
+            "no-table" if not homes else "which-database",
+            f"table {wanted} of dump {manifest.dump_id}",
+            found=(
+                f"in {', '.join(one.name for one in homes)}"
+                if homes
+                else f"no such table{', but ' + ', '.join(near) if near else ''}"
+            ),
+            expected="one database that holds it",
+            hint="write schema.table as in the dump; name the database with --database",
+        )
     home, names, waiting = homes[0], {}, [wanted]
     while waiting:
         name = waiting.pop()
@@ -104,45 +162,108 @@ def _find(manifest: Manifest, table: str, database: str) -> tuple[DatabaseDump, 
     return home, names
 
 
-def _check_place(connection: psycopg.Connection, home: DatabaseDump, names: dict[str, TableContent], replace: bool) -> None:
+def _check_place(
+    connection: psycopg.Connection,
+    home: DatabaseDump,
+    names: dict[str, TableContent],
+    replace: bool,
+) -> None:
     """Nothing is written over, and what the table needs is there, before a byte is fetched."""
     there = [name for name in names if _exists(connection, name)]
     if there and not replace:
         raise ConfigError(
-            "table-exists", f"table {there[0]} in {_shown(connection)}", found="a table of that name",
-            expected="none: nothing is written over", hint="rename it, restore into another database, or say --replace",
-        )  # fmt: skip
+            "table-exists",
+            f"table {there[0]} in {_shown(connection)}",
+            found="a table of that name",
+            expected="none: nothing is written over",
+            hint="rename it, restore into another database, or say --replace",
+        )
     needed = {"vector": home.extensions["vector"]} if "vector" in home.extensions else {}
     if needed:
-        scratch_cluster.check_extensions(connection, home.model_copy(update={"extensions": needed}), _shown(connection))
-        if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
-            raise ConfigError("no-extension", f"extension vector in {_shown(connection)}", found="not created",
-                              expected="vector, for tables with vectors", hint="CREATE EXTENSION vector there")  # fmt: skip
+        scratch_cluster.check_extensions(
+            connection, home.model_copy(update={"extensions": needed}), _shown(connection)
+        )
+        if (
+            connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone()
+            is None
+        ):
+            raise ConfigError(
+                "no-extension",
+                f"extension vector in {_shown(connection)}",
+                found="not created",
+                expected="vector, for tables with vectors",
+                hint="CREATE EXTENSION vector there",
+            )
     for schema in {apart(name)[0] for name in names}:
-        if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
-            raise ConfigError("no-schema", f"schema {schema} in {_shown(connection)}", found="no such schema", expected="the table's schema",
-                              hint=f"CREATE SCHEMA {schema} there")  # fmt: skip
+        if (
+            connection.execute(
+                "SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)
+            ).fetchone()
+            is None
+        ):
+            raise ConfigError(
+                "no-schema",
+                f"schema {schema} in {_shown(connection)}",
+                found="no such schema",
+                expected="the table's schema",
+                hint=f"CREATE SCHEMA {schema} there",
+            )
 
 
 def _restore(
-    access: Access, runner: Runner, archive: Path, home: DatabaseDump, names: dict[str, TableContent],
-    connection: psycopg.Connection, folder: Path, replace: bool,
-) -> dict[str, int]:  # fmt: skip
-    lines = pg_dump.run(runner, Command((access.binaries.path("pg_restore"), "--list", str(archive)), {"LC_ALL": "C"}),
-                        "the archive's contents", access).stdout.splitlines()  # fmt: skip
+    access: Access,
+    runner: Runner,
+    archive: Path,
+    home: DatabaseDump,
+    names: dict[str, TableContent],
+    connection: psycopg.Connection,
+    folder: Path,
+    replace: bool,
+) -> dict[str, int]:
+    lines = pg_dump.run(
+        runner,
+        Command((access.binaries.path("pg_restore"), "--list", str(archive)), {"LC_ALL": "C"}),
+        "the archive's contents",
+        access,
+    ).stdout.splitlines()
     chosen, left_out = choose(lines, names)
     listing = folder / "contents.list"
     listing.write_text("\n".join(chosen) + "\n")
     script = folder / "table.sql"
-    write = (access.binaries.path("pg_restore"), "--no-owner", "--no-privileges", "--no-tablespaces", f"--use-list={listing}",
-            f"--file={script}", str(archive))  # fmt: skip
+    write = (
+        access.binaries.path("pg_restore"),
+        "--no-owner",
+        "--no-privileges",
+        "--no-tablespaces",
+        f"--use-list={listing}",
+        f"--file={script}",
+        str(archive),
+    )
     pg_dump.run(runner, Command(write, {"LC_ALL": "C"}), f"table of {home.name}", access)
-    drops = [sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(*apart(name))).as_string(connection) + ";"
-             for name in reversed(names)] if replace else []  # fmt: skip
+    drops = (
+        [
+            sql.SQL("DROP TABLE IF EXISTS {}")
+            .format(sql.Identifier(*apart(name)))
+            .as_string(connection)
+            + ";"
+            for name in reversed(names)
+        ]
+        if replace
+        else []
+    )
     first = folder / "first.sql"
     first.write_text("\n".join(drops) + "\n")
-    argv = (access.binaries.path("psql"), "--no-psqlrc", "--quiet", "--no-password", "--single-transaction", "--set=ON_ERROR_STOP=1",
-            "--output=/dev/null", f"--file={first}", f"--file={script}")  # fmt: skip
+    argv = (
+        access.binaries.path("psql"),
+        "--no-psqlrc",
+        "--quiet",
+        "--no-password",
+        "--single-transaction",
+        "--set=ON_ERROR_STOP=1",
+        "--output=/dev/null",
+        f"--file={first}",
+        f"--file={script}",
+    )
     trouble: list[str] = []
 
     def line(text: str) -> str | None:
@@ -151,21 +272,39 @@ def _restore(
             trouble.append(own)
         return own
 
-    done = pg_dump.run_unjudged(runner, Command(argv, {**pg_dump.environment(connection), "PGCLIENTENCODING": "UTF8"}), "table", access, on_line=line, stall_seconds=None)
+    done = pg_dump.run_unjudged(
+        runner,
+        Command(argv, {**pg_dump.environment(connection), "PGCLIENTENCODING": "UTF8"}),
+        "table",
+        access,
+        on_line=line,
+        stall_seconds=None,
+    )
     if done.code:
-        raise restore_failure(f"table of {home.name}, nothing of which is left", trouble or [done.ended])
+        raise restore_failure(
+            f"table of {home.name}, nothing of which is left", trouble or [done.ended]
+        )
     return left_out
 
 
 def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str], dict[str, int]]:
-    """The lines of an archive's contents that belong to the tables, and how many of each other kind do as well."""
+    """The lines of an archive's contents that belong to the tables, and how many of each other kind
+    do as well.
+    """
     chosen: list[str] = []
     left_out: dict[str, int] = {}
     for line in lines:
         words = line.partition("; ")[2].split(" ", 2)
         if line.startswith(";") or len(words) < 3:
             continue
-        kind = next((kind for kind in sorted((*OF_TABLE, *LEFT_OUT), key=len, reverse=True) if words[2].startswith(kind + " ")), "")
+        kind = next(
+            (
+                kind
+                for kind in sorted((*OF_TABLE, *LEFT_OUT), key=len, reverse=True)
+                if words[2].startswith(kind + " ")
+            ),
+            "",
+        )
         rest = words[2][len(kind) + 1 :]
         if not kind or not any(_belongs(kind, rest, name, table) for name, table in names.items()):
             continue
@@ -177,11 +316,19 @@ def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str],
 
 
 def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
-    """``schema tag owner``, the tag being the table, ``table column``, an index, a sequence or ``TABLE table``."""
+    """``schema tag owner``, the tag being the table, ``table column``, an index, a sequence or
+    ``TABLE table``.
+    """
     schema, plain = map(listed, apart(name))
     indexes = [listed(one) for one in table.indexes]
-    own = {"INDEX": indexes, "INDEX ATTACH": indexes,
-           **{one: [listed(apart(it)[1]) for it in table.sequences] for one in ("SEQUENCE", "SEQUENCE SET", "SEQUENCE OWNED BY")}}  # fmt: skip
+    own = {
+        "INDEX": indexes,
+        "INDEX ATTACH": indexes,
+        **{
+            one: [listed(apart(it)[1]) for it in table.sequences]
+            for one in ("SEQUENCE", "SEQUENCE SET", "SEQUENCE OWNED BY")
+        },
+    }
     if kind in own:
         return any(rest.startswith(f"{schema} {one} ") for one in own[kind])
     if kind in ("COMMENT", "ACL"):
@@ -190,7 +337,9 @@ def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
     return rest.startswith(f"{schema} {plain} ")
 
 
-def _compare(connection: psycopg.Connection, home: DatabaseDump, names: dict[str, TableContent]) -> int:
+def _compare(
+    connection: psycopg.Connection, home: DatabaseDump, names: dict[str, TableContent]
+) -> int:
     """The rows are there as they were dumped."""
     content.prepare(connection)
     total = 0
@@ -201,10 +350,12 @@ def _compare(connection: psycopg.Connection, home: DatabaseDump, names: dict[str
         total += found.rows
         if (found.rows, found.digest) != (before.rows, before.digest):
             raise BackupFault(
-                "other-content", f"table {name} in {_shown(connection)}", found=f"{found.rows} rows" if found.rows != before.rows
-                else "other content", expected=f"{before.rows} rows as dumped",
+                "other-content",
+                f"table {name} in {_shown(connection)}",
+                found=f"{found.rows} rows" if found.rows != before.rows else "other content",
+                expected=f"{before.rows} rows as dumped",
                 hint="look for a trigger or default there that changed rows; restore another dump",
-            )  # fmt: skip
+            )
     return total
 
 
@@ -215,32 +366,51 @@ def _exists(connection: psycopg.Connection, name: str) -> bool:
 
 
 def _connect(into: str, *, as_superuser: bool) -> psycopg.Connection:
-    """By no setting of the database there: whoever owns it could have other functions found than PostgreSQL's."""
+    """By no setting of the database there: whoever owns it could have other functions found than
+    PostgreSQL's.
+    """
     try:
         words = conninfo_to_dict(into)
     except psycopg.ProgrammingError:
         words = {"password": ""}
     if "password" in words or "dbname" not in words:
-        raise ConfigError("bad-dsn", "--into", found="a password in it, no dbname, or no connection string",
-                          expected="host=… user=… dbname=…, the password in PGPASSWORD or ~/.pgpass",
-                          hint="write it like that")  # fmt: skip
+        raise ConfigError(
+            "bad-dsn",
+            "--into",
+            found="a password in it, no dbname, or no connection string",
+            expected="host=… user=… dbname=…, the password in PGPASSWORD or ~/.pgpass",
+            hint="write it like that",
+        )
     try:
         given = {key: str(value) for key, value in words.items() if value is not None}
         defaults = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "pgdrill"}
         connection = session.connect({**given, **defaults}, superuser=as_superuser)
     except psycopg.OperationalError as error:
-        raise Unreachable("server-unreachable", "the server of --into", found=str(error).strip()[:300], expected="a connection",
-                          hint="check host, role, password and pg_hba.conf")  from None  # fmt: skip
+        raise Unreachable(
+            "server-unreachable",
+            "the server of --into",
+            found=str(error).strip()[:300],
+            expected="a connection",
+            hint="check host, role, password and pg_hba.conf",
+        ) from None
     if not as_superuser and (power := powers(connection, connection.info.user)):
         where = f"role {connection.info.user} at {_shown(connection)}"
         connection.close()
         raise ConfigError(
-            "restores-as-superuser", where, found=f"it is or may become {power}",
-            expected="a role that may create tables in that schema and no more: loading rows and building indexes runs what the "
-            "table's owner wrote into CHECKs, generated columns and indexes, with that role's rights",
-            hint="name such a role in --into (user=…), and give the table to its owner afterwards (ALTER TABLE … OWNER TO); or say "
-            "--as-superuser, if every owner of a table there is trusted",
-        )  # fmt: skip
+            "restores-as-superuser",
+            where,
+            found=f"it is or may become {power}",
+            expected=(
+                "a role that may create tables in that schema and no more: loading rows and"
+                " building indexes runs what the table's owner wrote into CHECKs, generated columns"
+                " and indexes, with that role's rights"
+            ),
+            hint=(
+                "name such a role in --into (user=…), and give the table to its owner afterwards"
+                " (ALTER TABLE … OWNER TO); or say --as-superuser, if every owner of a table there"
+                " is trusted"
+            ),
+        )
     return connection
 
 
@@ -254,5 +424,7 @@ def _scratch(access: Access) -> Path:
     sweep_first(access)
     folder = access.cluster.state_directory / "tables" / secrets.token_hex(8)
     steps = 4  # fetching, two runs of pg_restore, psql
-    Workspace(folder).claim("table", time.time() + steps * access.cluster.dump.timeout_seconds, owner=this_process())
+    Workspace(folder).claim(
+        "table", time.time() + steps * access.cluster.dump.timeout_seconds, owner=this_process()
+    )
     return folder

@@ -1,4 +1,6 @@
-"""SQL text cut into statements, with the line each begins at: as psql does it, so that a file can be run piece by piece."""
+"""SQL text cut into statements, with the line each begins at: as psql does it, so that a file can
+be run piece by piece.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Statement:
 
 
 def split(text: str) -> Iterator[Statement]:
-    """The statements of a file. A semicolon ends one, except in quotes, comments, brackets and ``BEGIN ATOMIC … END``."""
+    """The statements of a file. A semicolon ends one, except in quotes, comments, brackets and
+    ``BEGIN ATOMIC … END``.
+    """
     start, at, depth, blocks, words = 0, 0, 0, 0, [""]
     while at < len(text):
         end = _skip(text, at)
@@ -72,9 +76,18 @@ def _skip(text: str, at: int) -> int:
         return _comment_end(text, at)
     character = text[at]
     if character in "'\"":
-        escapes = character == "'" and at > 0 and text[at - 1] in "eE" and not (at > 1 and (text[at - 2].isalnum() or text[at - 2] == "_"))
+        escapes = (
+            character == "'"
+            and at > 0
+            and text[at - 1] in "eE"
+            and not (at > 1 and (text[at - 2].isalnum() or text[at - 2] == "_"))
+        )
         return _quote_end(text, at, character, escapes)
-    if character == "$" and (match := DOLLAR.match(text, at)) and not (at and (text[at - 1].isalnum() or text[at - 1] in "_$")):
+    if (
+        character == "$"
+        and (match := DOLLAR.match(text, at))
+        and not (at and (text[at - 1].isalnum() or text[at - 1] in "_$"))
+    ):
         end = text.find(match[0], match.end())
         return len(text) if end < 0 else end + len(match[0])
     return at

@@ -1,4 +1,7 @@
-"""Reports beside the dumps they are about, and which dumps count. Which may go is for retention to say."""
+"""Reports beside the dumps they are about, and which dumps count.
+
+Which may go is for retention to say.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A dump with the reports of its restores, oldest first. It counts if a restore of it has passed, and none since found it damaged."""
+    """A dump with the reports of its restores, oldest first.
+
+    It counts if a restore of it has passed, and none since found it damaged.
+    """
 
     dump_id: str
     drills: tuple[DumpReport, ...]
@@ -71,7 +77,11 @@ def listed(access: Access) -> list[Listed]:
     keys = sorted(access.dumps.sizes())
     found = []
     for dump_id in manifests.list_dumps(access):
-        reports = [one for key in keys if key.startswith(f"{dump_id}/drill-") and (one := _report(access, key))]
+        reports = [
+            one
+            for key in keys
+            if key.startswith(f"{dump_id}/drill-") and (one := _report(access, key))
+        ]
         found.append(Listed(dump_id, tuple(sorted(reports, key=lambda report: report.started_at))))
     return found
 
@@ -85,7 +95,10 @@ def _report(access: Access, key: str) -> DumpReport | None:
 
 
 def parse_report(text: bytes | None, key: str) -> DumpReport:
-    """A dump's report, with a verdict that its content bears. ValueError for none, and for another one's under this key."""
+    """A dump's report, with a verdict that its content bears.
+
+    ValueError for none, and for another one's under this key.
+    """
     report = read_model(DumpReport, text)
     if report_key(report) != key:
         raise ValueError(f"it is report {report.drill_id[:60]} of dump {report.dump_id[:60]}")
@@ -94,5 +107,11 @@ def parse_report(text: bytes | None, key: str) -> DumpReport:
 
 def builds(access: Access) -> list[IndexBuild]:
     """Every timed build of every restore, oldest first: what a forecast learns from."""
-    reports = (report for dump in listed(access) for report in dump.drills if report.restore.status == "ok")
-    return [build for report in sorted(reports, key=lambda one: one.started_at) for build in report.builds]
+    reports = (
+        report for dump in listed(access) for report in dump.drills if report.restore.status == "ok"
+    )
+    return [
+        build
+        for report in sorted(reports, key=lambda one: one.started_at)
+        for build in report.builds
+    ]

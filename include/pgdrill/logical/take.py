@@ -1,8 +1,10 @@
-"""The logical dump: look at the server, dump every database from one snapshot each, write the manifest last.
+"""The logical dump: look at the server, dump every database from one snapshot each, write the
+manifest last.
 
-pg_dump itself makes no query of a user's table: it asks the catalogs with an empty search path, and reads rows by ``COPY table
-(columns) TO stdout``, which plans nothing. Only a foreign table it would query, and those are left out of its default. What is
-counted and digested besides goes by the same rule: see :mod:`pgdrill.postgres.guarded`.
+pg_dump itself makes no query of a user's table: it asks the catalogs with an empty search path, and
+reads rows by ``COPY table (columns) TO stdout``, which plans nothing. Only a foreign table it would
+query, and those are left out of its default. What is counted and digested besides goes by the same
+rule: see :mod:`pgdrill.postgres.guarded`.
 """
 
 from __future__ import annotations
@@ -53,17 +55,21 @@ Progress = Callable[[str, int, int], None]
 TABLE = re.compile(r'dumping contents of table "(.+)"')
 
 SERVER = """
-SELECT current_setting('server_version'), current_setting('server_version_num')::int, pg_is_in_recovery(),
+SELECT current_setting('server_version'), current_setting('server_version_num')::int,
+       pg_is_in_recovery(),
        current_setting('data_checksums') = 'on', current_setting('hot_standby_feedback'),
        (SELECT setting::bigint FROM pg_settings WHERE name = 'max_standby_streaming_delay'),
        coalesce((SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'), '')
 """
 DATABASE = """
-SELECT pg_encoding_to_char(encoding), datlocprovider::text, datcollate, datctype, pg_database_size(oid)
+SELECT pg_encoding_to_char(encoding), datlocprovider::text, datcollate, datctype,
+       pg_database_size(oid)
 FROM pg_database WHERE datname = current_database()
 """
 SNAPSHOT = """
-SELECT pg_export_snapshot(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,
+SELECT pg_export_snapshot(),
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_lsn() END::text,
        transaction_timestamp()
 """
 
@@ -81,9 +87,16 @@ class ServerFacts:
 
 
 def take_dump(
-    access: Access, *, databases: tuple[str, ...] = (), runner: Runner | None = None, progress: Progress = lambda *_: None
+    access: Access,
+    *,
+    databases: tuple[str, ...] = (),
+    runner: Runner | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Manifest:
-    """Dump; what fails or is stopped on the way is taken back, and nobody sees it. It counts once it has been restored."""
+    """Dump; what fails or is stopped on the way is taken back, and nobody sees it.
+
+    It counts once it has been restored.
+    """
     runner = runner or Runner()
     dump_id = manifests.new_dump_id()
     home = access.cluster.state_directory / "dumping" / dump_id
@@ -92,11 +105,16 @@ def take_dump(
     sweep_first(access)
     _claim(access, home)
     try:
-        with lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())), \
-                alone(access, "dump", wait_seconds=WAIT_SECONDS, over=frozenset({"dump"})):
+        with (
+            lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())),
+            alone(access, "dump", wait_seconds=WAIT_SECONDS, over=frozenset({"dump"})),
+        ):
             facts = _server(access)
             cleanup.clear(access, keep=dump_id)
-            names = _databases(access, databases or access.cluster.dump.databases or access.cluster.server.databases)
+            names = _databases(
+                access,
+                databases or access.cluster.dump.databases or access.cluster.server.databases,
+            )
             try:
                 manifest = _dump(access, dump_id, home, facts, names, runner, progress)
             except BaseException:
@@ -110,33 +128,62 @@ def take_dump(
 
 def _claim(access: Access, home: Path) -> None:
     """For one more step: each may take its whole time."""
-    Workspace(home).claim("dump", time.time() + access.cluster.dump.timeout_seconds, owner=this_process())
+    Workspace(home).claim(
+        "dump", time.time() + access.cluster.dump.timeout_seconds, owner=this_process()
+    )
 
 
 def _dump(
-    access: Access, dump_id: str, home: Path, facts: ServerFacts, names: tuple[str, ...], runner: Runner, progress: Progress
+    access: Access,
+    dump_id: str,
+    home: Path,
+    facts: ServerFacts,
+    names: tuple[str, ...],
+    runner: Runner,
+    progress: Progress,
 ) -> Manifest:
     began, started = time.monotonic(), datetime.now(UTC)
     compression = pg_dump.compression_for(access.binaries, access.cluster.dump.compression)
     global_objects = _globals(access, dump_id, runner)
-    dumped = [_database(access, dump_id, home, name, compression, facts, runner, progress) for name in names]
+    dumped = [
+        _database(access, dump_id, home, name, compression, facts, runner, progress)
+        for name in names
+    ]
     manifest = Manifest(
-        dump_id=dump_id, cluster=access.cluster.name, system_identifier=str(facts.identifier), server_version=facts.version,
-        server_major=facts.version_num // 10000, from_standby=facts.standby, host=socket.gethostname(),
-        pg_dump_version=access.binaries.output("pg_dump", "--version").strip(), started_at=started, ended_at=datetime.now(UTC),
-        superuser=access.cluster.server.superuser, data_checksums=facts.checksums, preload_libraries=facts.preload_libraries,
-        global_objects=global_objects, role_passwords=access.cluster.dump.role_passwords, databases=dumped,
+        dump_id=dump_id,
+        cluster=access.cluster.name,
+        system_identifier=str(facts.identifier),
+        server_version=facts.version,
+        server_major=facts.version_num // 10000,
+        from_standby=facts.standby,
+        host=socket.gethostname(),
+        pg_dump_version=access.binaries.output("pg_dump", "--version").strip(),
+        started_at=started,
+        ended_at=datetime.now(UTC),
+        superuser=access.cluster.server.superuser,
+        data_checksums=facts.checksums,
+        preload_libraries=facts.preload_libraries,
+        global_objects=global_objects,
+        role_passwords=access.cluster.dump.role_passwords,
+        databases=dumped,
         seconds=round(time.monotonic() - began, 3),
-    )  # fmt: skip
+    )
     check_files(access, manifest)
     runner.check()  # all is sent, and still nobody wants it any more
     where = manifests.write(access, manifest)
-    logger.info("dump %s: %d databases, %.1f MB stored, manifest %s", dump_id, len(dumped), manifest.stored_bytes / 1e6, where)
+    logger.info(
+        "dump %s: %d databases, %.1f MB stored, manifest %s",
+        dump_id,
+        len(dumped),
+        manifest.stored_bytes / 1e6,
+        where,
+    )
     return manifest
 
 
 def _server(access: Access) -> ServerFacts:
-    """The right server, not newer than pg_dump, and a standby only if it lets a long snapshot live."""
+    """The right server, not newer than pg_dump, and a standby only if it lets a long snapshot
+    live."""
     source = access.dumped
     with source.connect() as connection:
         identifier = check_server(connection, source)
@@ -146,11 +193,15 @@ def _server(access: Access) -> ServerFacts:
     pg_dump.check_versions(access.binaries, number)
     if standby and feedback != "on" and 0 <= delay_ms < 1000 * access.cluster.dump.timeout_seconds:
         raise ConfigError(
-            "standby-conflict", f"standby of cluster {access.cluster.name}",
+            "standby-conflict",
+            f"standby of cluster {access.cluster.name}",
             found=f"hot_standby_feedback off and max_standby_streaming_delay {delay_ms} ms",
             expected="a standby that does not cancel the dump when it replays what vacuum removed",
-            hint="set hot_standby_feedback = on there, or max_standby_streaming_delay to -1 or above dump.timeout_seconds",
-        )  # fmt: skip
+            hint=(
+                "set hot_standby_feedback = on there, or max_standby_streaming_delay to -1 or above"
+                " dump.timeout_seconds"
+            ),
+        )
     return ServerFacts(identifier, version, number, standby, checksums, preload)
 
 
@@ -164,18 +215,29 @@ def _databases(access: Access, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:
     with access.dumped.connect() as connection:
-        env = {**pg_dump.environment(connection), "PGCLIENTENCODING": "UTF8"}  # names of all databases' roles
-    command = pg_dump.globals_command(access.binaries, env, passwords=access.cluster.dump.role_passwords)
+        # names of all databases' roles
+        env = {**pg_dump.environment(connection), "PGCLIENTENCODING": "UTF8"}
+    command = pg_dump.globals_command(
+        access.binaries, env, passwords=access.cluster.dump.role_passwords
+    )
     name = "globals.sql"
-    upload = Upload(access.dumps, manifests.key(dump_id, name), expected_bytes=0, moved=lambda _: None)
+    upload = Upload(
+        access.dumps, manifests.key(dump_id, name), expected_bytes=0, moved=lambda _: None
+    )
     pg_dump.run(runner, command, f"roles of {access.cluster.name}", access, on_stdout=upload)
     return upload.file(name)
 
 
 def _database(
-    access: Access, dump_id: str, home: Path, name: str, compression: str, facts: ServerFacts, runner: Runner,
+    access: Access,
+    dump_id: str,
+    home: Path,
+    name: str,
+    compression: str,
+    facts: ServerFacts,
+    runner: Runner,
     progress: Progress,
-) -> DatabaseDump:  # fmt: skip
+) -> DatabaseDump:
     _claim(access, home)
     began = time.monotonic()
     settings = access.cluster.dump
@@ -190,31 +252,62 @@ def _database(
         with contextlib.closing(access.dumped.connect(name)) as catalogs:
             content.prepare(catalogs)
             limit = access.cluster.drill.baseline_table_bytes
-            tables, not_dumped = content.read_tables(connection, Guard(catalogs), key, limit, standby=facts.standby)
+            tables, not_dumped = content.read_tables(
+                connection, Guard(catalogs), key, limit, standby=facts.standby
+            )
         indexes = content.read_vector_indexes(connection, tables)
         large_objects = content.read_large_objects(connection, key)
         env = pg_dump.environment(connection)
-        defined = definitions(access, pg_dump.schema_command(
-            access.binaries, env, snapshot, int(settings.lock_wait_seconds * 1000)
-        ), f"definitions of {name}", runner)  # fmt: skip
-        command = pg_dump.dump_command(access.dumped, env, archive, snapshot,
-                                      home / "dump" if settings.format == "directory" else None)  # fmt: skip
+        defined = definitions(
+            access,
+            pg_dump.schema_command(
+                access.binaries, env, snapshot, int(settings.lock_wait_seconds * 1000)
+            ),
+            f"definitions of {name}",
+            runner,
+        )
+        command = pg_dump.dump_command(
+            access.dumped,
+            env,
+            archive,
+            snapshot,
+            home / "dump" if settings.format == "directory" else None,
+        )
         files = _run(access, dump_id, home, name, command, size, runner, progress)
         with access.dumped.connect(name) as afterwards:
             content.prepare(afterwards)
             ranges = content.between(sequences, content.read_sequences(afterwards))
     return DatabaseDump(
-        name=name, format=settings.format, compression=compression, files=files, command=[*command.argv], snapshot_lsn=lsn,
-        snapshot_at=at, size_bytes=size, seconds=round(time.monotonic() - began, 3), encoding=encoding,
-        locale_provider=provider, collate=collate or "", ctype=ctype or "", key=key, extensions=extensions, tables=tables,
-        not_dumped=not_dumped, sequences=ranges, large_objects=large_objects, schema_objects=defined, vector_indexes=indexes,
+        name=name,
+        format=settings.format,
+        compression=compression,
+        files=files,
+        command=[*command.argv],
+        snapshot_lsn=lsn,
+        snapshot_at=at,
+        size_bytes=size,
+        seconds=round(time.monotonic() - began, 3),
+        encoding=encoding,
+        locale_provider=provider,
+        collate=collate or "",
+        ctype=ctype or "",
+        key=key,
+        extensions=extensions,
+        tables=tables,
+        not_dumped=not_dumped,
+        sequences=ranges,
+        large_objects=large_objects,
+        schema_objects=defined,
+        vector_indexes=indexes,
         labels=labels,
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
 def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, str, str, datetime]]:
-    """A transaction that reads, and exports its snapshot to pg_dump; with the LSN at which it was taken."""
+    """A transaction that reads, and exports its snapshot to pg_dump; with the LSN at which it was
+    taken.
+    """
     with contextlib.closing(access.dumped.connect(name)) as connection:
         content.prepare(connection)
         check_readable(connection, (name,))
@@ -223,8 +316,13 @@ def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, s
         connection.read_only = True
         timeout = int(access.cluster.drill.statement_timeout_seconds * 1000)
         connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(timeout)))
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it waits for pg_dump
-        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(int(access.cluster.dump.lock_wait_seconds * 1000))))
+        # it waits for pg_dump
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        connection.execute(
+            sql.SQL("SET LOCAL lock_timeout = {}").format(
+                sql.Literal(int(access.cluster.dump.lock_wait_seconds * 1000))
+            )
+        )
         with _reading(name):
             snapshot, lsn, at = _one(connection, SNAPSHOT)
             yield connection, snapshot, lsn, at
@@ -233,18 +331,31 @@ def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, s
 
 @contextlib.contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """What the server refuses while its content is read, in the words of what pg_dump's own failures are told in."""
+    """What the server refuses while its content is read, in the words of what pg_dump's own
+    failures are told in.
+    """
     try:
         yield
     except psycopg.Error as error:
         words = error.diag.message_primary or str(error).strip()
-        raise pg_dump.failure(f"reading database {name}", f"{type(error).__name__}: {words}", words) from None
+        raise pg_dump.failure(
+            f"reading database {name}", f"{type(error).__name__}: {words}", words
+        ) from None
 
 
 def _run(
-    access: Access, dump_id: str, home: Path, name: str, command: Command, size: int, runner: Runner, progress: Progress
+    access: Access,
+    dump_id: str,
+    home: Path,
+    name: str,
+    command: Command,
+    size: int,
+    runner: Runner,
+    progress: Progress,
 ) -> list[DumpFile]:
-    """Run pg_dump into the store: its stdout as it comes, or the files of its folder once it has ended."""
+    """Run pg_dump into the store: its stdout as it comes, or the files of its folder once it has
+    ended.
+    """
     what = f"dump of database {name}"
     stem = manifests.object_name(name)
     at_table, said_at = name, float("-inf")
@@ -262,19 +373,38 @@ def _run(
         progress(f"dump {at_table}", count, 0)
 
     if access.cluster.dump.format == "custom":
-        upload = Upload(access.dumps, manifests.key(dump_id, f"{stem}.dump"), expected_bytes=size, moved=moved)
+        upload = Upload(
+            access.dumps, manifests.key(dump_id, f"{stem}.dump"), expected_bytes=size, moved=moved
+        )
         pg_dump.run(runner, command, what, access, on_stdout=upload, on_line=line)
         return [upload.file(f"{stem}.dump")]
     pg_dump.run(runner, command, what, access, on_line=line, on_bytes=moved)
     files = []
     for path in sorted((home / "dump").iterdir()):
-        files.append(upload_file(access.dumps, manifests.key(dump_id, f"{stem}/{path.name}"), path, f"{stem}/{path.name}", moved))
+        files.append(
+            upload_file(
+                access.dumps,
+                manifests.key(dump_id, f"{stem}/{path.name}"),
+                path,
+                f"{stem}/{path.name}",
+                moved,
+            )
+        )
     shutil.rmtree(home / "dump")
     return files
 
 
-def definitions(access: Access, command: Command, what: str, runner: Runner, superuser: tuple[str, str] = ("", "")) -> dict[str, str]:
-    """Every object's definition, hashed; the text itself is kept nowhere. ``superuser``: whose name there, and what it stands for."""
+def definitions(
+    access: Access,
+    command: Command,
+    what: str,
+    runner: Runner,
+    superuser: tuple[str, str] = ("", ""),
+) -> dict[str, str]:
+    """Every object's definition, hashed; the text itself is kept nowhere.
+
+    ``superuser``: whose name there, and what it stands for.
+    """
     read: list[bytes] = []
     pg_dump.run(runner, command, what, access, on_stdout=lambda pipe, _: read.append(pipe.read()))
     return objects(b"".join(read).decode(errors="replace"), *superuser)

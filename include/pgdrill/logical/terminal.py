@@ -35,12 +35,30 @@ SLOWEST = 10
 
 def manifest_table(manifest: Manifest) -> Table:
     """What a dump holds."""
-    rows = [("server", f"PostgreSQL {manifest.server_version}{', a standby' if manifest.from_standby else ''}, "
-                       f"by {manifest.pg_dump_version}")]  # fmt: skip
+    rows = [
+        (
+            "server",
+            (
+                "PostgreSQL"
+                f" {manifest.server_version}{', a standby' if manifest.from_standby else ''}, by"
+                f" {manifest.pg_dump_version}"
+            ),
+        )
+    ]
     for one in manifest.databases:
-        rows.append((one.name, f"{size(one.size_bytes)}, stored as {size(one.stored_bytes)} ({one.format}, {one.compression}), "
-                     f"{count(one.rows, 'row')} in {count(len(one.tables), 'table')}, {count(one.large_objects.rows, 'large object')}, "
-                     f"{len(one.vector_indexes)} vector index{'' if len(one.vector_indexes) == 1 else 'es'}, at {one.snapshot_lsn}, {seconds(one.seconds)}"))  # fmt: skip
+        rows.append(
+            (
+                one.name,
+                (
+                    f"{size(one.size_bytes)}, stored as {size(one.stored_bytes)} ({one.format},"
+                    f" {one.compression}), {count(one.rows, 'row')} in"
+                    f" {count(len(one.tables), 'table')},"
+                    f" {count(one.large_objects.rows, 'large object')}, {len(one.vector_indexes)}"
+                    f" vector index{'' if len(one.vector_indexes) == 1 else 'es'}, at"
+                    f" {one.snapshot_lsn}, {seconds(one.seconds)}"
+                ),
+            )
+        )
     return pairs([*rows, ("took", seconds(manifest.seconds))])
 
 
@@ -49,11 +67,21 @@ def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Grid
     rows = []
     for one in found:
         manifest, last = manifests.get(one.dump_id), one.last
-        rows.append((
-            one.dump_id, size(manifest.stored_bytes) if manifest else "-", str(manifest.server_major) if manifest else "-",
-            "yes" if one.counts else "no", f"{last.verdict}: {last.reason}" if last else "never restored",
-        ))  # fmt: skip
-    return grid(("dump", "stored", "PG", "counts", "last restore"), rows, right=("stored", "PG"), prose=("last restore",))
+        rows.append(
+            (
+                one.dump_id,
+                size(manifest.stored_bytes) if manifest else "-",
+                str(manifest.server_major) if manifest else "-",
+                "yes" if one.counts else "no",
+                f"{last.verdict}: {last.reason}" if last else "never restored",
+            )
+        )
+    return grid(
+        ("dump", "stored", "PG", "counts", "last restore"),
+        rows,
+        right=("stored", "PG"),
+        prose=("last restore",),
+    )
 
 
 def report_table(report: DumpReport, console: Console) -> None:
@@ -62,8 +90,13 @@ def report_table(report: DumpReport, console: Console) -> None:
     console.print(_figures(report))
     for build in report.builds:
         fits = "" if build.fits else ", DID NOT FIT into memory"
-        console.print(Text(f"index {build.index}: {build.rows} rows in {seconds(build.seconds)}, {build.rows_per_second:.0f} rows/s, "
-                           f"{size(build.index_bytes)}{fits}"), soft_wrap=True)  # fmt: skip
+        console.print(
+            Text(
+                f"index {build.index}: {build.rows} rows in {seconds(build.seconds)},"
+                f" {build.rows_per_second:.0f} rows/s, {size(build.index_bytes)}{fits}"
+            ),
+            soft_wrap=True,
+        )
     _notes(report, console)
     _statements(report, console)
     print_results(report.results, console)
@@ -73,7 +106,9 @@ def report_table(report: DumpReport, console: Console) -> None:
 
 
 def print_report(report: DumpReport, console: Console) -> None:
-    """Print a restore's report on one screen: all that is not good in full, and what passed as counts."""
+    """Print a restore's report on one screen: all that is not good in full, and what passed as
+    counts.
+    """
     _headline(report, console)
     print_troubles(report, console)
     one_screen.print_open(report.results, console)
@@ -85,12 +120,17 @@ def print_report(report: DumpReport, console: Console) -> None:
     one_screen.print_passed(report.results, console)
     console.print()
     print_places(report.kept_at, console)
-    one_screen.print_more(report.results, "the same command with --full, and in the kept report", console)
+    one_screen.print_more(
+        report.results, "the same command with --full, and in the kept report", console
+    )
 
 
 def _headline(report: DumpReport, console: Console) -> None:
     fence = NO_FENCE if report.fence.startswith("NONE") else ""
-    text = f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, dump {report.dump_id}, restored {when(report.started_at)}."
+    text = (
+        f"{report.verdict.upper()}: {report.reason}. {fence}Cluster {report.cluster}, dump"
+        f" {report.dump_id}, restored {when(report.started_at)}."
+    )
     console.print(Text(text, style=STYLES[report.verdict]))
 
 
@@ -126,32 +166,70 @@ def _figures(report: DumpReport) -> Table:
     times = report.timings
     rate = f"{times.rows} rows, {times.rows_per_second:.0f} rows/s" if times.rows_per_second else ""
     rows = [
-        ("fetch", seconds(times.download_seconds), size(times.downloaded_bytes)), ("new cluster", seconds(times.initdb_seconds), ""),
-        ("rows", seconds(times.data_seconds), rate), ("vector indexes", seconds(times.vector_indexes_seconds), ""),
-        ("other indexes and keys", seconds(times.others_seconds), ""), ("statistics", seconds(times.analyze_seconds), ""),
-        ("vector checks", seconds(times.vector_checks_seconds), ""), ("restore in all", seconds(report.restore.seconds), ""),
+        ("fetch", seconds(times.download_seconds), size(times.downloaded_bytes)),
+        ("new cluster", seconds(times.initdb_seconds), ""),
+        ("rows", seconds(times.data_seconds), rate),
+        ("vector indexes", seconds(times.vector_indexes_seconds), ""),
+        ("other indexes and keys", seconds(times.others_seconds), ""),
+        ("statistics", seconds(times.analyze_seconds), ""),
+        ("vector checks", seconds(times.vector_checks_seconds), ""),
+        ("restore in all", seconds(report.restore.seconds), ""),
         *([("rows compared", str(report.compared), "")] if report.compared else []),
         ("durability", DURABILITY[report.durability], ""),
-        *([("fence", report.fence, "")] if report.fence else []), ("drill", report.drill_id, ""),
-    ]  # fmt: skip
+        *([("fence", report.fence, "")] if report.fence else []),
+        ("drill", report.drill_id, ""),
+    ]
     if report.migrated:
         rows.insert(6, ("migrations", seconds(times.migrations_seconds), ""))
-    return pairs((label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows)
+    return pairs(
+        (label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows
+    )
 
 
 def _statements(report: DumpReport, console: Console) -> None:
     if not report.statements:
         return
     slowest = sorted(report.statements, key=lambda run: (-len(run.rewritten), -run.seconds))
-    rows = [(f"{run.file}:{run.line}", f"{run.seconds:.2f}", f"{run.strongest.mode} {run.strongest.relation}" if run.strongest else "-",
-             ", ".join(run.rewritten) or "-", run.words) for run in islice(slowest, SLOWEST)]  # fmt: skip
+    rows = [
+        (
+            f"{run.file}:{run.line}",
+            f"{run.seconds:.2f}",
+            f"{run.strongest.mode} {run.strongest.relation}" if run.strongest else "-",
+            ", ".join(run.rewritten) or "-",
+            run.words,
+        )
+        for run in islice(slowest, SLOWEST)
+    ]
     console.print()
-    console.print(Text(f"{len(report.statements)} statements; those that rewrite, then the slowest"))
-    console.print(grid(("where", "s", "strongest lock", "rewrites", "statement"), rows, right=("s",), prose=("strongest lock", "rewrites", "statement")))
+    console.print(
+        Text(f"{len(report.statements)} statements; those that rewrite, then the slowest")
+    )
+    console.print(
+        grid(
+            ("where", "s", "strongest lock", "rewrites", "statement"),
+            rows,
+            right=("s",),
+            prose=("strongest lock", "rewrites", "statement"),
+        )
+    )
 
 
 def forecasts_table(found: Sequence[Forecast]) -> Grid:
     """How long builds will take."""
-    rows = [(one.index, str(one.rows), seconds(one.seconds), f"± {100 * one.error:.0f} %", size(one.needed_bytes),
-             f"{one.from_rows} rows, {one.method}") for one in found]  # fmt: skip
-    return grid(("index", "rows", "build", "error", "memory", "from"), rows, right=("rows", "build", "error", "memory"), prose=("from",))
+    rows = [
+        (
+            one.index,
+            str(one.rows),
+            seconds(one.seconds),
+            f"± {100 * one.error:.0f} %",
+            size(one.needed_bytes),
+            f"{one.from_rows} rows, {one.method}",
+        )
+        for one in found
+    ]
+    return grid(
+        ("index", "rows", "build", "error", "memory", "from"),
+        rows,
+        right=("rows", "build", "error", "memory"),
+        prose=("from",),
+    )

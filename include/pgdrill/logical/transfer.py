@@ -1,7 +1,8 @@
-"""Large objects to and from the store in one pass: bounded memory, digests on the way, all or nothing.
+"""Large objects to and from the store in one pass: bounded memory, digests on the way, all or
+nothing.
 
-An upload is one multipart upload. Its parts are sent again when they fail, and it is aborted when anything else does:
-until it is completed nobody can see the object.
+An upload is one multipart upload. Its parts are sent again when they fail, and it is aborted when
+anything else does: until it is completed nobody can see the object.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ class Abandoned(Exception):
 
 
 def part_bytes(expected_bytes: int) -> int:
-    """Size of a part so that an object of twice the expected size still fits into S3's number of parts."""
+    """Size of a part so that an object of twice the expected size still fits into S3's number of
+    parts.
+    """
     return max(SMALLEST_PART_BYTES, -(-2 * expected_bytes // MOST_PARTS))
 
 
 class Upload:
-    """Takes a program's stdout to an object; used as :meth:`pgdrill.host.process.Runner.run`'s ``on_stdout``."""
+    """Takes a program's stdout to an object; used as :meth:`pgdrill.host.process.Runner.run`'s
+    ``on_stdout``.
+    """
 
     def __init__(self, storage: Storage, key: str, *, expected_bytes: int, moved: Moved) -> None:
         self.storage, self.key, self.moved = storage, key, moved
@@ -46,12 +51,18 @@ class Upload:
         self._digest = hashlib.sha256()
 
     def __call__(self, pipe: IO[bytes], exit_code: Callable[[], int]) -> None:
-        """Send everything; the object comes to be only if the program ended well (its exit code is its caller's to judge)."""
+        """Send everything; the object comes to be only if the program ended well (its exit code is
+        its caller's to judge).
+        """
         with self.storage.explained(self.key), contextlib.suppress(Abandoned):
             obstore.put(
-                self.storage.patient.store, self.key, self._pieces(pipe, exit_code), chunk_size=self.part_bytes,
-                max_concurrency=PARTS_AT_ONCE, use_multipart=True,
-            )  # fmt: skip
+                self.storage.patient.store,
+                self.key,
+                self._pieces(pipe, exit_code),
+                chunk_size=self.part_bytes,
+                max_concurrency=PARTS_AT_ONCE,
+                use_multipart=True,
+            )
 
     def _pieces(self, pipe: IO[bytes], exit_code: Callable[[], int]) -> Iterator[bytes]:
         while piece := pipe.read(PIECE_BYTES):
@@ -76,7 +87,8 @@ def upload_file(storage: Storage, key: str, path: Path, name: str, moved: Moved)
 
 
 def download(storage: Storage, key: str, file: DumpFile, into: Path, moved: Moved) -> None:
-    """Fetch an object and compare it with what was sent; another size or digest is a damaged dump."""
+    """Fetch an object and compare it with what was sent; another size or digest is a damaged
+    dump."""
     digest, size = hashlib.sha256(), 0
     into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     thing = f"{storage.url}/{key}"
@@ -86,23 +98,37 @@ def download(storage: Storage, key: str, file: DumpFile, into: Path, moved: Move
             size += len(data)
             _put_down(sink, data)
             moved(size)
-    found = f"{size} bytes" if size != file.bytes else "other content" if digest.hexdigest() != file.sha256 else ""
+    found = (
+        f"{size} bytes"
+        if size != file.bytes
+        else "other content"
+        if digest.hexdigest() != file.sha256
+        else ""
+    )
     if found:
         raise BackupFault(
-            "dump-damaged", thing, found=found, expected=f"{file.bytes} bytes with the manifest's SHA-256",
+            "dump-damaged",
+            thing,
+            found=found,
+            expected=f"{file.bytes} bytes with the manifest's SHA-256",
             hint="choose another dump; find out what changes the bucket; take a new dump",
-        )  # fmt: skip
+        )
 
 
 def _content(storage: Storage, key: str, size: int) -> Iterator[bytes]:
     try:
-        for piece in obstore.get(storage.fetching(size).store, key).stream(min_chunk_size=PIECE_BYTES):
+        for piece in obstore.get(storage.fetching(size).store, key).stream(
+            min_chunk_size=PIECE_BYTES
+        ):
             yield bytes(piece)
     except (NotFoundError, FileNotFoundError):
         raise BackupFault(
-            "missing-part", f"{storage.url}/{key}", found="no such object", expected="a file of the dump, as its manifest says",
+            "missing-part",
+            f"{storage.url}/{key}",
+            found="no such object",
+            expected="a file of the dump, as its manifest says",
             hint="choose another dump; find out what changes the bucket",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _put_down(sink: IO[bytes], data: bytes) -> None:
@@ -112,7 +138,9 @@ def _put_down(sink: IO[bytes], data: bytes) -> None:
         sink.flush()
     except OSError as error:
         raise CouldNotVerify(
-            "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk", sink.name, found=f"{error.strerror}",
-            expected="room for the dump", hint="make room, or set drill.work_directory to a larger disk",
-        ) from None  # fmt: skip
-
+            "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk",
+            sink.name,
+            found=f"{error.strerror}",
+            expected="room for the dump",
+            hint="make room, or set drill.work_directory to a larger disk",
+        ) from None

@@ -1,8 +1,10 @@
-"""Where a connection leads to, as ``PG…`` variables for programs: one server, however many its connection string names.
+"""Where a connection leads to, as ``PG…`` variables for programs: one server, however many its
+connection string names.
 
-A program that is given several hosts chooses for itself, and may well ask another server than pgdrill did. It gets everything that
-libpq found out for pgdrill, wherever that stood (service file, password file, certificates in the home folder), for it may have
-another home; and pgdrill's own settings of a session, for a role's own ``statement_timeout`` would end a backup.
+A program that is given several hosts chooses for itself, and may well ask another server than
+pgdrill did. It gets everything that libpq found out for pgdrill, wherever that stood (service file,
+password file, certificates in the home folder), for it may have another home; and pgdrill's own
+settings of a session, for a role's own ``statement_timeout`` would end a backup.
 """
 
 from __future__ import annotations
@@ -18,38 +20,77 @@ from pgdrill.postgres import session
 
 # A session's own, and what makes a choice between servers.
 LEFT_OUT = {
-    "options", "application_name", "fallback_application_name", "client_encoding", "connect_timeout", "replication",
-    "service", "servicefile", "load_balance_hosts", "target_session_attrs",
-}  # fmt: skip
-KEYWORDS = {one.keyword.decode(): (one.envvar or b"").decode() for one in pq.Conninfo.get_defaults()}  # as this libpq knows them
-# What programs with an address of their own must not get of this process's variables: libpq's, which may lead elsewhere, or make
-# text come in another form.
+    "options",
+    "application_name",
+    "fallback_application_name",
+    "client_encoding",
+    "connect_timeout",
+    "replication",
+    "service",
+    "servicefile",
+    "load_balance_hosts",
+    "target_session_attrs",
+}
+# as this libpq knows them
+KEYWORDS = {
+    one.keyword.decode(): (one.envvar or b"").decode() for one in pq.Conninfo.get_defaults()
+}
+# What programs with an address of their own must not get of this process's variables: libpq's,
+# which may lead elsewhere, or make text come in another form.
 NOT_INHERITED = frozenset(
-    {*KEYWORDS.values(), "PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"} - {"", "PGAPPNAME", "PGCONNECT_TIMEOUT"}
+    {*KEYWORDS.values(), "PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
+    - {"", "PGAPPNAME", "PGCONNECT_TIMEOUT"}
 )
 # A socket of our own is reached whatever this process's variables say of production's servers.
 OWN_SOCKET = {
-    key: value for key, value in {
-        "hostaddr": "", "target_session_attrs": "any", "load_balance_hosts": "disable", "requirepeer": "", "require_auth": "",
-        "channel_binding": "disable", "gssencmode": "disable", "sslmode": "disable",
-    }.items() if key in KEYWORDS
-}  # fmt: skip
+    key: value
+    for key, value in {
+        "hostaddr": "",
+        "target_session_attrs": "any",
+        "load_balance_hosts": "disable",
+        "requirepeer": "",
+        "require_auth": "",
+        "channel_binding": "disable",
+        "gssencmode": "disable",
+        "sslmode": "disable",
+    }.items()
+    if key in KEYWORDS
+}
 # Where libpq looks for what nobody names.
-AT_HOME = {"sslcert": "postgresql.crt", "sslkey": "postgresql.key", "sslrootcert": "root.crt", "sslcrl": "root.crl"}
+AT_HOME = {
+    "sslcert": "postgresql.crt",
+    "sslkey": "postgresql.key",
+    "sslrootcert": "root.crt",
+    "sslcrl": "root.crl",
+}
 
 
 def environment_of(connection: psycopg.Connection, database: str = "") -> dict[str, str]:
-    """Address, role, password and TLS of the server that this connection reached, as libpq's variables.
+    """Address, role, password and TLS of the server that this connection reached, as libpq's
+    variables.
 
-    ``PGHOSTADDR`` is the address that was chosen of a name that may have several. Programs must not inherit :data:`NOT_INHERITED`.
+    ``PGHOSTADDR`` is the address that was chosen of a name that may have several. Programs must not
+    inherit :data:`NOT_INHERITED`.
     """
     info = connection.info
     given = info.get_parameters()
-    words = {**_files_at_home(given), **{key: value for key, value in given.items() if key not in LEFT_OUT}, **session.ENCODING}
-    words |= {"host": info.host, "port": str(info.port), "password": info.password, "dbname": database or info.dbname}
+    words = {
+        **_files_at_home(given),
+        **{key: value for key, value in given.items() if key not in LEFT_OUT},
+        **session.ENCODING,
+    }
+    words |= {
+        "host": info.host,
+        "port": str(info.port),
+        "password": info.password,
+        "dbname": database or info.dbname,
+    }
     words["hostaddr"] = "" if info.host.startswith("/") else info.hostaddr
     if "options" in given:  # nothing in between refused them
-        ours = {**session.settings(info.server_version // 10000, superuser=False), **session.ENCODING}
+        ours = {
+            **session.settings(info.server_version // 10000, superuser=False),
+            **session.ENCODING,
+        }
         words["options"] = f"{given['options']} {session.options(ours)}"
     return {KEYWORDS[key]: value for key, value in words.items() if value and KEYWORDS.get(key)}
 
@@ -57,4 +98,8 @@ def environment_of(connection: psycopg.Connection, database: str = "") -> dict[s
 def _files_at_home(given: Mapping[str, str]) -> dict[str, str]:
     """Certificates that libpq finds by itself in the home folder."""
     folder = Path(os.environ.get("HOME") or Path.home()) / ".postgresql"
-    return {key: str(folder / name) for key, name in AT_HOME.items() if key not in given and (folder / name).is_file()}
+    return {
+        key: str(folder / name)
+        for key, name in AT_HOME.items()
+        if key not in given and (folder / name).is_file()
+    }

@@ -1,4 +1,6 @@
-"""``backup_label``: what a restored base backup says of itself, whatever the repository's metadata claim."""
+"""``backup_label``: what a restored base backup says of itself, whatever the repository's metadata
+claim.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ STANDBY = re.compile(r"^BACKUP FROM: standby$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class BackupLabel:
-    """Where replay of the backup has to begin, and what the server was that began and ended the backup."""
+    """Where replay of the backup has to begin, and what the server was that began and ended the
+    backup.
+    """
 
     start_lsn: int
     timeline: int
@@ -22,7 +26,13 @@ class BackupLabel:
 
     @classmethod
     def parse(cls, text: str) -> BackupLabel | None:
-        """From the file's text, or an archive's that holds nothing else; None where PostgreSQL could not read it either."""
+        """From the file's text, or an archive's that holds nothing else; None where PostgreSQL
+        could not read it either.
+        """
         text = text.replace("\0", "\n")
         start, timeline = START.search(text), TIMELINE.search(text)
-        return cls(parse_lsn(start[1]), int(timeline[1]), bool(STANDBY.search(text))) if start and timeline else None
+        return (
+            cls(parse_lsn(start[1]), int(timeline[1]), bool(STANDBY.search(text)))
+            if start and timeline
+            else None
+        )

@@ -14,7 +14,8 @@ from pgdrill.errors import CouldNotVerify
 
 QUICK_SECONDS = 60
 
-# The settings of which a restored server needs at least as much as production had, or it refuses to start.
+# The settings of which a restored server needs at least as much as production had, or it refuses to
+# start.
 LIMITS = {
     "max_connections setting": "max_connections",
     "max_worker_processes setting": "max_worker_processes",
@@ -28,22 +29,30 @@ LIMITS = {
 def as_ordinary_user() -> tuple[str, ...]:
     """The words to put before a command that refuses to run as root; none for an ordinary user.
 
-    As root a user namespace of its own gives the process another number without touching a file's owner.
+    As root a user namespace of its own gives the process another number without touching a file's
+    owner.
     """
     if os.geteuid() != 0:
         return ()
     words = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
     try:
-        probe = subprocess.run([*words, "true"], capture_output=True, text=True, timeout=QUICK_SECONDS, check=False)
+        probe = subprocess.run(
+            [*words, "true"], capture_output=True, text=True, timeout=QUICK_SECONDS, check=False
+        )
         refused = probe.stderr.strip() if probe.returncode else ""
     except FileNotFoundError:
         refused = "no program unshare (Debian: util-linux)"
     if refused:
         raise CouldNotVerify(
-            "root", "PostgreSQL's servers", found=f"running as root and user namespaces refused ({refused})",
+            "root",
+            "PostgreSQL's servers",
+            found=f"running as root and user namespaces refused ({refused})",
             expected="an ordinary user, or a kernel that allows user namespaces",
-            hint="run pgdrill as an ordinary user (for example `runuser -u postgres -- …`), or allow user namespaces",
-        )  # fmt: skip
+            hint=(
+                "run pgdrill as an ordinary user (for example `runuser -u postgres -- …`), or allow"
+                " user namespaces"
+            ),
+        )
     return words
 
 
@@ -58,9 +67,12 @@ class Binaries:
         found = self.folder / program
         if not found.exists():
             raise CouldNotVerify(
-                "binaries", f"{found}", found="no such program", expected="PostgreSQL's server programs",
+                "binaries",
+                f"{found}",
+                found="no such program",
+                expected="PostgreSQL's server programs",
                 hint="set server.bin_dir in dr.toml to the folder that holds `postgres`",
-            )  # fmt: skip
+            )
         return str(found)
 
     @property
@@ -69,22 +81,33 @@ class Binaries:
         text = self.output("postgres", "--version")
         return int(re.findall(r"\d+", text)[0])
 
-    def output(self, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    def output(
+        self, program: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> str:
         """What a short-running program prints; an error with its last words if it fails."""
         done = subprocess.run(
-            [self.path(program), *arguments], capture_output=True, text=True,
-            timeout=QUICK_SECONDS, check=False, env={**os.environ, "LC_ALL": "C", **(environment or {})},
-        )  # fmt: skip
+            [self.path(program), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=QUICK_SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+        )
         if done.returncode:
             raise CouldNotVerify(
-                "postgres-program", program, found=f"exit code {done.returncode}: {done.stderr.strip()[-400:]}",
-                expected="success", hint=f"run `{program} {' '.join(arguments)}` by hand",
-            )  # fmt: skip
+                "postgres-program",
+                program,
+                found=f"exit code {done.returncode}: {done.stderr.strip()[-400:]}",
+                expected="success",
+                hint=f"run `{program} {' '.join(arguments)}` by hand",
+            )
         return done.stdout
 
     @property
     def places(self) -> tuple[Path, Path] | None:
-        """Where this installation has its libraries and its extensions' files; None where it does not say (no pg_config)."""
+        """Where this installation has its libraries and its extensions' files; None where it does
+        not say (no pg_config).
+        """
         if not (self.folder / "pg_config").exists():
             return None
         libraries, share = self.output("pg_config", "--pkglibdir", "--sharedir").splitlines()
@@ -92,7 +115,10 @@ class Binaries:
 
     def control_data(self, data_directory: Path) -> ControlData:
         """What ``pg_control`` says of a data directory, running or not."""
-        lines = (line.partition(":") for line in self.output("pg_controldata", "-D", str(data_directory)).splitlines())
+        lines = (
+            line.partition(":")
+            for line in self.output("pg_controldata", "-D", str(data_directory)).splitlines()
+        )
         return ControlData({key.strip(): value.strip() for key, _, value in lines})
 
 
@@ -118,12 +144,17 @@ class ControlData:
     @property
     def of_standby(self) -> bool:
         """Whether these are a standby's files, running or not."""
-        return self.values["Database cluster state"] in ("in archive recovery", "shut down in recovery")
+        return self.values["Database cluster state"] in (
+            "in archive recovery",
+            "shut down in recovery",
+        )
 
     @property
     def limits(self) -> dict[str, int]:
         """The server settings that a standby or restored server must not undercut."""
-        return {name: int(self.values[label]) for label, name in LIMITS.items() if label in self.values}
+        return {
+            name: int(self.values[label]) for label, name in LIMITS.items() if label in self.values
+        }
 
     @property
     def wal_segment_bytes(self) -> int:

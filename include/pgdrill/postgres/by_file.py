@@ -1,6 +1,8 @@
-"""Settings that files (or the command line) give a server, and that change what statements do: a recovered server goes by them.
+"""Settings that files (or the command line) give a server, and that change what statements do: a
+recovered server goes by them.
 
-Only a session without settings of its own shows them; where a database or a role has others, the catalogs say so.
+Only a session without settings of its own shows them; where a database or a role has others, the
+catalogs say so.
 """
 
 from __future__ import annotations
@@ -11,14 +13,25 @@ from dataclasses import dataclass
 
 import psycopg
 
-# Whose difference makes an application fail, or makes damage: writes are refused, triggers and foreign keys do not act.
-STOPPING = frozenset({
-    "default_transaction_read_only", "session_replication_role", "ignore_checksum_failure", "zero_damaged_pages", "ignore_system_indexes",
-})  # fmt: skip
-# By its full name, and neither a function nor an operator: this session goes by the search_path that a database's owner chose.
+# Whose difference makes an application fail, or makes damage: writes are refused, triggers and
+# foreign keys do not act.
+STOPPING = frozenset(
+    {
+        "default_transaction_read_only",
+        "session_replication_role",
+        "ignore_checksum_failure",
+        "zero_damaged_pages",
+        "ignore_system_indexes",
+    }
+)
+# By its full name, and neither a function nor an operator: this session goes by the search_path
+# that a database's owner chose.
 SETTINGS = "SELECT name, reset_val, boot_val, source, category, context FROM pg_catalog.pg_settings"
 FILES = frozenset({"configuration file", "command line", "environment variable"})
-CATEGORIES = re.compile(r"(Client Connection Defaults / (Statement Behavior|Locale)|Version and Platform Compatibility|Developer Options)")
+CATEGORIES = re.compile(
+    r"(Client Connection Defaults / (Statement Behavior|Locale)|Version and Platform"
+    r" Compatibility|Developer Options)"
+)
 BESIDES = frozenset({"fsync", "full_page_writes", "synchronous_commit"})
 ASIDE = frozenset({"lc_messages", "event_triggers", "client_encoding"})
 NORMAL = "SELECT setting FROM pg_settings WHERE name = %s"
@@ -43,18 +56,35 @@ def read_by_file(connection: psycopg.Connection) -> dict[str, str]:
     return {one.name: one.value for one in _settings(connection) if one.source in FILES}
 
 
-def other_than(production: Mapping[str, str], connection: psycopg.Connection) -> Iterator[Difference]:
-    """A running server against production: what either sets, PostgreSQL's own where the other does not."""
+def other_than(
+    production: Mapping[str, str], connection: psycopg.Connection
+) -> Iterator[Difference]:
+    """A running server against production: what either sets, PostgreSQL's own where the other does
+    not.
+    """
     for one in _settings(connection):
         wanted = production.get(one.name, one.default)
-        if one.source in {*FILES, "default"} and one.value != wanted and (one.source in FILES or one.name in production):
+        if (
+            one.source in {*FILES, "default"}
+            and one.value != wanted
+            and (one.source in FILES or one.name in production)
+        ):
             yield Difference(one.name, one.value or "empty", wanted or "empty")
 
 
-def in_files(settings: Mapping[str, str], connection: psycopg.Connection) -> dict[str, tuple[str, str]]:
-    """Those of a file's settings that count, as a server writes them: name -> (value, PostgreSQL's own)."""
-    known = {one.name: one.default for one in _settings(connection)}  # of any source: this session has some of its own
-    return {name: (_written(connection, name, value), known[name]) for name, value in settings.items() if name in known}
+def in_files(
+    settings: Mapping[str, str], connection: psycopg.Connection
+) -> dict[str, tuple[str, str]]:
+    """Those of a file's settings that count, as a server writes them: name -> (value, PostgreSQL's
+    own).
+    """
+    # of any source: this session has some of its own
+    known = {one.name: one.default for one in _settings(connection)}
+    return {
+        name: (_written(connection, name, value), known[name])
+        for name, value in settings.items()
+        if name in known
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +100,17 @@ class _Setting:
 def _settings(connection: psycopg.Connection) -> list[_Setting]:
     """Those that change what statements do, by name."""
     return sorted(
-        (_Setting(name, value, default, source) for name, value, default, source, category, context in connection.execute(SETTINGS).fetchall()
-         if (CATEGORIES.match(category) or name in BESIDES) and name not in ASIDE and context != "internal"),
+        (
+            _Setting(name, value, default, source)
+            for name, value, default, source, category, context in connection.execute(
+                SETTINGS
+            ).fetchall()
+            if (CATEGORIES.match(category) or name in BESIDES)
+            and name not in ASIDE
+            and context != "internal"
+        ),
         key=lambda one: one.name,
-    )  # fmt: skip
+    )
 
 
 def _written(connection: psycopg.Connection, name: str, value: str) -> str:

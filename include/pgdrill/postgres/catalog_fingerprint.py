@@ -1,13 +1,17 @@
-"""The fingerprint: a hash of every object in every system catalog, compared whole instead of by a list of known mistakes.
+"""The fingerprint: a hash of every object in every system catalog, compared whole instead of by a
+list of known mistakes.
 
-A physical restore has production's catalogs to the byte, object numbers included. So every row of every catalog is
-hashed, less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in there. What is
-not hashed: planner statistics, large objects (see :mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow
-from the rest. The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
-How far a replication origin or slot has got stands in no catalog, and is no part of this. Prepared transactions stand in none
-either and are: with one that is lost, what was promised to be committed is.
+A physical restore has production's catalogs to the byte, object numbers included. So every row of
+every catalog is hashed, less the columns that vacuum, analyze or a rewrite change, whatever
+PostgreSQL's version has in there. What is not hashed: planner statistics, large objects (see
+:mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow from the rest.
+The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
+How far a replication origin or slot has got stands in no catalog, and is no part of this. Prepared
+transactions stand in none either and are: with one that is lost, what was promised to be committed
+is.
 
-Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the search path.
+Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the
+search path.
 """
 
 from __future__ import annotations
@@ -36,13 +40,23 @@ LOOKED_AT = {"pg_replication_origin", "pg_subscription_rel"}
 LOOKED = ("", "objects of PostgreSQL itself")
 # Its numbers begin with 1, are no object numbers, and are given again.
 NUMBERED_ANEW = "pg_replication_origin"
-# Columns that VACUUM, ANALYZE, REINDEX, TRUNCATE or a wraparound freeze change without changing an object.
+# Columns that VACUUM, ANALYZE, REINDEX, TRUNCATE or a wraparound freeze change without changing an
+# object.
 VOLATILE = {
-    "pg_class": ["relfilenode", "relpages", "reltuples", "relallvisible", "relallfrozen", "relfrozenxid", "relminmxid",
-                 "relhasindex", "relhassubclass"],
+    "pg_class": [
+        "relfilenode",
+        "relpages",
+        "reltuples",
+        "relallvisible",
+        "relallfrozen",
+        "relfrozenxid",
+        "relminmxid",
+        "relhasindex",
+        "relhassubclass",
+    ],
     "pg_database": ["datfrozenxid", "datminmxid", "dathasloginevt"],
     "pg_index": ["indcheckxmin"],
-}  # fmt: skip
+}
 # Where a role without rights on a catalog finds most of it, and what is not there.
 PUBLIC_VIEWS = {"pg_authid": ("pg_roles", ["rolpassword"])}
 FIRST_USER_OID = 16384  # FirstNormalObjectId: lower numbers came with initdb
@@ -51,29 +65,48 @@ LENT_TO = "SELECT coalesce(array_agg(oid::int8), '{}') FROM pg_roles WHERE rolna
 
 # Of rows ``t`` that PostgreSQL describes by number, or not at all.
 LABELS = {
-    "pg_enum": "'label ' || quote_literal(t.enumlabel) || ' of ' || pg_describe_object('pg_type'::regclass, t.enumtypid, 0)",
+    "pg_enum": (
+        "'label ' || quote_literal(t.enumlabel) || ' of ' ||"
+        " pg_describe_object('pg_type'::regclass, t.enumtypid, 0)"
+    ),
     "pg_range": "pg_describe_object('pg_type'::regclass, t.rngtypid, 0)",
     "pg_aggregate": "pg_describe_object('pg_proc'::regclass, t.aggfnoid, 0)",
-    "pg_ts_config_map": "'mapping of token type ' || t.maptokentype || ' to ' || pg_describe_object('pg_ts_dict'::regclass, t.mapdict, 0)"
-    " || ' in ' || pg_describe_object('pg_ts_config'::regclass, t.mapcfg, 0)",
-    "pg_auth_members": "'membership of ' || pg_describe_object('pg_authid'::regclass, t.member, 0)"
-    " || ' in ' || pg_describe_object('pg_authid'::regclass, t.roleid, 0)",
-    "pg_db_role_setting": "concat_ws(' in ', 'settings of ' || pg_describe_object('pg_authid'::regclass, nullif(t.setrole, 0), 0),"
-    " pg_describe_object('pg_database'::regclass, nullif(t.setdatabase, 0), 0))",
-    "pg_subscription_rel": "pg_describe_object('pg_subscription'::regclass, t.srsubid, 0)"
-    " || ' of ' || pg_describe_object('pg_class'::regclass, t.srrelid, 0)",
+    "pg_ts_config_map": (
+        "'mapping of token type ' || t.maptokentype || ' to ' ||"
+        " pg_describe_object('pg_ts_dict'::regclass, t.mapdict, 0) || ' in ' ||"
+        " pg_describe_object('pg_ts_config'::regclass, t.mapcfg, 0)"
+    ),
+    "pg_auth_members": (
+        "'membership of ' || pg_describe_object('pg_authid'::regclass, t.member, 0)"
+        " || ' in ' || pg_describe_object('pg_authid'::regclass, t.roleid, 0)"
+    ),
+    "pg_db_role_setting": (
+        "concat_ws(' in ', 'settings of ' || pg_describe_object('pg_authid'::regclass,"
+        " nullif(t.setrole, 0), 0), pg_describe_object('pg_database'::regclass,"
+        " nullif(t.setdatabase, 0), 0))"
+    ),
+    "pg_subscription_rel": (
+        "pg_describe_object('pg_subscription'::regclass, t.srsubid, 0)"
+        " || ' of ' || pg_describe_object('pg_class'::regclass, t.srrelid, 0)"
+    ),
     "pg_replication_origin": "'replication origin ' || t.roname",
 }
 OWNERS_OF = "pg_depend"
 PREPARED = "pg_prepared_xacts"
 OWNERS = """
 SELECT CASE WHEN t.objid >= {user} THEN t.classid || '.' || t.objid ELSE 'system' END,
-       left(md5(string_agg(concat_ws('.', t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid, t.deptype), ' '
-                           ORDER BY t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid)), 16),
-       'what owns ' || CASE WHEN min(t.objid) >= {user} THEN min({named}) ELSE 'objects of PostgreSQL itself' END,
+       left(md5(string_agg(
+           concat_ws('.', t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid,
+                     t.deptype),
+           ' '
+           ORDER BY t.classid, t.objid, t.objsubid, t.refclassid, t.refobjid, t.refobjsubid)), 16),
+       'what owns ' || CASE WHEN min(t.objid) >= {user} THEN min({named})
+                            ELSE 'objects of PostgreSQL itself' END,
        bool_or({recent})
-FROM pg_depend t LEFT JOIN pg_class s ON s.oid = t.objid AND t.classid = 'pg_class'::regclass AND s.relkind = 'S'
-WHERE (t.deptype IN ('e', 'x') OR s.oid IS NOT NULL AND t.deptype IN ('a', 'i') AND t.refclassid = 'pg_class'::regclass)
+FROM pg_depend t
+LEFT JOIN pg_class s ON s.oid = t.objid AND t.classid = 'pg_class'::regclass AND s.relkind = 'S'
+WHERE (t.deptype IN ('e', 'x')
+       OR s.oid IS NOT NULL AND t.deptype IN ('a', 'i') AND t.refclassid = 'pg_class'::regclass)
   AND NOT ARRAY[t.objid, t.refobjid]::int8[] && %(temporary)s::int8[]
 GROUP BY 1
 """
@@ -82,9 +115,12 @@ DESCRIBED = "pg_describe_object(t.classid, t.objid, 0)"
 NUMBERED = "t.classid::regclass || ' ' || t.objid"
 CATALOGS = """
 SELECT c.relname, c.oid::int8, c.relisshared,
-       (SELECT array_agg(a.attname ORDER BY k.n) FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
-        JOIN pg_attribute a ON a.attnum = k.attnum WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid),
-       (SELECT json_agg(json_build_array(a.attname, a.atttypid::regtype, has_column_privilege(c.oid, a.attnum, 'SELECT'))
+       (SELECT array_agg(a.attname ORDER BY k.n)
+        FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
+        JOIN pg_attribute a ON a.attnum = k.attnum
+        WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid),
+       (SELECT json_agg(json_build_array(a.attname, a.atttypid::regtype,
+                                         has_column_privilege(c.oid, a.attnum, 'SELECT'))
                         ORDER BY a.attnum)
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
        has_table_privilege(c.oid, 'SELECT')
@@ -94,18 +130,22 @@ TEMPORARY = r"""
 SELECT coalesce(array_agg(oid::int8), '{}') FROM (
     SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_'
     UNION ALL
-    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ '^pg_(toast_)?temp_'
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname ~ '^pg_(toast_)?temp_'
 ) t
 """
 
 
 class Fingerprint(BaseModel):
-    """Objects by ``catalog:key`` -> (hash, what a person calls it). Objects that came with PostgreSQL are one per catalog.
+    """Objects by ``catalog:key`` -> (hash, what a person calls it).
 
-    ``later`` holds what a second reading, after the restore point, found different: (hash, name) or None for gone.
-    ``left_out`` names columns of catalogs that the role must not read (``*``: none of them). ``recent`` holds the keys of
-    objects that a transaction between the baseline and its restore point wrote, where a reading was asked for them; of
-    ``undated`` catalogs it could not tell.
+    Objects that came with PostgreSQL are one per catalog.
+
+    ``later`` holds what a second reading, after the restore point, found different: (hash, name) or
+    None for gone. ``left_out`` names columns of catalogs that the role must not read (``*``: none
+    of them). ``recent`` holds the keys of objects that a transaction between the baseline and its
+    restore point wrote, where a reading was asked for them; of ``undated`` catalogs it could not
+    tell.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -125,9 +165,11 @@ class Fingerprint(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Transaction numbers from the first that may not have ended at the baseline, up to the next one after its restore point.
+    """Transaction numbers from the first that may not have ended at the baseline, up to the next
+    one after its restore point.
 
-    What one of them wrote may be in a state that no reading of production saw: made after the first and gone before the second.
+    What one of them wrote may be in a state that no reading of production saw: made after the first
+    and gone before the second.
     """
 
     oldest_xid: int
@@ -135,9 +177,13 @@ class Span:
 
     @property
     def holds_writer(self) -> sql.Composed:
-        """True for a catalog row ``t`` that one of them wrote. ``xmin`` has 32 bits and outlives freezing."""
+        """True for a catalog row ``t`` that one of them wrote.
+
+        ``xmin`` has 32 bits and outlives freezing.
+        """
         return sql.SQL("mod(t.xmin::text::int8 - {} + 8589934592, 4294967296) < {}").format(
-            sql.Literal(self.oldest_xid % 2**32), sql.Literal(min(max(self.end_xid - self.oldest_xid, 0), 2**31))
+            sql.Literal(self.oldest_xid % 2**32),
+            sql.Literal(min(max(self.end_xid - self.oldest_xid, 0), 2**31)),
         )
 
     def holds(self, xid: int) -> bool:
@@ -170,10 +216,13 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object that is not as it was: ``missing``, ``changed`` or ``new``. ``key`` is its own in the fingerprint.
+    """An object that is not as it was: ``missing``, ``changed`` or ``new``.
 
-    ``proved``: no transaction of the span in which it may have changed wrote it as it is. Of what is missing, or of rows
-    that are hashed together, that says nothing: a row that was deleted names no writer.
+    ``key`` is its own in the fingerprint.
+
+    ``proved``: no transaction of the span in which it may have changed wrote it as it is. Of what
+    is missing, or of rows that are hashed together, that says nothing: a row that was deleted names
+    no writer.
     """
 
     catalog: str
@@ -184,13 +233,19 @@ class Difference:
 
 
 def read_fingerprint(
-    connection: psycopg.Connection, *, shared: bool, like: Fingerprint | None = None, written_in: Span = NO_SPAN,
+    connection: psycopg.Connection,
+    *,
+    shared: bool,
+    like: Fingerprint | None = None,
+    written_in: Span = NO_SPAN,
     roles: Sequence[str] = (),
-) -> Fingerprint:  # fmt: skip
-    """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster (roles, databases …).
+) -> Fingerprint:
+    """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster
+    (roles, databases …).
 
-    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it names. Objects written in a
-    span of transactions are noted as ``recent``. ``roles``: made by the drill itself, left out with the rights lent to them.
+    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it
+    names. Objects written in a span of transactions are noted as ``recent``. ``roles``: made by the
+    drill itself, left out with the rights lent to them.
     """
     found = Fingerprint(objects={})
     with _one_instant(connection):
@@ -207,7 +262,9 @@ def read_fingerprint(
                     continue
                 found.objects[f"{name}:system"] = LOOKED
             any_bytes = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
-            catalog, left_out = _readable(name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles)
+            catalog, left_out = _readable(
+                name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles
+            )
             if left_out:
                 found.left_out[name] = left_out
             if catalog is None:
@@ -220,9 +277,12 @@ def read_fingerprint(
             rows = _read(connection, catalog, temporary, span, named=like is None)
             if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
                 rows = _read(connection, catalog, temporary, span, named=True)
-            found.objects |= {f"{name}:{number}": (digest, label) for number, digest, label, _ in rows}
+            found.objects |= {
+                f"{name}:{number}": (digest, label) for number, digest, label, _ in rows
+            }
             found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
-        # An earlier reading by another version may have none of them: of PostgreSQL itself there are some in every database.
+        # An earlier reading by another version may have none of them: of PostgreSQL itself there
+        # are some in every database.
         if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
             _read_owners(connection, found, temporary, written_in, like)
         if shared and (like is None or f"{PREPARED}:system" in like.objects):
@@ -230,26 +290,46 @@ def read_fingerprint(
     return found
 
 
-def _read_prepared(connection: psycopg.Connection, found: Fingerprint, written_in: Span, like: Fingerprint | None) -> None:
-    """Prepared transactions by their numbers, which no other one ever has. In recovery nothing is said against an earlier reading."""
+def _read_prepared(
+    connection: psycopg.Connection, found: Fingerprint, written_in: Span, like: Fingerprint | None
+) -> None:
+    """Prepared transactions by their numbers, which no other one ever has.
+
+    In recovery nothing is said against an earlier reading.
+    """
     rows = waiting(connection)
     if rows is None:
-        found.objects |= {key: known for key, known in like.objects.items() if key.startswith(f"{PREPARED}:")} if like else {}
+        found.objects |= (
+            {key: known for key, known in like.objects.items() if key.startswith(f"{PREPARED}:")}
+            if like
+            else {}
+        )
         return
     found.objects[f"{PREPARED}:system"] = LOOKED
     found.objects |= {f"{PREPARED}:{xid}": (digest, label) for xid, label, digest in rows}
     found.recent |= {f"{PREPARED}:{xid}" for xid, _, _ in rows if written_in.holds(xid)}
 
 
-def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: list[int], written_in: Span, like: Fingerprint | None) -> None:
+def _read_owners(
+    connection: psycopg.Connection,
+    found: Fingerprint,
+    temporary: list[int],
+    written_in: Span,
+    like: Fingerprint | None,
+) -> None:
     recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
     found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
     rows: list[tuple[str, str, str, bool]] = []
     for named in (DESCRIBED, NUMBERED) if like is None else (NUMBERED, DESCRIBED, NUMBERED):
-        query = sql.SQL(OWNERS).format(user=sql.Literal(FIRST_USER_OID), recent=recent, named=sql.SQL(named))
-        with contextlib.suppress(psycopg.errors.InternalError_), connection.transaction():  # of what lost its catalog's row there is no description
+        query = sql.SQL(OWNERS).format(
+            user=sql.Literal(FIRST_USER_OID), recent=recent, named=sql.SQL(named)
+        )
+        # of what lost its catalog's row there is no description
+        with contextlib.suppress(psycopg.errors.InternalError_), connection.transaction():
             rows = connection.execute(query, {"temporary": temporary}).fetchall()
-            if named == DESCRIBED or (like and all(f"{OWNERS_OF}:{key}" in like.objects for key, *_ in rows)):
+            if named == DESCRIBED or (
+                like and all(f"{OWNERS_OF}:{key}" in like.objects for key, *_ in rows)
+            ):
                 break
     found.objects |= {f"{OWNERS_OF}:{key}": (digest, label) for key, digest, label, _ in rows}
     found.recent |= {f"{OWNERS_OF}:{key}" for key, _, _, new in rows if new}
@@ -257,7 +337,10 @@ def _read_owners(connection: psycopg.Connection, found: Fingerprint, temporary: 
 
 @contextlib.contextmanager
 def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
-    """All catalogs as they are at one moment: others make temporary objects meanwhile. A transaction that runs stays as it is."""
+    """All catalogs as they are at one moment: others make temporary objects meanwhile.
+
+    A transaction that runs stays as it is.
+    """
     if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         yield
         return
@@ -267,21 +350,46 @@ def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
 
 
 def _readable(
-    name: str, oid: int, key: list[str], columns: list[tuple[str, str, bool]], unwanted: list[str], roles: Sequence[str]
+    name: str,
+    oid: int,
+    key: list[str],
+    columns: list[tuple[str, str, bool]],
+    unwanted: list[str],
+    roles: Sequence[str],
 ) -> tuple[Catalog | None, list[str]]:
-    """The part of a catalog that this role may read and that is wanted, and the columns that are left out."""
+    """The part of a catalog that this role may read and that is wanted, and the columns that are
+    left out.
+    """
     kinds = {column: kind for column, kind, _ in columns if column not in VOLATILE.get(name, [])}
-    denied, source = [column for column, _, allowed in columns if not allowed and column in kinds], name
+    denied, source = (
+        [column for column, _, allowed in columns if not allowed and column in kinds],
+        name,
+    )
     if denied and name in PUBLIC_VIEWS:
         source, denied = PUBLIC_VIEWS[name]
     left_out = sorted({*denied, *unwanted})
     if "*" in left_out or set(key) & set(left_out):
         return None, ["*"]
-    return Catalog(name, oid, key, {c: kind for c, kind in kinds.items() if c not in left_out}, source, tuple(roles)), left_out
+    return (
+        Catalog(
+            name,
+            oid,
+            key,
+            {c: kind for c, kind in kinds.items() if c not in left_out},
+            source,
+            tuple(roles),
+        ),
+        left_out,
+    )
 
 
 def _read(
-    connection: psycopg.Connection, catalog: Catalog, temporary: list[int], written_in: Span, *, named: bool
+    connection: psycopg.Connection,
+    catalog: Catalog,
+    temporary: list[int],
+    written_in: Span,
+    *,
+    named: bool,
 ) -> list[tuple[str, str, str, bool]]:
     """Key, hash and name of every object, and whether a transaction of the span wrote it."""
     if not named:
@@ -293,72 +401,107 @@ def _read(
                 query = _query(catalog, label, bool(temporary), written_in)
                 return connection.execute(query, {"temporary": temporary}).fetchall()
         except psycopg.errors.InternalError_:
-            continue  # PostgreSQL has no description for objects of this catalog (pg_enum): its key has to do
+            # PostgreSQL has no description for objects of this catalog (pg_enum): its key has to do
+            continue
     return []
 
 
 def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]:
-    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could be read are left out,
-    and objects in a state of the time between the baseline and its restore point."""
-    unread = {name for name, columns in found.left_out.items() if before.left_out.get(name) != columns}
+    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could
+    be read are left out, and objects in a state of the time between the baseline and its restore
+    point.
+    """
+    unread = {
+        name for name, columns in found.left_out.items() if before.left_out.get(name) != columns
+    }
     for key in sorted(before.objects.keys() | found.objects.keys() | before.later.keys()):
         catalog = key.partition(":")[0]
         now = found.objects.get(key)
         accepted = [before.objects.get(key)]
         if key in before.later:
             accepted.append(before.later[key])
-        if catalog in unread or key in found.recent or any((now and now[0]) == (state and state[0]) for state in accepted):
+        if (
+            catalog in unread
+            or key in found.recent
+            or any((now and now[0]) == (state and state[0]) for state in accepted)
+        ):
             continue
         if now is None and catalog == NUMBERED_ANEW and key in before.later:
             continue  # given to another one since: between the two it was nobody's
         known = before.objects.get(key) or before.later.get(key)
         how = "missing" if now is None else "changed" if known else "new"
-        dated = how in ("changed", "new") and catalog not in found.undated and not key.endswith(":system")
+        dated = (
+            how in ("changed", "new")
+            and catalog not in found.undated
+            and not key.endswith(":system")
+        )
         # VACUUM takes relhastriggers and relhasrules back in place, whoever wrote the row.
-        yield Difference(catalog, (known or now or ("", key))[1], how, key=key, proved=dated and (catalog, how) != ("pg_class", "changed"))
+        yield Difference(
+            catalog,
+            (known or now or ("", key))[1],
+            how,
+            key=key,
+            proved=dated and (catalog, how) != ("pg_class", "changed"),
+        )
 
 
-def _query(catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span) -> sql.Composed:
-    """Key, hash, name and age of every row; rows that PostgreSQL itself brought are hashed together."""
+def _query(
+    catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span
+) -> sql.Composed:
+    """Key, hash, name and age of every row; rows that PostgreSQL itself brought are hashed
+    together.
+    """
     key, numbers = catalog.key, catalog.numbers
-    # All columns of a relation are one object: a thousand tables would otherwise make tens of thousands.
+    # All columns of a relation are one object: a thousand tables would otherwise make tens of
+    # thousands.
     grouped = key[:1] if catalog.name == "pg_attribute" else key
     # An object is a user's if any number in its key is: settings of a role are keyed (0, role).
     mine = [name for name in key if name in numbers] or key[:1]
-    first: sql.Composable = sql.SQL("greatest({})").format(sql.SQL(", ").join(sql.SQL("t.{}::oid::int8").format(sql.Identifier(n)) for n in mine))
+    first: sql.Composable = sql.SQL("greatest({})").format(
+        sql.SQL(", ").join(sql.SQL("t.{}::oid::int8").format(sql.Identifier(n)) for n in mine)
+    )
     if catalog.name == NUMBERED_ANEW:
         first, numbers = sql.Literal(FIRST_USER_OID), []
-    text_key = sql.SQL(" || '.' || ").join(sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in grouped)
+    text_key = sql.SQL(" || '.' || ").join(
+        sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in grouped
+    )
     where = sql.SQL("WHERE NOT ARRAY[{}]::int8[] && %(temporary)s::int8[]").format(
         sql.SQL(", ").join(sql.SQL("t.{}::int8").format(sql.Identifier(name)) for name in numbers)
     )
     return sql.SQL(
-        "SELECT CASE WHEN o >= {user} THEN k ELSE 'system' END,"
-        ' left(md5(string_agg(h, \'\' ORDER BY k COLLATE "C", h COLLATE "C")), 16),'
-        " coalesce(min(label), 'objects of PostgreSQL itself'), bool_or(recent)"
-        " FROM (SELECT {first} AS o, {key} AS k, {recent} AS recent, md5({row}) AS h,"
-        " CASE WHEN {first} >= {user} THEN {label} END AS label FROM pg_catalog.{source} t {where}) s"
-        " GROUP BY 1"
+        "SELECT CASE WHEN o >= {user} THEN k ELSE 'system' END, left(md5(string_agg(h, '' ORDER BY"
+        ' k COLLATE "C", h COLLATE "C")), 16), coalesce(min(label), \'objects of PostgreSQL'
+        " itself'), bool_or(recent) FROM (SELECT {first} AS o, {key} AS k, {recent} AS recent,"
+        " md5({row}) AS h, CASE WHEN {first} >= {user} THEN {label} END AS label FROM"
+        " pg_catalog.{source} t {where}) s GROUP BY 1"
     ).format(
-        user=sql.Literal(FIRST_USER_OID), first=first, key=text_key, label=label, source=sql.Identifier(catalog.source),
+        user=sql.Literal(FIRST_USER_OID),
+        first=first,
+        key=text_key,
+        label=label,
+        source=sql.Identifier(catalog.source),
         row=(AS_STORED if catalog.any_bytes else AS_SENT).format(
-            sql.SQL(", ").join(_column(name, kind, catalog.lent_to) for name, kind in catalog.columns.items())
+            sql.SQL(", ").join(
+                _column(name, kind, catalog.lent_to) for name, kind in catalog.columns.items()
+            )
         ),
         where=where if temporary and numbers else sql.SQL(""),
         recent=written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false"),
-    )  # fmt: skip
+    )
 
 
 def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
-    """A column's value; access rights have no binary form, and those lent to a drill's own roles are none of production's."""
+    """A column's value; access rights have no binary form, and those lent to a drill's own roles
+    are none of production's.
+    """
     cell = sql.SQL("t.{}").format(sql.Identifier(name))
     if kind != "aclitem[]":
         return cell
     if not lent_to:
         return sql.SQL("{}::text").format(cell)
     return sql.SQL(
-        "CASE WHEN {c}::text ~ {lent} THEN (SELECT array_agg(i ORDER BY n)::text FROM unnest({c}) WITH ORDINALITY u(i, n)"
-        " WHERE i::text !~ {lent}) ELSE {c}::text END"
+        "CASE WHEN {c}::text ~ {lent} THEN (SELECT array_agg(i ORDER BY n)::text FROM unnest({c})"
+        " WITH ORDINALITY u(i, n) WHERE i::text !~ {lent}) ELSE {c}::text END"
     ).format(c=cell, lent=sql.Literal(f"({'|'.join(lent_to)})="))
 
 
@@ -377,4 +520,6 @@ def _label(catalog: Catalog) -> sql.Composable:
     else:
         described = sql.SQL("NULL::text")
     # As a person says it, whatever is in the search path.
-    return sql.SQL("coalesce(regexp_replace({}, '(^| )public\\.', '\\1', 'g'), t.{}::text)").format(described, first)
+    return sql.SQL("coalesce(regexp_replace({}, '(^| )public\\.', '\\1', 'g'), t.{}::text)").format(
+        described, first
+    )

@@ -17,11 +17,16 @@ def computes_none(connection: psycopg.Connection) -> bool:
 
 
 def switch_on(bin_dir: Path, data_directory: Path) -> str:
-    """What an administrator does, in whole: pg_checksums refuses a server that runs. Standbys keep their own word of it."""
+    """What an administrator does, in whole: pg_checksums refuses a server that runs.
+
+    Standbys keep their own word of it.
+    """
     ctl, checksums, data = (
-        shlex.quote(str(path)) for path in (bin_dir / "pg_ctl", bin_dir / "pg_checksums", data_directory)
+        shlex.quote(str(path))
+        for path in (bin_dir / "pg_ctl", bin_dir / "pg_checksums", data_directory)
     )
     return (
-        f"the server has to be stopped for it, for as long as all of its files take to read and write: as their owner, "
-        f"`{ctl} stop -D {data} && {checksums} --enable --progress -D {data}`, then start it as ever; a standby likewise"
+        "the server has to be stopped for it, for as long as all of its files take to read and"
+        f" write: as their owner, `{ctl} stop -D {data} && {checksums} --enable --progress -D"
+        f" {data}`, then start it as ever; a standby likewise"
     )

@@ -1,4 +1,5 @@
-"""Files of this host that libpq goes by: a password, key or service that it passes over, and what lets it be read.
+"""Files of this host that libpq goes by: a password, key or service that it passes over, and what
+lets it be read.
 
 libpq is silent about some, and says of others that they are not there.
 """
@@ -25,7 +26,9 @@ DEBIAN_SERVICES = Path("/etc/postgresql-common")
 
 
 def passed_over(found: str, words: Mapping[str, str]) -> tuple[str, str] | None:
-    """What is wrong with a file that a refused connection was to go by, and what mends it; None where none is in the way."""
+    """What is wrong with a file that a refused connection was to go by, and what mends it; None
+    where none is in the way.
+    """
     if named := KEY.search(found):
         key = Path(named["path"])
         return _closed_to_us(key) or _strangers(key) or _open_to_others(key)
@@ -75,7 +78,11 @@ def _open_to_others(file: Path) -> tuple[str, str] | None:
     if not mode & 0o077:
         return None
     mine = os.geteuid() in (0, seen.st_uid)
-    hint = f"`chmod 0600 {path}`" if mine else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`"
+    hint = (
+        f"`chmod 0600 {path}`"
+        if mine
+        else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`"
+    )
     return f"{file} has mode {mode:04o}, open to others, so libpq passes over it", hint
 
 
@@ -100,19 +107,34 @@ def _closed_to_us(file: Path) -> tuple[str, str] | None:
             seen = file.stat()
         except OSError:
             folder = next(
-                (one for one in reversed(file.parents) if not os.access(one, os.X_OK, effective_ids=True)),
+                (
+                    one
+                    for one in reversed(file.parents)
+                    if not os.access(one, os.X_OK, effective_ids=True)
+                ),
                 file.parent,
             )
-            return (f"{file} cannot be reached by {this_user()}: its folder {folder} is closed",
-                    f"as root: `chgrp {_group()} {shlex.quote(str(folder))} && chmod g+x {shlex.quote(str(folder))}`; or put the file elsewhere")  # fmt: skip
+            return (
+                f"{file} cannot be reached by {this_user()}: its folder {folder} is closed",
+                (
+                    f"as root: `chgrp {_group()} {shlex.quote(str(folder))} && chmod g+x"
+                    f" {shlex.quote(str(folder))}`; or put the file elsewhere"
+                ),
+            )
         mine = seen.st_uid == os.geteuid()
         hint = (
             f"`chmod 0600 {path}`"
             if mine
-            else f"as root: `chown {this_user()} {path} && chmod 0600 {path}`; or give {this_user()} one of its own"
+            else (
+                f"as root: `chown {this_user()} {path} && chmod 0600 {path}`; or give {this_user()}"
+                " one of its own"
+            )
         )
         return (
-            f"{file} cannot be read by {this_user()}: it is user {seen.st_uid}'s, mode {stat.S_IMODE(seen.st_mode):04o}",
+            (
+                f"{file} cannot be read by {this_user()}: it is user {seen.st_uid}'s, mode"
+                f" {stat.S_IMODE(seen.st_mode):04o}"
+            ),
             hint,
         )
     except OSError:
@@ -129,21 +151,31 @@ def _closed_socket(socket: Path) -> tuple[str, str]:
     )
     return (
         f"{where} to {this_user()}",
-        "let server.dsn go over TCP (`host=localhost`), or run pgdrill as the user that the server runs as",
+        (
+            "let server.dsn go over TCP (`host=localhost`), or run pgdrill as the user that the"
+            " server runs as"
+        ),
     )
 
 
 def _no_service(name: str) -> tuple[str, str]:
-    """Of the files that this libpq reads; Debian's programs have another folder of the system's than a wheel's library."""
+    """Of the files that this libpq reads; Debian's programs have another folder of the system's
+    than a wheel's library.
+    """
     own = Path(os.environ.get("PGSERVICEFILE") or _home() / ".pg_service.conf")
     if trouble := _closed_to_us(own):
         return trouble
     system = DEBIAN_SERVICES / "pg_service.conf"
     try:
-        if re.search(rf"^\[{re.escape(name)}\]\s*$", system.read_text(errors="replace"), re.MULTILINE):
+        if re.search(
+            rf"^\[{re.escape(name)}\]\s*$", system.read_text(errors="replace"), re.MULTILINE
+        ):
             return (
                 f"{system} has it, and this libpq reads other files",
-                f"in the environment of whatever runs pgdrill: `export PGSYSCONFDIR={DEBIAN_SERVICES}`",
+                (
+                    "in the environment of whatever runs pgdrill: `export"
+                    f" PGSYSCONFDIR={DEBIAN_SERVICES}`"
+                ),
             )
     except PermissionError:
         return _closed_to_us(system) or (f"{system} cannot be read", "let it be read by everybody")
@@ -156,7 +188,10 @@ def _no_service(name: str) -> tuple[str, str]:
 
 
 def _service(name: str) -> str:
-    return f"`[{name}]` in a line of its own, then `host=`, `port=`, `dbname=` and `user=`, each in a line"
+    return (
+        f"`[{name}]` in a line of its own, then `host=`, `port=`, `dbname=` and `user=`, each in a"
+        " line"
+    )
 
 
 def _home() -> Path:

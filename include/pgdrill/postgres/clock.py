@@ -1,4 +1,6 @@
-"""The difference between the server's clock and this host's: commit times are the server's, everything else is ours."""
+"""The difference between the server's clock and this host's: commit times are the server's,
+everything else is ours.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,17 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 SAMPLES = 5
-# Beyond this, times that two hosts wrote are not worth comparing: NTP keeps clocks together within milliseconds.
+# Beyond this, times that two hosts wrote are not worth comparing: NTP keeps clocks together within
+# milliseconds.
 LARGE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClockDifference:
-    """The server's clock less this host's. The truth lies within ``uncertainty_seconds`` on either side."""
+    """The server's clock less this host's.
+
+    The truth lies within ``uncertainty_seconds`` on either side.
+    """
 
     offset_seconds: float
     uncertainty_seconds: float
@@ -37,8 +43,13 @@ UNKNOWN = ClockDifference(0.0, LARGE_SECONDS)
 def measure(
     connection: psycopg.Connection, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> ClockDifference:
-    """Ask the server for the time between two looks at our own clock; the quickest of several answers is the best."""
-    return min((_once(connection, now) for _ in range(SAMPLES)), key=lambda found: found.uncertainty_seconds)
+    """Ask the server for the time between two looks at our own clock; the quickest of several
+    answers is the best.
+    """
+    return min(
+        (_once(connection, now) for _ in range(SAMPLES)),
+        key=lambda found: found.uncertainty_seconds,
+    )
 
 
 def _once(connection: psycopg.Connection, now: Callable[[], datetime]) -> ClockDifference:

@@ -1,6 +1,9 @@
-"""How to get into a restored server: as which superuser, by which database. Production may know neither a ``postgres``.
+"""How to get into a restored server: as which superuser, by which database.
 
-Where no superuser may log in at all, PostgreSQL's single-user mode asks for none: there a role of the drill's own is made.
+Production may know neither a ``postgres``.
+
+Where no superuser may log in at all, PostgreSQL's single-user mode asks for none: there a role of
+the drill's own is made.
 """
 
 from __future__ import annotations
@@ -24,17 +27,31 @@ SECONDS = 60.0
 # A value as single-user mode prints it; names in hexadecimal, for they may hold anything.
 PRINTED = re.compile(r'= "(super|base):([0-9a-f]*)"')
 WHO = (
-    "SELECT 'super:' || encode(convert_to(rolname, 'UTF8'), 'hex') FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1;",
-    "SELECT 'base:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database WHERE datallowconn AND datconnlimit <> -2"
-    " ORDER BY datname <> 'postgres', datname <> 'template1', oid LIMIT 1;",
+    (
+        "SELECT 'super:' || encode(convert_to(rolname, 'UTF8'), 'hex') FROM pg_roles WHERE rolsuper"
+        " AND rolcanlogin ORDER BY oid LIMIT 1;"
+    ),
+    (
+        "SELECT 'base:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database WHERE"
+        " datallowconn AND datconnlimit <> -2 ORDER BY datname <> 'postgres', datname <>"
+        " 'template1', oid LIMIT 1;"
+    ),
 )
-# Of a connection that named something that is not there, or may not come in. Damage speaks otherwise.
-REFUSED = re.compile(r'(role|database) ".*" does not exist|not permitted to log in|not (currently|yet) accepting|permission denied to set', re.DOTALL)
+# Of a connection that named something that is not there, or may not come in. Damage speaks
+# otherwise.
+REFUSED = re.compile(
+    r'(role|database) ".*" does not exist|not permitted to log in|not (currently|yet)'
+    r" accepting|permission denied to set",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The superuser and the database. ``made``: the role is the drill's own. ``restarted``: what replay knew is gone."""
+    """The superuser and the database. ``made``: the role is the drill's own.
+
+    ``restarted``: what replay knew is gone.
+    """
 
     superuser: str
     database: str
@@ -52,7 +69,9 @@ class Entry:
 
 
 def find_entry(server: LocalServer, superusers: Iterable[str], databases: Iterable[str]) -> Entry:
-    """The first of these superusers that is let in, by the first database that there is; what single-user mode finds otherwise."""
+    """The first of these superusers that is let in, by the first database that there is; what
+    single-user mode finds otherwise.
+    """
     names = dict.fromkeys((*superusers, server.superuser))
     for database in DATABASES:
         for name in names:
@@ -64,7 +83,9 @@ def find_entry(server: LocalServer, superusers: Iterable[str], databases: Iterab
 def _enters(server: LocalServer, database: str) -> bool:
     try:
         with server.system(database) as connection:
-            row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = session_user").fetchone()
+            row = connection.execute(
+                "SELECT rolsuper FROM pg_roles WHERE rolname = session_user"
+            ).fetchone()
             return bool(row and row[0])
     except psycopg.OperationalError as error:
         if REFUSED.search(str(error)):
@@ -86,16 +107,26 @@ def _alone(server: LocalServer, databases: Iterable[str]) -> Entry:
             server.start()
             return Entry(name, bytes.fromhex(found["base"]).decode(), made, restarted=True)
     raise BackupFault(
-        "server-broken", f"restored server in {server.data_directory}", found=f"no way in: {said.strip()[-300:]}",
-        expected="a database that can be connected to", hint="the backup holds damaged catalogs: drill with an older one",
-    )  # fmt: skip
+        "server-broken",
+        f"restored server in {server.data_directory}",
+        found=f"no way in: {said.strip()[-300:]}",
+        expected="a database that can be connected to",
+        hint="the backup holds damaged catalogs: drill with an older one",
+    )
 
 
 def _single_user(server: LocalServer, database: str, *statements: str) -> str:
     """What the statements print, one a line."""
     words = server.words("--single", last=database)
     done = subprocess.run(
-        words, input="\n".join(statements) + "\n", capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False,
-        env=server.full_environment, cwd="/",
-    )  # fmt: skip
+        words,
+        input="\n".join(statements) + "\n",
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+        check=False,
+        env=server.full_environment,
+        cwd="/",
+    )
     return done.stdout + done.stderr

@@ -1,8 +1,9 @@
 """Before a query is made of a table of production: whose functions would it run?
 
-The table is locked first, as any reader locks it, so that nobody can put a view in its place or alter it. Then the catalogs
-are asked, on a connection of their own: a snapshot would show them as they were, and the planner sees them as they are. That
-lock lets indexes and statistics be added, so each statement looks again, right before it is planned.
+The table is locked first, as any reader locks it, so that nobody can put a view in its place or
+alter it. Then the catalogs are asked, on a connection of their own: a snapshot would show them as
+they were, and the planner sees them as they are. That lock lets indexes and statistics be added, so
+each statement looks again, right before it is planned.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import psycopg
 
 from pgdrill.postgres.foreign_code import changing, foreign_code, hold
 
-OID = "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')"
+OID = (
+    "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE"
+    " n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')"
+)
 PATIENCE_SECONDS = 2.0
 POLL_SECONDS = 0.05  # no event tells of another session's locks
 ADDED = """
@@ -32,13 +36,17 @@ class RunsCode(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Asks on ``catalogs``, an autocommit connection to the server that is read in a transaction of another one."""
+    """Asks on ``catalogs``, an autocommit connection to the server that is read in a transaction of
+    another one.
+    """
 
     catalogs: psycopg.Connection
     _known: dict[int, str] = field(default_factory=dict)
 
     def why_not(self, reading: psycopg.Connection, schema: str, table: str, oid: int) -> str:
-        """Whose function a query of the table would run, in words; empty if nobody's. Holds the table until the transaction ends.
+        """Whose function a query of the table would run, in words; empty if nobody's.
+
+        Holds the table until the transaction ends.
 
         Raises ``UndefinedTable`` where another relation has that name by now.
         """
@@ -58,10 +66,12 @@ class Guard:
 
     @contextlib.contextmanager
     def watching(self, reading: psycopg.Connection, oid: int) -> Iterator[None]:
-        """While inside, every statement on the connection looks first whether anything was added to the table.
+        """While inside, every statement on the connection looks first whether anything was added to
+        the table.
 
         Raises :class:`RunsCode` instead of making a query that would run somebody's function.
         """
+
         def look() -> None:
             if changing(self.catalogs, [oid]) or self._added(oid) != self._known.get(oid):
                 self._known[oid] = self._added(oid)

@@ -1,4 +1,6 @@
-"""Names in statements that have parameters: psycopg takes a ``%`` in them for a placeholder, quoted or not."""
+"""Names in statements that have parameters: psycopg takes a ``%`` in them for a placeholder, quoted
+or not.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,15 @@ from psycopg import sql
 
 
 def doubled(part: sql.Composable) -> sql.SQL:
-    """A part of a statement with parameters, whatever names it holds. (Without parameters ``%`` stays as it is.)"""
+    """A part of a statement with parameters, whatever names it holds.
+
+    (Without parameters ``%`` stays as it is.)
+    """
     return sql.SQL(part.as_string(None).replace("%", "%%"))
 
 
 def beside(taken: str, wanted: str) -> sql.Identifier:
-    """A name for a relation in a query beside a table of the name ``taken``, which would be found first where it is nearer."""
+    """A name for a relation in a query beside a table of the name ``taken``, which would be found
+    first where it is nearer.
+    """
     return sql.Identifier(wanted if wanted != taken else f"{wanted}_")

@@ -1,4 +1,6 @@
-"""Where PostgreSQL's programs may be on this host, by the distributions' habits and by what runs here."""
+"""Where PostgreSQL's programs may be on this host, by the distributions' habits and by what runs
+here.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,15 @@ QUICK_SECONDS = 10
 
 
 def find_programs(major_version: int, data_directory: Path | None = None) -> Path | None:
-    """Find the ``bin`` folder of that major version: the running server's own first, then packages', then PATH's."""
+    """Find the ``bin`` folder of that major version: the running server's own first, then
+    packages', then PATH's.
+    """
     return next(
-        (folder for folder in _candidates(major_version, data_directory) if _fits(folder, major_version)),
+        (
+            folder
+            for folder in _candidates(major_version, data_directory)
+            if _fits(folder, major_version)
+        ),
         None,
     )
 
@@ -39,7 +47,8 @@ def _candidates(major: int, data_directory: Path | None) -> Iterator[Path]:
 
 
 def _of_running_server(data_directory: Path) -> Path | None:
-    """The folder that the postmaster of these files was started from, where this user may see it."""
+    """The folder that the postmaster of these files was started from, where this user may see
+    it."""
     try:
         return Path(f"/proc/{int(pid_lines(data_directory)[0])}/exe").readlink().parent
     except (OSError, ValueError, IndexError):
@@ -51,7 +60,9 @@ def _fits(folder: Path, major: int) -> bool:
         return False
     try:
         words = [str(folder / "postgres"), "--version"]
-        said = subprocess.run(words, capture_output=True, text=True, timeout=QUICK_SECONDS, check=True).stdout
+        said = subprocess.run(
+            words, capture_output=True, text=True, timeout=QUICK_SECONDS, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return False
     return re.findall(r"\d+", said)[:1] == [str(major)]

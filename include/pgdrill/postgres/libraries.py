@@ -1,7 +1,8 @@
 """Which libraries a restored server may preload: only those known to do nothing by themselves.
 
-Whatever is preloaded runs in the postmaster and may start processes that listen, take snapshots or run jobs. So what is not
-known is left out, and what needs it in the restored data is not asked, by name.
+Whatever is preloaded runs in the postmaster and may start processes that listen, take snapshots or
+run jobs. So what is not known is left out, and what needs it in the restored data is not asked, by
+name.
 """
 
 from __future__ import annotations
@@ -10,20 +11,41 @@ from collections.abc import Collection, Iterable
 
 SETTINGS = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
-# Looked up in their sources: hooks, settings and shared memory; no background worker, socket or program, and no statement
-# of their own on a user's relation (which is what keeps pg_hint_plan out: it reads hint_plan.hints in every session).
-KNOWN = frozenset({
-    # PostgreSQL's own, contrib: hooks that count, log, wait after a wrong password, or look at a new one.
-    "pg_stat_statements", "auto_explain", "auth_delay", "passwordcheck",
-    # Its worker reads blocks and writes a list of them; settings() turns that off.
-    "pg_prewarm",
-    # PostgreSQL's own, contrib: functions alone, which loading defines.
-    "plpgsql", "pg_trgm", "pgcrypto", "pg_buffercache", "btree_gin", "btree_gist", "citext", "cube", "hstore", "ltree", "unaccent",
-    # pgvector, pgvectorscale: settings, and options of their access methods.
-    "vector", "vectorscale",
-    # Hooks, and counters in shared memory.
-    "pgaudit", "pg_qualstats", "pg_stat_kcache", "pg_stat_monitor",
-})  # fmt: skip
+# Looked up in their sources: hooks, settings and shared memory; no background worker, socket or
+# program, and no statement of their own on a user's relation (which is what keeps pg_hint_plan out:
+# it reads hint_plan.hints in every session).
+KNOWN = frozenset(
+    {
+        # PostgreSQL's own, contrib: hooks that count, log, wait after a wrong password, or look at
+        # a new one.
+        "pg_stat_statements",
+        "auto_explain",
+        "auth_delay",
+        "passwordcheck",
+        # Its worker reads blocks and writes a list of them; settings() turns that off.
+        "pg_prewarm",
+        # PostgreSQL's own, contrib: functions alone, which loading defines.
+        "plpgsql",
+        "pg_trgm",
+        "pgcrypto",
+        "pg_buffercache",
+        "btree_gin",
+        "btree_gist",
+        "citext",
+        "cube",
+        "hstore",
+        "ltree",
+        "unaccent",
+        # pgvector, pgvectorscale: settings, and options of their access methods.
+        "vector",
+        "vectorscale",
+        # Hooks, and counters in shared memory.
+        "pgaudit",
+        "pg_qualstats",
+        "pg_stat_kcache",
+        "pg_stat_monitor",
+    }
+)
 
 
 def split(setting: str) -> list[str]:
@@ -32,7 +54,9 @@ def split(setting: str) -> list[str]:
 
 
 def plain(name: str) -> str:
-    """A library's name as ``CREATE EXTENSION`` and people know it; one in another folder keeps its path."""
+    """A library's name as ``CREATE EXTENSION`` and people know it; one in another folder keeps its
+    path.
+    """
     return name.removeprefix("$libdir/plugins/").removeprefix("$libdir/").removesuffix(".so")
 
 
@@ -48,4 +72,8 @@ def preloaded(production: str, allowed: Collection[str]) -> str:
 
 def left_out(settings: Iterable[str], allowed: Collection[str]) -> list[str]:
     """Those of all these settings that may not, each once."""
-    return list(dict.fromkeys(plain(name) for one in settings for name in split(one) if not may_load(name, allowed)))
+    return list(
+        dict.fromkeys(
+            plain(name) for one in settings for name in split(one) if not may_load(name, allowed)
+        )
+    )

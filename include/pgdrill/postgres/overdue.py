@@ -1,8 +1,10 @@
-"""A session on production whose statement outlives its timeout, which is ended, and nobody else's with it.
+"""A session on production whose statement outlives its timeout, which is ended, and nobody else's
+with it.
 
-``statement_timeout`` cancels, and code may refuse to be cancelled. Terminated, a session ends all the same, and a role may do
-that to its own. One that cannot be ended either (a read that hangs in the kernel) is left to the server, and not waited for.
-Production is asked only when this side has waited that long: where all is well it is asked nothing.
+``statement_timeout`` cancels, and code may refuse to be cancelled. Terminated, a session ends all
+the same, and a role may do that to its own. One that cannot be ended either (a read that hangs in
+the kernel) is left to the server, and not waited for. Production is asked only when this side has
+waited that long: where all is well it is asked nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ GRACE_SECONDS = 5.0  # beyond the statement timeout
 TERMINATED_SECONDS = 10.0  # for one that was told to end
 POLL_SECONDS = 1.0
 # A number alone is another session's by and by, and behind a pooler it is nobody's.
-SELF = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+SELF = (
+    "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid ="
+    " pg_catalog.pg_backend_pid()"
+)
 TERMINATE = "pg_catalog.pg_terminate_backend(pid)"
 OVERDUE = """
 SELECT {} FROM pg_catalog.pg_stat_activity
@@ -36,22 +41,31 @@ WHERE pid = %s AND backend_start = %s AND usename = current_user AND state = 'ac
 
 @dataclass
 class Overdue:
-    """What became of a session. ``terminated``: it was told to end; ``left``: it went on all the same."""
+    """What became of a session. ``terminated``: it was told to end; ``left``: it went on all the
+    same.
+    """
 
     pid: int = 0
     terminated: bool = False
     left: bool = False
 
     def __str__(self) -> str:
-        words = f"a statement went on after it was cancelled for its time, and its session (backend {self.pid}) was terminated"
+        words = (
+            "a statement went on after it was cancelled for its time, and its session (backend"
+            f" {self.pid}) was terminated"
+        )
         return f"{words}, which did not end it: it still runs there" if self.left else words
 
 
 @contextlib.contextmanager
 def ending_overdue(
-    connection: psycopg.Connection, timeout_seconds: float, another: Callable[[], AbstractContextManager[psycopg.Connection]]
+    connection: psycopg.Connection,
+    timeout_seconds: float,
+    another: Callable[[], AbstractContextManager[psycopg.Connection]],
 ) -> Iterator[Overdue]:
-    """While inside, end the session if a statement outlives its timeout; ``another`` connects as the same role."""
+    """While inside, end the session if a statement outlives its timeout; ``another`` connects as
+    the same role.
+    """
     row = connection.execute(SELF).fetchone()
     found, done = Overdue(pid=int(row[0]) if row else 0), threading.Event()
     if row is None:  # a pooler answers for it
@@ -68,12 +82,19 @@ def ending_overdue(
 
 
 def _watch(
-    connection: psycopg.Connection, session: tuple[object, ...], another: Callable[[], AbstractContextManager[psycopg.Connection]],
-    found: Overdue, done: threading.Event,
-) -> None:  # fmt: skip
+    connection: psycopg.Connection,
+    session: tuple[object, ...],
+    another: Callable[[], AbstractContextManager[psycopg.Connection]],
+    found: Overdue,
+    done: threading.Event,
+) -> None:
     limit, waited = float(str(session[-1])), 0.0
     while not done.wait(POLL_SECONDS):
-        waited = waited + POLL_SECONDS if connection.info.transaction_status == pq.TransactionStatus.ACTIVE else 0.0
+        waited = (
+            waited + POLL_SECONDS
+            if connection.info.transaction_status == pq.TransactionStatus.ACTIVE
+            else 0.0
+        )
         if found.terminated and waited > TERMINATED_SECONDS:
             found.left = True
             logger.error("backend %d of production does not end; it is not waited for", found.pid)
@@ -84,19 +105,35 @@ def _watch(
             waited = 0.0 if found.terminated else waited
 
 
-def _terminate(session: tuple[object, ...], another: Callable[[], AbstractContextManager[psycopg.Connection]], found: Overdue) -> None:
-    """If it was the same statement all the while. What is found is noted first: who waits for the statement learns of its end at once."""
+def _terminate(
+    session: tuple[object, ...],
+    another: Callable[[], AbstractContextManager[psycopg.Connection]],
+    found: Overdue,
+) -> None:
+    """If it was the same statement all the while.
+
+    What is found is noted first: who waits for the statement learns of its end at once.
+    """
     try:
         with another() as connection:
             if connection.execute(OVERDUE.format("true"), session).fetchone() is not None:
                 found.terminated = True
-                logger.error("terminating backend %d of production, our own: its statement outlived its timeout", found.pid)
+                logger.error(
+                    "terminating backend %d of production, our own: its statement outlived its"
+                    " timeout",
+                    found.pid,
+                )
                 connection.execute(OVERDUE.format(TERMINATE), session)
     except Exception as error:  # whatever keeps from looking may pass
-        logger.warning("whether a statement outlives its timeout is not known: %s", type(error).__name__)
+        logger.warning(
+            "whether a statement outlives its timeout is not known: %s", type(error).__name__
+        )
 
 
 def _hang_up(connection: psycopg.Connection) -> None:
     """Who waits for an answer gets an error."""
-    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
         line.shutdown(socket.SHUT_RDWR)

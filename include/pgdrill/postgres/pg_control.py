@@ -1,4 +1,6 @@
-"""What a running server says of its pg_control: the number that a cluster got when it was made, which its copies have, too."""
+"""What a running server says of its pg_control: the number that a cluster got when it was made,
+which its copies have, too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,9 @@ import psycopg
 
 
 def system_identifier(connection: psycopg.Connection) -> int:
-    """Ask a server for its system identifier. Raises :class:`psycopg.Error` where the role may not ask."""
+    """Ask a server for its system identifier.
+
+    Raises :class:`psycopg.Error` where the role may not ask.
+    """
     row = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
     return int(row[0]) if row else 0

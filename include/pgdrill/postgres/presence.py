@@ -1,4 +1,6 @@
-"""Whether a server that no connection can be made to is there: one that is gone and one that refuses are not the same."""
+"""Whether a server that no connection can be made to is there: one that is gone and one that
+refuses are not the same.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ PING_SECONDS = 3
 THERE = (pq.Ping.OK, pq.Ping.REJECT)  # REJECT: starting up or shutting down
 # What passes by itself, in the words of libpq (which are English here) or of a server.
 PASSING = re.compile(
-    r"too many (clients|connections)|remaining connection slots|starting up|shutting down|in recovery mode|not yet accepting|"
+    r"too many (clients|connections)|remaining connection slots|starting up|shutting down|in"
+    r" recovery mode|not yet accepting|"
     r"closed the connection|timeout expired|connection reset|broken pipe|administrator command",
     re.IGNORECASE,
 )
@@ -22,11 +25,18 @@ PASSING = re.compile(
 
 def tried(words: Mapping[str, str]) -> bool:
     """Whether libpq goes as far as to try: words that it does not take say nothing of a server."""
-    return pq.PGconn.ping(make_conninfo("", **{**words, "connect_timeout": str(PING_SECONDS)}).encode()) != pq.Ping.NO_ATTEMPT
+    return (
+        pq.PGconn.ping(
+            make_conninfo("", **{**words, "connect_timeout": str(PING_SECONDS)}).encode()
+        )
+        != pq.Ping.NO_ATTEMPT
+    )
 
 
 def listens(words: Mapping[str, str]) -> bool:
-    """Whether a server, or a proxy before one, answers at the address, whatever it thinks of the login."""
+    """Whether a server, or a proxy before one, answers at the address, whatever it thinks of the
+    login.
+    """
     for way in WAYS:
         conninfo = make_conninfo("", **{**words, **way, "connect_timeout": str(PING_SECONDS)})
         if pq.PGconn.ping(conninfo.encode()) in THERE:

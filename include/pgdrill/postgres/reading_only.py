@@ -1,8 +1,9 @@
-"""Statements of which nothing stays: each in a READ ONLY transaction of its own that is rolled back.
+"""Statements of which nothing stays: each in a READ ONLY transaction of its own that is rolled
+back.
 
-What users wrote into tables runs in them, as who asks. By a setting of the session alone it could make the next statement a
-writing one, or have it find other functions; what it sets inside of a transaction goes with that, and inside of a READ ONLY
-one nothing can make it write.
+What users wrote into tables runs in them, as who asks. By a setting of the session alone it could
+make the next statement a writing one, or have it find other functions; what it sets inside of a
+transaction goes with that, and inside of a READ ONLY one nothing can make it write.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def read_only(connection: psycopg.Connection) -> None:
     connection.cursor_factory = Reading
     begin = connection.transaction
 
-    def transaction(savepoint_name: str | None = None, force_rollback: bool = False) -> contextlib.AbstractContextManager[psycopg.Transaction]:
+    def transaction(
+        savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> contextlib.AbstractContextManager[psycopg.Transaction]:
         return begin(savepoint_name, force_rollback or _outside(connection))
 
     setattr(connection, "transaction", transaction)  # noqa: B010 - a method of this one connection

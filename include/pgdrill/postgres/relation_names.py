@@ -1,6 +1,7 @@
 """Names of relations as one string that can be taken apart again, whatever characters are in them.
 
-``schema.table``, and in quotes as SQL has them where a part holds a dot or a quote itself: ``"a.b"."c.d"`` is not ``a."b.c.d"``.
+``schema.table``, and in quotes as SQL has them where a part holds a dot or a quote itself:
+``"a.b"."c.d"`` is not ``a."b.c.d"``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ TWO = re.compile(rf"(?:{PART}\.)?{PART}", re.DOTALL)
 
 def joined(*parts: str) -> str:
     """Schema, relation and perhaps column as one string."""
-    return ".".join('"' + part.replace('"', '""') + '"' if re.search(r'[."]', part) else part for part in parts)
+    return ".".join(
+        '"' + part.replace('"', '""') + '"' if re.search(r'[."]', part) else part for part in parts
+    )
 
 
 def apart(name: str, home: str = "public") -> tuple[str, str]:
-    """Schema and relation; ``home`` where it names no schema. One that was written plainly ends its schema at the first dot."""
+    """Schema and relation; ``home`` where it names no schema.
+
+    One that was written plainly ends its schema at the first dot.
+    """
     if match := TWO.fullmatch(name):
         schema, relation = _plain(match[1], match[2]), _plain(match[3], match[4])
         return schema or home, relation

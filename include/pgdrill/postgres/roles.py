@@ -1,10 +1,12 @@
 """The roles that a drill makes in its copy: they ask what a superuser must not.
 
-Planning a query alone runs what users wrote into indexes, CHECKs and statistics. So whoever asks is no superuser, is a
-member of nothing that leads to one, and gets nowhere by RESET ROLE; superusers' tables are read by the same role.
+Planning a query alone runs what users wrote into indexes, CHECKs and statistics. So whoever asks is
+no superuser, is a member of nothing that leads to one, and gets nowhere by RESET ROLE; superusers'
+tables are read by the same role.
 
-Whoever has a role may end its other sessions (``pg_terminate_backend``), and users' code runs as who asks: so each session
-of those that ask at the same time has a role of its own, which all have the rights of one.
+Whoever has a role may end its other sessions (``pg_terminate_backend``), and users' code runs as
+who asks: so each session of those that ask at the same time has a role of its own, which all have
+the rights of one.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ WITH RECURSIVE reached AS (
     UNION SELECT m.roleid FROM pg_auth_members m JOIN reached r ON m.member = r.oid
 )
 SELECT rolname FROM pg_roles JOIN reached USING (oid)
-WHERE rolsuper OR rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
-   OR rolcreaterole AND current_setting('server_version_num')::int < 160000  -- grants itself the others
+WHERE rolsuper
+   OR rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+   OR rolcreaterole
+      AND current_setting('server_version_num')::int < 160000  -- grants itself the others
 ORDER BY NOT rolsuper, 1 LIMIT 1
 """
 NO_EVENT_TRIGGERS = """
@@ -43,34 +47,54 @@ UPDATE pg_event_trigger t SET evtenabled = 'D' FROM pg_event_trigger before
 WHERE before.oid = t.oid AND t.evtenabled <> 'D' RETURNING t.oid, before.evtenabled
 """
 CLOSED = """
-SELECT datname FROM pg_database WHERE datallowconn AND NOT has_database_privilege(%s, oid, 'CONNECT')
+SELECT datname FROM pg_database
+WHERE datallowconn AND NOT has_database_privilege(%s, oid, 'CONNECT')
 """
-# Functions in users' definitions that PUBLIC may not call. Those that act with another's rights, or as C code, stay closed.
+# Functions in users' definitions that PUBLIC may not call. Those that act with another's rights, or
+# as C code, stay closed.
 REVOKED = """
 SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-WHERE p.proacl IS NOT NULL AND p.oid >= 16384 AND NOT p.prosecdef AND l.lanname NOT IN ('c', 'internal')
+WHERE p.proacl IS NOT NULL AND p.oid >= 16384 AND NOT p.prosecdef
+  AND l.lanname NOT IN ('c', 'internal')
   AND NOT has_function_privilege(%s, p.oid, 'EXECUTE')
-  AND EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
-      'pg_class'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass, 'pg_statistic_ext'::regclass,
-      'pg_policy'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_rewrite'::regclass))
+  AND EXISTS (
+    SELECT FROM pg_depend d
+    WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
+      'pg_class'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass,
+      'pg_statistic_ext'::regclass, 'pg_policy'::regclass, 'pg_operator'::regclass,
+      'pg_cast'::regclass, 'pg_rewrite'::regclass))
 """
 SUPERUSERS_TABLES = """
-SELECT oid, relowner FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relowner IN (SELECT oid FROM pg_roles WHERE rolsuper)
+SELECT oid, relowner FROM pg_class
+WHERE relkind IN ('r', 'p') AND oid >= 16384
+  AND relowner IN (SELECT oid FROM pg_roles WHERE rolsuper)
 """
-OWNS = "SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refobjid = r.oid WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname = %s LIMIT 1"
-# What they run may be a stranger's: RAISE LOG would forge the log's words, or fill the disk. Their errors they get themselves.
+OWNS = (
+    "SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refobjid = r.oid WHERE d.refclassid ="
+    " 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname = %s LIMIT 1"
+)
+# What they run may be a stranger's: RAISE LOG would forge the log's words, or fill the disk. Their
+# errors they get themselves.
 UNHEARD = "ALTER ROLE {} SET log_min_messages = 'fatal'"
-ASKERS = 16  # more than there are sessions at a time: as many checks as cores, and a column's readers
-OWNED_BY = "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner) WHERE c.oid = o.number"
+# more than there are sessions at a time: as many checks as cores, and a column's readers
+ASKERS = 16
+OWNED_BY = (
+    "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner)"
+    " WHERE c.oid = o.number"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """``asks`` reads everything, ``application`` writes as well, ``tenant`` may become a tenant's role and else nothing."""
+    """``asks`` reads everything, ``application`` writes as well, ``tenant`` may become a tenant's
+    role and else nothing.
+    """
 
     server: LocalServer
     token: str
-    _sessions: dict[str, weakref.ref[psycopg.Connection]] = field(default_factory=dict, repr=False, compare=False)
+    _sessions: dict[str, weakref.ref[psycopg.Connection]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     _choosing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -116,7 +140,11 @@ class Roles:
         """A connection that may SET ROLE to that role; RESET leads to one without any right."""
         with self.server.system() as superuser:
             how = "WITH INHERIT FALSE, SET TRUE" if superuser.info.server_version >= 160000 else ""
-            names = {"role": sql.Identifier(role), "tenant": sql.Identifier(self.tenant), "how": sql.SQL(how)}
+            names = {
+                "role": sql.Identifier(role),
+                "tenant": sql.Identifier(self.tenant),
+                "how": sql.SQL(how),
+            }
             superuser.execute(sql.SQL("GRANT {role} TO {tenant} {how}").format(**names))
             try:
                 with self.server.connect(database, user=self.tenant) as connection:
@@ -126,25 +154,39 @@ class Roles:
 
     @contextlib.contextmanager
     def standing_in(self, databases: Iterable[str]) -> Iterator[None]:
-        """While inside, superusers' tables are the application's role's, for PostgreSQL looks a foreign key up as the owner."""
+        """While inside, superusers' tables are the application's role's, for PostgreSQL looks a
+        foreign key up as the owner.
+        """
         owners: dict[str, list[tuple[int, int]]] = {}
         try:
             for database in databases:
                 with self.server.system(database) as superuser:
-                    row = superuser.execute("SELECT oid FROM pg_roles WHERE rolname = %s", (self.application,)).fetchone()
+                    row = superuser.execute(
+                        "SELECT oid FROM pg_roles WHERE rolname = %s", (self.application,)
+                    ).fetchone()
                     owners[database] = superuser.execute(SUPERUSERS_TABLES).fetchall()
-                    superuser.execute(OWNED_BY, ([oid for oid, _ in owners[database]], [row[0] if row else 0] * len(owners[database])))
+                    superuser.execute(
+                        OWNED_BY,
+                        (
+                            [oid for oid, _ in owners[database]],
+                            [row[0] if row else 0] * len(owners[database]),
+                        ),
+                    )
             yield
         finally:
             for database, before in owners.items():
                 with self.server.system(database) as superuser:
-                    superuser.execute(OWNED_BY, ([oid for oid, _ in before], [owner for _, owner in before]))
+                    superuser.execute(
+                        OWNED_BY, ([oid for oid, _ in before], [owner for _, owner in before])
+                    )
 
     def remove(self, databases: Iterable[str]) -> None:
-        """Take them and what was lent to them away: a copy that is kept is then as it came, but for what the application wrote.
+        """Take them and what was lent to them away: a copy that is kept is then as it came, but for
+        what the application wrote.
 
-        Nothing that they own becomes anybody else's: it may be a stranger's, and a function acts with its owner's rights. What
-        the application's test made stays a role's that can do nothing; who asks has nothing to make.
+        Nothing that they own becomes anybody else's: it may be a stranger's, and a function acts
+        with its owner's rights. What the application's test made stays a role's that can do
+        nothing; who asks has nothing to make.
         """
         with self.server.system() as superuser:
             made = superuser.execute(OWNS, (self.application,)).fetchone() is not None
@@ -156,48 +198,82 @@ class Roles:
             superuser.execute(sql.SQL("DROP ROLE {}").format(gone))
             if made:
                 role = sql.Identifier(self.application)
-                superuser.execute(sql.SQL("REVOKE pg_read_all_data, pg_write_all_data FROM {}").format(role))
+                superuser.execute(
+                    sql.SQL("REVOKE pg_read_all_data, pg_write_all_data FROM {}").format(role)
+                )
                 superuser.execute(sql.SQL("ALTER ROLE {} NOLOGIN NOBYPASSRLS").format(role))
-                logger.info("role %s stays in the copy, without rights: it owns what the application's test made", self.application)
+                logger.info(
+                    "role %s stays in the copy, without rights: it owns what the application's test"
+                    " made",
+                    self.application,
+                )
 
 
 def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) -> Roles:
-    """Make them, or find those of an earlier try. Their names are nobody's to guess, and are kept in ``token_file``."""
+    """Make them, or find those of an earlier try.
+
+    Their names are nobody's to guess, and are kept in ``token_file``.
+    """
     if not token_file.exists():
         token_file.write_text(secrets.token_hex(8))
     roles = Roles(server, token_file.read_text().strip())
     with server.system() as superuser:
-        there = superuser.execute("SELECT FROM pg_roles WHERE rolname = %s", (roles.asks,)).fetchone()
+        there = superuser.execute(
+            "SELECT FROM pg_roles WHERE rolname = %s", (roles.asks,)
+        ).fetchone()
         if there is None:
             _create(superuser, roles)
         everyone = sql.SQL(", ").join(map(sql.Identifier, roles.names))
         for (name,) in superuser.execute(CLOSED, (roles.tenant,)).fetchall():
-            superuser.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), everyone))
+            superuser.execute(
+                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(name), everyone)
+            )
         for name in roles.names:
             if power := powers(superuser, name):
                 raise CouldNotVerify(
-                    "no-harmless-role", f"role {name} made in the copy", found=f"may become {power}", expected="no way to a superuser",
-                    hint="production granted a superuser to pg_read_all_data or pg_write_all_data: REVOKE that",
-                )  # fmt: skip
+                    "no-harmless-role",
+                    f"role {name} made in the copy",
+                    found=f"may become {power}",
+                    expected="no way to a superuser",
+                    hint=(
+                        "production granted a superuser to pg_read_all_data or pg_write_all_data:"
+                        " REVOKE that"
+                    ),
+                )
     for database in databases:
         with server.system(database) as superuser, without_event_triggers(superuser):
             for (function,) in superuser.execute(REVOKED, (roles.asks,)).fetchall():
-                superuser.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(function), sql.Identifier(roles.asks)))
+                superuser.execute(
+                    sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(
+                        sql.SQL(function), sql.Identifier(roles.asks)
+                    )
+                )
     return roles
 
 
 @contextlib.contextmanager
 def without_event_triggers(superuser: psycopg.Connection) -> Iterator[None]:
-    """A transaction in which none fires; they are as before when it ends. From PostgreSQL 17 on, a setting does the same."""
+    """A transaction in which none fires; they are as before when it ends.
+
+    From PostgreSQL 17 on, a setting does the same.
+    """
     with superuser.transaction():
-        enabled = superuser.execute(NO_EVENT_TRIGGERS).fetchall() if superuser.info.server_version < 170000 else []
+        enabled = (
+            superuser.execute(NO_EVENT_TRIGGERS).fetchall()
+            if superuser.info.server_version < 170000
+            else []
+        )
         yield
         for oid, how in enabled:
-            superuser.execute("UPDATE pg_event_trigger SET evtenabled = %s WHERE oid = %s", (how, oid))
+            superuser.execute(
+                "UPDATE pg_event_trigger SET evtenabled = %s WHERE oid = %s", (how, oid)
+            )
 
 
 def powers(connection: psycopg.Connection, role: str) -> str:
-    """The superuser that a role is or may become, or what else gives it a shell; empty: it is harmless."""
+    """The superuser that a role is or may become, or what else gives it a shell; empty: it is
+    harmless.
+    """
     row = connection.execute(POWERS, (role,)).fetchone()
     return str(row[0]) if row else ""
 
@@ -205,22 +281,35 @@ def powers(connection: psycopg.Connection, role: str) -> str:
 def _create(superuser: psycopg.Connection, roles: Roles) -> None:
     plain = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
     askers = sql.SQL(", ").join(map(sql.Identifier, roles.askers))
-    names = {"asks": sql.Identifier(roles.asks), "application": sql.Identifier(roles.application), "tenant": sql.Identifier(roles.tenant),
-             "askers": askers}  # fmt: skip
+    names = {
+        "asks": sql.Identifier(roles.asks),
+        "application": sql.Identifier(roles.application),
+        "tenant": sql.Identifier(roles.tenant),
+        "askers": askers,
+    }
     made = [
-        f"CREATE ROLE {{asks}} {plain} BYPASSRLS", f"CREATE ROLE {{application}} {plain} BYPASSRLS",
+        f"CREATE ROLE {{asks}} {plain} BYPASSRLS",
+        f"CREATE ROLE {{application}} {plain} BYPASSRLS",
         f"CREATE ROLE {{tenant}} {plain} NOBYPASSRLS NOINHERIT",
-        "GRANT pg_read_all_data TO {asks}, {application}", "GRANT pg_write_all_data TO {application}", "GRANT {asks} TO {askers}",
-    ]  # fmt: skip
-    # What is a superuser's to set, a startup packet of theirs cannot hold; a role's own settings outrank its database's.
+        "GRANT pg_read_all_data TO {asks}, {application}",
+        "GRANT pg_write_all_data TO {application}",
+        "GRANT {asks} TO {askers}",
+    ]
+    # What is a superuser's to set, a startup packet of theirs cannot hold; a role's own settings
+    # outrank its database's.
     settings = session.privileged(superuser.info.server_version // 10000)
     with superuser.transaction():
         for asker in roles.askers:
-            superuser.execute(sql.SQL("CREATE ROLE {} " + plain + " BYPASSRLS").format(sql.Identifier(asker)))
+            superuser.execute(
+                sql.SQL("CREATE ROLE {} " + plain + " BYPASSRLS").format(sql.Identifier(asker))
+            )
         for statement in made:
             superuser.execute(sql.SQL(statement).format(**names))
         for role in map(sql.Identifier, roles.names):
             superuser.execute(sql.SQL(UNHEARD).format(role))
             for name in settings:
-                # As this session has it: spelled out, an empty list of libraries would become one of an empty name.
-                superuser.execute(sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(role, sql.Identifier(name)))
+                # As this session has it: spelled out, an empty list of libraries would become one
+                # of an empty name.
+                superuser.execute(
+                    sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(role, sql.Identifier(name))
+                )

@@ -1,16 +1,18 @@
 """Digests of table content, taken alike on production and on the restored cluster.
 
-A physical restore keeps every row version where it was, with the transaction number that wrote it. *Stable* rows are
-those written by transactions that had ended before the snapshot began: they must come back to the bit, unless somebody
-updated or deleted them before the restore point.
+A physical restore keeps every row version where it was, with the transaction number that wrote it.
+*Stable* rows are those written by transactions that had ended before the snapshot began: they must
+come back to the bit, unless somebody updated or deleted them before the restore point.
 
-Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows, in parts, and a sample
-of single rows of what is too large to be read whole. A part is the rows whose hash ends alike, so rows gone from one leave
-the others to be compared to the bit. Each is summed with the rows' places and without, for a table that was rewritten
-(VACUUM FULL) has the same rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows each from
+Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows,
+in parts, and a sample of single rows of what is too large to be read whole. A part is the rows
+whose hash ends alike, so rows gone from one leave the others to be compared to the bit. Each is
+summed with the rows' places and without, for a table that was rewritten (VACUUM FULL) has the same
+rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows each from
 many blocks: docs/explanation/checks-rows.md has the figures.
 
-Rows are hashed as ``ROW(alias.column, ...)``. A bare alias would be taken for a column of that name, if the table has one.
+Rows are hashed as ``ROW(alias.column, ...)``. A bare alias would be taken for a column of that
+name, if the table has one.
 """
 
 from __future__ import annotations
@@ -32,20 +34,29 @@ NO_SAMPLING = sql.SQL("")
 ROWS_OF_PART = 64  # or more
 MOST_PARTS = 256
 BITS = 64
-# The second as it is stored: text in SQL_ASCII may be in any encoding, and a few characters of others are not in UTF-8.
-FORMS = (sql.SQL("pg_catalog.record_send({})"), sql.SQL("convert_to(({})::text, getdatabaseencoding())"))
+# The second as it is stored: text in SQL_ASCII may be in any encoding, and a few characters of
+# others are not in UTF-8.
+FORMS = (
+    sql.SQL("pg_catalog.record_send({})"),
+    sql.SQL("convert_to(({})::text, getdatabaseencoding())"),
+)
 NOT_SENT = (
-    psycopg.errors.UndefinedFunction, psycopg.errors.FeatureNotSupported,
-    psycopg.errors.CharacterNotInRepertoire, psycopg.errors.UntranslatableCharacter,
-)  # fmt: skip
-COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.CharacterNotInRepertoire,
+    psycopg.errors.UntranslatableCharacter,
+)
+COLUMNS = (
+    "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT"
+    " attisdropped ORDER BY attnum"
+)
 
 
 class Horizon(BaseModel):
     """What tells stable rows from newer ones.
 
-    Transactions below ``oldest_xid`` had ended when the snapshot was taken; ``next_xid`` is where the counter stood on
-    the server that is read. ``key`` (hex) goes into every hash.
+    Transactions below ``oldest_xid`` had ended when the snapshot was taken; ``next_xid`` is where
+    the counter stood on the server that is read. ``key`` (hex) goes into every hash.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,9 +67,11 @@ class Horizon(BaseModel):
 
 
 class Content(BaseModel):
-    """A table's content: all rows counted, stable ones digested, with their places and (``loose``) without.
+    """A table's content: all rows counted, stable ones digested, with their places and (``loose``)
+    without.
 
-    ``parts`` (as many as a power of two): stable rows, sum of their hashes with places, sum of those without.
+    ``parts`` (as many as a power of two): stable rows, sum of their hashes with places, sum of
+    those without.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -80,9 +93,13 @@ class SampleAnswer:
 
 
 def horizon(connection: psycopg.Connection, key: str, oldest_xid: int | None = None) -> Horizon:
-    """The horizon of the connection's snapshot; ``oldest_xid`` where more is known of which transactions had ended."""
+    """The horizon of the connection's snapshot; ``oldest_xid`` where more is known of which
+    transactions had ended.
+    """
     oldest, newest = _snapshot(connection)
-    return Horizon(oldest_xid=oldest if oldest_xid is None else oldest_xid, next_xid=newest, key=key)
+    return Horizon(
+        oldest_xid=oldest if oldest_xid is None else oldest_xid, next_xid=newest, key=key
+    )
 
 
 def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
@@ -91,29 +108,59 @@ def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
 
 
 def read_content(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, *, whole: bool = True, parts: int = 1,
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    line: Horizon,
+    *,
+    whole: bool = True,
+    parts: int = 1,
     columns: Sequence[str] | None = None,
-) -> Content | None:  # fmt: skip
-    """One scan: all rows counted, stable ones digested by these columns (None: all). None if there is no such table.
+) -> Content | None:
+    """One scan: all rows counted, stable ones digested by these columns (None: all).
+
+    None if there is no such table.
 
     Not ``whole``: only the first row is read, which counts as all there is.
     """
     query = sql.SQL(
-        "SELECT pgdrill_hash & {mask}, count(*), coalesce(sum(hashtidextended(pgdrill_place, pgdrill_hash)), 0)::text,"
-        " coalesce(sum(pgdrill_hash), 0)::text FROM (SELECT CASE WHEN {stable} THEN {hash} END AS pgdrill_hash,"
-        " pgdrill_row.ctid AS pgdrill_place FROM ONLY {table} pgdrill_row {sampled} OFFSET 0) pgdrill_rows GROUP BY 1"
+        "SELECT pgdrill_hash & {mask}, count(*), coalesce(sum(hashtidextended(pgdrill_place,"
+        " pgdrill_hash)), 0)::text, coalesce(sum(pgdrill_hash), 0)::text FROM (SELECT CASE WHEN"
+        " {stable} THEN {hash} END AS pgdrill_hash, pgdrill_row.ctid AS pgdrill_place FROM ONLY"
+        " {table} pgdrill_row {sampled} OFFSET 0) pgdrill_rows GROUP BY 1"
     )
     try:
-        found = _either_hash(connection, query, schema, table, line, NO_SAMPLING if whole else sql.SQL("LIMIT 1"),
-                             parts=parts, columns=columns)  # fmt: skip
+        found = _either_hash(
+            connection,
+            query,
+            schema,
+            table,
+            line,
+            NO_SAMPLING if whole else sql.SQL("LIMIT 1"),
+            parts=parts,
+            columns=columns,
+        )
     except psycopg.errors.UndefinedTable:
         return None
-    sums = {None if part is None else int(part): (int(rows), int(placed) % 2**BITS, int(loose) % 2**BITS)
-            for part, rows, placed, loose in found}  # fmt: skip
+    sums = {
+        None if part is None else int(part): (
+            int(rows),
+            int(placed) % 2**BITS,
+            int(loose) % 2**BITS,
+        )
+        for part, rows, placed, loose in found
+    }
     rows = sum(each[0] for each in sums.values())
     every = [sums.get(part, (0, 0, 0)) for part in range(parts)]
     stable, placed, loose = (sum(column) for column in zip(*every, strict=True))
-    return Content(rows=rows, stable_rows=stable, digest=f"{placed % 2**BITS:016x}", loose=f"{loose % 2**BITS:016x}", parts=every)  # fmt: skip
+
+    return Content(
+        rows=rows,
+        stable_rows=stable,
+        digest=f"{placed % 2**BITS:016x}",
+        loose=f"{loose % 2**BITS:016x}",
+        parts=every,
+    )
 
 
 def parts_for(rows: int) -> int:
@@ -122,58 +169,91 @@ def parts_for(rows: int) -> int:
 
 
 def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
-    """The number of the file that a table's rows are in now: in another one, they have other places."""
+    """The number of the file that a table's rows are in now: in another one, they have other
+    places.
+    """
     name = sql.Identifier(schema, table).as_string(connection)
-    row = connection.execute("SELECT coalesce(pg_relation_filenode(%s::regclass), 0)::int8", (name,)).fetchone()
+    row = connection.execute(
+        "SELECT coalesce(pg_relation_filenode(%s::regclass), 0)::int8", (name,)
+    ).fetchone()
     return int(row[0]) if row else 0
 
 
 def sees_later_rows(connection: psycopg.Connection, schema: str, table: str) -> bool:
-    """Whether a snapshot shows rows of transactions that had not ended when it was taken: frozen ones are shown to everybody.
+    """Whether a snapshot shows rows of transactions that had not ended when it was taken: frozen
+    ones are shown to everybody.
 
-    REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows, into a new file. A frozen row keeps the number of who wrote it.
+    REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows, into a new file. A frozen row keeps
+    the number of who wrote it.
     """
-    later = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid))")
+    later = sql.SQL(
+        "SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) <="
+        " age(pg_snapshot_xmin(pg_current_snapshot())::xid))"
+    )
     row = connection.execute(later.format(sql.Identifier(schema, table))).fetchone()
     return bool(row and row[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Which share (0 to 1) of a table's blocks is looked into, and which share of the rows in those is taken."""
+    """Which share (0 to 1) of a table's blocks is looked into, and which share of the rows in those
+    is taken.
+    """
 
     blocks: float
     rows: float
 
     @classmethod
-    def of(cls, blocks: int, rows: int, wanted_rows: int, wanted_blocks: int = SAMPLE_BLOCKS) -> Shares:
-        """For so many rows (on average) out of as many blocks as that allows; a small table is taken whole."""
+    def of(
+        cls, blocks: int, rows: int, wanted_rows: int, wanted_blocks: int = SAMPLE_BLOCKS
+    ) -> Shares:
+        """For so many rows (on average) out of as many blocks as that allows; a small table is
+        taken whole.
+        """
         share = min(1.0, wanted_blocks / max(blocks, 1))
         rows = rows or blocks * GUESSED_ROWS_OF_BLOCK
         return cls(share, min(1.0, wanted_rows / max(rows * share, 1)))
 
 
 def read_sample(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, shares: Shares, columns: Sequence[str] | None = None,
-    *, newer: bool = False,
-) -> dict[str, str]:  # fmt: skip
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    line: Horizon,
+    shares: Shares,
+    columns: Sequence[str] | None = None,
+    *,
+    newer: bool = False,
+) -> dict[str, str]:
     """Stable rows (or ``newer`` ones alone) chosen by chance: blocks first, then rows in them.
 
     Gives a row's place and writer, ``(block,line)/xmin``, -> its keyed hash.
     """
     query = sql.SQL(
-        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY {table} pgdrill_row {sampled} {stable}"
+        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY"
+        " {table} pgdrill_row {sampled} {stable}"
     )
-    blocks = sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100 * shares.blocks)) if shares.blocks < 1 else sql.SQL("")
-    sampled = sql.SQL("{} WHERE random() < {}::float8 AND {}").format(blocks, sql.Literal(shares.rows), sql.SQL("NOT" if newer else ""))
+    blocks = (
+        sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(100 * shares.blocks))
+        if shares.blocks < 1
+        else sql.SQL("")
+    )
+    sampled = sql.SQL("{} WHERE random() < {}::float8 AND {}").format(
+        blocks, sql.Literal(shares.rows), sql.SQL("NOT" if newer else "")
+    )
     rows = _either_hash(connection, query, schema, table, line, sampled, columns=columns)
     return {str(place): str(digest) for place, digest in rows}
 
 
 def read_rows(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, columns: Sequence[str] | None = None
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    line: Horizon,
+    columns: Sequence[str] | None = None,
 ) -> dict[str, tuple[str, bool, bool]]:
-    """Every row by its place and writer -> its keyed hash, whether it is stable, and whether somebody was changing it.
+    """Every row by its place and writer -> its keyed hash, whether it is stable, and whether
+    somebody was changing it.
 
     That is what a recent transaction in its ``xmax`` tells, which may have locked it only.
     """
@@ -186,13 +266,17 @@ def read_rows(
 
 
 def compare_sample(
-    connection: psycopg.Connection, schema: str, table: str, line: Horizon, sample: dict[str, str],
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    line: Horizon,
+    sample: dict[str, str],
     columns: Sequence[str] | None = None,
-) -> SampleAnswer:  # fmt: skip
+) -> SampleAnswer:
     """Look the sampled rows up by their place."""
     query = sql.SQL(
-        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY {table} pgdrill_row"
-        " WHERE pgdrill_row.ctid = ANY(%(places)s::tid[])"
+        "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text FROM ONLY"
+        " {table} pgdrill_row WHERE pgdrill_row.ctid = ANY(%(places)s::tid[])"
     )
     places = [place.partition("/")[0] for place in sample]
     rows = _either_hash(connection, query, schema, table, line, places=places, columns=columns)
@@ -219,18 +303,28 @@ def _either_hash(
     parts: int = 1,
     columns: Sequence[str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """Run a query with the rows' binary form hashed, or their text where a type has no binary form, or it cannot be sent."""
+    """Run a query with the rows' binary form hashed, or their text where a type has no binary form,
+    or it cannot be sent.
+    """
     name = sql.Identifier(schema, table)
     row = whole_row(columns_of(connection, schema, table) if columns is None else columns)
     for form in FORMS:
-        whole = sql.SQL("('x' || left(md5({}::bytea || {}), 16))::bit(64)::int8").format(sql.Literal("\\x" + line.key), form.format(row))
+        whole = sql.SQL("('x' || left(md5({}::bytea || {}), 16))::bit(64)::int8").format(
+            sql.Literal("\\x" + line.key), form.format(row)
+        )
         statement = query.format(
-            table=name if places is None else doubled(name), hash=whole if places is None else doubled(whole),
-            stable=_older("xmin", line), gone=_older("xmax", line), sampled=sampled, mask=sql.Literal(parts - 1),
-        )  # fmt: skip
+            table=name if places is None else doubled(name),
+            hash=whole if places is None else doubled(whole),
+            stable=_older("xmin", line),
+            gone=_older("xmax", line),
+            sampled=sampled,
+            mask=sql.Literal(parts - 1),
+        )
         try:
             with connection.transaction():
-                return connection.execute(statement, {"places": places} if places is not None else None).fetchall()
+                return connection.execute(
+                    statement, {"places": places} if places is not None else None
+                ).fetchall()
         except NOT_SENT:
             continue
     return []
@@ -238,12 +332,17 @@ def _either_hash(
 
 def whole_row(columns: Sequence[str]) -> sql.Composed:
     """The row of the table that is called ``pgdrill_row`` in a query."""
-    return sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.SQL("pgdrill_row.{}").format(sql.Identifier(name)) for name in columns))
+    return sql.SQL("ROW({})").format(
+        sql.SQL(", ").join(
+            sql.SQL("pgdrill_row.{}").format(sql.Identifier(name)) for name in columns
+        )
+    )
 
 
 def _snapshot(connection: psycopg.Connection) -> tuple[int, int]:
     row = connection.execute(
-        "SELECT pg_snapshot_xmin(now)::text::int8, pg_snapshot_xmax(now)::text::int8 FROM pg_current_snapshot() now"
+        "SELECT pg_snapshot_xmin(now)::text::int8, pg_snapshot_xmax(now)::text::int8 FROM"
+        " pg_current_snapshot() now"
     ).fetchone()
     return (row[0], row[1]) if row else (0, 0)
 
@@ -251,8 +350,8 @@ def _snapshot(connection: psycopg.Connection) -> tuple[int, int]:
 def _older(column: str, line: Horizon) -> sql.Composable:
     """True for rows whose ``xmin`` (or ``xmax``) is a transaction from before the horizon.
 
-    It has 32 bits and stays as it was when a row is frozen, so newness is a window that starts at the horizon,
-    not a comparison: rows of an earlier round of the counter are not in it.
+    It has 32 bits and stays as it was when a row is frozen, so newness is a window that starts at
+    the horizon, not a comparison: rows of an earlier round of the counter are not in it.
     """
     window = min(line.next_xid - line.oldest_xid, 2**31)
     return sql.SQL("((pgdrill_row.{}::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(

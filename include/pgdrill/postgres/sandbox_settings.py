@@ -1,7 +1,7 @@
 """The configuration of a restored cluster: it can be asked questions and can do nothing else.
 
-A restored data directory brings production's configuration with it, which would archive into production's repository,
-connect to production, run its scheduled jobs and listen to the network.
+A restored data directory brings production's configuration with it, which would archive into
+production's repository, connect to production, run its scheduled jobs and listen to the network.
 """
 
 from __future__ import annotations
@@ -14,19 +14,29 @@ from pathlib import Path
 from pgdrill.host.tuning import memory_bytes
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
 
-# What decides how a search is planned and how well it answers. Production's file with them may be in no backup (Debian keeps
-# it outside the data directory), and a restored cluster is to be judged as the application would find it.
+# What decides how a search is planned and how well it answers. Production's file with them may be
+# in no backup (Debian keeps it outside the data directory), and a restored cluster is to be judged
+# as the application would find it.
 PLANNING = re.compile(
     r"enable_\w+|\w+_cost|(hnsw|ivfflat)\.\w+|(from|join)_collapse_limit|geqo\w*|jit\w*|work_mem|hash_mem_multiplier"
     r"|effective_cache_size|effective_io_concurrency|default_statistics_target|cursor_tuple_fraction|constraint_exclusion"
     r"|plan_cache_mode|max_parallel_workers_per_gather|parallel_leader_participation|min_parallel_\w+_scan_size"
 )
 # For replay alone: afterwards production's own are put in their place.
-REPLAYING = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "maintenance_work_mem": "256MB", "recovery_prefetch": "try"}
+REPLAYING = {
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "30min",
+    "maintenance_work_mem": "256MB",
+    "recovery_prefetch": "try",
+}
 MIN_WAL_MB = 80  # PostgreSQL's default, which is too little for segments that are larger than usual
-FEWEST_SEGMENTS = 2  # that a server wants min_wal_size and max_wal_size to have room for, or it does not start
+# that a server wants min_wal_size and max_wal_size to have room for, or it does not start
+FEWEST_SEGMENTS = 2
 AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # among the configuration files
-HBA = "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all trust\n"
+HBA = (
+    "# Only the owner of the private socket folder (mode 0700) gets this far.\nlocal all all"
+    " trust\n"
+)
 
 
 def planning(production: Mapping[str, str]) -> dict[str, str]:
@@ -40,36 +50,65 @@ def shared_buffers_mb() -> int:
 
 
 def settings(
-    *, limits: Mapping[str, int], restore_command: str, target: Mapping[str, str], timeline: str, preload: str,
-    planned_with: Mapping[str, str], fast: bool, alone_on_disk: bool = True, segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    *,
+    limits: Mapping[str, int],
+    restore_command: str,
+    target: Mapping[str, str],
+    timeline: str,
+    preload: str,
+    planned_with: Mapping[str, str],
+    fast: bool,
+    alone_on_disk: bool = True,
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> dict[str, str]:
     """Every setting of the restored server that is not PostgreSQL's default.
 
-    ``alone_on_disk``: production's files lie on another one, so that all that waits to be written there is the drill's own.
+    ``alone_on_disk``: production's files lie on another one, so that all that waits to be written
+    there is the drill's own.
     """
     return {
         # harmless
-        "archive_mode": "off", "archive_command": "", "restore_command": restore_command,
-        "listen_addresses": "", "unix_socket_permissions": "0700", "ssl": "off",
-        "primary_conninfo": "", "primary_slot_name": "",
-        "dynamic_shared_memory_type": "mmap",  # a folder of its own, not /dev/shm, where other servers' memory lies
-        "max_logical_replication_workers": "0", "shared_preload_libraries": preload, "autovacuum": "off",
+        "archive_mode": "off",
+        "archive_command": "",
+        "restore_command": restore_command,
+        "listen_addresses": "",
+        "unix_socket_permissions": "0700",
+        "ssl": "off",
+        "primary_conninfo": "",
+        "primary_slot_name": "",
+        # a folder of its own, not /dev/shm, where other servers' memory lies
+        "dynamic_shared_memory_type": "mmap",
+        "max_logical_replication_workers": "0",
+        "shared_preload_libraries": preload,
+        "autovacuum": "off",
         "pg_prewarm.autoprewarm": "off",
         # like production
         **{name: str(value) for name, value in limits.items()},
         **planned_with,
-        # No connection before promotion: answers from a server that has not reached its target would be stale.
-        **target, "recovery_target_timeline": timeline, "hot_standby": "off",
+        # No connection before promotion: answers from a server that has not reached its target
+        # would be stale.
+        **target,
+        "recovery_target_timeline": timeline,
+        "hot_standby": "off",
         # swift
-        "shared_buffers": f"{shared_buffers_mb()}MB", **REPLAYING,
+        "shared_buffers": f"{shared_buffers_mb()}MB",
+        **REPLAYING,
         "min_wal_size": f"{max(MIN_WAL_MB, FEWEST_SEGMENTS * segment_bytes // 2**20)}MB",
-        # Opening a million files one by one takes minutes; but it leaves what production has not written yet alone.
+        # Opening a million files one by one takes minutes; but it leaves what production has not
+        # written yet alone.
         "recovery_init_sync_method": "syncfs" if alone_on_disk else "fsync",
-        **({"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}),
+        **(
+            {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}
+        ),
         # to be read by people
-        "logging_collector": "off", "log_destination": "stderr", "log_min_messages": "info",
-        "log_line_prefix": "%m [%p] ", "timezone": "UTC", "log_timezone": "UTC", "lc_messages": "C",
-    }  # fmt: skip
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "log_min_messages": "info",
+        "log_line_prefix": "%m [%p] ",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "lc_messages": "C",
+    }
 
 
 def replayed(production: Mapping[str, str]) -> dict[str, str]:
@@ -78,8 +117,14 @@ def replayed(production: Mapping[str, str]) -> dict[str, str]:
 
 
 def end_replaying(config: Path, production: Mapping[str, str]) -> None:
-    """Put production's settings (or PostgreSQL's defaults) in place of replay's; the server has to be told to reload."""
-    kept = [line for line in config.read_text().splitlines(keepends=True) if line.partition(" ")[0] not in REPLAYING]
+    """Put production's settings (or PostgreSQL's defaults) in place of replay's; the server has to
+    be told to reload.
+    """
+    kept = [
+        line
+        for line in config.read_text().splitlines(keepends=True)
+        if line.partition(" ")[0] not in REPLAYING
+    ]
     config.write_text("".join([*kept, *(_line(*one) for one in production.items())]))
 
 
@@ -88,8 +133,12 @@ def _line(name: str, value: str) -> str:
 
 
 def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict[str, str]:
-    """Write the files into ``folder``, take production's overrides away; gives the options to start with."""
-    config, hba, ident = (folder / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"))
+    """Write the files into ``folder``, take production's overrides away; gives the options to start
+    with.
+    """
+    config, hba, ident = (
+        folder / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
+    )
     config.write_text("".join(_line(*one) for one in values.items()))
     hba.write_text(HBA)
     ident.write_text("")
@@ -101,5 +150,9 @@ def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict
     (data_directory / "recovery.signal").touch(exist_ok=False)
     for file in (folder, config, hba, ident):  # the restored server may be another user's
         file.chmod(0o755 if file.is_dir() else 0o644)
-    return {"config_file": str(config), "hba_file": str(hba), "ident_file": str(ident),
-            "data_directory": str(data_directory)}  # fmt: skip
+    return {
+        "config_file": str(config),
+        "hba_file": str(hba),
+        "ident_file": str(ident),
+        "data_directory": str(data_directory),
+    }

@@ -10,7 +10,8 @@ import psycopg
 ASKED = {
     "data_directory": "SELECT setting FROM pg_settings WHERE name = 'data_directory'",
     "system_identifier": "SELECT system_identifier::text FROM pg_control_system()",
-    "superuser": "SELECT rolname FROM pg_roles WHERE oid = 10 AND rolsuper",  # the role that initdb made
+    # the role that initdb made
+    "superuser": "SELECT rolname FROM pg_roles WHERE oid = 10 AND rolsuper",
 }
 DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
 

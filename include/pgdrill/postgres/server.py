@@ -1,7 +1,7 @@
 """A local PostgreSQL server's life: start, wait for an event, stop.
 
-A restored server runs in a session of its own below a keeper (:mod:`pgdrill.host.keeper`), so that it outlives the task that
-started it and yet ends by itself when nobody has a right to it any more.
+A restored server runs in a session of its own below a keeper (:mod:`pgdrill.host.keeper`), so that
+it outlives the task that started it and yet ends by itself when nobody has a right to it any more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
 PID_FILE_BYTES = 4096
 LAST_BYTES = 2**18  # of a log, looked at for its last words
-NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)  # in each PID namespace that sees the process
+# in each PID namespace that sees the process
+NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)
 KEEPER = Path(__file__).parents[1] / "host" / "keeper.py"
 KEEPER_MARK = "keeper.pid"
 
@@ -41,8 +42,8 @@ KEEPER_MARK = "keeper.pid"
 class LocalServer:
     """A data directory with the socket folder and log that go with it.
 
-    A restored one has a ``fence``, and a lease (``lease_file``) with which it ends; its process is found in ``pid_file``, for
-    nothing that lies in its data directory is believed.
+    A restored one has a ``fence``, and a lease (``lease_file``) with which it ends; its process is
+    found in ``pid_file``, for nothing that lies in its data directory is believed.
     """
 
     binaries: Binaries
@@ -63,34 +64,56 @@ class LocalServer:
     def conninfo(self, database: str = "", **more: str) -> str:
         """For the superuser, over the private socket."""
         words = {
-            "host": str(self.socket_directory), "port": str(self.port), "user": self.superuser, "dbname": database or self.database,
+            "host": str(self.socket_directory),
+            "port": str(self.port),
+            "user": self.superuser,
+            "dbname": database or self.database,
             **session.ENCODING,
-        }  # fmt: skip
+        }
         return psycopg.conninfo.make_conninfo("", **(words | more))
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the process."""
+        """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the
+        process.
+        """
         words = self.words()
         if self.lease_file and self.pid_file:
-            words = [sys.executable, "-I", "-S", str(KEEPER), str(self.lease_file), str(self.pid_file), "--", *words]
+            words = [
+                sys.executable,
+                "-I",
+                "-S",
+                str(KEEPER),
+                str(self.lease_file),
+                str(self.pid_file),
+                "--",
+                *words,
+            ]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             launched = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env=self.full_environment, cwd="/",
-            )  # fmt: skip
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self.full_environment,
+                cwd="/",
+            )
         if self.lease_file:
             mark_process(self.lease_file.with_name(KEEPER_MARK), launched.pid)
         return launched
 
     def words(self, *first: str, last: str = "") -> list[str]:
         """The command: ``postgres`` inside its fence, with its settings."""
-        program = Path(self.binaries.path("postgres")).resolve()  # a link to it may lie outside the fence
+        # a link to it may lie outside the fence
+        program = Path(self.binaries.path("postgres")).resolve()
         around = self.fence.words() if self.fence else as_ordinary_user()
         words = [*self.before, *around, str(program), *first, "-D", str(self.data_directory)]
         settings = {
-            "unix_socket_directories": str(self.socket_directory), "port": str(self.port), **self.options
-        }  # fmt: skip
+            "unix_socket_directories": str(self.socket_directory),
+            "port": str(self.port),
+            **self.options,
+        }
         for name, value in settings.items():
             words += ["-c", f"{name}={value}"]
         return [*words, last] if last else words
@@ -103,12 +126,20 @@ class LocalServer:
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and return once the server accepts connections."""
         launched = self.launch()
-        self.wait_until(lambda: self.status() == "ready", "accepts connections", timeout_seconds, launched)
+        self.wait_until(
+            lambda: self.status() == "ready", "accepts connections", timeout_seconds, launched
+        )
 
     def wait_until(
-        self, reached: Callable[[], bool], what: str, timeout_seconds: float, launched: subprocess.Popen[bytes] | None = None
+        self,
+        reached: Callable[[], bool],
+        what: str,
+        timeout_seconds: float,
+        launched: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Wait for something; a server that ends meanwhile, or takes too long, is an error with its last words."""
+        """Wait for something; a server that ends meanwhile, or takes too long, is an error with its
+        last words.
+        """
         started = time.monotonic()
         seen = False
         while not reached():
@@ -118,20 +149,28 @@ class LocalServer:
             ended = launched is not None and launched.poll() is not None
             if not alive and (seen or ended or waited > 10):
                 raise CouldNotVerify(
-                    "server-ended", f"server in {self.data_directory}", found=self.last_words(),
-                    expected=f"a server that {what}", hint=f"read its log {self.log_file}",
-                )  # fmt: skip
+                    "server-ended",
+                    f"server in {self.data_directory}",
+                    found=self.last_words(),
+                    expected=f"a server that {what}",
+                    hint=f"read its log {self.log_file}",
+                )
             if waited > timeout_seconds:
                 raise TimedOut(
-                    "timeout", f"server in {self.data_directory}",
+                    "timeout",
+                    f"server in {self.data_directory}",
                     found=f"not there after {waited:.0f} s; log: {self.last_words()}",
                     expected=f"a server that {what} within {timeout_seconds:.0f} s",
-                    hint="look for what it waits for in its log; allow more time in dr.toml if it was still working",
-                )  # fmt: skip
+                    hint=(
+                        "look for what it waits for in its log; allow more time in dr.toml if it"
+                        " was still working"
+                    ),
+                )
             time.sleep(POLL_SECONDS)
 
     def status(self) -> str:
-        """The last word of ``postmaster.pid``: ``starting``, ``standby`` (recovering, no connections), ``ready``, ``stopping``.
+        """The last word of ``postmaster.pid``: ``starting``, ``standby`` (recovering, no
+        connections), ``ready``, ``stopping``.
 
         Empty without a living server: the file of a killed one still says ``ready``.
         """
@@ -139,25 +178,35 @@ class LocalServer:
         return lines[7].strip() if len(lines) > 7 else ""
 
     def process(self) -> psutil.Process | None:
-        """The living postmaster of this data directory; never another process that got its old number."""
+        """The living postmaster of this data directory; never another process that got its old
+        number.
+        """
         if self.pid_file:
             leader = marked(self.pid_file)
             return self._postmaster(leader) if leader else None
         lines = pid_lines(self.data_directory)
         try:
             process = psutil.Process(abs(int(lines[0])))
-            if process.status() != psutil.STATUS_ZOMBIE and str(self.data_directory) in process.cmdline():
+            if (
+                process.status() != psutil.STATUS_ZOMBIE
+                and str(self.data_directory) in process.cmdline()
+            ):
                 return process
         except (IndexError, ValueError, psutil.Error):
             return None
         return None
 
     def _postmaster(self, leader: psutil.Process) -> psutil.Process | None:
-        """It, among what was started to start it; the number that it knows itself by may be of its own namespace."""
+        """It, among what was started to start it; the number that it knows itself by may be of its
+        own namespace.
+        """
         with contextlib.suppress(psutil.Error):
             for process in (leader, *leader.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
-                    if process.name() == "postgres" and str(self.data_directory) in process.cmdline():
+                    if (
+                        process.name() == "postgres"
+                        and str(self.data_directory) in process.cmdline()
+                    ):
                         return process
         return None
 
@@ -166,14 +215,17 @@ class LocalServer:
         postmaster = self.process()
         for process in postmaster.children() if postmaster else ():
             with contextlib.suppress(OSError, psutil.Error):
-                if pid in map(int, NUMBERS.findall(Path(f"/proc/{process.pid}/status").read_text())[0].split()):
+                if pid in map(
+                    int, NUMBERS.findall(Path(f"/proc/{process.pid}/status").read_text())[0].split()
+                ):
                     return process
         return None
 
     def stop(self, *, to_be_removed: bool = False) -> None:
         """End the server, fast first, then whatever it takes. Nothing to do where none runs.
 
-        One ``to_be_removed`` gets no time to write and archive what nobody will read: immediate first.
+        One ``to_be_removed`` gets no time to write and archive what nobody will read: immediate
+        first.
         """
         ways = ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
         for how, seconds in ways[to_be_removed:]:
@@ -185,19 +237,33 @@ class LocalServer:
             psutil.wait_procs(family, timeout=seconds)
         if self.process() is not None:
             raise CouldNotVerify(
-                "server-remains", f"server in {self.data_directory}", found="still running after SIGKILL",
-                expected="an ended process", hint="look at the process's state (disk sleep?) and end it by hand",
-            )  # fmt: skip
+                "server-remains",
+                f"server in {self.data_directory}",
+                found="still running after SIGKILL",
+                expected="an ended process",
+                hint="look at the process's state (disk sleep?) and end it by hand",
+            )
 
     def connect(
-        self, database: str = "", *, autocommit: bool = True, user: str = "", search_path: str = session.PUBLIC_PATH
+        self,
+        database: str = "",
+        *,
+        autocommit: bool = True,
+        user: str = "",
+        search_path: str = session.PUBLIC_PATH,
     ) -> psycopg.Connection:
-        """The superuser's connection over the private socket, or another role's; nothing of the cluster's own settings counts."""
+        """The superuser's connection over the private socket, or another role's; nothing of the
+        cluster's own settings counts.
+        """
         major = int((self.data_directory / "PG_VERSION").read_text().partition(".")[0])
         settings = session.settings(major, superuser=not user, search_path=search_path)
         words = self.conninfo(
-            database, **OWN_SOCKET, user=user or self.superuser, options=session.options(settings), connect_timeout="10"
-        )  # fmt: skip
+            database,
+            **OWN_SOCKET,
+            user=user or self.superuser,
+            options=session.options(settings),
+            connect_timeout="10",
+        )
         made = session.opened(words)
         try:
             session.pin(made, settings)
@@ -208,7 +274,9 @@ class LocalServer:
         return made
 
     def system(self, database: str = "") -> psycopg.Connection:
-        """The superuser's connection for questions of the catalogs: a superuser plans no query on a user's relation."""
+        """The superuser's connection for questions of the catalogs: a superuser plans no query on a
+        user's relation.
+        """
         return self.connect(database, search_path=session.SYSTEM_PATH)
 
     def last_words(self, lines: int = 6) -> str:
@@ -223,12 +291,20 @@ class LocalServer:
 
 
 def pid_lines(data_directory: Path) -> list[str]:
-    """What a postmaster writes of itself into its data directory, its number first; empty where there is none."""
-    return read_plain_file(data_directory / "postmaster.pid", PID_FILE_BYTES).decode(errors="replace").splitlines()
+    """What a postmaster writes of itself into its data directory, its number first; empty where
+    there is none.
+    """
+    return (
+        read_plain_file(data_directory / "postmaster.pid", PID_FILE_BYTES)
+        .decode(errors="replace")
+        .splitlines()
+    )
 
 
 def read_plain_file(file: Path, most_bytes: int) -> bytes:
-    """The beginning of a file where a stranger may have put anything: a link, a pipe or another folder reads as empty."""
+    """The beginning of a file where a stranger may have put anything: a link, a pipe or another
+    folder reads as empty.
+    """
     try:
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -241,11 +317,19 @@ def read_plain_file(file: Path, most_bytes: int) -> bytes:
 
 @contextlib.contextmanager
 def answering(asked: str) -> Iterator[None]:
-    """A restored server that runs and cannot answer the simplest question has a broken catalog: the backup's fault."""
+    """A restored server that runs and cannot answer the simplest question has a broken catalog: the
+    backup's fault.
+    """
     try:
         yield
     except psycopg.Error as error:
         raise BackupFault(
-            "server-broken", f"restored server, {asked}", found=str(error).strip(), expected="an answer",
-            hint="the backup holds damaged catalogs: drill with an older one, and look for the damage on production",
-        ) from None  # fmt: skip
+            "server-broken",
+            f"restored server, {asked}",
+            found=str(error).strip(),
+            expected="an answer",
+            hint=(
+                "the backup holds damaged catalogs: drill with an older one, and look for the"
+                " damage on production"
+            ),
+        ) from None

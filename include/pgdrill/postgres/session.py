@@ -1,8 +1,9 @@
 """What a session goes by, whatever ``ALTER DATABASE``, ``ALTER ROLE`` or a file of production say.
 
-All of it goes into the startup packet, which outranks them: set afterwards, it would come too late for login event
-triggers and preloaded libraries. And it is set afterwards once more, which outranks libpq's own variables (``PGDATESTYLE``,
-``PGTZ``). Settings that decide how a query is planned are not here: they stay production's.
+All of it goes into the startup packet, which outranks them: set afterwards, it would come too late
+for login event triggers and preloaded libraries. And it is set afterwards once more, which outranks
+libpq's own variables (``PGDATESTYLE``, ``PGTZ``). Settings that decide how a query is planned are
+not here: they stay production's.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from psycopg.conninfo import make_conninfo
 
 logger = logging.getLogger(__name__)
 
-SYSTEM_PATH = "pg_catalog, pg_temp"  # for questions of the catalogs: nothing of a user's is in the way
+# for questions of the catalogs: nothing of a user's is in the way
+SYSTEM_PATH = "pg_catalog, pg_temp"
 PUBLIC_PATH = '"$user", public'  # PostgreSQL's default, which keeps pg_catalog first
 OLDEST_MAJOR, NEWEST_MAJOR = 15, 17  # versions that know other settings
-# A keyword of libpq's, which outranks everything. Whatever a database is in, text comes in this: of one in SQL_ASCII, psycopg would
-# otherwise give bytes, and of one in LATIN1 text that a server which is asked in UTF-8 does not have.
+# A keyword of libpq's, which outranks everything. Whatever a database is in, text comes in this: of
+# one in SQL_ASCII, psycopg would otherwise give bytes, and of one in LATIN1 text that a server
+# which is asked in UTF-8 does not have.
 ENCODING = {"client_encoding": "UTF8"}
 SET = """
 SELECT pg_catalog.set_config(name, value, false)
@@ -31,7 +34,9 @@ FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) wa
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of a session. ``since``: the first major version that knows it; ``privileged``: a superuser's to set."""
+    """A setting of a session. ``since``: the first major version that knows it; ``privileged``: a
+    superuser's to set.
+    """
 
     name: str
     value: str
@@ -47,30 +52,53 @@ SETTINGS = (
     Setting("role", "none"),
     Setting("session_replication_role", "origin", privileged=True),
     Setting("row_security", "on"),
-    Setting("ignore_checksum_failure", "off", privileged=True), Setting("zero_damaged_pages", "off", privileged=True),
-    Setting("default_tablespace", ""), Setting("temp_tablespaces", ""),
+    Setting("ignore_checksum_failure", "off", privileged=True),
+    Setting("zero_damaged_pages", "off", privileged=True),
+    Setting("default_tablespace", ""),
+    Setting("temp_tablespaces", ""),
     # how values look and are read
-    Setting("DateStyle", "ISO, MDY"), Setting("IntervalStyle", "postgres"), Setting("TimeZone", "UTC"),
-    Setting("bytea_output", "hex"), Setting("extra_float_digits", "1"), Setting("xmloption", "content"),
-    Setting("quote_all_identifiers", "off"), Setting("standard_conforming_strings", "on"),
-    Setting("backslash_quote", "safe_encoding"), Setting("escape_string_warning", "on"), Setting("array_nulls", "on"),
-    Setting("xmlbinary", "base64"), Setting("timezone_abbreviations", "Default"), Setting("gin_fuzzy_search_limit", "0"),
-    Setting("restrict_nonsystem_relation_kind", "", since=17), Setting("exit_on_error", "off"),
-    Setting("transform_null_equals", "off"), Setting("check_function_bodies", "off"), Setting("client_min_messages", "notice"),
+    Setting("DateStyle", "ISO, MDY"),
+    Setting("IntervalStyle", "postgres"),
+    Setting("TimeZone", "UTC"),
+    Setting("bytea_output", "hex"),
+    Setting("extra_float_digits", "1"),
+    Setting("xmloption", "content"),
+    Setting("quote_all_identifiers", "off"),
+    Setting("standard_conforming_strings", "on"),
+    Setting("backslash_quote", "safe_encoding"),
+    Setting("escape_string_warning", "on"),
+    Setting("array_nulls", "on"),
+    Setting("xmlbinary", "base64"),
+    Setting("timezone_abbreviations", "Default"),
+    Setting("gin_fuzzy_search_limit", "0"),
+    Setting("restrict_nonsystem_relation_kind", "", since=17),
+    Setting("exit_on_error", "off"),
+    Setting("transform_null_equals", "off"),
+    Setting("check_function_bodies", "off"),
+    Setting("client_min_messages", "notice"),
     # transactions and their limits
-    Setting("default_transaction_isolation", "read committed"), Setting("default_transaction_deferrable", "off"),
+    Setting("default_transaction_isolation", "read committed"),
+    Setting("default_transaction_deferrable", "off"),
     Setting("default_transaction_read_only", "off"),
-    Setting("statement_timeout", "0"), Setting("lock_timeout", "0"), Setting("idle_session_timeout", "0"),
-    Setting("idle_in_transaction_session_timeout", "0"), Setting("transaction_timeout", "0", since=17),
-)  # fmt: skip
+    Setting("statement_timeout", "0"),
+    Setting("lock_timeout", "0"),
+    Setting("idle_session_timeout", "0"),
+    Setting("idle_in_transaction_session_timeout", "0"),
+    Setting("transaction_timeout", "0", since=17),
+)
 
-# Of a session that is to show the server's own settings: no library is loaded into it, and it stays who it is.
+# Of a session that is to show the server's own settings: no library is loaded into it, and it stays
+# who it is.
 SAFE = {"local_preload_libraries": "", "role": "none"}
 
 
 def settings(major: int, *, superuser: bool, search_path: str = SYSTEM_PATH) -> dict[str, str]:
     """The settings that a server of that version knows and that such a role may set."""
-    fitting = {one.name: one.value for one in SETTINGS if one.since <= major and (superuser or not one.privileged)}
+    fitting = {
+        one.name: one.value
+        for one in SETTINGS
+        if one.since <= major and (superuser or not one.privileged)
+    }
     return {**fitting, "search_path": search_path}
 
 
@@ -91,22 +119,36 @@ def _escaped(value: str) -> str:
 def opened(conninfo: str) -> psycopg.Connection:
     """A connection in autocommit on which psycopg prepares nothing by itself.
 
-    After a ROLLBACK it would throw away what it prepared, by a statement that takes a snapshot; a statement that was prepared gets
-    a plan that fits no question in particular; and poolers mix them up.
+    After a ROLLBACK it would throw away what it prepared, by a statement that takes a snapshot; a
+    statement that was prepared gets a plan that fits no question in particular; and poolers mix
+    them up.
     """
     return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
 
 
 def connect(
-    words: Mapping[str, str], *, autocommit: bool = True, search_path: str = SYSTEM_PATH, superuser: bool = False
+    words: Mapping[str, str],
+    *,
+    autocommit: bool = True,
+    search_path: str = SYSTEM_PATH,
+    superuser: bool = False,
 ) -> psycopg.Connection:
-    """A connection to a server that is not ours, as the role that ``words`` name (``superuser``: it is known to be one).
+    """A connection to a server that is not ours, as the role that ``words`` name (``superuser``: it
+    is known to be one).
 
-    Its version is known only afterwards, and a pooler may refuse or swallow ``options``: so all is set once more.
+    Its version is known only afterwards, and a pooler may refuse or swallow ``options``: so all is
+    set once more.
     """
-    made = _first({**words, **ENCODING}, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path)
+    made = _first(
+        {**words, **ENCODING}, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path
+    )
     try:
-        pin(made, settings(made.info.server_version // 10000, superuser=superuser, search_path=search_path))
+        pin(
+            made,
+            settings(
+                made.info.server_version // 10000, superuser=superuser, search_path=search_path
+            ),
+        )
         made.autocommit = autocommit
     except BaseException:
         made.close()
@@ -119,14 +161,19 @@ def pin(connection: psycopg.Connection, values: Mapping[str, str]) -> None:
     connection.execute(SET, (list(values), list(values.values())))
 
 
-def _first(words: Mapping[str, str], major: int, superuser: bool, search_path: str) -> psycopg.Connection:
+def _first(
+    words: Mapping[str, str], major: int, superuser: bool, search_path: str
+) -> psycopg.Connection:
     packet = options(settings(major, superuser=superuser, search_path=search_path))
     mine = " ".join(filter(None, (words.get("options"), packet)))
     try:
         return opened(make_conninfo("", **{**words, "options": mine}))
     except psycopg.OperationalError as error:
         if "unsupported startup parameter" in str(error):
-            logger.debug("a pooler refuses settings in the startup packet, so they are set afterwards: %s", str(error).strip())
+            logger.debug(
+                "a pooler refuses settings in the startup packet, so they are set afterwards: %s",
+                str(error).strip(),
+            )
             return opened(make_conninfo("", **words))
         if "unrecognized configuration parameter" in str(error) and major > OLDEST_MAJOR:
             return _first(words, OLDEST_MAJOR, superuser, search_path)

@@ -1,9 +1,9 @@
-"""Statements that no timeout reaches: a stranger's function may refuse to be cancelled, and a damaged index can send a
-backend round in circles that look at no interrupt.
+"""Statements that no timeout reaches: a stranger's function may refuse to be cancelled, and a
+damaged index can send a backend round in circles that look at no interrupt.
 
-Without this a drill would not end, and would not tell which table it was. Terminated, a backend ends alone: no function can
-catch that, and who asked gets ``AdminShutdown``. Only one that goes on all the same is ended by SIGQUIT, which makes
-PostgreSQL restart: only for a throw-away server.
+Without this a drill would not end, and would not tell which table it was. Terminated, a backend
+ends alone: no function can catch that, and who asked gets ``AdminShutdown``. Only one that goes on
+all the same is ended by SIGQUIT, which makes PostgreSQL restart: only for a throw-away server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ TERMINATED_SECONDS = 10.0  # for one that was asked to end
 POLL_SECONDS = 1.0
 STUCK = """
 SELECT pid FROM pg_stat_activity
-WHERE state = 'active' AND backend_type = 'client backend' AND query_start < clock_timestamp() - make_interval(secs => %s)
+WHERE state = 'active' AND backend_type = 'client backend'
+  AND query_start < clock_timestamp() - make_interval(secs => %s)
 """
 
 
@@ -41,11 +42,18 @@ class Stuck:
 
 
 @contextlib.contextmanager
-def ending_stuck(server: LocalServer, statement_timeout_seconds: float, stuck: Stuck | None = None) -> Iterator[None]:
+def ending_stuck(
+    server: LocalServer, statement_timeout_seconds: float, stuck: Stuck | None = None
+) -> Iterator[None]:
     """While inside, end every backend whose statement has outlived its timeout."""
     done = threading.Event()
     limit = statement_timeout_seconds + GRACE_SECONDS
-    watcher = threading.Thread(target=_watch, args=(server, limit, done, stuck or Stuck()), name="pgdrill-stuck", daemon=True)
+    watcher = threading.Thread(
+        target=_watch,
+        args=(server, limit, done, stuck or Stuck()),
+        name="pgdrill-stuck",
+        daemon=True,
+    )
     watcher.start()
     try:
         yield
@@ -61,7 +69,9 @@ def _watch(server: LocalServer, limit_seconds: float, done: threading.Event, stu
             with server.system() as connection:
                 connection.execute("SET statement_timeout = '5s'")
                 while not done.wait(POLL_SECONDS):
-                    found = [pid for (pid,) in connection.execute(STUCK, (limit_seconds,)).fetchall()]
+                    found = [
+                        pid for (pid,) in connection.execute(STUCK, (limit_seconds,)).fetchall()
+                    ]
                     told = {pid: at for pid, at in told.items() if pid in found}
                     for pid in found:
                         _end(server, connection, pid, told, stuck)
@@ -69,7 +79,13 @@ def _watch(server: LocalServer, limit_seconds: float, done: threading.Event, stu
             continue  # restarting, or ended: then there is nothing to end
 
 
-def _end(server: LocalServer, connection: psycopg.Connection, pid: int, told: dict[int, float], stuck: Stuck) -> None:
+def _end(
+    server: LocalServer,
+    connection: psycopg.Connection,
+    pid: int,
+    told: dict[int, float],
+    stuck: Stuck,
+) -> None:
     if pid not in told:
         told[pid] = time.monotonic()
         stuck.terminated += 1
@@ -78,6 +94,10 @@ def _end(server: LocalServer, connection: psycopg.Connection, pid: int, told: di
     elif time.monotonic() - told[pid] > TERMINATED_SECONDS and (backend := server.backend(pid)):
         told[pid] = float("inf")
         stuck.restarts += 1
-        logger.error("ending backend %d, which does not end when it is told to: the restored server restarts", pid)
+        logger.error(
+            "ending backend %d, which does not end when it is told to: the restored server"
+            " restarts",
+            pid,
+        )
         with contextlib.suppress(psutil.Error):
             backend.send_signal(signal.SIGQUIT)

@@ -1,4 +1,6 @@
-"""TOAST tables in a comparison of catalogs: they have no name that a person gave, and belong to one table each."""
+"""TOAST tables in a comparison of catalogs: they have no name that a person gave, and belong to one
+table each.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,12 @@ from pgdrill.postgres.catalog_fingerprint import Difference, Fingerprint
 TOAST = re.compile(r"\bpg_toast\.pg_toast_(\d+)(?:_index)?\b")
 
 
-def told_once(found: Sequence[Difference], before: Fingerprint, now: Fingerprint) -> list[Difference]:
-    """Differences less those of a TOAST table whose own table differs, too; of another's, one with the table's name."""
+def told_once(
+    found: Sequence[Difference], before: Fingerprint, now: Fingerprint
+) -> list[Difference]:
+    """Differences less those of a TOAST table whose own table differs, too; of another's, one with
+    the table's name.
+    """
     differing = {difference.key for difference in found}
     told: dict[str, Difference] = {}
     for difference in found:
@@ -23,5 +29,7 @@ def told_once(found: Sequence[Difference], before: Fingerprint, now: Fingerprint
         if table is None:
             told[difference.key] = difference
         elif key not in differing:
-            told.setdefault(f"TOAST of {key}", replace(difference, name=f"TOAST table of {table[1]}"))
+            told.setdefault(
+                f"TOAST of {key}", replace(difference, name=f"TOAST table of {table[1]}")
+            )
     return list(told.values())

@@ -14,10 +14,14 @@ LONGEST_HISTORY = 2**20
 SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
 LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
-ASKED_NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)?|[0-9A-F]{8}\.history")  # what recovery may ask for
-# As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a segment (….partial) are
-# no segments, and must not stand in for the ones whose names they begin with; no more than what wal-g notes of each (….json).
-ARCHIVED_NAME = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup|json$)[A-Za-z0-9_]{1,32})?")
+# what recovery may ask for
+ASKED_NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)?|[0-9A-F]{8}\.history")
+# As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a
+# segment (….partial) are no segments, and must not stand in for the ones whose names they begin
+# with; no more than what wal-g notes of each (….json).
+ARCHIVED_NAME = re.compile(
+    r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup|json$)[A-Za-z0-9_]{1,32})?"
+)
 
 
 def parse_lsn(text: str) -> int:
@@ -73,26 +77,40 @@ class TimelineSwitch:
 
 
 def read_history(content: bytes) -> tuple[TimelineSwitch, ...]:
-    """The ancestors that a ``.history`` file names. ValueError for one that names none, or that PostgreSQL would not write."""
+    """The ancestors that a ``.history`` file names.
+
+    ValueError for one that names none, or that PostgreSQL would not write.
+    """
     if len(content) <= LONGEST_HISTORY and (history := parse_history(content.decode())):
         return history
     raise ValueError("no line of a timeline's history, or an endless one")
 
 
 def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first. ValueError for a line without a timeline and an LSN, or out of order.
+    """The ancestors of a timeline, oldest first.
 
-    A later one may end earlier: recovery that stops before its timeline begins notes that place as the timeline's end.
+    ValueError for a line without a timeline and an LSN, or out of order.
+
+    A later one may end earlier: recovery that stops before its timeline begins notes that place as
+    the timeline's end.
     """
-    lines = (line.split() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    found = tuple(TimelineSwitch(whole_number(timeline, 1, 2**32 - 1), parse_lsn(lsn)) for timeline, lsn, *_ in lines)
+    lines = (
+        line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")
+    )
+    found = tuple(
+        TimelineSwitch(whole_number(timeline, 1, 2**32 - 1), parse_lsn(lsn))
+        for timeline, lsn, *_ in lines
+    )
     if any(later.timeline <= one.timeline for one, later in pairwise(found)):
         raise ValueError("timelines that do not follow one another")
     return found
 
 
 def segment_choices(
-    number: int, timeline: int, history: tuple[TimelineSwitch, ...] = (), size_bytes: int = DEFAULT_SEGMENT_BYTES
+    number: int,
+    timeline: int,
+    history: tuple[TimelineSwitch, ...] = (),
+    size_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> tuple[Segment, ...]:
     """The files that will do for the segment of that number on the way to ``timeline``, best first.
 
@@ -114,6 +132,8 @@ def segments_needed(
     history: tuple[TimelineSwitch, ...] = (),
     size_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> Iterator[tuple[Segment, ...]]:
-    """For every segment from ``start_lsn`` through ``stop_lsn``: the files that will do, best first."""
+    """For every segment from ``start_lsn`` through ``stop_lsn``: the files that will do, best
+    first.
+    """
     for number in range(start_lsn // size_bytes, stop_lsn // size_bytes + 1):
         yield segment_choices(number, timeline, history, size_bytes)

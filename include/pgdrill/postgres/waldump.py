@@ -14,36 +14,53 @@ from pgdrill.postgres.wal import parse_lsn
 
 # The first time in the line is the transaction's; a replicated one goes on with its origin's.
 ENDED = re.compile(
-    r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: (?:COMMIT|ABORT)(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
+    r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: (?:COMMIT|ABORT)(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d"
+    r" \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
 )
-COMMIT = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: COMMIT(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
+COMMIT = re.compile(
+    r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: COMMIT(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d"
+    r" \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class EndedTransaction:
-    """A commit or an abort: the records at which recovery to a time can stop. ``at`` is by the server's clock."""
+    """A commit or an abort: the records at which recovery to a time can stop.
+
+    ``at`` is by the server's clock.
+    """
 
     lsn: int
     at: datetime
 
 
 def dump(access: Access, file: Path, *words: str) -> str:
-    """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be read."""
-    # Ends with an error where a segment breaks off in a record that goes on in the next: what it printed stands.
+    """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be
+    read.
+    """
+    # Ends with an error where a segment breaks off in a record that goes on in the next: what it
+    # printed stands.
     return _run(access, *words, str(file)).stdout
 
 
 def dump_range(access: Access, first: Path, last: Path, *words: str) -> tuple[str, bool]:
-    """The same of segments that follow one another in one folder, and whether none of it is damaged."""
+    """The same of segments that follow one another in one folder, and whether none of it is
+    damaged.
+    """
     done = _run(access, *words, str(first), last.name)
     return done.stdout, "error in WAL record" not in done.stderr
 
 
 def _run(access: Access, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [access.binaries.path("pg_waldump"), *words], capture_output=True, text=True, errors="replace",
-        check=False, timeout=QUICK_SECONDS, env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+        [access.binaries.path("pg_waldump"), *words],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=QUICK_SECONDS,
+        env={"TZ": "UTC", "LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+    )
 
 
 def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
@@ -62,4 +79,7 @@ def commits(text: str) -> list[EndedTransaction]:
 
 
 def _parsed(found: list[tuple[str, str]]) -> list[EndedTransaction]:
-    return [EndedTransaction(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC)) for lsn, at in found]
+    return [
+        EndedTransaction(parse_lsn(lsn), datetime.fromisoformat(at).replace(tzinfo=UTC))
+        for lsn, at in found
+    ]

@@ -1,1 +1,3 @@
-"""From a target to a promoted server: planning, preflight, restore, WAL prefetch, proof of the instant."""
+"""From a target to a promoted server: planning, preflight, restore, WAL prefetch, proof of the
+instant.
+"""

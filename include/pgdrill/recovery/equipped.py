@@ -1,7 +1,9 @@
-"""Is this host equipped for the cluster that is to be restored: its locales, and the libraries of its extensions?
+"""Is this host equipped for the cluster that is to be restored: its locales, and the libraries of
+its extensions?
 
-Asked before a byte is fetched. What this host lacks says nothing of the backup, though every index on text and every vector
-would look broken without it. Where the answer is not known, the restored server gives it.
+Asked before a byte is fetched. What this host lacks says nothing of the backup, though every index
+on text and every vector would look broken without it. Where the answer is not known, the restored
+server gives it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 5
 LC_COLLATE_MASK, LC_CTYPE_MASK = 1 << 3, 1 << 0  # of glibc and musl alike
-ELSEWHERE = ("dynamic_library_path", "extension_control_path")  # production looks in other places, too
+# production looks in other places, too
+ELSEWHERE = ("dynamic_library_path", "extension_control_path")
 
 
 class Holds(Protocol):
@@ -52,21 +55,34 @@ class HoldsExtensions(Protocol):
         """Name -> version."""
 
 
-def check_equipped(binaries: Binaries, known: Iterable[Baseline | None], databases: Collection[str], allowed: Collection[str]) -> None:
-    """Raise what this host lacks of what is in the cluster, as the first of ``known`` says that says it. ``databases``: () for all."""
+def check_equipped(
+    binaries: Binaries,
+    known: Iterable[Baseline | None],
+    databases: Collection[str],
+    allowed: Collection[str],
+) -> None:
+    """Raise what this host lacks of what is in the cluster, as the first of ``known`` says that
+    says it. ``databases``: () for all.
+    """
     lacks: dict[str, str] = {}
     looked = [baseline for baseline in known if baseline]
     for baseline in looked[:1]:
         lacks |= dict(_of_cluster(binaries, baseline, databases, allowed))
-    for baseline in [one for one in looked if one.databases][:1]:  # one taken for a target of the past holds none
+    # one taken for a target of the past holds none
+    for baseline in [one for one in looked if one.databases][:1]:
         lacks |= dict(_extensions(binaries, baseline, databases))
     if lacks:
         raise not_equipped(binaries, lacks)
 
 
-def lacking(binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]) -> dict[str, str]:
+def lacking(
+    binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]
+) -> dict[str, str]:
     """What this host lacks of what is in the cluster: thing -> why. ``databases``: () for all."""
-    return {**dict(_of_cluster(binaries, cluster, databases, allowed)), **dict(_extensions(binaries, cluster, databases))}
+    return {
+        **dict(_of_cluster(binaries, cluster, databases, allowed)),
+        **dict(_extensions(binaries, cluster, databases)),
+    }
 
 
 def not_equipped(binaries: Binaries, lacking: Mapping[str, str]) -> CouldNotVerify:
@@ -74,19 +90,28 @@ def not_equipped(binaries: Binaries, lacking: Mapping[str, str]) -> CouldNotVeri
     shown = "; ".join(f"{thing}: {why}" for thing, why in list(lacking.items())[:SHOWN])
     more = f"; and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
     return CouldNotVerify(
-        "host-not-equipped", f"this host, with PostgreSQL in {binaries.folder}", found=f"{shown}{more}",
+        "host-not-equipped",
+        f"this host, with PostgreSQL in {binaries.folder}",
+        found=f"{shown}{more}",
         expected="production's locales and libraries",
-        hint="install the same packages as on production (the extension's for this PostgreSQL; locales: `locale -a`, Debian: "
-        "dpkg-reconfigure locales), or set server.bin_dir to the PostgreSQL that has them",
-    )  # fmt: skip
+        hint=(
+            "install the same packages as on production (the extension's for this PostgreSQL;"
+            " locales: `locale -a`, Debian: dpkg-reconfigure locales), or set server.bin_dir to the"
+            " PostgreSQL that has them"
+        ),
+    )
 
 
-def _of_cluster(binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]) -> Iterator[tuple[str, str]]:
+def _of_cluster(
+    binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]
+) -> Iterator[tuple[str, str]]:
     yield from _locales(binaries, cluster, databases)
     yield from _preloaded(binaries, cluster, allowed)
 
 
-def _locales(binaries: Binaries, baseline: Holds, databases: Collection[str]) -> Iterator[tuple[str, str]]:
+def _locales(
+    binaries: Binaries, baseline: Holds, databases: Collection[str]
+) -> Iterator[tuple[str, str]]:
     for name, form in baseline.database_forms.items():
         _, collate, ctype, provider, *_ = (*form.split(", "), "", "", "")
         if (databases and name not in databases) or "no connections" in form:
@@ -101,7 +126,10 @@ def _locales(binaries: Binaries, baseline: Holds, databases: Collection[str]) ->
 def has_locale(mask: int, name: str) -> bool:
     """Whether the C library knows a locale; it changes none."""
     libc = ctypes.CDLL(None)
-    libc.newlocale.restype, libc.newlocale.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
+    libc.newlocale.restype, libc.newlocale.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p],
+    )
     libc.freelocale.argtypes = [ctypes.c_void_p]
     made = libc.newlocale(mask, name.encode(), None)
     if made:
@@ -110,18 +138,27 @@ def has_locale(mask: int, name: str) -> bool:
 
 
 def _places(binaries: Binaries, baseline: Holds) -> tuple[Path, Path] | None:
-    """Folders of libraries and of extensions' files; None where production looks in others, too, or this PostgreSQL does not say."""
+    """Folders of libraries and of extensions' files; None where production looks in others, too, or
+    this PostgreSQL does not say.
+    """
     return None if set(ELSEWHERE) & baseline.configured.keys() else binaries.places
 
 
-def _preloaded(binaries: Binaries, baseline: Holds, allowed: Collection[str]) -> Iterator[tuple[str, str]]:
+def _preloaded(
+    binaries: Binaries, baseline: Holds, allowed: Collection[str]
+) -> Iterator[tuple[str, str]]:
     if places := _places(binaries, baseline):
-        for name in filter(None, preloaded(baseline.settings.get("shared_preload_libraries", ""), allowed).split(",")):
+        for name in filter(
+            None,
+            preloaded(baseline.settings.get("shared_preload_libraries", ""), allowed).split(","),
+        ):
             if "/" not in name and not _library(places[0], name):
                 yield f"library {name} (shared_preload_libraries)", f"not in {places[0]}"
 
 
-def _extensions(binaries: Binaries, baseline: Holds, databases: Collection[str]) -> Iterator[tuple[str, str]]:
+def _extensions(
+    binaries: Binaries, baseline: Holds, databases: Collection[str]
+) -> Iterator[tuple[str, str]]:
     if (places := _places(binaries, baseline)) is None:
         return
     libraries, share = places
@@ -131,11 +168,16 @@ def _extensions(binaries: Binaries, baseline: Holds, databases: Collection[str])
             if not control.is_file():
                 yield f"extension {extension} of database {database}", f"no {control}"
             elif (module := _module(control)) and not _library(libraries, module):
-                yield f"extension {extension} of database {database}", f"no {module}.so in {libraries}"
+                yield (
+                    f"extension {extension} of database {database}",
+                    f"no {module}.so in {libraries}",
+                )
 
 
 def _module(control: Path) -> str:
-    """The library that an extension's control file names, if it lies where libraries lie; empty: none."""
+    """The library that an extension's control file names, if it lies where libraries lie; empty:
+    none.
+    """
     for line in control.read_text(errors="replace").splitlines():
         key, _, value = line.partition("=")
         path = value.strip().strip("'")

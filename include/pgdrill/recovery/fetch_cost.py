@@ -1,8 +1,8 @@
 """What a fetch left, and how its time divides: so much for each file, so much for each byte.
 
-Creating and syncing a thousand small files takes as long in a cluster of 100 MB as in one ten times as large. One fetch
-shows both: the kernel stamps each file when its last byte was written, so that stretches of many small files and
-stretches of few large ones tell the two prices apart.
+Creating and syncing a thousand small files takes as long in a cluster of 100 MB as in one ten times
+as large. One fetch shows both: the kernel stamps each file when its last byte was written, so that
+stretches of many small files and stretches of few large ones tell the two prices apart.
 """
 
 from __future__ import annotations
@@ -32,13 +32,22 @@ class Unpacked:
 
 def unpacked(folders: Iterable[Path], seconds: float) -> Unpacked:
     """Look at every file below ``folders``, right after a fetch of so many ``seconds``."""
-    found = sorted((entry.stat(follow_symlinks=False) for folder in folders for entry in _files(folder)), key=lambda it: it.st_ctime)
-    ends, sizes = (np.array([getattr(file, name) for file in found], dtype=float) for name in ("st_ctime", "st_size"))
+    found = sorted(
+        (entry.stat(follow_symlinks=False) for folder in folders for entry in _files(folder)),
+        key=lambda it: it.st_ctime,
+    )
+    ends, sizes = (
+        np.array([getattr(file, name) for file in found], dtype=float)
+        for name in ("st_ctime", "st_size")
+    )
     return Unpacked(len(found), int(sizes.sum()), fixed_part(ends, sizes, seconds))
 
 
 def fixed_part(ends: Figures, sizes: Figures, seconds: float) -> float:
-    """Of a fetch that took ``seconds``: those that do not depend on bytes. ``ends`` ascending, in seconds; ``sizes`` in bytes."""
+    """Of a fetch that took ``seconds``: those that do not depend on bytes.
+
+    ``ends`` ascending, in seconds; ``sizes`` in bytes.
+    """
     stretches = min(STRETCHES, len(ends) // FEWEST)
     if stretches < 2:
         return 0.0  # nothing is known: all of it may grow

@@ -1,4 +1,6 @@
-"""Holding a drill's cluster and folder: by this process while a stage runs, by a lease between stages, by a promise when kept."""
+"""Holding a drill's cluster and folder: by this process while a stage runs, by a lease between
+stages, by a promise when kept.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,21 @@ def ends_at(access: Access, started_at: datetime) -> float:
 
 
 @contextlib.contextmanager
-def holding(access: Access, workspace: Workspace, end: float, *, hand_over: bool = False) -> Iterator[Lease | None]:
-    """Hold the cluster while a stage of a drill runs. Gives the dead drill's lease it took over, if there was one.
+def holding(
+    access: Access, workspace: Workspace, end: float, *, hand_over: bool = False
+) -> Iterator[Lease | None]:
+    """Hold the cluster while a stage of a drill runs.
 
-    With ``hand_over`` nobody owns the drill afterwards: whoever goes on has to come within ``drill.handover_seconds``.
+    Gives the dead drill's lease it took over, if there was one.
+
+    With ``hand_over`` nobody owns the drill afterwards: whoever goes on has to come within
+    ``drill.handover_seconds``.
     """
     no_core_files()
     owner = this_process()
-    with drill_lock(access).hold(Lease(workspace.directory.name, str(workspace.directory), end, owner)) as stale:
+    with drill_lock(access).hold(
+        Lease(workspace.directory.name, str(workspace.directory), end, owner)
+    ) as stale:
         try:
             yield stale
         finally:
@@ -46,7 +55,9 @@ def left_until(access: Access, end: float) -> float:
 
 
 def begin_anew(access: Access, workspace: Workspace, stale: Lease | None, end: float) -> None:
-    """Own the folder, with nothing in it: what a dead drill, or an earlier try of this one, left behind goes."""
+    """Own the folder, with nothing in it: what a dead drill, or an earlier try of this one, left
+    behind goes.
+    """
     for drill_id in {workspace.directory.name, *([stale.owner] if stale else [])}:
         Workspace.of(access, drill_id).destroy()
     workspace.claim("restore", end, owner=this_process())
@@ -58,15 +69,24 @@ def take_over(access: Access, workspace: Workspace, end: float) -> None:
     lease = workspace.lease
     if why := lease.over() if lease else "nothing of it is there":
         raise CouldNotVerify(
-            "handover", f"restored cluster of drill {workspace.directory.name}", found=why,
-            expected=f"to be taken over within {access.cluster.drill.handover_seconds:g} s of the stage before",
-            hint="run the drill again; if its tasks wait long for a free slot, raise drill.handover_seconds",
-        )  # fmt: skip
+            "handover",
+            f"restored cluster of drill {workspace.directory.name}",
+            found=why,
+            expected=(
+                f"to be taken over within {access.cluster.drill.handover_seconds:g} s of the stage"
+                " before"
+            ),
+            hint=(
+                "run the drill again; if its tasks wait long for a free slot, raise"
+                " drill.handover_seconds"
+            ),
+        )
     workspace.claim("check", end, owner=this_process(), make=False)
 
 
 def keep_until_end(access: Access, workspace: Workspace, started_at: datetime) -> datetime:
-    """Leave it without an owner until the drill's time is over, and for a handover's time at least."""
+    """Leave it without an owner until the drill's time is over, and for a handover's time at
+    least."""
     end = max(ends_at(access, started_at), time.time() + access.cluster.drill.handover_seconds)
     workspace.claim("kept", end, make=False)
     return datetime.fromtimestamp(end, UTC)

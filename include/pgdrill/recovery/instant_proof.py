@@ -1,4 +1,6 @@
-"""The proof of an instant, from WAL itself: which transactions ended just before and just after replay stopped."""
+"""The proof of an instant, from WAL itself: which transactions ended just before and just after
+replay stopped.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_files import fetch_wal_file
 
 LOOK_BACK = 4  # segments before the stop, if it has no transaction of its own before that
-LOOK_AHEAD = 2  # recovery to a time stops at the next transaction itself, at most a record's header away
+# recovery to a time stops at the next transaction itself, at most a record's header away
+LOOK_AHEAD = 2
 
 
-def prove(access: Access, runner: Runner, folder: Path, line: Line, reached_lsn: int) -> InstantProof:
+def prove(
+    access: Access, runner: Runner, folder: Path, line: Line, reached_lsn: int
+) -> InstantProof:
     """Read the archived segments around the LSN that replay reached."""
     size = line.segment_bytes
     first = max(1, reached_lsn // size - LOOK_BACK) * size
@@ -37,8 +42,11 @@ def prove(access: Access, runner: Runner, folder: Path, line: Line, reached_lsn:
     return proof
 
 
-def _read(access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]) -> list[EndedTransaction]:
-    with contextlib.suppress(CouldNotVerify):  # a store that fails now leaves the instant unproved, and what was restored restored
+def _read(
+    access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]
+) -> list[EndedTransaction]:
+    # a store that fails now leaves the instant unproved, and what was restored restored
+    with contextlib.suppress(CouldNotVerify):
         for segment in choices:
             if file := fetch_wal_file(access, runner, segment.name, folder):
                 ended = ended_transactions(access, file)

@@ -1,4 +1,6 @@
-"""What a drill is to restore: a look at production, and the wish of a person or a schedule made exact."""
+"""What a drill is to restore: a look at production, and the wish of a person or a schedule made
+exact.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,15 @@ from pgdrill.repository.wal_files import timeline_history
 
 logger = logging.getLogger(__name__)
 
-DRILL_SHOWN = 63 - len("pgdrill-") - len("-12345678")  # PostgreSQL's names of restore points end after 63 bytes
+# PostgreSQL's names of restore points end after 63 bytes
+DRILL_SHOWN = 63 - len("pgdrill-") - len("-12345678")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Production as a drill's start found it, and the end of the archive as it was before. None: gone, or empty.
+    """Production as a drill's start found it, and the end of the archive as it was before.
+
+    None: gone, or empty.
 
     ``line``: production's timeline with its ancestors, or the one that stands for it.
     """
@@ -70,7 +75,12 @@ class Look:
 
 
 def decide(
-    access: Access, wanted: RecoveryTarget, backup: str, report: Report, runner: Runner, folder: Path
+    access: Access,
+    wanted: RecoveryTarget,
+    backup: str,
+    report: Report,
+    runner: Runner,
+    folder: Path,
 ) -> tuple[Goal, Look]:
     """Whose turn it is, what production looks like, and the goal."""
     chosen = by_turns(access, wanted, report.target)
@@ -84,7 +94,9 @@ def decide(
             raise
         logger.warning("no random instant this time, so latest: %s", error)
         look = look_at_production(access, report, runner, folder, latest=True)
-        goal, target = exact_goal(access, RecoveryTarget("latest"), backup, look, report, runner, folder)
+        goal, target = exact_goal(
+            access, RecoveryTarget("latest"), backup, look, report, runner, folder
+        )
         target.note = "a random instant was due, but there is none to draw"
     target.asked = str(wanted)
     report.target = target
@@ -92,45 +104,68 @@ def decide(
 
 
 def new_restore_point(drill_id: str) -> str:
-    """A name that no try had before, of the same drill or of any other: recovery stops at the first point of its name."""
+    """A name that no try had before, of the same drill or of any other: recovery stops at the first
+    point of its name.
+    """
     return f"pgdrill-{drill_id[:DRILL_SHOWN]}-{secrets.token_hex(4)}"
 
 
-def look_at_production(access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool) -> Look:
-    """Measure the RPO and take the baseline; its content and its restore point only for a drill to ``latest``."""
+def look_at_production(
+    access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool
+) -> Look:
+    """Measure the RPO and take the baseline; its content and its restore point only for a drill to
+    ``latest``.
+    """
     started = time.monotonic()
-    listed = access.tool.wal(access.repository)  # what has reached it by itself, before a switch is asked for
-    report.heartbeats = read_heartbeats(access) if latest else None  # before the restore point: it has to come back
+    # what has reached it by itself, before a switch is asked for
+    listed = access.tool.wal(access.repository)
+    # before the restore point: it has to come back
+    report.heartbeats = read_heartbeats(access) if latest else None
     restore_point = new_restore_point(report.drill_id) if latest else ""
     try:
         baseline = take_baseline(access, restore_point=restore_point, content=latest, runner=runner)
     except Gone as error:
         note_absence(access, report, error)
         line = _line(access, report, runner, folder, listed, None)
-        return Look(None, archived_end(access, runner, folder, listed, line) if line else None, line)
+        return Look(
+            None, archived_end(access, runner, folder, listed, line) if line else None, line
+        )
     line = _line(access, report, runner, folder, listed, baseline)
     end = archived_end(access, runner, folder, listed, line) if line else None
     report.clock_offset_seconds = baseline.clock_offset_seconds
     report.clock_uncertainty_seconds = baseline.clock_uncertainty_seconds
     if line and end:
         _measure(access, report, runner, folder, line, end, baseline)
-    report.versions = {"server": baseline.settings.get("server_version", ""),
-                       **{f"{name}.extensions": state.extensions for name, state in baseline.databases.items()}}  # fmt: skip
+    report.versions = {
+        "server": baseline.settings.get("server_version", ""),
+        **{f"{name}.extensions": state.extensions for name, state in baseline.databases.items()},
+    }
     report.timings.baseline_seconds = time.monotonic() - started
     return Look(baseline, end, line)
 
 
 def _line(
-    access: Access, report: Report, runner: Runner, folder: Path, listed: Mapping[str, int], baseline: Baseline | None
+    access: Access,
+    report: Report,
+    runner: Runner,
+    folder: Path,
+    listed: Mapping[str, int],
+    baseline: Baseline | None,
 ) -> Line | None:
-    """Production's line of timelines, by its own word, or by what was last known of it; notes the other ends of WAL."""
+    """Production's line of timelines, by its own word, or by what was last known of it; notes the
+    other ends of WAL.
+    """
     size = baseline.segment_bytes if baseline else segment_bytes(access)
-    found = archived_timelines(access, runner, folder, listed, size, least=baseline.timeline if baseline else 0)
+    found = archived_timelines(
+        access, runner, folder, listed, size, least=baseline.timeline if baseline else 0
+    )
     timeline, doubtful = (baseline.timeline, []) if baseline else _without_production(access, found)
     if timeline is None:
         return None
     report.branches = branches(access, found, timeline, doubtful, production=baseline is not None)
-    history = found.wal.histories.get(timeline) or timeline_history(access, runner, timeline, folder)
+    history = found.wal.histories.get(timeline) or timeline_history(
+        access, runner, timeline, folder
+    )
     return Line(timeline, history, size)
 
 
@@ -141,9 +176,17 @@ def _without_production(access: Access, found: Timelines) -> tuple[int | None, l
 
 
 def _measure(
-    access: Access, report: Report, runner: Runner, folder: Path, line: Line, end: ArchivedEnd, baseline: Baseline
+    access: Access,
+    report: Report,
+    runner: Runner,
+    folder: Path,
+    line: Line,
+    end: ArchivedEnd,
+    baseline: Baseline,
 ) -> None:
-    """What would have been lost when the drill began: since the first commit that had not reached the repository then."""
+    """What would have been lost when the drill began: since the first commit that had not reached
+    the repository then.
+    """
     begun = (baseline.clock or UNKNOWN).on_server(report.started_at)
     if all_archived(end, baseline.next_xid):
         report.measured_rpo_seconds = 0.0
@@ -156,11 +199,16 @@ def _measure(
         logger.warning("the first commit that was not archived is not known: %s", error)
         if end.last_commit_at:
             report.measured_rpo_seconds = lost_seconds(end.last_commit_at, begun)
-            report.measured_rpo_note = "at most, since the last archived commit: what was written since is not archived yet"
+            report.measured_rpo_note = (
+                "at most, since the last archived commit: what was written since is not"
+                " archived yet"
+            )
 
 
 def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbeats | None:
-    """What production's heartbeats say now; None where none are configured or production does not answer."""
+    """What production's heartbeats say now; None where none are configured or production does not
+    answer.
+    """
     column = HeartbeatColumn.of(access.cluster)
     if column is None:
         return None
@@ -169,7 +217,9 @@ def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbea
             connection.execute(STATEMENT_TIMEOUT)
             with connection.transaction():
                 if why := column.runs(connection):
-                    return Heartbeats(not_asked=f"asking production would run somebody's function: {why}")
+                    return Heartbeats(
+                        not_asked=f"asking production would run somebody's function: {why}"
+                    )
                 at_target = column.newest(connection, instant) if instant else None
                 return Heartbeats(newest_at=column.newest(connection), at_target=at_target)
     except Gone as error:
@@ -180,10 +230,11 @@ def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbea
 
 
 def by_turns(access: Access, wanted: RecoveryTarget, earlier: Target | None) -> RecoveryTarget:
-    """``alternate`` as ``latest`` or ``random``: what the newest drill that had one of them as its target did not.
+    """``alternate`` as ``latest`` or ``random``: what the newest drill that had one of them as its
+    target did not.
 
-    Told from the reports and not from the calendar: a week without a drill skips neither. A second try of the same
-    drill (``earlier``) keeps its choice.
+    Told from the reports and not from the calendar: a week without a drill skips neither. A second
+    try of the same drill (``earlier``) keeps its choice.
     """
     if wanted.kind != "alternate":
         return wanted
@@ -205,9 +256,18 @@ def _last_kind(access: Access) -> str:
 
 
 def exact_goal(
-    access: Access, wanted: RecoveryTarget, backup: str, look: Look, report: Report, runner: Runner, folder: Path
+    access: Access,
+    wanted: RecoveryTarget,
+    backup: str,
+    look: Look,
+    report: Report,
+    runner: Runner,
+    folder: Path,
 ) -> tuple[Goal, Target]:
-    """The goal, and the target as the report shows it. ``report.target`` is that of an earlier try, if any."""
+    """The goal, and the target as the report shows it.
+
+    ``report.target`` is that of an earlier try, if any.
+    """
     match wanted.kind:
         case "latest":
             goal = _latest(backup, look)
@@ -230,7 +290,9 @@ def exact_goal(
     return goal, shown
 
 
-def _reachable(access: Access, wanted: RecoveryTarget, backup: str, look: Look, runner: Runner, folder: Path) -> Reached:
+def _reachable(
+    access: Access, wanted: RecoveryTarget, backup: str, look: Look, runner: Runner, folder: Path
+) -> Reached:
     """Refuse what a person cannot have meant; where it lies, as far as that is known."""
     if look.line is None:
         return Reached(backup)
@@ -247,27 +309,54 @@ def _reachable(access: Access, wanted: RecoveryTarget, backup: str, look: Look, 
 def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None = None) -> Goal:
     """With what production says of itself."""
     if look.baseline is None:
-        return Goal(backup, target, stop_lsn=stop_lsn, timeline=look.line.timeline if look.line else None, segment_bytes=look.segment_bytes)
+        return Goal(
+            backup,
+            target,
+            stop_lsn=stop_lsn,
+            timeline=look.line.timeline if look.line else None,
+            segment_bytes=look.segment_bytes,
+        )
     return Goal(
-        backup, target, stop_lsn=stop_lsn, system_identifier=look.baseline.system_identifier,
-        timeline=look.baseline.timeline, segment_bytes=look.baseline.segment_bytes,
+        backup,
+        target,
+        stop_lsn=stop_lsn,
+        system_identifier=look.baseline.system_identifier,
+        timeline=look.baseline.timeline,
+        segment_bytes=look.baseline.segment_bytes,
         preload_libraries=look.baseline.settings.get("shared_preload_libraries", ""),
-        configured=look.baseline.configured, superusers=look.baseline.superusers, after_replay=sandbox_settings.replayed(look.baseline.configured),
-        planned_with=sandbox_settings.planning({**look.baseline.configured, **_set_for_searches(look.baseline)}),
-    )  # fmt: skip
+        configured=look.baseline.configured,
+        superusers=look.baseline.superusers,
+        after_replay=sandbox_settings.replayed(look.baseline.configured),
+        planned_with=sandbox_settings.planning(
+            {**look.baseline.configured, **_set_for_searches(look.baseline)}
+        ),
+    )
 
 
 def _set_for_searches(baseline: Baseline) -> dict[str, str]:
-    """pgvector's settings that stand in production's file: a session that has not loaded pgvector does not list them."""
+    """pgvector's settings that stand in production's file: a session that has not loaded pgvector
+    does not list them.
+    """
     told = (item for state in baseline.databases.values() for item in state.search_settings.items())
     set_by = {name: value.partition(": ") for name, value in told}
-    return {name: value for name, (source, _, value) in set_by.items() if source in ("configuration file", "command line")}
+    return {
+        name: value
+        for name, (source, _, value) in set_by.items()
+        if source in ("configuration file", "command line")
+    }
 
 
 def _latest(backup: str, look: Look) -> Goal:
-    """Make ``latest`` exact: the baseline's restore point, or the last record that reached the archive."""
+    """Make ``latest`` exact: the baseline's restore point, or the last record that reached the
+    archive.
+    """
     if look.baseline:
-        goal = _known(backup, RecoveryTarget("name", look.baseline.restore_point), look, look.baseline.lsn_position)
+        goal = _known(
+            backup,
+            RecoveryTarget("name", look.baseline.restore_point),
+            look,
+            look.baseline.lsn_position,
+        )
         return replace(goal, tablespaces=look.baseline.tablespaces)
     end = _end(look)
     target = RecoveryTarget("lsn", format_lsn(end.last_record_lsn))
@@ -277,9 +366,12 @@ def _latest(backup: str, look: Look) -> Goal:
 def _end(look: Look) -> ArchivedEnd:
     if look.end is None:
         raise BackupFault(
-            "no-wal", "the repository", found="no readable WAL segment", expected="archived WAL",
+            "no-wal",
+            "the repository",
+            found="no readable WAL segment",
+            expected="archived WAL",
             hint="check the archive_command of production",
-        )  # fmt: skip
+        )
     return look.end
 
 
@@ -295,10 +387,15 @@ def _random(
         spans = [cut for span in spans if (cut := _from(span, backup))]
     if not spans:
         raise CouldNotVerify(
-            "no-window", f"random instant in {access.repository.url}", found="no span of instants that can be restored",
+            "no-window",
+            f"random instant in {access.repository.url}",
+            found="no span of instants that can be restored",
             expected="a base backup, and archived WAL with the end of a transaction after it",
-            hint="drill `latest`; if production was written to since the backup, see that its WAL is archived",
-        )  # fmt: skip
+            hint=(
+                "drill `latest`; if production was written to since the backup, see that its WAL is"
+                " archived"
+            ),
+        )
     instant = report.target.instant if report.target and report.target.kind == "random" else None
     span = next((one for one in spans if instant and one.start <= instant < one.end), None)
     if span is None or instant is None:

@@ -1,4 +1,5 @@
-"""Everything that can be known before a byte is fetched: seconds, not an hour of a tool's retries."""
+"""Everything that can be known before a byte is fetched: seconds, not an hour of a tool's
+retries."""
 
 from __future__ import annotations
 
@@ -42,10 +43,13 @@ class Plan:
     history: tuple[TimelineSwitch, ...] = ()  # of the timeline
 
 
-def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, where: str) -> BaseBackup:
+def choose_backup(
+    backups: BaseBackups, wanted: str, target: RecoveryTarget, where: str
+) -> BaseBackup:
     """The newest backup that can reach the target, or the one of that full name.
 
-    One that cannot be read, and by its name is newer, is what LATEST would have been: then no older one stands for it.
+    One that cannot be read, and by its name is newer, is what LATEST would have been: then no older
+    one stands for it.
     """
     if problem := backups.broken.get(wanted):
         raise as_fault(problem)
@@ -53,42 +57,62 @@ def choose_backup(backups: BaseBackups, wanted: str, target: RecoveryTarget, whe
         if backups.broken:
             raise as_fault(backups.broken[max(backups.broken)])
         raise BackupFault(
-            "no-backups", where, found="no finished base backup", expected="at least one",
-            hint="take the first one: the base_backup DAG, or `pgdrill backup`; if there should be some, correct repository.url",
-        )  # fmt: skip
+            "no-backups",
+            where,
+            found="no finished base backup",
+            expected="at least one",
+            hint=(
+                "take the first one: the base_backup DAG, or `pgdrill backup`; if there should be"
+                " some, correct repository.url"
+            ),
+        )
     if wanted.upper() != "LATEST":
         named = [backup for backup in backups if backup.name == wanted]
         if not named:
             raise ConfigError(
-                "unknown-backup", f"backup {wanted!r} in {where}",
+                "unknown-backup",
+                f"backup {wanted!r} in {where}",
                 found=f"only {', '.join(b.name for b in backups[-SHOWN:])}",
-                expected="the full name of a finished base backup", hint="take a name from `pgdrill backups`",
-            )  # fmt: skip
+                expected="the full name of a finished base backup",
+                hint="take a name from `pgdrill backups`",
+            )
         if not _before(named[0], target):
             raise ConfigError(
-                "target-too-old", f"recovery target {target}",
-                found=f"backup {wanted} finished {named[0].finish_time.isoformat()} at {format_lsn(named[0].finish_lsn)}",
+                "target-too-old",
+                f"recovery target {target}",
+                found=(
+                    f"backup {wanted} finished {named[0].finish_time.isoformat()} at"
+                    f" {format_lsn(named[0].finish_lsn)}"
+                ),
                 expected="a base backup that finished before the target",
                 hint="leave the choice of the backup to pgdrill (LATEST), or choose a later target",
-            )  # fmt: skip
+            )
         return named[0]
     fitting = [backup for backup in backups if _before(backup, target)]
     if not fitting:
         raise BackupFault(
-            "target-too-old", f"recovery target {target}",
+            "target-too-old",
+            f"recovery target {target}",
             found=f"oldest backup {backups[0].name} finished {backups[0].finish_time.isoformat()}",
             expected="a base backup that finished before the target",
             hint="choose a later target; keep more backups if the window is too short",
-        )  # fmt: skip
+        )
     chosen = max(fitting, key=lambda backup: backup.finish_time)
-    if backups.broken and (newest := max(backups.broken)) > chosen.name:  # names are in the order of WAL, or of time
+    # names are in the order of WAL, or of time
+    if backups.broken and (newest := max(backups.broken)) > chosen.name:
         raise as_fault(backups.broken[newest])
     return chosen
 
 
 def as_fault(problem: Problem) -> BackupFault:
     """A problem of the backup as the error that it is."""
-    return BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, hint=problem.hint)
+    return BackupFault(
+        problem.reason,
+        problem.thing,
+        found=problem.found,
+        expected=problem.expected,
+        hint=problem.hint,
+    )
 
 
 def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
@@ -114,7 +138,8 @@ def preflight(
 ) -> Plan:
     """Check all that can be checked, or raise the first thing that makes the restore pointless.
 
-    ``timeline``, ``stop_lsn``, ``history`` and ``tablespaces`` describe the target as far as it is known beforehand.
+    ``timeline``, ``stop_lsn``, ``history`` and ``tablespaces`` describe the target as far as it is
+    known beforehand.
     """
     _unused(directory)
     tool, repository = access.tool, access.repository
@@ -128,17 +153,23 @@ def preflight(
     kept = backup_record.read(access.reports, backup.name)
     problems = tool.problems(repository, backup, parts)
     if kept:
-        problems += backup_record.differences(kept, repository.url, parts, backup.finish_time, tool.changed_by_marking)
+        problems += backup_record.differences(
+            kept, repository.url, parts, backup.finish_time, tool.changed_by_marking
+        )
     _raise_first(problems, f"backup {backup.name}")
     archived = tool.wal(repository)
-    # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was reached.
-    end = max(stop_lsn or 0, backup.finish_lsn) - 1  # positions name the byte after what has to be there
+    # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was
+    # reached.
+    # positions name the byte after what has to be there
+    end = max(stop_lsn or 0, backup.finish_lsn) - 1
     line = timeline or backup.timeline
     segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
     needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
     check_room(directory, needed, access.cluster.drill.keep_free_bytes)
     histories = [int(name[:8], 16) for name in archived if name.endswith(".history")]
-    return Plan(backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history)
+    return Plan(
+        backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history
+    )
 
 
 def _newest_known(access: Access, listed: BaseBackups, chosen: BaseBackup) -> None:
@@ -152,45 +183,79 @@ def _newest_known(access: Access, listed: BaseBackups, chosen: BaseBackup) -> No
 def _unused(directory: Path) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise CouldNotVerify(
-            "directory-in-use", f"{directory}", found="files in it", expected="an empty or new folder",
+            "directory-in-use",
+            f"{directory}",
+            found="files in it",
+            expected="an empty or new folder",
             hint="destroy the drill that left it, or choose another drill.work_directory",
-        )  # fmt: skip
+        )
 
 
-def _same_system(backup: BaseBackup, identifier: int | None, access: Access, listed: Sequence[BaseBackup]) -> None:
+def _same_system(
+    backup: BaseBackup, identifier: int | None, access: Access, listed: Sequence[BaseBackup]
+) -> None:
     if identifier and backup.system_identifier != identifier:
-        name, own = access.cluster.name, [one for one in listed if one.system_identifier == identifier]
-        meanwhile = f"; until then restore {name}'s newest by name: --backup {max(own, key=lambda one: one.finish_time).name}" if own else ""
+        name, own = (
+            access.cluster.name,
+            [one for one in listed if one.system_identifier == identifier],
+        )
+        meanwhile = (
+            f"; until then restore {name}'s newest by name: --backup"
+            f" {max(own, key=lambda one: one.finish_time).name}"
+            if own
+            else ""
+        )
         raise BackupFault(
-            "wrong-system", f"backup {backup.name}", found=f"system identifier {backup.system_identifier}",
+            "wrong-system",
+            f"backup {backup.name}",
+            found=f"system identifier {backup.system_identifier}",
             expected=f"{identifier}, production's",
-            hint=f"another cluster wrote into this repository: give each its own prefix, then take a base backup (`pgdrill backup {name}`){meanwhile}",
-        )  # fmt: skip
+            hint=(
+                "another cluster wrote into this repository: give each its own prefix, then take a"
+                f" base backup (`pgdrill backup {name}`){meanwhile}"
+            ),
+        )
     installed = access.binaries.major_version
     if backup.major_version != installed:
         raise CouldNotVerify(
-            "wrong-major-version", f"{access.binaries.folder}", found=f"PostgreSQL {installed}",
+            "wrong-major-version",
+            f"{access.binaries.folder}",
+            found=f"PostgreSQL {installed}",
             expected=f"PostgreSQL {backup.major_version}, which wrote backup {backup.name}",
             hint="install that major version here and set server.bin_dir to it",
-        )  # fmt: skip
+        )
 
 
 def _all_inside(backup: BaseBackup, tablespaces: Mapping[str, str]) -> None:
-    """Replay takes the path of a new tablespace from WAL; no setting maps it. For other targets, WAL itself is looked at."""
+    """Replay takes the path of a new tablespace from WAL; no setting maps it.
+
+    For other targets, WAL itself is looked at.
+    """
     if lacking := sorted(set(tablespaces) - set(backup.tablespaces)):
         shown = ", ".join(f"{oid} in {tablespaces[oid]!r}" for oid in lacking[:SHOWN])
         raise CouldNotVerify(
-            "tablespace-not-in-backup", f"backup {backup.name}", found=f"production has tablespaces that it lacks: {shown}",
-            expected="every tablespace in the backup: replay would link the restored cluster to production's own folder",
+            "tablespace-not-in-backup",
+            f"backup {backup.name}",
+            found=f"production has tablespaces that it lacks: {shown}",
+            expected=(
+                "every tablespace in the backup: replay would link the restored cluster to"
+                " production's own folder"
+            ),
             hint="take a base backup now, then drill again",
-        )  # fmt: skip
+        )
 
 
 def _raise_first(problems: list[Problem], thing: str) -> None:
     if problems:
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise BackupFault(first.reason, first.thing, found=first.found + more, expected=first.expected, hint=first.hint)
+        raise BackupFault(
+            first.reason,
+            first.thing,
+            found=first.found + more,
+            expected=first.expected,
+            hint=first.hint,
+        )
 
 
 def _unbroken(
@@ -205,23 +270,41 @@ def _unbroken(
     """How many segments replay will need; a missing or empty one is an error that names it."""
     total = end // segment_bytes - backup.start_lsn // segment_bytes + 1
     # However many a description asks for: among one more than there are, one is lacking.
-    needed = list(islice(segments_needed(backup.start_lsn, end, timeline, history, segment_bytes), len(archived) + 1))
-    lacking = [choices[0].name for choices in needed if not any(archived.get(s.name) for s in choices)]
+    needed = list(
+        islice(
+            segments_needed(backup.start_lsn, end, timeline, history, segment_bytes),
+            len(archived) + 1,
+        )
+    )
+    lacking = [
+        choices[0].name for choices in needed if not any(archived.get(s.name) for s in choices)
+    ]
     if lacking:
         count = f"{len(lacking) + total - len(needed)} of {total} lacking"
         empty = lacking[0] in archived
         raise BackupFault(
-            "wal-empty" if empty else "wal-gap", f"WAL segment {lacking[0]} in {where}",
+            "wal-empty" if empty else "wal-gap",
+            f"WAL segment {lacking[0]} in {where}",
             found=("an empty object" if empty else "no such object") + f"; {count}",
             expected=f"every segment from {format_lsn(backup.start_lsn)} through {format_lsn(end)}",
-            hint="nothing after the gap can be restored: take a base backup now, then find out what lost the segment",
-        )  # fmt: skip
+            hint=(
+                "nothing after the gap can be restored: take a base backup now, then find out what"
+                " lost the segment"
+            ),
+        )
     doubled = [choices[0].name for choices in needed if choices[0].name in archived.doubles]
     if doubled:
         raise BackupFault(
-            "wal-duplicate", f"WAL segment {doubled[0]} in {where}",
-            found=f"{len(archived.doubles[doubled[0]])} objects: {', '.join(archived.doubles[doubled[0]])}",
+            "wal-duplicate",
+            f"WAL segment {doubled[0]} in {where}",
+            found=(
+                f"{len(archived.doubles[doubled[0]])} objects:"
+                f" {', '.join(archived.doubles[doubled[0]])}"
+            ),
             expected="one object: which of several a restore gets is chance",
-            hint="fetch each with the tool, compare them with pg_waldump, and delete what is not production's; two alike may both be right",
-        )  # fmt: skip
+            hint=(
+                "fetch each with the tool, compare them with pg_waldump, and delete what is not"
+                " production's; two alike may both be right"
+            ),
+        )
     return len(needed)

@@ -1,4 +1,6 @@
-"""Production that is not there: said in the verdict, and after some drills in a row no verdict is green without it."""
+"""Production that is not there: said in the verdict, and after some drills in a row no verdict is
+green without it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 def absence(access: Access) -> str:
-    """Why production is not there, in words; empty where it lets in. Raises if it is there and does not."""
+    """Why production is not there, in words; empty where it lets in.
+
+    Raises if it is there and does not.
+    """
     try:
         access.connect().close()
     except Gone as error:
@@ -26,11 +31,18 @@ def note_absence(access: Access, report: Report, error: Gone) -> None:
     """Keep in the report that production was gone, and how many drills in a row it has been."""
     report.without_production = error.problem.found
     report.drills_without_production = 1 + _before(access, report)
-    logger.warning("drilling without production, for the %s drill in a row: %s", ordinal(report.drills_without_production), error)
+    logger.warning(
+        "drilling without production, for the %s drill in a row: %s",
+        ordinal(report.drills_without_production),
+        error,
+    )
 
 
 def _before(access: Access, report: Report) -> int:
-    """The drills right before this one that were without production. Those that did not come to look at it count neither way."""
+    """The drills right before this one that were without production.
+
+    Those that did not come to look at it count neither way.
+    """
     for drill_id in reversed(store.list_reports(access)):
         if drill_id == report.drill_id:
             continue
@@ -54,9 +66,15 @@ def answer(report: Report, allowed: int) -> CheckResult | None:
         return None
     times = report.drills_without_production
     return CheckResult(
-        name="production", family="recovery", status="warn" if times <= allowed else "skip", thing="server",
-        value=f"gone for {times} drill{'s' if times > 1 else ''} in a row", threshold=f"at most {allowed} (drill.without_production)",
+        name="production",
+        family="recovery",
+        status="warn" if times <= allowed else "skip",
+        thing="server",
+        value=f"gone for {times} drill{'s' if times > 1 else ''} in a row",
+        threshold=f"at most {allowed} (drill.without_production)",
         message=f"{report.without_production}; what came back was not compared with it",
-        hint="correct server.dsn (or its Airflow connection) if it is there; drill again once it is back, or raise"
-        " drill.without_production while it is known to be gone",
-    )  # fmt: skip
+        hint=(
+            "correct server.dsn (or its Airflow connection) if it is there; drill again once it is"
+            " back, or raise drill.without_production while it is known to be gone"
+        ),
+    )

@@ -1,6 +1,8 @@
-"""What a target of the past can be: one that cannot be reached is refused before a byte is restored, with the nearest that can.
+"""What a target of the past can be: one that cannot be reached is refused before a byte is
+restored, with the nearest that can.
 
-Only what is certain is refused. Where WAL is missing or damaged it is recovery that finds out, and the backup's fault.
+Only what is certain is refused. Where WAL is missing or damaged it is recovery that finds out, and
+the backup's fault.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 LOOKING_SECONDS = 120.0  # for a restore point; recovery finds it by itself, however far it is
 SHOWN = 5
-OWN = "pgdrill-"  # drills' and baselines' restore points: of interest to whoever asks for one of them
+# drills' and baselines' restore points: of interest to whoever asks for one of them
+OWN = "pgdrill-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +52,63 @@ class Archive:
     line: Line
 
     def time(self, target: RecoveryTarget, clock: ClockDifference) -> None:
-        """Refuse an instant that has not come, or behind which no transaction is archived for recovery to stop at."""
+        """Refuse an instant that has not come, or behind which no transaction is archived for
+        recovery to stop at.
+        """
         now = clock.on_server(datetime.now(UTC)) + timedelta(seconds=clock.uncertainty_seconds)
         newest = self._newest()
-        late = newest is not None and (target.time > newest if target.kind == "before" else target.time >= newest)
+        late = newest is not None and (
+            target.time > newest if target.kind == "before" else target.time >= newest
+        )
         if target.time <= now and not late:
             return
-        nearest = f"time:{(newest - TICK).isoformat().replace('+00:00', 'Z')}" if newest else "none: no archived transaction was found"
+        nearest = (
+            f"time:{(newest - TICK).isoformat().replace('+00:00', 'Z')}"
+            if newest
+            else "none: no archived transaction was found"
+        )
         raise ConfigError(
-            "target-in-the-future" if target.time > now else "target-not-archived", f"recovery target {target}",
-            found=f"the last archived transaction ended at {newest.isoformat() if newest else 'no known time'}; it is {now:%Y-%m-%d %H:%M:%S} UTC",
-            expected=f"an instant before the end of an archived transaction; the nearest is {nearest}",
-            hint=f"take {'that one, or ' if newest else ''}`latest`; for an instant that has only just gone by, wait until its WAL is archived (archive_timeout)",
-        )  # fmt: skip
+            "target-in-the-future" if target.time > now else "target-not-archived",
+            f"recovery target {target}",
+            found=(
+                "the last archived transaction ended at"
+                f" {newest.isoformat() if newest else 'no known time'}; it is"
+                f" {now:%Y-%m-%d %H:%M:%S} UTC"
+            ),
+            expected=(
+                f"an instant before the end of an archived transaction; the nearest is {nearest}"
+            ),
+            hint=(
+                f"take {'that one, or ' if newest else ''}`latest`; for an instant that has only"
+                " just gone by, wait until its WAL is archived (archive_timeout)"
+            ),
+        )
 
     def lsn(self, target: RecoveryTarget, written_to: int) -> None:
         """Refuse a position that production has not written yet."""
         if parse_lsn(target.value) <= written_to:
             return
         raise ConfigError(
-            "target-in-the-future", f"recovery target {target}", found=f"production has written WAL up to {format_lsn(written_to)}",
-            expected=f"a position that is written; the nearest is lsn:{format_lsn(written_to)}, once it is archived",
+            "target-in-the-future",
+            f"recovery target {target}",
+            found=f"production has written WAL up to {format_lsn(written_to)}",
+            expected=(
+                f"a position that is written; the nearest is lsn:{format_lsn(written_to)}, once it"
+                " is archived"
+            ),
             hint="correct the LSN, or take `latest`",
-        )  # fmt: skip
+        )
 
     def name(self, target: RecoveryTarget, backup: str) -> Reached:
-        """Where a restore point lies, and the newest backup before it; refuse a name that is in no archived WAL."""
+        """Where a restore point lies, and the newest backup before it; refuse a name that is in no
+        archived WAL.
+        """
         backups = self.access.tool.backups(self.access.repository)
-        usable = [one for one in backups if on_path(one, self.line.path) and backup.upper() in ("LATEST", one.name.upper())]
+        usable = [
+            one
+            for one in backups
+            if on_path(one, self.line.path) and backup.upper() in ("LATEST", one.name.upper())
+        ]
         if not usable:
             return Reached(backup)  # preflight says what is wrong
         newest = max(usable, key=lambda one: one.finish_lsn)
@@ -88,10 +120,17 @@ class Archive:
             return self._reached(points, usable, backup)
         if found.whole:
             raise self._no_such_point(target, found, oldest)
-        logger.info("restore point %s was not found in the WAL that could be read in %.0f s: recovery will look for it", target.value, LOOKING_SECONDS)
+        logger.info(
+            "restore point %s was not found in the WAL that could be read in %.0f s: recovery will"
+            " look for it",
+            target.value,
+            LOOKING_SECONDS,
+        )
         return Reached(backup)
 
-    def _reached(self, points: list[RestorePoint], usable: list[BaseBackup], backup: str) -> Reached:
+    def _reached(
+        self, points: list[RestorePoint], usable: list[BaseBackup], backup: str
+    ) -> Reached:
         newest = max(usable, key=lambda one: one.finish_lsn)
         behind = [point for point in points if point.lsn >= newest.finish_lsn]
         if behind:
@@ -100,29 +139,60 @@ class Archive:
         if not before:
             return Reached(backup)
         chosen = max(before, key=lambda one: one.finish_lsn)
-        return Reached(chosen.name, next(point.lsn for point in points if point.lsn >= chosen.finish_lsn))
+        return Reached(
+            chosen.name, next(point.lsn for point in points if point.lsn >= chosen.finish_lsn)
+        )
 
     def _points(self, since: BaseBackup) -> Found:
         end = self._end_lsn()
         if end <= since.finish_lsn:
             return Found()
-        return restore_points(self.access, self.runner, self.folder, self.line, since.finish_lsn, end, seconds=LOOKING_SECONDS)
+        return restore_points(
+            self.access,
+            self.runner,
+            self.folder,
+            self.line,
+            since.finish_lsn,
+            end,
+            seconds=LOOKING_SECONDS,
+        )
 
-    def _no_such_point(self, target: RecoveryTarget, found: Found, since: BaseBackup) -> ConfigError:
+    def _no_such_point(
+        self, target: RecoveryTarget, found: Found, since: BaseBackup
+    ) -> ConfigError:
         wanted = target.value.startswith(OWN)
         own = [point.name for point in found.points if wanted or not point.name.startswith(OWN)]
-        names = list(dict.fromkeys([*difflib.get_close_matches(target.value, own, SHOWN), *reversed(own)]))[:SHOWN]
+        names = list(
+            dict.fromkeys([*difflib.get_close_matches(target.value, own, SHOWN), *reversed(own)])
+        )[:SHOWN]
         return ConfigError(
-            "no-such-restore-point", f"recovery target {target}",
-            found=f"no restore point of that name in archived WAL from {format_lsn(since.finish_lsn)} to {format_lsn(self._end_lsn())}",
-            expected=f"one of those there: {', '.join(f'name:{name}' for name in names)}" if names else "one, and there is none but drills' own",
-            hint="correct the name, or take an instant (`pgdrill window`); one that was only just made is there once its WAL is archived",
-        )  # fmt: skip
+            "no-such-restore-point",
+            f"recovery target {target}",
+            found=(
+                f"no restore point of that name in archived WAL from {format_lsn(since.finish_lsn)}"
+                f" to {format_lsn(self._end_lsn())}"
+            ),
+            expected=(
+                f"one of those there: {', '.join(f'name:{name}' for name in names)}"
+                if names
+                else "one, and there is none but drills' own"
+            ),
+            hint=(
+                "correct the name, or take an instant (`pgdrill window`); one that was only just"
+                " made is there once its WAL is archived"
+            ),
+        )
 
     def _newest(self) -> datetime | None:
-        """When the last archived transaction ended; None where a gap, damage or a quiet server keeps from knowing it."""
+        """When the last archived transaction ended; None where a gap, damage or a quiet server
+        keeps from knowing it.
+        """
         archived = self.access.tool.wal(self.access.repository)
-        found = stretches(self.line.wal(archived), self.line.path, self.access.tool.backups(self.access.repository))
+        found = stretches(
+            self.line.wal(archived),
+            self.line.path,
+            self.access.tool.backups(self.access.repository),
+        )
         if not found or found[-1].end_lsn != self._end_lsn():
             return None
         for segment in newest_first(self.line, found[-1], archived):

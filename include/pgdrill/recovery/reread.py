@@ -1,6 +1,8 @@
-"""A part that broke off while the tool fetched it is read again by itself, before the backup is blamed.
+"""A part that broke off while the tool fetched it is read again by itself, before the backup is
+blamed.
 
-A proxy that ends long connections, or a store that closes one, looks to the tool like an object that ends too early.
+A proxy that ends long connections, or a store that closes one, looks to the tool like an object
+that ends too early.
 """
 
 from __future__ import annotations
@@ -17,13 +19,22 @@ from pgdrill.repository.decoders import DECODERS, Undecodable, decoded
 
 logger = logging.getLogger(__name__)
 
-BROKEN_OFF = re.compile(r"unexpected EOF|closed pipe|unexpected end of|truncated|IncompleteRead|incomplete", re.IGNORECASE)
+BROKEN_OFF = re.compile(
+    r"unexpected EOF|closed pipe|unexpected end of|truncated|IncompleteRead|incomplete",
+    re.IGNORECASE,
+)
 
 
-def blame(access: Access, backup: str, parts: Mapping[str, int], error: BackupFault) -> PgdrillError:
-    """The error to raise: the same, that of the part which is damaged, or the way's to the store where every part is whole."""
+def blame(
+    access: Access, backup: str, parts: Mapping[str, int], error: BackupFault
+) -> PgdrillError:
+    """The error to raise: the same, that of the part which is damaged, or the way's to the store
+    where every part is whole.
+    """
     told = error.problem.found
-    if not BROKEN_OFF.search(told) or access.tool.encrypts({**os.environ, **access.tool.environment()}):
+    if not BROKEN_OFF.search(told) or access.tool.encrypts(
+        {**os.environ, **access.tool.environment()}
+    ):
         return error
     archives = [key for key in parts if ".tar" in key]
     named = [key for key in archives if PurePosixPath(key).name in told] or archives
@@ -32,15 +43,24 @@ def blame(access: Access, backup: str, parts: Mapping[str, int], error: BackupFa
         try:
             if why := _broken(access, key, parts[key]):
                 return BackupFault(
-                    "corrupt-part", f"{access.repository.url}/{key}", found=why, expected="a part that unpacks", hint=error.problem.hint
+                    "corrupt-part",
+                    f"{access.repository.url}/{key}",
+                    found=why,
+                    expected="a part that unpacks",
+                    hint=error.problem.hint,
                 )
         except Unreachable as unreachable:
             return unreachable
     return Unreachable(
-        "connection-cut", f"fetching backup {backup}", found=f"{told}; read by itself, each of {len(named)} parts is whole",
+        "connection-cut",
+        f"fetching backup {backup}",
+        found=f"{told}; read by itself, each of {len(named)} parts is whole",
         expected="connections to the store that last until a part has come",
-        hint="see what ends them on the way: a proxy's or balancer's time limit, or its limit of bytes; then try again",
-    )  # fmt: skip
+        hint=(
+            "see what ends them on the way: a proxy's or balancer's time limit, or its limit of"
+            " bytes; then try again"
+        ),
+    )
 
 
 def _broken(access: Access, key: str, size: int) -> str:

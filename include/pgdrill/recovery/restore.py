@@ -1,4 +1,7 @@
-"""Restoring a cluster: preflight, fetch, start, replay to the target, promote. Production is never touched."""
+"""Restoring a cluster: preflight, fetch, start, replay to the target, promote.
+
+Production is never touched.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +57,14 @@ class Goal:
     stop_lsn: int | None = None
     preload_libraries: str = ""
     superusers: Sequence[str] = ()  # production's that may log in
-    planned_with: Mapping[str, str] = field(default_factory=dict)  # production's settings for planning
-    after_replay: Mapping[str, str] = field(default_factory=dict)  # production's, where replay had settings of its own
-    configured: Mapping[str, str] = field(default_factory=dict)  # all that somebody set on production, today
-    tablespaces: Mapping[str, str] = field(default_factory=dict)  # at the target, as far as known: oid -> production's folder
+    # production's settings for planning
+    planned_with: Mapping[str, str] = field(default_factory=dict)
+    # production's, where replay had settings of its own
+    after_replay: Mapping[str, str] = field(default_factory=dict)
+    # all that somebody set on production, today
+    configured: Mapping[str, str] = field(default_factory=dict)
+    # at the target, as far as known: oid -> production's folder
+    tablespaces: Mapping[str, str] = field(default_factory=dict)
     segment_bytes: int = 16 * 2**20
 
 
@@ -67,18 +74,34 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
     history = timeline_history(access, runner, goal.timeline or 1, workspace.home)
     stop_lsn = parse_lsn(goal.target.value) if goal.target.kind == "lsn" else goal.stop_lsn
     return preflight(
-        access, wanted=goal.backup, target=goal.target,
+        access,
+        wanted=goal.backup,
+        target=goal.target,
         system_identifier=goal.system_identifier or access.cluster.server.system_identifier,
-        timeline=goal.timeline, stop_lsn=stop_lsn, history=history, directory=workspace.data_directory,
-        segment_bytes=goal.segment_bytes, tablespaces=goal.tablespaces,
-    )  # fmt: skip
+        timeline=goal.timeline,
+        stop_lsn=stop_lsn,
+        history=history,
+        directory=workspace.data_directory,
+        segment_bytes=goal.segment_bytes,
+        tablespaces=goal.tablespaces,
+    )
 
 
 def restore(
-    access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead, runner: Runner, timings: Timings,
-    progress: Progress, fence: Fence,
-) -> RestoredCluster:  # fmt: skip
-    """Fetch the planned backup, replay to the target and promote; fills in ``timings``. A server is left running."""
+    access: Access,
+    workspace: Workspace,
+    goal: Goal,
+    plan: Plan,
+    ahead: WalAhead,
+    runner: Runner,
+    timings: Timings,
+    progress: Progress,
+    fence: Fence,
+) -> RestoredCluster:
+    """Fetch the planned backup, replay to the target and promote; fills in ``timings``.
+
+    A server is left running.
+    """
     ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
     _fetch(access, workspace, plan, runner, timings, progress)
     _came_whole(access, workspace.data_directory, plan)
@@ -104,10 +127,20 @@ def restore(
 
 
 def _fetch(
-    access: Access, workspace: Workspace, plan: Plan, runner: Runner, timings: Timings, progress: Progress
+    access: Access,
+    workspace: Workspace,
+    plan: Plan,
+    runner: Runner,
+    timings: Timings,
+    progress: Progress,
 ) -> None:
-    """Fetch, and once more where a part did not unpack: a connection that broke off looks the same as a torn part."""
-    spaces = {oid: workspace.tablespaces / str(whole_number(oid, 1, 2**32 - 1)) for oid in plan.backup.tablespaces}
+    """Fetch, and once more where a part did not unpack: a connection that broke off looks the same
+    as a torn part.
+    """
+    spaces = {
+        oid: workspace.tablespaces / str(whole_number(oid, 1, 2**32 - 1))
+        for oid in plan.backup.tablespaces
+    }
     started = time.monotonic()
     for last in (False, True):
         for folder in (workspace.data_directory, *spaces.values()):
@@ -130,47 +163,69 @@ def _fetch(
 
 
 def _fetch_once(
-    access: Access, workspace: Workspace, plan: Plan, spaces: dict[str, Path], runner: Runner, progress: Progress
+    access: Access,
+    workspace: Workspace,
+    plan: Plan,
+    spaces: dict[str, Path],
+    runner: Runner,
+    progress: Progress,
 ) -> None:
     drill = access.cluster.drill
     streams, why = fetch_streams(cores=cores(), streams=access.cluster.repository.streams)
     logger.info("fetching with %s", why)
-    fetch = access.tool.fetch(plan.backup, workspace.data_directory, spaces, workspace.home, streams)
+    fetch = access.tool.fetch(
+        plan.backup, workspace.data_directory, spaces, workspace.home, streams
+    )
     for file, content in fetch.files.items():
         file.write_text(content)
     total = plan.backup.uncompressed_bytes
     try:
         done = runner.run(
-            replace(fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))),
-            timeout_seconds=drill.timeout_seconds, stall_seconds=drill.stall_seconds,
-            moving_in=(workspace.data_directory, *spaces.values()), on_bytes=lambda written: progress("fetch", written, total),
-        )  # fmt: skip
+            replace(
+                fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))
+            ),
+            timeout_seconds=drill.timeout_seconds,
+            stall_seconds=drill.stall_seconds,
+            moving_in=(workspace.data_directory, *spaces.values()),
+            on_bytes=lambda written: progress("fetch", written, total),
+        )
     except ProcessTimeout as error:
         raise tool_timeout(
-            f"fetching backup {plan.backup.name}", error,
+            f"fetching backup {plan.backup.name}",
+            error,
             expected=f"an end within {drill.timeout_seconds:.0f} s, and bytes moving all the time",
-            hint="check the network and the store; raise drill.timeout_seconds if it was still moving",
-        ) from None  # fmt: skip
+            hint=(
+                "check the network and the store; raise drill.timeout_seconds if it was still"
+                " moving"
+            ),
+        ) from None
     if done.code:
         raise tool_failure(f"fetching backup {plan.backup.name}", done)
 
 
 def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
-    """Bring to the disk what the tool wrote: the whole file system at once, which is quicker than file by file.
+    """Bring to the disk what the tool wrote: the whole file system at once, which is quicker than
+    file by file.
 
-    PostgreSQL does the same again before it replays; then there is little left to write. Where production's files lie on that
-    file system PostgreSQL does it alone, file by file, and production's own writing is left to production.
+    PostgreSQL does the same again before it replays; then there is little left to write. Where
+    production's files lie on that file system PostgreSQL does it alone, file by file, and
+    production's own writing is left to production.
     """
     if access.cluster.drill.durability == "fast" or not alone_on_disk(access, workspace.directory):
         return
     started = time.monotonic()
     folders = {workspace.data_directory, *workspace.tablespaces.glob("*")}
-    done = subprocess.run(["sync", "-f", *map(str, folders)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sync", "-f", *map(str, folders)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise CouldNotVerify(
-            "not-synced", f"{workspace.directory}", found=done.stderr.strip()[:300], expected="the files on the disk",
+            "not-synced",
+            f"{workspace.directory}",
+            found=done.stderr.strip()[:300],
+            expected="the files on the disk",
             hint="look at the disk and the kernel's log (dmesg)",
-        )  # fmt: skip
+        )
     timings.sync_seconds = time.monotonic() - started
 
 
@@ -185,36 +240,66 @@ def alone_on_disk(access: Access, directory: Path) -> bool:
 
 
 def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
-    """The tool said success: look at least at what no server can do without (it exits 0 with parts missing)."""
+    """The tool said success: look at least at what no server can do without (it exits 0 with parts
+    missing).
+    """
     for name in ("PG_VERSION", "global/pg_control", "backup_label"):
         if not (data_directory / name).is_file():
             raise BackupFault(
-                "incomplete-restore", f"{name} of backup {plan.backup.name}", found="not restored",
+                "incomplete-restore",
+                f"{name} of backup {plan.backup.name}",
+                found="not restored",
                 expected="a file; without backup_label a server starts and silently lacks data",
                 hint="choose another backup; take a new base backup",
-            )  # fmt: skip
+            )
     label = BackupLabel.parse((data_directory / "backup_label").read_text(errors="replace"))
     control = access.binaries.control_data(data_directory)
     if label and label.from_standby and not control.of_standby:
         raise BackupFault(
-            "wrong-server", f"restored {data_directory}/backup_label", found="a backup that a standby began and ended",
-            expected="one of the primary, whose files these are: recovery refuses it (\"inconsistent with control file\")",
-            hint="take a new base backup with this version of pgdrill, or with a server.dsn that names one host; delete this one",
-        )  # fmt: skip
-    if label is None or (label.start_lsn, label.timeline) != (plan.backup.start_lsn, plan.backup.timeline):
+            "wrong-server",
+            f"restored {data_directory}/backup_label",
+            found="a backup that a standby began and ended",
+            expected=(
+                'one of the primary, whose files these are: recovery refuses it ("inconsistent with'
+                ' control file")'
+            ),
+            hint=(
+                "take a new base backup with this version of pgdrill, or with a server.dsn that"
+                " names one host; delete this one"
+            ),
+        )
+    if label is None or (label.start_lsn, label.timeline) != (
+        plan.backup.start_lsn,
+        plan.backup.timeline,
+    ):
         raise BackupFault(
-            "wrong-backup", f"restored {data_directory}/backup_label",
-            found=f"a backup from {format_lsn(label.start_lsn)} on timeline {label.timeline}" if label else "no start of WAL",
-            expected=f"{format_lsn(plan.backup.start_lsn)} on timeline {plan.backup.timeline}, as {plan.backup.name} says of itself",
-            hint="the repository holds another backup under this name, or its metadata is damaged; take a new base backup",
-        )  # fmt: skip
+            "wrong-backup",
+            f"restored {data_directory}/backup_label",
+            found=(
+                f"a backup from {format_lsn(label.start_lsn)} on timeline {label.timeline}"
+                if label
+                else "no start of WAL"
+            ),
+            expected=(
+                f"{format_lsn(plan.backup.start_lsn)} on timeline {plan.backup.timeline}, as"
+                f" {plan.backup.name} says of itself"
+            ),
+            hint=(
+                "the repository holds another backup under this name, or its metadata is damaged;"
+                " take a new base backup"
+            ),
+        )
     found = control.system_identifier
     if found != plan.backup.system_identifier:
         raise BackupFault(
-            "wrong-system", f"restored {data_directory}/global/pg_control", found=f"system identifier {found}",
-            expected=f"{plan.backup.system_identifier}, as backup {plan.backup.name} says of itself",
+            "wrong-system",
+            f"restored {data_directory}/global/pg_control",
+            found=f"system identifier {found}",
+            expected=(
+                f"{plan.backup.system_identifier}, as backup {plan.backup.name} says of itself"
+            ),
             hint="treat the repository as tampered with; take a new base backup under a new prefix",
-        )  # fmt: skip
+        )
 
 
 def _configure(
@@ -242,9 +327,15 @@ def _configure(
 
 
 def _replay(
-    access: Access, server: LocalServer, launched: subprocess.Popen[bytes], goal: Goal, moves: Callable[[], None]
+    access: Access,
+    server: LocalServer,
+    launched: subprocess.Popen[bytes],
+    goal: Goal,
+    moves: Callable[[], None],
 ) -> None:
-    """Wait until the server has reached the target and promoted itself; calls ``moves`` when it goes on."""
+    """Wait until the server has reached the target and promoted itself; calls ``moves`` when it
+    goes on.
+    """
     drill = access.cluster.drill
     moved_at, words = time.monotonic(), Words(server.log_file)
 
@@ -257,10 +348,15 @@ def _replay(
             moves()
         if time.monotonic() - moved_at > drill.stall_seconds:
             raise Unreachable(
-                "storage-stalled", f"replay in {server.data_directory}", found=server.last_words(2),
+                "storage-stalled",
+                f"replay in {server.data_directory}",
+                found=server.last_words(2),
                 expected=f"a new segment within {drill.stall_seconds:.0f} s",
-                hint="check the network and the store; if the server was writing its last checkpoint, raise drill.stall_seconds",
-            )  # fmt: skip
+                hint=(
+                    "check the network and the store; if the server was writing its last"
+                    " checkpoint, raise drill.stall_seconds"
+                ),
+            )
         return False
 
     try:
@@ -272,36 +368,63 @@ def _replay(
 
 
 NO_LIBRARY = re.compile(r'could not access file "([^"]+)".*|could not load library "([^"]+)".*')
-TOO_SMALL = re.compile(r'.*(increase "?max_\w+|maximum number of prepared transactions reached|out of shared memory).*')
+TOO_SMALL = re.compile(
+    r'.*(increase "?max_\w+|maximum number of prepared transactions reached|out of shared memory).*'
+)
 ENDED = re.compile(r"could not restore file .*terminated by signal")
 UNREACHED = "recovery ended before configured recovery target was reached"
-BROKEN = re.compile(r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends before|"
-                    r"wrong size|could not open (file|directory)|requested timeline", re.IGNORECASE)  # fmt: skip
+BROKEN = re.compile(
+    r"invalid (page|checksum|resource|record)|could not locate .*checkpoint record|PANIC|WAL ends"
+    r" before|"
+    r"wrong size|could not open (file|directory)|requested timeline",
+    re.IGNORECASE,
+)
 
 
-def recovery_failure(server: LocalServer, target: RecoveryTarget, error: PgdrillError) -> PgdrillError:
+def recovery_failure(
+    server: LocalServer, target: RecoveryTarget, error: PgdrillError
+) -> PgdrillError:
     """Why a recovering server ended: the WAL, the store, or something else."""
     text = _log_of(server)
     thing = f"recovery to {target}"
     if UNREACHED in text:
         return BackupFault(
-            "target-not-reached", thing, found=f"WAL ends at {_last_restored(text)}", expected="WAL up to the target",
-            hint="the archive ends or breaks before the target: choose an earlier one; take a base backup now",
-        )  # fmt: skip
+            "target-not-reached",
+            thing,
+            found=f"WAL ends at {_last_restored(text)}",
+            expected="WAL up to the target",
+            hint=(
+                "the archive ends or breaks before the target: choose an earlier one; take a base"
+                " backup now"
+            ),
+        )
     if lacking := _lacking(text, thing):
         return lacking
     if ENDED.search(text):  # with the server's time, or by whoever ended it
         return error
-    if "could not restore file" in text:  # what the tool, the store or WAL had a part in was told by the process that fetches
+    # what the tool, the store or WAL had a part in was told by the process that fetches
+    if "could not restore file" in text:
         return CouldNotVerify(
-            "wal-not-taken", thing, found=server.last_words(3), expected="WAL moved from the spool into pg_wal",
-            hint="see the server's log; look at the drill's disk, and for whatever else changes the drill's folder",
-        )  # fmt: skip
+            "wal-not-taken",
+            thing,
+            found=server.last_words(3),
+            expected="WAL moved from the spool into pg_wal",
+            hint=(
+                "see the server's log; look at the drill's disk, and for whatever else changes the"
+                " drill's folder"
+            ),
+        )
     if BROKEN.search(text):
         return BackupFault(
-            "recovery-failed", thing, found=server.last_words(3), expected="replay up to the target",
-            hint="a segment or page is damaged: see the server's log in the report; take a base backup now",
-        )  # fmt: skip
+            "recovery-failed",
+            thing,
+            found=server.last_words(3),
+            expected="replay up to the target",
+            hint=(
+                "a segment or page is damaged: see the server's log in the report; take a base"
+                " backup now"
+            ),
+        )
     return error
 
 
@@ -309,14 +432,23 @@ def _lacking(text: str, thing: str) -> CouldNotVerify | None:
     """What this host, or the settings that it chose, did not have."""
     if library := NO_LIBRARY.search(text):
         return CouldNotVerify(
-            "library-missing", f"library {library[1] or library[2]} on the drill's host", found=library[0],
-            expected="every shared_preload_libraries of production", hint="install the package that brings it, as on production",
-        )  # fmt: skip
+            "library-missing",
+            f"library {library[1] or library[2]} on the drill's host",
+            found=library[0],
+            expected="every shared_preload_libraries of production",
+            hint="install the package that brings it, as on production",
+        )
     if small := TOO_SMALL.search(text):
         return CouldNotVerify(
-            "limit-too-small", thing, found=small[0], expected="room for what the WAL holds",
-            hint="drill while production answers, whose limits are then known; take a base backup after raising one",
-        )  # fmt: skip
+            "limit-too-small",
+            thing,
+            found=small[0],
+            expected="room for what the WAL holds",
+            hint=(
+                "drill while production answers, whose limits are then known; take a base backup"
+                " after raising one"
+            ),
+        )
     return None
 
 
@@ -329,34 +461,55 @@ def _last_restored(text: str) -> str:
     return f"segment {names[-1]}" if names else "its very start"
 
 
-def _enter(access: Access, workspace: Workspace, server: LocalServer, goal: Goal, plan: Plan) -> LocalServer:
-    """The server with the superuser and the database that it can be entered by, kept for later stages."""
+def _enter(
+    access: Access, workspace: Workspace, server: LocalServer, goal: Goal, plan: Plan
+) -> LocalServer:
+    """The server with the superuser and the database that it can be entered by, kept for later
+    stages.
+    """
     known = goal.superusers or (plan.record.baseline.superusers if plan.record else ())
     wanted = access.cluster.server.superuser
     with answering("its superusers"):
-        entry = find_entry(server, sorted(known, key=lambda name: name != wanted), access.cluster.server.databases)
+        entry = find_entry(
+            server, sorted(known, key=lambda name: name != wanted), access.cluster.server.databases
+        )
     entry.write(workspace.entry_file)
     return replace(server, superuser=entry.superuser, database=entry.database)
 
 
-def _describe(access: Access, workspace: Workspace, server: LocalServer, plan: Plan) -> RestoredCluster:
+def _describe(
+    access: Access, workspace: Workspace, server: LocalServer, plan: Plan
+) -> RestoredCluster:
     with answering("its state"), server.system() as connection:
         connection.execute("SELECT pg_reload_conf()")
         row = connection.execute(
-            "SELECT (SELECT system_identifier FROM pg_control_system()), pg_last_wal_replay_lsn()::text,"
-            " pg_last_xact_replay_timestamp(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery(),"
+            "SELECT (SELECT system_identifier FROM pg_control_system()),"
+            " pg_last_wal_replay_lsn()::text, pg_last_xact_replay_timestamp(),"
+            " substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_is_in_recovery(),"
             " pg_snapshot_xmax(pg_current_snapshot())::text"
         ).fetchone()
-    reached, last_time = (row[1], row[2]) if row and row[1] else ended_at(server.data_directory, _log_of(server))
+    reached, last_time = (
+        (row[1], row[2]) if row and row[1] else ended_at(server.data_directory, _log_of(server))
+    )
     if row is None or row[4]:
         raise CouldNotVerify(
-            "not-promoted", f"server in {server.data_directory}", found="still in recovery", expected="promoted",
+            "not-promoted",
+            f"server in {server.data_directory}",
+            found="still in recovery",
+            expected="promoted",
             hint="read its log",
-        )  # fmt: skip
+        )
     return RestoredCluster(
-        directory=str(workspace.directory), data_directory=str(workspace.data_directory),
-        socket_directory=str(workspace.socket_directory), port=server.port, system_identifier=int(row[0]),
-        timeline=int(row[3], 16), reached_lsn=reached, last_transaction_time=last_time,
+        directory=str(workspace.directory),
+        data_directory=str(workspace.data_directory),
+        socket_directory=str(workspace.socket_directory),
+        port=server.port,
+        system_identifier=int(row[0]),
+        timeline=int(row[3], 16),
+        reached_lsn=reached,
+        last_transaction_time=last_time,
         expires_at=workspace.expires_at,
-        next_xid=int(row[5]), recovered_timeline=plan.timeline, newest_archived_timeline=plan.newest_timeline,
-    )  # fmt: skip
+        next_xid=int(row[5]),
+        recovered_timeline=plan.timeline,
+        newest_archived_timeline=plan.newest_timeline,
+    )

@@ -25,7 +25,10 @@ class RestorePoint:
 
 @dataclass(slots=True)
 class Found:
-    """The restore points of a stretch of WAL. ``whole``: all of it was read; else there may be others."""
+    """The restore points of a stretch of WAL.
+
+    ``whole``: all of it was read; else there may be others.
+    """
 
     points: list[RestorePoint] = field(default_factory=list)
     whole: bool = True
@@ -36,11 +39,22 @@ class Found:
 
 
 def restore_points(
-    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int, *, seconds: float
+    access: Access,
+    runner: Runner,
+    folder: Path,
+    line: Line,
+    start_lsn: int,
+    end_lsn: int,
+    *,
+    seconds: float,
 ) -> Found:
-    """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go again."""
+    """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go
+    again.
+    """
     found = Found()
-    for text, whole in records(access, runner, folder, line, start_lsn, end_lsn, "XLOG", seconds=seconds):
+    for text, whole in records(
+        access, runner, folder, line, start_lsn, end_lsn, "XLOG", seconds=seconds
+    ):
         found.whole = found.whole and whole
         found.points += [RestorePoint(parse_lsn(lsn), name) for lsn, name in POINT.findall(text)]
     found.points = sorted(set(found.points))

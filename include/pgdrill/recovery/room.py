@@ -1,4 +1,6 @@
-"""Room on the drill's file system, watched all the while: production, or whoever else is on it, never finds it full."""
+"""Room on the drill's file system, watched all the while: production, or whoever else is on it,
+never finds it full.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,30 @@ SHARE, LEAST_BYTES, MOST_BYTES = 0.05, 2**30, 20 * 2**30
 
 
 def keep_free(configured: int, total_bytes: int) -> int:
-    """Bytes that a drill leaves to others: as configured, else a twentieth of the file system within 1 and 20 GiB."""
+    """Bytes that a drill leaves to others: as configured, else a twentieth of the file system
+    within 1 and 20 GiB.
+    """
     return configured or min(MOST_BYTES, max(LEAST_BYTES, int(total_bytes * SHARE)))
 
 
 def check_room(directory: Path, needed: int, configured: int) -> None:
-    """There is room for so much, beside what has to stay free; an error that says how much there is."""
+    """There is room for so much, beside what has to stay free; an error that says how much there
+    is.
+    """
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     usage = shutil.disk_usage(existing)
     kept = keep_free(configured, usage.total)
     if usage.free < needed + kept:
         raise CouldNotVerify(
-            "no-space", f"{existing}", found=f"{_exact(usage.free)} free",
+            "no-space",
+            f"{existing}",
+            found=f"{_exact(usage.free)} free",
             expected=f"{_exact(needed)}, and {_exact(kept)} that stay free for others",
-            hint="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
-        )  # fmt: skip
+            hint=(
+                "make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes"
+                " says how much has to stay free)"
+            ),
+        )
 
 
 def _exact(size_bytes: int) -> str:
@@ -45,8 +56,11 @@ def _exact(size_bytes: int) -> str:
 
 
 @contextlib.contextmanager
-def keeping_free(access: Access, workspace: Workspace, runner: Runner, results: list[CheckResult] | None = None) -> Iterator[None]:
-    """While inside, a drill that would fill the disk ends itself: tool, prefetcher and server, and then its folder goes.
+def keeping_free(
+    access: Access, workspace: Workspace, runner: Runner, results: list[CheckResult] | None = None
+) -> Iterator[None]:
+    """While inside, a drill that would fill the disk ends itself: tool, prefetcher and server, and
+    then its folder goes.
 
     ``results`` that come after that are of a cluster that is no more, and are taken away again.
     """
@@ -69,14 +83,22 @@ def keeping_free(access: Access, workspace: Workspace, runner: Runner, results: 
 
 
 class _Watch:
-    def __init__(self, access: Access, workspace: Workspace, runner: Runner, results: list[CheckResult] | None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        workspace: Workspace,
+        runner: Runner,
+        results: list[CheckResult] | None,
+    ) -> None:
         self.over = threading.Event()
         self.fault: CouldNotVerify | None = None
         self.answers = 0
         self._results = [] if results is None else results
         self._runner, self._folder = runner, access.cluster.drill.work_directory
         self._destroy: Callable[[], None] = workspace.destroy
-        self._kept = keep_free(access.cluster.drill.keep_free_bytes, shutil.disk_usage(self._folder).total)
+        self._kept = keep_free(
+            access.cluster.drill.keep_free_bytes, shutil.disk_usage(self._folder).total
+        )
 
     def run(self) -> None:
         """Look until it is over, or there is too little left."""
@@ -88,10 +110,15 @@ class _Watch:
     def _end(self, free: int) -> None:
         self.answers = len(self._results)
         self.fault = CouldNotVerify(
-            "no-space", f"{self._folder}", found=f"{_exact(free)} free during the drill, which ended itself",
+            "no-space",
+            f"{self._folder}",
+            found=f"{_exact(free)} free during the drill, which ended itself",
             expected=f"at least {_exact(self._kept)} that stay free for others",
-            hint="make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes says how much has to stay free)",
-        )  # fmt: skip
+            hint=(
+                "make room, or set drill.work_directory to a larger disk (drill.keep_free_bytes"
+                " says how much has to stay free)"
+            ),
+        )
         logger.error("%s", self.fault)
         self._runner.stop()
         self._destroy()

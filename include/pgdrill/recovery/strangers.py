@@ -1,8 +1,8 @@
 """What an unpacked archive may hold besides folders and plain files: links, pipes, devices.
 
-An archive is somebody's word, too. By a link of the name of a file that is read or written next, a restore would read or
-write where it leads (a second name of a file is such a link, too); at a pipe it would wait for ever. So they go before
-anything is done by their names.
+An archive is somebody's word, too. By a link of the name of a file that is read or written next, a
+restore would read or write where it leads (a second name of a file is such a link, too); at a pipe
+it would wait for ever. So they go before anything is done by their names.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ SPACES = "pg_tblspc"
 
 
 def remove_strangers(data_directory: Path, tablespaces: Collection[Path]) -> list[Path]:
-    """Remove all that is neither folder nor plain file below a restored cluster, but for the links to its own tablespaces."""
+    """Remove all that is neither folder nor plain file below a restored cluster, but for the links
+    to its own tablespaces.
+    """
     own = {data_directory / SPACES / space.name: space for space in tablespaces}
     found = [
-        path for folder in (data_directory, *tablespaces) for path in _strangers(folder)
+        path
+        for folder in (data_directory, *tablespaces)
+        for path in _strangers(folder)
         if not (path in own and path.is_symlink() and path.resolve() == own[path].resolve())
-    ]  # fmt: skip
+    ]
     for path in found:
         logger.warning("%s was no plain file in the backup, and is removed", path)
         path.unlink()
-    (data_directory / "pg_wal").mkdir(mode=0o700, exist_ok=True)  # where it was a link to another disk, or wal-g left it out
-    # By this map the server would link tablespaces anew when it starts, to production's own folders. Ours are linked.
+    # where it was a link to another disk, or wal-g left it out
+    (data_directory / "pg_wal").mkdir(mode=0o700, exist_ok=True)
+    # By this map the server would link tablespaces anew when it starts, to production's own
+    # folders. Ours are linked.
     (data_directory / "tablespace_map").unlink(missing_ok=True)
     return found
 
@@ -38,5 +44,8 @@ def _strangers(folder: Path) -> Iterator[Path]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _strangers(Path(entry.path))
-            elif not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_nlink > 1:
+            elif (
+                not entry.is_file(follow_symlinks=False)
+                or entry.stat(follow_symlinks=False).st_nlink > 1
+            ):
                 yield Path(entry.path)

@@ -1,4 +1,5 @@
-"""What killed jobs left on this host: servers are ended and folders removed as soon as nobody has a right to them.
+"""What killed jobs left on this host: servers are ended and folders removed as soon as nobody has a
+right to them.
 
 Every job begins with it, whatever cluster it is of, and ``pgdrill sweep`` does nothing else.
 """
@@ -19,7 +20,8 @@ from pgdrill.recovery.workspace import Workspace, locked
 
 logger = logging.getLogger(__name__)
 
-PLACES = ("drills", "dumping", "tables")  # in a cluster's state directory: all that holds a database's rows
+# in a cluster's state directory: all that holds a database's rows
+PLACES = ("drills", "dumping", "tables")
 UNCLAIMED_SECONDS = 60.0  # a folder is claimed first of all
 
 
@@ -56,21 +58,30 @@ def sweep(work_directories: Iterable[Path]) -> Swept:
 
 
 def sweep_first(access: Access) -> None:
-    """Sweep before a job begins, in a work directory that is there. What cannot be swept is said, and keeps nobody from a backup."""
+    """Sweep before a job begins, in a work directory that is there.
+
+    What cannot be swept is said, and keeps nobody from a backup.
+    """
     make_state(access.cluster.state_directory)
     swept = sweep((*access.cluster.work_directories, access.cluster.drill.work_directory))
     for found in swept.removed:
         logger.warning("removed what an earlier job had left, %s: %s", found.folder, found.why)
     for found in swept.failed:
-        logger.warning("an earlier job has left %s, and it cannot be removed: %s", found.folder, found.why)
+        logger.warning(
+            "an earlier job has left %s, and it cannot be removed: %s", found.folder, found.why
+        )
 
 
 def _folders(work_directories: Iterable[Path]) -> Iterator[Path]:
     """Folders themselves, never what a link in their place points to."""
-    for place in sorted({place for work in work_directories for name in PLACES for place in work.glob(f"*/{name}")}):
+    for place in sorted(
+        {place for work in work_directories for name in PLACES for place in work.glob(f"*/{name}")}
+    ):
         try:
             with os.scandir(place) as entries:
-                yield from sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+                yield from sorted(
+                    Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)
+                )
         except OSError as error:
             logger.warning("cannot look for what was left in %s: %s", place, error)
 
@@ -107,5 +118,13 @@ def _held_until(folder: Path, changed: float) -> str:
     if lease := workspace.lease:
         if lease.owner and lease.owner.lives():  # whatever the time: it clears up itself
             return f"{lease.why}, by process {lease.owner.pid}"
-        return "" if lease.over() else f"{lease.why}, until {workspace.expires_at:%Y-%m-%d %H:%M:%S} UTC at the latest"
-    return f"without a lease for less than {UNCLAIMED_SECONDS:.0f} s" if abs(time.time() - changed) < UNCLAIMED_SECONDS else ""
+        return (
+            ""
+            if lease.over()
+            else f"{lease.why}, until {workspace.expires_at:%Y-%m-%d %H:%M:%S} UTC at the latest"
+        )
+    return (
+        f"without a lease for less than {UNCLAIMED_SECONDS:.0f} s"
+        if abs(time.time() - changed) < UNCLAIMED_SECONDS
+        else ""
+    )

@@ -1,4 +1,7 @@
-"""Where a recovery is to stop. There is always a target: without one PostgreSQL promotes silently across a gap."""
+"""Where a recovery is to stop.
+
+There is always a target: without one PostgreSQL promotes silently across a gap.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from pgdrill.postgres.wal import parse_lsn
 Kind = Literal["latest", "random", "alternate", "time", "before", "lsn", "name"]
 WORDS: tuple[Kind, ...] = ("latest", "random", "alternate")
 FORMS = (
-    "latest, random, alternate, time:2026-11-20T11:00:00Z, before:2026-11-20T11:00:00Z, lsn:0/3000028"
-    " or name:before_migration"
+    "latest, random, alternate, time:2026-11-20T11:00:00Z, before:2026-11-20T11:00:00Z,"
+    " lsn:0/3000028 or name:before_migration"
 )
 
 
@@ -22,8 +25,9 @@ FORMS = (
 class RecoveryTarget:
     """What a person asked for, before it is made exact.
 
-    ``time`` keeps what was committed at that very instant, ``before`` leaves it out. ``random`` is an instant that
-    :mod:`pgdrill.recovery.planning` draws, ``alternate`` is ``latest`` and ``random`` by turns.
+    ``time`` keeps what was committed at that very instant, ``before`` leaves it out. ``random`` is
+    an instant that :mod:`pgdrill.recovery.planning` draws, ``alternate`` is ``latest`` and
+    ``random`` by turns.
     """
 
     kind: Kind
@@ -36,12 +40,22 @@ class RecoveryTarget:
 
     @property
     def settings(self) -> dict[str, str]:
-        """PostgreSQL's settings for it (``latest``, ``random`` and ``alternate`` have to be made exact first)."""
-        name = {"time": "recovery_target_time", "before": "recovery_target_time", "lsn": "recovery_target_lsn",
-                "name": "recovery_target_name"}[self.kind]  # fmt: skip
+        """PostgreSQL's settings for it (``latest``, ``random`` and ``alternate`` have to be made
+        exact first).
+        """
+        name = {
+            "time": "recovery_target_time",
+            "before": "recovery_target_time",
+            "lsn": "recovery_target_lsn",
+            "name": "recovery_target_name",
+        }[self.kind]
         value = self.time.isoformat(sep=" ") if self.kind in ("time", "before") else self.value
         inclusive = "off" if self.kind == "before" else "on"
-        return {name: value, "recovery_target_action": "promote", "recovery_target_inclusive": inclusive}
+        return {
+            name: value,
+            "recovery_target_action": "promote",
+            "recovery_target_inclusive": inclusive,
+        }
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.value}" if self.value else self.kind
@@ -63,6 +77,9 @@ def parse_target(text: str) -> RecoveryTarget:
     except ValueError:
         kind = ""  # falls through to the error below
     raise ConfigError(
-        "bad-target", f"recovery target {text!r}", found="no known form (a time needs its zone)", expected=FORMS,
+        "bad-target",
+        f"recovery target {text!r}",
+        found="no known form (a time needs its zone)",
+        expected=FORMS,
         hint="write it in one of these forms",
-    )  # fmt: skip
+    )

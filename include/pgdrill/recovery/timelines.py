@@ -1,8 +1,9 @@
 """Which timelines are archived, and which of them production is on.
 
-Somebody's restored copy that was promoted with its archive_command on leaves a timeline of a higher number in production's
-repository, and a recovery that is told nothing follows the highest. Where production is gone, a failover and a copy look
-alike, unless the older timeline goes on behind the place where the newer one left it: then neither is taken for granted.
+Somebody's restored copy that was promoted with its archive_command on leaves a timeline of a higher
+number in production's repository, and a recovery that is told nothing follows the highest. Where
+production is gone, a failover and a copy look alike, unless the older timeline goes on behind the
+place where the newer one left it: then neither is taken for granted.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ logger = logging.getLogger(__name__)
 
 MOST = 100  # histories read: each costs a start of the tool
 NEWEST_REPORTS = 5
-# A promotion takes the next free number. On the way to one far above, recovery asks the archive for the history of every number
-# in between, four thousand million of them at worst, and each costs a start of the tool.
+# A promotion takes the next free number. On the way to one far above, recovery asks the archive for
+# the history of every number in between, four thousand million of them at worst, and each costs a
+# start of the tool.
 FARTHEST = 100
 
 
@@ -47,7 +49,11 @@ class Timelines:
 
     def children(self, timeline: int) -> list[int]:
         """Those that left it."""
-        return [one for one, history in self.wal.histories.items() if history and history[-1].timeline == timeline]
+        return [
+            one
+            for one, history in self.wal.histories.items()
+            if history and history[-1].timeline == timeline
+        ]
 
     def left_at(self, timeline: int) -> int | None:
         """Where a timeline left the one before it; None where no history tells."""
@@ -64,10 +70,17 @@ class Timelines:
 
 
 def archived_timelines(
-    access: Access, runner: Runner, folder: Path, listed: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYTES,
-    *, least: int = 0,
-) -> Timelines:  # fmt: skip
-    """From a listing of archived WAL; histories from ``least`` on are read with the tool, the newest ones first."""
+    access: Access,
+    runner: Runner,
+    folder: Path,
+    listed: Mapping[str, int],
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    *,
+    least: int = 0,
+) -> Timelines:
+    """From a listing of archived WAL; histories from ``least`` on are read with the tool, the
+    newest ones first.
+    """
     told = (int(name[:8], 16) for name in listed if name.endswith(".history"))
     numbers = sorted((number for number in told if number >= least), reverse=True)
     histories: dict[int, tuple[TimelineSwitch, ...]] = {}
@@ -84,7 +97,9 @@ def production_timeline(access: Access) -> int | None:
     """The timeline that production writes now; None where it cannot be asked."""
     try:
         with access.connect() as connection:
-            row = connection.execute("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+            row = connection.execute(
+                "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+            ).fetchone()
     except (CouldNotVerify, psycopg.Error) as error:  # a standby has none of its own
         logger.warning("production's timeline is not known: %s", error)
         return None
@@ -92,12 +107,17 @@ def production_timeline(access: Access) -> int | None:
 
 
 def last_known_timeline(backups: Iterable[BaseBackup], reports: Iterable[Report]) -> int | None:
-    """The timeline that production was last seen on: by a drill that looked at it, or by a base backup."""
+    """The timeline that production was last seen on: by a drill that looked at it, or by a base
+    backup.
+    """
     seen = [(backup.finish_time, backup.timeline) for backup in backups]
     seen += [
-        (report.started_at, report.restored.recovered_timeline) for report in reports
-        if report.restored and report.restored.recovered_timeline and report.clock_offset_seconds is not None
-    ]  # fmt: skip
+        (report.started_at, report.restored.recovered_timeline)
+        for report in reports
+        if report.restored
+        and report.restored.recovered_timeline
+        and report.clock_offset_seconds is not None
+    ]
     return max(seen)[1] if seen else None
 
 
@@ -111,29 +131,40 @@ def newest_reports(access: Access) -> Iterator[Report]:
 
 
 def followed(found: Timelines, last_known: int | None) -> tuple[int | None, list[int]]:
-    """The timeline to recover along without production's word, and those of which any may be production's instead.
+    """The timeline to recover along without production's word, and those of which any may be
+    production's instead.
 
-    From the last known one on, through every failover that left nothing behind it. One of a number far above is none of them
-    (:data:`FARTHEST`), but may be somebody's, and is told.
+    From the last known one on, through every failover that left nothing behind it. One of a number
+    far above is none of them (:data:`FARTHEST`), but may be somebody's, and is told.
     """
     here = last_known if last_known is not None else max(found.numbers, default=None)
-    while here is not None and (children := [one for one in found.children(here) if one - here <= FARTHEST]):
+    while here is not None and (
+        children := [one for one in found.children(here) if one - here <= FARTHEST]
+    ):
         left = [at for child in children if (at := found.left_at(child)) is not None]
         if len(children) > 1 or any(found.goes_on_behind(here, at) for at in left):
             return here, [one for one in found.numbers if _leads_through(found, one, here)]
         here = children[0]
-    return here, [] if here is None else [one for one in found.numbers if one - here > FARTHEST and found.wal.histories.get(one)]
+    return here, [] if here is None else [
+        one for one in found.numbers if one - here > FARTHEST and found.wal.histories.get(one)
+    ]
 
 
 def _leads_through(found: Timelines, timeline: int, ancestor: int) -> bool:
     return any(one.timeline == ancestor for one in found.wal.histories.get(timeline, ()))
 
 
-def branches(access: Access, found: Timelines, timeline: int, doubtful: list[int], *, production: bool) -> list[Branch]:
-    """The other ends of archived WAL: timelines above production's own, or those that may be production's."""
+def branches(
+    access: Access, found: Timelines, timeline: int, doubtful: list[int], *, production: bool
+) -> list[Branch]:
+    """The other ends of archived WAL: timelines above production's own, or those that may be
+    production's.
+    """
     others = [one for one in found.numbers if one > timeline] if production else doubtful
     if len(others) > MOST:
-        logger.warning("%d timelines are other ends of WAL; the report names the %d highest", len(others), MOST)
+        logger.warning(
+            "%d timelines are other ends of WAL; the report names the %d highest", len(others), MOST
+        )
     return [_branch(access, found, one, stray=production) for one in others[-MOST:]]
 
 
@@ -141,10 +172,15 @@ def _branch(access: Access, found: Timelines, timeline: int, *, stray: bool) -> 
     runs, at = found.wal.on(timeline), found.left_at(timeline)
     first = found.wal.name((timeline, runs[0].first)) if runs else ""
     return Branch(
-        timeline=timeline, history=f"{timeline:08X}.history" if timeline in found.wal.histories else "",
-        segments=sum(run.count for run in runs), first_segment=first, left_at=format_lsn(at) if at is not None else "",
-        ends_at=format_lsn(found.end(timeline)), stray=stray, removal=removal(access, timeline),
-    )  # fmt: skip
+        timeline=timeline,
+        history=f"{timeline:08X}.history" if timeline in found.wal.histories else "",
+        segments=sum(run.count for run in runs),
+        first_segment=first,
+        left_at=format_lsn(at) if at is not None else "",
+        ends_at=format_lsn(found.end(timeline)),
+        stray=stray,
+        removal=removal(access, timeline),
+    )
 
 
 def removal(access: Access, timeline: int) -> str:

@@ -1,4 +1,5 @@
-"""Whether WAL says that no catalog was changed: every commit that changes one tells other sessions to forget what they know.
+"""Whether WAL says that no catalog was changed: every commit that changes one tells other sessions
+to forget what they know.
 
 Prepared transactions, which are compared with the catalogs, have records of their own.
 """
@@ -15,12 +16,21 @@ from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_batches import records
 
 LOOKING_SECONDS = 120.0
-CHANGED = re.compile(r"desc: COMMIT.*(?:inval msgs|relcache init file inval|rels:)|desc: (?:INVALIDATION|PREPARE|COMMIT_PREPARED|ABORT_PREPARED)\b")
+CHANGED = re.compile(
+    r"desc: COMMIT.*(?:inval msgs|relcache init file inval|rels:)|desc:"
+    r" (?:INVALIDATION|PREPARE|COMMIT_PREPARED|ABORT_PREPARED)\b"
+)
 
 
-def catalogs_untouched(access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int) -> bool:
-    """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it could be read in time."""
-    ended = records(access, runner, folder, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS)
+def catalogs_untouched(
+    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
+) -> bool:
+    """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it
+    could be read in time.
+    """
+    ended = records(
+        access, runner, folder, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS
+    )
     try:
         return all(whole and not CHANGED.search(text) for text, whole in ended)
     except CouldNotVerify:

@@ -1,4 +1,6 @@
-"""A drill's folder: everything a restored cluster consists of, so that destroying it is removing it."""
+"""A drill's folder: everything a restored cluster consists of, so that destroying it is removing
+it.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,26 @@ class Workspace:
 
     @classmethod
     def of(cls, access: Access, drill_id: str) -> Workspace:
-        """Where the drill of that id works. The name becomes a path that is removed: nothing but plain words."""
+        """Where the drill of that id works.
+
+        The name becomes a path that is removed: nothing but plain words.
+        """
         if not DRILL_ID.fullmatch(drill_id):
             raise ConfigError(
-                "bad-drill-id", f"drill id {drill_id!r}", found="other characters than letters, digits, - and _",
-                expected="the id of a drill", hint="take it from `pgdrill report --list`",
-            )  # fmt: skip
+                "bad-drill-id",
+                f"drill id {drill_id!r}",
+                found="other characters than letters, digits, - and _",
+                expected="the id of a drill",
+                hint="take it from `pgdrill report --list`",
+            )
         return cls(access.cluster.state_directory / "drills" / drill_id)
 
     @property
     def cluster(self) -> Path:
-        """All that the restored server itself may write. What lies in it is not to be trusted: its code may be anybody's."""
+        """All that the restored server itself may write.
+
+        What lies in it is not to be trusted: its code may be anybody's.
+        """
         return self.directory / "cluster"
 
     @property
@@ -63,7 +74,9 @@ class Workspace:
 
     @property
     def tablespaces(self) -> Path:
-        """A folder for each tablespace of the restored cluster but those in its data directory, by oid."""
+        """A folder for each tablespace of the restored cluster but those in its data directory, by
+        oid.
+        """
         return self.cluster / "tablespaces"
 
     @property
@@ -78,7 +91,9 @@ class Workspace:
 
     @property
     def lease_file(self) -> Path:
-        """Until when all this may be there, and whose it is (:class:`pgdrill.host.owner.FolderLease`)."""
+        """Until when all this may be there, and whose it is
+        (:class:`pgdrill.host.owner.FolderLease`).
+        """
         return self.directory / "lease.json"
 
     @property
@@ -103,7 +118,9 @@ class Workspace:
 
     @property
     def incoming(self) -> Path:
-        """WAL on its way into the spool: on the same file system, and nothing that the restored server sees."""
+        """WAL on its way into the spool: on the same file system, and nothing that the restored
+        server sees.
+        """
         return self.directory / "incoming"
 
     @property
@@ -118,7 +135,9 @@ class Workspace:
 
     @property
     def socket_directory(self) -> Path:
-        """Private to the owner, with a short name by chance, which a link here remembers; the link's own path if there is none."""
+        """Private to the owner, with a short name by chance, which a link here remembers; the
+        link's own path if there is none.
+        """
         return private.remembered(self._socket, self._owners) or self._socket
 
     @property
@@ -141,8 +160,11 @@ class Workspace:
         lease = self.lease
         return datetime.fromtimestamp(lease.expires_at if lease else time.time(), UTC)
 
-    def claim(self, why: str, expires_at: float, *, owner: Owner | None = None, make: bool = True) -> None:
-        """Say until when the folder may be there, and whose it is: before there is anything else in it.
+    def claim(
+        self, why: str, expires_at: float, *, owner: Owner | None = None, make: bool = True
+    ) -> None:
+        """Say until when the folder may be there, and whose it is: before there is anything else in
+        it.
 
         With ``make`` it is made; without, one that is gone stays gone.
         """
@@ -150,12 +172,14 @@ class Workspace:
         while make or self.directory.exists():
             if make:
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError), locked(self.directory):  # a sweep may have been there just now
+            # a sweep may have been there just now
+            with contextlib.suppress(FileNotFoundError), locked(self.directory):
                 lease.write(str(self.lease_file))
                 return
 
     def create(self) -> None:
-        """Make the folders, closed to others; this process's own, unless they are claimed already."""
+        """Make the folders, closed to others; this process's own, unless they are claimed
+        already."""
         private.check_place(self.directory, above=2)  # the drills' and the cluster's folders
         if not self.lease_file.exists():
             self.claim("work", time.time() + UNCLAIMED_SECONDS, owner=Owner.of(os.getpid()))
@@ -165,44 +189,69 @@ class Workspace:
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
 
     def fence(self, access: Access) -> Fence:
-        """The fence for its server, tried; the folders of the cluster then belong to the server's user."""
+        """The fence for its server, tried; the folders of the cluster then belong to the server's
+        user.
+        """
         drill = access.cluster.drill
         return choose(
-            drill.fence, programs=access.binaries.folder, writable=(self.cluster, self.socket_directory),
-            readable=(self.configuration, *drill.fence_readable), root=self.new_root,
-        )  # fmt: skip
+            drill.fence,
+            programs=access.binaries.folder,
+            writable=(self.cluster, self.socket_directory),
+            readable=(self.configuration, *drill.fence_readable),
+            root=self.new_root,
+        )
 
     def server(self, access: Access, **more: object) -> LocalServer:
-        """The restored server (started or not). It gets nothing of this process's environment: no key is in there."""
+        """The restored server (started or not).
+
+        It gets nothing of this process's environment: no key is in there.
+        """
         entry = Entry.read(self.entry_file) or Entry(access.cluster.server.superuser, "postgres")
         return LocalServer(
-            access.binaries, self.data_directory, self.socket_directory, self.log_file,
-            superuser=entry.superuser, database=entry.database, environment=environment(access.binaries.folder), bare=True,
+            access.binaries,
+            self.data_directory,
+            self.socket_directory,
+            self.log_file,
+            superuser=entry.superuser,
+            database=entry.database,
+            environment=environment(access.binaries.folder),
+            bare=True,
             before=low_priority_words(access.cluster.drill.priority),
-            lease_file=self.lease_file, pid_file=self.server_pid_file, **more,  # type: ignore[arg-type]
-        )  # fmt: skip
+            lease_file=self.lease_file,
+            pid_file=self.server_pid_file,
+            **more,  # type: ignore[arg-type]
+        )
 
     def watch(self, access: Access, helpers: str = "") -> Watch:
         """A watch over its server."""
         programs = (str(Path(access.binaries.path("postgres")).resolve()),)
         own = (self.cluster, self.socket_directory, self.log_file)
-        folders = dict.fromkeys(path for one in own for path in (str(one), str(one.resolve())))  # they may lie behind a link
-        return Watch(lambda: marked(self.server_pid_file), Bounds(programs, tuple(folders), helpers))
+        # they may lie behind a link
+        folders = dict.fromkeys(path for one in own for path in (str(one), str(one.resolve())))
+        return Watch(
+            lambda: marked(self.server_pid_file), Bounds(programs, tuple(folders), helpers)
+        )
 
     def end(self) -> bool:
-        """End what runs in it. Says whether a tool's orphan was there, which may have made folders meanwhile."""
+        """End what runs in it. Says whether a tool's orphan was there, which may have made folders
+        meanwhile.
+        """
         for pid_file in (self.tool_pid_file, self.wal_pid_file):
             end_marked(pid_file)
         for pid_file in (self.directory / KEEPER_MARK, self.server_pid_file):
             # No time for it to write and archive what nobody will read.
             end_marked(pid_file, first=signal.SIGQUIT, seconds=QUIT_SECONDS)
-        # wal-g fetches ahead in processes that outlive the restore_command, and make their folders anew.
+        # wal-g fetches ahead in processes that outlive the restore_command, and make their folders
+        # anew.
         orphans = end_homed(self.home)
         private.forget(self._socket, self._owners)
         return orphans
 
     def destroy(self) -> None:
-        """End what runs in it, remove it; done already is fine. Works while a killed restore is still writing."""
+        """End what runs in it, remove it; done already is fine.
+
+        Works while a killed restore is still writing.
+        """
         deadline = time.monotonic() + REMOVE_SECONDS
         while True:
             orphans = self.end()
@@ -215,7 +264,10 @@ class Workspace:
                 found = str(error)
             if time.monotonic() > deadline:
                 raise CouldNotVerify(
-                    "not-destroyed", f"{self.directory}", found=found, expected="the restored cluster gone",
+                    "not-destroyed",
+                    f"{self.directory}",
+                    found=found,
+                    expected="the restored cluster gone",
                     hint="see who writes there (`fuser -v`), end it, then `pgdrill sweep`",
                 )
             time.sleep(POLL_SECONDS)

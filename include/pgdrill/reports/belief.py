@@ -1,7 +1,9 @@
-"""Whether a report that says passed shows it: a verdict follows from what is in the report, or it is not believed.
+"""Whether a report that says passed shows it: a verdict follows from what is in the report, or it
+is not believed.
 
-Whoever may write into the report store may write reports. What a drill that passed cannot lack is looked for before its
-verdict is shown or counts for anything; a forgery that invents all of it is not told from a true one.
+Whoever may write into the report store may write reports. What a drill that passed cannot lack is
+looked for before its verdict is shown or counts for anything; a forgery that invents all of it is
+not told from a true one.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ if TYPE_CHECKING:
     from pgdrill.logical.report import DumpReport
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-ESSENTIAL = ("recovery", "vectors", "schema", "integrity", "rows")  # families of checks, as every version had them
+# families of checks, as every version had them
+ESSENTIAL = ("recovery", "vectors", "schema", "integrity", "rows")
 DUMP_ESSENTIAL = ("vectors",)
 
 
 def believed(report: Report) -> Report:
-    """The report, with a verdict that its content bears. One that says passed and does not show it is not passed."""
+    """The report, with a verdict that its content bears.
+
+    One that says passed and does not show it is not passed.
+    """
     if report.verdict == "passed" and (why := next(_lacking(report), "")):
         report.verdict, report.reason = "could not verify", f"not believed: says passed, but {why}"
-        report.summary = f"This report of {report.cluster} is not believed: it says passed, but {why}. Run a drill."
+        report.summary = (
+            f"This report of {report.cluster} is not believed: it says passed, but {why}. Run a"
+            " drill."
+        )
     return report
 
 

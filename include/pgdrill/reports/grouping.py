@@ -1,7 +1,9 @@
-"""One cause is told once: answers that say the same of many things are one group, and what explains others comes first.
+"""One cause is told once: answers that say the same of many things are one group, and what explains
+others comes first.
 
-A report keeps every answer. Whoever reads it as text sees the groups: one dropped index is a line and not one for each catalog
-that knew it, one setting is a line and not one for each index that it made blind.
+A report keeps every answer. Whoever reads it as text sees the groups: one dropped index is a line
+and not one for each catalog that knew it, one setting is a line and not one for each index that it
+made blind.
 """
 
 from __future__ import annotations
@@ -19,14 +21,39 @@ if TYPE_CHECKING:
 FEWEST = 3  # so many that say the same are shown as one
 NAMED = 3  # things that a group names
 # What tells causes, what may follow from something else; all others stand between.
-CAUSES = ("system-identifier", "server-version", "stray-timeline", "timeline", "target-reached", "promoted", "instant", "search-settings",
-          "vector-indexes", "dump-definitions", "catalogs", "extension-versions", "collations", "relation-files", "page-checksums",
-          "amcheck")  # fmt: skip
-EFFECTS = ("index-recall", "filtered-search", "index-used", "exact-neighbours", "index-coverage", "index-values", "search-latency",
-           "access-methods", "server-log")  # fmt: skip
+CAUSES = (
+    "system-identifier",
+    "server-version",
+    "stray-timeline",
+    "timeline",
+    "target-reached",
+    "promoted",
+    "instant",
+    "search-settings",
+    "vector-indexes",
+    "dump-definitions",
+    "catalogs",
+    "extension-versions",
+    "collations",
+    "relation-files",
+    "page-checksums",
+    "amcheck",
+)
+EFFECTS = (
+    "index-recall",
+    "filtered-search",
+    "index-used",
+    "exact-neighbours",
+    "index-coverage",
+    "index-values",
+    "search-latency",
+    "access-methods",
+    "server-log",
+)
 CATALOGS = ("catalogs", "dump-definitions")
 FIGURES = re.compile(r"\(?\d[\d.,:/e+-]*\)?")
-# `constraint c on table t`, `column c of table t`, `default value for column c of table t`: it is the table's.
+# `constraint c on table t`, `column c of table t`, `default value for column c of table t`: it is
+# the table's.
 BELONGS = re.compile(r" (?:on|of) ((?:materialized view|foreign table|table|view|index) .+)$")
 # A table is a type, too, with an array of it; what it is kept in has no name of its own.
 ITS_TYPE = re.compile(r"^type (.+?)(?:\[\])?$")
@@ -55,10 +82,18 @@ class Group:
             return self.first
         named = ", ".join(self.things[:NAMED])
         more = len(self.things) - NAMED
-        return self.first.model_copy(update={
-            "thing": f"{len(self.things)} things: {named}{f' and {more} more' if more > 0 else ''}" if len(self.things) > 1 else named,
-            **_figures(self.results), "message": _messages(self.results), "seconds": sum(one.seconds for one in self.results),
-        })  # fmt: skip
+        return self.first.model_copy(
+            update={
+                "thing": (
+                    f"{len(self.things)} things: {named}{f' and {more} more' if more > 0 else ''}"
+                    if len(self.things) > 1
+                    else named
+                ),
+                **_figures(self.results),
+                "message": _messages(self.results),
+                "seconds": sum(one.seconds for one in self.results),
+            }
+        )
 
 
 def by_telling(results: Sequence[CheckResult]) -> list[CheckResult]:
@@ -81,13 +116,17 @@ def grouped(results: Sequence[CheckResult]) -> Iterator[Group]:
 
 
 def _parted(results: Sequence[CheckResult]) -> Iterator[list[CheckResult]]:
-    """What is said of one object together; then objects of which the same is said, where they are many."""
+    """What is said of one object together; then objects of which the same is said, where they are
+    many.
+    """
     by_object: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
         by_object.setdefault((result.name, _object(result)), []).append(result)
     alike: dict[tuple[str, ...], list[list[CheckResult]]] = {}
     for (name, _), found in by_object.items():
-        alike.setdefault((name, _database(found[0]), *sorted({_cause(one) for one in found})), []).append(found)
+        alike.setdefault(
+            (name, _database(found[0]), *sorted({_cause(one) for one in found})), []
+        ).append(found)
     for several in alike.values():
         if len(several) < FEWEST:
             yield from several
@@ -113,25 +152,36 @@ def _database(result: CheckResult) -> str:
 
 def _cause(result: CheckResult) -> str:
     """The words without figures: what two answers have in common that tell the same."""
-    return FIGURES.sub("#", f"{result.value if isinstance(result.value, str) else '#'}|{result.threshold}|{result.message}|{result.hint}")
+    return FIGURES.sub(
+        "#",
+        f"{result.value if isinstance(result.value, str) else '#'}"
+        f"|{result.threshold}|{result.message}|{result.hint}",
+    )
 
 
 def _worst(result: CheckResult) -> tuple[int, float]:
-    """The object itself before what belongs to it; the lowest figure first where that is the worst."""
+    """The object itself before what belongs to it; the lowest figure first where that is the
+    worst."""
     itself = 0 if result.name not in CATALOGS or _object(result) == result.thing else 1
     figure = float(result.value) if isinstance(result.value, int | float) else 0.0
     return itself, figure if result.name in WORST_IS_LOWEST else -figure
 
 
 def _figures(results: Sequence[CheckResult]) -> dict[str, object]:
-    """What was found beside what was wanted. Where each is held against another figure, the first one's alone."""
+    """What was found beside what was wanted.
+
+    Where each is held against another figure, the first one's alone.
+    """
     first, wanted = results[0], {one.threshold for one in results}
     numbers = [one.value for one in results if isinstance(one.value, int | float)]
     found = list(dict.fromkeys(str(one.value) for one in results if one.value is not None))
     if len(found) <= 1 and len(wanted) == 1:
         return {"value": first.value, "threshold": first.threshold}
     if len(wanted) > 1 or len(numbers) < len(results):
-        return {"value": f"first: {figure(first.value)}" if first.value is not None else None, "threshold": first.threshold}
+        return {
+            "value": f"first: {figure(first.value)}" if first.value is not None else None,
+            "threshold": first.threshold,
+        }
     low, high = figure(min(numbers)), figure(max(numbers))
     return {"value": f"{low} to {high}", "threshold": first.threshold}
 
@@ -141,5 +191,7 @@ def _messages(results: Sequence[CheckResult]) -> str:
     if len(different) <= 1:
         return "".join(different)
     if results[0].name in CATALOGS:
-        return "; ".join(different[:6]) + (f"; and {len(different) - 6} more" if len(different) > 6 else "")
+        return "; ".join(different[:6]) + (
+            f"; and {len(different) - 6} more" if len(different) > 6 else ""
+        )
     return f"first: {results[0].message}" if results[0].message else different[0]

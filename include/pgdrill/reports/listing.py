@@ -1,4 +1,7 @@
-"""Rows of texts: a table where it fits, else a list. What is copied or compared (names, numbers) is never broken over lines."""
+"""Rows of texts: a table where it fits, else a list.
+
+What is copied or compared (names, numbers) is never broken over lines.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ BETWEEN = 2  # columns of padding between two columns of a table
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows below headings. ``right``: columns of numbers; ``prose``: columns of words, which may be folded."""
+    """Rows below headings. ``right``: columns of numbers; ``prose``: columns of words, which may be
+    folded.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -28,18 +33,23 @@ class Grid:
     prose: Collection[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """A table if every column has the room that it needs; the rows one below the other if not."""
+        """A table if every column has the room that it needs; the rows one below the other if
+        not."""
         if self._needed() <= options.max_width:
             yield self._table()
         else:
             yield from self._list()
 
     def _needed(self) -> int:
-        columns = [[heading, *cells] for heading, *cells in zip(self.headings, *self.rows, strict=True)]
+        columns = [
+            [heading, *cells] for heading, *cells in zip(self.headings, *self.rows, strict=True)
+        ]
         return sum(self._least(column) for column in columns) + BETWEEN * (len(columns) - 1)
 
     def _least(self, column: Sequence[str]) -> int:
-        """The least columns of a terminal that a column can do with: words are folded between words."""
+        """The least columns of a terminal that a column can do with: words are folded between
+        words.
+        """
         width = max(map(cell_len, column))
         if column[0] not in self.prose:
             return width
@@ -47,9 +57,20 @@ class Grid:
         return min(width, max(PROSE_COLUMNS, min(longest, LONGEST_WORD)))
 
     def _table(self) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True)
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1),
+            pad_edge=False,
+            show_edge=False,
+            collapse_padding=True,
+        )
         for heading in self.headings:
-            table.add_column(Text(heading), overflow="fold", no_wrap=heading not in self.prose, justify="right" if heading in self.right else "left")
+            table.add_column(
+                Text(heading),
+                overflow="fold",
+                no_wrap=heading not in self.prose,
+                justify="right" if heading in self.right else "left",
+            )
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table
@@ -66,6 +87,17 @@ class Grid:
             yield pairs
 
 
-def grid(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = (), prose: Collection[str] = ()) -> Grid:
+def grid(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    prose: Collection[str] = (),
+) -> Grid:
     """Rows of texts that others wrote, each cell on one line of its own text."""
-    return Grid([one_line(heading) for heading in headings], [[one_line(cell) for cell in row] for row in rows], right, prose)
+    return Grid(
+        [one_line(heading) for heading in headings],
+        [[one_line(cell) for cell in row] for row in rows],
+        right,
+        prose,
+    )

@@ -8,26 +8,66 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pgdrill.reports.model import CheckResult
 
-# Check -> how the figure of a pass is said. Of a check with two kinds of answers, by what was wanted.
+# Check -> how the figure of a pass is said. Of a check with two kinds of answers, by what was
+# wanted.
 UNITS = {
-    "measured-rpo": "{} s", "rto": "{} s", "clock-difference": "{} s",
-    "timeline": "timeline {}", "harmless": "{} looks",
-    "vector-values": "{} vectors", "vector-content": "{} vectors", "exact-neighbours": "{} probes", "index-recall": "recall@10 {}",
-    "vector-indexes": "{} indexes", "search-settings": "{} settings", "filtered-search loss": "recall@10 {}", "filtered-search rows": "{} rows",
-    "canary": "{} rows re-embedded", "stale-text": "{} rows re-embedded", "index-coverage": "{} rows", "index-values": "{} rows",
-    "databases": "{} databases", "collations": "{} collations in use", "catalogs": "{} objects compared",
-    "invalid-indexes": "{} invalid", "access-methods": "{} rows searched by their values", "sequence-positions": "{} sequences",
-    "table-content": "{} rows in all", "state-tables": "{} rows", "application-test": "exit code {}",
-    "relation-files": "{} relations", "page-checksums": "{} relations", "amcheck": "{} relations",
-    "server-version": "version {}", "extension-libraries": "version {}", "extension-versions": "version {}", "dump-extensions": "version {}",
-    "dump-rows": "{} rows in all", "dump-large-objects": "{} large objects", "dump-sequences": "{} sequences",
-    "dump-definitions": "{} objects compared", "dump-roles": "{} statements",
-}  # fmt: skip
-SINGULAR = {"{} indexes": "1 index", "{} rows": "1 row", "{} vectors": "1 vector", "{} settings": "1 setting", "{} looks": "1 look",
-            "{} sequences": "1 sequence", "{} databases": "1 database", "{} collations in use": "1 collation in use", "{} relations": "1 relation", "{} large objects": "1 large object",
-            "{} statements": "1 statement", "{} objects compared": "1 object compared", "{} rows in all": "1 row in all"}  # fmt: skip
+    "measured-rpo": "{} s",
+    "rto": "{} s",
+    "clock-difference": "{} s",
+    "timeline": "timeline {}",
+    "harmless": "{} looks",
+    "vector-values": "{} vectors",
+    "vector-content": "{} vectors",
+    "exact-neighbours": "{} probes",
+    "index-recall": "recall@10 {}",
+    "vector-indexes": "{} indexes",
+    "search-settings": "{} settings",
+    "filtered-search loss": "recall@10 {}",
+    "filtered-search rows": "{} rows",
+    "canary": "{} rows re-embedded",
+    "stale-text": "{} rows re-embedded",
+    "index-coverage": "{} rows",
+    "index-values": "{} rows",
+    "databases": "{} databases",
+    "collations": "{} collations in use",
+    "catalogs": "{} objects compared",
+    "invalid-indexes": "{} invalid",
+    "access-methods": "{} rows searched by their values",
+    "sequence-positions": "{} sequences",
+    "table-content": "{} rows in all",
+    "state-tables": "{} rows",
+    "application-test": "exit code {}",
+    "relation-files": "{} relations",
+    "page-checksums": "{} relations",
+    "amcheck": "{} relations",
+    "server-version": "version {}",
+    "extension-libraries": "version {}",
+    "extension-versions": "version {}",
+    "dump-extensions": "version {}",
+    "dump-rows": "{} rows in all",
+    "dump-large-objects": "{} large objects",
+    "dump-sequences": "{} sequences",
+    "dump-definitions": "{} objects compared",
+    "dump-roles": "{} statements",
+}
+SINGULAR = {
+    "{} indexes": "1 index",
+    "{} rows": "1 row",
+    "{} vectors": "1 vector",
+    "{} settings": "1 setting",
+    "{} looks": "1 look",
+    "{} sequences": "1 sequence",
+    "{} databases": "1 database",
+    "{} collations in use": "1 collation in use",
+    "{} relations": "1 relation",
+    "{} large objects": "1 large object",
+    "{} statements": "1 statement",
+    "{} objects compared": "1 object compared",
+    "{} rows in all": "1 row in all",
+}
 COUNTED = re.compile(r"^.*: (\d+) relations$")  # the thing itself says how many
-VERSIONS = frozenset(name for name, unit in UNITS.items() if unit == "version {}")  # whose figure is a text
+# whose figure is a text
+VERSIONS = frozenset(name for name, unit in UNITS.items() if unit == "version {}")
 END = re.compile(r"^(?:[,;:] |$)")
 
 
@@ -41,13 +81,24 @@ def figure(value: float | int | str | None) -> str:
 
 
 def in_words(result: CheckResult) -> str:
-    """An answer as a line of a log: ``pass index-recall: items.v (items_v): recall@10 1 (no loss on 50 same probes)``."""
+    """An answer as a line of a log: ``pass index-recall: items.v (items_v): recall@10 1 (no loss on
+    50 same probes)``.
+    """
     value, message = figure(result.value), result.message
     if result.status == "pass" and isinstance(result.value, int | float):
-        value, message = said(result.name, result.thing, value, result.threshold), without_unit(result.name, message, result.threshold)
+        value, message = (
+            said(result.name, result.thing, value, result.threshold),
+            without_unit(result.name, message, result.threshold),
+        )
     measured = f"{value} ({message})" if value and message else value or message
-    wanted = f", wanted {result.threshold}" if result.threshold and result.status in ("fail", "warn") else ""
-    return ": ".join(filter(None, (f"{result.status} {result.name}", result.thing, f"{measured}{wanted}")))
+    wanted = (
+        f", wanted {result.threshold}"
+        if result.threshold and result.status in ("fail", "warn")
+        else ""
+    )
+    return ": ".join(
+        filter(None, (f"{result.status} {result.name}", result.thing, f"{measured}{wanted}"))
+    )
 
 
 def unit_of(check: str, threshold: str) -> str:

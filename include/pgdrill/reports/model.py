@@ -1,7 +1,7 @@
 """The report: a drill's result as versioned JSON, with no row content and no vectors.
 
-It is also the drill's memory between Airflow tasks: restore begins it, checks and clean-up complete it, and every
-stage writes it before it raises.
+It is also the drill's memory between Airflow tasks: restore begins it, checks and clean-up complete
+it, and every stage writes it before it raises.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ CheckStatus = Literal["pass", "warn", "fail", "skip"]
 NOT_ASKED = "not asked"  # the value of a skip that config and data leave no question for
 NO_VECTORS = "no vector column"
 # Answers of a copy that is right, and came too late or too old.
-LATE = {"rto": "the restore took longer than promised", "measured-rpo": "more work would have been lost than promised"}
+LATE = {
+    "rto": "the restore took longer than promised",
+    "measured-rpo": "more work would have been lost than promised",
+}
 # Reports of before 0.2 are read as well.
 WAS_MEND = AliasChoices("hint", "mend")
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
@@ -32,8 +35,8 @@ StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 class Part(BaseModel):
     """A part of a report; unknown keys are kept out so that the format stays what it says.
 
-    Names in it were given by anybody, and a report in the bucket may be anybody's: what is to be a line is one, and rules no
-    terminal (see :mod:`pgdrill.text`).
+    Names in it were given by anybody, and a report in the bucket may be anybody's: what is to be a
+    line is one, and rules no terminal (see :mod:`pgdrill.text`).
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -62,8 +65,14 @@ class Trouble(Part):
     def of(cls, error: BaseException) -> Trouble:
         """From any error."""
         problem = explain(error)
-        return cls(reason=problem.reason, thing=problem.thing, found=problem.found, expected=problem.expected,
-                   hint=problem.hint, retryable=isinstance(error, PgdrillError) and error.retryable)  # fmt: skip
+        return cls(
+            reason=problem.reason,
+            thing=problem.thing,
+            found=problem.found,
+            expected=problem.expected,
+            hint=problem.hint,
+            retryable=isinstance(error, PgdrillError) and error.retryable,
+        )
 
 
 class Stage(Part):
@@ -80,10 +89,12 @@ class Stage(Part):
 
 
 class CheckResult(Part):
-    """One question asked of the restored cluster. ``required`` ones must have been answered for a green verdict.
+    """One question asked of the restored cluster.
 
-    ``retryable``: it has no answer for the sake of something that may pass.
-    ``accepted``: it is red, and a known deviation until when and why (see :mod:`pgdrill.reports.deviations`).
+    ``required`` ones must have been answered for a green verdict.
+
+    ``retryable``: it has no answer for the sake of something that may pass. ``accepted``: it is
+    red, and a known deviation until when and why (see :mod:`pgdrill.reports.deviations`).
     """
 
     name: str
@@ -101,7 +112,10 @@ class CheckResult(Part):
 
 
 class KnownDeviation(Part):
-    """A deviation that the configuration accepts, and how many answers it was about. ``model``: allowed besides the running one."""
+    """A deviation that the configuration accepts, and how many answers it was about.
+
+    ``model``: allowed besides the running one.
+    """
 
     check: str
     object: str
@@ -112,18 +126,28 @@ class KnownDeviation(Part):
     answers: int = 0
 
     def __str__(self) -> str:
-        what = f"{self.check} of {self.object}{f' (vectors of {self.model})' if self.model else ''}: {self.reason}"
+        what = (
+            f"{self.check} of {self.object}{f' (vectors of {self.model})' if self.model else ''}:"
+            f" {self.reason}"
+        )
         if self.expired:
             return f"{what}; accepted until {self.until} and NO LONGER"
-        used = "" if self.answers or self.model else "; nothing deviates now: take it out of the configuration"
+        used = (
+            ""
+            if self.answers or self.model
+            else "; nothing deviates now: take it out of the configuration"
+        )
         return f"{what}; accepted until {self.until}{used}"
 
 
 class WalFetched(Part):
-    """WAL fetched ahead of recovery. ``settle_seconds``: the last comparisons, after promotion; no part of any other time.
+    """WAL fetched ahead of recovery.
 
-    ``reading_seconds``: during which any was on its way, with the prefetcher's own CPU seconds; ``ready_segments``: there when the server was started,
-    of which there cannot be more than ``ahead_segments``.
+    ``settle_seconds``: the last comparisons, after promotion; no part of any other time.
+
+    ``reading_seconds``: during which any was on its way, with the prefetcher's own CPU seconds;
+    ``ready_segments``: there when the server was started, of which there cannot be more than
+    ``ahead_segments``.
     """
 
     segments: int = 0
@@ -140,7 +164,10 @@ class WalFetched(Part):
 
 
 class ColumnChecked(Part):
-    """What looking at a vector column took, and what that grows with. ``method``: of its indexes, the one that scans most."""
+    """What looking at a vector column took, and what that grows with.
+
+    ``method``: of its indexes, the one that scans most.
+    """
 
     column: str
     method: Literal["", "hnsw", "ivfflat"]
@@ -153,11 +180,13 @@ class ColumnChecked(Part):
 
 
 class Timings(Part):
-    """Seconds from the drill's own clock, and the bytes behind the rate. ``None``: did not get there.
+    """Seconds from the drill's own clock, and the bytes behind the rate.
+
+    ``None``: did not get there.
 
     Correct vector search is there after running, prewarming and the vector checks.
-    ``fetch_fixed_seconds`` of fetching are for files, however large they are; ``looking_seconds`` of the vector checks went
-    by while ``columns``, several at a time, were looked at.
+    ``fetch_fixed_seconds`` of fetching are for files, however large they are; ``looking_seconds``
+    of the vector checks went by while ``columns``, several at a time, were looked at.
     """
 
     baseline_seconds: float | None = None
@@ -205,12 +234,17 @@ class RestoredCluster(Part):
     expires_at: Instant
     recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
     newest_archived_timeline: int = 0
-    catalogs_untouched: bool = False  # since the backup's record: looked for where production is gone
-    next_xid: int = 0  # of the transaction that would have come next; 0 in reports of older versions
+    # since the backup's record: looked for where production is gone
+    catalogs_untouched: bool = False
+    # of the transaction that would have come next; 0 in reports of older versions
+    next_xid: int = 0
 
 
 class Target(Part):
-    """Where recovery was told to stop. ``asked`` is what was asked for, where that was not the kind itself."""
+    """Where recovery was told to stop.
+
+    ``asked`` is what was asked for, where that was not the kind itself.
+    """
 
     kind: Literal["latest", "time", "before", "lsn", "name", "random"]
     value: str
@@ -221,13 +255,18 @@ class Target(Part):
     @property
     def instant(self) -> datetime | None:
         """The instant of a target that is one."""
-        return datetime.fromisoformat(self.value).astimezone(UTC) if self.kind in ("time", "before", "random") else None
+        return (
+            datetime.fromisoformat(self.value).astimezone(UTC)
+            if self.kind in ("time", "before", "random")
+            else None
+        )
 
 
 class Branch(Part):
     """Another end of archived WAL than the one that a drill restored to.
 
-    ``stray``: production is on another timeline; else it may be this one. ``left_at``: where it left the timeline before.
+    ``stray``: production is on another timeline; else it may be this one. ``left_at``: where it
+    left the timeline before.
     """
 
     timeline: Timeline
@@ -241,7 +280,9 @@ class Branch(Part):
 
 
 class InstantProof(Part):
-    """The transactions that ended just before and just after the point where replay stopped, read from the archive."""
+    """The transactions that ended just before and just after the point where replay stopped, read
+    from the archive.
+    """
 
     last_at: datetime | None = None
     last_lsn: Lsn | None = None
@@ -250,7 +291,9 @@ class InstantProof(Part):
 
 
 class Heartbeats(Part):
-    """What production's heartbeats said when the drill began: its newest, and its newest up to the target's instant."""
+    """What production's heartbeats said when the drill began: its newest, and its newest up to the
+    target's instant.
+    """
 
     newest_at: datetime | None = None
     at_target: datetime | None = None
@@ -271,16 +314,28 @@ class Share(Part):
     not_compared_bytes: int = 0
 
     @classmethod
-    def of(cls, rows: int, size: int, *, exact: int = 0, sampled: int = 0, counted: int = 0) -> Share:
-        """Of a table with so many rows and bytes; a row's bytes are taken for the average's. An empty table was compared."""
+    def of(
+        cls, rows: int, size: int, *, exact: int = 0, sampled: int = 0, counted: int = 0
+    ) -> Share:
+        """Of a table with so many rows and bytes; a row's bytes are taken for the average's.
+
+        An empty table was compared.
+        """
+
         def part(some: int) -> int:
             return size * some // rows if rows else 0
 
         others = part(sampled), part(counted), part(rows - exact - sampled - counted)
         return cls(
-            exact=exact, sampled=sampled, counted=counted, not_compared=rows - exact - sampled - counted,
-            exact_bytes=size - sum(others), sampled_bytes=others[0], counted_bytes=others[1], not_compared_bytes=others[2],
-        )  # fmt: skip
+            exact=exact,
+            sampled=sampled,
+            counted=counted,
+            not_compared=rows - exact - sampled - counted,
+            exact_bytes=size - sum(others),
+            sampled_bytes=others[0],
+            counted_bytes=others[1],
+            not_compared_bytes=others[2],
+        )
 
     @classmethod
     def sampled_of(cls, rows: int, size: int) -> Share:
@@ -296,24 +351,37 @@ class Share(Part):
 class Compared(Share):
     """All tables together.
 
-    Exact: to the bit, so that any other byte is red. By sample: some of its rows to the bit. Counted: the number of rows alone.
+    Exact: to the bit, so that any other byte is red. By sample: some of its rows to the bit.
+    Counted: the number of rows alone.
     """
 
     not_proven: list[str] = Field(default_factory=list)
 
     def add(self, share: Share, not_proven: str = "") -> None:
-        """Take a table in; by its name if its rows were not compared, however many the server knows of."""
+        """Take a table in; by its name if its rows were not compared, however many the server knows
+        of.
+        """
         if not_proven:
             self.not_proven.append(not_proven)
         for name in Share.model_fields:
             setattr(self, name, getattr(self, name) + getattr(share, name))
 
     def __str__(self) -> str:
-        kinds = {"exactly": ("exact", "exact_bytes"), "by sample": ("sampled", "sampled_bytes"),
-                 "by count": ("counted", "counted_bytes"), "not at all": ("not_compared", "not_compared_bytes")}  # fmt: skip
-        rows, size = (sum(getattr(self, one[number]) for one in kinds.values()) for number in (0, 1))
-        shown = [f"{how} {_percent(getattr(self, one[0]), rows)} of rows, {_percent(getattr(self, one[1]), size)} of bytes"
-                 for how, one in kinds.items() if getattr(self, one[0]) or getattr(self, one[1])]  # fmt: skip
+        kinds = {
+            "exactly": ("exact", "exact_bytes"),
+            "by sample": ("sampled", "sampled_bytes"),
+            "by count": ("counted", "counted_bytes"),
+            "not at all": ("not_compared", "not_compared_bytes"),
+        }
+        rows, size = (
+            sum(getattr(self, one[number]) for one in kinds.values()) for number in (0, 1)
+        )
+        shown = [
+            f"{how} {_percent(getattr(self, one[0]), rows)} of rows,"
+            f" {_percent(getattr(self, one[1]), size)} of bytes"
+            for how, one in kinds.items()
+            if getattr(self, one[0]) or getattr(self, one[1])
+        ]
         if self.not_proven:
             first, more = self.not_proven[0], len(self.not_proven) - 1
             shown.append(f"rows not compared of {first}{f' and {more} more' if more else ''}")
@@ -328,8 +396,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 class Report(Part):
-    """One drill. ``not_compared`` says why the content was not compared with production's, where it was not; ``compared``: how much of it was;
-    ``no_lease``: why prunes on other hosts were not kept from deleting what was restored from, all the time."""
+    """One drill. ``not_compared`` says why the content was not compared with production's, where it
+    was not; ``compared``: how much of it was; ``no_lease``: why prunes on other hosts were not kept
+    from deleting what was restored from, all the time.
+    """
 
     version: Literal[1] = 1
     drill_id: str
@@ -345,7 +415,8 @@ class Report(Part):
     backup_finished_at: Instant | None = None
     target: Target | None = None
     durability: Literal["full", "fast"] = "full"
-    fence: str = ""  # which one held the restored server; empty in reports from before there were any
+    # which one held the restored server; empty in reports from before there were any
+    fence: str = ""
     measured_rpo_seconds: float | None = None
     measured_rpo_note: str = ""
     clock_offset_seconds: float | None = None
@@ -356,7 +427,8 @@ class Report(Part):
     branches: list[Branch] | None = None  # None: not looked for
     without_production: str = ""  # why it was not there; empty where it was
     drills_without_production: int = 0  # in a row, this one included
-    production_lost: str = ""  # why it did not say, after the restore, what was written since the baseline
+    # why it did not say, after the restore, what was written since the baseline
+    production_lost: str = ""
     instant: InstantProof | None = None
     heartbeats: Heartbeats | None = None
     rpo_seconds: float = Field(allow_inf_nan=False)
@@ -369,7 +441,8 @@ class Report(Part):
     results: list[CheckResult] = Field(default_factory=list)
     deviations: list[KnownDeviation] = Field(default_factory=list)
     families_left_out: list[str] = Field(default_factory=list)
-    copy_written: bool = False  # the application's own test may have written to it: what was compared is not compared again
+    # the application's own test may have written to it: what was compared is not compared again
+    copy_written: bool = False
     restored: RestoredCluster | None = None
     verdict: Verdict = "could not verify"
     reason: str = "unfinished"
@@ -378,7 +451,9 @@ class Report(Part):
 
     def judge(self) -> None:
         """Set verdict and reason from the stages and the checks."""
-        self.verdict, self.reason = judge(self.restore, self.checks, self.results, self.families_left_out)
+        self.verdict, self.reason = judge(
+            self.restore, self.checks, self.results, self.families_left_out
+        )
 
     @property
     def without_vectors(self) -> bool:
@@ -387,7 +462,8 @@ class Report(Part):
 
     @property
     def verdict_line(self) -> str:
-        """The verdict as it is shown: a good backup is no PASSED over a promise that was not kept."""
+        """The verdict as it is shown: a good backup is no PASSED over a promise that was not
+        kept."""
         missed = missed_rpo(self.results) if self.verdict == "passed" else ""
         return f"WARNED, {missed}" if missed else self.verdict.upper()
 
@@ -398,35 +474,72 @@ class Report(Part):
 
     @property
     def unproved(self) -> str:
-        """Why no promise was proved, whatever was measured; empty where what was promised did come back, be it too late."""
+        """Why no promise was proved, whatever was measured; empty where what was promised did come
+        back, be it too late.
+        """
         if self.restore.status != "ok":
-            return "nothing was restored" if self.restored is None else "the restore did not end well"
+            return (
+                "nothing was restored" if self.restored is None else "the restore did not end well"
+            )
         if self.checks.status != "ok":
-            return "the copy was not checked" if self.checks.status == "not run" else "the checks did not run to their end"
+            return (
+                "the copy was not checked"
+                if self.checks.status == "not run"
+                else "the checks did not run to their end"
+            )
         failed = {result.name for result in self.results if result.status == "fail"}
-        only_late = bool(failed) and failed <= LATE.keys() and not any(r.required and r.status == "skip" for r in self.results)
+        only_late = (
+            bool(failed)
+            and failed <= LATE.keys()
+            and not any(r.required and r.status == "skip" for r in self.results)
+        )
         return "" if self.verdict == "passed" or only_late else "the copy was not found right"
 
 
-def judge(restore: Stage, checks: Stage, results: list[CheckResult], left_out: Sequence[str] = ()) -> tuple[Verdict, str]:
-    """The verdict with its reason. What was not answered is never green, nor what was not asked by choice."""
+def judge(
+    restore: Stage, checks: Stage, results: list[CheckResult], left_out: Sequence[str] = ()
+) -> tuple[Verdict, str]:
+    """The verdict with its reason.
+
+    What was not answered is never green, nor what was not asked by choice.
+    """
     for name, stage in (("restore", restore), ("checks", checks)):
         if stage.status == "failed":
             return "failed", f"{name}: {stage.trouble.reason if stage.trouble else 'failed'}"
     failed = by_telling([r for r in results if r.status == "fail"])
     if failed:
-        return "failed", f"{len(failed)} of {len(results)} checks failed, first {failed[0].name} {failed[0].thing}".strip()
+        return (
+            "failed",
+            f"{len(failed)} of {len(results)} checks failed, first {failed[0].name}"
+            f" {failed[0].thing}".strip(),
+        )
     for name, stage in (("restore", restore), ("checks", checks)):
         if stage.status != "ok":
-            return "could not verify", f"{name}: {stage.trouble.reason if stage.trouble else stage.status}"
+            return (
+                "could not verify",
+                f"{name}: {stage.trouble.reason if stage.trouble else stage.status}",
+            )
     unanswered = [r for r in results if r.required and r.status == "skip"]
     if unanswered:
-        return "could not verify", f"{len(unanswered)} required checks not answered, first {unanswered[0].name}"
+        return (
+            "could not verify",
+            f"{len(unanswered)} required checks not answered, first {unanswered[0].name}",
+        )
     if not any(r.family == "vectors" and r.status in ("pass", "warn") for r in results):
-        return "could not verify", "vectors were not asked about, by choice" if "vectors" in left_out else "no vector column was checked"
+        return (
+            "could not verify",
+            (
+                "vectors were not asked about, by choice"
+                if "vectors" in left_out
+                else "no vector column was checked"
+            ),
+        )
     warnings = sum(1 for r in results if r.status == "warn")
     missed = f", among them: {words}" if (words := missed_rpo(results)) else ""
-    return "passed", f"no check failed, {warnings} warned{missed}" if warnings else "all checks passed"
+    return (
+        "passed",
+        f"no check failed, {warnings} warned{missed}" if warnings else "all checks passed",
+    )
 
 
 def rpo_missed(lost_seconds: float, promised_seconds: float) -> str:
@@ -435,17 +548,32 @@ def rpo_missed(lost_seconds: float, promised_seconds: float) -> str:
 
 
 def missed_rpo(results: list[CheckResult]) -> str:
-    """The same of a drill that is none the worse for it; empty where the RPO was kept, or not measured."""
-    return next((r.message.partition(";")[0] for r in results if r.name == "measured-rpo" and r.status == "warn"), "")
+    """The same of a drill that is none the worse for it; empty where the RPO was kept, or not
+    measured.
+    """
+    return next(
+        (
+            r.message.partition(";")[0]
+            for r in results
+            if r.name == "measured-rpo" and r.status == "warn"
+        ),
+        "",
+    )
 
 
 def worth_another_try(restore: Stage, checks: Stage, results: list[CheckResult]) -> bool:
-    """Whether all that keeps a drill from a verdict may pass by itself, as the errors said of themselves."""
+    """Whether all that keeps a drill from a verdict may pass by itself, as the errors said of
+    themselves.
+    """
     stopped = next((stage for stage in (restore, checks) if stage.status != "ok"), None)
     if stopped:
         return bool(stopped.trouble and stopped.trouble.retryable)
     unanswered = [r for r in results if r.required and r.status == "skip"]
-    return bool(unanswered) and all(r.retryable for r in unanswered) and not any(r.status == "fail" for r in results)
+    return (
+        bool(unanswered)
+        and all(r.retryable for r in unanswered)
+        and not any(r.status == "fail" for r in results)
+    )
 
 
 def explain(error: BaseException) -> Problem:
@@ -453,6 +581,9 @@ def explain(error: BaseException) -> Problem:
     if isinstance(error, PgdrillError):
         return error.problem
     return Problem(
-        "unforeseen", type(error).__name__, str(error)[:500] or "no message", "no error",
+        "unforeseen",
+        type(error).__name__,
+        str(error)[:500] or "no message",
+        "no error",
         "read the task's log; if the message does not explain it, report it with the log",
-    )  # fmt: skip
+    )

@@ -1,7 +1,8 @@
 """A report on one screen: all that is not good in full, and what passed as counts.
 
-The order is that of a person who is woken by it: the verdict, what is wrong with its hint, the times beside their
-promises, then what was found right. ``pgdrill report --full`` has a line for every answer.
+The order is that of a person who is woken by it: the verdict, what is wrong with its hint, the
+times beside their promises, then what was found right. ``pgdrill report --full`` has a line for
+every answer.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def print_report(report: Report, console: Console, *, more: str = "") -> None:
     if report.summary:
         console.print(Text(report.summary, style=style))
     print_places(report.kept_at, console)
-    print_more(report.results, more or f"pgdrill report {report.cluster} {report.drill_id} --full", console)
+    print_more(
+        report.results, more or f"pgdrill report {report.cluster} {report.drill_id} --full", console
+    )
 
 
 def print_verification(verification: Verification, console: Console) -> None:
@@ -82,7 +85,12 @@ def log_lines(show: Callable[[Console], None]) -> list[str]:
     stream = io.StringIO()
     show(
         SafeConsole(
-            file=stream, width=LOG_COLUMNS, highlight=False, markup=False, emoji=False, color_system=None
+            file=stream,
+            width=LOG_COLUMNS,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            color_system=None,
         )
     )
     return [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
@@ -111,7 +119,9 @@ def print_passed(results: Sequence[CheckResult], console: Console) -> None:
 
 
 def _not_asked(results: Sequence[CheckResult]) -> list[str]:
-    """A line a reason, with the checks that were left for it; with what it is about where it is one answer."""
+    """A line a reason, with the checks that were left for it; with what it is about where it is one
+    answer.
+    """
     reasons: dict[str, list[CheckResult]] = {}
     for result in filter(_unasked, results):
         reasons.setdefault(result.message, []).append(result)
@@ -144,7 +154,9 @@ def _families(results: Sequence[CheckResult]) -> Table:
         good = [result for result in asked if result.status == "pass"]
         told = {result.name for result in asked if result.status != "pass"}
         if asked:
-            names = ", ".join(dict.fromkeys(result.name for result in good if result.name not in told))
+            names = ", ".join(
+                dict.fromkeys(result.name for result in good if result.name not in told)
+            )
             table.add_row(Text(f"  {family}"), Text(f"{len(good)} of {len(asked)}"), Text(names))
     return table
 
@@ -158,28 +170,34 @@ def _figures(report: Report) -> Table:
             seconds(times.time_to_correct_vector_search_seconds),
             rto_words(report),
         ),
-        (
-            "measured RPO",
-            seconds(report.measured_rpo_seconds),
-            rpo_words(report),
-        ),
+        ("measured RPO", seconds(report.measured_rpo_seconds), rpo_words(report)),
         ("recovery target", target_words(report.target), ""),
         ("recall@10", recall(report.results), ""),
         ("rows compared", str(report.compared or ""), ""),
         ("not compared", report.not_compared, ""),
-        ("no lease", report.no_lease and f"a prune elsewhere was not kept away: {report.no_lease}", ""),
+        (
+            "no lease",
+            report.no_lease and f"a prune elsewhere was not kept away: {report.no_lease}",
+            "",
+        ),
         ("durability", DURABILITY["fast"] if report.durability == "fast" else "", ""),
         ("drill", report.drill_id, ""),
         ("run by", ", ".join(filter(None, (report.trigger, report.tool, report.host))), ""),
     ]
     return pairs(
-        (label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows if value
+        (label, f"{value:<9} {remark}" if remark else value)
+        for label, value, remark in rows
+        if value
     )
 
 
 def recall(results: Sequence[CheckResult]) -> str:
-    """The recall of vector indexes, from the worst to the best, passed or not; empty where none was measured."""
-    found = [r.value for r in results if r.name == "index-recall" and isinstance(r.value, int | float)]
+    """The recall of vector indexes, from the worst to the best, passed or not; empty where none was
+    measured.
+    """
+    found = [
+        r.value for r in results if r.name == "index-recall" and isinstance(r.value, int | float)
+    ]
     if not found:
         return ""
     low, high = figure(min(found)), figure(max(found))
@@ -192,6 +210,12 @@ def _parts(report: Report) -> str:
     times = report.timings
     rate = f", {times.fetch_mb_per_second:.1f} MB/s" if times.fetch_mb_per_second else ""
     fetched = f" ({size(times.fetched_bytes)}{rate})" if times.fetched_bytes is not None else ""
-    wal = f" ({size(times.replayed_wal_bytes)} of WAL)" if times.replayed_wal_bytes is not None else ""
+    wal = (
+        f" ({size(times.replayed_wal_bytes)} of WAL)"
+        if times.replayed_wal_bytes is not None
+        else ""
+    )
     parts = (("fetch", times.fetch_seconds, fetched), ("replay", times.replay_seconds, wal))
-    return ", ".join(f"{name} {seconds(value)}{more}" for name, value, more in parts if value is not None)
+    return ", ".join(
+        f"{name} {seconds(value)}{more}" for name, value, more in parts if value is not None
+    )

@@ -1,4 +1,5 @@
-"""Where reports and baselines are kept: locally first, then in the report store beside the backups."""
+"""Where reports and baselines are kept: locally first, then in the report store beside the
+backups."""
 
 from __future__ import annotations
 
@@ -50,8 +51,8 @@ def save_report(access: Access, report: Report) -> None:
 def keep_report(storage: Storage, key: str, file: Path, report: Keepable) -> None:
     """Write both copies of a report, which says where they are.
 
-    A report is written at every stage. A store that failed the last time is then only tried briefly: one that hangs costs its
-    time once, and is told of once.
+    A report is written at every stage. A store that failed the last time is then only tried
+    briefly: one that hangs costs its time once, and is told of once.
     """
     failed_before = report.kept_at == [str(file)]
     report.kept_at = [str(file), f"{storage.url}/{key}"]
@@ -61,7 +62,12 @@ def keep_report(storage: Storage, key: str, file: Path, report: Keepable) -> Non
     except CouldNotVerify as error:
         report.kept_at = [str(file)]
         write_file(file, report.model_dump_json(indent=1))
-        logger.log(logging.DEBUG if failed_before else logging.WARNING, "report kept at %s only: %s", file, error)
+        logger.log(
+            logging.DEBUG if failed_before else logging.WARNING,
+            "report kept at %s only: %s",
+            file,
+            error,
+        )
 
 
 def load_report(access: Access, drill_id: str) -> Report:
@@ -76,9 +82,12 @@ def load_report(access: Access, drill_id: str) -> Report:
     except ValueError as error:
         found = f"unreadable ({error})"
     raise CouldNotVerify(
-        "no-report", f"report {drill_id} of cluster {access.cluster.name}", found=found,
-        expected="a report of this version", hint="take an id from `pgdrill report --list`",
-    )  # fmt: skip
+        "no-report",
+        f"report {drill_id} of cluster {access.cluster.name}",
+        found=found,
+        expected="a report of this version",
+        hint="take an id from `pgdrill report --list`",
+    )
 
 
 def _text(access: Access, drill_id: str) -> bytes | None:
@@ -91,7 +100,9 @@ def _text(access: Access, drill_id: str) -> bytes | None:
 def _parsed(access: Access, drill_id: str, text: bytes) -> Report:
     report = read_model(Report, text)
     if (report.drill_id, report.cluster) != (drill_id, access.cluster.name):
-        raise ValueError(f"it is the report of drill {report.drill_id[:60]} of cluster {report.cluster[:60]}")
+        raise ValueError(
+            f"it is the report of drill {report.drill_id[:60]} of cluster {report.cluster[:60]}"
+        )
     return report
 
 
@@ -103,7 +114,9 @@ def earlier_target(access: Access, drill_id: str, *, asked: str) -> Target | Non
 
 
 def kept_cleanup(access: Access, report: Report) -> Stage:
-    """The clean-up stage as last written: a teardown can run, and report, while a killed stage is still ending."""
+    """The clean-up stage as last written: a teardown can run, and report, while a killed stage is
+    still ending.
+    """
     file = report_file(access, report.drill_id)
     return read_model(Report, file.read_bytes()).cleanup if file.exists() else report.cleanup
 
@@ -111,7 +124,9 @@ def kept_cleanup(access: Access, report: Report) -> Stage:
 def list_reports(access: Access) -> list[str]:
     """The ids of all reports, oldest first, from both places. What has no drill's name is none."""
     local = {file.stem for file in report_file(access, "x").parent.glob("*.json")}
-    kept = {match[1] for key in access.reports.sizes("reports/") if (match := REPORT_KEY.fullmatch(key))}
+    kept = {
+        match[1] for key in access.reports.sizes("reports/") if (match := REPORT_KEY.fullmatch(key))
+    }
     return sorted(name for name in local | kept if DRILL_ID.fullmatch(name))
 
 

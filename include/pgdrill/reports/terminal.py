@@ -1,7 +1,7 @@
 """What people see of a report, in 80 columns and without colour as well as in a wide terminal.
 
-Everything is put in as :class:`rich.text.Text`: a table's name in brackets is no markup. What would rule the terminal is
-shown instead, whatever it came in by (:class:`SafeConsole`).
+Everything is put in as :class:`rich.text.Text`: a table's name in brackets is no markup. What would
+rule the terminal is shown instead, whatever it came in by (:class:`SafeConsole`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from rich.text import Text
 from pgdrill.reports.grouping import FEWEST, NAMED, by_telling, grouped
 from pgdrill.reports.listing import Grid, grid
 from pgdrill.reports.measured import VERSIONS, figure, said, without_unit
-from pgdrill.reports.model import NOT_ASKED, CheckResult, KnownDeviation, Report, Stage, Target, Trouble
+from pgdrill.reports.model import (
+    NOT_ASKED,
+    CheckResult,
+    KnownDeviation,
+    Report,
+    Stage,
+    Target,
+    Trouble,
+)
 from pgdrill.reports.summary import kept_from
 from pgdrill.text import count, one_line, visible
 
@@ -29,8 +37,15 @@ if TYPE_CHECKING:
     from pgdrill.repository.tools import BaseBackup
     from pgdrill.verify import Verification
 
-STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "cyan",
-          "passed": "bold green", "failed": "bold red", "could not verify": "bold yellow"}  # fmt: skip
+STYLES = {
+    "pass": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "skip": "cyan",
+    "passed": "bold green",
+    "failed": "bold red",
+    "could not verify": "bold yellow",
+}
 WIDE_COLUMNS = 130  # from here on a check's message has a column of its own
 MOST_ROWS = 6  # of the passes of one check, where each is held against something else
 NO_FENCE = "NO FENCE held the restored server. "
@@ -51,14 +66,18 @@ class Staged(Protocol):
 class SafeConsole(Console):
     """A console that gets no escape sequence but its own: the last place where all text passes."""
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         """Whatever is printed, piece by piece."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else Segment(visible(piece.text), piece.style)
 
 
 def report_table(report: Report, console: Console) -> None:
-    """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the sentence to pass on."""
+    """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the
+    sentence to pass on.
+    """
     style = style_of(report)
     console.print(Text(headline(report), style=style))
     for line in kept_from(report):
@@ -80,7 +99,11 @@ def style_of(report: Report) -> str:
 
 def print_troubles(report: Staged, console: Console) -> None:
     """Print what kept each stage from ending well."""
-    for name, stage in (("restore", report.restore), ("checks", report.checks), ("clean-up", report.cleanup)):
+    for name, stage in (
+        ("restore", report.restore),
+        ("checks", report.checks),
+        ("clean-up", report.cleanup),
+    ):
         if stage.trouble:
             print_trouble(f"{name} {stage.status}", stage.trouble, console)
 
@@ -101,11 +124,18 @@ def verification_table(verification: Verification, console: Console) -> None:
 
 def verification_head(verification: Verification) -> Iterable[Text]:
     """The first lines: the verdict, and what it was compared with."""
-    text = f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster}, restored server " \
-           f"{verification.server}, asked as {verification.asked_as}, {when(verification.started_at)}, {seconds(verification.seconds)}."  # fmt: skip
+    text = (
+        f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster},"
+        f" restored server {verification.server}, asked as {verification.asked_as},"
+        f" {when(verification.started_at)}, {seconds(verification.seconds)}."
+    )
     yield Text(text, style=STYLES[verification.verdict])
     taken = verification.baseline_taken_at
-    against = f"the baseline of {when(taken)}" if taken else "nothing: give --baseline FILE to compare rows and versions"
+    against = (
+        f"the baseline of {when(taken)}"
+        if taken
+        else "nothing: give --baseline FILE to compare rows and versions"
+    )
     yield Text(f"Compared with {against}.")
     if verification.compared:
         yield Text(f"Rows compared {verification.compared}.")
@@ -117,40 +147,81 @@ def headline(report: Report) -> str:
     backup = f"backup {report.backup}" if report.backup else "no backup chosen"
     if report.backup_finished_at:
         backup += f" of {when(report.backup_finished_at)}"
-    return f"{report.verdict_line}: {report.reason}. {fence}Cluster {report.cluster}, {backup}, " \
-           f"drilled {when(report.started_at)}."  # fmt: skip
+    return (
+        f"{report.verdict_line}: {report.reason}. {fence}Cluster {report.cluster}, {backup}, "
+        f"drilled {when(report.started_at)}."
+    )
 
 
 def _figures(report: Report) -> Table:
     times = report.timings
     rate = f"{times.fetch_mb_per_second:.1f} MB/s" if times.fetch_mb_per_second else ""
     fetched = [size(times.fetched_bytes), rate] if times.fetched_bytes is not None else []
-    replayed = [f"{size(times.replayed_wal_bytes)} of WAL"] if times.replayed_wal_bytes is not None else []
+    replayed = (
+        [f"{size(times.replayed_wal_bytes)} of WAL"] if times.replayed_wal_bytes is not None else []
+    )
     if times.wal:
-        replayed += [f"{count(times.wal.segments, 'segment')} fetched ahead", f"waited {seconds(times.wal.waited_seconds)}"]
+        replayed += [
+            f"{count(times.wal.segments, 'segment')} fetched ahead",
+            f"waited {seconds(times.wal.waited_seconds)}",
+        ]
     rows = [
         ("time to running", seconds(times.time_to_running_seconds), ""),
-        ("time to correct vector search", seconds(times.time_to_correct_vector_search_seconds),
-         rto_words(report)),
-        ("measured RPO", seconds(report.measured_rpo_seconds),
-         rpo_words(report)),
+        (
+            "time to correct vector search",
+            seconds(times.time_to_correct_vector_search_seconds),
+            rto_words(report),
+        ),
+        ("measured RPO", seconds(report.measured_rpo_seconds), rpo_words(report)),
         ("baseline of production", seconds(times.baseline_seconds), "before the clock starts"),
         ("preflight", _reached(times.preflight_seconds), ""),
         ("fetch", _reached(times.fetch_seconds), ", ".join(filter(None, fetched))),
-        *([("sync to disk", seconds(times.sync_seconds), "")] if times.sync_seconds is not None else []),
+        *(
+            [("sync to disk", seconds(times.sync_seconds), "")]
+            if times.sync_seconds is not None
+            else []
+        ),
         ("replay", _reached(times.replay_seconds), ", ".join(replayed)),
-        ("prewarming of vector indexes", _reached(times.prewarm_seconds), size(times.prewarmed_bytes) if times.prewarmed_bytes else ""),
+        (
+            "prewarming of vector indexes",
+            _reached(times.prewarm_seconds),
+            size(times.prewarmed_bytes) if times.prewarmed_bytes else "",
+        ),
         ("vector checks", _reached(times.vector_checks_seconds), ""),
         ("recovery target", target_words(report.target), ""),
-        *([("no lease", f"a prune elsewhere was not kept away: {report.no_lease}", "")] if report.no_lease else []),
-        *([("not compared", f"{report.not_compared}: asked of the restored data alone", "")] if report.not_compared else []),
+        *(
+            [("no lease", f"a prune elsewhere was not kept away: {report.no_lease}", "")]
+            if report.no_lease
+            else []
+        ),
+        *(
+            [("not compared", f"{report.not_compared}: asked of the restored data alone", "")]
+            if report.not_compared
+            else []
+        ),
         *([("rows compared", str(report.compared), "")] if report.compared else []),
         ("durability", DURABILITY[report.durability], ""),
         *([("fence", report.fence, "")] if report.fence else []),
         ("drill", report.drill_id, ""),
-        ("run by", ", ".join(filter(None, (report.trigger, f"pgdrill {report.pgdrill}" if report.pgdrill else "", report.tool, report.host))), ""),
-    ]  # fmt: skip
-    return pairs((label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows)
+        (
+            "run by",
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        report.trigger,
+                        f"pgdrill {report.pgdrill}" if report.pgdrill else "",
+                        report.tool,
+                        report.host,
+                    ),
+                )
+            ),
+            "",
+        ),
+    ]
+    return pairs(
+        (label, f"{value:<9} {remark}" if remark else value) for label, value, remark in rows
+    )
 
 
 def _reached(value: float | None) -> str:
@@ -167,7 +238,12 @@ def target_words(target: Target | None) -> str:
 
 def rto_words(report: Report) -> str:
     """The promised time to correct vector search, and whether it was kept."""
-    return _beside("RTO", report.timings.time_to_correct_vector_search_seconds, report.rto_seconds, report.unproved)
+    return _beside(
+        "RTO",
+        report.timings.time_to_correct_vector_search_seconds,
+        report.rto_seconds,
+        report.unproved,
+    )
 
 
 def rpo_words(report: Report) -> str:
@@ -186,7 +262,8 @@ def _beside(promise: str, value: float | None, limit: float, unproved: str) -> s
 
 
 def _not_replayed(target: Target | None) -> str:
-    """What an instant of the past leaves open: whether all that was archived since can be replayed."""
+    """What an instant of the past leaves open: whether all that was archived since can be
+    replayed."""
     return "WAL after the target was not replayed" if target and target.kind != "latest" else ""
 
 
@@ -194,7 +271,9 @@ def print_results(results: Sequence[CheckResult], console: Console) -> None:
     """Print every answer, and the hint of each check that is no pass."""
     if not results:
         return
-    counts = ", ".join(f"{sum(r.status == s for r in results)} {s}" for s in ("pass", "warn", "fail", "skip"))
+    counts = ", ".join(
+        f"{sum(r.status == s for r in results)} {s}" for s in ("pass", "warn", "fail", "skip")
+    )
     console.print()
     console.print(Text(f"{len(results)} answers: {counts}"))
     console.print(results_table(results, wide=console.width >= WIDE_COLUMNS))
@@ -203,7 +282,9 @@ def print_results(results: Sequence[CheckResult], console: Console) -> None:
 
 def print_hints(results: Sequence[CheckResult], console: Console) -> None:
     """Print what to do about each check that is no pass, once."""
-    hints = dict.fromkeys((r.name, r.hint) for r in by_telling(results) if r.hint and r.status != "pass")
+    hints = dict.fromkeys(
+        (r.name, r.hint) for r in by_telling(results) if r.hint and r.status != "pass"
+    )
     for name, hint in hints:
         console.print(Text(f"{name}: {hint}", style="yellow"))
 
@@ -218,7 +299,9 @@ def print_deviations(deviations: Sequence[KnownDeviation], console: Console) -> 
 
 
 def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
-    """Answers that are no pass, those of one cause as one row; passes of one check as one row with their count."""
+    """Answers that are no pass, those of one cause as one row; passes of one check as one row with
+    their count.
+    """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("check", no_wrap=True)
@@ -226,29 +309,48 @@ def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
         table.add_column(heading, overflow="fold")
     table.add_column("s", justify="right", no_wrap=True)
     for row in _collapsed(results):
-        cells = (row.thing, figure(row.value), row.threshold, row.message) if wide else (_answer(row),)
-        table.add_row(Text(row.status, style=STYLES[row.status]), Text(row.name), *map(Text, cells),
-                      Text(f"{row.seconds:.1f}"))  # fmt: skip
+        cells = (
+            (row.thing, figure(row.value), row.threshold, row.message) if wide else (_answer(row),)
+        )
+        table.add_row(
+            Text(row.status, style=STYLES[row.status]),
+            Text(row.name),
+            *map(Text, cells),
+            Text(f"{row.seconds:.1f}"),
+        )
     return table
 
 
 def _answer(row: CheckResult) -> str:
-    """Thing, value, threshold and message in one cell: four columns do not fit beside each other in 80."""
+    """Thing, value, threshold and message in one cell: four columns do not fit beside each other in
+    80.
+    """
     value = figure(row.value)
     if value and row.message:
         value += f" ({row.message})"
-    wanted = f"wanted {row.threshold}" if row.threshold.removeprefix("= ") not in ("", figure(row.value)) else ""
+    wanted = (
+        f"wanted {row.threshold}"
+        if row.threshold.removeprefix("= ") not in ("", figure(row.value))
+        else ""
+    )
     measured = ", ".join(filter(None, (value or row.message, wanted)))
     together = f"{row.thing}: {measured}" if row.thing and measured else row.thing or measured
     return together if row.status == "pass" else "\n".join(filter(None, (row.thing, measured)))
 
 
 def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
-    """What is red first, then warnings and open questions, grouped by what they tell; passes of one check as one."""
+    """What is red first, then warnings and open questions, grouped by what they tell; passes of one
+    check as one.
+    """
     for status in ("fail", "warn"):
-        yield from (group.shown() for group in grouped([result for result in results if result.status == status]))
+        yield from (
+            group.shown()
+            for group in grouped([result for result in results if result.status == status])
+        )
     yield from _open([result for result in results if result.status == "skip"])
-    for _, found in groupby((result for result in results if result.status == "pass"), key=lambda r: r.name):
+    for _, found in groupby(
+        (result for result in results if result.status == "pass"), key=lambda r: r.name
+    ):
         yield from _passed(list(found))
 
 
@@ -256,13 +358,23 @@ def _open(skipped: list[CheckResult]) -> Iterable[CheckResult]:
     """Questions without an answer; those that many checks left for the same reason as one row."""
     reasons: dict[str, list[CheckResult]] = {}
     for result in skipped:
-        reasons.setdefault(result.message if result.value == NOT_ASKED and not result.thing else "", []).append(result)
-    alone = [one for reason, some in reasons.items() if not reason or len(some) < FEWEST for one in some]
+        reasons.setdefault(
+            result.message if result.value == NOT_ASKED and not result.thing else "", []
+        ).append(result)
+    alone = [
+        one for reason, some in reasons.items() if not reason or len(some) < FEWEST for one in some
+    ]
     yield from (group.shown() for group in grouped(alone))
     for reason, some in reasons.items():
         if reason and len(some) >= FEWEST:
             names = ", ".join(dict.fromkeys(one.name for one in some))
-            yield some[0].model_copy(update={"name": f"{len(some)} questions", "thing": names, "seconds": sum(one.seconds for one in some)})
+            yield some[0].model_copy(
+                update={
+                    "name": f"{len(some)} questions",
+                    "thing": names,
+                    "seconds": sum(one.seconds for one in some),
+                }
+            )
 
 
 def _passed(found: list[CheckResult]) -> Iterable[CheckResult]:
@@ -279,26 +391,45 @@ def _passed(found: list[CheckResult]) -> Iterable[CheckResult]:
 def _many(some: list[CheckResult]) -> CheckResult:
     first, message = some[0], _same([one.message for one in some])
     if len({one.threshold for one in some}) > 1:
-        value = f"each as wanted, first {first.thing}: {_in_units(first, figure(first.value)).value}"
-        return first.model_copy(update={"thing": f"{len(some)} answers", "value": value, "seconds": sum(one.seconds for one in some)})
-    together = first.model_copy(update={"thing": f"{len(some)} answers", "message": message, "seconds": sum(one.seconds for one in some)})
+        value = (
+            f"each as wanted, first {first.thing}: {_in_units(first, figure(first.value)).value}"
+        )
+        return first.model_copy(
+            update={
+                "thing": f"{len(some)} answers",
+                "value": value,
+                "seconds": sum(one.seconds for one in some),
+            }
+        )
+    together = first.model_copy(
+        update={
+            "thing": f"{len(some)} answers",
+            "message": message,
+            "seconds": sum(one.seconds for one in some),
+        }
+    )
     return _in_units(together, _span(some))
 
 
 def _in_units(row: CheckResult, shown: str) -> CheckResult:
     if (isinstance(row.value, str) and row.name not in VERSIONS) or row.value is None:
         return row.model_copy(update={"value": shown or None})
-    return row.model_copy(update={
-        "value": said(row.name, row.thing, shown, row.threshold), "message": without_unit(row.name, row.message, row.threshold),
-        "threshold": "" if row.threshold == f"= {shown}" else row.threshold,
-    })  # fmt: skip
+    return row.model_copy(
+        update={
+            "value": said(row.name, row.thing, shown, row.threshold),
+            "message": without_unit(row.name, row.message, row.threshold),
+            "threshold": "" if row.threshold == f"= {shown}" else row.threshold,
+        }
+    )
 
 
 def _span(group: Sequence[CheckResult]) -> str:
     numbers = [r.value for r in group if isinstance(r.value, int | float)]
     if len(numbers) < len(group):
         different = list(dict.fromkeys(figure(r.value) for r in group))
-        return ", ".join(different[:NAMED]) + (f" and {len(different) - NAMED} more" if len(different) > NAMED else "")
+        return ", ".join(different[:NAMED]) + (
+            f" and {len(different) - NAMED} more" if len(different) > NAMED else ""
+        )
     low, high = figure(min(numbers)), figure(max(numbers))
     return low if low == high else f"{low} to {high}"
 
@@ -310,14 +441,30 @@ def _same(texts: Sequence[str]) -> str:
 def print_trouble(where: str, trouble: Trouble, console: Console) -> None:
     """Print what kept a stage from ending well."""
     console.print()
-    console.print(problem(f"{where}: {trouble.reason}", trouble.thing, trouble.found, trouble.expected, trouble.hint))
+    console.print(
+        problem(
+            f"{where}: {trouble.reason}",
+            trouble.thing,
+            trouble.found,
+            trouble.expected,
+            trouble.hint,
+        )
+    )
 
 
 def problem(title: str, thing: str, found: str, expected: str, hint: str) -> Group:
     """A problem, its four parts below each other."""
     # The config names all its problems in one error: a line for each reads better.
-    parts = {"thing": thing, "found": found.replace("; [", "\n["), "expected": expected, "hint": hint}
-    return Group(Text(title, style="bold red"), pairs(((f"  {label}", text) for label, text in parts.items()), lines=True))
+    parts = {
+        "thing": thing,
+        "found": found.replace("; [", "\n["),
+        "expected": expected,
+        "hint": hint,
+    }
+    return Group(
+        Text(title, style="bold red"),
+        pairs(((f"  {label}", text) for label, text in parts.items()), lines=True),
+    )
 
 
 def pairs(rows: Iterable[tuple[str, str]], *, lines: bool = False) -> Table:
@@ -331,22 +478,36 @@ def pairs(rows: Iterable[tuple[str, str]], *, lines: bool = False) -> Table:
 
 
 def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> Grid:
-    """The base backups of a repository; ``recorded`` are the names of those that pgdrill took itself."""
+    """The base backups of a repository; ``recorded`` are the names of those that pgdrill took
+    itself.
+    """
     rows = [
-        (b.name, f"{b.finish_time.astimezone(UTC):%Y-%m-%d %H:%M}", size(b.uncompressed_bytes or None),
-         size(b.compressed_bytes or None), str(b.major_version), "yes" if b.name in recorded else "no")
+        (
+            b.name,
+            f"{b.finish_time.astimezone(UTC):%Y-%m-%d %H:%M}",
+            size(b.uncompressed_bytes or None),
+            size(b.compressed_bytes or None),
+            str(b.major_version),
+            "yes" if b.name in recorded else "no",
+        )
         for b in backups
-    ]  # fmt: skip
+    ]
     headings = ("base backup", "finished (UTC)", "size", "stored", "PG", "recorded")
     return grid(headings, rows, right=("size", "stored", "PG"))
 
 
 def seconds(value: float | None) -> str:
-    """A span of time: ``2.31 s``, ``45.2 s``, ``12 min 30 s``, ``1 h``; ``-`` for one that was not reached."""
+    """A span of time: ``2.31 s``, ``45.2 s``, ``12 min 30 s``, ``1 h``; ``-`` for one that was not
+    reached.
+    """
     if value is None:
         return "-"
     if value < 100:
-        return f"{value:.2f} s" if value < 10 and value != int(value) else f"{value:.1f}".removesuffix(".0") + " s"
+        return (
+            f"{value:.2f} s"
+            if value < 10 and value != int(value)
+            else f"{value:.1f}".removesuffix(".0") + " s"
+        )
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{n} {unit}" for n, unit in ((hours, "h"), (minutes, "min"), (rest, "s")) if n]

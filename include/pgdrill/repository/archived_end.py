@@ -1,8 +1,9 @@
 """The measured RPO: what would be lost if production died now.
 
-Lost is what was committed and is not in the repository. What reached it *by itself* is told by its listing at the drill's
-start, before the drill asks for a WAL switch, which would flatter the figure. When the first commit after that was made
-is read later, from the WAL that was archived meanwhile: on a quiet server it may be minutes after the last one before.
+Lost is what was committed and is not in the repository. What reached it *by itself* is told by its
+listing at the drill's start, before the drill asks for a WAL switch, which would flatter the
+figure. When the first commit after that was made is read later, from the WAL that was archived
+meanwhile: on a quiet server it may be minutes after the last one before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_files import fetch_wal_file
 
 LOOK_BACK = 4  # segments: a switch on a quiet server leaves some without a commit
-# Only what has ended counts: a transaction whose commit is not archived yet is lost, whatever of it has been.
+# Only what has ended counts: a transaction whose commit is not archived yet is lost, whatever of it
+# has been.
 ENDED = re.compile(r"tx:\s+(\d+),.*desc: (?:COMMIT|ABORT)(.*)")
 SUBTRANSACTIONS = re.compile(r"subxacts: ([\d ]+)")
 LATEST_ENDED = re.compile(r"latestCompletedXid (\d+)")
@@ -38,8 +40,11 @@ class ArchivedEnd:
     newest_xid: int
 
 
-def archived_end(access: Access, runner: Runner, folder: Path, listed: Iterable[str], line: Line) -> ArchivedEnd | None:
-    """Fetch the newest segment of a line that was ``listed`` and read it with ``pg_waldump``; None if there is none.
+def archived_end(
+    access: Access, runner: Runner, folder: Path, listed: Iterable[str], line: Line
+) -> ArchivedEnd | None:
+    """Fetch the newest segment of a line that was ``listed`` and read it with ``pg_waldump``; None
+    if there is none.
 
     If it holds no commit, the ones before it say when the last one was.
     """
@@ -68,18 +73,24 @@ def read_segment(access: Access, file: Path, segment: Segment) -> ArchivedEnd | 
         below = SUBTRANSACTIONS.search(rest)
         numbers += [int(number), *(int(n) for n in (below[1].split() if below else ()))]
     made = commits(text)
-    return ArchivedEnd(segment, parse_lsn(positions[-1]), made[-1].at if made else None, max(numbers, default=0))
+    return ArchivedEnd(
+        segment, parse_lsn(positions[-1]), made[-1].at if made else None, max(numbers, default=0)
+    )
 
 
 def all_archived(end: ArchivedEnd, next_xid: int) -> bool:
-    """Whether production has ended no transaction since. ``next_xid`` is its next number (WAL holds the low 32 bits)."""
+    """Whether production has ended no transaction since.
+
+    ``next_xid`` is its next number (WAL holds the low 32 bits).
+    """
     return (next_xid - 1) & 0xFFFFFFFF <= end.newest_xid
 
 
 def first_commit_after(
     access: Access, runner: Runner, folder: Path, line: Line, end: ArchivedEnd, until_lsn: int
 ) -> EndedTransaction | None:
-    """The first commit behind the end, up to a position that is archived by now; None if there is none.
+    """The first commit behind the end, up to a position that is archived by now; None if there is
+    none.
 
     LookupError where a segment in between is not there, or cannot be read.
     """
@@ -92,7 +103,9 @@ def first_commit_after(
     return None
 
 
-def _commits_of(access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]) -> list[EndedTransaction]:
+def _commits_of(
+    access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]
+) -> list[EndedTransaction]:
     for segment in choices:
         if file := fetch_wal_file(access, runner, segment.name, folder):
             text = dump(access, file)
@@ -102,5 +115,7 @@ def _commits_of(access: Access, runner: Runner, folder: Path, choices: Iterable[
 
 
 def lost_seconds(committed_at: datetime | None, now: datetime) -> float:
-    """Seconds of lost work if production had died at ``now``, whose first lost commit was made then; by the server's clock."""
+    """Seconds of lost work if production had died at ``now``, whose first lost commit was made
+    then; by the server's clock.
+    """
     return max(0.0, (now - committed_at).total_seconds()) if committed_at else 0.0

@@ -1,4 +1,5 @@
-"""WAL archiving seen from production: is it on, does it keep up, and has a given segment arrived?"""
+"""WAL archiving seen from production: is it on, does it keep up, and has a given segment
+arrived?"""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.repository.server_environment import config_file, keys_hint
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
-ARCHIVE_SHARE = 0.75  # of the promised RPO: the rest is for a push, which an archive_timeout does not count
+# of the promised RPO: the rest is for a push, which an archive_timeout does not count
+ARCHIVE_SHARE = 0.75
 BEHIND_BYTES = 2**29  # of finished WAL that is not archived
 # Where the server says that it is done, and the repository has nothing.
 ELSEWHERE_HINT = (
-    "let archive_command be the line that `pgdrill archive-command` prints (without archive_library), for this repository; reload, then `SELECT pg_switch_wal()`"
+    "let archive_command be the line that `pgdrill archive-command` prints (without"
+    " archive_library), for this repository; reload, then `SELECT pg_switch_wal()`"
 )
 LOG_HINT = "read production's server log for the archive_command's own words"
 FEWEST_SEGMENTS = 4  # however large they are
@@ -30,10 +33,15 @@ def check_server(connection: psycopg.Connection, access: Access) -> int:
     expected = access.cluster.server.system_identifier
     if expected and found != expected:
         raise CouldNotVerify(
-            "wrong-server", f"server of cluster {access.cluster.name}", found=f"system identifier {found}",
+            "wrong-server",
+            f"server of cluster {access.cluster.name}",
+            found=f"system identifier {found}",
             expected=f"{expected} (server.system_identifier)",
-            hint="correct host and port of server.dsn; after a pg_upgrade, the new identifier and a new repository prefix",
-        )  # fmt: skip
+            hint=(
+                "correct host and port of server.dsn; after a pg_upgrade, the new identifier and a"
+                " new repository prefix"
+            ),
+        )
     return found
 
 
@@ -50,12 +58,20 @@ def check_switched_on(connection: psycopg.Connection, cluster: str) -> str:
         for name in ("archive_mode", "archive_library", "archive_command", "wal_level")
     )
     if mode == "off" or (not library and command in ("", "(disabled)")):
-        more = ", there with `wal_level = replica`," if level == "minimal" else ""  # or it does not start
+        # or it does not start
+        more = ", there with `wal_level = replica`," if level == "minimal" else ""
         raise BackupFault(
-            "archiving-off", "WAL archiving", found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}" + (", wal_level=minimal" if more else ""),
+            "archiving-off",
+            "WAL archiving",
+            found=f"archive_mode={mode}, archive_command={'set' if command else 'empty'}"
+            + (", wal_level=minimal" if more else ""),
             expected="archive_mode=on with an archive_command",
-            hint=f"put the lines of `pgdrill archive-command {cluster} --conf` into {config_file(connection) or 'postgresql.conf'}{more} and restart the server, then back up again",
-        )  # fmt: skip
+            hint=(
+                f"put the lines of `pgdrill archive-command {cluster} --conf` into"
+                f" {config_file(connection) or 'postgresql.conf'}{more} and restart the server,"
+                " then back up again"
+            ),
+        )
     return mode
 
 
@@ -66,28 +82,43 @@ def _log_hint(connection: psycopg.Connection, cluster: Cluster) -> str:
 def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
     """The last segment was archived, and not many are waiting."""
     row = connection.execute(
-        "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time, '-infinity'),"
-        " pg_walfile_name(pg_current_wal_lsn()), pg_size_bytes(current_setting('wal_segment_size')) FROM pg_stat_archiver"
+        "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time,"
+        " '-infinity'), pg_walfile_name(pg_current_wal_lsn()),"
+        " pg_size_bytes(current_setting('wal_segment_size')) FROM pg_stat_archiver"
     ).fetchone()
     if row is None:
         return
     archived, failed, failing, current, size = row
     if failing:
         raise CouldNotVerify(
-            "archiving-fails", "WAL archiving", found=f"the last attempt, {failed}, failed",
-            expected="the last attempt to have succeeded", hint=_log_hint(connection, cluster),
-        )  # fmt: skip
-    behind = Segment.parse(current, size).number - Segment.parse(archived[:24], size).number if archived else 0
+            "archiving-fails",
+            "WAL archiving",
+            found=f"the last attempt, {failed}, failed",
+            expected="the last attempt to have succeeded",
+            hint=_log_hint(connection, cluster),
+        )
+    behind = (
+        Segment.parse(current, size).number - Segment.parse(archived[:24], size).number
+        if archived
+        else 0
+    )
     allowed = max(FEWEST_SEGMENTS, BEHIND_BYTES // size)
     if behind > allowed:
         raise CouldNotVerify(
-            "archiving-behind", "WAL archiving", found=f"{behind} segments behind (last archived {archived})",
-            expected=f"at most {allowed}", hint="find out what slows the archive_command; then try again",
-        )  # fmt: skip
+            "archiving-behind",
+            "WAL archiving",
+            found=f"{behind} segments behind (last archived {archived})",
+            expected=f"at most {allowed}",
+            hint="find out what slows the archive_command; then try again",
+        )
 
 
-def wait_archived(connection: psycopg.Connection, access: Access, segment: Segment, timeout_seconds: float) -> None:
-    """Wait until ``segment`` is in the repository, by the server's word and then by the repository's."""
+def wait_archived(
+    connection: psycopg.Connection, access: Access, segment: Segment, timeout_seconds: float
+) -> None:
+    """Wait until ``segment`` is in the repository, by the server's word and then by the
+    repository's.
+    """
     started = time.monotonic()
     seen: tuple[object, ...] | None = None
     while True:
@@ -100,12 +131,15 @@ def wait_archived(connection: psycopg.Connection, access: Access, segment: Segme
         if time.monotonic() - started > timeout_seconds:
             elsewhere = archived[:24] >= segment.name
             raise TimedOut(
-                "not-archived", f"WAL segment {segment.name}",
-                found=f"not in the repository after {timeout_seconds:.0f} s (last archived {archived or 'none'}, "
-                f"last failed {seen[1] if seen else None})",
+                "not-archived",
+                f"WAL segment {segment.name}",
+                found=(
+                    f"not in the repository after {timeout_seconds:.0f} s (last archived"
+                    f" {archived or 'none'}, last failed {seen[1] if seen else None})"
+                ),
                 expected="archived within the time allowed",
                 hint=ELSEWHERE_HINT if elsewhere else _log_hint(connection, access.cluster),
-            )  # fmt: skip
+            )
         time.sleep(POLL_SECONDS)
 
 
@@ -116,11 +150,17 @@ def archive_now(access: Access) -> int:
     """
     with access.connect() as connection:
         row = connection.execute(
-            "SELECT pg_current_wal_insert_lsn()::text, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
+            "SELECT pg_current_wal_insert_lsn()::text,"
+            " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
             " pg_size_bytes(current_setting('wal_segment_size')), pg_switch_wal()::text"
         ).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         lsn, size = parse_lsn(row[0]), int(row[2])
         segment = Segment.holding(lsn - 1, int(row[1], 16), size)
-        wait_archived(connection, access, segment, min(access.cluster.backup.archive_wait_seconds, access.cluster.drill.rpo_seconds))
+        wait_archived(
+            connection,
+            access,
+            segment,
+            min(access.cluster.backup.archive_wait_seconds, access.cluster.drill.rpo_seconds),
+        )
     return lsn

@@ -1,7 +1,8 @@
 """What a store lists and does not give: it is asked again before that is anybody's fault.
 
-A replica that lags behind, a proxy or a policy for single keys answers 404 for an object that is there. Recovery would take
-that for the end of WAL, and whoever reads the report for a backup that ends early.
+A replica that lags behind, a proxy or a policy for single keys answers 404 for an object that is
+there. Recovery would take that for the end of WAL, and whoever reads the report for a backup that
+ends early.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ class Absent(Exception):
 def asked_again(
     ask: Callable[[], Given], storage: Storage, key: str, wait: Callable[[float], object]
 ) -> Given:
-    """What ``ask`` gives; one that raises :class:`Absent` is asked again as long as the store lists ``key``, with a suffix
-    that is known.
+    """What ``ask`` gives; one that raises :class:`Absent` is asked again as long as the store lists
+    ``key``, with a suffix that is known.
 
-    ``wait`` is given the pauses. Raises :class:`Unreachable` where it is listed to the end, :class:`Absent` where it is not.
+    ``wait`` is given the pauses. Raises :class:`Unreachable` where it is listed to the end,
+    :class:`Absent` where it is not.
     """
     for pause in (*PAUSES_SECONDS, None):
         try:
@@ -39,6 +41,12 @@ def asked_again(
         if pause is not None:
             wait(pause)
     raise Unreachable(
-        "storage-inconsistent", f"{storage.url}/{key}", found="no such object, and the listing has it", expected="the object",
-        hint="see what answers for the store (proxies, replicas, policies for single keys), then try again",
-    )  # fmt: skip
+        "storage-inconsistent",
+        f"{storage.url}/{key}",
+        found="no such object, and the listing has it",
+        expected="the object",
+        hint=(
+            "see what answers for the store (proxies, replicas, policies for single keys), then try"
+            " again"
+        ),
+    )

@@ -25,7 +25,9 @@ class Undecodable(Exception):
 
 
 class Decoder(Protocol):
-    """As in bz2, lzma, lz4 and zstd: ``eof`` after the end mark and checksum, ``needs_input`` when all was given out."""
+    """As in bz2, lzma, lz4 and zstd: ``eof`` after the end mark and checksum, ``needs_input`` when
+    all was given out.
+    """
 
     eof: bool
     needs_input: bool
@@ -95,14 +97,31 @@ class _Brotli:
 
 # Suffixes that wal-g and barman give, and what reads them; None: the tool only.
 DECODERS: dict[str, Callable[[], Any] | None] = {
-    "": _Plain, ".lz4": lz4.frame.LZ4FrameDecompressor, ".zst": zstd.ZstdDecompressor, ".br": _Brotli, ".gz": _Gzip,
-    ".bz2": bz2.BZ2Decompressor, ".xz": lzma.LZMADecompressor, ".lzma": None, ".snappy": None,
-}  # fmt: skip
-ERRORS = (RuntimeError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstd.ZstdError, brotli.error)
+    "": _Plain,
+    ".lz4": lz4.frame.LZ4FrameDecompressor,
+    ".zst": zstd.ZstdDecompressor,
+    ".br": _Brotli,
+    ".gz": _Gzip,
+    ".bz2": bz2.BZ2Decompressor,
+    ".xz": lzma.LZMADecompressor,
+    ".lzma": None,
+    ".snappy": None,
+}
+ERRORS = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    zstd.ZstdError,
+    brotli.error,
+)
 
 
 def decoded(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
-    """The content of an object that arrives in chunks, in pieces of about :data:`PIECE_BYTES` at most.
+    """The content of an object that arrives in chunks, in pieces of about :data:`PIECE_BYTES` at
+    most.
 
     Raises :class:`Undecodable` for what is damaged, breaks off, or goes on after its end.
     """

@@ -1,4 +1,6 @@
-"""Which backups can be told apart: whose clock to believe, which cluster is meant, which timelines lead to now."""
+"""Which backups can be told apart: whose clock to believe, which cluster is meant, which timelines
+lead to now.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ Kind = TypeVar("Kind", bound=BaseBackup)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def doubtful_clocks(backups: Iterable[Backup], now: datetime, doubted: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Backups whose times cannot be right -> why. Who was ``doubted`` once stays so: the witnesses may be deleted since.
+def doubtful_clocks(
+    backups: Iterable[Backup], now: datetime, doubted: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Backups whose times cannot be right -> why.
 
-    Within a timeline LSN and time grow together. Where they do not, those are doubted that some longest consistent
-    ordering can do without: one wrong clock makes one doubtful backup, two exchanged ones make two.
+    Who was ``doubted`` once stays so: the witnesses may be deleted since.
+
+    Within a timeline LSN and time grow together. Where they do not, those are doubted that some
+    longest consistent ordering can do without: one wrong clock makes one doubtful backup, two
+    exchanged ones make two.
     """
     doubts: dict[str, str] = dict(doubted or {})
     lines: dict[tuple[int, int, int], list[Backup]] = defaultdict(list)
@@ -49,7 +56,10 @@ def doubtful_clocks(backups: Iterable[Backup], now: datetime, doubted: Mapping[s
 
 
 def _longest_ending_at(values: Sequence[float]) -> list[int]:
-    """For each value, the length of the longest non-decreasing subsequence that ends there. O(n log n)."""
+    """For each value, the length of the longest non-decreasing subsequence that ends there.
+
+    O(n log n).
+    """
     tails: list[float] = []
     lengths = []
     for value in values:
@@ -60,7 +70,9 @@ def _longest_ending_at(values: Sequence[float]) -> list[int]:
 
 
 def current_system(inventory: Inventory, trusted: Sequence[Backup]) -> tuple[int, int] | None:
-    """The system identifier and major version that are meant: production's where known, else the newest backup's; none if unclear."""
+    """The system identifier and major version that are meant: production's where known, else the
+    newest backup's; none if unclear.
+    """
     if inventory.unclear:
         return None
     known = inventory.system_identifier
@@ -73,36 +85,48 @@ def current_paths(
 ) -> list[tuple[TimelineSwitch, ...]]:
     """The timelines that may lead to now, the likeliest first.
 
-    That of ``production`` is known where it could be asked, and ``likely`` what is known without it. Else it is on the highest archived timeline that some backup leads to, for their numbers only grow. If the newest backup is not on that way, both ways count: either production was restored to an earlier time
-    and has not been backed up since, or somebody's clone archives into this repository.
+    That of ``production`` is known where it could be asked, and ``likely`` what is known without
+    it. Else it is on the highest archived timeline that some backup leads to, for their numbers
+    only grow. If the newest backup is not on that way, both ways count: either production was
+    restored to an earlier time and has not been backed up since, or somebody's clone archives into
+    this repository.
     """
     if not backups:
         return []
     newest = max(backups, key=lambda backup: backup.start_time)
     archived = sorted({run.timeline for run in wal.runs} | {newest.timeline}, reverse=True)
-    led_to = [line for line in archived if any(on_path(backup, wal.path(line)) for backup in backups)]
+    led_to = [
+        line for line in archived if any(on_path(backup, wal.path(line)) for backup in backups)
+    ]
     first = production if production in led_to else led_to[0]
     paths = [wal.path(line) for line in dict.fromkeys((first, newest.timeline))]
     paths = paths[:1] if on_path(newest, paths[0]) else paths
-    if likely in led_to and production is None:  # both count: whose end the highest is cannot be told
+    # both count: whose end the highest is cannot be told
+    if likely in led_to and production is None:
         paths = [wal.path(likely), *(path for path in paths if path[-1].timeline != likely)]
     return paths
 
 
 def foreign_timelines(wal: Wal, paths: Sequence[Sequence[TimelineSwitch]]) -> list[int]:
-    """Archived timelines that do not lead to now: abandoned by a restore, or archived by a clone. None where nothing does."""
+    """Archived timelines that do not lead to now: abandoned by a restore, or archived by a clone.
+
+    None where nothing does.
+    """
     leading = {line.timeline for path in paths for line in path}
     return sorted({run.timeline for run in wal.runs} - leading) if leading else []
 
 
 def on_path(backup: BaseBackup, path: Sequence[TimelineSwitch]) -> bool:
     """Whether recovery along these timelines passes through the end of a backup."""
-    return any(line.timeline == backup.timeline and backup.finish_lsn <= line.switch_lsn for line in path)
+    return any(
+        line.timeline == backup.timeline and backup.finish_lsn <= line.switch_lsn for line in path
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch(Generic[Kind]):
-    """Unbroken WAL along a path, from segment ``first`` to ``end_lsn``, and the backups whose own WAL lies in it, oldest first.
+    """Unbroken WAL along a path, from segment ``first`` to ``end_lsn``, and the backups whose own
+    WAL lies in it, oldest first.
 
     Every instant from the end of its first backup on can be restored.
     """
@@ -112,9 +136,15 @@ class Stretch(Generic[Kind]):
     backups: tuple[Kind, ...]
 
 
-def stretches(wal: Wal, path: Sequence[TimelineSwitch], backups: Iterable[Kind]) -> list[Stretch[Kind]]:
-    """What can be restored along a path, between the gaps; stretches without a backup to begin with are none."""
-    way = sorted((backup for backup in backups if on_path(backup, path)), key=lambda backup: backup.start_lsn)
+def stretches(
+    wal: Wal, path: Sequence[TimelineSwitch], backups: Iterable[Kind]
+) -> list[Stretch[Kind]]:
+    """What can be restored along a path, between the gaps; stretches without a backup to begin with
+    are none.
+    """
+    way = sorted(
+        (backup for backup in backups if on_path(backup, path)), key=lambda backup: backup.start_lsn
+    )
     if not way:
         return []
     size = wal.segment_bytes
@@ -123,7 +153,11 @@ def stretches(wal: Wal, path: Sequence[TimelineSwitch], backups: Iterable[Kind])
     ends = [*(_end_before(wal, path, first) for first, _ in missing), end_of(wal, path)]
     found = []
     for begin, end in zip(begins, ends, strict=True):
-        inside = tuple(backup for backup in way if begin * size <= backup.start_lsn and backup.finish_lsn <= end)
+        inside = tuple(
+            backup
+            for backup in way
+            if begin * size <= backup.start_lsn and backup.finish_lsn <= end
+        )
         if inside:
             found.append(Stretch(begin, end, inside))
     return found
@@ -132,19 +166,33 @@ def stretches(wal: Wal, path: Sequence[TimelineSwitch], backups: Iterable[Kind])
 def end_of(wal: Wal, path: Sequence[TimelineSwitch]) -> int:
     """The position after the newest archived segment of a path."""
     size = wal.segment_bytes
-    return max((min((run.last + 1) * size, line.switch_lsn) for line in path for run in wal.on(line.timeline)), default=0)
+    return max(
+        (
+            min((run.last + 1) * size, line.switch_lsn)
+            for line in path
+            for run in wal.on(line.timeline)
+        ),
+        default=0,
+    )
 
 
 def _end_before(wal: Wal, path: Sequence[TimelineSwitch], gap: int) -> int:
-    """How far WAL can be read before a missing segment: in it, too, where only the new timeline's file of it is missing."""
-    held = (line.switch_lsn for line in path if wal.segment_of(line.switch_lsn) == gap and wal.holds(line.timeline, gap, gap))
+    """How far WAL can be read before a missing segment: in it, too, where only the new timeline's
+    file of it is missing.
+    """
+    held = (
+        line.switch_lsn
+        for line in path
+        if wal.segment_of(line.switch_lsn) == gap and wal.holds(line.timeline, gap, gap)
+    )
     return max(held, default=gap * wal.segment_bytes)
 
 
 def gaps(wal: Wal, path: Sequence[TimelineSwitch], start_lsn: int) -> list[tuple[int, int]]:
     """Missing segment numbers (first, last) along a path, from ``start_lsn`` to the newest segment.
 
-    The segment in which timelines change is the new timeline's: only its file has what comes after the change.
+    The segment in which timelines change is the new timeline's: only its file has what comes after
+    the change.
     """
     present: list[tuple[int, int]] = []
     began = 0
@@ -152,7 +200,9 @@ def gaps(wal: Wal, path: Sequence[TimelineSwitch], start_lsn: int) -> list[tuple
         last = line.switch_lsn // wal.segment_bytes - 1
         first = began // wal.segment_bytes
         present += [
-            (max(run.first, first), min(run.last, last)) for run in wal.on(line.timeline) if run.first <= last and run.last >= first
+            (max(run.first, first), min(run.last, last))
+            for run in wal.on(line.timeline)
+            if run.first <= last and run.last >= first
         ]
         began = line.switch_lsn
     found = []

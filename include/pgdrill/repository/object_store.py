@@ -1,4 +1,6 @@
-"""Objects in S3 or a folder, by one small API (obstore): the repository read without its tool, and the report store."""
+"""Objects in S3 or a folder, by one small API (obstore): the repository read without its tool, and
+the report store.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,28 @@ READERS = 8
 PAGE = 1000  # objects of a listing's answer
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
-STRANGE_KEY = re.compile(r"invalid path|InvalidPath")  # in a listing: .., an empty or a control character's name
+# in a listing: .., an empty or a control character's name
+STRANGE_KEY = re.compile(r"invalid path|InvalidPath")
 NO_BUCKET = re.compile("NoSuchBucket")
-ANSWER = re.compile(r"(<\?xml[^>]*>\s*)?<Error>.*?<Code>(?P<code>[^<]*)</Code>(\s*<Message>(?P<message>[^<]*)(</Message>)?)?")
-NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)  # where a machine's role is asked for
+ANSWER = re.compile(
+    r"(<\?xml[^>]*>\s*)?<Error>.*?<Code>(?P<code>[^<]*)</Code>"
+    r"(\s*<Message>(?P<message>[^<]*)(</Message>)?)?"
+)
+# where a machine's role is asked for
+NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 KEYS_HINT = (
-    "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where this job runs, or give the machine a role; in Airflow the Connection that"
-    " repository.conn_id names brings them (it counts only there)"
+    "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where this job runs, or give the machine a"
+    " role; in Airflow the Connection that repository.conn_id names brings them (it counts only"
+    " there)"
 )
 RETRIES: Any = {
     "max_retries": 2,
-    "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
+    "backoff": {
+        "base": 2,
+        "init_backoff": timedelta(seconds=0.1),
+        "max_backoff": timedelta(seconds=1),
+    },
     "retry_timeout": timedelta(seconds=10),
 }
 PATIENT_TIMEOUT = "300s"  # for each part of a large object that is sent
@@ -52,7 +64,11 @@ SILENCE_TIMEOUT = "60s"  # of one that is fetched
 SLOWEST_BYTES_PER_SECOND = 100_000  # that a fetch of one is waited for
 PATIENT_RETRIES: Any = {
     "max_retries": 8,
-    "backoff": {"base": 2, "init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15)},
+    "backoff": {
+        "base": 2,
+        "init_backoff": timedelta(seconds=0.2),
+        "max_backoff": timedelta(seconds=15),
+    },
     "retry_timeout": timedelta(seconds=60),
 }
 BRIEF_TIMEOUT = "1s"  # for a store that has failed a moment ago
@@ -62,7 +78,10 @@ BRIEF_RETRIES: Any = {**RETRIES, "max_retries": 0}
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A place for objects. Keys are relative to it, with slashes. ``anew`` makes its store with another timeout and retries."""
+    """A place for objects. Keys are relative to it, with slashes.
+
+    ``anew`` makes its store with another timeout and retries.
+    """
 
     url: str
     store: Any
@@ -70,37 +89,62 @@ class Storage:
 
     @classmethod
     def open(
-        cls, url: str, environment: Mapping[str, str], *, endpoint_url: str = "", region: str = "us-east-1"
-    ) -> Storage:  # fmt: skip
-        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the machine's role is used."""
+        cls,
+        url: str,
+        environment: Mapping[str, str],
+        *,
+        endpoint_url: str = "",
+        region: str = "us-east-1",
+    ) -> Storage:
+        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the
+        machine's role is used.
+        """
         parts = urlsplit(url)
         if parts.scheme == "file":
             with _Explained(url):
                 folder = LocalStore(Path(parts.path), mkdir=True)
             return cls(url, folder, lambda *_, **__: folder)
         whole_pair(environment)
-        names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key",
-                 "AWS_SESSION_TOKEN": "session_token"}  # fmt: skip
-        options: dict[str, Any] = {words: environment[name] for name, words in names.items() if environment.get(name)}
+        names = {
+            "AWS_ACCESS_KEY_ID": "access_key_id",
+            "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+            "AWS_SESSION_TOKEN": "session_token",
+        }
+        options: dict[str, Any] = {
+            words: environment[name] for name, words in names.items() if environment.get(name)
+        }
         if endpoint_url:
             options |= {"endpoint": endpoint_url, "virtual_hosted_style_request": False}
 
         def anew(timeout: str, retries: Any, **more: str) -> S3Store:
-            client: Any = {"allow_http": endpoint_url.startswith("http://"), "connect_timeout": "5s", "timeout": timeout, **more}
+            client: Any = {
+                "allow_http": endpoint_url.startswith("http://"),
+                "connect_timeout": "5s",
+                "timeout": timeout,
+                **more,
+            }
             return S3Store(
-                parts.netloc, prefix=parts.path.strip("/") or None, region=region, client_options=client,
-                retry_config=retries, **options,
-            )  # fmt: skip
+                parts.netloc,
+                prefix=parts.path.strip("/") or None,
+                region=region,
+                client_options=client,
+                retry_config=retries,
+                **options,
+            )
 
         return cls(url, anew(REQUEST_TIMEOUT, RETRIES), anew)
 
     @property
     def patient(self) -> Storage:
-        """For sending large objects: a part may take minutes, and one that fails is sent again for longer."""
+        """For sending large objects: a part may take minutes, and one that fails is sent again for
+        longer.
+        """
         return Storage(self.url, self.anew(PATIENT_TIMEOUT, PATIENT_RETRIES), self.anew)
 
     def fetching(self, size: int) -> Storage:
-        """For fetching an object of so many bytes in one stream: as long as it takes, if something arrives all the time."""
+        """For fetching an object of so many bytes in one stream: as long as it takes, if something
+        arrives all the time.
+        """
         limit = f"{300 + size // SLOWEST_BYTES_PER_SECOND}s"
         return Storage(self.url, self.anew(limit, RETRIES, read_timeout=SILENCE_TIMEOUT), self.anew)
 
@@ -123,7 +167,8 @@ class Storage:
     def lists(self, key: str, suffixes: Collection[str]) -> bool:
         """Whether there is an object of that key with one of these suffixes, by the listing's word.
 
-        From there on in the order of keys, and no further than a page of it: a folder may hold millions.
+        From there on in the order of keys, and no further than a page of it: a folder may hold
+        millions.
         """
         folder, wanted, seen = key.rpartition("/")[0], {key + suffix for suffix in suffixes}, 0
         with self.explained(key):
@@ -136,18 +181,28 @@ class Storage:
         return False
 
     def written(self, prefix: str = "") -> dict[str, datetime]:
-        """When every object below ``prefix`` was last written, by the store's own clock. A copy has its copy's time."""
+        """When every object below ``prefix`` was last written, by the store's own clock.
+
+        A copy has its copy's time.
+        """
         with self.explained(prefix):
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["last_modified"] for batch in batches for meta in batch}
 
     def read(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
-        """An object's content, or None if there is no such object. One beyond the limit is no document: it is not read."""
+        """An object's content, or None if there is no such object.
+
+        One beyond the limit is no document: it is not read.
+        """
         chunks = self.chunks(key, limit_bytes=limit_bytes)
         return None if chunks is None else b"".join(chunks)
 
-    def chunks(self, key: str, chunk_bytes: int = 2**20, limit_bytes: int | None = None) -> Iterator[bytes] | None:
-        """An object's content as it arrives, or None if there is no such object; errors of the way come while iterating."""
+    def chunks(
+        self, key: str, chunk_bytes: int = 2**20, limit_bytes: int | None = None
+    ) -> Iterator[bytes] | None:
+        """An object's content as it arrives, or None if there is no such object; errors of the way
+        come while iterating.
+        """
         with self.explained(key):
             try:
                 result = obstore.get(self.store, key)
@@ -156,7 +211,9 @@ class Storage:
         self._bounded(key, result.meta["size"], limit_bytes)
         return self._arriving(key, result.stream(min_chunk_size=chunk_bytes), limit_bytes)
 
-    def _arriving(self, key: str, stream: Iterable[Any], limit_bytes: int | None) -> Iterator[bytes]:
+    def _arriving(
+        self, key: str, stream: Iterable[Any], limit_bytes: int | None
+    ) -> Iterator[bytes]:
         arrived = 0
         with self.explained(key):
             for chunk in stream:
@@ -167,9 +224,14 @@ class Storage:
     def _bounded(self, key: str, size_bytes: int, limit_bytes: int | None) -> None:
         if limit_bytes is not None and size_bytes > limit_bytes:
             raise BackupFault(
-                "too-large", f"{self.url}/{key}", found=f"{size_bytes} bytes or more", expected=f"a document of at most {limit_bytes} bytes",
-                hint="see who writes into the bucket; restore the object from the bucket's versions",
-            )  # fmt: skip
+                "too-large",
+                f"{self.url}/{key}",
+                found=f"{size_bytes} bytes or more",
+                expected=f"a document of at most {limit_bytes} bytes",
+                hint=(
+                    "see who writes into the bucket; restore the object from the bucket's versions"
+                ),
+            )
 
     def write(self, key: str, content: bytes) -> str:
         """Put an object and say where it is."""
@@ -178,13 +240,20 @@ class Storage:
         return f"{self.url}/{key}"
 
     def replace(self, key: str, content: bytes, *, etag: str | None) -> str | None:
-        """Put an object only over the version of that etag; with None only where there is none. Gives the new etag.
+        """Put an object only over the version of that etag; with None only where there is none.
 
-        None: the store refused, for there is another (412). Not every store keeps to it: see :func:`pgdrill.repository.leases.board.probe`.
+        Gives the new etag.
+
+        None: the store refused, for there is another (412). Not every store keeps to it: see
+        :func:`pgdrill.repository.leases.board.probe`.
         """
         with self.explained(key):
             try:
-                return str(obstore.put(self.store, key, content, mode={"e_tag": etag} if etag else "create")["e_tag"])
+                return str(
+                    obstore.put(
+                        self.store, key, content, mode={"e_tag": etag} if etag else "create"
+                    )["e_tag"]
+                )
             except (AlreadyExistsError, PreconditionError, NotFoundError):
                 return None
 
@@ -204,10 +273,11 @@ class Storage:
                     obstore.delete(self.store, key)
 
     def read_all(self, keys: Iterable[str], limit_bytes: int) -> Iterator[tuple[str, Content]]:
-        """Several small objects of a listing in their order, some at a time: a store far away answers each after tens of milliseconds.
+        """Several small objects of a listing in their order, some at a time: a store far away
+        answers each after tens of milliseconds.
 
-        One that is too large stands as its error, for the others are no worse for it. Parse each as it comes: no more than a
-        few are in memory together, however many somebody has put there.
+        One that is too large stands as its error, for the others are no worse for it. Parse each as
+        it comes: no more than a few are in memory together, however many somebody has put there.
         """
         ahead: deque[tuple[str, Future[Content]]] = deque()
         with ThreadPoolExecutor(READERS, "read") as pool:
@@ -219,13 +289,21 @@ class Storage:
                 yield _arrived(ahead)
 
     def read_listed(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
-        """An object of a listing. None: it was deleted since; one that is listed still is not taken for one that is not there."""
+        """An object of a listing. None: it was deleted since; one that is listed still is not taken
+        for one that is not there.
+        """
         content = self.read(key, limit_bytes)
         if content is None and key in self.sizes(key.rpartition("/")[0]):
             raise Unreachable(
-                "storage-inconsistent", f"{self.url}/{key}", found="no such object, and the listing has it", expected="the object",
-                hint="see what answers for the store (proxies, replicas, policies for single keys), then try again",
-            )  # fmt: skip
+                "storage-inconsistent",
+                f"{self.url}/{key}",
+                found="no such object, and the listing has it",
+                expected="the object",
+                hint=(
+                    "see what answers for the store (proxies, replicas, policies for single keys),"
+                    " then try again"
+                ),
+            )
         return content
 
     def _read_or_error(self, key: str, limit_bytes: int) -> Content:
@@ -235,7 +313,9 @@ class Storage:
             return error
 
     def latency_seconds(self, key: str, tries: int = 3) -> float:
-        """How long the store takes to answer whether there is such an object: the quickest of a few."""
+        """How long the store takes to answer whether there is such an object: the quickest of a
+        few.
+        """
         found = []
         with self.explained(key):
             for _ in range(tries):
@@ -250,23 +330,43 @@ class Storage:
 
 
 def whole_pair(environment: Mapping[str, str]) -> None:
-    """Half a pair of keys opens nothing, nor does an empty one, and libraries then look elsewhere without a word."""
+    """Half a pair of keys opens nothing, nor does an empty one, and libraries then look elsewhere
+    without a word.
+    """
     given = [name for name in KEYS if environment.get(name)]
-    if empty := [name for name in KEYS if name in environment and not (environment[name] or "").strip()]:
-        raise ConfigError("half-a-key", "AWS keys", found=f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} set, and empty",
-                          expected="both with their values, or neither set where the machine has a role",
-                          hint=f"{KEYS_HINT}; without keys: `unset {' '.join(KEYS)}`")  # fmt: skip
+    if empty := [
+        name for name in KEYS if name in environment and not (environment[name] or "").strip()
+    ]:
+        raise ConfigError(
+            "half-a-key",
+            "AWS keys",
+            found=f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} set, and empty",
+            expected="both with their values, or neither set where the machine has a role",
+            hint=f"{KEYS_HINT}; without keys: `unset {' '.join(KEYS)}`",
+        )
     if len(given) == 1:
         lacking = next(name for name in KEYS if name not in given)
-        raise ConfigError("half-a-key", "AWS keys", found=f"{given[0]} is set and {lacking} is not", expected="both, or neither where the machine has a role",
-                          hint=KEYS_HINT)  # fmt: skip
+        raise ConfigError(
+            "half-a-key",
+            "AWS keys",
+            found=f"{given[0]} is set and {lacking} is not",
+            expected="both, or neither where the machine has a role",
+            hint=KEYS_HINT,
+        )
 
 
 def _in_words(text: str) -> str:
-    """An error of the store's library on one line: of the document that an S3 store answers with, code and message."""
+    """An error of the store's library on one line: of the document that an S3 store answers with,
+    code and message.
+    """
     text = " ".join(text.partition("Debug source:")[0].split())
     said = ANSWER.search(text)
-    words = f"{text[: said.start()]}{said['code']}{': ' if said['message'] else ''}{said['message'] or ''}" if said else text
+    words = (
+        f"{text[: said.start()]}{said['code']}"
+        f"{': ' if said['message'] else ''}{said['message'] or ''}"
+        if said
+        else text
+    )
     return words[:300]
 
 
@@ -276,7 +376,8 @@ def _arrived(ahead: deque[tuple[str, Future[Content]]]) -> tuple[str, Content]:
 
 
 class _Explained:
-    """Turns storage errors into errors with a hint; nothing of the request's headers gets through."""
+    """Turns storage errors into errors with a hint; nothing of the request's headers gets
+    through."""
 
     def __init__(self, thing: str) -> None:
         self.thing = thing
@@ -290,26 +391,51 @@ class _Explained:
         text = _in_words(str(error))
         if NO_KEYS.search(text):
             raise NoKeys(
-                "no-keys", self.thing, found="no AWS keys, and no machine's role to do without them (nobody answers at the metadata service's address)",
-                expected="keys for the bucket", hint=KEYS_HINT,
-            ) from None  # fmt: skip
+                "no-keys",
+                self.thing,
+                found=(
+                    "no AWS keys, and no machine's role to do without them (nobody answers at the"
+                    " metadata service's address)"
+                ),
+                expected="keys for the bucket",
+                hint=KEYS_HINT,
+            ) from None
         if NO_BUCKET.search(text):
             raise CouldNotVerify(
-                "no-bucket", self.thing, found=text, expected="a bucket that exists",
-                hint="correct repository.url (and endpoint_url, region), or make the bucket: `aws s3 mb s3://NAME`",
-            ) from None  # fmt: skip
+                "no-bucket",
+                self.thing,
+                found=text,
+                expected="a bucket that exists",
+                hint=(
+                    "correct repository.url (and endpoint_url, region), or make the bucket: `aws s3"
+                    " mb s3://NAME`"
+                ),
+            ) from None
         if STRANGE_KEY.search(text):
             raise CouldNotVerify(
-                "unsafe-name", self.thing, found=text, expected="objects with names that a tool or pgdrill could have given",
+                "unsafe-name",
+                self.thing,
+                found=text,
+                expected="objects with names that a tool or pgdrill could have given",
                 hint="see who writes into the bucket, and remove that object",
-            ) from None  # fmt: skip
-        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or REFUSED.search(text)
+            ) from None
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or REFUSED.search(
+            text
+        )
         if refused:
             raise CouldNotVerify(
-                "storage-refused", self.thing, found=text, expected="permission to list and read",
-                hint="check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
-            ) from None  # fmt: skip
+                "storage-refused",
+                self.thing,
+                found=text,
+                expected="permission to list and read",
+                hint=(
+                    "check the keys (Airflow connection or AWS_… variables) and the bucket's policy"
+                ),
+            ) from None
         raise Unreachable(
-            "storage-unreachable", self.thing, found=text, expected="an answer from the store",
+            "storage-unreachable",
+            self.thing,
+            found=text,
+            expected="an answer from the store",
             hint="check repository.url, endpoint_url, the bucket's existence and the network",
-        ) from None  # fmt: skip
+        ) from None

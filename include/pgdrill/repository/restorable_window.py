@@ -1,7 +1,7 @@
 """The instants that can be restored now: base backups, the WAL behind them, and the gaps in it.
 
-WAL is followed along one line of timelines: production's own and its ancestors. What was archived on a branch that
-nobody follows any more can be restored, too, but is no instant of production.
+WAL is followed along one line of timelines: production's own and its ancestors. What was archived
+on a branch that nobody follows any more can be restored, too, but is no instant of production.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from pgdrill.repository.wal_ranges import Wal, parse_wal
 
 logger = logging.getLogger(__name__)
 
-LOOK_BACK = 16  # segments without the end of a transaction, from the end of a run: more is a very quiet server
+# segments without the end of a transaction, from the end of a run: more is a very quiet server
+LOOK_BACK = 16
 TICK = timedelta(microseconds=1)  # PostgreSQL's times have no finer one
 
 
@@ -51,20 +52,30 @@ class Line:
 
     def wal(self, archived: Mapping[str, int]) -> Wal:
         """Archived WAL as it is looked at along this line; an empty object is a gap."""
-        return Wal(parse_wal(archived, self.segment_bytes), {self.timeline: self.history}, self.segment_bytes)
+        return Wal(
+            parse_wal(archived, self.segment_bytes),
+            {self.timeline: self.history},
+            self.segment_bytes,
+        )
 
     def files(self, start_lsn: int, stop_lsn: int) -> Iterator[tuple[Segment, ...]]:
         """The files that hold each segment of a range, best first."""
         return segments_needed(start_lsn, stop_lsn, self.timeline, self.history, self.segment_bytes)
 
     def newest(self, names: Iterable[str], count: int) -> list[Segment]:
-        """The segments among archived names that recovery along this line would take, newest first."""
-        lines = {f"{timeline:08X}" for timeline in (self.timeline, *(one.timeline for one in self.history))}
+        """The segments among archived names that recovery along this line would take, newest
+        first."""
+        lines = {
+            f"{timeline:08X}"
+            for timeline in (self.timeline, *(one.timeline for one in self.history))
+        }
         mine = (name for name in names if name[:8] in lines and not name.endswith(".history"))
         last = heapq.nlargest(count * len(lines), mine, key=lambda name: (name[8:], name[:8]))
         there = {Segment.parse(name, self.segment_bytes) for name in last}
-        taken = (next((it for it in self._choices(number) if it in there), None)
-                 for number in sorted({segment.number for segment in there}, reverse=True))  # fmt: skip
+        taken = (
+            next((it for it in self._choices(number) if it in there), None)
+            for number in sorted({segment.number for segment in there}, reverse=True)
+        )
         return [segment for segment in taken if segment][:count]
 
     def _choices(self, number: int) -> tuple[Segment, ...]:
@@ -73,8 +84,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Instants that can all be restored, by the server's clock: ``start`` is the end of a base backup; ``end`` is that of
-    the last archived transaction, and no instant of the span itself, for recovery needs a later one to stop at."""
+    """Instants that can all be restored, by the server's clock: ``start`` is the end of a base
+    backup; ``end`` is that of the last archived transaction, and no instant of the span itself, for
+    recovery needs a later one to stop at.
+    """
 
     start: datetime
     end: datetime
@@ -86,8 +99,11 @@ class Span:
         return self.end - self.start
 
     def backup_for(self, instant: datetime) -> BaseBackup:
-        """The newest of its backups that had finished by then, whichever clock it was that said so."""
-        finished = [backup for backup in self.backups if backup.finish_time + self.allowance <= instant]
+        """The newest of its backups that had finished by then, whichever clock it was that said
+        so."""
+        finished = [
+            backup for backup in self.backups if backup.finish_time + self.allowance <= instant
+        ]
         return max(finished or self.backups[:1], key=lambda backup: backup.finish_time)
 
     def __str__(self) -> str:
@@ -95,9 +111,16 @@ class Span:
 
 
 def restorable(
-    access: Access, runner: Runner, folder: Path, line: Line, *, allowance: timedelta, since: datetime
+    access: Access,
+    runner: Runner,
+    folder: Path,
+    line: Line,
+    *,
+    allowance: timedelta,
+    since: datetime,
 ) -> list[Span]:
-    """The spans of instants after ``since`` that can be restored now, oldest first; segments are read in ``folder``.
+    """The spans of instants after ``since`` that can be restored now, oldest first; segments are
+    read in ``folder``.
 
     ``allowance`` is how much later than it says a backup may have finished by the server's clock.
     """
@@ -108,13 +131,19 @@ def restorable(
         start = max(min(backup.finish_time for backup in one.backups) + allowance, since)
         end = last_end(access, runner, folder, newest_first(line, one, archived))
         if end is None or end <= start:
-            logger.info("no instant can be restored from %s through %s alone", one.backups[0].name, format_lsn(one.end_lsn))
+            logger.info(
+                "no instant can be restored from %s through %s alone",
+                one.backups[0].name,
+                format_lsn(one.end_lsn),
+            )
             continue
         spans.append(Span(start, end, one.backups, allowance))
     return spans
 
 
-def newest_first(line: Line, stretch: Stretch[BaseBackup], archived: Mapping[str, int]) -> Iterator[Segment]:
+def newest_first(
+    line: Line, stretch: Stretch[BaseBackup], archived: Mapping[str, int]
+) -> Iterator[Segment]:
     """The last segments of a stretch, each from the file that recovery would take."""
     last = (stretch.end_lsn - 1) // line.segment_bytes
     first = max(stretch.first, last - LOOK_BACK + 1)
@@ -122,8 +151,12 @@ def newest_first(line: Line, stretch: Stretch[BaseBackup], archived: Mapping[str
         yield next(segment for segment in choices if archived.get(segment.name))
 
 
-def last_end(access: Access, runner: Runner, folder: Path, segments: Iterable[Segment]) -> datetime | None:
-    """When the last transaction of some segments, newest first, ended; None where they hold none, or cannot be read."""
+def last_end(
+    access: Access, runner: Runner, folder: Path, segments: Iterable[Segment]
+) -> datetime | None:
+    """When the last transaction of some segments, newest first, ended; None where they hold none,
+    or cannot be read.
+    """
     for segment in segments:
         file = fetch_wal_file(access, runner, segment.name, folder)
         if file is None:
@@ -136,7 +169,9 @@ def last_end(access: Access, runner: Runner, folder: Path, segments: Iterable[Se
 
 
 def draw(spans: Sequence[Span], seed: str) -> tuple[Span, datetime]:
-    """An instant, every one of all spans as likely as any other; the same for the same seed and spans."""
+    """An instant, every one of all spans as likely as any other; the same for the same seed and
+    spans.
+    """
     left = sum((span.length for span in spans), timedelta(0)) * random.Random(seed).random()  # noqa: S311 - to be drawn again
     for span in spans:
         if left < span.length:

@@ -13,13 +13,24 @@ from pgdrill.postgres.waldump import dump_range
 from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_files import fetch_wal_file
 
-AT_ONCE = 8  # segments read by one pg_waldump; the next ones begin with the last of them, for a record may lie in both
+# segments read by one pg_waldump; the next ones begin with the last of them, for a record may lie
+# in both
+AT_ONCE = 8
 
 
 def records(
-    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int, kind: str, *, seconds: float
+    access: Access,
+    runner: Runner,
+    folder: Path,
+    line: Line,
+    start_lsn: int,
+    end_lsn: int,
+    kind: str,
+    *,
+    seconds: float,
 ) -> Iterator[tuple[str, bool]]:
-    """The records of a kind (a resource manager's name), and whether what was read for them is whole.
+    """The records of a kind (a resource manager's name), and whether what was read for them is
+    whole.
 
     The last ones are none and not whole where a segment is not there, or the time is over.
     """
@@ -34,7 +45,9 @@ def records(
 def _batches(
     access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
 ) -> Iterator[list[Path] | None]:
-    """Files of segments that follow one another on one timeline; None where one is not there, or was not wanted any more."""
+    """Files of segments that follow one another on one timeline; None where one is not there, or
+    was not wanted any more.
+    """
     files: list[Path] = []
     try:
         for choices in line.files(start_lsn, end_lsn - 1):
@@ -57,8 +70,13 @@ def _batches(
         _forget(files)
 
 
-def _fetched(access: Access, runner: Runner, folder: Path, choices: tuple[Segment, ...]) -> Path | None:
-    return next((file for one in choices if (file := fetch_wal_file(access, runner, one.name, folder))), None)
+def _fetched(
+    access: Access, runner: Runner, folder: Path, choices: tuple[Segment, ...]
+) -> Path | None:
+    return next(
+        (file for one in choices if (file := fetch_wal_file(access, runner, one.name, folder))),
+        None,
+    )
 
 
 def _forget(files: list[Path]) -> None:

@@ -22,7 +22,9 @@ _ONES = np.uint64(0x0101010101010101)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Segments ``first`` to ``last`` of a timeline, both there and all between; ``stored_bytes`` of them together."""
+    """Segments ``first`` to ``last`` of a timeline, both there and all between; ``stored_bytes`` of
+    them together.
+    """
 
     timeline: int
     first: int
@@ -37,7 +39,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Wal:
-    """What is archived: runs in the order of names, and the ancestors of each timeline as its history file tells."""
+    """What is archived: runs in the order of names, and the ancestors of each timeline as its
+    history file tells.
+    """
 
     runs: tuple[Run, ...] = ()
     histories: Mapping[int, tuple[TimelineSwitch, ...]] = field(default_factory=dict)
@@ -79,16 +83,23 @@ class Wal:
         return sum(run.stored_bytes for run in self.runs)
 
     def path(self, timeline: int) -> tuple[TimelineSwitch, ...]:
-        """The timelines to be followed up to ``timeline``, each with the position where it ends (the last one: never)."""
+        """The timelines to be followed up to ``timeline``, each with the position where it ends
+        (the last one: never).
+        """
         return (*self.histories.get(timeline, ()), TimelineSwitch(timeline, 1 << 64))
 
     def without(self, gone: Iterable[Run]) -> Wal:
-        """What is left when ``gone`` is deleted. Bytes of a part of a run are taken in proportion."""
+        """What is left when ``gone`` is deleted. Bytes of a part of a run are taken in
+        proportion."""
         return replace(self, runs=tuple(subtract(self.runs, gone)))
 
 
-def parse_wal(sizes: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> tuple[Run, ...]:
-    """Runs from plain names with their stored bytes; history files are left out. Linear, but for one sort.
+def parse_wal(
+    sizes: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYTES
+) -> tuple[Run, ...]:
+    """Runs from plain names with their stored bytes; history files are left out.
+
+    Linear, but for one sort.
 
     Empty objects count as missing: no segment can be read from them.
     """
@@ -100,7 +111,9 @@ def parse_wal(sizes: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYT
     timelines, numbers, stored = timelines[filled], numbers[filled], stored[filled]
     if not len(stored):
         return ()
-    ordered = (timelines[1:] > timelines[:-1]) | ((timelines[1:] == timelines[:-1]) & (numbers[1:] > numbers[:-1]))
+    ordered = (timelines[1:] > timelines[:-1]) | (
+        (timelines[1:] == timelines[:-1]) & (numbers[1:] > numbers[:-1])
+    )
     if not ordered.all():  # stores list by name, mostly
         order = np.lexsort((numbers, timelines))
         timelines, numbers, stored = timelines[order], numbers[order], stored[order]
@@ -118,11 +131,15 @@ def _positions(names: list[str], segment_bytes: int) -> tuple[NDArray[np.int64],
     """Timelines and segment numbers; hexadecimal digits are read eight at a time."""
     words = np.frombuffer("".join(names).encode("ascii"), dtype=">u8").reshape(-1, 3)
     timeline, high, low = (_hexadecimal(words[:, column].astype(np.uint64)) for column in range(3))
-    return timeline.astype(np.int64), (high * np.uint64(0x100000000 // segment_bytes) + low).astype(np.int64)
+    return timeline.astype(np.int64), (high * np.uint64(0x100000000 // segment_bytes) + low).astype(
+        np.int64
+    )
 
 
 def _hexadecimal(text: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Numbers from eight digits each (``0`` to ``9``, ``A`` to ``F``), which are the bytes of a word, highest first."""
+    """Numbers from eight digits each (``0`` to ``9``, ``A`` to ``F``), which are the bytes of a
+    word, highest first.
+    """
     digits = (text & _LOW_NIBBLES) + np.uint64(9) * ((text >> np.uint64(6)) & _ONES)
     for shift, mask in ((4, 0x00FF00FF00FF00FF), (8, 0x0000FFFF0000FFFF), (16, 0x00000000FFFFFFFF)):
         digits |= digits >> np.uint64(shift)
@@ -131,15 +148,22 @@ def _hexadecimal(text: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def subtract(runs: Iterable[Run], cuts: Iterable[Run]) -> Iterator[Run]:
-    """The segments of ``runs`` that are in none of ``cuts``; both are gone through once, in order."""
+    """The segments of ``runs`` that are in none of ``cuts``; both are gone through once, in
+    order."""
     waiting = sorted(cuts, key=lambda cut: (cut.timeline, cut.first))
     place = 0
     for run in sorted(runs, key=lambda it: (it.timeline, it.first)):
         first = run.first
-        while place < len(waiting) and (waiting[place].timeline, waiting[place].last) < (run.timeline, first):
+        while place < len(waiting) and (waiting[place].timeline, waiting[place].last) < (
+            run.timeline,
+            first,
+        ):
             place += 1
         ahead = place
-        while ahead < len(waiting) and (waiting[ahead].timeline, waiting[ahead].first) <= (run.timeline, run.last):
+        while ahead < len(waiting) and (waiting[ahead].timeline, waiting[ahead].first) <= (
+            run.timeline,
+            run.last,
+        ):
             if first < waiting[ahead].first:
                 yield part(run, first, waiting[ahead].first - 1)
             first = max(first, waiting[ahead].last + 1)

@@ -1,4 +1,7 @@
-"""The refusals that a person may let pass, by name; the others are never let pass. Reading a DAG file imports no more than this."""
+"""The refusals that a person may let pass, by name; the others are never let pass.
+
+Reading a DAG file imports no more than this.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reads everything that the planner may know. Whatever cannot be read is said: nothing is deleted on a guess."""
+"""Reads everything that the planner may know.
+
+Whatever cannot be read is said: nothing is deleted on a guess.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,13 @@ from pgdrill.baseline.segment_size import segment_bytes
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import TimelineSwitch
-from pgdrill.recovery.timelines import Timelines, branches, followed, last_known_timeline, production_timeline
+from pgdrill.recovery.timelines import (
+    Timelines,
+    branches,
+    followed,
+    last_known_timeline,
+    production_timeline,
+)
 from pgdrill.reports import store
 from pgdrill.reports.model import Branch, Report
 from pgdrill.repository.lineage import foreign_timelines
@@ -49,11 +58,15 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     described = [entry.backup for entry in finished if entry.backup]
     own = own_system(access, described)
     timeline, likely, ends = _timelines(access, wal, own.of(described), reports)
-    marks: dict[str, Mark] = {e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else "" for e in finished}
+    marks: dict[str, Mark] = {
+        e.name: ("pgdrill" if e.name in ledger.marked else "hand") if e.permanent else ""
+        for e in finished
+    }
     inventory = Inventory(
         backups=tuple(
             Backup.of(entry.backup, sum(entry.keys.values()), marks[entry.name], damage)
-            for entry, damage in zip(finished, damages, strict=True) if entry.backup
+            for entry, damage in zip(finished, damages, strict=True)
+            if entry.backup
         ),
         wal=wal,
         dumps=read_dumps(access.dumps),
@@ -62,26 +75,49 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
         drilled=_drilled(reports),
         holds=holds.read_holds(access),
         doubted=ledger.doubted,
-        system_identifier=own.identifier, unclear=own.problem is not None,
-        timeline=timeline, likely_timeline=likely, branches=ends,
+        system_identifier=own.identifier,
+        unclear=own.problem is not None,
+        timeline=timeline,
+        likely_timeline=likely,
+        branches=ends,
         rules=ToolRules(access.tool.keeps_own_wal_only, access.tool.frees_wal_alone),
         incomplete=tuple(incomplete),
-    )  # fmt: skip
+    )
     inventory = replace(inventory, let_go=_let_go(access, inventory))
     inventory = _remembered(access, inventory, [entry.name for entry in finished], reports)
-    inventory = replace(inventory, unseen=(*_not_its_own(access, inventory, own), *inventory.unseen))
-    return replace(inventory, written=_written(access, foreign_timelines(wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths)))
+    inventory = replace(
+        inventory, unseen=(*_not_its_own(access, inventory, own), *inventory.unseen)
+    )
+    return replace(
+        inventory,
+        written=_written(
+            access,
+            foreign_timelines(
+                wal, view(inventory, access.cluster.retention, datetime.now(UTC)).paths
+            ),
+        ),
+    )
 
 
 def _timelines(
     access: Access, wal: Wal, backups: Sequence[BaseBackup], reports: Sequence[Report]
 ) -> tuple[int | None, int | None, tuple[Branch, ...]]:
-    """Production's timeline by its own word, the likeliest one without it, and the other ends of archived WAL."""
+    """Production's timeline by its own word, the likeliest one without it, and the other ends of
+    archived WAL.
+    """
     found, timeline = Timelines(wal), production_timeline(access)
     if timeline is not None:
         return timeline, None, tuple(branches(access, found, timeline, [], production=True))
     likely, doubtful = followed(found, last_known_timeline(backups, reports))
-    return None, likely, tuple(branches(access, found, likely, doubtful, production=False)) if likely is not None else ()
+    return (
+        None,
+        likely,
+        (
+            tuple(branches(access, found, likely, doubtful, production=False))
+            if likely is not None
+            else ()
+        ),
+    )
 
 
 def _not_its_own(access: Access, inventory: Inventory, own: OwnSystem) -> tuple[Problem, ...]:
@@ -90,42 +126,62 @@ def _not_its_own(access: Access, inventory: Inventory, own: OwnSystem) -> tuple[
 
 
 def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:
-    """What a hold names and is gone -> when the last run that deleted it began; without such a run it is not in it."""
+    """What a hold names and is gone -> when the last run that deleted it began; without such a run
+    it is not in it.
+    """
     gone = {hold.name for hold in inventory.holds} - inventory.names
     if not gone:
         return {}
     return {
-        step.name: run.started_at for run in journal.runs(access) for step in run.steps
-        if step.name in gone and step.kind.startswith("delete") and step.state in ("done", "was done")
-    }  # fmt: skip
+        step.name: run.started_at
+        for run in journal.runs(access)
+        for step in run.steps
+        if step.name in gone
+        and step.kind.startswith("delete")
+        and step.state in ("done", "was done")
+    }
 
 
 def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
-    """Timeline -> when its newest object was written; asked of the store only where there is such a timeline."""
+    """Timeline -> when its newest object was written; asked of the store only where there is such a
+    timeline.
+    """
     found: dict[int, datetime] = {}
     if timelines:
         folder = access.tool.wal_keys()[0].partition("{")[0]
         for key, at in access.repository.written(folder).items():
-            if (segment := access.tool.wal_key(key)) and (line := int(segment[:8], 16)) in timelines:
+            if (segment := access.tool.wal_key(key)) and (
+                line := int(segment[:8], 16)
+            ) in timelines:
                 found[line] = max(at, found.get(line, at))
     return found
 
 
 def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) -> str:
-    """What is wrong with a backup itself, in few words; what it builds on is looked at on its own."""
+    """What is wrong with a backup itself, in few words; what it builds on is looked at on its
+    own."""
     backup = entry.backup
     if backup is None:
         return ""
     own_wal = Backup.of(backup).own_wal(wal)
     if not wal.holds(own_wal.timeline, own_wal.first, own_wal.last):
-        return f"WAL that it needs itself is missing ({wal.name((own_wal.timeline, own_wal.first))} and on)"
+        return (
+            f"WAL that it needs itself is missing ({wal.name((own_wal.timeline, own_wal.first))}"
+            " and on)"
+        )
     if backup.parent and backup.parent not in known:
         return f"{backup.parent}, on which it builds, is missing"
     try:
         parts = access.tool.parts(access.repository, backup)
         problems = access.tool.problems(access.repository, backup, parts)
         if recorded := backup_record.read(access.reports, backup.name):
-            problems += backup_record.differences(recorded, access.repository.url, parts, backup.finish_time, access.tool.changed_by_marking)
+            problems += backup_record.differences(
+                recorded,
+                access.repository.url,
+                parts,
+                backup.finish_time,
+                access.tool.changed_by_marking,
+            )
     except BackupFault as error:
         problems = [error.problem]
     return f"{problems[0].reason}: {problems[0].thing}" if problems else ""
@@ -147,7 +203,10 @@ def _leftovers(access: Access, entries: list[Entry]) -> tuple[Leftover, ...]:
     written = access.repository.written(prefix)
     now = datetime.now(UTC)
     return tuple(
-        Leftover(entry.name, sum(entry.keys.values()), max(written.get(key, now) for key in entry.keys)) for entry in entries
+        Leftover(
+            entry.name, sum(entry.keys.values()), max(written.get(key, now) for key in entry.keys)
+        )
+        for entry in entries
     )
 
 
@@ -184,19 +243,26 @@ def _drilled(reports: Iterable[Report]) -> dict[str, datetime]:
     found: dict[str, datetime] = {}
     for report in reports:
         if report.verdict == "passed" and report.backup:
-            found[report.backup] = max(report.started_at, found.get(report.backup, report.started_at))
+            found[report.backup] = max(
+                report.started_at, found.get(report.backup, report.started_at)
+            )
     return found
 
 
-def _remembered(access: Access, inventory: Inventory, there: Collection[str], reports: Sequence[Report]) -> Inventory:
+def _remembered(
+    access: Access, inventory: Inventory, there: Collection[str], reports: Sequence[Report]
+) -> Inventory:
     """The inventory with what is known and was not seen."""
     dumps = [dump.name for dump in inventory.dumps]
     backups, lost = known.lost_backups(access, there), known.lost_dumps(access, dumps)
     unseen = [
-        *known.missing("base backup", access.repository.url, backups, len(there)), *known.missing("dump", access.dumps.url, lost, len(dumps)),
+        *known.missing("base backup", access.repository.url, backups, len(there)),
+        *known.missing("dump", access.dumps.url, lost, len(dumps)),
         *known.missing_wal(access.repository.url, inventory.wal, bool(there), reports),
-    ]  # fmt: skip
+    ]
     if not there and not dumps and not unseen:
         unseen.append(known.nothing_there(access.repository.url))
     names = tuple(one.name for one in (*backups, *lost))
-    return replace(inventory, unseen=tuple(unseen), forgotten=names, no_memory=known.no_memory(access, there))
+    return replace(
+        inventory, unseen=tuple(unseen), forgotten=names, no_memory=known.no_memory(access, there)
+    )

@@ -1,4 +1,6 @@
-"""The backup tool's own deleting: asked first what it would take, compared with the plan, then told to."""
+"""The backup tool's own deleting: asked first what it would take, compared with the plan, then told
+to.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,18 @@ from pgdrill.repository.wal_ranges import Position
 from pgdrill.retention.plan import Plan, Step
 
 # What S3 stores say of objects under a retention period or a legal hold.
-LOCKED = re.compile(r"WORM|object.?lock|ObjectLocked|legal.?hold|retention (?:period|mode)", re.IGNORECASE)
+LOCKED = re.compile(
+    r"WORM|object.?lock|ObjectLocked|legal.?hold|retention (?:period|mode)", re.IGNORECASE
+)
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Deleter:
-    """Deletes with the tool what a plan names. ``keys``: every object of the repository; ``entries``: the catalog by name."""
+    """Deletes with the tool what a plan names.
+
+    ``keys``: every object of the repository; ``entries``: the catalog by name.
+    """
 
     access: Access
     runner: Runner
@@ -35,7 +42,9 @@ class Deleter:
 
     def mark(self, name: str, *, permanent: bool) -> None:
         """Protect a backup, or no longer."""
-        done = self._run(self.access.tool.mark(name, permanent=permanent, home=self.home), f"marking {name}")
+        done = self._run(
+            self.access.tool.mark(name, permanent=permanent, home=self.home), f"marking {name}"
+        )
         if done.code:
             raise tool_failure(f"{'marking' if permanent else 'unmarking'} {name} permanent", done)
 
@@ -46,7 +55,9 @@ class Deleter:
         return not keys.keys().isdisjoint(self.access.repository.sizes(folder))
 
     def check(self, step: Step) -> set[str]:
-        """What the tool would delete in this step; an error if that is anything the plan does not name."""
+        """What the tool would delete in this step; an error if that is anything the plan does not
+        name.
+        """
         command = self._command(step, confirm=False)
         if command is None:
             return set()
@@ -57,29 +68,44 @@ class Deleter:
         strange = sorted(key for key in named if not self._meant(step, key))
         if strange:
             raise CouldNotVerify(
-                "tool-differs", f"{self.access.tool.name}'s dry run of {step.kind} {step.name}",
+                "tool-differs",
+                f"{self.access.tool.name}'s dry run of {step.kind} {step.name}",
                 found=f"{len(strange)} objects that the plan keeps: {', '.join(strange[:SHOWN])}",
                 expected="nothing but what the plan names",
-                hint="nothing was deleted in this step; run `pgdrill prune` again, and if it says the same, report it with both lists",
-            )  # fmt: skip
+                hint=(
+                    "nothing was deleted in this step; run `pgdrill prune` again, and if it says"
+                    " the same, report it with both lists"
+                ),
+            )
         return named
 
     def delete(self, step: Step) -> str:
-        """Do it. Gives the tool's words where the store did not let it, for objects under a lock are no failure."""
+        """Do it. Gives the tool's words where the store did not let it, for objects under a lock
+        are no failure.
+        """
         command = self._command(step, confirm=True)
         if command is None:
             return ""
         done = self._run(command, f"{step.kind} {step.name}")
         if done.code == 0:
             return ""
-        said = next((line for line in (*done.stdout.splitlines(), *done.last_lines) if LOCKED.search(line)), "")
+        said = next(
+            (line for line in (*done.stdout.splitlines(), *done.last_lines) if LOCKED.search(line)),
+            "",
+        )
         if said:
             return said.strip()[:300]
-        if "DeleteObjects" in done.stdout and "SIGSEGV" in done.stdout:  # wal-g 3.0.8's way of saying that
+        # wal-g 3.0.8's way of saying that
+        if "DeleteObjects" in done.stdout and "SIGSEGV" in done.stdout:
             raise CouldNotVerify(
-                "storage-refused", f"{step.kind} {step.name}", found="the store refused the deletion, upon which wal-g crashed",
-                expected="permission to delete", hint="give these keys s3:DeleteObject on the repository's prefix, then run it again",
-            )  # fmt: skip
+                "storage-refused",
+                f"{step.kind} {step.name}",
+                found="the store refused the deletion, upon which wal-g crashed",
+                expected="permission to delete",
+                hint=(
+                    "give these keys s3:DeleteObject on the repository's prefix, then run it again"
+                ),
+            )
         raise tool_failure(f"{step.kind} {step.name}", done)
 
     def _command(self, step: Step, *, confirm: bool) -> Command | None:
@@ -92,12 +118,23 @@ class Deleter:
             return True
         alone = self.access.tool.frees_wal_alone
         segment = self.access.tool.wal_key(key)
-        return bool(segment) and (step.kind == "delete-wal" or not alone) and self.plan.frees(self._position(segment))
+        return (
+            bool(segment)
+            and (step.kind == "delete-wal" or not alone)
+            and self.plan.frees(self._position(segment))
+        )
 
     @cached_property
     def _doomed(self) -> frozenset[str]:
-        """The objects of every backup that goes: a base backup takes the deltas that build on it along."""
-        return frozenset(key for name in self.plan.going("backup") if name in self.entries for key in self.entries[name].keys)
+        """The objects of every backup that goes: a base backup takes the deltas that build on it
+        along.
+        """
+        return frozenset(
+            key
+            for name in self.plan.going("backup")
+            if name in self.entries
+            for key in self.entries[name].keys
+        )
 
     def _position(self, segment: str) -> Position:
         per_id = 0x100000000 // self.segment_bytes
@@ -106,11 +143,22 @@ class Deleter:
     def _run(self, command: Command, what: str) -> Completed:
         policy = self.access.cluster.retention
         limit = policy.timeout_seconds
-        command = replace(command, environment={**command.environment, **self.access.tool.segment_environment(self.segment_bytes)})
+        command = replace(
+            command,
+            environment={
+                **command.environment,
+                **self.access.tool.segment_environment(self.segment_bytes),
+            },
+        )
         try:
-            return self.runner.run(command, timeout_seconds=limit, stall_seconds=policy.stall_seconds, quiet=True)
+            return self.runner.run(
+                command, timeout_seconds=limit, stall_seconds=policy.stall_seconds, quiet=True
+            )
         except ProcessTimeout as error:
             failure: PgdrillError = tool_timeout(
-                what, error, f"an end within {limit:.0f} s", "check the store; raise retention.timeout_seconds"
+                what,
+                error,
+                f"an end within {limit:.0f} s",
+                "check the store; raise retention.timeout_seconds",
             )
             raise failure from None

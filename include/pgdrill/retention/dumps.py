@@ -1,4 +1,7 @@
-"""The logical dumps as the planner sees them. A dump counts if a restore of it has passed, and none since found it damaged."""
+"""The logical dumps as the planner sees them.
+
+A dump counts if a restore of it has passed, and none since found it damaged.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ def read_dumps(store: Storage) -> tuple[Dump, ...]:
         name, _, rest = key.partition("/")
         if rest:
             objects[name][rest] = size
-    return tuple(_dump(store, name, sizes) for name, sizes in sorted(objects.items()) if MANIFEST in sizes and DUMP_ID.fullmatch(name))
+    return tuple(
+        _dump(store, name, sizes)
+        for name, sizes in sorted(objects.items())
+        if MANIFEST in sizes and DUMP_ID.fullmatch(name)
+    )
 
 
 class File(ToolDocument):
@@ -53,15 +60,29 @@ def _dump(store: Storage, name: str, sizes: dict[str, int]) -> Dump:
     try:
         manifest = read_model(Parts, store.read(f"{name}/{MANIFEST}", LARGE_DOCUMENT_BYTES))
     except (ValueError, BackupFault) as error:
-        # Its day is not known: the newest there can be, so that it takes no other's place and is not deleted.
+        # Its day is not known: the newest there can be, so that it takes no other's place and is
+        # not deleted.
         return Dump(name, datetime.now(UTC), total, f"its manifest is unreadable ({error})", keys)
-    files = [manifest.global_objects, *(file for database in manifest.databases for file in database.files)]
+    files = [
+        manifest.global_objects,
+        *(file for database in manifest.databases for file in database.files),
+    ]
     lacking = [file.name for file in files if sizes.get(file.name) != file.bytes]
     damage = f"{lacking[0]} is missing or has another size" if lacking else ""
     if not damage:
-        reports = [report for key in keys if key.startswith(f"{name}/drill-") and (report := _report(store, key))]
+        reports = [
+            report
+            for key in keys
+            if key.startswith(f"{name}/drill-") and (report := _report(store, key))
+        ]
         proved = any(report.proves for report in reports)
-        damage = "" if counts(reports) else "its last restore found it damaged" if proved else "no restore of it has passed"
+        damage = (
+            ""
+            if counts(reports)
+            else "its last restore found it damaged"
+            if proved
+            else "no restore of it has passed"
+        )
     return Dump(name, manifest.ended_at, total, damage, keys)
 
 

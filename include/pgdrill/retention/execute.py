@@ -25,17 +25,28 @@ SHOWN = 3
 
 
 def carry_out(
-    access: Access, runner: Runner, inventory: Inventory, plan: Plan, run: journal.RunRecord, keeping: Keeping, progress: Progress
+    access: Access,
+    runner: Runner,
+    inventory: Inventory,
+    plan: Plan,
+    run: journal.RunRecord,
+    keeping: Keeping,
+    progress: Progress,
 ) -> None:
-    """Every step in its order; before the first thing goes the tool is asked about all that will, and before each what keeps it."""
+    """Every step in its order; before the first thing goes the tool is asked about all that will,
+    and before each what keeps it.
+    """
     home = access.cluster.state_directory / "home"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = {entry.name: entry for entry in access.tool.catalog(access.repository)}
-    deleter = Deleter(access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes)
+    deleter = Deleter(
+        access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes
+    )
     _still_so(access, inventory, entries)
     keeping.ledger = _remember(access, inventory, plan)
     going = plan.going("backup")
-    # wal-g answers nothing about WAL while its oldest backup is a delta: then it is asked when those are gone.
+    # wal-g answers nothing about WAL while its oldest backup is a delta: then it is asked when
+    # those are gone.
     deltas = any(backup.parent for backup in inventory.backups if backup.name in going)
     asked = False
     for at, (step, noted) in enumerate(zip(plan.steps, run.steps, strict=True)):
@@ -56,12 +67,17 @@ def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]
     """Nobody marked, unmarked, deleted or added a backup since the plan was made."""
     planned = {backup.name: bool(backup.mark) for backup in inventory.backups}
     found = {entry.name: entry.permanent for entry in entries.values() if entry.backup}
-    changed = sorted(name for name in planned.keys() | found.keys() if planned.get(name) != found.get(name))
+    changed = sorted(
+        name for name in planned.keys() | found.keys() if planned.get(name) != found.get(name)
+    )
     if changed:
         raise CouldNotVerify(
-            "plan-changed", f"repository {access.repository.url}", found=f"since it was planned {', '.join(changed[:SHOWN])} changed",
-            expected="the backups and marks that were planned with", hint="run it again; see who else works on this repository",
-        )  # fmt: skip
+            "plan-changed",
+            f"repository {access.repository.url}",
+            found=f"since it was planned {', '.join(changed[:SHOWN])} changed",
+            expected="the backups and marks that were planned with",
+            hint="run it again; see who else works on this repository",
+        )
 
 
 def _remember(access: Access, inventory: Inventory, plan: Plan) -> kept.Ledger:
@@ -70,7 +86,9 @@ def _remember(access: Access, inventory: Inventory, plan: Plan) -> kept.Ledger:
     ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
     ours |= {step.name for step in plan.steps if step.kind == "mark"}
     doubts = {name: why for name, why in plan.doubts.items() if name in names}
-    ledger = kept.Ledger(marked=sorted(ours), doubted=doubts, forgotten=kept.read_ledger(access).forgotten)
+    ledger = kept.Ledger(
+        marked=sorted(ours), doubted=doubts, forgotten=kept.read_ledger(access).forgotten
+    )
     kept.write_ledger(access, ledger)
     return ledger
 
@@ -99,7 +117,9 @@ def _step(
             access.repository.delete(*deleter.entries[step.name].keys)
         case "delete-timeline":
             # Its history file stays: else a later promotion would take the same number again.
-            access.repository.delete(*(key for key in deleter.keys if access.tool.wal_key(key).startswith(step.name)))
+            access.repository.delete(
+                *(key for key in deleter.keys if access.tool.wal_key(key).startswith(step.name))
+            )
     return "done", ""
 
 
@@ -108,43 +128,80 @@ def _by_tool(access: Access, deleter: Deleter, step: Step) -> tuple[journal.Step
         logger.warning("%s stays, for the store keeps it: %s", step.name, said)
         return "locked", said
     if step.kind == "delete-backup" and deleter.there(step.name):
-        return "left", "the tool reported success, and objects are still there: a lock of the store, perhaps"
+        return (
+            "left",
+            "the tool reported success, and objects are still there: a lock of the store, perhaps",
+        )
     if step.kind == "delete-backup":
         access.reports.delete(backup_record.key(step.name))
     return "done", ""
 
 
 def account(
-    access: Access, before: Inventory, plan: Plan, run: journal.RunRecord, after: Inventory, promises: tuple[Promise, ...]
+    access: Access,
+    before: Inventory,
+    plan: Plan,
+    run: journal.RunRecord,
+    after: Inventory,
+    promises: tuple[Promise, ...],
 ) -> None:
-    """Look again: everything that was to stay is there and as good as before; note what was to go and did not."""
-    _nothing_lost(access, before, plan, after, frozenset(noted.name for noted in run.steps if noted.state == "kept"))
-    there = {backup.name for backup in after.backups} | {left.name for left in after.leftovers} | {dump.name for dump in after.dumps}
+    """Look again: everything that was to stay is there and as good as before; note what was to go
+    and did not.
+    """
+    _nothing_lost(
+        access,
+        before,
+        plan,
+        after,
+        frozenset(noted.name for noted in run.steps if noted.state == "kept"),
+    )
+    there = (
+        {backup.name for backup in after.backups}
+        | {left.name for left in after.leftovers}
+        | {dump.name for dump in after.dumps}
+    )
     there |= {f"{run.timeline:08X}" for run in after.wal.runs}
     for noted in run.steps:
         if noted.kind.startswith("delete") and noted.name in there and noted.state == "done":
             noted.state = "left"
-    gone = {noted.name for noted in run.steps if noted.kind.startswith("delete") and noted.state in ("done", "was done")}
+    gone = {
+        noted.name
+        for noted in run.steps
+        if noted.kind.startswith("delete") and noted.state in ("done", "was done")
+    }
     wal = list(subtract(plan.wal, after.wal.runs))
     run.wal_segments = sum(piece.count for piece in (*wal, *subtract(plan.lines, after.wal.runs)))
-    run.freed_bytes = sum(d.stored_bytes for d in plan.goes if d.name in gone) + sum(piece.stored_bytes for piece in wal)
+    run.freed_bytes = sum(d.stored_bytes for d in plan.goes if d.name in gone) + sum(
+        piece.stored_bytes for piece in wal
+    )
     run.promises = journal.promise_records(plan.before, promises)
 
 
-def _nothing_lost(access: Access, before: Inventory, plan: Plan, after: Inventory, stayed: frozenset[str]) -> None:
+def _nothing_lost(
+    access: Access, before: Inventory, plan: Plan, after: Inventory, stayed: frozenset[str]
+) -> None:
     found = {backup.name: backup.damage for backup in after.backups}
     going = plan.going("backup") - stayed
     harmed = [
-        backup.name for backup in before.backups
+        backup.name
+        for backup in before.backups
         if backup.name not in going and not backup.damage and found.get(backup.name, "gone")
-    ]  # fmt: skip
+    ]
     lost = list(subtract(before.wal.without((*plan.wal, *plan.lines)).runs, after.wal.runs))
     if harmed or lost:
-        names = [*harmed, *(after.wal.name((piece.timeline, piece.first)) for piece in lost)][:SHOWN]
+        names = [*harmed, *(after.wal.name((piece.timeline, piece.first)) for piece in lost)][
+            :SHOWN
+        ]
         raise BackupFault(
-            "retention-lost", f"repository {access.repository.url}",
-            found=f"{len(harmed)} backups and {sum(piece.count for piece in lost)} segments that were to stay are damaged or gone: "
-            f"{', '.join(names)}",
+            "retention-lost",
+            f"repository {access.repository.url}",
+            found=(
+                f"{len(harmed)} backups and {sum(piece.count for piece in lost)} segments that were"
+                f" to stay are damaged or gone: {', '.join(names)}"
+            ),
             expected="everything that the plan keeps",
-            hint="stop whatever else deletes there (lifecycle rules?), take a base backup now, and read this run's journal",
-        )  # fmt: skip
+            hint=(
+                "stop whatever else deletes there (lifecycle rules?), take a base backup now, and"
+                " read this run's journal"
+            ),
+        )

@@ -1,4 +1,7 @@
-"""Holds: one object for each, so that hosts add and remove them at once. One is acknowledged only if no prune can miss it."""
+"""Holds: one object for each, so that hosts add and remove them at once.
+
+One is acknowledged only if no prune can miss it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "retention/holds/"
 EVER = "retention/held.json"  # written with every hold: then an empty listing is a failure to see
-OLD_FILE = "retention/holds.json"  # all of them in one object, as older versions kept them; never written any more
+# all of them in one object, as older versions kept them; never written any more
+OLD_FILE = "retention/holds.json"
 MOST = 10_000  # as many as a prune can confirm
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 120.0
@@ -72,9 +76,15 @@ def list_holds(access: Access) -> list[HoldRecord]:
         raise _not_seen(access, FOLDER, "nothing is listed")
     if len(keys) > MOST:
         raise CouldNotVerify(
-            "retention-memory-broken", f"{access.reports.url}/{FOLDER}", found=f"{len(keys)} holds", expected=f"at most {MOST}",
-            hint="see who writes into the bucket, and remove the objects that are no holds; nothing is deleted meanwhile",
-        )  # fmt: skip
+            "retention-memory-broken",
+            f"{access.reports.url}/{FOLDER}",
+            found=f"{len(keys)} holds",
+            expected=f"at most {MOST}",
+            hint=(
+                "see who writes into the bucket, and remove the objects that are no holds; nothing"
+                " is deleted meanwhile"
+            ),
+        )
     for key, text in access.reports.read_all(keys, SMALL_DOCUMENT_BYTES):
         if isinstance(text, PgdrillError):
             raise text
@@ -82,15 +92,26 @@ def list_holds(access: Access) -> list[HoldRecord]:
             raise _not_seen(access, key, "it is listed, and not there")
         hold = _parse(access, key, text, HoldRecord)
         found[hold.id] = hold
-    return sorted((hold for hold in found.values() if hold.removed_at is None), key=lambda hold: hold.added_at)
+    return sorted(
+        (hold for hold in found.values() if hold.removed_at is None), key=lambda hold: hold.added_at
+    )
 
 
 def _not_seen(access: Access, key: str, found: str) -> Unreachable:
-    """A hold is ended by writing, never by deleting: one that is not seen was not looked for well, or somebody deleted it."""
+    """A hold is ended by writing, never by deleting: one that is not seen was not looked for well,
+    or somebody deleted it.
+    """
     return Unreachable(
-        "missing", f"holds at {access.reports.url}/{key}", found=found, expected="every hold that was ever added",
-        hint=f"see what answers for the store (proxies, policies), then try again; deleted by hand, bring it back from the bucket's versions, or, if none is to be held, delete {EVER}, too",
-    )  # fmt: skip
+        "missing",
+        f"holds at {access.reports.url}/{key}",
+        found=found,
+        expected="every hold that was ever added",
+        hint=(
+            "see what answers for the store (proxies, policies), then try again; deleted by hand,"
+            " bring it back from the bucket's versions, or, if none is to be held, delete"
+            f" {EVER}, too"
+        ),
+    )
 
 
 def read_holds(access: Access) -> tuple[Hold, ...]:
@@ -99,40 +120,72 @@ def read_holds(access: Access) -> tuple[Hold, ...]:
 
 
 def add_hold(
-    access: Access, name: str, *, why: str, until: datetime, by: str = "", wait_seconds: float = WAIT_SECONDS,
+    access: Access,
+    name: str,
+    *,
+    why: str,
+    until: datetime,
+    by: str = "",
+    wait_seconds: float = WAIT_SECONDS,
     tell: Callable[[str], None] = logger.warning,
-) -> HoldRecord:  # fmt: skip
-    """Hold a backup or dump until a day; returns when it is certain that no prune will delete it, and raises if it is not.
+) -> HoldRecord:
+    """Hold a backup or dump until a day; returns when it is certain that no prune will delete it,
+    and raises if it is not.
 
-    A second hold of the same name is another one: the later end counts. ``tell``: says for whom it waits.
+    A second hold of the same name is another one: the later end counts. ``tell``: says for whom it
+    waits.
     """
     if until <= datetime.now(UTC):
         raise ConfigError(
-            "hold-over", f"hold of {name}", found=f"until {until.isoformat()}, which is past", expected="a day to come",
+            "hold-over",
+            f"hold of {name}",
+            found=f"until {until.isoformat()}, which is past",
+            expected="a day to come",
             hint="give --until a later day",
-        )  # fmt: skip
+        )
     before = _whole(access, name)
     if before is None:
         raise ConfigError(
-            "unknown-backup", f"{name!r} in {access.repository.url}", found="no such base backup or dump",
-            expected="a full name", hint="take it from `pgdrill backups` or `pgdrill prune`",
-        )  # fmt: skip
-    hold = HoldRecord(id=secrets.token_hex(8), name=name, why=why, until=until, by=by, added_at=datetime.now(UTC))
+            "unknown-backup",
+            f"{name!r} in {access.repository.url}",
+            found="no such base backup or dump",
+            expected="a full name",
+            hint="take it from `pgdrill backups` or `pgdrill prune`",
+        )
+    hold = HoldRecord(
+        id=secrets.token_hex(8), name=name, why=why, until=until, by=by, added_at=datetime.now(UTC)
+    )
     access.reports.write(EVER, b"{}")
     _write(access, hold)
     rival = _wait_for_prunes(access, hold, before, wait_seconds, tell)
     if _whole(access, name) != before:
-        _write(access, hold.model_copy(update={"removed_at": datetime.now(UTC), "removed_by": "refused: it was gone"}))
+        _write(
+            access,
+            hold.model_copy(
+                update={"removed_at": datetime.now(UTC), "removed_by": "refused: it was gone"}
+            ),
+        )
         raise BackupFault(
-            "too-late", f"hold of {name}", found=f"it is gone, or going{f': {rival}' if rival else ''}", expected="what is to be held",
-            hint="hold another one (`pgdrill backups`, `pgdrill window`); if the bucket keeps versions, restore its objects from them now",
-        )  # fmt: skip
+            "too-late",
+            f"hold of {name}",
+            found=f"it is gone, or going{f': {rival}' if rival else ''}",
+            expected="what is to be held",
+            hint=(
+                "hold another one (`pgdrill backups`, `pgdrill window`); if the bucket keeps"
+                " versions, restore its objects from them now"
+            ),
+        )
     if rival:
         raise CouldNotVerify(
-            "not-confirmed", f"hold of {name}", found=f"written, and not yet read by {rival}, which may be deleting it",
+            "not-confirmed",
+            f"hold of {name}",
+            found=f"written, and not yet read by {rival}, which may be deleting it",
             expected=f"that run to read it within {wait_seconds:g} s, or to end",
-            hint="it stays written, and is kept to if that run reads it in time: look with `pgdrill hold list` once the run has ended",
-        )  # fmt: skip
+            hint=(
+                "it stays written, and is kept to if that run reads it in time: look with `pgdrill"
+                " hold list` once the run has ended"
+            ),
+        )
     return hold
 
 
@@ -142,21 +195,32 @@ def remove_hold(access: Access, name: str, by: str = "") -> list[HoldRecord]:
     gone = [hold for hold in there if hold.name == name]
     if not gone:
         raise ConfigError(
-            "no-hold", f"hold of {name}", found=f"none; held {'are ' + ', '.join(h.name for h in there) if there else 'is nothing'}",
-            expected="the name of something held", hint="take a name from `pgdrill hold list`",
-        )  # fmt: skip
+            "no-hold",
+            f"hold of {name}",
+            found=(
+                f"none; held {'are ' + ', '.join(h.name for h in there) if there else 'is nothing'}"
+            ),
+            expected="the name of something held",
+            hint="take a name from `pgdrill hold list`",
+        )
     for hold in gone:
         _write(access, hold.model_copy(update={"removed_at": datetime.now(UTC), "removed_by": by}))
     return gone
 
 
 def _wait_for_prunes(
-    access: Access, hold: HoldRecord, chain: frozenset[str], wait_seconds: float, tell: Callable[[str], None]
+    access: Access,
+    hold: HoldRecord,
+    chain: frozenset[str],
+    wait_seconds: float,
+    tell: Callable[[str], None],
 ) -> Seen | None:
-    """Wait until no prune can delete it unseen; gives the one that still might when the time is over.
+    """Wait until no prune can delete it unseen; gives the one that still might when the time is
+    over.
 
-    A prune says in its lease what it deletes, and then reads the holds; a hold is written, and then the leases are read. So
-    one of the two sees the other. What it has ``confirmed`` was read by it, whenever its lease was written.
+    A prune says in its lease what it deletes, and then reads the holds; a hold is written, and then
+    the leases are read. So one of the two sees the other. What it has ``confirmed`` was read by it,
+    whenever its lease was written.
     """
     board, told = board_of(access), ""
     written_at, began = access.reports.written(FOLDER).get(hold.key), boot_seconds()
@@ -184,15 +248,20 @@ def _may_miss(one: Seen, hold: HoldRecord, chain: frozenset[str], now: datetime)
 
 
 def _whole(access: Access, name: str) -> frozenset[str] | None:
-    """The names that make up a thing: a delta's with what it builds on; None where it is not there."""
+    """The names that make up a thing: a delta's with what it builds on; None where it is not
+    there."""
     known = {entry.name: entry for entry in access.tool.catalog(access.repository)}
     if name in known:
         return frozenset(_chain(known, name))
-    return frozenset({name}) if any(dump.name == name for dump in read_dumps(access.dumps)) else None
+    return (
+        frozenset({name}) if any(dump.name == name for dump in read_dumps(access.dumps)) else None
+    )
 
 
 def _chain(known: dict[str, Entry], name: str) -> list[str]:
-    """Each name of a chain that is there, with a mark for one that is not finished, or not any more."""
+    """Each name of a chain that is there, with a mark for one that is not finished, or not any
+    more.
+    """
     chain: list[str] = []
     while name in known and name not in chain:
         entry = known[name]
@@ -206,7 +275,18 @@ def _old(access: Access) -> list[HoldRecord]:
     if text is None:
         return []
     holds = _parse(access, OLD_FILE, text, OldHolds).holds
-    return [one.model_copy(update={"id": hashlib.sha256(f"{one.name}|{one.why}|{one.added_at.isoformat()}".encode()).hexdigest()[:16]}) for one in holds]
+    return [
+        one.model_copy(
+            update={
+                "id": (
+                    hashlib.sha256(
+                        f"{one.name}|{one.why}|{one.added_at.isoformat()}".encode()
+                    ).hexdigest()[:16]
+                )
+            }
+        )
+        for one in holds
+    ]
 
 
 def _write(access: Access, hold: HoldRecord) -> None:
@@ -223,6 +303,9 @@ def _parse(access: Access, key: str, text: bytes, kind: type[Kept]) -> Kept:
 def memory_broken(access: Access, key: str, error: ValidationError) -> CouldNotVerify:
     """For what retention remembers and cannot read: nothing is deleted without it."""
     return CouldNotVerify(
-        "retention-memory-broken", f"{access.reports.url}/{key}", found=f"unreadable ({error.errors()[0]['msg']})",
-        expected="what pgdrill wrote", hint="restore the object from the bucket's versions; nothing is deleted without it",
-    )  # fmt: skip
+        "retention-memory-broken",
+        f"{access.reports.url}/{key}",
+        found=f"unreadable ({error.errors()[0]['msg']})",
+        expected="what pgdrill wrote",
+        hint="restore the object from the bucket's versions; nothing is deleted without it",
+    )

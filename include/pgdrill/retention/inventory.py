@@ -1,4 +1,7 @@
-"""What there is to decide about: backups, WAL, dumps, drills' results, holds. Values only; :mod:`collect` reads them."""
+"""What there is to decide about: backups, WAL, dumps, drills' results, holds.
+
+Values only; :mod:`collect` reads them.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,25 @@ Mark = Literal["", "pgdrill", "hand"]  # who made a backup permanent
 
 @dataclass(frozen=True, slots=True)
 class Backup(BaseBackup):
-    """A finished base backup. ``damage``: why it cannot be restored, empty if nothing speaks against it."""
+    """A finished base backup. ``damage``: why it cannot be restored, empty if nothing speaks
+    against it.
+    """
 
     stored_bytes: int = 0
     mark: Mark = ""
     damage: str = ""
 
     @classmethod
-    def of(cls, backup: BaseBackup, stored_bytes: int = 0, mark: Mark = "", damage: str = "") -> Backup:
+    def of(
+        cls, backup: BaseBackup, stored_bytes: int = 0, mark: Mark = "", damage: str = ""
+    ) -> Backup:
         """What the tool describes, with what is known of it besides."""
-        return cls(**{it.name: getattr(backup, it.name) for it in fields(backup)}, stored_bytes=stored_bytes, mark=mark, damage=damage)
+        return cls(
+            **{it.name: getattr(backup, it.name) for it in fields(backup)},
+            stored_bytes=stored_bytes,
+            mark=mark,
+            damage=damage,
+        )
 
     @property
     def system(self) -> tuple[int, int]:
@@ -35,7 +47,11 @@ class Backup(BaseBackup):
 
     def own_wal(self, wal: Wal) -> Run:
         """The segments without which it cannot become consistent."""
-        return Run(self.timeline, wal.segment_of(self.start_lsn), wal.segment_of(max(self.finish_lsn - 1, self.start_lsn)))
+        return Run(
+            self.timeline,
+            wal.segment_of(self.start_lsn),
+            wal.segment_of(max(self.finish_lsn - 1, self.start_lsn)),
+        )
 
     def position(self, wal: Wal) -> Position:
         """Its first segment."""
@@ -54,7 +70,9 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A logical dump. ``damage`` as for a backup; ``keys`` are its objects in the report store, the manifest first."""
+    """A logical dump. ``damage`` as for a backup; ``keys`` are its objects in the report store, the
+    manifest first.
+    """
 
     name: str
     finished_at: datetime
@@ -87,8 +105,8 @@ class Leftover:
 class ToolRules:
     """What the backup tool can do.
 
-    ``marks``: it keeps exactly a marked backup's own WAL. ``wal_alone``: it deletes WAL by itself, and not only
-    together with the oldest backup.
+    ``marks``: it keeps exactly a marked backup's own WAL. ``wal_alone``: it deletes WAL by itself,
+    and not only together with the oldest backup.
     """
 
     marks: bool = True
@@ -104,11 +122,15 @@ class Inventory:
     dumps: tuple[Dump, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
-    drilled: Mapping[str, datetime] = field(default_factory=dict)  # backup -> when a drill of it last passed
+    # backup -> when a drill of it last passed
+    drilled: Mapping[str, datetime] = field(default_factory=dict)
     holds: tuple[Hold, ...] = ()
-    let_go: Mapping[str, datetime] = field(default_factory=dict)  # what a hold names and is gone -> when a run last deleted it, if one did
-    written: Mapping[int, datetime] = field(default_factory=dict)  # timeline that does not lead to now -> its newest object's time
-    doubted: Mapping[str, str] = field(default_factory=dict)  # backup -> what was once wrong with its times
+    # what a hold names and is gone -> when a run last deleted it, if one did
+    let_go: Mapping[str, datetime] = field(default_factory=dict)
+    # timeline that does not lead to now -> its newest object's time
+    written: Mapping[int, datetime] = field(default_factory=dict)
+    # backup -> what was once wrong with its times
+    doubted: Mapping[str, str] = field(default_factory=dict)
     system_identifier: int | None = None  # production's, where known
     unclear: bool = False  # backups of several systems, and nobody says which is production's
     timeline: int | None = None  # production's, by its own word
@@ -118,10 +140,16 @@ class Inventory:
     incomplete: tuple[Problem, ...] = ()  # what could not be looked at
     unseen: tuple[Problem, ...] = ()  # what is known to have been there, and was not seen
     forgotten: tuple[str, ...] = ()  # the names of it, to be let go if somebody says so
-    no_memory: bool = False  # neither holds nor marks nor runs are remembered of a repository that others filled
+    # neither holds nor marks nor runs are remembered of a repository that others filled
+    no_memory: bool = False
 
     @property
     def names(self) -> frozenset[str]:
         """Everything that a hold can name and that is there."""
-        things: tuple[Backup | Unreadable | Dump | Leftover, ...] = (*self.backups, *self.unreadable, *self.dumps, *self.leftovers)
+        things: tuple[Backup | Unreadable | Dump | Leftover, ...] = (
+            *self.backups,
+            *self.unreadable,
+            *self.dumps,
+            *self.leftovers,
+        )
         return frozenset(it.name for it in things)

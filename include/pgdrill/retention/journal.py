@@ -24,8 +24,10 @@ class Part(BaseModel):
 
 
 class StepRecord(Part):
-    """One step. ``locked``: the store did not let it; ``left``: the tool reported success and objects are still there;
-    ``kept``: something that came since it was planned keeps it, ``detail`` says what."""
+    """One step. ``locked``: the store did not let it; ``left``: the tool reported success and
+    objects are still there; ``kept``: something that came since it was planned keeps it, ``detail``
+    says what.
+    """
 
     kind: str
     name: str
@@ -45,7 +47,9 @@ class PromiseRecord(Part):
 
 
 class RunRecord(Part):
-    """One run. ``state`` stays ``running`` if it was killed; the next one plans afresh from what is there."""
+    """One run. ``state`` stays ``running`` if it was killed; the next one plans afresh from what is
+    there.
+    """
 
     version: int = 1
     run_id: str
@@ -66,11 +70,21 @@ def begin(access: Access, plan: Plan, now: datetime) -> RunRecord:
     """Write down what is going to be done, before it is."""
     why = {decision.name: "; ".join(decision.why) for decision in plan.goes}
     run = RunRecord(
-        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plan.digest[:6]}", cluster=access.cluster.name, started_at=now,
-        digest=plan.digest, planned_bytes=plan.freed_bytes, promises=promise_records(plan.before, plan.after),
-        steps=[StepRecord(kind=step.kind, name=step.name, why=plan.wal_words if step.kind == "delete-wal" else why.get(step.name, ""))
-               for step in plan.steps],
-    )  # fmt: skip
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plan.digest[:6]}",
+        cluster=access.cluster.name,
+        started_at=now,
+        digest=plan.digest,
+        planned_bytes=plan.freed_bytes,
+        promises=promise_records(plan.before, plan.after),
+        steps=[
+            StepRecord(
+                kind=step.kind,
+                name=step.name,
+                why=plan.wal_words if step.kind == "delete-wal" else why.get(step.name, ""),
+            )
+            for step in plan.steps
+        ],
+    )
     write(access, run)
     return run
 
@@ -86,7 +100,9 @@ def write(access: Access, run: RunRecord) -> None:
 
 
 def runs(access: Access) -> list[RunRecord]:
-    """Every run, oldest first; what cannot be read is left out: then what it deleted is missed, and somebody is asked."""
+    """Every run, oldest first; what cannot be read is left out: then what it deleted is missed, and
+    somebody is asked.
+    """
     found = []
     for name in sorted(access.reports.sizes(RUNS)):
         try:
@@ -99,4 +115,9 @@ def runs(access: Access) -> list[RunRecord]:
 def promise_records(before: tuple[Promise, ...], after: tuple[Promise, ...]) -> list[PromiseRecord]:
     """Promises for the journal and XCom."""
     later = {promise.name: promise.found for promise in after}
-    return [PromiseRecord(name=p.name, promised=p.promised, before=p.found, after=later[p.name], unit=p.unit) for p in before]
+    return [
+        PromiseRecord(
+            name=p.name, promised=p.promised, before=p.found, after=later[p.name], unit=p.unit
+        )
+        for p in before
+    ]

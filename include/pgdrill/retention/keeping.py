@@ -1,7 +1,9 @@
-"""What keeps a thing, read again right before that very thing is deleted: holds, leases of drills, marks, a newer ledger.
+"""What keeps a thing, read again right before that very thing is deleted: holds, leases of drills,
+marks, a newer ledger.
 
-First the lease says what is going, then the others are read. Who comes later writes first, too, and reads the lease then:
-so one of the two sees the other, however long either of them was stopped in between.
+First the lease says what is going, then the others are read. Who comes later writes first, too, and
+reads the lease then: so one of the two sees the other, however long either of them was stopped in
+between.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from pgdrill.retention.reasons import day
 
 @dataclass
 class Keeping:
-    """Asked before each step of a run. ``ledger``: as this run wrote it; ``stayed``: what it has left alone so far.
+    """Asked before each step of a run.
+
+    ``ledger``: as this run wrote it; ``stayed``: what it has left alone so far.
 
     ``ignoring``: leases of jobs that cannot run, for this process holds their local locks.
     """
@@ -37,7 +41,10 @@ class Keeping:
     stayed: set[str] = field(default_factory=set)
 
     def confirm_holds(self) -> None:
-        """Say which holds this run has read: whoever added one since waits for it. Nothing is being deleted at this moment."""
+        """Say which holds this run has read: whoever added one since waits for it.
+
+        Nothing is being deleted at this moment.
+        """
         self._confirm(holds.read_holds(self.access), deleting=(), deleting_wal_before=None)
 
     def why(self, step: Step) -> str:
@@ -46,7 +53,9 @@ class Keeping:
             self.lease.confirm(self.ignoring)
             return ""
         before = self._wal_before(step)
-        others = self.lease.confirm(self.ignoring, deleting=(step.name,), deleting_wal_before=before)
+        others = self.lease.confirm(
+            self.ignoring, deleting=(step.name,), deleting_wal_before=before
+        )
         reason = self._held(step) or self._leased(step, others, before) or self._marked(step)
         if reason:
             self.stayed.add(step.name)
@@ -73,8 +82,13 @@ class Keeping:
         return ""
 
     def _marked(self, step: Step) -> str:
-        """wal-g deletes a permanent backup without a word. Those marked by pgdrill were unmarked in the step before."""
-        if step.kind == "delete-backup" and self.access.tool.permanent(self.access.repository, step.name):
+        """wal-g deletes a permanent backup without a word.
+
+        Those marked by pgdrill were unmarked in the step before.
+        """
+        if step.kind == "delete-backup" and self.access.tool.permanent(
+            self.access.repository, step.name
+        ):
             return "marked permanent since it was planned"
         builds = next((name for name in self.stayed if step.name in self._with_chain(name)), "")
         return f"{builds} builds on it, and stays" if builds else ""
@@ -86,7 +100,13 @@ class Keeping:
         """The position up to which WAL goes in a step, by number whatever the timeline."""
         plan, size = self.plan, self.inventory.wal.segment_bytes
         alone = self.access.tool.frees_wal_alone
-        runs = plan.lines if step.kind == "delete-timeline" else plan.wal if step.kind == "delete-wal" or not alone else ()
+        runs = (
+            plan.lines
+            if step.kind == "delete-timeline"
+            else plan.wal
+            if step.kind == "delete-wal" or not alone
+            else ()
+        )
         return (max(run.last for run in runs) + 1) * size if runs else None
 
     def _confirm(self, found: tuple[Hold, ...], **changes: object) -> None:
@@ -97,6 +117,9 @@ class Keeping:
     def _same_ledger(self) -> None:
         if kept.read_ledger(self.access) != self.ledger:
             raise CouldNotVerify(
-                "plan-changed", f"{self.access.reports.url}/{kept.LEDGER}", found="written by another run since this one began",
-                expected="one run of retention at a time", hint="run it again; see who else prunes this repository",
-            )  # fmt: skip
+                "plan-changed",
+                f"{self.access.reports.url}/{kept.LEDGER}",
+                found="written by another run since this one began",
+                expected="one run of retention at a time",
+                hint="run it again; see who else prunes this repository",
+            )

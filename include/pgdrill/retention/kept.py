@@ -1,4 +1,7 @@
-"""What retention remembers beside the backups: the marks it made, the clocks it doubted. Holds are in :mod:`holds`."""
+"""What retention remembers beside the backups: the marks it made, the clocks it doubted.
+
+Holds are in :mod:`holds`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ LEDGER = f"{FOLDER}/ledger.json"
 
 
 class Ledger(BaseModel):
-    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once found wrong, and why.
+    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once
+    found wrong, and why.
 
     ``forgotten``: backups and dumps that are gone, not by pgdrill, and that somebody let go.
     """

@@ -1,4 +1,5 @@
-"""The promises, each looked at by itself: what is promised, what is there, and how much is to spare.
+"""The promises, each looked at by itself: what is promised, what is there, and how much is to
+spare.
 
 Nothing here knows what the planner wants to delete; that is how its plans can be judged.
 """
@@ -22,7 +23,9 @@ DAY_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise: ``found`` of ``promised`` (days or pieces, see ``unit``), and in words by what it is kept."""
+    """One promise: ``found`` of ``promised`` (days or pieces, see ``unit``), and in words by what
+    it is kept.
+    """
 
     name: str
     promised: float
@@ -41,20 +44,26 @@ class Promise:
         return self.found >= self.promised
 
     def worsened_by(self, after: Promise) -> bool:
-        """Whether what is promised would be less true afterwards; less of what is to spare is no loss."""
+        """Whether what is promised would be less true afterwards; less of what is to spare is no
+        loss.
+        """
         return after.found < min(self.found, self.promised)
 
 
 @dataclass(frozen=True)
 class View:
-    """An inventory as the promises see it: which backups count, along which timelines, and why others do not."""
+    """An inventory as the promises see it: which backups count, along which timelines, and why
+    others do not.
+    """
 
     now: datetime
     counted: tuple[Backup, ...]  # whole, of the current system, with believable times; oldest first
     doubts: Mapping[str, str]
     system: tuple[int, int] | None
-    paths: tuple[tuple[TimelineSwitch, ...], ...]  # the timelines that may lead to now, the likeliest first
-    anchor: Backup | None  # the newest counted one that ended before the window begins and leads to now
+    # the timelines that may lead to now, the likeliest first
+    paths: tuple[tuple[TimelineSwitch, ...], ...]
+    # the newest counted one that ended before the window begins and leads to now
+    anchor: Backup | None
     window_start: datetime
 
 
@@ -68,12 +77,25 @@ def view(inventory: Inventory, policy: Retention, now: datetime) -> View:
     counted = tuple(backup for backup in own if backup.name in whole)
     start = now - timedelta(days=policy.window_days)
     old = [backup for backup in counted if backup.finish_time <= start]
-    paths = tuple(current_paths(inventory.wal, counted, production=inventory.timeline, likely=inventory.likely_timeline))
+    paths = tuple(
+        current_paths(
+            inventory.wal, counted, production=inventory.timeline, likely=inventory.likely_timeline
+        )
+    )
     anchors = [
         max(leading, key=lambda backup: backup.finish_time)
-        for path in paths if (leading := [backup for backup in old if on_path(backup, path)])
-    ]  # fmt: skip
-    return View(now, counted, doubts, system, paths, min(anchors, key=lambda b: b.start_time, default=None), start)
+        for path in paths
+        if (leading := [backup for backup in old if on_path(backup, path)])
+    ]
+    return View(
+        now,
+        counted,
+        doubts,
+        system,
+        paths,
+        min(anchors, key=lambda b: b.start_time, default=None),
+        start,
+    )
 
 
 def whole_names(backups: Iterable[Backup]) -> set[str]:
@@ -102,7 +124,9 @@ def chain_of(name: str, known: Mapping[str, Backup]) -> list[str]:
     return chain
 
 
-def newest_of_each(items: Iterable[Item], period: Callable[[datetime], str], count: int) -> dict[str, Item]:
+def newest_of_each(
+    items: Iterable[Item], period: Callable[[datetime], str], count: int
+) -> dict[str, Item]:
     """The newest item of each of the newest ``count`` periods that have one."""
     found: dict[str, Item] = {}
     for item in sorted(items, key=time_of, reverse=True):
@@ -115,7 +139,8 @@ def newest_of_each(items: Iterable[Item], period: Callable[[datetime], str], cou
 
 
 def time_of(item: Backup | Dump) -> datetime:
-    """What a backup or dump is ordered by: the tool's own word, never a name or an object's time."""
+    """What a backup or dump is ordered by: the tool's own word, never a name or an object's
+    time."""
     return item.start_time if isinstance(item, Backup) else item.finished_at
 
 
@@ -130,7 +155,11 @@ UNITS = {"daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "yea
 
 def good_dumps(inventory: Inventory, now: datetime) -> list[Dump]:
     """Dumps that count."""
-    return [dump for dump in inventory.dumps if not dump.damage and dump.finished_at <= now + timedelta(minutes=5)]
+    return [
+        dump
+        for dump in inventory.dumps
+        if not dump.damage and dump.finished_at <= now + timedelta(minutes=5)
+    ]
 
 
 def last_drilled(inventory: Inventory, counted: Sequence[Backup]) -> Backup | None:
@@ -145,11 +174,15 @@ def active(holds: Iterable[Hold], now: datetime) -> list[Hold]:
 
 
 def broken(inventory: Inventory) -> list[Hold]:
-    """Holds of what is gone, and not by a run of retention after they had run out: for ever, until a person takes them off."""
+    """Holds of what is gone, and not by a run of retention after they had run out: for ever, until
+    a person takes them off.
+    """
     return [
-        hold for hold in inventory.holds
-        if hold.name not in inventory.names and not (hold.name in inventory.let_go and inventory.let_go[hold.name] >= hold.until)
-    ]  # fmt: skip
+        hold
+        for hold in inventory.holds
+        if hold.name not in inventory.names
+        and not (hold.name in inventory.let_go and inventory.let_go[hold.name] >= hold.until)
+    ]
 
 
 def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Promise, ...]:
@@ -159,39 +192,80 @@ def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Pr
     for name, period in PERIODS.items():
         if promised := getattr(policy, name):
             found = newest_of_each(seen.counted, period, promised)
-            promises.append(Promise(
-                name, promised, len(found), UNITS[name],
-                f"{len(found)} of the newest {promised} {UNITS[name]} that have a base backup {'has' if len(found) == 1 else 'have'} one that is restorable",
-            ))  # fmt: skip
+            promises.append(
+                Promise(
+                    name,
+                    promised,
+                    len(found),
+                    UNITS[name],
+                    f"{len(found)} of the newest {promised} {UNITS[name]} that have a base backup"
+                    f" {'has' if len(found) == 1 else 'have'} one that is restorable",
+                )
+            )
     if policy.require_drill:
         drilled = last_drilled(inventory, seen.counted)
-        words = f"{drilled.name} passed its drill" if drilled else "no backup that is there has passed a drill"
+        words = (
+            f"{drilled.name} passed its drill"
+            if drilled
+            else "no backup that is there has passed a drill"
+        )
         promises.append(Promise("drilled", 1, 1 if drilled else 0, "backups", words))
     if policy.dumps_monthly:
-        months = newest_of_each(good_dumps(inventory, now), PERIODS["monthly"], policy.dumps_monthly)
+        months = newest_of_each(
+            good_dumps(inventory, now), PERIODS["monthly"], policy.dumps_monthly
+        )
         verb = "has" if len(months) == 1 else "have"
-        promises.append(Promise("dumps", policy.dumps_monthly, len(months), "months", f"{count(len(months), 'month')} {verb} a good logical dump"))
+        promises.append(
+            Promise(
+                "dumps",
+                policy.dumps_monthly,
+                len(months),
+                "months",
+                f"{count(len(months), 'month')} {verb} a good logical dump",
+            )
+        )
     held = {hold.name for hold in active(inventory.holds, now)}
     if held:
-        there = held & ({backup.name for backup in inventory.backups} | {dump.name for dump in inventory.dumps})
-        promises.append(Promise("holds", len(held), len(there), "backups", f"{len(there)} of {len(held)} held are there"))
+        there = held & (
+            {backup.name for backup in inventory.backups} | {dump.name for dump in inventory.dumps}
+        )
+        promises.append(
+            Promise(
+                "holds",
+                len(held),
+                len(there),
+                "backups",
+                f"{len(there)} of {len(held)} held are there",
+            )
+        )
     return tuple(promises)
 
 
 def _window(inventory: Inventory, policy: Retention, seen: View) -> Promise:
-    """Days back from now in which every instant can be restored: since the oldest backup with unbroken WAL behind it."""
+    """Days back from now in which every instant can be restored: since the oldest backup with
+    unbroken WAL behind it.
+    """
     path = seen.paths[0] if seen.paths else ()
     on_way = [backup for backup in seen.counted if on_path(backup, path)]
     if not on_way:
         return Promise("window", policy.window_days, 0, "days", "no backup to begin with")
     missing = gaps(inventory.wal, path, min(b.start_lsn for b in on_way))
     last_gap = missing[-1][1] if missing else -1
-    unbroken = [b for b in on_way if inventory.wal.segment_of(b.start_lsn) > last_gap and b.finish_time <= seen.now]
+    unbroken = [
+        b
+        for b in on_way
+        if inventory.wal.segment_of(b.start_lsn) > last_gap and b.finish_time <= seen.now
+    ]
     if not unbroken:
-        return Promise("window", policy.window_days, 0, "days", "the newest WAL is missing behind every backup")
+        return Promise(
+            "window", policy.window_days, 0, "days", "the newest WAL is missing behind every backup"
+        )
     first = min(unbroken, key=lambda backup: backup.finish_time)
     days = (seen.now - first.finish_time).total_seconds() / DAY_SECONDS
     words = f"every instant since {first.finish_time:%Y-%m-%d %H:%M} UTC, from {first.name}"
     if days < policy.window_days:
-        words += f"; it grows by itself until {first.finish_time + timedelta(days=policy.window_days):%Y-%m-%d}"
+        words += (
+            "; it grows by itself until"
+            f" {first.finish_time + timedelta(days=policy.window_days):%Y-%m-%d}"
+        )
     return Promise("window", policy.window_days, round(days, 3), "days", words)

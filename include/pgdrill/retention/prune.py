@@ -1,7 +1,8 @@
 """Retention as a job: look, plan, refuse or do it step by step, look again.
 
-Run again after a kill at any point it plans afresh from what is there, and goes on; at every point in between all
-promises hold, for protecting comes first and only what no promise needs is ever touched.
+Run again after a kill at any point it plans afresh from what is there, and goes on; at every point
+in between all promises hold, for protecting comes first and only what no promise needs is ever
+touched.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgdrill.access import Access
-from pgdrill.errors import BackupFault, Busy, ConfigError, CouldNotVerify, Problem, as_could_not_verify
+from pgdrill.errors import (
+    BackupFault,
+    Busy,
+    ConfigError,
+    CouldNotVerify,
+    Problem,
+    as_could_not_verify,
+)
 from pgdrill.host.lock import ClusterLock, lease_for, this_process
 from pgdrill.host.process import Runner
 from pgdrill.recovery.sweep import sweep_first
@@ -29,12 +37,15 @@ from pgdrill.retention.refusals import broken_holds, clock_refusal, refusals
 
 OWNER = "retention"
 LOCK_WAIT_SECONDS = 5.0
-OURS: frozenset[Kind] = frozenset({"backup", "drill", "prune"})  # what the local locks that a run takes keep away
+# what the local locks that a run takes keep away
+OURS: frozenset[Kind] = frozenset({"backup", "drill", "prune"})
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do: the plan, what it was made from, why it would be refused, and what else would be but for a person's word."""
+    """What a run would do: the plan, what it was made from, why it would be refused, and what else
+    would be but for a person's word.
+    """
 
     now: datetime
     inventory: Inventory
@@ -45,8 +56,9 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What a run did. ``left``: planned and still there; ``locked``: not let go by the store's object lock;
-    ``kept``: what came since the plan was made keeps it, in words."""
+    """What a run did. ``left``: planned and still there; ``locked``: not let go by the store's
+    object lock; ``kept``: what came since the plan was made keeps it, in words.
+    """
 
     cluster: str
     applied: bool
@@ -65,7 +77,12 @@ class PruneResult:
 
 
 def look(
-    access: Access, runner: Runner, *, now: datetime | None = None, named: Iterable[str] = (), allowed: Collection[str] = ()
+    access: Access,
+    runner: Runner,
+    *,
+    now: datetime | None = None,
+    named: Iterable[str] = (),
+    allowed: Collection[str] = (),
 ) -> Outlook:
     """Plan and write nothing: the dry run."""
     now = now or datetime.now(UTC)
@@ -74,7 +91,9 @@ def look(
     _known_names(access, inventory, named := frozenset(named))
     plan = make_plan(inventory, policy, now, named)
     refused = refusals(inventory, plan, policy, now, allowed)
-    let_pass = tuple(problem for problem in refusals(inventory, plan, policy, now) if problem not in refused)
+    let_pass = tuple(
+        problem for problem in refusals(inventory, plan, policy, now) if problem not in refused
+    )
     return Outlook(now, inventory, plan, (*broken_holds(inventory), *refused), let_pass)
 
 
@@ -88,10 +107,11 @@ def prune(
     approved: str = "",
     progress: Progress = lambda *_: None,
 ) -> PruneResult:
-    """Carry the plan out. ``approved``: the digest somebody agreed to; another plan is refused, but for what is left of that one.
+    """Carry the plan out. ``approved``: the digest somebody agreed to; another plan is refused, but
+    for what is left of that one.
 
-    Raises the first refusal, also where another job would have to be waited for first; a step that fails ends the run, with the
-    journal saying how far it came.
+    Raises the first refusal, also where another job would have to be waited for first; a step that
+    fails ends the run, with the journal saying how far it came.
     """
     sweep_first(access)
     with contextlib.ExitStack() as held:
@@ -113,13 +133,17 @@ def prune(
 def _known_names(access: Access, inventory: Inventory, named: frozenset[str]) -> None:
     """What a person names is there, or an earlier run took it away."""
     there = {*inventory.names, *(f"{run.timeline:08X}" for run in inventory.wal.runs)}
-    if not (lacking := named - there) or not (lacking := lacking - {step.name for run in journal.runs(access) for step in run.steps}):
+    if not (lacking := named - there) or not (
+        lacking := lacking - {step.name for run in journal.runs(access) for step in run.steps}
+    ):
         return
     raise ConfigError(
-        "no-such-name", f"{', '.join(sorted(lacking))}, to be removed by name", found=f"nothing of that name in {access.repository.url}",
+        "no-such-name",
+        f"{', '.join(sorted(lacking))}, to be removed by name",
+        found=f"nothing of that name in {access.repository.url}",
         expected="the full name of a leftover, a timeline (eight digits) or a backup",
         hint=f"copy it from what `pgdrill prune {access.cluster.name}` shows",
-    )  # fmt: skip
+    )
 
 
 def _refuse(outlook: Outlook) -> None:
@@ -132,17 +156,24 @@ def _as_approved(access: Access, plan: Plan, approved: str) -> None:
     if not approved or approved == plan.digest:
         return
     steps = {(step.kind, step.name) for step in plan.steps}
-    if any(run.digest == approved and steps <= {(step.kind, step.name) for step in run.steps} for run in journal.runs(access)):
+    if any(
+        run.digest == approved and steps <= {(step.kind, step.name) for step in run.steps}
+        for run in journal.runs(access)
+    ):
         return
     raise CouldNotVerify(
-        "plan-changed", f"retention plan of {access.cluster.name}", found=f"plan {plan.digest}" if steps else "a plan by which nothing goes",
-        expected=f"plan {approved}, which was approved", hint="look at the new plan and approve it",
-    )  # fmt: skip
+        "plan-changed",
+        f"retention plan of {access.cluster.name}",
+        found=f"plan {plan.digest}" if steps else "a plan by which nothing goes",
+        expected=f"plan {approved}, which was approved",
+        hint="look at the new plan and approve it",
+    )
 
 
 @contextlib.contextmanager
 def _alone(access: Access) -> Iterator[HeldLease]:
-    """No backup and no drill of the cluster runs on this host meanwhile, and no backup and no prune on any other.
+    """No backup and no drill of the cluster runs on this host meanwhile, and no backup and no prune
+    on any other.
 
     A drill elsewhere is no hindrance: its lease is read again before each deletion.
     """
@@ -151,7 +182,9 @@ def _alone(access: Access) -> Iterator[HeldLease]:
     with contextlib.ExitStack() as held:
         for name in ("backup", "drill"):
             lock = ClusterLock(state / f"{name}.lock")
-            lease = lease_for(OWNER, state, 6 * access.cluster.retention.timeout_seconds, this_process())
+            lease = lease_for(
+                OWNER, state, 6 * access.cluster.retention.timeout_seconds, this_process()
+            )
             held.enter_context(lock.hold(lease, wait_seconds=LOCK_WAIT_SECONDS))
             held.callback(lock.release, OWNER)
         yield held.enter_context(_lease(access))
@@ -161,12 +194,25 @@ def _alone(access: Access) -> Iterator[HeldLease]:
 def _lease(access: Access) -> Iterator[HeldLease]:
     """The lease in the store: without permission to write one nothing is deleted."""
     life = access.cluster.repository.lease_seconds
-    with exclusive(board_of(access), "prune", OWNER, life_seconds=life, wait_seconds=LOCK_WAIT_SECONDS, over=OURS) as lease:
+    with exclusive(
+        board_of(access),
+        "prune",
+        OWNER,
+        life_seconds=life,
+        wait_seconds=LOCK_WAIT_SECONDS,
+        over=OURS,
+    ) as lease:
         yield lease
 
 
 def _carry_out(
-    access: Access, runner: Runner, outlook: Outlook, lease: HeldLease, *, real_clock: bool, progress: Progress
+    access: Access,
+    runner: Runner,
+    outlook: Outlook,
+    lease: HeldLease,
+    *,
+    real_clock: bool,
+    progress: Progress,
 ) -> PruneResult:
     run = journal.begin(access, outlook.plan, outlook.now)
     dead = frozenset(lease.board.key(kind) for kind in OURS)
@@ -190,7 +236,13 @@ def _carry_out(
 
 def _holds_kept(after: Outlook) -> None:
     for problem in broken_holds(after.inventory):
-        raise BackupFault(problem.reason, problem.thing, found=problem.found, expected=problem.expected, hint=problem.hint)
+        raise BackupFault(
+            problem.reason,
+            problem.thing,
+            found=problem.found,
+            expected=problem.expected,
+            hint=problem.hint,
+        )
 
 
 def _clock(access: Access, run: journal.RunRecord) -> None:
@@ -206,18 +258,30 @@ def result_of(access: Access, outlook: Outlook, run: journal.RunRecord | None) -
     states = {(step.kind, step.name): step.state for step in run.steps} if run else {}
 
     def count(kind: str) -> int:
-        return sum(1 for step in plan.steps if step.kind == kind and (run is None or states[kind, step.name] in ("done", "was done")))
+        return sum(
+            1
+            for step in plan.steps
+            if step.kind == kind
+            and (run is None or states[kind, step.name] in ("done", "was done"))
+        )
 
     promises = run.promises if run else journal.promise_records(plan.before, plan.after)
     deleted = count("delete-backup")
     return PruneResult(
-        cluster=access.cluster.name, applied=run is not None, digest=plan.digest,
-        backups_kept=len(outlook.inventory.backups) - deleted, backups_deleted=deleted, dumps_deleted=count("delete-dump"),
+        cluster=access.cluster.name,
+        applied=run is not None,
+        digest=plan.digest,
+        backups_kept=len(outlook.inventory.backups) - deleted,
+        backups_deleted=deleted,
+        dumps_deleted=count("delete-dump"),
         wal_segments_deleted=run.wal_segments if run else plan.segments,
         freed_bytes=run.freed_bytes if run else plan.freed_bytes,
         promises=[promise.model_dump() for promise in promises],
         locked=[name for (_, name), state in states.items() if state == "locked"],
         left=[name for (_, name), state in states.items() if state == "left"],
-        kept=[f"{step.name}: {step.detail}" for step in run.steps if step.state == "kept"] if run else [],
-        next_deletion_at=plan.next_deletion_at, journal=f"{access.reports.url}/{journal.key(run)}" if run else "",
-    )  # fmt: skip
+        kept=[f"{step.name}: {step.detail}" for step in run.steps if step.state == "kept"]
+        if run
+        else [],
+        next_deletion_at=plan.next_deletion_at,
+        journal=f"{access.reports.url}/{journal.key(run)}" if run else "",
+    )

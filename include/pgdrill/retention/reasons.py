@@ -25,7 +25,8 @@ from pgdrill.retention.promises import (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one thing, and why. ``kind``: backup, dump, leftover, timeline or unreadable."""
+    """What becomes of one thing, and why. ``kind``: backup, dump, leftover, timeline or
+    unreadable."""
 
     kind: str
     name: str
@@ -36,7 +37,9 @@ class Decision:
     permanent: bool = False  # as the tool will have it marked afterwards
 
 
-def reasons_to_stay(inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str]) -> dict[str, list[str]]:
+def reasons_to_stay(
+    inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str]
+) -> dict[str, list[str]]:
     """Why each backup stays; those that are not in it go."""
     why: dict[str, list[str]] = defaultdict(list)
     known = {backup.name: backup for backup in inventory.backups}
@@ -45,10 +48,14 @@ def reasons_to_stay(inventory: Inventory, policy: Retention, seen: View, wanted:
             why[backup.name].append(reason)
     for name, period in PERIODS.items():
         for key, backup in newest_of_each(seen.counted, period, getattr(policy, name)).items():
-            why[backup.name].append(f"{name}: newest of {key}, among the newest {getattr(policy, name)} {UNITS[name]}")
+            why[backup.name].append(
+                f"{name}: newest of {key}, among the newest {getattr(policy, name)} {UNITS[name]}"
+            )
     drilled = last_drilled(inventory, seen.counted)
     if drilled:
-        why[drilled.name].append(f"drilled: the newest that a drill has passed ({day(inventory.drilled[drilled.name])})")
+        why[drilled.name].append(
+            f"drilled: the newest that a drill has passed ({day(inventory.drilled[drilled.name])})"
+        )
     for hold in active(inventory.holds, seen.now):
         if hold.name in known:
             why[hold.name].append(held(hold))
@@ -65,7 +72,11 @@ def _by_itself(backup: Backup, seen: View, wanted: frozenset[str]) -> str:
         return "marked permanent by hand"
     if backup.name in seen.doubts:
         free = backup.name in wanted and _before_the_anchor(backup, seen)
-        return "" if free else f"{seen.doubts[backup.name]}: it moves nothing, and goes only when named"
+        return (
+            ""
+            if free
+            else f"{seen.doubts[backup.name]}: it moves nothing, and goes only when named"
+        )
     if backup.system != seen.system:
         free = backup.name in wanted and backup.finish_time <= seen.window_start
         whose = f"system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}"
@@ -75,7 +86,10 @@ def _by_itself(backup: Backup, seen: View, wanted: frozenset[str]) -> str:
 
 def _in_the_window(backup: Backup, seen: View) -> str:
     if seen.anchor and backup.name == seen.anchor.name:
-        return f"anchor: the newest good one that ended before the window's start, {day(seen.window_start)}"
+        return (
+            "anchor: the newest good one that ended before the window's start,"
+            f" {day(seen.window_start)}"
+        )
     if seen.anchor and backup.start_time <= seen.anchor.start_time:
         return ""
     if backup.damage:
@@ -86,11 +100,17 @@ def _in_the_window(backup: Backup, seen: View) -> str:
 def _before_the_anchor(backup: Backup, seen: View) -> bool:
     """By its place in the WAL, for a backup whose times say nothing."""
     anchor = seen.anchor
-    return bool(anchor and (backup.system, backup.timeline) == (anchor.system, anchor.timeline) and backup.start_lsn < anchor.start_lsn)
+    return bool(
+        anchor
+        and (backup.system, backup.timeline) == (anchor.system, anchor.timeline)
+        and backup.start_lsn < anchor.start_lsn
+    )
 
 
 def _block(inventory: Inventory, why: dict[str, list[str]]) -> None:
-    """An unreadable backup keeps what may be older than it: it might be what an older one was counted on to replace."""
+    """An unreadable backup keeps what may be older than it: it might be what an older one was
+    counted on to replace.
+    """
     if not inventory.unreadable:
         return
     unknown = any(it.position is None for it in inventory.unreadable)
@@ -119,43 +139,79 @@ def why_it_goes(backup: Backup, seen: View) -> str:
 def about_dumps(inventory: Inventory, policy: Retention, seen: View) -> Iterable[Decision]:
     """What becomes of the dumps."""
     good = good_dumps(inventory, seen.now)
-    months = {dump.name: key for key, dump in newest_of_each(good, PERIODS["monthly"], policy.dumps_monthly).items()}
+    months = {
+        dump.name: key
+        for key, dump in newest_of_each(good, PERIODS["monthly"], policy.dumps_monthly).items()
+    }
     newest = max(good, key=lambda dump: dump.finished_at, default=None)
     holds = {hold.name: hold for hold in active(inventory.holds, seen.now)}
     for dump in sorted(inventory.dumps, key=lambda it: it.finished_at):
         why = []
         if dump.name in months:
-            why.append(f"dumps: newest of {months[dump.name]}, among the newest {policy.dumps_monthly} months")
+            why.append(
+                f"dumps: newest of {months[dump.name]}, among the newest {policy.dumps_monthly}"
+                " months"
+            )
         if newest is None or dump.finished_at >= newest.finished_at:
-            why.append("no good dump is newer" + (f", although damaged ({dump.damage})" if dump.damage else ""))
+            why.append(
+                "no good dump is newer"
+                + (f", although damaged ({dump.damage})" if dump.damage else "")
+            )
         if hold := holds.get(dump.name):
             why.append(held(hold))
-        gone = f"damaged ({dump.damage}), and a good one is newer" if dump.damage else "no promise counts on it"
-        yield Decision("dump", dump.name, bool(why), tuple(why) or (gone,), dump.stored_bytes, dump.finished_at)
+        gone = (
+            f"damaged ({dump.damage}), and a good one is newer"
+            if dump.damage
+            else "no promise counts on it"
+        )
+        yield Decision(
+            "dump", dump.name, bool(why), tuple(why) or (gone,), dump.stored_bytes, dump.finished_at
+        )
 
 
-def about_leftovers(inventory: Inventory, policy: Retention, now: datetime, wanted: frozenset[str]) -> Iterable[Decision]:
+def about_leftovers(
+    inventory: Inventory, policy: Retention, now: datetime, wanted: frozenset[str]
+) -> Iterable[Decision]:
     """What becomes of objects without a backup: named and old, or they stay."""
     holds = {hold.name: hold for hold in active(inventory.holds, now)}
     for left in inventory.leftovers:
         old = now - left.last_written >= timedelta(days=policy.leftover_days)
         stays = left.name in holds or not (old and left.name in wanted)
-        words = held(holds[left.name]) if left.name in holds else ("named, and nothing was written to it for "
-                 f"{policy.leftover_days:g} days" if not stays else "of a killed upload; removed when named" if old
-                 else "written lately: an upload may be running")  # fmt: skip
+        words = (
+            held(holds[left.name])
+            if left.name in holds
+            else (
+                f"named, and nothing was written to it for {policy.leftover_days:g} days"
+                if not stays
+                else (
+                    "of a killed upload; removed when named"
+                    if old
+                    else "written lately: an upload may be running"
+                )
+            )
+        )
         yield Decision("leftover", left.name, stays, (words,), left.stored_bytes, left.last_written)
 
 
 def about_timelines(
-    inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str], gone: frozenset[str], wal: Wal
+    inventory: Inventory,
+    policy: Retention,
+    seen: View,
+    wanted: frozenset[str],
+    gone: frozenset[str],
+    wal: Wal,
 ) -> Iterable[Decision]:
-    """What becomes of timelines that do not lead to now: named, abandoned, and no backup's that stays, or they stay.
+    """What becomes of timelines that do not lead to now: named, abandoned, and no backup's that
+    stays, or they stay.
 
-    That one is abandoned a backup proves, which was taken elsewhere long after its last segment: production may have been
-    promoted to it, or a clone of higher number may hide it, as long as there was none. ``wal``: what is left when the rest of the plan is done.
+    That one is abandoned a backup proves, which was taken elsewhere long after its last segment:
+    production may have been promoted to it, or a clone of higher number may hide it, as long as
+    there was none. ``wal``: what is left when the rest of the plan is done.
     """
     newest = max((backup.start_time for backup in seen.counted), default=None)
-    using = {backup.timeline: backup.name for backup in inventory.backups if backup.name not in gone}
+    using = {
+        backup.timeline: backup.name for backup in inventory.backups if backup.name not in gone
+    }
     for timeline in foreign_timelines(wal, seen.paths):
         written = inventory.written.get(timeline)
         stored = sum(run.stored_bytes for run in wal.on(timeline))
@@ -163,12 +219,22 @@ def about_timelines(
             why = "an unreadable backup may need it"
         elif timeline in using:
             why = f"{using[timeline]} is of it, and stays"
-        elif written is None or newest is None or newest - written < timedelta(days=policy.leftover_days):
-            why = f"no backup was taken elsewhere {policy.leftover_days:g} days after it was last written to: production may be on it"
+        elif (
+            written is None
+            or newest is None
+            or newest - written < timedelta(days=policy.leftover_days)
+        ):
+            why = (
+                f"no backup was taken elsewhere {policy.leftover_days:g} days after it was last"
+                " written to: production may be on it"
+            )
         elif f"{timeline:08X}" not in wanted:
             why = "abandoned; removed when named"
         else:
-            words = f"named; backups were taken elsewhere {policy.leftover_days:g} days after it was last written to"
+            words = (
+                f"named; backups were taken elsewhere {policy.leftover_days:g} days after it was"
+                " last written to"
+            )
             yield Decision("timeline", f"{timeline:08X}", False, (words,), stored, written)
             continue
         yield Decision("timeline", f"{timeline:08X}", True, (why,), stored, written)

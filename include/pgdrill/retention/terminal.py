@@ -18,7 +18,9 @@ PROMISES = ("promise", "promised", "now", "after", "to spare", "kept by")
 LOG_COLUMNS = 140  # of Airflow's log
 
 
-def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], console: Console) -> None:
+def show_plan(
+    cluster: str, outlook: Outlook, findings: Sequence[Finding], console: Console
+) -> None:
     """Promises, what goes, what stays, what lies about, and what is refused."""
     plan = outlook.plan
     console.print(Text(f"Cluster {cluster}: {going_words(plan)}", "bold"), soft_wrap=True)
@@ -29,21 +31,48 @@ def show_plan(cluster: str, outlook: Outlook, findings: Sequence[Finding], conso
             console.print(Text(title, "bold"))
         for it in chosen:
             mark = ", permanent" if it.permanent else ""
-            console.print(Text.assemble(f"  {it.name} ({it.kind}, {size(it.stored_bytes)}{mark}): ", "; ".join(it.why)), soft_wrap=True)
+            console.print(
+                Text.assemble(
+                    f"  {it.name} ({it.kind}, {size(it.stored_bytes)}{mark}): ", "; ".join(it.why)
+                ),
+                soft_wrap=True,
+            )
     console.print(Text(f"WAL {plan.wal_words}" if plan.wal else plan.wal_words), soft_wrap=True)
     for found in findings:
-        console.print(Text(f"Lies about: {found.kind} {found.name} ({size(found.stored_bytes)}): {found.words}"), soft_wrap=True)
+        console.print(
+            Text(
+                f"Lies about: {found.kind} {found.name} ({size(found.stored_bytes)}): {found.words}"
+            ),
+            soft_wrap=True,
+        )
     if plan.next_deletion_at:
-        console.print(Text(f"The window's anchor moves on {plan.next_deletion_at:%Y-%m-%d %H:%M} UTC; more may go then."), soft_wrap=True)
+        console.print(
+            Text(
+                f"The window's anchor moves on {plan.next_deletion_at:%Y-%m-%d %H:%M} UTC; more may"
+                " go then."
+            ),
+            soft_wrap=True,
+        )
     for why in outlook.let_pass:
-        console.print(problem(f"let pass: {why.reason}", why.thing, why.found, why.expected, why.hint))
+        console.print(
+            problem(f"let pass: {why.reason}", why.thing, why.found, why.expected, why.hint)
+        )
     for why in outlook.refusals:
-        console.print(problem(f"refused: {why.reason}", why.thing, why.found, why.expected, why.hint))
+        console.print(
+            problem(f"refused: {why.reason}", why.thing, why.found, why.expected, why.hint)
+        )
 
 
 def plan_lines(cluster: str, outlook: Outlook, findings: Sequence[Finding]) -> list[str]:
     """The same as lines of a log."""
-    console = Console(file=io.StringIO(), width=LOG_COLUMNS, color_system=None, highlight=False, markup=False, emoji=False)
+    console = Console(
+        file=io.StringIO(),
+        width=LOG_COLUMNS,
+        color_system=None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     with console.capture() as captured:
         show_plan(cluster, outlook, findings, console)
     return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
@@ -51,8 +80,16 @@ def plan_lines(cluster: str, outlook: Outlook, findings: Sequence[Finding]) -> l
 
 def _promises(outlook: Outlook) -> Grid:
     after = {promise.name: promise for promise in outlook.plan.after}
-    rows = [(*promise_cells(promise, after[promise.name]), after[promise.name].words) for promise in outlook.plan.before]
+    rows = [
+        (*promise_cells(promise, after[promise.name]), after[promise.name].words)
+        for promise in outlook.plan.before
+    ]
     same = all(now == then for _, _, now, then, *_ in rows)
     shown = [number for number, heading in enumerate(PROMISES) if not (same and heading == "after")]
     headings = [PROMISES[number] for number in shown]
-    return grid(headings, [[row[number] for number in shown] for row in rows], right=headings[1:-1], prose=headings[-1:])
+    return grid(
+        headings,
+        [[row[number] for number in shown] for row in rows],
+        right=headings[1:-1],
+        prose=headings[-1:],
+    )

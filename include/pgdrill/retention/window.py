@@ -1,8 +1,8 @@
 """What can be restored now: the instants, the gaps in them, and what keeping them costs.
 
-Instants are told as exactly as base backups and segments tell them: a span begins when its first backup ended and
-reaches to a position in the WAL. When that position was written is known to the WAL alone; the newest object's time in
-the store stands for it.
+Instants are told as exactly as base backups and segments tell them: a span begins when its first
+backup ended and reaches to a position in the WAL. When that position was written is known to the
+WAL alone; the newest object's time in the store stands for it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ MEASURED_SECONDS = 3600.0  # less time between two backups says nothing about a 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Instants that can all be restored. ``end`` is None where the span reaches to the newest archived segment; before
-    a gap it is the last moment of which a backup proves that it lies before it. ``end_lsn`` is exact."""
+    """Instants that can all be restored.
+
+    ``end`` is None where the span reaches to the newest archived segment; before a gap it is the
+    last moment of which a backup proves that it lies before it. ``end_lsn`` is exact.
+    """
 
     start: datetime
     end: datetime | None
@@ -36,7 +39,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A base backup from which none of these instants can be restored, why, and what to do about it."""
+    """A base backup from which none of these instants can be restored, why, and what to do about
+    it.
+    """
 
     name: str
     why: str
@@ -79,56 +84,99 @@ def window_of(cluster: str, inventory: Inventory, policy: Retention, now: dateti
     found = stretches(inventory.wal, path, seen.counted)
     newest = end_of(inventory.wal, path)
     wal_a_day, backups_a_day = _a_day(inventory, way)
-    stored = sum(b.stored_bytes for b in inventory.backups) + inventory.wal.stored_bytes + sum(d.stored_bytes for d in inventory.dumps)
+    stored = (
+        sum(b.stored_bytes for b in inventory.backups)
+        + inventory.wal.stored_bytes
+        + sum(d.stored_bytes for d in inventory.dumps)
+    )
     return Window(
-        cluster=cluster, now=now, promised_days=policy.window_days, timeline=path[-1].timeline if path else 0,
-        spans=tuple(_span(one, newest=one.end_lsn == newest) for one in found), backups=len(inventory.backups),
-        backup_bytes=sum(b.stored_bytes for b in inventory.backups), dumps=len(inventory.dumps),
-        dump_bytes=sum(d.stored_bytes for d in inventory.dumps), wal_segments=inventory.wal.count,
-        wal_bytes=inventory.wal.stored_bytes, wal_bytes_a_day=wal_a_day, backup_bytes_a_day=backups_a_day,
-        forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day), other_ends=inventory.branches,
-        left_out=tuple(_left_out(cluster, inventory, policy, seen)), unclear=inventory.unclear,
-    )  # fmt: skip
+        cluster=cluster,
+        now=now,
+        promised_days=policy.window_days,
+        timeline=path[-1].timeline if path else 0,
+        spans=tuple(_span(one, newest=one.end_lsn == newest) for one in found),
+        backups=len(inventory.backups),
+        backup_bytes=sum(b.stored_bytes for b in inventory.backups),
+        dumps=len(inventory.dumps),
+        dump_bytes=sum(d.stored_bytes for d in inventory.dumps),
+        wal_segments=inventory.wal.count,
+        wal_bytes=inventory.wal.stored_bytes,
+        wal_bytes_a_day=wal_a_day,
+        backup_bytes_a_day=backups_a_day,
+        forecast_30_days_bytes=_forecast(stored, policy, way, wal_a_day, backups_a_day),
+        other_ends=inventory.branches,
+        left_out=tuple(_left_out(cluster, inventory, policy, seen)),
+        unclear=inventory.unclear,
+    )
 
 
-def _left_out(cluster: str, inventory: Inventory, policy: Retention, seen: View) -> Iterator[LeftOut]:
+def _left_out(
+    cluster: str, inventory: Inventory, policy: Retention, seen: View
+) -> Iterator[LeftOut]:
     counted = {backup.name for backup in seen.counted}
     for backup in inventory.backups:
         if backup.name in seen.doubts:
-            yield LeftOut(backup.name, seen.doubts[backup.name], f"see what `pgdrill prune {cluster}` says of it; mend the clock of the host that took it")
+            yield LeftOut(
+                backup.name,
+                seen.doubts[backup.name],
+                f"see what `pgdrill prune {cluster}` says of it; mend the clock of the host that"
+                " took it",
+            )
         elif backup.system != seen.system:
             yield _of_another(cluster, backup, inventory, policy, seen)
         elif backup.name not in counted:
-            yield LeftOut(backup.name, backup.damage or "a backup on which it builds is not whole", f"take a new base backup: `pgdrill backup {cluster}`")
+            yield LeftOut(
+                backup.name,
+                backup.damage or "a backup on which it builds is not whole",
+                f"take a new base backup: `pgdrill backup {cluster}`",
+            )
     for it in inventory.unreadable:
-        yield LeftOut(it.name, f"its description cannot be read ({it.found})", "restore its description from the bucket's versions")
+        yield LeftOut(
+            it.name,
+            f"its description cannot be read ({it.found})",
+            "restore its description from the bucket's versions",
+        )
 
 
-def _of_another(cluster: str, backup: Backup, inventory: Inventory, policy: Retention, seen: View) -> LeftOut:
+def _of_another(
+    cluster: str, backup: Backup, inventory: Inventory, policy: Retention, seen: View
+) -> LeftOut:
     """Removed is only what is certainly not this cluster's."""
     whose = f"system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}"
     if inventory.unclear:
         return LeftOut(
-            backup.name, f"{whose}, and nobody said whether that is {cluster}'s",
-            f"set server.system_identifier in dr.toml, below [clusters.{cluster}.server]; `pgdrill doctor {cluster} --part repository` says it where the server answers",
-        )  # fmt: skip
-    own = f"{inventory.system_identifier or (seen.system or (0,))[0]}" + (f", PostgreSQL {seen.system[1]}" if seen.system else "")
+            backup.name,
+            f"{whose}, and nobody said whether that is {cluster}'s",
+            f"set server.system_identifier in dr.toml, below [clusters.{cluster}.server]; `pgdrill"
+            f" doctor {cluster} --part repository` says it where the server answers",
+        )
+    own = f"{inventory.system_identifier or (seen.system or (0,))[0]}" + (
+        f", PostgreSQL {seen.system[1]}" if seen.system else ""
+    )
     return LeftOut(
-        backup.name, f"another cluster's: {whose}; {cluster} is {own}", stranger_hint(cluster, backup.name, policy.window_days),
-    )  # fmt: skip
+        backup.name,
+        f"another cluster's: {whose}; {cluster} is {own}",
+        stranger_hint(cluster, backup.name, policy.window_days),
+    )
 
 
 def _span(stretch: Stretch[Backup], *, newest: bool) -> Span:
     first = min(stretch.backups, key=lambda backup: backup.finish_time)
     last = max(stretch.backups, key=lambda backup: backup.finish_time)
     return Span(
-        first.finish_time, None if newest else last.finish_time, format_lsn(first.finish_lsn), format_lsn(stretch.end_lsn),
+        first.finish_time,
+        None if newest else last.finish_time,
+        format_lsn(first.finish_lsn),
+        format_lsn(stretch.end_lsn),
         tuple(backup.name for backup in stretch.backups),
-    )  # fmt: skip
+    )
 
 
 def _a_day(inventory: Inventory, way: Sequence[Backup]) -> tuple[float | None, float | None]:
-    """Stored bytes of WAL and of base backups a day, over the backups that are there. By LSN: WAL may be deleted since."""
+    """Stored bytes of WAL and of base backups a day, over the backups that are there.
+
+    By LSN: WAL may be deleted since.
+    """
     if len(way) < 2:
         return None, None
     first, last = way[0], way[-1]
@@ -142,15 +190,23 @@ def _a_day(inventory: Inventory, way: Sequence[Backup]) -> tuple[float | None, f
 
 
 def _forecast(
-    stored: int, policy: Retention, way: Sequence[Backup], wal_a_day: float | None, backups_a_day: float | None
+    stored: int,
+    policy: Retention,
+    way: Sequence[Backup],
+    wal_a_day: float | None,
+    backups_a_day: float | None,
 ) -> float | None:
-    """What is stored in thirty days if writing goes on as it did: it grows until the promises are filled, then stays."""
+    """What is stored in thirty days if writing goes on as it did: it grows until the promises are
+    filled, then stays.
+    """
     if wal_a_day is None or backups_a_day is None:
         return None
     newest = sum(backup.stored_bytes for backup in way[-3:]) / len(way[-3:])
     between = (way[-1].start_time - way[0].start_time) / (len(way) - 1)
     in_window = timedelta(days=policy.window_days) / between + 1
     weeks = max(0.0, policy.weekly - policy.window_days / 7) + policy.monthly + policy.yearly
-    full = newest * (in_window + weeks) + wal_a_day * (policy.window_days + between / timedelta(days=1))
+    full = newest * (in_window + weeks) + wal_a_day * (
+        policy.window_days + between / timedelta(days=1)
+    )
     grown = stored + 30 * (wal_a_day + backups_a_day)
     return min(grown, max(full, float(stored)))

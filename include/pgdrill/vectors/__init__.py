@@ -1,1 +1,3 @@
-"""Vector columns: finding them, reading them once, their exact neighbours, and what their indexes find."""
+"""Vector columns: finding them, reading them once, their exact neighbours, and what their indexes
+find.
+"""

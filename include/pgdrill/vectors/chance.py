@@ -1,8 +1,9 @@
 """How often a healthy cluster would be called damaged: the bounds for checks that ask few probes.
 
-A check that draws fifty probes sees what they happen to show. Red may only be what a healthy copy shows so seldom that all
-checks of a whole drill together raise a false alarm in fewer than one of a thousand drills. Each question gets the same
-share of that; what is more likely than its share is a warning.
+A check that draws fifty probes sees what they happen to show. Red may only be what a healthy copy
+shows so seldom that all checks of a whole drill together raise a false alarm in fewer than one of a
+thousand drills. Each question gets the same share of that; what is more likely than its share is a
+warning.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import math
 from functools import cache
 
 FALSE_ALARMS = 0.001  # of a whole drill, at most
-KINDS_OF_QUESTION = 4  # asked of each search by probes: recall, a tenant's, as a tenant's role, coverage by samples
+# asked of each search by probes: recall, a tenant's, as a tenant's role, coverage by samples
+KINDS_OF_QUESTION = 4
 
 
 def share_of(searches: int) -> float:
-    """The false alarms that one question may raise where so many searches are asked of (Bonferroni: whatever they share)."""
+    """The false alarms that one question may raise where so many searches are asked of (Bonferroni:
+    whatever they share).
+    """
     return FALSE_ALARMS / (KINDS_OF_QUESTION * max(searches, 1))
 
 
@@ -25,23 +29,33 @@ def at_least(successes: int, trials: int, share: float) -> float:
         return 1.0
     if not 0.0 < share < 1.0 or successes > trials:
         return 1.0 if share >= 1.0 and successes <= trials else 0.0
-    terms = (_log_choose(trials, k) + k * math.log(share) + (trials - k) * math.log1p(-share) for k in range(successes, trials + 1))
+    terms = (
+        _log_choose(trials, k) + k * math.log(share) + (trials - k) * math.log1p(-share)
+        for k in range(successes, trials + 1)
+    )
     return min(1.0, math.fsum(map(math.exp, terms)))
 
 
 def as_uneven(now: int, trials: int, before: int, trials_before: int) -> float:
-    """The chance that so many of all that failed fell among these trials, or more, if both were alike (hypergeometric)."""
+    """The chance that so many of all that failed fell among these trials, or more, if both were
+    alike (hypergeometric).
+    """
     failed, every = now + before, trials + trials_before
     most = min(failed, trials)
     if now <= 0 or now > most:
         return 1.0
     base = _log_choose(every, failed)
-    terms = (_log_choose(trials, k) + _log_choose(trials_before, failed - k) - base for k in range(max(now, failed - trials_before), most + 1))
+    terms = (
+        _log_choose(trials, k) + _log_choose(trials_before, failed - k) - base
+        for k in range(max(now, failed - trials_before), most + 1)
+    )
     return min(1.0, math.fsum(map(math.exp, terms)))
 
 
 def as_lopsided(worse: int, better: int) -> float:
-    """The chance that of probes whose answer differs so many are worse, if either way is as likely (the sign test)."""
+    """The chance that of probes whose answer differs so many are worse, if either way is as likely
+    (the sign test).
+    """
     return at_least(worse, worse + better, 0.5)
 
 

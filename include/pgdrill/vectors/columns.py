@@ -1,4 +1,6 @@
-"""The vector columns of a database, found by themselves, each with the indexes that serve it and what filters its searches."""
+"""The vector columns of a database, found by themselves, each with the indexes that serve it and
+what filters its searches.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,12 @@ from pgdrill.vectors.types import usual_operator
 Place = tuple[str, str, str]
 """Schema, table, column."""
 
-# A domain counts as its base type, and only pgvector's own types do: anybody may call his own type `vector`. Columns of
-# bits are many things: those are searched that a vector index serves, or that the config names.
+# A domain counts as its base type, and only pgvector's own types do: anybody may call his own type
+# `vector`. Columns of bits are many things: those are searched that a vector index serves, or that
+# the config names.
 COLUMNS = r"""
-SELECT n.nspname, c.relname, a.attname, coalesce(b.typname, t.typname), greatest(a.atttypmod, t.typtypmod),
+SELECT n.nspname, c.relname, a.attname, coalesce(b.typname, t.typname),
+       greatest(a.atttypmod, t.typtypmod),
        c.oid::int8, a.attnum, pg_total_relation_size(c.oid), h.nspname
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
@@ -29,23 +33,33 @@ JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
 JOIN pg_extension e ON e.extname = 'vector'
 JOIN pg_namespace h ON h.oid = e.extnamespace
-WHERE coalesce(b.typnamespace, t.typnamespace) IN (e.extnamespace, 'pg_catalog'::regnamespace) AND (
-      coalesce(b.typname, t.typname) = 'bit' OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass
-      AND d.objid = coalesce(b.oid, t.oid) AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e')) AND a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
-  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND (%(tables)s::int8[] IS NULL OR c.oid = ANY (%(tables)s::int8[]))
-  AND (coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec') OR coalesce(b.typname, t.typname) = 'bit' AND (
+WHERE coalesce(b.typnamespace, t.typnamespace) IN (e.extnamespace, 'pg_catalog'::regnamespace)
+  AND (
+      coalesce(b.typname, t.typname) = 'bit' OR EXISTS (
+      SELECT FROM pg_depend d
+      WHERE d.classid = 'pg_type'::regclass AND d.objid = coalesce(b.oid, t.oid)
+        AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'))
+  AND a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
+  AND (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated)
+  AND (%(tables)s::int8[] IS NULL OR c.oid = ANY (%(tables)s::int8[]))
+  AND (coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec')
+    OR coalesce(b.typname, t.typname) = 'bit' AND (
       a.attname = ANY (%(named)s) OR EXISTS (
       SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
       WHERE i.indrelid = c.oid AND m.amname IN ('hnsw', 'ivfflat') AND a.attnum = ANY (i.indkey))))
 ORDER BY 1, 2, a.attnum
 """
-# What an index holds is its own first attribute; which columns it is made of, its dependencies say, whatever their names.
+# What an index holds is its own first attribute; which columns it is made of, its dependencies say,
+# whatever their names.
 INDEXES = """
-SELECT c.relname, c.oid::int8, m.amname, p.oprname, coalesce(b.typname, t.typname), greatest(a.atttypmod, t.typtypmod), pg_get_indexdef(c.oid, 1, true), i.indkey[0],
-       coalesce(pg_get_expr(i.indpred, i.indrelid), ''), coalesce(c.reloptions, '{}'), i.indisvalid AND i.indisready,
-       pg_get_indexdef(c.oid), o.opcname,
-       ARRAY(SELECT DISTINCT d.refobjsubid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND d.refobjsubid > 0)
+SELECT c.relname, c.oid::int8, m.amname, p.oprname, coalesce(b.typname, t.typname),
+       greatest(a.atttypmod, t.typtypmod), pg_get_indexdef(c.oid, 1, true), i.indkey[0],
+       coalesce(pg_get_expr(i.indpred, i.indrelid), ''), coalesce(c.reloptions, '{}'),
+       i.indisvalid AND i.indisready, pg_get_indexdef(c.oid), o.opcname,
+       ARRAY(SELECT DISTINCT d.refobjsubid FROM pg_depend d
+             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+               AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
+               AND d.refobjsubid > 0)
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
 JOIN pg_am m ON m.oid = c.relam
@@ -53,19 +67,23 @@ JOIN pg_opclass o ON o.oid = i.indclass[0]
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = 1
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
-JOIN pg_amop f ON f.amopfamily = o.opcfamily AND f.amoppurpose = 'o' AND f.amoplefttype = o.opcintype
+JOIN pg_amop f
+  ON f.amopfamily = o.opcfamily AND f.amoppurpose = 'o' AND f.amoplefttype = o.opcintype
 JOIN pg_operator p ON p.oid = f.amopopr
 WHERE i.indrelid = %s AND m.amname IN ('hnsw', 'ivfflat')
 ORDER BY 1
 """
-# Row security of a partitioned table counts for its partitions, through which applications do not go.
+# Row security of a partitioned table counts for its partitions, through which applications do not
+# go.
 POLICIES = """
 SELECT a.attname, left(coalesce(pg_get_expr(p.polqual, p.polrelid), ''), %(most)s)
 FROM pg_policy p
 JOIN pg_class r ON r.oid = p.polrelid AND r.relrowsecurity
-JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refobjid = p.polrelid AND d.refobjsubid > 0
+JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+  AND d.refobjid = p.polrelid AND d.refobjsubid > 0
 JOIN pg_attribute a ON a.attrelid = p.polrelid AND a.attnum = d.refobjsubid
-WHERE p.polrelid IN (SELECT %(table)s::oid UNION SELECT pg_partition_root(%(table)s::oid::regclass)::oid)
+WHERE p.polrelid IN (
+    SELECT %(table)s::oid UNION SELECT pg_partition_root(%(table)s::oid::regclass)::oid)
 ORDER BY p.polname, 1
 """
 SETTING = re.compile(r"current_setting\('([^']+)'")
@@ -74,7 +92,9 @@ LONGEST_POLICY = 4000  # characters; matching takes the square of them
 
 @dataclass(frozen=True, slots=True)
 class SearchIndex:
-    """An HNSW or IVFFlat index: of what (``field``), by which operator, and as PostgreSQL would make it again."""
+    """An HNSW or IVFFlat index: of what (``field``), by which operator, and as PostgreSQL would
+    make it again.
+    """
 
     name: str
     oid: int
@@ -89,7 +109,9 @@ class SearchIndex:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The column by which searches are limited to a tenant's rows. ``settings``: where row security takes the tenant from.
+    """The column by which searches are limited to a tenant's rows.
+
+    ``settings``: where row security takes the tenant from.
 
     ``alone``: the policies ask nothing else, so that a tenant sees all rows of its own.
     """
@@ -101,7 +123,9 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
-    """A vector column. ``dimensions`` is None where the column does not fix them. ``home`` is pgvector's schema.
+    """A vector column. ``dimensions`` is None where the column does not fix them.
+
+    ``home`` is pgvector's schema.
 
     ``number`` is the column's in its table: one that was dropped and added again has another.
     """
@@ -137,8 +161,12 @@ class FoundColumn:
 
 
 def vector_places(connection: psycopg.Connection, named: Sequence[str] = ()) -> list[Place]:
-    """Every vector column; columns of bits where an index says so, or their name is in ``named``."""
-    return [(row[0], row[1], row[2]) for row in connection.execute(COLUMNS, {"named": list(named), "tables": None}).fetchall()]
+    """Every vector column; columns of bits where an index says so, or their name is in
+    ``named``."""
+    return [
+        (row[0], row[1], row[2])
+        for row in connection.execute(COLUMNS, {"named": list(named), "tables": None}).fetchall()
+    ]
 
 
 def named_columns(cluster: Cluster) -> list[str]:
@@ -147,11 +175,16 @@ def named_columns(cluster: Cluster) -> list[str]:
 
 
 def find_columns(
-    connection: psycopg.Connection, database: str, cluster: Cluster, only: Collection[int] | None = None
+    connection: psycopg.Connection,
+    database: str,
+    cluster: Cluster,
+    only: Collection[int] | None = None,
 ) -> list[FoundColumn]:
-    """Every vector column (``only`` those of the tables with these oids) with its indexes and what the config says of it.
+    """Every vector column (``only`` those of the tables with these oids) with its indexes and what
+    the config says of it.
 
-    Expressions and definitions are worded with every name qualified, whatever the session's search path.
+    Expressions and definitions are worded with every name qualified, whatever the session's search
+    path.
     """
     with connection.transaction():
         before = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
@@ -161,33 +194,62 @@ def find_columns(
     return found
 
 
-def _find(connection: psycopg.Connection, database: str, cluster: Cluster, only: Collection[int] | None) -> list[FoundColumn]:
+def _find(
+    connection: psycopg.Connection, database: str, cluster: Cluster, only: Collection[int] | None
+) -> list[FoundColumn]:
     found = []
     taken: set[int] = set()
     tables = None if only is None else list(only)
-    rows = connection.execute(COLUMNS, {"named": named_columns(cluster), "tables": tables}).fetchall()
+    rows = connection.execute(
+        COLUMNS, {"named": named_columns(cluster), "tables": tables}
+    ).fetchall()
     for schema, table, column, kind, modifier, oid, number, size, home in rows:
         wanted = thresholds(cluster, database, schema, table, column)
-        if kind == "bit" and wanted not in cluster.vectors and not _is_indexed(connection, oid, number):
+        if (
+            kind == "bit"
+            and wanted not in cluster.vectors
+            and not _is_indexed(connection, oid, number)
+        ):
             continue
-        cell = Field(as_vector(sql.Identifier(column).as_string(connection), kind, home, modifier), kind, modifier if modifier > 0 else 0)
+        cell = Field(
+            as_vector(sql.Identifier(column).as_string(connection), kind, home, modifier),
+            kind,
+            modifier if modifier > 0 else 0,
+        )
         indexes = []
         for row in connection.execute(INDEXES, (oid,)).fetchall():
             if number in row[13] and row[1] not in taken:
                 taken.add(row[1])
                 indexes.append(_index(row, cell, home))
-        found.append(FoundColumn(
-            database, schema, table, column, kind, cell.dimensions or None, oid, size, tuple(indexes),
-            _filter(connection, oid, wanted), wanted, home, number,
-        ))  # fmt: skip
+        found.append(
+            FoundColumn(
+                database,
+                schema,
+                table,
+                column,
+                kind,
+                cell.dimensions or None,
+                oid,
+                size,
+                tuple(indexes),
+                _filter(connection, oid, wanted),
+                wanted,
+                home,
+                number,
+            )
+        )
     return found
 
 
-def thresholds(cluster: Cluster, database: str, schema: str, table: str, column: str) -> VectorColumn:
+def thresholds(
+    cluster: Cluster, database: str, schema: str, table: str, column: str
+) -> VectorColumn:
     """What the config asks of a column; its defaults where it says nothing."""
     home = (*cluster.server.databases, database)[0]
     for wanted in cluster.vectors:
-        if (wanted.database or home, wanted.column) == (database, column) and apart(wanted.table) == (schema, table):
+        if (wanted.database or home, wanted.column) == (database, column) and apart(
+            wanted.table
+        ) == (schema, table):
             return wanted
     return VectorColumn(database=database, table=joined(schema, table), column=column)
 
@@ -195,7 +257,8 @@ def thresholds(cluster: Cluster, database: str, schema: str, table: str, column:
 def use_pgvector(connection: psycopg.Connection) -> bool:
     """Load pgvector, so that its settings are there; False: not installed."""
     row = connection.execute(
-        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE"
+        " extname = 'vector'"
     ).fetchone()
     if row is None:
         return False
@@ -208,40 +271,85 @@ def _is_indexed(connection: psycopg.Connection, oid: int, number: int) -> bool:
 
 
 def as_vector(expression: str, kind: str, home: str, dimensions: int) -> str:
-    """The expression as pgvector's own type, before anything is applied to it: of a domain, somebody's function of the same name would fit better.
+    """The expression as pgvector's own type, before anything is applied to it: of a domain,
+    somebody's function of the same name would fit better.
 
     A cast that changes nothing: an index serves it as before.
     """
     if kind == "bit":
-        return f"({expression})::pg_catalog.bit({dimensions})" if dimensions > 0 else f'({expression})::pg_catalog."bit"'
+        return (
+            f"({expression})::pg_catalog.bit({dimensions})"
+            if dimensions > 0
+            else f'({expression})::pg_catalog."bit"'
+        )
     return f"({expression})::{sql.Identifier(home, kind).as_string(None)}"
 
 
 def _index(row: tuple[object, ...], cell: Field, home: str) -> SearchIndex:
-    name, oid, method, operator, kind, modifier, expression, key, predicate, options, valid, definition, opclass, _ = row
+    (
+        name,
+        oid,
+        method,
+        operator,
+        kind,
+        modifier,
+        expression,
+        key,
+        predicate,
+        options,
+        valid,
+        definition,
+        opclass,
+        _,
+    ) = row
     dimensions = int(str(modifier)) if int(str(modifier)) > 0 else cell.dimensions
     made = cell.expression if key else as_vector(str(expression), str(kind), home, dimensions)
     field = Field(made, str(kind), dimensions, str(predicate))
-    return SearchIndex(str(name), int(str(oid)), str(method), str(operator), str(opclass), field,
-                       tuple(options), bool(valid), str(definition))  # type: ignore[arg-type]  # fmt: skip
+    return SearchIndex(
+        str(name),
+        int(str(oid)),
+        str(method),
+        str(operator),
+        str(opclass),
+        field,
+        tuple(options),  # type: ignore[arg-type]
+        bool(valid),
+        str(definition),
+    )
 
 
 def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> Filter | None:
     policies = connection.execute(POLICIES, {"table": oid, "most": LONGEST_POLICY + 1}).fetchall()
     named = list(dict.fromkeys(name for name, _ in policies))
-    column = wanted.filter_column or next((name for name, qual in policies if _is_tenant(name, qual)), (*named, "")[0])
+    column = wanted.filter_column or next(
+        (name for name, qual in policies if _is_tenant(name, qual)), (*named, "")[0]
+    )
     if not column:
         return None
-    settings = tuple(dict.fromkeys(setting for name, qual in policies if name == column for setting in SETTING.findall(qual)))
+    settings = tuple(
+        dict.fromkeys(
+            setting
+            for name, qual in policies
+            if name == column
+            for setting in SETTING.findall(qual)
+        )
+    )
     return Filter(column, settings, alone=named == [column] and len(settings) == 1)
 
 
 def _is_tenant(name: str, qual: str) -> bool:
-    """Is it that column which the policy compares with a setting? Of one that is longer than anybody writes it, nothing is told."""
+    """Is it that column which the policy compares with a setting? Of one that is longer than
+    anybody writes it, nothing is told.
+    """
     if len(qual) > LONGEST_POLICY:
         return False
-    cell, asked = rf'(?<![\w"])"?{re.escape(name)}"?\)?(?:::[\w ]+)?', r"\(*(?:\w+\()?current_setting\("
-    return bool(re.search(rf"{cell} = {asked}", qual) or re.search(rf"{asked}[^=]* = \(?{cell}", qual))
+    cell, asked = (
+        rf'(?<![\w"])"?{re.escape(name)}"?\)?(?:::[\w ]+)?',
+        r"\(*(?:\w+\()?current_setting\(",
+    )
+    return bool(
+        re.search(rf"{cell} = {asked}", qual) or re.search(rf"{asked}[^=]* = \(?{cell}", qual)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,32 +368,46 @@ class Search:
 
     @property
     def measured_by(self) -> sql.Composed:
-        """The operator as it is written in SQL: pgvector's, and never one of the same name in a schema that comes first."""
+        """The operator as it is written in SQL: pgvector's, and never one of the same name in a
+        schema that comes first.
+        """
         return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(self.home), sql.SQL(self.operator))
 
     @property
     def type(self) -> sql.Composable:
         """The type's name as it is written in SQL."""
-        return sql.Identifier("pg_catalog" if self.field.kind == "bit" else self.home, self.field.kind)
+        return sql.Identifier(
+            "pg_catalog" if self.field.kind == "bit" else self.home, self.field.kind
+        )
 
 
 def searches(connection: psycopg.Connection, column: FoundColumn) -> list[Search]:
-    """Every way that the column is searched in; exact search alone where no valid index serves it."""
+    """Every way that the column is searched in; exact search alone where no valid index serves
+    it."""
     usable = [index for index in column.indexes if index.valid and index.field.dimensions]
     found = [Search(index.field, index.operator, index, column.home) for index in usable]
-    return found or [Search(cell_of(connection, column), usual_operator(column.kind), home=column.home)]
+    return found or [
+        Search(cell_of(connection, column), usual_operator(column.kind), home=column.home)
+    ]
 
 
 def cell_of(connection: psycopg.Connection, column: FoundColumn) -> Field:
-    """The column itself; dimensions that it does not fix are those of its first vector (0: there is none)."""
+    """The column itself; dimensions that it does not fix are those of its first vector (0: there is
+    none).
+    """
     dimensions = column.dimensions
     cell = as_vector(column.cell.as_string(connection), column.kind, column.home, dimensions or 0)
     if dimensions is None:
-        measure = {"bit": "pg_catalog.length({})", "sparsevec": "(SELECT pg_catalog.split_part({}::text, '/', 2)::int)"}
+        measure = {
+            "bit": "pg_catalog.length({})",
+            "sparsevec": "(SELECT pg_catalog.split_part({}::text, '/', 2)::int)",
+        }
         dims = sql.Identifier(column.home, "vector_dims")
         value = sql.SQL(measure.get(column.kind, "{dims}({})")).format(sql.SQL(cell), dims=dims)
         row = connection.execute(
-            sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL LIMIT 1").format(value, column.relation, column.cell)
+            sql.SQL("SELECT {} FROM ONLY {} WHERE {} IS NOT NULL LIMIT 1").format(
+                value, column.relation, column.cell
+            )
         ).fetchone()
         dimensions = int(row[0]) if row else 0
     return Field(cell, column.kind, dimensions)

@@ -1,7 +1,9 @@
-"""One streamed binary COPY of a table's vectors, block by block: flat memory whatever the table's size.
+"""One streamed binary COPY of a table's vectors, block by block: flat memory whatever the table's
+size.
 
-Each row is its place (ctid), the transaction that wrote it (xmin), a hash of the column that searches are filtered by,
-and one value for each searched expression. A protocol fact carries this: the server sends every row as one message.
+Each row is its place (ctid), the transaction that wrote it (xmin), a hash of the column that
+searches are filtered by, and one value for each searched expression. A protocol fact carries this:
+the server sends every row as one message.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A searched expression: SQL text of type ``kind``, evaluated where ``predicate`` holds (empty: everywhere).
+    """A searched expression: SQL text of type ``kind``, evaluated where ``predicate`` holds (empty:
+    everywhere).
 
     Values of other ``dimensions`` are counted, not read.
     """
@@ -42,14 +45,21 @@ class Field:
     def sql(self) -> sql.Composable:
         """As an item of a SELECT list; a value that the predicate leaves out is NULL."""
         value = sql.SQL(self.expression)
-        return sql.SQL("CASE WHEN {} THEN {} END").format(sql.SQL(self.predicate), value) if self.predicate else value
+        return (
+            sql.SQL("CASE WHEN {} THEN {} END").format(sql.SQL(self.predicate), value)
+            if self.predicate
+            else value
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One field's values in a block. ``rows``: which of the block's rows they belong to; None: all, in order.
+    """One field's values in a block.
 
-    ``sizes``: dimensions -> values, of those that were left out because they have others than the field.
+    ``rows``: which of the block's rows they belong to; None: all, in order.
+
+    ``sizes``: dimensions -> values, of those that were left out because they have others than the
+    field.
     """
 
     values: Values | None
@@ -64,7 +74,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows in arrays of one length: ``places`` (block number x 2^16 + line), ``writers`` (xmin), ``groups`` (hashes)."""
+    """Rows in arrays of one length: ``places`` (block number x 2^16 + line), ``writers`` (xmin),
+    ``groups`` (hashes).
+    """
 
     places: Integers
     writers: Integers
@@ -81,20 +93,38 @@ def place_text(place: int) -> str:
 
 
 def stream(
-    connection: psycopg.Connection, table: sql.Composable, fields: Sequence[Field], group: sql.Composable | None = None,
+    connection: psycopg.Connection,
+    table: sql.Composable,
+    fields: Sequence[Field],
+    group: sql.Composable | None = None,
     where: sql.Composable | None = None,
-) -> Iterator[Block]:  # fmt: skip
-    """Read a table to its end. ``group``: the column whose value filters searches; compared by hash."""
-    hashed = sql.SQL("pg_catalog.hashtextextended({}::text, 0)").format(group) if group else sql.SQL("0::int8")
-    items = [sql.SQL("ctid"), sql.SQL("xmin"), sql.SQL("coalesce({}, 0)").format(hashed), *(field.sql for field in fields)]
+) -> Iterator[Block]:
+    """Read a table to its end. ``group``: the column whose value filters searches; compared by
+    hash.
+    """
+    hashed = (
+        sql.SQL("pg_catalog.hashtextextended({}::text, 0)").format(group)
+        if group
+        else sql.SQL("0::int8")
+    )
+    items = [
+        sql.SQL("ctid"),
+        sql.SQL("xmin"),
+        sql.SQL("coalesce({}, 0)").format(hashed),
+        *(field.sql for field in fields),
+    ]
     condition = sql.SQL(" WHERE {}").format(where) if where else sql.SQL("")
-    query = sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT (FORMAT binary)").format(sql.SQL(", ").join(items), table, condition)
+    query = sql.SQL("COPY (SELECT {} FROM ONLY {}{}) TO STDOUT (FORMAT binary)").format(
+        sql.SQL(", ").join(items), table, condition
+    )
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         yield from _ahead(_block(rows, fields) for rows in _in_blocks(iter(copy)))
 
 
 def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The next block is read and decoded while this one is looked at, so that the server never waits for us."""
+    """The next block is read and decoded while this one is looked at, so that the server never
+    waits for us.
+    """
     with ThreadPoolExecutor(1, "stream") as reader:
         coming = reader.submit(next, blocks, None)
         while (block := coming.result()) is not None:
@@ -130,7 +160,9 @@ def _block(rows: list[bytes], fields: Sequence[Field]) -> Block:
     layouts: dict[tuple[int, ...], list[bytes]] = {}
     for row in rows:
         layouts.setdefault(_layout(row, len(fields)), []).append(row)
-    return _merged([_part(layout, _matrix(found), fields) for layout, found in layouts.items()], len(fields))
+    return _merged(
+        [_part(layout, _matrix(found), fields) for layout, found in layouts.items()], len(fields)
+    )
 
 
 def _matrix(rows: list[bytes]) -> Bytes:
@@ -164,7 +196,10 @@ def _part(layout: tuple[int, ...], raw: Bytes, fields: Sequence[Field]) -> Block
         payloads.append(None if length == NULL else raw[:, at + 4 : at + 4 + length])
         at += 4 + max(length, 0)
     place, writer, group = (_number(payload) for payload in payloads[:3])
-    columns = tuple(_column(field, payload, len(raw)) for field, payload in zip(fields, payloads[3:], strict=True))
+    columns = tuple(
+        _column(field, payload, len(raw))
+        for field, payload in zip(fields, payloads[3:], strict=True)
+    )
     return Block(place, writer, group, columns)
 
 
@@ -198,12 +233,17 @@ def _merged(parts: list[Block], fields: int) -> Block:
             column = part.columns[number]
             if column.values is not None:
                 found.append(column.values)
-                numbers.append(start + (np.arange(len(part)) if column.rows is None else column.rows))
+                numbers.append(
+                    start + (np.arange(len(part)) if column.rows is None else column.rows)
+                )
             for dimensions, rows in column.sizes.items():
                 sizes[dimensions] = sizes.get(dimensions, 0) + rows
             start += len(part)
         rows_found = np.concatenate(numbers) if numbers else np.empty(0, dtype=np.int64)
         nulls = sum(part.columns[number].nulls for part in parts)
         columns.append(Column(joined(found) if found else None, rows_found, nulls, sizes))
-    places, writers, groups = (np.concatenate([getattr(part, name) for part in parts]) for name in ("places", "writers", "groups"))
+    places, writers, groups = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("places", "writers", "groups")
+    )
     return Block(places, writers, groups, tuple(columns))

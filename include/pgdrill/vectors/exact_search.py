@@ -1,8 +1,8 @@
 """Exact nearest neighbours of many probes over a stream of blocks.
 
-A matrix product in float32 says roughly how far every row is from every probe, and how wrong that can be; what may be
-among the k nearest is measured again in float64. So a probe's neighbours are exact though almost nothing is computed
-exactly, and only the k best of each probe are kept.
+A matrix product in float32 says roughly how far every row is from every probe, and how wrong that
+can be; what may be among the k nearest is measured again in float64. So a probe's neighbours are
+exact though almost nothing is computed exactly, and only the k best of each probe are kept.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Dense:
         squares = np.einsum("ij,ij->i", matrix, matrix)
         if self.rest_squares is None or self.rest_sums is None:
             return Dense(matrix, squares)
-        return Dense(matrix, squares + self.rest_squares[rows], self.rest_squares[rows], self.rest_sums[rows])
+        return Dense(
+            matrix, squares + self.rest_squares[rows], self.rest_squares[rows], self.rest_sums[rows]
+        )
 
     @classmethod
     def of(cls, matrix: Floats) -> Dense:
@@ -70,14 +72,17 @@ def _by_row(values: Sparse, elements: Doubles) -> Doubles:
 
 @dataclass
 class Probes:
-    """Vectors to search for, all of one kind; ``groups`` limits each one's search to rows of its group, where given."""
+    """Vectors to search for, all of one kind; ``groups`` limits each one's search to rows of its
+    group, where given.
+    """
 
     values: Values
     operator: str
     k: int
     groups: Integers | None = None
     dense: Dense = field(init=False)
-    dimensions: Integers | None = field(init=False, default=None)  # of sparse ones: those that any probe has
+    # of sparse ones: those that any probe has
+    dimensions: Integers | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if isinstance(self.values, Sparse):
@@ -106,17 +111,26 @@ class Probes:
         assert known is not None  # noqa: S101 - of sparse probes only
         where = np.searchsorted(known, values.indices)
         where[where == len(known)] = 0
-        inside = known[where] == values.indices if len(known) else np.zeros(len(where), dtype=np.bool_)
+        inside = (
+            known[where] == values.indices if len(known) else np.zeros(len(where), dtype=np.bool_)
+        )
         rows = np.repeat(np.arange(len(values)), values.counts)
         matrix = np.zeros((len(values), len(known)), dtype=np.float32)
         matrix[rows[inside], where[inside]] = values.values[inside]
         outside = np.where(inside, 0, values.values).astype(np.float64)
-        return Dense(matrix, squares_of(values), _by_row(values, outside**2), _by_row(values, np.abs(outside)))
+        return Dense(
+            matrix,
+            squares_of(values),
+            _by_row(values, outside**2),
+            _by_row(values, np.abs(outside)),
+        )
 
 
 @dataclass
 class Nearest:
-    """The k nearest rows of each probe found so far: distances ascending (infinite: none yet) and their places."""
+    """The k nearest rows of each probe found so far: distances ascending (infinite: none yet) and
+    their places.
+    """
 
     probes: Probes
     distances: Doubles = field(init=False)
@@ -145,8 +159,14 @@ class Nearest:
             self.distances[number], self.places[number] = both[order], where[order]
 
 
-def look_through(probes: Probes, nearest: list[tuple[Nearest, Truths | None]], values: Values, squares: Floats,
-                 places: Integers, groups: Integers) -> None:  # fmt: skip
+def look_through(
+    probes: Probes,
+    nearest: list[tuple[Nearest, Truths | None]],
+    values: Values,
+    squares: Floats,
+    places: Integers,
+    groups: Integers,
+) -> None:
     """Take a block in. Each of ``nearest`` sees the rows that its mask has (None: all)."""
     for start in range(0, len(places), probes.rows_at_once):
         rows = slice(start, start + probes.rows_at_once)
@@ -155,19 +175,26 @@ def look_through(probes: Probes, nearest: list[tuple[Nearest, Truths | None]], v
         if probes.groups is not None:
             rough[probes.groups[:, None] != groups[None, rows]] = np.inf
         for found, mask in nearest:
-            seen = rough if mask is None or mask[rows].all() else np.where(mask[rows], rough, np.inf)
+            seen = (
+                rough if mask is None or mask[rows].all() else np.where(mask[rows], rough, np.inf)
+            )
             probe, row = _candidates(found, block, seen, margin)
             if len(probe):
                 found.add(probe, exactly(probes, block, probe, row), places[rows][row])
 
 
-def _candidates(found: Nearest, block: Dense, rough: Rough, margin: Rough) -> tuple[Integers, Integers]:
+def _candidates(
+    found: Nearest, block: Dense, rough: Rough, margin: Rough
+) -> tuple[Integers, Integers]:
     """Probe and row of everything that may be among the k nearest."""
     near = _near(found, rough, margin, slice(None))
     most = 4 * found.probes.k + 64
     crowded = np.nonzero(near.sum(axis=1) > most)[0]
-    if len(crowded):  # more than float32 can tell apart: float64 leaves those that are equal but for its last bits
-        fine, small = roughly(found.probes.operator, found.probes.dense.doubled(crowded), block.doubled(slice(None)))
+    # more than float32 can tell apart: float64 leaves those that are equal but for its last bits
+    if len(crowded):
+        fine, small = roughly(
+            found.probes.operator, found.probes.dense.doubled(crowded), block.doubled(slice(None))
+        )
         fine[~np.isfinite(rough[crowded])] = np.inf
         near[crowded] = _near(found, fine, small, crowded)
         for number, row in enumerate(crowded):
@@ -180,12 +207,15 @@ def _candidates(found: Nearest, block: Dense, rough: Rough, margin: Rough) -> tu
 
 
 def _near(found: Nearest, rough: Rough, margin: Rough, probes: Integers | slice) -> Truths:
-    """What may be nearer than the k-th of what was found so far; than the roughly k-th where that is not k yet."""
+    """What may be nearer than the k-th of what was found so far; than the roughly k-th where that
+    is not k yet.
+    """
     worst, k = found.distances[probes, -1], found.probes.k
     limits = (worst**2 if found.probes.operator == "<->" else worst) + margin
     unlimited = ~np.isfinite(limits)
     if unlimited.any() and rough.shape[1] > k:
-        kth = np.partition(rough[unlimited], k - 1, axis=1)[:, k - 1]  # NaN sorts last, as in PostgreSQL
+        # NaN sorts last, as in PostgreSQL
+        kth = np.partition(rough[unlimited], k - 1, axis=1)[:, k - 1]
         limits[unlimited] = np.where(np.isnan(kth), np.inf, kth) + 2 * margin[unlimited]
     # Infinite is what a row outside of the mask or group is, however far a probe may look.
     limits = np.minimum(limits, np.finfo(rough.dtype).max).astype(rough.dtype)
@@ -194,7 +224,9 @@ def _near(found: Nearest, rough: Rough, margin: Rough, probes: Integers | slice)
 
 
 def roughly(operator: str, theirs: Dense, ours: Dense) -> tuple[Rough, Rough]:
-    """Distances (probes x rows), L2's squared, and for each probe how far off they may be, in the precision of the vectors."""
+    """Distances (probes x rows), L2's squared, and for each probe how far off they may be, in the
+    precision of the vectors.
+    """
     kind = ours.matrix.dtype.type
     relative = kind(np.finfo(kind).eps * (8 + theirs.matrix.shape[1] ** 0.5))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -204,7 +236,9 @@ def roughly(operator: str, theirs: Dense, ours: Dense) -> tuple[Rough, Rough]:
         longest = np.sqrt(np.max(ours.squares, initial=0, where=np.isfinite(ours.squares)))
         match operator:
             case "<#>":
-                return np.negative(product, out=product), relative * np.sqrt(theirs.squares) * longest
+                return np.negative(product, out=product), relative * np.sqrt(
+                    theirs.squares
+                ) * longest
             case "<=>":
                 product /= -np.sqrt(theirs.squares)[:, None]
                 product /= np.sqrt(ours.squares)[None, :]
@@ -233,14 +267,20 @@ def _manhattan(probes: Rough, block: Dense) -> Rough:
             np.subtract(piece, probe, out=room)
             np.abs(room, out=room)
             np.dot(room, ones, out=result[number, start : start + step])
-    return result if block.rest_sums is None else np.asarray(result + block.rest_sums.astype(probes.dtype))
+    return (
+        result
+        if block.rest_sums is None
+        else np.asarray(result + block.rest_sums.astype(probes.dtype))
+    )
 
 
 def exactly(probes: Probes, block: Dense, probe: Integers, row: Integers) -> Doubles:
     """Distances of single pairs in float64, as pgvector defines them."""
     step = max(1, EXACT_ELEMENTS // max(block.matrix.shape[1], 1))
-    parts = [_measured(probes, block, probe[start : start + step], row[start : start + step])
-             for start in range(0, len(probe), step)]  # fmt: skip
+    parts = [
+        _measured(probes, block, probe[start : start + step], row[start : start + step])
+        for start in range(0, len(probe), step)
+    ]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -250,7 +290,10 @@ def _measured(probes: Probes, block: Dense, probe: Integers, row: Integers) -> D
     rest = np.zeros(len(row)) if block.rest_squares is None else block.rest_squares[row]
     match probes.operator:
         case "<+>":
-            return np.asarray(np.abs(theirs - ours).sum(axis=1) + (0 if block.rest_sums is None else block.rest_sums[row]))
+            return np.asarray(
+                np.abs(theirs - ours).sum(axis=1)
+                + (0 if block.rest_sums is None else block.rest_sums[row])
+            )
         case "<~>":
             return np.asarray(np.abs(theirs - ours).sum(axis=1))
         case "<->":
@@ -270,5 +313,12 @@ def neighbours(blocks: Iterator[tuple[Values, Integers]], probes: Probes) -> Nea
     """Of plain blocks of values and places, nothing else asked of them."""
     found = Nearest(probes)
     for values, places in blocks:
-        look_through(probes, [(found, None)], values, squares_of(values), places, np.zeros(len(places), dtype=np.int64))
+        look_through(
+            probes,
+            [(found, None)],
+            values,
+            squares_of(values),
+            places,
+            np.zeros(len(places), dtype=np.int64),
+        )
     return found

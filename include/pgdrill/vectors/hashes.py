@@ -1,7 +1,8 @@
-"""Keyed hashes of vectors, many at once: a digest of a column that any change moves, and how many vectors are copies.
+"""Keyed hashes of vectors, many at once: a digest of a column that any change moves, and how many
+vectors are copies.
 
-A row's hash is a dot product with secret odd weights modulo 2^64, mixed; a digest is the sum over all rows, each mixed
-with its place and writer, so the order of reading does not matter.
+A row's hash is a dot product with secret odd weights modulo 2^64, mixed; a digest is the sum over
+all rows, each mixed with its place and writer, so the order of reading does not matter.
 """
 
 from __future__ import annotations
@@ -34,13 +35,20 @@ class Hasher:
     _seed: np.uint64 = field(init=False)
 
     def __post_init__(self) -> None:
-        self._seed = np.uint64(int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=8).digest()))
+        self._seed = np.uint64(
+            int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=8).digest())
+        )
 
     def of(self, values: Values) -> Words:
         """One hash a vector; equal for equal vectors only."""
         if isinstance(values, Sparse):
             bits = values.values.view(np.uint32).astype(np.uint64)
-            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(bits + self._numbered(values.indices)), dtype=np.uint64)])
+            sums = np.concatenate(
+                [
+                    np.zeros(1, np.uint64),
+                    np.cumsum(mixed(bits + self._numbered(values.indices)), dtype=np.uint64),
+                ]
+            )
             ends = np.cumsum(values.counts)
             return mixed(sums[ends] - sums[ends - values.counts])
         words = values if values.shape[1] % 2 == 0 else np.pad(values, ((0, 0), (0, 1)))
@@ -55,12 +63,16 @@ class Hasher:
         return mixed(hashes + where)
 
     def _numbered(self, numbers: Integers) -> Words:
-        return mixed((numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + self._seed)
+        return mixed(
+            (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + self._seed
+        )
 
 
 @dataclass
 class Copies:
-    """Counts vectors that are copies of another: exactly up to a million, above that by a sample of the hashes."""
+    """Counts vectors that are copies of another: exactly up to a million, above that by a sample of
+    the hashes.
+    """
 
     _kept: list[Words] = field(default_factory=list)
     _size: int = 0

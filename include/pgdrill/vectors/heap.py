@@ -1,6 +1,8 @@
-"""Where the rows' versions hang together: an index points to the first version of a row that was updated in place (HOT).
+"""Where the rows' versions hang together: an index points to the first version of a row that was
+updated in place (HOT).
 
-Read from the table's own pages, so that a row which an index points to by its predecessor is told from one that it lacks.
+Read from the table's own pages, so that a row which an index points to by its predecessor is told
+from one that it lacks.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ REPLACED_BY_SEVERAL = 0x1000  # in t_infomask: xmax is a multixact
 LINE_AT = 16  # in a row's header: the line of its t_ctid, then t_infomask2 and t_infomask
 
 
-def first_versions(connection: psycopg.Connection, oid: int, places: Iterable[int]) -> dict[int, int]:
-    """Places of rows -> the places that an index has for them: their own, or that of their first version.
+def first_versions(
+    connection: psycopg.Connection, oid: int, places: Iterable[int]
+) -> dict[int, int]:
+    """Places of rows -> the places that an index has for them: their own, or that of their first
+    version.
 
     Call ``CHECKPOINT`` before. Needs what ``pg_read_binary_file`` needs.
     """
@@ -29,14 +34,17 @@ def first_versions(connection: psycopg.Connection, oid: int, places: Iterable[in
     for place in places:
         wanted.setdefault(place >> 16, []).append(place)
     row = connection.execute(
-        "SELECT pg_relation_filepath(%(oid)s::oid::regclass), current_setting('block_size')::int", {"oid": oid}
+        "SELECT pg_relation_filepath(%(oid)s::oid::regclass), current_setting('block_size')::int",
+        {"oid": oid},
     ).fetchone()
     path, size = row or ("", 8192)
     found: dict[int, int] = {}
     for block, rows in wanted.items():
         start = block * size
         file = f"{path}.{start // SEGMENT_BYTES}" if start >= SEGMENT_BYTES else path
-        asked = sql.SQL("SELECT pg_read_binary_file({}, {}, {})").format(*map(sql.Literal, (file, start % SEGMENT_BYTES, size)))
+        asked = sql.SQL("SELECT pg_read_binary_file({}, {}, {})").format(
+            *map(sql.Literal, (file, start % SEGMENT_BYTES, size))
+        )
         page = connection.execute(asked, binary=True).fetchone()
         chains = _chains(page[0] if page else b"")
         found |= {place: block << 16 | chains.get(place & 0xFFFF, place & 0xFFFF) for place in rows}
@@ -45,7 +53,9 @@ def first_versions(connection: psycopg.Connection, oid: int, places: Iterable[in
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A row's version: by whom it was written and replaced (None: told otherwise), whether it continues a chain, and with what."""
+    """A row's version: by whom it was written and replaced (None: told otherwise), whether it
+    continues a chain, and with what.
+    """
 
     writer: int
     replaced_by: int | None
@@ -54,23 +64,43 @@ class _Version:
 
 
 def _chains(page: bytes) -> dict[int, int]:
-    """Lines of a page -> the line that their chain begins with. A page that makes no sense has none."""
+    """Lines of a page -> the line that their chain begins with.
+
+    A page that makes no sense has none.
+    """
     if len(page) < HEADER_BYTES:
         return {}
     lower = min(struct.unpack_from("=H", page, 12)[0], len(page))
-    pointers = dict(enumerate((struct.unpack_from("=I", page, at)[0] for at in range(HEADER_BYTES, lower - 3, 4)), 1))
-    versions = {line: _version(page, pointer & 0x7FFF) for line, pointer in pointers.items()
-                if pointer >> 15 & 3 == NORMAL and HEADER_BYTES <= pointer & 0x7FFF <= len(page) - HEADER_BYTES}  # fmt: skip
+    pointers = dict(
+        enumerate(
+            (struct.unpack_from("=I", page, at)[0] for at in range(HEADER_BYTES, lower - 3, 4)), 1
+        )
+    )
+    versions = {
+        line: _version(page, pointer & 0x7FFF)
+        for line, pointer in pointers.items()
+        if pointer >> 15 & 3 == NORMAL
+        and HEADER_BYTES <= pointer & 0x7FFF <= len(page) - HEADER_BYTES
+    }
     firsts = {line: line for line, version in versions.items() if not version.heap_only}
-    firsts |= {line: pointer & 0x7FFF for line, pointer in pointers.items() if pointer >> 15 & 3 == REDIRECT}
+    firsts |= {
+        line: pointer & 0x7FFF
+        for line, pointer in pointers.items()
+        if pointer >> 15 & 3 == REDIRECT
+    }
     found: dict[int, int] = {}
     for first, start in firsts.items():
         line = start
         while line in versions and line not in found:
             found[line] = first
             version, after = versions[line], versions.get(versions[line].following)
-            # A place may have been given to another row since: it continues the chain only if who replaced this one wrote it.
-            if after is None or not after.heap_only or version.replaced_by not in (None, after.writer):
+            # A place may have been given to another row since: it continues the chain only if who
+            # replaced this one wrote it.
+            if (
+                after is None
+                or not after.heap_only
+                or version.replaced_by not in (None, after.writer)
+            ):
                 break
             line = version.following
     return found
@@ -79,4 +109,9 @@ def _chains(page: bytes) -> dict[int, int]:
 def _version(page: bytes, at: int) -> _Version:
     writer, replaced_by = struct.unpack_from("=II", page, at)
     line, more, flags = struct.unpack_from("=HHH", page, at + LINE_AT)
-    return _Version(writer, None if flags & REPLACED_BY_SEVERAL else replaced_by, bool(more & HEAP_ONLY), line if more & HOT_UPDATED else 0)
+    return _Version(
+        writer,
+        None if flags & REPLACED_BY_SEVERAL else replaced_by,
+        bool(more & HEAP_ONLY),
+        line if more & HOT_UPDATED else 0,
+    )

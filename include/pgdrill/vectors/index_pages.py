@@ -1,6 +1,7 @@
 """Which rows an HNSW or IVFFlat index holds, read from its pages: pgvector has no amcheck.
 
-The formats are pgvector's since 0.5 (HNSW version 1, IVFFlat version 1); another one is an error, not a guess.
+The formats are pgvector's since 0.5 (HNSW version 1, IVFFlat version 1); another one is an error,
+not a guess.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ HEADER_BYTES = 24
 MAGIC = {"hnsw": 0xA953A953, "ivfflat": 0x14FF1A7}
 VERSION = 1
 NORMAL = 1  # state of a line pointer that points to something
-ELEMENT = 1  # type of an HNSW tuple: an element with up to ten rows; its neighbours are another tuple
+# type of an HNSW tuple: an element with up to ten rows; its neighbours are another tuple
+ELEMENT = 1
 ROWS_PER_ELEMENT = 10
-ELEMENT_HEAD_BYTES = 72  # type, level, deleted, version; ten rows and the neighbours' place; two unused bytes
+# type, level, deleted, version; ten rows and the neighbours' place; two unused bytes
+ELEMENT_HEAD_BYTES = 72
 TUPLE_HEAD_BYTES = 8
 
 COPIED = ("vector", "halfvec")  # kinds whose indexes hold the very values of the rows
@@ -40,17 +43,24 @@ class UnknownFormat(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What an index points to: places (block number x 2^16 + line) of rows, and the sum of the vector kept for each.
+    """What an index points to: places (block number x 2^16 + line) of rows, and the sum of the
+    vector kept for each.
 
-    ``sums`` is empty for kinds other than vector and halfvec. A vector of other dimensions than the column's has NaN's sum.
+    ``sums`` is empty for kinds other than vector and halfvec. A vector of other dimensions than the
+    column's has NaN's sum.
     """
 
     places: Integers
     sums: Sums
 
 
-def read_index(connection: psycopg.Connection, index: SearchIndex, kind: str, dimensions: int) -> Indexed:
-    """Read a whole index from its files: call ``CHECKPOINT`` before. Needs what ``pg_read_binary_file`` needs."""
+def read_index(
+    connection: psycopg.Connection, index: SearchIndex, kind: str, dimensions: int
+) -> Indexed:
+    """Read a whole index from its files: call ``CHECKPOINT`` before.
+
+    Needs what ``pg_read_binary_file`` needs.
+    """
     lists = {1}  # IVFFlat: pages of lists, a chain from block 1 on; all others hold rows
     places: list[Integers] = [np.empty(0, dtype=np.int64)]
     sums: list[Sums] = [np.empty(0, dtype=np.uint32)]
@@ -58,25 +68,36 @@ def read_index(connection: psycopg.Connection, index: SearchIndex, kind: str, di
         if first == 0:
             _check_format(index, pages[0])
         others = {0} if index.method == "hnsw" else {0} | _follow(lists, first, pages)
-        at = _items(pages, [number - first for number in others if first <= number < first + len(pages)])
+        at = _items(
+            pages, [number - first for number in others if first <= number < first + len(pages)]
+        )
         raw, size = pages.ravel(), pages.shape[1]
-        found, vectors = _elements(raw, at, size) if index.method == "hnsw" else _tuples(raw, at, size)
+        found, vectors = (
+            _elements(raw, at, size) if index.method == "hnsw" else _tuples(raw, at, size)
+        )
         rows = found & 0xFFFF > 0  # line 0 points to nothing
         if kind in COPIED:
-            kept = np.repeat(sums_of(_vectors(raw, vectors, size, kind, dimensions)), len(found) // max(len(vectors), 1))
+            kept = np.repeat(
+                sums_of(_vectors(raw, vectors, size, kind, dimensions)),
+                len(found) // max(len(vectors), 1),
+            )
             sums.append(kept[rows])
         places.append(found[rows])
     return Indexed(np.concatenate(places), np.concatenate(sums))
 
 
 def sums_of(values: Floats) -> Sums:
-    """A CRC-32 of each vector's bits: a run of up to 32 changed bits surely changes it, anything else but for one in 4 billion."""
+    """A CRC-32 of each vector's bits: a run of up to 32 changed bits surely changes it, anything
+    else but for one in 4 billion.
+    """
     rows = np.ascontiguousarray(values, dtype=np.float32)
     return np.fromiter(map(zlib.crc32, rows), dtype=np.uint32, count=len(rows))
 
 
 def _elements(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Integers]:
-    """HNSW: ten pointers to rows for each element that is whole and not deleted, and where each element's one vector begins."""
+    """HNSW: ten pointers to rows for each element that is whole and not deleted, and where each
+    element's one vector begins.
+    """
     at = at[at % page_bytes + ELEMENT_HEAD_BYTES < page_bytes]
     live = at[(raw[at] == ELEMENT) & (raw[at + 2] == 0)]
     return _places(_cut(raw, live + 4, 6 * ROWS_PER_ELEMENT)), live + ELEMENT_HEAD_BYTES
@@ -89,7 +110,9 @@ def _tuples(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Intege
 
 
 def _vectors(raw: Bytes, at: Integers, page_bytes: int, kind: str, dimensions: int) -> Floats:
-    """Values as PostgreSQL keeps them: a length of one byte (odd) or of four, dimensions, two unused bytes, elements."""
+    """Values as PostgreSQL keeps them: a length of one byte (odd) or of four, dimensions, two
+    unused bytes, elements.
+    """
     element = "f2" if kind == "halfvec" else "f4"
     size = dimensions * int(element[1])
     values = np.full((len(at), dimensions), np.nan, dtype=np.float32)
@@ -103,32 +126,45 @@ def _vectors(raw: Bytes, at: Integers, page_bytes: int, kind: str, dimensions: i
 def _stretches(connection: psycopg.Connection, index: SearchIndex) -> Iterator[tuple[int, Bytes]]:
     """The number of the first page, and the bytes of so many pages, one a row."""
     row = connection.execute(
-        "SELECT pg_relation_filepath(%(oid)s::oid::regclass), pg_relation_size(%(oid)s::oid::regclass),"
-        " current_setting('block_size')::int", {"oid": index.oid}
-    ).fetchone()  # fmt: skip
+        "SELECT pg_relation_filepath(%(oid)s::oid::regclass),"
+        " pg_relation_size(%(oid)s::oid::regclass), current_setting('block_size')::int",
+        {"oid": index.oid},
+    ).fetchone()
     path, size, page_bytes = row or ("", 0, 8192)
     step = PAGES_AT_ONCE * page_bytes
     for start in range(0, size, step):
         file = f"{path}.{start // SEGMENT_BYTES}" if start >= SEGMENT_BYTES else path
         part = connection.execute(
-            sql.SQL("SELECT pg_read_binary_file({}, {}, {})").format(*map(sql.Literal, (file, start % SEGMENT_BYTES, step))),
+            sql.SQL("SELECT pg_read_binary_file({}, {}, {})").format(
+                *map(sql.Literal, (file, start % SEGMENT_BYTES, step))
+            ),
             binary=True,
         ).fetchone()
         content = part[0] if part else b""
         whole = len(content) // page_bytes
         if whole:
-            yield start // page_bytes, np.frombuffer(content, dtype=np.uint8, count=whole * page_bytes).reshape(whole, page_bytes)
+            yield (
+                start // page_bytes,
+                np.frombuffer(content, dtype=np.uint8, count=whole * page_bytes).reshape(
+                    whole, page_bytes
+                ),
+            )
 
 
 def _check_format(index: SearchIndex, page: Bytes) -> None:
     magic, version = page[HEADER_BYTES : HEADER_BYTES + 8].view(np.uint32).tolist()
     if (magic, version) != (MAGIC[index.method], VERSION):
-        raise UnknownFormat(f"{index.method} index {index.name}: magic number {magic:#x}, version {version}")
+        raise UnknownFormat(
+            f"{index.method} index {index.name}: magic number {magic:#x}, version {version}"
+        )
 
 
 def _follow(lists: set[int], first: int, pages: Bytes) -> set[int]:
     """Add to the chain what these pages tell of it."""
-    while ahead := {_next_block(pages[n - first]) for n in lists if first <= n < first + len(pages)} - lists:
+    while (
+        ahead := {_next_block(pages[n - first]) for n in lists if first <= n < first + len(pages)}
+        - lists
+    ):
         lists |= ahead
     return lists
 

@@ -1,4 +1,6 @@
-"""Searching a column as applications do, through its index: what is found, how it is planned, how long it takes."""
+"""Searching a column as applications do, through its index: what is found, how it is planned, how
+long it takes.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +23,38 @@ Found = list[float]
 
 def distance_to(search: Search, probe: Probe) -> sql.Composed:
     """The ORDER BY of a search for a probe."""
-    size = sql.SQL(f"({len(probe.text)})" if search.field.kind == "bit" else "")  # a bare bit is one bit
+    # a bare bit is one bit
+    size = sql.SQL(f"({len(probe.text)})" if search.field.kind == "bit" else "")
     return sql.SQL("{} {} {}::{}{}").format(
-        sql.SQL(search.field.expression), search.measured_by, sql.Literal(probe.text), search.type, size
+        sql.SQL(search.field.expression),
+        search.measured_by,
+        sql.Literal(probe.text),
+        search.type,
+        size,
     )
 
 
-def query(column: FoundColumn, search: Search, probe: Probe, k: int = K, *, filtered: bool = False) -> sql.Composed:
-    """The application's shape: nearest first, so many. Literals, no parameters: names may hold a percent sign."""
+def query(
+    column: FoundColumn, search: Search, probe: Probe, k: int = K, *, filtered: bool = False
+) -> sql.Composed:
+    """The application's shape: nearest first, so many.
+
+    Literals, no parameters: names may hold a percent sign.
+    """
     field = search.field
     distance = distance_to(search, probe)
     conditions = [sql.SQL("({})").format(sql.SQL(field.predicate))] if field.predicate else []
     if filtered and column.filter:
-        conditions.append(sql.SQL("{} = {}").format(sql.Identifier(column.filter.column), sql.Literal(probe.group)))
-    where = sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+        conditions.append(
+            sql.SQL("{} = {}").format(
+                sql.Identifier(column.filter.column), sql.Literal(probe.group)
+            )
+        )
+    where = (
+        sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions))
+        if conditions
+        else sql.SQL("")
+    )
     return sql.SQL("SELECT {d} FROM ONLY {t}{where} ORDER BY {d} LIMIT {k}").format(
         d=distance, t=column.relation, where=where, k=sql.Literal(k)
     )
@@ -42,7 +62,9 @@ def query(column: FoundColumn, search: Search, probe: Probe, k: int = K, *, filt
 
 @contextmanager
 def through_index(connection: psycopg.Connection) -> Iterator[None]:
-    """Only a plan without sequential scan and sort is taken where there is one: small tables are searched by their index, too."""
+    """Only a plan without sequential scan and sort is taken where there is one: small tables are
+    searched by their index, too.
+    """
     with connection.transaction(force_rollback=True):
         for setting in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
             connection.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(setting)))
@@ -50,21 +72,35 @@ def through_index(connection: psycopg.Connection) -> Iterator[None]:
 
 
 def search_all(
-    connection: psycopg.Connection, column: FoundColumn, search: Search, probes: Sequence[Probe], *, filtered: bool = False
+    connection: psycopg.Connection,
+    column: FoundColumn,
+    search: Search,
+    probes: Sequence[Probe],
+    *,
+    filtered: bool = False,
 ) -> list[Found]:
     """The distances found for each probe."""
     asked = (query(column, search, probe, filtered=filtered) for probe in probes)
-    return [[row[0] for row in connection.execute(one).fetchall() if row[0] is not None] for one in asked]
+    return [
+        [row[0] for row in connection.execute(one).fetchall() if row[0] is not None]
+        for one in asked
+    ]
 
 
-def plan(connection: psycopg.Connection, asked: sql.Composable, *, run: bool = False) -> tuple[set[str], float]:
+def plan(
+    connection: psycopg.Connection, asked: sql.Composable, *, run: bool = False
+) -> tuple[set[str], float]:
     """The indexes in a query's plan and, where it is ``run``, its milliseconds in the server."""
-    how = sql.SQL("EXPLAIN ({}FORMAT json) {}").format(sql.SQL("ANALYZE, TIMING off, " if run else ""), asked)
+    how = sql.SQL("EXPLAIN ({}FORMAT json) {}").format(
+        sql.SQL("ANALYZE, TIMING off, " if run else ""), asked
+    )
     row = connection.execute(how).fetchone()
     explained = row[0] if row else []
     if isinstance(explained, str):
         explained = json.loads(explained)
-    return set(_indexes(explained)), float(explained[0].get("Execution Time", 0.0)) if explained else 0.0
+    return set(_indexes(explained)), float(
+        explained[0].get("Execution Time", 0.0)
+    ) if explained else 0.0
 
 
 def _indexes(node: Any) -> Iterator[str]:
@@ -79,13 +115,22 @@ def _indexes(node: Any) -> Iterator[str]:
 
 
 def tolerance(operator: str, distance: float, probe_squared: float, dimensions: int) -> float:
-    """How far PostgreSQL's float32 sums may be from the distance, so that equal ones count as equal."""
-    scale = {"<~>": 0.0, "<=>": 1.0, "<%>": 1.0, "<#>": max(abs(distance), probe_squared)}.get(operator, abs(distance))
+    """How far PostgreSQL's float32 sums may be from the distance, so that equal ones count as
+    equal.
+    """
+    scale = {"<~>": 0.0, "<=>": 1.0, "<%>": 1.0, "<#>": max(abs(distance), probe_squared)}.get(
+        operator, abs(distance)
+    )
     return float(EPSILON * (4 + dimensions**0.5) * scale)
 
 
-def hits(found: Found, exact: Sequence[float], operator: str, probe_squared: float, dimensions: int) -> int:
-    """How many of the exact nearest a search found. Whatever is as near as the farthest of them counts as one of them."""
+def hits(
+    found: Found, exact: Sequence[float], operator: str, probe_squared: float, dimensions: int
+) -> int:
+    """How many of the exact nearest a search found.
+
+    Whatever is as near as the farthest of them counts as one of them.
+    """
     if not exact:
         return 0
     farthest = exact[-1]

@@ -1,7 +1,8 @@
 """Labels: what a vector column's comment says of the model its vectors were made with.
 
-A label is one line of the comment, ``pgdrill: {"model": …, "version": …, …}``; other lines are somebody else's and stay.
-A physical backup brings the comment along, so the restored cluster itself says what its vectors are.
+A label is one line of the comment, ``pgdrill: {"model": …, "version": …, …}``; other lines are
+somebody else's and stay. A physical backup brings the comment along, so the restored cluster itself
+says what its vectors are.
 """
 
 from __future__ import annotations
@@ -22,11 +23,24 @@ PREFIX = "pgdrill:"
 
 
 def label_command(cluster: str, database: str, table: str, column: str, running: str = "") -> str:
-    """What writes a label. ``table`` with its schema; ``running``: ``model@version`` where the configuration says what embeds it."""
+    """What writes a label. ``table`` with its schema; ``running``: ``model@version`` where the
+    configuration says what embeds it.
+    """
     model, _, version = running.rpartition("@")
-    words = ("pgdrill", "label", cluster, table, column, "--database", database, "--model", model or "NAME", "--model-version", version or "VERSION")
+    words = (
+        "pgdrill",
+        "label",
+        cluster,
+        table,
+        column,
+        "--database",
+        database,
+        "--model",
+        model or "NAME",
+        "--model-version",
+        version or "VERSION",
+    )
     return shlex.join(words)
-
 
 
 # A partition has its own comment, or else the partitioned table's.
@@ -41,7 +55,8 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND a.attnum > 0
 """
 # One column, of a partitioned table too.
 COLUMN = """
-SELECT coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec', 'bit'), col_description(c.oid, a.attnum)
+SELECT coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec', 'bit'),
+       col_description(c.oid, a.attnum)
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -59,7 +74,8 @@ class LabelError(ValueError):
 class Label(BaseModel):
     """Which model made a column's vectors, of which column's text.
 
-    ``updated_column`` holds when the text was changed last, ``embedded_column`` when the vector was made.
+    ``updated_column`` holds when the text was changed last, ``embedded_column`` when the vector was
+    made.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -106,7 +122,10 @@ def _is_label(line: str) -> bool:
 
 
 def parse_label(comment: str | None) -> Label | None:
-    """The label in a comment, None where there is none. Raises :class:`LabelError` where it cannot be read."""
+    """The label in a comment, None where there is none.
+
+    Raises :class:`LabelError` where it cannot be read.
+    """
     line = split(comment).label
     if not line:
         return None
@@ -128,7 +147,9 @@ def with_label(comment: str | None, label: Label) -> str:
 
 
 def read_comments(connection: psycopg.Connection, named: Sequence[str] = ()) -> dict[Place, str]:
-    """The comment that counts for each vector column (and column of bits that is ``named``), empty where it has none."""
+    """The comment that counts for each vector column (and column of bits that is ``named``), empty
+    where it has none.
+    """
     found = {}
     for place in vector_places(connection, named):
         own, root = connection.execute(COMMENT, place).fetchone() or (None, None)
@@ -149,16 +170,23 @@ def read_labels(connection: psycopg.Connection) -> dict[Place, Label | None]:
 
 
 def label_statement(connection: psycopg.Connection, table: str, column: str, label: Label) -> str:
-    """The statement that writes a column's label into its comment; ``table`` is schema-qualified where not in public."""
+    """The statement that writes a column's label into its comment; ``table`` is schema-qualified
+    where not in public.
+    """
     place = (*apart(table), column)
     with connection.transaction():
         row = connection.execute(COLUMN, place).fetchone()
         if row is None or not row[0]:
             raise ConfigError(
-                "no-vector-column", f"{table}.{column}", found="another type" if row else "no such column",
+                "no-vector-column",
+                f"{table}.{column}",
+                found="another type" if row else "no such column",
                 expected="a column of type vector, halfvec, sparsevec or bit",
-                hint="`pgdrill label` without a table lists them all; write schema.table where it is not in public",
-            )  # fmt: skip
+                hint=(
+                    "`pgdrill label` without a table lists them all; write schema.table where it is"
+                    " not in public"
+                ),
+            )
         return _statement(place, with_label(row[1], label)).as_string(connection)
 
 
@@ -170,11 +198,21 @@ def set_label(connection: psycopg.Connection, table: str, column: str, label: La
             connection.execute(statement.encode())
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigError(
-                "not-the-owner", f"comment on {table}.{column}", found=str(error).strip(),
-                expected=f"the table's owner or a superuser, and server.dsn leads in as {connection.info.user}",
-                hint=f"add `--sql | psql {connection.info.dbname}` to the command, as one of them; or let them run: {statement};",
-            ) from None  # fmt: skip
+                "not-the-owner",
+                f"comment on {table}.{column}",
+                found=str(error).strip(),
+                expected=(
+                    "the table's owner or a superuser, and server.dsn leads in as"
+                    f" {connection.info.user}"
+                ),
+                hint=(
+                    f"add `--sql | psql {connection.info.dbname}` to the command, as one of them;"
+                    f" or let them run: {statement};"
+                ),
+            ) from None
 
 
 def _statement(place: Place, comment: str) -> sql.Composed:
-    return sql.SQL("COMMENT ON COLUMN {} IS {}").format(sql.Identifier(*place), sql.Literal(comment))
+    return sql.SQL("COMMENT ON COLUMN {} IS {}").format(
+        sql.Identifier(*place), sql.Literal(comment)
+    )

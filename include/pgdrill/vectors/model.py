@@ -1,4 +1,6 @@
-"""What is remembered of a vector column, as part of the baseline: figures, places and keyed hashes, no vector and no row."""
+"""What is remembered of a vector column, as part of the baseline: figures, places and keyed hashes,
+no vector and no row.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class NormState(Part):
 
 
 class Contents(Part):
-    """A column read whole. ``stable``, ``digest`` and ``norms`` are of rows that were written before the horizon.
+    """A column read whole. ``stable``, ``digest`` and ``norms`` are of rows that were written
+    before the horizon.
 
     ``sizes``: dimensions -> vectors. ``copies``: vectors that equal another one.
     """
@@ -38,10 +41,11 @@ class Contents(Part):
 
 
 class Answers(Part):
-    """Of each probe, in their order: its exact neighbours among stable rows (place, distance), and what the index found.
+    """Of each probe, in their order: its exact neighbours among stable rows (place, distance), and
+    what the index found.
 
-    ``hits`` of ``wanted`` neighbours were found by the index; both are empty where production was not read whole, and
-    ``found`` holds the index's distances instead.
+    ``hits`` of ``wanted`` neighbours were found by the index; both are empty where production was
+    not read whole, and ``found`` holds the index's distances instead.
     """
 
     neighbours: list[list[str]] = []
@@ -62,7 +66,8 @@ class IndexState(Part):
 
 
 class SearchState(Part):
-    """A search through an index (or without one: empty ``index``), probe by probe: place ``(block,line)/xmin`` and keyed hash.
+    """A search through an index (or without one: empty ``index``), probe by probe: place
+    ``(block,line)/xmin`` and keyed hash.
 
     ``used``: the planner takes the index of its own accord.
     """
@@ -77,9 +82,13 @@ class SearchState(Part):
 
 
 class VectorState(Part):
-    """One vector column of the table ``oid``. ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is known.
+    """One vector column of the table ``oid``.
 
-    ``number`` is the column's in its table; 0 in records from before it was kept. ``code`` names somebody's function that a search would run with our rights: then none was made.
+    ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is
+    known.
+
+    ``number`` is the column's in its table; 0 in records from before it was kept. ``code`` names
+    somebody's function that a search would run with our rights: then none was made.
     """
 
     oid: int

@@ -1,7 +1,8 @@
-"""Exact neighbours beside those of the baseline: what no write explains, and what updates and deletes may.
+"""Exact neighbours beside those of the baseline: what no write explains, and what updates and
+deletes may.
 
-Both lists hold stable rows only (older than the baseline's snapshot), by place and writer. Such a row can go; it cannot
-come nearer, move away, or appear.
+Both lists hold stable rows only (older than the baseline's snapshot), by place and writer. Such a
+row can go; it cannot come nearer, move away, or appear.
 """
 
 from __future__ import annotations
@@ -12,14 +13,27 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Comparison:
-    """Over all probes of a column. ``wrong`` names places; ``gone`` are rows that are not there any more."""
+    """Over all probes of a column.
+
+    ``wrong`` names places; ``gone`` are rows that are not there any more.
+    """
 
     probes: int = 0
     wrong: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
 
-    def add(self, before: Mapping[str, float], now: Mapping[str, float], present: Set[str], k: int, tolerance: float) -> None:
-        """A probe's neighbours, place -> distance, then and now. ``present``: which of the former are still rows."""
+    def add(
+        self,
+        before: Mapping[str, float],
+        now: Mapping[str, float],
+        present: Set[str],
+        k: int,
+        tolerance: float,
+    ) -> None:
+        """A probe's neighbours, place -> distance, then and now.
+
+        ``present``: which of the former are still rows.
+        """
         self.probes += 1
         worst = max(before.values(), default=0.0) if len(before) >= k else float("inf")
         reach = max(now.values(), default=0.0) if len(now) >= k else float("inf")

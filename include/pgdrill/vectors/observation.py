@@ -25,7 +25,9 @@ TIMED_PROBES = 20
 
 @dataclass
 class Asked:
-    """Probes asked of a column: exactly (None: not read), and through the index, where there is one."""
+    """Probes asked of a column: exactly (None: not read), and through the index, where there is
+    one.
+    """
 
     exact: Question | None
     found: list[Found] = field(default_factory=list)
@@ -47,15 +49,18 @@ class Asked:
             return 0
         probes = self.exact.probes
         squared = float(probes.dense.squares[number])
-        return hits(found, self.wanted(number), probes.operator, squared, self.exact.searched.dimensions)
+        return hits(
+            found, self.wanted(number), probes.operator, squared, self.exact.searched.dimensions
+        )
 
 
 @dataclass
 class Searched:
     """A search of a column with its probes.
 
-    ``used``: the planner takes the index of its own accord; ``usable``: it does where a scan and a sort are forbidden.
-    ``instead``: another vector index of the column that the planner takes for it then.
+    ``used``: the planner takes the index of its own accord; ``usable``: it does where a scan and a
+    sort are forbidden. ``instead``: another vector index of the column that the planner takes for
+    it then.
     """
 
     search: Search
@@ -77,7 +82,10 @@ class Searched:
 
 @dataclass
 class Observed:
-    """A column as it was seen. ``reading`` is None where it was not read whole. Seconds: of the reading, and of all searches."""
+    """A column as it was seen. ``reading`` is None where it was not read whole.
+
+    Seconds: of the reading, and of all searches.
+    """
 
     column: FoundColumn
     cell: Field
@@ -88,25 +96,49 @@ class Observed:
 
 
 def observe(
-    connection: psycopg.Connection, column: FoundColumn, *, line: Horizon | None, whole: bool,
+    connection: psycopg.Connection,
+    column: FoundColumn,
+    *,
+    line: Horizon | None,
+    whole: bool,
     remembered: Mapping[str, Sequence[str]] | None = None,
-) -> Observed:  # fmt: skip
-    """Read the column once (``whole``) for the exact neighbours of all probes, then search for them through each index.
+) -> Observed:
+    """Read the column once (``whole``) for the exact neighbours of all probes, then search for them
+    through each index.
 
-    Probes are those that stand at the ``remembered`` places of a search, or drawn anew where none of them is left.
+    Probes are those that stand at the ``remembered`` places of a search, or drawn anew where none
+    of them is left.
     """
     cell = cell_of(connection, column)
     key = line.key if line else ""
     seen = []
     for search in searches(connection, column) if cell.dimensions else []:
         places = (remembered or {}).get(search.name, ())
-        probes = fetch(connection, column, search.field, [place.partition("/")[0] for place in places]) if places else []
+        probes = (
+            fetch(connection, column, search.field, [place.partition("/")[0] for place in places])
+            if places
+            else []
+        )
         probes = [probe for probe in probes if probe.place in set(places)]
         probes = probes or choose(connection, column, search.field, column.wanted.probes, key)
         seen.append(_prepared(column, search, probes))
     started = time.monotonic()
-    reading = read(connection, column, cell, [asked.exact for one in seen for asked in (one.whole, one.filtered)
-                                              if asked and asked.exact], line) if whole else None  # fmt: skip
+    reading = (
+        read(
+            connection,
+            column,
+            cell,
+            [
+                asked.exact
+                for one in seen
+                for asked in (one.whole, one.filtered)
+                if asked and asked.exact
+            ],
+            line,
+        )
+        if whole
+        else None
+    )
     read_at = time.monotonic()
     for one in seen:
         if not whole:
@@ -122,13 +154,17 @@ def _prepared(column: FoundColumn, search: Search, probes: list[Probe]) -> Searc
     if values is None:
         return Searched(search, [], Asked(None), None)
     filtered = None
-    grouped = [number for number, probe in enumerate(probes[:FILTERED_PROBES]) if probe.group is not None]
+    grouped = [
+        number for number, probe in enumerate(probes[:FILTERED_PROBES]) if probe.group is not None
+    ]
     if column.filter and len(grouped) == min(len(probes), FILTERED_PROBES):
         groups = np.array([probe.group_hash for probe in probes[:FILTERED_PROBES]], dtype=np.int64)
         part = values_of(search.field, probes[:FILTERED_PROBES])
         assert part is not None  # noqa: S101 - there are probes
         filtered = Asked(Question(search.field, Probes(part, search.operator, K, groups)))
-    return Searched(search, probes, Asked(Question(search.field, Probes(values, search.operator, K))), filtered)
+    return Searched(
+        search, probes, Asked(Question(search.field, Probes(values, search.operator, K))), filtered
+    )
 
 
 def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Searched) -> None:
@@ -137,14 +173,23 @@ def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Sea
     with through_index(connection):
         planned, _ = plan(connection, first)
         one.usable = one.search.name in planned
-        one.instead = "" if one.usable else min(planned & {index.name for index in column.indexes}, default="")
+        one.instead = (
+            ""
+            if one.usable
+            else min(planned & {index.name for index in column.indexes}, default="")
+        )
         one.whole.found = search_all(connection, column, one.search, one.probes)
     if one.filtered:
-        # As the application's own would be planned: what is asked is whether a tenant finds its rows.
-        one.filtered.found = search_all(connection, column, one.search, one.probes[:FILTERED_PROBES], filtered=True)
+        # As the application's own would be planned: what is asked is whether a tenant finds its
+        # rows.
+        one.filtered.found = search_all(
+            connection, column, one.search, one.probes[:FILTERED_PROBES], filtered=True
+        )
 
 
-def first_search_ms(connection: psycopg.Connection, column: FoundColumn, search: Search) -> float | None:
+def first_search_ms(
+    connection: psycopg.Connection, column: FoundColumn, search: Search
+) -> float | None:
     """Milliseconds in the server of one search for some stored vector; None where there is none."""
     probes = choose(connection, column, search.field, 1, "")
     if not probes:
@@ -162,11 +207,18 @@ def warm_ms(connection: psycopg.Connection, one: Searched, column: FoundColumn) 
         return median(plan(connection, each, run=True)[1] for each in asked)
 
 
-def writers(connection: psycopg.Connection, column: FoundColumn, places: Iterable[int | str]) -> dict[str, str]:
+def writers(
+    connection: psycopg.Connection, column: FoundColumn, places: Iterable[int | str]
+) -> dict[str, str]:
     """What stands at these places now: ctid -> ``(block,line)/xmin``."""
     ctids = [place if isinstance(place, str) else place_text(place) for place in places]
-    query_ = sql.SQL("SELECT ctid::text, ctid::text || '/' || xmin::text FROM ONLY {} WHERE ctid = ANY ({}::tid[])")
-    rows = connection.execute(query_.format(column.relation, sql.Literal(sorted(set(ctids))))).fetchall()
+    query_ = sql.SQL(
+        "SELECT ctid::text, ctid::text || '/' || xmin::text FROM ONLY {} WHERE ctid = ANY"
+        " ({}::tid[])"
+    )
+    rows = connection.execute(
+        query_.format(column.relation, sql.Literal(sorted(set(ctids))))
+    ).fetchall()
     return {row[0]: row[1] for row in rows}
 
 
@@ -174,7 +226,10 @@ def placed(nearest: Nearest, number: int, known: Mapping[str, str]) -> dict[str,
     """A probe's neighbours: ``(block,line)/xmin`` -> distance, the nearest first."""
     finite = np.isfinite(nearest.distances[number])
     pairs = zip(nearest.places[number][finite], nearest.distances[number][finite], strict=True)
-    return {known.get(place_text(int(place)), place_text(int(place))): float(distance) for place, distance in pairs}
+    return {
+        known.get(place_text(int(place)), place_text(int(place))): float(distance)
+        for place, distance in pairs
+    }
 
 
 def places_of(one: Searched) -> set[int]:
@@ -184,5 +239,3 @@ def places_of(one: Searched) -> set[int]:
         if asked and asked.exact:
             found.update(int(place) for place in asked.exact.stable.places.ravel() if place >= 0)
     return found
-
-

@@ -22,7 +22,9 @@ SMALL_TABLE_BYTES = 64 * 2**20  # up to this size a table is scanned if drawing 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A stored vector. ``place`` is ``(block,line)/xmin``; ``text`` and ``payload`` are its value, never kept."""
+    """A stored vector. ``place`` is ``(block,line)/xmin``; ``text`` and ``payload`` are its value,
+    never kept.
+    """
 
     place: str
     text: str
@@ -44,31 +46,51 @@ def values_of(field: Field, probes: Sequence[Probe]) -> Values | None:
     """The probes' vectors; None where there are none."""
     if not probes:
         return None
-    return joined([decode(field.kind, np.frombuffer(probe.payload, dtype=np.uint8)[None, :]) for probe in probes])
+    return joined(
+        [
+            decode(field.kind, np.frombuffer(probe.payload, dtype=np.uint8)[None, :])
+            for probe in probes
+        ]
+    )
 
 
-def choose(connection: psycopg.Connection, column: FoundColumn, field: Field, wanted: int, key: str) -> list[Probe]:
-    """Stored vectors drawn from the whole table by the key: the same table and key give the same ones."""
+def choose(
+    connection: psycopg.Connection, column: FoundColumn, field: Field, wanted: int, key: str
+) -> list[Probe]:
+    """Stored vectors drawn from the whole table by the key: the same table and key give the same
+    ones.
+    """
     wanted = max(1, min(wanted, MOST_BYTES // (4 * max(field.dimensions, 1))))
     row = connection.execute(
-        "SELECT pg_relation_size(oid) / current_setting('block_size')::int, greatest(reltuples, 0)::int8,"
-        " greatest(relpages, 1) FROM pg_class WHERE oid = %s", (column.oid,)
-    ).fetchone()  # fmt: skip
+        "SELECT pg_relation_size(oid) / current_setting('block_size')::int, greatest(reltuples,"
+        " 0)::int8, greatest(relpages, 1) FROM pg_class WHERE oid = %s",
+        (column.oid,),
+    ).fetchone()
     blocks, tuples, pages = row or (0, 0, 1)
     drawn = random.Random(f"{key}/{column.oid}")  # noqa: S311 - a sample, not a secret
     lines = max(1, -(-tuples // pages))
-    places = {f"({drawn.randrange(blocks)},{drawn.randint(1, lines)})": None for _ in range(TRIES * wanted if blocks else 0)}
+    places = {
+        f"({drawn.randrange(blocks)},{drawn.randint(1, lines)})": None
+        for _ in range(TRIES * wanted if blocks else 0)
+    }
     found = fetch(connection, column, field, list(places), limit=wanted)
     if len(found) < wanted and column.table_bytes <= SMALL_TABLE_BYTES:
-        some = sql.SQL("SELECT ctid::text FROM ONLY {} WHERE {} ORDER BY md5({} || ctid::text) LIMIT {}").format(
-            column.relation, _present(column, field), sql.Literal(key), sql.Literal(wanted)
+        some = sql.SQL(
+            "SELECT ctid::text FROM ONLY {} WHERE {} ORDER BY md5({} || ctid::text) LIMIT {}"
+        ).format(column.relation, _present(column, field), sql.Literal(key), sql.Literal(wanted))
+        found = fetch(
+            connection, column, field, [row[0] for row in connection.execute(some).fetchall()]
         )
-        found = fetch(connection, column, field, [row[0] for row in connection.execute(some).fetchall()])
     return found
 
 
 def fetch(
-    connection: psycopg.Connection, column: FoundColumn, field: Field, ctids: Sequence[str], *, limit: int | None = None
+    connection: psycopg.Connection,
+    column: FoundColumn,
+    field: Field,
+    ctids: Sequence[str],
+    *,
+    limit: int | None = None,
 ) -> list[Probe]:
     """What stands at these places, as far as it can be searched for, in order of place."""
     group = sql.Identifier(column.filter.column) if column.filter else sql.SQL("NULL")
@@ -77,9 +99,16 @@ def fetch(
         " coalesce(pg_catalog.hashtextextended({group}::text, 0), 0)"
         " FROM ONLY {table} WHERE ctid = ANY ({places}::tid[]) AND {present} LIMIT {limit}"
     ).format(
-        value=sql.SQL(field.expression), send=sql.Identifier("pg_catalog" if field.kind == "bit" else column.home, f"{field.kind}_send"), group=group, table=column.relation,
-        present=_present(column, field), limit=sql.Literal(limit), places=sql.Literal(list(ctids)),
-    )  # fmt: skip
+        value=sql.SQL(field.expression),
+        send=sql.Identifier(
+            "pg_catalog" if field.kind == "bit" else column.home, f"{field.kind}_send"
+        ),
+        group=group,
+        table=column.relation,
+        present=_present(column, field),
+        limit=sql.Literal(limit),
+        places=sql.Literal(list(ctids)),
+    )
     # In a column that is NOT NULL the planner takes the condition for granted; damage does not.
     rows = [Probe(*row) for row in connection.execute(query).fetchall() if row[2] is not None]
     return [probe for probe in rows if _searchable(field, probe)]
@@ -87,11 +116,16 @@ def fetch(
 
 def _present(column: FoundColumn, field: Field) -> sql.Composable:
     present = sql.SQL("{} IS NOT NULL").format(column.cell)
-    return sql.SQL("({}) AND {}").format(sql.SQL(field.predicate), present) if field.predicate else present
+    return (
+        sql.SQL("({}) AND {}").format(sql.SQL(field.predicate), present)
+        if field.predicate
+        else present
+    )
 
 
 def _searchable(field: Field, probe: Probe) -> bool:
-    """Of the field's dimensions, and with a direction: zeros have none, nor has what is not finite."""
+    """Of the field's dimensions, and with a direction: zeros have none, nor has what is not
+    finite."""
     values = decode(field.kind, np.frombuffer(probe.payload, dtype=np.uint8)[None, :])
     elements = values.values if isinstance(values, Sparse) else values
     right = isinstance(values, Sparse) or values.shape[1] == field.dimensions

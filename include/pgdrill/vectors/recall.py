@@ -14,7 +14,8 @@ FEWEST_PAIRS = 5
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """How much less was found than before, as a share; the true value is in ``lowest`` to ``highest`` with 95 % certainty each.
+    """How much less was found than before, as a share; the true value is in ``lowest`` to
+    ``highest`` with 95 % certainty each.
 
     ``luck``: the chance that the probes show so much though nothing was lost.
     """
@@ -29,12 +30,17 @@ class Loss:
         how = f"on {self.pairs} same probes" if self.pairs else "on other probes"
         if not (self.mean or self.lowest or self.highest):
             return f"no loss {how}"
-        mean, lowest, highest = (f"{round(share, 4) + 0.0:.4f}" for share in (self.mean, self.lowest, self.highest))
+        mean, lowest, highest = (
+            f"{round(share, 4) + 0.0:.4f}" for share in (self.mean, self.lowest, self.highest)
+        )
         return f"loss {mean} (95 %: {lowest} to {highest}) {how}"
 
 
 def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:
-    """Of the same probes' recalls. Neighbours of one probe are found or missed together, so a probe is one observation."""
+    """Of the same probes' recalls.
+
+    Neighbours of one probe are found or missed together, so a probe is one observation.
+    """
     if len(before) < FEWEST_PAIRS:
         return None
     differences = [old - new for old, new in zip(before, now, strict=True)]
@@ -46,15 +52,25 @@ def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:
 
 
 def unpaired_loss(hits_before: int, wanted_before: int, hits: int, wanted: int) -> Loss:
-    """Of different probes: the distance of two Wilson intervals, with each probe's neighbours as one observation."""
+    """Of different probes: the distance of two Wilson intervals, with each probe's neighbours as
+    one observation.
+    """
     now, then = _probes(hits, wanted), _probes(hits_before, wanted_before)
     (low, high), (low_before, high_before) = wilson(*now), wilson(*then)
     mean = hits_before / max(wanted_before, 1) - hits / max(wanted, 1)
-    return Loss(mean, low_before - high, high_before - low, 0, as_uneven(now[1] - now[0], now[1], then[1] - then[0], then[1]))
+    return Loss(
+        mean,
+        low_before - high,
+        high_before - low,
+        0,
+        as_uneven(now[1] - now[0], now[1], then[1] - then[0], then[1]),
+    )
 
 
 def _probes(hits: int, wanted: int) -> tuple[int, int]:
-    """As many probes as these neighbours are of, each found or missed as a whole: that is the least they can tell."""
+    """As many probes as these neighbours are of, each found or missed as a whole: that is the least
+    they can tell.
+    """
     trials = -(-wanted // K)
     return round(trials * hits / wanted) if wanted else 0, trials
 

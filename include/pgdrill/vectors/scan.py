@@ -1,4 +1,6 @@
-"""One reading of a column: what its vectors are like, and the exact neighbours of all probes, from a single COPY."""
+"""One reading of a column: what its vectors are like, and the exact neighbours of all probes, from
+a single COPY.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ from pgdrill.vectors.types import Integers, Sparse
 
 @dataclass
 class Question:
-    """Probes to find the neighbours of in a field, among all rows, and among the stable ones alone."""
+    """Probes to find the neighbours of in a field, among all rows, and among the stable ones
+    alone."""
 
     searched: Field
     probes: Probes
     every: Nearest = field(init=False)
-    _stable: Nearest | None = field(init=False, default=None)  # apart only once there is a row that is not
+    # apart only once there is a row that is not
+    _stable: Nearest | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.every = Nearest(self.probes)
@@ -36,7 +40,14 @@ class Question:
         """Among rows that are older than the horizon."""
         return self._stable or self.every
 
-    def add(self, column: Column, squares: npt.NDArray[np.float32], places: Integers, groups: Integers, old: Truths) -> None:
+    def add(
+        self,
+        column: Column,
+        squares: npt.NDArray[np.float32],
+        places: Integers,
+        groups: Integers,
+        old: Truths,
+    ) -> None:
         """Take a block in."""
         if column.values is None or len(self.probes) == 0:
             return
@@ -73,7 +84,8 @@ class Norms:
 class Reading:
     """What a column holds. ``broken``: not finite; first places are as PostgreSQL writes a ctid.
 
-    ``old_nulls`` (at least) and ``old_zeros`` are of rows that are older than the horizon: those were so in its snapshot.
+    ``old_nulls`` (at least) and ``old_zeros`` are of rows that are older than the horizon: those
+    were so in its snapshot.
     """
 
     rows: int = 0
@@ -90,8 +102,15 @@ class Reading:
     copies: Copies = field(default_factory=Copies)
     digest: int = 0
 
-    def add(self, column: Column, block: Block, squares: npt.NDArray[np.float32], old: Truths, hasher: Hasher,
-            dimensions: int) -> None:  # fmt: skip
+    def add(
+        self,
+        column: Column,
+        block: Block,
+        squares: npt.NDArray[np.float32],
+        old: Truths,
+        hasher: Hasher,
+        dimensions: int,
+    ) -> None:
         """Take a block of the column itself in."""
         self.rows += len(block)
         self.nulls += column.nulls
@@ -105,7 +124,8 @@ class Reading:
         places, writers, stable = column.of(block.places), column.of(block.writers), column.of(old)
         long = squares.astype(np.float64)
         odd = np.nonzero(~np.isfinite(squares))[0]
-        for row in odd:  # a length may be infinite though no element is: only its square does not fit
+        # a length may be infinite though no element is: only its square does not fit
+        for row in odd:
             elements = _elements(column, int(row)).astype(np.float64)
             long[row] = (elements**2).sum()
         bad, none = ~np.isfinite(long), long == 0
@@ -132,7 +152,9 @@ def _elements(column: Column, row: int) -> npt.NDArray[np.float32]:
 
 
 def stable_rows(writers: Integers, line: Horizon | None) -> Truths:
-    """Which rows were written before the horizon, as :mod:`pgdrill.postgres.row_digests` has it: newness is a window of numbers."""
+    """Which rows were written before the horizon, as :mod:`pgdrill.postgres.row_digests` has it:
+    newness is a window of numbers.
+    """
     if line is None:
         return np.ones(len(writers), dtype=np.bool_)
     window = min(line.next_xid - line.oldest_xid, 2**31)
@@ -140,21 +162,37 @@ def stable_rows(writers: Integers, line: Horizon | None) -> Truths:
 
 
 def read(
-    connection: psycopg.Connection, column: FoundColumn, cell: Field, questions: Sequence[Question], line: Horizon | None
+    connection: psycopg.Connection,
+    column: FoundColumn,
+    cell: Field,
+    questions: Sequence[Question],
+    line: Horizon | None,
 ) -> Reading:
-    """Read the table once. ``cell`` is the column itself, as :func:`pgdrill.vectors.columns.cell_of` describes it."""
+    """Read the table once. ``cell`` is the column itself, as
+    :func:`pgdrill.vectors.columns.cell_of` describes it.
+    """
     fields = list(dict.fromkeys([cell, *(question.searched for question in questions)]))
     hasher = Hasher(line.key if line else "")
     found = Reading()
     group = sql.Identifier(column.filter.column) if column.filter else None
-    # A product spread over cores that others need is slower than one core's, by far where they are busy.
+    # A product spread over cores that others need is slower than one core's, by far where they are
+    # busy.
     with threadpool_limits(limits=1, user_api="blas"):
         for block in stream(connection, column.relation, fields, group):
             old = stable_rows(block.writers, line)
-            squares = [squares_of(part.values) if part.values is not None else np.empty(0, np.float32) for part in block.columns]
+            squares = [
+                squares_of(part.values) if part.values is not None else np.empty(0, np.float32)
+                for part in block.columns
+            ]
             found.add(block.columns[0], block, squares[0], old, hasher, cell.dimensions)
             for question in questions:
                 number = fields.index(question.searched)
                 part = block.columns[number]
-                question.add(part, squares[number], part.of(block.places), part.of(block.groups), part.of(old))
+                question.add(
+                    part,
+                    squares[number],
+                    part.of(block.places),
+                    part.of(block.groups),
+                    part.of(old),
+                )
     return found

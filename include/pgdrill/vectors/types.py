@@ -1,4 +1,6 @@
-"""pgvector's types and distances: how values travel in PostgreSQL's binary formats, and what each operator means."""
+"""pgvector's types and distances: how values travel in PostgreSQL's binary formats, and what each
+operator means.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,16 @@ Integers = npt.NDArray[np.int64]
 
 ELEMENT = {"vector": ">f4", "halfvec": ">f2"}
 KINDS = ("vector", "halfvec", "sparsevec", "bit")
-# Operator -> what it measures. The first of each group is what a column without an index is searched by.
-OPERATORS = {"<=>": "cosine", "<->": "L2", "<#>": "inner product", "<+>": "L1", "<~>": "Hamming", "<%>": "Jaccard"}
+# Operator -> what it measures. The first of each group is what a column without an index is
+# searched by.
+OPERATORS = {
+    "<=>": "cosine",
+    "<->": "L2",
+    "<#>": "inner product",
+    "<+>": "L1",
+    "<~>": "Hamming",
+    "<%>": "Jaccard",
+}
 OF_BITS = ("<~>", "<%>")
 SIZE_BYTES = {"vector": 4, "halfvec": 4, "sparsevec": 12, "bit": 4}  # what precedes the elements
 
@@ -27,7 +37,9 @@ def usual_operator(kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """Rows of a sparsevec column: for every row its number of elements, then all indices and values in a row."""
+    """Rows of a sparsevec column: for every row its number of elements, then all indices and values
+    in a row.
+    """
 
     counts: Integers
     indices: Integers
@@ -56,7 +68,7 @@ def dimensions_of(kind: str, payload: Bytes) -> Integers:
 
 def decode(kind: str, payload: Bytes) -> Values:
     """Values from their binary form, rows x bytes, all of the same size and dimensions."""
-    body = payload[:, SIZE_BYTES[kind]:]
+    body = payload[:, SIZE_BYTES[kind] :]
     if kind == "bit":
         bits = int.from_bytes(payload[0, :4].tobytes())
         return np.unpackbits(body, axis=1, count=bits).astype(np.float32)
@@ -67,7 +79,8 @@ def decode(kind: str, payload: Bytes) -> Values:
         return Sparse(np.full(rows, elements, dtype=np.int64), numbers.ravel(), values.ravel())
     if kind == "halfvec":
         return np.ascontiguousarray(body).view(ELEMENT[kind]).astype(np.float32)
-    # A copy in one piece, then the bytes turned round in place: four times as fast as letting astype do both.
+    # A copy in one piece, then the bytes turned round in place: four times as fast as letting
+    # astype do both.
     words = body.copy().view(np.uint32)
     return (words.byteswap(inplace=True) if sys.byteorder == "little" else words).view(np.float32)
 
@@ -76,6 +89,10 @@ def joined(parts: list[Values]) -> Values:
     """Several blocks of one column as one."""
     if any(isinstance(part, Sparse) for part in parts):
         sparse = [part for part in parts if isinstance(part, Sparse)]
-        return Sparse(*(np.concatenate([getattr(part, name) for part in sparse])
-                        for name in ("counts", "indices", "values")))  # fmt: skip
+        return Sparse(
+            *(
+                np.concatenate([getattr(part, name) for part in sparse])
+                for name in ("counts", "indices", "values")
+            )
+        )
     return np.concatenate([part for part in parts if not isinstance(part, Sparse)])

@@ -1,4 +1,6 @@
-"""The DAGs as they are; in runs with ``dies`` in their conf every task fails twice, after its work, as if its worker had died."""
+"""The DAGs as they are; in runs with ``dies`` in their conf every task fails twice, after its work,
+as if its worker had died.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from airflow.sdk.exceptions import AirflowException
 from pgdrill.airflow.dags import base_backup_dag, logical_dump_dag, restore_drill_dag, retention_dag
 from pgdrill.config import load
 
-DEATHS, RETRIES = 2, 6  # more tries than deaths: Airflow loses one now and then where all cores are busy
+# more tries than deaths: Airflow loses one now and then where all cores are busy
+DEATHS, RETRIES = 2, 6
 
 
 def deaths_file(run_id: str) -> Path:
@@ -29,13 +32,18 @@ def deaths(run_id: str, task_id: str) -> int:
 
 
 def dying(kind: Any) -> None:
-    """Let a kind of task do its work, and the third try tell of it. On the class: what a worker runs is a copy of the task."""
+    """Let a kind of task do its work, and the third try tell of it.
+
+    On the class: what a worker runs is a copy of the task.
+    """
     work = kind.execute
 
     @wraps(work)
     def execute(self: Any, context: Any) -> Any:
         result = work(self, context)
-        if (context["dag_run"].conf or {}).get("dies") and deaths(context["run_id"], self.task_id) < DEATHS:
+        if (context["dag_run"].conf or {}).get("dies") and deaths(
+            context["run_id"], self.task_id
+        ) < DEATHS:
             with deaths_file(context["run_id"]).open("a") as file:
                 file.write(f"{self.task_id}\n")
             raise AirflowException(f"try {context['ti'].try_number} died after its work")

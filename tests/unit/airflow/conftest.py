@@ -1,4 +1,6 @@
-"""Airflow without a server: a home of its own, set before anything imports Airflow, and a configuration to draw DAGs from."""
+"""Airflow without a server: a home of its own, set before anything imports Airflow, and a
+configuration to draw DAGs from.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +49,17 @@ def _no_job_has_begun() -> Iterator[None]:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes a configuration: ``config("agents", "billing", more='…')``; the last drill section gets ``more``."""
+    """Writes a configuration: ``config("agents", "billing", more='…')``; the last drill section
+    gets ``more``.
+    """
     file = tmp_path / "dr.toml"
     monkeypatch.setenv("PGDRILL_CONFIG", str(file))
 
     def write(*names: str, more: str = "") -> Path:
-        texts = [CONFIG.format(name=name, work=tmp_path / "work", more=more) for name in names or ("agents",)]
+        texts = [
+            CONFIG.format(name=name, work=tmp_path / "work", more=more)
+            for name in names or ("agents",)
+        ]
         file.write_text("".join(texts))
         return file
 

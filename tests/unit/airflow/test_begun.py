@@ -37,7 +37,9 @@ def agents(config: Any) -> Cluster:
     return load().cluster("agents")
 
 
-def test_a_job_goes_on_with_what_it_began_with_though_the_file_is_gone(agents: Cluster, config: Any) -> None:
+def test_a_job_goes_on_with_what_it_began_with_though_the_file_is_gone(
+    agents: Cluster, config: Any
+) -> None:
     begun.keep(JOB, agents)
     config("agents").unlink()
     assert begun.kept(JOB) == agents
@@ -52,15 +54,22 @@ def test_what_the_file_left_to_a_connection_is_left_to_it_later_too(agents: Clus
     assert "region" not in again.repository.model_fields_set
 
 
-def test_it_is_closed_to_others_and_holds_no_secret(agents: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_closed_to_others_and_holds_no_secret(
+    agents: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGPASSWORD", "canary-of-postgres")
     begun.keep(JOB, agents)
     (file,) = begun.folder().iterdir()
-    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(begun.folder().stat().st_mode)) == (0o600, 0o700)
+    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(begun.folder().stat().st_mode)) == (
+        0o600,
+        0o700,
+    )
     assert "canary" not in file.read_text()
 
 
-def test_a_job_is_at_work_until_what_it_made_is_destroyed_and_an_hour_more(agents: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_at_work_until_what_it_made_is_destroyed_and_an_hour_more(
+    agents: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Later(datetime):
         passed = timedelta()
 
@@ -76,13 +85,19 @@ def test_a_job_is_at_work_until_what_it_made_is_destroyed_and_an_hour_more(agent
     assert list(begun.at_work()) == ["agents"]
     Later.passed += timedelta(hours=1, minutes=1)
     assert begun.at_work() == {}
-    assert begun.kept(JOB) == agents, "a destroy that is cleared later still means the folders of that time"
+    assert begun.kept(JOB) == agents, (
+        "a destroy that is cleared later still means the folders of that time"
+    )
     Later.passed += timedelta(days=31)
     begun.keep("another", agents)
     assert begun.kept(JOB) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"cluster": "agents"}', "\udcff"], ids=["empty", "a list", "half", "a part", "no text"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"cluster": "agents"}', "\udcff"],
+    ids=["empty", "a list", "half", "a part", "no text"],
+)
 def test_what_cannot_be_read_counts_for_nothing(agents: Cluster, content: str) -> None:
     begun.keep(JOB, agents)
     (file,) = begun.folder().iterdir()
@@ -91,7 +106,9 @@ def test_what_cannot_be_read_counts_for_nothing(agents: Cluster, content: str) -
     assert begun.at_work() == {}
 
 
-def test_a_folder_that_others_can_write_to_is_believed_nothing(agents: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_others_can_write_to_is_believed_nothing(
+    agents: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     begun.keep(JOB, agents)
     begun.folder().chmod(0o777)
     assert begun.kept(JOB) is None
@@ -100,21 +117,30 @@ def test_a_folder_that_others_can_write_to_is_believed_nothing(agents: Cluster, 
     assert "a change of dr.toml will reach this job" in caplog.text
 
 
-def test_where_nothing_can_be_kept_the_job_goes_on_and_says_so(agents: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_nothing_can_be_kept_the_job_goes_on_and_says_so(
+    agents: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     begun.folder().parent.parent.write_text("a file")
     begun.keep(JOB, agents)
     assert "a change of dr.toml will reach this job" in caplog.text
 
 
 def context(**conf: Any) -> Any:
-    return {"run_id": "manual__1", "dag_run": SimpleNamespace(run_type="manual", conf=conf), "params": {}}
+    return {
+        "run_id": "manual__1",
+        "dag_run": SimpleNamespace(run_type="manual", conf=conf),
+        "params": {},
+    }
 
 
 @pytest.mark.parametrize("kind", [BaseBackupOperator, BeginDrillOperator, PruneOperator])
 def test_a_parameter_that_no_form_has_is_refused_in_words(config: Any, kind: Any) -> None:
     with DAG("agents.job", schedule=None, tags={"pgdrill"}, params={"target": Param("latest")}):
         task = kind(task_id="begin", cluster="agents")
-    with pytest.raises(AirflowFailException, match=r"'tagret' \(did you mean target\?\); expected only target. Hint: trigger it again"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"'tagret' \(did you mean target\?\); expected only target. Hint: trigger it again",
+    ):
         task.execute(context(tagret="random"))
 
 
@@ -138,4 +164,6 @@ def test_destroy_needs_neither_the_file_nor_a_connection(config: Any, agents: Cl
     (kept,) = begun.at_work().values()
     assert kept == agents, "for the verdict, whose task may come later"
     (file,) = begun.folder().iterdir()
-    assert datetime.fromisoformat(json.loads(file.read_text())["until"]) <= datetime.now(UTC) + timedelta(hours=1)
+    assert datetime.fromisoformat(json.loads(file.read_text())["until"]) <= datetime.now(
+        UTC
+    ) + timedelta(hours=1)

@@ -63,11 +63,18 @@ def test_each_cluster_has_its_own_dags(config: Write) -> None:
     config("agents", "billing")
     read = bag()
     assert not read.import_errors
-    assert {f"{cluster}.{job}" for cluster in ("agents", "billing") for job in PARSED.values()} <= set(read.dags)
+    assert {
+        f"{cluster}.{job}" for cluster in ("agents", "billing") for job in PARSED.values()
+    } <= set(read.dags)
 
 
 @pytest.mark.parametrize(
-    ("dag_id", "cron"), [("agents.base_backup", "0 2 * * 0"), ("agents.restore_drill", "0 11 * * 5"), ("agents.logical_dump", "0 4 1 * *")]
+    ("dag_id", "cron"),
+    [
+        ("agents.base_backup", "0 2 * * 0"),
+        ("agents.restore_drill", "0 11 * * 5"),
+        ("agents.logical_dump", "0 4 1 * *"),
+    ],
 )
 def test_schedules_are_as_promised_and_in_utc(dags: dict[str, DAG], dag_id: str, cron: str) -> None:
     timetable = DagSerialization.to_dict(dags[dag_id])["dag"]["timetable"]["__var"]
@@ -75,7 +82,9 @@ def test_schedules_are_as_promised_and_in_utc(dags: dict[str, DAG], dag_id: str,
 
 
 @pytest.mark.parametrize("dag_id", [f"agents.{job}" for job in PARSED.values()])
-def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(dags: dict[str, DAG], dag_id: str) -> None:
+def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(
+    dags: dict[str, DAG], dag_id: str
+) -> None:
     dag = dags[dag_id]
     assert dag.catchup is False
     assert dag.max_active_runs == 1
@@ -89,7 +98,9 @@ def test_a_dag_runs_once_at_a_time_never_for_the_past_and_says_what_to_do(dags: 
         assert task.doc_md
 
 
-def test_every_working_task_has_a_time_limit_beyond_the_librarys_own_and_bounded_retries(dags: dict[str, DAG]) -> None:
+def test_every_working_task_has_a_time_limit_beyond_the_librarys_own_and_bounded_retries(
+    dags: dict[str, DAG],
+) -> None:
     for dag_id in ("agents.base_backup", "agents.restore_drill", "agents.logical_dump"):
         for task in dags[dag_id].tasks:
             assert task.execution_timeout is not None, task.task_id
@@ -123,13 +134,20 @@ def test_a_failed_check_fails_the_run_although_the_teardown_counts(drill: DAG) -
         assert not task.downstream_task_ids
 
 
-@pytest.mark.parametrize(("dag_id", "cleared"), [
-    *[("agents.restore_drill", task) for task in ("begin", "restore", "check")],
-    *[("agents.logical_dump", task) for task in ("dump", "restore")],
-])  # fmt: skip
-def test_whatever_is_cleared_alone_the_run_is_judged_again(dags: dict[str, DAG], dag_id: str, cleared: str) -> None:
+@pytest.mark.parametrize(
+    ("dag_id", "cleared"),
+    [
+        *[("agents.restore_drill", task) for task in ("begin", "restore", "check")],
+        *[("agents.logical_dump", task) for task in ("dump", "restore")],
+    ],
+)
+def test_whatever_is_cleared_alone_the_run_is_judged_again(
+    dags: dict[str, DAG], dag_id: str, cleared: str
+) -> None:
     """As Airflow's *Clear* without what follows: it takes along what it must."""
-    again = DagSerialization.from_dict(DagSerialization.to_dict(dags[dag_id])).partial_subset([cleared], include_upstream=False)
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dags[dag_id])).partial_subset(
+        [cleared], include_upstream=False
+    )
     assert {"passed", "destroy"} <= set(again.task_dict)
 
 
@@ -139,11 +157,14 @@ def test_the_backup_leaves_an_asset_that_the_restore_reads(backup: DAG, drill: D
     assert outlets == inlets
 
 
-@pytest.mark.parametrize(("dag_id", "names"), [
-    ("agents.restore_drill", {"backup", "target", "checks", "keep"}),
-    ("agents.logical_dump", {"databases", "bin_dir", "migrations", "keep"}),
-    ("agents.retention", {"apply", "also", "allow"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dag_id", "names"),
+    [
+        ("agents.restore_drill", {"backup", "target", "checks", "keep"}),
+        ("agents.logical_dump", {"databases", "bin_dir", "migrations", "keep"}),
+        ("agents.retention", {"apply", "also", "allow"}),
+    ],
+)
 def test_every_param_explains_itself(dags: dict[str, DAG], dag_id: str, names: set[str]) -> None:
     params = dags[dag_id].params
     assert set(params) == names
@@ -166,7 +187,8 @@ def test_every_param_explains_itself(dags: dict[str, DAG], dag_id: str, names: s
         {"target": ""},
         {"backup": ""},
         {"backup": "LATEST; rm -rf /"},
-        {"backup": "a base backup's full name, as `pgdrill backups` shows it"},  # the words of a refusal
+        # the words of a refusal
+        {"backup": "a base backup's full name, as `pgdrill backups` shows it"},
         {"checks": []},
         {"checks": ["everything"]},
         {"keep": "perhaps"},
@@ -177,19 +199,36 @@ def test_params_refuse_what_cannot_work(drill: DAG, conf: dict[str, Any]) -> Non
         choose(drill, conf)
 
 
-@pytest.mark.parametrize("conf", [
-    {"databases": "agents"}, {"databases": ["one,two"]}, {"databases": [""]}, {"bin_dir": "pgsql/bin"}, {"bin_dir": "/a'b"},
-    {"migrations": "migrations"}, {"migrations": "nothing, for none"}, {"keep": "perhaps"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"databases": "agents"},
+        {"databases": ["one,two"]},
+        {"databases": [""]},
+        {"bin_dir": "pgsql/bin"},
+        {"bin_dir": "/a'b"},
+        {"migrations": "migrations"},
+        {"migrations": "nothing, for none"},
+        {"keep": "perhaps"},
+    ],
+)
 def test_a_dumps_params_refuse_what_cannot_work(dags: dict[str, DAG], conf: dict[str, Any]) -> None:
     with pytest.raises(ParamValidationError):
         choose(dags["agents.logical_dump"], conf)
 
 
-def test_a_dumps_params_take_databases_another_postgresql_and_migrations(dags: dict[str, DAG]) -> None:
-    choose(dags["agents.logical_dump"], {
-        "databases": ["agents", "Strange name"], "bin_dir": "/usr/lib/postgresql/19/bin", "migrations": "/srv/migrations", "keep": True,
-    })  # fmt: skip
+def test_a_dumps_params_take_databases_another_postgresql_and_migrations(
+    dags: dict[str, DAG],
+) -> None:
+    choose(
+        dags["agents.logical_dump"],
+        {
+            "databases": ["agents", "Strange name"],
+            "bin_dir": "/usr/lib/postgresql/19/bin",
+            "migrations": "/srv/migrations",
+            "keep": True,
+        },
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,15 +256,26 @@ def test_params_take_what_the_library_takes(drill: DAG, conf: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "chosen"), [("scheduled", "alternate"), ("manual", "latest"), ("backfill", "time:2026-11-20T11:00:00+00:00")]
+    ("kind", "chosen"),
+    [
+        ("scheduled", "alternate"),
+        ("manual", "latest"),
+        ("backfill", "time:2026-11-20T11:00:00+00:00"),
+    ],
 )
-def test_scheduled_drills_alternate_those_by_hand_do_as_the_form_says_and_those_of_the_past_mean_their_date(
+def test_scheduled_drills_alternate_those_by_hand_do_as_the_form_says_and_those_of_the_past_mean_their_date(  # noqa: E501
     drill: DAG, kind: str, chosen: str
 ) -> None:
-    run = SimpleNamespace(run_type=DagRunType(kind), logical_date=datetime(2026, 11, 20, 11, tzinfo=UTC))
+    run = SimpleNamespace(
+        run_type=DagRunType(kind), logical_date=datetime(2026, 11, 20, 11, tzinfo=UTC)
+    )
     for task_id in ("begin", "restore"):
         task = drill.get_task(task_id)
-        shown = drill.get_template_env().from_string(task.target).render(dag_run=run, params={"target": "latest"})
+        shown = (
+            drill.get_template_env()
+            .from_string(task.target)
+            .render(dag_run=run, params={"target": "latest"})
+        )
         assert shown == chosen
 
 
@@ -235,14 +285,26 @@ def test_the_form_offers_every_family_of_checks() -> None:
     assert set(FAMILIES) == set(checks.FAMILIES)
 
 
-@pytest.mark.parametrize(("dag_id", "conf", "words"), [
-    ("restore_drill", {"target": "tomorrow"}, "'tomorrow' is not one of [['latest', 'random', 'alternate', 'time:2026-11-20T11:00:00Z"),
-    ("restore_drill", {"backup": "a b"}, "'a b' is not one of [['LATEST', "),
-    ("logical_dump", {"bin_dir": "bin"}, "'bin' is not one of"),
-    ("logical_dump", {"databases": ["a,b"]}, "'a,b' is not one of"),
-    ("retention", {"also": ["../x"]}, "'../x' is not one of"),
-])  # fmt: skip
-def test_what_a_param_refuses_is_told_in_words_and_not_by_a_pattern(dags: dict[str, DAG], dag_id: str, conf: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(
+    ("dag_id", "conf", "words"),
+    [
+        (
+            "restore_drill",
+            {"target": "tomorrow"},
+            (
+                "'tomorrow' is not one of [['latest', 'random', 'alternate',"
+                " 'time:2026-11-20T11:00:00Z"
+            ),
+        ),
+        ("restore_drill", {"backup": "a b"}, "'a b' is not one of [['LATEST', "),
+        ("logical_dump", {"bin_dir": "bin"}, "'bin' is not one of"),
+        ("logical_dump", {"databases": ["a,b"]}, "'a,b' is not one of"),
+        ("retention", {"also": ["../x"]}, "'../x' is not one of"),
+    ],
+)
+def test_what_a_param_refuses_is_told_in_words_and_not_by_a_pattern(
+    dags: dict[str, DAG], dag_id: str, conf: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ParamValidationError) as caught:
         choose(dags[f"agents.{dag_id}"], conf)
     told = str(caught.value)
@@ -251,8 +313,33 @@ def test_what_a_param_refuses_is_told_in_words_and_not_by_a_pattern(dags: dict[s
     assert len(told) < 900, "no wall"
 
 
-@pytest.mark.parametrize("value", [None, 3, True, "", " ", [], ["x"], [3], [""], {}, {"a": 1}, "billing", "LATEST\n", "latest\n", "/a\nb", "/a\0b", "/" + 300 * "a", ["a\n"]], ids=repr)
-def test_whatever_is_typed_into_a_form_is_taken_or_refused_in_words_with_what_would_be(dags: dict[str, DAG], value: Any) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        3,
+        True,
+        "",
+        " ",
+        [],
+        ["x"],
+        [3],
+        [""],
+        {},
+        {"a": 1},
+        "billing",
+        "LATEST\n",
+        "latest\n",
+        "/a\nb",
+        "/a\0b",
+        "/" + 300 * "a",
+        ["a\n"],
+    ],
+    ids=repr,
+)
+def test_whatever_is_typed_into_a_form_is_taken_or_refused_in_words_with_what_would_be(
+    dags: dict[str, DAG], value: Any
+) -> None:
     for dag_id, dag in dags.items():
         for name in dag.params:
             try:
@@ -260,10 +347,14 @@ def test_whatever_is_typed_into_a_form_is_taken_or_refused_in_words_with_what_wo
             except ParamValidationError as error:
                 told = str(error)
                 first = told.partition("\n\nFailed")[0]
-                assert "is not one of [" in first or "non-empty" in first, f"{dag_id} {name}: {told}"
+                assert "is not one of [" in first or "non-empty" in first, (
+                    f"{dag_id} {name}: {told}"
+                )
                 assert "^" not in told and "pattern" not in told, f"{dag_id} {name}: a wall: {told}"
             else:
-                strange = isinstance(value, str) and ("\n" in value or "\0" in value or len(value) > 200)
+                strange = isinstance(value, str) and (
+                    "\n" in value or "\0" in value or len(value) > 200
+                )
                 assert not strange and value is not None, f"{dag_id} {name} takes {value!r}"
 
 
@@ -285,27 +376,45 @@ def import_error() -> str:
     return next(iter(errors.values()))
 
 
-def test_a_cluster_that_is_wrong_costs_its_own_dags_and_the_import_error_begins_with_what_is_wrong(config: Write) -> None:
+def test_a_cluster_that_is_wrong_costs_its_own_dags_and_the_import_error_begins_with_what_is_wrong(
+    config: Write,
+) -> None:
     file = wrong(config, "billing")
     assert set(bag().dags) == {f"agents.{job}" for job in PARSED.values()}
     first = import_error().splitlines()[0]
-    for words in ("Cluster billing has no DAGs", str(file), "[clusters.billing.drill.rto_secnods] is no known key; did you mean rto_seconds?",
-                  "Hint:", "The DAGs of agents are not touched"):  # fmt: skip
+    for words in (
+        "Cluster billing has no DAGs",
+        str(file),
+        "[clusters.billing.drill.rto_secnods] is no known key; did you mean rto_seconds?",
+        "Hint:",
+        "The DAGs of agents are not touched",
+    ):
         assert words in first
 
 
 def test_a_schedule_that_is_no_cron_costs_that_dag_alone(config: Write) -> None:
     file = wrong(config, "billing", 'schedule = "every friday"')
-    assert set(bag().dags) == {f"{name}.{job}" for name in ("agents", "billing") for job in PARSED.values()} - {"billing.restore_drill"}
+    assert set(bag().dags) == {
+        f"{name}.{job}" for name in ("agents", "billing") for job in PARSED.values()
+    } - {"billing.restore_drill"}
     first = import_error().splitlines()[0]
     assert str(file) in first
     assert "[clusters.billing.drill] schedule" in first
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (None, "PGDRILL_CONFIG"), ("a b", "line 1"), ("", "[clusters] is missing"), (f"[clusters.agents]\n{TYPO}", "[clusters.agents.server] is missing"),
-], ids=["no file", "no TOML", "an empty one", "none that is right"])  # fmt: skip
-def test_a_file_without_one_good_cluster_leaves_no_dag_and_says_so(config: Write, content: str | None, words: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "PGDRILL_CONFIG"),
+        ("a b", "line 1"),
+        ("", "[clusters] is missing"),
+        (f"[clusters.agents]\n{TYPO}", "[clusters.agents.server] is missing"),
+    ],
+    ids=["no file", "no TOML", "an empty one", "none that is right"],
+)
+def test_a_file_without_one_good_cluster_leaves_no_dag_and_says_so(
+    config: Write, content: str | None, words: str
+) -> None:
     file = config()
     file.unlink() if content is None else file.write_text(content)
     assert not bag().dags
@@ -319,8 +428,12 @@ def test_a_good_file_has_no_import_error(config: Write) -> None:
     assert not bag().import_errors
 
 
-@pytest.mark.parametrize("content", ["[clusters", "renamed", 'schedule = "x"'], ids=["no TOML", "renamed", "a schedule"])
-def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_the_file(config: Write, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["[clusters", "renamed", 'schedule = "x"'], ids=["no TOML", "renamed", "a schedule"]
+)
+def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_the_file(
+    config: Write, content: str
+) -> None:
     file = config("agents")
     before = {name: DagSerialization.to_dict(dag) for name, dag in bag().dags.items()}
     begun.keep("agents.restore_drill run", load().cluster("agents"))
@@ -335,7 +448,10 @@ def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_t
         after = bag()
         assert {name: DagSerialization.to_dict(after.dags[name]) for name in before} == before
         if content == "[clusters":
-            assert "Jobs of agents that have begun go on with the configuration that they began with" in import_error()
+            assert (
+                "Jobs of agents that have begun go on with the configuration that they began with"
+                in import_error()
+            )
     finally:
         shutil.rmtree(begun.folder())
 
@@ -343,12 +459,20 @@ def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_t
 @pytest.mark.parametrize("file", [*PARSED, "configuration.py"])
 def test_reading_a_dag_file_imports_nothing_heavy(config: Write, file: str) -> None:
     heavy = (
-        "numpy", "boto3", "botocore", "obstore", "pgvector", "pgdrill.access",
-        "airflow.providers.postgres.hooks.postgres", "airflow.providers.amazon.aws.hooks.base_aws",
-    )  # fmt: skip
+        "numpy",
+        "boto3",
+        "botocore",
+        "obstore",
+        "pgvector",
+        "pgdrill.access",
+        "airflow.providers.postgres.hooks.postgres",
+        "airflow.providers.amazon.aws.hooks.base_aws",
+    )
     code = (
         f"import json, runpy, sys; runpy.run_path({str(DAGS / file)!r});"
         f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert json.loads(done.stdout.splitlines()[-1]) == []

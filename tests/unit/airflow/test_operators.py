@@ -1,4 +1,6 @@
-"""The operators with the library's functions replaced: what goes in, what comes out, what is raised."""
+"""The operators with the library's functions replaced: what goes in, what comes out, what is
+raised.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+)
 
 import pgdrill
 from pgdrill import backup, drill
@@ -69,7 +75,12 @@ class FakeTask:
 @pytest.fixture
 def context() -> dict[str, Any]:
     """A task's context."""
-    return {"run_id": RUN_ID, "ti": FakeTask(), "params": {}, "dag_run": SimpleNamespace(run_type="scheduled")}
+    return {
+        "run_id": RUN_ID,
+        "ti": FakeTask(),
+        "params": {},
+        "dag_run": SimpleNamespace(run_type="scheduled"),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +88,14 @@ def _connections(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
     for name in ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(store, "list_reports", lambda access: [])
-    connect(monkeypatch, "agents_postgres", conn_type="postgres", host="db.example.org", login="drill", password=PASSWORD)
+    connect(
+        monkeypatch,
+        "agents_postgres",
+        conn_type="postgres",
+        host="db.example.org",
+        login="drill",
+        password=PASSWORD,
+    )
     connect(monkeypatch, "agents_s3", conn_type="aws", login="the-key", password=SECRET)
 
 
@@ -89,15 +107,37 @@ def connect(patch: pytest.MonkeyPatch, conn_id: str, **words: Any) -> None:
 def report(**more: Any) -> Report:
     """A drill that passed."""
     made = Report(
-        drill_id="d1", cluster="agents", started_at=WHEN, rpo_seconds=60, rto_seconds=3600, tool="wal-g", backup="base_1",
-        target=Target(kind="name", value="pgdrill-d1"), restore=Stage(status="ok"), checks=Stage(status="ok"),
+        drill_id="d1",
+        cluster="agents",
+        started_at=WHEN,
+        rpo_seconds=60,
+        rto_seconds=3600,
+        tool="wal-g",
+        backup="base_1",
+        target=Target(kind="name", value="pgdrill-d1"),
+        restore=Stage(status="ok"),
+        checks=Stage(status="ok"),
         restored=RestoredCluster(
-            directory="/w/d1", data_directory="/w/d1/data", socket_directory="/tmp/pgdrill-1", port=5432,
-            system_identifier=1, timeline=1, reached_lsn="0/3000028", expires_at=WHEN + timedelta(hours=4),
+            directory="/w/d1",
+            data_directory="/w/d1/data",
+            socket_directory="/tmp/pgdrill-1",
+            port=5432,
+            system_identifier=1,
+            timeline=1,
+            reached_lsn="0/3000028",
+            expires_at=WHEN + timedelta(hours=4),
         ),
-        results=[CheckResult(name="index-recall", family="vectors", status="pass", thing="docs.embedding", value=0.97)],
+        results=[
+            CheckResult(
+                name="index-recall",
+                family="vectors",
+                status="pass",
+                thing="docs.embedding",
+                value=0.97,
+            )
+        ],
         kept_at=["/w/reports/d1.json", "s3://bucket/pgdrill/reports/d1.json"],
-    ).model_copy(update=more)  # fmt: skip
+    ).model_copy(update=more)
     made.judge()
     return made
 
@@ -106,7 +146,9 @@ def trouble(error: type[PgdrillError] = BackupFault) -> Trouble:
     return Trouble.of(error("wal-gap", "segment 12", **WORDS))
 
 
-def stage(monkeypatch: pytest.MonkeyPatch, name: str, result: Report | PgdrillError) -> list[dict[str, Any]]:
+def stage(
+    monkeypatch: pytest.MonkeyPatch, name: str, result: Report | PgdrillError
+) -> list[dict[str, Any]]:
     """Replace a stage of the drill; gives what it was called with."""
     calls: list[dict[str, Any]] = []
 
@@ -122,10 +164,23 @@ def stage(monkeypatch: pytest.MonkeyPatch, name: str, result: Report | PgdrillEr
 
 def backup_result() -> backup.BackupResult:
     return backup.BackupResult(
-        cluster="agents", tool="wal-g", name="base_1", started_at=WHEN, finished_at=WHEN, start_lsn="0/2", finish_lsn="0/3",
-        timeline=1, system_identifier="1", uncompressed_bytes=10, stored_bytes=5, parts=2, tool_seconds=1.0, seconds=2.0,
-        mb_per_second=3.0, record="s3://bucket/record",
-    )  # fmt: skip
+        cluster="agents",
+        tool="wal-g",
+        name="base_1",
+        started_at=WHEN,
+        finished_at=WHEN,
+        start_lsn="0/2",
+        finish_lsn="0/3",
+        timeline=1,
+        system_identifier="1",
+        uncompressed_bytes=10,
+        stored_bytes=5,
+        parts=2,
+        tool_seconds=1.0,
+        seconds=2.0,
+        mb_per_second=3.0,
+        record="s3://bucket/record",
+    )
 
 
 def is_plain(value: Any) -> bool:
@@ -157,7 +212,9 @@ def test_a_restore_hands_on_where_the_cluster_is_and_what_it_took(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
     calls = stage(monkeypatch, "restore_stage", report())
-    told = RestoreClusterOperator(task_id="restore", cluster="agents", drill_id=RUN_ID, backup="base_1").execute(context)
+    told = RestoreClusterOperator(
+        task_id="restore", cluster="agents", drill_id=RUN_ID, backup="base_1"
+    ).execute(context)
     assert is_plain(told)
     assert told["directory"] == "/w/d1"
     assert told["ends_by_itself_at"] == "2026-11-27T15:00:00Z"
@@ -166,9 +223,13 @@ def test_a_restore_hands_on_where_the_cluster_is_and_what_it_took(
     assert calls[0]["trigger"] == f"airflow: {RUN_ID}"
 
 
-def test_a_green_check_hands_on_its_figures(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+def test_a_green_check_hands_on_its_figures(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
     calls = stage(monkeypatch, "check_stage", report(summary="On 27 November all was well."))
-    told = VectorSearchCheckOperator(task_id="check", cluster="agents", families="vectors, rows").execute(context)
+    told = VectorSearchCheckOperator(
+        task_id="check", cluster="agents", families="vectors, rows"
+    ).execute(context)
     assert is_plain(told)
     assert told["summary"] == "On 27 November all was well."
     assert isinstance(calls[0]["runner"], Runner)  # a kill ends the application's test
@@ -180,12 +241,26 @@ def test_a_green_check_hands_on_its_figures(monkeypatch: pytest.MonkeyPatch, con
 def test_a_red_check_hands_on_its_figures_before_it_raises(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
-    bad = CheckResult(name="index-recall", family="vectors", status="fail", thing="docs.embedding", value=0.4,
-                      threshold=">= 0.9", hint="REINDEX")  # fmt: skip
+    bad = CheckResult(
+        name="index-recall",
+        family="vectors",
+        status="fail",
+        thing="docs.embedding",
+        value=0.4,
+        threshold=">= 0.9",
+        hint="REINDEX",
+    )
     stage(monkeypatch, "check_stage", report(results=[bad]))
     with pytest.raises(AirflowFailException) as raised:
         VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
-    for word in ("failed", "docs.embedding", "0.4", ">= 0.9", "REINDEX", "s3://bucket/pgdrill/reports/d1.json"):
+    for word in (
+        "failed",
+        "docs.embedding",
+        "0.4",
+        ">= 0.9",
+        "REINDEX",
+        "s3://bucket/pgdrill/reports/d1.json",
+    ):
         assert word in str(raised.value)
     told = context["ti"].pushed["return_value"]
     assert is_plain(told)
@@ -193,27 +268,39 @@ def test_a_red_check_hands_on_its_figures_before_it_raises(
     assert told["findings"][0]["hint"] == "REINDEX"
 
 
-def test_what_was_not_answered_is_red_too(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+def test_what_was_not_answered_is_red_too(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
     unanswered = CheckResult(name="rows", family="rows", status="skip", message="no baseline")
     stage(monkeypatch, "check_stage", report(results=[*report().results, unanswered]))
     with pytest.raises(AirflowFailException, match=r"could not verify.*rows.*no baseline"):
         VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
 
 
-def test_a_destroyed_cluster_is_said_to_be_gone(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+def test_a_destroyed_cluster_is_said_to_be_gone(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
     stage(monkeypatch, "destroy_stage", report(cleanup=Stage(status="ok", seconds=1.5)))
-    told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1", keep="False").execute(context)
+    told = DestroyClusterOperator(
+        task_id="destroy", cluster="agents", drill_id="d1", keep="False"
+    ).execute(context)
     assert is_plain(told)
     assert (told["destroyed"], told["seconds"]) == (True, 1.5)
 
 
-def test_destroying_twice_and_without_a_report_is_fine(context: dict[str, Any], config: Callable[..., Path]) -> None:
+def test_destroying_twice_and_without_a_report_is_fine(
+    context: dict[str, Any], config: Callable[..., Path]
+) -> None:
     file = config("agents")
-    file.write_text(re.sub(r's3://bucket/agents"', f'file://{file.parent}/repository"', file.read_text()))
+    file.write_text(
+        re.sub(r's3://bucket/agents"', f'file://{file.parent}/repository"', file.read_text())
+    )
     folder = file.parent / "work" / "agents" / "drills" / "d1"
     folder.mkdir(parents=True)
     for _ in range(2):
-        told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1").execute(context)
+        told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1").execute(
+            context
+        )
         assert told["destroyed"] is True
         assert not folder.exists()
 
@@ -222,7 +309,9 @@ def test_there_is_nothing_to_keep_of_a_restore_that_failed(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
     calls = stage(monkeypatch, "destroy_stage", report())
-    told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1", keep="True").execute(context)
+    told = DestroyClusterOperator(
+        task_id="destroy", cluster="agents", drill_id="d1", keep="True"
+    ).execute(context)
     assert told["destroyed"] is True
     assert len(calls) == 1
 
@@ -240,7 +329,10 @@ def test_there_is_nothing_to_keep_of_a_restore_that_failed(
     ],
 )
 def test_only_what_did_not_answer_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], error: PgdrillError, raised: type[Exception]
+    monkeypatch: pytest.MonkeyPatch,
+    context: dict[str, Any],
+    error: PgdrillError,
+    raised: type[Exception],
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -259,13 +351,25 @@ def test_only_what_did_not_answer_is_tried_again(
         ("failed", BackupFault, AirflowFailException),
         ("could not verify", CouldNotVerify, AirflowFailException),
         ("could not verify", TimedOut, AirflowFailException),
-        *[("could not verify", passing, AirflowException) for passing in (Unreachable, StandbyUnreachable, StandbyConflict, Momentary)],
+        *[
+            ("could not verify", passing, AirflowException)
+            for passing in (Unreachable, StandbyUnreachable, StandbyConflict, Momentary)
+        ],
     ],
 )
-def test_a_restore_that_the_report_calls_failed_is_raised_with_its_cause_and_tried_again_if_the_error_says_so(
-    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], status: Any, error: type[PgdrillError], raised: type[Exception]
+def test_a_restore_that_the_report_calls_failed_is_raised_with_its_cause_and_tried_again_if_the_error_says_so(  # noqa: E501
+    monkeypatch: pytest.MonkeyPatch,
+    context: dict[str, Any],
+    status: Any,
+    error: type[PgdrillError],
+    raised: type[Exception],
 ) -> None:
-    broken = report(restore=Stage(status=status, trouble=trouble(error)), checks=Stage(), results=[], restored=None)
+    broken = report(
+        restore=Stage(status=status, trouble=trouble(error)),
+        checks=Stage(),
+        results=[],
+        restored=None,
+    )
     stage(monkeypatch, "restore_stage", broken)
     with pytest.raises(AirflowException) as caught:
         RestoreClusterOperator(task_id="restore", cluster="agents", drill_id="d1").execute(context)
@@ -291,34 +395,60 @@ def test_a_task_that_was_ended_from_outside_may_be_tried_again(
     [
         ([(True, True)], AirflowException),
         ([(True, True), (True, False)], AirflowFailException),
-        ([(True, True), (False, False)], AirflowException),  # what is not required keeps nothing from green
+        # what is not required keeps nothing from green
+        ([(True, True), (False, False)], AirflowException),
         ([(False, True)], AirflowFailException),
     ],
 )
 def test_checks_without_an_answer_are_asked_again_if_all_that_was_in_the_way_may_pass(
-    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], skipped: list[tuple[bool, bool]], raised: type[Exception]
+    monkeypatch: pytest.MonkeyPatch,
+    context: dict[str, Any],
+    skipped: list[tuple[bool, bool]],
+    raised: type[Exception],
 ) -> None:
-    answers = [CheckResult(name="models", family="embeddings", status="skip", required=required, retryable=retryable)
-               for required, retryable in skipped]  # fmt: skip
+    answers = [
+        CheckResult(
+            name="models",
+            family="embeddings",
+            status="skip",
+            required=required,
+            retryable=retryable,
+        )
+        for required, retryable in skipped
+    ]
     stage(monkeypatch, "check_stage", report(results=answers, verdict="could not verify"))
     with pytest.raises(AirflowException) as caught:
         VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
     assert type(caught.value) is raised
 
 
-def test_a_report_keeps_the_errors_own_word_and_no_other_place_decides_what_is_tried_again() -> None:
-    kept = Report.model_validate_json(report(restore=Stage(status="could not verify", trouble=trouble(StandbyConflict))).model_dump_json())
+def test_a_report_keeps_the_errors_own_word_and_no_other_place_decides_what_is_tried_again() -> (
+    None
+):
+    kept = Report.model_validate_json(
+        report(
+            restore=Stage(status="could not verify", trouble=trouble(StandbyConflict))
+        ).model_dump_json()
+    )
     assert kept.worth_another_try
     sources = Path(pgdrill.__file__).parent.rglob("*.py")
-    deciding = {file.name for file in sources if re.search(r"retryable\s*=\s*(True|.*reason)", file.read_text())}
+    deciding = {
+        file.name
+        for file in sources
+        if re.search(r"retryable\s*=\s*(True|.*reason)", file.read_text())
+    }
     assert deciding == {"errors.py"}
 
 
-def test_a_drill_is_refused_before_anything_is_touched(context: dict[str, Any], tmp_path: Path) -> None:
+def test_a_drill_is_refused_before_anything_is_touched(
+    context: dict[str, Any], tmp_path: Path
+) -> None:
     with pytest.raises(AirflowFailException, match=r"yesterday.*expected latest"):
         BeginDrillOperator(task_id="begin", cluster="agents", target="yesterday").execute(context)
     with pytest.raises(AirflowFailException, match=r"everything.*expected recovery"):
-        VectorSearchCheckOperator(task_id="check", cluster="agents", families="everything").execute(context)
+        VectorSearchCheckOperator(task_id="check", cluster="agents", families="everything").execute(
+            context
+        )
     assert not (tmp_path / "work").exists()
 
 
@@ -341,11 +471,26 @@ def test_connections_bring_address_login_and_secrets() -> None:
 
 
 def test_an_extra_brings_tls_region_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, "agents_postgres", conn_type="postgres", host="h", password=PASSWORD,
-            extra={"sslmode": "verify-full", "cursor": "dictcursor"})  # fmt: skip
-    connect(monkeypatch, "agents_s3", conn_type="aws", login="k", password=SECRET,
-            extra={"region_name": "eu-central-1", "endpoint_url": "http://s3.example.org",
-                   "aws_session_token": "token-of-an-hour"})  # fmt: skip
+    connect(
+        monkeypatch,
+        "agents_postgres",
+        conn_type="postgres",
+        host="h",
+        password=PASSWORD,
+        extra={"sslmode": "verify-full", "cursor": "dictcursor"},
+    )
+    connect(
+        monkeypatch,
+        "agents_s3",
+        conn_type="aws",
+        login="k",
+        password=SECRET,
+        extra={
+            "region_name": "eu-central-1",
+            "endpoint_url": "http://s3.example.org",
+            "aws_session_token": "token-of-an-hour",
+        },
+    )
     access = access_for("agents")
     assert access.conninfo()["sslmode"] == "verify-full"
     assert "cursor" not in access.conninfo()
@@ -358,12 +503,25 @@ def test_what_the_file_says_itself_goes_before_the_connection(
     monkeypatch: pytest.MonkeyPatch, config: Callable[..., Path]
 ) -> None:
     file = config("agents")
-    file.write_text(file.read_text().replace('conn_id = "agents_s3"', 'conn_id = "agents_s3"\nregion = "us-west-2"'))
-    connect(monkeypatch, "agents_s3", conn_type="aws", login="k", password=SECRET, extra={"region_name": "eu-central-1"})
+    file.write_text(
+        file.read_text().replace(
+            'conn_id = "agents_s3"', 'conn_id = "agents_s3"\nregion = "us-west-2"'
+        )
+    )
+    connect(
+        monkeypatch,
+        "agents_s3",
+        conn_type="aws",
+        login="k",
+        password=SECRET,
+        extra={"region_name": "eu-central-1"},
+    )
     assert access_for("agents").cluster.repository.region == "us-west-2"
 
 
-def test_a_connection_without_keys_leaves_the_machines_role_to_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_keys_leaves_the_machines_role_to_the_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     connect(monkeypatch, "agents_s3", conn_type="aws", extra={"region_name": "eu-central-1"})
     access = access_for("agents")
     assert not access.credentials.environment
@@ -386,7 +544,11 @@ def test_without_a_conn_id_the_environment_counts(
     [
         ("agents_s3", {"conn_type": "http", "host": "x"}, "agents_s3.*type 'http'.*type 'aws'"),
         ("agents_postgres", {"conn_type": "mysql", "host": "x"}, "agents_postgres.*type 'mysql'"),
-        ("agents_postgres", {"conn_type": "postgres", "extra": {"no_such_word": "1"}}, "agents_postgres.*no_such_word"),
+        (
+            "agents_postgres",
+            {"conn_type": "postgres", "extra": {"no_such_word": "1"}},
+            "agents_postgres.*no_such_word",
+        ),
     ],
 )
 def test_a_connection_that_does_not_fit_is_named(
@@ -407,11 +569,15 @@ def test_killing_a_task_stops_what_runs_and_what_would_run_next(kind: str) -> No
     assert task.runner.stopped
 
 
-def test_killing_a_restore_ends_its_server_first(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
+def test_killing_a_restore_ends_its_server_first(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
     from pgdrill.airflow.operators import restore_cluster
 
     ended: list[Path] = []
-    monkeypatch.setattr(restore_cluster, "end_at_once", lambda server: ended.append(server.data_directory))
+    monkeypatch.setattr(
+        restore_cluster, "end_at_once", lambda server: ended.append(server.data_directory)
+    )
     task = RestoreClusterOperator(task_id="restore", cluster="agents", drill_id="d1")
 
     def killed(access: Any, drill_id: str, **more: Any) -> Report:
@@ -445,7 +611,9 @@ def test_progress_is_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> No
     import logging
 
     caplog.set_level("INFO")
-    silent, loud = (ProgressLog(logging.getLogger("x"), every_seconds=seconds) for seconds in (60, 0))
+    silent, loud = (
+        ProgressLog(logging.getLogger("x"), every_seconds=seconds) for seconds in (60, 0)
+    )
     silent("fetch", 1, 2)
     assert not caplog.messages
     loud("fetch", 500_000_000, 1_000_000_000)
@@ -474,23 +642,39 @@ def test_the_local_copy_of_a_report_is_not_needed_to_say_where_it_is() -> None:
 def test_a_held_cluster_is_waited_for_without_a_slot_and_not_longer_than_a_drill_may_take(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = Busy("drill of agents", found="held by d0 until noon", expected="one at a time", hint="wait", until=None)
+    held = Busy(
+        "drill of agents",
+        found="held by d0 until noon",
+        expected="one at a time",
+        hint="wait",
+        until=None,
+    )
     stage(monkeypatch, "restore_stage", held)
     task = RestoreClusterOperator(task_id="restore", cluster="agents")
     with pytest.raises(AirflowRescheduleException) as again:
         task.execute(context)
     assert timedelta() < again.value.reschedule_date - datetime.now(UTC) < timedelta(seconds=10)
-    assert "waiting, for drill of agents is held by d0 until noon; gives up at" in capsys.readouterr().out
+    assert (
+        "waiting, for drill of agents is held by d0 until noon; gives up at"
+        in capsys.readouterr().out
+    )
     assert context["ti"].pushed["drill_id"], "whoever has to clear up knows of it"
-    context["ti"].waiting_since = datetime.now(UTC) - timedelta(seconds=1801)  # drill.timeout_seconds is 1800 here
+    # drill.timeout_seconds is 1800 here
+    context["ti"].waiting_since = datetime.now(UTC) - timedelta(seconds=1801)
     with pytest.raises(AirflowFailException, match=r"held by d0 until noon.*waited 30 minutes"):
         task.execute(context)
 
 
 @pytest.mark.parametrize(
-    "task", [BaseBackupOperator(task_id="backup", cluster="agents"), operators.LogicalDumpOperator(task_id="dump", cluster="agents")]
+    "task",
+    [
+        BaseBackupOperator(task_id="backup", cluster="agents"),
+        operators.LogicalDumpOperator(task_id="dump", cluster="agents"),
+    ],
 )
-def test_what_can_be_had_of_today_only_is_not_backfilled(context: dict[str, Any], task: Any) -> None:
+def test_what_can_be_had_of_today_only_is_not_backfilled(
+    context: dict[str, Any], task: Any
+) -> None:
     context["dag_run"].run_type = "backfill"
     with pytest.raises(AirflowFailException, match=r"of the past cannot be taken.*Hint"):
         task.execute(context)
@@ -500,9 +684,18 @@ def test_what_can_be_had_of_today_only_is_not_backfilled(context: dict[str, Any]
     ("library", "task"),
     [
         ("pgdrill.backup.take_backup", BaseBackupOperator(task_id="backup", cluster="agents")),
-        ("pgdrill.logical.take.take_dump", operators.LogicalDumpOperator(task_id="dump", cluster="agents")),
-        ("pgdrill.logical.drill.drill_dump", operators.LogicalRestoreOperator(task_id="restore", cluster="agents")),
-        ("pgdrill.retention.prune.prune", operators.PruneOperator(task_id="prune", cluster="agents", apply=True)),
+        (
+            "pgdrill.logical.take.take_dump",
+            operators.LogicalDumpOperator(task_id="dump", cluster="agents"),
+        ),
+        (
+            "pgdrill.logical.drill.drill_dump",
+            operators.LogicalRestoreOperator(task_id="restore", cluster="agents"),
+        ),
+        (
+            "pgdrill.retention.prune.prune",
+            operators.PruneOperator(task_id="prune", cluster="agents", apply=True),
+        ),
     ],
 )
 def test_every_job_that_another_one_keeps_out_waits_for_it(
@@ -520,13 +713,20 @@ def test_every_job_that_another_one_keeps_out_waits_for_it(
         task.execute(context)
 
 
-def test_a_run_is_green_only_if_the_report_says_passed(monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]) -> None:
-    kept = {"d1": report(verdict="passed"), "d2": report(verdict="could not verify", reason="checks: not run", checks=Stage())}
+def test_a_run_is_green_only_if_the_report_says_passed(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    kept = {
+        "d1": report(verdict="passed"),
+        "d2": report(verdict="could not verify", reason="checks: not run", checks=Stage()),
+    }
     monkeypatch.setattr(store, "load_report", lambda access, drill_id: kept[drill_id])
     task = operators.DrillPassedOperator(task_id="passed", cluster="agents", drill_id="d1")
     assert task.execute(context) == "passed"
     task.drill_id = "d2"
-    with pytest.raises(AirflowFailException, match=r"could not verify \(checks: not run\).*Hint: clear `check`"):
+    with pytest.raises(
+        AirflowFailException, match=r"could not verify \(checks: not run\).*Hint: clear `check`"
+    ):
         task.execute(context)
     task.drill_id = ""
     with pytest.raises(AirflowFailException, match="no drill was begun"):

@@ -1,4 +1,6 @@
-"""Every check says what passing means, what a failing answer looks like and what to do; the documentation keeps step."""
+"""Every check says what passing means, what a failing answer looks like and what to do; the
+documentation keeps step.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def test_every_check_explains_itself(name: str) -> None:
 def test_docs_checks_md_is_what_the_registry_says() -> None:
     shown = CliRunner().invoke(app, ["checks", "--markdown"])
     assert shown.exit_code == 0
-    assert (PROJECT / "docs" / "reference" / "checks.md").read_text() == shown.stdout, "run: pgdrill checks --markdown > docs/reference/checks.md"
+    assert (PROJECT / "docs" / "reference" / "checks.md").read_text() == shown.stdout, (
+        "run: pgdrill checks --markdown > docs/reference/checks.md"
+    )
     assert [line[4:] for line in shown.stdout.splitlines() if line.startswith("### ")] == sorted(
         CHECKS, key=lambda name: FAMILIES.index(CHECKS[name].family)
     )

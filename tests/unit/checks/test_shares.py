@@ -16,7 +16,13 @@ Parts = list[tuple[int, int, int]]
 
 def content(*parts: tuple[int, int, int], newer: int = 0) -> Content:
     stable, placed, loose = (sum(column) for column in zip(*parts, strict=True))
-    return Content(rows=stable + newer, stable_rows=stable, digest=f"{placed:016x}", loose=f"{loose:016x}", parts=list(parts))
+    return Content(
+        rows=stable + newer,
+        stable_rows=stable,
+        digest=f"{placed:016x}",
+        loose=f"{loose:016x}",
+        parts=list(parts),
+    )
 
 
 BEFORE = content((10, 111, 1), (10, 222, 2))
@@ -24,20 +30,37 @@ AFTER = content((8, 99, 9), (10, 222, 2))
 
 
 def table(later: Content | None = AFTER, *, changes: Changes | None = None) -> TableState:
-    return TableState(content=BEFORE, later=later, bracketed=True, oid=1, bytes=1000, filenode=1, read_filenode=1, estimated_rows=20,
-                      counters=Changes(), changes=changes, settled=True)  # fmt: skip
+    return TableState(
+        content=BEFORE,
+        later=later,
+        bracketed=True,
+        oid=1,
+        bytes=1000,
+        filenode=1,
+        read_filenode=1,
+        estimated_rows=20,
+        counters=Changes(),
+        changes=changes,
+        settled=True,
+    )
 
 
-@pytest.mark.parametrize(("found", "answer"), [
-    (BEFORE, "pass"), (AFTER, "pass"),
-    (content((9, 105, 5), (10, 222, 2)), "pass"),  # one of the two had gone by then
-    (content((9, 105, 5), (10, 223, 2)), "fail"),  # in the other part nobody touched a row
-    (content((9, 105, 5), (9, 200, 1)), "fail"),
-    (content((8, 98, 9), (10, 222, 2)), "fail"),  # as many as afterwards, and not those
-    (content((7, 90, 8), (10, 222, 2)), "fail"), (content((11, 120, 11), (10, 222, 2)), "fail"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        (BEFORE, "pass"),
+        (AFTER, "pass"),
+        (content((9, 105, 5), (10, 222, 2)), "pass"),  # one of the two had gone by then
+        (content((9, 105, 5), (10, 223, 2)), "fail"),  # in the other part nobody touched a row
+        (content((9, 105, 5), (9, 200, 1)), "fail"),
+        (content((8, 98, 9), (10, 222, 2)), "fail"),  # as many as afterwards, and not those
+        (content((7, 90, 8), (10, 222, 2)), "fail"),
+        (content((11, 120, 11), (10, 222, 2)), "fail"),
+    ],
+)
 def test_a_part_is_what_one_snapshot_saw_or_lies_between_both(found: Content, answer: str) -> None:
-    for changes in (None, Changes(updated=1000, deleted=1000, inserted=1000)):  # whatever the counters allow
+    # whatever the counters allow
+    for changes in (None, Changes(updated=1000, deleted=1000, inserted=1000)):
         assert compare("t", table(changes=changes), found, None).status == answer, found
 
 
@@ -45,10 +68,15 @@ def test_a_table_that_was_rewritten_is_compared_as_a_set() -> None:
     elsewhere = content((10, 777, 1), (10, 888, 2))
     assert compare("t", table(None), elsewhere, None, moved=True).status == "pass"
     assert compare("t", table(None), elsewhere, None).status == "fail"
-    assert compare("t", table(None), content((10, 777, 1), (10, 888, 3)), None, moved=True).status == "fail"
+    assert (
+        compare("t", table(None), content((10, 777, 1), (10, 888, 3)), None, moved=True).status
+        == "fail"
+    )
 
 
-def test_a_table_that_was_seen_right_after_the_restore_point_may_not_be_missing_though_it_was_dropped_since() -> None:
+def test_a_table_that_was_seen_right_after_the_restore_point_may_not_be_missing_though_it_was_dropped_since() -> (  # noqa: E501
+    None
+):
     state = table().model_copy(update={"dropped": True})
     assert compare("t", state, None, None).status == "fail"
     assert compare("t", state.model_copy(update={"bracketed": False}), None, None).status == "pass"
@@ -68,18 +96,29 @@ def test_shares_add_up_and_are_never_rounded_to_all_or_none() -> None:
     together.add(Share.of(99_999, 10**9, exact=99_999))
     assert str(together) == "exactly 100 % of rows, 100 % of bytes"
     together.add(Share.sampled_of(1, 1))
-    assert str(together) == "exactly 99.99 % of rows, 99.99 % of bytes; by sample 0.01 % of rows, 0.01 % of bytes"
+    assert (
+        str(together)
+        == "exactly 99.99 % of rows, 99.99 % of bytes; by sample 0.01 % of rows, 0.01 % of bytes"
+    )
     together.add(Share.nothing(100_000, 10**9))
     assert str(together).endswith("not at all 50.00 % of rows, 50.00 % of bytes")
     assert Share.of(0, 8192).exact_bytes == 8192
 
 
-@pytest.mark.parametrize(("before", "after", "settled"), [
-    ("100:100:", "100:100:", 100), ("100:105:", "108:108:", 105),
-    ("90:105:90,101", "90:108:90,101,106", 105),  # both were still running: nobody saw a row of theirs
-    ("90:105:90,101", "90:108:90", 101), ("90:105:90,101", "107:108:107", 90),
-])  # fmt: skip
-def test_transactions_that_may_have_ended_between_two_snapshots_are_not_settled(before: str, after: str, settled: int) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "settled"),
+    [
+        ("100:100:", "100:100:", 100),
+        ("100:105:", "108:108:", 105),
+        # both were still running: nobody saw a row of theirs
+        ("90:105:90,101", "90:108:90,101,106", 105),
+        ("90:105:90,101", "90:108:90", 101),
+        ("90:105:90,101", "107:108:107", 90),
+    ],
+)
+def test_transactions_that_may_have_ended_between_two_snapshots_are_not_settled(
+    before: str, after: str, settled: int
+) -> None:
     assert settled_below(before, after) == settled
 
 

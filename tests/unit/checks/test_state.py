@@ -19,12 +19,20 @@ def place(row: int, version: int) -> str:
     return f"({row},{version})/{900 + version}"
 
 
-def rows(*there: tuple[int, int], locked: tuple[int, ...] = ()) -> dict[str, tuple[str, bool, bool]]:
-    return {place(row, version): (f"h{row}.{version}", OLD, row in locked) for row, version in there}
+def rows(
+    *there: tuple[int, int], locked: tuple[int, ...] = ()
+) -> dict[str, tuple[str, bool, bool]]:
+    return {
+        place(row, version): (f"h{row}.{version}", OLD, row in locked) for row, version in there
+    }
 
 
-def restored(*there: tuple[int, int], new: tuple[tuple[int, int], ...] = ()) -> dict[str, tuple[str, bool]]:
-    return {place(r, v): (f"h{r}.{v}", OLD) for r, v in there} | {place(r, v): (f"h{r}.{v}", NEW) for r, v in new}
+def restored(
+    *there: tuple[int, int], new: tuple[tuple[int, int], ...] = ()
+) -> dict[str, tuple[str, bool]]:
+    return {place(r, v): (f"h{r}.{v}", OLD) for r, v in there} | {
+        place(r, v): (f"h{r}.{v}", NEW) for r, v in new
+    }
 
 
 def asked(recorded: object, found: dict[str, tuple[str, bool]]) -> str:
@@ -61,18 +69,28 @@ def test_a_transaction_that_was_committing_at_that_instant_may_be_there_or_not()
     assert asked(recorded, restored((1, 1), new=((1, 9),))) == "fail"
 
 
-def test_a_large_table_is_kept_as_a_digest_and_only_if_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_kept_as_a_digest_and_only_if_nobody_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("pgdrill.baseline.state_tables.LISTED_ROWS", 2)
     many = rows(*((n, 1) for n in range(5)))
     recorded = bracket(many, many, LINE)
     assert recorded.firm is None
     assert asked(recorded, restored(*((n, 1) for n in range(5)))) == "pass"
     assert asked(recorded, restored(*((n, 1) for n in range(4)))) == "fail"
-    assert "only up to 2 can be kept" in bracket(many, rows(*((n, 1) for n in range(4))), LINE).unread
+    assert (
+        "only up to 2 can be kept" in bracket(many, rows(*((n, 1) for n in range(4))), LINE).unread
+    )
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["update", "delete", "insert"])), max_size=30),
-       st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from(["update", "delete", "insert"])), max_size=30
+    ),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(0, 30),
+)
 def test_whatever_was_written_a_restore_between_the_snapshots_passes_and_an_older_one_does_not(
     writes: list[tuple[int, str]], one: int, two: int, three: int
 ) -> None:
@@ -89,41 +107,68 @@ def test_whatever_was_written_a_restore_between_the_snapshots_passes_and_an_olde
     line = Horizon(oldest_xid=1000 + first + 1, next_xid=1000 + first + 1, key="00")
 
     def seen(at: int) -> dict[str, tuple[str, bool, bool]]:
-        return {f"({r},{v})/{1000 + v}": (f"h{r}.{v}", v <= first, False) for r, v in history[at].items()}
+        return {
+            f"({r},{v})/{1000 + v}": (f"h{r}.{v}", v <= first, False)
+            for r, v in history[at].items()
+        }
 
     recorded = bracket(seen(first), seen(second), line)
     assert asked(recorded, {k: v[:2] for k, v in seen(point).items()}) == "pass"
     for before in range(first):
-        if not set(history[before].items()) <= set(history[first].items()) | set(history[second].items()):
+        if not set(history[before].items()) <= set(history[first].items()) | set(
+            history[second].items()
+        ):
             assert asked(recorded, {k: v[:2] for k, v in seen(before).items()}) == "fail"
 
 
 # --- Sequences ---
 
 
-def sequence(value: int, *, called: bool = True, increment: int = 1, later: int | None = None, **more: object) -> SequenceState:
-    return SequenceState.model_validate({"value": value, "called": called, "increment": increment, "cache": 1, "cycles": False,
-                                         "filenode": 7, "later": later} | more)  # fmt: skip
+def sequence(
+    value: int, *, called: bool = True, increment: int = 1, later: int | None = None, **more: object
+) -> SequenceState:
+    return SequenceState.model_validate(
+        {
+            "value": value,
+            "called": called,
+            "increment": increment,
+            "cache": 1,
+            "cycles": False,
+            "filenode": 7,
+            "later": later,
+        }
+        | more
+    )
 
 
-@pytest.mark.parametrize(("before", "now", "status"), [
-    (sequence(100, later=100), sequence(100), "pass"),
-    (sequence(100, later=100), sequence(99), "fail"),
-    (sequence(100, later=100), sequence(133), "pass"),  # WAL holds 32 in advance, and the one it gives
-    (sequence(100, later=100), sequence(134), "warn"),
-    (sequence(100, later=150), sequence(183), "pass"),
-    (sequence(100, later=150), sequence(99), "fail"),
-    (sequence(100), sequence(5000), "pass"),  # production was not asked again
-    (sequence(100), sequence(99), "fail"),
-    (sequence(-100, increment=-5, later=-100), sequence(-95, increment=-5), "fail"),
-    (sequence(-100, increment=-5, later=-100), sequence(-265, increment=-5), "pass"),
-    (sequence(-100, increment=-5, later=-100), sequence(-270, increment=-5), "warn"),
-    (sequence(1, called=True, later=1), sequence(1, called=False), "fail"),
-    (sequence(100, later=20), sequence(30), "pass"),  # set back on production meanwhile
-    (sequence(100, later=2, cycles=True), sequence(1, cycles=True), "pass"),
-    (sequence(100, later=100), sequence(1, filenode=8), "fail"),  # restarted, and not on production
-    (sequence(100), sequence(1, filenode=8), "warn"),
-])  # fmt: skip
-def test_a_sequence_is_not_behind_and_not_far_ahead(before: SequenceState, now: SequenceState, status: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "now", "status"),
+    [
+        (sequence(100, later=100), sequence(100), "pass"),
+        (sequence(100, later=100), sequence(99), "fail"),
+        # WAL holds 32 in advance, and the one it gives
+        (sequence(100, later=100), sequence(133), "pass"),
+        (sequence(100, later=100), sequence(134), "warn"),
+        (sequence(100, later=150), sequence(183), "pass"),
+        (sequence(100, later=150), sequence(99), "fail"),
+        (sequence(100), sequence(5000), "pass"),  # production was not asked again
+        (sequence(100), sequence(99), "fail"),
+        (sequence(-100, increment=-5, later=-100), sequence(-95, increment=-5), "fail"),
+        (sequence(-100, increment=-5, later=-100), sequence(-265, increment=-5), "pass"),
+        (sequence(-100, increment=-5, later=-100), sequence(-270, increment=-5), "warn"),
+        (sequence(1, called=True, later=1), sequence(1, called=False), "fail"),
+        (sequence(100, later=20), sequence(30), "pass"),  # set back on production meanwhile
+        (sequence(100, later=2, cycles=True), sequence(1, cycles=True), "pass"),
+        (
+            sequence(100, later=100),
+            sequence(1, filenode=8),
+            "fail",
+        ),  # restarted, and not on production
+        (sequence(100), sequence(1, filenode=8), "warn"),
+    ],
+)
+def test_a_sequence_is_not_behind_and_not_far_ahead(
+    before: SequenceState, now: SequenceState, status: str
+) -> None:
     outcome = sequence_positions.compare("agents.public.q", before, now)
     assert (outcome.status if outcome else "pass") == status

@@ -1,4 +1,6 @@
-"""The demo's embedding model: the same bits everywhere, unit vectors, and neighbours that mean something."""
+"""The demo's embedding model: the same bits everywhere, unit vectors, and neighbours that mean
+something.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ from pgdrill_demo.texts import VERTICALS, passages
 DIGEST_OF_384 = "26d83edfb8f2232f9853e020070083851e0ed40009daffa42b26e97ba0319c50"
 """Of three known texts. If it changes, the model changed: raise Embedder.version."""
 
-TEXTS = ("high blood pressure, an ACE inhibitor is started", "a cottage by the lake with a sauna", "Größe: 42 m²")
+TEXTS = (
+    "high blood pressure, an ACE inhibitor is started",
+    "a cottage by the lake with a sauna",
+    "Größe: 42 m²",
+)
 
 HASH_IN_A_NEW_PROCESS = """
 import hashlib, json, sys
@@ -81,15 +87,25 @@ def test_similar_texts_are_nearer_than_dissimilar_ones(dimensions: int) -> None:
     anchor, reworded, elsewhere = Embedder(dimensions).embed(
         [
             "Nurse Novak notes asthma attacks; wheezing on both lungs. Spirometry is booked.",
-            "The family asks about asthma attacks at night; the lungs are wheezing. Spirometry was booked.",
-            "A warehouse with loading docks; clear height is ten metres. Trucks can turn in the yard.",
+            (
+                "The family asks about asthma attacks at night; the lungs are wheezing. Spirometry"
+                " was booked."
+            ),
+            (
+                "A warehouse with loading docks; clear height is ten metres. Trucks can turn in the"
+                " yard."
+            ),
         ]
     )
     assert anchor @ reworded > 0.4 > 0.2 > anchor @ elsewhere
 
 
 def test_nearest_neighbours_stay_within_their_vertical() -> None:
-    texts = [text for number, vertical in enumerate(VERTICALS) for text in passages(vertical, 400, seed=number)]
+    texts = [
+        text
+        for number, vertical in enumerate(VERTICALS)
+        for text in passages(vertical, 400, seed=number)
+    ]
     vectors = Embedder(384).embed(texts)
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -1)

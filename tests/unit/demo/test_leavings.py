@@ -1,4 +1,5 @@
-"""What is left of a stack whose first processes were killed: found, ended, and nobody else with it."""
+"""What is left of a stack whose first processes were killed: found, ended, and nobody else with
+it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ import pytest
 from pgdrill.host.process import end_session, mark_process
 from pgdrill_demo.stack import tear_down
 
-# As Airflow's: it forks workers that outlive it, one of them gives itself a title, which takes the place of its variables.
+# As Airflow's: it forks workers that outlive it, one of them gives itself a title, which takes the
+# place of its variables.
 LEADER = """
 import os, signal, sys, time
 for number in range(3):
@@ -32,9 +34,13 @@ time.sleep(60)
 def leader(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that leads a session with three more in it, written down in the folder."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LEADER], stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path,
+        [sys.executable, "-c", LEADER],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=tmp_path,
         env={"PATH": os.environ["PATH"]},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     mark_process(tmp_path / "standalone.pid", process.pid)
@@ -56,7 +62,9 @@ def session(number: int) -> list[int]:
     return found
 
 
-def test_the_workers_of_a_killed_process_are_found_by_its_session_and_ended(tmp_path: Path, leader: subprocess.Popen[str]) -> None:
+def test_the_workers_of_a_killed_process_are_found_by_its_session_and_ended(
+    tmp_path: Path, leader: subprocess.Popen[str]
+) -> None:
     leader.kill()
     leader.wait()
     assert len(session(leader.pid)) == 3
@@ -64,9 +72,12 @@ def test_the_workers_of_a_killed_process_are_found_by_its_session_and_ended(tmp_
     assert session(leader.pid) == []
 
 
-def test_a_session_is_told_from_one_that_got_its_number_later(tmp_path: Path, leader: subprocess.Popen[str]) -> None:
+def test_a_session_is_told_from_one_that_got_its_number_later(
+    tmp_path: Path, leader: subprocess.Popen[str]
+) -> None:
     mark = tmp_path / "standalone.pid"
-    mark.write_text(mark.read_text().replace('"started": ', '"started": 1'))  # another process had that number before
+    # another process had that number before
+    mark.write_text(mark.read_text().replace('"started": ', '"started": 1'))
     assert end_session(mark) == 0
     assert len(session(leader.pid)) == 4
 
@@ -83,6 +94,10 @@ def test_who_only_looks_at_the_folder_is_named_and_left_alone(tmp_path: Path) ->
 
 
 def test_what_was_given_a_home_in_the_folder_is_the_stacks(tmp_path: Path) -> None:
-    tool = subprocess.Popen(["sleep", "60"], env={"HOME": str(tmp_path / "archiver-home"), "PATH": os.environ["PATH"]}, start_new_session=True)
+    tool = subprocess.Popen(
+        ["sleep", "60"],
+        env={"HOME": str(tmp_path / "archiver-home"), "PATH": os.environ["PATH"]},
+        start_new_session=True,
+    )
     assert tear_down(tmp_path) == []
     assert tool.wait(5) == -signal.SIGTERM

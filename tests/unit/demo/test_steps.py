@@ -31,7 +31,9 @@ def test_a_step_is_a_line_with_the_seconds_since_the_start() -> None:
     stream = io.StringIO()
     with Steps(Console(file=stream, width=40)).doing("loading the sample, which has a long name"):
         pass
-    assert re.fullmatch(r" +0\.\d s  loading the sample, which has a long name\n", stream.getvalue())
+    assert re.fullmatch(
+        r" +0\.\d s  loading the sample, which has a long name\n", stream.getvalue()
+    )
 
 
 def test_a_long_step_is_told_of_until_it_ends_and_by_what_was_said_last() -> None:
@@ -41,13 +43,17 @@ def test_a_long_step_is_told_of_until_it_ends_and_by_what_was_said_last() -> Non
         steps.say("building [indexes]")
         assert stream.there.wait(60)
     ended = stream.getvalue()
-    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_break_silence)")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.endswith("(_break_silence)")
+    ]
     assert stream.getvalue() == ended
 
 
 def test_the_words_for_a_long_step_may_come_from_what_it_runs() -> None:
     stream = Heard("… restore: fetched 3 MB")
-    with Steps(Console(file=stream), silence_seconds=0.05).doing("", lambda: "restore: fetched 3 MB"):
+    with Steps(Console(file=stream), silence_seconds=0.05).doing(
+        "", lambda: "restore: fetched 3 MB"
+    ):
         assert stream.there.wait(60)
 
 

@@ -21,7 +21,8 @@ SELECT pg_catalog.set_config('search_path', '', false);
 
 CREATE TABLE public.items (
     name text,
-    CONSTRAINT c CHECK (((name)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))
+    CONSTRAINT c CHECK (((name)::text = \
+ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))
 );
 
 --
@@ -49,18 +50,28 @@ def test_the_same_text_is_the_same_whatever_the_restrict_key_and_the_version() -
 
 
 def test_casts_and_brackets_that_a_restore_words_anew_are_no_change() -> None:
-    anew = TEXT.replace("((ARRAY['a'::character varying, 'b'::character varying])::text[])",
-                        "(ARRAY[('a'::character varying)::text, ('b'::character varying)::text])")  # fmt: skip
+    anew = TEXT.replace(
+        "((ARRAY['a'::character varying, 'b'::character varying])::text[])",
+        "(ARRAY[('a'::character varying)::text, ('b'::character varying)::text])",
+    )
     assert anew != TEXT
     assert changes(anew) == []
 
 
 def test_another_value_owner_or_right_is_a_change_and_the_order_of_grants_is_none() -> None:
     assert changes(TEXT.replace("'b'", "'c'")) == [("TABLE public.items", "changed")]
-    assert changes(TEXT.replace("Type: TABLE; Schema: public; Owner: me", "Type: TABLE; Schema: public; Owner: you")) == [
-        ("TABLE public.items", "changed")]  # fmt: skip
-    assert changes(TEXT.replace("items TO b", "items TO c")) == [("ACL public.TABLE items", "changed")]
-    first, second = "GRANT SELECT ON TABLE public.items TO a;", "GRANT SELECT ON TABLE public.items TO b;"
+    assert changes(
+        TEXT.replace(
+            "Type: TABLE; Schema: public; Owner: me", "Type: TABLE; Schema: public; Owner: you"
+        )
+    ) == [("TABLE public.items", "changed")]
+    assert changes(TEXT.replace("items TO b", "items TO c")) == [
+        ("ACL public.TABLE items", "changed")
+    ]
+    first, second = (
+        "GRANT SELECT ON TABLE public.items TO a;",
+        "GRANT SELECT ON TABLE public.items TO b;",
+    )
     assert changes(TEXT.replace(f"{first}\n{second}", f"{second}\n{first}")) == []
 
 
@@ -69,5 +80,8 @@ def test_missing_and_added_objects_are_named() -> None:
 
 
 def test_of_roles_everything_counts_but_the_superuser_and_tablespaces() -> None:
-    text = "CREATE ROLE postgres;\nALTER ROLE postgres WITH SUPERUSER;\nCREATE ROLE postgres2;\nGRANT a TO b;\nCREATE TABLESPACE x;\n-- x\n"
+    text = (
+        "CREATE ROLE postgres;\nALTER ROLE postgres WITH SUPERUSER;\nCREATE ROLE postgres2;\nGRANT"
+        " a TO b;\nCREATE TABLESPACE x;\n-- x\n"
+    )
     assert globals_lines(text, "postgres") == {"CREATE ROLE postgres2;", "GRANT a TO b;"}

@@ -9,12 +9,22 @@ from hypothesis import strategies as st
 from pgdrill.logical.sql_split import split
 
 WHOLE = [
-    "SELECT 'a;b'", "SELECT 'it''s; one'", r"SELECT E'quote \'; still'", r"SELECT 'back\'", 'SELECT ";"', "SELECT $$a; b$$",
-    "SELECT $x$ ; $y$ ; $x$", "CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2)",
+    "SELECT 'a;b'",
+    "SELECT 'it''s; one'",
+    r"SELECT E'quote \'; still'",
+    r"SELECT 'back\'",
+    'SELECT ";"',
+    "SELECT $$a; b$$",
+    "SELECT $x$ ; $y$ ; $x$",
+    "CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2)",
     "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END",
-    "SELECT /* ; /* nested ; */ ; */ 1", "SELECT 1 -- ; not here\n + 1", "SELECT a$b$c", "DO $do$ BEGIN PERFORM 1; END $do$",
-    "SELECT 1 AS begin", "SELECT U&'\\0441;'",
-]  # fmt: skip
+    "SELECT /* ; /* nested ; */ ; */ 1",
+    "SELECT 1 -- ; not here\n + 1",
+    "SELECT a$b$c",
+    "DO $do$ BEGIN PERFORM 1; END $do$",
+    "SELECT 1 AS begin",
+    "SELECT U&'\\0441;'",
+]
 
 
 @pytest.mark.parametrize("text", WHOLE)
@@ -22,15 +32,25 @@ def test_a_semicolon_inside_of_something_ends_nothing(text: str) -> None:
     assert [one.text for one in split(f"{text};SELECT 2")] == [text, "SELECT 2"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(WHOLE), st.sampled_from(["\n", "\n\n", " -- x;\n", " /* y; */ ", " "]))))
-def test_any_sequence_comes_apart_into_its_statements_with_their_lines(parts: list[tuple[str, str]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(WHOLE), st.sampled_from(["\n", "\n\n", " -- x;\n", " /* y; */ ", " "])
+        )
+    )
+)
+def test_any_sequence_comes_apart_into_its_statements_with_their_lines(
+    parts: list[tuple[str, str]],
+) -> None:
     text, wanted = "", []
     for statement, between in parts:
         wanted.append((statement, text.count("\n") + 1))
         text += f"{statement};{between}"
     found = list(split(text))
     assert [one.line for one in found] == [line for _, line in wanted]
-    assert all(one.text.endswith(statement) for one, (statement, _) in zip(found, wanted, strict=True))
+    assert all(
+        one.text.endswith(statement) for one, (statement, _) in zip(found, wanted, strict=True)
+    )
 
 
 @given(st.text())

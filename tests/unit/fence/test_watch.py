@@ -28,12 +28,16 @@ def sockets_of_this_process(tmp_path: Path) -> Counter[str]:
 
 @pytest.fixture
 def sockets_seen(tmp_path: Path) -> Callable[[], list[str]]:
-    """What is strange among the sockets of this very process, but for those that pytest's plugins have."""
+    """What is strange among the sockets of this very process, but for those that pytest's plugins
+    have.
+    """
     before = sockets_of_this_process(tmp_path)
     return lambda: list((sockets_of_this_process(tmp_path) - before).elements())
 
 
-def at_the_tables(monkeypatch: pytest.MonkeyPatch, *, before: Callable[[], object], after: Callable[[], object]) -> None:
+def at_the_tables(
+    monkeypatch: pytest.MonkeyPatch, *, before: Callable[[], object], after: Callable[[], object]
+) -> None:
     read = watch._sockets
 
     def sockets(place: Path) -> object:
@@ -46,7 +50,10 @@ def at_the_tables(monkeypatch: pytest.MonkeyPatch, *, before: Callable[[], objec
 
 
 def test_a_client_that_comes_or_goes_during_the_look_is_nothing_strange(
-    listening: socket.socket, sockets_seen: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listening: socket.socket,
+    sockets_seen: Callable[[], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.socket(socket.AF_UNIX) as leaving, socket.socket(socket.AF_UNIX) as coming:
         leaving.connect(str(tmp_path / "s"))

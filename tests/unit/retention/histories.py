@@ -1,7 +1,8 @@
-"""Invented histories of a cluster, and a repository that restores: written without the planner's own notions.
+"""Invented histories of a cluster, and a repository that restores: written without the planner's
+own notions.
 
-A tick is one archived segment with the moment at which it was written. Restoring an instant is walking the ticks that
-lead to it, one by one.
+A tick is one archived segment with the moment at which it was written. Restoring an instant is
+walking the ticks that lead to it, one by one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Tick:
 
 @dataclass
 class World:
-    """A cluster with its archive. ``ticks`` is the way that leads to now; what was written on abandoned ways is archived too."""
+    """A cluster with its archive.
+
+    ``ticks`` is the way that leads to now; what was written on abandoned ways is archived too.
+    """
 
     random: Random
     now: datetime = BEGIN
@@ -43,12 +47,14 @@ class World:
     histories: dict[int, tuple[TimelineSwitch, ...]] = field(default_factory=dict)
     archive: set[tuple[int, int]] = field(default_factory=set)
     backups: dict[str, Backup] = field(default_factory=dict)
-    starts: dict[str, int] = field(default_factory=dict)  # backup -> its first tick's place in ``ticks`` at the time
+    # backup -> its first tick's place in ``ticks`` at the time
+    starts: dict[str, int] = field(default_factory=dict)
     drilled: dict[str, datetime] = field(default_factory=dict)
     holds: list[Hold] = field(default_factory=list)
     dumps: dict[str, Dump] = field(default_factory=dict)
     unreadable: dict[str, Unreadable] = field(default_factory=dict)
-    written: dict[int, datetime] = field(default_factory=dict)  # timeline -> when its newest segment was
+    # timeline -> when its newest segment was
+    written: dict[int, datetime] = field(default_factory=dict)
     lies: bool = False
 
     def write(self, segments: int, span: timedelta) -> None:
@@ -63,14 +69,26 @@ class World:
     def back_up(self, delta: bool = False) -> str:
         """A base backup: starts in a new segment, ends with it."""
         name = f"base_{Segment(self.timeline, self.number).name}"
-        whole = [b for b in self.backups.values() if b.system == self.system and b.timeline == self.timeline and not b.damage]
+        whole = [
+            b
+            for b in self.backups.values()
+            if b.system == self.system and b.timeline == self.timeline and not b.damage
+        ]
         parent = max(whole, key=lambda b: b.start_time).name if delta and whole else ""
         if parent:
             name += f"_D_{parent[5:29]}"
         started, start_lsn = self.now, self.number * SIZE + 40
         self.write(1, HOUR)
         self.backups[name] = Backup(
-            name, *self.system, self.timeline, start_lsn, self.number * SIZE - 100, started, self.now, parent=parent, stored_bytes=10_000
+            name,
+            *self.system,
+            self.timeline,
+            start_lsn,
+            self.number * SIZE - 100,
+            started,
+            self.now,
+            parent=parent,
+            stored_bytes=10_000,
         )
         return name
 
@@ -83,7 +101,8 @@ class World:
         self.archive.discard((timeline, number))
 
     def fail_over(self) -> None:
-        """A standby is promoted in the middle of the current segment, and its history is archived."""
+        """A standby is promoted in the middle of the current segment, and its history is
+        archived."""
         self._branch(self.number * SIZE + 500)
 
     def restore_to(self, place: int) -> None:
@@ -95,12 +114,17 @@ class World:
 
     def _branch(self, lsn: int, number: int | None = None) -> None:
         new = max([self.timeline, *self.histories]) + 1
-        self.histories[new] = (*self.histories.get(self.timeline, ()), TimelineSwitch(self.timeline, lsn))
+        self.histories[new] = (
+            *self.histories.get(self.timeline, ()),
+            TimelineSwitch(self.timeline, lsn),
+        )
         self.timeline = new
         self.number = self.number if number is None else number
 
     def upgrade(self) -> None:
-        """pg_upgrade: another system identifier, the next major version, timeline 1, WAL numbers go on."""
+        """pg_upgrade: another system identifier, the next major version, timeline 1, WAL numbers go
+        on.
+        """
         self.system = (self.system[0] + 1, self.system[1] + 1)
         self.ticks, self.timeline, self.number = [], 1, self.number + 10
 
@@ -108,13 +132,19 @@ class World:
         """As the planner sees it."""
         sizes = {Segment(*position).name: SEGMENT_STORED for position in self.archive}
         return Inventory(
-            backups=tuple(self._seen(backup) for backup in self.backups.values()), wal=Wal(parse_wal(sizes), dict(self.histories)),
-            dumps=tuple(self.dumps.values()), unreadable=tuple(self.unreadable.values()), drilled=dict(self.drilled),
-            holds=tuple(self.holds), rules=rules or ToolRules(), written=dict(self.written),
-        )  # fmt: skip
+            backups=tuple(self._seen(backup) for backup in self.backups.values()),
+            wal=Wal(parse_wal(sizes), dict(self.histories)),
+            dumps=tuple(self.dumps.values()),
+            unreadable=tuple(self.unreadable.values()),
+            drilled=dict(self.drilled),
+            holds=tuple(self.holds),
+            rules=rules or ToolRules(),
+            written=dict(self.written),
+        )
 
     def timelines(self) -> list[str]:
-        """Every archived timeline, as somebody names them who knows nothing of what they lead to."""
+        """Every archived timeline, as somebody names them who knows nothing of what they lead
+        to."""
         return sorted({f"{line:08X}" for line, _ in self.archive})
 
     def _seen(self, backup: Backup) -> Backup:
@@ -127,7 +157,9 @@ class World:
         """One step of a plan, as a tool does it."""
         match step.kind:
             case "mark" | "unmark":
-                self.backups[step.name] = replace(self.backups[step.name], mark="pgdrill" if step.kind == "mark" else "")
+                self.backups[step.name] = replace(
+                    self.backups[step.name], mark="pgdrill" if step.kind == "mark" else ""
+                )
             case "delete-backup":
                 for other in [b for b in self.backups.values() if b.parent == step.name]:
                     raise AssertionError(f"{step.name} deleted under {other.name}")
@@ -137,17 +169,25 @@ class World:
             case "delete-wal":
                 self._free(step.name)
             case "delete-timeline":
-                self.archive = {position for position in self.archive if position[0] != int(step.name, 16)}
+                self.archive = {
+                    position for position in self.archive if position[0] != int(step.name, 16)
+                }
 
     def _free(self, first_kept: str) -> None:
-        """wal-g's ``delete garbage ARCHIVES``: before the first backup not permanent, but for the permanent ones' own."""
+        """wal-g's ``delete garbage ARCHIVES``: before the first backup not permanent, but for the
+        permanent ones' own.
+        """
         free = [b for b in self.backups.values() if not b.mark]
         oldest = min(free, key=lambda b: (b.timeline, b.start_lsn))
         assert not oldest.parent, "wal-g frees nothing before a delta"
         cut = (oldest.timeline, oldest.start_lsn // SIZE)
         assert Segment(*cut).name == first_kept, "the tool would draw the line elsewhere"
-        own = {(b.timeline, n) for b in self.backups.values() if b.mark
-               for n in range(b.start_lsn // SIZE, (b.finish_lsn - 1) // SIZE + 1)}  # fmt: skip
+        own = {
+            (b.timeline, n)
+            for b in self.backups.values()
+            if b.mark
+            for n in range(b.start_lsn // SIZE, (b.finish_lsn - 1) // SIZE + 1)
+        }
         self.archive = {position for position in self.archive if position >= cut or position in own}
 
     def restorable(self, name: str) -> bool:
@@ -160,10 +200,14 @@ class World:
             step = self.backups[step].parent
         backup = self.backups[name]
         own = range(backup.start_lsn // SIZE, (backup.finish_lsn - 1) // SIZE + 1)
-        return not any(self.backups[b].damage for b in chain) and all((backup.timeline, n) in self.archive for n in own)
+        return not any(self.backups[b].damage for b in chain) and all(
+            (backup.timeline, n) in self.archive for n in own
+        )
 
     def instants(self, since: datetime) -> set[datetime]:
-        """Every instant from ``since`` on that can be restored now, by walking the way from each backup."""
+        """Every instant from ``since`` on that can be restored now, by walking the way from each
+        backup.
+        """
         place = {(tick.timeline, tick.number): index for index, tick in enumerate(self.ticks)}
         found: set[datetime] = set()
         for name, backup in self.backups.items():
@@ -196,7 +240,9 @@ def invented(random: Random, days: int, *, adverse: bool = True) -> World:
                 world.drill(name)
         if random.random() < 0.1:
             dump = f"dump-{len(world.dumps)}"
-            world.dumps[dump] = Dump(dump, world.now, 500, "unreadable archive" if random.random() < 0.2 else "")
+            world.dumps[dump] = Dump(
+                dump, world.now, 500, "unreadable archive" if random.random() < 0.2 else ""
+            )
         if adverse and random.random() < 0.15:
             mishap(world)
     return world
@@ -205,7 +251,21 @@ def invented(random: Random, days: int, *, adverse: bool = True) -> World:
 def mishap(world: World) -> None:
     """Something happens."""
     random, names = world.random, list(world.backups)
-    what = random.choice(["fail over", "restore", "lose", "damage", "hold", "mark", "future", "skew", "upgrade", "abandon", "clone"])
+    what = random.choice(
+        [
+            "fail over",
+            "restore",
+            "lose",
+            "damage",
+            "hold",
+            "mark",
+            "future",
+            "skew",
+            "upgrade",
+            "abandon",
+            "clone",
+        ]
+    )
     name = random.choice(names)
     if what == "fail over":
         world.fail_over()
@@ -216,19 +276,31 @@ def mishap(world: World) -> None:
     elif what == "damage":
         world.backups[name] = replace(world.backups[name], damage="part_003 missing")
     elif what == "hold":
-        world.holds.append(Hold(name, "a lawsuit", world.now + timedelta(days=random.randint(1, 60))))
+        world.holds.append(
+            Hold(name, "a lawsuit", world.now + timedelta(days=random.randint(1, 60)))
+        )
     elif what == "mark" and random.random() < 0.5:
         world.backups[name] = replace(world.backups[name], mark="hand")
     elif what in ("future", "skew") and random.random() < 0.5:
-        by = timedelta(days=400) if what == "future" else timedelta(days=random.choice([-300, -20, 9]))
+        by = (
+            timedelta(days=400)
+            if what == "future"
+            else timedelta(days=random.choice([-300, -20, 9]))
+        )
         backup = world.backups[name]
-        world.backups[name] = replace(backup, start_time=backup.start_time + by, finish_time=backup.finish_time + by)
+        world.backups[name] = replace(
+            backup, start_time=backup.start_time + by, finish_time=backup.finish_time + by
+        )
         world.lies = True
-    elif what == "clone":  # archiving into the same repository: of before the first backup, or of production as it is
+    elif what == "clone":
+        # archiving into the same repository: of before the first backup, or of production as it is
         line = max([world.timeline, *world.histories]) + 1
         early = random.random() < 0.5
         way, first = ((), 1) if early else (world.histories.get(world.timeline, ()), world.number)
-        world.histories[line] = (*way, TimelineSwitch(1 if early else world.timeline, first * SIZE + 300))
+        world.histories[line] = (
+            *way,
+            TimelineSwitch(1 if early else world.timeline, first * SIZE + 300),
+        )
         world.archive |= {(line, number) for number in range(first, first + random.randint(1, 4))}
         world.written[line] = world.now
     elif what == "upgrade" and random.random() < 0.1:
@@ -236,5 +308,7 @@ def mishap(world: World) -> None:
         world.back_up()
     elif what == "abandon" and random.random() < 0.3:
         world.unreadable[f"broken-{len(world.unreadable)}"] = Unreadable(
-            f"broken-{len(world.unreadable)}", "no JSON", random.choice([None, (world.timeline, world.number)])
+            f"broken-{len(world.unreadable)}",
+            "no JSON",
+            random.choice([None, (world.timeline, world.number)]),
         )

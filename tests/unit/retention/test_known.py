@@ -1,4 +1,6 @@
-"""Emptiness where something was known is a failure to see: no job takes it for "nothing is to be done"."""
+"""Emptiness where something was known is a failure to see: no job takes it for "nothing is to be
+done".
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,11 @@ def config(tmp_path: Path) -> Path:
     need("wal-g")
     file = tmp_path / "dr.toml"
     file.write_text(
-        f'[clusters.agents]\nowner = "x"\n[clusters.agents.server]\ndsn = "host=/nowhere"\ndata_directory = "{tmp_path}"\n'
-        f'[clusters.agents.repository]\nurl = "file://{tmp_path}/repository"\n[clusters.agents.drill]\nwork_directory = "{tmp_path}/work"\n'
-        "[clusters.agents.retention]\nrequire_drill = false\nweekly = 1\nmonthly = 0\nyearly = 0\nmax_share = 1.0\n"
+        '[clusters.agents]\nowner = "x"\n[clusters.agents.server]\ndsn ='
+        f' "host=/nowhere"\ndata_directory = "{tmp_path}"\n[clusters.agents.repository]\nurl ='
+        f' "file://{tmp_path}/repository"\n[clusters.agents.drill]\nwork_directory ='
+        f' "{tmp_path}/work"\n[clusters.agents.retention]\nrequire_drill = false\nweekly ='
+        " 1\nmonthly = 0\nyearly = 0\nmax_share = 1.0\n"
     )
     return file
 
@@ -63,15 +67,26 @@ def access(config: Path) -> Access:
 def a_backup(access: Access, name: str, at: datetime) -> None:
     segment = Segment.parse(name.removeprefix("base_"))
     lsn = segment.start_lsn + 0x28
-    a_walg_backup(access.repository, name, LSN=lsn, FinishLSN=lsn + 0x100, StartTime=at.isoformat(), FinishTime=at.isoformat())
-    access.repository.write(f"basebackups_005/{name}/metadata.json", json.dumps({"is_permanent": False}).encode())
+    a_walg_backup(
+        access.repository,
+        name,
+        LSN=lsn,
+        FinishLSN=lsn + 0x100,
+        StartTime=at.isoformat(),
+        FinishTime=at.isoformat(),
+    )
+    access.repository.write(
+        f"basebackups_005/{name}/metadata.json", json.dumps({"is_permanent": False}).encode()
+    )
     for number in (segment.number, segment.number + 1):
         put(access.repository, f"wal_005/{Segment(1, number).name}.lz4")
 
 
 def remove(access: Access, *names: str) -> None:
     for name in names or NAMES:
-        access.repository.delete(*(key for key in access.repository.sizes("basebackups_005/") if name in key))
+        access.repository.delete(
+            *(key for key in access.repository.sizes("basebackups_005/") if name in key)
+        )
 
 
 def reasons(access: Access, **more: object) -> list[str]:
@@ -98,7 +113,9 @@ def test_nothing_is_said_where_everything_known_is_there(access: Access) -> None
     check_backups(access, access.tool.backups(access.repository))
 
 
-def test_a_repository_that_suddenly_lists_as_empty_is_refused_everywhere(access: Access, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repository_that_suddenly_lists_as_empty_is_refused_everywhere(
+    access: Access, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(access.repository.url.removeprefix("file://") + "/basebackups_005")
     shutil.rmtree(access.repository.url.removeprefix("file://") + "/wal_005")
     error = refused(access)
@@ -107,7 +124,14 @@ def test_a_repository_that_suddenly_lists_as_empty_is_refused_everywhere(access:
     assert NEWEST in error.problem.found
     assert "its record" in error.problem.found
     assert f"{NOW:%Y-%m-%d}" in error.problem.found  # when it was written
-    for words in (["prune"], ["prune", "--apply"], ["window"], ["backups"], ["backups", "--json"], ["forecast", "rto", "--no-probe"]):
+    for words in (
+        ["prune"],
+        ["prune", "--apply"],
+        ["window"],
+        ["backups"],
+        ["backups", "--json"],
+        ["forecast", "rto", "--no-probe"],
+    ):
         assert pgdrill(config, *words) == 2, words
         said = capsys.readouterr()
         assert NEWEST in said.out + said.err
@@ -115,7 +139,9 @@ def test_a_repository_that_suddenly_lists_as_empty_is_refused_everywhere(access:
     with pytest.raises(CouldNotVerify, match=NEWEST):
         collect(access)
     with pytest.raises(BackupFault):
-        choose_backup(access.tool.backups(access.repository), "LATEST", RecoveryTarget("latest"), "here")
+        choose_backup(
+            access.tool.backups(access.repository), "LATEST", RecoveryTarget("latest"), "here"
+        )
 
 
 @pytest.mark.parametrize("gone", [FIRST, SECOND, NEWEST])
@@ -131,9 +157,18 @@ def test_one_that_is_missing_is_named_and_stops_a_prune(access: Access, gone: st
             check_backups(access, access.tool.backups(access.repository))
 
 
-def test_a_drill_of_the_latest_is_not_one_of_an_older_without_a_word(access: Access, tmp_path: Path) -> None:
+def test_a_drill_of_the_latest_is_not_one_of_an_older_without_a_word(
+    access: Access, tmp_path: Path
+) -> None:
     remove(access, NEWEST)
-    wanted = {"system_identifier": None, "timeline": None, "stop_lsn": None, "history": (), "directory": tmp_path / "none", "target": RecoveryTarget("name", "x")}
+    wanted = {
+        "system_identifier": None,
+        "timeline": None,
+        "stop_lsn": None,
+        "history": (),
+        "directory": tmp_path / "none",
+        "target": RecoveryTarget("name", "x"),
+    }
     with pytest.raises(BackupFault) as caught:
         preflight(access, wanted="LATEST", **wanted)  # type: ignore[arg-type]
     assert caught.value.problem.reason == "missing"
@@ -143,7 +178,9 @@ def test_a_drill_of_the_latest_is_not_one_of_an_older_without_a_word(access: Acc
     assert "missing" not in repr(other.value)
 
 
-def test_what_was_deleted_on_purpose_is_let_go_once_and_for_all(access: Access, config: Path) -> None:
+def test_what_was_deleted_on_purpose_is_let_go_once_and_for_all(
+    access: Access, config: Path
+) -> None:
     remove(access, SECOND)
     assert pgdrill(config, "prune", "--apply") == 2
     assert reasons(access, allowed=["missing"]) == []
@@ -163,7 +200,10 @@ def test_a_run_that_is_allowed_to_remembers_it(access: Access) -> None:
 def test_what_retention_deleted_itself_is_not_missing(access: Access) -> None:
     outlook = look(access, Runner(), now=NOW)
     run = journal.begin(access, outlook.plan, NOW)
-    run.steps = [journal.StepRecord(kind="delete-backup", name=FIRST, state="done"), journal.StepRecord(kind="delete-backup", name=SECOND)]
+    run.steps = [
+        journal.StepRecord(kind="delete-backup", name=FIRST, state="done"),
+        journal.StepRecord(kind="delete-backup", name=SECOND),
+    ]
     journal.write(access, run)  # as one that was killed leaves it: the second may be done or not
     remove(access, FIRST, SECOND)
     assert look(access, Runner(), now=NOW).inventory.unseen == ()
@@ -177,13 +217,21 @@ def test_everything_that_remembers_is_asked(access: Access, memory: str) -> None
     else:
         store.save_report(access, passed_report("d1", backup=SECOND))
         place = store.report_file(access, "d1")
-        place.unlink() if memory == "report in the store" else access.reports.delete("reports/d1.json")
+        (
+            place.unlink()
+            if memory == "report in the store"
+            else access.reports.delete("reports/d1.json")
+        )
     remove(access, SECOND)
     assert SECOND in str(refused(access))
 
 
-def test_another_prefix_is_refused_though_no_metadata_is_there_either(access: Access, config: Path) -> None:
-    """What this host itself drilled is known; and where nothing at all is known, nothing at all is no success."""
+def test_another_prefix_is_refused_though_no_metadata_is_there_either(
+    access: Access, config: Path
+) -> None:
+    """What this host itself drilled is known; and where nothing at all is known, nothing at all is
+    no success.
+    """
     store.save_report(access, passed_report("d1", backup=NEWEST))
     config.write_text(config.read_text().replace("/repository", "/elsewhere"))
     elsewhere = Access(load(config).cluster("agents"))
@@ -204,7 +252,9 @@ def test_an_archive_that_ends_before_what_a_drill_replayed_is_named(access: Acce
     assert report.restored
     report.restored.recovered_timeline, report.restored.reached_lsn = 1, "0/9000028"
     store.save_report(access, report)
-    problem = next(one for one in look(access, Runner(), now=NOW).refusals if one.reason == "wal-missing")
+    problem = next(
+        one for one in look(access, Runner(), now=NOW).refusals if one.reason == "wal-missing"
+    )
     assert "0/9000028" in problem.expected
     assert "d1" in problem.expected
     report.restored.reached_lsn = "0/7000028"  # there
@@ -220,9 +270,13 @@ def test_without_its_memory_a_prune_of_others_backups_waits_for_a_person(access:
     assert reasons(access) == []
 
 
-def test_a_dump_that_is_missing_is_named(access: Access, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dump_that_is_missing_is_named(
+    access: Access, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dump_id = "20261201T040000Z-abcdef"
-    report = DumpReport(drill_id="d7", dump_id=dump_id, cluster="agents", started_at=NOW, restore=Stage(status="ok"))
+    report = DumpReport(
+        drill_id="d7", dump_id=dump_id, cluster="agents", started_at=NOW, restore=Stage(status="ok")
+    )
     keep.save_report(access, report)
     for place in ("here and there", "here alone"):
         assert pgdrill(config, "dumps") == 2, place
@@ -234,10 +288,15 @@ def test_a_dump_that_is_missing_is_named(access: Access, config: Path, capsys: p
 
 
 class EmptyListing(http.server.BaseHTTPRequestHandler):
-    """Answers every listing with 200 and nothing in it, as a proxy or an object gateway gone wrong does."""
+    """Answers every listing with 200 and nothing in it, as a proxy or an object gateway gone wrong
+    does.
+    """
 
     def do_GET(self) -> None:
-        body = b'<?xml version="1.0"?><ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>'
+        body = (
+            b'<?xml version="1.0"?><ListBucketResult><Name>b</Name><KeyCount>0</KeyCount>'
+            b"<MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>"
+        )
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -256,9 +315,15 @@ def empty_store() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_store_that_answers_with_an_empty_listing_is_not_believed(access: Access, empty_store: str, tmp_path: Path) -> None:
-    where = access.cluster.repository.model_copy(update={"url": "s3://b/p", "endpoint_url": empty_store})
-    cluster = access.cluster.model_copy(update={"repository": where, "reports_url": access.reports.url})
+def test_a_store_that_answers_with_an_empty_listing_is_not_believed(
+    access: Access, empty_store: str, tmp_path: Path
+) -> None:
+    where = access.cluster.repository.model_copy(
+        update={"url": "s3://b/p", "endpoint_url": empty_store}
+    )
+    cluster = access.cluster.model_copy(
+        update={"repository": where, "reports_url": access.reports.url}
+    )
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     empty = Access(cluster, Credentials({}, keys))
     assert empty.tool.backups(empty.repository) == []
@@ -269,7 +334,10 @@ def test_a_store_that_answers_with_an_empty_listing_is_not_believed(access: Acce
 
 def test_a_forged_sentinel_keeps_its_own_backup_from_counting_and_no_other(access: Access) -> None:
     """And nothing is deleted as long as it is there: what it hides is not known."""
-    access.repository.write(f"basebackups_005/{SECOND}_backup_stop_sentinel.json", json.dumps(SENTINEL | {"LSN": -1}).encode())
+    access.repository.write(
+        f"basebackups_005/{SECOND}_backup_stop_sentinel.json",
+        json.dumps(SENTINEL | {"LSN": -1}).encode(),
+    )
     access.reports.delete(*(backup_record.key(name) for name in NAMES))  # which are none here
     found = look(access, Runner(), now=NOW)
     assert [backup.name for backup in found.inventory.backups] == [FIRST, NEWEST]

@@ -1,6 +1,7 @@
 """A cluster that lives on and is pruned again and again, by pruners that are killed half-way.
 
-``python -m tests.unit.retention.test_machine 1000000`` is the long form: so many operations, in lives of a few hundred.
+``python -m tests.unit.retention.test_machine 1000000`` is the long form: so many operations, in
+lives of a few hundred.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Life:
 
     def dump(self, good: bool) -> None:
         name = f"dump-{self.world.now:%Y%m%d%H%M}"
-        self.world.dumps[name] = Dump(name, self.world.now, 500, "" if good else "unreadable archive")
+        self.world.dumps[name] = Dump(
+            name, self.world.now, 500, "" if good else "unreadable archive"
+        )
 
     def hold(self, days: int) -> None:
         self.world.holds.append(Hold(self.last, "a lawsuit", self.world.now + DAY * days))
@@ -58,7 +61,9 @@ class Life:
         self.world.fail_over()
 
     def go_back(self, ticks: int) -> None:
-        """Production is restored to a little ago: what was backed up meanwhile leads nowhere any more."""
+        """Production is restored to a little ago: what was backed up meanwhile leads nowhere any
+        more.
+        """
         if len(self.world.ticks) > ticks + 2:
             self.world.restore_to(len(self.world.ticks) - ticks)
 
@@ -67,13 +72,18 @@ class Life:
         self.unharmed = False
 
     def prune(self, steps: int) -> None:
-        """Plan, and carry out so many steps; at each of them everything promised can be restored."""
+        """Plan, and carry out so many steps; at each of them everything promised can be
+        restored."""
         world, policy = self.world, self.policy
         inventory = replace(world.inventory(), doubted=self.doubted)
         plan = make_plan(inventory, policy, world.now, world.timelines())
         since = world.now - timedelta(days=policy.window_days)
         instants = world.instants(since)
-        stays = [d.name for d in plan.decisions if d.kind == "backup" and d.stays and world.restorable(d.name)]
+        stays = [
+            d.name
+            for d in plan.decisions
+            if d.kind == "backup" and d.stays and world.restorable(d.name)
+        ]
         before = {promise.name: promise for promise in plan.before}
         self.doubted = dict(plan.doubts)
         for step in plan.steps[:steps]:
@@ -82,21 +92,32 @@ class Life:
                 assert instants <= world.instants(since), step
                 assert all(world.restorable(name) for name in stays), step
         left = replace(world.inventory(), doubted=self.doubted)
-        assert not [p.name for p in evaluate(left, policy, world.now) if before[p.name].worsened_by(p)]
+        assert not [
+            p.name for p in evaluate(left, policy, world.now) if before[p.name].worsened_by(p)
+        ]
 
     def check(self) -> None:
-        """Where nothing else took anything away, everything that ever could be promised is there."""
+        """Where nothing else took anything away, everything that ever could be promised is
+        there."""
         if not self.unharmed:
             return
-        found = {p.name: p.found for p in evaluate(self.world.inventory(), self.policy, self.world.now)}
+        found = {
+            p.name: p.found for p in evaluate(self.world.inventory(), self.policy, self.world.now)
+        }
         assert found["weekly"] == min(self.policy.weekly, len(self.weeks))
-        assert found["window"] >= min(self.policy.window_days, (self.world.now - self.first).total_seconds() / 86400 - 0.01)
+        assert found["window"] >= min(
+            self.policy.window_days, (self.world.now - self.first).total_seconds() / 86400 - 0.01
+        )
 
 
 class Machine(RuleBasedStateMachine):
     """Hypothesis chooses what happens."""
 
-    @initialize(weekly=st.integers(1, 4), window=st.sampled_from([4.0, 9.0, 15.0]), seed=st.integers(0, 2**20))
+    @initialize(
+        weekly=st.integers(1, 4),
+        window=st.sampled_from([4.0, 9.0, 15.0]),
+        seed=st.integers(0, 2**20),
+    )
     def begin(self, weekly: int, window: float, seed: int) -> None:
         self.life = Life(Retention(window_days=window, weekly=weekly, dumps_monthly=2), seed)
 
@@ -150,7 +171,10 @@ def endure(operations: int, seed: int = 0, life_operations: int = 400) -> int:
     gone = 0
     for begun in range(0, operations, life_operations):
         random = Random(seed + begun)
-        life = Life(Retention(window_days=random.choice([4.0, 9.0, 15.0]), weekly=random.randint(1, 4)), seed + begun)
+        life = Life(
+            Retention(window_days=random.choice([4.0, 9.0, 15.0]), weekly=random.randint(1, 4)),
+            seed + begun,
+        )
         for _ in range(min(life_operations, operations - begun)):
             had = len(life.world.backups)
             operate(life, random)
@@ -189,4 +213,6 @@ def test_a_thousand_operations_at_random_delete_much_and_nothing_promised() -> N
 if __name__ == "__main__":
     started = time.monotonic()
     wanted = int(sys.argv[1])
-    print(f"{wanted} operations, {endure(wanted)} backups deleted, {time.monotonic() - started:.0f} s")
+    print(
+        f"{wanted} operations, {endure(wanted)} backups deleted, {time.monotonic() - started:.0f} s"
+    )

@@ -11,7 +11,15 @@ from pgdrill.config import Retention
 from pgdrill.errors import Problem
 from pgdrill.postgres.wal import Segment, TimelineSwitch
 from pgdrill.repository.wal_ranges import Run, Wal
-from pgdrill.retention.inventory import Backup, Dump, Hold, Inventory, Leftover, ToolRules, Unreadable
+from pgdrill.retention.inventory import (
+    Backup,
+    Dump,
+    Hold,
+    Inventory,
+    Leftover,
+    ToolRules,
+    Unreadable,
+)
 from pgdrill.retention.plan import Plan, make_plan
 from pgdrill.retention.promises import evaluate
 from pgdrill.retention.refusals import clock_refusal, refusals
@@ -30,14 +38,25 @@ def backup(weeks_ago: int, **more: object) -> Backup:
     number = 20 - weeks_ago
     started = datetime(2026, 11, 15, 2, tzinfo=UTC) - 7 * DAY * weeks_ago
     first = number * EACH
-    made = Backup(f"base_{Segment(1, first).name}", 7, 18, 1, first * SIZE + 40, (first + 1) * SIZE - 8, started,
-                  started + timedelta(hours=1), stored_bytes=1000)  # fmt: skip
+    made = Backup(
+        f"base_{Segment(1, first).name}",
+        7,
+        18,
+        1,
+        first * SIZE + 40,
+        (first + 1) * SIZE - 8,
+        started,
+        started + timedelta(hours=1),
+        stored_bytes=1000,
+    )
     return replace(made, **more)
 
 
 def inventory(*backups: Backup, **more: object) -> Inventory:
     first = min(b.start_lsn for b in backups) // SIZE
-    made = Inventory(backups, Wal((Run(1, first, 209, (210 - first) * 10),)), drilled={backups[-1].name: NOW})
+    made = Inventory(
+        backups, Wal((Run(1, first, 209, (210 - first) * 10),)), drilled={backups[-1].name: NOW}
+    )
     return replace(made, **more)
 
 
@@ -52,7 +71,9 @@ def stays(plan: Plan, name: str) -> str:
 
 
 def reasons(found: list[Problem]) -> list[str]:
-    assert all(all((p.thing, p.found, p.expected, p.hint)) for p in found), "every refusal names its hint"
+    assert all(all((p.thing, p.found, p.expected, p.hint)) for p in found), (
+        "every refusal names its hint"
+    )
     return [problem.reason for problem in found]
 
 
@@ -64,12 +85,18 @@ def test_thirteen_weeks_and_thirty_five_days_stay_and_the_rest_goes() -> None:
     assert "anchor" in stays(plan, anchor.name)
     assert "window" in stays(plan, backup(4).name)
     assert "weekly: newest of 2026-W34" in stays(plan, backup(12).name)
-    assert [s.name for s in plan.steps if s.kind == "mark"] == [backup(ago).name for ago in range(12, 5, -1)]
+    assert [s.name for s in plan.steps if s.kind == "mark"] == [
+        backup(ago).name for ago in range(12, 5, -1)
+    ]
     assert next(s for s in plan.steps if s.kind == "delete-wal").name == Segment(1, 150).name
     own = {backup(ago).start_lsn // SIZE for ago in range(12, 5, -1)}
-    assert {n for run in plan.wal for n in range(run.first, run.last + 1)} == set(range(50, 150)) - own
+    assert {n for run in plan.wal for n in range(run.first, run.last + 1)} == set(
+        range(50, 150)
+    ) - own
     kinds = [step.kind for step in plan.steps]
-    assert kinds == sorted(kinds, key=["mark", "delete-backup", "delete-wal"].index), "what protects comes first"
+    assert kinds == sorted(kinds, key=["mark", "delete-backup", "delete-wal"].index), (
+        "what protects comes first"
+    )
 
 
 def test_every_promise_is_shown_before_and_after_with_what_is_to_spare() -> None:
@@ -103,22 +130,40 @@ def test_the_last_backup_that_passed_a_drill_stays_however_old() -> None:
 
 
 def test_a_hold_keeps_until_its_day_and_says_why() -> None:
-    held = replace(FULL, holds=(Hold(SUNDAYS[1].name, "case 77/26", NOW + DAY), Hold(SUNDAYS[2].name, "over", NOW - DAY)))
+    held = replace(
+        FULL,
+        holds=(
+            Hold(SUNDAYS[1].name, "case 77/26", NOW + DAY),
+            Hold(SUNDAYS[2].name, "over", NOW - DAY),
+        ),
+    )
     plan = make_plan(held, POLICY, NOW)
     assert "case 77/26" in stays(plan, SUNDAYS[1].name)
     assert SUNDAYS[2].name in plan.going("backup")
     assert SUNDAYS[1].name in {s.name for s in plan.steps if s.kind == "mark"}
-    later = make_plan(replace(held, backups=tuple(replace(b, mark="pgdrill" if b.name == SUNDAYS[1].name else "") for b in SUNDAYS)),
-                      POLICY, NOW + 2 * DAY)  # fmt: skip
+    later = make_plan(
+        replace(
+            held,
+            backups=tuple(
+                replace(b, mark="pgdrill" if b.name == SUNDAYS[1].name else "") for b in SUNDAYS
+            ),
+        ),
+        POLICY,
+        NOW + 2 * DAY,
+    )
     steps = [(s.kind, s.name) for s in later.steps]
-    assert steps.index(("unmark", SUNDAYS[1].name)) + 1 == steps.index(("delete-backup", SUNDAYS[1].name))
+    assert steps.index(("unmark", SUNDAYS[1].name)) + 1 == steps.index(
+        ("delete-backup", SUNDAYS[1].name)
+    )
 
 
 def test_grandfathers_stay_beside_the_promises() -> None:
     plan = make_plan(FULL, Retention(monthly=5, yearly=1, dumps_monthly=0), NOW)
     assert "monthly: newest of 2026-08" in stays(plan, backup(11).name)
     assert plan.going("backup") == {SUNDAYS[0].name, SUNDAYS[1].name, SUNDAYS[2].name}
-    assert make_plan(FULL, Retention(weekly=1, dumps_monthly=0), NOW).going("backup") > plan.going("backup")
+    assert make_plan(FULL, Retention(weekly=1, dumps_monthly=0), NOW).going("backup") > plan.going(
+        "backup"
+    )
 
 
 def test_a_delta_keeps_what_it_builds_on_and_both_are_marked() -> None:
@@ -130,12 +175,19 @@ def test_a_delta_keeps_what_it_builds_on_and_both_are_marked() -> None:
 
 def test_deltas_go_before_what_they_build_on() -> None:
     chain = tuple(replace(b, parent=SUNDAYS[0].name) if b == SUNDAYS[1] else b for b in SUNDAYS)
-    deletions = [s.name for s in make_plan(replace(FULL, backups=chain), POLICY, NOW).steps if s.kind == "delete-backup"]
+    deletions = [
+        s.name
+        for s in make_plan(replace(FULL, backups=chain), POLICY, NOW).steps
+        if s.kind == "delete-backup"
+    ]
     assert deletions[:2] == [SUNDAYS[1].name, SUNDAYS[0].name]
 
 
 def test_a_damaged_backup_is_no_anchor_and_fills_no_week() -> None:
-    hurt = tuple(replace(b, damage="part missing") if b.name in (backup(5).name, backup(9).name) else b for b in SUNDAYS)
+    hurt = tuple(
+        replace(b, damage="part missing") if b.name in (backup(5).name, backup(9).name) else b
+        for b in SUNDAYS
+    )
     plan = make_plan(replace(FULL, backups=hurt), POLICY, NOW)
     assert plan.anchor == backup(6).name
     assert backup(9).name in plan.going("backup")
@@ -149,7 +201,11 @@ def test_a_backup_from_the_future_or_with_a_wrong_clock_moves_nothing() -> None:
         replace(backup(0), start_time=NOW + 200 * DAY, finish_time=NOW + 200 * DAY),
         replace(backup(3), start_time=NOW - 400 * DAY, finish_time=NOW - 400 * DAY),
     ):
-        known = replace(FULL, backups=tuple(wrong if b.name == wrong.name else b for b in SUNDAYS), drilled={backup(1).name: NOW})
+        known = replace(
+            FULL,
+            backups=tuple(wrong if b.name == wrong.name else b for b in SUNDAYS),
+            drilled={backup(1).name: NOW},
+        )
         plan = make_plan(known, POLICY, NOW)
         assert plan.anchor == plain.anchor
         assert plan.going("backup") <= plain.going("backup")
@@ -160,9 +216,14 @@ def test_a_backup_from_the_future_or_with_a_wrong_clock_moves_nothing() -> None:
 def test_two_exchanged_clocks_are_both_doubted() -> None:
     a, b = backup(8), backup(7)
     swapped = tuple(
-        replace(it, start_time=other.start_time, finish_time=other.finish_time) if it.name == me.name else it
-        for it in SUNDAYS for me, other in [(a, b) if it.name == a.name else (b, a)]
-    )  # fmt: skip
+        (
+            replace(it, start_time=other.start_time, finish_time=other.finish_time)
+            if it.name == me.name
+            else it
+        )
+        for it in SUNDAYS
+        for me, other in [(a, b) if it.name == a.name else (b, a)]
+    )
     assert set(make_plan(replace(FULL, backups=swapped), POLICY, NOW).doubts) == {a.name, b.name}
 
 
@@ -179,26 +240,46 @@ def test_an_unreadable_backup_keeps_everything_older_and_its_wal_and_is_refused(
 
 
 def test_another_system_is_not_mixed_and_goes_only_when_named_and_old() -> None:
-    other = replace(backup(15), name="base_000000010000000000000005", system_identifier=6, major_version=17, start_lsn=5 * SIZE)
+    other = replace(
+        backup(15),
+        name="base_000000010000000000000005",
+        system_identifier=6,
+        major_version=17,
+        start_lsn=5 * SIZE,
+    )
     known = replace(FULL, backups=(other, *SUNDAYS))
     plan = make_plan(known, POLICY, NOW)
     assert "another cluster's" in stays(plan, other.name)
-    assert make_plan(known, POLICY, NOW, named=[other.name]).going("backup") == plan.going("backup") | {other.name}
+    assert make_plan(known, POLICY, NOW, named=[other.name]).going("backup") == plan.going(
+        "backup"
+    ) | {other.name}
     young = replace(other, start_time=NOW - DAY, finish_time=NOW - DAY)
-    named = make_plan(replace(known, backups=(young, *SUNDAYS), system_identifier=7), POLICY, NOW, named=[other.name])
+    named = make_plan(
+        replace(known, backups=(young, *SUNDAYS), system_identifier=7),
+        POLICY,
+        NOW,
+        named=[other.name],
+    )
     assert "another cluster's" in stays(named, other.name)
 
 
 def test_production_restored_to_an_earlier_time_keeps_what_leads_to_both_ways() -> None:
-    """Timeline 2 left timeline 1 three weeks ago and has no backup yet: only backups from before that lead there."""
-    wal = Wal((Run(1, 50, 209, 1600), Run(2, 175, 230, 500)), {2: (TimelineSwitch(1, 175 * SIZE + 5),)})
-    plan = make_plan(replace(FULL, wal=wal), Retention(window_days=10, weekly=2, dumps_monthly=0), NOW)
+    """Timeline 2 left timeline 1 three weeks ago and has no backup yet: only backups from before
+    that lead there.
+    """
+    wal = Wal(
+        (Run(1, 50, 209, 1600), Run(2, 175, 230, 500)), {2: (TimelineSwitch(1, 175 * SIZE + 5),)}
+    )
+    plan = make_plan(
+        replace(FULL, wal=wal), Retention(window_days=10, weekly=2, dumps_monthly=0), NOW
+    )
     assert plan.anchor == backup(3).name, "the newest that timeline 2 can start from"
     assert plan.going("backup") == {b.name for b in SUNDAYS[:12]}
 
 
 def test_wal_stays_where_the_anchor_is_marked_by_hand() -> None:
-    """wal-g would take the next backup for the oldest, and delete what the anchor needs to go on."""
+    """wal-g would take the next backup for the oldest, and delete what the anchor needs to go
+    on."""
     marked = tuple(replace(b, mark="hand") if b.name == backup(5).name else b for b in SUNDAYS)
     plan = make_plan(replace(FULL, backups=marked), POLICY, NOW)
     assert plan.wal == ()
@@ -222,7 +303,9 @@ def test_a_gap_in_the_window_is_refused_and_may_be_allowed_by_hand() -> None:
     assert Segment(1, 181).name in problem.found
     assert refusals(gap, plan, POLICY, NOW, ["wal-gap"]) == []
     before = replace(FULL, wal=Wal((Run(1, 50, 120, 710), Run(1, 125, 209, 850))))
-    assert reasons(refusals(before, make_plan(before, POLICY, NOW), POLICY, NOW)) == [], "before the window it harms nothing"
+    assert reasons(refusals(before, make_plan(before, POLICY, NOW), POLICY, NOW)) == [], (
+        "before the window it harms nothing"
+    )
 
 
 def test_too_much_at_once_is_refused() -> None:
@@ -241,8 +324,12 @@ def test_nothing_goes_while_nothing_is_proved() -> None:
 
 def test_a_plan_that_would_break_a_promise_is_refused_whoever_allows_it() -> None:
     plan = make_plan(FULL, POLICY, NOW)
-    worse = replace(plan, after=tuple(replace(p, found=3) if p.name == "weekly" else p for p in plan.after))
-    assert reasons(refusals(FULL, worse, POLICY, NOW, ["promise-worse", "too-much"])) == ["promise-worse"]
+    worse = replace(
+        plan, after=tuple(replace(p, found=3) if p.name == "weekly" else p for p in plan.after)
+    )
+    assert reasons(refusals(FULL, worse, POLICY, NOW, ["promise-worse", "too-much"])) == [
+        "promise-worse"
+    ]
 
 
 def test_a_clock_that_differs_from_the_stores_is_refused() -> None:
@@ -256,11 +343,15 @@ def test_leftovers_go_only_when_named_and_old() -> None:
     old, new = Leftover("base_old", 500, NOW - 30 * DAY), Leftover("base_new", 700, NOW - DAY)
     known = replace(FULL, leftovers=(old, new))
     assert make_plan(known, POLICY, NOW).going("leftover") == set()
-    assert make_plan(known, POLICY, NOW, named=["base_old", "base_new"]).going("leftover") == {"base_old"}
+    assert make_plan(known, POLICY, NOW, named=["base_old", "base_new"]).going("leftover") == {
+        "base_old"
+    }
 
 
 def test_a_timeline_that_does_not_lead_to_now_goes_only_when_named_old_and_no_backups() -> None:
-    """Timeline 5 was archived by a clone, from before the first backup; its history file is not WAL and is no part of it."""
+    """Timeline 5 was archived by a clone, from before the first backup; its history file is not WAL
+    and is no part of it.
+    """
     wal = Wal((Run(1, 50, 209, 1600), Run(5, 400, 402, 30)), {5: (TimelineSwitch(1, 20 * SIZE),)})
     known = replace(FULL, wal=wal, written={5: NOW - 30 * DAY})
     name = "00000005"
@@ -270,43 +361,74 @@ def test_a_timeline_that_does_not_lead_to_now_goes_only_when_named_old_and_no_ba
     assert plan.steps[-1].kind == "delete-timeline"
     assert plan.lines == (Run(5, 400, 402, 30),)
     assert plan.freed_bytes == make_plan(known, POLICY, NOW).freed_bytes + 30
-    for written in ({5: NOW - DAY}, {5: NOW - 10 * DAY}, {}):  # lately; four days before the newest backup; nobody knows
+    # lately; four days before the newest backup; nobody knows
+    for written in ({5: NOW - DAY}, {5: NOW - 10 * DAY}, {}):
         lately = make_plan(replace(known, written=written), POLICY, NOW, named=[name])
         assert "production may be on it" in stays(lately, name), written
-    own = replace(backup(14), name="base_clone", system_identifier=6, timeline=5, start_lsn=400 * SIZE + 40, finish_lsn=401 * SIZE)
-    assert "base_clone is of it" in stays(make_plan(replace(known, backups=(*SUNDAYS, own)), POLICY, NOW, named=[name]), name)
+    own = replace(
+        backup(14),
+        name="base_clone",
+        system_identifier=6,
+        timeline=5,
+        start_lsn=400 * SIZE + 40,
+        finish_lsn=401 * SIZE,
+    )
+    assert "base_clone is of it" in stays(
+        make_plan(replace(known, backups=(*SUNDAYS, own)), POLICY, NOW, named=[name]), name
+    )
     broken = replace(known, unreadable=(Unreadable("base_X", "no JSON", (1, 55)),))
     assert "unreadable" in stays(make_plan(broken, POLICY, NOW, named=[name]), name)
-    assert make_plan(known, POLICY, NOW, named=["00000001"]).going("timeline") == frozenset(), "production's own"
+    assert make_plan(known, POLICY, NOW, named=["00000001"]).going("timeline") == frozenset(), (
+        "production's own"
+    )
 
 
-def test_a_clone_of_a_higher_number_does_not_hide_the_timeline_that_production_was_promoted_to() -> None:
+def test_a_clone_of_a_higher_number_does_not_hide_the_timeline_that_production_was_promoted_to() -> (  # noqa: E501
+    None
+):
     wal = Wal(
         (Run(1, 50, 204, 1550), Run(2, 205, 209, 50), Run(3, 5, 6, 20)),
         {2: (TimelineSwitch(1, 205 * SIZE),), 3: (TimelineSwitch(1, 5 * SIZE),)},
-    )  # fmt: skip
+    )
     known = replace(FULL, backups=SUNDAYS[:-1], wal=wal, written={2: NOW, 3: NOW - 30 * DAY})
     assert {found.name for found in findings(known, POLICY, NOW)} == {"00000003"}
     assert window_of("agents", known, POLICY, NOW).timeline == 2
-    assert make_plan(known, POLICY, NOW, named=["00000002", "00000003"]).going("timeline") == {"00000003"}
+    assert make_plan(known, POLICY, NOW, named=["00000002", "00000003"]).going("timeline") == {
+        "00000003"
+    }
 
 
 def test_twelve_months_of_good_dumps_stay() -> None:
-    dumps = tuple(Dump(f"d{n:02}", NOW - n * 31 * DAY, 10, "no restore of it has passed" if n == 3 else "") for n in range(15))
+    dumps = tuple(
+        Dump(f"d{n:02}", NOW - n * 31 * DAY, 10, "no restore of it has passed" if n == 3 else "")
+        for n in range(15)
+    )
     plan = make_plan(replace(FULL, dumps=dumps), Retention(), NOW)
     assert plan.going("dump") == {"d03", "d13", "d14"}
     newest_bad = (replace(dumps[0], damage="x"), *dumps[1:])
-    assert "although damaged" in stays(make_plan(replace(FULL, dumps=newest_bad), Retention(), NOW), "d00")
+    assert "although damaged" in stays(
+        make_plan(replace(FULL, dumps=newest_bad), Retention(), NOW), "d00"
+    )
 
 
 def test_what_lies_about_is_found_with_its_size() -> None:
     wal = Wal((Run(1, 30, 209, 1800), Run(5, 400, 402, 30)), {5: (TimelineSwitch(1, 20 * SIZE),)})
     other = replace(backup(15), name="base_000000010000000000000005", system_identifier=6)
-    found = {f.kind: f for f in findings(replace(FULL, wal=wal, backups=(*SUNDAYS, other), leftovers=(Leftover("l", 5, NOW),)), POLICY, NOW)}
+    found = {
+        f.kind: f
+        for f in findings(
+            replace(FULL, wal=wal, backups=(*SUNDAYS, other), leftovers=(Leftover("l", 5, NOW),)),
+            POLICY,
+            NOW,
+        )
+    }
     assert set(found) == {"leftover", "orphaned-wal", "foreign-timeline", "foreign-system"}
     assert found["orphaned-wal"].stored_bytes == 200
     assert "20 segments" in found["orphaned-wal"].words
-    assert (found["foreign-timeline"].name, found["foreign-timeline"].stored_bytes) == ("00000005", 30)
+    assert (found["foreign-timeline"].name, found["foreign-timeline"].stored_bytes) == (
+        "00000005",
+        30,
+    )
 
 
 def test_the_window_shows_spans_gaps_volumes_and_a_forecast() -> None:
@@ -324,10 +446,15 @@ def test_the_window_shows_spans_gaps_volumes_and_a_forecast() -> None:
 
 def test_after_a_switch_only_the_new_timelines_file_goes_on() -> None:
     history = {2: (TimelineSwitch(1, 205 * SIZE + 100),)}
-    newest = replace(backup(0), timeline=2, name="base_n", start_lsn=208 * SIZE + 40, finish_lsn=209 * SIZE - 1)
+    newest = replace(
+        backup(0), timeline=2, name="base_n", start_lsn=208 * SIZE + 40, finish_lsn=209 * SIZE - 1
+    )
     whole = Wal((Run(1, 50, 205, 1560), Run(2, 205, 209, 50)), history)
     without = Wal((Run(1, 50, 205, 1560), Run(2, 206, 209, 40)), history)
     backups = (*SUNDAYS[:-1], newest)
-    found = [next(p.found for p in evaluate(replace(FULL, backups=backups, wal=wal), POLICY, NOW)) for wal in (whole, without)]
+    found = [
+        next(p.found for p in evaluate(replace(FULL, backups=backups, wal=wal), POLICY, NOW))
+        for wal in (whole, without)
+    ]
     assert found[0] > 100
     assert found[1] < 8

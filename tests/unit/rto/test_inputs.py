@@ -17,11 +17,20 @@ GB = 1e9
 
 def backups(*sizes_gb: float, each_days: float = 7) -> list[BaseBackup]:
     return [
-        BaseBackup(name=f"base_{number}", system_identifier=1, major_version=18, timeline=1, start_lsn=0, finish_lsn=1,
-                   start_time=NOW - timedelta(days=each_days * (len(sizes_gb) - number)), finish_time=NOW, uncompressed_bytes=int(size * GB),
-                   compressed_bytes=0)
+        BaseBackup(
+            name=f"base_{number}",
+            system_identifier=1,
+            major_version=18,
+            timeline=1,
+            start_lsn=0,
+            finish_lsn=1,
+            start_time=NOW - timedelta(days=each_days * (len(sizes_gb) - number)),
+            finish_time=NOW,
+            uncompressed_bytes=int(size * GB),
+            compressed_bytes=0,
+        )
         for number, size in enumerate(sizes_gb)
-    ]  # fmt: skip
+    ]
 
 
 def inputs(bytes_per_day: float) -> Inputs:
@@ -33,7 +42,15 @@ def test_growth_is_the_slope_of_all_base_backups() -> None:
     assert growth(backups(100, 107, 114, 121)) == pytest.approx(GB)
 
 
-@pytest.mark.parametrize("found", [backups(100, 200), backups(100, 150, 200, each_days=1), backups(120, 110, 100), backups(0, 0, 0)])
+@pytest.mark.parametrize(
+    "found",
+    [
+        backups(100, 200),
+        backups(100, 150, 200, each_days=1),
+        backups(120, 110, 100),
+        backups(0, 0, 0),
+    ],
+)
 def test_few_backups_a_short_time_or_shrinking_tell_no_growth(found: list[BaseBackup]) -> None:
     assert growth(found) == 0
 

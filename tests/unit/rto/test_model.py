@@ -1,4 +1,6 @@
-"""A forecast finds the line where drills show one, is cautious where they cannot, and says how sure it is."""
+"""A forecast finds the line where drills show one, is cautious where they cannot, and says how sure
+it is.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,17 @@ GB = 1e9
 
 def sample(base_gb: float, segments: float, vector_gb: float) -> Sample:
     """A drill of a machine whose rates are known."""
-    return Sample(Load(base_gb * GB, segments, vector_gb * GB), {
-        "start": Part(1.5), "fetch": Part(0.5, 4 * base_gb), "sync": Part(growing=0.2 * base_gb), "redo": Part(0.1, 0.01 * segments),
-        "prewarm": Part(growing=0.1 * vector_gb), "vectors": Part(0.3, 2 * vector_gb),
-    })  # fmt: skip
+    return Sample(
+        Load(base_gb * GB, segments, vector_gb * GB),
+        {
+            "start": Part(1.5),
+            "fetch": Part(0.5, 4 * base_gb),
+            "sync": Part(growing=0.2 * base_gb),
+            "redo": Part(0.1, 0.01 * segments),
+            "prewarm": Part(growing=0.1 * vector_gb),
+            "vectors": Part(0.3, 2 * vector_gb),
+        },
+    )
 
 
 def all_of_it_growing(one: Sample) -> Sample:
@@ -29,7 +38,10 @@ def total(one: Sample, *without: str) -> float:
 
 
 def test_drills_of_several_sizes_show_what_is_fixed_and_what_grows() -> None:
-    history = [all_of_it_growing(one) for one in (sample(1, 100, 0.5), sample(2, 300, 0.8), sample(3, 500, 1.5))]
+    history = [
+        all_of_it_growing(one)
+        for one in (sample(1, 100, 0.5), sample(2, 300, 0.8), sample(3, 500, 1.5))
+    ]
     large = sample(12, 4000, 6)
     found = forecast(history, large.load)
     assert found.correct.likely == pytest.approx(total(large), rel=0.01)
@@ -38,7 +50,9 @@ def test_drills_of_several_sizes_show_what_is_fixed_and_what_grows() -> None:
 
 def test_drills_of_one_size_tell_by_their_own_parts_what_grows() -> None:
     large = sample(4, 4000, 2)
-    assert forecast([sample(1, 1000, 0.5)] * 3, large.load).correct.likely == pytest.approx(total(large))
+    assert forecast([sample(1, 1000, 0.5)] * 3, large.load).correct.likely == pytest.approx(
+        total(large)
+    )
 
 
 def test_where_that_is_not_known_the_value_is_cautious_and_the_interval_reaches_down() -> None:
@@ -60,27 +74,46 @@ def test_one_drill_is_enough_for_its_own_size() -> None:
 def test_only_the_newest_drills_count() -> None:
     old = Sample(Load(GB, 100, GB), {name: Part(100) for name in SIZES})
     history = [old, *[sample(1, 100, 1)] * 10]
-    assert forecast(history, sample(1, 100, 1).load).correct.likely == pytest.approx(total(sample(1, 100, 1)))
+    assert forecast(history, sample(1, 100, 1).load).correct.likely == pytest.approx(
+        total(sample(1, 100, 1))
+    )
 
 
 def test_a_part_without_work_costs_nothing_and_breaks_nothing() -> None:
-    nothing = Sample(Load(GB, 0, 0), {**{name: Part() for name in SIZES}, "start": Part(1), "fetch": Part(growing=4)})
+    nothing = Sample(
+        Load(GB, 0, 0),
+        {**{name: Part() for name in SIZES}, "start": Part(1), "fetch": Part(growing=4)},
+    )
     assert forecast([nothing], Load(2 * GB, 0, 0)).correct.likely == pytest.approx(9)
 
 
 @given(
     st.lists(
-        st.tuples(st.floats(0.01, 1e3), st.integers(0, 20_000), st.integers(0, 1000), st.floats(0, 1e4)), min_size=1, max_size=12
+        st.tuples(
+            st.floats(0.01, 1e3), st.integers(0, 20_000), st.integers(0, 1000), st.floats(0, 1e4)
+        ),
+        min_size=1,
+        max_size=12,
     ),
     st.floats(0, 100),
 )
 def test_no_history_gives_an_interval_without_its_likely_value(
     drills: list[tuple[float, int, int, float]], factor: float
 ) -> None:
-    history = [Sample(Load(base * GB, segments, vectors), {
-        "start": Part(1), "fetch": Part(1, seconds), "sync": Part(), "redo": Part(growing=seconds, from_factor=2, beside=seconds),
-        "prewarm": Part(), "vectors": Part(1, seconds, 1),
-    }) for base, segments, vectors, seconds in drills]  # fmt: skip
+    history = [
+        Sample(
+            Load(base * GB, segments, vectors),
+            {
+                "start": Part(1),
+                "fetch": Part(1, seconds),
+                "sync": Part(),
+                "redo": Part(growing=seconds, from_factor=2, beside=seconds),
+                "prewarm": Part(),
+                "vectors": Part(1, seconds, 1),
+            },
+        )
+        for base, segments, vectors, seconds in drills
+    ]
     found = forecast(history, history[-1].load.times(factor))
     for span in (*found.parts.values(), found.running, found.correct):
         assert 0 <= span.low <= span.likely + 1e-9

@@ -1,4 +1,6 @@
-"""Processes that share a store, one step of one of them at a time: whoever draws the order draws the race."""
+"""Processes that share a store, one step of one of them at a time: whoever draws the order draws
+the race.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ class Killed(BaseException):
 
 @dataclass
 class World:
-    """A store, its clock, and who waits for the next step. What was put can be read and listed at once."""
+    """A store, its clock, and who waits for the next step.
+
+    What was put can be read and listed at once.
+    """
 
     seconds: float = 0.0
     beginning: datetime = BEGINNING
@@ -42,7 +47,12 @@ class Process:
     """One of them, in a thread that goes on when it is told to."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.go, self.stopped, self.dies = world, threading.Semaphore(0), threading.Semaphore(0), False
+        self.world, self.go, self.stopped, self.dies = (
+            world,
+            threading.Semaphore(0),
+            threading.Semaphore(0),
+            False,
+        )
         self.ended = False
         self.error: BaseException | None = None
 
@@ -78,7 +88,10 @@ class Process:
 
 
 class Reports:
-    """What the leases need of a store, as one process sees it. ``conditions``: whether it keeps to those of a put."""
+    """What the leases need of a store, as one process sees it.
+
+    ``conditions``: whether it keeps to those of a put.
+    """
 
     url = "memory://"
 
@@ -108,12 +121,18 @@ class Reports:
 
     def written(self, prefix: str) -> dict[str, datetime]:
         self.process.wait()
-        return {key: found[1] for key, found in self.world.objects.items() if key.startswith(prefix)}
+        return {
+            key: found[1] for key, found in self.world.objects.items() if key.startswith(prefix)
+        }
 
     def _etag(self, key: str) -> str | None:
         return str(self.world.objects[key][2]) if key in self.world.objects else None
 
     def _put(self, key: str, content: bytes) -> str:
         self.world.writes += 1
-        self.world.objects[key] = content, self.world.beginning + timedelta(seconds=self.world.seconds), self.world.writes
+        self.world.objects[key] = (
+            content,
+            self.world.beginning + timedelta(seconds=self.world.seconds),
+            self.world.writes,
+        )
         return str(self.world.writes)

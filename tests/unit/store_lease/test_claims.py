@@ -1,4 +1,6 @@
-"""One at a time, whatever the order of steps of those who contend, however long one is stopped, whoever is killed."""
+"""One at a time, whatever the order of steps of those who contend, however long one is stopped,
+whoever is killed.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,17 @@ class Watch:
             reports.conditions = conditions
             board = Board(reports, name)  # type: ignore[arg-type]
             board.__dict__["conditional"] = conditions
-            held = HeldLease(board, board.key("prune"), new_lease("prune", name, LIFE), exclusive=True)
+            held = HeldLease(
+                board, board.key("prune"), new_lease("prune", name, LIFE), exclusive=True
+            )
             try:
-                claim(held, dead=frozenset(), wait_seconds=20, pause=lambda _: reports.process.wait(), clock=lambda: self.world.seconds)
+                claim(
+                    held,
+                    dead=frozenset(),
+                    wait_seconds=20,
+                    pause=lambda _: reports.process.wait(),
+                    clock=lambda: self.world.seconds,
+                )
                 self.entered.append(name)
                 self.alone(name, held)
                 for _ in range(CONFIRMS):
@@ -92,14 +102,22 @@ def play(world: World, order: Random, *, conditions: bool, contenders: int) -> N
 
 # One draw an example: a shrunk order of steps would be another race.
 @given(st.randoms(use_true_random=False), st.booleans(), st.integers(2, 4))
-@settings(max_examples=20_000 if thorough() else 500, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-def test_of_any_contenders_one_at_a_time_is_told_that_it_is_alone(order: Random, conditions: bool, contenders: int) -> None:
+@settings(
+    max_examples=20_000 if thorough() else 500,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+def test_of_any_contenders_one_at_a_time_is_told_that_it_is_alone(
+    order: Random, conditions: bool, contenders: int
+) -> None:
     with new_world() as world:
         play(world, order, conditions=conditions, contenders=contenders)
 
 
 @pytest.mark.parametrize("conditions", [False, True])
-def test_who_contends_without_being_disturbed_comes_in_one_after_the_other(conditions: bool) -> None:
+def test_who_contends_without_being_disturbed_comes_in_one_after_the_other(
+    conditions: bool,
+) -> None:
     with new_world() as world:
         in_turns(world, conditions=conditions)
 
@@ -135,6 +153,8 @@ def test_a_host_whose_clock_is_off_takes_no_lease_that_stands(off: timedelta) ->
         world.seconds += 5
         while not second.ended and len(watch.entered) == 1:
             second.step()
-        assert watch.entered == ["host0", "host1"], "which comes in once the first one's has run out"
+        assert watch.entered == ["host0", "host1"], (
+            "which comes in once the first one's has run out"
+        )
         for process in world.waiting:
             process.kill()

@@ -188,7 +188,9 @@ def test_a_host_that_refuses_is_one_line_and_set_up_goes_on(
 ) -> None:
     with socket.socket() as unused:  # bound, not listening: nobody else gets the port meanwhile
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv(install_walg.RELEASE_URL_VARIABLE, f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setenv(
+            install_walg.RELEASE_URL_VARIABLE, f"http://127.0.0.1:{unused.getsockname()[1]}"
+        )
         assert run(into) == 0
     said = capsys.readouterr()
     assert said.out.count("\n") == 1
@@ -249,7 +251,9 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     [
         pytest.param(tar_of((member("../../evil"), PROGRAM)), id="a path out of the folder"),
         pytest.param(tar_of((member("/tmp/evil"), PROGRAM)), id="an absolute path"),
-        pytest.param(tar_of((member("wal-g", tarfile.SYMTYPE, "/bin/sh"), b"")), id="a symbolic link"),
+        pytest.param(
+            tar_of((member("wal-g", tarfile.SYMTYPE, "/bin/sh"), b"")), id="a symbolic link"
+        ),
         pytest.param(tar_of((member("wal-g", tarfile.LNKTYPE, "other"), b"")), id="a hard link"),
         pytest.param(tar_of((member("wal-g", tarfile.DIRTYPE), b"")), id="a folder"),
         pytest.param(tar_of((member("wal-g"), PROGRAM), (member("more"), b"")), id="a second file"),
@@ -270,9 +274,13 @@ def test_an_archive_that_is_not_one_plain_file_is_refused_though_its_checksum_is
 
 @pytest.mark.parametrize(("system", "machine"), [("Linux", "riscv64"), ("Darwin", "arm64")])
 def test_a_machine_without_an_official_build_goes_on_with_barman_cloud(
-    system: str, machine: str, host: Host, into: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    system: str,
+    machine: str,
+    host: Host,
+    into: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert run(into) == 0
@@ -311,17 +319,31 @@ def test_a_killed_download_leaves_nothing_that_looks_installed(
     assert run(into) == 0, "the next run installs it"
 
 
-@pytest.mark.skipif(not shutil.which("make", path="/usr/bin:/bin"), reason="make is not in /usr/bin")
+@pytest.mark.skipif(
+    not shutil.which("make", path="/usr/bin:/bin"), reason="make is not in /usr/bin"
+)
 @pytest.mark.parametrize(("goal", "asked"), [("setup", True), ("lint", False)])
-def test_make_setup_tries_again_what_could_not_be_fetched_and_other_goals_lose_no_time(host: Host, tmp_path: Path, goal: str, asked: bool) -> None:
+def test_make_setup_tries_again_what_could_not_be_fetched_and_other_goals_lose_no_time(
+    host: Host, tmp_path: Path, goal: str, asked: bool
+) -> None:
     host.offer(release())
-    for name, text in (("scripts/setup.sh", "exit 0\n"), (".venv/.ready", "as before"), (".venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')):
+    for name, text in (
+        ("scripts/setup.sh", "exit 0\n"),
+        (".venv/.ready", "as before"),
+        (".venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / ".venv/bin/python").chmod(0o755)
     shutil.copy(Path(__file__).parents[3] / "Makefile", tmp_path)
     where = str(Path(install_walg.__file__).parents[2])
-    done = subprocess.run(["make", "-C", str(tmp_path), goal], check=False, env={**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": where}, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "-C", str(tmp_path), goal],
+        check=False,
+        env={**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": where},
+        capture_output=True,
+        text=True,
+    )
     assert ("wal-g" in done.stdout) == asked, done.stdout + done.stderr
     if asked and not shutil.which("wal-g", path="/usr/bin:/bin"):
         assert (tmp_path / ".local" / "bin" / "wal-g").is_file()

@@ -1,4 +1,6 @@
-"""The rate of false alarms: of each question, and of a whole drill, counted out and not only estimated."""
+"""The rate of false alarms: of each question, and of a whole drill, counted out and not only
+estimated.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgdrill.vectors.chance import FALSE_ALARMS, KINDS_OF_QUESTION, as_lopsided, as_uneven, at_least, share_of
+from pgdrill.vectors.chance import (
+    FALSE_ALARMS,
+    KINDS_OF_QUESTION,
+    as_lopsided,
+    as_uneven,
+    at_least,
+    share_of,
+)
 from pgdrill.vectors.recall import paired_loss, unpaired_loss
 
 SHARES = st.floats(0.001, 0.5)
@@ -22,28 +31,44 @@ def binomial(k: int, n: int, p: float) -> float:
 @given(n=st.integers(1, 60), p=SHARES)
 def test_the_tail_is_the_sum_of_what_is_beyond(n: int, p: float) -> None:
     for k in range(n + 2):
-        assert at_least(k, n, p) == pytest.approx(sum(binomial(i, n, p) for i in range(k, n + 1)), abs=1e-9)
+        assert at_least(k, n, p) == pytest.approx(
+            sum(binomial(i, n, p) for i in range(k, n + 1)), abs=1e-9
+        )
 
 
 @settings(max_examples=60)
 @given(n=st.integers(1, 200), p=SHARES, most=MOST)
-def test_red_by_the_binomial_bound_is_no_likelier_than_its_share(n: int, p: float, most: float) -> None:
+def test_red_by_the_binomial_bound_is_no_likelier_than_its_share(
+    n: int, p: float, most: float
+) -> None:
     alarms = sum(binomial(k, n, p) for k in range(n + 1) if at_least(k, n, p) <= most)
     assert alarms <= most * (1 + 1e-9)
 
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 30), m=st.integers(1, 30), p=SHARES, most=MOST)
-def test_red_by_comparing_two_samples_is_no_likelier_whatever_both_fail_by(n: int, m: int, p: float, most: float) -> None:
-    alarms = sum(binomial(now, n, p) * binomial(before, m, p)
-                 for now in range(n + 1) for before in range(m + 1) if as_uneven(now, n, before, m) <= most)  # fmt: skip
+def test_red_by_comparing_two_samples_is_no_likelier_whatever_both_fail_by(
+    n: int, m: int, p: float, most: float
+) -> None:
+    alarms = sum(
+        binomial(now, n, p) * binomial(before, m, p)
+        for now in range(n + 1)
+        for before in range(m + 1)
+        if as_uneven(now, n, before, m) <= most
+    )
     assert alarms <= most * (1 + 1e-9)
 
 
 @settings(max_examples=60)
 @given(differing=st.integers(0, 100), most=MOST)
-def test_red_by_the_same_probes_is_no_likelier_if_either_way_is_as_likely(differing: int, most: float) -> None:
-    alarms = sum(binomial(k, differing, 0.5) for k in range(differing + 1) if as_lopsided(k, differing - k) <= most)
+def test_red_by_the_same_probes_is_no_likelier_if_either_way_is_as_likely(
+    differing: int, most: float
+) -> None:
+    alarms = sum(
+        binomial(k, differing, 0.5)
+        for k in range(differing + 1)
+        if as_lopsided(k, differing - k) <= most
+    )
     assert alarms <= most * (1 + 1e-9)
 
 
@@ -53,11 +78,16 @@ def test_all_questions_of_a_drill_together_keep_below_one_in_a_thousand(searches
 
 
 def test_what_used_to_be_red_by_chance() -> None:
-    """Figures of docs/explanation/false-alarms.md: five rows of four hundred find nothing on the living production."""
+    """Figures of docs/explanation/false-alarms.md: five rows of four hundred find nothing on the
+    living production.
+    """
     blind = 5 / 400
-    assert 1 - (1 - blind) ** 3 == pytest.approx(0.037, abs=5e-4)  # three probes: one drill in 27 for each table, 1 in 14 for two
-    assert at_least(2, 50, 0.01) == pytest.approx(0.089, abs=5e-4)  # two of fifty rows not found were red
-    assert at_least(11, 200, 0.01) < share_of(20) < at_least(9, 200, 0.01)  # now eleven of two hundred
+    # three probes: one drill in 27 for each table, 1 in 14 for two
+    assert 1 - (1 - blind) ** 3 == pytest.approx(0.037, abs=5e-4)
+    # two of fifty rows not found were red
+    assert at_least(2, 50, 0.01) == pytest.approx(0.089, abs=5e-4)
+    # now eleven of two hundred
+    assert at_least(11, 200, 0.01) < share_of(20) < at_least(9, 200, 0.01)
 
 
 def test_few_probes_that_differ_by_chance_are_told_from_a_loss() -> None:
@@ -67,7 +97,8 @@ def test_few_probes_that_differ_by_chance_are_told_from_a_loss() -> None:
     assert every
     assert few.luck == pytest.approx(1 / 8)
     assert every.luck < share_of(100)
-    assert unpaired_loss(480, 500, 470, 500).luck > 0.3  # a probe's ten neighbours are one observation
+    # a probe's ten neighbours are one observation
+    assert unpaired_loss(480, 500, 470, 500).luck > 0.3
     assert unpaired_loss(480, 500, 100, 500).luck < share_of(100)
 
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgdrill.vectors.exact_search import Doubles, Nearest, Probes, look_through, neighbours, squares_of
+from pgdrill.vectors.exact_search import (
+    Doubles,
+    Nearest,
+    Probes,
+    look_through,
+    neighbours,
+    squares_of,
+)
 from pgdrill.vectors.types import OF_BITS, OPERATORS, Floats, Integers, Sparse, Values
 
 
@@ -48,21 +55,36 @@ def blocks(vectors: Values, size: int) -> Iterator[tuple[Values, Integers]]:
 
 
 def expected(operator: str, probes: Floats, vectors: Floats, k: int) -> Doubles:
-    return np.sort([[naive(operator, probe, row) for row in vectors] for probe in probes], axis=1)[:, :k]
+    return np.sort([[naive(operator, probe, row) for row in vectors] for probe in probes], axis=1)[
+        :, :k
+    ]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 @settings(max_examples=25, deadline=None)
-@given(rows=st.integers(1, 60), block=st.integers(1, 70), k=st.integers(1, 12), seed=st.integers(0, 9))
-def test_blocks_of_any_size_give_the_same_neighbours(operator: str, rows: int, block: int, k: int, seed: int) -> None:
+@given(
+    rows=st.integers(1, 60), block=st.integers(1, 70), k=st.integers(1, 12), seed=st.integers(0, 9)
+)
+def test_blocks_of_any_size_give_the_same_neighbours(
+    operator: str, rows: int, block: int, k: int, seed: int
+) -> None:
     make = bits if operator in OF_BITS else made
     vectors, probes = make(rows, seed=seed), make(3, seed=seed + 100)
     found = neighbours(blocks(vectors, block), Probes(probes, operator, k))
-    assert np.allclose(found.distances[:, : min(k, rows)], expected(operator, probes, vectors, k), rtol=1e-9, atol=1e-12)
+    assert np.allclose(
+        found.distances[:, : min(k, rows)],
+        expected(operator, probes, vectors, k),
+        rtol=1e-9,
+        atol=1e-12,
+    )
     assert np.isinf(found.distances[:, rows:]).all()  # fewer rows than asked for
     for number in range(3):
-        for place, distance in zip(found.places[number, :rows], found.distances[number, :rows], strict=True):
-            assert distance == pytest.approx(naive(operator, probes[number], vectors[place]), rel=1e-9, abs=1e-12)
+        for place, distance in zip(
+            found.places[number, :rows], found.distances[number, :rows], strict=True
+        ):
+            assert distance == pytest.approx(
+                naive(operator, probes[number], vectors[place]), rel=1e-9, abs=1e-12
+            )
 
 
 @pytest.mark.parametrize("operator", ["<->", "<#>", "<=>", "<+>"])
@@ -79,10 +101,14 @@ def test_sparse_vectors_have_the_neighbours_of_dense_ones(operator: str, density
 
 @pytest.mark.parametrize("operator", ["<->", "<=>", "<+>"])
 def test_rows_that_float32_can_hardly_tell_apart_are_put_in_order(operator: str) -> None:
-    """Far from the origin, differences of a millionth: a product in float32 alone puts them in any order."""
+    """Far from the origin, differences of a millionth: a product in float32 alone puts them in any
+    order.
+    """
     vectors = (np.full((500, 64), 100) + 1e-4 * made(500, 64)).astype(np.float32)
     found = neighbours(blocks(vectors, 100), Probes(vectors[:20], operator, 5))
-    assert np.allclose(found.distances, expected(operator, vectors[:20], vectors, 5), rtol=1e-6, atol=1e-13)
+    assert np.allclose(
+        found.distances, expected(operator, vectors[:20], vectors, 5), rtol=1e-6, atol=1e-13
+    )
 
 
 def test_thousands_of_copies_are_all_at_the_same_distance() -> None:
@@ -120,7 +146,10 @@ def test_a_probe_with_a_group_finds_rows_of_its_group_only() -> None:
     look_through(probes, [(found, None)], vectors, squares_of(vectors), np.arange(100), groups)
     for number in range(6):
         assert {int(place) % 3 for place in found.places[number]} == {number % 3}
-        assert np.allclose(found.distances[number], expected("<->", vectors[number : number + 1], vectors[groups == number % 3], 5))
+        assert np.allclose(
+            found.distances[number],
+            expected("<->", vectors[number : number + 1], vectors[groups == number % 3], 5),
+        )
 
 
 def test_a_small_group_is_not_filled_up_with_others() -> None:
@@ -136,6 +165,13 @@ def test_masked_rows_are_not_seen() -> None:
     probes = Probes(vectors[:2], "<->", 3)
     every, some = Nearest(probes), Nearest(probes)
     mask = np.arange(50) >= 2
-    look_through(probes, [(every, None), (some, mask)], vectors, squares_of(vectors), np.arange(50), np.zeros(50, np.int64))
+    look_through(
+        probes,
+        [(every, None), (some, mask)],
+        vectors,
+        squares_of(vectors),
+        np.arange(50),
+        np.zeros(50, np.int64),
+    )
     assert every.places[0, 0] == 0
     assert (some.places >= 2).all()

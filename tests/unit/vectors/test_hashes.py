@@ -32,7 +32,11 @@ def test_one_bit_or_two_elements_exchanged_are_another_vector() -> None:
 
 
 def test_sparse_vectors_are_hashed_by_index_and_value() -> None:
-    rows = Sparse(np.array([2, 0, 2, 2]), np.array([1, 5, 1, 5, 1, 6]), np.array([1, 2, 1, 2, 1, 2], dtype=np.float32))
+    rows = Sparse(
+        np.array([2, 0, 2, 2]),
+        np.array([1, 5, 1, 5, 1, 6]),
+        np.array([1, 2, 1, 2, 1, 2], dtype=np.float32),
+    )
     first, empty, same, other = Hasher("ab").of(rows).tolist()
     assert first == same
     assert len({first, empty, other}) == 3
@@ -45,7 +49,9 @@ def test_a_row_is_its_vector_its_place_and_its_writer() -> None:
     assert len(set(placed.tolist())) == 3
 
 
-def test_copies_are_counted_exactly_and_by_a_sample_above_a_million(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_are_counted_exactly_and_by_a_sample_above_a_million(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     vectors = np.concatenate([made(3000, 8), made(1000, 8)])
     exact = Copies()
     exact.add(Hasher("ab").of(vectors))

@@ -1,4 +1,6 @@
-"""A policy of any length costs no time: matching it takes the square of its length, so a long one tells of no tenant."""
+"""A policy of any length costs no time: matching it takes the square of its length, so a long one
+tells of no tenant.
+"""
 
 from __future__ import annotations
 

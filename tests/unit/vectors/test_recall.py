@@ -41,7 +41,9 @@ def test_whatever_is_as_near_as_the_farthest_neighbour_counts_as_found() -> None
     assert hits([], [1.0], "<->", 1.0, 8) == 0
 
 
-def compared(before: dict[str, float], now: dict[str, float], present: set[str] | None = None, k: int = 3) -> Comparison:
+def compared(
+    before: dict[str, float], now: dict[str, float], present: set[str] | None = None, k: int = 3
+) -> Comparison:
     result = Comparison()
     result.add(before, now, present if present is not None else set(before) | set(now), k, 1e-6)
     return result

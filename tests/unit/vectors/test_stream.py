@@ -17,11 +17,15 @@ from pgdrill.vectors.types import Floats, Sparse
 
 
 class FakeCopy:
-    """A connection whose COPY gives messages, one a row as the protocol has it; the header comes with the first row or alone."""
+    """A connection whose COPY gives messages, one a row as the protocol has it; the header comes
+    with the first row or alone.
+    """
 
     def __init__(self, rows: list[bytes], header_alone: bool) -> None:
         header = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-        self.messages = [header, *rows] if header_alone or not rows else [header + rows[0], *rows[1:]]
+        self.messages = (
+            [header, *rows] if header_alone or not rows else [header + rows[0], *rows[1:]]
+        )
         self.messages.append(b"\xff\xff")
 
     def cursor(self) -> FakeCopy:
@@ -33,7 +37,9 @@ class FakeCopy:
     def __enter__(self) -> FakeCopy:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -48,14 +54,28 @@ def value(kind: str, elements: list[float] | None, dimensions: int = 0) -> bytes
         return struct.pack(">i", len(elements)) + packed
     if kind == "sparsevec":
         numbers = [(n, x) for n, x in enumerate(elements) if x]
-        return (struct.pack(">iii", len(elements), len(numbers), 0) + b"".join(struct.pack(">i", n) for n, _ in numbers)
-                + b"".join(struct.pack(">f", x) for _, x in numbers))  # fmt: skip
-    return struct.pack(">hh", len(elements), 0) + np.array(elements, dtype={"vector": ">f4", "halfvec": ">f2"}[kind]).tobytes()
+        return (
+            struct.pack(">iii", len(elements), len(numbers), 0)
+            + b"".join(struct.pack(">i", n) for n, _ in numbers)
+            + b"".join(struct.pack(">f", x) for _, x in numbers)
+        )
+    return (
+        struct.pack(">hh", len(elements), 0)
+        + np.array(elements, dtype={"vector": ">f4", "halfvec": ">f2"}[kind]).tobytes()
+    )
 
 
 def row(number: int, *values: bytes | None) -> bytes:
-    fields = [struct.pack(">IH", number // 10, number % 10 + 1), struct.pack(">I", 700 + number), struct.pack(">q", -number), *values]
-    packed = (struct.pack(">i", -1) if one is None else struct.pack(">i", len(one)) + one for one in fields)
+    fields = [
+        struct.pack(">IH", number // 10, number % 10 + 1),
+        struct.pack(">I", 700 + number),
+        struct.pack(">q", -number),
+        *values,
+    ]
+    packed = (
+        struct.pack(">i", -1) if one is None else struct.pack(">i", len(one)) + one
+        for one in fields
+    )
     return struct.pack(">h", len(fields)) + b"".join(packed)
 
 
@@ -72,21 +92,37 @@ def vectors(rows: int, dimensions: int = 6) -> list[list[float]]:
 @pytest.mark.parametrize("kind", ["vector", "halfvec", "bit"])
 @pytest.mark.parametrize("header_alone", [False, True])
 @pytest.mark.parametrize("rows", [0, 1, 2, 33])
-def test_rows_are_read_with_their_places_writers_and_groups(kind: str, header_alone: bool, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_with_their_places_writers_and_groups(
+    kind: str, header_alone: bool, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(streaming, "BLOCK_BYTES", 200)
-    made = [[float(x > 0) for x in one] for one in vectors(rows, 11)] if kind == "bit" else vectors(rows)
-    blocks = streamed([row(n, value(kind, one)) for n, one in enumerate(made)], Field("v", kind, len(made[0]) if made else 6),
-                      header_alone=header_alone)  # fmt: skip
+    made = (
+        [[float(x > 0) for x in one] for one in vectors(rows, 11)]
+        if kind == "bit"
+        else vectors(rows)
+    )
+    blocks = streamed(
+        [row(n, value(kind, one)) for n, one in enumerate(made)],
+        Field("v", kind, len(made[0]) if made else 6),
+        header_alone=header_alone,
+    )
     found = [x for block in blocks for x in block.columns[0].values.tolist()]  # type: ignore[union-attr]
     assert found == made
-    assert [place_text(int(p)) for block in blocks for p in block.places] == [f"({n // 10},{n % 10 + 1})" for n in range(rows)]
+    assert [place_text(int(p)) for block in blocks for p in block.places] == [
+        f"({n // 10},{n % 10 + 1})" for n in range(rows)
+    ]
     assert [int(x) for block in blocks for x in block.writers] == [700 + n for n in range(rows)]
     assert [int(x) for block in blocks for x in block.groups] == [-n for n in range(rows)]
     assert all(len(block) <= 10 for block in blocks)
 
 
 def test_nulls_and_other_sizes_are_counted_and_the_rest_is_read() -> None:
-    rows = [row(0, value("vector", [1, 2, 3])), row(1, None), row(2, value("vector", [4, 5])), row(3, value("vector", [6, 7, 8]))]
+    rows = [
+        row(0, value("vector", [1, 2, 3])),
+        row(1, None),
+        row(2, value("vector", [4, 5])),
+        row(3, value("vector", [6, 7, 8])),
+    ]
     (block,) = streamed(rows, Field("v", "vector", 3))
     (column,) = block.columns
     assert column.values.tolist() == [[1, 2, 3], [6, 7, 8]]  # type: ignore[union-attr]
@@ -96,7 +132,11 @@ def test_nulls_and_other_sizes_are_counted_and_the_rest_is_read() -> None:
 
 
 def test_two_fields_with_nulls_in_turn_are_kept_apart() -> None:
-    rows = [row(0, value("vector", [1, 2]), None), row(1, None, value("vector", [3, 4])), row(2, value("vector", [5, 6]), value("vector", [7, 8]))]
+    rows = [
+        row(0, value("vector", [1, 2]), None),
+        row(1, None, value("vector", [3, 4])),
+        row(2, value("vector", [5, 6]), value("vector", [7, 8])),
+    ]
     (block,) = streamed(rows, Field("a", "vector", 2), Field("b", "vector", 2))
     first, second = block.columns
     assert (first.values.tolist(), second.values.tolist()) == ([[1, 2], [5, 6]], [[3, 4], [7, 8]])  # type: ignore[union-attr]
@@ -107,7 +147,9 @@ def test_two_fields_with_nulls_in_turn_are_kept_apart() -> None:
 
 def test_sparse_rows_of_any_number_of_elements_are_one_block() -> None:
     made = [[0, 1.5, 0, 2, 0], [0, 0, 0, 0, 0], [3, 0, 0, 0, 0], [0, 0, 0, 4, 5.0]]
-    (block,) = streamed([row(n, value("sparsevec", one)) for n, one in enumerate(made)], Field("v", "sparsevec", 5))
+    (block,) = streamed(
+        [row(n, value("sparsevec", one)) for n, one in enumerate(made)], Field("v", "sparsevec", 5)
+    )
     values = block.columns[0].values
     assert isinstance(values, Sparse)
     dense = np.zeros((4, 5))

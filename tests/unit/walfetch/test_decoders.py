@@ -22,15 +22,23 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-CONTENT = random.Random(1).randbytes(300_000) + bytes(2 * PIECE_BYTES) + b"the end" + bytes(PIECE_BYTES)
+CONTENT = (
+    random.Random(1).randbytes(300_000) + bytes(2 * PIECE_BYTES) + b"the end" + bytes(PIECE_BYTES)
+)
 CHECKED: dict[str, Callable[[bytes], bytes]] = {  # those that carry a checksum of their content
-    ".lz4": lambda data: lz4.frame.compress(data, block_size=lz4.frame.BLOCKSIZE_MAX4MB, content_checksum=True, store_size=False),
+    ".lz4": lambda data: lz4.frame.compress(
+        data, block_size=lz4.frame.BLOCKSIZE_MAX4MB, content_checksum=True, store_size=False
+    ),
     ".zst": lambda data: zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1}),
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
 }
-COMPRESSORS = {**CHECKED, ".br": lambda data: brotli.compress(data, quality=3), "": lambda data: data}
+COMPRESSORS = {
+    **CHECKED,
+    ".br": lambda data: brotli.compress(data, quality=3),
+    "": lambda data: data,
+}
 
 
 def chunks(data: bytes, size: int) -> list[bytes]:
@@ -51,7 +59,9 @@ def test_content_comes_back_in_pieces_of_bounded_size(suffix: str, size: int) ->
 
 @pytest.mark.parametrize("suffix", sorted(set(COMPRESSORS) - {""}))
 @pytest.mark.parametrize("missing", [1, 4, 8, 1000])
-def test_an_object_that_breaks_off_is_seen_even_if_all_content_was_there(suffix: str, missing: int) -> None:
+def test_an_object_that_breaks_off_is_seen_even_if_all_content_was_there(
+    suffix: str, missing: int
+) -> None:
     with pytest.raises(Undecodable):
         list(decoded(chunks(COMPRESSORS[suffix](CONTENT)[:-missing], 2**16), suffix))
 
@@ -80,7 +90,8 @@ def test_a_flipped_bit_never_passes_for_the_content(suffix: str, data: st.DataOb
         content = b"".join(decoded([bytes(whole)], suffix))
     except Undecodable:
         return
-    assert content == SMALL_CONTENT, "other content was given out"  # a bit of the header may mean nothing
+    # a bit of the header may mean nothing
+    assert content == SMALL_CONTENT, "other content was given out"
 
 
 SMALL_CONTENT = CONTENT[:2000] + bytes(20_000)

@@ -22,12 +22,33 @@ def order(tool: BackupTool = WALG, **more: object) -> Order:
     segment_key, history_key = tool.wal_keys()
     bulk = tool.wal_bulk(16 * MB)
     values: dict[str, object] = {
-        "spool": "/spool", "incoming": "/incoming", "url": "s3://b/p", "endpoint_url": "", "region": "r", "segment_key": segment_key,
-        "history_key": history_key, "suffix": ".lz4", "readable": True, "system_identifier": 2**63 + 1, "major_version": 18,
-        "tool": ToolWords(tool.name, tool.wal_fetch(), tool.wal_absent_code, tool.exit_codes, bulk.argv, bulk.environment, bulk.folder),
-        "segment_bytes": 16 * MB, "start_lsn": 3 * 16 * MB + 40, "stop_lsn": 9 * 16 * MB, "timeline": 2,
-        "history": (TimelineSwitch(1, 5 * 16 * MB + 100),), **more,
-    }  # fmt: skip
+        "spool": "/spool",
+        "incoming": "/incoming",
+        "url": "s3://b/p",
+        "endpoint_url": "",
+        "region": "r",
+        "segment_key": segment_key,
+        "history_key": history_key,
+        "suffix": ".lz4",
+        "readable": True,
+        "system_identifier": 2**63 + 1,
+        "major_version": 18,
+        "tool": ToolWords(
+            tool.name,
+            tool.wal_fetch(),
+            tool.wal_absent_code,
+            tool.exit_codes,
+            bulk.argv,
+            bulk.environment,
+            bulk.folder,
+        ),
+        "segment_bytes": 16 * MB,
+        "start_lsn": 3 * 16 * MB + 40,
+        "stop_lsn": 9 * 16 * MB,
+        "timeline": 2,
+        "history": (TimelineSwitch(1, 5 * 16 * MB + 100),),
+        **more,
+    }
     return Order(**values)  # type: ignore[arg-type]
 
 
@@ -67,7 +88,17 @@ def test_the_first_the_last_and_every_nth_are_compared() -> None:
     assert not any(order(tool_sample=0).is_sample(n) for n in range(3, 9))
 
 
-@pytest.mark.parametrize("name", ["WALG_PGP_KEY", "WALG_PGP_KEY_PATH", "WALG_GPG_KEY_ID", "WALG_LIBSODIUM_KEY", "WALG_LIBSODIUM_KEY_PATH", "WALG_CSE_KMS_ID"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WALG_PGP_KEY",
+        "WALG_PGP_KEY_PATH",
+        "WALG_GPG_KEY_ID",
+        "WALG_LIBSODIUM_KEY",
+        "WALG_LIBSODIUM_KEY_PATH",
+        "WALG_CSE_KMS_ID",
+    ],
+)
 def test_a_key_means_that_only_the_tool_can_read(name: str) -> None:
     assert WALG.encrypts({name: "x"})
     assert not WALG.encrypts({name: ""})
@@ -75,4 +106,6 @@ def test_a_key_means_that_only_the_tool_can_read(name: str) -> None:
 
 
 def test_without_a_key_there_is_no_need_for_the_tool() -> None:
-    assert not WALG.encrypts({**WALG.environment(), "WALG_PGPFOO": "x", "AWS_SECRET_ACCESS_KEY": "x"})
+    assert not WALG.encrypts(
+        {**WALG.environment(), "WALG_PGPFOO": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    )

@@ -1,4 +1,6 @@
-"""What is looked at before a segment is delivered: every page's header, and nothing behind the last page."""
+"""What is looked at before a segment is delivered: every page's header, and nothing behind the last
+page.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,15 @@ ORIGIN = Origin(SYSTEM, MAJOR, frozenset({1, 2}))
 GOOD = segment_bytes(SEGMENT, 20)
 
 
-def used(content: bytes, segment: Segment = SEGMENT, origin: Origin = ORIGIN, piece: int = ALIGNMENT) -> int:
+def used(
+    content: bytes, segment: Segment = SEGMENT, origin: Origin = ORIGIN, piece: int = ALIGNMENT
+) -> int:
     """Bytes in use, looked at piece by piece."""
     check = PageCheck(segment, origin)
-    total = sum(check.used_bytes(p) for p in aligned((content[n : n + piece] for n in range(0, len(content), piece)), ALIGNMENT))
+    total = sum(
+        check.used_bytes(p)
+        for p in aligned((content[n : n + piece] for n in range(0, len(content), piece)), ALIGNMENT)
+    )
     check.finish()
     return total
 
@@ -55,7 +62,11 @@ def test_a_timeline_that_is_not_on_the_way_is_refused_if_the_way_is_known() -> N
         used(strange, Segment(3, 5, MB), Origin(SYSTEM, MAJOR, frozenset({1, 3})))
     assert used(strange, Segment(3, 5, MB), Origin(SYSTEM, MAJOR, frozenset()))
     with pytest.raises(Damaged, match="timeline"):
-        used(segment_bytes(Segment(3, 5, MB), 4), Segment(2, 5, MB), Origin(SYSTEM, MAJOR, frozenset()))
+        used(
+            segment_bytes(Segment(3, 5, MB), 4),
+            Segment(2, 5, MB),
+            Origin(SYSTEM, MAJOR, frozenset()),
+        )
 
 
 @pytest.mark.parametrize(

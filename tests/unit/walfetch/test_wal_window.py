@@ -67,7 +67,9 @@ def test_a_full_disk_makes_the_window_smaller() -> None:
     assert window.next() == [12]
 
 
-@given(st.lists(st.sampled_from(["next", "deliver", "take", "back"]), max_size=200), st.integers(1, 8))
+@given(
+    st.lists(st.sampled_from(["next", "deliver", "take", "back"]), max_size=200), st.integers(1, 8)
+)
 def test_never_more_than_allowed_lies_ready_or_is_on_its_way(events: list[str], ahead: int) -> None:
     window = Window(20, None, ahead)
     for event in events:

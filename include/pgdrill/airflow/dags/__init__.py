@@ -1,4 +1,7 @@
-"""The DAGs of a configured cluster. Drawing them reads the configuration and nothing else: no server, no Connection."""
+"""The DAGs of a configured cluster.
+
+Drawing them reads the configuration and nothing else: no server, no Connection.
+"""
 
 from __future__ import annotations
 
@@ -8,4 +11,11 @@ from pgdrill.airflow.dags.logical_dump import logical_dump_dag
 from pgdrill.airflow.dags.restore_drill import restore_drill_dag
 from pgdrill.airflow.dags.retention import retention_dag
 
-__all__ = ["base_backup_dag", "check_configuration", "draw", "logical_dump_dag", "restore_drill_dag", "retention_dag"]
+__all__ = [
+    "base_backup_dag",
+    "check_configuration",
+    "draw",
+    "logical_dump_dag",
+    "restore_drill_dag",
+    "retention_dag",
+]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def base_backup_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
-    """``<cluster>.base_backup``: one task, for the tool, its proof and the record belong together."""
+    """``<cluster>.base_backup``: one task, for the tool, its proof and the record belong
+    together."""
     limits = cluster.backup
     with DAG(
         f"{cluster.name}.base_backup",
@@ -27,9 +28,14 @@ def base_backup_dag(cluster: Cluster, settings: Settings, doc: str | None = None
             task_id="backup",
             cluster=cluster.name,
             outlets=[base_backups(cluster)],
-            execution_timeout=timedelta(seconds=limits.timeout_seconds + limits.archive_wait_seconds) + MARGIN,
+            execution_timeout=timedelta(
+                seconds=limits.timeout_seconds + limits.archive_wait_seconds
+            )
+            + MARGIN,
             retry_delay=timedelta(minutes=10),
-            doc_md="Runs the backup tool beside the data directory, reads the new backup back from the listing, compares"
-            " every part, waits for its WAL and records what production held.",
+            doc_md=(
+                "Runs the backup tool beside the data directory, reads the new backup back from the"
+                " listing, compares every part, waits for its WAL and records what production held."
+            ),
         )
     return dag

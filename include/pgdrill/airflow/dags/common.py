@@ -1,14 +1,17 @@
 """What the DAGs of a cluster have in common.
 
-Pools: the tasks stay in ``default_pool``. A task whose pool does not exist is never run and says nothing, and that is
-the wrong way for a backup to fail; one drill and one backup at a time for a cluster is the library's own lock, which
-holds for the CLI, too. A task that meets it gives its slot back and is started again (see :mod:`pgdrill.airflow.waiting`).
+Pools: the tasks stay in ``default_pool``. A task whose pool does not exist is never run and says
+nothing, and that is the wrong way for a backup to fail; one drill and one backup at a time for a
+cluster is the library's own lock, which holds for the CLI, too. A task that meets it gives its slot
+back and is started again (see :mod:`pgdrill.airflow.waiting`).
 
-Retries: ``retries`` is for what did not answer. What another try cannot change (a damaged backup, a red verdict, a wrong
-configuration) is raised as ``AirflowFailException``, which Airflow never tries again.
+Retries: ``retries`` is for what did not answer. What another try cannot change (a damaged backup, a
+red verdict, a wrong configuration) is raised as ``AirflowFailException``, which Airflow never tries
+again.
 
-Time limits: every step has its own in ``dr.toml``, which ends it with an explanation; ``execution_timeout`` stands
-behind them. There is no ``dagrun_timeout``: it would skip the teardown, too.
+Time limits: every step has its own in ``dr.toml``, which ends it with an explanation;
+``execution_timeout`` stands behind them. There is no ``dagrun_timeout``: it would skip the
+teardown, too.
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import (
+    Asset,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+)
 
 from pgdrill.airflow.schedules import check_schedule
 
@@ -43,10 +53,15 @@ NO_RETRY_AFTER_TIMEOUT = ExceptionRetryPolicy(
 def base_backups(cluster: Cluster) -> Asset:
     """The cluster's base backups, as data that the backup writes and the drill reads.
 
-    Named by the cluster and not by the repository's URL, so that moving the repository does not make two assets of it.
-    ``x-`` marks a scheme as one's own: for any other, Airflow looks for its owner and imports every provider (2.9 s).
+    Named by the cluster and not by the repository's URL, so that moving the repository does not
+    make two assets of it. ``x-`` marks a scheme as one's own: for any other, Airflow looks for its
+    owner and imports every provider (2.9 s).
     """
-    return Asset(name=f"{cluster.name}.base_backups", uri=f"x-pgdrill://{cluster.name}/base_backups", group="pgdrill")
+    return Asset(
+        name=f"{cluster.name}.base_backups",
+        uri=f"x-pgdrill://{cluster.name}/base_backups",
+        group="pgdrill",
+    )
 
 
 def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
@@ -54,8 +69,9 @@ def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
     return {
         "tags": {"pgdrill", tag, cluster.name},
         "doc_md": document(doc, cluster),
-        # No start_date: with one, unpausing would at once start the run that was due last. Nobody expects a backup or a
-        # restore of a production cluster from flipping a switch; Trigger is there for that.
+        # No start_date: with one, unpausing would at once start the run that was due last. Nobody
+        # expects a backup or a restore of a production cluster from flipping a switch; Trigger is
+        # there for that.
         "catchup": False,
         "max_active_runs": 1,
         "default_args": {
@@ -69,9 +85,11 @@ def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
 
 
 def cron(cluster: Cluster, settings: Settings, section: str) -> CronTriggerTimetable:
-    """The section's schedule, in UTC; one that is no cron is an error in the file and says where."""
+    """The section's schedule, in UTC; one that is no cron is an error in the file and says
+    where."""
     expression = check_schedule(cluster, section, settings.source)
-    # Zero: unpausing starts no run that was due a while ago (False does, within a tenth of the period).
+    # Zero: unpausing starts no run that was due a while ago (False does, within a tenth of the
+    # period).
     return CronTriggerTimetable(expression, timezone="UTC", run_immediately=timedelta(0))
 
 
@@ -82,8 +100,10 @@ def document(doc: str | None, cluster: Cluster) -> str:
         "Repository": f"`{cluster.repository.url}`, by {cluster.repository.tool}",
         "Reports": f"`{cluster.reports_url or cluster.repository.url + '/pgdrill'}/reports`",
         "Drills work in": f"`{cluster.state_directory}`",
-        "Promised": f"vector search correct within {cluster.drill.rto_seconds:g} s (RTO),"
-        f" at most {cluster.drill.rpo_seconds:g} s of work lost (RPO)",
+        "Promised": (
+            f"vector search correct within {cluster.drill.rto_seconds:g} s (RTO),"
+            f" at most {cluster.drill.rpo_seconds:g} s of work lost (RPO)"
+        ),
         "Owner": cluster.owner,
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
@@ -91,11 +111,13 @@ def document(doc: str | None, cluster: Cluster) -> str:
 
 
 def worded(pattern: str, *words: str) -> dict[str, Any]:
-    """A JSON schema for text that fits the pattern; what does not is refused as being none of ``words``, without the pattern.
+    """A JSON schema for text that fits the pattern; what does not is refused as being none of
+    ``words``, without the pattern.
 
-    Airflow answers with what the schema's failing part says, and that part in full: the first of several, so a type comes behind
-    these words, or the pattern is shown with it. The words stand in a list, which no text is equal to: else they were taken
-    themselves. Python's ``$`` lets a newline follow, which nobody means.
+    Airflow answers with what the schema's failing part says, and that part in full: the first of
+    several, so a type comes behind these words, or the pattern is shown with it. The words stand in
+    a list, which no text is equal to: else they were taken themselves. Python's ``$`` lets a
+    newline follow, which nobody means.
     """
     fits = {"type": "string", "pattern": f"{pattern}(?!\\n)"}
     return {"if": fits, "else": {"enum": [list(words)]}, "type": "string"}
@@ -117,7 +139,9 @@ def keep_param() -> Param:
         False,
         **yes_or_no(),
         title="Keep the restored cluster for a look",
-        description="The task `destroy` then says where it is. Its server ends by itself at the drill's time limit;"
-        " until then other drills of this cluster wait. Clearing `destroy` ends it.",
+        description=(
+            "The task `destroy` then says where it is. Its server ends by itself at the drill's"
+            " time limit; until then other drills of this cluster wait. Clearing `destroy` ends it."
+        ),
         section="Afterwards",
     )

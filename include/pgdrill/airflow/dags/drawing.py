@@ -1,7 +1,8 @@
 """Which clusters have DAGs, and what an import error says of those that have none.
 
-A DAG file that raises loses all its DAGs, and Airflow starts no further task of their runs. So those that draw never raise
-for what is wrong with one cluster: another file does, for all of them (``dags/configuration.py``).
+A DAG file that raises loses all its DAGs, and Airflow starts no further task of their runs. So
+those that draw never raise for what is wrong with one cluster: another file does, for all of them
+(``dags/configuration.py``).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ LeftOut.__module__ = "pgdrill"
 
 
 def draw(make: Maker, doc: str | None) -> None:
-    """The DAG of each cluster that is right, and of those that are not while a job of theirs is at work."""
+    """The DAG of each cluster that is right, and of those that are not while a job of theirs is at
+    work.
+    """
     going_on = begun.at_work()
     settings = _settings()
     for name in {**settings.clusters, **going_on}:
@@ -53,14 +56,18 @@ def draw(make: Maker, doc: str | None) -> None:
 def check_configuration() -> None:
     """Raise what is wrong with the file, in words that stand at the top of the import error.
 
-    Airflow shows the exception with its cause first, and a cause that nobody raised has no traceback.
+    Airflow shows the exception with its cause first, and a cause that nobody raised has no
+    traceback.
     """
     told = list(_faults())
     if not told:
         return
     if going_on := sorted(begun.at_work().keys() - _settings().clusters.keys()):
         names = ", ".join(going_on)
-        told.append(f"Jobs of {names} that have begun go on with the configuration that they began with; until then its DAGs stay.")
+        told.append(
+            f"Jobs of {names} that have begun go on with the configuration that they began with;"
+            " until then its DAGs stay."
+        )
     words = "\n".join(told)
     raise LeftOut(words) from LeftOut(words)
 

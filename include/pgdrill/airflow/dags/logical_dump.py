@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 def logical_dumps(cluster: Cluster) -> Asset:
     """The cluster's logical dumps, as data that is written and then read back."""
-    return Asset(name=f"{cluster.name}.logical_dumps", uri=f"x-pgdrill://{cluster.name}/logical_dumps", group="pgdrill")
+    return Asset(
+        name=f"{cluster.name}.logical_dumps",
+        uri=f"x-pgdrill://{cluster.name}/logical_dumps",
+        group="pgdrill",
+    )
 
 
 def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
@@ -41,7 +45,9 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
     with DAG(
         f"{cluster.name}.logical_dump",
         schedule=cron(cluster, settings, "dump"),
-        description=f"Dumps cluster {cluster.name} with pg_dump, and restores the dump before it counts",
+        description=(
+            f"Dumps cluster {cluster.name} with pg_dump, and restores the dump before it counts"
+        ),
         params=dump_params(),
         **common(cluster, "dump", doc),
     ) as dag:
@@ -52,7 +58,10 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
             outlets=[logical_dumps(cluster)],
             execution_timeout=limit + MARGIN,
             retry_delay=timedelta(minutes=10),
-            doc_md="Dumps each database from one snapshot into the store, and the roles. Red: nothing of it is left.",
+            doc_md=(
+                "Dumps each database from one snapshot into the store, and the roles. Red: nothing"
+                " of it is left."
+            ),
         )
         restore = LogicalRestoreOperator(
             task_id="restore",
@@ -62,10 +71,14 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
             migrations="{{ params.migrations }}",
             keep="{{ params.keep }}",
             inlets=[logical_dumps(cluster)],
-            # Download, rows and each index have that limit of their own; the drill's ends the server.
+            # Download, rows and each index have that limit of their own; the drill's ends the
+            # server.
             execution_timeout=max(limit, timedelta(seconds=cluster.drill.timeout_seconds)) + MARGIN,
-            doc_md="Restores the dump into a throw-away cluster and compares it with the snapshot; vector search against"
-            " exact search. Red: XCom's `findings` has every answer that is no pass, with its hint.",
+            doc_md=(
+                "Restores the dump into a throw-away cluster and compares it with the snapshot;"
+                " vector search against exact search. Red: XCom's `findings` has every answer that"
+                " is no pass, with its hint."
+            ),
         )
         destroy = DestroyDumpClusterOperator(
             task_id="destroy",
@@ -74,14 +87,20 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
             keep="{{ params.keep }}",
             execution_timeout=DESTROY_TIMEOUT,
             retry_delay=timedelta(seconds=30),
-            doc_md="Ends the restored server and removes its folder, should the restore have been killed.",
+            doc_md=(
+                "Ends the restored server and removes its folder, should the restore have been"
+                " killed."
+            ),
         )
         passed = DumpPassedOperator(
             task_id="passed",
             cluster=cluster.name,
             execution_timeout=BEGIN_TIMEOUT,
             retry_delay=timedelta(seconds=30),
-            doc_md="Green exactly if the run's newest dump was restored and found right. It reads the report, whatever was cleared.",
+            doc_md=(
+                "Green exactly if the run's newest dump was restored and found right. It reads the"
+                " report, whatever was cleared."
+            ),
         )
         dump >> restore
         # Teardowns, both: whatever is cleared, Airflow then runs them again.
@@ -98,23 +117,38 @@ def dump_params() -> dict[str, Param]:
     return {
         "databases": Param(
             [],
-            **listed("a list of databases' names, empty for those of the configuration", **worded(r"^[^,]{1,63}$", "a database's name, without a comma")),
+            **listed(
+                "a list of databases' names, empty for those of the configuration",
+                **worded(r"^[^,]{1,63}$", "a database's name, without a comma"),
+            ),
             title="Databases",
             description="Empty: those of the configuration.",
             section="What to dump",
         ),
         "bin_dir": Param(
             "",
-            **worded(FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for the configured one"),
+            **worded(
+                FOLDER,
+                "a folder's whole path, from / on, without quotes",
+                "nothing, for the configured one",
+            ),
             title="Restore into another PostgreSQL",
-            description="Folder of its programs, on the drill's host: a newer major version, or newer extensions. Empty: as configured.",
+            description=(
+                "Folder of its programs, on the drill's host: a newer major version, or newer"
+                " extensions. Empty: as configured."
+            ),
             section="What to restore into",
         ),
         "migrations": Param(
             "",
-            **worded(FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for none"),
+            **worded(
+                FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for none"
+            ),
             title="Migrations to rehearse",
-            description="A folder on the drill's host with `*.sql` files, or with `alembic.ini`. Empty: none.",
+            description=(
+                "A folder on the drill's host with `*.sql` files, or with `alembic.ini`. Empty:"
+                " none."
+            ),
             section="What to ask",
         ),
         "keep": keep_param(),

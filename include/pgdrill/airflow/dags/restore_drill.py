@@ -35,17 +35,25 @@ if TYPE_CHECKING:
 def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
     """``<cluster>.restore_drill``: begin, restore, check, destroy.
 
-    The schedule is a cron and not the backup's asset: the promise is a drill every Friday, and it must show most of all
-    when there was no new backup. The asset is the restore's inlet, for lineage.
+    The schedule is a cron and not the backup's asset: the promise is a drill every Friday, and it
+    must show most of all when there was no new backup. The asset is the restore's inlet, for
+    lineage.
     """
     limit = timedelta(seconds=cluster.drill.timeout_seconds)
-    # A form has one default for both, and a person who just clicks expects the latest state. A backfill means its date.
+    # A form has one default for both, and a person who just clicks expects the latest state. A
+    # backfill means its date.
     past = "'time:' ~ dag_run.logical_date.isoformat() if dag_run.run_type == 'backfill'"
-    target = f"{{{{ '{cluster.drill.scheduled_target}' if dag_run.run_type == 'scheduled' else {past} else params.target }}}}"
+    target = (
+        f"{{{{ '{cluster.drill.scheduled_target}' if dag_run.run_type == 'scheduled' else {past}"
+        " else params.target }}"
+    )
     with DAG(
         f"{cluster.name}.restore_drill",
         schedule=cron(cluster, settings, "drill"),
-        description=f"Restores the latest backup of cluster {cluster.name} and proves that vector search on it is right",
+        description=(
+            f"Restores the latest backup of cluster {cluster.name} and proves that vector search on"
+            " it is right"
+        ),
         params=drill_params(),
         **common(cluster, "drill", doc),
     ) as dag:
@@ -54,7 +62,10 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             cluster=cluster.name,
             target=target,
             execution_timeout=BEGIN_TIMEOUT,
-            doc_md="Refuses what cannot work before anything is touched. Red: configuration, Connection or parameter.",
+            doc_md=(
+                "Refuses what cannot work before anything is touched. Red: configuration,"
+                " Connection or parameter."
+            ),
         )
         restore = RestoreClusterOperator(
             task_id="restore",
@@ -63,8 +74,11 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             target=target,
             inlets=[base_backups(cluster)],
             execution_timeout=limit + MARGIN,
-            doc_md="Notes what production holds, checks the repository, fetches the backup, replays WAL to the target"
-            " and promotes. Red: the message says whether the backup or the drill's host is at fault.",
+            doc_md=(
+                "Notes what production holds, checks the repository, fetches the backup, replays"
+                " WAL to the target and promotes. Red: the message says whether the backup or the"
+                " drill's host is at fault."
+            ),
         )
         check = VectorSearchCheckOperator(
             task_id="check",
@@ -72,8 +86,10 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             drill_id=BEGUN,
             families="{{ params.checks | join(',') }}",
             execution_timeout=limit + MARGIN,
-            doc_md="Compares the restored cluster with production and vector search with exact search. Red: XCom's"
-            " `findings` has every answer that is no pass, with its hint.",
+            doc_md=(
+                "Compares the restored cluster with production and vector search with exact search."
+                " Red: XCom's `findings` has every answer that is no pass, with its hint."
+            ),
         )
         destroy = DestroyClusterOperator(
             task_id="destroy",
@@ -84,26 +100,30 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             retry_delay=timedelta(seconds=30),
             doc_md="Ends the restored server and removes its folder, whatever happened before.",
         )
-        # A teardown that counts hides the tasks before it from the run's verdict (Airflow looks at the last tasks
-        # only): without this one, a failed check with a clean teardown would be a green run. It is a teardown itself, for
-        # whatever is cleared, Airflow then runs it again.
+        # A teardown that counts hides the tasks before it from the run's verdict (Airflow looks at
+        # the last tasks only): without this one, a failed check with a clean teardown would be a
+        # green run. It is a teardown itself, for whatever is cleared, Airflow then runs it again.
         passed = DrillPassedOperator(
             task_id="passed",
             cluster=cluster.name,
             execution_timeout=BEGIN_TIMEOUT,
             retry_delay=timedelta(seconds=30),
-            doc_md="Green exactly if the run's newest drill passed. It reads the report, whatever was cleared.",
+            doc_md=(
+                "Green exactly if the run's newest drill passed. It reads the report, whatever was"
+                " cleared."
+            ),
         )
         begin >> restore >> check
-        # Two set-ups: `begin` lets the teardown run although the restore failed; `restore` is one so that clearing
-        # `check` restores again what has been destroyed.
+        # Two set-ups: `begin` lets the teardown run although the restore failed; `restore` is one
+        # so that clearing `check` restores again what has been destroyed.
         check >> destroy.as_teardown(setups=[begin, restore], on_failure_fail_dagrun=True)
         check >> passed.as_teardown(setups=[begin, restore], on_failure_fail_dagrun=True)
     return dag
 
 
 TARGET = (
-    r"^(latest|random|alternate|(time|before):\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
+    r"^(latest|random|alternate|(time|before):\d{4}-\d\d-\d\d[T"
+    r" ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)"
     r"|lsn:[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}|name:[^\x00'\\]{1,63})$"
 )
 
@@ -114,30 +134,53 @@ def drill_params() -> dict[str, Param]:
     return {
         "backup": Param(
             "LATEST",
-            **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "LATEST", "a base backup's full name, as `pgdrill backups` shows it"),
+            **worded(
+                r"^[A-Za-z0-9_.:-]{1,200}$",
+                "LATEST",
+                "a base backup's full name, as `pgdrill backups` shows it",
+            ),
             title="Base backup",
             description="`LATEST`, or a base backup's full name as `pgdrill backups` shows it.",
             section=restore,
         ),
         "target": Param(
             "latest",
-            **worded(TARGET, "latest", "random", "alternate", "time:2026-11-20T11:00:00Z, with its zone", "before: and such a time",
-                     "lsn:0/3000028", "name: and a restore point"),
+            **worded(
+                TARGET,
+                "latest",
+                "random",
+                "alternate",
+                "time:2026-11-20T11:00:00Z, with its zone",
+                "before: and such a time",
+                "lsn:0/3000028",
+                "name: and a restore point",
+            ),
             title="Recovery target",
-            description="Where recovery stops: `latest` (a restore point made when the drill begins), `random` (an instant"
-            " drawn from all that can be restored), `alternate` (the one of these two that the last drill was not; scheduled"
-            " drills do that), `time:2026-11-20T11:00:00Z` (with its zone), `before:` and a time (without what was committed"
-            " at it), `lsn:0/3000028` or `name:` and a restore point. Rows and schema are compared with `latest` only.",
+            description=(
+                "Where recovery stops: `latest` (a restore point made when the drill begins),"
+                " `random` (an instant drawn from all that can be restored), `alternate` (the one"
+                " of these two that the last drill was not; scheduled drills do that),"
+                " `time:2026-11-20T11:00:00Z` (with its zone), `before:` and a time (without what"
+                " was committed at it), `lsn:0/3000028` or `name:` and a restore point. Rows and"
+                " schema are compared with `latest` only."
+            ),
             section=restore,
         ),
         "checks": Param(
             list(FAMILIES),
-            **listed(f"a list of one or more of {', '.join(FAMILIES)}", enum=list(FAMILIES), type="string"),
+            **listed(
+                f"a list of one or more of {', '.join(FAMILIES)}",
+                enum=list(FAMILIES),
+                type="string",
+            ),
             examples=list(FAMILIES),
             minItems=1,
             uniqueItems=True,
             title="Checks",
-            description="Families of checks. Leave something out for a quick look; without `vectors` no drill is green.",
+            description=(
+                "Families of checks. Leave something out for a quick look; without `vectors` no"
+                " drill is green."
+            ),
             section=checks,
         ),
         "keep": keep_param(),

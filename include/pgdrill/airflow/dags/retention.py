@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param
 
-from pgdrill.airflow.dags.common import APPROVAL_TIMEOUT, base_backups, common, listed, worded, yes_or_no
+from pgdrill.airflow.dags.common import (
+    APPROVAL_TIMEOUT,
+    base_backups,
+    common,
+    listed,
+    worded,
+    yes_or_no,
+)
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import (
     ApprovePlanOperator,
@@ -22,22 +29,33 @@ if TYPE_CHECKING:
 
 
 def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) -> DAG:
-    """``<cluster>.retention``: plan, perhaps a person's approval, prune. After each base backup, for it moves the window."""
+    """``<cluster>.retention``: plan, perhaps a person's approval, prune.
+
+    After each base backup, for it moves the window.
+    """
     limit = 6 * timedelta(seconds=cluster.retention.timeout_seconds)
     with DAG(
         f"{cluster.name}.retention",
         schedule=[base_backups(cluster)],
-        description=f"Deletes what no promise needs of cluster {cluster.name}'s base backups, WAL and dumps",
+        description=(
+            f"Deletes what no promise needs of cluster {cluster.name}'s base backups, WAL and dumps"
+        ),
         params=retention_params(),
         user_defined_macros={"approved_plan": approved_plan},
         **common(cluster, "retention", doc),
     ) as dag:
-        by_hand: dict[str, Any] = {"also": "{{ params.also | join(',') }}", "allow": "{{ params.allow | join(',') }}"}
+        by_hand: dict[str, Any] = {
+            "also": "{{ params.also | join(',') }}",
+            "allow": "{{ params.allow | join(',') }}",
+        }
         plan = PruneOperator(
             task_id="plan",
             cluster=cluster.name,
             execution_timeout=limit,
-            doc_md="Says what would go, what stays and why, and every promise before and after. Deletes nothing.",
+            doc_md=(
+                "Says what would go, what stays and why, and every promise before and after."
+                " Deletes nothing."
+            ),
             **by_hand,
         )
         choose = ChoosePruneOperator(
@@ -46,12 +64,18 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             approve="approve",
             prune="prune",
             refused="refused",
-            doc_md="To a person's approval in runs by hand and in the first one, else on; nothing more in a dry run.",
+            doc_md=(
+                "To a person's approval in runs by hand and in the first one, else on; nothing more"
+                " in a dry run."
+            ),
         )
         refused = RefusedOperator(
             task_id="refused",
             planned="plan",
-            doc_md="Red where the plan is refused: each refusal with its figures and its hint. Nothing is deleted.",
+            doc_md=(
+                "Red where the plan is refused: each refusal with its figures and its hint. Nothing"
+                " is deleted."
+            ),
         )
         approve = ApprovePlanOperator(
             task_id="approve",
@@ -72,8 +96,10 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             first_run="{{ ti.xcom_pull(task_ids='plan')['first_run'] }}",
             trigger_rule="none_failed_min_one_success",
             execution_timeout=limit,
-            doc_md="Does exactly what was planned, asks the tool first, and looks again afterwards. Red: nothing promised is"
-            " lost; the message says what was refused, and the hint.",
+            doc_md=(
+                "Does exactly what was planned, asks the tool first, and looks again afterwards."
+                " Red: nothing promised is lost; the message says what was refused, and the hint."
+            ),
             **by_hand,
         )
         plan >> choose >> approve >> prune
@@ -89,22 +115,37 @@ def retention_params() -> dict[str, Param]:
             False,
             **yes_or_no(),
             title="Delete, after your approval",
-            description="Without it the run shows the plan, with every promise before and after, and deletes nothing.",
+            description=(
+                "Without it the run shows the plan, with every promise before and after, and"
+                " deletes nothing."
+            ),
             section=section,
         ),
         "also": Param(
             [],
-            **listed("a list of full names, as the plan shows them", **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it")),
+            **listed(
+                "a list of full names, as the plan shows them",
+                **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it"),
+            ),
             title="Remove these, too",
-            description="Full names of leftovers, abandoned timelines (`00000003`) or another cluster's backups, one a line. They go only if old enough.",
+            description=(
+                "Full names of leftovers, abandoned timelines (`00000003`) or another cluster's"
+                " backups, one a line. They go only if old enough."
+            ),
             section=section,
         ),
         "allow": Param(
             [],
-            **listed(f"a list of {', '.join(MAY_BE_ALLOWED)}, or empty", enum=list(MAY_BE_ALLOWED), type="string"),
+            **listed(
+                f"a list of {', '.join(MAY_BE_ALLOWED)}, or empty",
+                enum=list(MAY_BE_ALLOWED),
+                type="string",
+            ),
             examples=list(MAY_BE_ALLOWED),
             title="Let these refusals pass",
-            description="For a first run or a shorter promise, `too-much`. Read the plan's refusals first.",
+            description=(
+                "For a first run or a shorter promise, `too-much`. Read the plan's refusals first."
+            ),
             section=section,
         ),
     }

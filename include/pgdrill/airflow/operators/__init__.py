@@ -6,7 +6,10 @@ from pgdrill.airflow.operators.base_backup import BaseBackupOperator
 from pgdrill.airflow.operators.begin_drill import BeginDrillOperator
 from pgdrill.airflow.operators.destroy_cluster import DestroyClusterOperator
 from pgdrill.airflow.operators.logical_dump import LogicalDumpOperator
-from pgdrill.airflow.operators.logical_restore import DestroyDumpClusterOperator, LogicalRestoreOperator
+from pgdrill.airflow.operators.logical_restore import (
+    DestroyDumpClusterOperator,
+    LogicalRestoreOperator,
+)
 from pgdrill.airflow.operators.passed import DrillPassedOperator, DumpPassedOperator
 from pgdrill.airflow.operators.prune import PruneOperator
 from pgdrill.airflow.operators.restore_cluster import RestoreClusterOperator

@@ -1,4 +1,5 @@
-"""What the operators share: the cluster's name, the drill's id, and a runner that a kill can reach."""
+"""What the operators share: the cluster's name, the drill's id, and a runner that a kill can
+reach."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 keep_lines_whole()  # in every process that runs a task of ours
 THIS_RUN = "{{ run_id }}"
 DRILL_ID = "drill_id"  # the XCom's key under which a restore says which drill it began
-# For the tasks after a restore: the drill that it began, which after a *Clear* is another one than the run's first.
+# For the tasks after a restore: the drill that it began, which after a *Clear* is another one than
+# the run's first.
 BEGUN = "{{ ti.xcom_pull(task_ids='restore', key='drill_id') or '' }}"
 
 
@@ -36,7 +38,9 @@ def trigger_of(context: Context) -> str:
 
 
 def log_report(log: Any, show: Callable[[Console], None]) -> None:
-    """Show a report in the task's log as `pgdrill report` shows it, a line of the log for each of its lines."""
+    """Show a report in the task's log as `pgdrill report` shows it, a line of the log for each of
+    its lines.
+    """
     from pgdrill.reports.one_screen import log_lines
 
     for line in log_lines(show):
@@ -46,7 +50,10 @@ def log_report(log: Any, show: Callable[[Console], None]) -> None:
 def refuse_the_past(context: Context, what: str) -> None:
     """A backfill of what can be had of today only would be today's under an old date."""
     if run_type(context) == "backfill":
-        raise AirflowFailException(f"{what} of the past cannot be taken, and one of today belongs to no old date. Hint: trigger the DAG by hand")
+        raise AirflowFailException(
+            f"{what} of the past cannot be taken, and one of today belongs to no old date. Hint:"
+            " trigger the DAG by hand"
+        )
 
 
 def run_type(context: Context) -> str:
@@ -59,7 +66,8 @@ OURS = "pgdrill"  # the tag of the DAGs that are drawn here
 
 
 def refuse_unknown(operator: BaseOperator, context: Context) -> None:
-    """A run's parameter that no form has would be passed over: what was meant by it would not be done.
+    """A run's parameter that no form has would be passed over: what was meant by it would not be
+    done.
 
     Airflow takes every key. In DAGs of others that use these operators it may be theirs.
     """
@@ -71,11 +79,13 @@ def refuse_unknown(operator: BaseOperator, context: Context) -> None:
     if unknown:
         near = [match for key in unknown for match in difflib.get_close_matches(key, known, n=1)]
         raise ConfigError(
-            "unknown-parameter", f"parameters of this run of {dag.dag_id}",
-            found=", ".join(map(repr, unknown)) + (f" (did you mean {', '.join(near)}?)" if near else ""),
+            "unknown-parameter",
+            f"parameters of this run of {dag.dag_id}",
+            found=", ".join(map(repr, unknown))
+            + (f" (did you mean {', '.join(near)}?)" if near else ""),
             expected=f"only {', '.join(known)}" if known else "none: this DAG has no parameters",
             hint="trigger it again without them",
-        )  # fmt: skip
+        )
 
 
 class ClusterOperator(BaseOperator):
@@ -92,7 +102,9 @@ class ClusterOperator(BaseOperator):
         self.cluster = cluster
 
     def begin(self, context: Context) -> Access:
-        """The cluster as it is configured now: what the run's tasks after this one work with, whatever becomes of the file."""
+        """The cluster as it is configured now: what the run's tasks after this one work with,
+        whatever becomes of the file.
+        """
         from pgdrill.config import load
 
         refuse_unknown(self, context)
@@ -135,9 +147,10 @@ class ClusterOperator(BaseOperator):
 class DrillOperator(ClusterOperator):
     """Works on a drill.
 
-    :param drill_id: which drill, from the DAG run by default so that every task and every try means the same one
-        (templated; made fit for file names by :func:`pgdrill.airflow.drill_id.drill_id_of`). After a *Clear* the restore
-        begins another one and says so by XCom, key ``drill_id``: hand that to the tasks after it (:data:`BEGUN`).
+    :param drill_id: which drill, from the DAG run by default so that every task and every try means
+        the same one (templated; made fit for file names by
+        :func:`pgdrill.airflow.drill_id.drill_id_of`). After a *Clear* the restore begins another
+        one and says so by XCom, key ``drill_id``: hand that to the tasks after it (:data:`BEGUN`).
     """
 
     template_fields: Sequence[str] = (*ClusterOperator.template_fields, "drill_id")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class BaseBackupOperator(ClusterOperator):
     """Take a base backup and prove it listed, whole and archived.
 
-    Runs where the data directory is. XCom: the backup's name, LSNs, sizes in bytes and rate; the same figures go to the
-    events of the task's outlet assets.
+    Runs where the data directory is. XCom: the backup's name, LSNs, sizes in bytes and rate; the
+    same figures go to the events of the task's outlet assets.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     """
@@ -39,6 +39,10 @@ class BaseBackupOperator(ClusterOperator):
             context["outlet_events"][asset].extra = {"backup": result.name, **backup}
         self.log.info(
             "%s: %.1f MB in %.0f s, stored as %.1f MB in %d parts",
-            result.name, result.uncompressed_bytes / 1e6, result.tool_seconds, result.stored_bytes / 1e6, result.parts,
-        )  # fmt: skip
+            result.name,
+            result.uncompressed_bytes / 1e6,
+            result.tool_seconds,
+            result.stored_bytes / 1e6,
+            result.parts,
+        )
         return backup

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class BeginDrillOperator(DrillOperator):
     """Check configuration and recovery target, log in to production, and say which drill this is.
 
-    Production that refuses the login is red, with a report that says *could not verify*. One that is gone keeps no drill
-    from going on; the verdict says so.
+    Production that refuses the login is red, with a report that says *could not verify*. One that
+    is gone keeps no drill from going on; the verdict says so.
 
-    It is the set-up that nothing else can spoil: a teardown runs only if one of its set-ups succeeded, and the restored
-    cluster has to go exactly when the restore did *not* succeed.
+    It is the set-up that nothing else can spoil: a teardown runs only if one of its set-ups
+    succeeded, and the restored cluster has to go exactly when the restore did *not* succeed.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
@@ -42,7 +42,9 @@ class BeginDrillOperator(DrillOperator):
 
             access = self.begin(context)
             target = parse_target(self.target)
-            drill_id = next_attempt(access, drill_id_of(self.drill_id), trigger_of(context)).drill_id
+            drill_id = next_attempt(
+                access, drill_id_of(self.drill_id), trigger_of(context)
+            ).drill_id
             gone = begin_stage(access, drill_id, trigger=trigger_of(context))
         self.log.info("drill %s of cluster %s, to %s", drill_id, self.cluster, target)
         if gone:

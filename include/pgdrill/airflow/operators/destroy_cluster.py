@@ -22,14 +22,17 @@ TRUE = {"true", "1", "yes"}
 
 
 class DestroyClusterOperator(DrillOperator):
-    """End the restored server and remove its folder. Done already is fine, and so is a restore that still writes.
+    """End the restored server and remove its folder.
+
+    Done already is fine, and so is a restore that still writes.
 
     XCom: what was destroyed, or where it is and when it ends by itself.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
-    :param keep: leave a restored cluster for a look (templated). Its server ends at the drill's time limit all the same;
-        until then other drills of the cluster wait. One that is kept already is destroyed: clearing this task ends it.
+    :param keep: leave a restored cluster for a look (templated). Its server ends at the drill's
+        time limit all the same; until then other drills of the cluster wait. One that is kept
+        already is destroyed: clearing this task ends it.
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "keep")
@@ -48,7 +51,11 @@ class DestroyClusterOperator(DrillOperator):
         drill_id = drill_id_of(self.drill_id or run)
         with airflow_errors():
             access = self._whatever_happened(context)
-            if str(self.keep).lower() in TRUE and not _kept_already(access, drill_id) and (kept := self._kept(access, drill_id)):
+            if (
+                str(self.keep).lower() in TRUE
+                and not _kept_already(access, drill_id)
+                and (kept := self._kept(access, drill_id))
+            ):
                 return as_xcom(kept)
             for earlier in left_behind(access, run):
                 if earlier != drill_id:
@@ -61,7 +68,9 @@ class DestroyClusterOperator(DrillOperator):
         return as_xcom(DestroyResult(drill_id, self.cluster, True, directory, "", None, seconds))
 
     def _whatever_happened(self, context: Context) -> Access:
-        """Folder and server are found without any Connection: one that is gone only keeps the report on this host."""
+        """Folder and server are found without any Connection: one that is gone only keeps the
+        report on this host.
+        """
         from pgdrill.access import Access
 
         cluster = self.as_begun(context)
@@ -72,7 +81,9 @@ class DestroyClusterOperator(DrillOperator):
             return Access(cluster)
 
     def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
-        """The restored cluster, if there is one that runs; what failed to be restored is not worth keeping."""
+        """The restored cluster, if there is one that runs; what failed to be restored is not worth
+        keeping.
+        """
         from pgdrill.drill import note_kept
         from pgdrill.recovery.workspace import Workspace
 
@@ -82,12 +93,21 @@ class DestroyClusterOperator(DrillOperator):
             self.log.warning("nothing to keep: no restored server runs in %s", workspace.directory)
             return None
         result = DestroyResult(
-            drill_id, self.cluster, False, str(workspace.directory), server.conninfo(), restored.expires_at, None
+            drill_id,
+            self.cluster,
+            False,
+            str(workspace.directory),
+            server.conninfo(),
+            restored.expires_at,
+            None,
         )
         self.log.warning(
-            "kept %s on this host until %s, when its server ends by itself; look at it with: psql %r",
-            result.directory, restored.expires_at.isoformat(timespec="seconds"), result.connection,
-        )  # fmt: skip
+            "kept %s on this host until %s, when its server ends by itself; look at it with:"
+            " psql %r",
+            result.directory,
+            restored.expires_at.isoformat(timespec="seconds"),
+            result.connection,
+        )
         return result
 
 

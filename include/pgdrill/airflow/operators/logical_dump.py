@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 
 class LogicalDumpOperator(ClusterOperator):
-    """Dump every configured database from one snapshot each, streamed to the store; the manifest is written last.
+    """Dump every configured database from one snapshot each, streamed to the store; the manifest is
+    written last.
 
-    A dump that fails or is killed is invisible, and it counts only once :class:`LogicalRestoreOperator` has passed.
-    XCom: the dump's id, sizes in bytes, seconds, rows, versions, snapshot LSNs.
+    A dump that fails or is killed is invisible, and it counts only once
+    :class:`LogicalRestoreOperator` has passed. XCom: the dump's id, sizes in bytes, seconds, rows,
+    versions, snapshot LSNs.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
-    :param databases: which databases, in a list or with commas between; empty: those of the configuration (templated).
+    :param databases: which databases, in a list or with commas between; empty: those of the
+        configuration (templated).
     """
 
     template_fields: Sequence[str] = (*ClusterOperator.template_fields, "databases")
@@ -40,9 +43,11 @@ class LogicalDumpOperator(ClusterOperator):
             access = self.begin(context)
             with waiting(context, access.cluster.dump.timeout_seconds, self.log):
                 manifest = take_dump(
-                    access, databases=tuple(name.strip() for name in chosen if name.strip()),
-                    runner=self.runner, progress=ProgressLog(self.log),
-                )  # fmt: skip
+                    access,
+                    databases=tuple(name.strip() for name in chosen if name.strip()),
+                    runner=self.runner,
+                    progress=ProgressLog(self.log),
+                )
         result: dict[str, Any] = {
             "dump_id": manifest.dump_id,
             "cluster": manifest.cluster,
@@ -54,10 +59,17 @@ class LogicalDumpOperator(ClusterOperator):
             "rows": sum(database.rows for database in manifest.databases),
             "vector_indexes": sum(len(database.vector_indexes) for database in manifest.databases),
             "databases": [database.name for database in manifest.databases],
-            "snapshot_lsns": {database.name: database.snapshot_lsn for database in manifest.databases},
+            "snapshot_lsns": {
+                database.name: database.snapshot_lsn for database in manifest.databases
+            },
             "seconds": manifest.seconds,
         }
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {"dump": manifest.dump_id, **result}
-        self.log.info("%s: %.1f MB stored in %.0f s", manifest.dump_id, manifest.stored_bytes / 1e6, manifest.seconds)
+        self.log.info(
+            "%s: %.1f MB stored in %.0f s",
+            manifest.dump_id,
+            manifest.stored_bytes / 1e6,
+            manifest.seconds,
+        )
         return result

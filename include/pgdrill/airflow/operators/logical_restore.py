@@ -27,23 +27,39 @@ if TYPE_CHECKING:
 
 
 class LogicalRestoreOperator(DrillOperator):
-    """Restore a dump into a throw-away cluster, rehearse migrations on it if wanted, check it, destroy it.
+    """Restore a dump into a throw-away cluster, rehearse migrations on it if wanted, check it,
+    destroy it.
 
-    Anything but the verdict *passed* fails the task. XCom, also of a failed task: verdict and reason, sizes, seconds, rows/s,
-    each vector index's build and forecast, counts of answers, and every answer that is no pass with its hint.
+    Anything but the verdict *passed* fails the task. XCom, also of a failed task: verdict and
+    reason, sizes, seconds, rows/s, each vector index's build and forecast, counts of answers, and
+    every answer that is no pass with its hint.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
     :param dump: a dump's id, or ``LATEST`` (templated).
-    :param bin_dir: another PostgreSQL's programs, for restoring into a newer version; empty: ``server.bin_dir`` (templated).
+    :param bin_dir: another PostgreSQL's programs, for restoring into a newer version; empty:
+        ``server.bin_dir`` (templated).
     :param migrations: a folder of migrations to rehearse, on this host; empty: none (templated).
-    :param keep: leave the restored cluster for a look; its server ends at the drill's time limit (templated).
+    :param keep: leave the restored cluster for a look; its server ends at the drill's time limit
+        (templated).
     """
 
-    template_fields: Sequence[str] = (*DrillOperator.template_fields, "dump", "bin_dir", "migrations", "keep")
+    template_fields: Sequence[str] = (
+        *DrillOperator.template_fields,
+        "dump",
+        "bin_dir",
+        "migrations",
+        "keep",
+    )
 
     def __init__(
-        self, *, dump: str = "LATEST", bin_dir: str = "", migrations: str = "", keep: bool | str = False, **kwargs: Any
+        self,
+        *,
+        dump: str = "LATEST",
+        bin_dir: str = "",
+        migrations: str = "",
+        keep: bool | str = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.dump = dump
@@ -69,11 +85,20 @@ class LogicalRestoreOperator(DrillOperator):
             if attempt.earlier and Workspace.of(access, attempt.earlier).directory.exists():
                 destroy_stage(access, attempt.earlier)  # kept for a look
             options = Options(
-                dump=self.dump, bin_dir=self.bin_dir, migrations=Path(self.migrations) if self.migrations else None,
-                keep=str(self.keep).lower() in TRUE, trigger=trigger_of(context),
-            )  # fmt: skip
+                dump=self.dump,
+                bin_dir=self.bin_dir,
+                migrations=Path(self.migrations) if self.migrations else None,
+                keep=str(self.keep).lower() in TRUE,
+                trigger=trigger_of(context),
+            )
             with waiting(context, access.cluster.dump.timeout_seconds, self.log):
-                report = drill_dump(access, options, drill_id=drill_id, runner=self.runner, progress=ProgressLog(self.log))
+                report = drill_dump(
+                    access,
+                    options,
+                    drill_id=drill_id,
+                    runner=self.runner,
+                    progress=ProgressLog(self.log),
+                )
             result = as_result(access, report)
         log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
@@ -91,7 +116,8 @@ class LogicalRestoreOperator(DrillOperator):
 
 
 class DestroyDumpClusterOperator(DestroyClusterOperator):
-    """End the server a dump was restored into and remove its folder, whatever became of the restore. Done already is fine.
+    """End the server a dump was restored into and remove its folder, whatever became of the
+    restore. Done already is fine.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
@@ -107,10 +133,21 @@ class DestroyDumpClusterOperator(DestroyClusterOperator):
         if server.process() is None or report is None or report.restored is None:
             self.log.warning("nothing to keep: no restored server runs in %s", workspace.directory)
             return None
-        self.log.warning("kept %s on this host until %s; look at it with: psql %r", workspace.directory,
-                         report.restored.expires_at.isoformat(timespec="seconds"), server.conninfo())  # fmt: skip
-        return DestroyResult(drill_id, self.cluster, False, str(workspace.directory), server.conninfo(),
-                             report.restored.expires_at, None)  # fmt: skip
+        self.log.warning(
+            "kept %s on this host until %s; look at it with: psql %r",
+            workspace.directory,
+            report.restored.expires_at.isoformat(timespec="seconds"),
+            server.conninfo(),
+        )
+        return DestroyResult(
+            drill_id,
+            self.cluster,
+            False,
+            str(workspace.directory),
+            server.conninfo(),
+            report.restored.expires_at,
+            None,
+        )
 
 
 def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
@@ -122,17 +159,32 @@ def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
 
     count = Counter(result.status for result in report.results)
     known = builds(access) if report.builds else []
-    forecasts = [one for build in report.builds if (one := forecast(known, build.index, 4 * build.rows))]
+    forecasts = [
+        one for build in report.builds if (one := forecast(known, build.index, 4 * build.rows))
+    ]
     built = [
-        {"index": build.index, "rows": build.rows, "seconds": build.seconds, "rows_per_second": build.rows_per_second,
-         "fits_in_memory": build.fits}
+        {
+            "index": build.index,
+            "rows": build.rows,
+            "seconds": build.seconds,
+            "rows_per_second": build.rows_per_second,
+            "fits_in_memory": build.fits,
+        }
         for build in report.builds
-    ]  # fmt: skip
+    ]
     findings = [
-        {"check": r.name, "status": r.status, "thing": r.thing, "found": r.value, "expected": r.threshold,
-         "message": r.message, "hint": r.hint}
-        for r in report.results if r.status != "pass"
-    ]  # fmt: skip
+        {
+            "check": r.name,
+            "status": r.status,
+            "thing": r.thing,
+            "found": r.value,
+            "expected": r.threshold,
+            "message": r.message,
+            "hint": r.hint,
+        }
+        for r in report.results
+        if r.status != "pass"
+    ]
     return {
         "drill_id": report.drill_id,
         "dump_id": report.dump_id,
@@ -158,7 +210,13 @@ def _explanation(report: DumpReport) -> str:
     head = f"dump {report.dump_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
     cause = ""
     if trouble := report.restore.trouble or report.checks.trouble:
-        cause = f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Hint: {trouble.hint}."
+        cause = (
+            f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Hint:"
+            f" {trouble.hint}."
+        )
     elif worst := next((r for r in by_telling(report.results) if r.status == "fail"), None):
-        cause = f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected {worst.threshold}. Hint: {worst.hint}."
+        cause = (
+            f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected"
+            f" {worst.threshold}. Hint: {worst.hint}."
+        )
     return f"{head}. {cause} Report: {report.kept_at[-1] if report.kept_at else 'none'}"

@@ -31,7 +31,8 @@ class DrillPassedOperator(ClusterOperator):
         self.drill_id = drill_id
 
     def execute(self, context: Context) -> str:
-        """Read the report, and show it on one screen of the log: this is the task that people open."""
+        """Read the report, and show it on one screen of the log: this is the task that people
+        open."""
         from pgdrill.reports.one_screen import print_report
         from pgdrill.reports.store import load_report
 
@@ -66,10 +67,18 @@ class DumpPassedOperator(DrillPassedOperator):
 
         with airflow_errors():
             access = self.go_on(context)
-            found = next((one for one in dump_store.listed(access) if one.dump_id == self.dump), None)
-            mine = [report for report in (found.drills if found else ()) if report.drill_id == self.drill_id]
+            found = next(
+                (one for one in dump_store.listed(access) if one.dump_id == self.dump), None
+            )
+            mine = [
+                report
+                for report in (found.drills if found else ())
+                if report.drill_id == self.drill_id
+            ]
         if not mine:
-            raise AirflowFailException(f"dump {self.dump} was not restored by this run: clear `restore`")
+            raise AirflowFailException(
+                f"dump {self.dump} was not restored by this run: clear `restore`"
+            )
         log_report(self.log, lambda console: print_report(mine[-1], console))
         if mine[-1].verdict != "passed":
             raise AirflowFailException(f"dump {self.dump}: {mine[-1].verdict} ({mine[-1].reason})")

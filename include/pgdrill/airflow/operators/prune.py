@@ -32,25 +32,43 @@ SHOWN_PLAN = "shown_plan"
 class PruneOperator(ClusterOperator):
     """Plan retention, and with ``apply`` carry the plan out.
 
-    A dry run's XCom: ``digest``, ``text`` (the plan in Markdown), ``steps``, ``first_run`` and the plan's data. Of a real
-    one: counts, bytes freed, promises before and after, the next deletion's day.
+    A dry run's XCom: ``digest``, ``text`` (the plan in Markdown), ``steps``, ``first_run`` and the
+    plan's data. Of a real one: counts, bytes freed, promises before and after, the next deletion's
+    day.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param apply: delete; without it the plan is only shown.
-    :param approved: the digest of the plan that is meant; another one is refused. Empty: whatever the plan is (templated).
-    :param approval: the digest of the plan that a person has approved; empty: nobody has. Runs by hand and a first run delete
-        nothing without one of the very plan that is meant, whatever was marked or cleared (templated).
+    :param approved: the digest of the plan that is meant; another one is refused. Empty: whatever
+        the plan is (templated).
+    :param approval: the digest of the plan that a person has approved; empty: nobody has. Runs by
+        hand and a first run delete nothing without one of the very plan that is meant, whatever was
+        marked or cleared (templated).
     :param first_run: whether this is the first run (templated).
-    :param also: full names of leftovers, or other clusters' backups, to be removed if old enough (templated).
+    :param also: full names of leftovers, or other clusters' backups, to be removed if old enough
+        (templated).
     :param allow: refusals that may pass (templated). Both count in runs by hand only.
     """
 
-    template_fields: Sequence[str] = (*ClusterOperator.template_fields, "approved", "approval", "first_run", "also", "allow")
+    template_fields: Sequence[str] = (
+        *ClusterOperator.template_fields,
+        "approved",
+        "approval",
+        "first_run",
+        "also",
+        "allow",
+    )
 
     def __init__(
-        self, *, apply: bool = False, approved: str = "", approval: str = "", first_run: bool | str = False,
-        also: str | Sequence[str] = (), allow: str | Sequence[str] = (), **kwargs: Any
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        apply: bool = False,
+        approved: str = "",
+        approval: str = "",
+        first_run: bool | str = False,
+        also: str | Sequence[str] = (),
+        allow: str | Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.apply = apply
         self.approved = approved
@@ -74,12 +92,21 @@ class PruneOperator(ClusterOperator):
                 allow = (*allow, FIRST_RUN)
             with waiting(context, 6 * access.cluster.retention.timeout_seconds, self.log):
                 result = prune(
-                    access, self.runner, named=also, allowed=allow, approved=self.approved, progress=ProgressLog(self.log)
+                    access,
+                    self.runner,
+                    named=also,
+                    allowed=allow,
+                    approved=self.approved,
+                    progress=ProgressLog(self.log),
                 )
         self.log.info(
-            "%d base backups, %d WAL segments and %d dumps deleted, %.1f MB; %d base backups stay", result.backups_deleted,
-            result.wal_segments_deleted, result.dumps_deleted, result.freed_bytes / 1e6, result.backups_kept,
-        )  # fmt: skip
+            "%d base backups, %d WAL segments and %d dumps deleted, %.1f MB; %d base backups stay",
+            result.backups_deleted,
+            result.wal_segments_deleted,
+            result.dumps_deleted,
+            result.freed_bytes / 1e6,
+            result.backups_kept,
+        )
         for words in result.kept:
             self.log.warning("kept after all: %s", words)
         for name in (*result.locked, *result.left):
@@ -89,11 +116,18 @@ class PruneOperator(ClusterOperator):
     def _approved_by_a_person(self) -> None:
         if not self.approval or self.approval != self.approved:
             raise ConfigError(
-                "not-approved", f"plan {self.approved or 'without a digest'}", found=f"an approval of plan {self.approval}" if self.approval else
-                "nobody's approval", expected="a person's, of this very plan", hint="clear `plan` with what follows, and answer in `approve`",
-            )  # fmt: skip
+                "not-approved",
+                f"plan {self.approved or 'without a digest'}",
+                found=(
+                    f"an approval of plan {self.approval}" if self.approval else "nobody's approval"
+                ),
+                expected="a person's, of this very plan",
+                hint="clear `plan` with what follows, and answer in `approve`",
+            )
 
-    def _plan(self, access: Access, also: tuple[str, ...], allow: tuple[str, ...]) -> dict[str, Any]:
+    def _plan(
+        self, access: Access, also: tuple[str, ...], allow: tuple[str, ...]
+    ) -> dict[str, Any]:
         from pgdrill.retention import journal
         from pgdrill.retention.formats import plan_data, plan_markdown
         from pgdrill.retention.prune import look
@@ -112,9 +146,10 @@ class PruneOperator(ClusterOperator):
 class ChoosePruneOperator(BaseBranchOperator):
     """What comes after the plan: a person's approval, the deletion, or nothing.
 
-    Runs by hand with ``apply``, and the first run ever, are approved by a person. Others go on by themselves, within the
-    library's guards. Runs by hand without ``apply`` end with the plan. A plan that is refused goes to the task that says why;
-    something held that is gone does so whatever the plan.
+    Runs by hand with ``apply``, and the first run ever, are approved by a person. Others go on by
+    themselves, within the library's guards. Runs by hand without ``apply`` end with the plan. A
+    plan that is refused goes to the task that says why; something held that is gone does so
+    whatever the plan.
 
     :param planned: task id of the plan.
     :param approve: task id of the approval.
@@ -122,7 +157,9 @@ class ChoosePruneOperator(BaseBranchOperator):
     :param refused: task id of what says why nothing is deleted.
     """
 
-    def __init__(self, *, planned: str, approve: str, prune: str, refused: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, planned: str, approve: str, prune: str, refused: str, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.planned, self.approve, self.prune, self.refused = planned, approve, prune, refused
 
@@ -135,13 +172,16 @@ class ChoosePruneOperator(BaseBranchOperator):
         if "hold-broken" in refused or (refused and not dry):
             return [self.refused]  # even if nothing is to go
         if dry or not plan["steps"]:
-            self.log.info("nothing is deleted: %s", "a dry run" if plan["steps"] else "nothing is to go")
+            self.log.info(
+                "nothing is deleted: %s", "a dry run" if plan["steps"] else "nothing is to go"
+            )
             return []
         return [self.approve] if by_hand or plan["first_run"] else [self.prune]
 
 
 class RefusedOperator(BaseOperator):
-    """Say why a plan is not carried out, each refusal with its figures and its hint, and fail: nothing is deleted meanwhile.
+    """Say why a plan is not carried out, each refusal with its figures and its hint, and fail:
+    nothing is deleted meanwhile.
 
     :param planned: task id of the plan.
     """
@@ -152,20 +192,32 @@ class RefusedOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Say it."""
-        refused = [Problem(**words) for words in context["ti"].xcom_pull(task_ids=self.planned)["refusals"]]
+        refused = [
+            Problem(**words) for words in context["ti"].xcom_pull(task_ids=self.planned)["refusals"]
+        ]
         for problem in refused:
             self.log.warning("%s: %s", problem.reason, problem)
         told = "; ".join(f"{problem.reason}: {problem}" for problem in refused)
-        raise AirflowFailException(one_line(f"nothing is deleted and nothing promised is lost, for the plan is refused. {told}"))
+        raise AirflowFailException(
+            one_line(
+                f"nothing is deleted and nothing promised is lost, for the plan is refused. {told}"
+            )
+        )
 
 
 def approved_plan(answer: Mapping[str, Any] | None) -> str:
     """The digest of the plan that a person approved; empty where nobody did."""
-    return str(answer.get("plan", "")) if answer and answer.get("chosen_options") == [ApprovalOperator.APPROVE] else ""
+    return (
+        str(answer.get("plan", ""))
+        if answer and answer.get("chosen_options") == [ApprovalOperator.APPROVE]
+        else ""
+    )
 
 
 class ApprovePlanOperator(ApprovalOperator):
-    """Show a plan to a person and wait. The answer is of that plan and of no other that was made meanwhile.
+    """Show a plan to a person and wait.
+
+    The answer is of that plan and of no other that was made meanwhile.
 
     :param plan: the digest of the plan that is shown (templated).
     """
@@ -188,10 +240,16 @@ class ApprovePlanOperator(ApprovalOperator):
 
 
 def started_by_hand(context: Context) -> bool:
-    """Whether a person started this run; what Airflow starts has nobody who looked at its parameters."""
+    """Whether a person started this run; what Airflow starts has nobody who looked at its
+    parameters.
+    """
     return run_type(context) == "manual"
 
 
 def _words(given: str | Sequence[str]) -> tuple[str, ...]:
     """From a list, or from a template's text."""
-    return tuple(word.strip() for word in (given.split(",") if isinstance(given, str) else given) if word.strip())
+    return tuple(
+        word.strip()
+        for word in (given.split(",") if isinstance(given, str) else given)
+        if word.strip()
+    )

@@ -26,15 +26,17 @@ KILL_SECONDS = 1.5  # of the five between on_kill and SIGKILL; the tool may need
 class RestoreClusterOperator(DrillOperator):
     """Look at production, restore the backup and its WAL, and promote. Production is never changed.
 
-    XCom: where the restored cluster is, the LSN it reached and the seconds of every step; under ``drill_id``, and first of
-    all, which drill it is: a *Clear* begins another one, and what the one before found stays. The report is written whatever
-    happens. While another job holds the cluster, the task waits without a slot, for as long as a drill may take.
+    XCom: where the restored cluster is, the LSN it reached and the seconds of every step; under
+    ``drill_id``, and first of all, which drill it is: a *Clear* begins another one, and what the
+    one before found stays. The report is written whatever happens. While another job holds the
+    cluster, the task waits without a slot, for as long as a drill may take.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
     :param backup: a base backup's full name, or ``LATEST`` (templated).
-    :param target: where recovery is to stop: ``latest``, ``random``, ``alternate`` (these two by turns),
-        ``time:2026-11-20T11:00:00Z``, ``before:`` and a time, ``lsn:0/3000028`` or ``name:a_restore_point`` (templated).
+    :param target: where recovery is to stop: ``latest``, ``random``, ``alternate`` (these two by
+        turns), ``time:2026-11-20T11:00:00Z``, ``before:`` and a time, ``lsn:0/3000028`` or
+        ``name:a_restore_point`` (templated).
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "backup", "target")
@@ -60,16 +62,25 @@ class RestoreClusterOperator(DrillOperator):
                 destroy_stage(access, attempt.earlier)  # kept for a look, or not destroyed yet
             with waiting(context, access.cluster.drill.timeout_seconds, self.log):
                 report = restore_stage(
-                    access, attempt.drill_id, target=self.target, backup=self.backup, trigger=trigger_of(context),
-                    earlier=attempt.earlier, runner=self.runner, progress=ProgressLog(self.log),
-                )  # fmt: skip
+                    access,
+                    attempt.drill_id,
+                    target=self.target,
+                    backup=self.backup,
+                    trigger=trigger_of(context),
+                    earlier=attempt.earlier,
+                    runner=self.runner,
+                    progress=ProgressLog(self.log),
+                )
         if report.restore.trouble:
             raise failure(explanation(report), retryable=report.worth_another_try)
         result = RestoreResult.of(report)
         self.log.info(
             "%s restored to %s, running after %.1f s, in %s",
-            result.backup, result.reached_lsn, result.time_to_running_seconds or 0, result.directory,
-        )  # fmt: skip
+            result.backup,
+            result.reached_lsn,
+            result.time_to_running_seconds or 0,
+            result.directory,
+        )
         return as_xcom(result)
 
     def on_kill(self) -> None:
@@ -81,7 +92,9 @@ class RestoreClusterOperator(DrillOperator):
 
     @contextlib.contextmanager
     def _leaving_nothing_when_killed(self) -> Iterator[None]:
-        """A task marked failed goes on for seconds after its teardown ran, and must not leave what it wrote since."""
+        """A task marked failed goes on for seconds after its teardown ran, and must not leave what
+        it wrote since.
+        """
         try:
             yield
         finally:
@@ -90,7 +103,9 @@ class RestoreClusterOperator(DrillOperator):
 
 
 def end_at_once(server: LocalServer, seconds: float = KILL_SECONDS) -> None:
-    """End a throw-away server within a known time: an immediate shutdown, then SIGKILL to all of its processes."""
+    """End a throw-away server within a known time: an immediate shutdown, then SIGKILL to all of
+    its processes.
+    """
     import signal
 
     import psutil

@@ -22,13 +22,14 @@ FAMILIES = ("recovery", "vectors", "embeddings", "search", "schema", "integrity"
 class VectorSearchCheckOperator(DrillOperator):
     """Check the restored cluster. Anything but the verdict *passed* fails the task.
 
-    XCom, also of a failed task: verdict and reason, the sentence for a manager, counts of answers, recall@10 of every index, the seconds to correct
-    vector search, the measured RPO, and every answer that is no pass with its hint.
+    XCom, also of a failed task: verdict and reason, the sentence for a manager, counts of answers,
+    recall@10 of every index, the seconds to correct vector search, the measured RPO, and every
+    answer that is no pass with its hint.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
     :param drill_id: which drill; from the DAG run by default (templated).
-    :param families: the families of checks to ask, in a list or with commas between (templated). A drill without
-        ``vectors`` is never green.
+    :param families: the families of checks to ask, in a list or with commas between (templated). A
+        drill without ``vectors`` is never green.
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "families")
@@ -44,7 +45,9 @@ class VectorSearchCheckOperator(DrillOperator):
 
         with airflow_errors():
             access = self.go_on(context)
-            report = check_stage(access, drill_id_of(self.drill_id), families=self._chosen(), runner=self.runner)
+            report = check_stage(
+                access, drill_id_of(self.drill_id), families=self._chosen(), runner=self.runner
+            )
         result = as_xcom(DrillResult.of(report))
         log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
@@ -60,7 +63,10 @@ class VectorSearchCheckOperator(DrillOperator):
         chosen = tuple(name.strip() for name in names if name.strip())
         if not chosen or not set(chosen) <= set(FAMILIES):
             raise ConfigError(
-                "bad-families", "families of checks", found=", ".join(chosen) or "none", expected=", ".join(FAMILIES),
+                "bad-families",
+                "families of checks",
+                found=", ".join(chosen) or "none",
+                expected=", ".join(FAMILIES),
                 hint="choose from these",
-            )  # fmt: skip
+            )
         return chosen

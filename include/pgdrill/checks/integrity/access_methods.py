@@ -1,4 +1,6 @@
-"""Access methods that amcheck does not know: does searching through the index find what a scan finds?"""
+"""Access methods that amcheck does not know: does searching through the index find what a scan
+finds?
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from pgdrill.postgres.identifiers import beside, doubled
 from pgdrill.postgres.server_words import words_of
 from pgdrill.postgres.session import catalogs_only
 
-SEARCHED_ROWS = 200  # of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many
+# of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many
+SEARCHED_ROWS = 200
 ROWS_AT_ONCE = 20
 SEARCH_SECONDS = 1.0
 SCANNED_PAGES = 20_000  # of a larger table, a share of about this many pages is sampled
@@ -26,17 +29,21 @@ SCANNED_PAGES = 20_000  # of a larger table, a share of about this many pages is
 OPERATORS = ["=", "~=", "@>", "&&", "~~", "@@"]
 PROBES = {
     "~~": r"replace(replace(replace({}, '\', '\\'), '%', '\%'), '_', '\_')",
-    "@@": "(SELECT string_agg('''' || replace(replace(w, '\\', '\\\\'), '''', '''''') || '''', ' & ')::tsquery"
-          " FROM (SELECT unnest(tsvector_to_array({})) w LIMIT 3) words)",
-}  # fmt: skip
+    "@@": (
+        "(SELECT string_agg('''' || replace(replace(w, '\\', '\\\\'), '''', '''''') || '''', ' &"
+        " ')::tsquery FROM (SELECT unnest(tsvector_to_array({})) w LIMIT 3) words)"
+    ),
+}
 
 # The planner is left with one index of its table alone, until the transaction is rolled back.
 LENT = """
-UPDATE pg_index SET indisvalid = false WHERE indexrelid <> $1 AND indrelid = (SELECT indrelid FROM pg_index WHERE indexrelid = $1)
+UPDATE pg_index SET indisvalid = false
+WHERE indexrelid <> $1 AND indrelid = (SELECT indrelid FROM pg_index WHERE indexrelid = $1)
 """
 KEYS = r"""
 SELECT i.indexrelid::int8, {name}, i.indrelid::int8, n.nspname, t.relname, x.relname, t.relpages,
-       k.n, '(' || pg_get_indexdef(i.indexrelid, k.n, false) || ')', coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
+       k.n, '(' || pg_get_indexdef(i.indexrelid, k.n, false) || ')',
+       coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'),
        o.nspname, o.oprname
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
@@ -50,7 +57,8 @@ LEFT JOIN LATERAL (
     SELECT s.nspname, p.oprname FROM pg_amop a
     JOIN pg_operator p ON p.oid = a.amopopr
     JOIN pg_namespace s ON s.oid = p.oprnamespace
-    WHERE a.amopfamily = c.opcfamily AND a.amoppurpose = 's' AND a.amoplefttype = c.opcintype AND p.oprname = ANY(%s)
+    WHERE a.amopfamily = c.opcfamily AND a.amoppurpose = 's' AND a.amoplefttype = c.opcintype
+      AND p.oprname = ANY(%s)
       AND a.amoprighttype = CASE p.oprname WHEN '@@' THEN 'tsquery'::regtype ELSE c.opcintype END
     ORDER BY array_position(%s, p.oprname::text) LIMIT 1
 ) o ON true
@@ -85,7 +93,9 @@ class Key:
     @property
     def probe(self) -> sql.SQL:
         """What a row's own value is searched by."""
-        return sql.SQL(PROBES.get(self.operator or "", "{}").replace("{}", self.expression).replace("%", "%%"))
+        return sql.SQL(
+            PROBES.get(self.operator or "", "{}").replace("{}", self.expression).replace("%", "%%")
+        )
 
     @property
     def kept(self) -> sql.SQL:
@@ -94,47 +104,84 @@ class Key:
 
 
 @check(
-    "access-methods", "integrity",
-    passing="through every hash, GiST, SP-GiST, GIN, BRIN or other index, stored rows are found by their own values, and all "
-    "that the index returns for them matches",
-    hint="REINDEX the named index on production if it fails there too; if not, the backup is damaged: drill with an older one",
-    example="agents.things_hash: 200 (200 of 200 stored rows not found through it; 0 searches gave rows that do "
-    "not match), wanted 0 wrong searches",
-)  # fmt: skip
+    "access-methods",
+    "integrity",
+    passing=(
+        "through every hash, GiST, SP-GiST, GIN, BRIN or other index, stored rows are found by"
+        " their own values, and all that the index returns for them matches"
+    ),
+    hint=(
+        "REINDEX the named index on production if it fails there too; if not, the backup is"
+        " damaged: drill with an older one"
+    ),
+    example=(
+        "agents.things_hash: 200 (200 of 200 stored rows not found through it; 0 searches gave rows"
+        " that do not match), wanted 0 wrong searches"
+    ),
+)
 def access_methods(context: Context) -> Iterator[Outcome]:
-    """Rows picked by a scan, searched through the index. B-trees are amcheck's, vector indexes are proved by recall."""
+    """Rows picked by a scan, searched through the index.
+
+    B-trees are amcheck's, vector indexes are proved by recall.
+    """
     for database in context.databases:
         with contextlib.ExitStack() as held:
             connection, alone = _asking(context, database, held)
             good = looked_at = 0
             with catalogs_only(connection):  # names in expressions are whole then
-                keys = [Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()]
+                keys = [
+                    Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()
+                ]
             for key in keys:
-                thing = f"{database}.{key.index}" + (f" (key {key.number})" if key.number > 1 else "")
+                thing = f"{database}.{key.index}" + (
+                    f" (key {key.number})" if key.number > 1 else ""
+                )
                 ended = False
                 try:
-                    with asked_once(context, database, key.table_oid), connection.transaction(force_rollback=True):
+                    with (
+                        asked_once(context, database, key.table_oid),
+                        connection.transaction(force_rollback=True),
+                    ):
                         answer, rows = _searched(connection, key, thing, alone)
                 except ENDED as error:
                     ended = True
-                    answer, rows = Outcome("skip", thing, message=f"could not be searched: {words_of(error)}"), 0
+                    answer, rows = (
+                        Outcome("skip", thing, message=f"could not be searched: {words_of(error)}"),
+                        0,
+                    )
                 except psycopg.Error as error:
                     answer, rows = error_outcome(thing, error), 0
                 if answer:
                     yield answer
-                if connection.closed and ended:  # by code of that table, which is no word about the others
+                # by code of that table, which is no word about the others
+                if connection.closed and ended:
                     connection, alone = _asking(context, database, held)
                 elif connection.closed:
-                    yield Outcome("skip", database, message=f"the server ended while searching {key.index}: the rest was not checked")
+                    yield Outcome(
+                        "skip",
+                        database,
+                        message=(
+                            f"the server ended while searching {key.index}: the rest was not"
+                            " checked"
+                        ),
+                    )
                     break
                 good, looked_at = good + (answer is None), looked_at + rows
             if good:
-                yield Outcome("pass", f"{database}: {good} index keys", looked_at, "every row found", "rows searched by their values")
+                yield Outcome(
+                    "pass",
+                    f"{database}: {good} index keys",
+                    looked_at,
+                    "every row found",
+                    "rows searched by their values",
+                )
             if not keys:
                 yield Outcome("pass", database, 0, "", "no such index")
 
 
-def _asking(context: Context, database: str, held: contextlib.ExitStack) -> tuple[psycopg.Connection, sql.Composable | None]:
+def _asking(
+    context: Context, database: str, held: contextlib.ExitStack
+) -> tuple[psycopg.Connection, sql.Composable | None]:
     connection, alone = held.enter_context(asking(context, database, LENT))
     connection.execute("SET LOCAL jit = off")  # the cost of a forbidden scan would start it
     connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
@@ -146,7 +193,14 @@ def _searched(
 ) -> tuple[Outcome | None, int]:
     """None if all is well, and the number of rows searched for."""
     if key.operator is None or key.operator_schema is None:
-        return Outcome("skip", thing, message="not covered: no operator of its class finds a row by its own value"), 0
+        return (
+            Outcome(
+                "skip",
+                thing,
+                message="not covered: no operator of its class finds a row by its own value",
+            ),
+            0,
+        )
     places = _places(connection, key)
     if not places:
         return None, 0
@@ -154,9 +208,18 @@ def _searched(
     if alone:
         connection.execute(sql.SQL("SELECT {}({})").format(alone, sql.Literal(key.index_oid)))
     connection.execute("SET LOCAL enable_seqscan = off")
-    plan = connection.execute(sql.SQL("EXPLAIN (FORMAT json) {}").format(query), {"places": places[:1]}).fetchone()
+    plan = connection.execute(
+        sql.SQL("EXPLAIN (FORMAT json) {}").format(query), {"places": places[:1]}
+    ).fetchone()
     if f'"Index Name": {json.dumps(key.plain)}' not in json.dumps(plan):
-        return Outcome("skip", thing, message=f"not covered: the planner does not use it for {key.operator}"), 0
+        return (
+            Outcome(
+                "skip",
+                thing,
+                message=f"not covered: the planner does not use it for {key.operator}",
+            ),
+            0,
+        )
     ends = time.monotonic() + SEARCH_SECONDS
     lost = wrong = number = 0
     while number < len(places) and (number == 0 or time.monotonic() < ends):
@@ -164,21 +227,37 @@ def _searched(
         found, strangers = connection.execute(query, {"places": some}).fetchone() or (0, 0)
         lost, wrong, number = lost + len(some) - found, wrong + strangers, number + len(some)
     if lost or wrong:
-        words = f"{lost} of {number} stored rows not found through it; {wrong} searches gave rows that do not match"
+        words = (
+            f"{lost} of {number} stored rows not found through it; {wrong} searches gave rows that"
+            " do not match"
+        )
         return Outcome("fail", thing, lost + wrong, "0 wrong searches", words), number
     return None, number
 
 
 def _places(connection: psycopg.Connection, key: Key) -> list[str]:
-    """Rows that the index has to hold, the same ones at every drill of the same data, read by a scan of the table."""
+    """Rows that the index has to hold, the same ones at every drill of the same data, read by a
+    scan of the table.
+    """
     share = 100 * SCANNED_PAGES / max(key.pages, 1)
-    part = sql.SQL("TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(share)) if share < 100 else sql.SQL("")
+    part = (
+        sql.SQL("TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(share))
+        if share < 100
+        else sql.SQL("")
+    )
     for method in ("indexscan", "indexonlyscan", "bitmapscan"):
         connection.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(f"enable_{method}")))
     rows = connection.execute(
         sql.SQL(
-            "SELECT ctid::text FROM ONLY {t} {part} WHERE {kept} AND {probe} IS NOT NULL ORDER BY hashtext(ctid::text) LIMIT {n}"
-        ).format(t=doubled(key.relation), part=part, kept=key.kept, probe=key.probe, n=sql.Literal(SEARCHED_ROWS)),
+            "SELECT ctid::text FROM ONLY {t} {part} WHERE {kept} AND {probe} IS NOT NULL ORDER BY"
+            " hashtext(ctid::text) LIMIT {n}"
+        ).format(
+            t=doubled(key.relation),
+            part=part,
+            kept=key.kept,
+            probe=key.probe,
+            n=sql.Literal(SEARCHED_ROWS),
+        ),
         {},
     ).fetchall()
     for method in ("indexscan", "indexonlyscan", "bitmapscan"):
@@ -187,7 +266,8 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
 
 
 def _search(key: Key) -> sql.Composed:
-    """How many of the rows at these places does the index give, and for how many does it give what does not match?
+    """How many of the rows at these places does the index give, and for how many does it give what
+    does not match?
 
     The values themselves never leave the server.
     """
@@ -195,11 +275,14 @@ def _search(key: Key) -> sql.Composed:
     probe = beside(key.table, "pgdrill_probe")
     matches = sql.SQL("{} OPERATOR({}.{}) {}.v").format(
         sql.SQL(key.expression.replace("%", "%%")),
-        sql.Identifier(key.operator_schema or ""), sql.SQL(key.operator or ""), probe,
-    )  # fmt: skip
+        sql.Identifier(key.operator_schema or ""),
+        sql.SQL(key.operator or ""),
+        probe,
+    )
     return sql.SQL(
-        "WITH {p} AS MATERIALIZED (SELECT ctid AS place, {probe} AS v FROM ONLY {t} WHERE ctid = ANY(%(places)s::tid[]))"
-        " SELECT count(*) FILTER (WHERE found > 0), count(*) FILTER (WHERE strangers > 0) FROM {p} CROSS JOIN LATERAL"
-        " (SELECT count(*) FILTER (WHERE ctid = {p}.place) AS found, count(*) FILTER (WHERE NOT ({matches} AND {kept})) AS strangers"
-        " FROM ONLY {t} WHERE {matches} AND {kept}) searched"
+        "WITH {p} AS MATERIALIZED (SELECT ctid AS place, {probe} AS v FROM ONLY {t} WHERE ctid ="
+        " ANY(%(places)s::tid[])) SELECT count(*) FILTER (WHERE found > 0), count(*) FILTER (WHERE"
+        " strangers > 0) FROM {p} CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE ctid ="
+        " {p}.place) AS found, count(*) FILTER (WHERE NOT ({matches} AND {kept})) AS strangers FROM"
+        " ONLY {t} WHERE {matches} AND {kept}) searched"
     ).format(p=probe, probe=key.probe, t=doubled(key.relation), matches=matches, kept=key.kept)

@@ -1,4 +1,6 @@
-"""What every question about files, pages and indexes shares: the relations, a transaction to ask in, one answer for each."""
+"""What every question about files, pages and indexes shares: the relations, a transaction to ask
+in, one answer for each.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +22,30 @@ SHOWN = 20
 TINY_PAGES = 64
 TOGETHER = 50
 PREWARM = ("regclass", "text", "text", "bigint", "bigint")  # what pg_prewarm takes
-# SQLSTATE classes of errors that say nothing of the data: not supported, no right or no such function, out of
-# memory, disk or locks, locked, cancelled (a crash that a damaged page causes has no SQLSTATE).
+# SQLSTATE classes of errors that say nothing of the data: not supported, no right or no such
+# function, out of memory, disk or locks, locked, cancelled (a crash that a damaged page causes has
+# no SQLSTATE).
 NO_DAMAGE = ("0A", "42", "53", "55", "57")
 
 
-
 def shown(schema: str, relation: str) -> str:
-    """SQL for a relation's name as a person says it, of a row of pg_namespace and one of pg_class, whatever the search path."""
-    return (f"CASE WHEN {schema}.nspname IN ('public', 'pg_catalog') THEN quote_ident({relation}.relname)"
-            f" ELSE quote_ident({schema}.nspname) || '.' || quote_ident({relation}.relname) END")  # fmt: skip
+    """SQL for a relation's name as a person says it, of a row of pg_namespace and one of pg_class,
+    whatever the search path.
+    """
+    return (
+        f"CASE WHEN {schema}.nspname IN ('public', 'pg_catalog') THEN"
+        f" quote_ident({relation}.relname) ELSE quote_ident({schema}.nspname) || '.' ||"
+        f" quote_ident({relation}.relname) END"
+    )
 
 
-# How many pages a shared relation has is noted in the database that it was last vacuumed from, and is old in all others.
+# How many pages a shared relation has is noted in the database that it was last vacuumed from, and
+# is old in all others.
 RELATIONS = """
-SELECT c.oid::int8, {name} || coalesce(' of ' || {owner}, ''), n.nspname, c.relname, c.relkind::text, coalesce(m.amname, ''),
-       CASE WHEN c.relisshared THEN 0 ELSE c.relpages END, coalesce(i.indisvalid AND i.indisready AND i.indislive, true)
+SELECT c.oid::int8, {name} || coalesce(' of ' || {owner}, ''), n.nspname, c.relname,
+       c.relkind::text, coalesce(m.amname, ''),
+       CASE WHEN c.relisshared THEN 0 ELSE c.relpages END,
+       coalesce(i.indisvalid AND i.indisready AND i.indislive, true)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am m ON m.oid = c.relam
@@ -49,8 +59,10 @@ ORDER BY 2
 QUIET = "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'"
 EXTENSION = """
 SELECT n.nspname, e.extversion, ARRAY(
-    SELECT p.proname || '(' || oidvectortypes(p.proargtypes) || ')' FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
-    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+    SELECT p.proname || '(' || oidvectortypes(p.proargtypes) || ')'
+    FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
+    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass
+      AND d.refobjid = e.oid AND d.deptype = 'e'
       AND p.pronamespace = e.extnamespace)
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = %s
 """
@@ -72,10 +84,12 @@ class Relation:
 
 @contextlib.contextmanager
 def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
-    """A transaction that is never committed: of a cluster of our own, writable and the superuser's, for the catalogs and
-    for functions that evaluate nothing."""
+    """A transaction that is never committed: of a cluster of our own, writable and the superuser's,
+    for the catalogs and for functions that evaluate nothing.
+    """
     connect = context.prepare or context.connect
-    with contextlib.closing(connect(database)) as connection:  # closed without a commit: rolled back
+    # closed without a commit: rolled back
+    with contextlib.closing(connect(database)) as connection:
         connection.autocommit = False
         if context.prepare:
             connection.read_only = False
@@ -86,11 +100,15 @@ def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
 
 
 @contextlib.contextmanager
-def asking(context: Context, database: str, lent: str = "") -> Iterator[tuple[psycopg.Connection, sql.Composable | None]]:
-    """A transaction that is never committed, of the role that asks, for what evaluates users' expressions.
+def asking(
+    context: Context, database: str, lent: str = ""
+) -> Iterator[tuple[psycopg.Connection, sql.Composable | None]]:
+    """A transaction that is never committed, of the role that asks, for what evaluates users'
+    expressions.
 
-    ``lent``: statements that it may have run with a superuser's rights, by calling the function whose name is given; on a
-    cluster that is not ours there is none. The function lies among another session's temporary objects, and goes with it.
+    ``lent``: statements that it may have run with a superuser's rights, by calling the function
+    whose name is given; on a cluster that is not ours there is none. The function lies among
+    another session's temporary objects, and goes with it.
     """
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(contextlib.closing(context.connect(database)))
@@ -99,24 +117,40 @@ def asking(context: Context, database: str, lent: str = "") -> Iterator[tuple[ps
         if context.prepare and lent:
             connection.read_only = False
             owner = stack.enter_context(contextlib.closing(context.prepare(database)))
-            with contextlib.suppress(psycopg.Error):  # with damaged catalogs what can be asked without it is asked
+            # with damaged catalogs what can be asked without it is asked
+            with contextlib.suppress(psycopg.Error):
                 function = _lend(owner, connection.info.user, lent)
         _limit(context, connection)
         yield connection, function
 
 
 def _lend(owner: psycopg.Connection, role: str, statements: str) -> sql.Composable:
-    """Make the function: nobody but that role may call it, and in it nothing but the catalogs is found."""
+    """Make the function: nobody but that role may call it, and in it nothing but the catalogs is
+    found.
+    """
     name = f"pgdrill_{secrets.token_hex(8)}"
     owner.autocommit = True
-    owner.execute(f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = off; SET check_function_bodies = off")
-    names = {"f": sql.Identifier(name), "role": sql.Identifier(role), "path": sql.SQL(SYSTEM_PATH), "statements": sql.SQL(statements)}
+    owner.execute(
+        f"SET search_path = {SYSTEM_PATH}; SET default_transaction_read_only = off; SET"
+        " check_function_bodies = off"
+    )
+    names = {
+        "f": sql.Identifier(name),
+        "role": sql.Identifier(role),
+        "path": sql.SQL(SYSTEM_PATH),
+        "statements": sql.SQL(statements),
+    }
     with without_event_triggers(owner):
-        owner.execute(sql.SQL(
-            "CREATE FUNCTION pg_temp.{f}(oid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = {path} AS $lent$ {statements} $lent$;"
-            " REVOKE ALL ON FUNCTION pg_temp.{f} FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_temp.{f} TO {role}"
-        ).format(**names))  # fmt: skip
-    row = owner.execute("SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()").fetchone()
+        owner.execute(
+            sql.SQL(
+                "CREATE FUNCTION pg_temp.{f}(oid) RETURNS void LANGUAGE sql SECURITY DEFINER SET"
+                " search_path = {path} AS $lent$ {statements} $lent$; REVOKE ALL ON FUNCTION"
+                " pg_temp.{f} FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_temp.{f} TO {role}"
+            ).format(**names)
+        )
+    row = owner.execute(
+        "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()"
+    ).fetchone()
     return sql.Identifier(row[0] if row else "pg_temp", name)
 
 
@@ -140,8 +174,14 @@ class Extension:
     members: frozenset[str]
 
     def call(self, function: str, *kinds: str) -> sql.Identifier | None:
-        """Its function of that name and those types, and nobody else's; None where its version has none."""
-        return sql.Identifier(self.schema, function) if f"{function}({', '.join(kinds)})" in self.members else None
+        """Its function of that name and those types, and nobody else's; None where its version has
+        none.
+        """
+        return (
+            sql.Identifier(self.schema, function)
+            if f"{function}({', '.join(kinds)})" in self.members
+            else None
+        )
 
 
 def made_extension(context: Context, connection: psycopg.Connection, name: str) -> Extension | None:
@@ -153,34 +193,57 @@ def made_extension(context: Context, connection: psycopg.Connection, name: str) 
 
 
 def make(extension: str) -> str:
-    """SQL that makes an extension where there is none, in a schema whose name nobody can have taken; no event trigger acts."""
+    """SQL that makes an extension where there is none, in a schema whose name nobody can have
+    taken; no event trigger acts.
+    """
     schema = f"pgdrill_{secrets.token_hex(8)}"
-    return f"{QUIET}; CREATE SCHEMA {schema}; CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA {schema}"
+    return (
+        f"{QUIET}; CREATE SCHEMA {schema}; CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA"
+        f" {schema}"
+    )
 
 
 def find_extension(connection: psycopg.Connection, name: str) -> Extension | None:
-    """An extension of this database. Call its functions with values of exactly their types: others' of that name, for
-    similar types, may stand beside them."""
+    """An extension of this database.
+
+    Call its functions with values of exactly their types: others' of that name, for similar types,
+    may stand beside them.
+    """
     with catalogs_only(connection):
         row = connection.execute(EXTENSION, (name,)).fetchone()
-    return Extension(row[0], tuple(int(part) for part in row[1].split(".") if part.isdigit()), frozenset(row[2])) if row else None
+    return (
+        Extension(
+            row[0],
+            tuple(int(part) for part in row[1].split(".") if part.isdigit()),
+            frozenset(row[2]),
+        )
+        if row
+        else None
+    )
 
 
 def without(context: Context, database: str, extension: str) -> Outcome:
-    why = "cannot be created here: install PostgreSQL's contrib package" if context.prepare else (
-        "is not installed there, and a cluster that pgdrill did not restore is not changed"
-    )  # fmt: skip
+    why = (
+        "cannot be created here: install PostgreSQL's contrib package"
+        if context.prepare
+        else ("is not installed there, and a cluster that pgdrill did not restore is not changed")
+    )
     return Outcome("skip", database, message=f"the extension {extension} {why}")
 
 
 def each(
-    connection: psycopg.Connection, database: str, relations: list[Relation], good: str,
-    ask: Callable[[Relation], Outcome | None], sound: Callable[[list[Relation]], bool] | None = None,
-) -> Iterator[Outcome]:  # fmt: skip
-    """Ask of every relation: an answer for each damaged one, and one for all that are whole (``ask`` gives None).
+    connection: psycopg.Connection,
+    database: str,
+    relations: list[Relation],
+    good: str,
+    ask: Callable[[Relation], Outcome | None],
+    sound: Callable[[list[Relation]], bool] | None = None,
+) -> Iterator[Outcome]:
+    """Ask of every relation: an answer for each damaged one, and one for all that are whole
+    (``ask`` gives None).
 
-    Most relations are tiny and whole: with ``sound``, those of one access method are asked of many at a time, and one by one
-    where it says no.
+    Most relations are tiny and whole: with ``sound``, those of one access method are asked of many
+    at a time, and one by one where it says no.
     """
     found: list[Outcome] = []
     terminated = False
@@ -203,7 +266,9 @@ def each(
             if connection.closed:
                 break
         if connection.closed:
-            names = some[0].name if len(some) == 1 else f"one of {', '.join(one.name for one in some)}"
+            names = (
+                some[0].name if len(some) == 1 else f"one of {', '.join(one.name for one in some)}"
+            )
             found.append(_ended(database, names, terminated=terminated))
             break
     yield from _shown(database, found)
@@ -213,10 +278,22 @@ def each(
 
 
 def _ended(database: str, names: str, *, terminated: bool) -> Outcome:
-    """A session that was terminated says nothing of the data: code that stands on a table may outlive every timeout."""
+    """A session that was terminated says nothing of the data: code that stands on a table may
+    outlive every timeout.
+    """
     if terminated:
-        return Outcome("skip", database, message=f"the session was ended while reading {names}; the rest was not checked")
-    return Outcome("fail", database, "the server ended", "a server that goes on", f"while reading {names}; the rest was not checked")
+        return Outcome(
+            "skip",
+            database,
+            message=f"the session was ended while reading {names}; the rest was not checked",
+        )
+    return Outcome(
+        "fail",
+        database,
+        "the server ended",
+        "a server that goes on",
+        f"while reading {names}; the rest was not checked",
+    )
 
 
 def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:
@@ -231,7 +308,10 @@ def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:
 
 
 def _is_true(connection: psycopg.Connection, ask: Callable[[], bool]) -> bool:
-    """An error is no yes; which of them it is about, each one tells. The end of the session is for the caller."""
+    """An error is no yes; which of them it is about, each one tells.
+
+    The end of the session is for the caller.
+    """
     try:
         with connection.transaction():
             return ask()
@@ -250,4 +330,10 @@ def _shown(database: str, found: list[Outcome]) -> Iterator[Outcome]:
 
 def error_outcome(thing: str, error: psycopg.Error) -> Outcome:
     """The server's own words, without their details: those may hold values."""
-    return Outcome("skip" if (error.sqlstate or "")[:2] in NO_DAMAGE else "fail", thing, type(error).__name__, "no error", words_of(error)[:300])
+    return Outcome(
+        "skip" if (error.sqlstate or "")[:2] in NO_DAMAGE else "fail",
+        thing,
+        type(error).__name__,
+        "no error",
+        words_of(error)[:300],
+    )

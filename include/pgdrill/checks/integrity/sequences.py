@@ -18,18 +18,27 @@ JOIN pg_sequence s ON s.seqrelid = d.objid
 JOIN pg_class c ON c.oid = d.refobjid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+  AND d.deptype IN ('a', 'i')
   AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND c.relpersistence = 'p'
 """
 
 
 @check(
-    "sequences", "integrity",
-    passing="every sequence is readable and holds one row; none is behind the column that it numbers",
-    hint="a sequence that cannot be read is damage in the backup: drill with an older one; one that is behind gives duplicate keys: "
-    "setval() it on production to the column's maximum",
-    example='agents.invoice_number_seq: DataCorrupted (invalid page in block 0 of relation "base/16385/16421"), wanted no error',
-)  # fmt: skip
+    "sequences",
+    "integrity",
+    passing=(
+        "every sequence is readable and holds one row; none is behind the column that it numbers"
+    ),
+    hint=(
+        "a sequence that cannot be read is damage in the backup: drill with an older one; one that"
+        " is behind gives duplicate keys: setval() it on production to the column's maximum"
+    ),
+    example=(
+        "agents.invoice_number_seq: DataCorrupted (invalid page in block 0 of relation"
+        ' "base/16385/16421"), wanted no error'
+    ),
+)
 def sequences(context: Context) -> Iterator[Outcome]:
     """Behind its column is a warning: rows may have been written with numbers of their own."""
     for database in context.databases:
@@ -38,16 +47,28 @@ def sequences(context: Context) -> Iterator[Outcome]:
                 owners = {row[0]: row[1:] for row in connection.execute(OWNERS).fetchall()}
 
             def ask(
-                relation: Relation, connection: psycopg.Connection = connection, database: str = database,
+                relation: Relation,
+                connection: psycopg.Connection = connection,
+                database: str = database,
                 owners: dict[int, tuple[str, str, str, bool, bool]] = owners,
-            ) -> Outcome | None:  # fmt: skip
+            ) -> Outcome | None:
                 name = sql.Identifier(relation.schema, relation.plain)
-                rows = connection.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(name)).fetchall()
+                rows = connection.execute(
+                    sql.SQL("SELECT last_value, is_called FROM {}").format(name)
+                ).fetchall()
                 if len(rows) != 1:
-                    return Outcome("fail", f"{database}.{relation.name}", f"{len(rows)} rows", "1 row")
+                    return Outcome(
+                        "fail", f"{database}.{relation.name}", f"{len(rows)} rows", "1 row"
+                    )
                 if relation.oid in owners:
                     last, called = rows[0]
-                    return _behind(connection, f"{database}.{relation.name}", last, called, *owners[relation.oid])
+                    return _behind(
+                        connection,
+                        f"{database}.{relation.name}",
+                        last,
+                        called,
+                        *owners[relation.oid],
+                    )
                 return None
 
             found = [relation for relation in relations(connection) if relation.kind == "S"]
@@ -57,14 +78,29 @@ def sequences(context: Context) -> Iterator[Outcome]:
 
 
 def _behind(
-    connection: psycopg.Connection, thing: str, last: int, called: bool, schema: str, table: str, column: str,
-    ascending: bool, once: bool,
-) -> Outcome | None:  # fmt: skip
+    connection: psycopg.Connection,
+    thing: str,
+    last: int,
+    called: bool,
+    schema: str,
+    table: str,
+    column: str,
+    ascending: bool,
+    once: bool,
+) -> Outcome | None:
     cell, end = sql.Identifier(column), sql.SQL("max" if ascending else "min")
-    row = connection.execute(sql.SQL("SELECT {}({}) FROM {}").format(end, cell, sql.Identifier(schema, table))).fetchone()
+    row = connection.execute(
+        sql.SQL("SELECT {}({}) FROM {}").format(end, cell, sql.Identifier(schema, table))
+    ).fetchone()
     if not once or row is None or row[0] is None:
         return None
     ahead = last - row[0] if ascending else row[0] - last
     if ahead > 0 or (ahead == 0 and called):
         return None
-    return Outcome("warn", thing, last, f"past {row[0]}", f"behind {table}.{column}: the next number may be taken")
+    return Outcome(
+        "warn",
+        thing,
+        last,
+        f"past {row[0]}",
+        f"behind {table}.{column}: the next number may be taken",
+    )

@@ -1,9 +1,31 @@
-"""Recovery: did the restored cluster get where it was told to, once and cleanly, and is it the right one?"""
+"""Recovery: did the restored cluster get where it was told to, once and cleanly, and is it the
+right one?
+"""
 
 from __future__ import annotations
 
 # In the order in which they are asked.
 # isort: off
-from pgdrill.checks.recovery import reached, instant, timeline, log, leftovers, libraries, heartbeat, clock, harmless
+from pgdrill.checks.recovery import (
+    reached,
+    instant,
+    timeline,
+    log,
+    leftovers,
+    libraries,
+    heartbeat,
+    clock,
+    harmless,
+)
 
-__all__ = ["clock", "harmless", "heartbeat", "instant", "leftovers", "libraries", "log", "reached", "timeline"]
+__all__ = [
+    "clock",
+    "harmless",
+    "heartbeat",
+    "instant",
+    "leftovers",
+    "libraries",
+    "log",
+    "reached",
+    "timeline",
+]

@@ -1,4 +1,5 @@
-"""The restored server did nothing but answer: no other process, socket, file or background worker."""
+"""The restored server did nothing but answer: no other process, socket, file or background
+worker."""
 
 from __future__ import annotations
 
@@ -9,34 +10,65 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 SHOWN = 20
 # PostgreSQL's own, of every version: what else appears is a library's.
 OWN_BACKENDS = (
-    "client backend", "checkpointer", "background writer", "walwriter", "startup", "archiver", "logger", "parallel worker",
-    "io worker", "autovacuum launcher", "autovacuum worker", "logical replication launcher", "slotsync worker", "walsummarizer",
-)  # fmt: skip
-BACKENDS = "SELECT DISTINCT backend_type FROM pg_catalog.pg_stat_activity WHERE backend_type <> ALL (%s) ORDER BY 1"
+    "client backend",
+    "checkpointer",
+    "background writer",
+    "walwriter",
+    "startup",
+    "archiver",
+    "logger",
+    "parallel worker",
+    "io worker",
+    "autovacuum launcher",
+    "autovacuum worker",
+    "logical replication launcher",
+    "slotsync worker",
+    "walsummarizer",
+)
+BACKENDS = (
+    "SELECT DISTINCT backend_type FROM pg_catalog.pg_stat_activity WHERE backend_type <> ALL (%s)"
+    " ORDER BY 1"
+)
 
 
 @check(
-    "harmless", "recovery", last=True,
-    passing="all the while the restored server had no process but PostgreSQL's, no socket but its private one, no file open for "
-    "writing outside its folder, and no background worker of a library",
-    hint="code in the restored data, or a library that it loads, acted by itself: see who owns it on production before it is restored "
-    "anywhere without a fence",
+    "harmless",
+    "recovery",
+    last=True,
+    passing=(
+        "all the while the restored server had no process but PostgreSQL's, no socket but its"
+        " private one, no file open for writing outside its folder, and no background worker of a"
+        " library"
+    ),
+    hint=(
+        "code in the restored data, or a library that it loads, acted by itself: see who owns it on"
+        " production before it is restored anywhere without a fence"
+    ),
     example="socket (tcp), wanted none",
-)  # fmt: skip
+)
 def harmless(context: Context) -> Iterator[Outcome]:
     """As seen from outside every two seconds, and by the server's own list of what runs."""
     if context.watch is None or context.prepare is None:
-        yield not_asked("server", "not restored by pgdrill: what runs there is its owner's business")
+        yield not_asked(
+            "server", "not restored by pgdrill: what runs there is its owner's business"
+        )
         return
     context.watch.look()
     found = list(context.watch.found)
     with context.prepare(context.home) as connection:
-        workers = [name for (name,) in connection.execute(BACKENDS, (list(OWN_BACKENDS),)).fetchall()]
+        workers = [
+            name for (name,) in connection.execute(BACKENDS, (list(OWN_BACKENDS),)).fetchall()
+        ]
     for thing in found[:SHOWN]:
         yield Outcome("fail", thing, "seen", "none")
     for worker in workers:
         allowed = bool(context.cluster.drill.allowed_libraries)
-        yield Outcome("warn" if allowed else "fail", f"background worker {worker}", "runs", "none",
-                      "drill.allowed_libraries lets libraries act" if allowed else "")  # fmt: skip
+        yield Outcome(
+            "warn" if allowed else "fail",
+            f"background worker {worker}",
+            "runs",
+            "none",
+            "drill.allowed_libraries lets libraries act" if allowed else "",
+        )
     if not found and not workers:
         yield Outcome("pass", "server", context.watch.looks, "nothing strange", "looks")

@@ -9,14 +9,24 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 
 
 @check(
-    "instant", "recovery",
-    passing="the last transaction that was replayed ended by the target's instant, and the next one in the archive after it",
-    hint="replay stopped at another instant than asked: compare recovery_target_time in the drill's postgresql.conf with the "
-    "report's target; look for a clock that was set back on production",
+    "instant",
+    "recovery",
+    passing=(
+        "the last transaction that was replayed ended by the target's instant, and the next one in"
+        " the archive after it"
+    ),
+    hint=(
+        "replay stopped at another instant than asked: compare recovery_target_time in the drill's"
+        " postgresql.conf with the report's target; look for a clock that was set back on"
+        " production"
+    ),
     example="next in the archive: 2026-11-20T10:59:58Z, wanted > 2026-11-20T11:00:00Z",
-)  # fmt: skip
+)
 def instant(context: Context) -> Iterator[Outcome]:
-    """For targets that are an instant. The archive is read anew; the restored server's own word has to agree with it."""
+    """For targets that are an instant.
+
+    The archive is read anew; the restored server's own word has to agree with it.
+    """
     report = context.report
     target = report.target if report else None
     if report is None or target is None or target.instant is None or report.restored is None:
@@ -26,22 +36,47 @@ def instant(context: Context) -> Iterator[Outcome]:
     strict = target.kind == "before"
     replayed = report.restored.last_transaction_time
     if proof is None or proof.next_at is None:
-        yield Outcome("fail", "next in the archive", "no transaction", f"{'>=' if strict else '>'} {shown(at)}",
-                      "nothing in the archive made replay stop there")  # fmt: skip
+        yield Outcome(
+            "fail",
+            "next in the archive",
+            "no transaction",
+            f"{'>=' if strict else '>'} {shown(at)}",
+            "nothing in the archive made replay stop there",
+        )
     else:
         late = proof.next_at >= at if strict else proof.next_at > at
-        yield Outcome("pass" if late else "fail", "next in the archive", shown(proof.next_at),
-                      f"{'>=' if strict else '>'} {shown(at)}")  # fmt: skip
+        yield Outcome(
+            "pass" if late else "fail",
+            "next in the archive",
+            shown(proof.next_at),
+            f"{'>=' if strict else '>'} {shown(at)}",
+        )
     last = proof.last_at if proof else None
     if last is None and replayed is None:
-        yield Outcome("pass", "last replayed", "none", f"{'<' if strict else '<='} {shown(at)}",
-                      "no transaction ended between the base backup and the instant")  # fmt: skip
+        yield Outcome(
+            "pass",
+            "last replayed",
+            "none",
+            f"{'<' if strict else '<='} {shown(at)}",
+            "no transaction ended between the base backup and the instant",
+        )
         return
     newest = max(it for it in (last, replayed) if it)
     early = newest < at if strict else newest <= at
-    yield Outcome("pass" if early else "fail", "last replayed", shown(newest), f"{'<' if strict else '<='} {shown(at)}")
+    yield Outcome(
+        "pass" if early else "fail",
+        "last replayed",
+        shown(newest),
+        f"{'<' if strict else '<='} {shown(at)}",
+    )
     if last and replayed and last != replayed:
-        yield Outcome("fail", "last replayed", shown(replayed), f"= {shown(last)}", "the archive's last before the stop")
+        yield Outcome(
+            "fail",
+            "last replayed",
+            shown(replayed),
+            f"= {shown(last)}",
+            "the archive's last before the stop",
+        )
 
 
 def shown(at: datetime) -> str:

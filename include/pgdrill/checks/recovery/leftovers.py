@@ -1,4 +1,6 @@
-"""Settings that a backup brings along and production does not have: a real recovery would stumble over them."""
+"""Settings that a backup brings along and production does not have: a real recovery would stumble
+over them.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,31 @@ READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction
 
 
 @check(
-    "recovery-leftovers", "recovery",
-    passing="the restored cluster has left recovery for good and takes writes: no signal file, no recovery or read-only "
-    "setting that production does not have, and no other that changes what statements do than production's files have",
-    hint="ALTER SYSTEM RESET, ALTER DATABASE … RESET or ALTER ROLE … RESET the named setting on production, then take a base "
-    "backup; a real recovery would have to do it first",
+    "recovery-leftovers",
+    "recovery",
+    passing=(
+        "the restored cluster has left recovery for good and takes writes: no signal file, no"
+        " recovery or read-only setting that production does not have, and no other that changes"
+        " what statements do than production's files have"
+    ),
+    hint=(
+        "ALTER SYSTEM RESET, ALTER DATABASE … RESET or ALTER ROLE … RESET the named setting on"
+        " production, then take a base backup; a real recovery would have to do it first"
+    ),
     example="role reporting in database agents: read-only, wanted as in production",
-)  # fmt: skip
+)
 def recovery_leftovers(context: Context) -> Iterator[Outcome]:
-    """What WAL replays has to be as in production; a configuration file is as old as the base backup, and only warned of."""
+    """What WAL replays has to be as in production; a configuration file is as old as the base
+    backup, and only warned of.
+    """
     clean = True
-    for outcome in (*_files(context.data_directory), *_roles(context), *_configured(context), *_in_files(context), *_running(context)):
+    for outcome in (
+        *_files(context.data_directory),
+        *_roles(context),
+        *_configured(context),
+        *_in_files(context),
+        *_running(context),
+    ):
         clean = False
         yield outcome
     if context.data_directory is None:
@@ -58,22 +74,35 @@ def _roles(context: Context) -> Iterator[Outcome]:
     for database in context.databases:
         with context.system(database) as connection:
             row = connection.execute(READ_ONLY).fetchone()
-        by_file = known is not None and known.by_file is not None and context.bare is not None  # then it is told by the setting's name
+        # then it is told by the setting's name
+        by_file = known is not None and known.by_file is not None and context.bare is not None
         if row and row[0] == "on" and not found and not by_file:
             yield Outcome("fail", f"database {database}", "read-only", "takes writes")
 
 
 def _in_files(context: Context) -> Iterator[Outcome]:
-    """What a recovery would go by: as production's files have it now, or had it when the backup was taken."""
+    """What a recovery would go by: as production's files have it now, or had it when the backup was
+    taken.
+    """
     if context.data_directory is None or context.prepare is None:
         return
-    files = [context.data_directory / "postgresql.conf", *([context.configuration / AUTO_CONF_ASIDE] if context.configuration else [])]
+    files = [
+        context.data_directory / "postgresql.conf",
+        *([context.configuration / AUTO_CONF_ASIDE] if context.configuration else []),
+    ]
     told: dict[str, str] = {}
     said_in: dict[str, str] = {}
     for file in files:
         said = every_setting_in(file)
-        told, said_in = told | said, said_in | dict.fromkeys(said, file.name.removesuffix(".production"))
-    known = [one.settings | one.by_file for one in (context.production or context.baseline, context.recorded) if one and one.by_file is not None]
+        told, said_in = (
+            told | said,
+            said_in | dict.fromkeys(said, file.name.removesuffix(".production")),
+        )
+    known = [
+        one.settings | one.by_file
+        for one in (context.production or context.baseline, context.recorded)
+        if one and one.by_file is not None
+    ]
     with context.prepare(context.home) as connection:
         found = in_files(told, connection)
     for name, (value, default) in found.items() if known else ():
@@ -81,7 +110,12 @@ def _in_files(context: Context) -> Iterator[Outcome]:
         if value in wanted or (name in DEFAULTS and name not in STOPPING):
             continue
         fault = name in STOPPING and len(known) > 1
-        yield Outcome("fail" if fault else "warn", f"{name} in {said_in[name]}", value or "empty", f"{wanted[0] or 'empty'}, as in production")
+        yield Outcome(
+            "fail" if fault else "warn",
+            f"{name} in {said_in[name]}",
+            value or "empty",
+            f"{wanted[0] or 'empty'}, as in production",
+        )
 
 
 def _running(context: Context) -> Iterator[Outcome]:
@@ -91,11 +125,17 @@ def _running(context: Context) -> Iterator[Outcome]:
         return
     with context.bare() as connection:
         for one in other_than(known.by_file, connection):
-            yield Outcome("fail" if one.stops else "warn", one.name, one.found, f"{one.wanted}, as in production's files")
+            yield Outcome(
+                "fail" if one.stops else "warn",
+                one.name,
+                one.found,
+                f"{one.wanted}, as in production's files",
+            )
 
 
 def _configured(context: Context) -> Iterator[Outcome]:
-    """The configuration files in the data directory, which the drill's own server does not go by."""
+    """The configuration files in the data directory, which the drill's own server does not go
+    by."""
     if context.data_directory is None:
         return
     files = [context.data_directory / "postgresql.conf"]
@@ -104,8 +144,16 @@ def _configured(context: Context) -> Iterator[Outcome]:
     known = context.production or context.baseline
     for file in files:
         for name, value in settings_in(file).items():
-            if value == DEFAULTS[name] or (name in STOPPING and context.prepare and known and known.by_file is not None):
+            if value == DEFAULTS[name] or (
+                name in STOPPING and context.prepare and known and known.by_file is not None
+            ):
                 continue  # what stops an application is told by itself
             if known is None or known.settings.get(name, DEFAULTS[name]) == DEFAULTS[name]:
-                wanted = "as in production, not set" if known else "unknown: production was not looked at"
-                yield Outcome("warn", f"{name} in {file.name.removesuffix('.production')}", value, wanted)
+                wanted = (
+                    "as in production, not set"
+                    if known
+                    else "unknown: production was not looked at"
+                )
+                yield Outcome(
+                    "warn", f"{name} in {file.name.removesuffix('.production')}", value, wanted
+                )

@@ -14,26 +14,39 @@ from pgdrill.postgres.libraries import SETTINGS, may_load, plain, split
 SHOWN = 10
 # Where the server looks for a plain name, and what it puts behind it.
 PLACES = """
-SELECT current_setting('dynamic_library_path'), (SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR')
+SELECT current_setting('dynamic_library_path'),
+       (SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR')
 """
 
 
 @check(
-    "preload-libraries", "recovery",
+    "preload-libraries",
+    "recovery",
     passing="every library that production preloads is installed here and can be loaded",
-    hint="install the package that brings it, in production's version; without it a recovery on this host does not start",
+    hint=(
+        "install the package that brings it, in production's version; without it a recovery on this"
+        " host does not start"
+    ),
     example="pg_cron (shared_preload_libraries): no such file, wanted installed",
-)  # fmt: skip
+)
 def preload_libraries(context: Context) -> Iterator[Outcome]:
-    """Each is loaded into a connection of its own; what may act by itself is kept out of a drill, and only looked for."""
+    """Each is loaded into a connection of its own; what may act by itself is kept out of a drill,
+    and only looked for.
+    """
     known = context.production or context.baseline
     if known is None:
-        yield not_asked("libraries", "production was not looked at: which ones it preloads is unknown")
+        yield not_asked(
+            "libraries", "production was not looked at: which ones it preloads is unknown"
+        )
         return
     if context.prepare is None:
-        yield not_asked("libraries", "not restored by pgdrill: nothing is loaded into somebody else's server")
+        yield not_asked(
+            "libraries", "not restored by pgdrill: nothing is loaded into somebody else's server"
+        )
         return
-    names = [(name, setting) for setting in SETTINGS for name in split(known.settings.get(setting, ""))]
+    names = [
+        (name, setting) for setting in SETTINGS for name in split(known.settings.get(setting, ""))
+    ]
     for name, setting in names:
         thing = f"{name} ({setting})"
         with context.system() as connection:
@@ -57,17 +70,25 @@ def _why(context: Context, library: str) -> str:
 
 
 def _loaded(context: Context, name: str, thing: str, setting: str) -> Outcome:
-    path = f"$libdir/plugins/{name}" if setting == "local_preload_libraries" and "/" not in name else name
+    path = (
+        f"$libdir/plugins/{name}"
+        if setting == "local_preload_libraries" and "/" not in name
+        else name
+    )
     try:
         with context.system() as connection:
             connection.execute(sql.SQL("LOAD {}").format(sql.Literal(path)))
     except psycopg.Error as error:
-        return Outcome("fail", thing, "cannot be loaded", "loaded", str(error).strip().splitlines()[0])
+        return Outcome(
+            "fail", thing, "cannot be loaded", "loaded", str(error).strip().splitlines()[0]
+        )
     return Outcome("pass", thing, "loaded", "loaded")
 
 
 def _file_exists(connection: psycopg.Connection, name: str, *, local: bool) -> bool:
-    """As the server looks for it: in dynamic_library_path, where ``$libdir`` is its own folder, with or without .so."""
+    """As the server looks for it: in dynamic_library_path, where ``$libdir`` is its own folder,
+    with or without .so.
+    """
     row = connection.execute(PLACES).fetchone()
     path, libdir = (row[0], row[1]) if row else ("$libdir", "")
     if local and "/" not in name:
@@ -75,6 +96,7 @@ def _file_exists(connection: psycopg.Connection, name: str, *, local: bool) -> b
     whole = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":")]
     files = [one.replace("$libdir", libdir) + ending for one in whole for ending in ("", ".so")]
     found = connection.execute(
-        "SELECT bool_or((pg_stat_file(f, true)).size IS NOT NULL) FROM unnest(%s::text[]) f", (files,)
+        "SELECT bool_or((pg_stat_file(f, true)).size IS NOT NULL) FROM unnest(%s::text[]) f",
+        (files,),
     ).fetchone()
     return bool(found and found[0])

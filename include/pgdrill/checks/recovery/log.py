@@ -15,33 +15,49 @@ LONGEST = 10_000  # characters looked at of a line
 LINE = re.compile(r"^[\d-]{10} [\d:.]+ \w+ \[\d+\] (LOG|WARNING|ERROR|FATAL|PANIC):  (.*)$")
 # Whatever the level: data that could not be read, or was read and is not right.
 DAMAGE = re.compile(
-    r"invalid page|could not read|page verification failed|checksum (failure|error|mismatch)|incorrect checksum|"
-    r"missing contrecord|unexpected (pageaddr|zero page)|could not (open|access) file|could not (find|locate) .*(record|segment)|"
+    r"invalid page|could not read|page verification failed|checksum"
+    r" (failure|error|mismatch)|incorrect checksum|"
+    r"missing contrecord|unexpected (pageaddr|zero page)|could not (open|access) file|could not"
+    r" (find|locate) .*(record|segment)|"
     r"terminated by signal|terminated abnormally|reinitializing",
     re.IGNORECASE,
 )
-# FATAL is the end of one connection, too: one that came too early, was sent away, or named nothing that exists.
+# FATAL is the end of one connection, too: one that came too early, was sent away, or named nothing
+# that exists.
 HARMLESS = re.compile(
-    r"the database system is (starting up|shutting down|not (yet )?accepting connections|in recovery mode)|"
+    r"the database system is (starting up|shutting down|not (yet )?accepting connections|in"
+    r" recovery mode)|"
     r"terminating connection due to (administrator command|idle|unexpected postmaster exit)|"
-    r"(role|database) \".*\" (does not exist|is not (permitted to log in|currently accepting connections))|permission denied to set parameter|canceling statement due to",
+    r"(role|database) \".*\" (does not exist|is not (permitted to log in|currently accepting"
+    r" connections))|permission denied to set parameter|canceling statement due to"
 )
 
 
 @check(
-    "server-log", "recovery",
-    passing="the restored server's log has no FATAL, no PANIC, no crash, and no line on data that could not be read",
-    hint="the line names the file or record: compare it with production (`pg_amcheck`, `pg_checksums`); take a base backup now",
+    "server-log",
+    "recovery",
+    passing=(
+        "the restored server's log has no FATAL, no PANIC, no crash, and no line on data that could"
+        " not be read"
+    ),
+    hint=(
+        "the line names the file or record: compare it with production (`pg_amcheck`,"
+        " `pg_checksums`); take a base backup now"
+    ),
     example='ERROR: invalid page in block 7 of relation "base/16384/16999", wanted no such line',
-)  # fmt: skip
+)
 def server_log(context: Context) -> Iterator[Outcome]:
     """One answer for each line of that kind, repeated ones once."""
     if context.log_file is None:
         yield not_asked("server", "not restored by pgdrill: its log is not at hand")
         return
-    found = alarming(context.log_file, context.stuck.restarts) if context.log_file.is_file() else None
+    found = (
+        alarming(context.log_file, context.stuck.restarts) if context.log_file.is_file() else None
+    )
     if found is None:
-        yield Outcome("fail", context.log_file.name, "empty or missing", "the restored server's log")
+        yield Outcome(
+            "fail", context.log_file.name, "empty or missing", "the restored server's log"
+        )
         return
     for line, times in list(found.items())[:SHOWN]:
         yield Outcome("fail", line[:SHOWN_CHARACTERS], times, "0 such lines")
@@ -52,7 +68,8 @@ def server_log(context: Context) -> Iterator[Outcome]:
 
 
 def alarming(log_file: Path, restarts: int = 0) -> dict[str, int] | None:
-    """The lines that a good restore does not write, each with how often it stands there; None where the server wrote no line.
+    """The lines that a good restore does not write, each with how often it stands there; None where
+    the server wrote no line.
 
     So many ``restarts`` were pgdrill's own doing, and not damage's.
     """
@@ -70,7 +87,9 @@ def alarming(log_file: Path, restarts: int = 0) -> dict[str, int] | None:
 
 
 def lines(log_file: Path) -> Iterator[str]:
-    """The beginning of each line, and no more of it in memory: what follows in a long one is not taken for another line."""
+    """The beginning of each line, and no more of it in memory: what follows in a long one is not
+    taken for another line.
+    """
     with log_file.open(errors="replace", newline="\n") as file:
         begins = True
         while piece := file.readline(LONGEST):

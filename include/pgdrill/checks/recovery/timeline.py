@@ -16,12 +16,18 @@ PAGE_BYTES = 8192  # replay may end before a page's header, and the switch be no
 
 
 @check(
-    "timeline", "recovery",
-    passing="replay followed the timeline that production is on; the new one is higher than any whose history is archived",
-    hint="look for a second server that archives into this repository, and for .history files that were deleted from it; "
-    "take a base backup on production's timeline",
+    "timeline",
+    "recovery",
+    passing=(
+        "replay followed the timeline that production is on; the new one is higher than any whose"
+        " history is archived"
+    ),
+    hint=(
+        "look for a second server that archives into this repository, and for .history files that"
+        " were deleted from it; take a base backup on production's timeline"
+    ),
     example="followed: 2, wanted 3 (production's)",
-)  # fmt: skip
+)
 def timeline(context: Context) -> Iterator[Outcome]:
     """By the restored server's own history file, not by what it was told."""
     restored = context.report.restored if context.report else None
@@ -30,24 +36,37 @@ def timeline(context: Context) -> Iterator[Outcome]:
         return
     number, history = _current(context)
     if not history:
-        yield Outcome("fail", "history", f"timeline {number} without a history", "one that names its ancestors")
+        yield Outcome(
+            "fail",
+            "history",
+            f"timeline {number} without a history",
+            "one that names its ancestors",
+        )
         return
     wanted, whose = restored.recovered_timeline, "the repository's newest"
     if context.production:
         wanted, whose = context.production.timeline, "production's"
     followed = history[-1].timeline
-    yield Outcome("pass" if followed == wanted else "fail", "followed", followed, f"= {wanted}", whose)
+    yield Outcome(
+        "pass" if followed == wanted else "fail", "followed", followed, f"= {wanted}", whose
+    )
     newest = max(restored.newest_archived_timeline, wanted)
-    yield Outcome("pass" if number == newest + 1 else "fail", "new", number, f"= {newest + 1}",
-                  "one higher than any archived")  # fmt: skip
+    yield Outcome(
+        "pass" if number == newest + 1 else "fail",
+        "new",
+        number,
+        f"= {newest + 1}",
+        "one higher than any archived",
+    )
 
 
 @check(
-    "promoted-once", "recovery",
+    "promoted-once",
+    "recovery",
     passing="the restored server was promoted exactly once, where replay had stopped",
     hint="somebody else started or promoted the restored server: its log says when; restore again",
     example="server's log: 2 promotions, wanted 1",
-)  # fmt: skip
+)
 def promoted_once(context: Context) -> Iterator[Outcome]:
     """The log, the history file and the server's present timeline have to tell the same."""
     report = context.report
@@ -58,41 +77,87 @@ def promoted_once(context: Context) -> Iterator[Outcome]:
     begun = [int(number) for number in PROMOTED.findall(text)]
     number, history = _current(context)
     once = len(begun) == 1 and text.count(COMPLETE) == 1
-    yield Outcome("pass" if once else "fail", "server's log", count(len(begun), "promotion"), "1 promotion")
+    yield Outcome(
+        "pass" if once else "fail", "server's log", count(len(begun), "promotion"), "1 promotion"
+    )
     if (begun and begun[-1] != number) or number != report.restored.timeline:
-        yield Outcome("fail", "server", f"timeline {number}", f"timeline {(*begun, report.restored.timeline)[-1]}",
-                      "the log and the restore say so")  # fmt: skip
+        yield Outcome(
+            "fail",
+            "server",
+            f"timeline {number}",
+            f"timeline {(*begun, report.restored.timeline)[-1]}",
+            "the log and the restore say so",
+        )
     switch = history[-1].switch_lsn if history else 0
     here = abs(switch - parse_lsn(report.restored.reached_lsn)) <= PAGE_BYTES
-    yield Outcome("pass" if here else "fail", "history", format_lsn(switch), f"where replay ended, {report.restored.reached_lsn}")
+    yield Outcome(
+        "pass" if here else "fail",
+        "history",
+        format_lsn(switch),
+        f"where replay ended, {report.restored.reached_lsn}",
+    )
 
 
 @check(
-    "stray-timeline", "recovery",
-    passing="production's is the newest archived timeline: a recovery that is not told which to follow takes the highest",
-    hint="set archive_mode = off on the copy that wrote it, then delete its objects; if that copy is production by now, correct server.dsn",
-    example="00000002.history: 2 segments, from 000000020000000000000005 on, wanted no timeline but production's (1) and its ancestors",
-)  # fmt: skip
+    "stray-timeline",
+    "recovery",
+    passing=(
+        "production's is the newest archived timeline: a recovery that is not told which to follow"
+        " takes the highest"
+    ),
+    hint=(
+        "set archive_mode = off on the copy that wrote it, then delete its objects; if that copy is"
+        " production by now, correct server.dsn"
+    ),
+    example=(
+        "00000002.history: 2 segments, from 000000020000000000000005 on, wanted no timeline but"
+        " production's (1) and its ancestors"
+    ),
+)
 def stray_timeline(context: Context) -> Iterator[Outcome]:
-    """An answer for each other end of archived WAL. Without production's word none is called a stray."""
+    """An answer for each other end of archived WAL.
+
+    Without production's word none is called a stray.
+    """
     report = context.report
     if report is None or report.branches is None or report.restored is None:
-        yield not_asked("archive", "not restored by pgdrill, or by an older one: the archive was not looked at")
+        yield not_asked(
+            "archive", "not restored by pgdrill, or by an older one: the archive was not looked at"
+        )
         return
     here = report.restored.recovered_timeline
     wanted = f"no timeline but production's ({here}) and its ancestors"
     for one in report.branches:
         left = f", left at {one.left_at}" if one.left_at else ""
-        shown = f"{one.segments} segments{f', from {one.first_segment} on' if one.first_segment else ''}{left}"
+        shown = (
+            f"{one.segments}"
+            f" segments{f', from {one.first_segment} on' if one.first_segment else ''}{left}"
+        )
         if one.stray:
-            why = "a recovery to latest would follow it" if one.history else "without a history: no recovery follows it, but a promotion would meet it"
-            yield Outcome("fail" if one.history else "warn", one.history or one.first_segment, shown, wanted, why,
-                          f"set archive_mode = off on the copy that wrote it, then: {one.removal} (if that copy is production by now, "
-                          "correct server.dsn)")  # fmt: skip
+            why = (
+                "a recovery to latest would follow it"
+                if one.history
+                else "without a history: no recovery follows it, but a promotion would meet it"
+            )
+            yield Outcome(
+                "fail" if one.history else "warn",
+                one.history or one.first_segment,
+                shown,
+                wanted,
+                why,
+                f"set archive_mode = off on the copy that wrote it, then: {one.removal} (if that"
+                " copy is production by now, correct server.dsn)",
+            )
         else:
-            yield Outcome("skip", one.history or one.first_segment, f"{shown}, ends at {one.ends_at}", f"one end of WAL, as timeline {here} has one "
-                          f"at {report.restored.reached_lsn}", "production is gone: which of them was production's cannot be told",
-                          f"restore the one that has production's last rows; if timeline {one.timeline} is a copy's: {one.removal}")  # fmt: skip
+            yield Outcome(
+                "skip",
+                one.history or one.first_segment,
+                f"{shown}, ends at {one.ends_at}",
+                f"one end of WAL, as timeline {here} has one at {report.restored.reached_lsn}",
+                "production is gone: which of them was production's cannot be told",
+                f"restore the one that has production's last rows; if timeline {one.timeline} is a"
+                f" copy's: {one.removal}",
+            )
     if not report.branches:
         yield Outcome("pass", "archive", f"timeline {here}", "production's, and no newer one")
 
@@ -100,7 +165,9 @@ def stray_timeline(context: Context) -> Iterator[Outcome]:
 def _current(context: Context) -> tuple[int, tuple[TimelineSwitch, ...]]:
     """The timeline the server writes now, and its ancestors by its own history file."""
     with context.system() as connection:
-        row = connection.execute("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").fetchone()
+        row = connection.execute(
+            "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        ).fetchone()
         name = f"{row[0] if row else ''}.history"
         if name not in {found for (found,) in connection.execute(HISTORIES).fetchall()}:
             return int(name[:8], 16), ()

@@ -1,4 +1,7 @@
-"""``python -I -S …/fence SPEC WORD…``: put a fence around a program. Imports nothing that takes time."""
+"""``python -I -S …/fence SPEC WORD…``: put a fence around a program.
+
+Imports nothing that takes time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ EXIT_CODE = 125  # of a fence that could not be made, as of `timeout` and `env`
 
 def main() -> None:
     """Make the fence, then become the program."""
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))))  # noqa: PTH100, PTH120
+    sys.path.insert(0, os.path.abspath(f"{__file__}/../../../.."))  # noqa: PTH100
     from pgdrill.host.fence import landlock, namespaces, seccomp
     from pgdrill.host.fence.spec import Spec
 

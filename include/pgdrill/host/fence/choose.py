@@ -22,11 +22,25 @@ from pgdrill.host.fence.spec import Spec
 
 # What PostgreSQL and a shell need of the system, and what no key lies in.
 SYSTEM = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone",
-    "/etc/nsswitch.conf", "/etc/locale.alias", "/etc/alternatives", "/etc/ssl/openssl.cnf",
-)  # fmt: skip
-# Where the system's own files are seen, and not some that are made: what a new root has in their place.
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/nsswitch.conf",
+    "/etc/locale.alias",
+    "/etc/alternatives",
+    "/etc/ssl/openssl.cnf",
+)
+# Where the system's own files are seen, and not some that are made: what a new root has in their
+# place.
 SEEN = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/etc/passwd", "/etc/group")
 # As systemd's DynamicUser= does: numbers that no package and no person is given.
 USERS = range(61184, 65520)
@@ -38,7 +52,10 @@ SHARED_MEMORY = Path("/proc/sysvipc/shm")
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A fence for one restored server. ``uid``: the user it runs as, where that is another one than ours."""
+    """A fence for one restored server.
+
+    ``uid``: the user it runs as, where that is another one than ours.
+    """
 
     spec: Spec | None
     shown: str
@@ -53,7 +70,10 @@ class Fence:
         return fenced(self.spec) if self.spec else ()
 
     def give(self, folder: Path) -> None:
-        """Hand a folder and all in it to the server's user; links are not followed. Only before the server has run."""
+        """Hand a folder and all in it to the server's user; links are not followed.
+
+        Only before the server has run.
+        """
         if self.uid is None or not folder.exists():
             return
         for _, folders, files, opened in os.fwalk(folder):
@@ -68,7 +88,8 @@ def fenced(spec: Spec) -> tuple[str, ...]:
 
 
 def writing_only(wanted: str, folders: Sequence[Path]) -> tuple[str, ...]:
-    """The words for a tool that unpacks what strangers may have packed: it can write these folders, and nothing else.
+    """The words for a tool that unpacks what strangers may have packed: it can write these folders,
+    and nothing else.
 
     A name in an archive leads where it likes, and a link in it lets the next name lead anywhere.
     """
@@ -79,20 +100,28 @@ def writing_only(wanted: str, folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def environment(programs: Path | None = None) -> dict[str, str]:
-    """All that a restored server gets of its environment; what else is in this process's may be a key.
+    """All that a restored server gets of its environment; what else is in this process's may be a
+    key.
 
-    Without /proc the loader does not know where a program lies, so it is told where the libraries of ``programs`` are.
+    Without /proc the loader does not know where a program lies, so it is told where the libraries
+    of ``programs`` are.
     """
     path = os.environ.get("PATH", "/usr/bin:/bin")
     folders = (os.environ.get("LD_LIBRARY_PATH", ""), *(libraries(programs) if programs else ()))
     linked = ":".join(filter(None, folders))
-    return {"PATH": path, **({"LD_LIBRARY_PATH": linked} if linked else {}), "LC_ALL": "C", "TZ": "UTC"}
+    return {
+        "PATH": path,
+        **({"LD_LIBRARY_PATH": linked} if linked else {}),
+        "LC_ALL": "C",
+        "TZ": "UTC",
+    }
 
 
 def choose(
     wanted: str, *, programs: Path, writable: Sequence[Path], readable: Sequence[Path], root: Path
-) -> Fence:  # fmt: skip
-    """The strongest fence that holds here, tried with PostgreSQL itself; ``wanted`` is ``drill.fence``.
+) -> Fence:
+    """The strongest fence that holds here, tried with PostgreSQL itself; ``wanted`` is
+    ``drill.fence``.
 
     Raises :class:`CouldNotVerify` where there is none, or where root has no user to become.
     """
@@ -120,22 +149,40 @@ def choose(
 
 @functools.cache
 def libraries(programs: Path) -> tuple[str, ...]:
-    """Folders of shared libraries that the programs are linked with and that lie neither in the system's nor in their own."""
+    """Folders of shared libraries that the programs are linked with and that lie neither in the
+    system's nor in their own.
+    """
     ldd, own = shutil.which("ldd"), programs.resolve().parent
     found: set[Path] = set()
     for program in ("postgres", "initdb") if ldd else ():
         words = [str(ldd), str((programs / program).resolve())]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
         found |= {Path(path).resolve().parent for path in LINKED.findall(done.stdout)}
-    return tuple(sorted(str(folder) for folder in found if not any(folder.is_relative_to(known) for known in (*SYSTEM, own))))
+    return tuple(
+        sorted(
+            str(folder)
+            for folder in found
+            if not any(folder.is_relative_to(known) for known in (*SYSTEM, own))
+        )
+    )
 
 
 def free_user(seed: str) -> int:
     """A number that nobody has: no account, and no process."""
-    used = {process.info["uids"].real for process in psutil.process_iter(["uids"]) if process.info["uids"]}
+    used = {
+        process.info["uids"].real
+        for process in psutil.process_iter(["uids"])
+        if process.info["uids"]
+    }
     used |= {entry.pw_uid for entry in pwd.getpwall()}
     start = zlib.crc32(seed.encode()) % len(USERS)
-    return next(uid for number in range(len(USERS)) if (uid := USERS[(start + number) % len(USERS)]) not in used)
+    return next(
+        uid
+        for number in range(len(USERS))
+        if (uid := USERS[(start + number) % len(USERS)]) not in used
+    )
 
 
 def _against(kind: str, uid: int | None) -> Iterator[str]:
@@ -144,11 +191,20 @@ def _against(kind: str, uid: int | None) -> Iterator[str]:
         return
     known = landlock.version()
     if known < landlock.TRUNCATE_VERSION:
-        yield f"version {known} of the kernel's Landlock; 3 (Linux 6.2) is the first that forbids truncating files"
+        yield (
+            f"version {known} of the kernel's Landlock; 3 (Linux 6.2) is the first that forbids"
+            " truncating files"
+        )
     if known < landlock.SCOPE_VERSION and uid is None:
-        yield f"version {known} of the kernel's Landlock; before 6 (Linux 6.12) this user's other processes could be signalled"
+        yield (
+            f"version {known} of the kernel's Landlock; before 6 (Linux 6.12) this user's other"
+            " processes could be signalled"
+        )
     if uid is None and _shares_memory():
-        yield "this user has System V shared memory (another PostgreSQL server's?), which Landlock does not keep apart"
+        yield (
+            "this user has System V shared memory (another PostgreSQL server's?), which Landlock"
+            " does not keep apart"
+        )
 
 
 def _shares_memory() -> bool:
@@ -162,25 +218,52 @@ def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
         for folder in writable:
             fence.give(folder)
     except OSError as error:  # a root of a container that has no other user to give
-        return f"user {fence.uid} cannot be made the owner of {error.filename or writable[0]}: {error.strerror}"
+        return (
+            f"user {fence.uid} cannot be made the owner of {error.filename or writable[0]}:"
+            f" {error.strerror}"
+        )
     words = [*fence.words(), *PROBE, str(writable[0]), str((programs / "postgres").resolve())]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False,
-                              env=environment(programs), cwd="/")  # fmt: skip
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+            env=environment(programs),
+            cwd="/",
+        )
     except subprocess.TimeoutExpired:
         return f"no answer from `postgres --version` within {PROBE_SECONDS} s"
-    return "" if done.returncode == 0 else " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"
+    return (
+        ""
+        if done.returncode == 0
+        else " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"
+    )
 
 
 def _shown(kind: str, uid: int | None) -> str:
-    what = {"none": "NONE: code in the restored data could do whatever this user may", "namespaces": "namespaces (files, processes, network, shared memory)", "landlock": f"Landlock {landlock.version()} and seccomp"}
+    what = {
+        "none": "NONE: code in the restored data could do whatever this user may",
+        "namespaces": "namespaces (files, processes, network, shared memory)",
+        "landlock": f"Landlock {landlock.version()} and seccomp",
+    }
     return what[kind] + (f", user {uid}" if uid is not None else "")
 
 
 def _refused(troubles: list[str]) -> CouldNotVerify:
     return CouldNotVerify(
-        "no-fence", "a fence around the restored server", found="; ".join(troubles),
-        expected="user namespaces (or root with CAP_SYS_ADMIN), or Landlock 3 and newer: whoever owns a table can run code in it",
-        hint="allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), "
-        "name folders that PostgreSQL needs in drill.fence_readable, or accept the risk with drill.fence = \"none\" as an ordinary user",
-    )  # fmt: skip
+        "no-fence",
+        "a fence around the restored server",
+        found="; ".join(troubles),
+        expected=(
+            "user namespaces (or root with CAP_SYS_ADMIN), or Landlock 3 and newer: whoever owns a"
+            " table can run code in it"
+        ),
+        hint=(
+            "allow user namespaces (sysctl user.max_user_namespaces,"
+            " kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), name"
+            " folders that PostgreSQL needs in drill.fence_readable, or accept the risk with"
+            ' drill.fence = "none" as an ordinary user'
+        ),
+    )

@@ -1,19 +1,47 @@
-"""System calls that Python has no function for. Linux only; each raises OSError with the kernel's own number."""
+"""System calls that Python has no function for.
+
+Linux only; each raises OSError with the kernel's own number.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
+    0x20000,
+    0x8000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 2, 4, 22, 38
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = (
+    1,
+    2,
+    4,
+    22,
+    38,
+)
 SECCOMP_MODE_FILTER = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE, AT_EMPTY_PATH = -100, 0x8000, 0x1000
 # The same on every architecture, as for all system calls made since Linux 5.1.
-MOUNT_SETATTR, LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 442, 444, 445, 446
+MOUNT_SETATTR, LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = (
+    442,
+    444,
+    445,
+    446,
+)
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +68,10 @@ def unshare(flags: int) -> None:
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """mount(2)."""
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
-    checked(libc.mount(*words, ctypes.c_ulong(flags), None if data is None else data.encode()), f"mount {source} on {target}")
+    checked(
+        libc.mount(*words, ctypes.c_ulong(flags), None if data is None else data.encode()),
+        f"mount {source} on {target}",
+    )
 
 
 def unmount(target: str, flags: int) -> None:
@@ -52,11 +83,20 @@ def protect_mounts(target: str, attributes: int, cleared: int = 0) -> None:
     """Set (and clear) attributes of a mount and of all below it (mount_setattr(2), Linux 5.12)."""
 
     class MountAttr(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+        _fields_ = [
+            (name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")
+        ]
 
     wanted = MountAttr(attr_set=attributes, attr_clr=cleared)
-    syscall(MOUNT_SETATTR, f"mount_setattr {target}", AT_FDCWD, os.fsencode(target), AT_RECURSIVE,
-            ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted)))  # fmt: skip
+    syscall(
+        MOUNT_SETATTR,
+        f"mount_setattr {target}",
+        AT_FDCWD,
+        os.fsencode(target),
+        AT_RECURSIVE,
+        ctypes.byref(wanted),
+        ctypes.c_size_t(ctypes.sizeof(wanted)),
+    )
 
 
 def pivot_root() -> None:

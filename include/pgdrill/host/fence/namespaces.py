@@ -1,4 +1,6 @@
-"""Namespaces: a file system of its own that holds only what the spec names, and no other process, network or shared memory."""
+"""Namespaces: a file system of its own that holds only what the spec names, and no other process,
+network or shared memory.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def enter(spec: Spec) -> None:
-    """Return in a child that is process 1 of the new namespaces; this process waits for it and ends as it did."""
+    """Return in a child that is process 1 of the new namespaces; this process waits for it and ends
+    as it did.
+    """
     own = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWNET
     _unshare(own, os.getuid(), os.getgid())
     waits, held = os.pipe()
@@ -29,7 +33,8 @@ def enter(spec: Spec) -> None:
     _new_root(spec)
     if spec.uid is not None:
         drop_to(spec.uid)
-    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # after changing the user, which takes it back
+    # after changing the user, which takes it back
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.set_blocking(waits, False)
     try:
         gone = os.read(waits, 1) == b""
@@ -89,7 +94,9 @@ def _wait(child: int) -> None:
 
 def _new_root(spec: Spec) -> None:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("pgdrill", spec.root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755,size=1m")
+    linux.mount(
+        "pgdrill", spec.root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755,size=1m"
+    )
     for path in spec.readable:
         _show(spec.root, path, READ_ONLY)
     for path in DEVICES:
@@ -99,7 +106,12 @@ def _new_root(spec: Spec) -> None:
         _show(spec.root, path, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV)
     os.chdir(spec.root)
     linux.pivot_root()
-    linux.mount("none", "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
+    linux.mount(
+        "none",
+        "/",
+        None,
+        linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV,
+    )
     os.chdir("/")
 
 
@@ -107,12 +119,17 @@ def _name_users(spec: Spec) -> None:
     """Two users: initdb wants to know its own name."""
     own = os.getuid() if spec.uid is None else spec.uid
     os.makedirs(f"{spec.root}/etc", mode=0o755, exist_ok=True)  # noqa: PTH103
-    _write(f"{spec.root}/etc/passwd", f"root:x:0:0::/:/bin/false\npgdrill:x:{own}:{own}::/:/bin/false\n")
+    _write(
+        f"{spec.root}/etc/passwd",
+        f"root:x:0:0::/:/bin/false\npgdrill:x:{own}:{own}::/:/bin/false\n",
+    )
     _write(f"{spec.root}/etc/group", f"root:x:0:\npgdrill:x:{own}:\n")
 
 
 def _show(root: str, path: str, attributes: int) -> None:
-    """Make a path there under the same name; a link as a link, for what it points to is shown under its own name."""
+    """Make a path there under the same name; a link as a link, for what it points to is shown under
+    its own name.
+    """
     target = root + path
     try:
         mode = os.lstat(path).st_mode

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 
 class Spec(NamedTuple):
-    """``kind``: namespaces, landlock, none (``uid`` alone), and for tools that only
-    must not write elsewhere: writes (Landlock) and mounts (a read-only file system). Paths are absolute; ``uid``: the user to become.
+    """``kind``: namespaces, landlock, none (``uid`` alone), and for tools that only must not write
+    elsewhere: writes (Landlock) and mounts (a read-only file system). Paths are absolute; ``uid``:
+    the user to become.
 
     ``root`` is an empty folder on which the new file system is put together.
     """
@@ -27,4 +28,10 @@ class Spec(NamedTuple):
     def from_json(cls, text: str) -> Spec:
         """What :meth:`to_json` made."""
         values: dict[str, Any] = json.loads(text)
-        return cls(values["kind"], tuple(values["writable"]), tuple(values["readable"]), values["root"], values["uid"])
+        return cls(
+            values["kind"],
+            tuple(values["writable"]),
+            tuple(values["readable"]),
+            values["root"],
+            values["uid"],
+        )

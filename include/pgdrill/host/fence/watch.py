@@ -1,4 +1,6 @@
-"""Looking at a restored server from outside, all the while: processes, sockets and files of its that nobody meant it to have."""
+"""Looking at a restored server from outside, all the while: processes, sockets and files of its
+that nobody meant it to have.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,17 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a restored server may have: processes of these ``programs``, files open for writing below these ``folders``.
+    """What a restored server may have: processes of these ``programs``, files open for writing
+    below these ``folders``.
 
-    The kernel tells a file's path without links in it, and a socket's as it was given: ``folders`` are named both ways.
+    The kernel tells a file's path without links in it, and a socket's as it was given: ``folders``
+    are named both ways.
     """
 
     programs: tuple[str, ...]
     folders: tuple[str, ...]
-    helpers: str = ""  # a text in the command line of every other process that is meant: its restore_command
+    # a text in the command line of every other process that is meant: its restore_command
+    helpers: str = ""
 
 
 @dataclass
@@ -63,7 +68,9 @@ class Watch:
             family = leader.children(recursive=True)
             if leader.name() == "postgres":  # without a process in between
                 family = [leader, *family]
-            self.found |= dict.fromkeys(words for process in family for words in strange(process.pid, self.bounds))
+            self.found |= dict.fromkeys(
+                words for process in family for words in strange(process.pid, self.bounds)
+            )
             self.looks += bool(family)
 
     def _run(self) -> None:
@@ -72,7 +79,9 @@ class Watch:
 
 
 def strange(pid: int, bounds: Bounds) -> Iterator[str]:
-    """What is strange about a process; nothing of one that has ended, and of no descriptor that was closed, meanwhile."""
+    """What is strange about a process; nothing of one that has ended, and of no descriptor that was
+    closed, meanwhile.
+    """
     place = Path("/proc", str(pid))
     try:
         program = os.readlink(place / "exe")  # noqa: PTH115 - a path of another file system
@@ -82,12 +91,19 @@ def strange(pid: int, bounds: Bounds) -> Iterator[str]:
                 yield f"process {program}: {words[:100].strip()}"
             return
         opened = [(descriptor, _target(descriptor)) for descriptor in (place / "fd").iterdir()]
-        sockets = _sockets(place)  # after its descriptors: what was accepted in between would be of an unknown kind
+        # after its descriptors: what was accepted in between would be of an unknown kind
+        sockets = _sockets(place)
         for descriptor, target in opened:
             if match := SOCKET.fullmatch(target):
-                if (words := _strange_socket(match[1], sockets, bounds)) and _target(descriptor) == target:
+                if (words := _strange_socket(match[1], sockets, bounds)) and _target(
+                    descriptor
+                ) == target:
                     yield words
-            elif target.startswith("/") and _written(place, descriptor.name) and not _inside(target, bounds):
+            elif (
+                target.startswith("/")
+                and _written(place, descriptor.name)
+                and not _inside(target, bounds)
+            ):
                 yield f"file {target}, open for writing"
     except OSError:  # it has ended
         return
@@ -104,7 +120,11 @@ def _sockets(place: Path) -> Mapping[str, tuple[str, str]]:
             for line in _lines(table):
                 words = line.split(maxsplit=column + 1)
                 if len(words) > column:
-                    path = words[column + 1].strip() if kind == "unix" and len(words) > column + 1 else ""
+                    path = (
+                        words[column + 1].strip()
+                        if kind == "unix" and len(words) > column + 1
+                        else ""
+                    )
                     found[words[column]] = (kind, path)
     return found
 
@@ -124,7 +144,9 @@ def _strange_socket(inode: str, sockets: Mapping[str, tuple[str, str]], bounds: 
 
 
 def _target(descriptor: Path) -> str:
-    """What it leads to; nothing where it has been closed: what is closed before the tables are read is in none of them."""
+    """What it leads to; nothing where it has been closed: what is closed before the tables are read
+    is in none of them.
+    """
     try:
         return os.readlink(descriptor)  # noqa: PTH115 - a path of another file system
     except FileNotFoundError:
@@ -140,4 +162,6 @@ def _written(place: Path, descriptor: str) -> bool:
 
 
 def _inside(path: str, bounds: Bounds) -> bool:
-    return path in DEVICES or any(path == folder or path.startswith(f"{folder}/") for folder in bounds.folders)
+    return path in DEVICES or any(
+        path == folder or path.startswith(f"{folder}/") for folder in bounds.folders
+    )

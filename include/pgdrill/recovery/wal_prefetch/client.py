@@ -32,18 +32,29 @@ FIFOS = ("asked", "answers")
 
 
 class WalAhead:
-    """A spool with the process that fills it, the only one with the repository's keys. Ends with this one, however that ends.
+    """A spool with the process that fills it, the only one with the repository's keys.
 
-    As a context: the process is there from entering on, for starting takes longer than a look at the repository; it fetches
-    once it has its order. ``incoming`` is a folder of the same file system that the restored server does not see, ``script``
-    becomes its restore_command's, ``owner`` is the user it runs as, if that is another one. ``before``: words before the
-    process's command.
+    Ends with this one, however that ends.
+
+    As a context: the process is there from entering on, for starting takes longer than a look at
+    the repository; it fetches once it has its order. ``incoming`` is a folder of the same file
+    system that the restored server does not see, ``script`` becomes its restore_command's,
+    ``owner`` is the user it runs as, if that is another one. ``before``: words before the process's
+    command.
     """
 
     def __init__(
-        self, spool: Path, incoming: Path, script: Path, environment: Mapping[str, str], pid_file: Path, *,
-        settle_seconds: float = 600, owner: int | None = None, before: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+        self,
+        spool: Path,
+        incoming: Path,
+        script: Path,
+        environment: Mapping[str, str],
+        pid_file: Path,
+        *,
+        settle_seconds: float = 600,
+        owner: int | None = None,
+        before: tuple[str, ...] = (),
+    ) -> None:
         self.spool, self.incoming, self.script, self.pid_file = spool, incoming, script, pid_file
         self.order: Order | None = None
         self.settle_seconds, self.owner, self.before = settle_seconds, owner, before
@@ -53,7 +64,8 @@ class WalAhead:
         self._readers: list[threading.Thread] = []
         self.fetched = WalFetched()
         self.fault: PgdrillError | None = None
-        self._barred: tuple[int, str, PgdrillError] | None = None  # the first cut: where, in which segment
+        # the first cut: where, in which segment
+        self._barred: tuple[int, str, PgdrillError] | None = None
 
     def __enter__(self) -> WalAhead:
         self._launch()
@@ -63,7 +75,9 @@ class WalAhead:
         self.stop()
 
     def expect(self, segment_bytes: int) -> None:
-        """What the restored cluster says of its segments' size: begin anew where another one was thought."""
+        """What the restored cluster says of its segments' size: begin anew where another one was
+        thought.
+        """
         if self.order and segment_bytes != self.order.segment_bytes:
             self.stop()
             self.start(replace(self.order, segment_bytes=segment_bytes))
@@ -81,23 +95,41 @@ class WalAhead:
         self._lay_out()
         ends = [os.open(self.spool / name, os.O_RDWR | os.O_NONBLOCK) for name in FIFOS]
         ends.append(os.open(self.spool, os.O_DIRECTORY | os.O_NOFOLLOW))
-        # setpriv: the kernel ends it even when this process is SIGKILLed and can end nothing itself.
+        # setpriv: the kernel ends it even when this process is SIGKILLed and can end nothing
+        # itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         try:
-            # It holds the FIFOs' ends from its first moment on, and nobody else does: recovery never finds nobody
-            # there before it died, and notices at once when it has.
+            # It holds the FIFOs' ends from its first moment on, and nobody else does: recovery
+            # never finds nobody there before it died, and notices at once when it has.
             self._process = subprocess.Popen(
-                [*guard, *self.before, sys.executable, "-m", "pgdrill.recovery.wal_prefetch", *map(str, ends)], env=self._environment, pass_fds=ends,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-                start_new_session=True, cwd="/",
-            )  # fmt: skip
+                [
+                    *guard,
+                    *self.before,
+                    sys.executable,
+                    "-m",
+                    "pgdrill.recovery.wal_prefetch",
+                    *map(str, ends),
+                ],
+                env=self._environment,
+                pass_fds=ends,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                cwd="/",
+            )
         finally:
             for end in ends:
                 os.close(end)
         mark_process(self.pid_file, self._process.pid)
         self._readers = [
             threading.Thread(target=read, args=(stream, use), daemon=True)
-            for stream, use in ((self._process.stdout, self._told), (self._process.stderr, self._logged))
+            for stream, use in (
+                (self._process.stdout, self._told),
+                (self._process.stderr, self._logged),
+            )
         ]
         for reader in self._readers:
             reader.start()
@@ -119,7 +151,9 @@ class WalAhead:
     @property
     def restore_command(self) -> str:
         """Takes from the spool, or waits for what is on its way; knows no tool."""
-        return f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(self.script))}'
+        return (
+            f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(self.script))}'
+        )
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
         """Report how far the fetching is; nothing but a sign of life where it is done on demand."""
@@ -130,13 +164,23 @@ class WalAhead:
         progress("replay", self.fetched.segments * self.order.segment_bytes, total)
 
     def cause(self, error: PgdrillError, log: str) -> PgdrillError:
-        """Why recovery ended with that error, as far as its WAL had a part in it. ``log``: the server's."""
-        if self._barred and isinstance(error, BackupFault) and f'restored log file "{self._barred[1]}"' in log:
+        """Why recovery ended with that error, as far as its WAL had a part in it.
+
+        ``log``: the server's.
+        """
+        if (
+            self._barred
+            and isinstance(error, BackupFault)
+            and f'restored log file "{self._barred[1]}"' in log
+        ):
             return self.fault or self._barred[2]
         return self.fault or error
 
     def finish(self) -> WalFetched | None:
-        """Fetch nothing more; wait for the last comparisons. Raises what was found wrong, also what recovery overlooked."""
+        """Fetch nothing more; wait for the last comparisons.
+
+        Raises what was found wrong, also what recovery overlooked.
+        """
         started = time.monotonic()
         if self._process is not None:
             try:
@@ -145,9 +189,12 @@ class WalAhead:
                 self._over = self._process.wait(self.settle_seconds) == 0
             except subprocess.TimeoutExpired:
                 raise TimedOut(
-                    "stalled", "comparing fetched WAL with the tool's", found=f"no end within {self.settle_seconds:.0f} s",
-                    expected="the tool's own segments", hint="see what the tool waits for (store, network)",
-                ) from None  # fmt: skip
+                    "stalled",
+                    "comparing fetched WAL with the tool's",
+                    found=f"no end within {self.settle_seconds:.0f} s",
+                    expected="the tool's own segments",
+                    hint="see what the tool waits for (store, network)",
+                ) from None
         fetched = self.stop()
         if self.fault:
             raise self.fault
@@ -156,9 +203,11 @@ class WalAhead:
         return fetched.model_copy(update={"settle_seconds": time.monotonic() - started})
 
     def stop(self) -> WalFetched | None:
-        """End it at once, with every tool it runs; gives what it told until then, None where it never ran.
+        """End it at once, with every tool it runs; gives what it told until then, None where it
+        never ran.
 
-        One that had ended by itself is a fault, if it told of no other: recovery got no more WAL from then on.
+        One that had ended by itself is a fault, if it told of no other: recovery got no more WAL
+        from then on.
         """
         process = self._process
         if process is None:
@@ -205,9 +254,15 @@ def _died(code: int) -> CouldNotVerify:
     """Recovery is never given to anybody else: without this process nobody has the keys."""
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return CouldNotVerify(
-        "wal-fetch-ended", "the process that fetches WAL", found=f"ended by {how}", expected="an end when the drill says so",
-        hint="see the task's log above this line, and the kernel's (dmesg) for lack of memory; then drill again",
-    )  # fmt: skip
+        "wal-fetch-ended",
+        "the process that fetches WAL",
+        found=f"ended by {how}",
+        expected="an end when the drill says so",
+        hint=(
+            "see the task's log above this line, and the kernel's (dmesg) for lack of memory; then"
+            " drill again"
+        ),
+    )
 
 
 def _as_error(fault: dict[str, Any]) -> PgdrillError:

@@ -1,4 +1,6 @@
-"""Getting one file into the spool: by the reader, else by the tool, else an error that says whose fault it is."""
+"""Getting one file into the spool: by the reader, else by the tool, else an error that says whose
+fault it is.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,17 @@ class NoRoom(Exception):
 
 
 class Fetcher:
-    """Both ways to a file. What the reader cannot make sense of, the tool may: it is what a real recovery would use."""
+    """Both ways to a file. What the reader cannot make sense of, the tool may: it is what a real
+    recovery would use.
+    """
 
     def __init__(self, order: Order, reader: Reader, tool: Tool, writer: Writer) -> None:
         self.order, self.reader, self.tool, self.writer = order, reader, tool, writer
 
     def segment(self, segment: Segment, *copies: Path) -> tuple[Path, By]:
-        """A segment's temporary file and who fetched it. ``copies`` are made only of what the reader read.
+        """A segment's temporary file and who fetched it.
+
+        ``copies`` are made only of what the reader read.
 
         Raises :class:`Absent`, :class:`NoRoom` or a :class:`PgdrillError`.
         """
@@ -47,13 +53,20 @@ class Fetcher:
                 raise
             except (Undecodable, Damaged, CouldNotVerify) as error:
                 trouble = error
-                logger.warning("%s: %s; trying %s", self.reader.key_of(segment.name), error, self.order.tool.name)
+                logger.warning(
+                    "%s: %s; trying %s",
+                    self.reader.key_of(segment.name),
+                    error,
+                    self.order.tool.name,
+                )
             except OSError as error:
                 raise self._full(error) from None
         return self.by_tool(segment, trouble), "tool"
 
     def together(self, segments: list[Segment], deliver: Callable[[Segment, Path], None]) -> None:
-        """Fetch many with one process of the tool; what it left out, or got wrong, is not delivered and no error."""
+        """Fetch many with one process of the tool; what it left out, or got wrong, is not delivered
+        and no error.
+        """
         with self.tool.fetched_together(segments) as folder:
             for segment in segments:
                 file = folder / segment.name
@@ -80,15 +93,25 @@ class Fetcher:
                 content = file.read_bytes()
         except Absent:
             if self._read_history(name):
-                raise differs(name, self.reader.key_of(name), f"{self.order.tool.name} says there is no such file") from None
+                raise differs(
+                    name,
+                    self.reader.key_of(name),
+                    f"{self.order.tool.name} says there is no such file",
+                ) from None
             raise
         read = self._read_history(name)
         if read is not None and read != content:
-            raise differs(name, self.reader.key_of(name), f"{len(content)} other bytes from {self.order.tool.name}")
+            raise differs(
+                name,
+                self.reader.key_of(name),
+                f"{len(content)} other bytes from {self.order.tool.name}",
+            )
         try:
             read_history(content)
         except ValueError:
-            raise damaged(name, self.reader.key_of(name), "no line of a timeline's history") from None
+            raise damaged(
+                name, self.reader.key_of(name), "no line of a timeline's history"
+            ) from None
         return content
 
     def _read_history(self, name: str) -> bytes | None:
@@ -102,15 +125,25 @@ class Fetcher:
             return None
 
     def other(self, name: str) -> Path:
-        """The temporary file of what is neither segment nor history: a backup's history, or half a segment."""
+        """The temporary file of what is neither segment nor history: a backup's history, or half a
+        segment.
+        """
         with self.tool.fetched(name) as file:
             size = file.stat().st_size
             if not 0 < size <= self.order.segment_bytes:
-                raise damaged(name, self.reader.key_of(name), f"{size} bytes", f"1 to {self.order.segment_bytes} bytes")
+                raise damaged(
+                    name,
+                    self.reader.key_of(name),
+                    f"{size} bytes",
+                    f"1 to {self.order.segment_bytes} bytes",
+                )
             return file.rename(self.writer.folder / name)
 
     def by_tool(self, segment: Segment, trouble: Exception | None = None) -> Path:
-        """A segment's temporary file. ``trouble``: why the reader could not. Raises the same as :meth:`segment`."""
+        """A segment's temporary file. ``trouble``: why the reader could not.
+
+        Raises the same as :meth:`segment`.
+        """
         return self._again(segment.name, lambda: self._by_tool(segment, trouble))
 
     def _again(self, name: str, ask: Callable[[], Given]) -> Given:
@@ -122,7 +155,9 @@ class Fetcher:
             with self.tool.fetched(segment.name) as file:
                 return self.writer.write(segment, pieces_of(file))
         except Damaged as error:
-            raise damaged(segment.name, thing, f"{error.found} (from {tool})", error.expected) from None
+            raise damaged(
+                segment.name, thing, f"{error.found} (from {tool})", error.expected
+            ) from None
         except OSError as error:
             raise self._full(error) from None
         except PgdrillError as error:
@@ -130,7 +165,11 @@ class Fetcher:
                 raise NoRoom(str(error)) from None
             if error.problem.reason == "corrupt-part" and trouble is None:
                 raise damaged(segment.name, thing, f"{tool}: {error.problem.found}") from None
-            if trouble is None or isinstance(trouble, CouldNotVerify) or isinstance(error, Unreachable):
+            if (
+                trouble is None
+                or isinstance(trouble, CouldNotVerify)
+                or isinstance(error, Unreachable)
+            ):
                 raise
             found = trouble.found if isinstance(trouble, Damaged) else str(trouble)
             raise damaged(segment.name, thing, f"{found}; {tool}: {error.problem.found}") from None
@@ -139,25 +178,42 @@ class Fetcher:
         return NoRoom(str(error)) if no_room(error) else error
 
 
-def damaged(name: str, thing: str, found: str, expected: str = "an undamaged WAL segment") -> BackupFault:
+def damaged(
+    name: str, thing: str, found: str, expected: str = "an undamaged WAL segment"
+) -> BackupFault:
     """An archived file that cannot be recovered from."""
     return BackupFault(
-        "wal-damaged", f"{name} in {thing}", found=found, expected=expected,
-        hint="nothing after it can be restored: take a base backup now, then find out what changes the repository",
-    )  # fmt: skip
+        "wal-damaged",
+        f"{name} in {thing}",
+        found=found,
+        expected=expected,
+        hint=(
+            "nothing after it can be restored: take a base backup now, then find out what changes"
+            " the repository"
+        ),
+    )
 
 
 def differs(name: str, thing: str, found: str) -> BackupFault:
     """The tool fetches other bytes than are in the repository."""
     return BackupFault(
-        "wal-differs", f"{name} in {thing}", found=found, expected="the same file by both ways",
-        hint="do not trust this tool's restore_command: try its other versions, and drill with wal_fetch = \"tool\"",
-    )  # fmt: skip
+        "wal-differs",
+        f"{name} in {thing}",
+        found=found,
+        expected="the same file by both ways",
+        hint=(
+            "do not trust this tool's restore_command: try its other versions, and drill with"
+            ' wal_fetch = "tool"'
+        ),
+    )
 
 
 def spool_full(spool: Path, found: str) -> CouldNotVerify:
     """Not even the one segment that recovery waits for can be written."""
     return CouldNotVerify(
-        "no-space", str(spool), found=found, expected="room for a WAL segment",
+        "no-space",
+        str(spool),
+        found=found,
+        expected="room for a WAL segment",
         hint="make room, or set drill.work_directory to a larger disk",
-    )  # fmt: skip
+    )

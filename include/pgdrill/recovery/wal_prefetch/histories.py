@@ -23,12 +23,16 @@ class Histories:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """The target's timeline's own, and the next one's: recovery looks for a free number at its end."""
+        """The target's timeline's own, and the next one's: recovery looks for a free number at its
+        end.
+        """
         timeline = self.fetcher.order.timeline
         return tuple(f"{number:08X}.history" for number in (timeline, timeline + 1) if number > 1)
 
     def content(self, name: str) -> bytes:
-        """From memory, or fetched. Raises :class:`Absent`, or a :class:`pgdrill.errors.PgdrillError`."""
+        """From memory, or fetched. Raises :class:`Absent`, or a
+        :class:`pgdrill.errors.PgdrillError`.
+        """
         with self._lock:
             if name in self._found:
                 return self._found[name]

@@ -6,7 +6,10 @@ MOST_BYTES = 128  # of a line: more than any that recovery writes
 
 
 class Lines:
-    """Cuts what arrives in pieces into lines. Of a line that is too long the beginning is kept, which is no line of recovery's."""
+    """Cuts what arrives in pieces into lines.
+
+    Of a line that is too long the beginning is kept, which is no line of recovery's.
+    """
 
     def __init__(self) -> None:
         self._begun = b""

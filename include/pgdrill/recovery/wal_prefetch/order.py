@@ -1,4 +1,6 @@
-"""The order a drill gives to its prefetcher: which WAL, from where, how far ahead. JSON, without any secret.
+"""The order a drill gives to its prefetcher: which WAL, from where, how far ahead.
+
+JSON, without any secret.
 
 Secrets (and the repository's address, as the tool wants it) are in the process's environment.
 """
@@ -18,8 +20,9 @@ from pgdrill.repository.wal_keys import archived_key
 class ToolWords:
     """How the tool fetches one file (``%f`` to ``%p``), and many with one process, where it can.
 
-    In ``bulk`` and its environment ``{before}`` is the name of the segment before the first wanted one, ``{count}`` how
-    many, ``{into}`` a folder; the files then lie in ``bulk_folder`` below that.
+    In ``bulk`` and its environment ``{before}`` is the name of the segment before the first wanted
+    one, ``{count}`` how many, ``{into}`` a folder; the files then lie in ``bulk_folder`` below
+    that.
     """
 
     name: str
@@ -33,7 +36,10 @@ class ToolWords:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything the prefetcher has to know. ``stop_lsn`` None: the target's place is known to the WAL alone."""
+    """Everything the prefetcher has to know.
+
+    ``stop_lsn`` None: the target's place is known to the WAL alone.
+    """
 
     spool: str
     incoming: str  # a folder of the same file system that the restored server does not see
@@ -53,7 +59,8 @@ class Order:
     timeline: int
     history: tuple[TimelineSwitch, ...]
     ahead_segments: int = 64  # 0: each when recovery asks for it
-    tool_sample: int = 50  # every n-th segment is fetched by the tool as well, and compared; 0: none
+    # every n-th segment is fetched by the tool as well, and compared; 0: none
+    tool_sample: int = 50
     sparse: bool = True
     owner: int | None = None  # the user the restored server runs as, if that is another one
 
@@ -67,7 +74,9 @@ class Order:
         values: dict[str, Any] = json.loads(text)
         tool = values.pop("tool")
         codes = {int(code): meaning for code, meaning in tool.pop("exit_codes").items()}
-        words: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in tool.items()}
+        words: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in tool.items()
+        }
         history = tuple(TimelineSwitch(**line) for line in values.pop("history"))
         return cls(**values, tool=ToolWords(**words, exit_codes=codes), history=history)
 
@@ -79,11 +88,17 @@ class Order:
     @property
     def last(self) -> int | None:
         """Number of the segment in which the target lies, if that is known."""
-        return None if self.stop_lsn is None else max(self.stop_lsn - 1, self.start_lsn) // self.segment_bytes
+        return (
+            None
+            if self.stop_lsn is None
+            else max(self.stop_lsn - 1, self.start_lsn) // self.segment_bytes
+        )
 
     @property
     def timelines(self) -> frozenset[int]:
-        """Those on the way to the target; empty where the target's has ancestors that were not looked up."""
+        """Those on the way to the target; empty where the target's has ancestors that were not
+        looked up.
+        """
         if self.timeline > 1 and not self.history:
             return frozenset()
         return frozenset({self.timeline, *(line.timeline for line in self.history)})
@@ -97,7 +112,9 @@ class Order:
         return archived_key(self.segment_key, self.history_key, name)
 
     def is_sample(self, number: int) -> bool:
-        """Whether the tool fetches this segment, too: the first, the last, and every n-th between them."""
+        """Whether the tool fetches this segment, too: the first, the last, and every n-th between
+        them.
+        """
         if not self.tool_sample:
             return False
         return (number - self.first) % self.tool_sample == 0 or number == self.last

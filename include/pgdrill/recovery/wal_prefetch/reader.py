@@ -16,9 +16,13 @@ from pgdrill.repository.object_store import Storage
 
 
 class Reader:
-    """Gets objects with as many requests at once as it has callers; decodes as many at once as there are cores."""
+    """Gets objects with as many requests at once as it has callers; decodes as many at once as
+    there are cores.
+    """
 
-    def __init__(self, order: Order, storage: Storage, writer: Writer, decoding: threading.Semaphore) -> None:
+    def __init__(
+        self, order: Order, storage: Storage, writer: Writer, decoding: threading.Semaphore
+    ) -> None:
         self.order, self.storage, self.writer = order, storage, writer
         self._decoding = decoding
         self._suffix = order.suffix
@@ -28,7 +32,8 @@ class Reader:
     def segment(self, segment: Segment, *copies: Path) -> tuple[Path, str]:
         """Fetch, check and write a segment: its temporary file and its object's key.
 
-        Raises :class:`Absent`, :class:`Undecodable`, :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`, storage errors, OSError.
+        Raises :class:`Absent`, :class:`Undecodable`,
+        :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`, storage errors, OSError.
         """
         key, chunks = self._open(segment.name)
         suffix = key.removeprefix(self.order.key(segment.name))
@@ -54,7 +59,9 @@ class Reader:
         return f"{self.storage.url}/{self.order.key(name)}{self._suffix}"
 
     def _open(self, name: str) -> tuple[str, Iterator[bytes]]:
-        """Ask for the suffix that the last one had; for the others only where that one is not there."""
+        """Ask for the suffix that the last one had; for the others only where that one is not
+        there.
+        """
         base, likely = self.order.key(name), self._suffix
         for suffix in (likely, *(other for other in DECODERS if other != likely)):
             chunks = self.storage.chunks(base + suffix)

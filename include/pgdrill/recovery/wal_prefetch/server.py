@@ -1,9 +1,10 @@
 """The process that fetches ahead: threads that fill the spool, and one that listens to recovery.
 
-Recovery's side (``spool.sh``) writes ``took NAME`` and ``want NAME`` into the FIFO ``asked``; a ``want`` is answered
-in the FIFO ``answers`` with ``NAME here``, ``NAME absent`` (the tool's own word) or ``NAME stop``. Whatever runs in the
-restored server may write there as well, and into the spool: this process has the keys, and takes from there nothing but
-names of WAL files. The drill's side is told by JSON lines on stdout, and ends this process by a line, or an end, on stdin.
+Recovery's side (``spool.sh``) writes ``took NAME`` and ``want NAME`` into the FIFO ``asked``; a
+``want`` is answered in the FIFO ``answers`` with ``NAME here``, ``NAME absent`` (the tool's own
+word) or ``NAME stop``. Whatever runs in the restored server may write there as well, and into the
+spool: this process has the keys, and takes from there nothing but names of WAL files. The drill's
+side is told by JSON lines on stdout, and ends this process by a line, or an end, on stdin.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ STDIN = 0
 
 
 class Prefetcher:
-    """Everything of one order. ``asked``, ``answers`` and ``spool`` are descriptors of before the server's start."""
+    """Everything of one order. ``asked``, ``answers`` and ``spool`` are descriptors of before the
+    server's start.
+    """
 
-    def __init__(self, order: Order, asked: int, answers: int, spool: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, order: Order, asked: int, answers: int, spool: int, environment: Mapping[str, str]
+    ) -> None:
         incoming = Path(order.incoming)
         self.order, self._asked, self._incoming = order, asked, incoming
         self.spool = Spool(Path(order.spool), spool, order.owner)
-        storage = Storage.open(order.url, environment, endpoint_url=order.endpoint_url, region=order.region)
+        storage = Storage.open(
+            order.url, environment, endpoint_url=order.endpoint_url, region=order.region
+        )
         origin = Origin(order.system_identifier, order.major_version, order.timelines)
         writer = Writer(incoming, origin, order.sparse, TablespaceWatch(order, tell_barred))
         self.desk = Desk(order, self.spool, answers, tell)
@@ -66,7 +73,9 @@ class Prefetcher:
         self._bulk = BULK_SEGMENTS if self.tool.can_bulk and not order.readable else 1
 
     def run(self) -> None:
-        """Serve until the drill has heard enough; what is being compared then is compared to its end."""
+        """Serve until the drill has heard enough; what is being compared then is compared to its
+        end.
+        """
         for _ in range(REQUESTS_AT_ONCE if self.order.readable else cores()):
             threading.Thread(target=self._work, daemon=True).start()
         threading.Thread(target=self._errands, daemon=True).start()
@@ -92,7 +101,9 @@ class Prefetcher:
                 tell({"counts": self._figures()})
 
     def _heard(self, verb: str, name: str) -> None:
-        segment = Segment.parse(name, self.order.segment_bytes) if SEGMENT_NAME.fullmatch(name) else None
+        segment = (
+            Segment.parse(name, self.order.segment_bytes) if SEGMENT_NAME.fullmatch(name) else None
+        )
         if not ASKED_NAME.fullmatch(name) or (segment and segment.name != name):
             if verb == "want":
                 self.desk.refuse(name)
@@ -118,7 +129,9 @@ class Prefetcher:
         timelines = {segment.timeline for segments in choices for segment in segments}
         if len(timelines) == 1:  # else one by one: a timeline ends among them
             segments = [segments[0] for segments in choices]
-            self.fetcher.together(segments, lambda segment, file: self.desk.delivered(segment, file, "tool"))
+            self.fetcher.together(
+                segments, lambda segment, file: self.desk.delivered(segment, file, "tool")
+            )
 
     def _one(self, number: int) -> None:
         sample = self.order.readable and self.sampling.chosen(self.order, number)
@@ -183,12 +196,25 @@ class Prefetcher:
             self.spool.place(self.fetcher.other(name), name)
 
     def _figures(self) -> dict[str, Any]:
-        return {**asdict(self.desk.counts), "compared": self.sampling.compared, "read_bytes": self.reader.read_bytes}
+        return {
+            **asdict(self.desk.counts),
+            "compared": self.sampling.compared,
+            "read_bytes": self.reader.read_bytes,
+        }
 
 
 def tell_barred(lsn: int, segment: Segment, error: Barred) -> None:
     """Where WAL was cut: only if recovery wanted to go further is that an error."""
-    tell({"barred": {"lsn": lsn, "segment": segment.name, "kind": type(error).__name__, **asdict(error.problem)}})
+    tell(
+        {
+            "barred": {
+                "lsn": lsn,
+                "segment": segment.name,
+                "kind": type(error).__name__,
+                **asdict(error.problem),
+            }
+        }
+    )
 
 
 def tell(what: dict[str, Any]) -> None:
@@ -200,6 +226,11 @@ def tell(what: dict[str, Any]) -> None:
 def not_delivered(name: str, spool: Spool, error: Exception) -> CouldNotVerify:
     """A file that was fetched, or could have been, and did not get into the spool."""
     return CouldNotVerify(
-        "not-delivered", f"{name} for {spool.folder}", found=f"{type(error).__name__}: {error}", expected="the file in the spool",
-        hint="read the task's log above this line; look for whatever else changes the drill's folder",
-    )  # fmt: skip
+        "not-delivered",
+        f"{name} for {spool.folder}",
+        found=f"{type(error).__name__}: {error}",
+        expected="the file in the spool",
+        hint=(
+            "read the task's log above this line; look for whatever else changes the drill's folder"
+        ),
+    )

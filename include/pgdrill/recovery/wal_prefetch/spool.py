@@ -1,7 +1,10 @@
-"""The folder from which recovery takes WAL. The restored server may do as it likes in there, so nothing in it is believed.
+"""The folder from which recovery takes WAL.
 
-What is written comes into being elsewhere, in a folder that the server does not see, and gets its place in the spool by a
-rename: of a descriptor that was opened before the server was started, and never by a path.
+The restored server may do as it likes in there, so nothing in it is believed.
+
+What is written comes into being elsewhere, in a folder that the server does not see, and gets its
+place in the spool by a rename: of a descriptor that was opened before the server was started, and
+never by a path.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """``folder`` is its name, for people only. ``owner``: the user the restored server runs as, if that is another one."""
+    """``folder`` is its name, for people only.
+
+    ``owner``: the user the restored server runs as, if that is another one.
+    """
 
     folder: Path
     descriptor: int
@@ -24,7 +30,8 @@ class Spool:
     def place(self, temporary: Path, name: str) -> None:
         """Give a whole file its name. (Not synced: recovery does that when it takes it.)
 
-        What lies there under that name is replaced, and not followed. Raises OSError, for instance where a folder does.
+        What lies there under that name is replaced, and not followed. Raises OSError, for instance
+        where a folder does.
         """
         if self.owner is not None:
             os.chown(temporary, self.owner, -1)
@@ -33,7 +40,9 @@ class Spool:
     def holds(self, name: str) -> bool:
         """Whether a file lies there; a link is none."""
         try:
-            return stat.S_ISREG(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode)
+            return stat.S_ISREG(
+                os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode
+            )
         except OSError:
             return False
 

@@ -1,4 +1,6 @@
-"""Where recovery and the threads that fetch meet: what lies ready, what is asked for, what is answered."""
+"""Where recovery and the threads that fetch meet: what lies ready, what is asked for, what is
+answered.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ SPARE_READY = 8  # beyond what may lie ready: recovery that goes back finds what
 
 @dataclass(slots=True)
 class Counts:
-    """For the report. ``waited_seconds``: recovery's, for files that were not there yet; ``reading_seconds``: with any on its way."""
+    """For the report. ``waited_seconds``: recovery's, for files that were not there yet;
+    ``reading_seconds``: with any on its way.
+    """
 
     segments: int = 0
     by_reader: int = 0
@@ -47,7 +51,9 @@ class Asked:
 class Desk:
     """All state of a prefetcher, behind one lock. ``tell`` is given what the drill has to know."""
 
-    def __init__(self, order: Order, spool: Spool, answers: int, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, order: Order, spool: Spool, answers: int, tell: Callable[[dict[str, Any]], None]
+    ) -> None:
         self.order, self.spool = order, spool
         self.counts = Counts()
         self._answers, self._tell = answers, tell
@@ -87,15 +93,25 @@ class Desk:
         with self._changed:
             self._asked = Asked(name, None, time.monotonic())
             if not self._refused:
-                self._fault(CouldNotVerify(
-                    "strange-request", f"the restored server in {self.spool.folder.parent}", found=f"a request for {name!r}",
-                    expected="requests for WAL alone", hint="look for code in the cluster that acts by itself, and at its server's log",
-                ))  # fmt: skip
+                self._fault(
+                    CouldNotVerify(
+                        "strange-request",
+                        f"the restored server in {self.spool.folder.parent}",
+                        found=f"a request for {name!r}",
+                        expected="requests for WAL alone",
+                        hint=(
+                            "look for code in the cluster that acts by itself, and at its"
+                            " server's log"
+                        ),
+                    )
+                )
             self._refused = True
             self._say("stop")
 
     def answer(self, name: str, word: str, error: PgdrillError | None = None) -> None:
-        """Answer if that is what recovery waits for; an error that stops it is told to the drill first."""
+        """Answer if that is what recovery waits for; an error that stops it is told to the drill
+        first.
+        """
         with self._changed:
             if self._asked and self._asked.name == name:
                 if error:
@@ -103,7 +119,9 @@ class Desk:
                 self._say(word)
 
     def halt(self, error: PgdrillError) -> None:
-        """The tool and the repository disagree: nothing more is delivered, and what lies ready is taken away."""
+        """The tool and the repository disagree: nothing more is delivered, and what lies ready is
+        taken away.
+        """
         with self._changed:
             self._halted = True
             for segment in self._ready.values():
@@ -127,7 +145,9 @@ class Desk:
             return name
 
     def work(self, most: int) -> list[int]:
-        """Waits for something to fetch: neighbours, up to ``most``; the one that recovery needs next comes alone."""
+        """Waits for something to fetch: neighbours, up to ``most``; the one that recovery needs
+        next comes alone.
+        """
         with self._changed:
             while self._halted or self._over or not (numbers := self._window.next(most)):
                 self._changed.wait()
@@ -162,7 +182,9 @@ class Desk:
             self._changed.notify_all()
 
     def undelivered(self, number: int, error: PgdrillError | None) -> None:
-        """It is not to be had. None: there is no such file, as far as the reader knows; the tool has the last word."""
+        """It is not to be had. None: there is no such file, as far as the reader knows; the tool
+        has the last word.
+        """
         with self._changed:
             self._window.done(number, ready=False)
             self._time()
@@ -175,7 +197,9 @@ class Desk:
                 self._send()
 
     def no_room(self, number: int, found: str) -> None:
-        """The disk is full: keep less ready; only if not even this one fits, and recovery needs it, is that an error."""
+        """The disk is full: keep less ready; only if not even this one fits, and recovery needs it,
+        is that an error.
+        """
         with self._changed:
             if number not in (self._waits_for(), self._window.position):
                 self._window.postpone(number)
@@ -217,7 +241,9 @@ class Desk:
         return self._asked.segment.number if self._asked and self._asked.segment else None
 
     def _say_of(self, there: Segment) -> None:
-        """Where a timeline ends, the file of the other one may be there: recovery asks for that next."""
+        """Where a timeline ends, the file of the other one may be there: recovery asks for that
+        next.
+        """
         if self._asked and self._asked.name == there.name:
             self._say("here")
         else:
@@ -229,7 +255,9 @@ class Desk:
         self._changed.notify_all()
 
     def _keep_within(self, number: int) -> None:
-        """Who asks for one segment after the other and takes none could fill the disk: the furthest go, but not this one."""
+        """Who asks for one segment after the other and takes none could fill the disk: the furthest
+        go, but not this one.
+        """
         while len(self._ready) > self.order.ahead_segments + SPARE_READY:
             self._drop(max(other for other in self._ready if other != number))
 

@@ -1,9 +1,10 @@
-"""Tablespaces that WAL makes: replay would link the restored cluster to the very folder that production uses.
+"""Tablespaces that WAL makes: replay would link the restored cluster to the very folder that
+production uses.
 
-The path stands in the record and no setting maps it, so what is delivered ends before such a record: a target before it is
-reached, any other is not, and the drill then says why. Looking for one is a comparison of every eighth byte. What looks like
-one is made sure of from the header of its page, which says where the page's first record begins: recovery itself goes by
-nothing else.
+The path stands in the record and no setting maps it, so what is delivered ends before such a
+record: a target before it is reached, any other is not, and the drill then says why. Looking for
+one is a comparison of every eighth byte. What looks like one is made sure of from the header of its
+page, which says where the page's first record begins: recovery itself goes by nothing else.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ from pgdrill.recovery.wal_prefetch.order import Order
 RM_TABLESPACE, CREATE, INFO_MASK = 5, 0x00, 0xF0  # access/rmgrlist.h, commands/tablespace.h
 WORD = 8  # records begin at multiples of it
 SHORT_HEADER, LONG_HEADER = 24, 40  # of pages
-RECORD = struct.Struct("=IIQBBxxI")  # length, transaction, previous record, info, resource manager, checksum
+# length, transaction, previous record, info, resource manager, checksum
+RECORD = struct.Struct("=IIQBBxxI")
 # The word of a header in which info and resource manager stand, and those of its bytes.
-KIND_MASK, KIND = (np.uint64(int.from_bytes(bytes([*two, 0, 0, 0, 0, 0, 0]), sys.byteorder)) for two in ((INFO_MASK, 255), (CREATE, RM_TABLESPACE)))
+KIND_MASK, KIND = (
+    np.uint64(int.from_bytes(bytes([*two, 0, 0, 0, 0, 0, 0]), sys.byteorder))
+    for two in ((INFO_MASK, 255), (CREATE, RM_TABLESPACE))
+)
 CONTINUED, LONG = 0x0001, 0x0002  # XLP_FIRST_IS_CONTRECORD, XLP_LONG_HEADER
 DATA_SHORT, DATA_LONG, ORIGIN, TOPLEVEL_XID = 255, 254, 253, 252  # access/xlogrecord.h
 LONGEST_BYTES = 2048  # of such a record: a path has up to 1024
@@ -54,7 +59,9 @@ class Created:
 
 @dataclass(slots=True)
 class Scan:
-    """Looks through the pages in use of one segment, piece by piece, in order, for what may be such a record."""
+    """Looks through the pages in use of one segment, piece by piece, in order, for what may be such
+    a record.
+    """
 
     segment: Segment
     page_bytes: int = 0
@@ -62,7 +69,8 @@ class Scan:
     first_page: bytes = b""
     last_page: bytes = b""
     seen_bytes: int = 0
-    tail: Words = field(default_factory=lambda: np.empty(0, np.uint64))  # two words with which a header may begin
+    # two words with which a header may begin
+    tail: Words = field(default_factory=lambda: np.empty(0, np.uint64))
     tail_addresses: list[int] = field(default_factory=list)
 
     def look(self, pages: memoryview, page_bytes: int) -> None:
@@ -73,7 +81,11 @@ class Scan:
             self.page_bytes, self.first_page = page_bytes, bytes(pages[:page_bytes])
         self.last_page = bytes(pages[-page_bytes:])
         skipped = 0 if self.seen_bytes else (LONG_HEADER - SHORT_HEADER) // WORD
-        words = np.frombuffer(pages, np.uint64).reshape(-1, page_bytes // WORD)[:, SHORT_HEADER // WORD :].reshape(-1)
+        words = (
+            np.frombuffer(pages, np.uint64)
+            .reshape(-1, page_bytes // WORD)[:, SHORT_HEADER // WORD :]
+            .reshape(-1)
+        )
         where, each = self.segment.start_lsn + self.seen_bytes, (page_bytes - SHORT_HEADER) // WORD
         joined, before = np.concatenate([self.tail, words[skipped:]]), len(self.tail)
 
@@ -83,8 +95,12 @@ class Scan:
             page, word = divmod(index - before + skipped, each)
             return where + page * page_bytes + SHORT_HEADER + word * WORD
 
-        self.candidates += [lsn for index, previous in headers(joined) if previous < (lsn := address(index))]
-        self.tail_addresses = [address(index) for index in range(max(0, len(joined) - 2), len(joined))]
+        self.candidates += [
+            lsn for index, previous in headers(joined) if previous < (lsn := address(index))
+        ]
+        self.tail_addresses = [
+            address(index) for index in range(max(0, len(joined) - 2), len(joined))
+        ]
         self.tail = joined[-2:].copy()
         self.seen_bytes += len(pages)
 
@@ -95,13 +111,18 @@ class Scan:
 
 
 def headers(words: Words) -> Iterator[tuple[int, int]]:
-    """Where in records' bytes, without the pages' headers, a header of the kind may stand, and what precedes it by its word."""
+    """Where in records' bytes, without the pages' headers, a header of the kind may stand, and what
+    precedes it by its word.
+    """
     for index in np.flatnonzero((words[2:] & KIND_MASK) == KIND):
         yield int(index), int(words[index + 1])
 
 
 def created(content: bytes, start_lsn: int, page_bytes: int, lsn: int) -> Created | None:
-    """The record at ``lsn``, if one begins there. ``content``: the page with its beginning and what follows."""
+    """The record at ``lsn``, if one begins there.
+
+    ``content``: the page with its beginning and what follows.
+    """
     page, place = content[:page_bytes], lsn - start_lsn
     at, continued = _payload(page)
     if at + continued > place or not _begins(page, at + -(-continued // WORD) * WORD, place):
@@ -118,7 +139,8 @@ def created(content: bytes, start_lsn: int, page_bytes: int, lsn: int) -> Create
 
 
 def _payload(page: bytes) -> tuple[int, int]:
-    """Where a page's records begin, and how many bytes there are the end of a record from before."""
+    """Where a page's records begin, and how many bytes there are the end of a record from
+    before."""
     info, remaining = struct.unpack_from("=H", page, 2)[0], struct.unpack_from("=I", page, 16)[0]
     return LONG_HEADER if info & LONG else SHORT_HEADER, remaining if info & CONTINUED else 0
 
@@ -159,9 +181,11 @@ def _main_data(blocks: bytes) -> bytes:
 
 
 class TablespaceWatch:
-    """Cuts segments; knows the edges of those before, for a record's header may begin in one and go on in the next.
+    """Cuts segments; knows the edges of those before, for a record's header may begin in one and go
+    on in the next.
 
-    ``tell`` is given the place of a cut, its segment, and the error that it is where recovery wanted to go further.
+    ``tell`` is given the place of a cut, its segment, and the error that it is where recovery
+    wanted to go further.
     """
 
     def __init__(self, order: Order, tell: Callable[[int, Segment, Barred], None]) -> None:
@@ -170,9 +194,11 @@ class TablespaceWatch:
         self._edges: OrderedDict[int, Scan] = OrderedDict()
 
     def cut(self, scan: Scan, file: Path) -> None:
-        """End a segment, the content of ``file``, before the first record with which replay would make a tablespace elsewhere.
+        """End a segment, the content of ``file``, before the first record with which replay would
+        make a tablespace elsewhere.
 
-        Raises :class:`Barred` where that one begins in the segment before, which may be delivered already.
+        Raises :class:`Barred` where that one begins in the segment before, which may be delivered
+        already.
         """
         segment = scan.segment
         with self._lock:
@@ -195,7 +221,9 @@ class TablespaceWatch:
             for lsn in scan.candidates:
                 start = lsn - lsn % scan.page_bytes
                 opened.seek(start - scan.segment.start_lsn)
-                record = created(opened.read(2 * scan.page_bytes + LONGEST_BYTES), start, scan.page_bytes, lsn)
+                record = created(
+                    opened.read(2 * scan.page_bytes + LONGEST_BYTES), start, scan.page_bytes, lsn
+                )
                 if record and self._matters(record):
                     yield record
 
@@ -207,7 +235,11 @@ class TablespaceWatch:
         start = one.segment.start_lsn + one.segment.size_bytes - one.page_bytes
         for index, previous in headers(np.concatenate([one.tail, words])):
             lsn = one.tail_addresses[index]
-            record = created(one.last_page + other.first_page, start, one.page_bytes, lsn) if previous < lsn else None
+            record = (
+                created(one.last_page + other.first_page, start, one.page_bytes, lsn)
+                if previous < lsn
+                else None
+            )
             if record and self._matters(record):
                 yield record
 
@@ -218,10 +250,20 @@ class TablespaceWatch:
 
     def _told(self, segment: Segment, record: Created) -> Barred:
         error = Barred(
-            "tablespace-not-in-backup", f"WAL segment {segment.name}",
-            found=f"tablespace {record.oid} made in {record.path!r} at {format_lsn(record.lsn)}, after the base backup began",
-            expected="only tablespaces that the base backup holds: replay would link the restored cluster to that very folder",
-            hint="take a base backup now, and drill that one; this one can be drilled to targets before that LSN",
-        )  # fmt: skip
+            "tablespace-not-in-backup",
+            f"WAL segment {segment.name}",
+            found=(
+                f"tablespace {record.oid} made in {record.path!r} at {format_lsn(record.lsn)},"
+                " after the base backup began"
+            ),
+            expected=(
+                "only tablespaces that the base backup holds: replay would link the restored"
+                " cluster to that very folder"
+            ),
+            hint=(
+                "take a base backup now, and drill that one; this one can be drilled to targets"
+                " before that LSN"
+            ),
+        )
         self._tell(record.lsn, segment, error)
         return error

@@ -1,4 +1,6 @@
-"""The backup tool, run ahead: for what cannot be read without it, and to prove that it fetches the same."""
+"""The backup tool, run ahead: for what cannot be read without it, and to prove that it fetches the
+same.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from pgdrill.recovery.wal_prefetch.order import Order
 from pgdrill.repository.asked_again import Absent
 from pgdrill.repository.failures import says_absent, tool_failure
 
-NICE = ("nice", "-n", "5")  # comparing must not slow what recovery waits for, nor starve on a busy host
+# comparing must not slow what recovery waits for, nor starve on a busy host
+NICE = ("nice", "-n", "5")
 STOP_SECONDS = 1.5  # whoever ends this process waits two before it kills
 
 
@@ -42,14 +45,21 @@ class Tool:
     def fetched(self, name: str, *, patient: bool = False) -> Iterator[Path]:
         """A file fetched with the very command that recovery would run; removed afterwards.
 
-        Raises :class:`Absent` for the tool's own word for that, else an error that says whose fault it was.
+        Raises :class:`Absent` for the tool's own word for that, else an error that says whose fault
+        it was.
         """
         with self._slots, self._place() as place:
             file = place / name
-            words = [{"%f": name, "%p": str(file)}.get(word, word) for word in self.order.tool.fetch]
+            words = [
+                {"%f": name, "%p": str(file)}.get(word, word) for word in self.order.tool.fetch
+            ]
             argv = (*(NICE if patient else ()), *words)
             # One file: without wal-g's own prefetching, which would go on in the background.
-            environment = {"HOME": str(place), "WALG_DOWNLOAD_CONCURRENCY": "1", "WALG_PREFETCH_DIR": str(place)}
+            environment = {
+                "HOME": str(place),
+                "WALG_DOWNLOAD_CONCURRENCY": "1",
+                "WALG_PREFETCH_DIR": str(place),
+            }
             done = self._run(Command(argv, environment, self.order.tool.exit_codes))
             if says_absent(done, self.order.tool.absent_code):
                 raise Absent(name)
@@ -59,12 +69,17 @@ class Tool:
 
     @contextlib.contextmanager
     def fetched_together(self, segments: list[Segment]) -> Iterator[Path]:
-        """The folder in which those of the segments lie that one process could fetch; removed afterwards."""
+        """The folder in which those of the segments lie that one process could fetch; removed
+        afterwards.
+        """
         first, words = segments[0], self.order.tool
         before = Segment(first.timeline, first.number - 1, first.size_bytes).name
         with self._slots, self._place() as place:
             values = {"before": before, "count": str(len(segments)), "into": str(place)}
-            environment = {"HOME": str(place), **{k: v.format(**values) for k, v in words.bulk_environment.items()}}
+            environment = {
+                "HOME": str(place),
+                **{k: v.format(**values) for k, v in words.bulk_environment.items()},
+            }
             self._run(Command(tuple(word.format(**values) for word in words.bulk), environment))
             yield place / words.bulk_folder
 

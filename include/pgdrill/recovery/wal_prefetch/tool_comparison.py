@@ -1,4 +1,6 @@
-"""Proof of the tool's own path: some segments are fetched by it as well, and compared byte for byte."""
+"""Proof of the tool's own path: some segments are fetched by it as well, and compared byte for
+byte.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ class Sampling:
         folder.mkdir(mode=0o700, parents=True)
 
     def chosen(self, order: Order, number: int) -> bool:
-        """Whether this segment is one to compare, and is so for the first time (recovery may want it again).
+        """Whether this segment is one to compare, and is so for the first time (recovery may want
+        it again).
 
-        A tool that is too slow for its share is asked for fewer; the first and the last are always compared.
+        A tool that is too slow for its share is asked for fewer; the first and the last are always
+        compared.
         """
         with self._lock:
             if number in self._begun or not order.is_sample(number):
@@ -71,10 +75,21 @@ class Sampling:
                 try:
                     with self.tool.fetched(name, patient=True) as file:
                         if not same_content(file, copy):
-                            self._halt(differs(name, thing, f"{file.stat().st_size} other bytes from {self.tool.order.tool.name}"))
+                            self._halt(
+                                differs(
+                                    name,
+                                    thing,
+                                    f"{file.stat().st_size} other bytes from"
+                                    f" {self.tool.order.tool.name}",
+                                )
+                            )
                         break
                 except Absent:
-                    self._halt(differs(name, thing, f"{self.tool.order.tool.name} says there is no such file"))
+                    self._halt(
+                        differs(
+                            name, thing, f"{self.tool.order.tool.name} says there is no such file"
+                        )
+                    )
                     break
                 except PgdrillError as error:
                     if attempt == TRIES:

@@ -1,4 +1,6 @@
-"""What is to be fetched next: where recovery is, what lies ready, what is on its way, what stops the way."""
+"""What is to be fetched next: where recovery is, what lies ready, what is on its way, what stops
+the way.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,11 @@ MOST_BLOCKED = 1000
 
 @dataclass(slots=True)
 class Window:
-    """Segment numbers, from the one that recovery wants next to ``ahead`` further; with 0, only what it waits for.
+    """Segment numbers, from the one that recovery wants next to ``ahead`` further; with 0, only
+    what it waits for.
 
-    ``last`` None: unknown. What is in ``blocked`` (absent, or not to be had) ends the way: recovery cannot pass it.
+    ``last`` None: unknown. What is in ``blocked`` (absent, or not to be had) ends the way: recovery
+    cannot pass it.
     """
 
     position: int
@@ -23,24 +27,33 @@ class Window:
     waits_for: int = -1
 
     def next(self, count: int = 1) -> list[int]:
-        """The first of those that nobody has begun, and up to ``count`` that follow it without a gap; marks them busy."""
+        """The first of those that nobody has begun, and up to ``count`` that follow it without a
+        gap; marks them busy.
+        """
         found: list[int] = []
         end = max(self.position + self.ahead - 1, self.waits_for)
-        for number in range(self.position, min(end, self.last if self.last is not None else end) + 1):
+        for number in range(
+            self.position, min(end, self.last if self.last is not None else end) + 1
+        ):
             if number in self.blocked or len(found) == count:
                 break
             if number in self.ready or number in self.busy:
                 if found:
                     break
                 continue
-            if number != self.position and len(self.ready) + len(self.busy) + len(found) >= self.ahead:
+            if (
+                number != self.position
+                and len(self.ready) + len(self.busy) + len(found) >= self.ahead
+            ):
                 break  # recovery went back: what lies further on still takes room
             found.append(number)
         self.busy.update(found)
         return found
 
     def wanted(self, number: int) -> None:
-        """Recovery waits for this one; it may have gone back, or beyond what was expected to be the last."""
+        """Recovery waits for this one; it may have gone back, or beyond what was expected to be the
+        last.
+        """
         self.position = self.waits_for = number
         self.blocked.discard(number)
         if self.last is not None:

@@ -29,8 +29,9 @@ class Writer:
     def write(self, segment: Segment, pieces: Iterable[bytes], *copies: Path) -> Path:
         """Check and write a segment, to further places too; gives the temporary file.
 
-        Raises :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`, :class:`pgdrill.recovery.wal_prefetch.tablespaces.Barred`, what ``pieces``
-        raises, and OSError; nothing is left then.
+        Raises :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`,
+        :class:`pgdrill.recovery.wal_prefetch.tablespaces.Barred`, what ``pieces`` raises, and
+        OSError; nothing is left then.
         """
         temporary = self.folder / f"{segment.name}.{next(self._numbers)}"
         check, scan = PageCheck(segment, self.origin), Scan(segment)
@@ -58,7 +59,9 @@ class Writer:
 
 
 def write_all(file: RawIOBase, data: memoryview) -> None:
-    """Write everything: a disk that fills up first takes a part without a word, and only then refuses."""
+    """Write everything: a disk that fills up first takes a part without a word, and only then
+    refuses.
+    """
     while data:
         data = data[file.write(data) :]
 

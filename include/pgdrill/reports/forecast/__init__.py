@@ -9,6 +9,19 @@ from pgdrill.reports.forecast.probe import Probe, probe
 from pgdrill.reports.forecast.samples import sample_of
 
 __all__ = [
-    "Forecast", "Inputs", "Lever", "Load", "Part", "Probe", "Sample", "Span", "breaks_at", "collect", "forecast", "levers", "probe",
-    "sample_of", "scenarios",
-]  # fmt: skip
+    "Forecast",
+    "Inputs",
+    "Lever",
+    "Load",
+    "Part",
+    "Probe",
+    "Sample",
+    "Span",
+    "breaks_at",
+    "collect",
+    "forecast",
+    "levers",
+    "probe",
+    "sample_of",
+    "scenarios",
+]

@@ -1,4 +1,6 @@
-"""What the forecast is made from: this host's drills, the repository as it is, the next base backup's date."""
+"""What the forecast is made from: this host's drills, the repository as it is, the next base
+backup's date.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ MOST_DAYS = 3650
 class Inputs:
     """``history`` is oldest first; ``worst`` is the load just before ``next_base_at``.
 
-    ``bytes_per_day``: by how much base backups grow, before compression; 0: not known, or they do not.
+    ``bytes_per_day``: by how much base backups grow, before compression; 0: not known, or they do
+    not.
     """
 
     history: tuple[Sample, ...]
@@ -41,7 +44,9 @@ class Inputs:
     bytes_per_day: float = 0.0
 
     def breaks_on(self, factor: float | None, at: datetime) -> datetime | None:
-        """When the cluster, growing as its base backups did, will be ``factor`` times its size; None: not to be foreseen."""
+        """When the cluster, growing as its base backups did, will be ``factor`` times its size;
+        None: not to be foreseen.
+        """
         if factor is None or factor < 1 or self.bytes_per_day <= 0:
             return None
         days = (factor - 1) * self.now.base_bytes / self.bytes_per_day
@@ -49,7 +54,10 @@ class Inputs:
 
 
 def collect(access: Access, at: datetime | None = None) -> Inputs:
-    """Read reports and repository. Raises where no drill of this host, tool and durability has finished yet."""
+    """Read reports and repository.
+
+    Raises where no drill of this host, tool and durability has finished yet.
+    """
     at = at or datetime.now(UTC)
     reports = _drills(access)
     history = tuple(sample for report in reports if (sample := sample_of(report)))
@@ -58,11 +66,14 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     backups = own_backups(access, listed)
     if not history or not backups:
         raise CouldNotVerify(
-            "no-history", f"forecast for cluster {access.cluster.name}",
+            "no-history",
+            f"forecast for cluster {access.cluster.name}",
             found=f"{len(history)} finished drills, {len(backups)} base backups",
             expected="at least one of each, made with this version",
-            hint="run `pgdrill drill`, then ask again; every further drill makes the forecast better",
-        )  # fmt: skip
+            hint=(
+                "run `pgdrill drill`, then ask again; every further drill makes the forecast better"
+            ),
+        )
     newest = max(backups, key=lambda backup: backup.finish_time)
     size = segment_bytes(access)
     segments = _segments_since(access, newest, size)
@@ -73,16 +84,25 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     vectors = history[-1].load.vector_bytes * base / history[-1].load.base_bytes
     days_left = (next_base - at).total_seconds() / SECONDS_A_DAY
     return Inputs(
-        history, now=Load(base, segments, vectors), worst=Load(base, segments + each_day * days_left, vectors),
-        segments_per_day=each_day, next_base_at=next_base,
-        stored_bytes=sum(access.tool.parts(access.repository, newest).values()), bytes_per_day=growth(backups),
-    )  # fmt: skip
+        history,
+        now=Load(base, segments, vectors),
+        worst=Load(base, segments + each_day * days_left, vectors),
+        segments_per_day=each_day,
+        next_base_at=next_base,
+        stored_bytes=sum(access.tool.parts(access.repository, newest).values()),
+        bytes_per_day=growth(backups),
+    )
 
 
 def growth(backups: Sequence[BaseBackup]) -> float:
-    """Bytes a day: the slope of a line through the full base backups of at least a week; 0: fewer, or no growth."""
-    sized = [(backup.start_time.timestamp() / SECONDS_A_DAY, float(backup.uncompressed_bytes)) for backup in backups
-             if backup.uncompressed_bytes and not backup.parent]  # fmt: skip
+    """Bytes a day: the slope of a line through the full base backups of at least a week; 0: fewer,
+    or no growth.
+    """
+    sized = [
+        (backup.start_time.timestamp() / SECONDS_A_DAY, float(backup.uncompressed_bytes))
+        for backup in backups
+        if backup.uncompressed_bytes and not backup.parent
+    ]
     days = [day for day, _ in sized]
     if len(sized) < FEWEST_BACKUPS or max(days) - min(days) < FEWEST_DAYS:
         return 0.0
@@ -91,7 +111,9 @@ def growth(backups: Sequence[BaseBackup]) -> float:
 
 
 def _drills(access: Access) -> list[Report]:
-    """The newest comparable reports, oldest first: other hosts, tools and durabilities have other rates."""
+    """The newest comparable reports, oldest first: other hosts, tools and durabilities have other
+    rates.
+    """
     found: list[Report] = []
     like: tuple[str, str, str] | None = None
     for drill_id in reversed(store.list_reports(access)):
@@ -113,10 +135,14 @@ def _segments_since(access: Access, backup: BaseBackup, size: int) -> int:
     """Archived segments that a recovery from this backup would replay."""
     names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
     first = backup.first_segment(size).name
-    return sum(1 for name in names if name[8:] >= first[8:] and int(name[:8], 16) >= backup.timeline)
+    return sum(
+        1 for name in names if name[8:] >= first[8:] and int(name[:8], 16) >= backup.timeline
+    )
 
 
-def _segments_per_day(backups: Sequence[BaseBackup], since_newest: int, size: int, at: datetime) -> float:
+def _segments_per_day(
+    backups: Sequence[BaseBackup], since_newest: int, size: int, at: datetime
+) -> float:
     """Between the last two base backups; since the only one where there are no two."""
     ordered = sorted(backups, key=lambda backup: backup.finish_time)
     if len(ordered) > 1:

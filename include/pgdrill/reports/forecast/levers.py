@@ -1,4 +1,6 @@
-"""What would help: each lever with the seconds it saves on the worst day, and what that is concluded from."""
+"""What would help: each lever with the seconds it saves on the worst day, and what that is
+concluded from.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ ZSTD_OVER_LZ4 = 0.79  # stored bytes of a cluster with embeddings, measured: 189
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """``saves_seconds`` of the time to correct vector search; ``because`` says what it follows from."""
+    """``saves_seconds`` of the time to correct vector search; ``because`` says what it follows
+    from.
+    """
 
     name: str
     saves_seconds: float
@@ -33,21 +37,33 @@ def levers(inputs: Inputs, probed: Probe, compression: str) -> list[Lever]:
         Lever(
             f"more parallel streams ({2 * probed.streams} instead of {probed.streams})",
             fetch * gain if bound == "store" else 0.0,
-            f"fetching is bounded by the {bound}; twice the streams read {_percent(probed.store_doubled, probed.store)} from the store",
+            f"fetching is bounded by the {bound}; twice the streams read"
+            f" {_percent(probed.store_doubled, probed.store)} from the store",
         ),
         Lever(
-            "a drill host with twice the cores", fetch / 2 if bound == "cores" else 0.0,
+            "a drill host with twice the cores",
+            fetch / 2 if bound == "cores" else 0.0,
             f"fetching is bounded by the {bound}",
         ),
         Lever(
-            "a faster disk", fetch / 2 + worst.parts["sync"].likely / 2 if bound == "disk" else worst.parts["sync"].likely / 2,
+            "a faster disk",
+            (
+                fetch / 2 + worst.parts["sync"].likely / 2
+                if bound == "disk"
+                else worst.parts["sync"].likely / 2
+            ),
             f"fetching is bounded by the {bound}; syncing always is by the disk",
         ),
         Lever(
-            "zstd instead of lz4", fetch * (1 - ZSTD_OVER_LZ4) if bound == "store" and compression == "lz4" else 0.0,
-            "fewer bytes to read, more work to unpack" if compression == "lz4" else f"the repository uses {compression}",
+            "zstd instead of lz4",
+            fetch * (1 - ZSTD_OVER_LZ4) if bound == "store" and compression == "lz4" else 0.0,
+            (
+                "fewer bytes to read, more work to unpack"
+                if compression == "lz4"
+                else f"the repository uses {compression}"
+            ),
         ),
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda lever: -lever.saves_seconds)
 
 
@@ -65,11 +81,14 @@ def bound_by(last: Sample, stored_bytes: int, probed: Probe) -> str:
 
 def _more_bases(inputs: Inputs, worst: Forecast) -> Lever:
     """A base backup every day, full or delta: there is never more than a day's WAL to replay."""
-    daily = replace(inputs.worst, wal_segments=min(inputs.worst.wal_segments, inputs.segments_per_day))
+    daily = replace(
+        inputs.worst, wal_segments=min(inputs.worst.wal_segments, inputs.segments_per_day)
+    )
     return Lever(
         "a base backup every day (delta backups will do)",
         worst.correct.likely - forecast(inputs.history, daily).correct.likely,
-        f"{inputs.worst.wal_segments:.0f} WAL segments on the worst day, {inputs.segments_per_day:.0f} a day",
+        f"{inputs.worst.wal_segments:.0f} WAL segments on the worst day,"
+        f" {inputs.segments_per_day:.0f} a day",
     )
 
 
@@ -80,5 +99,14 @@ def _percent(new: float, old: float) -> str:
 
 def scenarios(inputs: Inputs) -> Sequence[tuple[str, Load]]:
     """What is forecast, by name."""
-    named = [("now", inputs.now), (f"worst day, {inputs.next_base_at:%a %d %b %H:%M} UTC", inputs.worst)]
-    return [*named, *((f"worst day at {factor} times the size", inputs.worst.times(factor)) for factor in (2, 5, 10))]
+    named = [
+        ("now", inputs.now),
+        (f"worst day, {inputs.next_base_at:%a %d %b %H:%M} UTC", inputs.worst),
+    ]
+    return [
+        *named,
+        *(
+            (f"worst day at {factor} times the size", inputs.worst.times(factor))
+            for factor in (2, 5, 10)
+        ),
+    ]

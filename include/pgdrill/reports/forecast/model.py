@@ -1,4 +1,5 @@
-"""The model: a recovery's parts, each with what is fixed and what grows with one figure, as drills measured them.
+"""The model: a recovery's parts, each with what is fixed and what grows with one figure, as drills
+measured them.
 
 | part | grows with |
 | --- | --- |
@@ -9,9 +10,10 @@
 | prewarm | bytes of the tables that hold vectors |
 | vectors (their checks) | the same for reading; searches through HNSW grow by so much with each doubling |
 
-A single drill measures both sides of each part: see :mod:`pgdrill.recovery.fetch_cost` and :mod:`pgdrill.reports.forecast.samples`. Drills of
-several sizes show what grows by themselves; then a line through their seconds counts instead.
-"""
+A single drill measures both sides of each part: see :mod:`pgdrill.recovery.fetch_cost` and
+:mod:`pgdrill.reports.forecast.samples`. Drills of several sizes show what grows by themselves; then
+a line through their seconds counts instead.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ LEAST_DOUBT = 0.10  # of the likely value: two drills of the same thing differ b
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a recovery has to bring back. ``vector_bytes``: of tables that hold vectors, indexes included."""
+    """What a recovery has to bring back.
+
+    ``vector_bytes``: of tables that hold vectors, indexes included.
+    """
 
     base_bytes: float
     wal_segments: float
@@ -37,15 +42,19 @@ class Load:
 
     def times(self, factor: float) -> Load:
         """The same cluster, larger: data, vectors and writes alike; the number of tables stays."""
-        return Load(self.base_bytes * factor, self.wal_segments * factor, self.vector_bytes * factor)
+        return Load(
+            self.base_bytes * factor, self.wal_segments * factor, self.vector_bytes * factor
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Seconds of one part of a drill, divided by how they change at ``factor`` times the drill's size.
+    """Seconds of one part of a drill, divided by how they change at ``factor`` times the drill's
+    size.
 
-    ``growing`` with the factor, ``doubling`` more with each doubling. Something that goes on beside it, for which the drill did
-    not wait, takes ``beside`` seconds for each time the size beyond the factor ``from_factor``: the longer of the two counts.
+    ``growing`` with the factor, ``doubling`` more with each doubling. Something that goes on beside
+    it, for which the drill did not wait, takes ``beside`` seconds for each time the size beyond the
+    factor ``from_factor``: the longer of the two counts.
     """
 
     fixed: float = 0.0
@@ -111,12 +120,15 @@ def forecast(history: Sequence[Sample], load: Load) -> Forecast:
     """For a load, from at least one drill, oldest first."""
     recent = history[-HISTORY:]
     parts = {
-        name: _part([(size(sample.load), sample.parts[name]) for sample in recent], size(load)) for name, size in SIZES.items()
+        name: _part([(size(sample.load), sample.parts[name]) for sample in recent], size(load))
+        for name, size in SIZES.items()
     }
     return Forecast(
-        load, parts, running=Span.sum([span for name, span in parts.items() if name not in AFTER_RUNNING]),
+        load,
+        parts,
+        running=Span.sum([span for name, span in parts.items() if name not in AFTER_RUNNING]),
         correct=Span.sum(list(parts.values())),
-    )  # fmt: skip
+    )
 
 
 def _part(points: Sequence[tuple[float, Part]], size: float) -> Span:
@@ -128,18 +140,29 @@ def _part(points: Sequence[tuple[float, Part]], size: float) -> Span:
     if sizes.max() / sizes.min() >= TELLING_SPREAD:
         seconds = np.array([part.at(1) for _, part in usable])
         fixed_seconds, each = _line(sizes, seconds)
-        doubt = float(np.abs(seconds - fixed_seconds - each * sizes).mean()) * max(1.0, size / sizes.max())
+        doubt = float(np.abs(seconds - fixed_seconds - each * sizes).mean()) * max(
+            1.0, size / sizes.max()
+        )
         return _around(fixed_seconds + each * size, doubt)
     expected = np.array([part.at(size / drilled) for drilled, part in usable])
     known = _around(float(np.median(expected)), float(expected.std()))
     grown = float(np.median(size / sizes)) - 1
-    fixed_seconds, growing = (float(np.median([getattr(part, name) for _, part in usable])) for name in ("fixed", "growing"))
+    fixed_seconds, growing = (
+        float(np.median([getattr(part, name) for _, part in usable]))
+        for name in ("fixed", "growing")
+    )
     less, more = sorted((-DOUBTED * growing * grown, DOUBTED * fixed_seconds * grown))
-    return Span(max(0.0, min(known.low, known.likely + less)), known.likely, max(known.high, known.likely + more))
+    return Span(
+        max(0.0, min(known.low, known.likely + less)),
+        known.likely,
+        max(known.high, known.likely + more),
+    )
 
 
 def _line(sizes: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
-    """Fixed seconds and seconds for each unit, neither negative; relative errors count, so small drills do, too."""
+    """Fixed seconds and seconds for each unit, neither negative; relative errors count, so small
+    drills do, too.
+    """
     weights = 1 / np.maximum(seconds, 1e-3)
     columns = np.stack([weights, weights * sizes], axis=1)
     fixed, each = np.linalg.lstsq(columns, weights * seconds, rcond=None)[0]
@@ -155,8 +178,12 @@ def _around(likely: float, doubt: float) -> Span:
     return Span(max(0.0, likely - wide), likely, likely + wide)
 
 
-def breaks_at(history: Sequence[Sample], load: Load, rto_seconds: float, *, most: float = 1000.0) -> float | None:
-    """How many times the load may grow until the likely time reaches the RTO; None: not within ``most``."""
+def breaks_at(
+    history: Sequence[Sample], load: Load, rto_seconds: float, *, most: float = 1000.0
+) -> float | None:
+    """How many times the load may grow until the likely time reaches the RTO; None: not within
+    ``most``.
+    """
     if forecast(history, load.times(most)).correct.likely <= rto_seconds:
         return None
     low, high = 0.0, most

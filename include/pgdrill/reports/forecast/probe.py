@@ -19,7 +19,9 @@ DISK_BYTES = 128 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Bytes per second: from the store with ``streams`` requests at once and with twice as many, and onto the disk."""
+    """Bytes per second: from the store with ``streams`` requests at once and with twice as many,
+    and onto the disk.
+    """
 
     streams: int
     store: float
@@ -28,13 +30,23 @@ class Probe:
 
 
 def probe(repository: Storage, objects: dict[str, int], folder: Path, streams: int) -> Probe:
-    """Read a backup's objects (key -> bytes) for a few seconds, the largest first, then write and sync a file in ``folder``."""
+    """Read a backup's objects (key -> bytes) for a few seconds, the largest first, then write and
+    sync a file in ``folder``.
+    """
     keys = sorted(objects, key=lambda key: -objects[key])
-    return Probe(streams, _read(repository, keys, streams), _read(repository, keys, 2 * streams), _write(folder))
+    return Probe(
+        streams,
+        _read(repository, keys, streams),
+        _read(repository, keys, 2 * streams),
+        _write(folder),
+    )
 
 
 def _read(repository: Storage, keys: Sequence[str], streams: int) -> float:
-    """Bytes per second with so many requests at once. Whole objects, as a tool reads them: not every store serves ranges."""
+    """Bytes per second with so many requests at once.
+
+    Whole objects, as a tool reads them: not every store serves ranges.
+    """
     started = time.monotonic()
     deadline = started + PROBE_SECONDS
 

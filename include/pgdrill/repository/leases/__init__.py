@@ -1,4 +1,7 @@
-"""Leases in the store: who works on a repository, from whatever host. See docs/explanation/locks.md for why this is safe."""
+"""Leases in the store: who works on a repository, from whatever host.
+
+See docs/explanation/locks.md for why this is safe.
+"""
 
 from __future__ import annotations
 
@@ -15,4 +18,16 @@ from pgdrill.repository.leases.protect import (
     still_protecting,
 )
 
-__all__ = ["Board", "HeldLease", "Lease", "Protection", "Seen", "alone", "board_of", "end_protection", "exclusive", "protecting", "still_protecting"]
+__all__ = [
+    "Board",
+    "HeldLease",
+    "Lease",
+    "Protection",
+    "Seen",
+    "alone",
+    "board_of",
+    "end_protection",
+    "exclusive",
+    "protecting",
+    "still_protecting",
+]

@@ -1,4 +1,7 @@
-"""The folder of leases in the report store. Each key has one writer; nothing in it is ever deleted by who holds it."""
+"""The folder of leases in the report store.
+
+Each key has one writer; nothing in it is ever deleted by who holds it.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,25 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "leases/"
 PROBE = "lease-probe.json"
-# A host has one of each kind. What is beyond counts as what cannot be read does: it protects everything.
+# A host has one of each kind. What is beyond counts as what cannot be read does: it protects
+# everything.
 MOST, LEASE_BYTES = 300, 2**18
 OLD = timedelta(seconds=2 * MAX_LIFE_SECONDS)
 
 
 def boot_seconds() -> float:
     """Seconds on a clock that nobody sets, and that goes on while the host is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic()
+    )
 
 
 def place_of(state: Path) -> str:
-    """Stands for a folder of one running kernel: whoever holds a lock file in it is alone there, and so is the writer of its keys."""
+    """Stands for a folder of one running kernel: whoever holds a lock file in it is alone there,
+    and so is the writer of its keys.
+    """
     make_state(state)
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -43,7 +53,10 @@ def place_of(state: Path) -> str:
 
 
 class Board:
-    """All leases of a repository. ``now`` is known once something was written: the store's own time of it."""
+    """All leases of a repository.
+
+    ``now`` is known once something was written: the store's own time of it.
+    """
 
     def __init__(self, reports: Storage, place: str) -> None:
         self.reports = reports
@@ -60,13 +73,17 @@ class Board:
 
     @cached_property
     def conditional(self) -> bool:
-        """Whether the store keeps to conditions of a put, tried out: some answer 200 and write all the same."""
+        """Whether the store keeps to conditions of a put, tried out: some answer 200 and write all
+        the same.
+        """
         found = probe(self.reports)
         logger.debug("conditional writes in %s: %s", self.reports.url, "yes" if found else "no")
         return found
 
     def put(self, key: str, lease: Lease) -> bool:
-        """Write a lease; False where somebody else wrote under this key since, which only a store with conditions tells."""
+        """Write a lease; False where somebody else wrote under this key since, which only a store
+        with conditions tells.
+        """
         content = lease.model_dump_json().encode()
         with self._lock:
             if not self.conditional:
@@ -98,26 +115,39 @@ class Board:
                 if key in written and (self._seen_now is None or written[key] > self._seen_now[0]):
                     self._seen_now = written[key], at
         newest = max(written.values(), default=None)
-        keys = sorted(key for key, at in written.items() if newest is not None and at >= newest - OLD)
+        keys = sorted(
+            key for key, at in written.items() if newest is not None and at >= newest - OLD
+        )
         texts = self.reports.read_all(keys[:MOST], LEASE_BYTES)
-        read = [Seen(key, _parse(text) if isinstance(text, bytes) else None, written[key]) for key, text in texts if text is not None]
+        read = [
+            Seen(key, _parse(text) if isinstance(text, bytes) else None, written[key])
+            for key, text in texts
+            if text is not None
+        ]
         return read + [Seen(key, None, written[key]) for key in keys[MOST:]]
 
     @property
     def now(self) -> datetime:
-        """The store's time when it was last looked at leases, at the earliest: when it took this job's newest one, and what
-        went by here since. What is read after the listing may be newer than the times in it, and must not be judged later."""
+        """The store's time when it was last looked at leases, at the earliest: when it took this
+        job's newest one, and what went by here since. What is read after the listing may be newer
+        than the times in it, and must not be judged later.
+        """
         if self._seen_now is None:
             raise CouldNotVerify(
-                "no-lease", f"{self.reports.url}/{FOLDER}", found="a listing without the lease that was just written",
-                expected="a store that lists what it took", hint="use a store whose listings are consistent",
-            )  # fmt: skip
+                "no-lease",
+                f"{self.reports.url}/{FOLDER}",
+                found="a listing without the lease that was just written",
+                expected="a store that lists what it took",
+                hint="use a store whose listings are consistent",
+            )
         at, put_at = self._seen_now
         return at + timedelta(seconds=max(0.0, self._asked_at - put_at))
 
 
 def probe(reports: Storage, key: str = PROBE) -> bool:
-    """Put twice where only one may succeed, and over a version that never was: both have to be refused (412)."""
+    """Put twice where only one may succeed, and over a version that never was: both have to be
+    refused (412).
+    """
     try:
         if reports.replace(key, b"{}", etag=None) and reports.replace(key, b"{}", etag=None):
             return False

@@ -1,7 +1,8 @@
 """One job at a time, with nothing but puts that can be read afterwards: raise a flag, then look.
 
-Whoever sees no other flag after its own was taken is alone, for of two that raise theirs at least one sees the other's. No
-condition, clock or order of arrival is needed for that, only for telling that a dead job's flag has run out.
+Whoever sees no other flag after its own was taken is alone, for of two that raise theirs at least
+one sees the other's. No condition, clock or order of arrival is needed for that, only for telling
+that a dead job's flag has run out.
 """
 
 from __future__ import annotations
@@ -21,11 +22,18 @@ POLL_SECONDS = 1.0
 
 @contextlib.contextmanager
 def exclusive(
-    board: Board, kind: Kind, owner: str, *, life_seconds: float, wait_seconds: float, over: frozenset[Kind] = frozenset()
+    board: Board,
+    kind: Kind,
+    owner: str,
+    *,
+    life_seconds: float,
+    wait_seconds: float,
+    over: frozenset[Kind] = frozenset(),
 ) -> Iterator[HeldLease]:
     """Hold the repository against other jobs of the kind, and those that it excludes.
 
-    ``over``: kinds whose local locks this process holds; leases of this place of such a kind are a dead process's.
+    ``over``: kinds whose local locks this process holds; leases of this place of such a kind are a
+    dead process's.
     """
     held = HeldLease(board, board.key(kind), new_lease(kind, owner, life_seconds), exclusive=True)
     try:
@@ -37,10 +45,17 @@ def exclusive(
 
 
 def claim(
-    held: HeldLease, *, dead: frozenset[str], wait_seconds: float, pause: Callable[[float], None] = time.sleep,
+    held: HeldLease,
+    *,
+    dead: frozenset[str],
+    wait_seconds: float,
+    pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> None:  # fmt: skip
-    """Claim until nobody else does, and hold. Of several claims that of the lowest key stays up, the others make way."""
+) -> None:
+    """Claim until nobody else does, and hold.
+
+    Of several claims that of the lowest key stays up, the others make way.
+    """
     deadline = clock() + wait_seconds
     while True:
         held.write(state="claimed")
@@ -63,6 +78,11 @@ def _rivals(held: HeldLease, dead: frozenset[str]) -> list[Seen]:
 
 def _busy(lease: Lease, rival: Seen) -> Busy:
     return Busy(
-        f"{lease.kind} {lease.owner}", found=f"held in the store by {rival}", expected="one at a time for a repository",
-        hint="wait for it (`--wait`), or end it; a lease whose job died runs out by itself (`pgdrill leases` shows them)",
-    )  # fmt: skip
+        f"{lease.kind} {lease.owner}",
+        found=f"held in the store by {rival}",
+        expected="one at a time for a repository",
+        hint=(
+            "wait for it (`--wait`), or end it; a lease whose job died runs out by itself (`pgdrill"
+            " leases` shows them)"
+        ),
+    )

@@ -16,7 +16,9 @@ RAN_OUT = "it ran out before it was renewed: this host or the store stood still"
 
 
 class HeldLease:
-    """One job's lease. ``exclusive`` ones are never renewed once they ran out: somebody else may have come since."""
+    """One job's lease. ``exclusive`` ones are never renewed once they ran out: somebody else may
+    have come since.
+    """
 
     def __init__(self, board: Board, key: str, lease: Lease, *, exclusive: bool) -> None:
         self.board, self.key, self.lease, self.exclusive = board, key, lease, exclusive
@@ -38,7 +40,8 @@ class HeldLease:
 
     def _write(self, changes: dict[str, Any]) -> None:
         lease = self.lease.model_copy(update=changes)
-        unbroken = self.exclusive and lease.state == "held"  # what it goes on from has to stand until it is there
+        # what it goes on from has to stand until it is there
+        unbroken = self.exclusive and lease.state == "held"
         if unbroken and self.ran_out:
             raise self._lost(RAN_OUT)
         runs_out_at, began = self._written_at + self.lease.life_seconds, boot_seconds()
@@ -53,14 +56,21 @@ class HeldLease:
         seen = self.board.look()
         mine = next((one for one in seen if one.key == self.key), None)
         if mine is None or mine.lease is None or mine.lease.id != self.lease.id:
-            raise self._lost("another process wrote under its key" if mine else "the store does not list it")
+            raise self._lost(
+                "another process wrote under its key" if mine else "the store does not list it"
+            )
         return [one for one in seen if one.key != self.key and one.stands(self.board.now)]
 
     def confirm(self, ignoring: frozenset[str] = frozenset(), **changes: Any) -> list[Seen]:
-        """Renew it and see that nobody else came in: for right before something is deleted. Gives the others' leases."""
+        """Renew it and see that nobody else came in: for right before something is deleted.
+
+        Gives the others' leases.
+        """
         self.write(**changes)
         others = [one for one in self.look() if one.key not in ignoring]
-        if rival := next((one for one in others if one.held() and one.excludes(self.lease.kind)), None):
+        if rival := next(
+            (one for one in others if one.held() and one.excludes(self.lease.kind)), None
+        ):
             raise self._lost(f"meanwhile there is {rival}")
         self.still_held()
         return others
@@ -72,7 +82,9 @@ class HeldLease:
 
     def keep_up(self) -> None:
         """Renew it from now on, every third of its life."""
-        self._thread = threading.Thread(target=self._renew, name=f"lease-{self.lease.kind}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._renew, name=f"lease-{self.lease.kind}", daemon=True
+        )
         self._thread.start()
 
     def _renew(self) -> None:
@@ -96,10 +108,17 @@ class HeldLease:
         try:
             self.write(state="ended", deleting=(), deleting_wal_before=None)
         except CouldNotVerify as error:
-            logger.warning("the %s's lease runs out by itself, for it could not be ended: %s", self.lease.kind, error)
+            logger.warning(
+                "the %s's lease runs out by itself, for it could not be ended: %s",
+                self.lease.kind,
+                error,
+            )
 
     def _lost(self, found: str) -> Momentary:
         return Momentary(
-            "lease-lost", f"lease of {self.lease.kind} {self.lease.owner} in {self.board.reports.url}/{self.key}", found=found,
-            expected="a lease that stood all the time", hint="run it again; it plans afresh from what is there",
-        )  # fmt: skip
+            "lease-lost",
+            f"lease of {self.lease.kind} {self.lease.owner} in {self.board.reports.url}/{self.key}",
+            found=found,
+            expected="a lease that stood all the time",
+            hint="run it again; it plans afresh from what is there",
+        )

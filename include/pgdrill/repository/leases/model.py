@@ -1,4 +1,5 @@
-"""A lease as it is kept, and as it is seen: its age is the store's to tell, never a host's clock."""
+"""A lease as it is kept, and as it is seen: its age is the store's to tell, never a host's
+clock."""
 
 from __future__ import annotations
 
@@ -13,22 +14,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_LIFE_SECONDS = 2 * 86400.0
 SLACK = timedelta(seconds=2)  # some stores tell the time of an object in whole seconds
-# A tool that was told to delete may do so after its lease ran out: it counts as still deleting for so long.
+# A tool that was told to delete may do so after its lease ran out: it counts as still deleting for
+# so long.
 DELETING = timedelta(hours=1)
 
 Kind = Literal["backup", "prune", "dump", "drill"]
 EXCLUDES: dict[Kind, frozenset[str]] = {
-    "backup": frozenset({"backup", "prune"}), "prune": frozenset({"backup", "prune"}), "dump": frozenset({"dump"}), "drill": frozenset(),
-}  # fmt: skip
+    "backup": frozenset({"backup", "prune"}),
+    "prune": frozenset({"backup", "prune"}),
+    "dump": frozenset({"dump"}),
+    "drill": frozenset(),
+}
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Position = Annotated[int, Field(ge=0, le=2**64)]
 
 
 class Lease(BaseModel):
-    """What one job holds. ``id`` is of this claim alone; ``life_seconds`` count from when the store last took it.
+    """What one job holds. ``id`` is of this claim alone; ``life_seconds`` count from when the store
+    last took it.
 
-    ``names`` and ``wal_from`` (an LSN) are not to be deleted; ``everything``: the job has not chosen yet. Of a prune:
-    ``deleting`` and ``deleting_wal_before`` (an LSN) are going now, ``confirmed`` are the holds that it has read.
+    ``names`` and ``wal_from`` (an LSN) are not to be deleted; ``everything``: the job has not
+    chosen yet. Of a prune: ``deleting`` and ``deleting_wal_before`` (an LSN) are going now,
+    ``confirmed`` are the holds that it has read.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
@@ -51,14 +58,25 @@ class Lease(BaseModel):
 
 def new_lease(kind: Kind, owner: str, life_seconds: float) -> Lease:
     """A claim of this process."""
-    host = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in socket.gethostname())
-    return Lease(kind=kind, id=secrets.token_hex(8), owner=owner, host=host[:255] or "unnamed", pid=os.getpid(),
-                 life_seconds=min(life_seconds, MAX_LIFE_SECONDS))  # fmt: skip
+    host = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_"
+        for letter in socket.gethostname()
+    )
+    return Lease(
+        kind=kind,
+        id=secrets.token_hex(8),
+        owner=owner,
+        host=host[:255] or "unnamed",
+        pid=os.getpid(),
+        life_seconds=min(life_seconds, MAX_LIFE_SECONDS),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A lease in the store. ``lease`` None: there is an object that cannot be read, which counts as one that protects all."""
+    """A lease in the store. ``lease`` None: there is an object that cannot be read, which counts as
+    one that protects all.
+    """
 
     key: str
     lease: Lease | None
@@ -89,14 +107,23 @@ class Seen:
     def keeps_wal_before(self, lsn: int) -> bool:
         """Whether some of the WAL before a position must not."""
         lease = self.lease
-        return lease is None or lease.everything or (lease.wal_from is not None and lease.wal_from < lsn)
+        return (
+            lease is None
+            or lease.everything
+            or (lease.wal_from is not None and lease.wal_from < lsn)
+        )
 
     def may_delete(self, now: datetime) -> bool:
         """Whether what it says it is deleting may be going still, although it ran out."""
-        return self.lease is not None and self.lease.state != "ended" and now <= self.until + DELETING
+        return (
+            self.lease is not None and self.lease.state != "ended" and now <= self.until + DELETING
+        )
 
     def __str__(self) -> str:
         until = self.until.astimezone(UTC).isoformat(timespec="seconds")
         if self.lease is None:
             return f"{self.key}, which cannot be read, until {until}"
-        return f"{self.lease.kind} {self.lease.owner} on host {self.lease.host} (process {self.lease.pid}) until {until}"
+        return (
+            f"{self.lease.kind} {self.lease.owner} on host {self.lease.host} (process"
+            f" {self.lease.pid}) until {until}"
+        )

@@ -1,4 +1,7 @@
-"""A drill's lease: what it restores from is not deleted meanwhile, from whatever host. Spans its stages, in processes of their own."""
+"""A drill's lease: what it restores from is not deleted meanwhile, from whatever host.
+
+Spans its stages, in processes of their own.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,21 @@ def board_of(access: Access) -> Board:
 
 @dataclass
 class Protection:
-    """What a drill holds. ``held`` None: nothing, and ``trouble`` says why. ``going``: prunes that were deleting when it came."""
+    """What a drill holds. ``held`` None: nothing, and ``trouble`` says why.
+
+    ``going``: prunes that were deleting when it came.
+    """
 
     held: HeldLease | None = None
     trouble: str = ""
     going: list[Seen] = field(default_factory=list)
 
     def choose(self, name: str, *, parent: str = "", wal_from: int | None = None) -> None:
-        """From now on protect this backup (or dump), what it builds on, and the WAL from a position on.
+        """From now on protect this backup (or dump), what it builds on, and the WAL from a position
+        on.
 
-        What was being deleted before the lease stood may have been looked at while it went: then this is refused.
+        What was being deleted before the lease stood may have been looked at while it went: then
+        this is refused.
         """
         if self.held is None:
             return
@@ -49,9 +57,12 @@ class Protection:
             its_wal = wal_from is not None and (lease.deleting_wal_before or 0) > wal_from
             if name in lease.deleting or (parent and lease.deleting) or its_wal:
                 raise Momentary(
-                    "being-deleted", name, found=f"{one} was deleting {', '.join(lease.deleting)} when this drill began",
-                    expected="a backup and WAL that stay", hint="drill again once that run has ended, or choose another backup",
-                )  # fmt: skip
+                    "being-deleted",
+                    name,
+                    found=f"{one} was deleting {', '.join(lease.deleting)} when this drill began",
+                    expected="a backup and WAL that stay",
+                    hint="drill again once that run has ended, or choose another backup",
+                )
 
     @property
     def note(self) -> str:
@@ -67,7 +78,10 @@ class Noting(Protocol):
 
 @contextlib.contextmanager
 def protecting(access: Access, owner: str, report: Noting) -> Iterator[Protection]:
-    """Protect everything until the job has chosen. Without permission to write it goes on without, and the report says so."""
+    """Protect everything until the job has chosen.
+
+    Without permission to write it goes on without, and the report says so.
+    """
     with _standing(access, lambda board: _begin(access, board, owner)) as protection:
         try:
             yield protection
@@ -77,27 +91,46 @@ def protecting(access: Access, owner: str, report: Noting) -> Iterator[Protectio
 
 @contextlib.contextmanager
 def still_protecting(access: Access, owner: str) -> Iterator[Protection]:
-    """Go on with the lease that an earlier stage of the same drill left standing, if it left one."""
+    """Go on with the lease that an earlier stage of the same drill left standing, if it left
+    one."""
     with _standing(access, lambda board: _go_on(access, board, owner)) as protection:
         yield protection
 
 
 @contextlib.contextmanager
-def alone(access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]) -> Iterator[None]:
-    """The only job of its kind, from whatever host; where the store takes no lease, of this host: better a backup than none."""
+def alone(
+    access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]
+) -> Iterator[None]:
+    """The only job of its kind, from whatever host; where the store takes no lease, of this host:
+    better a backup than none.
+    """
     with contextlib.ExitStack() as held:
         life = access.cluster.repository.lease_seconds
         try:
-            held.enter_context(exclusive(board_of(access), kind, kind, life_seconds=life, wait_seconds=wait_seconds, over=over))
+            held.enter_context(
+                exclusive(
+                    board_of(access),
+                    kind,
+                    kind,
+                    life_seconds=life,
+                    wait_seconds=wait_seconds,
+                    over=over,
+                )
+            )
         except (Busy, NoKeys):
             raise
         except CouldNotVerify as error:
-            logger.warning("no lease in the store keeps other hosts from a %s meanwhile: %s", kind, error)
+            logger.warning(
+                "no lease in the store keeps other hosts from a %s meanwhile: %s", kind, error
+            )
         yield
 
 
 def end_protection(access: Access, owner: str) -> None:
-    """Give the lease of a drill up, by writing. None there is fine, and what cannot be ended runs out."""
+    """Give the lease of a drill up, by writing.
+
+    None there is fine, and what cannot be ended runs out.
+    """
     try:
         board = board_of(access)
         lease = _left(board, owner)
@@ -124,7 +157,9 @@ def _standing(access: Access, begin: Callable[[Board], Protection]) -> Iterator[
         if protection.held:
             protection.held.stop()
             with contextlib.suppress(CouldNotVerify):  # it runs out sooner, then
-                protection.held.write(life_seconds=min(access.cluster.drill.handover_seconds, MAX_LIFE_SECONDS))
+                protection.held.write(
+                    life_seconds=min(access.cluster.drill.handover_seconds, MAX_LIFE_SECONDS)
+                )
 
 
 def _begin(access: Access, board: Board, owner: str) -> Protection:
@@ -132,7 +167,9 @@ def _begin(access: Access, board: Board, owner: str) -> Protection:
     held = HeldLease(board, board.key("drill"), lease, exclusive=False)
     held.write(state="held", everything=True)
     seen = board.look()
-    return Protection(held, going=[one for one in seen if one.key != held.key and one.may_delete(board.now)])
+    return Protection(
+        held, going=[one for one in seen if one.key != held.key and one.may_delete(board.now)]
+    )
 
 
 def _go_on(access: Access, board: Board, owner: str) -> Protection:

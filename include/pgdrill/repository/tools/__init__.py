@@ -29,8 +29,10 @@ def _found(program: str, configured: str) -> str:
     found = shutil.which(configured or program)
     if found is None:
         raise CouldNotVerify(
-            "tool-missing", program, found=f"no executable {configured}" if configured else "not on PATH",
+            "tool-missing",
+            program,
+            found=f"no executable {configured}" if configured else "not on PATH",
             expected="the backup tool installed on this host",
             hint="install it, or set repository.binary in dr.toml",
-        )  # fmt: skip
+        )
     return found

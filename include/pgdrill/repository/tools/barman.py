@@ -1,7 +1,10 @@
-"""barman-cloud: its commands, and the layout of its repository (tried with 3.19.1). Run as programs, never imported.
+"""barman-cloud: its commands, and the layout of its repository (tried with 3.19.1).
 
-Layout below the URL: ``<server>/base/<id>/backup.info`` (written last, status DONE) beside ``data.tar…`` and one
-archive for each tablespace; ``<server>/wals/<16 digits>/<segment>`` and ``<server>/wals/<n>.history``.
+Run as programs, never imported.
+
+Layout below the URL: ``<server>/base/<id>/backup.info`` (written last, status DONE) beside
+``data.tar…`` and one archive for each tablespace; ``<server>/wals/<16 digits>/<segment>`` and
+``<server>/wals/<n>.history``.
 """
 
 from __future__ import annotations
@@ -37,25 +40,45 @@ from pgdrill.host.tuning import Tuning
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import barman_listing
-from pgdrill.repository.tools.base import ArchivedWal, BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
+from pgdrill.repository.tools.base import (
+    ArchivedWal,
+    BaseBackup,
+    BaseBackups,
+    BulkFetch,
+    Entry,
+    Fetch,
+)
 
 ID = re.compile(r"[^/]+/base/([0-9]{8}T[0-9]{6})/backup\.info")
 PART = re.compile(r"(data|[0-9]{1,10})(?:_([0-9]{4}))?\.tar(?:\.[A-Za-z0-9]+)?")
 PLAIN = re.compile(r"\w[\w.-]*", re.ASCII)
 LONGEST_LIST = 2**20  # characters that tell the tablespaces
-EXIT_CODES = {1: "the operation failed", 2: "the network or the store failed", 3: "wrong arguments",
-              4: "barman-cloud gave up"}  # fmt: skip
+EXIT_CODES = {
+    1: "the operation failed",
+    2: "the network or the store failed",
+    3: "wrong arguments",
+    4: "barman-cloud gave up",
+}
 
 
 def _database(name: str) -> str:
-    """A name as barman can take it. It splits what it makes of one at its spaces, whatever the quotes, and takes one with ``=`` in it for a
-    connection string: a URL has neither spaces nor quotes."""
-    return name if PLAIN.fullmatch(name) else f"postgresql:///{quote(name, safe='')}?application_name=pgdrill"
+    """A name as barman can take it.
+
+    It splits what it makes of one at its spaces, whatever the quotes, and takes one with ``=`` in
+    it for a connection string: a URL has neither spaces nor quotes.
+    """
+    return (
+        name
+        if PLAIN.fullmatch(name)
+        else f"postgresql:///{quote(name, safe='')}?application_name=pgdrill"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class BarmanCloud:
-    """The adapter. ``folder`` holds the ``barman-cloud-*`` programs, ``server`` is the name below the URL."""
+    """The adapter. ``folder`` holds the ``barman-cloud-*`` programs, ``server`` is the name below
+    the URL.
+    """
 
     folder: Path
     server: str
@@ -77,18 +100,32 @@ class BarmanCloud:
         """boto3's variables."""
         return {"AWS_DEFAULT_REGION": self.repository.region, **self.secrets}
 
-    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
-        """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the next."""
+    def backup(
+        self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
+    ) -> Command:
+        """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the
+        next."""
         words = (
-            self._program("backup"), *self._store_options(), "--immediate-checkpoint", *self._compression(),
-            "--dbname", _database(libpq.get("PGDATABASE", "postgres")),  # the one variable of libpq's that barman overrides
-            "--jobs", str(tuning.streams), *self._place(),
-        )  # fmt: skip
+            self._program("backup"),
+            *self._store_options(),
+            "--immediate-checkpoint",
+            *self._compression(),
+            # the one variable of libpq's that barman overrides
+            "--dbname",
+            _database(libpq.get("PGDATABASE", "postgres")),
+            "--jobs",
+            str(tuning.streams),
+            *self._place(),
+        )
         return Command(words, {**self.environment(), **libpq, "HOME": str(home)}, EXIT_CODES)
 
-    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
+    def label(
+        self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
+    ) -> str | Command:
         """``backup.info`` holds it, as Python writes a string."""
-        text = repository.read_listed(f"{self.server}/base/{backup.name}/backup.info", DESCRIPTION_BYTES)
+        text = repository.read_listed(
+            f"{self.server}/base/{backup.name}/backup.info", DESCRIPTION_BYTES
+        )
         try:
             told = ast.literal_eval(_values(text).get("backup_label", "None"))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -96,17 +133,38 @@ class BarmanCloud:
         return told if isinstance(told, str) else ""
 
     def fetch(
-        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
+        self,
+        backup: BaseBackup,
+        into: Path,
+        tablespaces: Mapping[str, Path],
+        home: Path,
+        streams: int,
     ) -> Fetch:
         """``barman-cloud-restore``: one stream, whatever is wanted; it syncs nothing."""
-        moves = [word for oid, place in tablespaces.items()
-                 for word in ("--tablespace", f"{backup.tablespace_names[oid]}:{place}")]  # fmt: skip
-        words = (self._program("restore"), *self._store_options(), *moves, *self._place(), backup.name, str(into))
+        moves = [
+            word
+            for oid, place in tablespaces.items()
+            for word in ("--tablespace", f"{backup.tablespace_names[oid]}:{place}")
+        ]
+        words = (
+            self._program("restore"),
+            *self._store_options(),
+            *moves,
+            *self._place(),
+            backup.name,
+            str(into),
+        )
         return Fetch(Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES))
 
     def wal_push(self) -> tuple[str, ...]:
         """``barman-cloud-wal-archive … %p``."""
-        return (self._program("wal-archive"), *self._store_options(), *self._compression(), *self._place(), "%p")
+        return (
+            self._program("wal-archive"),
+            *self._store_options(),
+            *self._compression(),
+            *self._place(),
+            "%p",
+        )
 
     def wal_fetch(self) -> tuple[str, ...]:
         """``barman-cloud-wal-restore … %f %p``; its exit code 1 means absent, 4 everything else."""
@@ -134,7 +192,11 @@ class BarmanCloud:
 
     def backups(self, repository: Storage) -> BaseBackups:
         """From each ``backup.info`` that says DONE."""
-        keys = {key: match[1] for key in repository.sizes(f"{self.server}/base/") if (match := ID.fullmatch(key))}
+        keys = {
+            key: match[1]
+            for key in repository.sizes(f"{self.server}/base/")
+            if (match := ID.fullmatch(key))
+        }
         texts = repository.read_all(keys, DESCRIPTION_BYTES)
         return BaseBackups.read(((keys[key], text) for key, text in texts), parse_backup_info)
 
@@ -142,9 +204,13 @@ class BarmanCloud:
         """Everything below the backup's folder."""
         return repository.sizes(f"{self.server}/base/{backup.name}/")
 
-    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
-        """Holes in the numbering, missing archives, empty objects. (``backup.info`` lists no parts: pgdrill's own
-        record of a backup does.)"""
+    def problems(
+        self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]
+    ) -> list[Problem]:
+        """Holes in the numbering, missing archives, empty objects.
+
+        (``backup.info`` lists no parts: pgdrill's own record of a backup does.)
+        """
         folder = f"{repository.url}/{self.server}/base/{backup.name}"
         numbers: dict[str, list[int]] = {}
         for key in parts:
@@ -154,8 +220,15 @@ class BarmanCloud:
         for stem in ("data", *backup.tablespaces):
             seen = numbers.get(stem, [])
             lacking = sorted(set(range(max(seen, default=0) + 1)) - set(seen))
-            found += [_missing(f"{folder}/{stem}{f'_{n:04d}' if n else ''}.tar", "no such object") for n in lacking]
-        return found + [_missing(f"{repository.url}/{key}", "an empty object") for key, size in parts.items() if not size]
+            found += [
+                _missing(f"{folder}/{stem}{f'_{n:04d}' if n else ''}.tar", "no such object")
+                for n in lacking
+            ]
+        return found + [
+            _missing(f"{repository.url}/{key}", "an empty object")
+            for key, size in parts.items()
+            if not size
+        ]
 
     def wal(self, repository: Storage) -> ArchivedWal:
         """``wals/…/<name>[.gz]``."""
@@ -176,9 +249,18 @@ class BarmanCloud:
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
-        """``barman-cloud-backup-delete`` of an id; with the oldest one goes the WAL before the next."""
+        """``barman-cloud-backup-delete`` of an id; with the oldest one goes the WAL before the
+        next.
+        """
         how = () if confirm else ("--dry-run",)
-        words = (self._program("backup-delete"), *self._store_options(), *how, "--backup-id", name, *self._place())
+        words = (
+            self._program("backup-delete"),
+            *self._store_options(),
+            *how,
+            "--backup-id",
+            name,
+            *self._place(),
+        )
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
@@ -224,7 +306,9 @@ class BackupInfo(ToolDocument):
 class Tablespace(ToolDocument):
     """A tablespace: ``barman-cloud-restore`` moves it by its name, in ``name:folder``."""
 
-    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^:\x00-\x1f\x7f-][^:\x00-\x1f\x7f]*$")]
+    name: Annotated[
+        str, Field(min_length=1, max_length=255, pattern=r"^[^:\x00-\x1f\x7f-][^:\x00-\x1f\x7f]*$")
+    ]
     oid: int = Field(strict=True)
     location: Location
 
@@ -243,25 +327,43 @@ def parse_backup_info(name: str, text: Content) -> BaseBackup | None:
         start, finish = parse_lsn(found.start), parse_lsn(found.finish)
         if not start <= finish < LSN_END:
             raise ValueError("it ends before it starts, or beyond any WAL")  # noqa: TRY301
-        spaces = {whole_number(str(space.oid), 1, 2**32 - 1): space for space in _tablespaces(values.get("tablespaces", ""))}
+        spaces = {
+            whole_number(str(space.oid), 1, 2**32 - 1): space
+            for space in _tablespaces(values.get("tablespaces", ""))
+        }
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise BackupFault(
-            "metadata-broken", f"backup.info of backup {name}", found=f"unreadable ({type(error).__name__}: {str(error)[:300]})",
+            "metadata-broken",
+            f"backup.info of backup {name}",
+            found=f"unreadable ({type(error).__name__}: {str(error)[:300]})",
             expected="barman's key=value lines, as PostgreSQL made them",
-            hint="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
-        ) from None  # fmt: skip
+            hint=(
+                "the backup cannot be trusted: restore the object from the bucket's versions, or"
+                " take a new base backup"
+            ),
+        ) from None
     return BaseBackup(
-        name=name, system_identifier=found.system_identifier, major_version=found.server_version // 10000,
-        timeline=found.timeline, start_lsn=start, finish_lsn=finish, start_time=found.start_time,
-        finish_time=found.finish_time, uncompressed_bytes=found.size,
+        name=name,
+        system_identifier=found.system_identifier,
+        major_version=found.server_version // 10000,
+        timeline=found.timeline,
+        start_lsn=start,
+        finish_lsn=finish,
+        start_time=found.start_time,
+        finish_time=found.finish_time,
+        uncompressed_bytes=found.size,
         tablespaces={str(oid): space.location for oid, space in spaces.items()},
         tablespace_names={str(oid): space.name for oid, space in spaces.items()},
-    )  # fmt: skip
+    )
 
 
 def _values(text: Content) -> dict[str, str]:
     if not isinstance(text, bytes) or not text:
-        raise ValueError(text.problem.found if isinstance(text, PgdrillError) else "no such object, or an empty one")
+        raise ValueError(
+            text.problem.found
+            if isinstance(text, PgdrillError)
+            else "no such object, or an empty one"
+        )
     pairs = [line.partition("=")[::2] for line in text.decode().splitlines() if "=" in line]
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -273,13 +375,22 @@ def _tablespaces(text: str) -> list[Tablespace]:
     if len(text) > LONGEST_LIST:
         raise ValueError("an endless list of tablespaces")
     rows = ast.literal_eval(text or "None") or []
-    if not isinstance(rows, list) or not all(isinstance(row, tuple) and len(row) == 3 for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, tuple) and len(row) == 3 for row in rows
+    ):
         raise ValueError("no list of tablespaces")
-    return [as_model(Tablespace, dict(zip(("name", "oid", "location"), row, strict=True))) for row in rows]
+    return [
+        as_model(Tablespace, dict(zip(("name", "oid", "location"), row, strict=True)))
+        for row in rows
+    ]
 
 
 def _missing(thing: str, found: str) -> Problem:
     return Problem(
-        "missing-part", thing, found, "every archive of the backup, with content",
-        "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a new base backup",
-    )  # fmt: skip
+        "missing-part",
+        thing,
+        found,
+        "every archive of the backup, with content",
+        "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a"
+        " new base backup",
+    )

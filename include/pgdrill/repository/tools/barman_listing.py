@@ -18,7 +18,9 @@ PREFIX = re.compile(r"Skipping deletion of all objects under prefix (\S+) due to
 WAL_FILE = re.compile(r"[^/]+/wals/[0-9A-F]{16}/([0-9A-F]{24})(?:\.[A-Za-z0-9_.]+)?")
 
 
-def catalog(repository: Storage, server: str, parse: Callable[[str, Content], BaseBackup | None]) -> list[Entry]:
+def catalog(
+    repository: Storage, server: str, parse: Callable[[str, Content], BaseBackup | None]
+) -> list[Entry]:
     """Every id below ``base/``; what is not DONE is not finished."""
     keys: dict[str, dict[str, int]] = {}
     for key, size in repository.sizes(f"{server}/base/").items():
@@ -26,22 +28,37 @@ def catalog(repository: Storage, server: str, parse: Callable[[str, Content], Ba
             keys.setdefault(match[1], {})[key] = size
     infos = {f"{server}/base/{name}/backup.info": name for name in sorted(keys)}
     there = [key for key, name in infos.items() if key in keys[name]]
-    read = {infos[key]: _entry(server, infos[key], keys[infos[key]], text, parse) for key, text in repository.read_all(there, DESCRIPTION_BYTES)}
+    read = {
+        infos[key]: _entry(server, infos[key], keys[infos[key]], text, parse)
+        for key, text in repository.read_all(there, DESCRIPTION_BYTES)
+    }
     return [read.get(name) or Entry(name, keys[name], finished=False) for name in sorted(keys)]
 
 
 def _entry(
-    server: str, name: str, keys: dict[str, int], text: Content, parse: Callable[[str, Content], BaseBackup | None]
-) -> Entry:  # fmt: skip
+    server: str,
+    name: str,
+    keys: dict[str, int],
+    text: Content,
+    parse: Callable[[str, Content], BaseBackup | None],
+) -> Entry:
     try:
         backup = parse(name, text)
     except BackupFault as error:
         return Entry(name, keys, trouble=error.problem.found)
-    return Entry(name, keys, backup, permanent=f"{server}/base/{name}/annotations/keep" in keys, finished=backup is not None)
+    return Entry(
+        name,
+        keys,
+        backup,
+        permanent=f"{server}/base/{name}/annotations/keep" in keys,
+        finished=backup is not None,
+    )
 
 
 def named(output: str, keys: Mapping[str, int], url: str) -> set[str]:
-    """Keys as the repository has them: barman names them from the bucket's root, or a whole prefix at once."""
+    """Keys as the repository has them: barman names them from the bucket's root, or a whole prefix
+    at once.
+    """
     root = urlsplit(url).path.strip("/")
     found: set[str] = set()
     for match in LISTED.finditer(output):

@@ -1,6 +1,7 @@
 """What a backup tool is to pgdrill: commands to run, and a layout of objects to read.
 
-Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpret listings, and run nothing.
+Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpret listings, and run
+nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class BaseBackup:
     uncompressed_bytes: int = 0
     compressed_bytes: int = 0
     tablespaces: Mapping[str, str] = field(default_factory=dict)  # oid -> production's folder
-    tablespace_names: Mapping[str, str] = field(default_factory=dict)  # oid -> name, where the tool moves by name
+    # oid -> name, where the tool moves by name
+    tablespace_names: Mapping[str, str] = field(default_factory=dict)
     parent: str = ""  # of a delta: the backup it builds on
 
     def first_segment(self, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
@@ -46,7 +48,9 @@ class BaseBackup:
 
 
 class BaseBackups(list[BaseBackup]):
-    """The finished base backups, oldest first. ``broken``: what cannot be read of others, by their names.
+    """The finished base backups, oldest first.
+
+    ``broken``: what cannot be read of others, by their names.
 
     One broken description costs that backup, and hides no other.
     """
@@ -54,15 +58,23 @@ class BaseBackups(list[BaseBackup]):
     def __init__(self, found: Mapping[str, BaseBackup | Problem | None]) -> None:
         backups = [backup for backup in found.values() if isinstance(backup, BaseBackup)]
         super().__init__(sorted(backups, key=lambda backup: backup.start_time))
-        self.broken = {name: problem for name, problem in found.items() if isinstance(problem, Problem)}
+        self.broken = {
+            name: problem for name, problem in found.items() if isinstance(problem, Problem)
+        }
 
     @classmethod
-    def read(cls, texts: Iterable[tuple[str, Content]], parse: Callable[[str, Content], BaseBackup | None]) -> BaseBackups:
+    def read(
+        cls,
+        texts: Iterable[tuple[str, Content]],
+        parse: Callable[[str, Content], BaseBackup | None],
+    ) -> BaseBackups:
         """From the descriptions of backups, each with its name, as they come."""
         return cls({name: _parsed(parse, name, text) for name, text in texts})
 
 
-def _parsed(parse: Callable[[str, Content], BaseBackup | None], name: str, text: Content) -> BaseBackup | Problem | None:
+def _parsed(
+    parse: Callable[[str, Content], BaseBackup | None], name: str, text: Content
+) -> BaseBackup | Problem | None:
     try:
         return parse(name, text)
     except BackupFault as error:
@@ -73,8 +85,9 @@ def _parsed(parse: Callable[[str, Content], BaseBackup | None], name: str, text:
 class Entry:
     """What the repository's listing has under a backup's name. ``keys``: its own objects -> bytes.
 
-    ``backup`` is None where the description cannot be read; ``trouble`` then says why. ``first_segment``: the name of the
-    segment it starts in, where the backup's name tells it. ``finished``: False for what an upload left half-way.
+    ``backup`` is None where the description cannot be read; ``trouble`` then says why.
+    ``first_segment``: the name of the segment it starts in, where the backup's name tells it.
+    ``finished``: False for what an upload left half-way.
     """
 
     name: str
@@ -96,7 +109,10 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class BulkFetch:
-    """How one process of a tool fetches many segments; no ``argv``: it cannot. See :class:`pgdrill.recovery.wal_prefetch.order.ToolWords`."""
+    """How one process of a tool fetches many segments; no ``argv``: it cannot.
+
+    See :class:`pgdrill.recovery.wal_prefetch.order.ToolWords`.
+    """
 
     argv: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -104,10 +120,11 @@ class BulkFetch:
 
 
 class ArchivedWal(dict[str, int]):
-    """Archived segments and history files by their plain name -> stored bytes, read from a listing of objects.
+    """Archived segments and history files by their plain name -> stored bytes, read from a listing
+    of objects.
 
-    ``doubles`` holds the names that have several objects, with all of their keys: which of them a tool takes is chance
-    (wal-g 3.0.8 took either one at the same segment, drill by drill).
+    ``doubles`` holds the names that have several objects, with all of their keys: which of them a
+    tool takes is chance (wal-g 3.0.8 took either one at the same segment, drill by drill).
     """
 
     def __init__(self, objects: Mapping[str, int]) -> None:
@@ -131,16 +148,29 @@ class BackupTool(Protocol):
     def environment(self) -> dict[str, str]:
         """Variables every command of the tool needs, secrets among them."""
 
-    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
+    def backup(
+        self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
+    ) -> Command:
         """Takes a base backup; runs beside the data directory."""
 
-    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
-        """The text of a backup's ``backup_label``, or the command that prints the archive with it."""
+    def label(
+        self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
+    ) -> str | Command:
+        """The text of a backup's ``backup_label``, or the command that prints the archive with
+        it."""
 
     def fetch(
-        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
+        self,
+        backup: BaseBackup,
+        into: Path,
+        tablespaces: Mapping[str, Path],
+        home: Path,
+        streams: int,
     ) -> Fetch:
-        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs. What it wrote is synced later."""
+        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs.
+
+        What it wrote is synced later.
+        """
 
     def wal_push(self) -> tuple[str, ...]:
         """The arguments that archive the segment ``%p``."""
@@ -151,7 +181,9 @@ class BackupTool(Protocol):
     wal_absent_code: int  # exit code of wal_fetch for "there is no such file", and for nothing else
 
     def wal_environment(self, home: Path) -> dict[str, str]:
-        """Variables for fetching WAL during a restore; ``home`` takes caches and prefetched segments."""
+        """Variables for fetching WAL during a restore; ``home`` takes caches and prefetched
+        segments.
+        """
 
     default_compression: str  # of what it archives, where the configuration names none
 
@@ -160,13 +192,16 @@ class BackupTool(Protocol):
         """What they mean with this tool."""
 
     def wal_keys(self) -> tuple[str, str]:
-        """Where segments and histories are kept: ``{name}``, ``{log}`` (its first 16 digits), no compression's suffix."""
+        """Where segments and histories are kept: ``{name}``, ``{log}`` (its first 16 digits), no
+        compression's suffix.
+        """
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
         """Many segments by one process, if the tool can."""
 
     def segment_environment(self, segment_bytes: int) -> dict[str, str]:
-        """Variables that tell it the size of a WAL segment, where it does not find out by itself."""
+        """Variables that tell it the size of a WAL segment, where it does not find out by
+        itself."""
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
         """Whether only the tool can read what it archived."""
@@ -177,7 +212,9 @@ class BackupTool(Protocol):
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
         """The objects of a backup: key -> bytes."""
 
-    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
+    def problems(
+        self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]
+    ) -> list[Problem]:
         """What is missing, empty or dangerous about a backup, as far as its own metadata tells."""
 
     def wal(self, repository: Storage) -> ArchivedWal:
@@ -186,7 +223,8 @@ class BackupTool(Protocol):
     # --- deleting; only :mod:`pgdrill.retention` does ---
 
     keeps_own_wal_only: bool  # a marked backup keeps the WAL it needs itself, and no more
-    frees_wal_alone: bool  # WAL is deleted by a command of its own, not together with the oldest backup
+    # WAL is deleted by a command of its own, not together with the oldest backup
+    frees_wal_alone: bool
 
     @property
     def changed_by_marking(self) -> Collection[str]:
@@ -202,26 +240,38 @@ class BackupTool(Protocol):
         """Protects a backup from being deleted, or no longer does."""
 
     def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
-        """Deletes the backup of that full name; without ``confirm`` it only prints what it would."""
+        """Deletes the backup of that full name; without ``confirm`` it only prints what it
+        would."""
 
     def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
-        """Deletes WAL before the oldest backup that is not marked; None where :meth:`delete` does that along with it."""
+        """Deletes WAL before the oldest backup that is not marked; None where :meth:`delete` does
+        that along with it.
+        """
 
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
-        """The keys a dry run of ``delete`` or ``delete_wal`` named; ``keys``: every object there is."""
+        """The keys a dry run of ``delete`` or ``delete_wal`` named; ``keys``: every object there
+        is.
+        """
 
     def wal_key(self, key: str) -> str:
-        """The segment that an object of the WAL archive belongs to; empty for any other object, history files among them."""
+        """The segment that an object of the WAL archive belongs to; empty for any other object,
+        history files among them.
+        """
 
 
 def archive_command(tool: BackupTool, segment_bytes: int) -> str:
-    """PostgreSQL's ``archive_command`` for a tool. Credentials come from the server's own environment."""
+    """PostgreSQL's ``archive_command`` for a tool.
+
+    Credentials come from the server's own environment.
+    """
     return _shell(["push", str(segment_bytes), "%f", "%p", *tool.wal_push()])
 
 
 def restore_command(tool: BackupTool, segment_bytes: int) -> str:
     """PostgreSQL's ``restore_command`` for a tool."""
-    return _shell(["fetch", str(tool.wal_absent_code), str(segment_bytes), "%f", "%p", *tool.wal_fetch()])
+    return _shell(
+        ["fetch", str(tool.wal_absent_code), str(segment_bytes), "%f", "%p", *tool.wal_fetch()]
+    )
 
 
 def _shell(words: Sequence[str]) -> str:

@@ -1,11 +1,14 @@
-"""Fetches the pinned official wal-g release: ``python -m pgdrill.repository.tools.install_walg --into .local/bin``.
+"""Fetches the pinned official wal-g release: ``python -m pgdrill.repository.tools.install_walg
+--into .local/bin``.
 
-What arrives is compared with the ``.sha256`` asset that the release keeps beside each archive. That proves an intact
-download from the release page and no more: the digest is not pinned here, the page is trusted as its own source.
+What arrives is compared with the ``.sha256`` asset that the release keeps beside each archive. That
+proves an intact download from the release page and no more: the digest is not pinned here, the page
+is trusted as its own source.
 
-Exit code 0: wal-g is there, or this machine cannot have it and one line says so (the demo and the tests then use
-barman-cloud; ``--required`` makes that 1, for images). Exit code 1: what the host gave is not wal-g's release.
-Nothing is called ``wal-g`` in the target folder before it is whole and verified.
+Exit code 0: wal-g is there, or this machine cannot have it and one line says so (the demo and the
+tests then use barman-cloud; ``--required`` makes that 1, for images). Exit code 1: what the host
+gave is not wal-g's release. Nothing is called ``wal-g`` in the target folder before it is whole and
+verified.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "aarch64", "arm
 TIMEOUT_SECONDS = 10.0
 CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 4096
-MISSING_CODES = (404, 410)  # the host is there, the release is not: a wrong address, not a closed network
+# the host is there, the release is not: a wrong address, not a closed network
+MISSING_CODES = (404, 410)
 
 
 class Unavailable(Exception):
@@ -51,8 +55,12 @@ class BadRelease(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install, print one line, return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pgdrill.repository.tools.install_walg", description="Fetch wal-g.")
-    parser.add_argument("--into", type=Path, default=Path(".local/bin"), help="folder for the program")
+    parser = argparse.ArgumentParser(
+        prog="python -m pgdrill.repository.tools.install_walg", description="Fetch wal-g."
+    )
+    parser.add_argument(
+        "--into", type=Path, default=Path(".local/bin"), help="folder for the program"
+    )
     parser.add_argument("--required", action="store_true", help="fail if it cannot be fetched")
     options = parser.parse_args(arguments)
     try:
@@ -61,14 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wal-g was NOT installed: {error}", file=sys.stderr)
         return 1
     except Unavailable as error:
-        print(f"wal-g could not be fetched ({error}); demo and tests go on with barman-cloud. To try again: "
-              f"`.venv/bin/python -m pgdrill.repository.tools.install_walg --into {options.into}`; or put the program wal-g there by hand")  # fmt: skip
+        print(
+            f"wal-g could not be fetched ({error}); demo and tests go on with barman-cloud. To try"
+            " again: `.venv/bin/python -m pgdrill.repository.tools.install_walg --into"
+            f" {options.into}`; or put the program wal-g there by hand"
+        )
         return 1 if options.required else 0
     return 0
 
 
 def install(into: Path, *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
-    """Put wal-g into the folder ``into`` unless it is there or on PATH; returns what was done, as a sentence."""
+    """Put wal-g into the folder ``into`` unless it is there or on PATH; returns what was done, as a
+    sentence.
+    """
     target = into / PROGRAM
     found = shutil.which(PROGRAM, path=str(into)) or shutil.which(PROGRAM)
     if found:
@@ -81,7 +94,9 @@ def install(into: Path, *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
         archive = Path(folder) / "release.tar.gz"
         digest = download(url, archive, timeout_seconds)
         if digest != expected:
-            raise BadRelease(f"{url} has sha256 {digest}, its .sha256 asset says {expected}; try again later")
+            raise BadRelease(
+                f"{url} has sha256 {digest}, its .sha256 asset says {expected}; try again later"
+            )
         program = Path(folder) / PROGRAM
         unpack(archive, program)
         program.chmod(0o755)
@@ -106,7 +121,9 @@ def asset_name(system: str, machine: str) -> str:
 
 
 def expected_digest(url: str, timeout_seconds: float) -> str:
-    """The digest in the ``.sha256`` asset; asked first, since it is small and tells whether the host is there."""
+    """The digest in the ``.sha256`` asset; asked first, since it is small and tells whether the
+    host is there.
+    """
     text = fetch_text(f"{url}.sha256", timeout_seconds)
     digest = re.match(r"\s*([0-9a-fA-F]{64})\b", text)
     if digest is None:
@@ -117,7 +134,8 @@ def expected_digest(url: str, timeout_seconds: float) -> str:
 def fetch_text(url: str, timeout_seconds: float) -> str:
     """A small text file, given up for good after ``timeout_seconds``.
 
-    A socket's own timeout starts anew with each address and each byte, and does not cover DNS; hence the thread.
+    A socket's own timeout starts anew with each address and each byte, and does not cover DNS;
+    hence the thread.
     """
     outcome: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
 
@@ -165,7 +183,9 @@ def explained(error: Exception, url: str) -> Unavailable | BadRelease:
     """What a failed request means: an asset that is not there, or a host out of reach."""
     if isinstance(error, urllib.error.HTTPError):
         if error.code in MISSING_CODES:
-            return BadRelease(f"{url} does not exist (HTTP {error.code}); check {RELEASE_URL_VARIABLE}")
+            return BadRelease(
+                f"{url} does not exist (HTTP {error.code}); check {RELEASE_URL_VARIABLE}"
+            )
         return Unavailable(f"{url} answered HTTP {error.code}")
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return Unavailable(f"{url}: {reason or type(error).__name__}")
@@ -181,7 +201,8 @@ def unpack(archive: Path, program: Path) -> None:
 
 
 def only_file(tar: tarfile.TarFile) -> IO[bytes]:
-    """The content of the archive's only member, which has to be a regular file with a plain name."""
+    """The content of the archive's only member, which has to be a regular file with a plain
+    name."""
     members = tar.getmembers()
     if len(members) != 1:
         raise BadRelease(f"the archive holds {len(members)} members instead of the program alone")

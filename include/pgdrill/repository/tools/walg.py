@@ -1,7 +1,8 @@
 """wal-g: its commands, and the layout of its repository (tried with 3.0.8).
 
-Layout: ``basebackups_005/<name>_backup_stop_sentinel.json`` is written last; ``basebackups_005/<name>/`` holds
-``files_metadata.json`` and ``tar_partitions/``; ``wal_005/`` holds compressed segments and history files.
+Layout: ``basebackups_005/<name>_backup_stop_sentinel.json`` is written last;
+``basebackups_005/<name>/`` holds ``files_metadata.json`` and ``tar_partitions/``; ``wal_005/``
+holds compressed segments and history files.
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import walg_listing
-from pgdrill.repository.tools.base import ArchivedWal, BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
+from pgdrill.repository.tools.base import (
+    ArchivedWal,
+    BaseBackup,
+    BaseBackups,
+    BulkFetch,
+    Entry,
+    Fetch,
+)
 
 BASE = "basebackups_005"
 WAL = "wal_005"
@@ -49,10 +57,12 @@ SENTINEL = re.compile(rf"{BASE}/({NAME})_backup_stop_sentinel\.json")
 PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 NUMBERED = re.compile(r"part_([0-9]{1,9})\.tar")
 LONGEST_CHAIN = 1000  # of deltas
-# After the first wal-g sleeps a minute, then two, then four, … before it tries the same part again. After the second, which
-# follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and does so only once it fetches part by part and all of them fail.
+# After the first wal-g sleeps a minute, then two, then four, … before it tries the same part again.
+# After the second, which follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and does so only
+# once it fetches part by part and all of them fail.
 HOPELESS = (
-    r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|closed pipe|checksum|magic|no space left|invalid tar)"
+    r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|closed pipe|checksum|magic|no"
+    r" space left|invalid tar)"
     r"|retries left: -"
 )
 ENCRYPTION = re.compile(r"WALG_(PGP_|GPG_|LIBSODIUM_KEY|CSE_KMS_|YC_CSE_|ENVELOPE_).*")
@@ -79,58 +89,101 @@ class WalG:
         return Command((self.binary, "--version"))
 
     def environment(self) -> dict[str, str]:
-        """Where the repository is and how to get in; retries bounded, for the default ones last longer than an RTO."""
+        """Where the repository is and how to get in; retries bounded, for the default ones last
+        longer than an RTO.
+        """
         where = self.repository
         common = {
             "WALG_COMPRESSION_METHOD": where.compression or self.default_compression,
             "WALG_PREVENT_WAL_OVERWRITE": "true",
-            # Of wal-push: each segment by a process of its own. What 3.0.8 uploads in the background for later segments is
-            # taken for archived; in a storm of switches 13 segments in a row were then not in the store (seen once).
+            # Of wal-push: each segment by a process of its own. What 3.0.8 uploads in the
+            # background for later segments is taken for archived; in a storm of switches 13
+            # segments in a row were then not in the store (seen once).
             "WALG_UPLOAD_CONCURRENCY": "1",
             "WALG_S3_MAX_RETRIES": "3",
             "S3_MAX_THROTTLING_RETRY_DELAY": "2000",
         }
         if where.url.startswith("file://"):
             return {**common, "WALG_FILE_PREFIX": where.url.removeprefix("file://")}
-        endpoint = {"AWS_ENDPOINT": where.endpoint_url, "AWS_S3_FORCE_PATH_STYLE": "true"} if where.endpoint_url else {}
-        return {**common, "WALG_S3_PREFIX": where.url, "AWS_REGION": where.region, **endpoint, **self.secrets}
+        endpoint = (
+            {"AWS_ENDPOINT": where.endpoint_url, "AWS_S3_FORCE_PATH_STYLE": "true"}
+            if where.endpoint_url
+            else {}
+        )
+        return {
+            **common,
+            "WALG_S3_PREFIX": where.url,
+            "AWS_REGION": where.region,
+            **endpoint,
+            **self.secrets,
+        }
 
-    def backup(self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning) -> Command:
+    def backup(
+        self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
+    ) -> Command:
         """``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
         # Its driver knows no PGHOSTADDR; a certificate that has to fit the name needs the name.
-        address = {} if libpq.get("PGSSLMODE") == "verify-full" else {"PGHOST": libpq.get("PGHOSTADDR") or libpq.get("PGHOST", "")}
+        address = (
+            {}
+            if libpq.get("PGSSLMODE") == "verify-full"
+            else {"PGHOST": libpq.get("PGHOSTADDR") or libpq.get("PGHOST", "")}
+        )
         own = {
-            **self.environment(), **libpq, **address, "HOME": str(home),
-            "WALG_UPLOAD_CONCURRENCY": str(tuning.streams), "WALG_UPLOAD_DISK_CONCURRENCY": str(tuning.readers),
+            **self.environment(),
+            **libpq,
+            **address,
+            "HOME": str(home),
+            "WALG_UPLOAD_CONCURRENCY": str(tuning.streams),
+            "WALG_UPLOAD_DISK_CONCURRENCY": str(tuning.readers),
             "WALG_TAR_SIZE_THRESHOLD": str(tuning.part_bytes),
-        }  # fmt: skip
+        }
         return Command((self.binary, "backup-push", str(data_directory)), own, EXIT_CODES)
 
-    def label(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path) -> str | Command:
+    def label(
+        self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
+    ) -> str | Command:
         """``st cat`` of a part of its own, decrypted where it is encrypted."""
         folder = f"{BASE}/{backup.name}/tar_partitions/"
         key = next((key for key in parts if key.startswith(f"{folder}backup_label.tar")), "")
         own = {**self.environment(), "HOME": str(home)}
         decrypt = ("--decrypt",) if self.encrypts({**os.environ, **own}) else ()
-        return Command((self.binary, "st", "cat", key, "--decompress", *decrypt), own, EXIT_CODES) if key else ""
+        return (
+            Command((self.binary, "st", "cat", key, "--decompress", *decrypt), own, EXIT_CODES)
+            if key
+            else ""
+        )
 
     def fetch(
-        self, backup: BaseBackup, into: Path, tablespaces: Mapping[str, Path], home: Path, streams: int
+        self,
+        backup: BaseBackup,
+        into: Path,
+        tablespaces: Mapping[str, Path],
+        home: Path,
+        streams: int,
     ) -> Fetch:
-        """``backup-fetch`` of the full name; few retries, for a missing part never comes back by waiting."""
+        """``backup-fetch`` of the full name; few retries, for a missing part never comes back by
+        waiting.
+        """
         own = {
             **self.wal_environment(home),
             "WALG_DOWNLOAD_CONCURRENCY": str(streams),
             "WALG_DOWNLOAD_FILE_RETRIES": "1",
-            "WALG_TAR_DISABLE_FSYNC": "true",  # file by file; restore() syncs them all at once, folders too
+            # file by file; restore() syncs them all at once, folders too
+            "WALG_TAR_DISABLE_FSYNC": "true",
         }
         words: tuple[str, ...] = (self.binary, "backup-fetch", str(into), backup.name)
         if not tablespaces:
             return Fetch(Command(words, own, EXIT_CODES, HOPELESS))
         spec = home / "restore-spec.json"
         content: dict[str, Any] = {"base_prefix": str(into), "tablespaces": sorted(tablespaces)}
-        content |= {oid: {"loc": str(place), "link": f"pg_tblspc/{oid}"} for oid, place in tablespaces.items()}
-        return Fetch(Command((*words, "--restore-spec", str(spec)), own, EXIT_CODES, HOPELESS), {spec: json.dumps(content)})
+        content |= {
+            oid: {"loc": str(place), "link": f"pg_tblspc/{oid}"}
+            for oid, place in tablespaces.items()
+        }
+        return Fetch(
+            Command((*words, "--restore-spec", str(spec)), own, EXIT_CODES, HOPELESS),
+            {spec: json.dumps(content)},
+        )
 
     def wal_push(self) -> tuple[str, ...]:
         """``wal-push %p``."""
@@ -141,9 +194,16 @@ class WalG:
         return (self.binary, "wal-fetch", "%f", "%p")
 
     def wal_environment(self, home: Path) -> dict[str, str]:
-        """A home of its own (parallel wal-g processes share caches there) and prefetching outside ``pg_wal``."""
+        """A home of its own (parallel wal-g processes share caches there) and prefetching outside
+        ``pg_wal``.
+        """
         cores = str(len(os.sched_getaffinity(0)))
-        own = {"HOME": str(home), "TMPDIR": str(home), "WALG_PREFETCH_DIR": str(home / "prefetch"), "WALG_DOWNLOAD_CONCURRENCY": cores}
+        own = {
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "WALG_PREFETCH_DIR": str(home / "prefetch"),
+            "WALG_DOWNLOAD_CONCURRENCY": cores,
+        }
         return {**self.environment(), **own}
 
     def wal_keys(self) -> tuple[str, str]:
@@ -151,14 +211,22 @@ class WalG:
         return f"{WAL}/{{name}}", f"{WAL}/{{name}}"
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
-        """``wal-prefetch``, which ``wal-fetch`` starts for itself in the background: the next ones after a segment."""
+        """``wal-prefetch``, which ``wal-fetch`` starts for itself in the background: the next ones
+        after a segment.
+        """
         environment = {
-            "WALG_DOWNLOAD_CONCURRENCY": "{count}", "WALG_PREFETCH_DIR": "{into}", **self.segment_environment(segment_bytes)
-        }  # fmt: skip
-        return BulkFetch((self.binary, "wal-prefetch", "{before}", "{into}/x"), environment, ".wal-g/prefetch")
+            "WALG_DOWNLOAD_CONCURRENCY": "{count}",
+            "WALG_PREFETCH_DIR": "{into}",
+            **self.segment_environment(segment_bytes),
+        }
+        return BulkFetch(
+            (self.binary, "wal-prefetch", "{before}", "{into}/x"), environment, ".wal-g/prefetch"
+        )
 
     def segment_environment(self, segment_bytes: int) -> dict[str, str]:
-        """In MiB. It refuses to back up a server with others, and reads the names of larger or smaller ones wrong."""
+        """In MiB. It refuses to back up a server with others, and reads the names of larger or
+        smaller ones wrong.
+        """
         return {"WALG_PG_WAL_SIZE": str(segment_bytes // 2**20)}
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
@@ -167,30 +235,57 @@ class WalG:
 
     def backups(self, repository: Storage) -> BaseBackups:
         """From the sentinels: no sentinel, no backup."""
-        keys = {key: match[1] for key in repository.sizes(f"{BASE}/") if (match := SENTINEL.fullmatch(key))}
+        keys = {
+            key: match[1]
+            for key in repository.sizes(f"{BASE}/")
+            if (match := SENTINEL.fullmatch(key))
+        }
         texts = repository.read_all(keys, DESCRIPTION_BYTES)
         return BaseBackups.read(((keys[key], text) for key, text in texts), parse_sentinel)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
-        """Everything below the backup's folder, and of the backups a delta builds on, with their sentinels."""
+        """Everything below the backup's folder, and of the backups a delta builds on, with their
+        sentinels.
+        """
         keys: dict[str, int] = {}
         for name in self._chain(repository, backup.name):
             sentinel = f"{BASE}/{name}_backup_stop_sentinel.json"
             found = repository.sizes(f"{BASE}/{name}")
-            keys |= {key: size for key, size in found.items() if key == sentinel or key.startswith(f"{BASE}/{name}/")}
+            keys |= {
+                key: size
+                for key, size in found.items()
+                if key == sentinel or key.startswith(f"{BASE}/{name}/")
+            }
         return keys
 
-    def problems(self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]) -> list[Problem]:
-        """Parts that ``files_metadata.json`` lists and the store lacks: ``backup-fetch`` exits 0 without them."""
+    def problems(
+        self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]
+    ) -> list[Problem]:
+        """Parts that ``files_metadata.json`` lists and the store lacks: ``backup-fetch`` exits 0
+        without them.
+        """
         found = []
         for name in self._chain(repository, backup.name):
             folder = f"{BASE}/{name}"
-            stored = {PurePosixPath(key).name for key in parts if key.startswith(f"{folder}/tar_partitions/")}
+            stored = {
+                PurePosixPath(key).name
+                for key in parts
+                if key.startswith(f"{folder}/tar_partitions/")
+            }
             if not any(part.startswith("pg_control.tar") for part in stored):
-                found.append(_missing(f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"))
+                found.append(
+                    _missing(
+                        f"{repository.url}/{folder}/tar_partitions/pg_control.tar", "no such object"
+                    )
+                )
             if _lists_no_files(repository, name):
-                found += [_missing(f"{repository.url}/{folder}/tar_partitions/part_{number:03}.tar", "no such object")
-                          for number in _lacking(stored)]  # fmt: skip
+                found += [
+                    _missing(
+                        f"{repository.url}/{folder}/tar_partitions/part_{number:03}.tar",
+                        "no such object",
+                    )
+                    for number in _lacking(stored)
+                ]
                 continue
             metadata = f"{repository.url}/{folder}/files_metadata.json"
             text = repository.read_listed(f"{folder}/files_metadata.json", LARGE_DOCUMENT_BYTES)
@@ -203,13 +298,25 @@ class WalG:
                 found.append(_missing(metadata, f"no list of the backup's files: {error}"))
                 continue
             expected = set(listed.parts)
-            found += [_escape(name, file) for file in (*listed.files, *listed.parts) if _leaves(file)]
+            found += [
+                _escape(name, file) for file in (*listed.files, *listed.parts) if _leaves(file)
+            ]
             found += [_escape(name, part) for part in listed.parts if not PART.fullmatch(part)]
             for part in sorted(expected - stored):
-                found.append(_missing(f"{repository.url}/{folder}/tar_partitions/{part}", "no such object"))
-            for part in sorted(name for name in stored - expected if not name.startswith(("pg_control.tar", "backup_label.tar"))):
+                found.append(
+                    _missing(f"{repository.url}/{folder}/tar_partitions/{part}", "no such object")
+                )
+            for part in sorted(
+                name
+                for name in stored - expected
+                if not name.startswith(("pg_control.tar", "backup_label.tar"))
+            ):
                 found.append(_unexpected(f"{repository.url}/{folder}/tar_partitions/{part}"))
-        found += [_missing(f"{repository.url}/{key}", "an empty object") for key, size in parts.items() if size == 0]
+        found += [
+            _missing(f"{repository.url}/{key}", "an empty object")
+            for key, size in parts.items()
+            if size == 0
+        ]
         return found
 
     def wal(self, repository: Storage) -> ArchivedWal:
@@ -225,17 +332,25 @@ class WalG:
         return walg_listing.permanent(repository, name)
 
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
-        """``backup-mark``: the backups it builds on are marked along with it; taking off goes one by one, deltas first."""
+        """``backup-mark``: the backups it builds on are marked along with it; taking off goes one
+        by one, deltas first.
+        """
         words = (self.binary, "backup-mark", *(() if permanent else ("--impermanent",)), name)
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
-        """``delete target`` of a full name; deltas that build on it go, too. It does not ask whether it is marked."""
+        """``delete target`` of a full name; deltas that build on it go, too.
+
+        It does not ask whether it is marked.
+        """
         return self._delete("target", name, home=home, confirm=confirm)
 
     def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
-        """``delete garbage ARCHIVES``: looks at the WAL folder only. (``delete before`` takes every object of the prefix
-        with a backup's name in it, and pgdrill's records of marked backups with them.)"""
+        """``delete garbage ARCHIVES``: looks at the WAL folder only.
+
+        (``delete before`` takes every object of the prefix with a backup's name in it, and
+        pgdrill's records of marked backups with them.)
+        """
         return self._delete("garbage", "ARCHIVES", home=home, confirm=confirm)
 
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
@@ -247,16 +362,30 @@ class WalG:
         return walg_listing.wal_key(key)
 
     def _delete(self, *words: str, home: Path, confirm: bool) -> Command:
-        argv = (*walg_listing.MERGED, self.binary, "delete", *words, *(("--confirm",) if confirm else ()))
+        argv = (
+            *walg_listing.MERGED,
+            self.binary,
+            "delete",
+            *words,
+            *(("--confirm",) if confirm else ()),
+        )
         return Command(argv, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def _chain(self, repository: Storage, name: str) -> list[str]:
         """A backup's name, and those of the backups its deltas build on."""
         names = [name]
         while "_D_" in names[-1]:
-            parent = parse_sentinel(names[-1], repository.read_listed(f"{BASE}/{names[-1]}_backup_stop_sentinel.json", DESCRIPTION_BYTES)).parent
+            parent = parse_sentinel(
+                names[-1],
+                repository.read_listed(
+                    f"{BASE}/{names[-1]}_backup_stop_sentinel.json", DESCRIPTION_BYTES
+                ),
+            ).parent
             if parent in names or len(names) > LONGEST_CHAIN:
-                raise _unreadable(name, f"no chain of deltas: {parent} comes again, or after {LONGEST_CHAIN} others")
+                raise _unreadable(
+                    name,
+                    f"no chain of deltas: {parent} comes again, or after {LONGEST_CHAIN} others",
+                )
             names.append(parent)
         return names
 
@@ -289,7 +418,9 @@ class Tablespace(ToolDocument):
 
 
 class FilesMetadata(ToolDocument):
-    """What is used of ``files_metadata.json``: the names of the files, and of the parts they are in."""
+    """What is used of ``files_metadata.json``: the names of the files, and of the parts they are
+    in.
+    """
 
     parts: dict[str, Any] = Field(alias="TarFileSets")
     files: dict[str, Any] = Field(alias="Files")
@@ -300,36 +431,65 @@ def parse_sentinel(name: str, text: Content) -> BaseBackup:
     try:
         data = load_json(text)
         if isinstance(data, dict):  # a full backup says null, or nothing
-            data = {key: value for key, value in data.items() if key != "DeltaFrom" or value is not None}
+            data = {
+                key: value for key, value in data.items() if key != "DeltaFrom" or value is not None
+            }
         found = as_model(Sentinel, data)
-        spec = {key: value for key, value in (found.spec or {}).items() if key != "tablespaces" or value is not None}
-        spaces = {oid: as_model(Tablespace, spec.get(oid)).location for oid in as_model(Tablespaces, spec).oids}
+        spec = {
+            key: value
+            for key, value in (found.spec or {}).items()
+            if key != "tablespaces" or value is not None
+        }
+        spaces = {
+            oid: as_model(Tablespace, spec.get(oid)).location
+            for oid in as_model(Tablespaces, spec).oids
+        }
         if found.finish_lsn < found.start_lsn:
             raise ValueError("it ends before it starts")  # noqa: TRY301
         if ("_D_" in name) != bool(found.parent):
-            raise ValueError(f"its name and the backup that it builds on, {found.parent or 'none'}, contradict each other")  # noqa: TRY301
+            raise ValueError(  # noqa: TRY301
+                f"its name and the backup that it builds on, {found.parent or 'none'}, contradict"
+                " each other"
+            )
         return BaseBackup(
-            name=name, system_identifier=found.system_identifier, major_version=found.server_version // 10000,
-            timeline=whole_number(str(int(name.removeprefix("base_")[:8], 16)), 1, 2**32 - 1), start_lsn=found.start_lsn,
-            finish_lsn=found.finish_lsn, start_time=found.start_time, finish_time=found.finish_time,
-            uncompressed_bytes=found.uncompressed_bytes, compressed_bytes=found.compressed_bytes, tablespaces=spaces,
+            name=name,
+            system_identifier=found.system_identifier,
+            major_version=found.server_version // 10000,
+            timeline=whole_number(str(int(name.removeprefix("base_")[:8], 16)), 1, 2**32 - 1),
+            start_lsn=found.start_lsn,
+            finish_lsn=found.finish_lsn,
+            start_time=found.start_time,
+            finish_time=found.finish_time,
+            uncompressed_bytes=found.uncompressed_bytes,
+            compressed_bytes=found.compressed_bytes,
+            tablespaces=spaces,
             parent=found.parent,
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise _unreadable(name, str(error)) from None
 
 
 def _unreadable(name: str, found: str) -> BackupFault:
     return BackupFault(
-        "metadata-broken", f"sentinel of backup {name}", found=f"unreadable ({found})", expected="wal-g's JSON, as PostgreSQL made it",
-        hint="the backup cannot be trusted: restore the object from the bucket's versions, or take a new base backup",
-    )  # fmt: skip
+        "metadata-broken",
+        f"sentinel of backup {name}",
+        found=f"unreadable ({found})",
+        expected="wal-g's JSON, as PostgreSQL made it",
+        hint=(
+            "the backup cannot be trusted: restore the object from the bucket's versions, or take a"
+            " new base backup"
+        ),
+    )
 
 
 def _lists_no_files(repository: Storage, name: str) -> bool:
-    """Whether the backup was taken with WALG_WITHOUT_FILES_METADATA: its parts are known by their numbers, and by pgdrill's record."""
+    """Whether the backup was taken with WALG_WITHOUT_FILES_METADATA: its parts are known by their
+    numbers, and by pgdrill's record.
+    """
     try:
-        told = load_json(repository.read_listed(f"{BASE}/{name}_backup_stop_sentinel.json", DESCRIPTION_BYTES))
+        told = load_json(
+            repository.read_listed(f"{BASE}/{name}_backup_stop_sentinel.json", DESCRIPTION_BYTES)
+        )
     except ValueError:
         return False
     return isinstance(told, dict) and told.get("FilesMetadataDisabled") is True
@@ -343,25 +503,39 @@ def _lacking(stored: Iterable[str]) -> list[int]:
 
 def _leaves(file: str) -> bool:
     """Whether a name would leave the folder it is unpacked in, or is none."""
-    return ".." in PurePosixPath(file).parts or "\0" in file or len(file.encode(errors="replace")) > 4 * NAME_BYTES
+    return (
+        ".." in PurePosixPath(file).parts
+        or "\0" in file
+        or len(file.encode(errors="replace")) > 4 * NAME_BYTES
+    )
 
 
 def _missing(thing: str, found: str) -> Problem:
     return Problem(
-        "missing-part", thing, found, "every object that the backup's own metadata lists, with content",
-        "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a new base backup",
-    )  # fmt: skip
+        "missing-part",
+        thing,
+        found,
+        "every object that the backup's own metadata lists, with content",
+        "choose another backup; find out what deletes from the bucket (lifecycle rules?); take a"
+        " new base backup",
+    )
 
 
 def _unexpected(thing: str) -> Problem:
     return Problem(
-        "unexpected-part", thing, "a part that files_metadata.json does not list; wal-g would unpack it over the others",
-        "the listed parts and no others", "find out what writes into the bucket; take a new base backup",
-    )  # fmt: skip
+        "unexpected-part",
+        thing,
+        "a part that files_metadata.json does not list; wal-g would unpack it over the others",
+        "the listed parts and no others",
+        "find out what writes into the bucket; take a new base backup",
+    )
 
 
 def _escape(backup: str, file: str) -> Problem:
     return Problem(
-        "unsafe-name", f"file {file[:NAME_BYTES]!r} of backup {backup}", "a path that leaves the data directory",
-        "paths below the data directory", "treat the repository as tampered with; do not restore this backup",
-    )  # fmt: skip
+        "unsafe-name",
+        f"file {file[:NAME_BYTES]!r} of backup {backup}",
+        "a path that leaves the data directory",
+        "paths below the data directory",
+        "treat the repository as tampered with; do not restore this backup",
+    )

@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pgdrill.documents import DESCRIPTION_BYTES, SMALL_DOCUMENT_BYTES, Content, ToolDocument, read_model
+from pgdrill.documents import (
+    DESCRIPTION_BYTES,
+    SMALL_DOCUMENT_BYTES,
+    Content,
+    ToolDocument,
+    read_model,
+)
 from pgdrill.errors import BackupFault
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools.base import BaseBackup, Entry
 
 BASE = "basebackups_005"
-OWNER = re.compile(rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)(?:/.+|(_backup_stop_sentinel\.json))")
+OWNER = re.compile(
+    rf"{BASE}/(base_[0-9A-F]{{24}}(?:_D_[0-9A-F]{{24}})?)(?:/.+|(_backup_stop_sentinel\.json))"
+)
 NAMED = re.compile(r"will be deleted: (.+?)(?:, from storage: \S+)?$", re.MULTILINE)
 WAL_FILE = re.compile(r"wal_005/([0-9A-F]{24})(?:\.[\w.]+)?")
 # A dry run speaks on stderr, of which a runner keeps the last lines only.
@@ -34,13 +42,23 @@ def catalog(repository: Storage, parse: Callable[[str, Content], BaseBackup]) ->
             if match[2]:
                 finished.add(match[1])
     done = sorted(finished)
-    sentinels, marks = ({_sentinel(name): name for name in done}, {_metadata(name): name for name in done})
-    backups = {sentinels[key]: _parsed(parse, sentinels[key], text) for key, text in repository.read_all(sentinels, DESCRIPTION_BYTES)}
-    permanents = {marks[key]: _marked(text) for key, text in repository.read_all(marks, SMALL_DOCUMENT_BYTES)}
+    sentinels, marks = (
+        {_sentinel(name): name for name in done},
+        {_metadata(name): name for name in done},
+    )
+    backups = {
+        sentinels[key]: _parsed(parse, sentinels[key], text)
+        for key, text in repository.read_all(sentinels, DESCRIPTION_BYTES)
+    }
+    permanents = {
+        marks[key]: _marked(text) for key, text in repository.read_all(marks, SMALL_DOCUMENT_BYTES)
+    }
     return [
-        _entry(name, keys[name], backups[name], permanents[name]) if name in finished
-        else Entry(name, keys[name], first_segment=_first(name), finished=False) for name in sorted(keys)
-    ]  # fmt: skip
+        _entry(name, keys[name], backups[name], permanents[name])
+        if name in finished
+        else Entry(name, keys[name], first_segment=_first(name), finished=False)
+        for name in sorted(keys)
+    ]
 
 
 def _first(name: str) -> str:
@@ -55,7 +73,9 @@ def _metadata(name: str) -> str:
     return f"{BASE}/{name}/metadata.json"
 
 
-def _parsed(parse: Callable[[str, Content], BaseBackup], name: str, text: Content) -> BaseBackup | str:
+def _parsed(
+    parse: Callable[[str, Content], BaseBackup], name: str, text: Content
+) -> BaseBackup | str:
     try:
         return parse(name, text)
     except BackupFault as error:
@@ -72,20 +92,31 @@ def _marked(text: Content) -> bool | str:
 def _entry(name: str, keys: dict[str, int], backup: BaseBackup | str, marked: bool | str) -> Entry:
     """What is said in words is why it could not be read."""
     if isinstance(backup, str) or isinstance(marked, str):
-        return Entry(name, keys, trouble=backup if isinstance(backup, str) else str(marked), first_segment=_first(name))
+        return Entry(
+            name,
+            keys,
+            trouble=backup if isinstance(backup, str) else str(marked),
+            first_segment=_first(name),
+        )
     return Entry(name, keys, backup, first_segment=_first(name), permanent=marked)
 
 
 def permanent(repository: Storage, name: str) -> bool:
-    """Whether a backup is marked; one whose metadata is gone or broken is not known to be free, so it counts as marked."""
+    """Whether a backup is marked; one whose metadata is gone or broken is not known to be free, so
+    it counts as marked.
+    """
     try:
-        return read_model(Metadata, repository.read(_metadata(name), SMALL_DOCUMENT_BYTES)).is_permanent
+        return read_model(
+            Metadata, repository.read(_metadata(name), SMALL_DOCUMENT_BYTES)
+        ).is_permanent
     except (ValueError, BackupFault):
         return True
 
 
 def named(output: str) -> set[str]:
-    """Keys as the repository has them: ``delete target`` names them relative to the folder of base backups."""
+    """Keys as the repository has them: ``delete target`` names them relative to the folder of base
+    backups.
+    """
     found = (match[1].strip() for match in NAMED.finditer(output))
     return {f"{BASE}/{name}" if name.startswith("base_") else name for name in found}
 

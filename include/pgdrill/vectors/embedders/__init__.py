@@ -17,7 +17,9 @@ from pgdrill.vectors.embedders.http import HttpEmbedder
 __all__ = ["BATCH", "CallableEmbedder", "Embedder", "HttpEmbedder", "Vectors", "make_embedder"]
 
 
-def make_embedder(settings: Embeddings, environment: Mapping[str, str] = os.environ) -> Embedder | None:
+def make_embedder(
+    settings: Embeddings, environment: Mapping[str, str] = os.environ
+) -> Embedder | None:
     """The configured embedder; None where none is configured."""
     if not settings.embedder:
         return None
@@ -30,7 +32,13 @@ def _key(settings: Embeddings, environment: Mapping[str, str]) -> str:
     name = settings.api_key_variable
     if name and not environment.get(name):
         raise CouldNotVerify(
-            "no-api-key", f"environment variable {name}", found="not set", expected="the embedding service's key",
-            hint="set it where drills run (with Airflow: on the worker), or correct embeddings.api_key_variable",
-        )  # fmt: skip
+            "no-api-key",
+            f"environment variable {name}",
+            found="not set",
+            expected="the embedding service's key",
+            hint=(
+                "set it where drills run (with Airflow: on the worker), or correct"
+                " embeddings.api_key_variable"
+            ),
+        )
     return environment[name].strip() if name else ""

@@ -19,7 +19,8 @@ class Embedder(Protocol):
     """Turns texts into vectors, one row each, by the model of that name."""
 
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """Shape (len(texts), dimensions). Raises :class:`CouldNotVerify` where that cannot be had."""
+        """Shape (len(texts), dimensions). Raises :class:`CouldNotVerify` where that cannot be
+        had."""
 
     def close(self) -> None:
         """Give back what it holds, whatever it is doing; it may be asked again afterwards."""
@@ -46,4 +47,10 @@ def stacked(thing: str, answers: list[Any], expected: int) -> Vectors:
 
 def refuse(thing: str, found: str) -> NoReturn:
     """What came is no answer."""
-    raise CouldNotVerify("bad-embedding", thing, found=found, expected="one vector of numbers for each text", hint=HINT)
+    raise CouldNotVerify(
+        "bad-embedding",
+        thing,
+        found=found,
+        expected="one vector of numbers for each text",
+        hint=HINT,
+    )

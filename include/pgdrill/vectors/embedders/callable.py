@@ -1,4 +1,6 @@
-"""A callable of the user's own, in a process of its own: its memory is given back, its crash costs its answers and nothing else."""
+"""A callable of the user's own, in a process of its own: its memory is given back, its crash costs
+its answers and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,17 @@ CHILD = Path(__file__).with_name("child.py")
 
 @dataclass
 class CallableEmbedder:
-    """``module:callable``, called with the model's name and a list of texts. The process starts when it is first asked."""
+    """``module:callable``, called with the model's name and a list of texts.
+
+    The process starts when it is first asked.
+    """
 
     path: str
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False, compare=False)
-    _wanted: bool = field(default=False, init=False, repr=False, compare=False)  # false again once it is closed
+    _process: subprocess.Popen[bytes] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    # false again once it is closed
+    _wanted: bool = field(default=False, init=False, repr=False, compare=False)
 
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
         """Have it called, batch by batch."""
@@ -54,7 +62,8 @@ class CallableEmbedder:
             self.close()
         assert process.stdout  # noqa: S101 - a pipe
         answer, content = {}, b""
-        with contextlib.suppress(BrokenPipeError, ValueError):  # it ended, or was closed meanwhile: no answer, or a part of one
+        # it ended, or was closed meanwhile: no answer, or a part of one
+        with contextlib.suppress(BrokenPipeError, ValueError):
             _tell(process, {"model": model, "texts": texts})
             answer = json.loads(process.stdout.readline())
             content = process.stdout.read(answer.get("bytes", 0))
@@ -62,19 +71,31 @@ class CallableEmbedder:
             code = process.wait()
             self.close()
             raise CouldNotVerify(
-                "embedder-failed", self._thing(model), found=f"its process ended with exit code {code}", expected="vectors",
-                hint="call it by hand with that model and any text; a process that is killed (-9) has often had too little memory",
-            )  # fmt: skip
+                "embedder-failed",
+                self._thing(model),
+                found=f"its process ended with exit code {code}",
+                expected="vectors",
+                hint=(
+                    "call it by hand with that model and any text; a process that is killed (-9)"
+                    " has often had too little memory"
+                ),
+            )
         if "missing" in answer:
             raise CouldNotVerify(
-                "no-embedder", f"embedder {self.path}", found=answer["missing"], expected="an importable module:callable",
+                "no-embedder",
+                f"embedder {self.path}",
+                found=answer["missing"],
+                expected="an importable module:callable",
                 hint="install it where drills run, or correct embeddings.embedder in dr.toml",
-            )  # fmt: skip
+            )
         if "raised" in answer:
             raise CouldNotVerify(
-                "embedder-failed", self._thing(model), found=f"{answer['raised']} raised", expected="vectors",
+                "embedder-failed",
+                self._thing(model),
+                found=f"{answer['raised']} raised",
+                expected="vectors",
                 hint="call it by hand with that model and any text",
-            )  # fmt: skip
+            )
         if "shape" not in answer:
             refuse(self._thing(model), "vectors of several lengths, or no numbers")
         return np.frombuffer(content, dtype=np.float32).reshape(answer["shape"])
@@ -82,7 +103,10 @@ class CallableEmbedder:
     def _start(self) -> subprocess.Popen[bytes]:
         # -P: modules beside child.py are none of the callable's business.
         process = subprocess.Popen(
-            [*low_priority_words(), sys.executable, "-P", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [*low_priority_words(), sys.executable, "-P", str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
             _tell(process, {"path": sys.path, "callable": self.path})

@@ -1,6 +1,8 @@
-"""The other side of :class:`~pgdrill.vectors.embedders.CallableEmbedder`: imports the callable, and answers each line with one.
+"""The other side of :class:`~pgdrill.vectors.embedders.CallableEmbedder`: imports the callable, and
+answers each line with one.
 
-Run as a file, so that nothing else is imported. Of an error only its type is told: its message may quote the text.
+Run as a file, so that nothing else is imported. Of an error only its type is told: its message may
+quote the text.
 """
 
 from __future__ import annotations

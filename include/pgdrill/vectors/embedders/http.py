@@ -1,4 +1,7 @@
-"""An OpenAI-compatible service. It echoes texts and keys in its error messages, so of those only short codes are repeated."""
+"""An OpenAI-compatible service.
+
+It echoes texts and keys in its error messages, so of those only short codes are repeated.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Texts and key go to the configured address and to no other."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
     ) -> None:
         """Do not follow: the answer is an error like any other."""
         return
@@ -43,7 +52,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class HttpEmbedder:
-    """An OpenAI-compatible API: ``POST {url}/embeddings``. 429, 5xx and a broken line are tried again."""
+    """An OpenAI-compatible API: ``POST {url}/embeddings``.
+
+    429, 5xx and a broken line are tried again.
+    """
 
     url: str
     key: str = field(default="", repr=False)
@@ -65,7 +77,10 @@ class HttpEmbedder:
 
     def _batch(self, model: str, texts: list[str]) -> list[Any]:
         retrying = Retrying(
-            stop=stop_after_attempt(ATTEMPTS), wait=self._wait, retry=retry_if_exception_type(_TryAgain), reraise=True
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=self._wait,
+            retry=retry_if_exception_type(_TryAgain),
+            reraise=True,
         )
         try:
             answer = retrying(self._post, model, texts)
@@ -77,7 +92,9 @@ class HttpEmbedder:
         except (ValueError, KeyError, TypeError):
             refuse(self._thing(model), "no JSON of the form {data: [{index, embedding}]}")
         if [item["index"] for item in ordered] != list(range(len(texts))):
-            refuse(self._thing(model), f"{len(ordered)} vectors, not numbered 0 to {len(texts) - 1}")
+            refuse(
+                self._thing(model), f"{len(ordered)} vectors, not numbered 0 to {len(texts) - 1}"
+            )
         return vectors
 
     def _wait(self, state: RetryCallState) -> float:
@@ -94,7 +111,9 @@ class HttpEmbedder:
             request.add_unredirected_header("Authorization", f"Bearer {self.key}")
         thing = self._thing(model)
         try:
-            with urllib.request.build_opener(_NoRedirect).open(request, timeout=self.timeout_seconds) as answer:
+            with urllib.request.build_opener(_NoRedirect).open(
+                request, timeout=self.timeout_seconds
+            ) as answer:
                 content: bytes = answer.read(RESPONSE_BYTES)
                 return content
         except urllib.error.HTTPError as error:
@@ -102,21 +121,40 @@ class HttpEmbedder:
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
-                late = TimedOut("embedder-timeout", thing, found=f"no answer in {self.timeout_seconds:g} s",
-                                expected="vectors", hint="see what slows it, or raise embeddings.timeout_seconds")  # fmt: skip
+                late = TimedOut(
+                    "embedder-timeout",
+                    thing,
+                    found=f"no answer in {self.timeout_seconds:g} s",
+                    expected="vectors",
+                    hint="see what slows it, or raise embeddings.timeout_seconds",
+                )
                 raise _TryAgain(late) from None
-            raise _TryAgain(Unreachable(
-                "embedder-unreachable", thing, found=f"{type(reason).__name__}: {getattr(reason, 'strerror', None) or 'broken off'}",
-                expected="an answer", hint="check embeddings.url, and that this host may connect there",
-            )) from None  # fmt: skip
+            raise _TryAgain(
+                Unreachable(
+                    "embedder-unreachable",
+                    thing,
+                    found=(
+                        f"{type(reason).__name__}:"
+                        f" {getattr(reason, 'strerror', None) or 'broken off'}"
+                    ),
+                    expected="an answer",
+                    hint="check embeddings.url, and that this host may connect there",
+                )
+            ) from None
 
     def _explain(self, thing: str, error: urllib.error.HTTPError) -> NoReturn:
         with error:
             found = f"HTTP {error.code}{self._code(error)}"
             after = error.headers.get("Retry-After", "")
         kind = Unreachable if error.code == 429 or error.code >= 500 else CouldNotVerify
-        hint = "check the variable named by embeddings.api_key_variable" if error.code in (401, 403) else HINT
-        problem = kind("embedder-refused", thing, found=found, expected="HTTP 200 with vectors", hint=hint)
+        hint = (
+            "check the variable named by embeddings.api_key_variable"
+            if error.code in (401, 403)
+            else HINT
+        )
+        problem = kind(
+            "embedder-refused", thing, found=found, expected="HTTP 200 with vectors", hint=hint
+        )
         if kind is Unreachable:
             raise _TryAgain(problem, float(after) if after.isdecimal() else None) from None
         raise problem from None
