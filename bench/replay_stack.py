@@ -111,7 +111,7 @@ def _written(stack: Stack, wanted: dict[str, int]) -> dict[str, Mark]:
                     ).fetchone()[0]  # type: ignore[index]
                     marks[which] = Mark(which, parse_lsn(lsn), number)
             last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]  # type: ignore[index]
-        wait_archived(connection, stack.access, Segment.parse(last), 900)
+        wait_archived(connection, stack.access.wal_archive, Segment.parse(last), 900)
     return marks
 
 

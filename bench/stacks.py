@@ -61,7 +61,7 @@ def write_segments(stack: Stack, count: int) -> None:
         for _ in range(count):
             connection.execute("UPDATE written SET t = t || ''")
             last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]  # type: ignore[index]
-        wait_archived(connection, stack.access, Segment.parse(last), 900)
+        wait_archived(connection, stack.access.wal_archive, Segment.parse(last), 900)
 
 
 @contextlib.contextmanager

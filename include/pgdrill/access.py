@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Gone, Refused, StandbyUnreachable, Unreachable
+from pgdrill.host.process import Runner
 from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.client_files import passed_over
@@ -24,6 +26,8 @@ from pgdrill.postgres.presence import PASSING, listens, tried
 from pgdrill.postgres.refused import hint_of
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import BackupTool, make_tool
+from pgdrill.repository.wal_archive import WalArchive
+from pgdrill.repository.wal_files import WalReader
 
 CONNECT_SECONDS = 10
 NO_DATABASE = re.compile(r'database ".*" does not exist')
@@ -144,6 +148,15 @@ class Access:
     def tool(self) -> BackupTool:
         """The backup tool."""
         return make_tool(self.cluster, self.environment)
+
+    @property
+    def wal_archive(self) -> WalArchive:
+        """The archived WAL."""
+        return WalArchive(self.cluster, self.repository, self.tool)
+
+    def wal_reader(self, runner: Runner, folder: Path) -> WalReader:
+        """What reads archived WAL, by way of a folder that is not shared."""
+        return WalReader(self.wal_archive, self.binaries, runner, folder)
 
     @property
     def has_standby(self) -> bool:

@@ -240,7 +240,9 @@ def _archived(access: Access, backup: BaseBackup, segment_bytes: int) -> None:
     """Without the WAL up to its end a base backup cannot become consistent."""
     with access.connect() as connection:
         last = Segment.holding(backup.finish_lsn - 1, backup.timeline, segment_bytes)
-        wait_archived(connection, access, last, access.cluster.backup.archive_wait_seconds)
+        wait_archived(
+            connection, access.wal_archive, last, access.cluster.backup.archive_wait_seconds
+        )
 
 
 def _record(access: Access, backup: BaseBackup, parts: dict[str, int], runner: Runner) -> str:

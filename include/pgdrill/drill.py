@@ -53,7 +53,6 @@ from pgdrill.reports.model import Report, Stage
 from pgdrill.reports.summary import summarize
 from pgdrill.repository.leases import Protection, end_protection, protecting, still_protecting
 from pgdrill.repository.restorable_window import Line
-from pgdrill.repository.wal_files import timeline_history
 
 logger = logging.getLogger(__name__)
 
@@ -216,22 +215,15 @@ def _decide_and_restore(
         and not report.not_compared
     ):
         report.restored.catalogs_untouched = catalogs_untouched(
-            access,
-            runner,
-            workspace.home,
+            access.wal_reader(runner, workspace.home),
             look.line,
             parse_lsn(plan.record.baseline.wal_lsn),
             parse_lsn(report.restored.reached_lsn),
         )
     if report.target and report.target.instant:
-        line = Line(
-            plan.timeline,
-            timeline_history(access, runner, plan.timeline, workspace.home),
-            goal.segment_bytes,
-        )
-        report.instant = prove(
-            access, runner, workspace.home, line, parse_lsn(report.restored.reached_lsn)
-        )
+        wal = access.wal_reader(runner, workspace.home)
+        line = Line(plan.timeline, wal.history(plan.timeline), goal.segment_bytes)
+        report.instant = prove(wal, line, parse_lsn(report.restored.reached_lsn))
 
 
 def _new_report(access: Access, drill_id: str, trigger: str, backup: str) -> Report:

@@ -29,7 +29,6 @@ from pgdrill.recovery.restore import Goal, plan_restore
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports import store
-from pgdrill.repository.wal_files import fetch_wal_file
 from tests.damage.content import different, read_content
 from tests.damage.kinds import KINDS
 from tests.damage.outcome import MISSED, Outcome
@@ -176,7 +175,7 @@ def _same_wal(
     neither can read.
     """
     workspace.home.mkdir(parents=True, exist_ok=True)
-    fetched = fetch_wal_file(access, runner, file.name.partition(".lz4")[0], workspace.home)
+    fetched = access.wal_reader(runner, workspace.home).fetch(file.name.partition(".lz4")[0])
     good = lz4.frame.decompress((small.repository / file).read_bytes())
     stored = (
         next(Path(access.repository.url.removeprefix("file://")).rglob(file.name))

@@ -423,7 +423,7 @@ def archiving_caught_up(site: Site) -> None:
         ).fetchone()
         assert row
         segment = Segment.parse(row[1], site.stack.segment_bytes)
-        wait_archived(connection, site.stack.access, segment, 180)
+        wait_archived(connection, site.stack.access.wal_archive, segment, 180)
 
 
 def kill_scheduler(site: Site) -> None:

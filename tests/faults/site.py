@@ -197,7 +197,9 @@ def _fill(stack: Stack) -> Site:
         ).fetchone()
         connection.execute("SELECT pg_logical_emit_message(true, 'x', 'x')")
         connection.execute("SELECT pg_switch_wal()")
-        wait_archived(connection, access, Segment.holding(parse_lsn(lsn), int(line, 16)), 60)
+        wait_archived(
+            connection, access.wal_archive, Segment.holding(parse_lsn(lsn), int(line, 16)), 60
+        )
     now = datetime.now(UTC)
     holds.add_hold(access, backups[0], why="case 77/26", until=now + timedelta(days=200))
     golden = stack.home / "golden"

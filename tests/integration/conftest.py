@@ -128,7 +128,7 @@ def leave_marks(stack: Stack, count: int = 4) -> tuple[Mark, ...]:
                 )
             )
             connection.execute("SELECT pg_switch_wal()")
-        wait_archived(connection, stack.access, marks[-1].segment, 60)
+        wait_archived(connection, stack.access.wal_archive, marks[-1].segment, 60)
     return tuple(marks)
 
 

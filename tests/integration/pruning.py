@@ -54,7 +54,7 @@ def _fill(stack: Stack, backups: int, delta_steps: int) -> None:
                 assert lsn
             if number < backups:
                 take_backup(access)
-        wait_archived(connection, access, Segment.parse(line), 60)
+        wait_archived(connection, access.wal_archive, Segment.parse(line), 60)
 
 
 def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, object]) -> Access:

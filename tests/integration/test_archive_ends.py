@@ -79,7 +79,10 @@ def archive(stack: Stack) -> None:
             "SELECT pg_switch_wal()::text, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
         ).fetchone()
         wait_archived(
-            connection, stack.access, Segment.holding(parse_lsn(lsn) - 1, int(line, 16)), 60
+            connection,
+            stack.access.wal_archive,
+            Segment.holding(parse_lsn(lsn) - 1, int(line, 16)),
+            60,
         )
 
 
@@ -308,7 +311,9 @@ def leave_a_stray(stack: Stack) -> int:
                     " 1, 8)"
                 ).fetchone()
             assert line == "00000002"
-            wait_archived(connection, stack.access, Segment.holding(parse_lsn(lsn) - 1, 2), 60)
+            wait_archived(
+                connection, stack.access.wal_archive, Segment.holding(parse_lsn(lsn) - 1, 2), 60
+            )
     finally:
         server.stop()
         shutil.rmtree(home)

@@ -467,4 +467,6 @@ def promote(stack: Stack) -> None:
         ).fetchone()
         assert row
         assert row[1] == "00000002"
-        wait_archived(connection, stack.access, Segment.holding(parse_lsn(row[0]) - 1, 2), 60)
+        wait_archived(
+            connection, stack.access.wal_archive, Segment.holding(parse_lsn(row[0]) - 1, 2), 60
+        )

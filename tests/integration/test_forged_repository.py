@@ -31,7 +31,6 @@ from pgdrill.errors import BackupFault, PgdrillError
 from pgdrill.host.process import Runner
 from pgdrill.repository.leases.board import MOST, Board
 from pgdrill.repository.tools.base import BaseBackups
-from pgdrill.repository.wal_files import fetch_wal_file, timeline_history
 from pgdrill.retention import holds
 from pgdrill.retention.known import check_backups
 from pgdrill_demo.stack import Stack
@@ -250,12 +249,12 @@ def test_a_small_object_that_unpacks_without_end_is_cut_off(
     file.write_bytes(pack(bytes(2**28)))
     assert file.stat().st_size < 2**21
     with watched(tmp_path) as largest:
-        assert fetch_wal_file(access, Runner(), name, tmp_path) is None
+        assert access.wal_reader(Runner(), tmp_path).fetch(name) is None
     assert max(largest) <= 2**25 + 2**20
     assert bytes_in(tmp_path) == 0
     if kind == "history":
         with pytest.raises(BackupFault, match="it cannot be read"):
-            timeline_history(access, Runner(), 2, tmp_path)
+            access.wal_reader(Runner(), tmp_path).history(2)
 
 
 @contextlib.contextmanager

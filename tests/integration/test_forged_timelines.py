@@ -92,7 +92,7 @@ def test_of_many_forged_histories_a_hundred_are_read(copy: Copy, tmp_path: Path)
         **{f"{number:08X}.history": 50 for number in range(2, 20_000)},
     }
     started = time.monotonic()
-    found = archived_timelines(copy.access(), Runner(), tmp_path, listed)
+    found = archived_timelines(copy.access().wal_reader(Runner(), tmp_path), listed)
     assert len(found.wal.histories) == MOST
     assert time.monotonic() - started < SECONDS
     assert Line(1).newest(listed, 3)

@@ -12,7 +12,6 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.errors import Unreachable
 from pgdrill.host.process import Runner
-from pgdrill.repository.wal_files import fetch_wal_file
 from tests.integration.conftest import Copy, Relay
 
 
@@ -51,12 +50,8 @@ def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(copy: Copy, relay
 
 
 def test_what_is_not_listed_is_absent_at_once(copy: Copy, tmp_path: Path) -> None:
-    assert (
-        fetch_wal_file(
-            copy.access(), Runner(), f"00000009{copy.golden.marks[0].segment.name[8:]}", tmp_path
-        )
-        is None
-    )
+    name = f"00000009{copy.golden.marks[0].segment.name[8:]}"
+    assert copy.access().wal_reader(Runner(), tmp_path).fetch(name) is None
 
 
 def test_a_single_file_that_is_listed_and_not_given_is_not_absent(
@@ -65,5 +60,5 @@ def test_a_single_file_that_is_listed_and_not_given_is_not_absent(
     segment = copy.golden.marks[0].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
     with pytest.raises(Unreachable) as caught:
-        fetch_wal_file(behind(relay, copy), Runner(), segment, tmp_path)
+        behind(relay, copy).wal_reader(Runner(), tmp_path).fetch(segment)
     assert caught.value.problem.reason == "storage-inconsistent"

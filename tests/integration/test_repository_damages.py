@@ -27,7 +27,6 @@ from pgdrill.postgres.binaries import as_ordinary_user
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports.model import Trouble
-from pgdrill.repository.wal_files import timeline_history
 from tests.integration.conftest import Copy, Golden, once
 from tests.integration.test_restore_faults import plan, refused
 from tests.integration.wal_damage import END_OF_WAL, find_record, pack, unpacked
@@ -223,7 +222,7 @@ def test_a_history_that_is_none_is_named(copy: Copy, content: bytes, tmp_path: P
     )
     pack(file, content) if copy.golden.stack.tool == "wal-g" else file.write_bytes(content)
     with pytest.raises(BackupFault) as caught:
-        timeline_history(copy.access(), Runner(), 2, tmp_path)
+        copy.access().wal_reader(Runner(), tmp_path).history(2)
     assert caught.value.problem.reason in ("history-broken", "history-missing")
     assert "00000002.history" in str(caught.value)
 

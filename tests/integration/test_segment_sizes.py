@@ -71,7 +71,9 @@ def switched(stack: World, times: int) -> None:
             name = connection.execute(
                 "SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()"
             ).fetchone()[0]
-        wait_archived(connection, stack.access, Segment.parse(name, stack.segment_bytes), 120)
+        wait_archived(
+            connection, stack.access.wal_archive, Segment.parse(name, stack.segment_bytes), 120
+        )
         check_archiving(connection, stack.cluster)
 
 

@@ -34,7 +34,6 @@ from pgdrill.reports import store
 from pgdrill.reports.model import CheckResult, Report, Target
 from pgdrill.repository.archiver import wait_archived
 from pgdrill.repository.restorable_window import Line, Span, restorable
-from pgdrill.repository.wal_files import fetch_wal_file, timeline_history
 from pgdrill_demo.stack import Stack, preferred_tool
 from tests.integration.conftest import nothing_left
 from tests.integration.test_drill import promote
@@ -57,8 +56,10 @@ class Life:
         return self.stack.access
 
     def spans(self, folder: Path, since: datetime = LONG_AGO) -> list[Span]:
-        line = Line(2, timeline_history(self.access, Runner(), 2, folder))
-        return restorable(self.access, Runner(), folder, line, allowance=NO_DIFFERENCE, since=since)
+        wal = self.access.wal_reader(Runner(), folder)
+        backups = self.access.tool.backups(self.access.repository)
+        line = Line(2, wal.history(2))
+        return restorable(wal, backups, line, allowance=NO_DIFFERENCE, since=since)
 
     def ticks(self, until: datetime) -> int:
         """How many ticks production had written by then."""
@@ -82,7 +83,10 @@ def tick(stack: Stack, count: int = 5) -> datetime:
         ).fetchone()
         assert row
         wait_archived(
-            connection, stack.access, Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16)), 60
+            connection,
+            stack.access.wal_archive,
+            Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16)),
+            60,
         )
     return row[2]
 
@@ -301,9 +305,9 @@ def restored(life: Life, request: pytest.FixtureRequest) -> Iterator[tuple[Life,
     folder = Path(tempfile.mkdtemp(dir=life.stack.home))
     end = life.spans(folder)[1]
     segment = Segment.holding(end.backups[0].finish_lsn + (1 << 24), 1)
-    file = fetch_wal_file(life.access, Runner(), segment.name, folder)
+    file = life.access.wal_reader(Runner(), folder).fetch(segment.name)
     assert file
-    (commit,) = [it.at for it in ended_transactions(life.access, file)][3:4]
+    (commit,) = [it.at for it in ended_transactions(life.access.binaries, file)][3:4]
     drill_id = new_drill_id()
     try:
         report = restore_stage(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pgdrill.access import Access
-from pgdrill.config import Cluster, Repository, Server
+from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.repository.archived_end import ArchivedEnd, all_archived, lost_seconds, read_segment
 
@@ -31,13 +30,7 @@ def read(tmp_path: Path, *records: tuple[str, int, str]) -> ArchivedEnd | None:
         f"#!/bin/sh\ncat {tmp_path}/lines\necho 'pg_waldump: error: breaks off' >&2\nexit 1\n"
     )
     program.chmod(0o755)
-    access = Access(
-        Cluster(
-            server=Server(data_directory=tmp_path, bin_dir=tmp_path),
-            repository=Repository(url="file:///x"),
-        )
-    )
-    return read_segment(access, tmp_path / "segment", SEGMENT)
+    return read_segment(Binaries(tmp_path), tmp_path / "segment", SEGMENT)
 
 
 def test_a_segment_tells_its_last_record_commit_and_transaction(tmp_path: Path) -> None:

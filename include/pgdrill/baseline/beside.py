@@ -77,7 +77,7 @@ def beside_the_server(access: Access) -> Beside:
     check_files_readable(access, directory)
     check_links(directory)
     with access.connect() as connection:
-        identifier = check_server(connection, access)
+        identifier = check_server(connection, access.cluster)
         # first: a standby's files are others than the primary's, and that is not the trouble
         check_primary(access, connection)
         check_files(access, connection, directory, identifier)

@@ -102,7 +102,7 @@ class Habits:
                 production.snapshot(column.database) as connection,
                 production.catalogs(column.database) as catalogs,
             ):
-                if self.identifier not in (None, check_server(catalogs, self.access)):
+                if self.identifier not in (None, check_server(catalogs, self.access.cluster)):
                     return None  # another server stands there by now
                 line = horizon(connection, secrets.token_hex(16))
                 states, _ = read_vectors(

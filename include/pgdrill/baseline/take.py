@@ -54,7 +54,7 @@ def take_baseline(
     started = time.monotonic()
     production = Production(access, runner or Runner())
     with production.connection() as connection:
-        identifier = check_server(connection, access)
+        identifier = check_server(connection, access.cluster)
         timeline, lsn, oldest_xid, next_xid = _position(connection)
         clock = measure(connection)
         settings, configured = read_settings(connection)
@@ -192,7 +192,9 @@ def _at_restore_point(
             logger.warning("another restore point: %s", error)
     access = production.access
     segment = Segment.holding(baseline.lsn_position - 1, baseline.timeline, baseline.segment_bytes)
-    wait_archived(connection, access, segment, access.cluster.backup.archive_wait_seconds)
+    wait_archived(
+        connection, access.wal_archive, segment, access.cluster.backup.archive_wait_seconds
+    )
 
 
 def _mark(

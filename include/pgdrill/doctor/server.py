@@ -117,7 +117,7 @@ def dump_login(subject: Subject) -> Iterator[Finding]:
 )
 def system_identifier(subject: Subject) -> Iterator[Finding]:
     """Without one configured, what it is."""
-    found = check_server(subject.server, subject.access)
+    found = check_server(subject.server, subject.access.cluster)
     configured = subject.access.cluster.server.system_identifier
     yield green(
         "system identifier",
@@ -138,7 +138,7 @@ def same_files(subject: Subject) -> Iterator[Finding]:
     """Both say the same of the last checkpoint."""
     access = subject.access
     directory = check_directory(access)
-    check_files(access, subject.server, directory, check_server(subject.server, access))
+    check_files(access, subject.server, directory, check_server(subject.server, access.cluster))
     yield green(f"{directory}", "the server's own files, by identifier and last checkpoint")
 
 

@@ -186,7 +186,7 @@ def _server(access: Access) -> ServerFacts:
     live."""
     source = access.dumped
     with source.connect() as connection:
-        identifier = check_server(connection, source)
+        identifier = check_server(connection, source.cluster)
         row = connection.execute(SERVER).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     version, number, standby, checksums, feedback, delay_ms, preload = row

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgdrill.access import Access
-from pgdrill.postgres.binaries import QUICK_SECONDS
+from pgdrill.postgres.binaries import QUICK_SECONDS, Binaries
 from pgdrill.postgres.wal import parse_lsn
 
 # The first time in the line is the transaction's; a replicated one goes on with its origin's.
@@ -34,26 +33,26 @@ class EndedTransaction:
     at: datetime
 
 
-def dump(access: Access, file: Path, *words: str) -> str:
+def dump(binaries: Binaries, file: Path, *words: str) -> str:
     """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be
     read.
     """
     # Ends with an error where a segment breaks off in a record that goes on in the next: what it
     # printed stands.
-    return _run(access, *words, str(file)).stdout
+    return _run(binaries, *words, str(file)).stdout
 
 
-def dump_range(access: Access, first: Path, last: Path, *words: str) -> tuple[str, bool]:
+def dump_range(binaries: Binaries, first: Path, last: Path, *words: str) -> tuple[str, bool]:
     """The same of segments that follow one another in one folder, and whether none of it is
     damaged.
     """
-    done = _run(access, *words, str(first), last.name)
+    done = _run(binaries, *words, str(first), last.name)
     return done.stdout, "error in WAL record" not in done.stderr
 
 
-def _run(access: Access, *words: str) -> subprocess.CompletedProcess[str]:
+def _run(binaries: Binaries, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [access.binaries.path("pg_waldump"), *words],
+        [binaries.path("pg_waldump"), *words],
         capture_output=True,
         text=True,
         errors="replace",
@@ -63,9 +62,9 @@ def _run(access: Access, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
+def ended_transactions(binaries: Binaries, file: Path) -> list[EndedTransaction]:
     """The transactions that end in a segment, in the order of WAL."""
-    return ends_in(dump(access, file, "--rmgr=Transaction"))
+    return ends_in(dump(binaries, file, "--rmgr=Transaction"))
 
 
 def ends_in(text: str) -> list[EndedTransaction]:

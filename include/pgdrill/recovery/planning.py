@@ -47,7 +47,7 @@ from pgdrill.repository.archived_end import (
 )
 from pgdrill.repository.archiver import archive_now
 from pgdrill.repository.restorable_window import TICK, Line, Span, draw, restorable
-from pgdrill.repository.wal_files import timeline_history
+from pgdrill.repository.wal_files import WalReader
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,8 @@ def look_at_production(
     """
     started = time.monotonic()
     # what has reached it by itself, before a switch is asked for
-    listed = access.tool.wal(access.repository)
+    listed = access.wal_archive.listed()
+    wal = access.wal_reader(runner, folder)
     # before the restore point: it has to come back
     report.heartbeats = read_heartbeats(access) if latest else None
     restore_point = new_restore_point(report.drill_id) if latest else ""
@@ -126,16 +127,14 @@ def look_at_production(
         baseline = take_baseline(access, restore_point=restore_point, content=latest, runner=runner)
     except Gone as error:
         note_absence(access, report, error)
-        line = _line(access, report, runner, folder, listed, None)
-        return Look(
-            None, archived_end(access, runner, folder, listed, line) if line else None, line
-        )
-    line = _line(access, report, runner, folder, listed, baseline)
-    end = archived_end(access, runner, folder, listed, line) if line else None
+        line = _line(access, report, wal, listed, None)
+        return Look(None, archived_end(wal, listed, line) if line else None, line)
+    line = _line(access, report, wal, listed, baseline)
+    end = archived_end(wal, listed, line) if line else None
     report.clock_offset_seconds = baseline.clock_offset_seconds
     report.clock_uncertainty_seconds = baseline.clock_uncertainty_seconds
     if line and end:
-        _measure(access, report, runner, folder, line, end, baseline)
+        _measure(access, report, wal, line, end, baseline)
     report.versions = {
         "server": baseline.settings.get("server_version", ""),
         **{f"{name}.extensions": state.extensions for name, state in baseline.databases.items()},
@@ -147,8 +146,7 @@ def look_at_production(
 def _line(
     access: Access,
     report: Report,
-    runner: Runner,
-    folder: Path,
+    wal: WalReader,
     listed: Mapping[str, int],
     baseline: Baseline | None,
 ) -> Line | None:
@@ -156,16 +154,12 @@ def _line(
     other ends of WAL.
     """
     size = baseline.segment_bytes if baseline else segment_bytes(access)
-    found = archived_timelines(
-        access, runner, folder, listed, size, least=baseline.timeline if baseline else 0
-    )
+    found = archived_timelines(wal, listed, size, least=baseline.timeline if baseline else 0)
     timeline, doubtful = (baseline.timeline, []) if baseline else _without_production(access, found)
     if timeline is None:
         return None
     report.branches = branches(access, found, timeline, doubtful, production=baseline is not None)
-    history = found.wal.histories.get(timeline) or timeline_history(
-        access, runner, timeline, folder
-    )
+    history = found.wal.histories.get(timeline) or wal.history(timeline)
     return Line(timeline, history, size)
 
 
@@ -176,13 +170,7 @@ def _without_production(access: Access, found: Timelines) -> tuple[int | None, l
 
 
 def _measure(
-    access: Access,
-    report: Report,
-    runner: Runner,
-    folder: Path,
-    line: Line,
-    end: ArchivedEnd,
-    baseline: Baseline,
+    access: Access, report: Report, wal: WalReader, line: Line, end: ArchivedEnd, baseline: Baseline
 ) -> None:
     """What would have been lost when the drill began: since the first commit that had not reached
     the repository then.
@@ -192,8 +180,8 @@ def _measure(
         report.measured_rpo_seconds = 0.0
         return
     try:
-        until = baseline.lsn_position if baseline.lsn else archive_now(access)
-        first = first_commit_after(access, runner, folder, line, end, until)
+        until = baseline.lsn_position if baseline.lsn else _archive_now(access)
+        first = first_commit_after(wal, line, end, until)
         report.measured_rpo_seconds = lost_seconds(first.at if first else None, begun)
     except (CouldNotVerify, LookupError, psycopg.Error) as error:
         logger.warning("the first commit that was not archived is not known: %s", error)
@@ -203,6 +191,11 @@ def _measure(
                 "at most, since the last archived commit: what was written since is not"
                 " archived yet"
             )
+
+
+def _archive_now(access: Access) -> int:
+    with access.connect() as connection:
+        return archive_now(connection, access.wal_archive)
 
 
 def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbeats | None:
@@ -296,7 +289,7 @@ def _reachable(
     """Refuse what a person cannot have meant; where it lies, as far as that is known."""
     if look.line is None:
         return Reached(backup)
-    archive = Archive(access, runner, folder, look.line)
+    archive = Archive(access.wal_reader(runner, folder), look.line)
     if wanted.kind == "name":
         return archive.name(wanted, backup)
     if wanted.kind != "lsn":
@@ -382,7 +375,8 @@ def _random(
     line = look.line or Line(_end(look).segment.timeline, segment_bytes=look.segment_bytes)
     clock = (look.baseline.clock if look.baseline else None) or UNKNOWN
     since = clock.on_server(datetime.now(UTC)) - timedelta(days=access.cluster.drill.random_days)
-    spans = restorable(access, runner, folder, line, allowance=clock.allowance, since=since)
+    wal, backups = access.wal_reader(runner, folder), access.tool.backups(access.repository)
+    spans = restorable(wal, backups, line, allowance=clock.allowance, since=since)
     if backup.upper() != "LATEST":
         spans = [cut for span in spans if (cut := _from(span, backup))]
     if not spans:

@@ -11,11 +11,8 @@ import difflib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from pgdrill.access import Access
 from pgdrill.errors import ConfigError
-from pgdrill.host.process import Runner
 from pgdrill.postgres.clock import ClockDifference
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.postgres.waldump import dump_range, ends_in
@@ -24,7 +21,8 @@ from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.repository.lineage import on_path, stretches
 from pgdrill.repository.restorable_window import TICK, Line, newest_first
 from pgdrill.repository.tools import BaseBackup
-from pgdrill.repository.wal_files import fetch_wal_file
+from pgdrill.repository.tools.base import BaseBackups
+from pgdrill.repository.wal_files import WalReader
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +44,7 @@ class Reached:
 class Archive:
     """The archived WAL that a target is looked for in."""
 
-    access: Access
-    runner: Runner
-    folder: Path
+    wal: WalReader
     line: Line
 
     def time(self, target: RecoveryTarget, clock: ClockDifference) -> None:
@@ -103,7 +99,7 @@ class Archive:
         """Where a restore point lies, and the newest backup before it; refuse a name that is in no
         archived WAL.
         """
-        backups = self.access.tool.backups(self.access.repository)
+        backups = self._backups()
         usable = [
             one
             for one in backups
@@ -147,15 +143,7 @@ class Archive:
         end = self._end_lsn()
         if end <= since.finish_lsn:
             return Found()
-        return restore_points(
-            self.access,
-            self.runner,
-            self.folder,
-            self.line,
-            since.finish_lsn,
-            end,
-            seconds=LOOKING_SECONDS,
-        )
+        return restore_points(self.wal, self.line, since.finish_lsn, end, seconds=LOOKING_SECONDS)
 
     def _no_such_point(
         self, target: RecoveryTarget, found: Found, since: BaseBackup
@@ -187,19 +175,15 @@ class Archive:
         """When the last archived transaction ended; None where a gap, damage or a quiet server
         keeps from knowing it.
         """
-        archived = self.access.tool.wal(self.access.repository)
-        found = stretches(
-            self.line.wal(archived),
-            self.line.path,
-            self.access.tool.backups(self.access.repository),
-        )
+        archived = self.wal.archive.listed()
+        found = stretches(self.line.wal(archived), self.line.path, self._backups())
         if not found or found[-1].end_lsn != self._end_lsn():
             return None
         for segment in newest_first(self.line, found[-1], archived):
-            file = fetch_wal_file(self.access, self.runner, segment.name, self.folder)
+            file = self.wal.fetch(segment.name)
             if file is None:
                 return None
-            text, unbroken = dump_range(self.access, file, file, "--rmgr=Transaction")
+            text, unbroken = dump_range(self.wal.binaries, file, file, "--rmgr=Transaction")
             file.unlink()
             if not unbroken:
                 return None
@@ -207,6 +191,9 @@ class Archive:
                 return max(one.at for one in ended)
         return None
 
+    def _backups(self) -> BaseBackups:
+        return self.wal.archive.tool.backups(self.wal.archive.objects)
+
     def _end_lsn(self) -> int:
-        newest = self.line.newest(self.access.tool.wal(self.access.repository), 1)
+        newest = self.line.newest(self.wal.archive.listed(), 1)
         return newest[0].start_lsn + newest[0].size_bytes if newest else 0

@@ -39,7 +39,6 @@ from pgdrill.recovery.wal_prefetch.plan import order_for
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports.model import RestoredCluster, Timings
 from pgdrill.repository.failures import tool_failure, tool_timeout
-from pgdrill.repository.wal_files import timeline_history
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Goal:
 def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runner) -> Plan:
     """Preflight: all that can be known before a byte is fetched."""
     workspace.create()
-    history = timeline_history(access, runner, goal.timeline or 1, workspace.home)
+    history = access.wal_reader(runner, workspace.home).history(goal.timeline or 1)
     stop_lsn = parse_lsn(goal.target.value) if goal.target.kind == "lsn" else goal.stop_lsn
     return preflight(
         access,

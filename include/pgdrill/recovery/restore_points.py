@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from pgdrill.access import Access
-from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_batches import records
+from pgdrill.repository.wal_files import WalReader
 
 POINT = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: RESTORE_POINT (.*)$", re.MULTILINE)
 
@@ -39,22 +37,11 @@ class Found:
 
 
 def restore_points(
-    access: Access,
-    runner: Runner,
-    folder: Path,
-    line: Line,
-    start_lsn: int,
-    end_lsn: int,
-    *,
-    seconds: float,
+    wal: WalReader, line: Line, start_lsn: int, end_lsn: int, *, seconds: float
 ) -> Found:
-    """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go
-    again.
-    """
+    """Read WAL along a line, for no longer than that; the files it was fetched in go again."""
     found = Found()
-    for text, whole in records(
-        access, runner, folder, line, start_lsn, end_lsn, "XLOG", seconds=seconds
-    ):
+    for text, whole in records(wal, line, start_lsn, end_lsn, "XLOG", seconds=seconds):
         found.whole = found.whole and whole
         found.points += [RestorePoint(parse_lsn(lsn), name) for lsn, name in POINT.findall(text)]
     found.points = sorted(set(found.points))

@@ -11,19 +11,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
 from pgdrill.access import Access
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError
-from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, TimelineSwitch, format_lsn
 from pgdrill.reports import store
 from pgdrill.reports.model import Branch, Report
 from pgdrill.repository.lineage import end_of
 from pgdrill.repository.tools import BaseBackup
-from pgdrill.repository.wal_files import timeline_history
+from pgdrill.repository.wal_files import WalReader
 from pgdrill.repository.wal_ranges import Wal, parse_wal
 
 logger = logging.getLogger(__name__)
@@ -70,9 +68,7 @@ class Timelines:
 
 
 def archived_timelines(
-    access: Access,
-    runner: Runner,
-    folder: Path,
+    wal: WalReader,
     listed: Mapping[str, int],
     segment_bytes: int = DEFAULT_SEGMENT_BYTES,
     *,
@@ -86,7 +82,7 @@ def archived_timelines(
     histories: dict[int, tuple[TimelineSwitch, ...]] = {}
     for number in numbers[:MOST]:
         try:
-            histories[number] = timeline_history(access, runner, number, folder)
+            histories[number] = wal.history(number)
         except BackupFault as error:
             logger.warning("a timeline's history was passed over: %s", error)
             histories[number] = ()

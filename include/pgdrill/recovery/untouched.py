@@ -7,13 +7,11 @@ Prepared transactions, which are compared with the catalogs, have records of the
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
-from pgdrill.host.process import Runner
 from pgdrill.repository.restorable_window import Line
 from pgdrill.repository.wal_batches import records
+from pgdrill.repository.wal_files import WalReader
 
 LOOKING_SECONDS = 120.0
 CHANGED = re.compile(
@@ -22,15 +20,11 @@ CHANGED = re.compile(
 )
 
 
-def catalogs_untouched(
-    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
-) -> bool:
+def catalogs_untouched(wal: WalReader, line: Line, start_lsn: int, end_lsn: int) -> bool:
     """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it
     could be read in time.
     """
-    ended = records(
-        access, runner, folder, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS
-    )
+    ended = records(wal, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS)
     try:
         return all(whole and not CHANGED.search(text) for text, whole in ended)
     except CouldNotVerify:

@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from pgdrill.access import Access
-from pgdrill.host.process import Runner
+from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.postgres.waldump import EndedTransaction, commits, dump
 from pgdrill.repository.restorable_window import Line
-from pgdrill.repository.wal_files import fetch_wal_file
+from pgdrill.repository.wal_files import WalReader
 
 LOOK_BACK = 4  # segments: a switch on a quiet server leaves some without a commit
 # Only what has ended counts: a transaction whose commit is not archived yet is lost, whatever of it
@@ -40,9 +39,7 @@ class ArchivedEnd:
     newest_xid: int
 
 
-def archived_end(
-    access: Access, runner: Runner, folder: Path, listed: Iterable[str], line: Line
-) -> ArchivedEnd | None:
+def archived_end(wal: WalReader, listed: Iterable[str], line: Line) -> ArchivedEnd | None:
     """Fetch the newest segment of a line that was ``listed`` and read it with ``pg_waldump``; None
     if there is none.
 
@@ -50,8 +47,8 @@ def archived_end(
     """
     end: ArchivedEnd | None = None
     for segment in line.newest(listed, LOOK_BACK):
-        file = fetch_wal_file(access, runner, segment.name, folder)
-        found = read_segment(access, file, segment) if file else None
+        file = wal.fetch(segment.name)
+        found = read_segment(wal.binaries, file, segment) if file else None
         if file:
             file.unlink()
         if found is None:
@@ -62,9 +59,9 @@ def archived_end(
     return end
 
 
-def read_segment(access: Access, file: Path, segment: Segment) -> ArchivedEnd | None:
+def read_segment(binaries: Binaries, file: Path, segment: Segment) -> ArchivedEnd | None:
     """The last record, commit and transaction number of a segment file."""
-    text = dump(access, file)
+    text = dump(binaries, file)
     positions = LSN.findall(text)
     if not positions:
         return None
@@ -87,7 +84,7 @@ def all_archived(end: ArchivedEnd, next_xid: int) -> bool:
 
 
 def first_commit_after(
-    access: Access, runner: Runner, folder: Path, line: Line, end: ArchivedEnd, until_lsn: int
+    wal: WalReader, line: Line, end: ArchivedEnd, until_lsn: int
 ) -> EndedTransaction | None:
     """The first commit behind the end, up to a position that is archived by now; None if there is
     none.
@@ -97,18 +94,16 @@ def first_commit_after(
     for choices in line.files(end.last_record_lsn, until_lsn - 1):
         if choices[0].number == end.segment.number and end.segment in choices:
             continue  # read to its last record
-        for made in _commits_of(access, runner, folder, choices):
+        for made in _commits_of(wal, choices):
             if made.lsn > end.last_record_lsn:
                 return made
     return None
 
 
-def _commits_of(
-    access: Access, runner: Runner, folder: Path, choices: Iterable[Segment]
-) -> list[EndedTransaction]:
+def _commits_of(wal: WalReader, choices: Iterable[Segment]) -> list[EndedTransaction]:
     for segment in choices:
-        if file := fetch_wal_file(access, runner, segment.name, folder):
-            text = dump(access, file)
+        if file := wal.fetch(segment.name):
+            text = dump(wal.binaries, file)
             file.unlink()
             return commits(text)
     raise LookupError(f"{choices} cannot be read")

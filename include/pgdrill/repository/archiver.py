@@ -7,12 +7,12 @@ import time
 
 import psycopg
 
-from pgdrill.access import Access
 from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.repository.server_environment import config_file, keys_hint
+from pgdrill.repository.wal_archive import WalArchive
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 # of the promised RPO: the rest is for a push, which an archive_timeout does not count
@@ -27,14 +27,14 @@ LOG_HINT = "read production's server log for the archive_command's own words"
 FEWEST_SEGMENTS = 4  # however large they are
 
 
-def check_server(connection: psycopg.Connection, access: Access) -> int:
+def check_server(connection: psycopg.Connection, cluster: Cluster) -> int:
     """The server's system identifier, after making sure that it is the configured one."""
     found = system_identifier(connection)
-    expected = access.cluster.server.system_identifier
+    expected = cluster.server.system_identifier
     if expected and found != expected:
         raise CouldNotVerify(
             "wrong-server",
-            f"server of cluster {access.cluster.name}",
+            f"server of cluster {cluster.name}",
             found=f"system identifier {found}",
             expected=f"{expected} (server.system_identifier)",
             hint=(
@@ -114,7 +114,7 @@ def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
 
 
 def wait_archived(
-    connection: psycopg.Connection, access: Access, segment: Segment, timeout_seconds: float
+    connection: psycopg.Connection, archive: WalArchive, segment: Segment, timeout_seconds: float
 ) -> None:
     """Wait until ``segment`` is in the repository, by the server's word and then by the
     repository's.
@@ -126,7 +126,7 @@ def wait_archived(
             "SELECT last_archived_wal, last_failed_wal, last_failed_time FROM pg_stat_archiver"
         ).fetchone()
         archived = str(seen[0] or "") if seen else ""
-        if archived[:24] >= segment.name and access.tool.wal(access.repository).get(segment.name):
+        if archived[:24] >= segment.name and archive.listed().get(segment.name):
             return
         if time.monotonic() - started > timeout_seconds:
             elsewhere = archived[:24] >= segment.name
@@ -138,29 +138,28 @@ def wait_archived(
                     f" {archived or 'none'}, last failed {seen[1] if seen else None})"
                 ),
                 expected="archived within the time allowed",
-                hint=ELSEWHERE_HINT if elsewhere else _log_hint(connection, access.cluster),
+                hint=ELSEWHERE_HINT if elsewhere else _log_hint(connection, archive.cluster),
             )
         time.sleep(POLL_SECONDS)
 
 
-def archive_now(access: Access) -> int:
+def archive_now(connection: psycopg.Connection, archive: WalArchive) -> int:
     """Have what was written until now archived; gives the position up to which it is.
 
     Waits no longer than a segment may take that the promised RPO has room for.
     """
-    with access.connect() as connection:
-        row = connection.execute(
-            "SELECT pg_current_wal_insert_lsn()::text,"
-            " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
-            " pg_size_bytes(current_setting('wal_segment_size')), pg_switch_wal()::text"
-        ).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        lsn, size = parse_lsn(row[0]), int(row[2])
-        segment = Segment.holding(lsn - 1, int(row[1], 16), size)
-        wait_archived(
-            connection,
-            access,
-            segment,
-            min(access.cluster.backup.archive_wait_seconds, access.cluster.drill.rpo_seconds),
-        )
+    row = connection.execute(
+        "SELECT pg_current_wal_insert_lsn()::text,"
+        " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),"
+        " pg_size_bytes(current_setting('wal_segment_size')), pg_switch_wal()::text"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    lsn, size = parse_lsn(row[0]), int(row[2])
+    segment = Segment.holding(lsn - 1, int(row[1], 16), size)
+    wait_archived(
+        connection,
+        archive,
+        segment,
+        min(archive.cluster.backup.archive_wait_seconds, archive.cluster.drill.rpo_seconds),
+    )
     return lsn

@@ -14,14 +14,13 @@ from typing import Generic, TypeVar
 from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.repository.tools.base import BaseBackup
 from pgdrill.repository.wal_ranges import Wal
-from pgdrill.retention.inventory import Backup, Inventory
 
 Kind = TypeVar("Kind", bound=BaseBackup)
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 def doubtful_clocks(
-    backups: Iterable[Backup], now: datetime, doubted: Mapping[str, str] | None = None
+    backups: Iterable[BaseBackup], now: datetime, doubted: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Backups whose times cannot be right -> why.
 
@@ -32,7 +31,7 @@ def doubtful_clocks(
     exchanged ones make two.
     """
     doubts: dict[str, str] = dict(doubted or {})
-    lines: dict[tuple[int, int, int], list[Backup]] = defaultdict(list)
+    lines: dict[tuple[int, int, int], list[BaseBackup]] = defaultdict(list)
     for backup in backups:
         if backup.name in doubts:
             continue
@@ -69,19 +68,20 @@ def _longest_ending_at(values: Sequence[float]) -> list[int]:
     return lengths
 
 
-def current_system(inventory: Inventory, trusted: Sequence[Backup]) -> tuple[int, int] | None:
-    """The system identifier and major version that are meant: production's where known, else the
-    newest backup's; none if unclear.
+def current_system(backups: Iterable[BaseBackup], known: int | None) -> tuple[int, int] | None:
+    """The system identifier and major version that are meant: production's identifier where
+    ``known``, else the newest backup's.
     """
-    if inventory.unclear:
-        return None
-    known = inventory.system_identifier
-    candidates = [backup for backup in trusted if not known or backup.system_identifier == known]
+    candidates = [backup for backup in backups if not known or backup.system_identifier == known]
     return max(candidates, key=lambda backup: backup.start_time).system if candidates else None
 
 
 def current_paths(
-    wal: Wal, backups: Sequence[Backup], *, production: int | None = None, likely: int | None = None
+    wal: Wal,
+    backups: Sequence[BaseBackup],
+    *,
+    production: int | None = None,
+    likely: int | None = None,
 ) -> list[tuple[TimelineSwitch, ...]]:
     """The timelines that may lead to now, the likeliest first.
 

@@ -12,10 +12,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from pgdrill.access import Access
-from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import (
     DEFAULT_SEGMENT_BYTES,
     Segment,
@@ -27,7 +24,7 @@ from pgdrill.postgres.wal import (
 from pgdrill.postgres.waldump import ended_transactions
 from pgdrill.repository.lineage import Stretch, stretches
 from pgdrill.repository.tools import BaseBackup
-from pgdrill.repository.wal_files import fetch_wal_file
+from pgdrill.repository.wal_files import WalReader
 from pgdrill.repository.wal_ranges import Wal, parse_wal
 
 logger = logging.getLogger(__name__)
@@ -111,25 +108,23 @@ class Span:
 
 
 def restorable(
-    access: Access,
-    runner: Runner,
-    folder: Path,
+    reader: WalReader,
+    backups: Iterable[BaseBackup],
     line: Line,
     *,
     allowance: timedelta,
     since: datetime,
 ) -> list[Span]:
-    """The spans of instants after ``since`` that can be restored now, oldest first; segments are
-    read in ``folder``.
+    """The spans of instants after ``since`` that can be restored now, oldest first.
 
     ``allowance`` is how much later than it says a backup may have finished by the server's clock.
     """
-    archived = access.tool.wal(access.repository)
+    archived = reader.archive.listed()
     wal = line.wal(archived)
     spans = []
-    for one in stretches(wal, wal.path(line.timeline), access.tool.backups(access.repository)):
+    for one in stretches(wal, wal.path(line.timeline), backups):
         start = max(min(backup.finish_time for backup in one.backups) + allowance, since)
-        end = last_end(access, runner, folder, newest_first(line, one, archived))
+        end = last_end(reader, newest_first(line, one, archived))
         if end is None or end <= start:
             logger.info(
                 "no instant can be restored from %s through %s alone",
@@ -151,17 +146,15 @@ def newest_first(
         yield next(segment for segment in choices if archived.get(segment.name))
 
 
-def last_end(
-    access: Access, runner: Runner, folder: Path, segments: Iterable[Segment]
-) -> datetime | None:
+def last_end(reader: WalReader, segments: Iterable[Segment]) -> datetime | None:
     """When the last transaction of some segments, newest first, ended; None where they hold none,
     or cannot be read.
     """
     for segment in segments:
-        file = fetch_wal_file(access, runner, segment.name, folder)
+        file = reader.fetch(segment.name)
         if file is None:
             continue
-        ended = ended_transactions(access, file)
+        ended = ended_transactions(reader.binaries, file)
         file.unlink()
         if ended:
             return max(transaction.at for transaction in ended)

@@ -6,12 +6,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgdrill.access import Access
-from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment
 from pgdrill.postgres.waldump import dump_range
 from pgdrill.repository.restorable_window import Line
-from pgdrill.repository.wal_files import fetch_wal_file
+from pgdrill.repository.wal_files import WalReader
 
 # segments read by one pg_waldump; the next ones begin with the last of them, for a record may lie
 # in both
@@ -19,15 +17,7 @@ AT_ONCE = 8
 
 
 def records(
-    access: Access,
-    runner: Runner,
-    folder: Path,
-    line: Line,
-    start_lsn: int,
-    end_lsn: int,
-    kind: str,
-    *,
-    seconds: float,
+    wal: WalReader, line: Line, start_lsn: int, end_lsn: int, kind: str, *, seconds: float
 ) -> Iterator[tuple[str, bool]]:
     """The records of a kind (a resource manager's name), and whether what was read for them is
     whole.
@@ -35,15 +25,15 @@ def records(
     The last ones are none and not whole where a segment is not there, or the time is over.
     """
     until = time.monotonic() + seconds
-    for batch in _batches(access, runner, folder, line, start_lsn, end_lsn):
+    for batch in _batches(wal, line, start_lsn, end_lsn):
         if batch is None or time.monotonic() > until:
             yield "", False
             return
-        yield dump_range(access, batch[0], batch[-1], f"--rmgr={kind}")
+        yield dump_range(wal.binaries, batch[0], batch[-1], f"--rmgr={kind}")
 
 
 def _batches(
-    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
+    wal: WalReader, line: Line, start_lsn: int, end_lsn: int
 ) -> Iterator[list[Path] | None]:
     """Files of segments that follow one another on one timeline; None where one is not there, or
     was not wanted any more.
@@ -51,7 +41,7 @@ def _batches(
     files: list[Path] = []
     try:
         for choices in line.files(start_lsn, end_lsn - 1):
-            file = _fetched(access, runner, folder, choices)
+            file = _fetched(wal, choices)
             if file is None:
                 yield None
                 return
@@ -70,13 +60,8 @@ def _batches(
         _forget(files)
 
 
-def _fetched(
-    access: Access, runner: Runner, folder: Path, choices: tuple[Segment, ...]
-) -> Path | None:
-    return next(
-        (file for one in choices if (file := fetch_wal_file(access, runner, one.name, folder))),
-        None,
-    )
+def _fetched(wal: WalReader, choices: tuple[Segment, ...]) -> Path | None:
+    return next((file for one in choices if (file := wal.fetch(one.name))), None)
 
 
 def _forget(files: list[Path]) -> None:

@@ -30,7 +30,7 @@ from pgdrill.reports import store
 from pgdrill.reports.model import Branch, Report
 from pgdrill.repository.lineage import foreign_timelines
 from pgdrill.repository.tools.base import BaseBackup, Entry
-from pgdrill.repository.wal_files import history_missing, timeline_history
+from pgdrill.repository.wal_files import history_missing
 from pgdrill.repository.wal_ranges import Position, Wal, parse_wal
 from pgdrill.retention import holds, journal, kept, known
 from pgdrill.retention.dumps import read_dumps
@@ -217,11 +217,12 @@ def _histories(
     lines = sorted({int(name[:8], 16) for name in archived} - {1})
     found: dict[int, tuple[TimelineSwitch, ...]] = {}
     for line in [line for line in lines if f"{line:08X}.history" not in archived][:MOST_TIMELINES]:
-        incomplete.append(history_missing(access, line).problem)
+        incomplete.append(history_missing(access.repository.url, line).problem)
     with tempfile.TemporaryDirectory(prefix="pgdrill-") as folder:
+        wal = access.wal_reader(runner, Path(folder))
         for line in [line for line in lines if f"{line:08X}.history" in archived][:MOST_TIMELINES]:
             try:
-                found[line] = timeline_history(access, runner, line, Path(folder))
+                found[line] = wal.history(line)
             except BackupFault as error:
                 incomplete.append(error.problem)
     return found

@@ -40,11 +40,6 @@ class Backup(BaseBackup):
             damage=damage,
         )
 
-    @property
-    def system(self) -> tuple[int, int]:
-        """Backups of another system identifier or major version are another cluster's."""
-        return self.system_identifier, self.major_version
-
     def own_wal(self, wal: Wal) -> Run:
         """The segments without which it cannot become consistent."""
         return Run(

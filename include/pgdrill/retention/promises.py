@@ -71,7 +71,7 @@ def view(inventory: Inventory, policy: Retention, now: datetime) -> View:
     """Sort out what counts."""
     doubts = doubtful_clocks(inventory.backups, now, inventory.doubted)
     trusted = [backup for backup in inventory.backups if backup.name not in doubts]
-    system = current_system(inventory, trusted)
+    system = None if inventory.unclear else current_system(trusted, inventory.system_identifier)
     whole = whole_names(inventory.backups)
     own = sorted((b for b in trusted if b.system == system), key=lambda backup: backup.start_time)
     counted = tuple(backup for backup in own if backup.name in whole)

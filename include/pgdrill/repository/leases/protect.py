@@ -11,19 +11,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgdrill.access import Access
+from pgdrill.config import Cluster
 from pgdrill.errors import Busy, CouldNotVerify, Momentary, NoKeys
 from pgdrill.repository.leases.board import Board, place_of
 from pgdrill.repository.leases.claim import exclusive
 from pgdrill.repository.leases.held import HeldLease
 from pgdrill.repository.leases.model import MAX_LIFE_SECONDS, Kind, Lease, Seen, new_lease
+from pgdrill.repository.object_store import Storage
 
 logger = logging.getLogger(__name__)
 
 
-def board_of(access: Access) -> Board:
+class Holder(Protocol):
+    """Whose lease it is: a cluster and its report store, which is opened when it is asked for."""
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+    @property
+    def reports(self) -> Storage: ...
+
+
+def board_of(holder: Holder) -> Board:
     """The leases of a cluster's repository, as this host writes them."""
-    return Board(access.reports, place_of(access.cluster.state_directory))
+    return Board(holder.reports, place_of(holder.cluster.state_directory))
 
 
 @dataclass
@@ -77,12 +88,12 @@ class Noting(Protocol):
 
 
 @contextlib.contextmanager
-def protecting(access: Access, owner: str, report: Noting) -> Iterator[Protection]:
+def protecting(holder: Holder, owner: str, report: Noting) -> Iterator[Protection]:
     """Protect everything until the job has chosen.
 
     Without permission to write it goes on without, and the report says so.
     """
-    with _standing(access, lambda board: _begin(access, board, owner)) as protection:
+    with _standing(holder, lambda board: _begin(holder, board, owner)) as protection:
         try:
             yield protection
         finally:
@@ -90,26 +101,26 @@ def protecting(access: Access, owner: str, report: Noting) -> Iterator[Protectio
 
 
 @contextlib.contextmanager
-def still_protecting(access: Access, owner: str) -> Iterator[Protection]:
+def still_protecting(holder: Holder, owner: str) -> Iterator[Protection]:
     """Go on with the lease that an earlier stage of the same drill left standing, if it left
     one."""
-    with _standing(access, lambda board: _go_on(access, board, owner)) as protection:
+    with _standing(holder, lambda board: _go_on(holder, board, owner)) as protection:
         yield protection
 
 
 @contextlib.contextmanager
 def alone(
-    access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]
+    holder: Holder, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]
 ) -> Iterator[None]:
     """The only job of its kind, from whatever host; where the store takes no lease, of this host:
     better a backup than none.
     """
     with contextlib.ExitStack() as held:
-        life = access.cluster.repository.lease_seconds
+        life = holder.cluster.repository.lease_seconds
         try:
             held.enter_context(
                 exclusive(
-                    board_of(access),
+                    board_of(holder),
                     kind,
                     kind,
                     life_seconds=life,
@@ -126,13 +137,13 @@ def alone(
         yield
 
 
-def end_protection(access: Access, owner: str) -> None:
+def end_protection(holder: Holder, owner: str) -> None:
     """Give the lease of a drill up, by writing.
 
     None there is fine, and what cannot be ended runs out.
     """
     try:
-        board = board_of(access)
+        board = board_of(holder)
         lease = _left(board, owner)
         if lease:
             HeldLease(board, board.key("drill"), lease, exclusive=False).end()
@@ -141,9 +152,9 @@ def end_protection(access: Access, owner: str) -> None:
 
 
 @contextlib.contextmanager
-def _standing(access: Access, begin: Callable[[Board], Protection]) -> Iterator[Protection]:
+def _standing(holder: Holder, begin: Callable[[Board], Protection]) -> Iterator[Protection]:
     try:
-        protection = begin(board_of(access))
+        protection = begin(board_of(holder))
     except NoKeys:  # then nothing can be restored either
         raise
     except CouldNotVerify as error:
@@ -158,12 +169,12 @@ def _standing(access: Access, begin: Callable[[Board], Protection]) -> Iterator[
             protection.held.stop()
             with contextlib.suppress(CouldNotVerify):  # it runs out sooner, then
                 protection.held.write(
-                    life_seconds=min(access.cluster.drill.handover_seconds, MAX_LIFE_SECONDS)
+                    life_seconds=min(holder.cluster.drill.handover_seconds, MAX_LIFE_SECONDS)
                 )
 
 
-def _begin(access: Access, board: Board, owner: str) -> Protection:
-    lease = new_lease("drill", owner, access.cluster.repository.lease_seconds)
+def _begin(holder: Holder, board: Board, owner: str) -> Protection:
+    lease = new_lease("drill", owner, holder.cluster.repository.lease_seconds)
     held = HeldLease(board, board.key("drill"), lease, exclusive=False)
     held.write(state="held", everything=True)
     seen = board.look()
@@ -172,12 +183,12 @@ def _begin(access: Access, board: Board, owner: str) -> Protection:
     )
 
 
-def _go_on(access: Access, board: Board, owner: str) -> Protection:
+def _go_on(holder: Holder, board: Board, owner: str) -> Protection:
     lease = _left(board, owner)
     if lease is None:
         return Protection()
     held = HeldLease(board, board.key("drill"), lease, exclusive=False)
-    held.write(life_seconds=access.cluster.repository.lease_seconds)
+    held.write(life_seconds=holder.cluster.repository.lease_seconds)
     return Protection(held)
 
 

@@ -42,6 +42,11 @@ class BaseBackup:
     tablespace_names: Mapping[str, str] = field(default_factory=dict)
     parent: str = ""  # of a delta: the backup it builds on
 
+    @property
+    def system(self) -> tuple[int, int]:
+        """Backups of another system identifier or major version are another cluster's."""
+        return self.system_identifier, self.major_version
+
     def first_segment(self, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
         """Where replay begins."""
         return Segment.holding(self.start_lsn, self.timeline, segment_bytes)
