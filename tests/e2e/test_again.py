@@ -22,7 +22,7 @@ import pytest
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.logical import store as keep
 from pgdrill.reports import store
-from pgdrill.retention import journal
+from pgdrill.repository import prune_runs
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack, tear_down
 from tests.conftest import thorough
@@ -274,7 +274,7 @@ def test_retention_by_hand_is_told_its_refusals_waits_for_a_person_and_can_be_tr
     assert site.ended(RETENTION, run_id) == "success"
     assert left not in repository.sizes()
     assert died(site, run_id).count("prune") == 2
-    assert [run.state for run in journal.runs(site.stack.access)][-1] == "done"
+    assert [run.state for run in prune_runs.runs(site.stack.access.reports)][-1] == "done"
     for task in ("prune", "choose"):
         assert clear(site, RETENTION, run_id, task) == "success", task
     # A plan that is made anew is another one than the person has seen.

@@ -29,10 +29,10 @@ from pgdrill.cli import app
 from pgdrill.documents import DESCRIPTION_BYTES
 from pgdrill.errors import BackupFault, PgdrillError
 from pgdrill.host.process import Runner
+from pgdrill.reports.known_backups import check_backups
 from pgdrill.repository.leases.board import MOST, Board
 from pgdrill.repository.tools.base import BaseBackups
 from pgdrill.retention import holds
-from pgdrill.retention.known import check_backups
 from pgdrill_demo.stack import Stack
 from tests.integration.conftest import Copy, fingerprint, once
 from tests.integration.test_repository_damages import archives, members, write_members

@@ -24,7 +24,8 @@ from pgdrill.access import Access
 from pgdrill.cli import main
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Unreachable
 from pgdrill.host.process import Runner
-from pgdrill.retention import holds, journal
+from pgdrill.repository import prune_runs
+from pgdrill.retention import holds
 from pgdrill.retention.prune import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import need
@@ -127,7 +128,7 @@ def test_a_hold_added_while_a_prune_runs_is_acknowledged_once_that_has_read_it_a
     assert names(holding) == [second, newest]
     states = {
         step.name: (step.state, step.detail)
-        for step in journal.runs(holding)[-1].steps
+        for step in prune_runs.runs(holding.reports)[-1].steps
         if step.kind == "delete-backup"
     }
     assert states[second][0] == "kept"
@@ -166,7 +167,7 @@ def test_a_prune_that_stood_still_for_longer_than_its_lease_deletes_nothing_more
         holds.add_hold(holding, all_names[1], why="case 77/26", until=UNTIL, wait_seconds=60)
         assert go_on(process) == 1
     assert names(holding) == all_names
-    run = journal.runs(holding)[-1]
+    run = prune_runs.runs(holding.reports)[-1]
     assert (run.state, "ran out" in run.reason) == ("failed", True)
     assert prune(holding, Runner(), now=LATER).backups_deleted == 2
     assert names(holding) == [all_names[1], all_names[3]]
@@ -210,9 +211,11 @@ def test_a_mark_set_by_hand_while_a_prune_runs_keeps_its_backup(stack: Stack, fo
         wal_g(folder, "backup-mark", all_names[2])
         assert go_on(process) == 0
     assert names(access) == all_names[2:]
-    assert {step.state for step in journal.runs(access)[-1].steps if step.name == all_names[2]} == {
-        "kept"
-    }
+    assert {
+        step.state
+        for step in prune_runs.runs(access.reports)[-1].steps
+        if step.name == all_names[2]
+    } == {"kept"}
     whole(access)
 
 

@@ -25,9 +25,9 @@ from pgdrill.errors import CouldNotVerify
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.reports.model import Report
+from pgdrill.repository import prune_runs
 from pgdrill.repository.leases import board_of, exclusive, protecting
 from pgdrill.repository.leases.board import probe
-from pgdrill.retention import journal
 from pgdrill.retention.prune import prune
 from pgdrill_demo.s3 import S3Server
 from pgdrill_demo.stack import Stack
@@ -182,7 +182,9 @@ def test_a_prune_on_another_host_leaves_alone_what_a_drill_restores_from(
             words.startswith(f"{first}: needed by drill {drill_id} on host")
             for words in result.kept
         )
-        wal = [step for step in journal.runs(pruning)[-1].steps if step.kind == "delete-wal"]
+        wal = [
+            step for step in prune_runs.runs(pruning.reports)[-1].steps if step.kind == "delete-wal"
+        ]
         assert [step.state for step in wal] == ["kept"]
         assert first in shown(stack, folder, "leases")
     finally:

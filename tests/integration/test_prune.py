@@ -23,6 +23,7 @@ from pgdrill.errors import Busy, CouldNotVerify
 from pgdrill.host.lock import ClusterLock, lease_for, this_process
 from pgdrill.host.process import Runner
 from pgdrill.host.waiting import when_free
+from pgdrill.repository import prune_runs
 from pgdrill.retention import holds, journal
 from pgdrill.retention.execute import carry_out
 from pgdrill.retention.prune import look, prune
@@ -83,7 +84,7 @@ def test_killed_at_any_step_it_can_be_run_again_and_nothing_promised_was_ever_mi
         assert process.exitcode == 9
         assert {all_names[0], all_names[-1]} <= set(names(killed)), steps[:at]
         whole(killed)
-        assert journal.runs(killed)[-1].state == "running"
+        assert prune_runs.runs(killed.reports)[-1].state == "running"
         again = prune(killed, Runner(), now=LATER)
         assert again.left == []
         assert names(killed) == [all_names[0], all_names[-1]]
@@ -300,8 +301,8 @@ def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(
     assert result.wal_segments_deleted == outlook.plan.segments + 1
     assert (
         result.left,
-        journal.runs(access)[-1].steps[-1].kind,
-        journal.runs(access)[-1].steps[-1].state,
+        prune_runs.runs(access.reports)[-1].steps[-1].kind,
+        prune_runs.runs(access.reports)[-1].steps[-1].state,
     ) == ([], "delete-timeline", "done")
     whole(access)
     assert look(access, Runner(), now=LATER, named=["00000005"]).plan.steps == ()
@@ -322,7 +323,7 @@ def test_the_clock_of_the_host_is_compared_with_the_stores(
         prune(access, Runner())
     assert caught.value.problem.reason == "clock"
     assert len(names(access)) == 4
-    assert journal.runs(access)[-1].state == "failed"
+    assert prune_runs.runs(access.reports)[-1].state == "failed"
 
 
 def test_the_command_line_shows_holds_refuses_and_prunes(
@@ -434,7 +435,7 @@ def test_what_the_store_has_under_a_lock_is_reported_and_no_failure(
     assert names(access) == before
     assert set(before[:3]) <= {*result.locked, *result.left}
     assert (result.backups_deleted, result.wal_segments_deleted, result.freed_bytes) == (0, 0, 0)
-    assert journal.runs(access)[-1].state == "done"
+    assert prune_runs.runs(access.reports)[-1].state == "done"
 
 
 def test_keys_that_may_not_delete_are_a_refusal_with_its_hint(

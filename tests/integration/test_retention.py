@@ -17,7 +17,7 @@ import pytest
 from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
 from pgdrill.host.process import Runner
-from pgdrill.retention import journal
+from pgdrill.repository import prune_runs
 from pgdrill.retention.prune import look, prune
 from pgdrill_demo.stack import Stack
 from tests.conftest import TOOLS, need, thorough
@@ -117,7 +117,7 @@ def test_planning_again_changes_nothing(history: History, pruned: Repository) ->
     assert outlook.plan.steps == ()
     assert not prune(pruned.access(), Runner(), now=history.now).applied
     assert pruned.files() == before
-    (run,) = journal.runs(pruned.access())
+    (run,) = prune_runs.runs(pruned.access().reports)
     assert run.state == "done"
     assert all(step.state == "done" for step in run.steps)
 

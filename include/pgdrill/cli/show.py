@@ -47,8 +47,8 @@ def backups(
 
     from pgdrill.baseline.own_system import none_of_its_own, own_system, stranger_hint
     from pgdrill.errors import as_could_not_verify
+    from pgdrill.reports.known_backups import check_backups
     from pgdrill.reports.terminal import backups_table
-    from pgdrill.retention.known import check_backups
 
     access = session_of(context).access(cluster)
     found = access.tool.backups(access.repository)

@@ -9,7 +9,7 @@ from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.postgres.pg_control import system_identifier
-from pgdrill.retention.known import lost_backups, missing
+from pgdrill.reports.known_backups import lost_backups, missing
 from pgdrill.text import count
 
 PART = "repository"

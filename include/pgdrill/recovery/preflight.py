@@ -20,9 +20,9 @@ from pgdrill.postgres.wal import (
 )
 from pgdrill.recovery.room import check_room
 from pgdrill.recovery.targets import RecoveryTarget
+from pgdrill.reports.known_backups import lost_backups, missing
 from pgdrill.repository.tools import BaseBackup
 from pgdrill.repository.tools.base import ArchivedWal, BaseBackups
-from pgdrill.retention.known import lost_backups, missing
 
 ROOM_FACTOR = 1.1
 SHOWN = 5

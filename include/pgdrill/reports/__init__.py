@@ -1,1 +1,3 @@
-"""Results: what a drill found, where it is kept, how it is shown, and the forecast of the next."""
+"""Results: what a drill found, where it is kept, how it is shown, which backups results and records
+tell of, and the forecast of the next.
+"""

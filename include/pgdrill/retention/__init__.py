@@ -1,0 +1,1 @@
+"""What is kept and why: the plan, what refuses it, what carries it out."""

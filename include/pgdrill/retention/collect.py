@@ -26,13 +26,15 @@ from pgdrill.recovery.timelines import (
     last_known_timeline,
     production_timeline,
 )
-from pgdrill.reports import store
+from pgdrill.reports import known_backups, store
 from pgdrill.reports.model import Branch, Report
+from pgdrill.repository import prune_runs
+from pgdrill.repository.ledger import read_ledger
 from pgdrill.repository.lineage import foreign_timelines
 from pgdrill.repository.tools.base import BaseBackup, Entry
 from pgdrill.repository.wal_files import history_missing
 from pgdrill.repository.wal_ranges import Position, Wal, parse_wal
-from pgdrill.retention import holds, journal, kept, known
+from pgdrill.retention import holds, known
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Backup, Inventory, Leftover, Mark, ToolRules, Unreadable
 from pgdrill.retention.promises import view
@@ -44,7 +46,7 @@ MOST_TIMELINES = 1000  # each costs a start of the tool; a cluster has a handful
 def take_inventory(access: Access, runner: Runner) -> Inventory:
     """Read repository, report store and memory. Writes nothing."""
     size = segment_bytes(access)
-    ledger = kept.read_ledger(access)
+    ledger = read_ledger(access.reports)
     entries = access.tool.catalog(access.repository)
     archived = access.tool.wal(access.repository)
     incomplete: list[Problem] = []
@@ -134,7 +136,7 @@ def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:
         return {}
     return {
         step.name: run.started_at
-        for run in journal.runs(access)
+        for run in prune_runs.runs(access.reports)
         for step in run.steps
         if step.name in gone
         and step.kind.startswith("delete")
@@ -255,10 +257,10 @@ def _remembered(
 ) -> Inventory:
     """The inventory with what is known and was not seen."""
     dumps = [dump.name for dump in inventory.dumps]
-    backups, lost = known.lost_backups(access, there), known.lost_dumps(access, dumps)
+    backups, lost = known_backups.lost_backups(access, there), known.lost_dumps(access, dumps)
     unseen = [
-        *known.missing("base backup", access.repository.url, backups, len(there)),
-        *known.missing("dump", access.dumps.url, lost, len(dumps)),
+        *known_backups.missing("base backup", access.repository.url, backups, len(there)),
+        *known_backups.missing("dump", access.dumps.url, lost, len(dumps)),
         *known.missing_wal(access.repository.url, inventory.wal, bool(there), reports),
     ]
     if not there and not dumps and not unseen:

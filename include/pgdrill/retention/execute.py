@@ -9,9 +9,12 @@ from pgdrill.access import Access
 from pgdrill.baseline import backup_record
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.process import Runner
+from pgdrill.repository import prune_runs
+from pgdrill.repository.ledger import Ledger, read_ledger, write_ledger
+from pgdrill.repository.prune_runs import RunRecord, StepState
 from pgdrill.repository.tools.base import Entry
 from pgdrill.repository.wal_ranges import subtract
-from pgdrill.retention import journal, kept
+from pgdrill.retention import journal
 from pgdrill.retention.deleter import Deleter
 from pgdrill.retention.inventory import Inventory
 from pgdrill.retention.keeping import Keeping
@@ -29,7 +32,7 @@ def carry_out(
     runner: Runner,
     inventory: Inventory,
     plan: Plan,
-    run: journal.RunRecord,
+    run: RunRecord,
     keeping: Keeping,
     progress: Progress,
 ) -> None:
@@ -58,7 +61,7 @@ def carry_out(
             asked = True
         logger.info("%s %s%s", step.kind, step.name, f": {noted.why}" if noted.why else "")
         noted.state, noted.detail = _step(access, deleter, inventory, keeping, step)
-        journal.write(access, run)
+        prune_runs.write(access.reports, run)
     keeping.confirm_holds()
     progress("verify", len(plan.steps), len(plan.steps))
 
@@ -80,22 +83,22 @@ def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]
         )
 
 
-def _remember(access: Access, inventory: Inventory, plan: Plan) -> kept.Ledger:
+def _remember(access: Access, inventory: Inventory, plan: Plan) -> Ledger:
     """Before it is done: a mark made by a run that is then killed is still pgdrill's own."""
     names = {backup.name for backup in inventory.backups}
     ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
     ours |= {step.name for step in plan.steps if step.kind == "mark"}
     doubts = {name: why for name, why in plan.doubts.items() if name in names}
-    ledger = kept.Ledger(
-        marked=sorted(ours), doubted=doubts, forgotten=kept.read_ledger(access).forgotten
+    ledger = Ledger(
+        marked=sorted(ours), doubted=doubts, forgotten=read_ledger(access.reports).forgotten
     )
-    kept.write_ledger(access, ledger)
+    write_ledger(access.reports, ledger)
     return ledger
 
 
 def _step(
     access: Access, deleter: Deleter, inventory: Inventory, keeping: Keeping, step: Step
-) -> tuple[journal.StepState, str]:
+) -> tuple[StepState, str]:
     if step.kind == "delete-backup" and not deleter.there(step.name):
         return "was done", "gone already"
     if step.kind in ("delete-backup", "delete-wal"):
@@ -123,7 +126,7 @@ def _step(
     return "done", ""
 
 
-def _by_tool(access: Access, deleter: Deleter, step: Step) -> tuple[journal.StepState, str]:
+def _by_tool(access: Access, deleter: Deleter, step: Step) -> tuple[StepState, str]:
     if said := deleter.delete(step):
         logger.warning("%s stays, for the store keeps it: %s", step.name, said)
         return "locked", said
@@ -141,7 +144,7 @@ def account(
     access: Access,
     before: Inventory,
     plan: Plan,
-    run: journal.RunRecord,
+    run: RunRecord,
     after: Inventory,
     promises: tuple[Promise, ...],
 ) -> None:

@@ -22,6 +22,7 @@ from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillErro
 from pgdrill.repository.leases.board import boot_seconds
 from pgdrill.repository.leases.model import Seen
 from pgdrill.repository.leases.protect import board_of
+from pgdrill.repository.ledger import memory_broken
 from pgdrill.repository.tools.base import Entry
 from pgdrill.retention.dumps import read_dumps
 from pgdrill.retention.inventory import Hold
@@ -297,15 +298,4 @@ def _parse(access: Access, key: str, text: bytes, kind: type[Kept]) -> Kept:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        raise memory_broken(access, key, error) from None
-
-
-def memory_broken(access: Access, key: str, error: ValidationError) -> CouldNotVerify:
-    """For what retention remembers and cannot read: nothing is deleted without it."""
-    return CouldNotVerify(
-        "retention-memory-broken",
-        f"{access.reports.url}/{key}",
-        found=f"unreadable ({error.errors()[0]['msg']})",
-        expected="what pgdrill wrote",
-        hint="restore the object from the bucket's versions; nothing is deleted without it",
-    )
+        raise memory_broken(access.reports, key, error) from None

@@ -15,7 +15,8 @@ from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
 from pgdrill.repository.leases.held import HeldLease
 from pgdrill.repository.leases.model import Seen
-from pgdrill.retention import holds, kept
+from pgdrill.repository.ledger import LEDGER, Ledger, read_ledger
+from pgdrill.retention import holds
 from pgdrill.retention.inventory import Hold, Inventory
 from pgdrill.retention.plan import Plan, Step
 from pgdrill.retention.promises import active, chain_of
@@ -37,7 +38,7 @@ class Keeping:
     plan: Plan
     now: datetime
     ignoring: frozenset[str] = frozenset()
-    ledger: kept.Ledger = field(default_factory=kept.Ledger)
+    ledger: Ledger = field(default_factory=Ledger)
     stayed: set[str] = field(default_factory=set)
 
     def confirm_holds(self) -> None:
@@ -115,10 +116,10 @@ class Keeping:
             self.lease.write(confirmed=ids, **changes)
 
     def _same_ledger(self) -> None:
-        if kept.read_ledger(self.access) != self.ledger:
+        if read_ledger(self.access.reports) != self.ledger:
             raise CouldNotVerify(
                 "plan-changed",
-                f"{self.access.reports.url}/{kept.LEDGER}",
+                f"{self.access.reports.url}/{LEDGER}",
                 found="written by another run since this one began",
                 expected="one run of retention at a time",
                 hint="run it again; see who else prunes this repository",

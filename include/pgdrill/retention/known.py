@@ -1,91 +1,27 @@
-"""What a cluster is known to have had.
+"""What a cluster is known to have had besides base backups: dumps, WAL, and retention's own memory.
 
-Where that is not seen any more, it is the looking that failed, or something was lost.
-
-A store that lists nothing (another prefix, region or bucket, a proxy's empty answer) looks like one
-in which nothing is to be done. What is known: the records of base backups, retention's ledger and
-what it deleted, the newest reports, here and in the store.
+Where that is not seen any more, it is the looking that failed, or something was lost; base backups
+are in :mod:`pgdrill.reports.known_backups`.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
 
 from pgdrill.access import Access
-from pgdrill.baseline import backup_record
-from pgdrill.errors import PgdrillError, Problem, as_could_not_verify
+from pgdrill.errors import Problem, as_could_not_verify
 from pgdrill.logical import store as dump_store
 from pgdrill.logical.manifest import DUMP_ID
 from pgdrill.postgres.wal import parse_lsn
-from pgdrill.reports import store
+from pgdrill.reports.known_backups import Known, missing, recorded
 from pgdrill.reports.model import Report
-from pgdrill.repository.tools.base import BaseBackups
+from pgdrill.repository.ledger import FOLDER, read_ledger
+from pgdrill.repository.prune_runs import deleted
 from pgdrill.repository.wal_ranges import Wal
-from pgdrill.retention import journal, kept
 
-logger = logging.getLogger(__name__)
-
-RECORD_KEY = re.compile(rf"backups/({backup_record.NAME.pattern})\.json")
 # only of one that was finished
 DUMP_REPORT_KEY = re.compile(rf"({DUMP_ID.pattern})/drill-[A-Za-z0-9_-]+\.json")
-NEWEST_REPORTS = 5
-SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Something that was there, and from where that is known."""
-
-    name: str
-    source: str
-    at: datetime | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.source}{f', {self.at:%Y-%m-%d %H:%M} UTC' if self.at else ''})"
-
-
-def lost_backups(access: Access, there: Collection[str], *, quick: bool = False) -> list[Known]:
-    """Base backups that are known and not among those that are ``there``, by their names; what
-    retention deleted is not lost.
-
-    ``quick``: from the records alone, which is one listing if nothing is lost.
-    """
-    known = _from_records(access)
-    if not quick:
-        marked = {
-            name: Known(name, "marked in retention's ledger")
-            for name in kept.read_ledger(access).marked
-        }
-        known = {**marked, **_from_reports(access), **known}
-    lost = known.keys() - set(there)
-    if lost:
-        lost -= {*kept.read_ledger(access).forgotten, *_deleted(access, "delete-backup")}
-    return [known[name] for name in sorted(lost)]
-
-
-def _from_records(access: Access) -> dict[str, Known]:
-    written = access.reports.written("backups/")
-    names = {match[1]: at for key, at in written.items() if (match := RECORD_KEY.fullmatch(key))}
-    return {name: Known(name, "its record", at) for name, at in names.items()}
-
-
-def _from_reports(access: Access) -> dict[str, Known]:
-    found = {}
-    for drill_id in store.list_reports(access)[-NEWEST_REPORTS:]:
-        try:
-            report = store.load_report(access, drill_id)
-        except PgdrillError as error:
-            logger.debug("report passed over: %s", error)
-            continue
-        if report.backup and report.restored:
-            found[report.backup] = Known(
-                report.backup, f"restored by drill {drill_id}", report.started_at
-            )
-    return found
 
 
 def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
@@ -102,45 +38,8 @@ def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
     }
     lost = known.keys() - set(there)
     if lost:
-        lost -= {*kept.read_ledger(access).forgotten, *_deleted(access, "delete-dump")}
+        lost -= {*read_ledger(access.reports).forgotten, *deleted(access.reports, "delete-dump")}
     return [known[name] for name in sorted(lost)]
-
-
-def _deleted(access: Access, kind: str) -> set[str]:
-    """What retention's runs deleted, or perhaps did: one that was killed did not write down its
-    last step.
-    """
-    return {
-        step.name
-        for run in journal.runs(access)
-        for step in run.steps
-        if step.kind == kind
-        and (step.state in ("done", "was done") or (step.state == "to do" and run.state != "done"))
-    }
-
-
-def missing(what: str, url: str, lost: Iterable[Known], there: int) -> list[Problem]:
-    """The lost ones as a problem; none if nothing is lost."""
-    found = list(lost)
-    if not found:
-        return []
-    newest = max((one.at for one in found if one.at), default=None)
-    names = ", ".join(map(str, found[-SHOWN:])) + (
-        f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    )
-    return [
-        Problem(
-            "missing",
-            f"{what}s in {url}",
-            f"{there} of {there + len(found)} that are known: not {names}"
-            + (f"; the newest of {newest:%Y-%m-%d %H:%M} UTC" if newest else ""),
-            "everything that is known, but for what retention deleted",
-            "check prefix, bucket, region and keys"
-            f" ({'dump.url' if what == 'dump' else 'repository.url'}) and what deletes there; what"
-            " was deleted by hand on purpose is let go with `pgdrill prune --apply --allow"
-            " missing`",
-        )
-    ]
 
 
 def missing_wal(url: str, wal: Wal, backups: bool, reports: Sequence[Report]) -> list[Problem]:
@@ -204,16 +103,6 @@ def nothing_there(url: str) -> Problem:
     )
 
 
-def check_backups(access: Access, found: BaseBackups) -> None:
-    """Raise where a listing is empty or has a hole, but base backups are known; the oldest may have
-    been deleted by others.
-    """
-    there = sorted([*(backup.name for backup in found), *found.broken])
-    lost = [one for one in lost_backups(access, there) if not there or one.name > there[0]]
-    for problem in missing("base backup", access.repository.url, lost, len(there)):
-        raise as_could_not_verify(problem)
-
-
 def check_dumps(access: Access, there: Collection[str]) -> None:
     """Raise where a listing lacks dumps that are known."""
     for problem in missing("dump", access.dumps.url, lost_dumps(access, there), len(there)):
@@ -226,6 +115,6 @@ def no_memory(access: Access, backups: Collection[str]) -> bool:
     """
     return (
         bool(backups)
-        and not access.reports.sizes(f"{kept.FOLDER}/")
-        and bool(set(backups) - _from_records(access).keys())
+        and not access.reports.sizes(f"{FOLDER}/")
+        and bool(set(backups) - recorded(access).keys())
     )

@@ -25,9 +25,12 @@ from pgdrill.errors import (
 from pgdrill.host.lock import ClusterLock, lease_for, this_process
 from pgdrill.host.process import Runner
 from pgdrill.recovery.sweep import sweep_first
+from pgdrill.repository import prune_runs
 from pgdrill.repository.leases import HeldLease, board_of, exclusive
 from pgdrill.repository.leases.model import Kind
-from pgdrill.retention import journal, kept
+from pgdrill.repository.ledger import forget
+from pgdrill.repository.prune_runs import RunRecord
+from pgdrill.retention import journal
 from pgdrill.retention.collect import take_inventory
 from pgdrill.retention.execute import Progress, account, carry_out
 from pgdrill.retention.inventory import Inventory
@@ -124,7 +127,7 @@ def prune(
         _refuse(outlook)
         _as_approved(access, outlook.plan, approved)
         if outlook.inventory.forgotten:  # allowed, or it had been refused
-            kept.forget(access, outlook.inventory.forgotten)
+            forget(access.reports, outlook.inventory.forgotten)
         if not outlook.plan.steps:
             return result_of(access, outlook, None)
         return _carry_out(access, runner, outlook, lease, real_clock=now is None, progress=progress)
@@ -134,7 +137,8 @@ def _known_names(access: Access, inventory: Inventory, named: frozenset[str]) ->
     """What a person names is there, or an earlier run took it away."""
     there = {*inventory.names, *(f"{run.timeline:08X}" for run in inventory.wal.runs)}
     if not (lacking := named - there) or not (
-        lacking := lacking - {step.name for run in journal.runs(access) for step in run.steps}
+        lacking := lacking
+        - {step.name for run in prune_runs.runs(access.reports) for step in run.steps}
     ):
         return
     raise ConfigError(
@@ -158,7 +162,7 @@ def _as_approved(access: Access, plan: Plan, approved: str) -> None:
     steps = {(step.kind, step.name) for step in plan.steps}
     if any(
         run.digest == approved and steps <= {(step.kind, step.name) for step in run.steps}
-        for run in journal.runs(access)
+        for run in prune_runs.runs(access.reports)
     ):
         return
     raise CouldNotVerify(
@@ -227,10 +231,10 @@ def _carry_out(
     except BaseException as error:
         run.state, run.reason = "failed", str(error)[:500] or type(error).__name__
         run.ended_at = datetime.now(UTC)
-        journal.write(access, run)
+        prune_runs.write(access.reports, run)
         raise
     run.state, run.ended_at = "done", datetime.now(UTC)
-    journal.write(access, run)
+    prune_runs.write(access.reports, run)
     return result_of(access, outlook, run)
 
 
@@ -245,14 +249,14 @@ def _holds_kept(after: Outlook) -> None:
         )
 
 
-def _clock(access: Access, run: journal.RunRecord) -> None:
-    written = access.reports.written(journal.RUNS)[journal.key(run)]
+def _clock(access: Access, run: RunRecord) -> None:
+    written = access.reports.written(prune_runs.RUNS)[prune_runs.key(run)]
     problem = clock_refusal(datetime.now(UTC), written)
     if problem:
         raise as_could_not_verify(problem)
 
 
-def result_of(access: Access, outlook: Outlook, run: journal.RunRecord | None) -> PruneResult:
+def result_of(access: Access, outlook: Outlook, run: RunRecord | None) -> PruneResult:
     """What was done, or with ``run`` None what would be."""
     plan = outlook.plan
     states = {(step.kind, step.name): step.state for step in run.steps} if run else {}
@@ -283,5 +287,5 @@ def result_of(access: Access, outlook: Outlook, run: journal.RunRecord | None) -
         if run
         else [],
         next_deletion_at=plan.next_deletion_at,
-        journal=f"{access.reports.url}/{journal.key(run)}" if run else "",
+        journal=f"{access.reports.url}/{prune_runs.key(run)}" if run else "",
     )

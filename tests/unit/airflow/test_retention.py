@@ -18,7 +18,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from pgdrill.airflow.operators import PruneOperator
 from pgdrill.airflow.operators.prune import ChoosePruneOperator, RefusedOperator, approved_plan
 from pgdrill.errors import CouldNotVerify, Problem
-from pgdrill.retention import journal
+from pgdrill.repository import prune_runs
 from pgdrill.retention import prune as apply
 from pgdrill.retention import refusals as guards
 from pgdrill.retention.formats import plan_markdown
@@ -271,10 +271,11 @@ def test_a_dry_run_hands_on_the_plan_its_digest_and_its_text(
 ) -> None:
     plan = make_plan(FULL, POLICY, NOW)
     monkeypatch.setattr(apply, "look", lambda access, runner, **words: Outlook(NOW, FULL, plan, ()))
-    monkeypatch.setattr(journal, "runs", lambda access: [])
+    monkeypatch.setattr(prune_runs, "runs", lambda reports: [])
     cluster = SimpleNamespace(name="agents", retention=POLICY)
     monkeypatch.setattr(
-        "pgdrill.airflow.operators.base.access_for", lambda name: SimpleNamespace(cluster=cluster)
+        "pgdrill.airflow.operators.base.access_for",
+        lambda name: SimpleNamespace(cluster=cluster, reports=None),
     )
     found = PruneOperator(task_id="plan", cluster="agents").execute(context("manual"))
     assert found["digest"] == plan.digest

@@ -27,9 +27,10 @@ from pgdrill.recovery.preflight import choose_backup, preflight
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.reports import store
 from pgdrill.reports.forecast import collect
+from pgdrill.reports.known_backups import check_backups
 from pgdrill.reports.model import Stage
-from pgdrill.retention import journal, kept
-from pgdrill.retention.known import check_backups
+from pgdrill.repository import ledger, prune_runs
+from pgdrill.retention import journal
 from pgdrill.retention.prune import look, prune
 from tests.conftest import need
 from tests.reports import passed_report
@@ -184,7 +185,7 @@ def test_what_was_deleted_on_purpose_is_let_go_once_and_for_all(
     remove(access, SECOND)
     assert pgdrill(config, "prune", "--apply") == 2
     assert reasons(access, allowed=["missing"]) == []
-    kept.forget(access, [SECOND])
+    ledger.forget(access.reports, [SECOND])
     assert look(access, Runner(), now=NOW).inventory.unseen == ()
     check_backups(access, access.tool.backups(access.repository))
 
@@ -193,7 +194,7 @@ def test_a_run_that_is_allowed_to_remembers_it(access: Access) -> None:
     remove(access, FIRST, SECOND)
     result = prune(access, Runner(), now=NOW, allowed=["missing"])
     assert result.backups_kept == 1
-    assert kept.read_ledger(access).forgotten == [FIRST, SECOND]
+    assert ledger.read_ledger(access.reports).forgotten == [FIRST, SECOND]
     assert "missing" not in reasons(access)
 
 
@@ -201,10 +202,12 @@ def test_what_retention_deleted_itself_is_not_missing(access: Access) -> None:
     outlook = look(access, Runner(), now=NOW)
     run = journal.begin(access, outlook.plan, NOW)
     run.steps = [
-        journal.StepRecord(kind="delete-backup", name=FIRST, state="done"),
-        journal.StepRecord(kind="delete-backup", name=SECOND),
+        prune_runs.StepRecord(kind="delete-backup", name=FIRST, state="done"),
+        prune_runs.StepRecord(kind="delete-backup", name=SECOND),
     ]
-    journal.write(access, run)  # as one that was killed leaves it: the second may be done or not
+    prune_runs.write(
+        access.reports, run
+    )  # as one that was killed leaves it: the second may be done or not
     remove(access, FIRST, SECOND)
     assert look(access, Runner(), now=NOW).inventory.unseen == ()
 
@@ -213,7 +216,7 @@ def test_what_retention_deleted_itself_is_not_missing(access: Access) -> None:
 def test_everything_that_remembers_is_asked(access: Access, memory: str) -> None:
     access.reports.delete(*(backup_record.key(name) for name in NAMES))
     if memory == "ledger":
-        kept.write_ledger(access, kept.Ledger(marked=[SECOND]))
+        ledger.write_ledger(access.reports, ledger.Ledger(marked=[SECOND]))
     else:
         store.save_report(access, passed_report("d1", backup=SECOND))
         place = store.report_file(access, "d1")
@@ -266,7 +269,7 @@ def test_without_its_memory_a_prune_of_others_backups_waits_for_a_person(access:
     access.reports.delete(*(backup_record.key(name) for name in NAMES[:2]))
     assert reasons(access) == ["first-run"]
     assert reasons(access, allowed=["first-run"]) == []
-    kept.write_ledger(access, kept.Ledger())
+    ledger.write_ledger(access.reports, ledger.Ledger())
     assert reasons(access) == []
 
 
@@ -283,7 +286,7 @@ def test_a_dump_that_is_missing_is_named(
         assert dump_id in capsys.readouterr().err
         assert dump_id in str(refused(access))
         access.dumps.delete(keep.report_key(report))
-    kept.forget(access, [dump_id])
+    ledger.forget(access.reports, [dump_id])
     assert pgdrill(config, "dumps") == 0
 
 

@@ -128,7 +128,7 @@ class PruneOperator(ClusterOperator):
     def _plan(
         self, access: Access, also: tuple[str, ...], allow: tuple[str, ...]
     ) -> dict[str, Any]:
-        from pgdrill.retention import journal
+        from pgdrill.repository import prune_runs
         from pgdrill.retention.formats import plan_data, plan_markdown
         from pgdrill.retention.prune import look
         from pgdrill.retention.terminal import plan_lines
@@ -139,7 +139,7 @@ class PruneOperator(ClusterOperator):
         found = findings(outlook.inventory, access.cluster.retention, outlook.now)
         for line in plan_lines(access.cluster.name, outlook, found):
             self.log.info("%s", line)
-        first = not any(run.state == "done" for run in journal.runs(access))
+        first = not any(run.state == "done" for run in prune_runs.runs(access.reports))
         return {**plan_data(access.cluster.name, outlook, found), "text": text, "first_run": first}
 
 

@@ -18,9 +18,9 @@ from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.reports import store
 from pgdrill.reports.forecast.model import HISTORY, Load, Sample
 from pgdrill.reports.forecast.samples import sample_of
+from pgdrill.reports.known_backups import check_backups
 from pgdrill.reports.model import Report
 from pgdrill.repository.tools import BaseBackup
-from pgdrill.retention.known import check_backups
 
 SECONDS_A_DAY = 86_400.0
 FEWEST_BACKUPS, FEWEST_DAYS = 3, 7  # for a line that tells how the cluster grows

@@ -1,0 +1,66 @@
+"""What retention remembers beside the backups: the marks it made, the clocks it doubted, what was
+let go.
+
+Holds are in :mod:`pgdrill.retention.holds`, its runs in :mod:`prune_runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pgdrill.errors import CouldNotVerify
+from pgdrill.repository.object_store import Storage
+
+FOLDER = "retention"
+LEDGER = f"{FOLDER}/ledger.json"
+
+
+class Ledger(BaseModel):
+    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once
+    found wrong, and why.
+
+    ``forgotten``: backups and dumps that are gone, not by pgdrill, and that somebody let go.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = 1
+    marked: list[str] = Field(default_factory=list)
+    doubted: dict[str, str] = Field(default_factory=dict)
+    forgotten: list[str] = Field(default_factory=list)
+
+
+def read_ledger(reports: Storage) -> Ledger:
+    """The ledger; an empty one before the first run."""
+    text = reports.read(LEDGER)
+    if text is None:
+        return Ledger()
+    try:
+        return Ledger.model_validate_json(text)
+    except ValidationError as error:
+        raise memory_broken(reports, LEDGER, error) from None
+
+
+def write_ledger(reports: Storage, ledger: Ledger) -> None:
+    """Keep the ledger."""
+    reports.write(LEDGER, ledger.model_dump_json(indent=1).encode())
+
+
+def forget(reports: Storage, names: Iterable[str]) -> None:
+    """Remember of backups and dumps that are gone that somebody let them go."""
+    ledger = read_ledger(reports)
+    ledger.forgotten = sorted({*ledger.forgotten, *names})
+    write_ledger(reports, ledger)
+
+
+def memory_broken(reports: Storage, key: str, error: ValidationError) -> CouldNotVerify:
+    """For what retention remembers and cannot read: nothing is deleted without it."""
+    return CouldNotVerify(
+        "retention-memory-broken",
+        f"{reports.url}/{key}",
+        found=f"unreadable ({error.errors()[0]['msg']})",
+        expected="what pgdrill wrote",
+        hint="restore the object from the bucket's versions; nothing is deleted without it",
+    )
