@@ -155,7 +155,7 @@ class Access:
         return WalArchive(self.cluster, self.repository, self.tool)
 
     def wal_reader(self, runner: Runner, folder: Path) -> WalReader:
-        """What reads archived WAL, by way of a folder that is not shared."""
+        """A reader of archived WAL, which fetches its files into ``folder``."""
         return WalReader(self.wal_archive, self.binaries, runner, folder)
 
     @property
