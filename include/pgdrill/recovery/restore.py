@@ -182,11 +182,12 @@ def _fetch_once(
     try:
         done = runner.run(
             replace(
-                fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))
+                fetch.command,
+                within=writing_only(drill.fence, (workspace.cluster, workspace.home)),
+                works_in=(workspace.data_directory, *spaces.values()),
             ),
             timeout_seconds=drill.timeout_seconds,
             stall_seconds=drill.stall_seconds,
-            moving_in=(workspace.data_directory, *spaces.values()),
             on_bytes=lambda written: progress("fetch", written, total),
         )
     except ProcessTimeout as error:
