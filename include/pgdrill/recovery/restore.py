@@ -311,10 +311,10 @@ def _configure(
     drill = access.cluster.drill
     recorded = plan.record.baseline.configured if plan.record else {}
     values = sandbox_settings.settings(
+        recovery=sandbox_settings.Recovery(
+            ahead.restore_command, goal.target.settings, str(plan.timeline)
+        ),
         limits=limits(control, access.binaries.major_version, goal.configured, recorded),
-        restore_command=ahead.restore_command,
-        target=goal.target.settings,
-        timeline=str(plan.timeline),
         preload=preloaded(goal.preload_libraries, drill.allowed_libraries),
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
