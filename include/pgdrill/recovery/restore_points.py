@@ -10,7 +10,7 @@ from pgdrill.access import Access
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.repository.restorable_window import Line
-from pgdrill.repository.wal_batches import records
+from pgdrill.repository.wal_batches import Stretch, records
 
 POINT = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: RESTORE_POINT (.*)$", re.MULTILINE)
 
@@ -51,10 +51,8 @@ def restore_points(
     """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go
     again.
     """
-    found = Found()
-    for text, whole in records(
-        access, runner, folder, line, start_lsn, end_lsn, "XLOG", seconds=seconds
-    ):
+    found, stretch = Found(), Stretch(line, start_lsn, end_lsn)
+    for text, whole in records(access, runner, folder, stretch, "XLOG", seconds=seconds):
         found.whole = found.whole and whole
         found.points += [RestorePoint(parse_lsn(lsn), name) for lsn, name in POINT.findall(text)]
     found.points = sorted(set(found.points))

@@ -13,7 +13,7 @@ from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify
 from pgdrill.host.process import Runner
 from pgdrill.repository.restorable_window import Line
-from pgdrill.repository.wal_batches import records
+from pgdrill.repository.wal_batches import Stretch, records
 
 LOOKING_SECONDS = 120.0
 CHANGED = re.compile(
@@ -28,9 +28,8 @@ def catalogs_untouched(
     """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it
     could be read in time.
     """
-    ended = records(
-        access, runner, folder, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS
-    )
+    stretch = Stretch(line, start_lsn, end_lsn)
+    ended = records(access, runner, folder, stretch, "Transaction", seconds=LOOKING_SECONDS)
     try:
         return all(whole and not CHANGED.search(text) for text, whole in ended)
     except CouldNotVerify:

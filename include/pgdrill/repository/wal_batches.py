@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pgdrill.access import Access
@@ -18,16 +19,17 @@ from pgdrill.repository.wal_files import fetch_wal_file
 AT_ONCE = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """WAL along a line, from a position to right before another one."""
+
+    line: Line
+    start_lsn: int
+    end_lsn: int
+
+
 def records(
-    access: Access,
-    runner: Runner,
-    folder: Path,
-    line: Line,
-    start_lsn: int,
-    end_lsn: int,
-    kind: str,
-    *,
-    seconds: float,
+    access: Access, runner: Runner, folder: Path, stretch: Stretch, kind: str, *, seconds: float
 ) -> Iterator[tuple[str, bool]]:
     """The records of a kind (a resource manager's name), and whether what was read for them is
     whole.
@@ -35,7 +37,7 @@ def records(
     The last ones are none and not whole where a segment is not there, or the time is over.
     """
     until = time.monotonic() + seconds
-    for batch in _batches(access, runner, folder, line, start_lsn, end_lsn):
+    for batch in _batches(access, runner, folder, stretch):
         if batch is None or time.monotonic() > until:
             yield "", False
             return
@@ -43,14 +45,14 @@ def records(
 
 
 def _batches(
-    access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
+    access: Access, runner: Runner, folder: Path, stretch: Stretch
 ) -> Iterator[list[Path] | None]:
     """Files of segments that follow one another on one timeline; None where one is not there, or
     was not wanted any more.
     """
     files: list[Path] = []
     try:
-        for choices in line.files(start_lsn, end_lsn - 1):
+        for choices in stretch.line.files(stretch.start_lsn, stretch.end_lsn - 1):
             file = _fetched(access, runner, folder, choices)
             if file is None:
                 yield None
