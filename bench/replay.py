@@ -125,11 +125,13 @@ def replay(
         point, control = bench.marks[mark], binaries().control_data(workspace.data_directory)
         ordered = None if isinstance(fetch, str) else fetch(workspace)
         values = sandbox_settings.settings(
+            recovery=sandbox_settings.Recovery(
+                ordered[0].restore_command if ordered else str(fetch),
+                RecoveryTarget("name", point.name).settings,
+                timeline="1",
+            ),
             limits=control.limits,
-            restore_command=ordered[0].restore_command if ordered else str(fetch),
-            timeline="1",
             preload="",
-            target=RecoveryTarget("name", point.name).settings,
             planned_with={},
             fast=False,
         )

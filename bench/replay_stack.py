@@ -18,8 +18,9 @@ from pgdrill.backup import take_backup
 from pgdrill.config import Repository
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.preflight import Plan
-from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.restore import plan_restore
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.repository.archiver import wait_archived

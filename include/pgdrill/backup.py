@@ -144,7 +144,11 @@ def _run(
         **access.tool.segment_environment(beside.segment_bytes),
     }
     command = Command(
-        command.argv, {**command.environment, **more}, command.exit_codes, without=NOT_INHERITED
+        command.argv,
+        {**command.environment, **more},
+        command.exit_codes,
+        without=NOT_INHERITED,
+        works_in=(*_read_from(directory), temporary),
     )
     what = f"base backup of {access.cluster.name}"
     try:
@@ -152,7 +156,6 @@ def _run(
             command,
             timeout_seconds=settings.timeout_seconds,
             stall_seconds=settings.stall_seconds,
-            moving_in=(*_read_from(directory), temporary),
             on_bytes=lambda written: progress("backup", written, 0),
         )
     except ProcessTimeout as error:

@@ -12,7 +12,9 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypedDict, Unpack
 
 from pgdrill import version
 from pgdrill.access import Access
@@ -40,7 +42,7 @@ from pgdrill.recovery.instant_proof import prove
 from pgdrill.recovery.planning import decide
 from pgdrill.recovery.preflight import choose_backup
 from pgdrill.recovery.presence import absence
-from pgdrill.recovery.restore import Progress, plan_restore, restore
+from pgdrill.recovery.restore import Progress, Restoring, plan_restore, restore
 from pgdrill.recovery.room import keeping_free
 from pgdrill.recovery.sweep import sweep_first
 from pgdrill.recovery.targets import RecoveryTarget, parse_target
@@ -63,18 +65,42 @@ def _silent(what: str, done: int, total: int) -> None:
     """No progress wanted."""
 
 
+class Asked(TypedDict, total=False):
+    """What may be asked of a restore: its ``target`` (else latest) and ``backup`` (else LATEST),
+    for a ``trigger`` (else cli).
+
+    ``earlier``: the drill that this one repeats; it keeps that one's turn, and its instant where
+    that can still be restored.
+    """
+
+    target: str
+    backup: str
+    trigger: str
+    earlier: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A drill's restore stage at work."""
+
+    access: Access
+    workspace: Workspace
+    report: Report
+    runner: Runner
+    fence: Fence
+    progress: Progress
+
+
 def drill(
     access: Access,
     *,
-    target: str = "latest",
-    backup: str = "LATEST",
     families: Sequence[str] = FAMILIES,
     keep: bool = False,
-    trigger: str = "cli",
     drill_id: str = "",
     runner: Runner | None = None,
     progress: Progress = _silent,
     wait_seconds: float = 0.0,
+    **asked: Unpack[Asked],
 ) -> Report:
     """A whole drill. The report says how it went; nothing is raised for what it can hold.
 
@@ -87,12 +113,10 @@ def drill(
             restore_stage,
             access,
             drill_id,
-            target=target,
-            backup=backup,
-            trigger=trigger,
             hand_over=False,
             runner=runner,
             progress=progress,
+            **asked,
         )
         report = when_free(restoring, seconds=wait_seconds)
         if report.restore.status == "ok":
@@ -111,25 +135,21 @@ def restore_stage(
     access: Access,
     drill_id: str,
     *,
-    target: str = "latest",
-    backup: str = "LATEST",
-    trigger: str = "cli",
-    earlier: str = "",
     hand_over: bool = True,
     runner: Runner | None = None,
     progress: Progress = _silent,
+    **asked: Unpack[Asked],
 ) -> Report:
     """Look at production, restore, promote. The restored server is left running.
 
     With ``hand_over`` for a check stage in another process, which has to come within
-    ``drill.handover_seconds``. ``earlier``: the drill that this one repeats; it keeps that one's
-    turn, and its instant where that can still be restored.
+    ``drill.handover_seconds``.
     """
-    wanted = parse_target(target)
+    wanted, backup = parse_target(asked.get("target", "latest")), asked.get("backup", "LATEST")
     sweep_first(access)
     workspace = Workspace.of(access, drill_id)
-    report = _new_report(access, drill_id, trigger, backup)
-    for one in filter(None, (earlier, drill_id)):
+    report = _new_report(access, drill_id, asked.get("trigger", "cli"), backup)
+    for one in filter(None, (asked.get("earlier"), drill_id)):
         report.target = store.earlier_target(access, one, asked=str(wanted)) or report.target
     end = ends_at(access, report.started_at)
     with (
@@ -159,33 +179,24 @@ def restore_stage(
         )
         # from the first object on that the tool unpacks
         with keeping_free(access, workspace, runner):
-            _decide_and_restore(
-                access, workspace, wanted, report, runner, fence, protection, progress
-            )
+            work = _Work(access, workspace, report, runner, fence, progress)
+            _decide_and_restore(work, wanted, protection)
         if hand_over and report.restored:
             report.restored.expires_at = datetime.fromtimestamp(left_until(access, end), UTC)
     return report
 
 
-def _decide_and_restore(
-    access: Access,
-    workspace: Workspace,
-    wanted: RecoveryTarget,
-    report: Report,
-    runner: Runner,
-    fence: Fence,
-    protection: Protection,
-    progress: Progress,
-) -> None:
+def _decide_and_restore(work: _Work, wanted: RecoveryTarget, protection: Protection) -> None:
     """From the first question to the last that is not the checks'; the report gets what is
     found."""
+    access, workspace, report, runner = work.access, work.workspace, work.report, work.runner
     goal, look = decide(access, wanted, report.wanted_backup, report, runner, workspace.home)
     if look.baseline:
         store.save_baseline(access, report.drill_id, look.baseline)
     else:
         store.forget_baseline(access, report.drill_id)
     clock = time.monotonic()
-    with wal_ahead(access, workspace, owner=fence.uid) as ahead:
+    with wal_ahead(access, workspace, owner=work.fence.uid) as ahead:
         plan = plan_restore(access, workspace, goal, runner)
         known = (look.baseline, plan.record.baseline if plan.record else None)
         check_equipped(
@@ -202,9 +213,8 @@ def _decide_and_restore(
         logger.info(
             "restoring %s, %d WAL segments, to %s", plan.backup.name, plan.wal_segments, goal.target
         )
-        report.restored = restore(
-            access, workspace, goal, plan, ahead, runner, report.timings, progress, fence
-        )
+        restoring = Restoring(access, workspace, goal, plan, runner, work.fence, work.progress)
+        report.restored = restore(restoring, ahead, report.timings)
     settling = report.timings.wal.settle_seconds if report.timings.wal else 0.0
     report.timings.time_to_running_seconds = time.monotonic() - clock - settling
     if (

@@ -15,6 +15,7 @@ from pgdrill_demo.texts import below, passage, pick
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
     from pgdrill_demo.catalog import Column
 
@@ -194,44 +195,48 @@ def value_for(
     return _other(table, kind, name, number, vertical, rng)
 
 
-def _other(table: str, kind: str, name: str, number: int, vertical: str, rng: random.Random) -> Any:  # noqa: PLR0911  (one case a type)
-    if kind == "bool":
-        return below(rng, 2) == 1
-    if kind == "numeric":
-        cents = (
-            below(
-                rng, 10_000 if _is_percentage(name) else 90_000_000 if "price" in name else 80_000
+def _other(table: str, kind: str, name: str, number: int, vertical: str, rng: random.Random) -> Any:
+    match kind:
+        case "numeric":
+            return Decimal(below(rng, _most_cents(name)) + 1) / 100
+        case "uuid":
+            bits = below(rng, 2**53) << 75 | below(rng, 2**53) << 20 | number
+            return uuid.UUID(int=bits, version=4)
+        case "jsonb":
+            topic = passage(vertical, rng)[:40]
+            return Jsonb(
+                {"topic": topic, "steps": [below(rng, 100) for _ in range(3)], "n": number}
             )
-            + 1
-        )
-        return Decimal(cents) / 100
-    if kind in ("float8", "float4"):
-        return below(rng, 2_000) / 1_000
-    if kind == "uuid":
-        return uuid.UUID(int=below(rng, 2**53) << 75 | below(rng, 2**53) << 20 | number, version=4)
-    if kind == "jsonb":
-        return Jsonb(
-            {
-                "topic": passage(vertical, rng)[:40],
-                "steps": [below(rng, 100) for _ in range(3)],
-                "n": number,
-            }
-        )
-    if kind == "_text":
-        return [pick(rng, words.INDUSTRIES), pick(rng, words.CHANNELS)]
-    if kind == "tstzrange":
-        start = AS_OF - timedelta(hours=below(rng, 4_000))
-        return TimestamptzRange(start, start + timedelta(hours=1 + below(rng, 200)))
-    if kind == "bytea":
-        return bytes(below(rng, 256) for _ in range(32))
-    if kind == "inet":
-        return f"10.{below(rng, 256)}.{below(rng, 256)}.{below(rng, 256)}"
-    if kind == "interval":
-        return timedelta(seconds=30 + below(rng, 600))
-    if kind == "oid":
-        return None  # a large object; the loader makes some
+        case "oid":
+            return None  # a large object; the loader makes some
+    if kind in _BY_CHANCE:
+        return _BY_CHANCE[kind](rng)
     message = f"no values for {table}.{name} of type {kind}"
     raise NotImplementedError(message)
+
+
+def _time_range(rng: random.Random) -> TimestamptzRange:
+    start = AS_OF - timedelta(hours=below(rng, 4_000))
+    return TimestamptzRange(start, start + timedelta(hours=1 + below(rng, 200)))
+
+
+# Types whose values mean nothing more.
+_BY_CHANCE: dict[str, Callable[[random.Random], Any]] = {
+    "bool": lambda rng: below(rng, 2) == 1,
+    "float4": lambda rng: below(rng, 2_000) / 1_000,
+    "float8": lambda rng: below(rng, 2_000) / 1_000,
+    "_text": lambda rng: [pick(rng, words.INDUSTRIES), pick(rng, words.CHANNELS)],
+    "tstzrange": _time_range,
+    "bytea": lambda rng: bytes(below(rng, 256) for _ in range(32)),
+    "inet": lambda rng: f"10.{below(rng, 256)}.{below(rng, 256)}.{below(rng, 256)}",
+    "interval": lambda rng: timedelta(seconds=30 + below(rng, 600)),
+}
+
+
+def _most_cents(name: str) -> int:
+    if _is_percentage(name):
+        return 10_000
+    return 90_000_000 if "price" in name else 80_000
 
 
 def _is_percentage(name: str) -> bool:
@@ -265,18 +270,24 @@ def _text(table: str, name: str, number: int, vertical: str, rng: random.Random)
     if name in _PROSE:
         return passage(vertical, rng)
     first, last = pick(rng, words.FIRST_NAMES), pick(rng, words.LAST_NAMES)
-    if name == "email":
-        return f"{first}.{last}.{number}@{table.replace('_', '-')}.example".lower()
-    if name == "phone":
-        return f"+49 555 {100_000 + below(rng, 900_000)}"
-    if name in ("url", "website"):
-        return f"https://{last.lower()}.example/{table}/{number}"
-    if name == "street":
-        return f"{pick(rng, words.STREETS)} {1 + below(rng, 200)}"
-    if name == "postcode":
-        return f"{10_000 + below(rng, 90_000)}"
-    if name in ("full_name", "inspector", "worker"):
-        return f"{first} {last}"
+    match name:
+        case "email":
+            return f"{first}.{last}.{number}@{table.replace('_', '-')}.example".lower()
+        case "phone":
+            return f"+49 555 {100_000 + below(rng, 900_000)}"
+        case "url" | "website":
+            return f"https://{last.lower()}.example/{table}/{number}"
+        case "street":
+            return f"{pick(rng, words.STREETS)} {1 + below(rng, 200)}"
+        case "postcode":
+            return f"{10_000 + below(rng, 90_000)}"
+        case "full_name" | "inspector" | "worker":
+            return f"{first} {last}"
+    return _label(name, number, vertical, rng)
+
+
+def _label(name: str, number: int, vertical: str, rng: random.Random) -> str:
+    """What a thing is called, or coded with."""
     if name in ("title", "subject", "caption", "condition", "value", "dosage"):
         return passage(vertical, rng).split("; ")[0]
     if name.endswith("code") or name in ("key", "row_key"):

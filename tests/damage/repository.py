@@ -24,8 +24,9 @@ from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stag
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.process import ProcessTimeout, Runner
 from pgdrill.postgres.wal import Segment
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.planning import Look
-from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.restore import plan_restore
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports import store

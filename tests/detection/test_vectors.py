@@ -44,12 +44,7 @@ def remember(copy: Copy, **columns: dict[str, object]) -> tuple[Baseline, Copy]:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         state.horizon = horizon(connection, "ab" * 16)
         state.vectors, state.search_settings = read_vectors(
-            connection,
-            DATABASE,
-            cluster,
-            state.horizon,
-            whole=every_table(connection),
-            guard=Guard(catalogs),
+            connection, cluster, state.horizon, whole=every_table(connection), guard=Guard(catalogs)
         )
     for key in state.vectors:
         state.tables.setdefault(key.rpartition(".")[0], _table(Changes()))

@@ -83,7 +83,7 @@ def test_a_program_that_sleeps_and_wakes_for_nothing_is_no_working_one(tmp_path:
     with pytest.raises(ProcessTimeout):
         # requests again and again, and no file of it
         busy = idle.replace("* 10", "* 10000").replace("10)", "10000)")
-        Runner().run(Command(("python3", "-c", busy)), stall_seconds=2, moving_in=(tmp_path,))
+        Runner().run(Command(("python3", "-c", busy), works_in=(tmp_path,)), stall_seconds=2)
 
 
 @pytest.mark.parametrize("how", ["written", "read", "written in place", "by a child"])
@@ -104,7 +104,7 @@ def test_a_program_that_works_on_files_is_a_working_one(tmp_path: Path, how: str
         if how == "by a child"
         else ("python3", "-c", program)
     )
-    assert Runner().run(Command(words), stall_seconds=3, moving_in=(tmp_path,)).code == 0
+    assert Runner().run(Command(words, works_in=(tmp_path,)), stall_seconds=3).code == 0
 
 
 def test_a_file_that_others_write_does_not_count_for_the_one_who_reads_it(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from pgdrill.drill import destroy_stage, new_drill_id, restore_stage
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import format_lsn
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.preflight import Plan
-from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.restore import plan_restore
 from pgdrill.recovery.targets import parse_target
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.repository import object_store

@@ -26,8 +26,8 @@ from pgdrill.host.process import Runner
 from pgdrill.postgres.clock import measure
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.postgres.waldump import ended_transactions
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.planning import decide, exact_goal, look_at_production, read_heartbeats
-from pgdrill.recovery.restore import Goal
 from pgdrill.recovery.targets import RecoveryTarget, parse_target
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.reports import store

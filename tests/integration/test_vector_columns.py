@@ -289,7 +289,7 @@ def test_a_column_is_remembered_without_a_vector_or_a_row_in_it(
     with psycopg.connect(named.info.dsn, password=named.info.password) as snapshot:
         snapshot.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         states, settings_ = read_vectors(
-            snapshot, "scratch", cluster(stack), horizon(snapshot, "ab" * 16), EVERY, Guard(named)
+            snapshot, cluster(stack), horizon(snapshot, "ab" * 16), EVERY, Guard(named)
         )
     assert {state.trouble for state in states.values()} == {""}
     assert settings_["hnsw.ef_search"] == "default: 40"
@@ -320,7 +320,6 @@ def test_a_column_above_the_byte_budget_is_asked_through_its_index_alone(
     with psycopg.connect(named.info.dsn, password=named.info.password) as snapshot:
         states, _ = read_vectors(
             snapshot,
-            "scratch",
             cluster(stack),
             horizon(snapshot, "ab" * 16),
             EVERY - {"public.parts_1"},

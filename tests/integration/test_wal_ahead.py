@@ -20,7 +20,8 @@ from pgdrill.drill import destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment, format_lsn, parse_lsn
 from pgdrill.recovery import restore as restoring
-from pgdrill.recovery.restore import Goal, plan_restore
+from pgdrill.recovery.goal import Goal
+from pgdrill.recovery.restore import Restoring, plan_restore
 from pgdrill.recovery.targets import parse_target
 from pgdrill.recovery.wal_prefetch.plan import order_for, wal_ahead
 from pgdrill.recovery.workspace import Workspace
@@ -133,12 +134,13 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(
     workspace = Workspace.of(access, new_drill_id())
     goal = Goal("LATEST", parse_target(f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"))
     plan = plan_restore(access, workspace, goal, Runner())
-    restoring._fetch(access, workspace, plan, Runner(), Timings(), lambda *_: None)
     fence = workspace.fence(access)
+    work = Restoring(access, workspace, goal, plan, Runner(), fence, progress=lambda *_: None)
+    restoring._fetch(work, Timings())
     try:
         with wal_ahead(access, workspace, owner=fence.uid) as ahead:
             ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
-            server = restoring._configure(access, workspace, goal, plan, ahead, fence)
+            server = restoring._configure(work, ahead)
             launched = server.launch()
             before = copy.golden.marks[1].segment.name
             server.wait_until(

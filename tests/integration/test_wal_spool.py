@@ -557,9 +557,9 @@ def test_whoever_started_it_is_killed_and_it_ends_too(recovery: Recovery) -> Non
     ahead.stop()
     code = (
         "import sys, time; from pathlib import Path; from pgdrill.recovery.wal_prefetch.client"
-        " import WalAhead;from pgdrill.recovery.wal_prefetch.order import Order;order ="
+        " import Places, WalAhead;from pgdrill.recovery.wal_prefetch.order import Order;order ="
         " Order.from_json(sys.argv[1]); spool, pid_file = Path(order.spool), Path(sys.argv[2]);a ="
-        " WalAhead(spool, Path(order.incoming), pid_file.with_name('s'), {}, pid_file);"
+        " WalAhead(Places(spool, Path(order.incoming), pid_file.with_name('s'), pid_file), {});"
         " a.start(order);print(a._process.pid, flush=True); time.sleep(60)"
     )
     words = [

@@ -9,10 +9,8 @@ from pgdrill.postgres import sandbox_settings
 
 def test_after_replay_its_settings_are_productions_or_the_defaults(tmp_path: Path) -> None:
     values = sandbox_settings.settings(
+        recovery=sandbox_settings.Recovery("cp 'a' b", target={}, timeline="1"),
         limits={},
-        restore_command="cp 'a' b",
-        target={},
-        timeline="1",
         preload="",
         planned_with={},
         fast=False,
@@ -32,10 +30,8 @@ def test_after_replay_its_settings_are_productions_or_the_defaults(tmp_path: Pat
 def test_a_restored_server_has_room_for_two_of_its_segments() -> None:
     for megabytes, wanted in ((1, "80MB"), (16, "80MB"), (64, "128MB"), (1024, "2048MB")):
         values = sandbox_settings.settings(
+            recovery=sandbox_settings.Recovery("", target={}, timeline="1"),
             limits={},
-            restore_command="",
-            target={},
-            timeline="1",
             preload="",
             planned_with={},
             fast=False,

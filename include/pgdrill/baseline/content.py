@@ -21,7 +21,6 @@ from pgdrill.postgres.row_digests import horizon
 
 def read_rows_of(
     production: Production,
-    name: str,
     looked: Looked,
     before: psycopg.Connection,
     pair: Pair | None = None,
@@ -37,7 +36,7 @@ def read_rows_of(
     snapshot. Else all is read a second time and not only what they tell of.
     """
     after, line = pair.after if pair else None, horizon(before, secrets.token_hex(16), oldest_xid)
-    with production.catalogs(name) as catalogs:
+    with production.catalogs(before.info.dbname) as catalogs:
         reading = Reading(
             before,
             production,

@@ -107,7 +107,6 @@ class Habits:
                 line = horizon(connection, secrets.token_hex(16))
                 states, _ = read_vectors(
                     connection,
-                    column.database,
                     self.access.cluster,
                     line,
                     whole,

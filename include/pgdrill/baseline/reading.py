@@ -116,14 +116,13 @@ class Reading:
 
     def vectors(self, tables: Sequence[Table]) -> tuple[dict[str, VectorState], dict[str, str]]:
         """The vector columns in tables that were read, and the settings that searches run with."""
-        production, name = self.production, self.connection.info.dbname
+        production = self.production
         production.at_work = "searching its vector columns"
         # A guard of their own: what it comes to know would keep the other from asking, when tables
         # are read a second time.
         guard, only = Guard(self.guard.catalogs), {table.oid for table in tables}
         found = read_vectors(
             self.connection,
-            name,
             production.access.cluster,
             self.line,
             self.whole,

@@ -156,9 +156,7 @@ def _as_of_now(production: Production, baseline: Baseline, looked: dict[str, Loo
                     _unless_dropped(production, baseline, name),
                     production.snapshot(name) as snapshot,
                 ):
-                    read_rows_of(
-                        production, name, looked[name], snapshot, spent_bytes=_spent(baseline)
-                    )
+                    read_rows_of(production, looked[name], snapshot, spent_bytes=_spent(baseline))
                 break
             except StandbyConflict as error:
                 if attempt == ATTEMPTS:
@@ -256,7 +254,6 @@ def _mark(
                 if pair:
                     read_rows_of(
                         production,
-                        database,
                         looked[database],
                         pair.before,
                         pair,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import psycopg
 
@@ -198,9 +198,9 @@ class Check:
     family: str
     passing: str
     hint: str
-    required: bool
     ask: Question = field(repr=False)
     example: str = ""
+    required: bool = True
     compares: bool = False  # with what production held at that very instant
     last: bool = False  # asked when all else has been: what went on meanwhile
 
@@ -284,16 +284,17 @@ def _judged(context: Context, outcome: Outcome) -> Outcome:
 CHECKS: dict[str, Check] = {}
 
 
+class Manner(TypedDict, total=False):
+    """What :class:`Check` has a default for."""
+
+    example: str
+    required: bool
+    compares: bool
+    last: bool
+
+
 def check(
-    name: str,
-    family: str,
-    *,
-    passing: str,
-    hint: str,
-    example: str = "",
-    required: bool = True,
-    compares: bool = False,
-    last: bool = False,
+    name: str, family: str, *, passing: str, hint: str, **manner: Unpack[Manner]
 ) -> Callable[[Question], Question]:
     """Register a check under its name.
 
@@ -301,7 +302,7 @@ def check(
     """
 
     def register(ask: Question) -> Question:
-        CHECKS[name] = Check(name, family, passing, hint, required, ask, example, compares, last)
+        CHECKS[name] = Check(name, family, passing, hint, ask, **manner)
         return ask
 
     return register

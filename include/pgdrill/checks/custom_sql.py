@@ -125,43 +125,57 @@ def parse_file(file: Path) -> SqlCheck:
     )
     if start is None:
         raise _error(f"{file}", "no statement", "a header and one SQL statement that reads")
-    values: dict[str, Any] = {}
-    places: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        found = KEY.fullmatch(line.strip())
-        if found and (number <= start or found[1] in (*ALLOWED, WAS_HINT)):
-            key = found[1]
-            if key == WAS_HINT:
-                logger.warning("%s, line %d: the key mend is called hint now", file, number)
-                key = "hint"
-            if key not in ALLOWED:
-                near = difflib.get_close_matches(key, ALLOWED, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise _error(
-                    f"{file}, line {number}",
-                    f"unknown key {key!r}{hint}",
-                    f"one of {', '.join(ALLOWED)}",
-                )
-            if key in values:
-                raise _error(
-                    f"{file}, line {number}",
-                    f"{key} for the second time",
-                    f"once (line {places[key]})",
-                )
-            if number > start:
-                raise _error(
-                    f"{file}, line {number}",
-                    f"{key} after the statement has begun",
-                    "every key above the statement",
-                )
-            values[key], places[key] = found[2], number
+    header = _read_header(file, lines, start)
     try:
-        return SqlCheck(file=file, statement="\n".join(lines[start:]), **values)
+        return SqlCheck(
+            file=file,
+            statement="\n".join(lines[start:]),
+            **{key: entry.value for key, entry in header.items()},
+        )
     except ValidationError as error:
         key = str(error.errors()[0]["loc"][0])
-        if key not in places:
+        if key not in header:
             raise _error(f"{file}", f"no {key}", f"a line `-- {key}: …`, {ALLOWED[key]}") from None
-        raise _error(f"{file}, line {places[key]}", f"{key}: {values[key]}", ALLOWED[key]) from None
+        wrong = header[key]
+        raise _error(
+            f"{file}, line {wrong.number}", f"{key}: {wrong.value}", ALLOWED[key]
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a key of the header says, and the number of its line."""
+
+    value: Any
+    number: int
+
+
+def _read_header(file: Path, lines: list[str], start: int) -> dict[str, _Entry]:
+    """The header's entries by their keys; ``start`` is the index of the statement's first line.
+
+    A key that stands below is an error, but only of those that there are: others are prose.
+    """
+    header: dict[str, _Entry] = {}
+    for number, line in enumerate(lines, 1):
+        found = KEY.fullmatch(line.strip())
+        if not found or (number > start and found[1] not in (*ALLOWED, WAS_HINT)):
+            continue
+        key, thing = found[1], f"{file}, line {number}"
+        if key == WAS_HINT:
+            logger.warning("%s: the key mend is called hint now", thing)
+            key = "hint"
+        if key not in ALLOWED:
+            near = difflib.get_close_matches(key, ALLOWED, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise _error(thing, f"unknown key {key!r}{hint}", f"one of {', '.join(ALLOWED)}")
+        if key in header:
+            raise _error(thing, f"{key} for the second time", f"once (line {header[key].number})")
+        if number > start:
+            raise _error(
+                thing, f"{key} after the statement has begun", "every key above the statement"
+            )
+        header[key] = _Entry(found[2], number)
+    return header
 
 
 def read_checks(cluster: Cluster) -> tuple[list[SqlCheck], list[ConfigError]]:

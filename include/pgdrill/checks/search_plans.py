@@ -15,7 +15,8 @@ from pgdrill.checks.vectors import thing_of
 from pgdrill.postgres.server_words import words_of
 from pgdrill.vectors.columns import SearchIndex, use_pgvector
 from pgdrill.vectors.index_search import plan
-from pgdrill.vectors.model import VectorState
+from pgdrill.vectors.model import SearchState, VectorState
+from pgdrill.vectors.observation import Searched
 from pgdrill.vectors.probes import Probe
 from pgdrill.vectors.snapshot import search_settings
 
@@ -169,50 +170,46 @@ def index_used(context: Context) -> Iterator[Outcome]:
             )
         states = {one.index: one for one in look.state.searches} if look.state else {}
         for one in column.searches:
-            if not one.search.index:
-                continue
-            if not one.probes:
-                if column.reading and sum(column.reading.sizes.values()):
-                    yield Outcome(
-                        "warn",
-                        thing_of(look, one),
-                        "no row fits its predicate",
-                        "index scan",
-                        one.search.field.predicate,
-                    )
-                continue
-            before = states.get(one.search.name)
-            if one.used:
-                yield Outcome("pass", thing_of(look, one), "index scan", "index scan")
-            elif one.usable and before and not before.used:
-                yield Outcome(
-                    "pass",
-                    thing_of(look, one),
-                    "another plan",
-                    "the plan that production's planner prefers",
-                    "the index can be used",
-                )
-            elif one.usable:
-                message = (
-                    "production's planner takes it"
-                    if before
-                    else "the planner prefers another plan at this size"
-                )
-                yield Outcome("warn", thing_of(look, one), "another plan", "index scan", message)
-            elif one.instead:
-                yield Outcome(
-                    "warn",
-                    thing_of(look, one),
-                    "another index",
-                    "index scan",
-                    f"{one.instead} answers for it: one of them is too many",
-                )
-            else:
-                yield Outcome("fail", thing_of(look, one), "index not usable", "index scan")
+            thing = thing_of(look, one)
+            if one.search.index and one.probes:
+                yield _planned(thing, one, states.get(one.search.name))
+            elif one.search.index and column.reading and sum(column.reading.sizes.values()):
+                predicate = one.search.field.predicate
+                yield Outcome("warn", thing, "no row fits its predicate", "index scan", predicate)
         if wanted.query and (
             probe := next((one.probes[0] for one in column.searches if one.probes), None)
         ):
             yield _own_query(look, wanted.query, probe)
+
+
+def _planned(thing: str, one: Searched, before: SearchState | None) -> Outcome:
+    """How a search is planned; ``before``: how production's planner did it."""
+    if one.used:
+        return Outcome("pass", thing, "index scan", "index scan")
+    if one.usable and before and not before.used:
+        return Outcome(
+            "pass",
+            thing,
+            "another plan",
+            "the plan that production's planner prefers",
+            "the index can be used",
+        )
+    if one.usable:
+        message = (
+            "production's planner takes it"
+            if before
+            else "the planner prefers another plan at this size"
+        )
+        return Outcome("warn", thing, "another plan", "index scan", message)
+    if one.instead:
+        return Outcome(
+            "warn",
+            thing,
+            "another index",
+            "index scan",
+            f"{one.instead} answers for it: one of them is too many",
+        )
+    return Outcome("fail", thing, "index not usable", "index scan")
 
 
 def _own_query(look: Look, query: str, probe: Probe) -> Outcome:

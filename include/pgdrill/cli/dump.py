@@ -175,7 +175,7 @@ def restore(
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
     from pgdrill.host.process import Runner
-    from pgdrill.logical.single_table import restore_table
+    from pgdrill.logical.single_table import Allowed, Origin, restore_table
 
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
@@ -184,10 +184,8 @@ def restore(
             access,
             into,
             table,
-            dump=dump,
-            database=database,
-            replace=replace,
-            as_superuser=as_superuser,
+            origin=Origin(dump, database),
+            allowed=Allowed(replace, as_superuser),
             runner=runner,
             progress=show,
         )

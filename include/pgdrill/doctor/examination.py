@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 from pgdrill.doctor.model import JOBS, Finding, Job
 from pgdrill.doctor.subject import Subject
@@ -33,7 +34,8 @@ class Examination:
     """A registered examination.
 
     ``needs`` are others that have to be answered, and neither red nor unknown, before this one can
-    be asked; ``after`` are those that it waits for and makes do without.
+    be asked; ``after`` are those that it waits for and makes do without. ``jobs`` are those that
+    would meet what it finds.
     """
 
     name: str
@@ -41,32 +43,30 @@ class Examination:
     green: str
     hint: str
     example: str
-    needs: tuple[str, ...]
-    jobs: frozenset[Job]
     ask: Question = field(repr=False)
+    needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    jobs: tuple[Job, ...] = JOBS
 
 
 EXAMINATIONS: dict[str, Examination] = {}
 
 
+class Occasion(TypedDict, total=False):
+    """When it is asked: what :class:`Examination` has a default for."""
+
+    needs: tuple[str, ...]
+    after: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+
 def examination(
-    name: str,
-    part: str,
-    *,
-    green: str,
-    hint: str,
-    example: str,
-    needs: tuple[str, ...] = (),
-    after: tuple[str, ...] = (),
-    jobs: tuple[Job, ...] = JOBS,
+    name: str, part: str, *, green: str, hint: str, example: str, **occasion: Unpack[Occasion]
 ) -> Callable[[Question], Question]:
-    """Register an examination under its name; ``jobs`` are those that would meet what it finds."""
+    """Register an examination under its name."""
 
     def register(ask: Question) -> Question:
-        EXAMINATIONS[name] = Examination(
-            name, part, green, hint, example, needs, frozenset(jobs), ask, after
-        )
+        EXAMINATIONS[name] = Examination(name, part, green, hint, example, ask, **occasion)
         return ask
 
     return register

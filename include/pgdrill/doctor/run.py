@@ -114,7 +114,7 @@ def _ask(asking: Asking, subject: Subject, known: dict[str, Asking], deadline: f
 
 
 def _findings(one: Examination, subject: Subject, known: dict[str, Asking]) -> Iterator[Finding]:
-    if not one.jobs & subject.jobs:
+    if subject.jobs.isdisjoint(one.jobs):
         yield not_asked(
             subject.name,
             f"of no matter to {', '.join(sorted(subject.jobs))}: it is for"

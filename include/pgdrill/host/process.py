@@ -8,6 +8,7 @@ out or dies.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -48,6 +49,9 @@ SECRET_NAMES = (
 )
 PATH_SUFFIXES = ("_PATH", "_FILE", "PASSFILE")
 
+OnLine = Callable[[str], str | None]  # gives what is kept of a line; None: nothing
+Consumer = Callable[[IO[bytes], Callable[[], int]], None]  # gets stdout, and a wait for the end
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -58,6 +62,7 @@ class Command:
     matches a line of stderr after which the program can only fail, and is ended at once (some would
     sleep and retry for an hour first). ``clean`` keeps this process's own variables from it:
     ``environment`` is then all it sees. ``without`` are names of those that it does not inherit.
+    ``works_in`` are folders: only bytes of files below them count as moved by it (none: all bytes).
     """
 
     argv: tuple[str, ...]
@@ -68,6 +73,16 @@ class Command:
     working_directory: Path | None = None
     within: tuple[str, ...] = ()  # words that put a fence around the program
     without: Collection[str] = ()
+    works_in: Collection[Path] = ()
+
+    def whole_environment(self) -> dict[str, str]:
+        """All that the program sees."""
+        inherited = (
+            {}
+            if self.clean
+            else {name: value for name, value in os.environ.items() if name not in self.without}
+        )
+        return {**inherited, **self.environment}
 
     def __str__(self) -> str:
         return " ".join(self.argv)
@@ -156,38 +171,48 @@ class Runner:
         *,
         timeout_seconds: float | None = None,
         stall_seconds: float | None = None,
-        moving_in: Collection[Path] = (),
         on_bytes: Callable[[int], None] | None = None,
-        on_line: Callable[[str], str | None] | None = None,
-        on_stdout: Callable[[IO[bytes], Callable[[], int]], None] | None = None,
+        on_line: OnLine | None = None,
+        on_stdout: Consumer | None = None,
         quiet: bool = False,
     ) -> Completed:
         """Run to the end and say how it ended; a non-zero code is the caller's to judge.
 
         ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without a
-        byte that moves counts as a hang: of the files below ``moving_in``, where folders are named.
-        ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
-        ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept; it also gets
-        a function that waits for the exit code, for the end of a pipe alone does not say how the
-        process ended. What it raises ends the process and is raised here. Raises
-        :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
+        byte that moves counts as a hang. ``on_line`` sees each line of stderr first and gives what
+        is kept of it (None: nothing). ``on_stdout`` consumes stdout as bytes, in a thread, instead
+        of its being kept; it also gets a function that waits for the exit code, for the end of a
+        pipe alone does not say how the process ended. What it raises ends the process and is raised
+        here. Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
         """
-        started = time.monotonic()
-        tail: deque[str] = deque(maxlen=LAST_LINES)
-        out: list[str] = []
-        given_up = False
-        readers: list[threading.Thread] = []
-        broken: list[BaseException] = []
+        environment = command.whole_environment()
+        running = _Running(command, self._start(command, environment), environment, quiet)
+        self._process = process = running.process
+        try:
+            self._remember(process.pid)
+            running.listen(on_line, on_stdout)
+            if self.stopped:
+                end_group(process.pid)
+            running.wait(timeout_seconds, stall_seconds, on_bytes)
+        finally:
+            if process.poll() is None:
+                end_group(process.pid)
+                process.wait()
+            if on_stdout:  # it may still have something to take back
+                running.take_back()
+            self._process = None
+            self._forget()
+        if running.broken and not self.stopped:
+            raise running.broken
+        if self.stopped:
+            raise Stopped(f"{command.argv[0]} was ended because the job was stopped")
+        return running.completed()
+
+    def _start(self, command: Command, environment: Mapping[str, str]) -> subprocess.Popen[str]:
         # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing
         # itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-        inherited = (
-            {}
-            if command.clean
-            else {name: value for name, value in os.environ.items() if name not in command.without}
-        )
-        environment = {**inherited, **command.environment}
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*guard, *self.before, *command.within, *command.argv],
             env=environment,
             cwd=command.working_directory,
@@ -197,68 +222,6 @@ class Runner:
             text=True,
             errors="replace",
             start_new_session=True,
-        )
-        self._process = process
-        try:
-            self._remember(process.pid)
-            hopeless = re.compile(command.hopeless) if command.hopeless else None
-
-            def judge(line: str) -> None:
-                nonlocal given_up
-                tail.append(line)
-                if hopeless and hopeless.search(line):
-                    given_up = True
-                    end_group(process.pid)
-
-            program = Path(command.argv[0]).name
-            if on_stdout:
-                readers.append(
-                    threading.Thread(
-                        target=self._consume, args=(process, on_stdout, broken), daemon=True
-                    )
-                )
-            else:
-                readers.append(
-                    threading.Thread(
-                        target=self._read,
-                        args=(process.stdout, out.append, program, environment, quiet, None),
-                        daemon=True,
-                    )
-                )
-            readers.append(
-                threading.Thread(
-                    target=self._read,
-                    args=(process.stderr, judge, program, environment, quiet, on_line),
-                    daemon=True,
-                )
-            )
-            for reader in readers:
-                reader.start()
-            if self.stopped:
-                end_group(process.pid)
-            self._wait(
-                process, command, started, timeout_seconds, stall_seconds, moving_in, on_bytes, tail
-            )
-            for reader in readers:
-                reader.join()
-        finally:
-            if process.poll() is None:
-                end_group(process.pid)
-                process.wait()
-            if on_stdout:  # it may still have something to take back
-                readers[0].join(CONSUMER_SECONDS)
-            self._process = None
-            self._forget()
-        if broken and not self.stopped:
-            raise broken[0]
-        if self.stopped:
-            raise Stopped(f"{command.argv[0]} was ended because the job was stopped")
-        last = tuple(tail) or tuple(out[-LAST_LINES:])
-        # wal-g exits with 0 when it is ended: an ended process must not pass for one that
-        # succeeded.
-        code = -signal.SIGTERM if given_up else process.returncode
-        return Completed(
-            code, "\n".join(out), last, time.monotonic() - started, command.exit_codes.get(code, "")
         )
 
     @contextlib.contextmanager
@@ -288,68 +251,6 @@ class Runner:
         if self._process is not None and self._process.poll() is None:
             end_group(self._process.pid)
 
-    @staticmethod
-    def _consume(
-        process: subprocess.Popen[str],
-        consumer: Callable[[IO[bytes], Callable[[], int]], None],
-        broken: list[BaseException],
-    ) -> None:
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        try:
-            consumer(process.stdout.buffer, process.wait)  # type: ignore[attr-defined] # a text stream's own
-        except BaseException as error:  # raised again where the process was started
-            broken.append(error)
-            end_group(process.pid)
-
-    @staticmethod
-    def _read(
-        stream: IO[str],
-        sink: Callable[[str], None],
-        program: str,
-        environment: Mapping[str, str],
-        quiet: bool,
-        on_line: Callable[[str], str | None] | None,
-    ) -> None:
-        for raw in stream:
-            masked = mask(raw.rstrip("\n"), environment)
-            line = on_line(masked) if on_line else masked
-            if line is None:
-                continue
-            sink(line)
-            logger.log(logging.DEBUG if quiet else logging.INFO, "%s: %s", program, line)
-
-    @staticmethod
-    def _wait(
-        process: subprocess.Popen[str],
-        command: Command,
-        started: float,
-        timeout_seconds: float | None,
-        stall_seconds: float | None,
-        moving_in: Collection[Path],
-        on_bytes: Callable[[int], None] | None,
-        tail: deque[str],
-    ) -> None:
-        moved_at, movement = started, Movement(process.pid, moving_in)
-        watched = bool(on_bytes or stall_seconds or timeout_seconds)
-        while not _ended(process, LOOK_SECONDS if watched else None):
-            now = time.monotonic()
-            if movement.look():
-                moved_at = now
-            if on_bytes:
-                on_bytes(movement.written)
-            if timeout_seconds and now - started > timeout_seconds:
-                end_group(process.pid)
-                raise ProcessTimeout(command, now - started, "was ended (time limit)", tuple(tail))
-            if stall_seconds and now - moved_at > stall_seconds:
-                end_group(process.pid)
-                raise ProcessTimeout(
-                    command,
-                    now - started,
-                    f"moved no byte for {stall_seconds:.0f} s",
-                    tuple(tail),
-                    stalled=True,
-                )
-
     def _remember(self, pid: int) -> None:
         if self.pid_file:
             mark_process(self.pid_file, pid)
@@ -357,6 +258,109 @@ class Runner:
     def _forget(self) -> None:
         if self.pid_file:
             self.pid_file.unlink(missing_ok=True)
+
+
+class _Running:
+    """A process that runs, the threads that read what it says, and what they have read.
+
+    ``broken`` is what the consumer of its stdout raised.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        process: subprocess.Popen[str],
+        environment: Mapping[str, str],
+        quiet: bool,
+    ) -> None:
+        self.command, self.process, self.environment = command, process, environment
+        self.level = logging.DEBUG if quiet else logging.INFO
+        self.started = time.monotonic()
+        self.broken: BaseException | None = None
+        self._readers: list[threading.Thread] = []
+        self._given_up = False
+        self._out: list[str] = []
+        self._tail: deque[str] = deque(maxlen=LAST_LINES)
+
+    def listen(self, on_line: OnLine | None, on_stdout: Consumer | None) -> None:
+        """Read both streams from now on."""
+        stdout = (
+            functools.partial(self._consume, on_stdout)
+            if on_stdout
+            else functools.partial(self._read, self.process.stdout, self._out.append)
+        )
+        stderr = functools.partial(self._read, self.process.stderr, self._judge, on_line)
+        for read in (stdout, stderr):
+            thread = threading.Thread(target=read, daemon=True)
+            thread.start()
+            self._readers.append(thread)
+
+    def wait(
+        self,
+        timeout_seconds: float | None,
+        stall_seconds: float | None,
+        on_bytes: Callable[[int], None] | None,
+    ) -> None:
+        """Wait for its end, and until all that it said has been read; end it at a limit."""
+        moved_at, movement = self.started, Movement(self.process.pid, self.command.works_in)
+        watched = bool(on_bytes or stall_seconds or timeout_seconds)
+        while not _ended(self.process, LOOK_SECONDS if watched else None):
+            now = time.monotonic()
+            if movement.look():
+                moved_at = now
+            if on_bytes:
+                on_bytes(movement.written)
+            if timeout_seconds and now - self.started > timeout_seconds:
+                raise self._timed_out("was ended (time limit)")
+            if stall_seconds and now - moved_at > stall_seconds:
+                raise self._timed_out(f"moved no byte for {stall_seconds:.0f} s", stalled=True)
+        for reader in self._readers:
+            reader.join()
+
+    def take_back(self) -> None:
+        """Give the consumer of stdout its time, once the process has ended."""
+        for consumer in self._readers[:1]:
+            consumer.join(CONSUMER_SECONDS)
+
+    def completed(self) -> Completed:
+        """How it ended."""
+        last = tuple(self._tail) or tuple(self._out[-LAST_LINES:])
+        # wal-g exits with 0 when it is ended: an ended process must not pass for one that
+        # succeeded.
+        code = -signal.SIGTERM if self._given_up else self.process.returncode
+        seconds, meaning = time.monotonic() - self.started, self.command.exit_codes.get(code, "")
+        return Completed(code, "\n".join(self._out), last, seconds, meaning)
+
+    def _timed_out(self, why: str, *, stalled: bool = False) -> ProcessTimeout:
+        seconds = time.monotonic() - self.started
+        end_group(self.process.pid)
+        return ProcessTimeout(self.command, seconds, why, tuple(self._tail), stalled=stalled)
+
+    def _consume(self, consumer: Consumer) -> None:
+        assert self.process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            consumer(self.process.stdout.buffer, self.process.wait)  # type: ignore[attr-defined] # a text stream's own
+        except BaseException as error:  # raised again where the process was started
+            self.broken = error
+            end_group(self.process.pid)
+
+    def _read(
+        self, stream: IO[str] | None, sink: Callable[[str], None], on_line: OnLine | None = None
+    ) -> None:
+        program = Path(self.command.argv[0]).name
+        for raw in stream or ():
+            masked = mask(raw.rstrip("\n"), self.environment)
+            line = on_line(masked) if on_line else masked
+            if line is None:
+                continue
+            sink(line)
+            logger.log(self.level, "%s: %s", program, line)
+
+    def _judge(self, line: str) -> None:
+        self._tail.append(line)
+        if self.command.hopeless and re.search(self.command.hopeless, line):
+            self._given_up = True
+            end_group(self.process.pid)
 
 
 def _ended(process: subprocess.Popen[str], seconds: float | None) -> bool:

@@ -310,7 +310,7 @@ def roles(context: Context) -> Iterator[Outcome]:
 
 
 def _check(name: str, passing: str, hint: str, question: Question) -> Check:
-    return Check(name, FAMILY, passing, hint, True, question)
+    return Check(name, FAMILY, passing, hint, question)
 
 
 DUMP_CHECKS = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,30 +82,63 @@ class TableResult:
     code: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which dump a table comes from, and which database of it where several hold one of its
+    name.
+    """
+
+    dump: str = "LATEST"
+    database: str = ""
+
+
+LATEST = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a person has allowed there: to ``replace`` the table, and to run its owner's code
+    ``as_superuser``.
+    """
+
+    replace: bool = False
+    as_superuser: bool = False
+
+
+NOTHING = Allowed()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A database of a dump, and those of its tables that are restored: one with its partitions."""
+
+    home: DatabaseDump
+    tables: dict[str, TableContent]
+
+
 def restore_table(
     access: Access,
     into: str,
     table: str,
     *,
-    dump: str = "LATEST",
-    database: str = "",
-    replace: bool = False,
-    as_superuser: bool = False,
+    origin: Origin = LATEST,
+    allowed: Allowed = NOTHING,
     runner: Runner | None = None,
     progress: Progress = lambda *_: None,
 ) -> TableResult:
     """Restore a table with its partitions, own sequences and indexes into ``into`` (a libpq
     connection string).
 
-    It becomes the connecting role's. That may be a superuser (``as_superuser``) only where every
-    owner of a table is trusted.
+    It becomes the connecting role's. That may be a superuser only where every owner of a table is
+    trusted.
     """
     runner = runner or Runner()
-    manifest = manifests.choose(access, dump)
-    home, names = _find(manifest, table, database)
-    with _connect(into, as_superuser=as_superuser) as connection:
+    manifest = manifests.choose(access, origin.dump)
+    found = _find(manifest, table, origin.database)
+    home = found.home
+    with _connect(into, as_superuser=allowed.as_superuser) as connection:
         pg_dump.check_versions(access.binaries, connection.info.server_version)
-        _check_place(connection, home, names, replace)
+        _check_place(connection, found, allowed.replace)
         folder = _scratch(access)
         try:
             for file in home.files:
@@ -118,19 +151,26 @@ def restore_table(
                 )
             first = folder / home.files[0].name
             archive = first if home.format == "custom" else first.parent
-            left_out = _restore(access, runner, archive, home, names, connection, folder, replace)
+            script, left_out = _write_script(access, runner, archive, found)
+            drops = _write_drops(folder, connection, found if allowed.replace else None)
+            _restore(access, runner, connection, home.name, (drops, script))
         finally:
             Workspace(folder).destroy()
-        rows, role = _compare(connection, home, names), connection.info.user
-    code = tuple(f"{name}: {home.tables[name].code}" for name in names if home.tables[name].code)
+        rows, role = _compare(connection, found), connection.info.user
+    code = tuple(f"{name}: {table.code}" for name, table in found.tables.items() if table.code)
     return TableResult(
-        manifest.dump_id, home.name, tuple(names), rows, left_out, replace, role, code
+        manifest.dump_id,
+        home.name,
+        tuple(found.tables),
+        rows,
+        left_out,
+        allowed.replace,
+        role,
+        code,
     )
 
 
-def _find(
-    manifest: Manifest, table: str, database: str
-) -> tuple[DatabaseDump, dict[str, TableContent]]:
+def _find(manifest: Manifest, table: str, database: str) -> Found:
     """The database that holds it, and the table with its partitions."""
     wanted = joined(*apart(table))
     homes = [
@@ -159,17 +199,13 @@ def _find(
         name = waiting.pop()
         names[name] = home.tables[name]
         waiting.extend(child for child in home.tables[name].children if child in home.tables)
-    return home, names
+    return Found(home, names)
 
 
-def _check_place(
-    connection: psycopg.Connection,
-    home: DatabaseDump,
-    names: dict[str, TableContent],
-    replace: bool,
-) -> None:
+def _check_place(connection: psycopg.Connection, found: Found, replace: bool) -> None:
     """Nothing is written over, and what the table needs is there, before a byte is fetched."""
-    there = [name for name in names if _exists(connection, name)]
+    home = found.home
+    there = [name for name in found.tables if _exists(connection, name)]
     if there and not replace:
         raise ConfigError(
             "table-exists",
@@ -194,7 +230,7 @@ def _check_place(
                 expected="vector, for tables with vectors",
                 hint="CREATE EXTENSION vector there",
             )
-    for schema in {apart(name)[0] for name in names}:
+    for schema in {apart(name)[0] for name in found.tables}:
         if (
             connection.execute(
                 "SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)
@@ -210,28 +246,24 @@ def _check_place(
             )
 
 
-def _restore(
-    access: Access,
-    runner: Runner,
-    archive: Path,
-    home: DatabaseDump,
-    names: dict[str, TableContent],
-    connection: psycopg.Connection,
-    folder: Path,
-    replace: bool,
-) -> dict[str, int]:
+def _write_script(
+    access: Access, runner: Runner, archive: Path, found: Found
+) -> tuple[Path, dict[str, int]]:
+    """Write the SQL that makes and fills the tables, beside the archive; and say how many lines of
+    which kinds are left out of it.
+    """
+    program = access.binaries.path("pg_restore")
     lines = pg_dump.run(
         runner,
-        Command((access.binaries.path("pg_restore"), "--list", str(archive)), {"LC_ALL": "C"}),
+        Command((program, "--list", str(archive)), {"LC_ALL": "C"}),
         "the archive's contents",
         access,
     ).stdout.splitlines()
-    chosen, left_out = choose(lines, names)
-    listing = folder / "contents.list"
+    chosen, left_out = choose(lines, found.tables)
+    listing, script = archive.with_name("contents.list"), archive.with_name("table.sql")
     listing.write_text("\n".join(chosen) + "\n")
-    script = folder / "table.sql"
     write = (
-        access.binaries.path("pg_restore"),
+        program,
         "--no-owner",
         "--no-privileges",
         "--no-tablespaces",
@@ -239,20 +271,31 @@ def _restore(
         f"--file={script}",
         str(archive),
     )
-    pg_dump.run(runner, Command(write, {"LC_ALL": "C"}), f"table of {home.name}", access)
-    drops = (
-        [
-            sql.SQL("DROP TABLE IF EXISTS {}")
-            .format(sql.Identifier(*apart(name)))
-            .as_string(connection)
-            + ";"
-            for name in reversed(names)
-        ]
-        if replace
-        else []
-    )
-    first = folder / "first.sql"
-    first.write_text("\n".join(drops) + "\n")
+    pg_dump.run(runner, Command(write, {"LC_ALL": "C"}), f"table of {found.home.name}", access)
+    return script, left_out
+
+
+def _write_drops(folder: Path, connection: psycopg.Connection, replaced: Found | None) -> Path:
+    drops = [
+        sql.SQL("DROP TABLE IF EXISTS {}")
+        .format(sql.Identifier(*apart(name)))
+        .as_string(connection)
+        + ";"
+        for name in reversed(replaced.tables if replaced else {})
+    ]
+    script = folder / "first.sql"
+    script.write_text("\n".join(drops) + "\n")
+    return script
+
+
+def _restore(
+    access: Access,
+    runner: Runner,
+    connection: psycopg.Connection,
+    database: str,
+    scripts: Sequence[Path],
+) -> None:
+    """Run the scripts where the connection goes: all or nothing."""
     argv = (
         access.binaries.path("psql"),
         "--no-psqlrc",
@@ -261,8 +304,7 @@ def _restore(
         "--single-transaction",
         "--set=ON_ERROR_STOP=1",
         "--output=/dev/null",
-        f"--file={first}",
-        f"--file={script}",
+        *(f"--file={script}" for script in scripts),
     )
     trouble: list[str] = []
 
@@ -282,9 +324,8 @@ def _restore(
     )
     if done.code:
         raise restore_failure(
-            f"table of {home.name}, nothing of which is left", trouble or [done.ended]
+            f"table of {database}, nothing of which is left", trouble or [done.ended]
         )
-    return left_out
 
 
 def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str], dict[str, int]]:
@@ -337,16 +378,14 @@ def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
     return rest.startswith(f"{schema} {plain} ")
 
 
-def _compare(
-    connection: psycopg.Connection, home: DatabaseDump, names: dict[str, TableContent]
-) -> int:
+def _compare(connection: psycopg.Connection, restored: Found) -> int:
     """The rows are there as they were dumped."""
     content.prepare(connection)
     total = 0
-    for name, before in names.items():
+    for name, before in restored.tables.items():
         if not before.columns:
             continue
-        found = content.again(connection, name, home.key, before)
+        found = content.again(connection, name, restored.home.key, before)
         total += found.rows
         if (found.rows, found.digest) != (before.rows, before.digest):
             raise BackupFault(

@@ -86,6 +86,26 @@ class ServerFacts:
     preload_libraries: str
 
 
+@dataclass(frozen=True, slots=True)
+class Dumping:
+    """A dump on its way: whose, under which name, with which folder for what the tools write."""
+
+    access: Access
+    dump_id: str
+    home: Path
+    facts: ServerFacts
+    runner: Runner
+    progress: Progress
+
+    def key(self, name: str) -> str:
+        """Where a file of the dump lies in the store."""
+        return manifests.key(self.dump_id, name)
+
+    def claim(self) -> None:
+        """Keep the folder for one more step: each may take its whole time."""
+        _claim(self.access, self.home)
+
+
 def take_dump(
     access: Access,
     *,
@@ -109,14 +129,14 @@ def take_dump(
             lock.hold(lease_for("dump", home, access.cluster.dump.timeout_seconds, this_process())),
             alone(access, "dump", wait_seconds=WAIT_SECONDS, over=frozenset({"dump"})),
         ):
-            facts = _server(access)
+            work = Dumping(access, dump_id, home, _server(access), runner, progress)
             cleanup.clear(access, keep=dump_id)
             names = _databases(
                 access,
                 databases or access.cluster.dump.databases or access.cluster.server.databases,
             )
             try:
-                manifest = _dump(access, dump_id, home, facts, names, runner, progress)
+                manifest = _dump(work, names)
             except BaseException:
                 cleanup.take_back(access, dump_id)
                 raise
@@ -127,30 +147,19 @@ def take_dump(
 
 
 def _claim(access: Access, home: Path) -> None:
-    """For one more step: each may take its whole time."""
     Workspace(home).claim(
         "dump", time.time() + access.cluster.dump.timeout_seconds, owner=this_process()
     )
 
 
-def _dump(
-    access: Access,
-    dump_id: str,
-    home: Path,
-    facts: ServerFacts,
-    names: tuple[str, ...],
-    runner: Runner,
-    progress: Progress,
-) -> Manifest:
+def _dump(work: Dumping, names: tuple[str, ...]) -> Manifest:
+    access, facts = work.access, work.facts
     began, started = time.monotonic(), datetime.now(UTC)
     compression = pg_dump.compression_for(access.binaries, access.cluster.dump.compression)
-    global_objects = _globals(access, dump_id, runner)
-    dumped = [
-        _database(access, dump_id, home, name, compression, facts, runner, progress)
-        for name in names
-    ]
+    global_objects = _globals(work)
+    dumped = [_database(work, name, compression) for name in names]
     manifest = Manifest(
-        dump_id=dump_id,
+        dump_id=work.dump_id,
         cluster=access.cluster.name,
         system_identifier=str(facts.identifier),
         server_version=facts.version,
@@ -169,11 +178,11 @@ def _dump(
         seconds=round(time.monotonic() - began, 3),
     )
     check_files(access, manifest)
-    runner.check()  # all is sent, and still nobody wants it any more
+    work.runner.check()  # all is sent, and still nobody wants it any more
     where = manifests.write(access, manifest)
     logger.info(
         "dump %s: %d databases, %.1f MB stored, manifest %s",
-        dump_id,
+        work.dump_id,
         len(dumped),
         manifest.stored_bytes / 1e6,
         where,
@@ -213,7 +222,8 @@ def _databases(access: Access, wanted: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:
+def _globals(work: Dumping) -> DumpFile:
+    access = work.access
     with access.dumped.connect() as connection:
         # names of all databases' roles
         env = {**pg_dump.environment(connection), "PGCLIENTENCODING": "UTF8"}
@@ -221,25 +231,14 @@ def _globals(access: Access, dump_id: str, runner: Runner) -> DumpFile:
         access.binaries, env, passwords=access.cluster.dump.role_passwords
     )
     name = "globals.sql"
-    upload = Upload(
-        access.dumps, manifests.key(dump_id, name), expected_bytes=0, moved=lambda _: None
-    )
-    pg_dump.run(runner, command, f"roles of {access.cluster.name}", access, on_stdout=upload)
+    upload = Upload(access.dumps, work.key(name), expected_bytes=0, moved=lambda _: None)
+    pg_dump.run(work.runner, command, f"roles of {access.cluster.name}", access, on_stdout=upload)
     return upload.file(name)
 
 
-def _database(
-    access: Access,
-    dump_id: str,
-    home: Path,
-    name: str,
-    compression: str,
-    facts: ServerFacts,
-    runner: Runner,
-    progress: Progress,
-) -> DatabaseDump:
-    _claim(access, home)
-    began = time.monotonic()
+def _database(work: Dumping, name: str, compression: str) -> DatabaseDump:
+    work.claim()
+    began, access = time.monotonic(), work.access
     settings = access.cluster.dump
     archive = Archive(settings.format, compression, settings.jobs or cores())
     key = secrets.token_hex(16)
@@ -253,7 +252,7 @@ def _database(
             content.prepare(catalogs)
             limit = access.cluster.drill.baseline_table_bytes
             tables, not_dumped = content.read_tables(
-                connection, Guard(catalogs), key, limit, standby=facts.standby
+                connection, Guard(catalogs), key, limit, standby=work.facts.standby
             )
         indexes = content.read_vector_indexes(connection, tables)
         large_objects = content.read_large_objects(connection, key)
@@ -264,16 +263,16 @@ def _database(
                 access.binaries, env, snapshot, int(settings.lock_wait_seconds * 1000)
             ),
             f"definitions of {name}",
-            runner,
+            work.runner,
         )
         command = pg_dump.dump_command(
             access.dumped,
             env,
             archive,
             snapshot,
-            home / "dump" if settings.format == "directory" else None,
+            work.home / "dump" if settings.format == "directory" else None,
         )
-        files = _run(access, dump_id, home, name, command, size, runner, progress)
+        files = _run(work, name, command, expected_bytes=size)
         with access.dumped.connect(name) as afterwards:
             content.prepare(afterwards)
             ranges = content.between(sequences, content.read_sequences(afterwards))
@@ -343,19 +342,11 @@ def _reading(name: str) -> Iterator[None]:
         ) from None
 
 
-def _run(
-    access: Access,
-    dump_id: str,
-    home: Path,
-    name: str,
-    command: Command,
-    size: int,
-    runner: Runner,
-    progress: Progress,
-) -> list[DumpFile]:
+def _run(work: Dumping, name: str, command: Command, *, expected_bytes: int) -> list[DumpFile]:
     """Run pg_dump into the store: its stdout as it comes, or the files of its folder once it has
     ended.
     """
+    access = work.access
     what = f"dump of database {name}"
     stem = manifests.object_name(name)
     at_table, said_at = name, float("-inf")
@@ -370,27 +361,21 @@ def _run(
         return pg_dump.words_only(text)
 
     def moved(count: int) -> None:
-        progress(f"dump {at_table}", count, 0)
+        work.progress(f"dump {at_table}", count, 0)
 
     if access.cluster.dump.format == "custom":
         upload = Upload(
-            access.dumps, manifests.key(dump_id, f"{stem}.dump"), expected_bytes=size, moved=moved
+            access.dumps, work.key(f"{stem}.dump"), expected_bytes=expected_bytes, moved=moved
         )
-        pg_dump.run(runner, command, what, access, on_stdout=upload, on_line=line)
+        pg_dump.run(work.runner, command, what, access, on_stdout=upload, on_line=line)
         return [upload.file(f"{stem}.dump")]
-    pg_dump.run(runner, command, what, access, on_line=line, on_bytes=moved)
-    files = []
-    for path in sorted((home / "dump").iterdir()):
-        files.append(
-            upload_file(
-                access.dumps,
-                manifests.key(dump_id, f"{stem}/{path.name}"),
-                path,
-                f"{stem}/{path.name}",
-                moved,
-            )
-        )
-    shutil.rmtree(home / "dump")
+    pg_dump.run(work.runner, command, what, access, on_line=line, on_bytes=moved)
+    folder = work.home / "dump"
+    named = {f"{stem}/{path.name}": path for path in sorted(folder.iterdir())}
+    files = [
+        upload_file(access.dumps, work.key(file), path, file, moved) for file, path in named.items()
+    ]
+    shutil.rmtree(folder)
     return files
 
 

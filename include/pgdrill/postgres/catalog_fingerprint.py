@@ -17,8 +17,9 @@ search path.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -247,92 +248,139 @@ def read_fingerprint(
     names. Objects written in a span of transactions are noted as ``recent``. ``roles``: made by the
     drill itself, left out with the rights lent to them.
     """
-    found = Fingerprint(objects={})
     with _one_instant(connection):
-        row = connection.execute(TEMPORARY).fetchone()
-        temporary = row[0] if row else []
+        temporary = _numbers(connection, TEMPORARY)
         if roles:
-            row = connection.execute(LENT_TO, (list(roles),)).fetchone()
-            temporary += row[0] if row else []
-        for name, oid, is_shared, key, columns, whole in connection.execute(CATALOGS).fetchall():
+            temporary += _numbers(connection, LENT_TO, list(roles))
+        return _Look(connection, like, written_in, tuple(roles), temporary).at_all(shared=shared)
+
+
+def _numbers(connection: psycopg.Connection, query: LiteralString, *given: object) -> list[int]:
+    row = connection.execute(query, given or None).fetchone()
+    return list(row[0]) if row else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One reading. ``temporary``: numbers of what rows are left out for."""
+
+    connection: psycopg.Connection
+    like: Fingerprint | None
+    written_in: Span
+    roles: tuple[str, ...]
+    temporary: list[int]
+    found: Fingerprint = field(default_factory=lambda: Fingerprint(objects={}))
+
+    def at_all(self, *, shared: bool) -> Fingerprint:
+        """Look at every catalog of the database, or of the cluster."""
+        for name, oid, is_shared, key, columns, whole in self.connection.execute(
+            CATALOGS
+        ).fetchall():
             if name in SKIPPED or not key or is_shared != shared:
                 continue
             if name in LOOKED_AT:
-                if like and f"{name}:system" not in like.objects:
+                if not self._wanted(name):
                     continue
-                found.objects[f"{name}:system"] = LOOKED
-            any_bytes = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
-            catalog, left_out = _readable(
-                name, oid, list(key), columns, like.left_out.get(name, []) if like else [], roles
-            )
-            if left_out:
-                found.left_out[name] = left_out
-            if catalog is None:
-                continue
-            catalog = replace(catalog, any_bytes=any_bytes)
-            # A view has no writers, and who may read some columns only may not read xmin.
-            span = written_in if whole and catalog.source == name else NO_SPAN
-            if span != written_in:
-                found.undated.add(name)
-            rows = _read(connection, catalog, temporary, span, named=like is None)
-            if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
-                rows = _read(connection, catalog, temporary, span, named=True)
-            found.objects |= {
-                f"{name}:{number}": (digest, label) for number, digest, label, _ in rows
+                self.found.objects[f"{name}:system"] = LOOKED
+            catalog = self._readable(name, oid, list(key), columns)
+            if catalog is not None:
+                self._read(catalog, whole=whole)
+        # Of PostgreSQL itself there are some in every database.
+        if not shared and self._wanted(OWNERS_OF):
+            self._read_owners()
+        if shared and self._wanted(PREPARED):
+            self._read_prepared()
+        return self.found
+
+    def _wanted(self, name: str) -> bool:
+        """An earlier reading by another version may have none of them."""
+        return self.like is None or f"{name}:system" in self.like.objects
+
+    def _readable(
+        self, name: str, oid: int, key: list[str], columns: list[tuple[str, str, bool]]
+    ) -> Catalog | None:
+        """The part of a catalog that this role may read and that is wanted; notes the columns that
+        are left out.
+        """
+        volatile = VOLATILE.get(name, [])
+        kinds = {column: kind for column, kind, _ in columns if column not in volatile}
+        denied, source = (
+            [column for column, _, allowed in columns if not allowed and column in kinds],
+            name,
+        )
+        if denied and name in PUBLIC_VIEWS:
+            source, denied = PUBLIC_VIEWS[name]
+        unwanted = self.like.left_out.get(name, []) if self.like else []
+        left_out = sorted({*denied, *unwanted})
+        if "*" in left_out or set(key) & set(left_out):
+            self.found.left_out[name] = ["*"]
+            return None
+        if left_out:
+            self.found.left_out[name] = left_out
+        return Catalog(
+            name,
+            oid,
+            key,
+            {c: kind for c, kind in kinds.items() if c not in left_out},
+            source,
+            self.roles,
+            self.connection.info.parameter_status("server_encoding") == "SQL_ASCII",
+        )
+
+    def _read(self, catalog: Catalog, *, whole: bool) -> None:
+        """``whole``: this role may read every column of it."""
+        name, like = catalog.name, self.like
+        # A view has no writers, and who may read some columns only may not read xmin.
+        span = self.written_in if whole and catalog.source == name else NO_SPAN
+        if span != self.written_in:
+            self.found.undated.add(name)
+        rows = _read(self.connection, catalog, self.temporary, span, named=like is None)
+        if like and any(f"{name}:{row[0]}" not in like.objects for row in rows):
+            rows = _read(self.connection, catalog, self.temporary, span, named=True)
+        self._note(name, rows)
+
+    def _note(self, name: str, rows: Iterable[tuple[str, str, str, bool]]) -> None:
+        """Note objects: key, hash and name of each, and whether a transaction of the span wrote
+        it.
+        """
+        for key, digest, label, recent in rows:
+            self.found.objects[f"{name}:{key}"] = (digest, label)
+            if recent:
+                self.found.recent.add(f"{name}:{key}")
+
+    def _read_prepared(self) -> None:
+        """Prepared transactions by their numbers, which no other one ever has.
+
+        In recovery nothing is said against an earlier reading.
+        """
+        rows = waiting(self.connection)
+        if rows is None:
+            earlier = self.like.objects if self.like else {}
+            self.found.objects |= {
+                key: known for key, known in earlier.items() if key.startswith(f"{PREPARED}:")
             }
-            found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
-        # An earlier reading by another version may have none of them: of PostgreSQL itself there
-        # are some in every database.
-        if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
-            _read_owners(connection, found, temporary, written_in, like)
-        if shared and (like is None or f"{PREPARED}:system" in like.objects):
-            _read_prepared(connection, found, written_in, like)
-    return found
+            return
+        self.found.objects[f"{PREPARED}:system"] = LOOKED
+        holds = self.written_in.holds
+        self._note(PREPARED, ((str(xid), digest, label, holds(xid)) for xid, label, digest in rows))
 
-
-def _read_prepared(
-    connection: psycopg.Connection, found: Fingerprint, written_in: Span, like: Fingerprint | None
-) -> None:
-    """Prepared transactions by their numbers, which no other one ever has.
-
-    In recovery nothing is said against an earlier reading.
-    """
-    rows = waiting(connection)
-    if rows is None:
-        found.objects |= (
-            {key: known for key, known in like.objects.items() if key.startswith(f"{PREPARED}:")}
-            if like
-            else {}
-        )
-        return
-    found.objects[f"{PREPARED}:system"] = LOOKED
-    found.objects |= {f"{PREPARED}:{xid}": (digest, label) for xid, label, digest in rows}
-    found.recent |= {f"{PREPARED}:{xid}" for xid, _, _ in rows if written_in.holds(xid)}
-
-
-def _read_owners(
-    connection: psycopg.Connection,
-    found: Fingerprint,
-    temporary: list[int],
-    written_in: Span,
-    like: Fingerprint | None,
-) -> None:
-    recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
-    found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
-    rows: list[tuple[str, str, str, bool]] = []
-    for named in (DESCRIBED, NUMBERED) if like is None else (NUMBERED, DESCRIBED, NUMBERED):
-        query = sql.SQL(OWNERS).format(
-            user=sql.Literal(FIRST_USER_OID), recent=recent, named=sql.SQL(named)
-        )
-        # of what lost its catalog's row there is no description
-        with contextlib.suppress(psycopg.errors.InternalError_), connection.transaction():
-            rows = connection.execute(query, {"temporary": temporary}).fetchall()
-            if named == DESCRIBED or (
-                like and all(f"{OWNERS_OF}:{key}" in like.objects for key, *_ in rows)
-            ):
-                break
-    found.objects |= {f"{OWNERS_OF}:{key}": (digest, label) for key, digest, label, _ in rows}
-    found.recent |= {f"{OWNERS_OF}:{key}" for key, _, _, new in rows if new}
+    def _read_owners(self) -> None:
+        like, written_in = self.like, self.written_in
+        recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
+        self.found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
+        rows: list[tuple[str, str, str, bool]] = []
+        for named in (DESCRIBED, NUMBERED) if like is None else (NUMBERED, DESCRIBED, NUMBERED):
+            query = sql.SQL(OWNERS).format(
+                user=sql.Literal(FIRST_USER_OID), recent=recent, named=sql.SQL(named)
+            )
+            # of what lost its catalog's row there is no description
+            with contextlib.suppress(psycopg.errors.InternalError_), self.connection.transaction():
+                rows = self.connection.execute(query, {"temporary": self.temporary}).fetchall()
+                if named == DESCRIBED or (
+                    like and all(f"{OWNERS_OF}:{key}" in like.objects for key, *_ in rows)
+                ):
+                    break
+        self._note(OWNERS_OF, rows)
 
 
 @contextlib.contextmanager
@@ -347,40 +395,6 @@ def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         yield
-
-
-def _readable(
-    name: str,
-    oid: int,
-    key: list[str],
-    columns: list[tuple[str, str, bool]],
-    unwanted: list[str],
-    roles: Sequence[str],
-) -> tuple[Catalog | None, list[str]]:
-    """The part of a catalog that this role may read and that is wanted, and the columns that are
-    left out.
-    """
-    kinds = {column: kind for column, kind, _ in columns if column not in VOLATILE.get(name, [])}
-    denied, source = (
-        [column for column, _, allowed in columns if not allowed and column in kinds],
-        name,
-    )
-    if denied and name in PUBLIC_VIEWS:
-        source, denied = PUBLIC_VIEWS[name]
-    left_out = sorted({*denied, *unwanted})
-    if "*" in left_out or set(key) & set(left_out):
-        return None, ["*"]
-    return (
-        Catalog(
-            name,
-            oid,
-            key,
-            {c: kind for c, kind in kinds.items() if c not in left_out},
-            source,
-            tuple(roles),
-        ),
-        left_out,
-    )
 
 
 def _read(

@@ -130,15 +130,8 @@ def read_content(
         " {table} pgdrill_row {sampled} OFFSET 0) pgdrill_rows GROUP BY 1"
     )
     try:
-        found = _either_hash(
-            connection,
-            query,
-            schema,
-            table,
-            line,
-            NO_SAMPLING if whole else sql.SQL("LIMIT 1"),
-            parts=parts,
-            columns=columns,
+        found = _Rows(connection, schema, table, line, columns).hashed(
+            query, sampled=NO_SAMPLING if whole else sql.SQL("LIMIT 1"), parts=parts
         )
     except psycopg.errors.UndefinedTable:
         return None
@@ -241,7 +234,7 @@ def read_sample(
     sampled = sql.SQL("{} WHERE random() < {}::float8 AND {}").format(
         blocks, sql.Literal(shares.rows), sql.SQL("NOT" if newer else "")
     )
-    rows = _either_hash(connection, query, schema, table, line, sampled, columns=columns)
+    rows = _Rows(connection, schema, table, line, columns).hashed(query, sampled=sampled)
     return {str(place): str(digest) for place, digest in rows}
 
 
@@ -261,7 +254,7 @@ def read_rows(
         "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text, {stable},"
         " pgdrill_row.xmax::text <> '0'::text AND NOT {gone} FROM ONLY {table} pgdrill_row"
     )
-    rows = _either_hash(connection, query, schema, table, line, columns=columns)
+    rows = _Rows(connection, schema, table, line, columns).hashed(query)
     return {str(row[0]): (str(row[1]), bool(row[2]), bool(row[3])) for row in rows}
 
 
@@ -279,7 +272,7 @@ def compare_sample(
         " {table} pgdrill_row WHERE pgdrill_row.ctid = ANY(%(places)s::tid[])"
     )
     places = [place.partition("/")[0] for place in sample]
-    rows = _either_hash(connection, query, schema, table, line, places=places, columns=columns)
+    rows = _Rows(connection, schema, table, line, columns).hashed(query, places=places)
     found = {str(place): str(digest) for place, digest in rows}
     changed = [place for place, digest in sample.items() if found.get(place, digest) != digest]
     return SampleAnswer(len(sample), changed, [place for place in sample if place not in found])
@@ -291,43 +284,53 @@ def columns_of(connection: psycopg.Connection, schema: str, table: str) -> list[
     return [row[0] for row in connection.execute(COLUMNS, (name,)).fetchall()]
 
 
-def _either_hash(
-    connection: psycopg.Connection,
-    query: sql.SQL,
-    schema: str,
-    table: str,
-    line: Horizon,
-    sampled: sql.Composable = NO_SAMPLING,
-    *,
-    places: list[str] | None = None,
-    parts: int = 1,
-    columns: Sequence[str] | None = None,
-) -> list[tuple[Any, ...]]:
-    """Run a query with the rows' binary form hashed, or their text where a type has no binary form,
-    or it cannot be sent.
-    """
-    name = sql.Identifier(schema, table)
-    row = whole_row(columns_of(connection, schema, table) if columns is None else columns)
-    for form in FORMS:
-        whole = sql.SQL("('x' || left(md5({}::bytea || {}), 16))::bit(64)::int8").format(
-            sql.Literal("\\x" + line.key), form.format(row)
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A table's rows as they are hashed: by which columns (None: all), older or newer than what."""
+
+    connection: psycopg.Connection
+    schema: str
+    table: str
+    line: Horizon
+    columns: Sequence[str] | None
+
+    def hashed(
+        self,
+        query: sql.SQL,
+        *,
+        sampled: sql.Composable = NO_SAMPLING,
+        places: list[str] | None = None,
+        parts: int = 1,
+    ) -> list[tuple[Any, ...]]:
+        """Run a query with the rows' binary form hashed, or their text where a type has no binary
+        form, or it cannot be sent.
+        """
+        connection, line, name = self.connection, self.line, sql.Identifier(self.schema, self.table)
+        row = whole_row(
+            columns_of(connection, self.schema, self.table)
+            if self.columns is None
+            else self.columns
         )
-        statement = query.format(
-            table=name if places is None else doubled(name),
-            hash=whole if places is None else doubled(whole),
-            stable=_older("xmin", line),
-            gone=_older("xmax", line),
-            sampled=sampled,
-            mask=sql.Literal(parts - 1),
-        )
-        try:
-            with connection.transaction():
-                return connection.execute(
-                    statement, {"places": places} if places is not None else None
-                ).fetchall()
-        except NOT_SENT:
-            continue
-    return []
+        for form in FORMS:
+            whole = sql.SQL("('x' || left(md5({}::bytea || {}), 16))::bit(64)::int8").format(
+                sql.Literal("\\x" + line.key), form.format(row)
+            )
+            statement = query.format(
+                table=name if places is None else doubled(name),
+                hash=whole if places is None else doubled(whole),
+                stable=_older("xmin", line),
+                gone=_older("xmax", line),
+                sampled=sampled,
+                mask=sql.Literal(parts - 1),
+            )
+            try:
+                with connection.transaction():
+                    return connection.execute(
+                        statement, {"places": places} if places is not None else None
+                    ).fetchall()
+            except NOT_SENT:
+                continue
+        return []
 
 
 def whole_row(columns: Sequence[str]) -> sql.Composed:

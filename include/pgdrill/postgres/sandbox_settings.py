@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pgdrill.host.tuning import memory_bytes
@@ -49,12 +50,19 @@ def shared_buffers_mb() -> int:
     return max(128, min(8192, memory_bytes() // 8 // 2**20))
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Where WAL comes from, and how far along which timeline it is replayed."""
+
+    restore_command: str
+    target: Mapping[str, str]
+    timeline: str
+
+
 def settings(
     *,
+    recovery: Recovery,
     limits: Mapping[str, int],
-    restore_command: str,
-    target: Mapping[str, str],
-    timeline: str,
     preload: str,
     planned_with: Mapping[str, str],
     fast: bool,
@@ -70,7 +78,7 @@ def settings(
         # harmless
         "archive_mode": "off",
         "archive_command": "",
-        "restore_command": restore_command,
+        "restore_command": recovery.restore_command,
         "listen_addresses": "",
         "unix_socket_permissions": "0700",
         "ssl": "off",
@@ -87,8 +95,8 @@ def settings(
         **planned_with,
         # No connection before promotion: answers from a server that has not reached its target
         # would be stale.
-        **target,
-        "recovery_target_timeline": timeline,
+        **recovery.target,
+        "recovery_target_timeline": recovery.timeline,
         "hot_standby": "off",
         # swift
         "shared_buffers": f"{shared_buffers_mb()}MB",

@@ -24,9 +24,9 @@ from pgdrill.host.process import Runner
 from pgdrill.postgres import sandbox_settings
 from pgdrill.postgres.clock import UNKNOWN
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES, format_lsn, parse_lsn
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.presence import note_absence
 from pgdrill.recovery.reach import Archive, Reached
-from pgdrill.recovery.restore import Goal
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.recovery.timelines import (
     Timelines,

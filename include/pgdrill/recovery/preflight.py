@@ -11,13 +11,8 @@ from pathlib import Path
 from pgdrill.access import Access
 from pgdrill.baseline import backup_record
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, Problem
-from pgdrill.postgres.wal import (
-    DEFAULT_SEGMENT_BYTES,
-    TimelineSwitch,
-    format_lsn,
-    parse_lsn,
-    segments_needed,
-)
+from pgdrill.postgres.wal import TimelineSwitch, format_lsn, parse_lsn, segments_needed
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.room import check_room
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.reports.known_backups import lost_backups, missing
@@ -124,31 +119,20 @@ def _before(backup: BaseBackup, target: RecoveryTarget) -> bool:
 
 
 def preflight(
-    access: Access,
-    *,
-    wanted: str,
-    target: RecoveryTarget,
-    system_identifier: int | None,
-    timeline: int | None,
-    stop_lsn: int | None,
-    history: tuple[TimelineSwitch, ...],
-    directory: Path,
-    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
-    tablespaces: Mapping[str, str] | None = None,
+    access: Access, goal: Goal, *, history: tuple[TimelineSwitch, ...], directory: Path
 ) -> Plan:
     """Check all that can be checked, or raise the first thing that makes the restore pointless.
 
-    ``timeline``, ``stop_lsn``, ``history`` and ``tablespaces`` describe the target as far as it is
-    known beforehand.
+    ``history``: of the goal's timeline, as far as it is known beforehand.
     """
     _unused(directory)
     tool, repository = access.tool, access.repository
     listed = tool.backups(repository)
-    backup = choose_backup(listed, wanted, target, repository.url)
-    if wanted.upper() == "LATEST":
+    backup = choose_backup(listed, goal.backup, goal.target, repository.url)
+    if goal.backup.upper() == "LATEST":
         _newest_known(access, listed, backup)
-    _same_system(backup, system_identifier, access, listed)
-    _all_inside(backup, tablespaces or {})
+    _same_system(backup, goal.system_identifier, access, listed)
+    _all_inside(backup, goal.tablespaces)
     parts = tool.parts(repository, backup)
     kept = backup_record.read(access.reports, backup.name)
     problems = tool.problems(repository, backup, parts)
@@ -161,14 +145,14 @@ def preflight(
     # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was
     # reached.
     # positions name the byte after what has to be there
-    end = max(stop_lsn or 0, backup.finish_lsn) - 1
-    line = timeline or backup.timeline
-    segments = _unbroken(backup, archived, end, line, history, segment_bytes, repository.url)
-    needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * segment_bytes
+    end = max(goal.stop_lsn or 0, backup.finish_lsn) - 1
+    line, size = goal.timeline or backup.timeline, goal.segment_bytes
+    segments = _unbroken(backup, archived, end, line, history, size, repository.url)
+    needed = int(backup.uncompressed_bytes * ROOM_FACTOR) + segments * size
     check_room(directory, needed, access.cluster.drill.keep_free_bytes)
     histories = [int(name[:8], 16) for name in archived if name.endswith(".history")]
     return Plan(
-        backup, kept, line, stop_lsn, segments, parts, needed, max([line, *histories]), history
+        backup, kept, line, goal.stop_lsn, segments, parts, needed, max([line, *histories]), history
     )
 
 

@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgdrill.access import Access
@@ -30,6 +30,7 @@ from pgdrill.postgres.recovery_log import Words, checkpoint_seconds, ended_at, r
 from pgdrill.postgres.server import LocalServer, answering
 from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.recovery.fetch_cost import unpacked
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.preflight import Plan, preflight
 from pgdrill.recovery.reread import blame
 from pgdrill.recovery.strangers import remove_strangers
@@ -46,25 +47,16 @@ Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """What to restore. ``target`` is exact; ``timeline`` None means the backup's own."""
+class Restoring:
+    """A planned restore on its way: what, to where, by whom, in which fence."""
 
-    backup: str
-    target: RecoveryTarget
-    system_identifier: int | None = None
-    timeline: int | None = None
-    stop_lsn: int | None = None
-    preload_libraries: str = ""
-    superusers: Sequence[str] = ()  # production's that may log in
-    # production's settings for planning
-    planned_with: Mapping[str, str] = field(default_factory=dict)
-    # production's, where replay had settings of its own
-    after_replay: Mapping[str, str] = field(default_factory=dict)
-    # all that somebody set on production, today
-    configured: Mapping[str, str] = field(default_factory=dict)
-    # at the target, as far as known: oid -> production's folder
-    tablespaces: Mapping[str, str] = field(default_factory=dict)
-    segment_bytes: int = 16 * 2**20
+    access: Access
+    workspace: Workspace
+    goal: Goal
+    plan: Plan
+    runner: Runner
+    fence: Fence
+    progress: Progress
 
 
 def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runner) -> Plan:
@@ -72,44 +64,31 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
     workspace.create()
     history = access.wal_reader(runner, workspace.home).history(goal.timeline or 1)
     stop_lsn = parse_lsn(goal.target.value) if goal.target.kind == "lsn" else goal.stop_lsn
-    return preflight(
-        access,
-        wanted=goal.backup,
-        target=goal.target,
+    known = replace(
+        goal,
         system_identifier=goal.system_identifier or access.cluster.server.system_identifier,
-        timeline=goal.timeline,
         stop_lsn=stop_lsn,
-        history=history,
-        directory=workspace.data_directory,
-        segment_bytes=goal.segment_bytes,
-        tablespaces=goal.tablespaces,
     )
+    return preflight(access, known, history=history, directory=workspace.data_directory)
 
 
-def restore(
-    access: Access,
-    workspace: Workspace,
-    goal: Goal,
-    plan: Plan,
-    ahead: WalAhead,
-    runner: Runner,
-    timings: Timings,
-    progress: Progress,
-    fence: Fence,
-) -> RestoredCluster:
+def restore(work: Restoring, ahead: WalAhead, timings: Timings) -> RestoredCluster:
     """Fetch the planned backup, replay to the target and promote; fills in ``timings``.
 
     A server is left running.
     """
+    access, workspace, goal, plan = work.access, work.workspace, work.goal, work.plan
     ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
-    _fetch(access, workspace, plan, runner, timings, progress)
+    _fetch(work, timings)
     _came_whole(access, workspace.data_directory, plan)
     _sync(access, workspace, timings)
-    server = _configure(access, workspace, goal, plan, ahead, fence)
+    server = _configure(work, ahead)
     ready, started = ahead.fetched.segments, time.monotonic()
     launched = server.launch()
     try:
-        _replay(access, server, launched, goal, lambda: ahead.show(progress, plan.wal_segments))
+        _replay(
+            access, server, launched, goal, lambda: ahead.show(work.progress, plan.wal_segments)
+        )
     except PgdrillError as error:
         timings.wal = ahead.stop()
         raise ahead.cause(error, _log_of(server)) from None
@@ -125,17 +104,11 @@ def restore(
     return cluster
 
 
-def _fetch(
-    access: Access,
-    workspace: Workspace,
-    plan: Plan,
-    runner: Runner,
-    timings: Timings,
-    progress: Progress,
-) -> None:
+def _fetch(work: Restoring, timings: Timings) -> None:
     """Fetch, and once more where a part did not unpack: a connection that broke off looks the same
     as a torn part.
     """
+    workspace, plan = work.workspace, work.plan
     spaces = {
         oid: workspace.tablespaces / str(whole_number(oid, 1, 2**32 - 1))
         for oid in plan.backup.tablespaces
@@ -146,10 +119,10 @@ def _fetch(
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True)
         try:
-            _fetch_once(access, workspace, plan, spaces, runner, progress)
+            _fetch_once(work, spaces)
         except BackupFault as error:
             if last:
-                raise blame(access, plan.backup.name, plan.parts, error) from None
+                raise blame(work.access, plan.backup.name, plan.parts, error) from None
             logger.warning("fetching once more, in case the network was at fault: %s", error)
         else:
             break
@@ -161,14 +134,8 @@ def _fetch(
     timings.fetched_files, timings.fetch_fixed_seconds = found.files, found.fixed_seconds
 
 
-def _fetch_once(
-    access: Access,
-    workspace: Workspace,
-    plan: Plan,
-    spaces: dict[str, Path],
-    runner: Runner,
-    progress: Progress,
-) -> None:
+def _fetch_once(work: Restoring, spaces: dict[str, Path]) -> None:
+    access, workspace, plan = work.access, work.workspace, work.plan
     drill = access.cluster.drill
     streams, why = fetch_streams(cores=cores(), streams=access.cluster.repository.streams)
     logger.info("fetching with %s", why)
@@ -179,14 +146,15 @@ def _fetch_once(
         file.write_text(content)
     total = plan.backup.uncompressed_bytes
     try:
-        done = runner.run(
+        done = work.runner.run(
             replace(
-                fetch.command, within=writing_only(drill.fence, (workspace.cluster, workspace.home))
+                fetch.command,
+                within=writing_only(drill.fence, (workspace.cluster, workspace.home)),
+                works_in=(workspace.data_directory, *spaces.values()),
             ),
             timeout_seconds=drill.timeout_seconds,
             stall_seconds=drill.stall_seconds,
-            moving_in=(workspace.data_directory, *spaces.values()),
-            on_bytes=lambda written: progress("fetch", written, total),
+            on_bytes=lambda written: work.progress("fetch", written, total),
         )
     except ProcessTimeout as error:
         raise tool_timeout(
@@ -301,18 +269,17 @@ def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
         )
 
 
-def _configure(
-    access: Access, workspace: Workspace, goal: Goal, plan: Plan, ahead: WalAhead, fence: Fence
-) -> LocalServer:
+def _configure(work: Restoring, ahead: WalAhead) -> LocalServer:
+    access, workspace, goal, plan = work.access, work.workspace, work.goal, work.plan
     control = access.binaries.control_data(workspace.data_directory)
     ahead.expect(control.wal_segment_bytes)
     drill = access.cluster.drill
     recorded = plan.record.baseline.configured if plan.record else {}
     values = sandbox_settings.settings(
+        recovery=sandbox_settings.Recovery(
+            ahead.restore_command, goal.target.settings, str(plan.timeline)
+        ),
         limits=limits(control, access.binaries.major_version, goal.configured, recorded),
-        restore_command=ahead.restore_command,
-        target=goal.target.settings,
-        timeline=str(plan.timeline),
         preload=preloaded(goal.preload_libraries, drill.allowed_libraries),
         planned_with=goal.planned_with,
         fast=drill.durability == "fast",
@@ -321,8 +288,8 @@ def _configure(
     )
     options = sandbox_settings.write(workspace.configuration, workspace.data_directory, values)
     for folder in (workspace.data_directory, workspace.tablespaces):
-        fence.give(folder)
-    return workspace.server(access, options=options, fence=fence)
+        work.fence.give(folder)
+    return workspace.server(access, options=options, fence=work.fence)
 
 
 def _replay(

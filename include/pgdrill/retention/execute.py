@@ -106,16 +106,23 @@ def _step(
     if reason := keeping.why(step):  # last of all: what comes now sees in the lease what is going
         logger.warning("%s %s is not done: %s", step.kind, step.name, reason)
         return "kept", reason
+    if step.kind in ("delete-backup", "delete-wal"):
+        return _by_tool(access, deleter, step)
+    if step.kind in ("mark", "unmark"):
+        deleter.mark(step.name, permanent=step.kind == "mark")
+    else:
+        _delete_objects(access, deleter, inventory, step)
+    return "done", ""
+
+
+def _delete_objects(access: Access, deleter: Deleter, inventory: Inventory, step: Step) -> None:
+    """Delete what the tool has no command for."""
     match step.kind:
-        case "mark" | "unmark":
-            deleter.mark(step.name, permanent=step.kind == "mark")
-        case "delete-backup" | "delete-wal":
-            return _by_tool(access, deleter, step)
         case "delete-dump":
-            store = access.dumps
             for dump in inventory.dumps:
                 if dump.name == step.name:
-                    store.delete(*dump.keys)  # the manifest first: half a dump must not look whole
+                    # the manifest first: half a dump must not look whole
+                    access.dumps.delete(*dump.keys)
         case "delete-leftover":
             access.repository.delete(*deleter.entries[step.name].keys)
         case "delete-timeline":
@@ -123,7 +130,6 @@ def _step(
             access.repository.delete(
                 *(key for key in deleter.keys if access.tool.wal_key(key).startswith(step.name))
             )
-    return "done", ""
 
 
 def _by_tool(access: Access, deleter: Deleter, step: Step) -> tuple[StepState, str]:

@@ -86,7 +86,6 @@ def tenant_roles(connection: psycopg.Connection, column: FoundColumn) -> list[st
 
 def read_vectors(
     connection: psycopg.Connection,
-    database: str,
     cluster: Cluster,
     line: Horizon,
     whole: Collection[str],
@@ -102,6 +101,7 @@ def read_vectors(
     nothing else. A column whose table would run somebody's function is not searched: ``guard``
     tells.
     """
+    database = connection.info.dbname
     try:
         with connection.transaction():
             if not use_pgvector(connection):

@@ -16,7 +16,7 @@ from pgdrill.logical.build_forecast import forecast
 from pgdrill.logical.drill import context_of
 from pgdrill.logical.pg_restore import Restore
 from pgdrill.logical.report import DumpTimings
-from pgdrill.logical.single_table import restore_table
+from pgdrill.logical.single_table import Allowed, restore_table
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.recovery.workspace import Workspace
 from tests.integration.dump.conftest import DATABASE, Source, explained, red
@@ -243,7 +243,9 @@ class TestASingleTable:
         with pytest.raises(ConfigError, match="nothing is written over"):
             restore_table(dumped.access, there, "items")
         assert dumped.sql("SELECT mine FROM items", database="target") == [(1,)]
-        assert restore_table(dumped.access, there, "items", replace=True).rows == 1200
+        assert (
+            restore_table(dumped.access, there, "items", allowed=Allowed(replace=True)).rows == 1200
+        )
 
     def test_one_that_fails_leaves_nothing_and_what_was_there_stays(
         self, dumped: Source, there: str
@@ -254,7 +256,7 @@ class TestASingleTable:
             database="target",
         )
         with pytest.raises(BackupFault, match=r'type "public\.mood" does not exist'):
-            restore_table(dumped.access, there, "items", replace=True)
+            restore_table(dumped.access, there, "items", allowed=Allowed(replace=True))
         assert dumped.sql("SELECT mine FROM items", database="target") == [(1,)]
 
     def test_an_unknown_one_is_answered_with_those_that_are_like_it(

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pgdrill.errors import ConfigError, PgdrillError
-from pgdrill.logical.single_table import restore_table
+from pgdrill.logical.single_table import Allowed, restore_table
 from tests.integration.dump.conftest import Source
 
 HOME = "lost"
@@ -146,7 +146,10 @@ def test_by_no_setting_of_the_database_are_other_functions_found_than_postgresql
     """Also as a superuser that is meant, and where nothing is restored in the end."""
     with pytest.raises(PgdrillError):
         restore_table(
-            lost.source.access, lost.into("postgres"), "mallory.nothing", as_superuser=True
+            lost.source.access,
+            lost.into("postgres"),
+            "mallory.nothing",
+            allowed=Allowed(as_superuser=True),
         )
     with pytest.raises(ConfigError):
         restore_table(lost.source.access, lost.into("postgres"), "mallory.lost")
@@ -157,7 +160,12 @@ def test_asked_for_it_a_superuser_restores_and_what_the_owner_wrote_runs_with_it
     lost: Lost,
 ) -> None:
     """What the other tests do not see can be seen."""
-    restore_table(lost.source.access, lost.into("postgres"), "mallory.lost", as_superuser=True)
+    restore_table(
+        lost.source.access,
+        lost.into("postgres"),
+        "mallory.lost",
+        allowed=Allowed(as_superuser=True),
+    )
     assert lost.is_superuser()
     assert {"check", "generated", "predicate", "expression", "domain", "sql-as-text"} <= set(
         lost.sprung()

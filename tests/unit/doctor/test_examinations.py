@@ -71,9 +71,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *examinations: Examination) -> None:
 
 
 def made(name: str, ask: object, needs: tuple[str, ...] = ()) -> Examination:
-    return Examination(
-        name, "server", "all well", "do something", "an example", needs, frozenset(JOBS), ask
-    )  # type: ignore[arg-type]
+    return Examination(name, "server", "all well", "do something", "an example", ask, needs)  # type: ignore[arg-type]
 
 
 def test_what_breaks_and_what_hangs_is_unknown_and_so_is_what_needs_it(

@@ -249,9 +249,8 @@ def invented(random: Random, days: int, *, adverse: bool = True) -> World:
 
 
 def mishap(world: World) -> None:
-    """Something happens."""
-    random, names = world.random, list(world.backups)
-    what = random.choice(
+    """Something happens, or nothing."""
+    what = world.random.choice(
         [
             "fail over",
             "restore",
@@ -266,49 +265,72 @@ def mishap(world: World) -> None:
             "clone",
         ]
     )
-    name = random.choice(names)
-    if what == "fail over":
-        world.fail_over()
-    elif what == "restore" and len(world.ticks) > 10:
-        world.restore_to(len(world.ticks) - random.randint(2, 8))
-    elif what == "lose" and random.random() < 0.3 and len(world.archive) > 5:
+    name = world.random.choice(list(world.backups))
+    if what in ("damage", "hold", "mark", "future", "skew"):
+        to_a_backup(world, what, name)
+    elif what in ("restore", "fail over", "clone", "upgrade"):
+        to_the_cluster(world, what)
+    else:
+        to_the_repository(world, what)
+
+
+def to_a_backup(world: World, what: str, name: str) -> None:
+    """It is damaged, held, marked by hand, or of a host whose clock was wrong."""
+    random, backup = world.random, world.backups[name]
+    match what:
+        case "damage":
+            world.backups[name] = replace(backup, damage="part_003 missing")
+        case "hold":
+            until = world.now + timedelta(days=random.randint(1, 60))
+            world.holds.append(Hold(name, "a lawsuit", until))
+        case "mark" if random.random() < 0.5:
+            world.backups[name] = replace(backup, mark="hand")
+        case "future" | "skew" if random.random() < 0.5:
+            days = 400 if what == "future" else random.choice([-300, -20, 9])
+            by = timedelta(days=days)
+            world.backups[name] = replace(
+                backup, start_time=backup.start_time + by, finish_time=backup.finish_time + by
+            )
+            world.lies = True
+
+
+def to_the_cluster(world: World, what: str) -> None:
+    """It fails over, is restored or upgraded, or another one is made of it."""
+    random = world.random
+    match what:
+        case "fail over":
+            world.fail_over()
+        case "restore" if len(world.ticks) > 10:
+            world.restore_to(len(world.ticks) - random.randint(2, 8))
+        case "upgrade" if random.random() < 0.1:
+            world.upgrade()
+            world.back_up()
+        case "clone":
+            clone(world)
+
+
+def clone(world: World) -> None:
+    """Another one archives into the same repository: of before the first backup, or of production
+    as it is.
+    """
+    random = world.random
+    line = max([world.timeline, *world.histories]) + 1
+    early = random.random() < 0.5
+    way, first = ((), 1) if early else (world.histories.get(world.timeline, ()), world.number)
+    world.histories[line] = (
+        *way,
+        TimelineSwitch(1 if early else world.timeline, first * SIZE + 300),
+    )
+    world.archive |= {(line, number) for number in range(first, first + random.randint(1, 4))}
+    world.written[line] = world.now
+
+
+def to_the_repository(world: World, what: str) -> None:
+    """It loses a segment, or a backup that was not ended is left in it."""
+    random = world.random
+    if what == "lose" and random.random() < 0.3 and len(world.archive) > 5:
         world.lose(*random.choice(sorted(world.archive)))
-    elif what == "damage":
-        world.backups[name] = replace(world.backups[name], damage="part_003 missing")
-    elif what == "hold":
-        world.holds.append(
-            Hold(name, "a lawsuit", world.now + timedelta(days=random.randint(1, 60)))
-        )
-    elif what == "mark" and random.random() < 0.5:
-        world.backups[name] = replace(world.backups[name], mark="hand")
-    elif what in ("future", "skew") and random.random() < 0.5:
-        by = (
-            timedelta(days=400)
-            if what == "future"
-            else timedelta(days=random.choice([-300, -20, 9]))
-        )
-        backup = world.backups[name]
-        world.backups[name] = replace(
-            backup, start_time=backup.start_time + by, finish_time=backup.finish_time + by
-        )
-        world.lies = True
-    elif what == "clone":
-        # archiving into the same repository: of before the first backup, or of production as it is
-        line = max([world.timeline, *world.histories]) + 1
-        early = random.random() < 0.5
-        way, first = ((), 1) if early else (world.histories.get(world.timeline, ()), world.number)
-        world.histories[line] = (
-            *way,
-            TimelineSwitch(1 if early else world.timeline, first * SIZE + 300),
-        )
-        world.archive |= {(line, number) for number in range(first, first + random.randint(1, 4))}
-        world.written[line] = world.now
-    elif what == "upgrade" and random.random() < 0.1:
-        world.upgrade()
-        world.back_up()
     elif what == "abandon" and random.random() < 0.3:
-        world.unreadable[f"broken-{len(world.unreadable)}"] = Unreadable(
-            f"broken-{len(world.unreadable)}",
-            "no JSON",
-            random.choice([None, (world.timeline, world.number)]),
-        )
+        name = f"broken-{len(world.unreadable)}"
+        place = random.choice([None, (world.timeline, world.number)])
+        world.unreadable[name] = Unreadable(name, "no JSON", place)

@@ -23,6 +23,7 @@ from pgdrill.host.process import Runner
 from pgdrill.logical import store as keep
 from pgdrill.logical.report import DumpReport
 from pgdrill.postgres.wal import Segment
+from pgdrill.recovery.goal import Goal
 from pgdrill.recovery.preflight import choose_backup, preflight
 from pgdrill.recovery.targets import RecoveryTarget
 from pgdrill.reports import store
@@ -162,20 +163,13 @@ def test_a_drill_of_the_latest_is_not_one_of_an_older_without_a_word(
     access: Access, tmp_path: Path
 ) -> None:
     remove(access, NEWEST)
-    wanted = {
-        "system_identifier": None,
-        "timeline": None,
-        "stop_lsn": None,
-        "history": (),
-        "directory": tmp_path / "none",
-        "target": RecoveryTarget("name", "x"),
-    }
+    target, directory = RecoveryTarget("name", "x"), tmp_path / "none"
     with pytest.raises(BackupFault) as caught:
-        preflight(access, wanted="LATEST", **wanted)  # type: ignore[arg-type]
+        preflight(access, Goal("LATEST", target), history=(), directory=directory)
     assert caught.value.problem.reason == "missing"
     assert NEWEST in caught.value.problem.found
     with pytest.raises(Exception) as other:
-        preflight(access, wanted=SECOND, **wanted)  # type: ignore[arg-type]
+        preflight(access, Goal(SECOND, target), history=(), directory=directory)
     assert "missing" not in repr(other.value)
 
 

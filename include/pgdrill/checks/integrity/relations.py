@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
@@ -245,36 +245,59 @@ def each(
     Most relations are tiny and whole: with ``sound``, those of one access method are asked of many
     at a time, and one by one where it says no.
     """
-    found: list[Outcome] = []
-    terminated = False
+    asked = _Asked(connection, database, ask)
     for some in _batches(relations) if sound else [[relation] for relation in relations]:
-        if sound and len(some) > 1:
-            try:
-                if _is_true(connection, lambda some=some: sound(some)):  # type: ignore[misc]
-                    continue
-            except psycopg.errors.AdminShutdown:
-                terminated = True
-        for relation in [] if connection.closed else some:
-            try:
-                with connection.transaction():
-                    answer = ask(relation)
-            except psycopg.Error as error:
-                terminated = isinstance(error, psycopg.errors.AdminShutdown)
-                answer = error_outcome(f"{database}.{relation.name}", error)
-            if answer:
-                found.append(answer)
-            if connection.closed:
-                break
+        if not (sound and len(some) > 1 and asked.all_sound(some, sound)):
+            asked.each(some)
         if connection.closed:
             names = (
                 some[0].name if len(some) == 1 else f"one of {', '.join(one.name for one in some)}"
             )
-            found.append(_ended(database, names, terminated=terminated))
+            asked.found.append(_ended(database, names, terminated=asked.terminated))
             break
+    found = asked.found
     yield from _shown(database, found)
     whole = len(relations) - len(found)
     if not connection.closed and whole:
         yield Outcome("pass", f"{database}: {whole} relations", whole, good)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What relations were asked in one session, and what was ``found``; ``terminated``: by
+    somebody's order.
+    """
+
+    connection: psycopg.Connection
+    database: str
+    ask: Callable[[Relation], Outcome | None]
+    found: list[Outcome] = field(default_factory=list)
+    terminated: bool = False
+
+    def all_sound(self, some: list[Relation], sound: Callable[[list[Relation]], bool]) -> bool:
+        """Whether all are known to be whole. An error is no yes; which of them it is about, each
+        one tells.
+        """
+        try:
+            with self.connection.transaction():
+                return sound(some)
+        except psycopg.Error as error:
+            self.terminated = self.terminated or isinstance(error, psycopg.errors.AdminShutdown)
+            return False
+
+    def each(self, some: list[Relation]) -> None:
+        """Ask one after another, as long as the session lives."""
+        for relation in some:
+            if self.connection.closed:
+                return
+            try:
+                with self.connection.transaction():
+                    answer = self.ask(relation)
+            except psycopg.Error as error:
+                self.terminated = isinstance(error, psycopg.errors.AdminShutdown)
+                answer = error_outcome(f"{self.database}.{relation.name}", error)
+            if answer:
+                self.found.append(answer)
 
 
 def _ended(database: str, names: str, *, terminated: bool) -> Outcome:
@@ -305,20 +328,6 @@ def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:
         while rest:
             yield rest[:TOGETHER]
             rest = rest[TOGETHER:]
-
-
-def _is_true(connection: psycopg.Connection, ask: Callable[[], bool]) -> bool:
-    """An error is no yes; which of them it is about, each one tells.
-
-    The end of the session is for the caller.
-    """
-    try:
-        with connection.transaction():
-            return ask()
-    except psycopg.errors.AdminShutdown:
-        raise
-    except psycopg.Error:
-        return False
 
 
 def _shown(database: str, found: list[Outcome]) -> Iterator[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -22,6 +23,28 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
   AND d.deptype IN ('a', 'i')
   AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND c.relpersistence = 'p'
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """The column that a sequence numbers. ``once``: no number comes a second time."""
+
+    schema: str
+    table: str
+    column: str
+    ascending: bool
+    once: bool
+
+    def furthest(self, connection: psycopg.Connection) -> int | None:
+        """Its last number in the sequence's direction; None of an empty table."""
+        row = connection.execute(
+            sql.SQL("SELECT {}({}) FROM {}").format(
+                sql.SQL("max" if self.ascending else "min"),
+                sql.Identifier(self.column),
+                sql.Identifier(self.schema, self.table),
+            )
+        ).fetchone()
+        return row[0] if row else None
 
 
 @check(
@@ -44,13 +67,15 @@ def sequences(context: Context) -> Iterator[Outcome]:
     for database in context.databases:
         with asking(context, database) as (connection, _):
             with catalogs_only(connection):
-                owners = {row[0]: row[1:] for row in connection.execute(OWNERS).fetchall()}
+                owners = {
+                    oid: Numbered(*column) for oid, *column in connection.execute(OWNERS).fetchall()
+                }
 
             def ask(
                 relation: Relation,
                 connection: psycopg.Connection = connection,
                 database: str = database,
-                owners: dict[int, tuple[str, str, str, bool, bool]] = owners,
+                owners: dict[int, Numbered] = owners,
             ) -> Outcome | None:
                 name = sql.Identifier(relation.schema, relation.plain)
                 rows = connection.execute(
@@ -61,13 +86,8 @@ def sequences(context: Context) -> Iterator[Outcome]:
                         "fail", f"{database}.{relation.name}", f"{len(rows)} rows", "1 row"
                     )
                 if relation.oid in owners:
-                    last, called = rows[0]
                     return _behind(
-                        connection,
-                        f"{database}.{relation.name}",
-                        last,
-                        called,
-                        *owners[relation.oid],
+                        connection, f"{database}.{relation.name}", owners[relation.oid], *rows[0]
                     )
                 return None
 
@@ -78,29 +98,19 @@ def sequences(context: Context) -> Iterator[Outcome]:
 
 
 def _behind(
-    connection: psycopg.Connection,
-    thing: str,
-    last: int,
-    called: bool,
-    schema: str,
-    table: str,
-    column: str,
-    ascending: bool,
-    once: bool,
+    connection: psycopg.Connection, thing: str, numbered: Numbered, last: int, called: bool
 ) -> Outcome | None:
-    cell, end = sql.Identifier(column), sql.SQL("max" if ascending else "min")
-    row = connection.execute(
-        sql.SQL("SELECT {}({}) FROM {}").format(end, cell, sql.Identifier(schema, table))
-    ).fetchone()
-    if not once or row is None or row[0] is None:
+    """``called``: the sequence has given its ``last`` number to somebody."""
+    furthest = numbered.furthest(connection)  # read even where nothing is asked of it: all readable
+    if not numbered.once or furthest is None:
         return None
-    ahead = last - row[0] if ascending else row[0] - last
+    ahead = last - furthest if numbered.ascending else furthest - last
     if ahead > 0 or (ahead == 0 and called):
         return None
     return Outcome(
         "warn",
         thing,
         last,
-        f"past {row[0]}",
-        f"behind {table}.{column}: the next number may be taken",
+        f"past {furthest}",
+        f"behind {numbered.table}.{numbered.column}: the next number may be taken",
     )

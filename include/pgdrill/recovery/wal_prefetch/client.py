@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,31 +31,41 @@ SCRIPT = Path(__file__).with_name("spool.sh")
 FIFOS = ("asked", "answers")
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where its files lie.
+
+    ``incoming`` is a folder of the same file system as ``spool`` that the restored server does not
+    see, ``script`` becomes its restore_command's.
+    """
+
+    spool: Path
+    incoming: Path
+    script: Path
+    pid_file: Path
+
+
 class WalAhead:
     """A spool with the process that fills it, the only one with the repository's keys.
 
     Ends with this one, however that ends.
 
     As a context: the process is there from entering on, for starting takes longer than a look at
-    the repository; it fetches once it has its order. ``incoming`` is a folder of the same file
-    system that the restored server does not see, ``script`` becomes its restore_command's,
-    ``owner`` is the user it runs as, if that is another one. ``before``: words before the process's
-    command.
+    the repository; it fetches once it has its order. ``owner`` is the user the restored server runs
+    as, if that is another one. ``before``: words before the process's command.
     """
 
     def __init__(
         self,
-        spool: Path,
-        incoming: Path,
-        script: Path,
+        places: Places,
         environment: Mapping[str, str],
-        pid_file: Path,
         *,
         settle_seconds: float = 600,
         owner: int | None = None,
         before: tuple[str, ...] = (),
     ) -> None:
-        self.spool, self.incoming, self.script, self.pid_file = spool, incoming, script, pid_file
+        self.spool, self.incoming = places.spool, places.incoming
+        self.script, self.pid_file = places.script, places.pid_file
         self.order: Order | None = None
         self.settle_seconds, self.owner, self.before = settle_seconds, owner, before
         self._over = False

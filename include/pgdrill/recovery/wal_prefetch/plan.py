@@ -7,7 +7,7 @@ import os
 from pgdrill.access import Access
 from pgdrill.host.priority import low_priority_words
 from pgdrill.recovery.preflight import Plan
-from pgdrill.recovery.wal_prefetch.client import WalAhead
+from pgdrill.recovery.wal_prefetch.client import Places, WalAhead
 from pgdrill.recovery.wal_prefetch.order import Order, ToolWords
 from pgdrill.recovery.workspace import Workspace
 
@@ -19,13 +19,15 @@ def wal_ahead(access: Access, workspace: Workspace, *, owner: int | None = None)
 
     ``owner``: the user the restored server runs as, if that is another one.
     """
-    environment = {**access.environment, **access.tool.wal_environment(workspace.home)}
-    return WalAhead(
+    places = Places(
         workspace.spool,
         workspace.incoming,
         workspace.configuration / "spool.sh",
-        environment,
         workspace.wal_pid_file,
+    )
+    return WalAhead(
+        places,
+        {**access.environment, **access.tool.wal_environment(workspace.home)},
         settle_seconds=access.cluster.drill.stall_seconds,
         owner=owner,
         before=low_priority_words(access.cluster.drill.priority),
