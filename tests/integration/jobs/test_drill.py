@@ -75,41 +75,44 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(lock.ClusterLock.hold.__wrapped__.__kwdefaults__, "wait_seconds", 0.5)  # type: ignore[attr-defined]
 
 
-def slow_part(copy: Copy) -> str:
-    return rf"GET \S*{copy.part.name.split('.')[0]}"
+def slow_part(repository: Copy) -> str:
+    return rf"GET \S*{repository.part.name.split('.')[0]}"
 
 
 def test_a_drill_killed_in_its_fetch_takes_the_tool_along_and_the_next_one_clears_up(
-    copy: Copy, relay: Relay, quick: None
+    repository: Copy, relay: Relay, quick: None
 ) -> None:
-    relay.misbehave(slow_part(copy), "trickle")
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url})
+    relay.misbehave(slow_part(repository), "trickle")
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
     first = new_drill_id()
-    tool = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-restore"}[copy.golden.stack.tool]
+    tool = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-restore"}[repository.golden.stack.tool]
     with drilling(access, first, "name:mark1") as process:
         assert relay.matched.wait(180)
         # Meanwhile nobody else gets in.
         with pytest.raises(CouldNotVerify) as caught:
-            restore_stage(copy.access(), new_drill_id(), target="name:mark1")
+            restore_stage(repository.access(), new_drill_id(), target="name:mark1")
         assert caught.value.problem.reason == "busy"
-        assert any(tool in line for line in processes_in(copy.work))
+        assert any(tool in line for line in processes_in(repository.work))
         process.kill()
         process.join()
-    until_no_process(copy.work, tool)
+    until_no_process(repository.work, tool)
     assert Workspace.of(access, first).directory.exists()
-    report = copy.drill(target="name:mark1")
+    report = repository.drill(target="name:mark1")
     assert report.restore.status == "ok"
     nothing_left(access, first)
 
 
 def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(
-    copy: Copy, relay: Relay, quick: None
+    repository: Copy, relay: Relay, quick: None
 ) -> None:
-    once(copy)
-    relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", "hang")
-    access, first = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
+    once(repository)
+    relay.misbehave(rf"(GET|HEAD) \S*{repository.golden.marks[0].segment.name}", "hang")
+    access, first = (
+        repository.access(repository={"endpoint_url": relay.endpoint_url}),
+        new_drill_id(),
+    )
     workspace = Workspace.of(access, first)
-    with drilling(access, first, f"lsn:{format_lsn(copy.golden.marks[0].lsn)}") as process:
+    with drilling(access, first, f"lsn:{format_lsn(repository.golden.marks[0].lsn)}") as process:
         # WAL is fetched ahead: the server may not even have been started
         assert relay.matched.wait(180)
         until(
@@ -118,19 +121,23 @@ def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(
                 and "starting backup recovery" in workspace.log_file.read_text()
             )
         )
-        assert any("pgdrill.recovery.wal_prefetch" in line for line in processes_in(copy.work))
+        assert any(
+            "pgdrill.recovery.wal_prefetch" in line for line in processes_in(repository.work)
+        )
         process.kill()
         process.join()
     assert workspace.server(access).process() is not None  # it outlives the drill, until …
-    until_no_process(copy.work, "pgdrill.recovery.wal_prefetch")
+    until_no_process(repository.work, "pgdrill.recovery.wal_prefetch")
     with pytest.raises(ConfigError):
-        copy.drill(target="name:never")
+        repository.drill(target="name:never")
     nothing_left(access, first)
 
 
-def test_a_stopped_drill_is_gone_within_airflows_five_seconds(copy: Copy, relay: Relay) -> None:
-    relay.misbehave(slow_part(copy), "trickle")
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url})
+def test_a_stopped_drill_is_gone_within_airflows_five_seconds(
+    repository: Copy, relay: Relay
+) -> None:
+    relay.misbehave(slow_part(repository), "trickle")
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
     runner, drill_id, seconds = Runner(), new_drill_id(), []
 
     def stop() -> None:
@@ -142,15 +149,15 @@ def test_a_stopped_drill_is_gone_within_airflows_five_seconds(copy: Copy, relay:
     stopper = threading.Thread(target=stop)
     stopper.start()
     with pytest.raises(Stopped):
-        copy.drill(access, target="name:mark1", runner=runner, drill_id=drill_id)
+        repository.drill(access, target="name:mark1", runner=runner, drill_id=drill_id)
     stopper.join()
     assert seconds[0] < 4.5
     report = load_report(access, drill_id)
     assert (report.verdict, report.cleanup.status) == ("could not verify", "ok")
 
 
-def test_destroying_twice_or_without_anything_there_is_fine(copy: Copy) -> None:
-    access, drill_id = copy.access(), new_drill_id()
+def test_destroying_twice_or_without_anything_there_is_fine(repository: Copy) -> None:
+    access, drill_id = repository.access(), new_drill_id()
     report = restore_stage(access, drill_id, target="lsn:0/1000028")
     assert report.restore.trouble
     assert destroy_stage(access, drill_id).cleanup.status == "ok"
@@ -159,24 +166,24 @@ def test_destroying_twice_or_without_anything_there_is_fine(copy: Copy) -> None:
 
 
 def test_without_production_the_newest_archived_record_is_the_target(
-    copy: Copy, caplog: pytest.LogCaptureFixture
+    repository: Copy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    once(copy)
+    once(repository)
     caplog.set_level(logging.INFO)
-    access, drill_id = copy.access(), new_drill_id()
+    access, drill_id = repository.access(), new_drill_id()
     try:
         report = restore_stage(access, drill_id)
         assert report.restore.status == "ok", report.restore.trouble
         with Workspace.of(access, drill_id).server(access).connect("agents") as connection:
             assert connection.execute("SELECT count(*) FROM canary").fetchone() == (
-                copy.golden.marks[-1].rows,
+                repository.golden.marks[-1].rows,
             )
     finally:
         destroy_stage(access, drill_id)
     assert "drilling without production" in caplog.text
     assert report.target
     assert report.target.kind == "latest"
-    assert parse_lsn(report.target.lsn or "0/0") >= copy.golden.marks[-1].lsn
+    assert parse_lsn(report.target.lsn or "0/0") >= repository.golden.marks[-1].lsn
 
 
 # --- restored clusters can do no harm ---

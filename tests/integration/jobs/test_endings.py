@@ -33,18 +33,18 @@ SLACK_SECONDS = 8.0
 
 @pytest.mark.parametrize("how", ["503", "reset", "hang"])
 def test_a_fetch_whose_part_never_comes_ends_when_nothing_arrived_for_so_long(
-    copy: Copy, relay: Relay, how: str
+    repository: Copy, relay: Relay, how: str
 ) -> None:
     """wal-g sleeps a minute between its tries, then two, then four; sleeping it still reads a few
     bytes every ten seconds.
     """
-    relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", how)
-    access = copy.access(
+    relay.misbehave(rf"GET \S*{repository.part.name.split('.')[0]}", how)
+    access = repository.access(
         repository={"endpoint_url": relay.endpoint_url},
         drill={"stall_seconds": STALL_SECONDS, "timeout_seconds": 600.0},
     )
     started = time.monotonic()
-    verdict, trouble = copy.trouble(access)
+    verdict, trouble = repository.trouble(access)
     assert relay.matched.is_set()
     assert time.monotonic() - started < STALL_SECONDS + SLACK_SECONDS
     assert verdict == "could not verify"

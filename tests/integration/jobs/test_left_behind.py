@@ -141,54 +141,56 @@ def next_job_of_another_cluster(access: Access) -> None:
     destroy_stage(other, drill_id)
 
 
-def folders(copy: Copy) -> list[str]:
-    return [found.name for found in copy.work.glob("*/drills/*")]
+def folders(repository: Copy) -> list[str]:
+    return [found.name for found in repository.work.glob("*/drills/*")]
 
 
-def nothing_at_all_left(copy: Copy) -> None:
-    assert not folders(copy)
-    assert not processes_in(copy.work)
+def nothing_at_all_left(repository: Copy) -> None:
+    assert not folders(repository)
+    assert not processes_in(repository.work)
 
 
 @pytest.mark.parametrize("job", [in_checks, claimed], ids=["checks", "beginning"])
 def test_a_killed_drills_server_ends_and_its_folder_goes_with_the_next_job_of_any_cluster(
-    copy: Copy, job: Callable[[Access, str, Connection], None]
+    repository: Copy, job: Callable[[Access, str, Connection], None]
 ) -> None:
-    once(copy)
-    access = copy.access()
+    once(repository)
+    access = repository.access()
     workspace = killed(job, access, new_drill_id())
     until(lambda: marked(workspace.server_pid_file) is None)
-    until(lambda: not processes_in(copy.work), 10)
-    assert folders(copy) == [workspace.directory.name]
+    until(lambda: not processes_in(repository.work), 10)
+    assert folders(repository) == [workspace.directory.name]
     next_job_of_another_cluster(access)
-    nothing_at_all_left(copy)
+    nothing_at_all_left(repository)
 
 
 @pytest.mark.parametrize("job", [plain, without_setpriv], ids=["setpriv", "no setpriv"])
 def test_a_drill_killed_in_its_fetch_goes_with_the_sweep(
-    copy: Copy, relay: Relay, job: Callable[[Access, str, Connection], None]
+    repository: Copy, relay: Relay, job: Callable[[Access, str, Connection], None]
 ) -> None:
-    relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", "trickle")
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url})
+    relay.misbehave(rf"GET \S*{repository.part.name.split('.')[0]}", "trickle")
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
     with process_of(job, access, new_drill_id()) as (process, _):
         assert relay.matched.wait(A_MINUTE)
-        assert [found.why for found in sweep([copy.work]).held] == [
+        assert [found.why for found in sweep([repository.work]).held] == [
             f"restore, by process {process.pid}"
         ]
         process.kill()
         process.join()
-    assert len(sweep([copy.work]).removed) == 1
-    nothing_at_all_left(copy)
+    assert len(sweep([repository.work]).removed) == 1
+    nothing_at_all_left(repository)
 
 
-def test_a_drill_killed_in_its_replay_loses_its_server_by_itself(copy: Copy, relay: Relay) -> None:
-    once(copy)
-    relay.misbehave(rf"(GET|HEAD) \S*{copy.golden.marks[0].segment.name}", "hang")
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url})
+def test_a_drill_killed_in_its_replay_loses_its_server_by_itself(
+    repository: Copy, relay: Relay
+) -> None:
+    once(repository)
+    relay.misbehave(rf"(GET|HEAD) \S*{repository.golden.marks[0].segment.name}", "hang")
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
     drill_id = new_drill_id()
     workspace = Workspace.of(access, drill_id)
     # a name would be looked for in WAL first
-    job = functools.partial(plain, target=f"lsn:{format_lsn(copy.golden.marks[0].lsn)}")
+    job = functools.partial(plain, target=f"lsn:{format_lsn(repository.golden.marks[0].lsn)}")
     with process_of(job, access, drill_id) as (process, _):
         until(
             lambda: (
@@ -198,33 +200,33 @@ def test_a_drill_killed_in_its_replay_loses_its_server_by_itself(copy: Copy, rel
         )
         process.kill()
         process.join()
-    until(lambda: not processes_in(copy.work))
+    until(lambda: not processes_in(repository.work))
     assert "selected new timeline" not in workspace.log_file.read_text(), (
         "it was never promoted short of its target"
     )
-    assert len(sweep([copy.work]).removed) == 1
-    nothing_at_all_left(copy)
+    assert len(sweep([repository.work]).removed) == 1
+    nothing_at_all_left(repository)
 
 
 @pytest.mark.parametrize("job", [about_to_clear, while_clearing], ids=["before", "midway"])
 def test_a_drill_killed_while_it_clears_up_after_a_killed_one_orphans_nothing(
-    copy: Copy, quick: None, job: Callable[[Access, str, Connection], None]
+    repository: Copy, quick: None, job: Callable[[Access, str, Connection], None]
 ) -> None:
-    once(copy)
-    access = copy.access()
+    once(repository)
+    access = repository.access()
     first = killed(in_checks, access, new_drill_id())
     killed(job, access, new_drill_id())
-    assert any(name.startswith(first.directory.name) for name in folders(copy))
+    assert any(name.startswith(first.directory.name) for name in folders(repository))
     until(lambda: marked(first.server_pid_file) is None)
     next_job_of_another_cluster(access)
-    nothing_at_all_left(copy)
+    nothing_at_all_left(repository)
 
 
 def test_between_its_stages_a_drill_waits_for_the_next_and_no_longer(
-    copy: Copy, quick: None
+    repository: Copy, quick: None
 ) -> None:
-    once(copy)
-    access, drill_id = copy.access(), new_drill_id()
+    once(repository)
+    access, drill_id = repository.access(), new_drill_id()
     workspace = killed(between_stages, access, drill_id)
     assert workspace.lease
     assert (workspace.lease.owner, workspace.lease.why) == (None, "handover")
@@ -234,81 +236,84 @@ def test_between_its_stages_a_drill_waits_for_the_next_and_no_longer(
     with pytest.raises(CouldNotVerify) as caught:  # the cluster is held meanwhile
         restore_stage(access, new_drill_id(), target=TARGET)
     assert caught.value.problem.reason == "busy"
-    assert [found.folder for found in sweep([copy.work]).held] == [workspace.directory]
+    assert [found.folder for found in sweep([repository.work]).held] == [workspace.directory]
     assert check_stage(access, drill_id, families=("vectors",)).checks.status == "ok"
     workspace.claim("handover", time.time() + 1)
-    until(lambda: not processes_in(copy.work))
+    until(lambda: not processes_in(repository.work))
     late = check_stage(access, drill_id)
     assert late.checks.trouble
     assert (late.verdict, late.checks.trouble.reason) == ("could not verify", "handover")
     next_job_of_another_cluster(access)
-    nothing_at_all_left(copy)
+    nothing_at_all_left(repository)
 
 
-def test_what_is_kept_stays_until_its_end_and_no_longer(copy: Copy) -> None:
-    once(copy)
-    access = copy.access(drill={"timeout_seconds": 40.0, "handover_seconds": 2.0})
+def test_what_is_kept_stays_until_its_end_and_no_longer(repository: Copy) -> None:
+    once(repository)
+    access = repository.access(drill={"timeout_seconds": 40.0, "handover_seconds": 2.0})
     report = drill(access, target=TARGET, keep=True, families=("vectors",))
     workspace = Workspace.of(access, report.drill_id)
     assert report.restored
     assert workspace.lease
     assert report.restored.expires_at.timestamp() == workspace.lease.expires_at
     assert abs(report.restored.expires_at.timestamp() - report.started_at.timestamp() - 40) < 0.001
-    assert [found.folder for found in sweep([copy.work]).held] == [workspace.directory]
+    assert [found.folder for found in sweep([repository.work]).held] == [workspace.directory]
     with workspace.server(access).connect() as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
-    until(lambda: not processes_in(copy.work), 40 + 15)
+    until(lambda: not processes_in(repository.work), 40 + 15)
     assert time.time() >= report.restored.expires_at.timestamp()
-    assert [found.folder for found in sweep([copy.work]).removed] == [workspace.directory]
+    assert [found.folder for found in sweep([repository.work]).removed] == [workspace.directory]
     nothing_left(access, report.drill_id)
 
 
-def test_a_kept_drill_that_restored_nothing_keeps_nothing(copy: Copy) -> None:
-    once(copy)
-    access = copy.access()
+def test_a_kept_drill_that_restored_nothing_keeps_nothing(repository: Copy) -> None:
+    once(repository)
+    access = repository.access()
     drill_id = new_drill_id()
     with pytest.raises(ConfigError):
         drill(access, target="name:never", keep=True, drill_id=drill_id)
     nothing_left(access, drill_id)
 
 
-def test_the_cluster_of_a_killed_drill_is_free_at_once(copy: Copy, quick: None) -> None:
-    once(copy)
-    access = copy.access()
+def test_the_cluster_of_a_killed_drill_is_free_at_once(repository: Copy, quick: None) -> None:
+    once(repository)
+    access = repository.access()
     workspace = killed(in_checks, access, new_drill_id())
     assert marked(workspace.server_pid_file) is not None  # its keeper has not even looked
     second = new_drill_id()
     assert restore_stage(access, second, target=TARGET).restore.status == "ok"
-    assert folders(copy) == [second]
+    assert folders(repository) == [second]
     destroy_stage(access, second)
-    nothing_at_all_left(copy)
+    nothing_at_all_left(repository)
 
 
 def test_destroying_again_and_again_while_a_restore_still_writes_ends_with_nothing(
-    copy: Copy, relay: Relay
+    repository: Copy, relay: Relay
 ) -> None:
-    relay.misbehave(rf"GET \S*{copy.part.name.split('.')[0]}", "trickle")
-    access, drill_id = copy.access(repository={"endpoint_url": relay.endpoint_url}), new_drill_id()
+    relay.misbehave(rf"GET \S*{repository.part.name.split('.')[0]}", "trickle")
+    access, drill_id = (
+        repository.access(repository={"endpoint_url": relay.endpoint_url}),
+        new_drill_id(),
+    )
     with process_of(plain, access, drill_id) as (process, _):
         assert relay.matched.wait(A_MINUTE)
         destroy_stage(access, drill_id)
         destroy_stage(access, drill_id)
         process.join(A_MINUTE)
         assert process.exitcode is not None
-    nothing_at_all_left(copy)
+    nothing_at_all_left(repository)
 
 
 def test_the_sweep_command_names_what_it_removed_and_what_it_left(
-    copy: Copy, tmp_path: Path
+    repository: Copy, tmp_path: Path
 ) -> None:
-    once(copy)
+    once(repository)
     config = tmp_path / "dr.toml"
-    stack = copy.golden.stack
+    stack = repository.golden.stack
     text = stack.config_file.read_text()
-    config.write_text(text.replace(str(stack.cluster.drill.work_directory), str(copy.work)))
-    assert str(copy.work) in config.read_text()
-    dead = killed(claimed, copy.access(), new_drill_id())
-    kept = Workspace(copy.work / "others" / "drills" / "kept")
+    config.write_text(text.replace(str(stack.cluster.drill.work_directory), str(repository.work)))
+    assert str(repository.work) in config.read_text()
+    dead = killed(claimed, repository.access(), new_drill_id())
+    kept = Workspace(repository.work / "others" / "drills" / "kept")
     kept.claim("kept", time.time() + 60)
 
     def command() -> tuple[int, dict[str, list[dict[str, str]]]]:

@@ -24,18 +24,18 @@ DISK_BYTES, KEPT_BYTES = 700 * 2**20, 300 * 2**20
 
 
 @pytest.fixture
-def disk(copy: Copy) -> Iterator[Path]:
+def disk(repository: Copy) -> Iterator[Path]:
     """A disk of its own where the drill works."""
-    copy.work.mkdir(parents=True)
+    repository.work.mkdir(parents=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "pgdrill", copy.work],
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "pgdrill", repository.work],
         capture_output=True,
         check=False,
     )
     if mounted.returncode:
         pytest.skip("no right to mount a small disk here")
-    yield copy.work
-    subprocess.run(["umount", copy.work], check=True)
+    yield repository.work
+    subprocess.run(["umount", repository.work], check=True)
 
 
 def fill(disk: Path) -> None:
@@ -46,12 +46,16 @@ def fill(disk: Path) -> None:
 
 @pytest.mark.parametrize("when", ["fetch", "replay"])
 def test_a_disk_that_somebody_else_fills_ends_the_drill_and_not_production(
-    copy: Copy, relay: Relay, disk: Path, when: str
+    repository: Copy, relay: Relay, disk: Path, when: str
 ) -> None:
-    once(copy)
-    waits = copy.part.name.split(".")[0] if when == "fetch" else copy.golden.marks[0].segment.name
+    once(repository)
+    waits = (
+        repository.part.name.split(".")[0]
+        if when == "fetch"
+        else repository.golden.marks[0].segment.name
+    )
     relay.misbehave(rf"GET \S*{waits}", "hang")
-    access = copy.access(
+    access = repository.access(
         drill={"keep_free_bytes": KEPT_BYTES}, repository={"endpoint_url": relay.endpoint_url}
     )
     drill_id = new_drill_id()
@@ -68,20 +72,20 @@ def test_a_disk_that_somebody_else_fills_ends_the_drill_and_not_production(
 
     other = threading.Thread(target=interfere)
     other.start()
-    verdict, trouble = copy.trouble(access, drill_id=drill_id)
+    verdict, trouble = repository.trouble(access, drill_id=drill_id)
     other.join()
     assert (verdict, trouble.reason) == ("could not verify", "no-space")
     assert gone_after[0] < 8, "the folder was not cleared at once"
 
 
 def test_a_disk_that_fills_up_while_checks_are_asked_leaves_no_false_answer(
-    copy: Copy, disk: Path
+    repository: Copy, disk: Path
 ) -> None:
-    once(copy)
-    access, drill_id = copy.access(drill={"keep_free_bytes": KEPT_BYTES}), new_drill_id()
+    once(repository)
+    access, drill_id = repository.access(drill={"keep_free_bytes": KEPT_BYTES}), new_drill_id()
     try:
         report = restore_stage(
-            access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+            access, drill_id, target=f"lsn:{format_lsn(repository.golden.marks[2].lsn)}"
         )
         assert report.restore.status == "ok", report.restore.trouble
         fill(disk)
@@ -93,9 +97,9 @@ def test_a_disk_that_fills_up_while_checks_are_asked_leaves_no_false_answer(
     nothing_left(access, drill_id)
 
 
-def test_room_for_others_is_asked_for_beforehand(copy: Copy, disk: Path) -> None:
-    once(copy)
-    verdict, trouble = copy.trouble(copy.access(drill={"keep_free_bytes": DISK_BYTES}))
+def test_room_for_others_is_asked_for_beforehand(repository: Copy, disk: Path) -> None:
+    once(repository)
+    verdict, trouble = repository.trouble(repository.access(drill={"keep_free_bytes": DISK_BYTES}))
     assert (verdict, trouble.reason) == ("could not verify", "no-space")
     assert "stay free for others" in trouble.expected
 
@@ -110,11 +114,11 @@ def test_a_twentieth_stays_free_within_limits(total: int, kept: int) -> None:
 
 @pytest.mark.parametrize("priority", ["low", "normal"])
 def test_all_that_a_drill_starts_goes_first_and_works_last(
-    copy: Copy, relay: Relay, priority: str
+    repository: Copy, relay: Relay, priority: str
 ) -> None:
-    once(copy)
+    once(repository)
     relay.misbehave("GET", "trickle")  # so that there is time to look
-    access = copy.access(
+    access = repository.access(
         drill={"priority": priority}, repository={"endpoint_url": relay.endpoint_url}
     )
     seen: dict[str, tuple[int, int, str]] = {}
@@ -127,7 +131,7 @@ def test_all_that_a_drill_starts_goes_first_and_works_last(
                 with contextlib.suppress(psutil.Error, OSError):
                     traces = [*process.cmdline(), *process.environ().values()]
                     if (
-                        any(str(copy.work) in trace for trace in traces)
+                        any(str(repository.work) in trace for trace in traces)
                         and process.name() not in WORDS
                         and not keeps(traces)
                     ):
@@ -137,13 +141,13 @@ def test_all_that_a_drill_starts_goes_first_and_works_last(
     watcher = threading.Thread(target=look)
     watcher.start()
     try:
-        report: Report = copy.drill(access)
+        report: Report = repository.drill(access)
     finally:
         over.set()
         watcher.join()
     assert report.restore.status == "ok", report.restore.trouble
     assert {"python", "postgres"} <= {name.rstrip("3") for name in seen}, seen
-    assert any(name.startswith(copy.golden.stack.tool) for name in seen), seen
+    assert any(name.startswith(repository.golden.stack.tool) for name in seen), seen
     for name, (score, nice, disk) in seen.items():
         assert score == 1000, (name, score)
         assert (nice >= 10) == (priority == "low"), (name, nice)
@@ -160,18 +164,18 @@ WORDS = {"setpriv", "choom", "nice", "ionice", "timeout", "unshare", "sh"}
 
 
 def test_only_the_drills_own_files_are_brought_to_a_disk_that_it_shares_with_production(
-    copy: Copy,
+    repository: Copy,
 ) -> None:
-    once(copy)
+    once(repository)
     drill_id = new_drill_id()
     for data_directory, how in (
-        (copy.golden.stack.cluster.server.data_directory, "fsync"),
+        (repository.golden.stack.cluster.server.data_directory, "fsync"),
         (Path("/nowhere"), "syncfs"),
     ):
-        access = copy.access(server={"data_directory": data_directory})
+        access = repository.access(server={"data_directory": data_directory})
         try:
             report = restore_stage(
-                access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+                access, drill_id, target=f"lsn:{format_lsn(repository.golden.marks[2].lsn)}"
             )
             assert report.restore.status == "ok", report.restore.trouble
             configuration = (

@@ -237,7 +237,7 @@ def store() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def server(store: S3Server) -> Iterator[Source]:
+def source_server(store: S3Server) -> Iterator[Source]:
     """One server for the session; a test that changes it puts it back."""
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
     made = Source(
@@ -252,14 +252,14 @@ def server(store: S3Server) -> Iterator[Source]:
 
 
 @pytest.fixture
-def source(server: Source) -> Source:
+def source(source_server: Source) -> Source:
     """The server, with an empty place for dumps."""
-    return server.with_()
+    return source_server.with_()
 
 
 @pytest.fixture(scope="session")
-def dumped(server: Source) -> Source:
+def dumped(source_server: Source) -> Source:
     """The server with one good dump in a place of its own; not to be changed."""
-    made = server.with_()
+    made = source_server.with_()
     made.dump()
     return made

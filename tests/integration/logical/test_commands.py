@@ -41,14 +41,14 @@ Run = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
-def here(server: Source) -> Iterator[Source]:
+def here(source_server: Source) -> Iterator[Source]:
     """The server with a place for dumps of its own, and a table that is large enough to forecast
     from.
     """
-    server.sql(MANY)
+    source_server.sql(MANY)
     # another place's reports would be known, and missed
-    yield server.with_(drill={"work_directory": str(server.home / "commands")})
-    server.sql("DROP TABLE many")
+    yield source_server.with_(drill={"work_directory": str(source_server.home / "commands")})
+    source_server.sql("DROP TABLE many")
 
 
 @pytest.fixture(scope="module")
@@ -194,10 +194,10 @@ def test_a_migration_that_fails_names_file_line_and_words_and_is_a_failure(
 
 
 def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(
-    taken: str, server: Source, pgdrill: Run
+    taken: str, source_server: Source, pgdrill: Run
 ) -> None:
-    server.sql("CREATE DATABASE elsewhere", database="postgres")
-    server.sql(
+    source_server.sql("CREATE DATABASE elsewhere", database="postgres")
+    source_server.sql(
         "CREATE ROLE restorer LOGIN; ALTER DATABASE elsewhere OWNER TO restorer",
         database="postgres",
     )
@@ -207,12 +207,12 @@ def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(
         "--table",
         "many",
         "--into",
-        f"host={server.home} user=restorer dbname=elsewhere",
+        f"host={source_server.home} user=restorer dbname=elsewhere",
     )
     try:
         lacking = pgdrill(*words, "--json")
         assert (lacking.code, lacking.data["error"]["reason"]) == (COULD_NOT, "no-extension")
-        server.sql("CREATE EXTENSION vector", database="elsewhere")
+        source_server.sql("CREATE EXTENSION vector", database="elsewhere")
         restored = pgdrill(*words, "--json")
         assert (restored.code, restored.data["rows"], restored.data["dump_id"]) == (
             GOOD,
@@ -223,5 +223,5 @@ def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(
         assert (again.code, again.data["error"]["reason"]) == (COULD_NOT, "table-exists")
         assert "2500 rows, compared with the dump's snapshot" in pgdrill(*words, "--replace").out
     finally:
-        server.sql("DROP DATABASE elsewhere", database="postgres")
-        server.sql("DROP ROLE restorer", database="postgres")
+        source_server.sql("DROP DATABASE elsewhere", database="postgres")
+        source_server.sql("DROP ROLE restorer", database="postgres")

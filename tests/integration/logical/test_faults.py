@@ -45,11 +45,11 @@ BIG = (
 
 
 @pytest.fixture(scope="class")
-def big(server: Source) -> Iterator[Source]:
+def big(source_server: Source) -> Iterator[Source]:
     """With a table whose dump has several parts."""
-    server.sql(BIG)
-    yield server
-    server.sql("DROP TABLE bulk")
+    source_server.sql(BIG)
+    yield source_server
+    source_server.sql("DROP TABLE bulk")
 
 
 @pytest.fixture
@@ -431,16 +431,16 @@ class TestAStandby:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def standby(cls, server: Source) -> Iterator[LocalServer]:
-        folder = server.home / "standby"
+    def standby(cls, source_server: Source) -> Iterator[LocalServer]:
+        folder = source_server.home / "standby"
         subprocess.run(
             [
                 *as_ordinary_user(),
-                server.programs.path("pg_basebackup"),
+                source_server.programs.path("pg_basebackup"),
                 "-D",
                 str(folder),
                 "-h",
-                str(server.home),
+                str(source_server.home),
                 "-U",
                 "postgres",
                 "--write-recovery-conf",
@@ -450,10 +450,10 @@ class TestAStandby:
             capture_output=True,
         )
         made = LocalServer(
-            server.programs,
+            source_server.programs,
             folder,
-            server.home / "sb",
-            server.home / "sb.log",
+            source_server.home / "sb",
+            source_server.home / "sb.log",
             options={"listen_addresses": "", "fsync": "off"},
         )
         try:

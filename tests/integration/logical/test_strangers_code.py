@@ -141,17 +141,17 @@ def canaries(data_directory: Path) -> list[str]:
 
 
 @pytest.fixture
-def strange(server: Source) -> Iterator[Source]:
+def strange(source_server: Source) -> Iterator[Source]:
     """A database in which every kind of definition holds the attacker's function, made quietly on
     production.
     """
-    server.sql(
+    source_server.sql(
         "CREATE ROLE mallory LOGIN; CREATE ROLE chief SUPERUSER LOGIN; GRANT"
         " pg_execute_server_program TO mallory",
         database="postgres",
     )
-    server.sql(f"CREATE DATABASE {HOME}", database="postgres")
-    server.sql(
+    source_server.sql(f"CREATE DATABASE {HOME}", database="postgres")
+    source_server.sql(
         f"ALTER DATABASE {HOME} SET event_triggers = on; ALTER DATABASE {HOME} SET"
         " constraint_exclusion = on",
         database="postgres",
@@ -173,17 +173,17 @@ def strange(server: Source) -> Iterator[Source]:
             )
         made.append(MORE.replace("{w}", who))
     made += ["RESET SESSION AUTHORIZATION", EVENTS]
-    with psycopg.connect(server.server.conninfo(HOME), autocommit=True) as connection:
+    with psycopg.connect(source_server.server.conninfo(HOME), autocommit=True) as connection:
         for text in made:
             connection.execute(text)
     try:
-        assert canaries(server.home / "data"), "the attack works where a superuser evaluates"
-        yield server.with_(server={"databases": [HOME]})
+        assert canaries(source_server.home / "data"), "the attack works where a superuser evaluates"
+        yield source_server.with_(server={"databases": [HOME]})
     finally:
-        for file in (server.home / "data").glob("canary-*"):
+        for file in (source_server.home / "data").glob("canary-*"):
             file.unlink()
-        server.sql(f"DROP DATABASE {HOME} WITH (FORCE)", database="postgres")
-        server.sql("DROP ROLE mallory; DROP ROLE chief", database="postgres")
+        source_server.sql(f"DROP DATABASE {HOME} WITH (FORCE)", database="postgres")
+        source_server.sql("DROP ROLE mallory; DROP ROLE chief", database="postgres")
 
 
 def test_a_restored_dump_runs_no_owners_function_with_a_superusers_rights(strange: Source) -> None:

@@ -77,30 +77,30 @@ class Lost:
 
 
 @pytest.fixture
-def lost(server: Source) -> Iterator[Lost]:
-    canaries = server.home / "canaries"
+def lost(source_server: Source) -> Iterator[Lost]:
+    canaries = source_server.home / "canaries"
     canaries.mkdir()
     canaries.chmod(0o777)
-    server.sql("CREATE ROLE mallory LOGIN", database="postgres")
-    server.sql(f"CREATE DATABASE {HOME} OWNER mallory", database="postgres")
-    source = server.with_(server={"databases": [HOME]})
+    source_server.sql("CREATE ROLE mallory LOGIN", database="postgres")
+    source_server.sql(f"CREATE DATABASE {HOME} OWNER mallory", database="postgres")
+    source = source_server.with_(server={"databases": [HOME]})
     try:
         with psycopg.connect(
-            f"host={server.home} user=mallory dbname={HOME}", autocommit=True
+            f"host={source_server.home} user=mallory dbname={HOME}", autocommit=True
         ) as mallory:
             mallory.execute("CREATE SCHEMA mallory; GRANT USAGE, CREATE ON SCHEMA mallory TO app")
             mallory.execute(STRANGER.replace("{canaries}", str(canaries)))
         source.dump()
         with psycopg.connect(
-            f"host={server.home} user=mallory dbname={HOME}", autocommit=True
+            f"host={source_server.home} user=mallory dbname={HOME}", autocommit=True
         ) as mallory:
             mallory.execute("DROP TABLE mallory.lost, mallory.parted")
             mallory.execute(SHADOWS)
             mallory.execute(f"ALTER DATABASE {HOME} SET search_path = public, pg_catalog")
         yield Lost(source, canaries)
     finally:
-        server.sql(f"DROP DATABASE {HOME} WITH (FORCE)", database="postgres")
-        server.sql("DROP ROLE mallory", database="postgres")
+        source_server.sql(f"DROP DATABASE {HOME} WITH (FORCE)", database="postgres")
+        source_server.sql("DROP ROLE mallory", database="postgres")
         for file in canaries.iterdir():
             file.unlink()
         canaries.rmdir()

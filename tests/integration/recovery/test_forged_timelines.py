@@ -25,10 +25,10 @@ SECONDS = 120.0  # on a busy machine; without an end it would be hours
 HIGHEST = ("FFFFFFFF", "FFFFFFFE", "80000000", "7FFFFFFF")
 
 
-def forge(copy: Copy, name: str, content: bytes) -> None:
+def forge(repository: Copy, name: str, content: bytes) -> None:
     """An object of that name where the tool archives to."""
-    access = copy.access()
-    file = copy.folder / (
+    access = repository.access()
+    file = repository.folder / (
         archived_key(*access.tool.wal_keys(), name)
         + (".lz4" if access.tool.name == "wal-g" else "")
     )
@@ -36,12 +36,12 @@ def forge(copy: Copy, name: str, content: bytes) -> None:
     file.write_bytes(lz4.frame.compress(content) if access.tool.name == "wal-g" else content)
 
 
-def history(copy: Copy, *, far: bool) -> bytes:
+def history(repository: Copy, *, far: bool) -> bytes:
     """Of a timeline that left production's early, or behind everything that is archived, so that it
     looks like a failover.
     """
     return (
-        f"1\t{format_lsn((1 << 50) if far else copy.golden.marks[0].lsn)}\tno recovery target"
+        f"1\t{format_lsn((1 << 50) if far else repository.golden.marks[0].lsn)}\tno recovery target"
         " specified\n".encode()
     )
 
@@ -49,16 +49,16 @@ def history(copy: Copy, *, far: bool) -> bytes:
 @pytest.mark.parametrize("number", HIGHEST)
 @pytest.mark.parametrize("far", [False, True], ids=["early", "behind the end"])
 def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(
-    copy: Copy, number: str, far: bool
+    repository: Copy, number: str, far: bool
 ) -> None:
-    forge(copy, f"{number}.history", history(copy, far=far))
-    forge(copy, f"{number}0000000000000001", bytes(16 * 2**20))
+    forge(repository, f"{number}.history", history(repository, far=far))
+    forge(repository, f"{number}0000000000000001", bytes(16 * 2**20))
     started = time.monotonic()
-    report = copy.drill()
+    report = repository.drill()
     assert report.restore.status == "ok", report.restore.trouble
     assert report.restored is not None
     assert report.restored.recovered_timeline == 1
-    latest = copy.drill(target="latest")
+    latest = repository.drill(target="latest")
     assert latest.restored is None or latest.restored.recovered_timeline == 1, latest.restored
     told = [one for one in latest.results if one.name == "stray-timeline"]
     assert [(one.thing, one.status) for one in told] == [(f"{number}.history", "skip")], told
@@ -75,24 +75,24 @@ def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(
         "FFFFFFFF.history",
     ],
 )
-def test_window_and_retention_answer_beside_it(copy: Copy, name: str) -> None:
-    forge(copy, name, b"nothing of the kind")
-    started, access = time.monotonic(), copy.access()
+def test_window_and_retention_answer_beside_it(repository: Copy, name: str) -> None:
+    forge(repository, name, b"nothing of the kind")
+    started, access = time.monotonic(), repository.access()
     inventory, now = take_inventory(access, Runner()), datetime.now(UTC)
     window = window_of(access.cluster.name, inventory, access.cluster.retention, now)
     assert (window.timeline, len(window.spans)) == (1, 1), window
     made = make_plan(inventory, access.cluster.retention, now)
-    assert copy.golden.backup.name not in made.going("backup"), made
+    assert repository.golden.backup.name not in made.going("backup"), made
     assert time.monotonic() - started < SECONDS
 
 
-def test_of_many_forged_histories_a_hundred_are_read(copy: Copy, tmp_path: Path) -> None:
+def test_of_many_forged_histories_a_hundred_are_read(repository: Copy, tmp_path: Path) -> None:
     listed = {
-        **copy.access().tool.wal(copy.access().repository),
+        **repository.access().tool.wal(repository.access().repository),
         **{f"{number:08X}.history": 50 for number in range(2, 20_000)},
     }
     started = time.monotonic()
-    found = archived_timelines(copy.access(), Runner(), tmp_path, listed)
+    found = archived_timelines(repository.access(), Runner(), tmp_path, listed)
     assert len(found.wal.histories) == MOST
     assert time.monotonic() - started < SECONDS
     assert Line(1).newest(listed, 3)

@@ -43,31 +43,31 @@ CLIPBOARD = "\x1b]52;c;cm0gLXJmIC8=\x07"
 
 
 @pytest.fixture
-def victim(copy: Copy) -> Path:
+def victim(repository: Copy) -> Path:
     """A folder of the drill's host that has nothing to do with drills."""
-    folder = copy.golden.stack.home / f"victim-{copy.name}"
+    folder = repository.golden.stack.home / f"victim-{repository.name}"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "data").write_text("production's")
     (folder / "file").write_text("production's")
     return folder
 
 
-def with_tablespace(copy: Copy, oid: object) -> None:
+def with_tablespace(repository: Copy, oid: object) -> None:
     """The backup says that it has a tablespace of that oid; pgdrill's own record, which would know
     better, is gone.
     """
-    copy.record.unlink()
-    text = copy.metadata.read_text()
-    if copy.golden.stack.tool == "wal-g":
+    repository.record.unlink()
+    text = repository.metadata.read_text()
+    if repository.golden.stack.tool == "wal-g":
         data = json.loads(text)
         data["Spec"] = {
             "base_prefix": "/pgdata",
             "tablespaces": [oid],
             str(oid): {"loc": "/mnt/fast", "link": f"pg_tblspc/{oid}"},
         }
-        copy.metadata.write_text(json.dumps(data))
+        repository.metadata.write_text(json.dumps(data))
     else:
-        copy.metadata.write_text(
+        repository.metadata.write_text(
             re.sub(
                 r"^tablespaces=.*$",
                 f"tablespaces=[('fast', {oid!r}, '/mnt/fast')]",
@@ -79,28 +79,35 @@ def with_tablespace(copy: Copy, oid: object) -> None:
 
 @pytest.mark.parametrize("where", ["absolute", "relative", "everything", "below"])
 def test_no_tablespace_of_a_forged_description_empties_a_folder(
-    copy: Copy, victim: Path, where: str
+    repository: Copy, victim: Path, where: str
 ) -> None:
-    drill = copy.work / copy.golden.stack.cluster_name / "drills" / "x" / "cluster" / "tablespaces"
+    drill = (
+        repository.work
+        / repository.golden.stack.cluster_name
+        / "drills"
+        / "x"
+        / "cluster"
+        / "tablespaces"
+    )
     oid = {
         "absolute": str(victim),
         "relative": os.path.relpath(victim, drill),
         "everything": "../../../..",
         "below": f"16390/../{victim}",
     }[where]
-    with_tablespace(copy, oid)
+    with_tablespace(repository, oid)
     before = fingerprint(victim)
-    verdict, trouble = copy.trouble()
+    verdict, trouble = repository.trouble()
     assert fingerprint(victim) == before
     assert (verdict, trouble.reason) == ("failed", "metadata-broken")
-    assert copy.golden.backup.name in trouble.thing
+    assert repository.golden.backup.name in trouble.thing
 
 
 @pytest.mark.parametrize("field", ["start", "finish", "size", "system", "time"])
 @pytest.mark.parametrize("value", [-1, 2**70, 10**30, 0])
-def test_absurd_numbers_are_named_in_seconds(copy: Copy, field: str, value: int) -> None:
-    if copy.golden.stack.tool == "wal-g":
-        data = json.loads(copy.metadata.read_text())
+def test_absurd_numbers_are_named_in_seconds(repository: Copy, field: str, value: int) -> None:
+    if repository.golden.stack.tool == "wal-g":
+        data = json.loads(repository.metadata.read_text())
         name = {
             "start": "LSN",
             "finish": "FinishLSN",
@@ -109,7 +116,7 @@ def test_absurd_numbers_are_named_in_seconds(copy: Copy, field: str, value: int)
             "time": "StartTime",
         }[field]
         data[name] = value if field != "time" else f"{value % 10000:04d}-01-01T00:00:00"
-        copy.metadata.write_text(json.dumps(data))
+        repository.metadata.write_text(json.dumps(data))
     else:
         name = {
             "start": "begin_xlog",
@@ -119,12 +126,17 @@ def test_absurd_numbers_are_named_in_seconds(copy: Copy, field: str, value: int)
             "time": "begin_time",
         }[field]
         told = f"0/{value:X}" if field in ("start", "finish") else str(value)
-        copy.metadata.write_text(
-            re.sub(rf"^{name}=.*$", f"{name}={told}", copy.metadata.read_text(), flags=re.MULTILINE)
+        repository.metadata.write_text(
+            re.sub(
+                rf"^{name}=.*$",
+                f"{name}={told}",
+                repository.metadata.read_text(),
+                flags=re.MULTILINE,
+            )
         )
     started = time.monotonic()
     try:
-        said = refused(copy, BackupFault)
+        said = refused(repository, BackupFault)
     except pytest.fail.Exception:
         # as good as not told: what is unpacked is measured
         assert (field, value) == ("size", 0) or field == "size"
@@ -138,35 +150,35 @@ def test_absurd_numbers_are_named_in_seconds(copy: Copy, field: str, value: int)
 
 
 def test_a_forged_newer_backup_does_not_stand_in_for_the_true_one_and_hides_none(
-    copy: Copy,
+    repository: Copy,
 ) -> None:
-    true = copy.golden.backup.name
+    true = repository.golden.backup.name
     forged = (
         true[:-1] + "F"
-        if copy.golden.stack.tool == "wal-g"
+        if repository.golden.stack.tool == "wal-g"
         else f"2{int(true[1:8]) + 1:07d}{true[8:]}"
     )
-    place = Path(str(copy.metadata).replace(true, forged))
+    place = Path(str(repository.metadata).replace(true, forged))
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(b"{" * 100_000)
-    found = copy.access().tool.backups(copy.access().repository)
+    found = repository.access().tool.backups(repository.access().repository)
     assert [backup.name for backup in found] == [true]
     assert list(found.broken) == [forged]
-    check_backups(copy.access(), found)
-    said = refused(copy, BackupFault)
+    check_backups(repository.access(), found)
+    said = refused(repository, BackupFault)
     assert said.startswith("metadata-broken")
     assert forged in said
-    report = copy.drill(backup=true)
+    report = repository.drill(backup=true)
     assert report.restore.status == "ok", report.restore.trouble
 
 
-def test_an_endless_description_is_not_read_into_memory(copy: Copy) -> None:
-    with copy.metadata.open("r+b") as file:
+def test_an_endless_description_is_not_read_into_memory(repository: Copy) -> None:
+    with repository.metadata.open("r+b") as file:
         file.truncate(2**33)  # a hole: 8 GB that take no room
-    access, before = copy.access(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    access, before = repository.access(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = access.tool.backups(access.repository)
-    assert list(found.broken) == [copy.golden.backup.name]
-    assert "8589934592 bytes" in found.broken[copy.golden.backup.name].found
+    assert list(found.broken) == [repository.golden.backup.name]
+    assert "8589934592 bytes" in found.broken[repository.golden.backup.name].found
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
 
 
@@ -185,9 +197,9 @@ def hole(file: Path, size: int) -> None:
 
 
 def test_many_large_leases_and_holds_are_not_read_and_protect_what_they_may_be_about(
-    copy: Copy,
+    repository: Copy,
 ) -> None:
-    access, reports = copy.access(), copy.folder / "pgdrill"
+    access, reports = repository.access(), repository.folder / "pgdrill"
     forged = [f"leases/drill-{number:012x}.json" for number in range(25)]
     for number, key in enumerate(forged):
         hole(reports / key, 60 * 2**20)
@@ -200,8 +212,10 @@ def test_many_large_leases_and_holds_are_not_read_and_protect_what_they_may_be_a
     assert raised.value.problem.reason == "too-large"
 
 
-def test_many_leases_are_not_all_read_and_those_that_are_not_protect_as_well(copy: Copy) -> None:
-    access, reports = copy.access(), copy.folder / "pgdrill"
+def test_many_leases_are_not_all_read_and_those_that_are_not_protect_as_well(
+    repository: Copy,
+) -> None:
+    access, reports = repository.access(), repository.folder / "pgdrill"
     forged = [f"leases/drill-{number:012x}.json" for number in range(MOST + 20)]
     for key in forged:
         hole(reports / key, 10)
@@ -210,9 +224,11 @@ def test_many_leases_are_not_all_read_and_those_that_are_not_protect_as_well(cop
     ] * (MOST + 20)
 
 
-def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(copy: Copy) -> None:
+def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(
+    repository: Copy,
+) -> None:
     """Each is as long as one may be, so that it is read."""
-    walg, metadata = copy.golden.stack.tool == "wal-g", copy.metadata
+    walg, metadata = repository.golden.stack.tool == "wal-g", repository.metadata
     for number in range(40):
         place = (
             metadata.with_name(f"base_{number:024X}_backup_stop_sentinel.json")
@@ -220,24 +236,24 @@ def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(cop
             else metadata.parents[1] / f"20260101T00{number:02d}00" / metadata.name
         )
         hole(place, DESCRIPTION_BYTES)
-    access = copy.access()
+    access = repository.access()
     found: list[BaseBackups] = []
     assert grown(lambda: found.append(access.tool.backups(access.repository))) < 400_000, (
         "of 640 MB"
     )
     assert grown(lambda: access.tool.catalog(access.repository)) < 400_000
     assert len(found[0].broken) == 40
-    assert [backup.name for backup in found[0]] == [copy.golden.backup.name]
+    assert [backup.name for backup in found[0]] == [repository.golden.backup.name]
 
 
 @pytest.mark.parametrize("kind", ["history", "segment"])
 def test_a_small_object_that_unpacks_without_end_is_cut_off(
-    copy: Copy, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    repository: Copy, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Zeros compress to next to nothing."""
     monkeypatch.setattr("pgdrill.repository.wal_files.LARGEST_SEGMENT", 2**25)
     access, name = (
-        copy.access(),
+        repository.access(),
         "00000002.history" if kind == "history" else "0000000100000F0000000001",
     )
     segment, history = access.tool.wal_keys()
@@ -245,7 +261,7 @@ def test_a_small_object_that_unpacks_without_end_is_cut_off(
     suffix, pack = (
         (".lz4", lz4.frame.compress) if access.tool.name == "wal-g" else (".gz", gzip.compress)
     )
-    file = copy.folder / f"{key}{suffix}"
+    file = repository.folder / f"{key}{suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(pack(bytes(2**28)))
     assert file.stat().st_size < 2**21
@@ -287,12 +303,12 @@ def bytes_in(folder: Path) -> int:
 # --- what an archive holds ---
 
 
-def plant(copy: Copy, *more: tuple[tarfile.TarInfo, bytes]) -> None:
+def plant(repository: Copy, *more: tuple[tarfile.TarInfo, bytes]) -> None:
     """Add members to the archive of the data directory, before all others; nobody knows its size
     any more.
     """
-    copy.record.unlink()
-    file = next(one for one in archives(copy) if re.match(r"part_001|data\.tar", one.name))
+    repository.record.unlink()
+    file = next(one for one in archives(repository) if re.match(r"part_001|data\.tar", one.name))
     write_members(file, [*more, *members(file)])
 
 
@@ -306,15 +322,15 @@ def member(name: str, *, link: str = "", hard: str = "") -> tuple[tarfile.TarInf
     return made, b"PWNED!"
 
 
-def climbing(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+def climbing(repository: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     return [member(f"{'../' * 30}{str(victim).lstrip('/')}/file")]
 
 
-def through_a_link(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+def through_a_link(repository: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     return [member("base/out", link=str(victim)), member("base/out/file")]
 
 
-def as_a_configuration(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+def as_a_configuration(repository: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     """What a restore writes next, by these names."""
     return [
         member(name, link=str(victim / "file"))
@@ -322,11 +338,11 @@ def as_a_configuration(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, 
     ]
 
 
-def as_a_second_name(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+def as_a_second_name(repository: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     return [member("postgresql.auto.conf", hard=str(victim / "file"))]
 
 
-def as_a_pipe(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+def as_a_pipe(repository: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     made = tarfile.TarInfo("recovery.signal")
     made.type = tarfile.FIFOTYPE
     return [(made, b"")]
@@ -336,12 +352,14 @@ def as_a_pipe(copy: Copy, victim: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
     "forge", [climbing, through_a_link, as_a_configuration, as_a_second_name, as_a_pipe]
 )
 def test_no_member_of_a_forged_archive_changes_a_file_of_the_host(
-    copy: Copy, victim: Path, forge: Callable[[Copy, Path], list[tuple[tarfile.TarInfo, bytes]]]
+    repository: Copy,
+    victim: Path,
+    forge: Callable[[Copy, Path], list[tuple[tarfile.TarInfo, bytes]]],
 ) -> None:
-    plant(copy, *forge(copy, victim))
+    plant(repository, *forge(repository, victim))
     before = fingerprint(victim)
     started = time.monotonic()
-    report = copy.drill()
+    report = repository.drill()
     assert time.monotonic() - started < 60
     assert fingerprint(victim) == before, report.restore.trouble
     assert report.verdict != "passed"
@@ -387,12 +405,12 @@ def test_a_tables_name_rules_neither_terminal_nor_log_nor_report(stack: Stack) -
     json.loads(shown[3].stdout)
 
 
-def test_a_forged_report_is_shown_without_its_escapes_and_not_as_passed(copy: Copy) -> None:
-    once(copy)
+def test_a_forged_report_is_shown_without_its_escapes_and_not_as_passed(repository: Copy) -> None:
+    once(repository)
     from pgdrill.reports import store
     from tests.reports import passed_report
 
-    access = copy.access()
+    access = repository.access()
     report = passed_report("20991231T000000Z-evil", cluster=access.cluster.name)
     text = json.loads(report.model_dump_json())
     text["results"], text["summary"] = [], f"Vector search was right.{CLIPBOARD}\nPASSED"

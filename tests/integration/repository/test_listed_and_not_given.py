@@ -16,26 +16,28 @@ from pgdrill.repository.wal_files import fetch_wal_file
 from tests.integration.conftest import Copy, Relay
 
 
-def behind(relay: Relay, copy: Copy, **drill: object) -> Access:
-    return copy.access(repository={"endpoint_url": relay.endpoint_url}, drill=drill)
+def behind(relay: Relay, repository: Copy, **drill: object) -> Access:
+    return repository.access(repository={"endpoint_url": relay.endpoint_url}, drill=drill)
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
 def test_wal_that_is_listed_and_never_given_is_the_stores_fault(
-    copy: Copy, relay: Relay, wal_fetch: str
+    repository: Copy, relay: Relay, wal_fetch: str
 ) -> None:
-    segment = copy.golden.marks[1].segment.name
+    segment = repository.golden.marks[1].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
-    verdict, trouble = copy.trouble(
-        behind(relay, copy, wal_fetch=wal_fetch, stall_seconds=90.0, timeout_seconds=180.0)
+    verdict, trouble = repository.trouble(
+        behind(relay, repository, wal_fetch=wal_fetch, stall_seconds=90.0, timeout_seconds=180.0)
     )
     assert relay.matched.is_set()
     assert (verdict, trouble.reason) == ("could not verify", "storage-inconsistent")
     assert segment in trouble.thing
 
 
-def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(copy: Copy, relay: Relay) -> None:
-    segment = copy.golden.marks[1].segment.name
+def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(
+    repository: Copy, relay: Relay
+) -> None:
+    segment = repository.golden.marks[1].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
 
     def catch_up() -> None:
@@ -45,25 +47,28 @@ def test_a_replica_that_lags_behind_for_a_moment_is_waited_for(copy: Copy, relay
 
     catching = threading.Thread(target=catch_up)
     catching.start()
-    report = copy.drill(behind(relay, copy), families=("recovery",))
+    report = repository.drill(behind(relay, repository), families=("recovery",))
     catching.join()
     assert report.restore.status == "ok", report.restore.trouble
 
 
-def test_what_is_not_listed_is_absent_at_once(copy: Copy, tmp_path: Path) -> None:
+def test_what_is_not_listed_is_absent_at_once(repository: Copy, tmp_path: Path) -> None:
     assert (
         fetch_wal_file(
-            copy.access(), Runner(), f"00000009{copy.golden.marks[0].segment.name[8:]}", tmp_path
+            repository.access(),
+            Runner(),
+            f"00000009{repository.golden.marks[0].segment.name[8:]}",
+            tmp_path,
         )
         is None
     )
 
 
 def test_a_single_file_that_is_listed_and_not_given_is_not_absent(
-    copy: Copy, relay: Relay, tmp_path: Path
+    repository: Copy, relay: Relay, tmp_path: Path
 ) -> None:
-    segment = copy.golden.marks[0].segment.name
+    segment = repository.golden.marks[0].segment.name
     relay.misbehave(rf"(GET|HEAD) \S*/{segment}", "404")
     with pytest.raises(Unreachable) as caught:
-        fetch_wal_file(behind(relay, copy), Runner(), segment, tmp_path)
+        fetch_wal_file(behind(relay, repository), Runner(), segment, tmp_path)
     assert caught.value.problem.reason == "storage-inconsistent"

@@ -31,17 +31,17 @@ from tests.conftest import need
 from tests.integration.conftest import Copy, Relay, nothing_left, once
 
 
-def restored(copy: Copy, **access: dict[str, object]) -> Report:
+def restored(repository: Copy, **access: dict[str, object]) -> Report:
     """A restore to the third mark that has to succeed, with all rows of that mark."""
-    opened, drill_id = copy.access(**access), new_drill_id()
+    opened, drill_id = repository.access(**access), new_drill_id()
     try:
         report = restore_stage(
-            opened, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+            opened, drill_id, target=f"lsn:{format_lsn(repository.golden.marks[2].lsn)}"
         )
         assert report.restore.status == "ok", report.restore.trouble
         with Workspace.of(opened, drill_id).server(opened).connect("agents") as connection:
             assert connection.execute("SELECT count(*) FROM canary").fetchone() == (
-                copy.golden.marks[2].rows,
+                repository.golden.marks[2].rows,
             )
     finally:
         destroy_stage(opened, drill_id)
@@ -49,58 +49,62 @@ def restored(copy: Copy, **access: dict[str, object]) -> Report:
     return report
 
 
-def test_a_restore_reads_the_repository_itself_and_compares_with_the_tool(copy: Copy) -> None:
-    wal = restored(copy).timings.wal
+def test_a_restore_reads_the_repository_itself_and_compares_with_the_tool(repository: Copy) -> None:
+    wal = restored(repository).timings.wal
     assert wal
-    needed = copy.golden.marks[2].segment.number - copy.golden.backup.first_segment().number + 1
+    needed = (
+        repository.golden.marks[2].segment.number
+        - repository.golden.backup.first_segment().number
+        + 1
+    )
     assert wal.segments >= needed
     assert (wal.by_reader, wal.by_tool) == (wal.segments, 0)
     assert wal.compared >= 2  # the first and the last
     assert wal.read_bytes > 0
 
 
-def test_the_tool_alone_restores_as_before(copy: Copy) -> None:
-    once(copy)
-    assert restored(copy, drill={"wal_fetch": "tool"}).timings.wal is None
+def test_the_tool_alone_restores_as_before(repository: Copy) -> None:
+    once(repository)
+    assert restored(repository, drill={"wal_fetch": "tool"}).timings.wal is None
 
 
-def test_a_flipped_bit_stops_recovery_at_its_segment(copy: Copy) -> None:
-    segment = copy.golden.marks[1].segment
-    file = copy.segment(segment)
+def test_a_flipped_bit_stops_recovery_at_its_segment(repository: Copy) -> None:
+    segment = repository.golden.marks[1].segment
+    file = repository.segment(segment)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    verdict, trouble = copy.trouble(target="name:mark3")
+    verdict, trouble = repository.trouble(target="name:mark3")
     assert (verdict, trouble.reason) == ("failed", "wal-damaged")
     assert segment.name in trouble.thing
     assert file.name in trouble.thing
 
 
 def test_a_tool_that_fetches_other_bytes_than_there_are_fails_the_drill(
-    copy: Copy, tmp_path: Path
+    repository: Copy, tmp_path: Path
 ) -> None:
-    if copy.golden.stack.tool != "wal-g":
+    if repository.golden.stack.tool != "wal-g":
         pytest.skip("barman-cloud has no one program that a liar could stand in for")
     liar = tmp_path / "wal-g"
     liar.write_text(
         '#!/bin/sh\n"$REAL" "$@" || exit\n[ "$1" != wal-fetch ] || printf x | dd of="$3" bs=1'
-        " seek=9000 conv=notrunc 2>/dev/null\n".replace("$REAL", copy.access().tool.binary)
+        " seek=9000 conv=notrunc 2>/dev/null\n".replace("$REAL", repository.access().tool.binary)
     )  # type: ignore[attr-defined]
     liar.chmod(0o755)
-    verdict, trouble = copy.trouble(
-        copy.access(repository={"binary": str(liar)}), target="name:mark3"
+    verdict, trouble = repository.trouble(
+        repository.access(repository={"binary": str(liar)}), target="name:mark3"
     )
     assert (verdict, trouble.reason) == ("failed", "wal-differs")
-    assert copy.golden.backup.first_segment().name in trouble.thing
+    assert repository.golden.backup.first_segment().name in trouble.thing
 
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
 def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promoted_short(
-    copy: Copy, relay: Relay, wal_fetch: str
+    repository: Copy, relay: Relay, wal_fetch: str
 ) -> None:
-    once(copy)
-    relay.misbehave(rf"GET \S*{copy.golden.marks[1].segment.name}", "hang")
-    access = copy.access(
+    once(repository)
+    relay.misbehave(rf"GET \S*{repository.golden.marks[1].segment.name}", "hang")
+    access = repository.access(
         repository={"endpoint_url": relay.endpoint_url}, drill={"wal_fetch": wal_fetch}
     )
     drill_id = new_drill_id()
@@ -113,7 +117,7 @@ def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promote
 
     killer = threading.Thread(target=kill)
     killer.start()
-    report = copy.drill(access, drill_id=drill_id)
+    report = repository.drill(access, drill_id=drill_id)
     killer.join()
     assert report.restore.trouble is not None
     assert (report.verdict, report.restore.trouble.reason) == (
@@ -125,13 +129,13 @@ def test_a_prefetcher_killed_in_the_middle_stops_recovery_and_nothing_is_promote
 
 
 def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(
-    copy: Copy, relay: Relay
+    repository: Copy, relay: Relay
 ) -> None:
-    once(copy)
-    relay.misbehave(rf"GET \S*{copy.golden.marks[2].segment.name}", "hang")
-    access = copy.access(repository={"endpoint_url": relay.endpoint_url})
+    once(repository)
+    relay.misbehave(rf"GET \S*{repository.golden.marks[2].segment.name}", "hang")
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
     workspace = Workspace.of(access, new_drill_id())
-    goal = Goal("LATEST", parse_target(f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"))
+    goal = Goal("LATEST", parse_target(f"lsn:{format_lsn(repository.golden.marks[2].lsn)}"))
     plan = plan_restore(access, workspace, goal, Runner())
     restoring._fetch(access, workspace, plan, Runner(), Timings(), lambda *_: None)
     fence = workspace.fence(access)
@@ -140,7 +144,7 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(
             ahead.start(order_for(access, workspace, plan, goal.segment_bytes))
             server = restoring._configure(access, workspace, goal, plan, ahead, fence)
             launched = server.launch()
-            before = copy.golden.marks[1].segment.name
+            before = repository.golden.marks[1].segment.name
             server.wait_until(
                 lambda: f'restored log file "{before}"' in server.log_file.read_text(),
                 "has come that far",
@@ -157,7 +161,7 @@ def test_a_server_restarted_in_the_middle_goes_on_from_where_it_has_to(
             )
             with server.connect("agents") as connection:
                 assert connection.execute("SELECT count(*) FROM canary").fetchone() == (
-                    copy.golden.marks[2].rows,
+                    repository.golden.marks[2].rows,
                 )
             server.stop()
             assert ahead.finish()
@@ -211,17 +215,17 @@ def holds_nothing(access: Access, drill_id: str, secrets: list[str]) -> None:
 
 @pytest.mark.parametrize("wal_fetch", ["auto", "tool"])
 def test_the_restored_server_holds_no_key(
-    copy: Copy, wal_fetch: str, monkeypatch: pytest.MonkeyPatch
+    repository: Copy, wal_fetch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
     access, drill_id = (
-        copy.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0}),
+        repository.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0}),
         new_drill_id(),
     )
     try:
         report = restore_stage(
-            access, drill_id, target=f"lsn:{format_lsn(copy.golden.marks[2].lsn)}"
+            access, drill_id, target=f"lsn:{format_lsn(repository.golden.marks[2].lsn)}"
         )
         assert report.restore.status == "ok", report.restore.trouble
         secrets = [
