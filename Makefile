@@ -72,14 +72,14 @@ healthy-drills: setup ## A hundred drills under everything that a live cluster d
 	@PGDRILL_HEALTHY_DRILLS=100 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
 
 histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every step, and a million operations of retention
-	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_retention.py tests/integration/test_prune_tools.py -k barman $(ARGS)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/retention/test_retention.py tests/integration/retention/test_prune_tools.py -k barman $(ARGS)
 	@$(RUN) -m tests.unit.retention.test_machine 1000000
 
 forecasts: setup ## Drills and HNSW builds of four times the size against their forecasts; wants the cores to itself
-	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_forecast.py tests/integration/dump/test_build_forecast.py $(ARGS)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/reports/forecast/test_forecast.py tests/integration/logical/test_build_forecast.py $(ARGS)
 
 flipped-bytes: setup ## A thousand bytes flipped in rows that were compared exactly, each of which has to be red
-	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/test_around_restore_point.py -k flipped_byte $(ARGS)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/jobs/test_around_restore_point.py -k flipped_byte $(ARGS)
 
 detection-table: setup ## Run them and write docs/evidence/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)

@@ -271,11 +271,11 @@ class Copy:
         return report.verdict, trouble
 
 
-def once(copy: Copy) -> None:
+def once(repository: Copy) -> None:
     """For what no tool has a part in: one of them is enough, and barman-cloud takes seconds for
     every segment.
     """
-    if copy.golden.stack.tool != preferred_tool():
+    if repository.golden.stack.tool != preferred_tool():
         pytest.skip("no business of the tool: seen with the other one")
 
 
@@ -313,7 +313,7 @@ def nothing_left(access: Access, drill_id: str) -> None:
 
 
 @pytest.fixture
-def copy(golden: Golden) -> Iterator[Copy]:
+def repository(golden: Golden) -> Iterator[Copy]:
     """A fresh copy of the golden repository."""
     made = Copy(golden, f"c{next(NUMBERS)}", golden.store)
     shutil.copytree(golden.folder, made.folder)
@@ -422,8 +422,8 @@ class Relay:
 
 
 @pytest.fixture
-def relay(copy: Copy) -> Iterator[Relay]:
+def relay(repository: Copy) -> Iterator[Relay]:
     """In front of the copies' store."""
-    made = Relay(copy.store.endpoint_url)
+    made = Relay(repository.store.endpoint_url)
     yield made
     made.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-from tests.integration.test_doctor import until
+from tests.integration.doctor.test_doctor import until
 from tests.setups.debian import is_here
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from tests.integration.test_certificates import _with_tls as with_tls
+from tests.integration.jobs.test_certificates import _with_tls as with_tls
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup
 

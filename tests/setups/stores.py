@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 
 from pgdrill.doctor.tool import BROTLI, WITHOUT_SODIUM, program_holds
-from tests.integration.test_doctor import Forbidding
+from tests.integration.doctor.test_doctor import Forbidding
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup
 

@@ -39,7 +39,16 @@ from pgdrill.repository.tools.base import BaseBackups
 from pgdrill.repository.tools.walg import parse_sentinel
 from pgdrill.retention import dumps
 from tests.reports import passed_report
-from tests.unit.test_tools import BACKUP, INFO, NAME, SENTINEL, a_walg_backup, barman, put, walg
+from tests.unit.repository.tools.test_tools import (
+    BACKUP,
+    INFO,
+    NAME,
+    SENTINEL,
+    a_walg_backup,
+    barman,
+    put,
+    walg,
+)
 
 QUICK = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

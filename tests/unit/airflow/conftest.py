@@ -48,9 +48,9 @@ def _no_job_has_begun() -> Iterator[None]:
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes a configuration: ``config("agents", "billing", more='…')``; the last drill section
-    gets ``more``.
+def write_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a configuration: ``write_config("agents", "billing", more='…')``; the last drill
+    section gets ``more``.
     """
     file = tmp_path / "dr.toml"
     monkeypatch.setenv("PGDRILL_CONFIG", str(file))

@@ -32,16 +32,16 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def agents(config: Any) -> Cluster:
+def agents(write_config: Any) -> Cluster:
     """The cluster as configured."""
     return load().cluster("agents")
 
 
 def test_a_job_goes_on_with_what_it_began_with_though_the_file_is_gone(
-    agents: Cluster, config: Any
+    agents: Cluster, write_config: Any
 ) -> None:
     begun.keep(JOB, agents)
-    config("agents").unlink()
+    write_config("agents").unlink()
     assert begun.kept(JOB) == agents
     assert begun.kept("agents.restore_drill another") is None
 
@@ -134,7 +134,7 @@ def context(**conf: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", [BaseBackupOperator, BeginDrillOperator, PruneOperator])
-def test_a_parameter_that_no_form_has_is_refused_in_words(config: Any, kind: Any) -> None:
+def test_a_parameter_that_no_form_has_is_refused_in_words(write_config: Any, kind: Any) -> None:
     with DAG("agents.job", schedule=None, tags={"pgdrill"}, params={"target": Param("latest")}):
         task = kind(task_id="begin", cluster="agents")
     with pytest.raises(
@@ -144,18 +144,20 @@ def test_a_parameter_that_no_form_has_is_refused_in_words(config: Any, kind: Any
         task.execute(context(tagret="random"))
 
 
-def test_in_a_dag_of_somebody_elses_other_parameters_are_his(config: Any) -> None:
+def test_in_a_dag_of_somebody_elses_other_parameters_are_his(write_config: Any) -> None:
     with DAG("theirs", schedule=None, params={}):
         task = BeginDrillOperator(task_id="begin", cluster="agents")
     refuse_unknown(task, context(theirs=1))
 
 
-def test_destroy_needs_neither_the_file_nor_a_connection(config: Any, agents: Cluster) -> None:
+def test_destroy_needs_neither_the_file_nor_a_connection(
+    write_config: Any, agents: Cluster
+) -> None:
     with DAG("agents.restore_drill", schedule=None, tags={"pgdrill"}):
         begin = BeginDrillOperator(task_id="begin", cluster="agents")
         destroy = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1")
     begun.keep(begin.job(context()), agents)
-    config("agents").write_text("no TOML [")
+    write_config("agents").write_text("no TOML [")
     left = agents.state_directory / "drills" / "d1"
     left.mkdir(parents=True)
     result = destroy.execute(context())

@@ -33,7 +33,7 @@ def bag(folder: Path = DAGS) -> DagBag:
 
 
 @pytest.fixture
-def dags(config: Write) -> dict[str, DAG]:
+def dags(write_config: Write) -> dict[str, DAG]:
     """The DAGs of one cluster, `agents`."""
     read = bag()
     assert not read.import_errors
@@ -59,8 +59,8 @@ def choose(dag: DAG, conf: dict[str, Any]) -> None:
     dag.params.validate()
 
 
-def test_each_cluster_has_its_own_dags(config: Write) -> None:
-    config("agents", "billing")
+def test_each_cluster_has_its_own_dags(write_config: Write) -> None:
+    write_config("agents", "billing")
     read = bag()
     assert not read.import_errors
     assert {
@@ -361,10 +361,10 @@ def test_whatever_is_typed_into_a_form_is_taken_or_refused_in_words_with_what_wo
 TYPO = "rto_secnods = 5"
 
 
-def wrong(config: Write, name: str, more: str = TYPO) -> Path:
+def wrong(write_config: Write, name: str, more: str = TYPO) -> Path:
     """A file in which this cluster is wrong, beside the good `agents`."""
-    file = config("agents")
-    good, bad = file.read_text(), config(name, more=more).read_text()
+    file = write_config("agents")
+    good, bad = file.read_text(), write_config(name, more=more).read_text()
     file.write_text(good + bad)
     return file
 
@@ -377,9 +377,9 @@ def import_error() -> str:
 
 
 def test_a_cluster_that_is_wrong_costs_its_own_dags_and_the_import_error_begins_with_what_is_wrong(
-    config: Write,
+    write_config: Write,
 ) -> None:
-    file = wrong(config, "billing")
+    file = wrong(write_config, "billing")
     assert set(bag().dags) == {f"agents.{job}" for job in PARSED.values()}
     first = import_error().splitlines()[0]
     for words in (
@@ -392,8 +392,8 @@ def test_a_cluster_that_is_wrong_costs_its_own_dags_and_the_import_error_begins_
         assert words in first
 
 
-def test_a_schedule_that_is_no_cron_costs_that_dag_alone(config: Write) -> None:
-    file = wrong(config, "billing", 'schedule = "every friday"')
+def test_a_schedule_that_is_no_cron_costs_that_dag_alone(write_config: Write) -> None:
+    file = wrong(write_config, "billing", 'schedule = "every friday"')
     assert set(bag().dags) == {
         f"{name}.{job}" for name in ("agents", "billing") for job in PARSED.values()
     } - {"billing.restore_drill"}
@@ -413,9 +413,9 @@ def test_a_schedule_that_is_no_cron_costs_that_dag_alone(config: Write) -> None:
     ids=["no file", "no TOML", "an empty one", "none that is right"],
 )
 def test_a_file_without_one_good_cluster_leaves_no_dag_and_says_so(
-    config: Write, content: str | None, words: str
+    write_config: Write, content: str | None, words: str
 ) -> None:
-    file = config()
+    file = write_config()
     file.unlink() if content is None else file.write_text(content)
     assert not bag().dags
     first = import_error().splitlines()[0]
@@ -424,7 +424,7 @@ def test_a_file_without_one_good_cluster_leaves_no_dag_and_says_so(
     assert "Hint:" in first
 
 
-def test_a_good_file_has_no_import_error(config: Write) -> None:
+def test_a_good_file_has_no_import_error(write_config: Write) -> None:
     assert not bag().import_errors
 
 
@@ -432,9 +432,9 @@ def test_a_good_file_has_no_import_error(config: Write) -> None:
     "content", ["[clusters", "renamed", 'schedule = "x"'], ids=["no TOML", "renamed", "a schedule"]
 )
 def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_the_file(
-    config: Write, content: str
+    write_config: Write, content: str
 ) -> None:
-    file = config("agents")
+    file = write_config("agents")
     before = {name: DagSerialization.to_dict(dag) for name, dag in bag().dags.items()}
     begun.keep("agents.restore_drill run", load().cluster("agents"))
     try:
@@ -444,7 +444,7 @@ def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_t
         elif content == "[clusters":
             file.write_text(content)
         else:
-            config("agents", more=content)
+            write_config("agents", more=content)
         after = bag()
         assert {name: DagSerialization.to_dict(after.dags[name]) for name in before} == before
         if content == "[clusters":
@@ -457,7 +457,7 @@ def test_the_dags_of_a_job_at_work_stay_drawn_as_they_were_whatever_becomes_of_t
 
 
 @pytest.mark.parametrize("file", [*PARSED, "configuration.py"])
-def test_reading_a_dag_file_imports_nothing_heavy(config: Write, file: str) -> None:
+def test_reading_a_dag_file_imports_nothing_heavy(write_config: Write, file: str) -> None:
     heavy = (
         "numpy",
         "boto3",

@@ -40,7 +40,7 @@ class FakeTask:
 
 
 @pytest.fixture
-def context(config: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def context(write_config: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name, words in (
         ("POSTGRES", {"conn_type": "postgres", "host": "db"}),
         ("S3", {"conn_type": "aws", "login": "k", "password": "secret"}),
@@ -190,7 +190,7 @@ def test_a_dump_that_cannot_be_taken_raises_its_own_words(
 
 
 def test_a_kept_cluster_that_does_not_run_is_destroyed_all_the_same(
-    context: dict[str, Any], config: Any
+    context: dict[str, Any], write_config: Any
 ) -> None:
     from pgdrill.airflow.connections import access_for
     from pgdrill.logical.report import DumpServer

@@ -84,7 +84,7 @@ def context() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _connections(config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def _connections(write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(store, "list_reports", lambda access: [])
@@ -289,9 +289,9 @@ def test_a_destroyed_cluster_is_said_to_be_gone(
 
 
 def test_destroying_twice_and_without_a_report_is_fine(
-    context: dict[str, Any], config: Callable[..., Path]
+    context: dict[str, Any], write_config: Callable[..., Path]
 ) -> None:
-    file = config("agents")
+    file = write_config("agents")
     file.write_text(
         re.sub(r's3://bucket/agents"', f'file://{file.parent}/repository"', file.read_text())
     )
@@ -500,9 +500,9 @@ def test_an_extra_brings_tls_region_and_endpoint(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_the_file_says_itself_goes_before_the_connection(
-    monkeypatch: pytest.MonkeyPatch, config: Callable[..., Path]
+    monkeypatch: pytest.MonkeyPatch, write_config: Callable[..., Path]
 ) -> None:
-    file = config("agents")
+    file = write_config("agents")
     file.write_text(
         file.read_text().replace(
             'conn_id = "agents_s3"', 'conn_id = "agents_s3"\nregion = "us-west-2"'
@@ -529,9 +529,9 @@ def test_a_connection_without_keys_leaves_the_machines_role_to_the_tools(
 
 
 def test_without_a_conn_id_the_environment_counts(
-    monkeypatch: pytest.MonkeyPatch, config: Callable[..., Path]
+    monkeypatch: pytest.MonkeyPatch, write_config: Callable[..., Path]
 ) -> None:
-    file = config("agents")
+    file = write_config("agents")
     file.write_text(re.sub(r'conn_id = ".*"\n', "", file.read_text()))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "from-the-environment")
     access = access_for("agents")

@@ -40,7 +40,7 @@ RESULT = PruneResult(
 
 
 @pytest.fixture
-def dag(config: Any) -> DAG:
+def dag(write_config: Any) -> DAG:
     read = DagBag(str(Path(__file__).parents[3] / "dags"))
     assert not read.import_errors
     return read.dags["agents.retention"]
@@ -124,7 +124,7 @@ def test_what_is_missing_is_red_even_if_nothing_is_to_go_and_a_first_run_waits_f
 
 
 @pytest.fixture
-def given(config: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def given(write_config: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the library is called with."""
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(
@@ -193,7 +193,7 @@ def test_an_answer_is_an_approval_of_the_plan_that_was_shown(
     assert approved_plan(answer) == approved
 
 
-def test_a_refused_plan_ends_in_words_with_every_figure_and_hint(config: Any) -> None:
+def test_a_refused_plan_ends_in_words_with_every_figure_and_hint(write_config: Any) -> None:
     problems = [
         asdict(Problem(reason, "share", f"{reason}: 90 % would go", "30 %", f"allow {reason}"))
         for reason in ("too-much", "wal-gap")
@@ -267,7 +267,7 @@ def test_parameters_count_in_runs_by_hand_only(given: list[dict[str, Any]]) -> N
 
 
 def test_a_dry_run_hands_on_the_plan_its_digest_and_its_text(
-    config: Any, monkeypatch: pytest.MonkeyPatch
+    write_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(FULL, POLICY, NOW)
     monkeypatch.setattr(apply, "look", lambda access, runner, **words: Outlook(NOW, FULL, plan, ()))
@@ -286,7 +286,7 @@ def test_a_dry_run_hands_on_the_plan_its_digest_and_its_text(
         assert decision.why[0] in found["text"]
 
 
-def test_a_refusal_is_not_tried_again(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_not_tried_again(write_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise CouldNotVerify(
             "too-much", "share", found="90 %", expected="30 %", hint="look at the plan"

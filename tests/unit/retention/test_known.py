@@ -35,7 +35,7 @@ from pgdrill.retention import journal
 from pgdrill.retention.prune import look, prune
 from tests.conftest import need
 from tests.reports import passed_report
-from tests.unit.test_tools import SENTINEL, a_walg_backup, put
+from tests.unit.repository.tools.test_tools import SENTINEL, a_walg_backup, put
 
 NAMES = [f"base_0000000100000000000000{number:02X}" for number in (2, 4, 6)]
 FIRST, SECOND, NEWEST = NAMES
