@@ -1,5 +1,6 @@
-"""What a check is: one question asked of a restored cluster, with what passing means and the hint
-beside it.
+"""The base of every check: one question asked of a restored cluster.
+
+A check says what passing means, and brings the hint for what to do if it fails.
 """
 
 from __future__ import annotations
@@ -38,85 +39,86 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
-
-    ``hint`` goes before the check's own where the thing brings one; ``required`` false lets this
-    skip keep no drill from green. ``proved``: a difference from an older baseline that nothing
-    written since explains.
-    """
+    """One answer of a check about one thing."""
 
     status: CheckStatus
-    thing: str = ""
-    value: float | int | str | None = None
+    thing: str = ""  # the object that was looked at
+    value: float | int | str | None = None  # as measured
     threshold: str = ""
     message: str = ""
-    hint: str = ""
-    required: bool = True
+    hint: str = ""  # where the thing brings one; it goes before the check's own
+    required: bool = True  # if False, a skip of this thing keeps no drill from green
+    # a difference from an older baseline that nothing written since explains
     proved: bool = False
 
 
 def not_asked(thing: str, why: str) -> Outcome:
-    """The skip of a question that config and data do not ask: it keeps no drill from green."""
+    """Return the skip of a question that configuration and data do not ask.
+
+    Such a skip keeps no drill from green.
+    """
     return Outcome("skip", thing, NOT_ASKED, message=why, required=False)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What checks may look at. They read the restored cluster and never change it.
+    """The material that checks may look at. They read the restored cluster and never change it.
 
-    Three doors. ``connect`` is for users' relations: of a role that is no superuser, since planning
-    alone runs what users wrote into indexes and CHECKs. :meth:`system` is for the catalogs, with
-    nothing of a user's in the search path. ``prepare`` is the superuser's, only to a throw-away
-    cluster of our own, for what PostgreSQL's own code does.
+    There are three ways in:
 
-    ``baseline`` is what production held at the restored instant; None where that is not known.
-    ``production`` is what it was when the drill began, whatever the target. ``older_baseline``:
-    production is gone and the baseline is of the base backup's time, so that it only proves what
-    nobody can have changed since. ``habits`` tells what a vector column was like on production at
-    other instants, the cheapest to ask first (see :mod:`pgdrill.baseline.habits`). ``log_file`` and
-    ``data_directory`` are those of a cluster of our own.
+    - ``connect`` is for users' relations. Its role is no superuser, since planning alone runs what
+      users wrote into indexes and CHECKs.
+    - :meth:`system` is for the catalogs. Nothing of a user's is in its search path.
+    - ``prepare`` is the superuser's, for what PostgreSQL's own code does. It exists only for a
+      throw-away cluster of our own.
     """
 
     cluster: Cluster
     connect: Callable[[str], psycopg.Connection]
     databases: tuple[str, ...]
+    # what production held at the restored instant; None where that is not known
     baseline: Baseline | None = None
+    # production is gone and the baseline is of the base backup's time, so that it proves only
+    # what nobody can have changed since
     older_baseline: bool = False
-    production: Baseline | None = None
+    production: Baseline | None = None  # as it was when the drill began, whatever the target
     report: Report | None = None
-    # as the backup's record has it
+    # the figures that vector indexes were built with, as the backup's record has them
     built: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     recorded: Baseline | None = None  # what production was when the backup was taken
-    without_vectors: bool = False  # production had none, by other word than a baseline's
-    # to somebody else's server, without any setting of ours
+    without_vectors: bool = False  # production had none, as something else than a baseline says
+    # opens a connection to somebody else's server, without any setting of ours
     bare: Callable[[], psycopg.Connection] | None = None
-    # adds what was written since to the baseline; may wait
+    # adds to the baseline what was written since; may wait
     settle: Callable[[], bool] = field(default=lambda: False)
     # the part of it that has nothing to wait for
     settle_catalogs: Callable[[], bool] = field(default=lambda: False)
     prepare: Callable[[str], psycopg.Connection] | None = None
     home: str = "postgres"  # the database for questions of the whole cluster
     entered_as: tuple[str, ...] = ()  # a superuser that the drill made to get in
-    made_roles: Roles | None = None  # by the drill, in its copy
-    # may SET ROLE to that role
+    made_roles: Roles | None = None  # those that the drill made in its copy
+    # opens a connection to a database that may SET ROLE to the given role
     tenancy: Callable[[str, str], AbstractContextManager[psycopg.Connection]] | None = None
+    # tells what a vector column was like on production at other instants, the cheapest to ask
+    # first (see :mod:`pgdrill.baseline.habits`)
     habits: Callable[[FoundColumn], Iterable[tuple[str, VectorState]]] = field(default=lambda _: ())
-    # its catalogs, to tell what differs
+    # opens a connection to production's catalogs, to tell what differs
     production_now: Callable[[str], AbstractContextManager[psycopg.Connection]] | None = None
-    log_file: Path | None = None
-    data_directory: Path | None = None
-    watch: Watch | None = None  # what was seen of its processes meanwhile
+    log_file: Path | None = None  # of a cluster of our own
+    data_directory: Path | None = None  # of a cluster of our own
+    watch: Watch | None = None  # what was seen of the server's processes meanwhile
     stuck: Stuck = field(default_factory=Stuck)  # statements that had to be ended
     configuration: Path | None = None  # the folder of its configuration files
-    # what several checks look at is read once
+    # what several checks look at, read once
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
-    # what is held until all are asked
+    # what is held until all checks are asked
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
     def system(self, database: str = "") -> psycopg.Connection:
-        """A reading connection for questions of the catalogs alone: the superuser's where the
-        cluster is our own.
+        """Open a reading connection for questions of the catalogs alone.
+
+        It is the superuser's where the cluster is our own.
         """
         made = (self.prepare or self.connect)(database or self.home)
         made.autocommit = True
@@ -129,11 +131,11 @@ class Context:
 
     @property
     def own_roles(self) -> tuple[str, ...]:
-        """Roles that are in the restored cluster and were not in the backup."""
+        """The roles that are in the restored cluster and were not in the backup."""
         return (*self.made_roles.names, *self.entered_as) if self.made_roles else self.entered_as
 
     def remembered(self, key: str, make: Callable[[], Kept]) -> Kept:
-        """What was made under that name; the first who asks makes it."""
+        """Return the value kept under ``key``; the first caller makes it."""
         if key not in self.memo:
             self.memo[key] = make()
         held: Kept = self.memo[key]
@@ -141,21 +143,23 @@ class Context:
 
     @property
     def not_compared(self) -> str:
-        """Why the content is not compared with production's; empty where it is."""
+        """The reason why the content is not compared with production's; empty where it is."""
         return self.report.not_compared if self.report else ""
 
     @property
     def catalogs_untouched(self) -> bool:
-        """Whether WAL says that no catalog was changed between an older baseline and what was
-        restored.
+        """True if WAL says that catalogs are as they were when an older baseline was taken.
+
+        It speaks of the time between that baseline and what was restored.
         """
         return bool(
             self.report and self.report.restored and self.report.restored.catalogs_untouched
         )
 
     def allowing_for_changes(self, outcome: Outcome) -> Outcome:
-        """A difference from the baseline, which is no failure where it may have come about since
-        the baseline.
+        """Return the outcome, softened where a change since the baseline may explain a failure.
+
+        Only a difference from an older baseline becomes a warning, and only if it is not proved.
         """
         if (
             not self.older_baseline
@@ -175,8 +179,9 @@ class Context:
 
     @property
     def unlike_today(self) -> CheckStatus:
-        """The answer to what differs from today's configuration: at an instant of the past, that is
-        no failure yet.
+        """The status of what differs from today's configuration.
+
+        At an instant of the past that is no failure yet, but a warning.
         """
         return "warn" if self.not_compared else "fail"
 
@@ -185,14 +190,14 @@ Question = Callable[[Context], Iterable[Outcome]]
 
 OF_VECTORS = ("vectors", "search", "embeddings")
 COULD_NOT_RUN = "could not run: "
-# compare nothing else
+# These checks compare nothing but catalogs.
 OF_CATALOGS = ("catalogs", "vector-indexes", "search-settings", "extension-versions", "databases")
 UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A registered check. ``example`` is what a failing answer looks like."""
+    """A registered check: its question, and the words that explain its answers."""
 
     name: str
     family: str
@@ -200,12 +205,15 @@ class Check:
     hint: str
     required: bool
     ask: Question = field(repr=False)
-    example: str = ""
+    example: str = ""  # what a failing answer looks like
     compares: bool = False  # with what production held at that very instant
     last: bool = False  # asked when all else has been: what went on meanwhile
 
     def run(self, context: Context) -> Iterator[CheckResult]:
-        """Ask; a check that breaks is a skip with its reason, never a pass."""
+        """Ask the question and yield the results.
+
+        A check that breaks is a skip with its reason, never a pass.
+        """
         started, broke, retryable = time.monotonic(), False, False
         try:
             outcomes = (
@@ -222,7 +230,7 @@ class Check:
             retryable = isinstance(error, CouldNotVerify) and error.retryable
         except UNFORESEEN as error:  # damage breaks what every healthy catalog keeps to
             logger.exception("%s could not run", self.name)
-            broke = True  # then no drill is green, whatever the check is worth
+            broke = True  # then no drill is green, required or not
             outcomes = [
                 Outcome("skip", message=f"{COULD_NOT_RUN}unforeseen {type(error).__name__}")
             ]
@@ -251,8 +259,10 @@ class Check:
 
 
 def _nothing(context: Context, family: str) -> Outcome:
-    """Where production has no vector column there is nothing to ask about vectors; else a check
-    without an answer is none.
+    """Return the outcome of a check that gave no answer.
+
+    Where production has no vector column there is nothing to ask about vectors. Everywhere else it
+    is a skip, because a check without an answer has proved nothing.
     """
     from pgdrill.checks.columns import no_vectors  # which needs this module
 
@@ -267,7 +277,10 @@ def _nothing(context: Context, family: str) -> Outcome:
 
 
 def _judged(context: Context, outcome: Outcome) -> Outcome:
-    """What needs a library that is not loaded here may well look broken: that is no answer."""
+    """Return the outcome, or a skip where its thing needs a library that is not loaded here.
+
+    Such a thing may well look broken, and that is no answer.
+    """
     if outcome.status == "pass" or outcome.value == NOT_ASKED:
         return outcome
     try:
@@ -297,7 +310,7 @@ def check(
 ) -> Callable[[Question], Question]:
     """Register a check under its name.
 
-    One that ``compares`` is not asked where there is nothing to compare with.
+    A check that ``compares`` is not asked where there is nothing to compare with.
     """
 
     def register(ask: Question) -> Question:
@@ -314,10 +327,10 @@ def run_checks(
     last: bool = False,
     judge: Callable[[CheckResult], CheckResult] = lambda result: result,
 ) -> Iterator[CheckResult]:
-    """Run the checks of the given families, in that order; those that are asked ``last``, or the
-    others.
+    """Run the checks of the given families in that order, and yield their results.
 
-    ``judge`` has the last word on an answer, before it is logged.
+    ``last`` chooses between the checks that are asked last and all others. ``judge`` has the last
+    word on an answer, before it is logged.
     """
     for family in families:
         for one in [c for c in CHECKS.values() if c.family == family and c.last == last]:
