@@ -1,8 +1,7 @@
-"""The server beside whose files a base backup is taken: is it the one that answers, and can its
-backup be good?
+"""The server beside whose files a base backup is taken.
 
-Of a primary and its standby identifier and paths may be the same. What ``pg_control`` says is not:
-it is read here, and asked there.
+Is it the one that answers, and can its backup be good? A primary and its standby may have the same
+identifier and paths. What ``pg_control`` says is not the same: it is read here, and asked there.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.repository.archiver import check_archiving, check_server
 from pgdrill.repository.tools import BaseBackup
 
-TRIES = 5  # of reading pg_control at rest: a checkpoint may be writing it
-# By the server, which walks through its folders faster; the tablespaces that the role may ask
-# about.
+TRIES = 5  # to read pg_control at rest, because a checkpoint may be writing it
+# Asks the server, which walks through its folders faster. Counted are the tablespaces that the role
+# may ask about.
 CLUSTER_BYTES = """
 SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::int8 FROM pg_tablespace
 WHERE has_tablespace_privilege(oid, 'CREATE') OR pg_has_role('pg_read_all_stats', 'USAGE')
@@ -56,29 +55,30 @@ LABELS = (
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The server as it was just before its backup.
-
-    ``environment`` leads a program to it; the backup begins at ``lsn`` or later.
-    """
+    """The server as it was just before its backup."""
 
     system_identifier: int
     timeline: int
-    lsn: int
+    lsn: int  # the backup begins here or later
     segment_bytes: int  # of WAL
     cluster_bytes: int
+    # leads a program to the server
     environment: Mapping[str, str] = field(repr=False)
 
 
 def beside_the_server(access: Access) -> Beside:
-    """The server that answers is the configured one, a primary, owns the data directory here, and
-    archives its WAL.
+    """Check that a good backup can be taken here, and return the server beside the files.
+
+    The server that answers has to be the configured one and a primary, own the data directory here,
+    and archive its WAL.
     """
     directory = check_directory(access)
     check_files_readable(access, directory)
     check_links(directory)
     with access.connect() as connection:
         identifier = check_server(connection, access)
-        # first: a standby's files are others than the primary's, and that is not the trouble
+        # This comes first, because a standby's files are others than the primary's, and that is not
+        # the trouble.
         check_primary(access, connection)
         check_files(access, connection, directory, identifier)
         check_archiving(connection, access.cluster)
@@ -87,7 +87,7 @@ def beside_the_server(access: Access) -> Beside:
         lsn, timeline = _one(connection, POSITION)
         (segment_bytes,) = _one(connection, SEGMENT_BYTES)
         (size,) = _one(connection, CLUSTER_BYTES)
-        # or nothing, if it is none any more
+        # A program reaches the primary, or nothing if the server is none any more.
         environment = {**environment_of(connection), "PGTARGETSESSIONATTRS": "primary"}
     return Beside(
         identifier, int(timeline), parse_lsn(lsn), int(segment_bytes), int(size), environment
@@ -95,7 +95,7 @@ def beside_the_server(access: Access) -> Beside:
 
 
 def check_primary(access: Access, connection: psycopg.Connection) -> None:
-    """The server that answers is no standby."""
+    """Raise if the server that answers is a standby."""
     if _in_recovery(connection):
         raise CouldNotVerify(
             "standby",
@@ -107,7 +107,7 @@ def check_primary(access: Access, connection: psycopg.Connection) -> None:
 
 
 def check_directory(access: Access) -> Path:
-    """The protected server's data directory, which is here and can be read."""
+    """Return the protected server's data directory, if it is here and can be read; else raise."""
     directory = access.cluster.server.data_directory
     try:
         there = (directory / "global" / "pg_control").is_file()
@@ -130,8 +130,10 @@ def check_directory(access: Access) -> Path:
 
 
 def check_files_readable(access: Access, directory: Path) -> None:
-    """This user, its owner or not, may read every file of the data directory that a backup
-    holds."""
+    """Raise if this user may not read every file of the data directory that a backup holds.
+
+    It need not be the owner.
+    """
     if closed := next(unreadable(directory), None):
         seen = closed.stat()
         found = (
@@ -154,7 +156,10 @@ def check_files_readable(access: Access, directory: Path) -> None:
 
 
 def not_its_owner(access: Access, found: str) -> ConfigError:
-    """The tools read the files themselves: the error that names the user who may."""
+    """Return the error that names the user who may read the data directory.
+
+    The backup tools read the files themselves.
+    """
     directory = access.cluster.server.data_directory
     try:
         owner = directory.owner()
@@ -175,8 +180,11 @@ def not_its_owner(access: Access, found: str) -> ConfigError:
 
 
 def check_rights(connection: psycopg.Connection) -> None:
-    """What a backup calls may be called by this role; told with the statements that grant it."""
-    # which brings it; the tools ask where PGDATA is
+    """Raise if the role may not call what a backup calls.
+
+    The hint has the statements that grant it.
+    """
+    # pg_monitor brings pg_read_all_settings; the tools ask where PGDATA is
     needed = {*FUNCTIONS, *([] if _one(connection, READS_SETTINGS)[0] else ["pg_monitor"])}
     if lacking := [
         right for right in rights(connection) if not right.held and right.name in needed
@@ -198,8 +206,9 @@ def check_rights(connection: psycopg.Connection) -> None:
 
 
 def check_databases(access: Access, connection: psycopg.Connection) -> None:
-    """The role is let into every database that the backup's record is about, and no table of theirs
-    is locked for good.
+    """Raise if the role is not let into every database that the backup's record is about.
+
+    Raise, too, if a table of theirs is locked for good.
     """
     names = access.cluster.server.databases or every_database(connection)
     check_admitted(connection, access.cluster.name, names)
@@ -207,7 +216,7 @@ def check_databases(access: Access, connection: psycopg.Connection) -> None:
 
 
 def server_segment_bytes(access: Access) -> int:
-    """The size of a WAL segment, by the server's word."""
+    """Ask the server for the size of a WAL segment in bytes."""
     with access.connect() as connection:
         return int(_one(connection, SEGMENT_BYTES)[0])
 
@@ -215,8 +224,9 @@ def server_segment_bytes(access: Access) -> int:
 def check_origin(
     access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside
 ) -> None:
-    """The new backup is that of the server which was looked at: by what the tool wrote down, and by
-    the server's own label.
+    """Raise if the new backup is not that of the server which was looked at.
+
+    What the tool wrote down tells it, and the server's own label.
     """
     hint = (
         "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn;"
@@ -272,8 +282,9 @@ def check_origin(
 def check_files(
     access: Access, connection: psycopg.Connection, directory: Path, answering: int
 ) -> None:
-    """The files here are that server's: both say the same of the last checkpoint, which other
-    servers do not share for long.
+    """Raise if the files here are not the server's.
+
+    Both have to say the same of the last checkpoint, which other servers do not share for long.
     """
     found = ""
     for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""Reading a table: in a snapshot, and in the one right after the restore point as well."""
+"""Reading a table in a snapshot, and in the one right after the restore point as well."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pgdrill.vectors.snapshot import read_vectors
 
 logger = logging.getLogger(__name__)
 
-# As the snapshot has them, and as they are now.
+# Reads the columns, as the snapshot has them and as they are now.
 COLUMNS = """
 SELECT attrelid::int8, attnum::int, attname, atttypid::int8 FROM pg_attribute
 WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY (%s::oid[]) ORDER BY attrelid, attnum
@@ -49,22 +49,23 @@ DROPPED = (
 
 @dataclass
 class Reading:
-    """A snapshot that tables are read in. ``after``: the one right after the restore point."""
+    """A snapshot that tables are read in."""
 
     connection: psycopg.Connection
     production: Production
     looked: Looked
     line: Horizon
     guard: Guard
-    after: psycopg.Connection | None = None
-    left_rows: int = 0  # of single rows that may still be noted
+    after: psycopg.Connection | None = None  # the snapshot right after the restore point
+    left_rows: int = 0  # how many single rows may still be noted
     whole: set[str] = field(default_factory=set)
     columns: dict[int, Columns] = field(default_factory=dict)
     not_held: set[int] = field(default_factory=set)
 
     def choose(self, tables: Sequence[Table], spent_bytes: int) -> None:
-        """Which of the tables are read whole, with ``spent_bytes`` of the budget spent; and the
-        columns that the snapshot shows.
+        """Choose the tables that are read whole, with ``spent_bytes`` of the budget spent.
+
+        The columns that the snapshot shows are read here, too.
         """
         self.whole |= read_whole(tables, self.production.access.cluster.drill, spent_bytes)
         for oid, number, name, kind in self.connection.execute(
@@ -74,7 +75,7 @@ class Reading:
 
     @cached_property
     def line_after(self) -> Horizon:
-        """The same rows' horizon, seen from the second snapshot."""
+        """The horizon of the same rows, seen from the second snapshot."""
         assert self.after is not None  # noqa: S101 - callers have looked
         return horizon(self.after, self.line.key, self.line.oldest_xid)
 
@@ -94,7 +95,7 @@ class Reading:
             return state
         self.production.at_work = f"reading {table.name}"
         try:
-            # Large objects are a catalog: nobody's functions stand on it.
+            # Large objects are in a catalog, on which nobody's functions stand.
             if table.oid >= FIRST_USER_OID:
                 self._hold(table)
                 state.code = self.guard.why_not(
@@ -115,11 +116,11 @@ class Reading:
         return state
 
     def vectors(self, tables: Sequence[Table]) -> tuple[dict[str, VectorState], dict[str, str]]:
-        """The vector columns in tables that were read, and the settings that searches run with."""
+        """Read the vector columns in these tables, and the settings that searches run with."""
         production, name = self.production, self.connection.info.dbname
         production.at_work = "searching its vector columns"
-        # A guard of their own: what it comes to know would keep the other from asking, when tables
-        # are read a second time.
+        # The searches have a guard of their own: what it comes to know would keep the other from
+        # asking, when tables are read a second time.
         guard, only = Guard(self.guard.catalogs), {table.oid for table in tables}
         found = read_vectors(
             self.connection,
@@ -135,7 +136,7 @@ class Reading:
         return found
 
     def _hold(self, table: Table) -> None:
-        """Lock it in both transactions, one right after the other.
+        """Lock a table in both transactions, one right after the other.
 
         Whoever wants to alter the table in between waits for the first one, and lets the second one
         wait: not for long.
@@ -153,7 +154,7 @@ class Reading:
             logger.warning("%s is read once only: somebody waits to alter it", table.name)
 
     def _not_read(self, table: Table, state: TableState, error: psycopg.Error) -> None:
-        """Not its content: the digests of other tables stand."""
+        """Note why a table's content was not read; the digests of other tables stand."""
         if self.production.runner.stopped:
             raise error
         state.content = state.later = None
@@ -164,8 +165,9 @@ class Reading:
         logger.warning("%s %s", table.name, state.unread)
 
     def _queried(self, table: Table, state: TableState) -> None:
-        """Its digest, or a sample with rows by their places; by the columns that it had at the
-        snapshot and still has.
+        """Read a table's digest, or a sample with rows by their places.
+
+        It is read by the columns that the table had at the snapshot and still has.
         """
         names = self._columns_now(table)
         state.columns, state.read_filenode = (
@@ -207,9 +209,9 @@ class Reading:
             state.sample = self._sample(self.after, table, state)
 
     def _missed(self, table: Table, state: TableState, why: str) -> None:
-        """Note about how much there was before; what is there by now was put there later.
+        """Note about how many rows there were before; the rows there now were put there later.
 
-        The lesser of the server's two figures: the counter takes rows twice that a VACUUM saw
+        It is the lesser of the server's two figures: the counter takes rows twice that a VACUUM saw
         before their writer reported them.
         """
         known = self.looked.listed.get(table.oid, table)
@@ -217,8 +219,10 @@ class Reading:
         state.missed, state.estimated_rows, state.bytes = why, min(figures, default=0), known.bytes
 
     def again(self, table: Table, state: TableState) -> None:
-        """Read it in the second snapshot; where less is left of it, single rows are noted as
-        well."""
+        """Read a table in the second snapshot.
+
+        Where less is left of it, single rows are noted as well.
+        """
         if (
             self.after is None
             or state.columns is None
@@ -266,7 +270,7 @@ class Reading:
             logger.warning("%s was not read again: %s", table.name, error.diag.message_primary)
 
     def copied_again(self, table: Table, state: TableState) -> None:
-        """The same for a table that is copied."""
+        """Read a table that is copied in the second snapshot."""
         if self.after is None or state.copied is None or table.oid in self.not_held:
             return
         try:
@@ -304,8 +308,9 @@ class Reading:
         return rows
 
     def _columns_now(self, table: Table) -> dict[str, str]:
-        """The columns at the snapshot that are still the same: their names then, and what they are
-        called now.
+        """Return the columns at the snapshot that are still the same.
+
+        They are given by their names then, with the names that they have now.
         """
         rows = self.guard.catalogs.execute(COLUMNS, ([table.oid],)).fetchall()
         now = {number: (name, kind) for _, number, name, kind in rows}
@@ -317,12 +322,15 @@ class Reading:
         }
 
     def _copied(self, table: Table, state: TableState) -> None:
-        """The table's rows without a query; where that is not to be had, the words say that,
-        too."""
+        """Read the table's rows without a query.
+
+        Where that is not to be had, ``state.code`` says so, too.
+        """
         if table.name not in self.whole:
             state.code = f"{state.code}, and it is too large to be copied whole"
             return
-        # whose rows these are, COPY does not tell
+        # With another file these may be later rows, which COPY does not tell.
+
         if filenode_of(self.connection, table.schema, table.plain) != state.filenode:
             self._missed(table, state, MISSED)
             return
