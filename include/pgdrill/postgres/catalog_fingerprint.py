@@ -1,17 +1,18 @@
-"""The fingerprint: a hash of every object in every system catalog, compared whole instead of by a
-list of known mistakes.
+"""The fingerprint: a hash of every object in every system catalog.
 
-A physical restore has production's catalogs to the byte, object numbers included. So every row of
-every catalog is hashed, less the columns that vacuum, analyze or a rewrite change, whatever
-PostgreSQL's version has in there. What is not hashed: planner statistics, large objects (see
-:mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow from the rest.
-The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
-How far a replication origin or slot has got stands in no catalog, and is no part of this. Prepared
-transactions stand in none either and are: with one that is lost, what was promised to be committed
-is.
+Catalogs are compared whole instead of by a list of known mistakes. A physical restore has
+production's catalogs to the byte, object numbers included. So every row of every catalog is hashed,
+less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in
+there.
 
-Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the
-search path.
+These are not hashed: planner statistics, large objects (see :mod:`pgdrill.postgres.row_digests`),
+temporary objects, and dependencies that follow from the rest. The other dependencies are
+(:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension. How far a
+replication origin or slot has got stands in no catalog, and is no part of this. Prepared
+transactions stand in none either and are hashed: one that is lost was promised to be committed.
+
+Rows are hashed in their binary form: that is three times as fast as JSON, and no name in it depends
+on the search path.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pgdrill.postgres.prepared import waiting
 
-# Why a catalog is not hashed.
+# The catalogs that are not hashed, each with the reason.
 SKIPPED = {
     "pg_statistic": "ANALYZE writes it anew at any time",
     "pg_statistic_ext_data": "ANALYZE writes it anew at any time",
@@ -35,10 +36,11 @@ SKIPPED = {
     "pg_depend": "follows from the rest, but for what OWNERS reads",
     "pg_shdepend": "follows from owners, rights, policies and tablespaces, which are hashed",
 }
-# Without a row of PostgreSQL itself, and not read by older versions: a reading says that it looked.
+# These catalogs have no row of PostgreSQL itself, and older versions did not read them. So a
+# reading says that it looked.
 LOOKED_AT = {"pg_replication_origin", "pg_subscription_rel"}
 LOOKED = ("", "objects of PostgreSQL itself")
-# Its numbers begin with 1, are no object numbers, and are given again.
+# This catalog's numbers begin with 1, are no object numbers, and are given again.
 NUMBERED_ANEW = "pg_replication_origin"
 # Columns that VACUUM, ANALYZE, REINDEX, TRUNCATE or a wraparound freeze change without changing an
 # object.
@@ -57,13 +59,14 @@ VOLATILE = {
     "pg_database": ["datfrozenxid", "datminmxid", "dathasloginevt"],
     "pg_index": ["indcheckxmin"],
 }
-# Where a role without rights on a catalog finds most of it, and what is not there.
+# The views where a role without rights on a catalog finds most of it, and the columns that are not
+# there.
 PUBLIC_VIEWS = {"pg_authid": ("pg_roles", ["rolpassword"])}
 FIRST_USER_OID = 16384  # FirstNormalObjectId: lower numbers came with initdb
 # A drill's own roles in the copy, and whatever is theirs: found by number.
 LENT_TO = "SELECT coalesce(array_agg(oid::int8), '{}') FROM pg_roles WHERE rolname = ANY (%s)"
 
-# Of rows ``t`` that PostgreSQL describes by number, or not at all.
+# Names for rows ``t`` that PostgreSQL describes by number, or not at all.
 LABELS = {
     "pg_enum": (
         "'label ' || quote_literal(t.enumlabel) || ' of ' ||"
@@ -110,7 +113,7 @@ WHERE (t.deptype IN ('e', 'x')
   AND NOT ARRAY[t.objid, t.refobjid]::int8[] && %(temporary)s::int8[]
 GROUP BY 1
 """
-# An object's name; asked for only where an earlier reading has none.
+# An object's name, which is asked for only where an earlier reading has none.
 DESCRIBED = "pg_describe_object(t.classid, t.objid, 0)"
 NUMBERED = "t.classid::regclass || ' ' || t.objid"
 CATALOGS = """
@@ -137,24 +140,21 @@ SELECT coalesce(array_agg(oid::int8), '{}') FROM (
 
 
 class Fingerprint(BaseModel):
-    """Objects by ``catalog:key`` -> (hash, what a person calls it).
-
-    Objects that came with PostgreSQL are one per catalog.
-
-    ``later`` holds what a second reading, after the restore point, found different: (hash, name) or
-    None for gone. ``left_out`` names columns of catalogs that the role must not read (``*``: none
-    of them). ``recent`` holds the keys of objects that a transaction between the baseline and its
-    restore point wrote, where a reading was asked for them; of ``undated`` catalogs it could not
-    tell.
-    """
+    """The hashes of objects, and what a later reading found."""
 
     model_config = ConfigDict(extra="forbid")
 
+    # ``catalog:key`` -> (hash, what a person calls it); objects that came with PostgreSQL are one
+    # per catalog
     objects: dict[str, tuple[str, str]]
+    # what a second reading, after the restore point, found different; None for gone
     later: dict[str, tuple[str, str] | None] = {}
+    # catalog -> columns that the role must not read (``*``: none of them)
     left_out: dict[str, list[str]] = {}
+    # keys of objects that a transaction between the baseline and its restore point wrote, where a
+    # reading was asked for them
     recent: set[str] = set()
-    undated: set[str] = set()
+    undated: set[str] = set()  # catalogs of which it could not be told
 
     def settle(self, again: Fingerprint) -> None:
         """Note what changed since: either state is then right."""
@@ -165,11 +165,11 @@ class Fingerprint(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Transaction numbers from the first that may not have ended at the baseline, up to the next
-    one after its restore point.
+    """Transaction numbers that may have written between the baseline and its restore point.
 
-    What one of them wrote may be in a state that no reading of production saw: made after the first
-    and gone before the second.
+    They go from the first that may not have ended at the baseline, up to the next one after its
+    restore point. What one of them wrote may be in a state that no reading of production saw: made
+    after the first and gone before the second.
     """
 
     oldest_xid: int
@@ -177,7 +177,7 @@ class Span:
 
     @property
     def holds_writer(self) -> sql.Composed:
-        """True for a catalog row ``t`` that one of them wrote.
+        """A condition that is true for a catalog row ``t`` that one of these transactions wrote.
 
         ``xmin`` has 32 bits and outlives freezing.
         """
@@ -187,7 +187,7 @@ class Span:
         )
 
     def holds(self, xid: int) -> bool:
-        """Whether a number of 32 bits is one of theirs."""
+        """Return True if a number of 32 bits is one of these transactions'."""
         return (xid - self.oldest_xid) % 2**32 < min(max(self.end_xid - self.oldest_xid, 0), 2**31)
 
 
@@ -216,20 +216,16 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object that is not as it was: ``missing``, ``changed`` or ``new``.
-
-    ``key`` is its own in the fingerprint.
-
-    ``proved``: no transaction of the span in which it may have changed wrote it as it is. Of what
-    is missing, or of rows that are hashed together, that says nothing: a row that was deleted names
-    no writer.
-    """
+    """An object that is not as it was."""
 
     catalog: str
     name: str
-    how: str
+    how: str  # ``missing``, ``changed`` or ``new``
+    # No transaction of the span in which it may have changed wrote it as it is. Of a missing
+    # object, or of rows that are hashed together, that says nothing: a row that was deleted names
+    # no writer.
     proved: bool = False
-    key: str = ""
+    key: str = ""  # its own in the fingerprint
 
 
 def read_fingerprint(
@@ -240,12 +236,12 @@ def read_fingerprint(
     written_in: Span = NO_SPAN,
     roles: Sequence[str] = (),
 ) -> Fingerprint:
-    """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster
-    (roles, databases …).
+    """Hash the catalogs of the connected database.
 
-    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it
-    names. Objects written in a span of transactions are noted as ``recent``. ``roles``: made by the
-    drill itself, left out with the rights lent to them.
+    With ``shared``, hash those of the whole cluster (roles, databases …). ``like``, an earlier
+    reading, says what to leave out, and spares naming the objects that it names. Objects written in
+    a span of transactions are noted as ``recent``. ``roles``: made by the drill itself, left out
+    with the rights lent to them.
     """
     found = Fingerprint(objects={})
     with _one_instant(connection):
@@ -281,8 +277,8 @@ def read_fingerprint(
                 f"{name}:{number}": (digest, label) for number, digest, label, _ in rows
             }
             found.recent |= {f"{name}:{number}" for number, _, _, recent in rows if recent}
-        # An earlier reading by another version may have none of them: of PostgreSQL itself there
-        # are some in every database.
+        # An earlier reading by another version may have none of these. Every database has some of
+        # PostgreSQL itself.
         if not shared and (like is None or f"{OWNERS_OF}:system" in like.objects):
             _read_owners(connection, found, temporary, written_in, like)
         if shared and (like is None or f"{PREPARED}:system" in like.objects):
@@ -293,7 +289,7 @@ def read_fingerprint(
 def _read_prepared(
     connection: psycopg.Connection, found: Fingerprint, written_in: Span, like: Fingerprint | None
 ) -> None:
-    """Prepared transactions by their numbers, which no other one ever has.
+    """Note prepared transactions by their numbers, which no other one ever has.
 
     In recovery nothing is said against an earlier reading.
     """
@@ -318,13 +314,13 @@ def _read_owners(
     like: Fingerprint | None,
 ) -> None:
     recent = written_in.holds_writer if written_in != NO_SPAN else sql.SQL("false")
-    found.undated.add(OWNERS_OF)  # one that went leaves the others as they were
+    found.undated.add(OWNERS_OF)  # a dependency that went leaves the others as they were
     rows: list[tuple[str, str, str, bool]] = []
     for named in (DESCRIBED, NUMBERED) if like is None else (NUMBERED, DESCRIBED, NUMBERED):
         query = sql.SQL(OWNERS).format(
             user=sql.Literal(FIRST_USER_OID), recent=recent, named=sql.SQL(named)
         )
-        # of what lost its catalog's row there is no description
+        # an object that lost its catalog's row has no description
         with contextlib.suppress(psycopg.errors.InternalError_), connection.transaction():
             rows = connection.execute(query, {"temporary": temporary}).fetchall()
             if named == DESCRIBED or (
@@ -337,9 +333,9 @@ def _read_owners(
 
 @contextlib.contextmanager
 def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
-    """All catalogs as they are at one moment: others make temporary objects meanwhile.
+    """Show all catalogs as they are at one moment, inside this block.
 
-    A transaction that runs stays as it is.
+    Others make temporary objects meanwhile. A transaction that runs stays as it is.
     """
     if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         yield
@@ -357,9 +353,7 @@ def _readable(
     unwanted: list[str],
     roles: Sequence[str],
 ) -> tuple[Catalog | None, list[str]]:
-    """The part of a catalog that this role may read and that is wanted, and the columns that are
-    left out.
-    """
+    """Return the part of a catalog that is wanted and may be read, and the columns left out."""
     kinds = {column: kind for column, kind, _ in columns if column not in VOLATILE.get(name, [])}
     denied, source = (
         [column for column, _, allowed in columns if not allowed and column in kinds],
@@ -391,7 +385,7 @@ def _read(
     *,
     named: bool,
 ) -> list[tuple[str, str, str, bool]]:
-    """Key, hash and name of every object, and whether a transaction of the span wrote it."""
+    """Read key, hash and name of every object, and whether a transaction of the span wrote it."""
     if not named:
         query = _query(catalog, sql.SQL("''::text"), bool(temporary), written_in)
         return connection.execute(query, {"temporary": temporary}).fetchall()
@@ -407,9 +401,10 @@ def _read(
 
 
 def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]:
-    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could
-    be read are left out, and objects in a state of the time between the baseline and its restore
-    point.
+    """Yield what the restored catalogs lack, have otherwise or have besides.
+
+    Left out are catalogs of which less could be read, and objects in a state of the time between
+    the baseline and its restore point.
     """
     unread = {
         name for name, columns in found.left_out.items() if before.left_out.get(name) != columns
@@ -427,7 +422,7 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
         ):
             continue
         if now is None and catalog == NUMBERED_ANEW and key in before.later:
-            continue  # given to another one since: between the two it was nobody's
+            continue  # the number was given to another one since, and was nobody's in between
         known = before.objects.get(key) or before.later.get(key)
         how = "missing" if now is None else "changed" if known else "new"
         dated = (
@@ -448,8 +443,9 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
 def _query(
     catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span
 ) -> sql.Composed:
-    """Key, hash, name and age of every row; rows that PostgreSQL itself brought are hashed
-    together.
+    """Return a query for key, hash, name and age of every row.
+
+    Rows that PostgreSQL itself brought are hashed together.
     """
     key, numbers = catalog.key, catalog.numbers
     # All columns of a relation are one object: a thousand tables would otherwise make tens of
@@ -491,8 +487,10 @@ def _query(
 
 
 def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
-    """A column's value; access rights have no binary form, and those lent to a drill's own roles
-    are none of production's.
+    """Return SQL for a column's value.
+
+    Access rights have no binary form, and those lent to a drill's own roles are none of
+    production's.
     """
     cell = sql.SQL("t.{}").format(sql.Identifier(name))
     if kind != "aclitem[]":
@@ -506,7 +504,7 @@ def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
 
 
 def _label(catalog: Catalog) -> sql.Composable:
-    """An object's name in PostgreSQL's own words; in ours where it has none."""
+    """Return SQL for an object's name in PostgreSQL's own words; in ours where it has none."""
     key, first = catalog.key, sql.Identifier(catalog.key[0])
     if catalog.name in LABELS:
         described: sql.Composable = sql.SQL(LABELS[catalog.name])
@@ -519,7 +517,7 @@ def _label(catalog: Catalog) -> sql.Composable:
         described = sql.SQL("pg_describe_object('pg_class'::regclass, t.{}, 0)").format(first)
     else:
         described = sql.SQL("NULL::text")
-    # As a person says it, whatever is in the search path.
+    # The name is as a person says it, whatever is in the search path.
     return sql.SQL("coalesce(regexp_replace({}, '(^| )public\\.', '\\1', 'g'), t.{}::text)").format(
         described, first
     )

@@ -4,12 +4,12 @@ A physical restore keeps every row version where it was, with the transaction nu
 *Stable* rows are those written by transactions that had ended before the snapshot began: they must
 come back to the bit, unless somebody updated or deleted them before the restore point.
 
-Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows,
-in parts, and a sample of single rows of what is too large to be read whole. A part is the rows
-whose hash ends alike, so rows gone from one leave the others to be compared to the bit. Each is
-summed with the rows' places and without, for a table that was rewritten (VACUUM FULL) has the same
-rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows each from
-many blocks: docs/explanation/checks-rows.md has the figures.
+There are two measures, both keyed so that a guessed row cannot be looked up: a digest over all
+stable rows, in parts, and a sample of single rows of what is too large to be read whole. A part is
+the rows whose hash ends alike, so rows gone from one leave the others to be compared to the bit.
+Each part is summed with the rows' places and without, for a table that was rewritten (VACUUM FULL)
+has the same rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows
+each from many blocks: docs/explanation/checks-rows.md has the figures.
 
 Rows are hashed as ``ROW(alias.column, ...)``. A bare alias would be taken for a column of that
 name, if the table has one.
@@ -29,13 +29,13 @@ from pgdrill.postgres.identifiers import doubled
 
 SAMPLE_ROWS = 20_000
 SAMPLE_BLOCKS = 20_000
-GUESSED_ROWS_OF_BLOCK = 100  # of a table that was never analyzed
+GUESSED_ROWS_OF_BLOCK = 100  # for a table that was never analyzed
 NO_SAMPLING = sql.SQL("")
 ROWS_OF_PART = 64  # or more
 MOST_PARTS = 256
 BITS = 64
-# The second as it is stored: text in SQL_ASCII may be in any encoding, and a few characters of
-# others are not in UTF-8.
+# The second form is as it is stored: text in SQL_ASCII may be in any encoding, and a few characters
+# of other encodings are not in UTF-8.
 FORMS = (
     sql.SQL("pg_catalog.record_send({})"),
     sql.SQL("convert_to(({})::text, getdatabaseencoding())"),
@@ -53,48 +53,41 @@ COLUMNS = (
 
 
 class Horizon(BaseModel):
-    """What tells stable rows from newer ones.
-
-    Transactions below ``oldest_xid`` had ended when the snapshot was taken; ``next_xid`` is where
-    the counter stood on the server that is read. ``key`` (hex) goes into every hash.
-    """
+    """The line between stable rows and newer ones."""
 
     model_config = ConfigDict(extra="forbid")
 
-    oldest_xid: int
-    next_xid: int
-    key: str
+    oldest_xid: int  # transactions below had ended when the snapshot was taken
+    next_xid: int  # where the counter stood on the server that is read
+    key: str  # in hexadecimal; goes into every hash
 
 
 class Content(BaseModel):
-    """A table's content: all rows counted, stable ones digested, with their places and (``loose``)
-    without.
-
-    ``parts`` (as many as a power of two): stable rows, sum of their hashes with places, sum of
-    those without.
-    """
+    """A table's content: all rows counted, stable ones digested."""
 
     model_config = ConfigDict(extra="forbid")
 
     rows: int
     stable_rows: int
-    digest: str
-    loose: str = ""
+    digest: str  # of the stable rows with their places
+    loose: str = ""  # of the same without
+    # as many as a power of two: stable rows, sum of their hashes with places, sum of those without
     parts: list[tuple[int, int, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class SampleAnswer:
-    """Sampled rows that came back changed, and those that are gone or were written anew."""
+    """The comparison of sampled rows with those that came back."""
 
     looked_at: int
     changed: list[str]
-    gone: list[str]
+    gone: list[str]  # or written anew
 
 
 def horizon(connection: psycopg.Connection, key: str, oldest_xid: int | None = None) -> Horizon:
-    """The horizon of the connection's snapshot; ``oldest_xid`` where more is known of which
-    transactions had ended.
+    """Return the horizon of the connection's snapshot.
+
+    ``oldest_xid`` is given where more is known of which transactions had ended.
     """
     oldest, newest = _snapshot(connection)
     return Horizon(
@@ -103,7 +96,7 @@ def horizon(connection: psycopg.Connection, key: str, oldest_xid: int | None = N
 
 
 def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
-    """Production's horizon, seen from the restored cluster, whose counter has moved on."""
+    """Return production's horizon, seen from the restored cluster, whose counter has moved on."""
     return line.model_copy(update={"next_xid": max(line.next_xid, _snapshot(connection)[1])})
 
 
@@ -117,11 +110,10 @@ def read_content(
     parts: int = 1,
     columns: Sequence[str] | None = None,
 ) -> Content | None:
-    """One scan: all rows counted, stable ones digested by these columns (None: all).
+    """Read a table in one scan: all rows counted, stable ones digested by these columns.
 
-    None if there is no such table.
-
-    Not ``whole``: only the first row is read, which counts as all there is.
+    ``columns`` None: all. None if there is no such table. Not ``whole``: only the first row is
+    read, which counts as all there is.
     """
     query = sql.SQL(
         "SELECT pgdrill_hash & {mask}, count(*), coalesce(sum(hashtidextended(pgdrill_place,"
@@ -164,13 +156,14 @@ def read_content(
 
 
 def parts_for(rows: int) -> int:
-    """How many parts a table of about so many rows is digested in."""
+    """Return how many parts a table of about so many rows is digested in."""
     return max(1, min(MOST_PARTS, 1 << (max(rows, 1) // ROWS_OF_PART).bit_length() >> 1))
 
 
 def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
-    """The number of the file that a table's rows are in now: in another one, they have other
-    places.
+    """Return the number of the file that a table's rows are in now.
+
+    In another one, they have other places.
     """
     name = sql.Identifier(schema, table).as_string(connection)
     row = connection.execute(
@@ -180,11 +173,10 @@ def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
 
 
 def sees_later_rows(connection: psycopg.Connection, schema: str, table: str) -> bool:
-    """Whether a snapshot shows rows of transactions that had not ended when it was taken: frozen
-    ones are shown to everybody.
+    """Return True if a snapshot shows rows of transactions that had not ended when it was taken.
 
-    REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows, into a new file. A frozen row keeps
-    the number of who wrote it.
+    Frozen rows are shown to everybody. REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows,
+    into a new file. A frozen row keeps the number of the transaction that wrote it.
     """
     later = sql.SQL(
         "SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) <="
@@ -196,19 +188,18 @@ def sees_later_rows(connection: psycopg.Connection, schema: str, table: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Which share (0 to 1) of a table's blocks is looked into, and which share of the rows in those
-    is taken.
-    """
+    """The shares of a table that a sample takes, from 0 to 1."""
 
-    blocks: float
-    rows: float
+    blocks: float  # of the table's blocks, which are looked into
+    rows: float  # of the rows in those blocks
 
     @classmethod
     def of(
         cls, blocks: int, rows: int, wanted_rows: int, wanted_blocks: int = SAMPLE_BLOCKS
     ) -> Shares:
-        """For so many rows (on average) out of as many blocks as that allows; a small table is
-        taken whole.
+        """Return the shares for so many rows (on average) out of as many blocks as that allows.
+
+        A small table is taken whole.
         """
         share = min(1.0, wanted_blocks / max(blocks, 1))
         rows = rows or blocks * GUESSED_ROWS_OF_BLOCK
@@ -225,7 +216,7 @@ def read_sample(
     *,
     newer: bool = False,
 ) -> dict[str, str]:
-    """Stable rows (or ``newer`` ones alone) chosen by chance: blocks first, then rows in them.
+    """Read stable rows (or ``newer`` ones alone) chosen by chance: blocks first, then rows in them.
 
     Gives a row's place and writer, ``(block,line)/xmin``, -> its keyed hash.
     """
@@ -252,10 +243,10 @@ def read_rows(
     line: Horizon,
     columns: Sequence[str] | None = None,
 ) -> dict[str, tuple[str, bool, bool]]:
-    """Every row by its place and writer -> its keyed hash, whether it is stable, and whether
-    somebody was changing it.
+    """Read every row: its place and writer -> (keyed hash, is stable, is being changed).
 
-    That is what a recent transaction in its ``xmax`` tells, which may have locked it only.
+    Whether somebody was changing the row is told by a recent transaction in its ``xmax``, which may
+    have locked it only.
     """
     query = sql.SQL(
         "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text, {stable},"
@@ -286,7 +277,7 @@ def compare_sample(
 
 
 def columns_of(connection: psycopg.Connection, schema: str, table: str) -> list[str]:
-    """A table's columns, in their order."""
+    """Return a table's columns, in their order."""
     name = sql.Identifier(schema, table).as_string(connection)
     return [row[0] for row in connection.execute(COLUMNS, (name,)).fetchall()]
 
@@ -303,8 +294,9 @@ def _either_hash(
     parts: int = 1,
     columns: Sequence[str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """Run a query with the rows' binary form hashed, or their text where a type has no binary form,
-    or it cannot be sent.
+    """Run a query with the rows' binary form hashed.
+
+    Their text is hashed where a type has no binary form, or it cannot be sent.
     """
     name = sql.Identifier(schema, table)
     row = whole_row(columns_of(connection, schema, table) if columns is None else columns)
@@ -331,7 +323,7 @@ def _either_hash(
 
 
 def whole_row(columns: Sequence[str]) -> sql.Composed:
-    """The row of the table that is called ``pgdrill_row`` in a query."""
+    """Return the row of the table that is called ``pgdrill_row`` in a query."""
     return sql.SQL("ROW({})").format(
         sql.SQL(", ").join(
             sql.SQL("pgdrill_row.{}").format(sql.Identifier(name)) for name in columns
@@ -348,10 +340,10 @@ def _snapshot(connection: psycopg.Connection) -> tuple[int, int]:
 
 
 def _older(column: str, line: Horizon) -> sql.Composable:
-    """True for rows whose ``xmin`` (or ``xmax``) is a transaction from before the horizon.
+    """Return a condition that is true if ``xmin`` (or ``xmax``) is from before the horizon.
 
-    It has 32 bits and stays as it was when a row is frozen, so newness is a window that starts at
-    the horizon, not a comparison: rows of an earlier round of the counter are not in it.
+    The number has 32 bits and stays as it was when a row is frozen. So newness is a window that
+    starts at the horizon, not a comparison: rows of an earlier round of the counter are not in it.
     """
     window = min(line.next_xid - line.oldest_xid, 2**31)
     return sql.SQL("((pgdrill_row.{}::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(

@@ -12,7 +12,8 @@ from pgdrill.access import Access
 from pgdrill.postgres.binaries import QUICK_SECONDS
 from pgdrill.postgres.wal import parse_lsn
 
-# The first time in the line is the transaction's; a replicated one goes on with its origin's.
+# The first time in the line is the transaction's. The line of a replicated one goes on with its
+# origin's time.
 ENDED = re.compile(
     r"lsn: ([0-9A-F]+/[0-9A-F]+),.*desc: (?:COMMIT|ABORT)(?:_PREPARED)? .*?(\d{4}-\d\d-\d\d"
     r" \d\d:\d\d:\d\d(?:\.\d+)?) UTC"
@@ -25,27 +26,26 @@ COMMIT = re.compile(
 
 @dataclass(frozen=True, slots=True, order=True)
 class EndedTransaction:
-    """A commit or an abort: the records at which recovery to a time can stop.
-
-    ``at`` is by the server's clock.
-    """
+    """A commit or an abort: the records at which recovery to a time can stop."""
 
     lsn: int
-    at: datetime
+    at: datetime  # by the server's clock
 
 
 def dump(access: Access, file: Path, *words: str) -> str:
-    """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be
-    read.
+    """Return what ``pg_waldump`` prints of a segment file, times in UTC.
+
+    Empty for one that cannot be read.
     """
-    # Ends with an error where a segment breaks off in a record that goes on in the next: what it
-    # printed stands.
+    # pg_waldump ends with an error where a segment breaks off in a record that goes on in the next:
+    # what it printed stands.
     return _run(access, *words, str(file)).stdout
 
 
 def dump_range(access: Access, first: Path, last: Path, *words: str) -> tuple[str, bool]:
-    """The same of segments that follow one another in one folder, and whether none of it is
-    damaged.
+    """Return what ``pg_waldump`` prints of segments that follow one another in one folder.
+
+    Return, too, whether none of it is damaged.
     """
     done = _run(access, *words, str(first), last.name)
     return done.stdout, "error in WAL record" not in done.stderr
@@ -64,17 +64,17 @@ def _run(access: Access, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def ended_transactions(access: Access, file: Path) -> list[EndedTransaction]:
-    """The transactions that end in a segment, in the order of WAL."""
+    """Return the transactions that end in a segment, in the order of WAL."""
     return ends_in(dump(access, file, "--rmgr=Transaction"))
 
 
 def ends_in(text: str) -> list[EndedTransaction]:
-    """The same from what ``pg_waldump`` printed."""
+    """Return the transactions that end in what ``pg_waldump`` printed."""
     return _parsed(ENDED.findall(text))
 
 
 def commits(text: str) -> list[EndedTransaction]:
-    """The commits alone."""
+    """Return the transactions that commit in what ``pg_waldump`` printed."""
     return _parsed(COMMIT.findall(text))
 
 
