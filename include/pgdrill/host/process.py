@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 LAST_LINES = 25
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 1.0  # between looks at what a process has moved
-CONSUMER_SECONDS = 20.0  # for a consumer of stdout to take back what it had begun
+CONSUMER_SECONDS = 20.0  # for the consumer of stdout to take back what it had begun
 TERM_GRACE_SECONDS = 2.0  # Airflow leaves 5 s between on_kill and SIGKILL
 MIN_SECRET_LENGTH = 5  # shorter values would blank out ordinary words; Airflow's own limit
 SECRET_NAMES = (
@@ -51,23 +51,23 @@ PATH_SUFFIXES = ("_PATH", "_FILE", "PASSFILE")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. Secrets belong in ``environment`` only: ``argv`` can be read by every user of
-    the host.
+    """A command to run.
 
-    ``exit_codes`` explains what a code means with this program, for the error's text. ``hopeless``
-    matches a line of stderr after which the program can only fail, and is ended at once (some would
-    sleep and retry for an hour first). ``clean`` keeps this process's own variables from it:
-    ``environment`` is then all it sees. ``without`` are names of those that it does not inherit.
+    Secrets belong in ``environment`` only: ``argv`` can be read by every user of the host.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    # what a code means with this program, for the error's text
     exit_codes: Mapping[int, str] = field(default_factory=dict)
+    # Matches a line of stderr after which the program can only fail, and is ended at once (some
+    # would sleep and retry for an hour first).
     hopeless: str = ""
+    # keeps this process's own variables from it: ``environment`` is then all it sees
     clean: bool = False
     working_directory: Path | None = None
     within: tuple[str, ...] = ()  # words that put a fence around the program
-    without: Collection[str] = ()
+    without: Collection[str] = ()  # names of this process's variables that it does not inherit
 
     def __str__(self) -> str:
         return " ".join(self.argv)
@@ -75,19 +75,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a process ended. ``stdout`` is whole, ``last_lines`` are the end of stderr (or stdout),
-    masked.
-    """
+    """The end of a process."""
 
     code: int
-    stdout: str
-    last_lines: tuple[str, ...]
+    stdout: str  # all of it
+    last_lines: tuple[str, ...]  # the end of stderr (or stdout), masked
     seconds: float
     meaning: str = ""
 
     @property
     def ended(self) -> str:
-        """``exit code 1 (no such backup): last lines`` for an error's *found*."""
+        """The end in words for an error's *found*: ``exit code 1 (no such backup): last lines``."""
         how = (
             f"signal {signal.Signals(-self.code).name}"
             if self.code < 0
@@ -99,9 +97,7 @@ class Completed:
 
 
 class ProcessTimeout(Exception):
-    """The process was ended because it ran for too long, or (``stalled``) moved nothing for too
-    long.
-    """
+    """The process was ended because it ran, or (``stalled``) moved nothing, for too long."""
 
     def __init__(
         self,
@@ -120,8 +116,11 @@ class ProcessTimeout(Exception):
 
 
 def mask(text: str, environment: Mapping[str, str]) -> str:
-    """``text`` with the value of every secret variable of ``environment`` replaced by ``***``."""
-    # one may begin with another
+    """Return ``text`` with the value of every secret variable replaced by ``***``.
+
+    The variables are those of ``environment``.
+    """
+    # longest first, because one secret may begin with another
     for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
         upper = name.upper()
         if upper.endswith(PATH_SUFFIXES) or not any(word in upper for word in SECRET_NAMES):
@@ -136,12 +135,11 @@ class Stopped(Exception):
 
 
 class Runner:
-    """Runs commands one after another; :meth:`stop` (from a signal handler too) ends the running
-    one.
+    """Runs commands one after another; :meth:`stop` ends the running one.
 
-    What is no process of ours, such as a statement on a server, is ended by a function
-    (:meth:`ending`). ``before`` are words that go before every command, such as
-    :func:`pgdrill.host.priority.low_priority_words`.
+    It may be called from a signal handler, too. What is no process of ours, such as a statement on
+    a server, is ended by a function (:meth:`ending`). ``before`` are words that go before every
+    command, such as :func:`pgdrill.host.priority.low_priority_words`.
     """
 
     def __init__(self, pid_file: Path | None = None, before: tuple[str, ...] = ()) -> None:
@@ -162,15 +160,17 @@ class Runner:
         on_stdout: Callable[[IO[bytes], Callable[[], int]], None] | None = None,
         quiet: bool = False,
     ) -> Completed:
-        """Run to the end and say how it ended; a non-zero code is the caller's to judge.
+        """Run a command to the end and say how it ended; a non-zero code is the caller's to judge.
 
-        ``on_bytes`` gets the bytes written so far about once a second; ``stall_seconds`` without a
-        byte that moves counts as a hang: of the files below ``moving_in``, where folders are named.
-        ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
-        ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept; it also gets
-        a function that waits for the exit code, for the end of a pipe alone does not say how the
-        process ended. What it raises ends the process and is raised here. Raises
-        :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
+        - ``on_bytes`` gets the bytes written so far about once a second.
+        - ``stall_seconds`` without a byte that moves counts as a hang. Where ``moving_in`` names
+          folders, the files below them count.
+        - ``on_line`` sees each line of stderr first and gives what is kept of it (None: nothing).
+        - ``on_stdout`` consumes stdout as bytes, in a thread, instead of its being kept. It also
+          gets a function that waits for the exit code, for the end of a pipe alone does not say how
+          the process ended. What it raises ends the process and is raised here.
+
+        Raises :class:`ProcessTimeout` or :class:`Stopped` after the process group has ended.
         """
         started = time.monotonic()
         tail: deque[str] = deque(maxlen=LAST_LINES)
@@ -178,8 +178,8 @@ class Runner:
         given_up = False
         readers: list[threading.Thread] = []
         broken: list[BaseException] = []
-        # setpriv: the kernel ends the tool even when this process is SIGKILLed and can end nothing
-        # itself.
+        # With setpriv, the kernel ends the tool even when this process is SIGKILLed and can end
+        # nothing itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         inherited = (
             {}
@@ -263,7 +263,10 @@ class Runner:
 
     @contextlib.contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Inside, :meth:`stop` calls ``end``; what fails because of that is :class:`Stopped`."""
+        """Have :meth:`stop` call ``end`` inside this block.
+
+        What fails because of that is :class:`Stopped`.
+        """
         self.check()
         self._endings.append(end)
         try:
@@ -360,8 +363,9 @@ class Runner:
 
 
 def _ended(process: subprocess.Popen[str], seconds: float | None) -> bool:
-    """Wait so long (None: for ever) for its end, which the kernel announces; ``wait`` with a limit
-    looks up to 50 ms late.
+    """Wait for a process's end, for so long (None: for ever), and return True if it has ended.
+
+    The kernel announces the end; ``wait`` with a limit looks up to 50 ms late.
     """
     if seconds is None:
         process.wait()
@@ -387,7 +391,7 @@ def mark_process(path: Path, pid: int) -> None:
 
 
 def marked(path: Path) -> psutil.Process | None:
-    """The process written down by :func:`mark_process`, if that very process still lives."""
+    """Return the process written down by :func:`mark_process`, if that very process still lives."""
     try:
         owner = Owner.from_json(json.loads(read_text(str(path))))
         return psutil.Process(owner.pid) if owner.lives() else None
@@ -398,8 +402,10 @@ def marked(path: Path) -> psutil.Process | None:
 def end_marked(
     path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS
 ) -> bool:
-    """End the process group written down by :func:`mark_process`, if that very process still
-    lives."""
+    """End the process group written down by :func:`mark_process`, and return True.
+
+    False if that very process does not live any more.
+    """
     process = marked(path)
     if process is None:
         return False  # the number now belongs to somebody else, or to nobody
@@ -408,8 +414,9 @@ def end_marked(
 
 
 def end_session(path: Path) -> int:
-    """End what is left of the session of a process written down by :func:`mark_process`, though
-    that one has ended. How many?
+    """End what is left of the session of a process written down by :func:`mark_process`.
+
+    That process has ended. Return how many others were ended.
     """
     try:
         members = Owner.from_json(json.loads(read_text(str(path)))).session()
@@ -420,8 +427,7 @@ def end_session(path: Path) -> int:
 
 
 def end_all(pids: Iterable[int], *, seconds: float = TERM_GRACE_SECONDS) -> None:
-    """End processes that need not be of one group, all at once: TERM, up to two seconds, then
-    KILL."""
+    """End processes that need not be of one group, all at once: TERM, two seconds at most, KILL."""
     family: list[psutil.Process] = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -465,8 +471,9 @@ def end_group(
 
 
 def end_homed(home: Path) -> bool:
-    """End every process whose ``HOME`` is that folder: what a tool left working when its parent had
-    ended. Was there one?
+    """End every process whose ``HOME`` is that folder; return True if there was one.
+
+    A tool may have left it working when its parent had ended.
     """
     found = [process.pid for process in psutil.process_iter() if _home(process) == str(home)]
     for pid in found:
