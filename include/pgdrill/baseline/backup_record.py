@@ -1,7 +1,7 @@
-"""The backup's record: what a base backup consisted of and what production held when it was taken.
+"""The backup's record: the parts of a base backup, and what production held when it was taken.
 
-Kept beside the reports as ``backups/<name>.json``. It knows every object of the backup with its
-size, which lets a later restore see a missing or shortened part whatever the tool's own metadata
+It is kept beside the reports as ``backups/<name>.json``. It knows every object of the backup with
+its size, so that a later restore sees a missing or shortened part whatever the tool's own metadata
 tells.
 """
 
@@ -23,7 +23,7 @@ from pgdrill.repository.object_store import Storage
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
-RECORD_VERSION = 4  # of the record and the baseline in it: a new form gets a new number
+RECORD_VERSION = 4  # of the record and of the baseline in it; a new form gets a new number
 
 
 class BackupRecord(BaseModel):
@@ -38,23 +38,27 @@ class BackupRecord(BaseModel):
     finished_at: Instant
     objects: dict[str, Bytes]
     baseline: Baseline
-    # vector indexes: database -> oid -> the figures they were built with
+    # database -> oid of a vector index -> the figures that it was built with
     built: dict[str, dict[str, dict[str, int]]] = {}
 
 
 def key(name: str) -> str:
-    """Where the record of a backup is kept."""
+    """Return the key under which the record of a backup is kept."""
     return f"backups/{name}.json"
 
 
 def write(reports: Storage, record: BackupRecord) -> None:
-    """Keep a record."""
+    """Write a record to the reports."""
     reports.write(key(record.name), record.model_dump_json(indent=1).encode())
 
 
 def read(reports: Storage, name: str) -> BackupRecord | None:
-    """The record of a backup; None for one that pgdrill did not take."""
-    if not NAME.fullmatch(name):  # it comes from a listing, or a report, and becomes a key
+    """Read the record of a backup; None for one that pgdrill did not take.
+
+    None, too, for a record of another version. Raises :class:`BackupFault` for one that cannot be
+    read.
+    """
+    if not NAME.fullmatch(name):  # the name comes from a listing or a report, and becomes a key
         return None
     try:
         text = reports.read(key(name), LARGE_DOCUMENT_BYTES)
@@ -91,10 +95,10 @@ def differences(
     finished_at: datetime,
     may_change: Collection[str] = (),
 ) -> list[Problem]:
-    """Objects that are gone, have another size than after the backup, or were added to it; another
-    backup's metadata.
+    """Return in what a backup's objects differ from its record.
 
-    Objects of a name in ``may_change`` need only be there.
+    Such objects are gone, have another size than after the backup, or were added to it; or the
+    metadata is another backup's. Objects of a name in ``may_change`` need only be there.
     """
     hint = "choose another backup; find out what changes the bucket; take a new base backup"
     found = []
@@ -108,8 +112,8 @@ def differences(
                 hint,
             )
         )
-    # Tools unpack every archive they find there. What is no archive may well come later: barman's
-    # note to keep a backup.
+    # Tools unpack every archive they find there. Other objects may well come later, as barman's
+    # note to keep a backup does.
     found += [
         Problem(
             "unexpected-part",

@@ -1,8 +1,7 @@
-"""The server beside whose files a base backup is taken: is it the one that answers, and can its
-backup be good?
+"""The server beside whose files a base backup is taken.
 
-Of a primary and its standby identifier and paths may be the same. What ``pg_control`` says is not:
-it is read here, and asked there.
+Is it the one that answers, and can its backup be good? A primary and its standby may have the same
+identifier and paths. What ``pg_control`` says is not the same: it is read here, and asked there.
 """
 
 from __future__ import annotations
@@ -70,8 +69,10 @@ class Beside:
 
 
 def beside_the_server(access: Access) -> Beside:
-    """The server that answers is the configured one, a primary, owns the data directory here, and
-    archives its WAL.
+    """Check that a good backup can be taken here, and return the server beside the files.
+
+    The server that answers has to be the configured one and a primary, own the data directory here,
+    and archive its WAL.
     """
     directory = check_directory(access)
     check_files_readable(access, directory)
@@ -95,7 +96,7 @@ def beside_the_server(access: Access) -> Beside:
 
 
 def check_primary(access: Access, connection: psycopg.Connection) -> None:
-    """The server that answers is no standby."""
+    """Raise if the server that answers is a standby."""
     if _in_recovery(connection):
         raise CouldNotVerify(
             "standby",
@@ -107,7 +108,7 @@ def check_primary(access: Access, connection: psycopg.Connection) -> None:
 
 
 def check_directory(access: Access) -> Path:
-    """The protected server's data directory, which is here and can be read."""
+    """Return the protected server's data directory, if it is here and can be read; else raise."""
     directory = access.cluster.server.data_directory
     try:
         there = (directory / "global" / "pg_control").is_file()
@@ -130,8 +131,10 @@ def check_directory(access: Access) -> Path:
 
 
 def check_files_readable(access: Access, directory: Path) -> None:
-    """This user, its owner or not, may read every file of the data directory that a backup
-    holds."""
+    """Raise if this user may not read every file of the data directory that a backup holds.
+
+    It need not be the owner.
+    """
     if closed := next(unreadable(directory), None):
         seen = closed.stat()
         found = (
@@ -154,7 +157,10 @@ def check_files_readable(access: Access, directory: Path) -> None:
 
 
 def not_its_owner(access: Access, found: str) -> ConfigError:
-    """The tools read the files themselves: the error that names the user who may."""
+    """Return the error that names the user who may read the data directory.
+
+    The backup tools read the files themselves.
+    """
     directory = access.cluster.server.data_directory
     try:
         owner = directory.owner()
@@ -175,7 +181,10 @@ def not_its_owner(access: Access, found: str) -> ConfigError:
 
 
 def check_rights(connection: psycopg.Connection) -> None:
-    """What a backup calls may be called by this role; told with the statements that grant it."""
+    """Raise if the role may not call what a backup calls.
+
+    The hint has the statements that grant it.
+    """
     # which brings it; the tools ask where PGDATA is
     needed = {*FUNCTIONS, *([] if _one(connection, READS_SETTINGS)[0] else ["pg_monitor"])}
     if lacking := [
@@ -198,8 +207,9 @@ def check_rights(connection: psycopg.Connection) -> None:
 
 
 def check_databases(access: Access, connection: psycopg.Connection) -> None:
-    """The role is let into every database that the backup's record is about, and no table of theirs
-    is locked for good.
+    """Raise if the role is not let into every database that the backup's record is about.
+
+    Raise, too, if a table of theirs is locked for good.
     """
     names = access.cluster.server.databases or every_database(connection)
     check_admitted(connection, access.cluster.name, names)
@@ -207,7 +217,7 @@ def check_databases(access: Access, connection: psycopg.Connection) -> None:
 
 
 def server_segment_bytes(access: Access) -> int:
-    """The size of a WAL segment, by the server's word."""
+    """Ask the server for the size of a WAL segment in bytes."""
     with access.connect() as connection:
         return int(_one(connection, SEGMENT_BYTES)[0])
 
@@ -215,8 +225,9 @@ def server_segment_bytes(access: Access) -> int:
 def check_origin(
     access: Access, backup: BaseBackup, label: BackupLabel | None, beside: Beside
 ) -> None:
-    """The new backup is that of the server which was looked at: by what the tool wrote down, and by
-    the server's own label.
+    """Raise if the new backup is not that of the server which was looked at.
+
+    What the tool wrote down tells it, and the server's own label.
     """
     hint = (
         "the tool reached another server (wal-g falls back to localhost:5432): check server.dsn;"
@@ -272,8 +283,9 @@ def check_origin(
 def check_files(
     access: Access, connection: psycopg.Connection, directory: Path, answering: int
 ) -> None:
-    """The files here are that server's: both say the same of the last checkpoint, which other
-    servers do not share for long.
+    """Raise if the files here are not the server's.
+
+    Both have to say the same of the last checkpoint, which other servers do not share for long.
     """
     found = ""
     for _ in range(TRIES):

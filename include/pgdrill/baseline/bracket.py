@@ -1,9 +1,8 @@
-"""Two snapshots of every database, one right before the restore point and one right after it, to be
-read at leisure.
+"""Two snapshots of every database, one right before the restore point and one right after it.
 
-Nobody can read a database at the very instant of a restore point. What both snapshots see was
-there; what only the first one sees may have been. Between them lie milliseconds (with a standby:
-what it takes to replay).
+They can be read at leisure. Nobody can read a database at the very instant of a restore point. What
+both snapshots see was there; what only the first one sees may have been. Between them lie
+milliseconds (with a standby: the time that it takes to replay).
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 ANNOUNCED_SECONDS = 3.0
 POLL_SECONDS = 0.002
-# Whose transaction may be committed in WAL already: not one that waits for its client or for a lock
-# (ours, maybe). A prepared one has no session of its own.
+# Finds the sessions whose transaction may be committed in WAL already. One that waits for its
+# client or for a lock (ours, maybe) is none of them. A prepared one has no session of its own.
 COMMITTING = """
 SELECT array_agg(pid || ' ' || coalesce(backend_xid::text, 'prepared'))
 FROM pg_stat_activity
@@ -55,23 +54,23 @@ class Pair:
 
 @dataclass
 class Bracket:
-    """The snapshots by database.
-
-    ``oldest_xid``: every transaction below had ended before the first, or had not by the second.
-    """
+    """The snapshots by database."""
 
     production: Production
     looked: Mapping[str, Looked]
     pairs: dict[str, Pair] = field(default_factory=dict)
+    # every transaction below had ended before the first snapshot, or had not by the second
     oldest_xid: int = 0
     ended_at: float = 0.0
     _running: str = ""
 
     def begin(self, primary: psycopg.Connection) -> None:
-        """Take the first snapshots, when nobody can truncate any more what is truncated all the
-        time.
+        """Take the first snapshots.
+
+        Before that, lock the tables that are truncated all the time, so that nobody can truncate
+        them any more.
         """
-        # there, what replays a TRUNCATE would not wait long
+        # On a standby, the process that replays a TRUNCATE would not wait long.
         if not self.production.access.has_standby:
             for name, pair in self.pairs.items():
                 self._keep(name, pair)
@@ -88,7 +87,7 @@ class Bracket:
         pair.kept = keep((pair.before, pair.after), places)
 
     def end(self, primary: psycopg.Connection) -> None:
-        """Take the second ones; the restore point has been made."""
+        """Take the second snapshots; the restore point has been made."""
         if self.production.access.has_standby:
             row = primary.execute(
                 "SELECT pg_logical_emit_message(true, 'pgdrill', 'baseline')::text"
@@ -105,8 +104,9 @@ class Bracket:
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Pair | None]:
-        """A database's snapshots, given up afterwards; None if it was dropped before they were
-        taken.
+        """Yield a database's snapshots, and give them up afterwards.
+
+        None if it was dropped before they were taken.
         """
         pair = self.pairs.pop(name, None)
         if pair is None:
@@ -120,7 +120,7 @@ class Bracket:
 def bracket(
     production: Production, looked: Mapping[str, Looked], names: Sequence[str]
 ) -> Iterator[Bracket]:
-    """Connections for both snapshots, none of which is taken yet."""
+    """Yield connections for both snapshots, none of which is taken yet."""
     made = Bracket(production, looked)
     with contextlib.ExitStack() as every:
         for name in names:
@@ -139,9 +139,11 @@ def _snapshot(connection: psycopg.Connection) -> str:
 def wait_announced(
     primary: psycopg.Connection, runner: Runner, seconds: float = ANNOUNCED_SECONDS
 ) -> bool:
-    """Wait until transactions that may have committed in WAL can be seen, too: a commit is written
-    first, flushed to the disk (and to synchronous standbys), and then announced, so that a restored
-    server has it and no snapshot of that moment shows it.
+    """Wait until transactions that may have committed in WAL can be seen, too.
+
+    A commit is written first, flushed to the disk (and to synchronous standbys), and then
+    announced. So a restored server may have it though no snapshot of that moment shows it. Return
+    False if they are not seen within ``seconds``.
     """
     ends, at_work = time.monotonic() + seconds, _committing(primary)
     while at_work:
@@ -164,11 +166,10 @@ def _committing(primary: psycopg.Connection) -> set[str]:
 
 
 def settled_below(before: str, after: str) -> int:
-    """Of two snapshots in PostgreSQL's words (``xmin:xmax:running,…``): the first transaction that
-    may have ended in between.
+    """Return the first transaction that may have ended between two snapshots.
 
-    A snapshot does not name subtransactions, but theirs are higher numbers than their
-    transaction's.
+    They are given in PostgreSQL's words (``xmin:xmax:running,…``). A snapshot does not name
+    subtransactions, but theirs are higher numbers than their transaction's.
     """
     _, newest, running = before.split(":")
     ended = set(filter(None, running.split(","))) - set(after.split(":")[2].split(","))

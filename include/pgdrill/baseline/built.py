@@ -1,9 +1,7 @@
-"""With which figures an HNSW or IVFFlat index was built: its first page tells.
+"""The figures that an HNSW or IVFFlat index was built with: its first page tells them.
 
-The catalogs tell what the next build will have.
-
-Only whoever may read files knows: the backup job beside the data directory, and a drill of its own
-copy.
+The catalogs only tell those of the next build. Only whoever may read files knows: the backup job
+beside the data directory, and a drill of its own copy.
 """
 
 from __future__ import annotations
@@ -34,7 +32,10 @@ ORDER BY 2, 3
 
 
 def figures(method: str, page: bytes) -> Figures | None:
-    """Those in the index's first page; None where it is no such page, or of an unknown version."""
+    """Return the figures in the index's first page.
+
+    None where it is no such page, or of an unknown version.
+    """
     head = page[HEADER_BYTES:]
     if len(head) < 16 or struct.unpack_from("=II", head) != (MAGIC.get(method), VERSION):
         return None
@@ -45,7 +46,7 @@ def figures(method: str, page: bytes) -> Figures | None:
 
 
 def wanted(method: str, options: list[str]) -> Figures:
-    """Those that a build would have by the index's options."""
+    """Return the figures that a build would have by the index's options."""
     named = dict(one.split("=", 1) for one in options)
     return {name: int(named.get(name, value)) for name, value in DEFAULTS[method].items()}
 
@@ -53,10 +54,10 @@ def wanted(method: str, options: list[str]) -> Figures:
 def read_built(
     baseline: Baseline, data_directory: Path, connect: Callable[[str], psycopg.Connection]
 ) -> dict[str, dict[str, Figures]]:
-    """Of every index of the baseline's databases, read from files that the checkpoint of a backup
-    has written: database -> oid -> figures.
+    """Read the figures of every index of the baseline's databases: database -> oid -> figures.
 
-    One that was made anew meanwhile has no such file, or an empty one, and is left out.
+    They are read from files that the checkpoint of a backup has written. An index that was made
+    anew meanwhile has no such file, or an empty one, and is left out.
     """
     found: dict[str, dict[str, Figures]] = {}
     for database in baseline.databases:

@@ -1,5 +1,6 @@
-"""The rows of one database: read in a snapshot, and what was being written to at the restore point
-in the one right after it, too.
+"""The rows of one database, read in a snapshot.
+
+What was being written to at the restore point is read in the snapshot right after it, too.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ def read_rows_of(
     spent_bytes: int = 0,
     counted: Callable[[psycopg.Connection], bool] = lambda _: True,
 ) -> None:
-    """Fill in a database's tables and vectors; ``spent_bytes`` of the budget went to other
-    databases.
+    """Fill in a database's tables and vectors.
 
-    ``counted`` tells whether the counters hold by now all that was written before the second
-    snapshot. Else all is read a second time and not only what they tell of.
+    ``spent_bytes`` of the budget went to other databases. ``counted`` tells whether the counters
+    hold by now all that was written before the second snapshot. If not, all is read a second time
+    and not only what they tell of.
     """
     after, line = pair.after if pair else None, horizon(before, secrets.token_hex(16), oldest_xid)
     with production.catalogs(before.info.dbname) as catalogs:
@@ -49,8 +50,8 @@ def read_rows_of(
         state_of, kept = looked.state, set[str]()
         state_of.horizon, state_of.tables, state_of.vectors = line, {}, {}
         if pair and pair.kept:
-            # Whoever has another table may wait for one of these: nothing else is asked for until
-            # they are let go.
+            # A session that holds another table may wait for one of these, so nothing else is asked
+            # for until they are let go.
             found = list_tables(
                 before, only=[(one.schema, one.plain) for one in pair.kept], gone=True
             )
@@ -76,8 +77,10 @@ def _read(
     *,
     twice: bool = False,
 ) -> None:
-    """Fill in tables, and the vectors in them; ``twice``: as the second snapshot shows them,
-    too."""
+    """Fill in tables, and the vectors in them.
+
+    ``twice``: as the second snapshot shows them, too.
+    """
     counted = [reading.looked.counted(table) for table in listed]
     reading.choose(counted, spent_bytes)
     for table in in_order_of_sampling(counted, reading.whole):
@@ -96,8 +99,10 @@ def _bracket(
     tables: dict[str, TableState],
     counted: Callable[[psycopg.Connection], bool],
 ) -> None:
-    """Which of the tables lost rows between the two snapshots: those that nobody wrote to did
-    not."""
+    """Read again the tables that may have lost rows between the two snapshots.
+
+    Those that nobody wrote to did not.
+    """
     assert reading.after is not None  # noqa: S101 - the caller has looked
     production, connection = reading.production, reading.connection
     with production.connection(connection.info.dbname) as primary:

@@ -1,10 +1,9 @@
-"""Reading a table without a query: by ``COPY table (columns) TO STDOUT``, for tables that run
-somebody's function when planned.
+"""Reading a table without a query, by ``COPY table (columns) TO STDOUT``.
 
-It shows neither places (ctid) nor writers (xmin). What is left of a table is the set of its rows,
-each hashed here: a digest of all, and the hashes of a share of them, which still tell damage from
-change. The text form keeps the same value the same after a logical restore, too; the session's
-settings that shape it are fixed.
+This is for tables that run somebody's function when planned. COPY shows neither places (ctid) nor
+writers (xmin). What is left of a table is the set of its rows, each hashed here: a digest of all,
+and the hashes of a share of them, which still tell damage from change. The text form keeps the same
+value the same after a logical restore, too; the session's settings that shape it are fixed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pgdrill.postgres.foreign_code import not_to_be_output
 
 KEPT_HASHES = 20_000
 BITS = 64
-# As in the dump's own digests: forms of text that depend on the session.
+# Fixes the forms of text that depend on the session, as the dump's own digests do.
 FORMS = """
 SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
 SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1;
@@ -41,33 +40,29 @@ WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')
 
 
 class Copied(BaseModel):
-    """A table as a set of rows. ``columns`` were read; ``hidden`` ones COPY does not show, for they
-    are generated, or their output is somebody's function.
-
-    ``hashes`` are those of all rows that ``share`` divides, in ascending order.
-    """
+    """A table as a set of rows."""
 
     model_config = ConfigDict(extra="forbid")
 
     rows: int
     digest: str
-    columns: list[str]
+    columns: list[str]  # those that were read
+    # those that COPY does not show: they are generated, or their output is somebody's function
     hidden: list[str] = []
     share: int = 1
+    # of all rows that ``share`` divides, in ascending order
     hashes: list[int] = []
 
 
 class NotCopied(Exception):
-    """Not even COPY can read it; the words say why."""
+    """A table cannot be read even by COPY; the words say why."""
 
 
 @dataclass
 class Tally:
-    """Takes hashes in; keeps the multiples of a share, which doubles whenever they are more than
-    ``most`` (None: never).
-    """
+    """Takes hashes in, and keeps the multiples of a share."""
 
-    most: int | None
+    most: int | None  # the share doubles whenever more are kept than so many (None: never)
     share: int = 1
     rows: int = 0
     total: int = 0
@@ -93,7 +88,7 @@ def read_copied(
     like: Copied | None = None,
     most: int = KEPT_HASHES,
 ) -> Copied | None:
-    """Read a table to its end; None if there is none.
+    """Read a table to its end; return None if there is none.
 
     ``like`` an earlier reading: the same columns and share.
     """
@@ -117,7 +112,7 @@ def read_copied(
 def hashed_rows(
     connection: psycopg.Connection, schema: str, table: str, key: str, columns: Sequence[str]
 ) -> Counter[int]:
-    """The hash of every row, with how many rows have it."""
+    """Return the hash of every row, with how many rows have it."""
     found = connection.execute(PLACE, (schema, table)).fetchone()
     if found is None:
         raise psycopg.errors.UndefinedTable(f"no table {schema}.{table}")
@@ -127,7 +122,7 @@ def hashed_rows(
 
 
 def columns_of(connection: psycopg.Connection, oid: int) -> tuple[list[str], list[str]]:
-    """The columns that COPY shows, and those that it cannot."""
+    """Return the columns that COPY shows, and those that it cannot."""
     hidden = not_to_be_output(connection, oid)
     every = connection.execute(COLUMNS, (oid,)).fetchall()
     hidden |= {name for name, generated in every if generated}
@@ -135,7 +130,7 @@ def columns_of(connection: psycopg.Connection, oid: int) -> tuple[list[str], lis
 
 
 def hash_of(row: bytes, key: str) -> int:
-    """64 bits of a keyed hash."""
+    """Return 64 bits of a keyed hash of a row."""
     return int.from_bytes(
         hashlib.blake2b(row, key=bytes.fromhex(key)[:64], digest_size=BITS // 8).digest()
     )

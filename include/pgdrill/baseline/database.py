@@ -1,5 +1,6 @@
-"""What one database of production holds: counters, positions and catalogs first, then its rows, in
-snapshots.
+"""The content of one database of production.
+
+Counters, positions and catalogs are read first, then its rows, in snapshots.
 """
 
 from __future__ import annotations
@@ -18,26 +19,25 @@ from pgdrill.postgres.row_digests import Horizon
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 2  # recovery on a standby may cancel what is read there
+ATTEMPTS = 2  # recovery on a standby may cancel a reading there
 NO_HORIZON = Horizon(oldest_xid=0, next_xid=0, key="00")
 
 
 @dataclass
 class Looked:
-    """A database before its rows are read, and its tables (by oid) as the primary's counters were
-    then.
-    """
+    """A database before its rows are read."""
 
     state: DatabaseState
+    # its tables by oid, with the primary's counters as they were then
     listed: dict[int, Table] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Of all its tables."""
+        """The size of all its tables."""
         return sum(table.bytes for table in self.listed.values())
 
     def counted(self, table: Table) -> Table:
-        """A table with the counters of then; it was made since, if it has none."""
+        """Return a table with the counters of then; it was made since, if it has none."""
         known = self.listed.get(table.oid)
         return (
             table.with_counters(known.counters, known.vacuums, known.live_rows)
@@ -46,7 +46,7 @@ class Looked:
         )
 
     def written(self, now: dict[int, Table]) -> set[int]:
-        """The tables of which rows were updated or deleted since, as the counters tell."""
+        """Return the tables of which rows were updated or deleted since, as the counters tell."""
         return {
             oid
             for oid, table in now.items()
@@ -55,8 +55,9 @@ class Looked:
 
 
 def look_at(production: Production, name: str, *, positions: bool) -> Looked:
-    """Look at all but the rows. ``positions`` of sequences: with a restore point they are read
-    beside it.
+    """Look at all of a database but the rows.
+
+    ``positions`` of sequences: with a restore point they are read beside it.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -70,8 +71,8 @@ def look_at(production: Production, name: str, *, positions: bool) -> Looked:
 
 def _look_at(production: Production, name: str, *, positions: bool) -> Looked:
     with production.connection(name) as primary:
-        # Counters first: what is counted twice only widens the bound, what is missed would narrow
-        # it.
+        # Counters come first: a write that is counted twice only widens the bound, and one that is
+        # missed would narrow it.
         listed = list_tables(primary)
         state = DatabaseState(
             extensions=extension_versions(primary),

@@ -1,10 +1,9 @@
-"""What production is like by itself, where the restored instant was not recorded: its state at
-other instants.
+"""Production's state at other instants, where the restored instant was not recorded.
 
 A table of zeros finds little on production, too, and an index whose build failed is invalid there:
-that is no damage of a backup, whatever instant it was restored to. So before a figure is called red
-that nothing of that very instant stands beside, the backup's record is asked, and then production
-as it is today. They excuse; they never prove.
+that is no damage of a backup, whatever instant it was restored to. So before a figure is called a
+failure that nothing of that very instant stands beside, the backup's record is asked, and then
+production as it is today. They excuse; they never prove.
 """
 
 from __future__ import annotations
@@ -33,29 +32,29 @@ from pgdrill.vectors.snapshot import read_vectors
 
 logger = logging.getLogger(__name__)
 
-RECORDS_READ = 3  # of the newest: they are large
+RECORDS_READ = 3  # only so many of the newest, because they are large
 Habit = tuple[str, VectorState]
 """When, in words, and what a column was like then."""
 
 
 @dataclass
 class Habits:
-    """Asked for one column at a time, and only when something would be red.
+    """The sources of a column's habits.
 
-    ``backup``: whose record tells; empty: the one nearest to ``at``. ``identifier``: production's
-    system identifier; None: the configured one, if any.
+    They are asked for one column at a time, and only when something would be a failure.
     """
 
     access: Access
     runner: Runner
-    backup: str = ""
+    backup: str = ""  # the one whose record tells; empty: the one nearest to ``at``
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # production's system identifier; None: the configured one, if any
     identifier: int | None = None
     _today: dict[tuple[str, str], VectorState | None] = field(default_factory=dict, repr=False)
     _gone: bool = False
 
     def of(self, column: FoundColumn) -> Iterator[Habit]:
-        """What a column was like, the cheapest to ask first."""
+        """Yield what a column was like, the cheapest to ask first."""
         key = joined(column.schema, column.table, column.column)
         kept = self.recorded.databases.get(column.database) if self.recorded else None
         if kept and (state := kept.vectors.get(key)) and not (state.trouble or state.code):
@@ -67,7 +66,7 @@ class Habits:
 
     @cached_property
     def recorded(self) -> Baseline | None:
-        """What production held when the backup was taken; None where no record says so."""
+        """The baseline of when the backup was taken; None where no record has one."""
         try:
             if self.backup:
                 kept = backup_record.read(self.access.reports, self.backup)

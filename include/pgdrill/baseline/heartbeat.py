@@ -1,8 +1,7 @@
-"""Heartbeats: rows that something writes all the time, which tell of a restored cluster what
-instant it is of.
+"""Heartbeats: rows that something writes all the time, which tell a restored cluster's instant.
 
-A heartbeat's time is the server's own. A restore that is older than it says it is brings back an
-old newest heartbeat, and nothing in the backup can make it newer.
+A heartbeat's time is the server's own. A restore that is older than it says brings back an old
+newest heartbeat, and nothing in the backup can make it newer.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ from pgdrill.postgres.foreign_code import foreign_code, hold
 
 logger = logging.getLogger(__name__)
 
-# the command's own; what it needs is a column with a default and the right to INSERT
+# The command's own table. It needs a column with a default, and the right to INSERT.
 TABLE = "pgdrill_heartbeat"
 TABLE_OID = (
     "SELECT c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE"
     " n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm', 'p')"
 )
-# Whichever schema it was made in: that of drill.heartbeat, else public, else the first.
+# Finds the table in whichever schema it was made: that of drill.heartbeat, else public, else the
+# first.
 OWN_TABLE = """
 SELECT n.nspname, c.oid::int8 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p')
@@ -56,7 +56,10 @@ class HeartbeatColumn:
 
     @classmethod
     def of(cls, cluster: Cluster) -> HeartbeatColumn | None:
-        """The configured one (``drill.heartbeat``); None where nothing writes heartbeats."""
+        """Return the configured column (``drill.heartbeat``).
+
+        None where nothing writes heartbeats.
+        """
         if not cluster.drill.heartbeat:
             return None
         named = conninfo_to_dict(cluster.server.dsn).get("dbname") if cluster.server.dsn else None
@@ -67,7 +70,7 @@ class HeartbeatColumn:
         return f"{self.database}: {self.schema}.{self.table}.{self.column}"
 
     def runs(self, connection: psycopg.Connection) -> str:
-        """Whose function asking for the newest would run, in words; empty if nobody's.
+        """Return in words whose function asking for the newest would run; empty if nobody's.
 
         Holds the table in the transaction.
         """
@@ -78,7 +81,7 @@ class HeartbeatColumn:
     def newest(
         self, connection: psycopg.Connection, until: datetime | None = None
     ) -> datetime | None:
-        """The newest heartbeat, or the newest up to an instant; None where there is none."""
+        """Return the newest heartbeat, or the newest up to an instant; None where there is none."""
         row = connection.execute(
             sql.SQL(
                 "SELECT max({c})::timestamptz FROM {t} WHERE {c} <= coalesce(%s::timestamptz,"
@@ -90,8 +93,10 @@ class HeartbeatColumn:
 
 
 def _runs_any(connection: psycopg.Connection, oid: int, *, writing: bool = False) -> str:
-    """Whose function the table runs, or one of those that are read and written with it: its
-    partitions, and what inherits from it.
+    """Return in words whose function reading or writing the table would run; empty if nobody's.
+
+    The tables that are read and written with it count, too: its partitions, and what inherits from
+    it.
     """
     with_it = [row[0] for row in connection.execute(DESCENDANTS, {"table": oid}).fetchall()]
     return min(foreign_code(connection, with_it, writing=writing).values(), default="")
@@ -104,8 +109,9 @@ def beat(access: Access) -> None:
 
 
 def keep_beating(access: Access, every_seconds: float, stopped: threading.Event) -> int:
-    """Write one every so many seconds until told to stop, through restarts and failovers; gives how
-    many were written.
+    """Write a heartbeat every so many seconds until told to stop; return how many were written.
+
+    It goes on through restarts and failovers.
     """
     written = 0
     while not stopped.is_set():
@@ -128,8 +134,10 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
 
 
 def _insert(connection: psycopg.Connection, access: Access) -> None:
-    """Locked as an INSERT locks it, nobody can add an index, a trigger or a default between the
-    look and the row.
+    """Write one heartbeat, if that runs nobody's function.
+
+    The table is locked as an INSERT locks it, so that nobody can add an index, a trigger or a
+    default between the look and the row.
     """
     wanted = {"table": TABLE, "schema": access.cluster.drill.heartbeat.partition(".")[0]}
     schema, oid = connection.execute(OWN_TABLE, wanted).fetchone() or ("public", 0)

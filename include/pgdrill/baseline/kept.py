@@ -2,8 +2,8 @@
 
 TRUNCATE, and dropping a table to make it anew, take the rows from snapshots that saw them. So such
 tables are locked as any reader locks them *before* both snapshots are taken, are read first, and
-are let go: production's job waits that long. Which they are shows in their file: it is another one
-than when the table was made, or than it was just now.
+are let go: production's job waits that long. Their file shows which tables they are: it is another
+one than when the table was made, or than it was just now.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from psycopg import sql
 from pgdrill.baseline.tables import Table
 
 MOST_TABLES = 100
-MOST_BLOCKS = 4096  # in all: what is read in a moment
-# Below deadlock_timeout: where production's job waits for us as well, it is we who give way.
+MOST_BLOCKS = 4096  # in all, which are read in a moment
+# It is below deadlock_timeout: where production's job waits for us as well, we give way.
 LOCK_MILLISECONDS = 150
 TRIES = 3
 MOST_SECONDS = 3.0
@@ -37,16 +37,17 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p'
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A table by its name; ``blocks``: how large it was when that was last looked at."""
+    """A table by its name."""
 
     schema: str
     plain: str
-    blocks: int
+    blocks: int  # how large it was when that was last looked at
 
 
 def filled_anew(connection: psycopg.Connection, listed: Mapping[int, Table]) -> list[Place]:
-    """The tables whose file is another one than when they were made, or than it was when
-    ``listed``; small ones alone.
+    """Return the tables that are filled anew, small ones alone.
+
+    Their file is another one than when they were made, or than it was when ``listed``.
     """
     found = []
     for oid, schema, plain, filenode, pages in connection.execute(ORDINARY).fetchall():
@@ -61,10 +62,10 @@ def filled_anew(connection: psycopg.Connection, listed: Mapping[int, Table]) -> 
 
 
 def keep(connections: Sequence[psycopg.Connection], places: Sequence[Place]) -> list[Place]:
-    """Lock tables in transactions that have no snapshot yet; those that were to be had.
+    """Lock tables in transactions that have no snapshot yet; return those that could be locked.
 
-    Where one is not, all are let go before the next try: whoever has it may wait for another one of
-    them.
+    Where one could not, all are let go before the next try: the session that has it may wait for
+    another one of them.
     """
     left, tries, ends = list(places), Counter[Place](), time.monotonic() + MOST_SECONDS
     while left:

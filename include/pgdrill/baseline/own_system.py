@@ -1,8 +1,7 @@
-"""Which base backups are this cluster's, where several clusters' lie in one repository: one answer
-for whoever asks.
+"""The cluster's own base backups, where several clusters' lie in one repository.
 
-The newest backup may be a stranger's, so it never decides: the configured system identifier does,
-or production's own word.
+There is one answer for whoever asks. The newest backup may be a stranger's, so it never decides:
+the configured system identifier does, or production's own word.
 """
 
 from __future__ import annotations
@@ -28,26 +27,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnSystem:
-    """The system identifier of a cluster's backups; without one, ``problem`` says what is needed to
-    tell.
-    """
+    """The system identifier of a cluster's backups."""
 
     identifier: int | None
-    problem: Problem | None = None
+    problem: Problem | None = None  # without an identifier: what is needed to tell it
 
     def of(self, backups: Iterable[Kind]) -> list[Kind]:
-        """Those that are the cluster's; none where that cannot be told."""
+        """Return the backups that are the cluster's; none where that cannot be told."""
         return [backup for backup in backups if backup.system_identifier == self.identifier]
 
     def check(self) -> None:
-        """Raise where it cannot be told."""
+        """Raise where the identifier cannot be told."""
         if self.problem:
             raise as_could_not_verify(self.problem)
 
 
 def own_system(access: Access, backups: Sequence[BaseBackup]) -> OwnSystem:
-    """As configured, else by the server's word; without both, that of the backups where all have
-    the same.
+    """Return the cluster's system identifier as configured, else by the server's word.
+
+    Without both it is that of the backups, where all have the same.
     """
     if configured := access.cluster.server.system_identifier:
         return OwnSystem(configured)
@@ -61,7 +59,10 @@ def own_system(access: Access, backups: Sequence[BaseBackup]) -> OwnSystem:
 
 
 def own_backups(access: Access, backups: Sequence[BaseBackup]) -> list[BaseBackup]:
-    """The cluster's own of those that are listed; raises where they cannot be told from others'."""
+    """Return the cluster's own backups of those listed.
+
+    Raises where they cannot be told from others'.
+    """
     own = own_system(access, backups)
     own.check()
     return own.of(backups)
@@ -70,7 +71,7 @@ def own_backups(access: Access, backups: Sequence[BaseBackup]) -> list[BaseBacku
 def none_of_its_own(
     access: Access, backups: Sequence[BaseBackup], own: OwnSystem
 ) -> Iterator[Problem]:
-    """That all of the backups that are there are somebody else's."""
+    """Yield a problem if all of the backups that are there are somebody else's."""
     if backups and own.identifier and not own.of(backups):
         name = access.cluster.name
         yield Problem(
@@ -90,7 +91,7 @@ def none_of_its_own(
 
 
 def stranger_hint(cluster: str, backup: str, window_days: float) -> str:
-    """What to do about another cluster's backup."""
+    """Return the hint on what to do about another cluster's backup."""
     return (
         f"{OWN_PREFIX}; this backup is removed with `pgdrill prune {cluster} --also {backup}`, once"
         f" it is older than {window_days:g} days"

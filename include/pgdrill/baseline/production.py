@@ -1,5 +1,6 @@
-"""Connections for looking at production: bounded in time, on one core, ended with the job, errors
-in words.
+"""Connections for looking at production.
+
+They are bounded in time, use one core, are ended with the job, and tell errors in words.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.05  # a standby announces no replayed position
 REPLAY_SECONDS = 300.0
 LOCK_SECONDS = 60
-# What recovery does to queries on a standby that are in its way: serialization failure, deadlock.
+# Recovery on a standby ends queries in its way with these: serialization failure, deadlock.
 CONFLICTS = ("40001", "40P01")
-# A client that was killed is noticed while its statement runs, not at its end; unknown before
-# PostgreSQL 14.
+# With client_connection_check_interval, unknown before PostgreSQL 14, the server notices a killed
+# client while its statement runs, and not at its end.
 SESSION = """
 SELECT set_config(name, value, false) FROM (VALUES
     ('statement_timeout', %(limit)s), ('lock_timeout', %(lock)s),
@@ -52,15 +53,15 @@ class Production:
 
     access: Access
     runner: Runner = field(default_factory=Runner)
-    at_work: str = ""  # what is read just now, for an error that names it
-    # of every session; an error of one is met in another, too
+    at_work: str = ""  # what is being read, for an error that names it
+    # the overdue statements of every session: an error of one is met in another, too
     overdue: list[Overdue] = field(default_factory=list)
 
     @contextlib.contextmanager
     def connection(
         self, database: str | None = None, *, standby: bool = False
     ) -> Iterator[psycopg.Connection]:
-        """An autocommit connection whose statement is cancelled when the job is stopped."""
+        """Yield an autocommit connection whose statement is cancelled when the job is stopped."""
         where = f"{'standby' if standby else 'server'} of cluster {self.access.cluster.name}"
         seconds = self.access.cluster.drill.statement_timeout_seconds
         with (
@@ -83,14 +84,15 @@ class Production:
                 raise _explained(where, connection, error, standby=standby) from None
 
     def catalogs(self, database: str) -> contextlib.AbstractContextManager[psycopg.Connection]:
-        """A second connection to where :meth:`snapshot` reads, which sees the catalogs as they are
-        now.
+        """Open a second connection to where :meth:`snapshot` reads.
+
+        It sees the catalogs as they are now.
         """
         return self.connection(database, standby=self.access.has_standby)
 
     @contextlib.contextmanager
     def unless_dropped(self, database: str) -> Iterator[None]:
-        """Nothing is wrong with a database that cannot be read because it is dropped meanwhile."""
+        """Suppress the error of a database that cannot be read because it is dropped meanwhile."""
         try:
             yield
         except CouldNotVerify:
@@ -101,8 +103,10 @@ class Production:
 
     @contextlib.contextmanager
     def snapshot(self, database: str) -> Iterator[psycopg.Connection]:
-        """One repeatable-read, read-only snapshot of a database, on the standby where there is
-        one."""
+        """Yield one repeatable-read, read-only snapshot of a database.
+
+        It is on the standby where there is one.
+        """
         with self.connection(database, standby=self.access.has_standby) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
@@ -113,8 +117,9 @@ class Production:
                 yield connection
 
     def follow(self, primary: psycopg.Connection) -> None:
-        """Wait until the standby, where there is one, has replayed all that was committed on the
-        primary until now.
+        """Wait until the standby has replayed all that was committed on the primary until now.
+
+        Without a standby there is nothing to wait for.
         """
         if not self.access.has_standby:
             return
@@ -145,7 +150,10 @@ class Production:
 def wait_replayed(
     standby: psycopg.Connection, lsn: str, runner: Runner, seconds: float | None = None
 ) -> None:
-    """Wait until a standby has replayed to an LSN."""
+    """Wait until a standby has replayed to an LSN.
+
+    Raises :class:`TimedOut` after ``seconds``.
+    """
     limit = REPLAY_SECONDS if seconds is None else seconds
     ends = time.monotonic() + limit
     while True:
@@ -191,8 +199,9 @@ def _without_end(where: str, at_work: str, overdue: Overdue, seconds: float) -> 
 def _explained(
     where: str, connection: psycopg.Connection, error: psycopg.Error, *, standby: bool
 ) -> PgdrillError:
-    """An error of the server in words that say what to do; its details, which may hold values, are
-    left out.
+    """Return an error of the server in words that say what to do.
+
+    Its details, which may hold values, are left out.
     """
     words = words_of(error)
     if standby and error.sqlstate in CONFLICTS:

@@ -1,4 +1,4 @@
-"""Reading a table: in a snapshot, and in the one right after the restore point as well."""
+"""Reading a table in a snapshot, and in the one right after the restore point as well."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ class Reading:
     not_held: set[int] = field(default_factory=set)
 
     def choose(self, tables: Sequence[Table], spent_bytes: int) -> None:
-        """Which of the tables are read whole, with ``spent_bytes`` of the budget spent; and the
-        columns that the snapshot shows.
+        """Choose the tables that are read whole, with ``spent_bytes`` of the budget spent.
+
+        The columns that the snapshot shows are read here, too.
         """
         self.whole |= read_whole(tables, self.production.access.cluster.drill, spent_bytes)
         for oid, number, name, kind in self.connection.execute(
@@ -74,7 +75,7 @@ class Reading:
 
     @cached_property
     def line_after(self) -> Horizon:
-        """The same rows' horizon, seen from the second snapshot."""
+        """The horizon of the same rows, seen from the second snapshot."""
         assert self.after is not None  # noqa: S101 - callers have looked
         return horizon(self.after, self.line.key, self.line.oldest_xid)
 
@@ -115,7 +116,7 @@ class Reading:
         return state
 
     def vectors(self, tables: Sequence[Table]) -> tuple[dict[str, VectorState], dict[str, str]]:
-        """The vector columns in tables that were read, and the settings that searches run with."""
+        """Read the vector columns in these tables, and the settings that searches run with."""
         production = self.production
         production.at_work = "searching its vector columns"
         # A guard of their own: what it comes to know would keep the other from asking, when tables
@@ -134,7 +135,7 @@ class Reading:
         return found
 
     def _hold(self, table: Table) -> None:
-        """Lock it in both transactions, one right after the other.
+        """Lock a table in both transactions, one right after the other.
 
         Whoever wants to alter the table in between waits for the first one, and lets the second one
         wait: not for long.
@@ -152,7 +153,7 @@ class Reading:
             logger.warning("%s is read once only: somebody waits to alter it", table.name)
 
     def _not_read(self, table: Table, state: TableState, error: psycopg.Error) -> None:
-        """Not its content: the digests of other tables stand."""
+        """Note why a table's content was not read; the digests of other tables stand."""
         if self.production.runner.stopped:
             raise error
         state.content = state.later = None
@@ -163,8 +164,9 @@ class Reading:
         logger.warning("%s %s", table.name, state.unread)
 
     def _queried(self, table: Table, state: TableState) -> None:
-        """Its digest, or a sample with rows by their places; by the columns that it had at the
-        snapshot and still has.
+        """Read a table's digest, or a sample with rows by their places.
+
+        It is read by the columns that the table had at the snapshot and still has.
         """
         names = self._columns_now(table)
         state.columns, state.read_filenode = (
@@ -206,9 +208,9 @@ class Reading:
             state.sample = self._sample(self.after, table, state)
 
     def _missed(self, table: Table, state: TableState, why: str) -> None:
-        """Note about how much there was before; what is there by now was put there later.
+        """Note about how many rows there were before; the rows there now were put there later.
 
-        The lesser of the server's two figures: the counter takes rows twice that a VACUUM saw
+        It is the lesser of the server's two figures: the counter takes rows twice that a VACUUM saw
         before their writer reported them.
         """
         known = self.looked.listed.get(table.oid, table)
@@ -216,8 +218,10 @@ class Reading:
         state.missed, state.estimated_rows, state.bytes = why, min(figures, default=0), known.bytes
 
     def again(self, table: Table, state: TableState) -> None:
-        """Read it in the second snapshot; where less is left of it, single rows are noted as
-        well."""
+        """Read a table in the second snapshot.
+
+        Where less is left of it, single rows are noted as well.
+        """
         if (
             self.after is None
             or state.columns is None
@@ -265,7 +269,7 @@ class Reading:
             logger.warning("%s was not read again: %s", table.name, error.diag.message_primary)
 
     def copied_again(self, table: Table, state: TableState) -> None:
-        """The same for a table that is copied."""
+        """Read a table that is copied in the second snapshot."""
         if self.after is None or state.copied is None or table.oid in self.not_held:
             return
         try:
@@ -303,8 +307,9 @@ class Reading:
         return rows
 
     def _columns_now(self, table: Table) -> dict[str, str]:
-        """The columns at the snapshot that are still the same: their names then, and what they are
-        called now.
+        """Return the columns at the snapshot that are still the same.
+
+        They are given by their names then, with the names that they have now.
         """
         rows = self.guard.catalogs.execute(COLUMNS, ([table.oid],)).fetchall()
         now = {number: (name, kind) for _, number, name, kind in rows}
@@ -316,8 +321,10 @@ class Reading:
         }
 
     def _copied(self, table: Table, state: TableState) -> None:
-        """The table's rows without a query; where that is not to be had, the words say that,
-        too."""
+        """Read the table's rows without a query.
+
+        Where that is not to be had, ``state.code`` says so, too.
+        """
         if table.name not in self.whole:
             state.code = f"{state.code}, and it is too large to be copied whole"
             return

@@ -1,5 +1,6 @@
-"""How large a WAL segment of a cluster is (``initdb --wal-segsize``): where production does not
-answer, by what is known of it.
+"""The size of a cluster's WAL segments (``initdb --wal-segsize``).
+
+Where production does not answer, it is what is known of it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 def segment_bytes(access: Access) -> int:
-    """As ``pg_control`` says where production's data directory is here, else as it was at its
-    newest recorded backup.
+    """Return the segment size in bytes.
+
+    ``pg_control`` says it where production's data directory is here, else the newest recorded
+    backup.
     """
     return beside_here(access) or recorded(access) or DEFAULT_SEGMENT_BYTES
 
 
 def beside_here(access: Access) -> int | None:
-    """From the data directory; None where it is not on this host, or closed to this user."""
+    """Read the size from the data directory.
+
+    None where it is not on this host, or closed to this user.
+    """
     directory = access.cluster.server.data_directory
     return (
         access.binaries.control_data(directory).wal_segment_bytes
@@ -33,7 +39,10 @@ def beside_here(access: Access) -> int | None:
 
 
 def recorded(access: Access) -> int | None:
-    """From the record of the newest base backup that can be read; None where there is none."""
+    """Read the size from the record of the newest base backup that can be read.
+
+    None where there is none.
+    """
     names = (
         key.removeprefix("backups/").removesuffix(".json")
         for key in access.reports.sizes("backups/")

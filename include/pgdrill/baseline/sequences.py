@@ -21,8 +21,8 @@ WHERE c.relpersistence = 'p'
   AND (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) = %s
 ORDER BY 1, 2
 """
-# By number: a name may be that of somebody's view by the time it is read. Before 18 one that was
-# not used since it was made, or set, is told by its start.
+# Positions are read by number, because a name may be that of somebody's view by the time it is
+# read. Before 18 a sequence that was not used since it was made, or set, is told by its start.
 POSITIONS = (
     "SELECT o::int8, last_value, is_called FROM unnest(%s::oid[]) o CROSS JOIN LATERAL"
     " pg_get_sequence_data(o)"
@@ -35,7 +35,7 @@ FROM pg_sequence WHERE seqrelid = ANY (%s::oid[])
 
 
 def read_sequences(connection: psycopg.Connection) -> dict[str, SequenceState]:
-    """Every permanent sequence that the role may read."""
+    """Read every permanent sequence that the role may read."""
     found: dict[str, SequenceState] = {}
     listed = connection.execute(SEQUENCES, (True,)).fetchall()
     positions = _positions(connection, [row[2] for row in listed])
@@ -54,8 +54,9 @@ def read_sequences(connection: psycopg.Connection) -> dict[str, SequenceState]:
 
 
 def _positions(connection: psycopg.Connection, oids: list[int]) -> dict[int, tuple[int, bool]]:
-    """Value and whether it was given out, by number; one by one where a sequence was dropped
-    meanwhile, or is damaged.
+    """Read value and whether it was given out, by number.
+
+    They are read one by one where a sequence was dropped meanwhile, or is damaged.
     """
     query = POSITIONS if connection.info.server_version >= 180000 else POSITIONS_BEFORE_18
     try:
@@ -72,13 +73,13 @@ def _positions(connection: psycopg.Connection, oids: list[int]) -> dict[int, tup
 
 
 def unread_sequences(connection: psycopg.Connection) -> list[str]:
-    """Those that it may not read."""
+    """Return the sequences that the role may not read."""
     return [joined(row[0], row[1]) for row in connection.execute(SEQUENCES, (False,)).fetchall()]
 
 
 @contextlib.contextmanager
 def around(production: Production, databases: dict[str, DatabaseState]) -> Iterator[None]:
-    """Positions just before and just after the restore point, which is made inside.
+    """Read positions just before and just after the restore point, which is made inside.
 
     Farther apart, a sequence could be set back and run on past its old position, and nothing would
     tell.
@@ -96,7 +97,7 @@ def around(production: Production, databases: dict[str, DatabaseState]) -> Itera
 
 
 def _note_later(before: dict[str, SequenceState], now: dict[str, SequenceState]) -> None:
-    """For those that nobody restarted meanwhile."""
+    """Note the later position of each sequence that nobody restarted meanwhile."""
     for name, state in before.items():
         again = now.get(name)
         same = again is not None and (again.filenode, again.increment) == (

@@ -1,4 +1,4 @@
-"""What the server itself is like: settings, databases, installed libraries, and how text sorts."""
+"""Facts about the server itself: settings, databases, installed libraries, and how text sorts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ WHERE source NOT IN ('default', 'override', 'client', 'session', 'interactive', 
   AND context <> 'internal'
 ORDER BY 1
 """
-# May hold a secret, whatever its name says: commands, connection strings, and text that an
-# application made up.
+# Settings that may hold a secret, whatever their name says: commands, connection strings, and text
+# that an application made up.
 SECRETIVE = re.compile(r"conninfo|command|passphrase|password|secret|token|_key|krb")
 KNOWN_PREFIXES = ("hnsw.", "ivfflat.", "auto_explain.", "pg_stat_statements.", "pg_prewarm.")
 
-# A limit of -2 marks one that is being dropped, or was when the server ended: nobody can connect to
-# it any more.
+# A limit of -2 marks a database that is being dropped, or was when the server ended: nobody can
+# connect to it any more.
 DATABASES = (
     "SELECT datname, datistemplate FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER"
     " BY 1"
@@ -45,7 +45,7 @@ SELECT d.datname, concat_ws(
     CASE WHEN NOT d.datallowconn THEN 'no connections' END)
 FROM pg_database d ORDER BY 1
 """
-# Those in folders of their own, outside of the data directory.
+# Finds tablespaces in folders of their own, outside of the data directory.
 TABLESPACES = (
     "SELECT oid::text, pg_tablespace_location(oid) FROM pg_tablespace WHERE"
     " pg_tablespace_location(oid) LIKE '/%'"
@@ -83,7 +83,10 @@ OTHER_WORDS = [
 
 
 def read_settings(connection: psycopg.Connection) -> tuple[dict[str, str], dict[str, str]]:
-    """What every drill needs to know, and what somebody set; nothing that may hold a secret."""
+    """Read the settings that every drill needs to know, and those that somebody set.
+
+    None of them may hold a secret.
+    """
     kept: dict[str, str] = dict(connection.execute(SETTINGS, (KEPT_SETTINGS,)).fetchall())
     configured = {
         name: setting
@@ -94,7 +97,7 @@ def read_settings(connection: psycopg.Connection) -> tuple[dict[str, str], dict[
 
 
 def superusers(connection: psycopg.Connection) -> list[str]:
-    """Every superuser that may log in, the oldest first."""
+    """Read every superuser that may log in, the oldest first."""
     return [
         name
         for (name,) in connection.execute(
@@ -104,40 +107,45 @@ def superusers(connection: psycopg.Connection) -> list[str]:
 
 
 def every_database(connection: psycopg.Connection) -> tuple[str, ...]:
-    """Those that allow connections, by name; template1, too, for every database that is made is a
-    copy of it.
+    """Read the databases that allow connections, by name.
+
+    template1 is among them, for every database that is made is a copy of it.
     """
     return tuple(name for name, _ in connection.execute(DATABASES))
 
 
 def filled_databases(connection: psycopg.Connection) -> tuple[str, ...]:
-    """Those of them that hold somebody's rows: templates apart."""
+    """Read the databases that hold somebody's rows.
+
+    These are the ones that allow connections and are no templates.
+    """
     return tuple(name for name, template in connection.execute(DATABASES) if not template)
 
 
 def database_forms(connection: psycopg.Connection) -> dict[str, str]:
-    """Every database of the cluster -> its encoding and locale."""
+    """Read every database of the cluster -> its encoding and locale."""
     return dict(connection.execute(FORMS).fetchall())
 
 
 def tablespaces(connection: psycopg.Connection) -> dict[str, str]:
-    """Every tablespace that lies outside of the data directory: oid -> its folder."""
+    """Read every tablespace that lies outside of the data directory: oid -> its folder."""
     return dict(connection.execute(TABLESPACES).fetchall())
 
 
 def extension_versions(connection: psycopg.Connection) -> dict[str, str]:
-    """Every installed extension of a database: name -> version."""
+    """Read every installed extension of a database: name -> version."""
     return dict(connection.execute(EXTENSIONS).fetchall())
 
 
 def library_versions(connection: psycopg.Connection) -> dict[str, str]:
-    """The same extensions -> the version that the server's own packages bring."""
+    """Read for the same extensions the version that the server's own packages bring."""
     return dict(connection.execute(LIBRARIES).fetchall())
 
 
 def read_collations(connection: psycopg.Connection) -> dict[str, CollationState]:
-    """Every collation in use, with its versions and the order in which it puts the same words
-    everywhere.
+    """Read every collation in use, with its versions and its order.
+
+    The order is that of words which are the same everywhere.
     """
     row = connection.execute("SELECT getdatabaseencoding() = 'UTF8'").fetchone()
     words = ASCII_WORDS + (OTHER_WORDS if row and row[0] else [])

@@ -1,7 +1,7 @@
-"""Settling: what was written between the baseline and its restore point, so that change is not
-taken for damage.
+"""Settling: reading what was written between the baseline and its restore point.
 
-In two steps, for the second may have to wait: the catalogs, and the server's own counters.
+So change is not taken for damage. It has two steps, for the second may have to wait: the catalogs,
+and the server's own counters.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def settle_catalogs(access: Access, baseline: Baseline, *, runner: Runner | None
 
 
 def settle(access: Access, baseline: Baseline, *, runner: Runner | None = None) -> None:
-    """Complete the baseline: catalogs, then counters, late enough that they hold all that was
-    written before the restore point.
+    """Complete the baseline: catalogs, then counters.
+
+    The counters are read late enough that they hold all that was written before the restore point.
     """
     runner = runner or Runner()
     if baseline.database_forms_later is None:
@@ -76,7 +77,7 @@ def _settle_tables(connection: psycopg.Connection, database: DatabaseState) -> N
 
 
 def counted_since(state: TableState, now: Table) -> Changes | None:
-    """What the counters say was written since; None where they were reset."""
+    """Return what the counters say was written since; None where they were reset."""
     since = {
         name: getattr(now.counters, name) - getattr(state.counters, name)
         for name in Changes.model_fields

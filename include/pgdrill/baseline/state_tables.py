@@ -25,16 +25,17 @@ from pgdrill.postgres.relation_names import apart
 from pgdrill.postgres.row_digests import Horizon, horizon, read_rows
 from pgdrill.postgres.row_digests import columns_of as columns_of_table
 
-# two megabytes in the baseline; of a larger one that did not change a digest is kept
+# Two megabytes in the baseline. Of a larger table that did not change a digest is kept.
 LISTED_ROWS = 50_000
-READ_ROWS = 1_000_000  # a state table beyond is no state table
+READ_ROWS = 1_000_000  # a table with more is no state table
 
 
 def read_at(
     production: Production, databases: Sequence[str], mark: Callable[[], None]
 ) -> dict[str, dict[str, StateTable]]:
-    """Call ``mark``, which makes the restore point, between two snapshots of the state tables of
-    every database.
+    """Read the state tables of every database in two snapshots, and call ``mark`` between them.
+
+    ``mark`` makes the restore point.
     """
     configured = production.access.cluster.drill.state_tables
     if not configured:
@@ -66,7 +67,7 @@ def read_at(
 
 @contextlib.contextmanager
 def _waiting(production: Production, database: str) -> Iterator[psycopg.Connection]:
-    """A transaction on the primary that has not taken its snapshot yet."""
+    """Yield a transaction on the primary that has not taken its snapshot yet."""
     with production.connection(database) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -79,8 +80,9 @@ def _waiting(production: Production, database: str) -> Iterator[psycopg.Connecti
 def _snapshot(
     production: Production, database: str, configured: Sequence[str]
 ) -> Iterator[tuple[psycopg.Connection, list[Table]]]:
-    """The wanted tables (without a schema in ``public``), locked against being rewritten or dropped
-    and only then seen.
+    """Yield a connection and the wanted tables (without a schema in ``public``).
+
+    The tables are locked against being rewritten or dropped, and only then seen.
     """
     with production.connection(database) as connection:
         wanted = list_tables(connection, only=[apart(name) for name in configured], sizes=False)
@@ -117,7 +119,7 @@ def _read(
 def _copied(
     before: psycopg.Connection, after: psycopg.Connection, table: Table, line: Horizon, code: str
 ) -> StateTable:
-    """By the hashes of its rows alone, for a query would run somebody's function."""
+    """Read a table by the hashes of its rows alone, for a query would run somebody's function."""
     try:
         columns, _ = columns_of(before, table.oid)
         first, second = (
@@ -140,7 +142,7 @@ def _copied(
 
 
 def numbered(rows: Counter[int]) -> list[str]:
-    """A name for each row of a set in which some are alike."""
+    """Return a name for each row of a set in which some are alike."""
     return [f"{one:016x}/{number}" for one, count in rows.items() for number in range(count)]
 
 
@@ -170,8 +172,9 @@ def bracket(
     second: dict[str, tuple[str, bool, bool]],
     line: Horizon,
 ) -> StateTable:
-    """What two snapshots say of the instant between them: rows as
-    :func:`pgdrill.postgres.row_digests.read_rows` gives them.
+    """Return what two snapshots say of the instant between them.
+
+    Rows are given as :func:`pgdrill.postgres.row_digests.read_rows` returns them.
     """
     firm: dict[str, str] = {}
     either: dict[str, str] = {}
@@ -201,7 +204,7 @@ def bracket(
 
 
 def digest_of(rows: dict[str, str]) -> str:
-    """A digest of rows with their places."""
+    """Return a digest of rows with their places."""
     text = "\n".join(f"{place} {digest}" for place, digest in sorted(rows.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

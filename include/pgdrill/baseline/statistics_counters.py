@@ -1,4 +1,4 @@
-"""When the server's counters hold all that was written before the restore point."""
+"""Waiting until the server's counters hold all that was written before the restore point."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LONGEST_TRANSACTION_SECONDS = 60.0
 POLL_SECONDS = 0.25  # nothing announces that a backend has reported its counters
 
 # Backends that may hold counters back: those that have gone idle lately, and those in a transaction
-# that began after the baseline did and before the first second after the restore point was over. Of
-# others no role without pg_read_all_stats is told.
+# that began after the baseline did and before the first second after the restore point was over. A
+# role without pg_read_all_stats is told nothing of other roles' backends.
 HOLDING = """
 SELECT count(*) FILTER (
            WHERE state IS NULL
@@ -39,11 +39,10 @@ WHERE pid <> pg_backend_pid()
 def await_counters(
     connection: psycopg.Connection, taken_seconds: float, marked_seconds: float, runner: Runner
 ) -> None:
-    """Return when no backend can hold counters back: at once on a quiet server, else so long after
-    the restore point.
+    """Wait until no backend can hold counters back.
 
-    ``taken_seconds`` and ``marked_seconds``: how long ago the baseline began and the restore point
-    was made.
+    On a quiet server that is at once, else so long after the restore point. ``taken_seconds`` and
+    ``marked_seconds``: how long ago the baseline began and the restore point was made.
     """
     started = time.monotonic()
     while not all_reported(
@@ -58,7 +57,7 @@ def await_counters(
 def all_reported(
     connection: psycopg.Connection, taken_seconds: float, marked_seconds: float
 ) -> bool:
-    """Whether the counters hold all that was written before the restore point."""
+    """Return True if the counters hold all that was written before the restore point."""
     ages = {"taken": taken_seconds, "marked": marked_seconds, "idle": IDLE_SECONDS}
     row = connection.execute(HOLDING, ages).fetchone()
     idle, working = row or (0, 0)

@@ -1,6 +1,4 @@
-"""The tables of a database: which there are, which may be read, which are read whole and which are
-sampled.
-"""
+"""The tables of a database: which may be read, which are read whole, and which are sampled."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from pgdrill.postgres.row_digests import SAMPLE_ROWS
 
 SAMPLE_BUDGET_ROWS = 400_000  # over all tables of a database: some forty megabytes
 
-# Permanent tables and materialized views that hold rows themselves, and the large objects; unlogged
-# tables are empty after any recovery. Without a right to them, large objects count only where there
-# are some.
+# Lists permanent tables and materialized views that hold rows themselves, and the large objects.
+# Unlogged tables are empty after any recovery. Without a right to them, large objects count only
+# where there are some.
 TABLES = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
        {sizes},
@@ -47,20 +45,14 @@ WHERE ((c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'inf
            SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[])))
 ORDER BY n.nspname, c.relname
 """
-# These wait for whoever holds a table, and for whoever waits for it to be let go by our own
-# reading.
+# These functions wait for whoever holds a table, and for whoever waits until our own reading lets
+# it go.
 SIZES = "pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as the server lists it.
-
-    ``grant``: what the role lacks to read it, as SQL; empty if nothing.
-
-    ``live_rows``: how many it has, as the server counts: after a TRUNCATE that is known at once,
-    when it is analyzed estimated.
-    """
+    """A table as the server lists it."""
 
     name: str
     oid: int
@@ -72,16 +64,18 @@ class Table:
     estimated_rows: int
     counters: Changes
     vacuums: int
-    grant: str
+    grant: str  # SQL for what the role lacks to read it; empty if nothing
+    # how many rows it has, as the server counts: known at once after a TRUNCATE, estimated when it
+    # is analyzed
     live_rows: int = 0
 
     def with_counters(self, counters: Changes, vacuums: int, live_rows: int) -> Table:
-        """The same with other counters: a snapshot, or a standby, has none of its own."""
+        """Return the table with other counters: a snapshot, or a standby, has none of its own."""
         return replace(self, counters=counters, vacuums=vacuums, live_rows=live_rows)
 
     @property
     def unread(self) -> str:
-        """Why it cannot be read."""
+        """The reason why it cannot be read; empty if it can."""
         return f"permission denied: {self.grant}" if self.grant else ""
 
 
@@ -92,11 +86,10 @@ def list_tables(
     sizes: bool = True,
     gone: bool = False,
 ) -> list[Table]:
-    """Every table that a baseline is about, with its counters as of now; ``only`` those of these
-    schemas and names.
+    """List every table that a baseline is about, with its counters as of now.
 
-    Without ``sizes`` nobody's lock is waited for. ``gone``: those as well that a snapshot shows
-    though they were dropped since.
+    ``only`` those of these schemas and names. Without ``sizes`` nobody's lock is waited for.
+    ``gone``: also those that a snapshot shows though they were dropped since.
     """
     query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
     wanted = (
@@ -139,8 +132,9 @@ def list_tables(
 
 
 def read_whole(tables: Iterable[Table], drill: Drill, spent_bytes: int = 0) -> set[str]:
-    """The tables small enough to be read to the end: the smallest first, until the budget of bytes
-    is spent.
+    """Return the tables small enough to be read to the end.
+
+    The smallest come first, until the budget of bytes is spent.
     """
     chosen = set()
     for table in sorted((t for t in tables if not t.grant), key=lambda t: (t.bytes, t.name)):
@@ -152,12 +146,14 @@ def read_whole(tables: Iterable[Table], drill: Drill, spent_bytes: int = 0) -> s
 
 
 def in_order_of_sampling(tables: Iterable[Table], whole: set[str]) -> list[Table]:
-    """Those that nothing else tells of come first, then the most written: they get their share
-    before it is used up.
+    """Return the tables in the order in which they get their share of the sample.
+
+    Those that nothing else tells of come first, then the most written, before the budget is used
+    up.
     """
     return sorted(tables, key=lambda t: (t.name in whole, -t.counters.rewritten_rows, t.name))
 
 
 def sample_size(estimated_rows: int, left_rows: int) -> int:
-    """Rows to sample of a table, out of what is left of the database's budget."""
+    """Return how many rows of a table to sample, out of what is left of the database's budget."""
     return max(0, min(SAMPLE_ROWS, left_rows, estimated_rows))

@@ -43,13 +43,13 @@ logger = logging.getLogger(__name__)
 def take_baseline(
     access: Access, *, restore_point: str = "", content: bool = True, runner: Runner | None = None
 ) -> Baseline:
-    """Look at production; with ``restore_point``, end with a named one and wait until its WAL is
-    archived.
+    """Look at production and return the baseline.
 
-    Then rows are read as they were right before it and right after it, so that nothing but what was
-    being written just then is in doubt. Stopping the ``runner`` cancels what runs on production at
-    once. Without ``content`` no database is read: a drill to an instant of the past has nothing to
-    compare with today's rows.
+    With ``restore_point``, it ends with a restore point of that name and waits until its WAL is
+    archived. Then rows are read as they were right before it and right after it, so that nothing
+    but what was being written just then is in doubt. Stopping the ``runner`` cancels what runs on
+    production at once. Without ``content`` no database is read: a drill to an instant of the past
+    has nothing to compare with today's rows.
     """
     started = time.monotonic()
     production = Production(access, runner or Runner())
@@ -113,7 +113,10 @@ def take_baseline(
 
 
 def _by_file(access: Access) -> dict[str, str] | None:
-    """On a connection without settings of our own; None where it cannot be had."""
+    """Read what files set on production, on a connection without settings of our own.
+
+    None where it cannot be had.
+    """
     try:
         with access.bare() as connection:
             return read_by_file(connection)
@@ -135,8 +138,10 @@ def _all_there(access: Access, names: tuple[str, ...], forms: dict[str, str]) ->
 
 
 def _position(connection: psycopg.Connection) -> tuple[int, str, int, int]:
-    """Timeline and LSN, the oldest transaction that may be running, and the number that the next
-    one will get.
+    """Read timeline, LSN and transaction numbers.
+
+    The numbers are that of the oldest transaction that may be running, and that which the next one
+    will get.
     """
     row = connection.execute(
         "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), pg_current_wal_lsn()::text,"
@@ -148,7 +153,7 @@ def _position(connection: psycopg.Connection) -> tuple[int, str, int, int]:
 
 
 def _as_of_now(production: Production, baseline: Baseline, looked: dict[str, Looked]) -> None:
-    """Rows as they are, each database in a snapshot of its own."""
+    """Read rows as they are, each database in a snapshot of its own."""
     for name in _small_first(looked):
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -171,8 +176,9 @@ def _at_restore_point(
     looked: dict[str, Looked],
     name: str,
 ) -> None:
-    """Rows as they were at a restore point; at a second one, if recovery on a standby cancelled the
-    reading.
+    """Read rows as they were at a restore point.
+
+    It is a second restore point if recovery on a standby cancelled the reading.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -221,18 +227,19 @@ def _mark(
                 time.monotonic(),
             )
             baseline.lsn = str(row[0]) if row else ""
-            # A number of our own: a snapshot's xmax leaves out transactions whose commit is in WAL
-            # and not yet announced.
+            # We take a number of our own: a snapshot's xmax leaves out transactions whose commit is
+            # in WAL and not yet announced.
             row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
             baseline.end_xid = int(row[0]) if row else 0
 
         with around(production, baseline.databases):
-            # it has to replay what was written until then, and state tables cannot wait for that
+            # The standby has to replay what was written until then, and state tables cannot wait
+            # for that.
             if standby:
                 snapshots.begin(connection)
             for database, tables in read_at(production, list(baseline.databases), mark).items():
                 baseline.databases[database].state_tables = tables
-        # waits for what is being committed, and sequences cannot wait for that
+        # This waits for what is being committed, and sequences cannot wait for that.
         snapshots.end(connection)
         connection.execute("SELECT pg_switch_wal()")
 
@@ -264,7 +271,10 @@ def _mark(
 
 
 def _small_first(looked: dict[str, Looked]) -> list[str]:
-    """While a database is held nobody can copy it, and template1 is copied for every new one."""
+    """Return the databases by size, the smallest first.
+
+    While a database is held nobody can copy it, and template1 is copied for every new one.
+    """
     return sorted(looked, key=lambda name: looked[name].bytes)
 
 
@@ -279,7 +289,7 @@ def _spent(baseline: Baseline) -> int:
 
 @contextlib.contextmanager
 def _unless_dropped(production: Production, baseline: Baseline, name: str) -> Iterator[None]:
-    """A database that is dropped meanwhile is not in the baseline."""
+    """Leave a database out of the baseline if it is dropped meanwhile."""
     read = False
     try:
         with production.unless_dropped(name):

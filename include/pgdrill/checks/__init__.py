@@ -1,8 +1,8 @@
-"""The checks, a module a family. Importing this package registers them all."""
+"""The checks, one module for each family. Importing this package registers them all."""
 
 from __future__ import annotations
 
-# Checks of a family are asked, and shown, in the order of these lines.
+# The checks of a family are asked, and shown, in the order of these lines.
 # isort: off
 from pgdrill.checks import (
     index_coverage,
@@ -18,12 +18,13 @@ from pgdrill.checks import recovery, tables, schema, search_plans, state_tables,
 # isort: on
 from pgdrill.checks.base import CHECKS, Check, Context, Outcome, run_checks
 
-# In the order of the clock: vectors before what takes long, and rows late, for production's
-# counters have to settle first. Last what may write: nothing is compared after it.
+# In the order in which they are asked. Vectors come before the checks that take long. Rows come
+# late, because production's counters have to settle first. The family that may write comes last,
+# because nothing is compared after it.
 FAMILIES = ("recovery", "vectors", "embeddings", "search", "schema", "integrity", "rows", "own")
 
-# On a cluster that somebody else restored nothing is installed, and integrity needs amcheck and
-# pg_prewarm there: it is asked by name.
+# For a cluster that somebody else restored. Nothing is installed there, and integrity needs
+# amcheck and pg_prewarm, so that it is asked only by name.
 FOREIGN_FAMILIES = tuple(family for family in FAMILIES if family != "integrity")
 
 __all__ = [

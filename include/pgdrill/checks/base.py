@@ -1,5 +1,6 @@
-"""What a check is: one question asked of a restored cluster, with what passing means and the hint
-beside it.
+"""The base of every check: one question asked of a restored cluster.
+
+A check says what passing means, and brings the hint for what to do if it fails.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class Outcome:
 
 
 def not_asked(thing: str, why: str) -> Outcome:
-    """The skip of a question that config and data do not ask: it keeps no drill from green."""
+    """Return the skip of a question that configuration and data do not ask.
+
+    Such a skip keeps no drill from green.
+    """
     return Outcome("skip", thing, NOT_ASKED, message=why, required=False)
 
 
@@ -115,8 +119,9 @@ class Context:
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
 
     def system(self, database: str = "") -> psycopg.Connection:
-        """A reading connection for questions of the catalogs alone: the superuser's where the
-        cluster is our own.
+        """Open a reading connection for questions of the catalogs alone.
+
+        It is the superuser's where the cluster is our own.
         """
         made = (self.prepare or self.connect)(database or self.home)
         made.autocommit = True
@@ -129,11 +134,11 @@ class Context:
 
     @property
     def own_roles(self) -> tuple[str, ...]:
-        """Roles that are in the restored cluster and were not in the backup."""
+        """The roles that are in the restored cluster and were not in the backup."""
         return (*self.made_roles.names, *self.entered_as) if self.made_roles else self.entered_as
 
     def remembered(self, key: str, make: Callable[[], Kept]) -> Kept:
-        """What was made under that name; the first who asks makes it."""
+        """Return the value kept under ``key``; the first caller makes it."""
         if key not in self.memo:
             self.memo[key] = make()
         held: Kept = self.memo[key]
@@ -141,21 +146,23 @@ class Context:
 
     @property
     def not_compared(self) -> str:
-        """Why the content is not compared with production's; empty where it is."""
+        """The reason why the content is not compared with production's; empty where it is."""
         return self.report.not_compared if self.report else ""
 
     @property
     def catalogs_untouched(self) -> bool:
-        """Whether WAL says that no catalog was changed between an older baseline and what was
-        restored.
+        """True if WAL says that catalogs are as they were when an older baseline was taken.
+
+        It speaks of the time between that baseline and what was restored.
         """
         return bool(
             self.report and self.report.restored and self.report.restored.catalogs_untouched
         )
 
     def allowing_for_changes(self, outcome: Outcome) -> Outcome:
-        """A difference from the baseline, which is no failure where it may have come about since
-        the baseline.
+        """Return the outcome, softened where a change since the baseline may explain a failure.
+
+        Only a difference from an older baseline becomes a warning, and only if it is not proved.
         """
         if (
             not self.older_baseline
@@ -175,8 +182,9 @@ class Context:
 
     @property
     def unlike_today(self) -> CheckStatus:
-        """The answer to what differs from today's configuration: at an instant of the past, that is
-        no failure yet.
+        """The status of what differs from today's configuration.
+
+        At an instant of the past that is no failure yet, but a warning.
         """
         return "warn" if self.not_compared else "fail"
 
@@ -205,7 +213,10 @@ class Check:
     last: bool = False  # asked when all else has been: what went on meanwhile
 
     def run(self, context: Context) -> Iterator[CheckResult]:
-        """Ask; a check that breaks is a skip with its reason, never a pass."""
+        """Ask the question and yield the results.
+
+        A check that breaks is a skip with its reason, never a pass.
+        """
         started, broke, retryable = time.monotonic(), False, False
         try:
             outcomes = (
@@ -251,8 +262,10 @@ class Check:
 
 
 def _nothing(context: Context, family: str) -> Outcome:
-    """Where production has no vector column there is nothing to ask about vectors; else a check
-    without an answer is none.
+    """Return the outcome of a check that gave no answer.
+
+    Where production has no vector column there is nothing to ask about vectors. Everywhere else it
+    is a skip, because a check without an answer has proved nothing.
     """
     from pgdrill.checks.columns import no_vectors  # which needs this module
 
@@ -267,7 +280,10 @@ def _nothing(context: Context, family: str) -> Outcome:
 
 
 def _judged(context: Context, outcome: Outcome) -> Outcome:
-    """What needs a library that is not loaded here may well look broken: that is no answer."""
+    """Return the outcome, or a skip where its thing needs a library that is not loaded here.
+
+    Such a thing may well look broken, and that is no answer.
+    """
     if outcome.status == "pass" or outcome.value == NOT_ASKED:
         return outcome
     try:
@@ -298,7 +314,7 @@ def check(
 ) -> Callable[[Question], Question]:
     """Register a check under its name.
 
-    One that ``compares`` is not asked where there is nothing to compare with.
+    A check that ``compares`` is not asked where there is nothing to compare with.
     """
 
     def register(ask: Question) -> Question:
@@ -315,10 +331,10 @@ def run_checks(
     last: bool = False,
     judge: Callable[[CheckResult], CheckResult] = lambda result: result,
 ) -> Iterator[CheckResult]:
-    """Run the checks of the given families, in that order; those that are asked ``last``, or the
-    others.
+    """Run the checks of the given families in that order, and yield their results.
 
-    ``judge`` has the last word on an answer, before it is logged.
+    ``last`` chooses between the checks that are asked last and all others. ``judge`` has the last
+    word on an answer, before it is logged.
     """
     for family in families:
         for one in [c for c in CHECKS.values() if c.family == family and c.last == last]:

@@ -1,4 +1,4 @@
-"""Were vector indexes built with the figures that production's were built with?"""
+"""The figures that vector indexes were built with, compared with production's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pgdrill.postgres.relation_names import joined
 
 
 def built_otherwise(context: Context) -> Iterator[Outcome]:
-    """An answer for each index that was not built as the record of the backup says, nor as its
-    options do.
+    """Yield an answer for each index that was not built as the backup's record says.
 
-    Options that were changed and not yet applied are production's business; an index made anew
-    since the backup follows them.
+    An index that was built as its own options do gives none, either. Options that were changed and
+    not yet applied are production's business. An index that was made anew since the backup follows
+    its options.
     """
     for database in context.databases if context.prepare else ():
         recorded = context.built.get(database, {})
@@ -30,7 +30,7 @@ def built_otherwise(context: Context) -> Iterator[Outcome]:
                     wanted(method, options),
                 )
                 if found is None or found in (then, by_options):
-                    continue  # the pages of a damaged one are read by others
+                    continue  # other checks read the pages of a damaged index
                 if then is None:
                     yield not_asked(
                         thing,

@@ -1,9 +1,8 @@
-"""Canaries: stored rows with their text and vector, and the comparison with what an embedder makes
-of the text.
+"""Canaries: stored rows with their text and vector, to compare with what an embedder makes.
 
 The sample is drawn part by part of the table, so that damage to one stretch of it cannot slip
-between the rows, and by a key of the drill's own baseline: the same drill asks the same rows, the
-next one others. Texts and vectors stay in memory; only places (ctid) leave this module.
+between the rows. It is drawn by a key of the drill's own baseline: the same drill asks the same
+rows, the next one others. Texts and vectors stay in memory; only places (ctid) leave this module.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from psycopg import sql
 from pgdrill.vectors.columns import FoundColumn
 from pgdrill.vectors.types import ELEMENT, Floats
 
-WINDOW_BLOCKS = 32  # looked at first in each part, so that a large table is not read whole
+WINDOW_BLOCKS = 32  # read first in each part, so that a large table is not read whole
 HEADER_BYTES = 4  # dimensions and a spare int16, in the binary form of vector and halfvec
 
 ROWS = sql.SQL(
     "SELECT ctid::text, {text}::text, {send}({cell}::{type}) FROM ONLY {table} WHERE ctid ="
     " ANY({places})"
 )
-# Of each stretch of blocks its share of rows, drawn by the key.
+# Draws from each stretch of blocks its share of rows, by the key.
 DRAWN = sql.SQL("""
 SELECT pgdrill_stretch.number - 1, pgdrill_drawn.place::text
 FROM unnest({lows}::int8[], {highs}::int8[], {shares}::int8[])
@@ -45,18 +44,18 @@ PRESENT = sql.SQL("{cell} IS NOT NULL AND {text}::text <> ''")
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """Rows to embed again. ``every`` says that they are all there are."""
+    """Rows to embed again."""
 
     places: list[str]
     texts: list[str]
     vectors: list[Floats]
-    every: bool
+    every: bool  # these are all the rows there are
 
     def __len__(self) -> int:
         return len(self.places)
 
     def some(self, numbers: Sequence[int]) -> Canaries:
-        """Those of these numbers."""
+        """Return the rows of these numbers."""
         return Canaries(
             [self.places[n] for n in numbers],
             [self.texts[n] for n in numbers],
@@ -67,14 +66,14 @@ class Canaries:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Blocks from ``low`` up to ``high``, and how many rows of them are wanted."""
+    """A range of blocks, and how many rows of it are wanted."""
 
-    low: int
-    high: int
-    share: int
+    low: int  # the first block
+    high: int  # the block after the last
+    share: int  # rows wanted
 
     def window(self, key: str) -> _Stretch:
-        """A part of it, drawn by the key."""
+        """Return a part of the stretch, drawn by the key."""
         digest = hashlib.blake2b(f"{key}/{self.low}".encode(), digest_size=8).digest()
         low = (
             self.low
@@ -85,14 +84,14 @@ class _Stretch:
 
 @dataclass(frozen=True)
 class Source:
-    """Where canaries come from: a vector column and the column of its text."""
+    """The source of canaries: a vector column and the column of its text."""
 
     connection: psycopg.Connection
     column: FoundColumn
     text_column: str
 
     def sample(self, wanted: int, key: str) -> Canaries:
-        """``wanted`` rows spread over the table, or all where there are no more."""
+        """Return ``wanted`` rows spread over the table, or all where there are no more."""
         places = sql.SQL("SELECT ctid FROM ONLY {table} WHERE {present} LIMIT {limit}")
         first = self._fetch(places, limit=sql.Literal(wanted + 1))
         if len(first) <= wanted:
@@ -117,7 +116,7 @@ class Source:
         return self._canaries(self._rows(sql.SQL("{}::tid[]").format(chosen)), every=False)
 
     def newest(self, wanted: int, updated_column: str) -> Canaries:
-        """The rows whose text was changed last."""
+        """Return the ``wanted`` rows whose text was changed last."""
         places = sql.SQL(
             "SELECT ctid FROM ONLY {table} WHERE {present} ORDER BY {by} DESC NULLS LAST LIMIT"
             " {limit}"
@@ -126,7 +125,7 @@ class Source:
         return self._canaries(rows, every=False)
 
     def _drawn(self, stretches: list[_Stretch], key: str) -> dict[int, list[str]]:
-        """Places of rows by the number of their stretch."""
+        """Return the places of the drawn rows by the number of their stretch."""
         lows, highs, shares = (
             [getattr(one, name) for one in stretches] for name in ("low", "high", "share")
         )
@@ -182,11 +181,11 @@ class Source:
 
 
 def off_target(stored: list[Floats], made: Floats, tolerance: float) -> list[int]:
-    """Which stored vectors are not what the embedder made: another direction, length or number of
-    dimensions.
+    """Return the numbers of the stored vectors that are not what the embedder made.
 
-    Cosine distance says nothing of length, and other operators do. An application may normalize
-    what its model gives, all of it or nothing: rows of both kinds in one column are not right.
+    Such a vector has another direction, length or number of dimensions. Cosine distance says
+    nothing of length, and other operators do. An application may normalize what its model gives,
+    all of it or nothing: rows of both kinds in one column are not right.
     """
     same = [number for number, vector in enumerate(stored) if vector.shape == made[number].shape]
     if not same:
@@ -207,5 +206,5 @@ def off_target(stored: list[Floats], made: Floats, tolerance: float) -> list[int
 
 
 def found_share(rows: int) -> float:
-    """The share of damaged rows that so many canaries find with 95 % certainty."""
+    """Return the share of damaged rows that so many canaries find with 95 % certainty."""
     return float(1 - 0.05 ** (1 / max(rows, 1)))

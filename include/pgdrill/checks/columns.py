@@ -1,4 +1,7 @@
-"""Vector columns of the restored cluster, each looked at once for all checks, several at a time."""
+"""Vector columns of the restored cluster: each is looked at once for all checks.
+
+Several are looked at at a time.
+"""
 
 from __future__ import annotations
 
@@ -28,38 +31,38 @@ from pgdrill.vectors.types import Integers
 
 @dataclass(frozen=True)
 class Look:
-    """A column, what was seen of it (or why nothing was), and what the baseline says."""
+    """A vector column, what was seen of it, and what the baseline says of it."""
 
     context: Context
     column: FoundColumn
-    seen: Observed | None
-    trouble: str
-    damaged: bool
-    database: DatabaseState | None
-    seconds: float = 0.0
+    seen: Observed | None  # None where the column could not be read
+    trouble: str  # why it could not be read
+    damaged: bool  # the trouble may be damage
+    database: DatabaseState | None  # as the baseline has it
+    seconds: float = 0.0  # that looking took
 
     @property
     def name(self) -> str:
-        """The column's."""
+        """The name of the column."""
         return self.column.name
 
     @property
     def key(self) -> str:
-        """The column's, as the baseline has it."""
+        """The name of the column as the baseline has it."""
         return joined(self.column.schema, self.column.table, self.column.column)
 
     @property
     def state(self) -> VectorState | None:
-        """What was remembered; None where nothing was."""
+        """The column's state as the baseline has it; None where nothing was recorded."""
         state = self.database.vectors.get(self.key) if self.database else None
         if state is None or state.trouble:
             return None
-        # else dropped, and added again
+        # with another number the column was dropped and added again
         return state if state.number in (0, self.column.number) else None
 
     @property
     def table(self) -> TableState | None:
-        """The column's table, as the baseline has it."""
+        """The state of the column's table, as the baseline has it."""
         return (
             self.database.tables.get(joined(self.column.schema, self.column.table))
             if self.database
@@ -67,11 +70,10 @@ class Look:
         )
 
     def changes(self) -> Changes | None:
-        """What was written since the baseline, by the server's counters; None where they cannot be
-        believed.
+        """Return what was written since the baseline, by the server's counters.
 
-        They settle some seconds after the restore point: ask only where something has to be
-        explained.
+        None where they cannot be believed. They settle some seconds after the restore point: ask
+        only where something has to be explained.
         """
         if self.database is None or not self.context.settle():
             return None
@@ -79,14 +81,17 @@ class Look:
 
     @property
     def rows_compared(self) -> str:
-        """Whether its rows are compared all the same, in words for an answer that could not."""
+        """Words for an answer that could not compare: are the rows compared all the same?"""
         state = self.table
         if state and state.content and state.bracketed:
             return "its rows, vectors and all, are compared by table-content"
         return "its vectors were not compared"
 
     def unwritten(self) -> bool:
-        """Is it known that nobody wrote to the table since the baseline, vacuum included?"""
+        """Return True if it is known that nobody wrote to the table since the baseline.
+
+        Vacuum counts as a write here.
+        """
         changes, table = self.changes(), self.table
         return (
             changes is not None
@@ -96,14 +101,16 @@ class Look:
         )
 
     def habits(self) -> Iterator[tuple[str, VectorState]]:
-        """What the column was like on production at other instants, with the words that say when;
-        the cheapest to ask first.
+        """Yield what the column was like on production at other instants, the cheapest first.
+
+        With each comes the text that says when it was.
         """
         yield from self.context.habits(self.column)
 
     def rewritten(self) -> bool:
-        """Did production rewrite the table (VACUUM FULL, CLUSTER, ALTER) before the restore point?
-        Then rows have other places.
+        """Return True if production rewrote the table before the restore point.
+
+        VACUUM FULL, CLUSTER and ALTER do so. Then rows have other places.
         """
         table = self.table
         if table is None or table.read_filenode not in (0, table.filenode):
@@ -117,19 +124,20 @@ class Look:
         return row is not None and row[0] != table.filenode
 
     def altered(self, oid: int) -> bool:
-        """Was an object's definition changed between the baseline and its restore point?"""
+        """Return True if an object was redefined between the baseline and its restore point."""
         return altered(self.context, self.column.database, oid)
 
 
 def altered(context: Context, database: str, oid: int) -> bool:
-    """Was the definition of a table or index changed between the baseline and its restore point?"""
+    """Return True if a table or index was redefined between the baseline and its restore point."""
     context.settle_catalogs()
     if context.baseline is None or database not in context.baseline.databases:
         return False
     later = context.baseline.databases[database].schema_objects.later
     if any(f"{catalog}:{oid}" in later for catalog in ("pg_class", "pg_index", "pg_attribute")):
         return True
-    with context.system(database) as connection:  # made and gone again before it was settled
+    # a change may have been made and be gone again before the baseline was settled
+    with context.system(database) as connection:
         row = connection.execute(
             sql.SQL("SELECT {} FROM pg_class t WHERE oid = {}").format(
                 context.baseline.span.holds_writer, sql.Literal(oid)
@@ -139,8 +147,9 @@ def altered(context: Context, database: str, oid: int) -> bool:
 
 
 def looks(context: Context) -> list[Look]:
-    """Every vector column. The first check that asks has them looked at, as many at a time as there
-    are cores.
+    """Return a look at every vector column.
+
+    The first check that asks has them looked at, as many at a time as there are cores.
     """
     if "looks" not in context.memo:
         found: list[tuple[FoundColumn, DatabaseState | None]] = []
@@ -161,8 +170,9 @@ def looks(context: Context) -> list[Look]:
 
 
 def no_vectors(context: Context) -> bool:
-    """Whether there is no vector column, nor was one on production, nor does the configuration name
-    one: what is known of production says so.
+    """Return True if there is no vector column, here, on production or in the configuration.
+
+    What is known of production decides. Where nothing is, ``context.without_vectors`` does.
     """
     known = context.baseline or context.recorded
     if context.cluster.vectors or looks(context):
@@ -211,28 +221,28 @@ def _words(error: Exception) -> str:
 
 
 def seen(context: Context) -> Iterator[tuple[Look, Observed]]:
-    """The columns that could be looked at."""
+    """Yield the columns that could be looked at, each with what was seen of it."""
     for look in looks(context):
         if look.seen:
             yield look, look.seen
 
 
 def not_seen(context: Context) -> Iterator[Outcome]:
-    """An answer for each column that a check could not be asked of."""
+    """Yield an answer for each column that a check could not be asked of."""
     for look in looks(context):
         if look.seen is None:
             yield Outcome("skip", look.name, message=f"could not be read: {look.trouble}")
 
 
 def each_indexed(context: Context, ask: Callable[[Look, Searched], Outcome]) -> Iterator[Outcome]:
-    """Ask of every search through an index, of all columns."""
+    """Ask of every search through an index, of all columns, and yield the answers."""
     yield from not_seen(context)
     for look, column in seen(context):
         yield from (_unless_ended(look, one, ask) for one in column.searches if one.search.index)
 
 
 def _unless_ended(look: Look, one: Searched, ask: Callable[[Look, Searched], Outcome]) -> Outcome:
-    """A question that was ended is this table's alone."""
+    """Ask, and turn a question that was ended into a skip, which concerns this table alone."""
     try:
         with asked_once(look.context, look.column.database, look.column.oid):
             return ask(look, one)
@@ -251,13 +261,14 @@ NORMALIZES = (
 
 
 def indexed(look: Look, search: Search) -> Indexed:
-    """What the pages of a column's index hold, read once."""
+    """Return what the pages of a column's index hold, read once."""
     return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(look, search))
 
 
 def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
-    """What a column's index has to hold of the rows that are there, in the order of their places;
-    read once.
+    """Return what a column's index has to hold of the rows that are there, read once.
+
+    It is in the order of the rows' places.
     """
     return look.context.remembered(
         _key("rows for", look, search), lambda: _of_rows(connection, look, search)
@@ -265,7 +276,10 @@ def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) ->
 
 
 def let_go(look: Look, search: Search) -> None:
-    """Forget both: of a large table they are large, too."""
+    """Forget what :func:`indexed` and :func:`to_be_indexed` keep of an index.
+
+    For a large table they are large, too.
+    """
     for what in ("pages of", "rows for"):
         look.context.memo.pop(_key(what, look, search), None)
 

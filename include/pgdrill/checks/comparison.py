@@ -1,4 +1,4 @@
-"""Comparing with the baseline: whatever keeps from it is said, and is never a pass."""
+"""Comparing with the baseline. Whatever prevents it is told, and is never a pass."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Ask = Callable[[psycopg.Connection, str, DatabaseState], Iterator[Outcome]]
 def each_database(
     context: Context, what: str, ask: Ask, *, rows: bool = False
 ) -> Iterator[Outcome]:
-    """Ask of every recorded database's catalogs, or of its ``rows``.
+    """Ask of every recorded database's catalogs, or of its ``rows``, and yield the answers.
 
-    One that is missing is red, unless production dropped it.
+    A database that is missing is a failure, unless production dropped it.
     """
     if (baseline := comparable(context)) is None:
         yield Outcome("skip", what, message=why_not(context))
@@ -35,8 +35,9 @@ def each_database(
 
 @contextlib.contextmanager
 def reading(context: Context, database: str, *, rows: bool = True) -> Iterator[psycopg.Connection]:
-    """A session for a database's rows, or for its catalogs; as on production, nobody's function
-    fits better.
+    """Yield a session for a database's rows, or for its catalogs.
+
+    Its search path is the system's alone, as on production, so that nobody's function fits better.
     """
     with (context.connect if rows else context.system)(database) as connection:
         connection.execute(f"SET search_path = {SYSTEM_PATH}")
@@ -44,12 +45,12 @@ def reading(context: Context, database: str, *, rows: bool = True) -> Iterator[p
 
 
 def comparable(context: Context) -> Baseline | None:
-    """The baseline, if the restored server can be compared with it."""
+    """Return the baseline, if the restored server can be compared with it."""
     return None if why_not(context) else context.baseline
 
 
 def why_not(context: Context) -> str:
-    """Why there is nothing to compare with; empty if there is."""
+    """Return the reason why there is nothing to compare with; empty if there is."""
     if context.baseline is None:
         return "no baseline to compare with"
     recorded = context.baseline.major_version
@@ -64,6 +65,6 @@ def why_not(context: Context) -> str:
 
 
 def databases_there(context: Context) -> set[str]:
-    """The databases that the restored server has and lets in."""
+    """Return the databases that the restored server has and lets in."""
     with context.system() as connection:
         return set(every_database(connection))

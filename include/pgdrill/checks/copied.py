@@ -1,5 +1,6 @@
-"""Tables that no query was made of on production, because it would have run somebody's function:
-compared by their rows' hashes.
+"""Comparing tables that no query was made of on production by the hashes of their rows.
+
+A query would have run somebody's function there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def answer(
     line: Horizon,
     state: TableState,
 ) -> tuple[Outcome, Share]:
-    """An answer for the table alone, which says how much of it could be compared."""
+    """Return the outcome for one table, and how much of it could be compared."""
     nothing = Share.nothing(state.estimated_rows, state.bytes)
     if state.copied is None and not state.missed:
         return not_asked(thing, f"not read on production: {state.code}"), nothing
@@ -63,7 +64,10 @@ def answer(
 
 
 def _counted(thing: str, state: TableState, found: Copied | None) -> Outcome:
-    """Of one whose rows production had taken away before they could be copied."""
+    """Return the outcome for a table whose rows were gone before they could be copied.
+
+    Production had taken them away.
+    """
     if found is None:
         return Outcome(
             "pass" if state.dropped else "fail",
@@ -93,8 +97,9 @@ def _share(state: TableState, before: Copied, found: Copied | None, made: Outcom
 
 
 def compare(thing: str, state: TableState, before: Copied, found: Copied | None) -> Outcome:
-    """A restored table against the hashes of its rows; what was written since bounds how many may
-    have come or gone.
+    """Compare a restored table with the hashes of its rows.
+
+    What was written since bounds how many rows may have come or gone.
     """
     if found is None:
         return Outcome(
@@ -123,7 +128,7 @@ def compare(thing: str, state: TableState, before: Copied, found: Copied | None)
 
 
 def _kept(before: Copied, later: Copied) -> Counter[int]:
-    """The rows that both snapshots saw."""
+    """Return the rows that both snapshots saw."""
     return Counter(before.hashes) & Counter(later.hashes)
 
 

@@ -1,7 +1,7 @@
-"""Your own checks: SQL files with an expectation, and an application's own test pointed at the
-restored cluster.
+"""Your own checks: SQL files with an expectation, and an application's own test.
 
-The family comes last: an application's test may write, and nothing is compared after that.
+The test is pointed at the restored cluster. The family comes last: an application's test may write,
+and nothing is compared after that.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pgdrill.postgres.server_words import words_of
 COUNTED_ROWS = 10_000
 SHOWN_LINES = 6
 SHOWN_CHARACTERS = 600
-# SQLSTATE classes: the statement could not be asked (wrong in itself, writes, no right, too slow,
-# no room) …
+# SQLSTATE classes of a statement that could not be asked (wrong in itself, writes, no right, too
+# slow, no room) …
 NOT_ANSWERED = ("0A", "21", "22", "25", "26", "42", "53", "54", "55", "57")
-# … and those whose words may repeat values of rows.
+# … and those whose messages may repeat values of rows.
 MAY_SHOW_VALUES = ("21", "22", "23", "P0")
 INHERITED = ("PATH", "HOME", "LANG")
 
@@ -48,7 +48,7 @@ INHERITED = ("PATH", "HOME", "LANG")
     example="vectors-of-their-tenant: 1 (rows), wanted no rows",
 )
 def own_sql(context: Context) -> Iterator[Outcome]:
-    """One answer for each file; a file that cannot be read or asked is no pass."""
+    """Yield one answer for each file; a file that cannot be read or asked is no pass."""
     files, errors = read_checks(context.cluster)
     for error in errors:
         yield _broken(error)
@@ -105,7 +105,11 @@ def _asked(context: Context, file: SqlCheck) -> Outcome:
 
 
 def _answer(connection: psycopg.Connection, file: SqlCheck) -> Outcome:
-    """Streamed, so that memory stays flat; sent so that the server refuses a second statement."""
+    """Run the statement and judge what it gives.
+
+    Rows are streamed, so that memory stays flat. The statement is sent so that the server refuses a
+    second one.
+    """
     rows: int = 0
     first: tuple[object, ...] = ()
     for row in connection.cursor().stream(file.statement.encode()):
@@ -147,7 +151,7 @@ def _judged(file: SqlCheck, value: int | Decimal, words: str) -> Outcome:
 
 
 def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
-    """The server's first line where it cannot hold values.
+    """Return the outcome for an error, with the server's first line where it cannot hold values.
 
     Damage is a failure whatever the file's severity.
     """
@@ -176,7 +180,7 @@ def _refused(file: SqlCheck, error: psycopg.Error) -> Outcome:
     ),
 )
 def application_test(context: Context) -> Iterator[Outcome]:
-    """Only on a cluster of our own: an application's test may write."""
+    """Run the application's own test, only on a cluster of our own: it may write."""
     settings = context.cluster.application_test
     if not settings.command:
         yield not_asked("command", "application_test.command is empty")
@@ -252,8 +256,9 @@ def _ended(thing: str, done: Completed, settings: ApplicationTest) -> Outcome:
 
 
 def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
-    """All that the command sees: none of production's secrets, unless the config passes one on by
-    name.
+    """Return all that the command sees of the environment.
+
+    None of production's secrets is in it, unless the configuration passes one on by name.
     """
     database = settings.database or context.databases[0]
     assert context.prepare  # noqa: S101 - asked only where there is one
@@ -273,7 +278,8 @@ def _environment(context: Context, settings: ApplicationTest) -> dict[str, str]:
         "PGUSER": user,
         "PGDATABASE": database,
         "DATABASE_URL": url,
-        # HOME has production's: no such file, and nobody can make one
+        # The file in HOME holds production's passwords. This file does not exist, and nobody can
+        # make it.
         "PGPASSFILE": "/dev/null/none",
         "PGDRILL_DRILL_ID": context.report.drill_id if context.report else "",
     }
@@ -285,7 +291,10 @@ def _power(context: Context, role: str) -> str:
 
 
 def _lines(done: Completed) -> tuple[str, ...]:
-    """The end of both streams: some programs complain on the one, test runners on the other."""
+    """Return the last lines of both streams.
+
+    Some programs complain on stderr, and test runners on stdout.
+    """
     out = done.stdout.splitlines()[-SHOWN_LINES:]
     return (
         tuple(out)

@@ -1,6 +1,6 @@
 """Your own SQL checks: ``*.sql`` files with what to expect in a header.
 
-Read here, asked in :mod:`pgdrill.checks.custom`.
+They are read here, and asked in :mod:`pgdrill.checks.custom`.
 
 ::
 
@@ -8,9 +8,9 @@ Read here, asked in :mod:`pgdrill.checks.custom`.
     -- expect: no rows
     SELECT id FROM orders o WHERE NOT EXISTS (SELECT FROM order_lines l WHERE l.order_id = o.id)
 
-A header line is ``-- key: value`` with a key in lower case; other comments are prose. Strict,
-because a key that is misread, or stands where nobody looks, would be a check that asks something
-else than its author meant.
+A header line is ``-- key: value`` with a key in lower case; other comments are prose. Reading is
+strict, because a key that is misread, or stands where nobody looks, would make a check that asks
+something else than its author meant.
 """
 
 from __future__ import annotations
@@ -47,27 +47,25 @@ ALLOWED = {
     "timeout": "a time such as 500 ms, 30 s or 2 min",
     "hint": "one line of text",
 }
-WAS_HINT = "mend"  # before 0.2
+WAS_HINT = "mend"  # the name of the key before 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What an answer has to be. ``operator`` is empty where rows are counted and no number is
-    compared.
-    """
+    """The answer that a check expects: a number of rows, or a comparison with one number."""
 
     words: str
-    operator: str = ""
+    operator: str = ""  # empty where rows are counted and no number is compared
     low: Decimal = Decimal(0)
     high: Decimal = Decimal(0)
 
     @property
     def counts_rows(self) -> bool:
-        """Whether only the number of rows matters."""
+        """True if only the number of rows matters."""
         return not self.operator
 
     def holds(self, value: int | Decimal) -> bool:
-        """For a number of rows, or for the one number."""
+        """Return True if the number of rows, or the one number, is as expected."""
         match self.operator:
             case "":
                 return (value == 0) if self.words == "no rows" else value > 0
@@ -99,7 +97,7 @@ def _seconds(text: str) -> float:
 
 
 class SqlCheck(BaseModel):
-    """One file. ``timeout`` is in seconds; None: as long as any statement of a check may take."""
+    """One file with its statement and what its header says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -109,12 +107,13 @@ class SqlCheck(BaseModel):
     expect: Annotated[Expectation, BeforeValidator(_expectation)]
     database: str = Field("", pattern=r"^\S+$")
     severity: Literal["fail", "warn"] = "fail"
+    # in seconds; None: as long as any statement of a check may take
     timeout: Annotated[float | None, BeforeValidator(_seconds)] = None
     hint: str = Field("", min_length=1)
 
 
 def parse_file(file: Path) -> SqlCheck:
-    """Read a file; an error names the line and what is allowed there."""
+    """Read a file. An error names the line and what is allowed there."""
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -179,9 +178,9 @@ def _read_header(file: Path, lines: list[str], start: int) -> dict[str, _Entry]:
 
 
 def read_checks(cluster: Cluster) -> tuple[list[SqlCheck], list[ConfigError]]:
-    """The cluster's files by name, and what is wrong with those that cannot be asked.
+    """Return the cluster's files by name, and what is wrong with those that cannot be asked.
 
-    A folder that nobody named need not be there; one that somebody named has to.
+    A folder that nobody named need not be there; one that somebody named has to be.
     """
     folder = cluster.home / cluster.checks_directory
     if not folder.is_dir():

@@ -1,6 +1,4 @@
-"""Embeddings: were the vectors made by the model that the application searches with, from the text
-beside them?
-"""
+"""Embeddings: were the vectors made by the application's model, from the text beside them?"""
 
 from __future__ import annotations
 
@@ -42,11 +40,11 @@ class _Labelled:
 
     @property
     def model(self) -> str:
-        """Who embeds queries today; the label's model where the config does not say."""
+        """The model that embeds queries today; where none is configured, the label's."""
         return self.running.rpartition("@")[0] or (self.label.model if self.label else "")
 
     def vectors(self) -> int:
-        """How many rows have one."""
+        """Return how many rows have a vector."""
         query = sql.SQL("SELECT pg_catalog.count({}) FROM ONLY {}").format(
             sql.Identifier(self.column.column), self.column.relation
         )
@@ -54,7 +52,7 @@ class _Labelled:
         return int(row[0]) if row else 0
 
     def missing_columns(self) -> list[str]:
-        """Columns that the label names and the table does not have."""
+        """Return the columns that the label names and the table does not have."""
         if self.label is None:
             return []
         named = (self.label.text_column, self.label.updated_column, self.label.embedded_column)
@@ -101,16 +99,18 @@ def _written(context: Context, one: _Labelled) -> str:
 
 
 def running_model(settings: Embeddings, column: FoundColumn) -> str:
-    """``model@version`` that the application embeds this column's queries with; empty: the config
-    does not say.
+    """Return the ``model@version`` that the application embeds this column's queries with.
+
+    Empty where the configuration does not say.
     """
     names = _names(column)
     return next((settings.models[name] for name in (*names, "*") if name in settings.models), "")
 
 
 def also_allowed(context: Context, check_: str, column: FoundColumn) -> Deviation | None:
-    """Whether vectors of another model are allowed besides, while a column is embedded again; the
-    one that holds longest.
+    """Return the deviation that allows vectors of another model, while a column is embedded again.
+
+    Of several it is the one that holds longest; None where there is none.
     """
     known = [
         one
@@ -121,7 +121,7 @@ def also_allowed(context: Context, check_: str, column: FoundColumn) -> Deviatio
 
 
 def _over(context: Context, check_: str, column: FoundColumn) -> str:
-    """What had been allowed besides and is no longer, in words to add."""
+    """Return words to add about a deviation that allowed another model and has ended."""
     ended = [
         one
         for one in context.cluster.deviations
@@ -136,10 +136,10 @@ def _over(context: Context, check_: str, column: FoundColumn) -> str:
 
 
 def _unlike_today(context: Context, one: _Labelled) -> CheckStatus:
-    """The answer to a label that the configuration does not want.
+    """Return the status for a label that the configuration does not want.
 
-    At an instant of the past it may have been right then: red only if production has the same
-    today, as a drill to the latest instant would say.
+    At an instant of the past it may have been right then. It is a failure only if production has
+    the same label today, as a drill to the latest instant would say.
     """
     if not context.not_compared:
         return "fail"
@@ -148,7 +148,7 @@ def _unlike_today(context: Context, one: _Labelled) -> CheckStatus:
 
 
 def _names(column: FoundColumn) -> tuple[str, ...]:
-    """How the config may name a column, the longest name first."""
+    """Return the names that the configuration may use for a column, the longest first."""
     whole = joined(column.schema, column.table, column.column)
     return f"{column.database}.{whole}", whole, column.name
 
@@ -167,7 +167,10 @@ def _names(column: FoundColumn) -> tuple[str, ...]:
     example="embeddings.embedding: no label (500 vectors), wanted a label where there are vectors",
 )
 def model_label(context: Context) -> Iterator[Outcome]:
-    """Labels travel with the backup: without one nobody can tell later what the vectors are."""
+    """Check that every column that holds vectors has a label.
+
+    Labels travel with the backup. Without one nobody can tell later what the vectors are.
+    """
     for one in _each(context):
         if one.unreadable:
             yield Outcome(
@@ -212,7 +215,10 @@ def model_label(context: Context) -> Iterator[Outcome]:
     ),
 )
 def model_current(context: Context) -> Iterator[Outcome]:
-    """Vectors of two models share no space: a search across them finds nothing that is meant."""
+    """Compare each label with the model that the application runs.
+
+    Vectors of two models share no space: a search across them finds nothing that is meant.
+    """
     unseen = set(context.cluster.embeddings.models) - {"*"}
     for one in _each(context):
         unseen.difference_update(_names(one.column))
@@ -273,8 +279,11 @@ def model_current(context: Context) -> Iterator[Outcome]:
     ),
 )
 def canary(context: Context) -> Iterator[Outcome]:
-    """Whatever the label says: is this vector what the application would make of this text
-    today?"""
+    """Embed sampled texts again and compare the result with the stored vectors.
+
+    This asks, whatever the label says, whether the vector is what the application would make of the
+    text today.
+    """
     settings = context.cluster.embeddings
     if not settings.embedder:
         yield not_asked("embedder", "embeddings.embedder names nobody who could embed a text again")
@@ -301,7 +310,7 @@ def canary(context: Context) -> Iterator[Outcome]:
 
 
 def _without_text(one: _Labelled) -> Outcome | None:
-    """Why a column's texts cannot be embedded again."""
+    """Return the outcome for a column whose texts cannot be embedded again; None if they can."""
     if one.label is None:
         if one.vectors() == 0:
             return Outcome("pass", one.name, "empty")
@@ -316,7 +325,7 @@ def _without_text(one: _Labelled) -> Outcome | None:
 
 
 def _key(context: Context, database: str) -> str:
-    """What the sample is drawn by: each drill's baseline has its own."""
+    """Return the key that the sample is drawn by; each drill's baseline has its own."""
     recorded = context.baseline.databases.get(database) if context.baseline else None
     return recorded.horizon.key if recorded else context.cluster.name
 
@@ -375,8 +384,9 @@ def _allowed(known: Deviation) -> str:
 
 
 def _embedder(context: Context) -> Embedder:
-    """The configured one, the same for all checks of a drill: loading a model takes longer than
-    asking it.
+    """Return the configured embedder, the same one for all checks of a drill.
+
+    Loading a model takes longer than asking it.
     """
 
     def make() -> Embedder:
@@ -405,7 +415,11 @@ def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:
     ),
 )
 def stale_text(context: Context) -> Iterator[Outcome]:
-    """By two times where the label names both; else the texts changed last are embedded again."""
+    """Look for texts that are newer than their vectors.
+
+    Two times are compared where the label names both columns. Elsewhere the texts changed last are
+    embedded again.
+    """
     settings = context.cluster.embeddings
     for one in _each(context):
         label = one.label

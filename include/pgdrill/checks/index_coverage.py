@@ -1,5 +1,6 @@
-"""Secondary questions about vector search, asked after the clock has stopped: does an index hold
-every row, and how fast is it?
+"""Secondary questions about vector search, asked after the clock has stopped.
+
+Does an index hold every row, and how fast is it?
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from pgdrill.vectors.recall import wilson
 from pgdrill.vectors.types import Integers
 
 TRIED = 200
-TRACED = 20_000  # rows that are newer versions: each is looked up in the table's pages
-FAR = 100  # rows looked at for each: as many copies of a vector may stand before it
+TRACED = 20_000  # at most so many missing rows are looked up in the table's pages
+FAR = 100  # rows that each search asks for: copies of a vector may stand before it
 WIDELY = {"hnsw.ef_search": "1000", "ivfflat.probes": "32768"}
 UNREACHABLE = 0.01  # an HNSW graph may lose sight of some rows without any damage
 SLOWER, SLOWER_MS = 3.0, 5.0
@@ -51,8 +52,10 @@ SLOWER, SLOWER_MS = 3.0, 5.0
     example="items.embedding (items_hnsw): 12 rows not in the index, wanted 0, first at (88,3)",
 )
 def index_coverage(context: Context) -> Iterator[Outcome]:
-    """A row that was updated in place is in the index by its first version: the table's own pages
-    tell which that is.
+    """Check that each vector index points to every row that has a vector.
+
+    A row that was updated in place is in the index by its first version. The table's own pages tell
+    which that is.
     """
     yield from each_indexed(context, _covered)
     yield from built_otherwise(context)
@@ -101,8 +104,10 @@ def _some(missing: Integers) -> Integers:
 def _lacking(
     connection: psycopg.Connection, look: Look, search: Search, missing: Integers, places: Integers
 ) -> list[str]:
-    """Of rows that no place in the index is of: those whose first version's is not there either,
-    and that have a direction.
+    """Return the places of the missing rows that the index really lacks.
+
+    ``missing`` are rows whose place the index does not hold. Left out are those whose first
+    version's place it holds, and those whose vector has no direction.
     """
     if not len(missing):
         return []
@@ -118,7 +123,7 @@ def _lacking(
 def _not_found(
     connection: psycopg.Connection, look: Look, search: Search, probes: list[Probe]
 ) -> list[str]:
-    """Places of those that searching far for their own vector does not bring."""
+    """Return the places of the probes that searching far for their own vector does not bring."""
     lost = []
     with through_index(connection):
         for setting, value in WIDELY.items():
@@ -151,8 +156,11 @@ def _not_found(
 
 
 def _sampled(connection: psycopg.Connection, look: Look, one: Searched, why: str) -> Outcome:
-    """Red only if a graph that loses sight of so many rows as one may would not show it by
-    chance."""
+    """Return the outcome of searching for sampled rows through the index.
+
+    It is a failure only where chance does not explain the rows that were not found, given how many
+    a healthy graph may lose sight of.
+    """
     key = look.database.horizon.key if look.database else ""
     probes = choose(connection, look.column, one.search.field, TRIED, key) or one.probes
     if not probes:
@@ -184,9 +192,10 @@ def _sampled(connection: psycopg.Connection, look: Look, one: Searched, why: str
     example="items.embedding (items_hnsw): 48.0 ms warm, 210.0 ms cold, wanted <= 9.0 ms warm",
 )
 def search_latency(context: Context) -> Iterator[Outcome]:
-    """Never a failure: a drill host is not production.
+    """Measure warm searches and compare them with production's.
 
-    Cold is the first search after the restore, before prewarming.
+    This is never a failure: a drill host is not production. Cold is the first search after the
+    restore, before prewarming.
     """
     first: dict[tuple[str, int], float] = context.memo.get("cold ms", {})
     yield from not_seen(context)

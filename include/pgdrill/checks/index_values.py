@@ -1,7 +1,7 @@
-"""Do HNSW and IVFFlat indexes hold the very vectors of the rows that they point to?
+"""Comparing the vectors that HNSW and IVFFlat indexes hold with those of the rows they point to.
 
-A search through one is ordered by the index's own copies. A copy that is not its row's shifts
-neighbours a little, which recall, with its tolerance, need not tell.
+A search through an index is ordered by the index's own copies. A copy that is not its row's shifts
+neighbours a little, and recall, with its tolerance, need not show that.
 """
 
 from __future__ import annotations
@@ -37,15 +37,19 @@ from pgdrill.vectors.observation import Searched
     ),
 )
 def index_values(context: Context) -> Iterator[Outcome]:
-    """By the pages, as ``index-coverage``; vectors under cosine are kept normalized, by the same
-    function as SQL's.
+    """Compare the vectors in each index's pages with the rows' vectors, to the bit.
+
+    The pages are read as by ``index-coverage``. Under cosine, vectors are kept normalized, and are
+    compared after SQL's own function has normalized the rows' vectors.
     """
     yield from each_indexed(context, _compared)
 
 
 def _rights(error: Exception, database: str, connection: psycopg.Connection) -> str:
-    """What a role of somebody else's server lacks to have the pages read; reading other files than
-    the server's is not in it.
+    """Return the rights that a role of somebody else's server lacks to have the pages read.
+
+    The text is empty where another error than a missing right kept the pages from being read. None
+    of the rights lets the role read files that are not the server's.
     """
     if not isinstance(error, psycopg.errors.InsufficientPrivilege):
         return ""
@@ -85,7 +89,7 @@ def _compared(look: Look, one: Searched) -> Outcome:
                 hint=_rights(error, look.column.database, connection),
             )
         rows = to_be_indexed(connection, look, search)
-    let_go(look, search)  # coverage has been asked before
+    let_go(look, search)  # index-coverage, which needs them too, has been asked before
     places, sums = rows.places, rows.sums
     at = np.minimum(np.searchsorted(places, index.places), max(len(places) - 1, 0))
     there = places[at] == index.places if len(places) else np.zeros(len(index.places), dtype=bool)

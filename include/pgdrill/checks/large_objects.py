@@ -1,5 +1,6 @@
-"""Large objects by their numbers: a digest says that some differ, production and the copy say
-which.
+"""Large objects named by their numbers where a digest says that some differ.
+
+Production and the copy are asked which of them do.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ EACH = {
 def by_number(
     context: Context, database: str, restored: psycopg.Connection, outcome: Outcome
 ) -> Outcome:
-    """The answer about a table, with the numbers of the large objects that differ where it is
-    theirs and red.
+    """Return the outcome with the numbers of the large objects that differ.
+
+    An outcome that is no failure, or is not about a table of large objects, is returned as it is.
     """
     query = EACH.get(outcome.thing.removeprefix(f"{database}."))
     if query is None or outcome.status != "fail" or context.production_now is None:

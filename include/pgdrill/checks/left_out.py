@@ -1,5 +1,6 @@
-"""What in the restored data needs a library that is not loaded there: it is not judged, and never
-red.
+"""The restored data that needs a library which is not loaded there.
+
+It is not judged, and never a failure.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from pgdrill.checks.base import Context
 
-# An extension is a library's by its name, or by the file that its functions are in (timescaledb's
-# has a version behind it).
+# An extension belongs to a library by its name, or by the file that its functions are in
+# (timescaledb's file name ends with a version).
 EXTENSIONS = """
 SELECT DISTINCT e.oid::int8, e.extname,
        regexp_replace(regexp_replace(coalesce(p.probin, ''), '^.*/', ''), '[.]so$', '')
@@ -25,9 +26,9 @@ LEFT JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid 
                      AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
 LEFT JOIN pg_proc p ON p.oid = d.objid
 """
-# Its own relations, and those that depend on anything of its: through a type, an access method, an
-# operator class, a trigger, a default, a constraint, a schema, or through an ancestor or descendant
-# that does.
+# The relations of extensions, and those that depend on anything of theirs: through a type, an
+# access method, an operator class, a trigger, a default, a constraint or a schema, or through an
+# ancestor or descendant that does.
 NEEDING = """
 WITH RECURSIVE needing(classid, objid) AS (
     SELECT d.classid, d.objid FROM pg_depend d
@@ -57,7 +58,10 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 
 
 def libraries(context: Context) -> list[str]:
-    """Production's that are not loaded into the restored server, though it has them preloaded."""
+    """Return production's libraries that are kept out of the restored server.
+
+    Production has them preloaded.
+    """
     known = context.production or context.baseline
     if known is None or context.prepare is None:
         return []
@@ -68,21 +72,21 @@ def libraries(context: Context) -> list[str]:
 
 @dataclass(slots=True)
 class Needing:
-    """``relations`` as any check may write them -> the library that they need; ``tables`` of each
-    library, in order.
-    """
+    """The relations that need a library which is not loaded."""
 
+    # relations as any check may write them -> the library that they need
     relations: dict[str, str] = field(default_factory=dict)
+    # library -> its tables, in order
     tables: dict[str, list[str]] = field(default_factory=dict)
 
 
 def needing(context: Context) -> Needing:
-    """What needs a library that is not there."""
+    """Return what needs a library that is not there, read once."""
     return context.remembered("left out", lambda: _needing(context))
 
 
 def library_of(context: Context, thing: str) -> str:
-    """The library that a check's thing needs and that is not loaded; empty for all others."""
+    """Return the library that a check's thing needs and that is not loaded; else empty."""
     known = needing(context).relations
     if not known:
         return ""
@@ -91,7 +95,7 @@ def library_of(context: Context, thing: str) -> str:
 
 
 def hint(library: str) -> str:
-    """Why it is not loaded, and how to have it loaded."""
+    """Return words for why a library is not loaded, and how to have it loaded."""
     return (
         f"library {library} is not known to do nothing by itself; drill.allowed_libraries ="
         f' ["{library}"] loads it'

@@ -1,4 +1,4 @@
-"""Tables whose code outlived a timeout: asked once, and by no other check after that.
+"""Tables whose code outlived a timeout: they are asked once, and by no other check after that.
 
 Each question would cost the whole timeout once more, and the grace of one that refuses to be
 cancelled. A table on which nobody's code stands is asked again: one question may take long, and the
@@ -17,19 +17,20 @@ from pgdrill.postgres.foreign_code import foreign_code
 
 KEY = "outlived"
 WORDS = "not asked again: code that stands on it outlived drill.statement_timeout_seconds"
-# Cancelled for its time, or terminated when that did not help; and another's code in the same
-# session may end it as well.
+# A question is cancelled for its time, or its session terminated when that did not help. Another
+# table's code in the same session may end it as well.
 ENDED = (psycopg.errors.QueryCanceled, psycopg.errors.AdminShutdown)
 
 
 class NotAskedAgain(psycopg.errors.QueryCanceled):
-    """Instead of a question to a table whose code would outlive it, too."""
+    """Raised instead of asking a table whose code would outlive the question, too."""
 
 
 @contextlib.contextmanager
 def asked_once(context: Context, database: str, table: int) -> Iterator[None]:
-    """While inside, a table (by oid) is asked; raises :class:`NotAskedAgain` instead where that
-    took too long before.
+    """Ask a table (by oid) inside this block, and note it if that takes too long.
+
+    Raises :class:`NotAskedAgain` where it took too long before.
     """
     known: set[tuple[str, int]] = context.memo.setdefault(KEY, set())
     if (database, table) in known:

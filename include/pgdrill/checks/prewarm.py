@@ -1,8 +1,8 @@
-"""Warming the vector indexes up before the first search that counts, as after a real recovery.
+"""Warming up the vector indexes before the first search that counts, as after a real recovery.
 
-Before that, each is searched once as it is: what the first query after a restore takes. Small
-indexes go into the server's own buffers while they have room, larger ones are read into the
-system's cache; the rest stays on the disk.
+Before that, each is searched once as it is, which shows what the first query after a restore takes.
+Small indexes go into the server's own buffers while they have room, and larger ones are read into
+the system's cache; the rest stays on the disk.
 """
 
 from __future__ import annotations
@@ -29,39 +29,36 @@ logger = logging.getLogger(__name__)
 SHARE_OF_BUFFERS = 0.75  # rows and catalogs want some, too
 SHARE_OF_MEMORY = 0.5
 READ_BYTES = 8 * 2**20
-COLD_SECONDS = 60.0  # a search that takes longer goes round in circles: the checks will tell
+COLD_SECONDS = 60.0  # a search that takes longer goes round in circles, as the checks will tell
 TROUBLE = (psycopg.Error, CouldNotVerify, OSError, *UNFORESEEN)
 
 
 @dataclass(slots=True)
 class Prewarmed:
-    """``reading_seconds`` of ``seconds`` grow with ``bytes``; ``left_bytes`` of the indexes did not
-    fit.
-
-    ``cold_ms``: an index's first search, by database and oid.
-    """
+    """The time that warming up took, and what was read."""
 
     seconds: float = 0.0
-    reading_seconds: float = 0.0
+    reading_seconds: float = 0.0  # the part of ``seconds`` that grows with ``bytes``
     bytes: int = 0
-    left_bytes: int = 0
+    left_bytes: int = 0  # of the indexes that did not fit
+    # how long an index's first search took, by database and oid
     cold_ms: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A valid vector index. ``file``: its first, below the data directory."""
+    """A valid vector index."""
 
     oid: int
     name: str
     bytes: int
-    file: str
+    file: str  # its first, below the data directory
 
 
 def prewarm(context: Context) -> Prewarmed:
-    """Search each vector index once, then read as many as fit, smallest first.
+    """Search each vector index once, then read as many as fit, the smallest first.
 
-    Never fails: damage is for checks to tell.
+    This never fails: damage is for checks to tell.
     """
     started, done = time.monotonic(), Prewarmed()
     for database in context.databases:
@@ -90,7 +87,7 @@ def _searched(context: Context, database: str, done: Prewarmed) -> Iterator[Inde
 
 
 def _first_searches(context: Context, column: FoundColumn, done: Prewarmed) -> None:
-    """In a session of their own, which a table's code may end."""
+    """Search each index of a column once, in a session of its own, which a table's code may end."""
     try:
         with context.connect(column.database) as connection:
             connection.execute(
@@ -141,7 +138,10 @@ def _warm(context: Context, database: str, indexes: list[Index], done: Prewarmed
 
 
 def _into(connection: psycopg.Connection, read: sql.Identifier, index: Index, place: str) -> None:
-    """In a savepoint: a damaged index keeps no other from being warmed up."""
+    """Read one index with pg_prewarm.
+
+    This happens in a savepoint, so that a damaged index keeps no other from being warmed up.
+    """
     call = sql.SQL(
         "SELECT {}(%s::oid::regclass, %s::text, 'main'::text, NULL::int8, NULL::int8)"
     ).format(read)
@@ -155,8 +155,10 @@ def _into(connection: psycopg.Connection, read: sql.Identifier, index: Index, pl
 
 
 def read_files(first: Path) -> int:
-    """Read all of a relation's files, which leaves them in the system's cache; gives their
-    bytes."""
+    """Read all of a relation's files, and return their bytes.
+
+    That leaves them in the system's cache.
+    """
     total = 0
     for file in (first, *sorted(first.parent.glob(f"{first.name}.[0-9]*"))):
         with file.open("rb", buffering=0) as content:

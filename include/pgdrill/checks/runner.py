@@ -1,6 +1,4 @@
-"""Asking every check of a restored cluster, in the order of the clock: vectors before what takes
-long.
-"""
+"""The order of the checks of a restored cluster on the clock: vectors before what takes long."""
 
 from __future__ import annotations
 
@@ -52,14 +50,16 @@ logger = logging.getLogger(__name__)
 
 VECTOR_FAMILIES = ("recovery", "vectors")
 LONG = ("integrity", "search", "embeddings")
-WRITING = "own"  # what an application's test writes would be taken for damage
+WRITING = "own"  # comes last: what an application's test writes would be taken for damage
 
 
 def context_of(
     access: Access, workspace: Workspace, report: Report, runner: Runner, watch: Watch | None = None
 ) -> Context:
-    """What the checks of a drill look at: its running server, its files, and what production
-    held."""
+    """Return what the checks of a drill look at.
+
+    This is its running server, its files, and what production held.
+    """
     server = workspace.server(access)
     production = store.load_baseline(access, report.drill_id)
     baseline, older = None if report.not_compared else production, False
@@ -112,9 +112,9 @@ def context_of(
 
 
 def _of_the_backup(baseline: Baseline, next_xid: int) -> tuple[Baseline, bool]:
-    """Production is gone: what the backup's record says is the best there is.
+    """Return the baseline of the backup's record, and whether it is older than what was restored.
 
-    Whether it is older than what was restored.
+    Where production is gone this record is the best there is.
     """
     if baseline.nothing_since(next_xid):
         return baseline, False
@@ -122,15 +122,16 @@ def _of_the_backup(baseline: Baseline, next_xid: int) -> tuple[Baseline, bool]:
 
 
 def _own(workspace: Workspace) -> tuple[str, ...]:
-    """The superuser that the drill itself had to make."""
+    """Return the superuser that the drill itself had to make; empty if none."""
     entry = Entry.read(workspace.entry_file)
     return (entry.superuser,) if entry and entry.made else ()
 
 
 def forget_roles(roles: Roles | None, databases: Sequence[str]) -> None:
-    """A copy that is kept shows nothing that production does not have.
+    """Remove the drill's own roles from a copy that is kept.
 
-    Damage that keeps from it is told by now.
+    It then shows nothing that production does not have. If damage prevents this it is logged; by
+    now the checks have told of it.
     """
     if roles:
         try:
@@ -142,7 +143,7 @@ def forget_roles(roles: Roles | None, databases: Sequence[str]) -> None:
 def tenancy_of(
     roles: Roles, limit_seconds: float
 ) -> Callable[[str, str], AbstractContextManager[psycopg.Connection]]:
-    """How a check becomes an application's role."""
+    """Return the function by which a check becomes an application's role."""
 
     @contextlib.contextmanager
     def tenancy(database: str, role: str) -> Iterator[psycopg.Connection]:
@@ -153,7 +154,10 @@ def tenancy_of(
 
 
 def once(ask: Callable[[], bool], lock: threading.RLock) -> Callable[[], bool]:
-    """Ask when first wanted, and only then, whoever wants it at the same time."""
+    """Return a function that asks when it is first called, and only then.
+
+    Several may call it at the same time.
+    """
     answer = functools.cache(ask)
 
     def asked() -> bool:
@@ -166,8 +170,10 @@ def once(ask: Callable[[], bool], lock: threading.RLock) -> Callable[[], bool]:
 def checking(
     connect: Callable[[str], psycopg.Connection], timeout_seconds: float
 ) -> Callable[[str], psycopg.Connection]:
-    """Connections for checks: read-only, bounded, with pgvector's schema in the search path; no
-    statement leaves anything to the next.
+    """Return a function that opens connections for checks.
+
+    They are read-only and bounded, with pgvector's schema in the search path. No statement leaves
+    anything to the next.
     """
 
     def connection(database: str) -> psycopg.Connection:
@@ -197,11 +203,10 @@ def ask(
     families: Sequence[str],
     before_writing: Callable[[], None] = lambda: None,
 ) -> None:
-    """Ask the checks of these families and keep the answers, and the time to correct vector search,
-    in the report.
+    """Ask the checks of these families and keep their answers in the report.
 
-    ``before_writing`` is called when all is compared that is, and the application's own test comes,
-    which may write.
+    The time to correct vector search is kept there, too. ``before_writing`` is called when
+    everything is compared, and before the application's own test, which may write.
     """
     report.results.clear()
     report.families_left_out = [family for family in FAMILIES if family not in families]
@@ -240,8 +245,9 @@ def ask(
 
 
 def ask_the_rest(context: Context, report: Report, families: Sequence[str]) -> None:
-    """Ask what comes when nothing is compared any more: the application's own test, which may
-    write, and what went on meanwhile.
+    """Ask the checks that come when nothing is compared any more.
+
+    These are the application's own test, which may write, and what went on meanwhile.
     """
     ordered = [family for family in FAMILIES if family in families]
     afterwards = {one.name for one in CHECKS.values() if one.last or one.family == WRITING}
@@ -254,7 +260,10 @@ def ask_the_rest(context: Context, report: Report, families: Sequence[str]) -> N
 
 
 def _prewarm(context: Context, timings: Timings) -> None:
-    """By itself on the clock: what the checks take then is what searches in memory take."""
+    """Warm up the vector indexes, and note the time of that by itself.
+
+    The checks then take what searches in memory take.
+    """
     done = prewarm(context)
     timings.prewarm_seconds, timings.prewarm_reading_seconds, timings.prewarmed_bytes = (
         done.seconds,
@@ -284,11 +293,10 @@ def _column(look: Look, column: Observed) -> ColumnChecked:
 
 
 def _beside_each_other(context: Context, families: Sequence[str]) -> Iterator[CheckResult]:
-    """As many families at a time as keep the cores busy, those that take long first; answers in the
-    families' order.
+    """Run as many families at a time as keep the cores busy, and yield the answers in their order.
 
-    What damage does to the server in one family, crashing it, others feel: one in which a check
-    could not run is asked again afterwards, alone.
+    The families that take long begin first. What damage does to the server in one family, crashing
+    it, others feel: a family in which a check could not run is asked again afterwards, alone.
     """
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 1, "checks")
     try:
@@ -312,8 +320,9 @@ def _answers(context: Context, family: str) -> list[CheckResult]:
 
 
 def _vector_bytes(context: Context) -> int:
-    """What the vector checks' time grows with: the tables that hold vectors, their indexes
-    included.
+    """Return the size in bytes of the tables that hold vectors, their indexes included.
+
+    The vector checks' time grows with it.
     """
     total = 0
     for database in context.databases:
@@ -383,8 +392,9 @@ def settled(
     runner: Runner | None = None,
     report: Report | None = None,
 ) -> bool:
-    """Complete the baseline with what was written since; False where production does not answer any
-    more, and ``report`` says why.
+    """Complete the baseline with what was written since, and return True if that is done.
+
+    False where production does not answer any more; ``report`` then says why.
     """
     if baseline is None or not baseline.restore_point:
         return False

@@ -25,7 +25,7 @@ from pgdrill.postgres.toast import told_once
 logger = logging.getLogger(__name__)
 
 MOST = 1000  # objects that a report names: each is an answer of its own
-DETAILED = 50  # of which production is asked what they are
+DETAILED = 50  # objects of which production is asked how they differ
 
 
 @check(
@@ -43,7 +43,7 @@ DETAILED = 50  # of which production is asked what they are
     example="agents: index embeddings_hnsw_idx: missing (pg_class), wanted as in production",
 )
 def catalogs(context: Context) -> Iterator[Outcome]:
-    """One answer for each differing object, and one for all that agree."""
+    """Yield one answer for each differing object, and one for all that agree."""
     if (baseline := comparable(context)) is None:
         yield Outcome("skip", "catalogs", message=why_not(context))
         return
@@ -124,7 +124,7 @@ def _compared(
 def _details(
     context: Context, where: str, restored: psycopg.Connection, found: list[Difference]
 ) -> dict[str, str]:
-    """In what changed objects differ, where production still answers: by key, in words."""
+    """Return in words how changed objects differ, by key, where production still answers."""
     changed = [one.key for one in found if one.how == "changed"][:DETAILED]
     if not changed or context.production_now is None or not context.databases:
         return {}
@@ -149,7 +149,7 @@ def _details(
     example="agents.vector: 0.7.0, wanted = 0.8.6",
 )
 def extension_versions(context: Context) -> Iterator[Outcome]:
-    """One answer for each extension of each database, recorded or restored."""
+    """Yield one answer for each extension of each database, recorded or restored."""
     context.settle_catalogs()
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Searching: indexes, settings and plans as on production."""
+"""Searching: are indexes, settings and plans as on production?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ from pgdrill.vectors.snapshot import search_settings
     example="items.embedding (items_hnsw): no such index, wanted CREATE INDEX items_hnsw ON …",
 )
 def vector_indexes(context: Context) -> Iterator[Outcome]:
-    """By the definition that PostgreSQL gives, options and predicate included."""
+    """Compare vector indexes by the definition that PostgreSQL gives.
+
+    Options and predicate are included.
+    """
     yield from not_seen(context)
     for look, column in seen(context):
         if look.state is None:
@@ -90,8 +93,10 @@ def _other_indexes(
     example="agents: hnsw.ef_search: default: 40, wanted database: 200",
 )
 def search_settings_as_recorded(context: Context) -> Iterator[Outcome]:
-    """The effective ones of a new session. They decide recall and speed, and are not in any
-    table."""
+    """Compare the effective settings of a new session with production's.
+
+    They decide recall and speed, and are not in any table.
+    """
     for name in context.databases:
         recorded = context.baseline.databases.get(name) if context.baseline else None
         with context.connect(name) as connection:
@@ -153,8 +158,9 @@ def _settings_altered(context: Context) -> bool:
     example="items.embedding (items_hnsw): index not usable, wanted index scan",
 )
 def index_used(context: Context) -> Iterator[Outcome]:
-    """EXPLAIN with the server's own settings; an index that only a forbidden sequential scan brings
-    out is a warning.
+    """Plan a search with EXPLAIN and the server's own settings.
+
+    It is a warning where the index is used only if a sequential scan is forbidden.
     """
     yield from not_seen(context)
     for look, column in seen(context):
@@ -213,8 +219,7 @@ def _planned(thing: str, one: Searched, before: SearchState | None) -> Outcome:
 
 
 def _own_query(look: Look, query: str, probe: Probe) -> Outcome:
-    """The application's own words, as it would send them: prepared, with the vector as
-    parameter."""
+    """Plan the application's own query as it would send it: prepared, the vector a parameter."""
     thing = f"{look.name} (query in dr.toml)"
     with look.context.connect(look.column.database) as connection:
         try:

@@ -31,7 +31,7 @@ SHOWN = 20
     example="agents.public.invoice_number_seq: 1041, wanted >= 1360",
 )
 def sequence_positions(context: Context) -> Iterator[Outcome]:
-    """One answer for each that is behind or far ahead, and one for all others."""
+    """Yield one answer for each sequence that is behind or far ahead, and one for all others."""
     context.settle_catalogs()
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
@@ -62,11 +62,13 @@ def sequence_positions(context: Context) -> Iterator[Outcome]:
 
 
 def compare(thing: str, before: SequenceState, now: SequenceState | None) -> Outcome | None:
-    """None if all is well. A sequence that is gone, or counts otherwise, is the catalogs'
-    business."""
+    """Compare a sequence with production's; None if all is well.
+
+    A sequence that is gone, or counts otherwise, is left to the catalogs' check.
+    """
     if now is None or now.increment != before.increment:
         return None
-    if now.filenode != before.filenode:  # as RESTART leaves it
+    if now.filenode != before.filenode:  # RESTART gives a sequence a new file
         known = before.later is not None
         return Outcome(
             "fail" if known else "warn",

@@ -1,5 +1,6 @@
-"""The host that restores: is it the same PostgreSQL, with the same databases, libraries and order
-of text?
+"""The host that restores: is it production's PostgreSQL, with its databases and libraries?
+
+It also has to sort text in the same order.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from pgdrill.reports.model import CheckStatus
     example="server: 17.5, wanted = 18.x",
 )
 def server_version(context: Context) -> Iterator[Outcome]:
-    """Another minor version reads the same files: a warning."""
+    """Compare the server's version with production's.
+
+    Another minor version reads the same files, and is a warning.
+    """
     with context.system() as connection:
         row = connection.execute("SHOW server_version").fetchone()
     found = str(row[0]) if row else ""
@@ -58,7 +62,10 @@ def server_version(context: Context) -> Iterator[Outcome]:
     example="agents: LATIN1, C.UTF-8, C.UTF-8, c, wanted UTF8, C.UTF-8, C.UTF-8, c",
 )
 def databases(context: Context) -> Iterator[Outcome]:
-    """Missing, extra and changed ones; without a baseline at least the configured ones."""
+    """Yield an answer for each missing, extra and changed database.
+
+    Without a baseline it looks at least for the configured ones.
+    """
     if context.baseline is None or not context.baseline.database_forms:
         missing = sorted(set(context.cluster.server.databases) - databases_there(context))
         for name in missing:
@@ -113,7 +120,9 @@ def databases(context: Context) -> Iterator[Outcome]:
     ),
 )
 def collations(context: Context) -> Iterator[Outcome]:
-    """The version says that a library changed, the order of a few hundred words that it matters,
+    """Compare the versions of collations and the order of a few hundred words with production's.
+
+    The version says that a library changed; the order says that it matters, whether the version is
     named or not.
     """
 
@@ -140,7 +149,10 @@ def collations(context: Context) -> Iterator[Outcome]:
 def _sorts(
     thing: str, before: CollationState, now: CollationState | None, *, drilled: bool
 ) -> Outcome | None:
-    """None if all is well. Only a drill's server runs on the host that asks."""
+    """Return an outcome for a collation; None if all is well.
+
+    Only a drill's server (``drilled``) runs on the host that asks.
+    """
     here = (
         f"libc here is {' '.join(platform.libc_ver()) or 'unknown'}: REINDEX"
         if drilled
@@ -193,8 +205,9 @@ def _sorts(
     example="agents.vector: 0.7.4, wanted = 0.8.1",
 )
 def extension_libraries(context: Context) -> Iterator[Outcome]:
-    """Installed libraries against production's; without a baseline against the extension's own
-    version.
+    """Compare the installed libraries with production's.
+
+    Without a baseline they are compared with the extension's own version.
     """
     there = databases_there(context)
     for name in (name for name in context.databases if name in there):

@@ -1,5 +1,6 @@
-"""Which share of the rows was compared, and how exactly: told in every report, so that nobody takes
-a sample for the whole.
+"""The share of the rows that was compared, and how exactly.
+
+Every report tells it, so that nobody takes a sample for the whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ KEY = "compared"
 
 
 class Fate(Enum):
-    """What became of a part of a table: as in one of both snapshots, possibly so, or surely not."""
+    """The fate of a part of a table: as in one of both snapshots, possibly so, or surely not."""
 
     SAME = "same"
     OPEN = "open"
@@ -24,13 +25,16 @@ class Fate(Enum):
 
 
 def compared_in(memo: dict[str, Any]) -> Compared:
-    """What the checks have compared until now."""
+    """Return what the checks have compared until now."""
     found: Compared = memo.setdefault(KEY, Compared())
     return found
 
 
 def agrees(state: TableState, found: Content, *, moved: bool) -> bool:
-    """Every older row is what it was, and where it was (``moved``: wherever that is now)."""
+    """Return True if every older row is what it was, and where it was.
+
+    ``moved``: wherever it is now.
+    """
     recorded = state.content
     return (
         recorded is not None
@@ -40,15 +44,18 @@ def agrees(state: TableState, found: Content, *, moved: bool) -> bool:
 
 
 def bounds_of(state: TableState) -> Changes | None:
-    """What was written, where that bounds the number of rows: altered or not, as long as it has its
-    file.
+    """Return what was written, where that bounds the number of rows.
+
+    It does so for an altered table, too, as long as the table has its file.
     """
     return state.changes or (None if state.refiled else state.since)
 
 
 def fates_of(state: TableState, found: Content, *, moved: bool) -> list[Fate]:
-    """Part by part. A part has the rows of the second snapshot, and at most those of the first:
-    only deleting goes on meanwhile.
+    """Return the fate of each part of a table.
+
+    A part has at least the rows of the second snapshot, and at most those of the first: only
+    deleting goes on meanwhile.
     """
     if state.content is None or len(found.parts) != len(state.content.parts):
         return [Fate.WRONG]
@@ -67,9 +74,9 @@ def _fate(before: tuple[int, int], after: tuple[int, int], now: tuple[int, int])
 
 
 def share_of(state: TableState, found: Content | None, outcome: Outcome, *, moved: bool) -> Share:
-    """How the rows of a table were compared.
+    """Return how many rows of a table were compared, and how.
 
-    A row newer than the first snapshot is counted and no more, if not both saw it.
+    A row newer than the first snapshot is counted and no more, if not both snapshots saw it.
     """
     if found is None:
         return Share(exact=state.estimated_rows, exact_bytes=state.bytes)

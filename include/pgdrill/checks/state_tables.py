@@ -32,7 +32,7 @@ from pgdrill.postgres.row_digests import horizon_on, read_rows
     example="agents.public.hc_agent_state: 3 rows stale, 2 missing (first at (7,1)), wanted 0",
 )
 def state_tables(context: Context) -> Iterator[Outcome]:
-    """An answer for each configured table; one that no database has is red."""
+    """Yield an answer for each configured table; one that no database has is a failure."""
     if not context.cluster.drill.state_tables:
         yield Outcome("pass", "state tables", 0, "", "drill.state_tables names none")
         return
@@ -115,8 +115,9 @@ def _compared(
 def _by_hashes(
     connection: psycopg.Connection, thing: str, schema: str, table: str, recorded: StateTable
 ) -> Outcome:
-    """No writer is known: a row that neither snapshot saw is old, or came and went just while the
-    restore point was made.
+    """Compare a table by the hashes of its rows, where no writer of a row is known.
+
+    A row that neither snapshot saw is old, or came and went just while the restore point was made.
     """
     rows = hashed_rows(connection, schema, table, recorded.horizon.key, recorded.columns)
     if recorded.firm is None:
@@ -147,7 +148,10 @@ def _by_hashes(
 
 
 def compare(thing: str, recorded: StateTable, found: dict[str, tuple[str, bool]]) -> Outcome:
-    """``found``: rows by place and writer -> (hash, older than the first snapshot)."""
+    """Compare the found rows of a state table with the recorded ones.
+
+    ``found``: rows by place and writer -> (hash, older than the first snapshot).
+    """
     if recorded.firm is None:
         older = {place: digest for place, (digest, stable) in found.items() if stable}
         same = digest_of(older) == recorded.digest

@@ -1,5 +1,4 @@
-"""Rows: did every table come back as it was, give or take what was written up to the restore
-point?"""
+"""Rows: did every table come back, give or take what was written up to the restore point?"""
 
 from __future__ import annotations
 
@@ -43,8 +42,10 @@ from pgdrill.reports.model import Share
     example="agents.public.hc_appointments: 149, wanted 150 rows",
 )
 def table_content(context: Context) -> Iterator[Outcome]:
-    """One answer for each table that differs or could not be compared, and one for all that
-    agree."""
+    """Yield one answer for each table that differs, and one for all that agree.
+
+    A table that could not be compared has an answer of its own, too.
+    """
     context.settle()
     context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
 
@@ -66,7 +67,7 @@ def _database(
     connection.execute("SET row_security = off")
     line = horizon_on(connection, database.horizon)
     for table, state in database.tables.items():
-        if connection.closed:  # a table's code may have ended it: that is no word about the others
+        if connection.closed:  # a table's code may have ended it, which says nothing of the others
             with contextlib.suppress(psycopg.Error):
                 connection = later.enter_context(reading(context, name))
                 connection.execute("SET row_security = off")
@@ -92,9 +93,9 @@ def _table(
     *,
     altered: bool,
 ) -> tuple[Outcome, int]:
-    """The answer for a table, and how many rows of it were looked at.
+    """Return the answer for a table, and how many rows of it were read.
 
-    ``altered``: on production since the baseline began.
+    ``altered``: it was altered on production since the baseline began.
     """
     schema, plain = apart(table)
     found, share = None, Share.nothing(state.estimated_rows, state.bytes)
@@ -115,8 +116,8 @@ def _table(
                 outcome = (found and _number_of_rows(thing, state, found)) or outcome
                 share = share_of(state, found, outcome, moved=False) if found else share
         else:
-            # What was too large to be read on production is not read here, either: only whether it
-            # is there.
+            # A table that was too large to be read on production is not read here, either. It is
+            # only looked for.
             found = read_content(
                 connection,
                 schema,
@@ -162,8 +163,9 @@ def _table(
 def _gone_columns(
     connection: psycopg.Connection, schema: str, table: str, state: TableState
 ) -> list[str]:
-    """Columns that were read and that the restored table does not have; none where there is no such
-    table.
+    """Return the columns that were read and that the restored table does not have.
+
+    Empty where there is no such table.
     """
     try:
         with connection.transaction():
@@ -174,7 +176,10 @@ def _gone_columns(
 
 
 def _other_columns(table: str, gone: list[str], state: TableState, *, altered: bool) -> Outcome:
-    """Production may have dropped or renamed them, if it is not known that it did not."""
+    """Return the outcome for a table that lacks columns.
+
+    Production may have dropped or renamed them, unless it is known that it did not.
+    """
     if state.bracketed and not altered:
         return Outcome(
             "fail", table, f"no column {', '.join(gone)}", "the columns of the restore point"
@@ -196,12 +201,10 @@ def compare(
     *,
     moved: bool = False,
 ) -> Outcome:
-    """A restored table against what was recorded; ``found`` None: no such table.
+    """Compare a restored table with what was recorded; the first rule that applies answers.
 
-    The first rule that applies answers.
-
-    ``moved``: it was rewritten on production between the reading and the restore point, so its rows
-    have other places.
+    ``found`` None: no such table. ``moved``: it was rewritten on production between the reading and
+    the restore point, so its rows have other places.
     """
     if found is None:
         if state.dropped and not state.bracketed:
@@ -227,15 +230,18 @@ def compare(
 
 
 def _newer_unknown(state: TableState, found: Content) -> bool:
-    """Whether rows are gone that were too new to be in the digest, and nothing else tells of
-    them."""
+    """Return True if rows are gone that were too new to be in the digest.
+
+    Nothing else tells of them then.
+    """
     recorded = state.content is not None and found.rows < state.content.rows
     return recorded and not state.bracketed and not state.newer and bounds_of(state) is None
 
 
 def _lost_rows(table: str, sampled: SampleAnswer | None) -> Outcome | None:
-    """Production had the sampled rows before the restore point and after it: all of them must be
-    here.
+    """Return a failure if sampled rows are changed or gone; else None.
+
+    Production had them before the restore point and after it: all of them must be here.
     """
     wrong = [*sampled.changed, *sampled.gone] if sampled else []
     if not sampled or not wrong:
@@ -266,8 +272,9 @@ def _number_of_rows(table: str, state: TableState, found: Content) -> Outcome | 
 
 
 def _sample_alone(table: str, state: TableState, sampled: SampleAnswer | None) -> Outcome | None:
-    """Of what was too large to be read whole, whatever was done to it since: the sample is of after
-    the restore point.
+    """Return a pass by the sample alone for a table that was too large to be read whole.
+
+    Whatever was done to it since: the sample was taken after the restore point.
     """
     return (
         Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")
@@ -283,8 +290,9 @@ def _not_read(table: str, state: TableState, found: Content, moved: bool) -> Out
 def _around_restore_point(
     table: str, state: TableState, found: Content, moved: bool
 ) -> Outcome | None:
-    """Of each part, all rows of the first snapshot came back but those that the second no longer
-    saw.
+    """Judge each part of a table by the two snapshots around the restore point.
+
+    All rows of the first snapshot have to be there but those that the second no longer saw.
     """
     if state.content is None or not state.bracketed:
         return None
@@ -351,7 +359,7 @@ def _gone_rows(table: str, state: TableState, found: Content, moved: bool) -> Ou
 
 
 def _by_sample(table: str, state: TableState, sampled: SampleAnswer | None) -> Outcome:
-    """What the sample says where the digest says nothing."""
+    """Return what the sample says where the digest says nothing."""
     if sampled is not None:
         return Outcome("pass", table, sampled.looked_at, "sampled rows as recorded")
     why = "written to" if state.content else "too large to read whole"

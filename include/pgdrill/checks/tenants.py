@@ -1,4 +1,4 @@
-"""Searches limited to a tenant: they find the tenant's rows as on production, and no others'."""
+"""Searches limited to a tenant: they find its rows as on production, and no others'."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ TELL = (
     example="items.embedding (as agents_app): 7 of 10 rows are another tenant's, wanted 0",
 )
 def filtered_search(context: Context) -> Iterator[Outcome]:
-    """By the column that policies use, with the tenants of stored rows; then as the application's
-    role, where policies ask a setting.
+    """Search by the column that policies use, with the tenants of stored rows.
 
-    A search that finds nothing because its filter stands behind the index does so on production,
-    too: a warning.
+    Where policies ask a setting, the searches are then made as the application's role. A search
+    that finds nothing because its filter stands behind the index does so on production, too, and is
+    a warning.
     """
     yield from not_seen(context)
     for look, column in seen(context):
@@ -88,19 +88,20 @@ def filtered_search(context: Context) -> Iterator[Outcome]:
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """How an application's role is limited to a tenant: by the ``column``, from ``settings``.
-
-    ``recorded``: as on production.
-    """
+    """The way an application's role is limited to a tenant: by a column, from settings."""
 
     role: str
     column: str
     settings: Sequence[str]
-    recorded: bool
+    recorded: bool  # as on production
 
 
 def tenancy_of(look: Look) -> Tenancy | None:
-    """As production had it; where that is not recorded, as the restored catalogs have it."""
+    """Return the tenancy as production had it.
+
+    Where that is not recorded, it is as the restored catalogs have it. None where no role is
+    limited.
+    """
     if look.state:
         known = look.state
         if known.row_security and known.tenant_roles and known.filter_settings:
@@ -148,7 +149,7 @@ def _filtered(look: Look, one: Searched, before: SearchState | None) -> Outcome:
 
 
 def _on_production(before: SearchState | None) -> str:
-    """How many of production's own found nothing, in words."""
+    """Return words for how many of production's own searches found nothing."""
     if before is None or before.filtered is None:
         return "production's own are not recorded for that instant"
     answers = before.filtered
@@ -164,20 +165,21 @@ def _on_production(before: SearchState | None) -> str:
 
 @dataclass
 class _Seen:
-    """What searches as a tenant showed: rows, those of others, and the probes that found nothing,
-    where the tenant may see rows (``blind``) and where it is shown none at all (``hidden``).
-    """
+    """The results of searches as a tenant."""
 
     rows: int = 0
-    others: int = 0
+    others: int = 0  # rows of other tenants
+    # probes that found nothing, though the tenant may see rows
     blind: list[str] = field(default_factory=list)
+    # probes that found nothing, because the tenant is shown no row at all
     hidden: list[str] = field(default_factory=list)
     searches: int = 0
 
 
 def _as_tenant(look: Look, one: Searched, tenancy: Tenancy, before: SearchState | None) -> Outcome:
-    """Search as an application's role would, each probe's tenant set; every row found has to be
-    that tenant's.
+    """Search as an application's role would, with each probe's tenant set.
+
+    Every row found has to be that tenant's.
     """
     thing = f"{look.name} (as {tenancy.role})"
     context, database = look.context, look.column.database
@@ -282,8 +284,9 @@ def _searched(
     one: Searched,
     tenancy: Tenancy,
 ) -> _Seen:
-    """Each probe searched for as its row's tenant; where that finds nothing: may it see that row,
-    or any other?
+    """Search for each probe as its row's tenant.
+
+    Where that finds nothing, it asks whether the tenant may see that row, or any other.
     """
     found, table, predicate = _Seen(), _root(connection, look), one.search.field.predicate
     where = sql.SQL("WHERE {}").format(sql.SQL(predicate)) if predicate else sql.SQL("")
@@ -314,16 +317,16 @@ def _power(context: Context, role: str) -> str:
 def _tenancy(
     context: Context, database: str, role: str
 ) -> AbstractContextManager[psycopg.Connection]:
-    """A connection that may SET ROLE to that role."""
+    """Open a connection that may SET ROLE to that role."""
     return context.tenancy(database, role) if context.tenancy else context.connect(database)
 
 
 def _tenants(
     connection: psycopg.Connection, look: Look, probes: list[Probe], column: str
 ) -> list[tuple[Probe, str]]:
-    """The probes whose rows have a tenant, with it.
+    """Return the probes whose rows have a tenant, each with its tenant.
 
-    Asked anew: where the policies are gone, nothing names the column.
+    This is asked anew: where the policies are gone, nothing names the column.
     """
     query = sql.SQL(
         "SELECT ctid::text, {c}::text FROM ONLY {t} WHERE ctid = ANY ({p}::tid[]) AND {c} IS NOT"
@@ -338,7 +341,7 @@ def _tenants(
 
 
 def _root(connection: psycopg.Connection, look: Look) -> sql.Identifier:
-    """The table that applications search: of a partition, the whole."""
+    """Return the table that applications search: for a partition, the whole table."""
     row = connection.execute(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.oid = coalesce(pg_partition_root(%(table)s::oid::regclass),"
@@ -352,7 +355,7 @@ def _root(connection: psycopg.Connection, look: Look) -> sql.Identifier:
 def _seen_as(
     connection: psycopg.Connection, asked: sql.Composable, tenancy: Tenancy, owner: str
 ) -> list[str]:
-    """The tenants of the rows that a tenant is shown of what is ``asked``."""
+    """Return the tenants of the rows that a tenant is shown of what is ``asked``."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL row_security = on")
         for setting in tenancy.settings:

@@ -1,5 +1,6 @@
-"""Tables whose rows were not compared: too few of them are never green, though nobody can say that
-they are lost.
+"""Tables whose rows were not compared.
+
+With too few of their rows a drill is never green, though nobody can say that the others are lost.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from pgdrill.baseline import TableState
 from pgdrill.checks.base import Outcome
 from pgdrill.postgres.row_digests import Content
 
-# A table whose rows could not be read has lost some where so few of those came back that the server
-# had counted a moment before.
+# A table whose rows could not be read has lost some if less than this share came back of those that
+# the server had counted a moment before.
 FEWEST_OF_ESTIMATED = 0.8
 HINT = (
     "drill again: it is read if nobody takes its rows away within the same second; compare the"
@@ -20,8 +21,9 @@ NOT_COMPARED = "its rows were not compared"
 
 
 def missed(table: str, state: TableState, rows: int) -> Outcome | None:
-    """Production had taken its rows away before they could be read: about how many there were is
-    all that is known.
+    """Return the outcome for a table whose rows production took away before they could be read.
+
+    About how many there were is all that is known. None if the table was read.
     """
     if not state.missed:
         return None
@@ -42,8 +44,10 @@ def missed(table: str, state: TableState, rows: int) -> Outcome | None:
 
 
 def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
-    """What its counters say still tells how many rows there may be, if nobody truncated it before
-    the restore point.
+    """Return the outcome for a table of which it is not known what was written.
+
+    Its counters still tell how many rows there may be, if nobody truncated it before the restore
+    point.
     """
     if state.content is None:
         return Outcome("warn", table, None, "", f"{UNKNOWN}: {NOT_COMPARED}")
@@ -65,11 +69,10 @@ def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
 
 
 def large_and_empty(table: str, state: TableState, found: Content) -> Outcome | None:
-    """Of one that is too large to be read whole, and was not sampled, at least a row has to be
-    there.
+    """Return the outcome for an empty table that was too large to be read, and not sampled.
 
-    Where nothing tells what was written since, it may have been emptied since: that is said, and no
-    more.
+    At least a row has to be there. Where nothing tells what was written since, it may have been
+    emptied since: that is said, and no more. None if the table is well, or is judged otherwise.
     """
     if found.rows or state.content is not None or state.missed or not state.estimated_rows:
         return None

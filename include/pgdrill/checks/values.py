@@ -1,10 +1,9 @@
-"""Vectors that are missing, zero, not finite or of another size: which of them are damage, and
-which production's own state.
+"""Vectors that are missing, zero, not finite or of another size: damage, or production's own state?
 
-A row version never changes: one that is older than the snapshot and has no vector now had none
+A row version never changes. One that is older than the snapshot and has no vector now had none
 then. So more such rows than the snapshot counted are damage, whatever was written since and however
-long ago it was. Any other row without a vector is what the application left there: told, and no
-fault of the backup.
+long ago it was. Any other row without a vector is what the application left there: it is told, and
+is no fault of the backup.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ NO_DIRECTION = "zeros have no direction: no cosine search finds them"
 
 
 def odd_values(look: Look, reading: Reading, before: Contents | None) -> Iterator[Outcome]:
-    """An answer for each kind of value that is no whole vector of the column's size."""
+    """Yield an answer for each kind of value that is no whole vector of the column's size."""
     if reading.broken:
         yield Outcome(
             "fail",
@@ -38,8 +37,10 @@ def odd_values(look: Look, reading: Reading, before: Contents | None) -> Iterato
 
 
 def _sizes(look: Look, reading: Reading, before: Contents | None) -> Iterator[Outcome]:
-    """A column without a number of dimensions may mix them on purpose: then production does,
-    too."""
+    """Yield an answer if vectors have another number of dimensions than they should.
+
+    A column without a number of dimensions may mix them on purpose: then production does, too.
+    """
     fixed = look.column.dimensions
     known = (
         {fixed}
@@ -139,8 +140,9 @@ def _zeros(look: Look, reading: Reading, before: Contents | None) -> Iterator[Ou
 
 
 def _few_writes(look: Look, more: int) -> Changes | None:
-    """What was written since the baseline, where that is known and too little to explain so many
-    more.
+    """Return what was written since the baseline, if it is too little to explain so many more.
+
+    None where it is enough, or not known.
     """
     if more <= 0:
         return None
@@ -159,7 +161,7 @@ def _never_null(look: Look) -> bool:
 
 
 def _then(look: Look, before: Contents | None, what: str) -> str:
-    """How many production had, in words."""
+    """Return words for how many production had."""
     if before is None:
         return _not_known(look)
     count = getattr(before, what)

@@ -1,6 +1,4 @@
-"""Vectors: are they whole, are they production's, and does the index find what an exact search
-finds?
-"""
+"""Vectors: are they whole and production's, and does the index find what an exact search finds?"""
 
 from __future__ import annotations
 
@@ -35,7 +33,9 @@ MOVED = "production rewrote the table meanwhile, and its rows have other places"
     example="items.embedding: 3 vectors with NaN or infinity, wanted 0, first at (12,4)",
 )
 def vector_values(context: Context) -> Iterator[Outcome]:
-    """Counted while the exact neighbours are searched: one reading of each column serves all
+    """Count the values of each column that are no whole vectors.
+
+    They are counted while the exact neighbours are searched: one reading of each column serves all
     questions.
     """
     for look in looks(context):
@@ -65,7 +65,10 @@ def vector_values(context: Context) -> Iterator[Outcome]:
 
 
 def _lost_columns(context: Context) -> Iterator[Outcome]:
-    """Columns that config or baseline name and the restored cluster does not have."""
+    """Yield an answer for each column that the restored cluster lacks.
+
+    The configuration or the baseline names it.
+    """
     found = {(look.column.wanted.table, look.column.wanted.column) for look in looks(context)}
     for wanted in context.cluster.vectors:
         if (wanted.table, wanted.column) not in found:
@@ -79,7 +82,8 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
     for name, database in context.baseline.databases.items() if context.baseline else ():
         for key, state in database.vectors.items():
             if name in context.databases and (name, key) not in present:
-                changed = altered(context, name, state.oid)  # dropped, or unlogged, just then
+                # the table may have been dropped, or made unlogged, just then
+                changed = altered(context, name, state.oid)
                 yield context.allowing_for_changes(
                     Outcome(
                         "warn" if changed else "fail",
@@ -106,7 +110,10 @@ def _lost_columns(context: Context) -> Iterator[Outcome]:
     example="items.embedding: 2 older vectors gone, wanted 0: more than were updated or deleted",
 )
 def vector_content(context: Context) -> Iterator[Outcome]:
-    """By a digest over place, writer and vector of all rows older than the baseline's snapshot."""
+    """Compare a digest of the rows that are older than the baseline's snapshot.
+
+    It is over the place, writer and vector of every such row.
+    """
     yield from not_seen(context)
     for look, column in seen(context):
         before = look.state.contents if look.state else None
@@ -124,8 +131,10 @@ def vector_content(context: Context) -> Iterator[Outcome]:
 
 
 def _unknown(look: Look) -> Outcome:
-    """Nothing to compare with: no baseline is a question unanswered, a column that it lacks is new
-    or could not be read.
+    """Return the outcome for a column that there is nothing to compare with.
+
+    Without a baseline the question is unanswered. A column that the baseline lacks is new or could
+    not be read.
     """
     recorded = look.database.vectors.get(look.key) if look.database else None
     if look.database is None:
@@ -172,7 +181,7 @@ def _same_content(look: Look, found: Contents, before: Contents) -> Outcome:
 
 
 def _by_figures(look: Look, found: Contents, before: Contents, changes: Changes) -> Outcome:
-    """Of a table that was written to: what can be said of all vectors at once."""
+    """Judge a column whose table was written to by what can be said of all its vectors at once."""
     if why := _strange_norms(found, before, changes.rewritten_rows):
         return Outcome(
             "fail",
@@ -199,7 +208,9 @@ def _by_figures(look: Look, found: Contents, before: Contents, changes: Changes)
 
 
 def _strange_norms(found: Contents, before: Contents, gone: int) -> str:
-    """Rows that are left cannot be longer or shorter than all of them were, nor can a few gone move
+    """Return in words how the vectors' lengths differ from the recorded ones; empty if well.
+
+    Rows that are left cannot be longer or shorter than all of them were, nor can a few gone move
     the mean far.
     """
     now, then = found.norms, before.norms
@@ -238,7 +249,10 @@ def _strange_norms(found: Contents, before: Contents, gone: int) -> str:
     ),
 )
 def exact_neighbours(context: Context) -> Iterator[Outcome]:
-    """Whatever the index says: is what a search ought to find still what it was?"""
+    """Compare the exact neighbours of stored vectors with those that production recorded.
+
+    Whatever the index says, this is what a search ought to find.
+    """
     yield from not_seen(context)
     for look, column in seen(context):
         if look.state is None or look.state.code:
@@ -269,7 +283,7 @@ def exact_neighbours(context: Context) -> Iterator[Outcome]:
 
 
 def thing_of(look: Look, one: Searched) -> str:
-    """What an answer about a search names."""
+    """Return the name that an answer about a search gives its thing."""
     return f"{look.name} ({one.search.name})" if one.search.name else look.name
 
 
@@ -411,7 +425,7 @@ def _add(
     ),
 )
 def index_recall(context: Context) -> Iterator[Outcome]:
-    """Recall@10 against exact neighbours of stored vectors.
+    """Measure recall@10 of each index against exact neighbours of stored vectors.
 
     Neighbours at equal distance count as found.
     """
@@ -438,7 +452,7 @@ def index_recall(context: Context) -> Iterator[Outcome]:
 
 
 def _why_invalid(look: Look, index: SearchIndex) -> str:
-    """What explains an invalid index; empty if nothing does."""
+    """Return what explains an invalid index; empty if nothing does."""
     if look.state is None:
         return (
             "not compared: a concurrent build may have been under way, or may have failed on"
@@ -450,7 +464,11 @@ def _why_invalid(look: Look, index: SearchIndex) -> str:
 
 
 def _recall(look: Look, one: Searched, found: float, before: SearchState | None) -> Outcome:
-    """What production finds decides; what is configured warns where production finds no more."""
+    """Judge the recall of an index.
+
+    What production finds decides. The configured share is only warned of where production finds no
+    more.
+    """
     wanted = look.column.wanted
     threshold = f">= {wanted.min_recall_at_10:g}"
     message = "recall@10"
@@ -489,8 +507,9 @@ def _recall(look: Look, one: Searched, found: float, before: SearchState | None)
 
 
 def _explained(look: Look, one: Searched, found: float) -> str:
-    """Why an index that finds little need not be damaged, where production's own of that instant is
-    not known; empty: nothing says so.
+    """Return why an index that finds little need not be damaged; empty if nothing says so.
+
+    It is asked where production's own recall of that instant is not known.
     """
     wanted = look.column.wanted
     probes = sum(bool(one.whole.wanted(number)) for number in range(len(one.probes)))
@@ -511,15 +530,17 @@ def _explained(look: Look, one: Searched, found: float) -> str:
 
 
 def _written_share(look: Look) -> float:
-    """Of an HNSW graph that share of the rows may have been replaced, and searches find as much
-    less until it is vacuumed.
+    """Return the share of the table's rows that was written since the baseline.
+
+    In an HNSW graph that share of the rows may have been replaced, and searches find as much less
+    until it is vacuumed.
     """
     changes, table = look.changes(), look.table
     contents = look.state.contents if look.state else None
     rows = (
         sum(contents.sizes.values()) if contents else max(table.estimated_rows, 0) if table else 0
     )
-    # altered since: what both snapshots saw was not written
+    # altered since: the rows that both snapshots saw were not written
     if changes is None and table and table.content and table.bracketed:
         written, rows = (
             table.content.rows - (table.later or table.content).stable_rows,
@@ -533,9 +554,9 @@ def _written_share(look: Look) -> float:
 
 
 def judged(look: Look, loss: Loss, allowed: float) -> CheckStatus:
-    """Worse than allowed for certain, possibly, or surely not.
+    """Return the status for a loss of recall: surely worse than allowed, possibly, or surely not.
 
-    Of a table that nobody wrote to, the same search of the same index gives the same answer: there
+    In a table that nobody wrote to, the same search of the same index gives the same answer: there
     chance has no part.
     """
     if loss.lowest > allowed and (
@@ -546,12 +567,15 @@ def judged(look: Look, loss: Loss, allowed: float) -> CheckStatus:
 
 
 def searches(context: Context) -> int:
-    """In how many ways the columns are searched: each is asked some questions by probes."""
+    """Return in how many ways the columns are searched: each is asked some questions by probes."""
     return sum(len(column.searches) for _, column in seen(context))
 
 
 def recall_loss(one: Searched, asked: Asked, before: SearchState, answers: Answers) -> Loss | None:
-    """What the index finds less than production's did: on the same probes where they are left."""
+    """Return what the index finds less than production's did; None where it cannot be told.
+
+    It is measured on the same probes where they are left.
+    """
     if not asked.found or not (answers.hits or answers.found):
         return None
     numbers = {place: number for number, (place, _) in enumerate(before.probes)}

@@ -1,3 +1,4 @@
-"""This machine: processes, locks, private folders, the fence around restored servers, cores and
-memory.
+"""This machine: processes, locks, private folders, the fence around restored servers, memory.
+
+Its cores are counted here, too.
 """

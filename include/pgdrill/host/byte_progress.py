@@ -1,9 +1,8 @@
-"""Does a program move bytes, or does it wait? Told by the files it works on, for a sleeping one
-moves a few bytes as well.
+"""Telling whether a program moves bytes, or waits, by the files that it works on.
 
-wal-g that sleeps before it tries again reads 3 bytes every ten seconds, and each request that is
-refused again some hundred: neither is work. What arrived, or was read to be sent, shows in the
-files that a program holds open.
+A sleeping program moves a few bytes as well. wal-g that sleeps before it tries again reads 3 bytes
+every ten seconds, and each request that is refused again some hundred: neither is work. What
+arrived, or was read to be sent, shows in the files that a program holds open.
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from pathlib import Path
 
 import psutil
 
-LEAST_BYTES = 4096  # of reading and writing that count as work, where no folders are known
+LEAST_BYTES = 4096  # read and written, to count as work where no folders are known
 
 
 class Movement:
-    """Of a process with its children: in the files below ``folders`` that they hold open, or where
-    none are named in all they do.
+    """The bytes that a process moves with its children.
+
+    Looked at are the files below ``folders`` that they hold open, or, where none are named, all
+    they do.
     """
 
     def __init__(self, pid: int, folders: Collection[Path] = ()) -> None:
@@ -32,14 +33,14 @@ class Movement:
         self.written = 0  # by the process itself, sockets and pipes included
 
     def look(self) -> bool:
-        """Whether anything moved since the last look."""
+        """Return True if anything moved since the last look."""
         pids = family(self.pid)
         moved = self._moved_bytes(pids)
         if not self._below:
             return moved
         files = frozenset(found for pid in pids for found in open_files(pid, self._below))
         new = bool(files - self._files)
-        self._files = files or self._files  # between two files none is open
+        self._files = files or self._files  # between two files, the program has none open
         return new
 
     def _moved_bytes(self, pids: list[int]) -> bool:
@@ -58,7 +59,7 @@ class Movement:
 
 
 def family(pid: int) -> list[int]:
-    """A process and everything that it started."""
+    """Return a process and everything that it started."""
     try:
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     except psutil.Error:
@@ -66,8 +67,9 @@ def family(pid: int) -> list[int]:
 
 
 def open_files(pid: int, below: tuple[str, ...]) -> Iterator[tuple[int, ...]]:
-    """Each file there that a process holds open: which it is, how far it has been read, and of one
-    that it writes when.
+    """Yield for each file there that a process holds open which it is, and how far it is read.
+
+    For a file that it writes, tell, too, how long it is and when it was written.
     """
     with contextlib.suppress(OSError):  # gone
         for handle in Path(f"/proc/{pid}/fd").iterdir():
@@ -81,7 +83,7 @@ def open_files(pid: int, below: tuple[str, ...]) -> Iterator[tuple[int, ...]]:
                     .read_text()
                     .splitlines()[:2]
                 )
-                # production's own files change without the tool
+                # of files that are only read no size is told: production's change without the tool
                 written = int(told["flags"], 8) & (os.O_WRONLY | os.O_RDWR)
                 yield (
                     state.st_dev,

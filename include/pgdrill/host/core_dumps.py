@@ -1,5 +1,6 @@
-"""No core dumps of what works on a database's rows: a core file holds them, and nobody would look
-for it.
+"""No core dumps of programs that work on a database's rows.
+
+A core file holds the rows, and nobody would look for it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import resource
 
 
 def no_core_files(*, for_good: bool = False) -> None:
-    """For this process and all that it starts from now on.
+    """Forbid core files of this process and of all that it starts from now on.
 
     A kernel that hands dumps to a program heeds no limit: it gets one without memory.
     """

@@ -1,9 +1,8 @@
-"""``python -I -S keeper.py LEASE_FILE PID_FILE -- WORD…``: runs a restored server for as long as
-its lease holds.
+"""``python -I -S keeper.py LEASE_FILE PID_FILE -- WORD…``: run a server while its lease holds.
 
-The server outlives the task that started it. This process, in a session of its own, ends it when
-the lease's owner has died, when the lease has run out and when the folder has gone, and takes it
-along when it dies itself.
+The restored server outlives the task that started it. This process, in a session of its own, ends
+it when the lease's owner has died, when the lease has run out and when the folder has gone, and
+takes it along when it dies itself.
 """
 
 from __future__ import annotations
@@ -71,9 +70,9 @@ def start(words: list[str]) -> int:
 
 
 def keep(child: int, over: Callable[[], str]) -> int:
-    """Wait until the server has ended, or end it with its lease. Signals are handed on.
+    """Wait until the server has ended, or end it with its lease; return how it ended.
 
-    Gives how it ended.
+    Signals are handed on.
     """
     looked = time.monotonic()
     while True:
@@ -94,7 +93,10 @@ def keep(child: int, over: Callable[[], str]) -> int:
 
 
 def reap(child: int) -> int | None:
-    """Bury whoever has died; the server's exit code, or minus its signal, if it is among them."""
+    """Bury whoever has died.
+
+    Return the server's exit code, or minus its signal, if it is among them.
+    """
     code = None
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
@@ -104,7 +106,7 @@ def reap(child: int) -> int | None:
 
 
 def end(child: int) -> int:
-    """An immediate shutdown; after five seconds nobody is asked."""
+    """Shut the server down immediately; after five seconds kill it."""
     for how, seconds in ((signal.SIGQUIT, QUIT_SECONDS), (signal.SIGKILL, QUIT_SECONDS)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, how)
@@ -136,7 +138,7 @@ def end_children(but: int = 0) -> None:
 
 
 def children() -> list[int]:
-    """The children of this process, the dead ones too."""
+    """Return the children of this process, the dead ones too."""
     from pgdrill.host.owner import read_text
 
     own, found = str(os.getpid()), []

@@ -1,8 +1,7 @@
-"""Symbolic links in a data directory: what lies behind them is in no backup, but for pg_wal and the
-tablespaces.
+"""Symbolic links in a data directory: what lies behind them is in no backup.
 
-wal-g leaves a link out; barman-cloud keeps the link and not what it leads to. Both end with
-success.
+Only pg_wal and the tablespaces are followed. wal-g leaves a link out; barman-cloud keeps the link
+and not what it leads to. Both end with success.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from pgdrill.errors import BackupFault
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-# What PostgreSQL keeps its data in, or does not start without. Other things are people's: keys,
-# logs, configuration files.
+# Names in which PostgreSQL keeps its data, or without which it does not start. Other things are
+# people's: keys, logs, configuration files.
 NEEDED = frozenset(
     {
         "base",
@@ -43,7 +42,7 @@ NEEDED = frozenset(
 
 
 def links_inside(data_directory: Path) -> Iterator[Path]:
-    """Every link below a data directory, and below its tablespaces, that no backup tool follows."""
+    """Yield every link below a data directory and its tablespaces that no backup tool follows."""
     yield from _below(data_directory, data_directory)
     for space in (data_directory / "pg_tblspc").glob("*"):
         if space.is_dir():
@@ -66,8 +65,9 @@ def _below(folder: Path, data_directory: Path) -> Iterator[Path]:
 
 
 def check_links(data_directory: Path) -> None:
-    """Refuse a data directory of which a part would be in no backup; warn of what a recovery may do
-    without.
+    """Raise if a part of the data directory would be in no backup.
+
+    Warn of what a recovery may do without.
     """
     links = list(links_inside(data_directory))
     needed = [link for link in links if _needed(link.relative_to(data_directory))]
@@ -92,7 +92,7 @@ def check_links(data_directory: Path) -> None:
 
 
 def check_unpacked_links(removed: Iterable[Path], data_directory: Path, backup: str) -> None:
-    """Refuse a fetched backup that holds a link where data belongs."""
+    """Raise if a fetched backup holds a link where data belongs."""
     for path in removed:
         inside = path.relative_to(data_directory) if path.is_relative_to(data_directory) else None
         # a tablespace's folder is all data

@@ -2,8 +2,8 @@
 
 A restarted scheduler can run the same task twice at once, so the lock is here and not only in
 Airflow. It has two layers: an ``flock`` held while a stage runs, which the kernel releases when the
-process dies, and a lease. A drill's, which spans its stages, stands in its folder
-(:class:`pgdrill.host.owner.FolderLease`); here stands only where that is.
+process dies, and a lease. A drill's lease, which spans its stages, stands in its folder
+(:class:`pgdrill.host.owner.FolderLease`); the lock file only says where that folder is.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ WAIT_SECONDS = 30.0  # a task that was marked failed is gone within about ten
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who works on the cluster. ``process``: where one process does it all; a drill's folder knows
-    better.
-    """
+    """The right of one job to work on the cluster."""
 
     owner: str
     directory: str
     expires_at: float
+    # the process that does it all, if one does; a drill's folder knows better
     process: Owner | None = None
 
     def stale(self) -> bool:
-        """Expired, its directory gone, or its process dead."""
+        """Return True if it has expired, its directory is gone, or its process is dead."""
         if not Path(self.directory).exists():
             return True
         if found := self._in_folder():
@@ -46,12 +45,12 @@ class Lease:
         return time.time() > self.expires_at or bool(self.process and self.process.gone())
 
     def until(self) -> datetime:
-        """When it ends at the latest."""
+        """Return when it ends at the latest."""
         found = self._in_folder()
         return datetime.fromtimestamp(found.expires_at if found else self.expires_at, UTC)
 
     def kept(self) -> bool:
-        """Whether nobody is at work: somebody wanted to look at what was restored."""
+        """Return True if nobody is at work: somebody wanted to look at what was restored."""
         found = self._in_folder()
         return bool(found and found.why == "kept")
 
@@ -60,7 +59,7 @@ class Lease:
 
 
 def this_process() -> Owner:
-    """For a lease that ends with this process."""
+    """Return the owner for a lease that ends with this process."""
     return Owner.of(os.getpid())
 
 
@@ -135,7 +134,7 @@ class ClusterLock:
 
 
 def lease_for(owner: str, directory: Path, seconds: float, process: Owner | None = None) -> Lease:
-    """A lease from now on."""
+    """Return a lease from now on."""
     return Lease(
         owner, str(directory), (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp(), process
     )

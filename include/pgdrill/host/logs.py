@@ -1,5 +1,6 @@
-"""The library's log lines: whatever names, messages or a tool's output are in one, it stays one,
-and rules no terminal.
+"""The library's log lines: each stays one line, and rules no terminal.
+
+That holds whatever names, messages or a tool's output are in it.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ class LineFormatter(logging.Formatter):
     """A formatter whose message is one line, and whose traceback holds nothing but text."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         record.message = one_line(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """The traceback."""
+        """Return the traceback."""
         return visible(super().formatException(ei))
 
 
 def keep_lines_whole() -> None:
-    """The same where others format: records of ``pgdrill`` are made safe as they are made.
+    """Make records of ``pgdrill`` safe as they are made, for where others format them.
 
     Twice is as good as once.
     """

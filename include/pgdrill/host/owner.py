@@ -1,8 +1,7 @@
-"""Who owns a drill's folder: a process that is told from every other one, or nobody, until a
-certain end.
+"""The owner of a drill's folder: a process that is told from every other one, or nobody.
 
-The standard library only, and as little of it as will do: every restored server's keeper holds this
-in memory.
+The folder is theirs until a certain end. The standard library only is used, and as little of it as
+will do: every restored server's keeper holds this in memory.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import json
 import os
 import time
 
-# PROC_PID_INIT_INO of every Linux; another number is a container's
+# PROC_PID_INIT_INO of every Linux; a namespace with another number is a container's.
 INITIAL_PID_NAMESPACE = 4026531836
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def read_text(path: str) -> str:
-    """A short file's text without its line's end; empty where it cannot be read."""
+    """Return a short file's text without its line's end; empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib takes memory
             return file.read().strip()
@@ -26,8 +25,9 @@ def read_text(path: str) -> str:
 
 
 def started(pid: int) -> int | None:
-    """When a living process started, in clock ticks since the boot, which no change of the clock
-    moves; None of a dead one.
+    """Return when a living process started, in clock ticks since the boot; None of a dead one.
+
+    No change of the clock moves that.
     """
     words = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()  # its name may hold anything
     return int(words[19]) if len(words) > 19 and words[0] not in "ZX" else None
@@ -58,7 +58,10 @@ class Owner:
 
     @classmethod
     def of(cls, pid: int) -> Owner:
-        """A process of this host; one that has ended is nobody's, and over at once."""
+        """Return the owner for a process of this host.
+
+        One that has ended is nobody's, and over at once.
+        """
         return cls(
             pid,
             started(pid) or 0,
@@ -70,7 +73,7 @@ class Owner:
 
     @classmethod
     def from_json(cls, values: dict[str, object]) -> Owner:
-        """What :meth:`to_json` gave. Raises ValueError, KeyError or TypeError."""
+        """Return the owner that :meth:`to_json` gave. Raises ValueError, KeyError or TypeError."""
         pid, ticks, namespace = values["pid"], values["started"], values["pid_namespace"]
         boot_id, host, machine = values["boot_id"], values["host"], values.get("machine", "")
         if not (
@@ -83,7 +86,7 @@ class Owner:
         return cls(pid, ticks, str(boot_id), namespace, str(host), str(machine))
 
     def to_json(self) -> dict[str, object]:
-        """For a file."""
+        """Return its values for a file."""
         return {
             name: getattr(self, name)
             for name in ("pid", "started", "boot_id", "pid_namespace", "host", "machine")
@@ -96,14 +99,16 @@ class Owner:
         return hash((self.pid, self.started, self.boot_id))
 
     def lives(self) -> bool:
-        """Whether it is a living process that can be seen from here: never another one that got its
-        number.
+        """Return True if it is a living process that can be seen from here.
+
+        Another process that got its number is never taken for it.
         """
         return self._seen_by(Owner.of(os.getpid())) and started(self.pid) == self.started
 
     def session(self) -> list[int]:
-        """The processes of the session that it leads or led: its number is nobody else's while one
-        of them lives.
+        """Return the processes of the session that it leads or led.
+
+        Its number is nobody else's while one of them lives.
         """
         if not self._seen_by(Owner.of(os.getpid())) or started(self.pid) not in (
             None,
@@ -118,8 +123,9 @@ class Owner:
         ]
 
     def gone(self) -> str:
-        """How it is known that it has ended, in words; empty where it lives, or nobody here can
-        tell.
+        """Return in words how it is known that it has ended.
+
+        Empty where it lives, or nobody here can tell.
         """
         here = Owner.of(os.getpid())
         if self._seen_by(here):
@@ -143,7 +149,7 @@ class Owner:
 
 
 class FolderLease:
-    """Until when a drill's folder and server may be there.
+    """The time until which a drill's folder and server may be there.
 
     ``why``: restore, check, handover, kept, …
     """
@@ -153,13 +159,13 @@ class FolderLease:
     def __init__(self, drill_id: str, owner: Owner | None, expires_at: float, why: str) -> None:
         self.drill_id, self.owner, self.expires_at, self.why = drill_id, owner, expires_at, why
         self.boot_id = read_text("/proc/sys/kernel/random/boot_id")
-        # The clock may be set back meanwhile; this one only ever goes on, while the host sleeps
-        # too.
+        # The host's clock may be set back meanwhile. This one only ever goes on, also while the
+        # host sleeps.
         self.expires_boottime = time.clock_gettime(time.CLOCK_BOOTTIME) + expires_at - time.time()
 
     @classmethod
     def read(cls, path: str) -> FolderLease | None:
-        """None where there is none that can be read."""
+        """Read a lease; None where there is none that can be read."""
         try:
             values = json.loads(read_text(path))
             owner = values["owner"] and Owner.from_json(values["owner"])
@@ -178,7 +184,7 @@ class FolderLease:
         return made
 
     def write(self, path: str) -> None:
-        """Put it there in one piece, for this user's eyes only."""
+        """Write the lease in one piece, for this user's eyes only."""
         values = {
             "drill_id": self.drill_id,
             "owner": self.owner and self.owner.to_json(),
@@ -190,7 +196,7 @@ class FolderLease:
         write_whole(path, json.dumps(values))
 
     def over(self) -> str:
-        """Why it holds no longer, in words; empty while it does.
+        """Return in words why it holds no longer; empty while it does.
 
         A process's own time is measured by the clock that only goes on. What was promised to people
         as an hour of the day (a kept copy's end) ends by that one and by the host's, whichever

@@ -1,5 +1,6 @@
-"""The work directory: everything that a job leaves on this host lies below it, so it has to be
-there before anything is begun.
+"""The work directory, below which everything lies that a job leaves on this host.
+
+So it has to be there before anything is begun.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def make_place(folder: Path) -> None:
 
 
 def make_state(folder: Path) -> None:
-    """Make a cluster's own folder in the work directory; raise with the line that mends it where
-    another user's job has been before.
+    """Make a cluster's own folder in the work directory.
+
+    Raises with the line that mends it where another user's job has been before.
     """
     make_place(folder.parent)
     check_left(folder)
@@ -40,11 +42,10 @@ def make_state(folder: Path) -> None:
 
 
 def check_left(folder: Path) -> None:
-    """Raise where a cluster's own folder, or a lock or folder in it, was left by another user's job
-    and cannot be written by this one.
+    """Raise if another user's job left something in a cluster's folder that this one cannot write.
 
-    All in it is pgdrill's, so it may be given away whole. That cannot be said of the work
-    directory, which somebody chose.
+    That may be the folder itself, or a lock or folder in it. All in it is pgdrill's, so it may be
+    given away whole. That cannot be said of the work directory, which somebody chose.
     """
     for path in (folder, *sorted(_inside(folder))):
         with contextlib.suppress(FileNotFoundError):  # gone meanwhile
@@ -64,13 +65,14 @@ def check_left(folder: Path) -> None:
 def _inside(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
-    except OSError:  # not there yet, or closed, which is told of the folder itself
+    except OSError:  # not there yet; or closed, and the folder itself is told then
         return []
 
 
 def check_place(folder: Path) -> bool:
-    """Raise what :func:`make_place` would, and change nothing: tried with a folder that is gone
-    again. Says whether it is there.
+    """Raise what :func:`make_place` would, and change nothing; return True if the folder is there.
+
+    It is tried with a folder that is gone again.
     """
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     there = existing == folder
@@ -87,14 +89,15 @@ def check_place(folder: Path) -> bool:
 
 
 def _write_in(folder: Path) -> None:
-    """Try it, with a folder that is gone again: access(2) says to root that all is well, wherever
-    nobody can write.
+    """Try to write in a folder, with a folder that is gone again.
+
+    access(2) says to root that all is well, wherever nobody can write.
     """
     Path(tempfile.mkdtemp(prefix=".pgdrill-", dir=folder)).rmdir()
 
 
 def this_user() -> str:
-    """The name of the user that this process runs as; a number where it has none."""
+    """Return the name of the user that this process runs as; a number where it has none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

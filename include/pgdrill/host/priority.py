@@ -1,5 +1,7 @@
-"""A drill steps back: whatever else its host has to do, production's server above all, goes
-first."""
+"""The low priority of a drill: whatever else its host has to do goes first.
+
+That is production's server above all.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ import shutil
 
 FIRST_TO_GO = "1000"  # for the kernel, when memory runs out
 NICE = "10"
-# of ionice: behind everybody, but not waiting for a disk that nobody uses for a while
+# For ionice: behind everybody, but not waiting for a disk that nobody uses for a while.
 BEST_EFFORT, LAST = "2", "7"
 
 
 @functools.cache
 def low_priority_words(priority: str = "low") -> tuple[str, ...]:
-    """Words before any command that a drill starts; what that starts inherits it.
+    """Return the words before any command that a drill starts; what that starts inherits it.
 
     With ``normal`` it is just the first to go.
     """

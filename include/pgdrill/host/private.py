@@ -21,29 +21,33 @@ from pgdrill.errors import ConfigError, CouldNotVerify
 PREFIX = "pgdrill-"
 NAME_BYTES = len(PREFIX) + 16
 SOCKET_BYTES = 107  # the longest name of a socket that Linux takes
-# barman-cloud's workers; PostgreSQL's own names are shorter
+# The longest name below a short folder is of barman-cloud's workers; PostgreSQL's are shorter.
 BELOW_BYTES = len("/pymp-12345678/listener-12345678")
 SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - what is made there has a name by chance, and is closed to others
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def short_folder(link: Path, owners: Collection[int] = ()) -> Path:
-    """The folder that ``link`` remembers, made if there is none: for sockets, whose names hold 107
-    bytes.
+    """Return the folder that ``link`` remembers, made if there is none.
+
+    It is for sockets, whose names hold 107 bytes.
     """
     if folder := remembered(link, owners):
         return folder
     forget(link)
     folder = short_place() / f"{PREFIX}{secrets.token_hex(8)}"
-    # first: whoever is killed in between leaves nothing that is not remembered
+    # The link comes first: a process that is killed in between leaves nothing that is not
+    # remembered.
     link.symlink_to(folder)
     folder.mkdir(mode=0o700)  # an error if it is there
     return folder
 
 
 def short_place() -> Path:
-    """Where short folders are made: the folder for temporary files, or another where its name is
-    too long for a socket below it.
+    """Return the folder in which short folders are made.
+
+    That is the folder for temporary files, or another where its name is too long for a socket below
+    it.
     """
     own = Path(tempfile.gettempdir())
     for place in (own, *map(Path, SHORT_PLACES)):
@@ -68,8 +72,9 @@ def short_place() -> Path:
 
 
 def remembered(link: Path, owners: Collection[int] = ()) -> Path | None:
-    """Where ``link`` leads, if that is a folder of ours (or of one of ``owners``) that is closed to
-    others.
+    """Return where ``link`` leads, if that is a folder of ours that is closed to others.
+
+    It may also be a folder of one of ``owners``.
     """
     try:
         folder = Path(os.readlink(link))  # noqa: PTH115 - the link itself
@@ -93,10 +98,10 @@ def forget(link: Path, owners: Collection[int] = ()) -> None:
 
 
 def check_place(folder: Path, *, above: int) -> None:
-    """Nobody else can put something in the place of ``folder``, which is ours alone, as are
-    ``above`` of those it lies in.
+    """Raise in words if somebody else can put something in the place of ``folder``.
 
-    Raises in words. What is not there yet is no trouble.
+    It has to be ours alone, as have ``above`` of those it lies in. What is not there yet is no
+    trouble.
     """
     path = (folder, *folder.parents)
     for own in path[: above + 1]:
@@ -106,8 +111,9 @@ def check_place(folder: Path, *, above: int) -> None:
 
 
 def check_way(folder: Path) -> None:
-    """Nobody else can put something in the place of ``folder`` or of what leads to it, links among
-    that. Raises in words.
+    """Raise in words if somebody else can put something in the place of ``folder``.
+
+    The same is asked of what leads to it, links among that.
     """
     _closed((folder, *folder.parents, *folder.resolve().parents))
 

@@ -102,7 +102,7 @@ class Completed:
 
     @property
     def ended(self) -> str:
-        """``exit code 1 (no such backup): last lines`` for an error's *found*."""
+        """The end in words for an error's *found*: ``exit code 1 (no such backup): last lines``."""
         how = (
             f"signal {signal.Signals(-self.code).name}"
             if self.code < 0
@@ -135,7 +135,10 @@ class ProcessTimeout(Exception):
 
 
 def mask(text: str, environment: Mapping[str, str]) -> str:
-    """``text`` with the value of every secret variable of ``environment`` replaced by ``***``."""
+    """Return ``text`` with the value of every secret variable replaced by ``***``.
+
+    The variables are those of ``environment``.
+    """
     # one may begin with another
     for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
         upper = name.upper()
@@ -226,7 +229,10 @@ class Runner:
 
     @contextlib.contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Inside, :meth:`stop` calls ``end``; what fails because of that is :class:`Stopped`."""
+        """Have :meth:`stop` call ``end`` inside this block.
+
+        What fails because of that is :class:`Stopped`.
+        """
         self.check()
         self._endings.append(end)
         try:
@@ -364,8 +370,9 @@ class _Running:
 
 
 def _ended(process: subprocess.Popen[str], seconds: float | None) -> bool:
-    """Wait so long (None: for ever) for its end, which the kernel announces; ``wait`` with a limit
-    looks up to 50 ms late.
+    """Wait for a process's end, for so long (None: for ever), and return True if it has ended.
+
+    The kernel announces the end; ``wait`` with a limit looks up to 50 ms late.
     """
     if seconds is None:
         process.wait()
@@ -391,7 +398,7 @@ def mark_process(path: Path, pid: int) -> None:
 
 
 def marked(path: Path) -> psutil.Process | None:
-    """The process written down by :func:`mark_process`, if that very process still lives."""
+    """Return the process written down by :func:`mark_process`, if that very process still lives."""
     try:
         owner = Owner.from_json(json.loads(read_text(str(path))))
         return psutil.Process(owner.pid) if owner.lives() else None
@@ -402,8 +409,10 @@ def marked(path: Path) -> psutil.Process | None:
 def end_marked(
     path: Path, *, first: signal.Signals = signal.SIGTERM, seconds: float = TERM_GRACE_SECONDS
 ) -> bool:
-    """End the process group written down by :func:`mark_process`, if that very process still
-    lives."""
+    """End the process group written down by :func:`mark_process`, and return True.
+
+    False if that very process does not live any more.
+    """
     process = marked(path)
     if process is None:
         return False  # the number now belongs to somebody else, or to nobody
@@ -412,8 +421,9 @@ def end_marked(
 
 
 def end_session(path: Path) -> int:
-    """End what is left of the session of a process written down by :func:`mark_process`, though
-    that one has ended. How many?
+    """End what is left of the session of a process written down by :func:`mark_process`.
+
+    That process has ended. Return how many others were ended.
     """
     try:
         members = Owner.from_json(json.loads(read_text(str(path)))).session()
@@ -424,8 +434,7 @@ def end_session(path: Path) -> int:
 
 
 def end_all(pids: Iterable[int], *, seconds: float = TERM_GRACE_SECONDS) -> None:
-    """End processes that need not be of one group, all at once: TERM, up to two seconds, then
-    KILL."""
+    """End processes that need not be of one group, all at once: TERM, two seconds at most, KILL."""
     family: list[psutil.Process] = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -469,8 +478,9 @@ def end_group(
 
 
 def end_homed(home: Path) -> bool:
-    """End every process whose ``HOME`` is that folder: what a tool left working when its parent had
-    ended. Was there one?
+    """End every process whose ``HOME`` is that folder; return True if there was one.
+
+    A tool may have left it working when its parent had ended.
     """
     found = [process.pid for process in psutil.process_iter() if _home(process) == str(home)]
     for pid in found:

@@ -1,7 +1,7 @@
-"""Files of a data directory that this user cannot read: a backup tool ends at the first, hours into
-its work.
+"""Files of a data directory that this user cannot read.
 
-Its owner may have such, too: a key or a file that root has put there.
+A backup tool ends at the first of these, hours into its work. The directory's owner may have such,
+too: a key or a file that root has put there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What backup tools leave out.
+# Names that backup tools leave out.
 LEFT_OUT = frozenset(
     {
         "log",
@@ -32,8 +32,9 @@ LEFT_OUT = frozenset(
 
 
 def unreadable(data_directory: Path) -> Iterator[Path]:
-    """Each file or folder below a data directory, and below its tablespaces, that a backup holds
-    and this user may not read.
+    """Yield each file or folder that a backup holds and this user may not read.
+
+    Looked at are a data directory and its tablespaces.
     """
     yield from _below(data_directory)
     for space in (data_directory / "pg_tblspc").glob("*"):
@@ -46,7 +47,7 @@ def unreadable(data_directory: Path) -> Iterator[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     try:
         entries = list(os.scandir(folder))
-    except OSError:  # gone meanwhile; or closed, and then it has been told
+    except OSError:  # the folder is gone meanwhile; or it is closed, and has been told already
         return
     for entry in entries:
         if entry.name in LEFT_OUT or entry.is_symlink():
@@ -61,5 +62,5 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _closed(path: Path, rights: int) -> bool:
-    """What is gone is not closed."""
+    """Return True if a path is closed to this user; one that is gone is not closed."""
     return not os.access(path, rights, effective_ids=True) and os.path.lexists(path)

@@ -1,5 +1,6 @@
-"""Removing a folder whose content may be an attacker's: renamed first, then emptied without
-following a link.
+"""Removing a folder whose content may be an attacker's.
+
+It is renamed first, then emptied without following a link.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ def put_away(folder: Path) -> None:
 
 
 def rename_away(folder: Path) -> Path:
-    """Give it a name by which anybody may remove it: what is half removed must never be taken for a
-    drill's folder.
+    """Give a folder a name by which anybody may remove it, and return the new path.
+
+    What is half removed must never be taken for a drill's folder.
     """
     return folder.rename(folder.with_name(f"{folder.name}{GONE}{secrets.token_hex(4)}"))
 
@@ -46,8 +48,9 @@ def remove(folder: Path) -> None:
 
 
 def _flatten(name: str, top: int) -> None:
-    """Bring the folders in it up to the top and remove it: however deep they lie, two are open at a
-    time.
+    """Bring the folders in a folder up to the top and remove it.
+
+    However deep they lie, two are open at a time.
     """
     descriptor = _open(name, top)
     try:
@@ -58,7 +61,10 @@ def _flatten(name: str, top: int) -> None:
 
 
 def _without_files(descriptor: int, top: int) -> list[str]:
-    """Remove a folder's files and bring its folders up to the top (or, at the top, name them)."""
+    """Remove a folder's files and bring its folders up to the top.
+
+    At the top, return their names.
+    """
     folders = []
     with os.scandir(descriptor) as entries:
         for entry in entries:
@@ -68,7 +74,7 @@ def _without_files(descriptor: int, top: int) -> list[str]:
                 elif descriptor == top:
                     folders.append(entry.name)
                 else:
-                    # to be moved a folder must be writable itself
+                    # a folder must be writable itself to be moved
                     os.close(_open(entry.name, descriptor))
                     os.rename(
                         entry.name, secrets.token_hex(16), src_dir_fd=descriptor, dst_dir_fd=top

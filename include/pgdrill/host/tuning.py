@@ -1,10 +1,10 @@
-"""How many streams, how large the parts: chosen from the machine, the store and the cluster, each
-with its reason.
+"""The number of streams and the size of parts, chosen from the machine, the store and the cluster.
 
-Measured on two cores: to a store nearby, as many streams as cores are best and more cost a little;
-a store that answers slowly wants several requests on their way for each core. A fetch wants as many
-even from a store nearby, for it waits for the disk with every file that it makes. One part is one
-stream, so a small database in a single part cannot be fetched in parallel at all.
+Each comes with its reason. Measured on two cores: to a store nearby, as many streams as cores are
+best and more cost a little; a store that answers slowly wants several requests on their way for
+each core. A fetch wants as many even from a store nearby, for it waits for the disk with every file
+that it makes. One part is one stream, so a small database in a single part cannot be fetched in
+parallel at all.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 NEAR_SECONDS = 0.005  # a store on this host, or in the same rack
 STREAMS_PER_CORE = 4  # where each is waiting most of the time
 MOST_STREAMS = 64
-# numpy's linear algebra starts a thread for each core, which spins for a while: a third of a small
-# process's start, for nothing.
+# Without this, numpy's linear algebra starts a thread for each core, which spins for a while: a
+# third of a small process's start, for nothing.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 PARTS_PER_STREAM = 4  # so that the last one does not leave the other streams idle for long
 SMALLEST_PART_BYTES = 32 * 2**20
@@ -25,23 +25,21 @@ LARGEST_PART_BYTES = 2**30 - 1  # wal-g's own
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """``streams`` to the store, ``readers`` of the data directory, ``part_bytes`` before
-    compression.
-    """
+    """The figures for a backup, with their reasons."""
 
-    streams: int
-    readers: int
-    part_bytes: int
+    streams: int  # to the store
+    readers: int  # of the data directory
+    part_bytes: int  # before compression
     reasons: tuple[str, ...] = ()
 
 
 def memory_bytes() -> int:
-    """This host's."""
+    """Return the size of this host's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def cores() -> int:
-    """Those this process may use: a container may have fewer than the machine."""
+    """Return how many cores this process may use: a container may have fewer than the machine."""
     return len(os.sched_getaffinity(0))
 
 
@@ -53,8 +51,10 @@ def tune(
     streams: int = 0,
     part_bytes: int = 0,
 ) -> Tuning:
-    """Choose for a backup; ``streams`` and ``part_bytes`` from the configuration are taken as they
-    are. 0: unknown or not set.
+    """Choose the figures for a backup.
+
+    ``streams`` and ``part_bytes`` from the configuration are taken as they are. 0: unknown or not
+    set.
     """
     near = latency_seconds <= NEAR_SECONDS
     answer = f"the store answers in {1000 * latency_seconds:.1f} ms"
@@ -85,8 +85,9 @@ def tune(
 
 
 def fetch_streams(*, cores: int, streams: int = 0) -> tuple[int, str]:
-    """How many to fetch a base backup with, and why; ``streams`` from the configuration is taken as
-    it is.
+    """Return how many streams to fetch a base backup with, and why.
+
+    ``streams`` from the configuration is taken as it is.
     """
     if streams:
         return streams, f"{streams} streams: configured"

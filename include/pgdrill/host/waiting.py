@@ -1,5 +1,7 @@
-"""Waiting for another job that holds what this one needs: bounded, and told by whom and until
-when."""
+"""Waiting for another job that holds what this one needs.
+
+It is bounded, and tells who holds it and until when.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ Made = TypeVar("Made")
 
 
 def next_look(busy: Busy, waited_seconds: float) -> float:
-    """Seconds until it is worth looking again: soon at first, and right after the holder's own
-    end."""
+    """Return the seconds until it is worth looking again.
+
+    They are few at first, and end right after the holder's own end.
+    """
     seconds = min(LATEST_SECONDS, max(SOONEST_SECONDS, waited_seconds / 4))
     if busy.until:
         seconds = min(
@@ -29,7 +33,7 @@ def next_look(busy: Busy, waited_seconds: float) -> float:
 
 
 def told(busy: Busy, gives_up_at: datetime) -> str:
-    """By whom, until when, and how long at most."""
+    """Return in words who is waited for, until when, and how long at most."""
     return (
         f"waiting, for {busy.problem.thing} is {busy.problem.found}; gives up at"
         f" {gives_up_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -43,8 +47,9 @@ def when_free(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Made:
-    """Do a job that begins with nothing but taking its lease; again and again while another one
-    holds that, for so long.
+    """Do a job that begins with nothing but taking its lease.
+
+    It is tried again and again while another job holds the lease, for so long.
     """
     began, holder = clock(), ""
     while True:

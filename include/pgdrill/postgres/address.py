@@ -1,10 +1,10 @@
-"""Where a connection leads to, as ``PG…`` variables for programs: one server, however many its
-connection string names.
+"""The address that a connection leads to, as ``PG…`` variables for programs.
 
-A program that is given several hosts chooses for itself, and may well ask another server than
-pgdrill did. It gets everything that libpq found out for pgdrill, wherever that stood (service file,
-password file, certificates in the home folder), for it may have another home; and pgdrill's own
-settings of a session, for a role's own ``statement_timeout`` would end a backup.
+It is one server, however many the connection string names. A program that is given several hosts
+chooses for itself, and may well ask another server than pgdrill did. It gets everything that libpq
+found out for pgdrill, wherever that stood (service file, password file, certificates in the home
+folder), for it may have another home. It also gets pgdrill's own settings of a session, for a
+role's own ``statement_timeout`` would end a backup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from psycopg import pq
 
 from pgdrill.postgres import session
 
-# A session's own, and what makes a choice between servers.
+# Words that are a session's own, or make a choice between servers.
 LEFT_OUT = {
     "options",
     "application_name",
@@ -31,17 +31,18 @@ LEFT_OUT = {
     "load_balance_hosts",
     "target_session_attrs",
 }
-# as this libpq knows them
+# libpq's keywords and their variables, as this libpq knows them
 KEYWORDS = {
     one.keyword.decode(): (one.envvar or b"").decode() for one in pq.Conninfo.get_defaults()
 }
-# What programs with an address of their own must not get of this process's variables: libpq's,
-# which may lead elsewhere, or make text come in another form.
+# Variables of this process that programs with an address of their own must not get: libpq's, which
+# may lead elsewhere, or make text come in another form.
 NOT_INHERITED = frozenset(
     {*KEYWORDS.values(), "PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
     - {"", "PGAPPNAME", "PGCONNECT_TIMEOUT"}
 )
-# A socket of our own is reached whatever this process's variables say of production's servers.
+# With these, a socket of our own is reached whatever this process's variables say of production's
+# servers.
 OWN_SOCKET = {
     key: value
     for key, value in {
@@ -56,7 +57,7 @@ OWN_SOCKET = {
     }.items()
     if key in KEYWORDS
 }
-# Where libpq looks for what nobody names.
+# The files in which libpq looks for what nobody names.
 AT_HOME = {
     "sslcert": "postgresql.crt",
     "sslkey": "postgresql.key",
@@ -66,11 +67,10 @@ AT_HOME = {
 
 
 def environment_of(connection: psycopg.Connection, database: str = "") -> dict[str, str]:
-    """Address, role, password and TLS of the server that this connection reached, as libpq's
-    variables.
+    """Return the server that this connection reached as libpq's variables.
 
-    ``PGHOSTADDR`` is the address that was chosen of a name that may have several. Programs must not
-    inherit :data:`NOT_INHERITED`.
+    They hold address, role, password and TLS. ``PGHOSTADDR`` is the address that was chosen of a
+    name that may have several. Programs must not inherit :data:`NOT_INHERITED`.
     """
     info = connection.info
     given = info.get_parameters()
@@ -96,7 +96,7 @@ def environment_of(connection: psycopg.Connection, database: str = "") -> dict[s
 
 
 def _files_at_home(given: Mapping[str, str]) -> dict[str, str]:
-    """Certificates that libpq finds by itself in the home folder."""
+    """Return the certificates that libpq finds by itself in the home folder."""
     folder = Path(os.environ.get("HOME") or Path.home()) / ".postgresql"
     return {
         key: str(folder / name)

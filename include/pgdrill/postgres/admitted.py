@@ -1,5 +1,6 @@
-"""Whether the server lets a role into each database that a job is about: asked before the job
-begins, and not when half is done.
+"""Checking that the server lets a role into each database that a job is about.
+
+It is asked before the job begins, and not when half is done.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from psycopg import sql
 
 from pgdrill.errors import Refused
 
-# connections to one database: two snapshots, its catalogs, and one for questions of the whole
-# cluster
+# Connections to one database: two snapshots, its catalogs, and one for questions of the whole
+# cluster.
 AT_ONCE = 4
 DATABASES = """
 SELECT d.datname, has_database_privilege(d.oid, 'CONNECT'), d.datconnlimit FROM pg_database d
@@ -22,15 +23,17 @@ ROLE = "SELECT rolconnlimit, rolsuper FROM pg_roles WHERE rolname = session_user
 
 
 def at_once(databases: int) -> int:
-    """How many connections a look at so many databases takes: two snapshots of each are held until
-    it has been read.
+    """Return how many connections a look at so many databases takes.
+
+    Two snapshots of each are held until it has been read.
     """
     return 2 * databases + AT_ONCE - 2
 
 
 def check_admitted(connection: psycopg.Connection, cluster: str, databases: Sequence[str]) -> None:
-    """Raise :class:`Refused` if the connection's role may not enter one of the databases, or too
-    few times at once.
+    """Raise :class:`Refused` if the connection's role may not enter one of the databases.
+
+    Raise it, too, if the role may enter too few times at once.
     """
     user = sql.Identifier(connection.info.user).as_string(connection)
     limit, superuser = connection.execute(ROLE).fetchone() or (-1, False)

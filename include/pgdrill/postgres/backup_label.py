@@ -1,6 +1,4 @@
-"""``backup_label``: what a restored base backup says of itself, whatever the repository's metadata
-claim.
-"""
+"""``backup_label``: a restored base backup's own word, whatever the repository's metadata claim."""
 
 from __future__ import annotations
 
@@ -16,18 +14,17 @@ STANDBY = re.compile(r"^BACKUP FROM: standby$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class BackupLabel:
-    """Where replay of the backup has to begin, and what the server was that began and ended the
-    backup.
-    """
+    """The place where replay of a backup has to begin, and the server that made the backup."""
 
     start_lsn: int
     timeline: int
-    from_standby: bool = False
+    from_standby: bool = False  # the server that began and ended the backup was a standby
 
     @classmethod
     def parse(cls, text: str) -> BackupLabel | None:
-        """From the file's text, or an archive's that holds nothing else; None where PostgreSQL
-        could not read it either.
+        """Read the file's text, or that of an archive which holds nothing else.
+
+        Return None where PostgreSQL could not read it either.
         """
         text = text.replace("\0", "\n")
         start, timeline = START.search(text), TIMELINE.search(text)

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, and running them as somebody who is not root."""
+"""PostgreSQL's own programs: finding them, and running them as somebody who is not root."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pgdrill.errors import CouldNotVerify
 
 QUICK_SECONDS = 60
 
-# The settings of which a restored server needs at least as much as production had, or it refuses to
-# start.
+# A restored server refuses to start if one of these settings is lower than production's.
 LIMITS = {
     "max_connections setting": "max_connections",
     "max_worker_processes setting": "max_worker_processes",
@@ -27,10 +26,10 @@ LIMITS = {
 
 @functools.cache
 def as_ordinary_user() -> tuple[str, ...]:
-    """The words to put before a command that refuses to run as root; none for an ordinary user.
+    """Return the words to put before a command that refuses to run as root.
 
-    As root a user namespace of its own gives the process another number without touching a file's
-    owner.
+    There are none for an ordinary user. As root a user namespace of its own gives the process
+    another number without touching a file's owner.
     """
     if os.geteuid() != 0:
         return ()
@@ -63,7 +62,10 @@ class Binaries:
     folder: Path
 
     def path(self, program: str) -> str:
-        """The full path of a program; an error that names it where it is not installed."""
+        """Return the full path of a program.
+
+        Raises an error that names it where it is not installed.
+        """
         found = self.folder / program
         if not found.exists():
             raise CouldNotVerify(
@@ -77,14 +79,17 @@ class Binaries:
 
     @property
     def major_version(self) -> int:
-        """``18`` for 18.6."""
+        """The major version: ``18`` for 18.6."""
         text = self.output("postgres", "--version")
         return int(re.findall(r"\d+", text)[0])
 
     def output(
         self, program: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> str:
-        """What a short-running program prints; an error with its last words if it fails."""
+        """Return what a short-running program prints.
+
+        Raises an error with its last words if it fails.
+        """
         done = subprocess.run(
             [self.path(program), *arguments],
             capture_output=True,
@@ -105,8 +110,9 @@ class Binaries:
 
     @property
     def places(self) -> tuple[Path, Path] | None:
-        """Where this installation has its libraries and its extensions' files; None where it does
-        not say (no pg_config).
+        """The folders of this installation's libraries and of its extensions' files.
+
+        None where it does not say (no pg_config).
         """
         if not (self.folder / "pg_config").exists():
             return None
@@ -114,7 +120,7 @@ class Binaries:
         return Path(libraries), Path(share)
 
     def control_data(self, data_directory: Path) -> ControlData:
-        """What ``pg_control`` says of a data directory, running or not."""
+        """Read what ``pg_control`` says of a data directory, running or not."""
         lines = (
             line.partition(":")
             for line in self.output("pg_controldata", "-D", str(data_directory)).splitlines()
@@ -123,7 +129,7 @@ class Binaries:
 
 
 def is_data_directory(folder: Path) -> bool:
-    """Whether a cluster's files are there, and this user may see so."""
+    """Return True if a cluster's files are there, and this user may see so."""
     try:
         return (folder / "global" / "pg_control").is_file()
     except PermissionError:
@@ -143,7 +149,7 @@ class ControlData:
 
     @property
     def of_standby(self) -> bool:
-        """Whether these are a standby's files, running or not."""
+        """True if these are a standby's files, running or not."""
         return self.values["Database cluster state"] in (
             "in archive recovery",
             "shut down in recovery",
@@ -158,5 +164,5 @@ class ControlData:
 
     @property
     def wal_segment_bytes(self) -> int:
-        """Size of a WAL segment file."""
+        """The size of a WAL segment file."""
         return int(self.values["Bytes per WAL segment"])

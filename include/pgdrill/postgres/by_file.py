@@ -1,8 +1,7 @@
-"""Settings that files (or the command line) give a server, and that change what statements do: a
-recovered server goes by them.
+"""Settings that files (or the command line) give a server, and that change what statements do.
 
-Only a session without settings of its own shows them; where a database or a role has others, the
-catalogs say so.
+A recovered server goes by them. Only a session without settings of its own shows them; where a
+database or a role has others, the catalogs say so.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-# Whose difference makes an application fail, or makes damage: writes are refused, triggers and
-# foreign keys do not act.
+# Settings whose difference makes an application fail, or makes damage: writes are refused, triggers
+# and foreign keys do not act.
 STOPPING = frozenset(
     {
         "default_transaction_read_only",
@@ -24,8 +23,8 @@ STOPPING = frozenset(
         "ignore_system_indexes",
     }
 )
-# By its full name, and neither a function nor an operator: this session goes by the search_path
-# that a database's owner chose.
+# The view stands by its full name, with neither a function nor an operator: this session goes by
+# the search_path that a database's owner chose.
 SETTINGS = "SELECT name, reset_val, boot_val, source, category, context FROM pg_catalog.pg_settings"
 FILES = frozenset({"configuration file", "command line", "environment variable"})
 CATEGORIES = re.compile(
@@ -39,7 +38,7 @@ NORMAL = "SELECT setting FROM pg_settings WHERE name = %s"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting that is not production's; ``stops``: no application should meet it."""
+    """A setting that is not production's."""
 
     name: str
     found: str
@@ -47,20 +46,21 @@ class Difference:
 
     @property
     def stops(self) -> bool:
-        """Whether it is one of :data:`STOPPING`."""
+        """True if it is one of :data:`STOPPING`: no application should meet the difference."""
         return self.name in STOPPING
 
 
 def read_by_file(connection: psycopg.Connection) -> dict[str, str]:
-    """Those that somebody set, on a connection without settings of its own."""
+    """Read the settings that somebody set, on a connection without settings of its own."""
     return {one.name: one.value for one in _settings(connection) if one.source in FILES}
 
 
 def other_than(
     production: Mapping[str, str], connection: psycopg.Connection
 ) -> Iterator[Difference]:
-    """A running server against production: what either sets, PostgreSQL's own where the other does
-    not.
+    """Yield the settings by which a running server differs from production.
+
+    Compared is what either sets, with PostgreSQL's own value where the other does not.
     """
     for one in _settings(connection):
         wanted = production.get(one.name, one.default)
@@ -75,10 +75,11 @@ def other_than(
 def in_files(
     settings: Mapping[str, str], connection: psycopg.Connection
 ) -> dict[str, tuple[str, str]]:
-    """Those of a file's settings that count, as a server writes them: name -> (value, PostgreSQL's
-    own).
+    """Return those of a file's settings that count: name -> (value, PostgreSQL's own).
+
+    Values are as a server writes them.
     """
-    # of any source: this session has some of its own
+    # settings of any source, because this session has some of its own
     known = {one.name: one.default for one in _settings(connection)}
     return {
         name: (_written(connection, name, value), known[name])
@@ -89,16 +90,16 @@ def in_files(
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """A setting as a new session gets it; ``default`` is PostgreSQL's own."""
+    """A setting as a new session gets it."""
 
     name: str
     value: str
-    default: str
+    default: str  # PostgreSQL's own
     source: str
 
 
 def _settings(connection: psycopg.Connection) -> list[_Setting]:
-    """Those that change what statements do, by name."""
+    """Read the settings that change what statements do, by name."""
     return sorted(
         (
             _Setting(name, value, default, source)

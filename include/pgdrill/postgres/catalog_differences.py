@@ -1,5 +1,4 @@
-"""In what a catalog's object differs: the column and its attribute, what production has, and what
-came back.
+"""The differences of a catalog's object: its columns, what production has, and what came back.
 
 The baseline keeps hashes. Only where one differs, both servers are asked for that object's rows,
 production as it is now. Values that may hold anything (texts, expressions, rights) are not
@@ -16,10 +15,9 @@ from psycopg import sql
 
 from pgdrill.postgres.catalog_fingerprint import CATALOGS, FIRST_USER_OID, VOLATILE
 
-TOLD = 4  # differences of one object
+TOLD = 4  # at most so many differences of one object
 SYSTEM = "system"
-# Kinds of values that are figures, switches and names; what a setting of an index is, reloptions
-# says.
+# Kinds of values that are figures, switches and names. An index's settings are in reloptions.
 PLAIN = {"boolean", "smallint", "integer", "bigint", "real", "name", '"char"'}
 PLAIN_COLUMNS = {"reloptions", "collversion", "extversion", "attoptions"}
 NUMBERED_BY = "oid"
@@ -28,8 +26,9 @@ Row = dict[str, Any]
 
 
 def differing(production: psycopg.Connection, restored: psycopg.Connection, key: str) -> str:
-    """What differs of the object ``catalog:key`` (see :mod:`pgdrill.postgres.catalog_fingerprint`),
-    in words; empty where it cannot be told.
+    """Return in words what differs of the object ``catalog:key``; empty where it cannot be told.
+
+    See :mod:`pgdrill.postgres.catalog_fingerprint` for the key.
     """
     name, _, number = key.partition(":")
     try:
@@ -52,8 +51,9 @@ def differing(production: psycopg.Connection, restored: psycopg.Connection, key:
 def _rows(
     connection: psycopg.Connection, name: str, keys: list[str], kinds: dict[str, str], number: str
 ) -> dict[str, Row]:
-    """Rows of the object by their key: a relation's columns are one object, and so is all that came
-    with PostgreSQL.
+    """Read the rows of the object by their key.
+
+    A relation's columns are one object, and so is all that came with PostgreSQL.
     """
     whole = sql.SQL(" || '.' || ").join(
         sql.SQL("c_.{}::text").format(sql.Identifier(key)) for key in keys
@@ -112,7 +112,7 @@ def _told(
 
 
 def _named(row: Row, key: str) -> str:
-    """By the column that holds its name."""
+    """Return an object's name from the column that holds it."""
     named = next((str(row[column]) for column in row if column.endswith("name")), key)
     return f"column {named}" if "attname" in row else named
 

@@ -1,17 +1,18 @@
-"""The fingerprint: a hash of every object in every system catalog, compared whole instead of by a
-list of known mistakes.
+"""The fingerprint: a hash of every object in every system catalog.
 
-A physical restore has production's catalogs to the byte, object numbers included. So every row of
-every catalog is hashed, less the columns that vacuum, analyze or a rewrite change, whatever
-PostgreSQL's version has in there. What is not hashed: planner statistics, large objects (see
-:mod:`pgdrill.postgres.row_digests`), temporary objects, and dependencies that follow from the rest.
-The others are (:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension.
-How far a replication origin or slot has got stands in no catalog, and is no part of this. Prepared
-transactions stand in none either and are: with one that is lost, what was promised to be committed
-is.
+Catalogs are compared whole instead of by a list of known mistakes. A physical restore has
+production's catalogs to the byte, object numbers included. So every row of every catalog is hashed,
+less the columns that vacuum, analyze or a rewrite change, whatever PostgreSQL's version has in
+there.
 
-Rows are hashed in their binary form: three times as fast as JSON, and no name in it depends on the
-search path.
+These are not hashed: planner statistics, large objects (see :mod:`pgdrill.postgres.row_digests`),
+temporary objects, and dependencies that follow from the rest. The other dependencies are
+(:data:`OWNERS`): who owns a sequence, and what belongs to or goes with an extension. How far a
+replication origin or slot has got stands in no catalog, and is no part of this. Prepared
+transactions stand in none either and are hashed: one that is lost was promised to be committed.
+
+Rows are hashed in their binary form: that is three times as fast as JSON, and no name in it depends
+on the search path.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class Span:
 
     @property
     def holds_writer(self) -> sql.Composed:
-        """True for a catalog row ``t`` that one of them wrote.
+        """A condition that is true for a catalog row ``t`` that one of these transactions wrote.
 
         ``xmin`` has 32 bits and outlives freezing.
         """
@@ -188,7 +189,7 @@ class Span:
         )
 
     def holds(self, xid: int) -> bool:
-        """Whether a number of 32 bits is one of theirs."""
+        """Return True if a number of 32 bits is one of these transactions'."""
         return (xid - self.oldest_xid) % 2**32 < min(max(self.end_xid - self.oldest_xid, 0), 2**31)
 
 
@@ -241,12 +242,12 @@ def read_fingerprint(
     written_in: Span = NO_SPAN,
     roles: Sequence[str] = (),
 ) -> Fingerprint:
-    """Hash the catalogs of the connected database, or with ``shared`` those of the whole cluster
-    (roles, databases …).
+    """Hash the catalogs of the connected database.
 
-    ``like``, an earlier reading, says what to leave out, and spares naming the objects that it
-    names. Objects written in a span of transactions are noted as ``recent``. ``roles``: made by the
-    drill itself, left out with the rights lent to them.
+    With ``shared``, hash those of the whole cluster (roles, databases …). ``like``, an earlier
+    reading, says what to leave out, and spares naming the objects that it names. Objects written in
+    a span of transactions are noted as ``recent``. ``roles``: made by the drill itself, left out
+    with the rights lent to them.
     """
     with _one_instant(connection):
         temporary = _numbers(connection, TEMPORARY)
@@ -349,7 +350,7 @@ class _Look:
                 self.found.recent.add(f"{name}:{key}")
 
     def _read_prepared(self) -> None:
-        """Prepared transactions by their numbers, which no other one ever has.
+        """Note prepared transactions by their numbers, which no other one ever has.
 
         In recovery nothing is said against an earlier reading.
         """
@@ -385,9 +386,9 @@ class _Look:
 
 @contextlib.contextmanager
 def _one_instant(connection: psycopg.Connection) -> Iterator[None]:
-    """All catalogs as they are at one moment: others make temporary objects meanwhile.
+    """Show all catalogs as they are at one moment, inside this block.
 
-    A transaction that runs stays as it is.
+    Others make temporary objects meanwhile. A transaction that runs stays as it is.
     """
     if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         yield
@@ -405,7 +406,7 @@ def _read(
     *,
     named: bool,
 ) -> list[tuple[str, str, str, bool]]:
-    """Key, hash and name of every object, and whether a transaction of the span wrote it."""
+    """Read key, hash and name of every object, and whether a transaction of the span wrote it."""
     if not named:
         query = _query(catalog, sql.SQL("''::text"), bool(temporary), written_in)
         return connection.execute(query, {"temporary": temporary}).fetchall()
@@ -421,9 +422,10 @@ def _read(
 
 
 def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]:
-    """What the restored catalogs lack, have otherwise or have besides; catalogs of which less could
-    be read are left out, and objects in a state of the time between the baseline and its restore
-    point.
+    """Yield what the restored catalogs lack, have otherwise or have besides.
+
+    Left out are catalogs of which less could be read, and objects in a state of the time between
+    the baseline and its restore point.
     """
     unread = {
         name for name, columns in found.left_out.items() if before.left_out.get(name) != columns
@@ -462,8 +464,9 @@ def differences(before: Fingerprint, found: Fingerprint) -> Iterator[Difference]
 def _query(
     catalog: Catalog, label: sql.Composable, temporary: bool, written_in: Span
 ) -> sql.Composed:
-    """Key, hash, name and age of every row; rows that PostgreSQL itself brought are hashed
-    together.
+    """Return a query for key, hash, name and age of every row.
+
+    Rows that PostgreSQL itself brought are hashed together.
     """
     key, numbers = catalog.key, catalog.numbers
     # All columns of a relation are one object: a thousand tables would otherwise make tens of
@@ -505,8 +508,10 @@ def _query(
 
 
 def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
-    """A column's value; access rights have no binary form, and those lent to a drill's own roles
-    are none of production's.
+    """Return SQL for a column's value.
+
+    Access rights have no binary form, and those lent to a drill's own roles are none of
+    production's.
     """
     cell = sql.SQL("t.{}").format(sql.Identifier(name))
     if kind != "aclitem[]":
@@ -520,7 +525,7 @@ def _column(name: str, kind: str, lent_to: Sequence[str]) -> sql.Composed:
 
 
 def _label(catalog: Catalog) -> sql.Composable:
-    """An object's name in PostgreSQL's own words; in ours where it has none."""
+    """Return SQL for an object's name in PostgreSQL's own words; in ours where it has none."""
     key, first = catalog.key, sql.Identifier(catalog.key[0])
     if catalog.name in LABELS:
         described: sql.Composable = sql.SQL(LABELS[catalog.name])

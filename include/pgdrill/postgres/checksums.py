@@ -1,4 +1,4 @@
-"""Page checksums of production, where it computes none: how they are switched on."""
+"""Page checksums of production, where it computes none: the way to switch them on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ NONE = "SELECT pg_catalog.current_setting('data_checksums') = 'off'"
 
 
 def computes_none(connection: psycopg.Connection) -> bool:
-    """Whether this server's pages have no checksums."""
+    """Return True if this server's pages have no checksums."""
     row = connection.execute(NONE).fetchone()
     return bool(row and row[0])
 
 
 def switch_on(bin_dir: Path, data_directory: Path) -> str:
-    """What an administrator does, in whole: pg_checksums refuses a server that runs.
+    """Return in words what an administrator does to switch checksums on, in whole.
 
-    Standbys keep their own word of it.
+    pg_checksums refuses a server that runs. A standby keeps its own word of whether it has
+    checksums.
     """
     ctl, checksums, data = (
         shlex.quote(str(path))

@@ -1,7 +1,7 @@
-"""Files of this host that libpq goes by: a password, key or service that it passes over, and what
-lets it be read.
+"""Files of this host that libpq goes by: passwords, keys and services that it passes over.
 
-libpq is silent about some, and says of others that they are not there.
+libpq is silent about some, and says of others that they are not there. Each comes with what lets it
+be read.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ DEBIAN_SERVICES = Path("/etc/postgresql-common")
 
 
 def passed_over(found: str, words: Mapping[str, str]) -> tuple[str, str] | None:
-    """What is wrong with a file that a refused connection was to go by, and what mends it; None
-    where none is in the way.
+    """Return what is wrong with a file that a refused connection was to go by, and what mends it.
+
+    None where no file is in the way.
     """
     if named := KEY.search(found):
         key = Path(named["path"])
@@ -47,7 +48,7 @@ def passed_over(found: str, words: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def password_file(words: Mapping[str, str]) -> Path:
-    """Where libpq looks for a password that nobody gave it."""
+    """Return the file in which libpq looks for a password that nobody gave it."""
     named = words.get("passfile") or os.environ.get("PGPASSFILE")
     return Path(named) if named else _home() / ".pgpass"
 
@@ -69,7 +70,7 @@ def _password_file(words: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _open_to_others(file: Path) -> tuple[str, str] | None:
-    """libpq takes no secret that others may read."""
+    """Return the trouble with a secret that others may read: libpq takes none of these."""
     try:
         seen = file.stat()
     except OSError:
@@ -87,7 +88,7 @@ def _open_to_others(file: Path) -> tuple[str, str] | None:
 
 
 def _strangers(file: Path) -> tuple[str, str] | None:
-    """Nor a key that is neither this user's nor root's."""
+    """Return the trouble with a key that is neither this user's nor root's: libpq takes none."""
     try:
         owner = file.stat().st_uid
     except OSError:
@@ -98,7 +99,7 @@ def _strangers(file: Path) -> tuple[str, str] | None:
 
 
 def _closed_to_us(file: Path) -> tuple[str, str] | None:
-    """It is there, or may be, and cannot be read."""
+    """Return the trouble with a file that is there, or may be, and cannot be read."""
     path = shlex.quote(str(file))
     try:
         os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))
@@ -143,7 +144,7 @@ def _closed_to_us(file: Path) -> tuple[str, str] | None:
 
 
 def _closed_socket(socket: Path) -> tuple[str, str]:
-    """By the mode of its folder, or by unix_socket_permissions."""
+    """Return the trouble with a socket that its folder's mode or unix_socket_permissions closes."""
     where = (
         f"its folder {socket.parent} is closed"
         if not os.access(socket.parent, os.X_OK, effective_ids=True)
@@ -159,8 +160,9 @@ def _closed_socket(socket: Path) -> tuple[str, str]:
 
 
 def _no_service(name: str) -> tuple[str, str]:
-    """Of the files that this libpq reads; Debian's programs have another folder of the system's
-    than a wheel's library.
+    """Return the trouble with a service that none of the files has which this libpq reads.
+
+    For the system's file, Debian's programs have another folder than a wheel's library.
     """
     own = Path(os.environ.get("PGSERVICEFILE") or _home() / ".pg_service.conf")
     if trouble := _closed_to_us(own):

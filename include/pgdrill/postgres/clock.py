@@ -1,5 +1,6 @@
-"""The difference between the server's clock and this host's: commit times are the server's,
-everything else is ours.
+"""The difference between the server's clock and this host's.
+
+Commit times are the server's, everything else is ours.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 SAMPLES = 5
-# Beyond this, times that two hosts wrote are not worth comparing: NTP keeps clocks together within
-# milliseconds.
+# Clocks that differ by more give times that are not worth comparing: NTP keeps clocks together
+# within milliseconds.
 LARGE_SECONDS = 5.0
 
 
@@ -27,24 +28,26 @@ class ClockDifference:
     uncertainty_seconds: float
 
     def on_server(self, here: datetime) -> datetime:
-        """What the server's clock showed when this host's showed ``here``."""
+        """Return what the server's clock showed when this host's showed ``here``."""
         return here + timedelta(seconds=self.offset_seconds)
 
     @property
     def allowance(self) -> timedelta:
-        """How much later than its own clock says something may have happened by the server's."""
+        """The most by which the server's time of an event may be later than this host's."""
         return timedelta(seconds=max(0.0, self.offset_seconds) + self.uncertainty_seconds)
 
 
-# Production gone: nothing was measured, so anything up to a large difference is allowed for.
+# For when production is gone: nothing was measured, so anything up to a large difference is allowed
+# for.
 UNKNOWN = ClockDifference(0.0, LARGE_SECONDS)
 
 
 def measure(
     connection: psycopg.Connection, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> ClockDifference:
-    """Ask the server for the time between two looks at our own clock; the quickest of several
-    answers is the best.
+    """Ask the server for the time between two looks at our own clock.
+
+    The quickest of several answers is the best.
     """
     return min(
         (_once(connection, now) for _ in range(SAMPLES)),

@@ -1,9 +1,7 @@
-"""How to get into a restored server: as which superuser, by which database.
+"""The way into a restored server: the superuser and the database to connect as and to.
 
-Production may know neither a ``postgres``.
-
-Where no superuser may log in at all, PostgreSQL's single-user mode asks for none: there a role of
-the drill's own is made.
+Production may not even know a ``postgres``. Where no superuser may log in at all, PostgreSQL's
+single-user mode asks for none: there a role of the drill's own is made.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from pgdrill.postgres.server import LocalServer
 DATABASES = ("postgres", "template1")
 OWN = "pgdrill_super_"
 SECONDS = 60.0
-# A value as single-user mode prints it; names in hexadecimal, for they may hold anything.
+# A value as single-user mode prints it. Names are in hexadecimal, for they may hold anything.
 PRINTED = re.compile(r'= "(super|base):([0-9a-f]*)"')
 WHO = (
     (
@@ -37,8 +35,8 @@ WHO = (
         " 'template1', oid LIMIT 1;"
     ),
 )
-# Of a connection that named something that is not there, or may not come in. Damage speaks
-# otherwise.
+# The words that refuse a connection which named something that is not there, or may not come in.
+# Damage has other words.
 REFUSED = re.compile(
     r'(role|database) ".*" does not exist|not permitted to log in|not (currently|yet)'
     r" accepting|permission denied to set",
@@ -48,29 +46,27 @@ REFUSED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The superuser and the database. ``made``: the role is the drill's own.
-
-    ``restarted``: what replay knew is gone.
-    """
+    """The superuser and the database."""
 
     superuser: str
     database: str
-    made: bool = False
-    restarted: bool = False
+    made: bool = False  # the role is the drill's own
+    restarted: bool = False  # the server was: what replay knew is gone
 
     @classmethod
     def read(cls, file: Path) -> Entry | None:
-        """What an earlier stage found; None before."""
+        """Read what an earlier stage found; None before."""
         return cls(**json.loads(file.read_text())) if file.exists() else None
 
     def write(self, file: Path) -> None:
-        """Keep it for later stages."""
+        """Keep the entry for later stages."""
         file.write_text(json.dumps(asdict(self)))
 
 
 def find_entry(server: LocalServer, superusers: Iterable[str], databases: Iterable[str]) -> Entry:
-    """The first of these superusers that is let in, by the first database that there is; what
-    single-user mode finds otherwise.
+    """Return the first of these superusers that is let in, by the first database that there is.
+
+    If none is, return what single-user mode finds.
     """
     names = dict.fromkeys((*superusers, server.superuser))
     for database in DATABASES:
@@ -116,7 +112,7 @@ def _alone(server: LocalServer, databases: Iterable[str]) -> Entry:
 
 
 def _single_user(server: LocalServer, database: str, *statements: str) -> str:
-    """What the statements print, one a line."""
+    """Run statements in single-user mode and return what they print, one a line."""
     words = server.words("--single", last=database)
     done = subprocess.run(
         words,

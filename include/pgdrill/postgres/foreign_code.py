@@ -1,5 +1,6 @@
-"""Tables that run somebody's function when they are read: planning a query folds what stands on
-them, with the reader's rights.
+"""Tables that run somebody's function when they are read.
+
+Planning a query folds what stands on them, with the reader's rights.
 
 Counted is every function that is neither PostgreSQL's own nor an extension's, wherever reading can
 reach it: in expressions, predicates and operator classes of indexes, in CHECKs, extended
@@ -19,7 +20,7 @@ stored (``pg_node_tree``). Writing evaluates more: there such a function counts 
 but for those that only tell the time or the next number.
 
 A definition that is asked anew, in words, may find another function of the same name that fits its
-types better (those of a domain); so a vector index whose functions or operators somebody has given
+types better (those of a domain). So a vector index whose functions or operators somebody has given
 a namesake in their schema counts as well.
 
 Such a table can still be read by ``COPY table (columns) TO STDOUT``: it scans and calls the types'
@@ -34,7 +35,7 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import sql
 
-# What stands on a table and takes part in reading it, and what in writing to it alone.
+# Objects on a table that take part in reading it, and those that take part in writing alone.
 READING = """
     SELECT relid, 'pg_class'::regclass::oid, relid, 'a type' FROM root
     UNION ALL SELECT relid, 'pg_type'::regclass, c.reltype, 'a type'
@@ -87,8 +88,8 @@ MADE = (
     r"regexp_matches(tree, ':(?:resulttype|typid|typeId|row_typeid|array_typeid|element_typeid)"
     r" (\d+)', 'g')"
 )
-# From there along what each object depends on; functions end it, and so does all that comes with an
-# extension.
+# Follows from there what each object depends on. Functions end the search, and so does all that
+# comes with an extension.
 REACHED = """
 WITH RECURSIVE root AS (
     SELECT oid AS relid FROM pg_class
@@ -152,8 +153,8 @@ SELECT relid::int8, min(why) FROM (
     UNION ALL {more}
 ) found (relid, why) GROUP BY 1
 """
-# In reading: by the CHECK of a domain that values are made of, and by policies, where the reader is
-# not free of them.
+# In reading, functions act by the CHECK of a domain that values are made of, and by policies, where
+# the reader is not free of them.
 ACTS_IN_READING = """
 (r.made AND r.classid = 'pg_constraint'::regclass
    AND EXISTS (SELECT FROM pg_constraint c WHERE c.oid = r.objid AND c.contypid <> 0)
@@ -176,8 +177,7 @@ AND NOT (p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname = ANY (ARRAY
        'date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval'
      ]::regtype[]::oid[]))
 """
-# Namesakes of what vector indexes call, in the same schema; what stands in a rule writes to other
-# tables, whose triggers fire.
+# Finds namesakes, in the same schema, of what vector indexes call.
 NAMESAKES = """
 SELECT r.relid, r.what || ' may call ' || q.oid::regprocedure::text
 FROM part r JOIN pg_class x ON r.classid = 'pg_class'::regclass AND x.oid = r.objid
@@ -198,11 +198,12 @@ JOIN pg_operator q ON q.oprname = p.oprname AND q.oprnamespace = p.oprnamespace
 WHERE NOT EXISTS (
     SELECT FROM extension e WHERE e.classid = 'pg_operator'::regclass AND e.objid = q.oid)
 """
+# The statements in a rule write to other tables, whose triggers fire.
 RULES = "SELECT relid, what FROM part WHERE classid = 'pg_rewrite'::regclass"
-# Who holds a lock that adding an index or statistics takes may be about to commit one. Not so
-# VACUUM, and what makes an index CONCURRENTLY: neither can be part of a longer transaction, and the
-# planner opens no index that is not valid yet; when it is to become valid, it has been in the
-# catalogs for several transactions.
+# A session that holds a lock as adding an index or statistics takes it may be about to commit one.
+# VACUUM, and a session that makes an index CONCURRENTLY, are not: neither can be part of a longer
+# transaction, and the planner opens no index that is not valid yet. When such an index is to become
+# valid, it has been in the catalogs for several transactions.
 CHANGING = """
 SELECT l.relation::int8, 'its definition was being changed'
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -216,7 +217,7 @@ WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
   AND l.pid NOT IN (
       SELECT pid FROM pg_stat_progress_create_index WHERE command LIKE '%% CONCURRENTLY')
 """
-# Columns whose output is a function of the same kind: not even COPY can show them.
+# Finds columns whose output is a function of the same kind: not even COPY can show them.
 OUTPUT = """
 WITH RECURSIVE held (attname, typid) AS (
     SELECT attname, atttypid FROM pg_attribute
@@ -245,13 +246,13 @@ WHERE p.oid >= 16384 AND NOT (p.pronamespace = 'pg_catalog'::regnamespace AND o.
 def foreign_code(
     connection: psycopg.Connection, tables: Sequence[int], *, writing: bool = False
 ) -> dict[int, str]:
-    """Those of the tables (by oid) that run somebody's function -> where the first of them stands,
-    in words.
+    """Return the tables (by oid) that run somebody's function -> where the first of them stands.
 
-    Ask on a connection that sees what is committed now, not on one that keeps a snapshot: the
-    planner sees the newest catalogs. A table whose definition somebody is changing counts, too.
+    The place is told in words. Ask on a connection that sees what is committed now, not on one that
+    keeps a snapshot: the planner sees the newest catalogs. A table whose definition somebody is
+    changing counts, too.
     """
-    # before: what is committed meanwhile is in the catalogs then
+    # This is asked first: what is committed meanwhile is in the catalogs by the next question.
     found = changing(connection, tables)
     trees, called = sql.SQL(TREES).format(r=sql.SQL("r")), sql.SQL(CALLED)
     query = sql.SQL(REACHED).format(
@@ -270,22 +271,22 @@ def foreign_code(
 def hold(connection: psycopg.Connection, schema: str, table: str) -> None:
     """Lock a table or a materialized view against being altered.
 
-    Preparing a statement plans nothing.
+    Preparing a statement locks it and plans nothing.
     """
     query = sql.SQL("PREPARE pgdrill_held AS SELECT FROM ONLY {}").format(
         sql.Identifier(schema, table)
     )
-    # a savepoint: waiting in vain spoils nothing else, and the lock outlives it
+    # in a savepoint, so that waiting in vain spoils nothing else; the lock outlives it
     with connection.transaction():
         connection.execute(query, prepare=False)
         connection.execute("DEALLOCATE pgdrill_held", prepare=False)
 
 
 def changing(connection: psycopg.Connection, tables: Sequence[int]) -> dict[int, str]:
-    """Those of the tables that somebody holds a lock on as adding an index takes it."""
+    """Return the tables on which somebody holds a lock as adding an index takes it."""
     return dict(connection.execute(CHANGING, {"tables": list(tables)}).fetchall())
 
 
 def not_to_be_output(connection: psycopg.Connection, table: int) -> set[str]:
-    """Columns that cannot be shown without running somebody's function."""
+    """Return the columns that cannot be shown without running somebody's function."""
     return {row[0] for row in connection.execute(OUTPUT, {"table": table}).fetchall()}

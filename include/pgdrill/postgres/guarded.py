@@ -1,4 +1,4 @@
-"""Before a query is made of a table of production: whose functions would it run?
+"""Asking, before a query is made of a table of production, whose functions it would run.
 
 The table is locked first, as any reader locks it, so that nobody can put a view in its place or
 alter it. Then the catalogs are asked, on a connection of their own: a snapshot would show them as
@@ -36,19 +36,17 @@ class RunsCode(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Asks on ``catalogs``, an autocommit connection to the server that is read in a transaction of
-    another one.
-    """
+    """Asks whose functions queries of a table would run."""
 
+    # an autocommit connection to the server that another connection reads in a transaction
     catalogs: psycopg.Connection
     _known: dict[int, str] = field(default_factory=dict)
 
     def why_not(self, reading: psycopg.Connection, schema: str, table: str, oid: int) -> str:
-        """Whose function a query of the table would run, in words; empty if nobody's.
+        """Return in words whose function a query of the table would run; empty if nobody's.
 
-        Holds the table until the transaction ends.
-
-        Raises ``UndefinedTable`` where another relation has that name by now.
+        Holds the table until the transaction ends. Raises ``UndefinedTable`` where another relation
+        has that name by now.
         """
         hold(reading, schema, table)
         found = self.catalogs.execute(OID, (schema, table)).fetchone()
@@ -58,7 +56,7 @@ class Guard:
         return self._asked(oid)
 
     def _asked(self, oid: int) -> str:
-        """Whoever is changing it gets a moment to end."""
+        """Ask for a table's foreign code; whoever is changing the table gets a moment to end."""
         ends = time.monotonic() + PATIENCE_SECONDS
         while changing(self.catalogs, [oid]) and time.monotonic() < ends:
             time.sleep(POLL_SECONDS)
@@ -66,10 +64,10 @@ class Guard:
 
     @contextlib.contextmanager
     def watching(self, reading: psycopg.Connection, oid: int) -> Iterator[None]:
-        """While inside, every statement on the connection looks first whether anything was added to
-        the table.
+        """Have statements inside this block look first whether anything was added to the table.
 
-        Raises :class:`RunsCode` instead of making a query that would run somebody's function.
+        This is for every statement on the connection ``reading``. Raises :class:`RunsCode` instead
+        of making a query that would run somebody's function.
         """
 
         def look() -> None:

@@ -1,5 +1,6 @@
-"""Names in statements that have parameters: psycopg takes a ``%`` in them for a placeholder, quoted
-or not.
+"""Names in statements that have parameters.
+
+psycopg takes a ``%`` in them for a placeholder, quoted or not.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from psycopg import sql
 
 
 def doubled(part: sql.Composable) -> sql.SQL:
-    """A part of a statement with parameters, whatever names it holds.
+    """Return a part of a statement with parameters, whatever names it holds.
 
     (Without parameters ``%`` stays as it is.)
     """
@@ -16,7 +17,8 @@ def doubled(part: sql.Composable) -> sql.SQL:
 
 
 def beside(taken: str, wanted: str) -> sql.Identifier:
-    """A name for a relation in a query beside a table of the name ``taken``, which would be found
-    first where it is nearer.
+    """Return a name for a relation in a query beside a table of the name ``taken``.
+
+    The table would be found first where it is nearer.
     """
     return sql.Identifier(wanted if wanted != taken else f"{wanted}_")

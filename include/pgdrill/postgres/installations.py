@@ -1,6 +1,4 @@
-"""Where PostgreSQL's programs may be on this host, by the distributions' habits and by what runs
-here.
-"""
+"""PostgreSQL's programs on this host, by the distributions' habits and by what runs here."""
 
 from __future__ import annotations
 
@@ -18,8 +16,9 @@ QUICK_SECONDS = 10
 
 
 def find_programs(major_version: int, data_directory: Path | None = None) -> Path | None:
-    """Find the ``bin`` folder of that major version: the running server's own first, then
-    packages', then PATH's.
+    """Find the ``bin`` folder of that major version.
+
+    The running server's own comes first, then packages', then PATH's.
     """
     return next(
         (
@@ -47,8 +46,10 @@ def _candidates(major: int, data_directory: Path | None) -> Iterator[Path]:
 
 
 def _of_running_server(data_directory: Path) -> Path | None:
-    """The folder that the postmaster of these files was started from, where this user may see
-    it."""
+    """Return the folder that the postmaster of these files was started from.
+
+    None where this user may not see it.
+    """
     try:
         return Path(f"/proc/{int(pid_lines(data_directory)[0])}/exe").readlink().parent
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Which libraries a restored server may preload: only those known to do nothing by themselves.
+"""The libraries that a restored server may preload: only those known to do nothing by themselves.
 
 Whatever is preloaded runs in the postmaster and may start processes that listen, take snapshots or
 run jobs. So what is not known is left out, and what needs it in the restored data is not asked, by
@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable
 
 SETTINGS = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
-# Looked up in their sources: hooks, settings and shared memory; no background worker, socket or
-# program, and no statement of their own on a user's relation (which is what keeps pg_hint_plan out:
-# it reads hint_plan.hints in every session).
+# As looked up in their sources, these have hooks, settings and shared memory. They have no
+# background worker, socket or program, and no statement of their own on a user's relation (which
+# keeps pg_hint_plan out: it reads hint_plan.hints in every session).
 KNOWN = frozenset(
     {
         # PostgreSQL's own, contrib: hooks that count, log, wait after a wrong password, or look at
@@ -49,29 +49,33 @@ KNOWN = frozenset(
 
 
 def split(setting: str) -> list[str]:
-    """The names in a list of libraries."""
+    """Return the names in a list of libraries."""
     return [name.strip().strip('"') for name in setting.split(",") if name.strip()]
 
 
 def plain(name: str) -> str:
-    """A library's name as ``CREATE EXTENSION`` and people know it; one in another folder keeps its
-    path.
+    """Return a library's name as ``CREATE EXTENSION`` and people know it.
+
+    One in another folder keeps its path.
     """
     return name.removeprefix("$libdir/plugins/").removeprefix("$libdir/").removesuffix(".so")
 
 
 def may_load(name: str, allowed: Collection[str]) -> bool:
-    """Whether it is known to do nothing by itself, or ``drill.allowed_libraries`` has it."""
+    """Return True if a library does nothing by itself, or ``drill.allowed_libraries`` has it.
+
+    Only known ones are taken for harmless.
+    """
     return plain(name) in KNOWN or bool({name, plain(name)} & set(allowed))
 
 
 def preloaded(production: str, allowed: Collection[str]) -> str:
-    """Production's ``shared_preload_libraries`` without those that may not be loaded."""
+    """Return production's ``shared_preload_libraries`` without those that may not be loaded."""
     return ",".join(name for name in split(production) if may_load(name, allowed))
 
 
 def left_out(settings: Iterable[str], allowed: Collection[str]) -> list[str]:
-    """Those of all these settings that may not, each once."""
+    """Return the libraries of all these settings that may not be loaded, each once."""
     return list(
         dict.fromkeys(
             plain(name) for one in settings for name in split(one) if not may_load(name, allowed)

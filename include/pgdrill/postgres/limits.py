@@ -1,9 +1,8 @@
-"""How much room a recovering server needs for what it finds in a backup and its WAL: at least as
-much as production had.
+"""The room that a recovering server needs for what it finds in a backup and its WAL.
 
-Production's may have been raised since the base backup, when its ``pg_control`` was copied. Where
-production is gone too, the record of the backup is the best that is known, and what recovery could
-meet beyond it costs little to have room for.
+It needs at least as much as production had. Production's may have been raised since the base
+backup, when its ``pg_control`` was copied. Where production is gone too, the record of the backup
+is the best that is known, and it costs little to have room for what recovery could meet beyond it.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Mapping
 
 from pgdrill.postgres.binaries import LIMITS, ControlData
 
-# Recovery ends with a FATAL or PANIC where one more has to be kept than there is room for. Some 20
-# MB of shared memory together.
+# Recovery ends with a FATAL or PANIC where one more has to be kept than there is room for. Together
+# these take some 20 MB of shared memory.
 PREPARED_TRANSACTIONS = 1000
 REPLICATION_ORIGINS = 1000
 SLOTS = "max_replication_slots"  # before PostgreSQL 18 the limit of origins, too
@@ -21,8 +20,9 @@ ORIGINS, ORIGINS_SINCE = "max_active_replication_origins", 18
 
 
 def limits(control: ControlData, major: int, *production: Mapping[str, str]) -> dict[str, int]:
-    """Every such setting: the greatest value of the backup's own, of those that somebody set on
-    production, and of what is always given.
+    """Return every setting of this kind with the greatest value that is known.
+
+    Known are the backup's own, those that somebody set on production, and what is always given.
     """
     least = {
         "max_prepared_transactions": PREPARED_TRANSACTIONS,

@@ -1,5 +1,4 @@
-"""A session on production whose statement outlives its timeout, which is ended, and nobody else's
-with it.
+"""Ending a session on production whose statement outlives its timeout, and nobody else's.
 
 ``statement_timeout`` cancels, and code may refuse to be cancelled. Terminated, a session ends all
 the same, and a role may do that to its own. One that cannot be ended either (a read that hangs in
@@ -26,7 +25,8 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0  # beyond the statement timeout
 TERMINATED_SECONDS = 10.0  # for one that was told to end
 POLL_SECONDS = 1.0
-# A number alone is another session's by and by, and behind a pooler it is nobody's.
+# The start is asked for as well: a number alone is another session's by and by, and behind a pooler
+# it is nobody's.
 SELF = (
     "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid ="
     " pg_catalog.pg_backend_pid()"
@@ -41,13 +41,11 @@ WHERE pid = %s AND backend_start = %s AND usename = current_user AND state = 'ac
 
 @dataclass
 class Overdue:
-    """What became of a session. ``terminated``: it was told to end; ``left``: it went on all the
-    same.
-    """
+    """The fate of a session whose statement may outlive its timeout."""
 
     pid: int = 0
-    terminated: bool = False
-    left: bool = False
+    terminated: bool = False  # it was told to end
+    left: bool = False  # it went on all the same
 
     def __str__(self) -> str:
         words = (
@@ -63,8 +61,9 @@ def ending_overdue(
     timeout_seconds: float,
     another: Callable[[], AbstractContextManager[psycopg.Connection]],
 ) -> Iterator[Overdue]:
-    """While inside, end the session if a statement outlives its timeout; ``another`` connects as
-    the same role.
+    """End the session, inside this block, if a statement outlives its timeout.
+
+    ``another`` connects as the same role.
     """
     row = connection.execute(SELF).fetchone()
     found, done = Overdue(pid=int(row[0]) if row else 0), threading.Event()
@@ -110,9 +109,9 @@ def _terminate(
     another: Callable[[], AbstractContextManager[psycopg.Connection]],
     found: Overdue,
 ) -> None:
-    """If it was the same statement all the while.
+    """Terminate the session if it was the same statement all the while.
 
-    What is found is noted first: who waits for the statement learns of its end at once.
+    What is found is noted first: whoever waits for the statement learns of its end at once.
     """
     try:
         with another() as connection:
@@ -124,14 +123,14 @@ def _terminate(
                     found.pid,
                 )
                 connection.execute(OVERDUE.format(TERMINATE), session)
-    except Exception as error:  # whatever keeps from looking may pass
+    except Exception as error:  # the trouble that keeps from looking may pass
         logger.warning(
             "whether a statement outlives its timeout is not known: %s", type(error).__name__
         )
 
 
 def _hang_up(connection: psycopg.Connection) -> None:
-    """Who waits for an answer gets an error."""
+    """Shut the connection's socket down: whoever waits for an answer gets an error."""
     with (
         contextlib.suppress(OSError, psycopg.Error),
         socket.socket(fileno=os.dup(connection.fileno())) as line,

@@ -1,5 +1,6 @@
-"""What a running server says of its pg_control: the number that a cluster got when it was made,
-which its copies have, too.
+"""A running server's word on its pg_control.
+
+This is the number that a cluster got when it was made, which its copies have, too.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Prepared transactions (``PREPARE TRANSACTION``) that nobody ended: their locks last, over
-restarts and in a restored copy, too.
+"""Prepared transactions (``PREPARE TRANSACTION``) that nobody ended.
+
+Their locks last, over restarts and in a restored copy, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import psycopg
 from pgdrill.errors import CouldNotVerify
 
 WAITED_SECONDS = 60  # a younger one may be about to be committed
-# Their locks have no process; what ties them together is that of the transaction's own number.
+# Their locks have no process. The lock on the transaction's own number ties them together.
 HELD = """
 SELECT p.gid, p.owner::text, p.prepared, p.database::text, l.relation::int8, l.mode,
        coalesce((SELECT c.oid::regclass::text FROM pg_class c
@@ -33,7 +34,7 @@ FROM pg_prepared_xacts
 """
 AGED = "SELECT clock_timestamp() - make_interval(secs => %s)"
 ALL = "AccessExclusiveLock"  # not even reading goes on beside it
-# what SHARE waits for
+# the modes that SHARE waits for
 WRITING = (
     "RowExclusiveLock",
     "ShareUpdateExclusiveLock",
@@ -45,10 +46,7 @@ WRITING = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A relation that a prepared transaction has locked.
-
-    ``name``: empty where it is another database's, or not there for others.
-    """
+    """A relation that a prepared transaction has locked."""
 
     gid: str
     owner: str
@@ -56,7 +54,7 @@ class Held:
     database: str
     oid: int
     mode: str
-    name: str
+    name: str  # empty where it is another database's, or not there for others
 
     def __str__(self) -> str:
         return (
@@ -66,7 +64,7 @@ class Held:
 
     @property
     def hint(self) -> str:
-        """What ends it."""
+        """The hint on what ends it."""
         gid = self.gid.replace("'", "''")
         return (
             f"as {self.owner} or a superuser, in database {self.database} of production: COMMIT"
@@ -76,12 +74,15 @@ class Held:
 
 
 def held(connection: psycopg.Connection, modes: Collection[str] = WRITING) -> list[Held]:
-    """What prepared transactions have locked in such modes, in every database; the oldest first."""
+    """Return what prepared transactions have locked in such modes, in every database.
+
+    The oldest come first.
+    """
     return [Held(*row) for row in connection.execute(HELD, (list(modes),)).fetchall()]
 
 
 def waiting(connection: psycopg.Connection) -> list[tuple[int, str, str]] | None:
-    """What waits to be committed or rolled back: transaction number, name and digest.
+    """Return what waits to be committed or rolled back: transaction number, name and digest.
 
     None: in recovery, which does not tell.
     """
@@ -90,12 +91,13 @@ def waiting(connection: psycopg.Connection) -> list[tuple[int, str, str]] | None
 
 
 def check_readable(connection: psycopg.Connection, databases: Collection[str]) -> None:
-    """Refuse where one keeps everybody from reading: whoever reads would wait for it until his time
-    is over.
+    """Raise where a prepared transaction keeps everybody from reading.
+
+    Whoever reads would wait for it until his time is over.
     """
     row = connection.execute(AGED, (WAITED_SECONDS,)).fetchone()
     for one in held(connection, (ALL,)):
-        # else it made the relation, which nobody sees yet
+        # without a name here, the transaction itself made the relation, which nobody sees yet
         known_here = one.name or one.database != connection.info.dbname
         if row and one.prepared_at < row[0] and one.database in databases and known_here:
             raise CouldNotVerify(

@@ -1,5 +1,6 @@
-"""Whether a server that no connection can be made to is there: one that is gone and one that
-refuses are not the same.
+"""Asking whether a server that no connection can be made to is there.
+
+One that is gone and one that refuses are not the same.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Mapping
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-# A server that speaks TLS and one whose TLS is broken answer one of these; a dead one none.
+# A server that speaks TLS and one whose TLS is broken answer to one of these; a dead one to none.
 WAYS: tuple[dict[str, str], ...] = ({}, {"sslmode": "disable", "gssencmode": "disable"})
 PING_SECONDS = 3
 THERE = (pq.Ping.OK, pq.Ping.REJECT)  # REJECT: starting up or shutting down
-# What passes by itself, in the words of libpq (which are English here) or of a server.
+# Troubles that pass by themselves, in the words of libpq (which are English here) or of a server.
 PASSING = re.compile(
     r"too many (clients|connections)|remaining connection slots|starting up|shutting down|in"
     r" recovery mode|not yet accepting|"
@@ -24,7 +25,10 @@ PASSING = re.compile(
 
 
 def tried(words: Mapping[str, str]) -> bool:
-    """Whether libpq goes as far as to try: words that it does not take say nothing of a server."""
+    """Return True if libpq goes as far as to try.
+
+    Words that it does not take say nothing of a server.
+    """
     return (
         pq.PGconn.ping(
             make_conninfo("", **{**words, "connect_timeout": str(PING_SECONDS)}).encode()
@@ -34,8 +38,9 @@ def tried(words: Mapping[str, str]) -> bool:
 
 
 def listens(words: Mapping[str, str]) -> bool:
-    """Whether a server, or a proxy before one, answers at the address, whatever it thinks of the
-    login.
+    """Return True if a server, or a proxy before one, answers at the address.
+
+    It need not like the login.
     """
     for way in WAYS:
         conninfo = make_conninfo("", **{**words, **way, "connect_timeout": str(PING_SECONDS)})

@@ -1,9 +1,9 @@
-"""Statements of which nothing stays: each in a READ ONLY transaction of its own that is rolled
-back.
+"""Statements that leave nothing behind: each in a READ ONLY transaction that is rolled back.
 
-What users wrote into tables runs in them, as who asks. By a setting of the session alone it could
-make the next statement a writing one, or have it find other functions; what it sets inside of a
-transaction goes with that, and inside of a READ ONLY one nothing can make it write.
+What users wrote into tables runs in them, with the rights of whoever asks. By a setting of the
+session alone it could make the next statement a writing one, or have it find other functions. What
+it sets inside of a transaction goes with that, and inside of a READ ONLY one nothing can make it
+write.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Reading(psycopg.Cursor[Any]):
     """A cursor of an autocommit connection; inside of a transaction block it is as any other."""
 
     def execute(self, query: Any, params: Any = None, **more: Any) -> Reading:
-        """One statement, whose rows are all fetched by then."""
+        """Run one statement, whose rows are all fetched by then."""
         with self._rolled_back(query):
             return super().execute(query, params, **more)
 
     def stream(self, query: Any, params: Any = None, **more: Any) -> Iterator[Any]:
-        """Its rows one by one."""
+        """Yield a statement's rows one by one."""
         with self._rolled_back(query):
             yield from super().stream(query, params, **more)
 
     @contextlib.contextmanager
     def copy(self, statement: Any, params: Any = None, **more: Any) -> Iterator[psycopg.Copy]:
-        """A COPY, up to its end."""
+        """Run a COPY up to its end."""
         with self._rolled_back(statement), super().copy(statement, params, **more) as copy:
             yield copy
 
@@ -44,7 +44,7 @@ class Reading(psycopg.Cursor[Any]):
 
 
 def read_only(connection: psycopg.Connection) -> None:
-    """Make it one that only reads, and whose transactions are all rolled back."""
+    """Make a connection one that only reads, and whose transactions are all rolled back."""
     connection.autocommit = True
     connection.read_only = True
     connection.cursor_factory = Reading
@@ -59,7 +59,7 @@ def read_only(connection: psycopg.Connection) -> None:
 
 
 def _outside(connection: psycopg.Connection) -> bool:
-    """Of any transaction."""
+    """Return True if the connection is outside of any transaction."""
     return connection.autocommit and connection.info.transaction_status == pq.TransactionStatus.IDLE
 
 

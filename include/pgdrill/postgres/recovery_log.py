@@ -1,5 +1,4 @@
-"""What a server's log says of its recovery's parts: the lines stand there whatever the log
-level."""
+"""Parts of a recovery in a server's log: these lines stand there whatever the log level."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ CHECKPOINT = re.compile(
 
 
 class Words:
-    """What a server adds to its log.
+    """The lines that a server adds to its log.
 
     A restore_command's tool may write there too, and does so with every vain try.
     """
@@ -27,8 +26,9 @@ class Words:
         self._log, self._read = log_file, 0
 
     def more(self) -> bool:
-        """Whether the server itself wrote a line since the last look: with every segment, and every
-        ten seconds of redo.
+        """Return True if the server itself wrote a line since the last look.
+
+        It does with every segment, and every ten seconds of redo.
         """
         if not self._log.exists() or self._log.stat().st_size == self._read:
             return False
@@ -40,20 +40,22 @@ class Words:
 
 
 def redo_seconds(log: str) -> float | None:
-    """What PostgreSQL itself says replaying took; None where there was nothing to replay."""
+    """Return what PostgreSQL itself says replaying took; None where there was nothing to replay."""
     return _last(REDO, log)
 
 
 def checkpoint_seconds(log: str) -> float | None:
-    """Of the checkpoint before it opens: pages that replay changed, and a file to recycle for every
-    segment.
+    """Return what the checkpoint took that is made before the server opens.
+
+    It writes pages that replay changed, and has a file to recycle for every segment.
     """
     return _last(CHECKPOINT, log)
 
 
 def ended_at(data_directory: Path, log: str) -> tuple[str, datetime | None]:
-    """Where replay ended and when the last transaction in it did, of a server that was started
-    again since and knows it no more.
+    """Return where replay ended and when the last transaction in it did.
+
+    It is read from files, for a server that was started again since and knows it no more.
     """
     histories = sorted((data_directory / "pg_wal").glob("????????.history"))
     history = parse_history(histories[-1].read_text(errors="replace")) if histories else ()

@@ -1,5 +1,6 @@
-"""Settings of recovery and of read-only servers: where a backup brings them along, a real recovery
-is in for a surprise.
+"""Settings of recovery and of read-only servers.
+
+Where a backup brings them along, a real recovery is in for a surprise.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import psycopg
 
-# What makes a server recover, follow another or refuse writes, with PostgreSQL's own default.
+# Settings that make a server recover, follow another or refuse writes, with PostgreSQL's own
+# default.
 DEFAULTS = {
     "recovery_target": "",
     "recovery_target_name": "",
@@ -44,7 +46,7 @@ BOOLEANS = {
     "0": "off",
 }
 
-# What a server goes by, apart from what holds for a role or a database only.
+# Reads what a server goes by, apart from what holds for a role or a database only.
 SERVER = """
 SELECT name, setting FROM pg_settings
 WHERE name = ANY(%s) AND source NOT IN ('database', 'user', 'database user')
@@ -62,8 +64,9 @@ ORDER BY 1
 
 
 def kept(name: str, value: str) -> str:
-    """A setting's value as it may be kept and shown; one that may hold a secret is ``set`` or
-    empty.
+    """Return a setting's value as it may be kept and shown.
+
+    One that may hold a secret is ``set`` or empty.
     """
     if SECRETS.search(name):
         return SET if value else ""
@@ -71,7 +74,7 @@ def kept(name: str, value: str) -> str:
 
 
 def server_settings(connection: psycopg.Connection) -> dict[str, str]:
-    """The settings named above as a running server has them."""
+    """Read the settings named above as a running server has them."""
     return {
         name: kept(name, value)
         for name, value in connection.execute(SERVER, (list(DEFAULTS),)).fetchall()
@@ -79,13 +82,14 @@ def server_settings(connection: psycopg.Connection) -> dict[str, str]:
 
 
 def read_only_roles(connection: psycopg.Connection) -> list[str]:
-    """For whom ``ALTER ROLE`` or ``ALTER DATABASE`` makes transactions read-only."""
+    """Return for whom ``ALTER ROLE`` or ``ALTER DATABASE`` makes transactions read-only."""
     return [row[0] for row in connection.execute(READ_ONLY).fetchall()]
 
 
 def settings_in(file: Path) -> dict[str, str]:
-    """Those of the settings named above that a configuration file sets; the last line for a name
-    counts.
+    """Read those of the settings named above that a configuration file sets.
+
+    The last line for a name counts.
     """
     return {
         name: kept(name, value)
@@ -95,7 +99,7 @@ def settings_in(file: Path) -> dict[str, str]:
 
 
 def every_setting_in(file: Path) -> dict[str, str]:
-    """All that a configuration file sets, as it is written there. Values may hold secrets."""
+    """Read all that a configuration file sets, as it is written there. Values may hold secrets."""
     found = {}
     for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
         if match := LINE.match(line):

@@ -1,4 +1,4 @@
-"""What to do about a login that a server refuses, told from its own words."""
+"""Hints on what to do about a login that a server refuses, told from its own words."""
 
 from __future__ import annotations
 
@@ -82,8 +82,10 @@ HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def hint_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
-    """The hint for a refusal. ``words`` are those that were used, ``connection`` names the Airflow
-    Connection with the password.
+    """Return the hint for a refusal.
+
+    ``words`` are those that were used, ``connection`` names the Airflow Connection with the
+    password.
     """
     user = _user(found, words)
     hint = next(hint for said, hint in HINTS if said.search(found))
@@ -98,7 +100,10 @@ def hint_of(found: str, words: Mapping[str, str], connection: str = "") -> str:
 
 
 def _user(found: str, words: Mapping[str, str]) -> str:
-    """Who was refused: PGUSER, a service or the operating system may have named the role."""
+    """Return who was refused.
+
+    PGUSER, a service or the operating system may have named the role.
+    """
     named = NAMED.search(found)
     return (
         words.get("user")
@@ -109,7 +114,7 @@ def _user(found: str, words: Mapping[str, str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    """As SQL and pg_hba.conf take it."""
+    """Return a name as SQL and pg_hba.conf take it."""
     return name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
@@ -123,11 +128,12 @@ def _file(words: Mapping[str, str]) -> str:
 
 
 def _line(words: Mapping[str, str]) -> str:
-    """Of ~/.pgpass, for every database: several are entered.
+    """Return the line of ~/.pgpass, for every database: several are entered.
 
     libpq has names of its own for sockets.
     """
-    elsewhere = words.get("service") or os.environ.get("PGSERVICE")  # which may name both
+    # a service may name both host and port
+    elsewhere = words.get("service") or os.environ.get("PGSERVICE")
     host = words.get("host") or ("" if elsewhere else os.environ.get("PGHOST", ""))
     port = words.get("port") or ("" if elsewhere else os.environ.get("PGPORT", DEFAULT_PORT))
     exact = host if host and "," not in host and not host.startswith(("/", "@")) else "*"
@@ -143,7 +149,7 @@ def _line(words: Mapping[str, str]) -> str:
 
 
 def _rule(found: str, user: str) -> str:
-    """The line of pg_hba.conf for the address that the server saw."""
+    """Return the line of pg_hba.conf for the address that the server saw."""
     seen = FROM.search(found)
     address = seen["address"] if seen else "127.0.0.1"
     if address.startswith("["):

@@ -1,7 +1,7 @@
-"""Names of relations as one string that can be taken apart again, whatever characters are in them.
+"""Names of relations as one string that can be taken apart again.
 
-``schema.table``, and in quotes as SQL has them where a part holds a dot or a quote itself:
-``"a.b"."c.d"`` is not ``a."b.c.d"``.
+Whatever characters are in them, the form is ``schema.table``, and in quotes as SQL has them where a
+part holds a dot or a quote itself: ``"a.b"."c.d"`` is not ``a."b.c.d"``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ TWO = re.compile(rf"(?:{PART}\.)?{PART}", re.DOTALL)
 
 
 def joined(*parts: str) -> str:
-    """Schema, relation and perhaps column as one string."""
+    """Join schema, relation and perhaps column into one string."""
     return ".".join(
         '"' + part.replace('"', '""') + '"' if re.search(r'[."]', part) else part for part in parts
     )
 
 
 def apart(name: str, home: str = "public") -> tuple[str, str]:
-    """Schema and relation; ``home`` where it names no schema.
+    """Split a name into schema and relation; ``home`` where it names no schema.
 
-    One that was written plainly ends its schema at the first dot.
+    In a name that was written plainly, the schema ends at the first dot.
     """
     if match := TWO.fullmatch(name):
         schema, relation = _plain(match[1], match[2]), _plain(match[3], match[4])

@@ -23,20 +23,19 @@ BYPASSRLS = "rows that row security hides are counted, too"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One right of the role that asks.
-
-    ``statement`` grants it; rights on functions belong to the database it is run in.
-    """
+    """One right of the role that asks."""
 
     name: str
     why: str
     held: bool
-    statement: str
+    statement: str  # grants it; rights on functions belong to the database that it is run in
 
 
 def rights(connection: psycopg.Connection) -> Iterator[Right]:
-    """Every right that pgdrill needs, and whether this connection's role has it in this
-    database."""
+    """Yield every right that pgdrill needs, and whether this connection's role has it here.
+
+    Rights on functions are asked in this database.
+    """
     role = sql.Identifier(connection.info.user)
 
     def grant(words: str) -> str:

@@ -1,12 +1,12 @@
 """The roles that a drill makes in its copy: they ask what a superuser must not.
 
-Planning a query alone runs what users wrote into indexes, CHECKs and statistics. So whoever asks is
-no superuser, is a member of nothing that leads to one, and gets nowhere by RESET ROLE; superusers'
-tables are read by the same role.
+Planning a query alone runs what users wrote into indexes, CHECKs and statistics. So the role that
+asks is no superuser, is a member of nothing that leads to one, and gets nowhere by RESET ROLE;
+superusers' tables are read by the same role.
 
 Whoever has a role may end its other sessions (``pg_terminate_backend``), and users' code runs as
-who asks: so each session of those that ask at the same time has a role of its own, which all have
-the rights of one.
+the role that asks. So each of the sessions that ask at the same time has a role of its own, and all
+of these have the rights of one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pgdrill.postgres.server import LocalServer
 
 logger = logging.getLogger(__name__)
 
-# What a role may become: a superuser, or one with a shell, or files, of the host.
+# Finds what a role may become: a superuser, or a role with a shell, or files, of the host.
 POWERS = """
 WITH RECURSIVE reached AS (
     SELECT oid FROM pg_roles WHERE rolname = %s
@@ -50,8 +50,8 @@ CLOSED = """
 SELECT datname FROM pg_database
 WHERE datallowconn AND NOT has_database_privilege(%s, oid, 'CONNECT')
 """
-# Functions in users' definitions that PUBLIC may not call. Those that act with another's rights, or
-# as C code, stay closed.
+# Finds functions in users' definitions that PUBLIC may not call. Those that act with another's
+# rights, or as C code, stay closed.
 REVOKED = """
 SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 WHERE p.proacl IS NOT NULL AND p.oid >= 16384 AND NOT p.prosecdef
@@ -73,10 +73,10 @@ OWNS = (
     "SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refobjid = r.oid WHERE d.refclassid ="
     " 'pg_authid'::regclass AND d.deptype = 'o' AND r.rolname = %s LIMIT 1"
 )
-# What they run may be a stranger's: RAISE LOG would forge the log's words, or fill the disk. Their
-# errors they get themselves.
+# The roles may run a stranger's code: RAISE LOG would forge the log's words, or fill the disk. The
+# roles get their errors themselves.
 UNHEARD = "ALTER ROLE {} SET log_min_messages = 'fatal'"
-# more than there are sessions at a time: as many checks as cores, and a column's readers
+# More than there are sessions at a time: as many checks as cores, and a column's readers.
 ASKERS = 16
 OWNED_BY = (
     "UPDATE pg_class c SET relowner = o.owner FROM unnest(%s::oid[], %s::oid[]) o (number, owner)"
@@ -86,9 +86,7 @@ OWNED_BY = (
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """``asks`` reads everything, ``application`` writes as well, ``tenant`` may become a tenant's
-    role and else nothing.
-    """
+    """The roles of one drill, by their names."""
 
     server: LocalServer
     token: str
@@ -99,31 +97,34 @@ class Roles:
 
     @property
     def asks(self) -> str:
-        """Whose rights those have who ask the checks."""
+        """The role whose rights the askers have; it reads everything."""
         return f"pgdrill_asks_{self.token}"
 
     @property
     def askers(self) -> tuple[str, ...]:
-        """Who asks the checks: one for each session."""
+        """The roles that ask the checks: one for each session."""
         return tuple(f"{self.asks}_{number}" for number in range(ASKERS))
 
     @property
     def application(self) -> str:
-        """Who the application's own test is."""
+        """The role of the application's own test, which writes as well."""
         return f"pgdrill_application_{self.token}"
 
     @property
     def tenant(self) -> str:
-        """Who searches as an application's role does."""
+        """The role that searches as an application's role does.
+
+        It may become a tenant's role and else nothing.
+        """
         return f"pgdrill_tenant_{self.token}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that were made; the application's last."""
+        """All roles that were made; the application's last."""
         return self.asks, *self.askers, self.tenant, self.application
 
     def connect(self, database: str) -> psycopg.Connection:
-        """A connection of a role that asks and has no other session."""
+        """Open a connection of a role that asks and has no other session."""
         with self._choosing:
             asker = next(filter(self._is_free, self.askers), self.asks)
             made = self.server.connect(database, user=asker)
@@ -137,7 +138,10 @@ class Roles:
 
     @contextlib.contextmanager
     def tenancy(self, database: str, role: str) -> Iterator[psycopg.Connection]:
-        """A connection that may SET ROLE to that role; RESET leads to one without any right."""
+        """Yield a connection that may SET ROLE to that role.
+
+        RESET leads to one without any right.
+        """
         with self.server.system() as superuser:
             how = "WITH INHERIT FALSE, SET TRUE" if superuser.info.server_version >= 160000 else ""
             names = {
@@ -154,8 +158,9 @@ class Roles:
 
     @contextlib.contextmanager
     def standing_in(self, databases: Iterable[str]) -> Iterator[None]:
-        """While inside, superusers' tables are the application's role's, for PostgreSQL looks a
-        foreign key up as the owner.
+        """Make superusers' tables the application's role's, inside this block.
+
+        PostgreSQL looks a foreign key up as the owner.
         """
         owners: dict[str, list[tuple[int, int]]] = {}
         try:
@@ -181,12 +186,12 @@ class Roles:
                     )
 
     def remove(self, databases: Iterable[str]) -> None:
-        """Take them and what was lent to them away: a copy that is kept is then as it came, but for
-        what the application wrote.
+        """Take the roles and what was lent to them away.
 
-        Nothing that they own becomes anybody else's: it may be a stranger's, and a function acts
-        with its owner's rights. What the application's test made stays a role's that can do
-        nothing; who asks has nothing to make.
+        A copy that is kept is then as it came, but for what the application wrote. Nothing that
+        they own becomes anybody else's: it may be a stranger's, and a function acts with its
+        owner's rights. What the application's test made stays a role's that can do nothing; those
+        who ask have nothing to make.
         """
         with self.server.system() as superuser:
             made = superuser.execute(OWNS, (self.application,)).fetchone() is not None
@@ -210,7 +215,7 @@ class Roles:
 
 
 def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) -> Roles:
-    """Make them, or find those of an earlier try.
+    """Make the roles, or find those of an earlier try.
 
     Their names are nobody's to guess, and are kept in ``token_file``.
     """
@@ -253,7 +258,7 @@ def make_roles(server: LocalServer, token_file: Path, databases: Iterable[str]) 
 
 @contextlib.contextmanager
 def without_event_triggers(superuser: psycopg.Connection) -> Iterator[None]:
-    """A transaction in which none fires; they are as before when it ends.
+    """Open a transaction in which no event trigger fires; they are as before when it ends.
 
     From PostgreSQL 17 on, a setting does the same.
     """
@@ -271,8 +276,9 @@ def without_event_triggers(superuser: psycopg.Connection) -> Iterator[None]:
 
 
 def powers(connection: psycopg.Connection, role: str) -> str:
-    """The superuser that a role is or may become, or what else gives it a shell; empty: it is
-    harmless.
+    """Return the superuser that a role is or may become, or what else gives it a shell.
+
+    Empty: it is harmless.
     """
     row = connection.execute(POWERS, (role,)).fetchone()
     return str(row[0]) if row else ""
@@ -295,7 +301,7 @@ def _create(superuser: psycopg.Connection, roles: Roles) -> None:
         "GRANT pg_write_all_data TO {application}",
         "GRANT {asks} TO {askers}",
     ]
-    # What is a superuser's to set, a startup packet of theirs cannot hold; a role's own settings
+    # The roles' startup packets cannot hold what only a superuser may set. A role's own settings
     # outrank its database's.
     settings = session.privileged(superuser.info.server_version // 10000)
     with superuser.transaction():
@@ -308,8 +314,8 @@ def _create(superuser: psycopg.Connection, roles: Roles) -> None:
         for role in map(sql.Identifier, roles.names):
             superuser.execute(sql.SQL(UNHEARD).format(role))
             for name in settings:
-                # As this session has it: spelled out, an empty list of libraries would become one
-                # of an empty name.
+                # The value is taken from this session: spelled out, an empty list of libraries
+                # would become one of an empty name.
                 superuser.execute(
                     sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(role, sql.Identifier(name))
                 )

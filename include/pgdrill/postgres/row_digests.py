@@ -4,12 +4,12 @@ A physical restore keeps every row version where it was, with the transaction nu
 *Stable* rows are those written by transactions that had ended before the snapshot began: they must
 come back to the bit, unless somebody updated or deleted them before the restore point.
 
-Two measures, both keyed so that a guessed row cannot be looked up: a digest over all stable rows,
-in parts, and a sample of single rows of what is too large to be read whole. A part is the rows
-whose hash ends alike, so rows gone from one leave the others to be compared to the bit. Each is
-summed with the rows' places and without, for a table that was rewritten (VACUUM FULL) has the same
-rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows each from
-many blocks: docs/explanation/checks-rows.md has the figures.
+There are two measures, both keyed so that a guessed row cannot be looked up: a digest over all
+stable rows, in parts, and a sample of single rows of what is too large to be read whole. A part is
+the rows whose hash ends alike, so rows gone from one leave the others to be compared to the bit.
+Each part is summed with the rows' places and without, for a table that was rewritten (VACUUM FULL)
+has the same rows elsewhere. Damage comes in blocks as well as in rows, so the sample takes few rows
+each from many blocks: docs/explanation/checks-rows.md has the figures.
 
 Rows are hashed as ``ROW(alias.column, ...)``. A bare alias would be taken for a column of that
 name, if the table has one.
@@ -93,8 +93,9 @@ class SampleAnswer:
 
 
 def horizon(connection: psycopg.Connection, key: str, oldest_xid: int | None = None) -> Horizon:
-    """The horizon of the connection's snapshot; ``oldest_xid`` where more is known of which
-    transactions had ended.
+    """Return the horizon of the connection's snapshot.
+
+    ``oldest_xid`` is given where more is known of which transactions had ended.
     """
     oldest, newest = _snapshot(connection)
     return Horizon(
@@ -103,7 +104,7 @@ def horizon(connection: psycopg.Connection, key: str, oldest_xid: int | None = N
 
 
 def horizon_on(connection: psycopg.Connection, line: Horizon) -> Horizon:
-    """Production's horizon, seen from the restored cluster, whose counter has moved on."""
+    """Return production's horizon, seen from the restored cluster, whose counter has moved on."""
     return line.model_copy(update={"next_xid": max(line.next_xid, _snapshot(connection)[1])})
 
 
@@ -117,11 +118,10 @@ def read_content(
     parts: int = 1,
     columns: Sequence[str] | None = None,
 ) -> Content | None:
-    """One scan: all rows counted, stable ones digested by these columns (None: all).
+    """Read a table in one scan: all rows counted, stable ones digested by these columns.
 
-    None if there is no such table.
-
-    Not ``whole``: only the first row is read, which counts as all there is.
+    ``columns`` None: all. None if there is no such table. Not ``whole``: only the first row is
+    read, which counts as all there is.
     """
     query = sql.SQL(
         "SELECT pgdrill_hash & {mask}, count(*), coalesce(sum(hashtidextended(pgdrill_place,"
@@ -157,13 +157,14 @@ def read_content(
 
 
 def parts_for(rows: int) -> int:
-    """How many parts a table of about so many rows is digested in."""
+    """Return how many parts a table of about so many rows is digested in."""
     return max(1, min(MOST_PARTS, 1 << (max(rows, 1) // ROWS_OF_PART).bit_length() >> 1))
 
 
 def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
-    """The number of the file that a table's rows are in now: in another one, they have other
-    places.
+    """Return the number of the file that a table's rows are in now.
+
+    In another one, they have other places.
     """
     name = sql.Identifier(schema, table).as_string(connection)
     row = connection.execute(
@@ -173,11 +174,10 @@ def filenode_of(connection: psycopg.Connection, schema: str, table: str) -> int:
 
 
 def sees_later_rows(connection: psycopg.Connection, schema: str, table: str) -> bool:
-    """Whether a snapshot shows rows of transactions that had not ended when it was taken: frozen
-    ones are shown to everybody.
+    """Return True if a snapshot shows rows of transactions that had not ended when it was taken.
 
-    REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows, into a new file. A frozen row keeps
-    the number of who wrote it.
+    Frozen rows are shown to everybody. REFRESH MATERIALIZED VIEW and COPY (FREEZE) write such rows,
+    into a new file. A frozen row keeps the number of the transaction that wrote it.
     """
     later = sql.SQL(
         "SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) <="
@@ -200,8 +200,9 @@ class Shares:
     def of(
         cls, blocks: int, rows: int, wanted_rows: int, wanted_blocks: int = SAMPLE_BLOCKS
     ) -> Shares:
-        """For so many rows (on average) out of as many blocks as that allows; a small table is
-        taken whole.
+        """Return the shares for so many rows (on average) out of as many blocks as that allows.
+
+        A small table is taken whole.
         """
         share = min(1.0, wanted_blocks / max(blocks, 1))
         rows = rows or blocks * GUESSED_ROWS_OF_BLOCK
@@ -218,7 +219,7 @@ def read_sample(
     *,
     newer: bool = False,
 ) -> dict[str, str]:
-    """Stable rows (or ``newer`` ones alone) chosen by chance: blocks first, then rows in them.
+    """Read stable rows (or ``newer`` ones alone) chosen by chance: blocks first, then rows in them.
 
     Gives a row's place and writer, ``(block,line)/xmin``, -> its keyed hash.
     """
@@ -245,10 +246,10 @@ def read_rows(
     line: Horizon,
     columns: Sequence[str] | None = None,
 ) -> dict[str, tuple[str, bool, bool]]:
-    """Every row by its place and writer -> its keyed hash, whether it is stable, and whether
-    somebody was changing it.
+    """Read every row: its place and writer -> (keyed hash, is stable, is being changed).
 
-    That is what a recent transaction in its ``xmax`` tells, which may have locked it only.
+    Whether somebody was changing the row is told by a recent transaction in its ``xmax``, which may
+    have locked it only.
     """
     query = sql.SQL(
         "SELECT pgdrill_row.ctid::text || '/' || pgdrill_row.xmin::text, {hash}::text, {stable},"
@@ -279,7 +280,7 @@ def compare_sample(
 
 
 def columns_of(connection: psycopg.Connection, schema: str, table: str) -> list[str]:
-    """A table's columns, in their order."""
+    """Return a table's columns, in their order."""
     name = sql.Identifier(schema, table).as_string(connection)
     return [row[0] for row in connection.execute(COLUMNS, (name,)).fetchall()]
 
@@ -334,7 +335,7 @@ class _Rows:
 
 
 def whole_row(columns: Sequence[str]) -> sql.Composed:
-    """The row of the table that is called ``pgdrill_row`` in a query."""
+    """Return the row of the table that is called ``pgdrill_row`` in a query."""
     return sql.SQL("ROW({})").format(
         sql.SQL(", ").join(
             sql.SQL("pgdrill_row.{}").format(sql.Identifier(name)) for name in columns
@@ -351,10 +352,10 @@ def _snapshot(connection: psycopg.Connection) -> tuple[int, int]:
 
 
 def _older(column: str, line: Horizon) -> sql.Composable:
-    """True for rows whose ``xmin`` (or ``xmax``) is a transaction from before the horizon.
+    """Return a condition that is true if ``xmin`` (or ``xmax``) is from before the horizon.
 
-    It has 32 bits and stays as it was when a row is frozen, so newness is a window that starts at
-    the horizon, not a comparison: rows of an earlier round of the counter are not in it.
+    The number has 32 bits and stays as it was when a row is frozen. So newness is a window that
+    starts at the horizon, not a comparison: rows of an earlier round of the counter are not in it.
     """
     window = min(line.next_xid - line.oldest_xid, 2**31)
     return sql.SQL("((pgdrill_row.{}::text::int8 - {} + 8589934592) % 4294967296) >= {}").format(

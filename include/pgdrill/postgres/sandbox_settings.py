@@ -15,15 +15,15 @@ from pathlib import Path
 from pgdrill.host.tuning import memory_bytes
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES
 
-# What decides how a search is planned and how well it answers. Production's file with them may be
-# in no backup (Debian keeps it outside the data directory), and a restored cluster is to be judged
-# as the application would find it.
+# Settings that decide how a search is planned and how well it answers. Production's file with them
+# may be in no backup (Debian keeps it outside the data directory), and a restored cluster is to be
+# judged as the application would find it.
 PLANNING = re.compile(
     r"enable_\w+|\w+_cost|(hnsw|ivfflat)\.\w+|(from|join)_collapse_limit|geqo\w*|jit\w*|work_mem|hash_mem_multiplier"
     r"|effective_cache_size|effective_io_concurrency|default_statistics_target|cursor_tuple_fraction|constraint_exclusion"
     r"|plan_cache_mode|max_parallel_workers_per_gather|parallel_leader_participation|min_parallel_\w+_scan_size"
 )
-# For replay alone: afterwards production's own are put in their place.
+# Settings for replay alone. Afterwards production's own are put in their place.
 REPLAYING = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "30min",
@@ -31,7 +31,7 @@ REPLAYING = {
     "recovery_prefetch": "try",
 }
 MIN_WAL_MB = 80  # PostgreSQL's default, which is too little for segments that are larger than usual
-# that a server wants min_wal_size and max_wal_size to have room for, or it does not start
+# A server wants min_wal_size and max_wal_size to have room for so many, or it does not start.
 FEWEST_SEGMENTS = 2
 AUTO_CONF_ASIDE = "postgresql.auto.conf.production"  # among the configuration files
 HBA = (
@@ -41,12 +41,15 @@ HBA = (
 
 
 def planning(production: Mapping[str, str]) -> dict[str, str]:
-    """Production's settings for planning and searching, out of all that somebody set there."""
+    """Return production's settings for planning and searching.
+
+    They are chosen out of all that somebody set there.
+    """
     return {name: value for name, value in production.items() if PLANNING.fullmatch(name)}
 
 
 def shared_buffers_mb() -> int:
-    """An eighth of the memory, between 128 MB and 8 GB: the drill host has other work."""
+    """Return an eighth of the memory, between 128 MB and 8 GB: the drill host has other work."""
     return max(128, min(8192, memory_bytes() // 8 // 2**20))
 
 
@@ -69,7 +72,7 @@ def settings(
     alone_on_disk: bool = True,
     segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> dict[str, str]:
-    """Every setting of the restored server that is not PostgreSQL's default.
+    """Return every setting of the restored server that is not PostgreSQL's default.
 
     ``alone_on_disk``: production's files lie on another one, so that all that waits to be written
     there is the drill's own.
@@ -102,8 +105,8 @@ def settings(
         "shared_buffers": f"{shared_buffers_mb()}MB",
         **REPLAYING,
         "min_wal_size": f"{max(MIN_WAL_MB, FEWEST_SEGMENTS * segment_bytes // 2**20)}MB",
-        # Opening a million files one by one takes minutes; but it leaves what production has not
-        # written yet alone.
+        # With fsync, opening a million files one by one takes minutes, but it leaves alone what
+        # production has not written yet.
         "recovery_init_sync_method": "syncfs" if alone_on_disk else "fsync",
         **(
             {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}
@@ -120,13 +123,14 @@ def settings(
 
 
 def replayed(production: Mapping[str, str]) -> dict[str, str]:
-    """Production's own of the settings that replay has others for."""
+    """Return production's own of the settings that replay has others for."""
     return {name: value for name, value in production.items() if name in REPLAYING}
 
 
 def end_replaying(config: Path, production: Mapping[str, str]) -> None:
-    """Put production's settings (or PostgreSQL's defaults) in place of replay's; the server has to
-    be told to reload.
+    """Put production's settings (or PostgreSQL's defaults) in place of replay's.
+
+    The server has to be told to reload.
     """
     kept = [
         line
@@ -141,8 +145,9 @@ def _line(name: str, value: str) -> str:
 
 
 def write(folder: Path, data_directory: Path, values: Mapping[str, str]) -> dict[str, str]:
-    """Write the files into ``folder``, take production's overrides away; gives the options to start
-    with.
+    """Write the files into ``folder``, and take production's overrides away.
+
+    Returns the options to start with.
     """
     config, hba, ident = (
         folder / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")

@@ -1,4 +1,4 @@
-"""What a running server says of itself that its configuration in ``dr.toml`` needs."""
+"""A running server's answers to what its configuration in ``dr.toml`` needs."""
 
 from __future__ import annotations
 

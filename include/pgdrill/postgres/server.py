@@ -31,8 +31,8 @@ from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 POLL_SECONDS = 0.05  # the postmaster tells of its state by a file only
 STOP_SECONDS = 60.0
 PID_FILE_BYTES = 4096
-LAST_BYTES = 2**18  # of a log, looked at for its last words
-# in each PID namespace that sees the process
+LAST_BYTES = 2**18  # the end of a log, read for its last words
+# A process's number in each PID namespace that sees it.
 NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)
 KEEPER = Path(__file__).parents[1] / "host" / "keeper.py"
 KEEPER_MARK = "keeper.pid"
@@ -42,8 +42,7 @@ KEEPER_MARK = "keeper.pid"
 class LocalServer:
     """A data directory with the socket folder and log that go with it.
 
-    A restored one has a ``fence``, and a lease (``lease_file``) with which it ends; its process is
-    found in ``pid_file``, for nothing that lies in its data directory is believed.
+    A restored one has a ``fence``, a lease and a ``pid_file``.
     """
 
     binaries: Binaries
@@ -55,14 +54,15 @@ class LocalServer:
     database: str = "postgres"  # for questions of the whole cluster
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    bare: bool = False  # nothing but ``environment``, or this process's own as well
+    bare: bool = False  # it sees nothing but ``environment``; else this process's own as well
     before: tuple[str, ...] = ()  # words before its command, such as those of pgdrill.host.priority
     fence: Fence | None = None
-    lease_file: Path | None = None
+    lease_file: Path | None = None  # the server ends with this lease
+    # tells its process, for nothing that lies in its data directory is believed
     pid_file: Path | None = None
 
     def conninfo(self, database: str = "", **more: str) -> str:
-        """For the superuser, over the private socket."""
+        """Return the superuser's connection string over the private socket."""
         words = {
             "host": str(self.socket_directory),
             "port": str(self.port),
@@ -73,8 +73,9 @@ class LocalServer:
         return psycopg.conninfo.make_conninfo("", **(words | more))
 
     def launch(self) -> subprocess.Popen[bytes]:
-        """Start the postmaster; :meth:`wait_until` says when it is ready, and sooner if told of the
-        process.
+        """Start the postmaster and return its process.
+
+        :meth:`wait_until` says when it is ready, and sooner if told of the process.
         """
         words = self.words()
         if self.lease_file and self.pid_file:
@@ -104,8 +105,8 @@ class LocalServer:
         return launched
 
     def words(self, *first: str, last: str = "") -> list[str]:
-        """The command: ``postgres`` inside its fence, with its settings."""
-        # a link to it may lie outside the fence
+        """Return the command: ``postgres`` inside its fence, with its settings."""
+        # the path may be a link that lies outside the fence
         program = Path(self.binaries.path("postgres")).resolve()
         around = self.fence.words() if self.fence else as_ordinary_user()
         words = [*self.before, *around, str(program), *first, "-D", str(self.data_directory)]
@@ -120,11 +121,11 @@ class LocalServer:
 
     @property
     def full_environment(self) -> dict[str, str]:
-        """All that it sees."""
+        """All variables that the server sees."""
         return {**({} if self.bare else os.environ), **self.environment}
 
     def start(self, timeout_seconds: float = 60) -> None:
-        """Start and return once the server accepts connections."""
+        """Start the server and return once it accepts connections."""
         launched = self.launch()
         self.wait_until(
             lambda: self.status() == "ready", "accepts connections", timeout_seconds, launched
@@ -137,8 +138,9 @@ class LocalServer:
         timeout_seconds: float,
         launched: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Wait for something; a server that ends meanwhile, or takes too long, is an error with its
-        last words.
+        """Wait until ``reached`` is true.
+
+        A server that ends meanwhile, or takes too long, is an error with its last words.
         """
         started = time.monotonic()
         seen = False
@@ -169,17 +171,18 @@ class LocalServer:
             time.sleep(POLL_SECONDS)
 
     def status(self) -> str:
-        """The last word of ``postmaster.pid``: ``starting``, ``standby`` (recovering, no
-        connections), ``ready``, ``stopping``.
+        """Return the last word of ``postmaster.pid``.
 
+        It is ``starting``, ``standby`` (recovering, no connections), ``ready`` or ``stopping``.
         Empty without a living server: the file of a killed one still says ``ready``.
         """
         lines = pid_lines(self.data_directory) if self.process() else []
         return lines[7].strip() if len(lines) > 7 else ""
 
     def process(self) -> psutil.Process | None:
-        """The living postmaster of this data directory; never another process that got its old
-        number.
+        """Return the living postmaster of this data directory; None where there is none.
+
+        It is never another process that got its old number.
         """
         if self.pid_file:
             leader = marked(self.pid_file)
@@ -197,8 +200,9 @@ class LocalServer:
         return None
 
     def _postmaster(self, leader: psutil.Process) -> psutil.Process | None:
-        """It, among what was started to start it; the number that it knows itself by may be of its
-        own namespace.
+        """Return the postmaster among what was started to start it.
+
+        The number that it knows itself by may be of its own namespace.
         """
         with contextlib.suppress(psutil.Error):
             for process in (leader, *leader.children(recursive=True)):
@@ -211,7 +215,7 @@ class LocalServer:
         return None
 
     def backend(self, pid: int) -> psutil.Process | None:
-        """The backend that the server knows by that number."""
+        """Return the backend that the server knows by that number."""
         postmaster = self.process()
         for process in postmaster.children() if postmaster else ():
             with contextlib.suppress(OSError, psutil.Error):
@@ -222,7 +226,7 @@ class LocalServer:
         return None
 
     def stop(self, *, to_be_removed: bool = False) -> None:
-        """End the server, fast first, then whatever it takes. Nothing to do where none runs.
+        """End the server, fast first, then whatever it takes. Do nothing where none runs.
 
         One ``to_be_removed`` gets no time to write and archive what nobody will read: immediate
         first.
@@ -252,8 +256,9 @@ class LocalServer:
         user: str = "",
         search_path: str = session.PUBLIC_PATH,
     ) -> psycopg.Connection:
-        """The superuser's connection over the private socket, or another role's; nothing of the
-        cluster's own settings counts.
+        """Open the superuser's connection over the private socket, or another role's.
+
+        Nothing of the cluster's own settings counts.
         """
         major = int((self.data_directory / "PG_VERSION").read_text().partition(".")[0])
         settings = session.settings(major, superuser=not user, search_path=search_path)
@@ -274,13 +279,14 @@ class LocalServer:
         return made
 
     def system(self, database: str = "") -> psycopg.Connection:
-        """The superuser's connection for questions of the catalogs: a superuser plans no query on a
-        user's relation.
+        """Open the superuser's connection for questions of the catalogs.
+
+        A superuser plans no query on a user's relation.
         """
         return self.connect(database, search_path=session.SYSTEM_PATH)
 
     def last_words(self, lines: int = 6) -> str:
-        """The end of the log, errors first if there are any."""
+        """Return the end of the log, errors first if there are any."""
         if not self.log_file.exists():
             return "no log"
         with self.log_file.open("rb") as file:
@@ -291,8 +297,9 @@ class LocalServer:
 
 
 def pid_lines(data_directory: Path) -> list[str]:
-    """What a postmaster writes of itself into its data directory, its number first; empty where
-    there is none.
+    """Read what a postmaster writes of itself into its data directory, its number first.
+
+    Empty where there is none.
     """
     return (
         read_plain_file(data_directory / "postmaster.pid", PID_FILE_BYTES)
@@ -302,8 +309,9 @@ def pid_lines(data_directory: Path) -> list[str]:
 
 
 def read_plain_file(file: Path, most_bytes: int) -> bytes:
-    """The beginning of a file where a stranger may have put anything: a link, a pipe or another
-    folder reads as empty.
+    """Read the beginning of a file where a stranger may have put anything.
+
+    A link, a pipe or another folder reads as empty.
     """
     try:
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -317,7 +325,9 @@ def read_plain_file(file: Path, most_bytes: int) -> bytes:
 
 @contextlib.contextmanager
 def answering(asked: str) -> Iterator[None]:
-    """A restored server that runs and cannot answer the simplest question has a broken catalog: the
+    """Raise :class:`BackupFault` for an error of the restored server, inside this block.
+
+    A server that runs and cannot answer the simplest question has a broken catalog, which is the
     backup's fault.
     """
     try:

@@ -6,7 +6,8 @@ import psycopg
 
 
 def words_of(error: psycopg.Error) -> str:
-    """Give the server's own words, else the driver's first line; details, which may hold values,
-    are left out.
+    """Return the server's own words, else the driver's first line.
+
+    Details, which may hold values, are left out.
     """
     return error.diag.message_primary or str(error).strip().partition("\n")[0]

@@ -1,9 +1,9 @@
-"""What a session goes by, whatever ``ALTER DATABASE``, ``ALTER ROLE`` or a file of production say.
+"""The settings of a session, whatever ``ALTER DATABASE``, ``ALTER ROLE`` or a file say.
 
-All of it goes into the startup packet, which outranks them: set afterwards, it would come too late
-for login event triggers and preloaded libraries. And it is set afterwards once more, which outranks
-libpq's own variables (``PGDATESTYLE``, ``PGTZ``). Settings that decide how a query is planned are
-not here: they stay production's.
+All of them go into the startup packet, which outranks production's: set afterwards, they would come
+too late for login event triggers and preloaded libraries. And they are set afterwards once more,
+which outranks libpq's own variables (``PGDATESTYLE``, ``PGTZ``). Settings that decide how a query
+is planned are not here: they stay production's.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from psycopg.conninfo import make_conninfo
 
 logger = logging.getLogger(__name__)
 
-# for questions of the catalogs: nothing of a user's is in the way
+# For questions of the catalogs: nothing of a user's is in the way.
 SYSTEM_PATH = "pg_catalog, pg_temp"
 PUBLIC_PATH = '"$user", public'  # PostgreSQL's default, which keeps pg_catalog first
 OLDEST_MAJOR, NEWEST_MAJOR = 15, 17  # versions that know other settings
-# A keyword of libpq's, which outranks everything. Whatever a database is in, text comes in this: of
-# one in SQL_ASCII, psycopg would otherwise give bytes, and of one in LATIN1 text that a server
-# which is asked in UTF-8 does not have.
+# A keyword of libpq's, which outranks everything. Text comes in this encoding, whatever a database
+# is in. From a database in SQL_ASCII, psycopg would otherwise give bytes, and from one in LATIN1
+# text that a server which is asked in UTF-8 does not have.
 ENCODING = {"client_encoding": "UTF8"}
 SET = """
 SELECT pg_catalog.set_config(name, value, false)
@@ -34,18 +34,16 @@ FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) wa
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of a session. ``since``: the first major version that knows it; ``privileged``: a
-    superuser's to set.
-    """
+    """A setting of a session."""
 
     name: str
     value: str
-    since: int = 0
-    privileged: bool = False
+    since: int = 0  # the first major version that knows it
+    privileged: bool = False  # a superuser's to set
 
 
 SETTINGS = (
-    # whose code runs in it
+    # settings that decide whose code runs in the session
     Setting("event_triggers", "off", since=17, privileged=True),
     Setting("session_preload_libraries", "", privileged=True),
     Setting("local_preload_libraries", ""),
@@ -56,7 +54,7 @@ SETTINGS = (
     Setting("zero_damaged_pages", "off", privileged=True),
     Setting("default_tablespace", ""),
     Setting("temp_tablespaces", ""),
-    # how values look and are read
+    # settings that decide how values look and are read
     Setting("DateStyle", "ISO, MDY"),
     Setting("IntervalStyle", "postgres"),
     Setting("TimeZone", "UTC"),
@@ -87,13 +85,14 @@ SETTINGS = (
     Setting("transaction_timeout", "0", since=17),
 )
 
-# Of a session that is to show the server's own settings: no library is loaded into it, and it stays
-# who it is.
+# For a session that is to show the server's own settings: no library is loaded into it, and its
+# role stays what it is.
+
 SAFE = {"local_preload_libraries": "", "role": "none"}
 
 
 def settings(major: int, *, superuser: bool, search_path: str = SYSTEM_PATH) -> dict[str, str]:
-    """The settings that a server of that version knows and that such a role may set."""
+    """Return the settings that a server of that version knows and that such a role may set."""
     fitting = {
         one.name: one.value
         for one in SETTINGS
@@ -103,12 +102,18 @@ def settings(major: int, *, superuser: bool, search_path: str = SYSTEM_PATH) -> 
 
 
 def privileged(major: int) -> dict[str, str]:
-    """Those that only a superuser may set: for ``ALTER ROLE … SET`` of a role that is none."""
+    """Return the settings that only a superuser may set.
+
+    They are for ``ALTER ROLE … SET`` of a role that is none.
+    """
     return {one.name: one.value for one in SETTINGS if one.since <= major and one.privileged}
 
 
 def options(values: Mapping[str, str]) -> str:
-    """libpq's ``options`` (or ``PGOPTIONS``): spaces and backslashes in values are escaped."""
+    """Return libpq's ``options`` (or ``PGOPTIONS``) for these values.
+
+    Spaces and backslashes in values are escaped.
+    """
     return " ".join(f"-c {name}={_escaped(value)}" for name, value in values.items())
 
 
@@ -117,7 +122,7 @@ def _escaped(value: str) -> str:
 
 
 def opened(conninfo: str) -> psycopg.Connection:
-    """A connection in autocommit on which psycopg prepares nothing by itself.
+    """Open a connection in autocommit on which psycopg prepares nothing by itself.
 
     After a ROLLBACK it would throw away what it prepared, by a statement that takes a snapshot; a
     statement that was prepared gets a plan that fits no question in particular; and poolers mix
@@ -133,11 +138,10 @@ def connect(
     search_path: str = SYSTEM_PATH,
     superuser: bool = False,
 ) -> psycopg.Connection:
-    """A connection to a server that is not ours, as the role that ``words`` name (``superuser``: it
-    is known to be one).
+    """Open a connection to a server that is not ours, as the role that ``words`` name.
 
-    Its version is known only afterwards, and a pooler may refuse or swallow ``options``: so all is
-    set once more.
+    ``superuser``: the role is known to be one. The server's version is known only afterwards, and a
+    pooler may refuse or swallow ``options``: so all is set once more.
     """
     made = _first(
         {**words, **ENCODING}, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path
@@ -182,7 +186,10 @@ def _first(
 
 @contextlib.contextmanager
 def catalogs_only(connection: psycopg.Connection) -> Iterator[None]:
-    """For a question of the catalogs on a connection that asks other things as well."""
+    """Set the system's search path inside this block, for a question of the catalogs.
+
+    The connection asks other things as well.
+    """
     row = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
     connection.execute(f"SET search_path = {SYSTEM_PATH}")
     yield

@@ -1,9 +1,10 @@
-"""Statements that no timeout reaches: a stranger's function may refuse to be cancelled, and a
-damaged index can send a backend round in circles that look at no interrupt.
+"""Ending statements that no timeout reaches.
 
-Without this a drill would not end, and would not tell which table it was. Terminated, a backend
-ends alone: no function can catch that, and who asked gets ``AdminShutdown``. Only one that goes on
-all the same is ended by SIGQUIT, which makes PostgreSQL restart: only for a throw-away server.
+A stranger's function may refuse to be cancelled, and a damaged index can send a backend round in
+circles that look at no interrupt. Without this a drill would not end, and would not tell which
+table it was. Terminated, a backend ends alone: no function can catch that, and whoever asked gets
+``AdminShutdown``. Only one that goes on all the same is ended by SIGQUIT, which makes PostgreSQL
+restart: only for a throw-away server.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pgdrill.postgres.server import LocalServer
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0  # beyond the statement timeout, which every statement of a check has
-TERMINATED_SECONDS = 10.0  # for one that was asked to end
+TERMINATED_SECONDS = 10.0  # for a backend that was asked to end
 POLL_SECONDS = 1.0
 STUCK = """
 SELECT pid FROM pg_stat_activity
@@ -35,17 +36,17 @@ WHERE state = 'active' AND backend_type = 'client backend'
 
 @dataclass
 class Stuck:
-    """What had to be done about statements. ``restarts``: of the whole server."""
+    """The numbers of what had to be done about statements."""
 
     terminated: int = 0
-    restarts: int = 0
+    restarts: int = 0  # of the whole server
 
 
 @contextlib.contextmanager
 def ending_stuck(
     server: LocalServer, statement_timeout_seconds: float, stuck: Stuck | None = None
 ) -> Iterator[None]:
-    """While inside, end every backend whose statement has outlived its timeout."""
+    """End every backend whose statement has outlived its timeout, inside this block."""
     done = threading.Event()
     limit = statement_timeout_seconds + GRACE_SECONDS
     watcher = threading.Thread(
@@ -76,7 +77,7 @@ def _watch(server: LocalServer, limit_seconds: float, done: threading.Event, stu
                     for pid in found:
                         _end(server, connection, pid, told, stuck)
         except psycopg.Error:
-            continue  # restarting, or ended: then there is nothing to end
+            continue  # the server restarts, or has ended: then there is nothing to end
 
 
 def _end(

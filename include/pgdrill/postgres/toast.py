@@ -1,5 +1,6 @@
-"""TOAST tables in a comparison of catalogs: they have no name that a person gave, and belong to one
-table each.
+"""TOAST tables in a comparison of catalogs.
+
+They have no name that a person gave, and belong to one table each.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from dataclasses import replace
 
 from pgdrill.postgres.catalog_fingerprint import Difference, Fingerprint
 
-# Named by the number of its table, be it made by a rewrite.
+# A TOAST table is named by the number of its table, even if a rewrite made it.
 TOAST = re.compile(r"\bpg_toast\.pg_toast_(\d+)(?:_index)?\b")
 
 
 def told_once(
     found: Sequence[Difference], before: Fingerprint, now: Fingerprint
 ) -> list[Difference]:
-    """Differences less those of a TOAST table whose own table differs, too; of another's, one with
-    the table's name.
+    """Return the differences without those of a TOAST table whose own table differs, too.
+
+    Other TOAST tables give one difference each, with the table's name.
     """
     differing = {difference.key for difference in found}
     told: dict[str, Difference] = {}

@@ -14,18 +14,18 @@ LONGEST_HISTORY = 2**20
 SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
 LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 HISTORY_NAME = re.compile(r"[0-9A-F]{8}\.history")
-# what recovery may ask for
+# The names that recovery may ask for.
 ASKED_NAME = re.compile(r"[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)?|[0-9A-F]{8}\.history")
-# As tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a
+# Names as tools keep them: compressed or not. A backup's own history (….00000028.backup) and half a
 # segment (….partial) are no segments, and must not stand in for the ones whose names they begin
-# with; no more than what wal-g notes of each (….json).
+# with. Nor must what wal-g notes of each (….json).
 ARCHIVED_NAME = re.compile(
     r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(?:\.(?!partial|backup|json$)[A-Za-z0-9_]{1,32})?"
 )
 
 
 def parse_lsn(text: str) -> int:
-    """``'0/3000028'`` as a byte position. ValueError for anything else."""
+    """Return ``'0/3000028'`` as a byte position. Raises ValueError for anything else."""
     match = LSN.fullmatch(text)
     if not match:
         raise ValueError(f"{text[:40]!r} is no LSN")
@@ -33,27 +33,27 @@ def parse_lsn(text: str) -> int:
 
 
 def format_lsn(lsn: int) -> str:
-    """A byte position as ``'0/3000028'``."""
+    """Return a byte position as ``'0/3000028'``."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Segment:
-    """One WAL segment file; ``number`` counts from the start of WAL."""
+    """One WAL segment file."""
 
     timeline: int
-    number: int
+    number: int  # counts from the start of WAL
     size_bytes: int = DEFAULT_SEGMENT_BYTES
 
     @classmethod
     def parse(cls, name: str, size_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
-        """From a 24-digit file name."""
+        """Return the segment of a 24-digit file name."""
         per_id = 0x100000000 // size_bytes
         return cls(int(name[:8], 16), int(name[8:16], 16) * per_id + int(name[16:], 16), size_bytes)
 
     @classmethod
     def holding(cls, lsn: int, timeline: int, size_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
-        """The segment in which the byte at ``lsn`` lies."""
+        """Return the segment in which the byte at ``lsn`` lies."""
         return cls(timeline, lsn // size_bytes, size_bytes)
 
     @property
@@ -64,7 +64,7 @@ class Segment:
 
     @property
     def start_lsn(self) -> int:
-        """The segment's first byte."""
+        """The position of the segment's first byte."""
         return self.number * self.size_bytes
 
 
@@ -77,9 +77,9 @@ class TimelineSwitch:
 
 
 def read_history(content: bytes) -> tuple[TimelineSwitch, ...]:
-    """The ancestors that a ``.history`` file names.
+    """Return the ancestors that a ``.history`` file names.
 
-    ValueError for one that names none, or that PostgreSQL would not write.
+    Raises ValueError for one that names none, or that PostgreSQL would not write.
     """
     if len(content) <= LONGEST_HISTORY and (history := parse_history(content.decode())):
         return history
@@ -87,12 +87,10 @@ def read_history(content: bytes) -> tuple[TimelineSwitch, ...]:
 
 
 def parse_history(text: str) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first.
+    """Return the ancestors of a timeline, oldest first.
 
-    ValueError for a line without a timeline and an LSN, or out of order.
-
-    A later one may end earlier: recovery that stops before its timeline begins notes that place as
-    the timeline's end.
+    Raises ValueError for a line without a timeline and an LSN, or out of order. A later one may end
+    earlier: recovery that stops before its timeline begins notes that place as the timeline's end.
     """
     lines = (
         line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")
@@ -112,9 +110,10 @@ def segment_choices(
     history: tuple[TimelineSwitch, ...] = (),
     size_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> tuple[Segment, ...]:
-    """The files that will do for the segment of that number on the way to ``timeline``, best first.
+    """Return the files that will do for the segment of that number on the way to ``timeline``.
 
-    A segment in which timelines change may be read from the new or the old timeline's file.
+    The best comes first. A segment in which timelines change may be read from the new or the old
+    timeline's file.
     """
     first, last = number * size_bytes, (number + 1) * size_bytes - 1
     choices, began = [], 0
@@ -132,8 +131,9 @@ def segments_needed(
     history: tuple[TimelineSwitch, ...] = (),
     size_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> Iterator[tuple[Segment, ...]]:
-    """For every segment from ``start_lsn`` through ``stop_lsn``: the files that will do, best
-    first.
+    """Yield, for every segment from ``start_lsn`` through ``stop_lsn``, the files that will do.
+
+    The best comes first.
     """
     for number in range(start_lsn // size_bytes, stop_lsn // size_bytes + 1):
         yield segment_choices(number, timeline, history, size_bytes)

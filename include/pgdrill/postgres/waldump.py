@@ -34,8 +34,9 @@ class EndedTransaction:
 
 
 def dump(binaries: Binaries, file: Path, *words: str) -> str:
-    """What ``pg_waldump`` prints of a segment file, times in UTC; empty for one that cannot be
-    read.
+    """Return what ``pg_waldump`` prints of a segment file, times in UTC.
+
+    Empty for one that cannot be read.
     """
     # Ends with an error where a segment breaks off in a record that goes on in the next: what it
     # printed stands.
@@ -43,8 +44,9 @@ def dump(binaries: Binaries, file: Path, *words: str) -> str:
 
 
 def dump_range(binaries: Binaries, first: Path, last: Path, *words: str) -> tuple[str, bool]:
-    """The same of segments that follow one another in one folder, and whether none of it is
-    damaged.
+    """Return what ``pg_waldump`` prints of segments that follow one another in one folder.
+
+    Return, too, whether none of it is damaged.
     """
     done = _run(binaries, *words, str(first), last.name)
     return done.stdout, "error in WAL record" not in done.stderr
@@ -63,17 +65,17 @@ def _run(binaries: Binaries, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def ended_transactions(binaries: Binaries, file: Path) -> list[EndedTransaction]:
-    """The transactions that end in a segment, in the order of WAL."""
+    """Return the transactions that end in a segment, in the order of WAL."""
     return ends_in(dump(binaries, file, "--rmgr=Transaction"))
 
 
 def ends_in(text: str) -> list[EndedTransaction]:
-    """The same from what ``pg_waldump`` printed."""
+    """Return the transactions that end in what ``pg_waldump`` printed."""
     return _parsed(ENDED.findall(text))
 
 
 def commits(text: str) -> list[EndedTransaction]:
-    """The commits alone."""
+    """Return the transactions that commit in what ``pg_waldump`` printed."""
     return _parsed(COMMIT.findall(text))
 
 

@@ -1,3 +1,1 @@
-"""Vector columns: finding them, reading them once, their exact neighbours, and what their indexes
-find.
-"""
+"""Vector columns: finding them, reading them once, exact neighbours, and what indexes find."""

@@ -1,9 +1,9 @@
-"""How often a healthy cluster would be called damaged: the bounds for checks that ask few probes.
+"""Bounds on how often a healthy cluster would be called damaged, for checks that ask few probes.
 
-A check that draws fifty probes sees what they happen to show. Red may only be what a healthy copy
-shows so seldom that all checks of a whole drill together raise a false alarm in fewer than one of a
-thousand drills. Each question gets the same share of that; what is more likely than its share is a
-warning.
+A check that draws fifty probes sees what they happen to show. A failure may only be what a healthy
+copy shows so seldom that all checks of a whole drill together raise a false alarm in fewer than one
+of a thousand drills. Each question gets the same share of that; what is more likely than its share
+is a warning.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import math
 from functools import cache
 
 FALSE_ALARMS = 0.001  # of a whole drill, at most
-# asked of each search by probes: recall, a tenant's, as a tenant's role, coverage by samples
+# Questions that probes ask of each search: recall, a tenant's recall, as a tenant's role, and
+# coverage by samples.
 KINDS_OF_QUESTION = 4
 
 
 def share_of(searches: int) -> float:
-    """The false alarms that one question may raise where so many searches are asked of (Bonferroni:
-    whatever they share).
+    """Return the share of false alarms that one question may raise among so many searches.
+
+    By Bonferroni, this holds whatever the questions have in common.
     """
     return FALSE_ALARMS / (KINDS_OF_QUESTION * max(searches, 1))
 
 
 def at_least(successes: int, trials: int, share: float) -> float:
-    """The chance of so many successes or more, each of that share (binomial)."""
+    """Return the chance of so many successes or more, each with the chance ``share`` (binomial)."""
     if successes <= 0:
         return 1.0
     if not 0.0 < share < 1.0 or successes > trials:
@@ -37,8 +39,9 @@ def at_least(successes: int, trials: int, share: float) -> float:
 
 
 def as_uneven(now: int, trials: int, before: int, trials_before: int) -> float:
-    """The chance that so many of all that failed fell among these trials, or more, if both were
-    alike (hypergeometric).
+    """Return the chance that so many failures, or more, fall among these trials.
+
+    It holds if both groups of trials were alike, given all that failed in both (hypergeometric).
     """
     failed, every = now + before, trials + trials_before
     most = min(failed, trials)
@@ -53,8 +56,9 @@ def as_uneven(now: int, trials: int, before: int, trials_before: int) -> float:
 
 
 def as_lopsided(worse: int, better: int) -> float:
-    """The chance that of probes whose answer differs so many are worse, if either way is as likely
-    (the sign test).
+    """Return the chance that so many probes are worse, of those whose answer differs.
+
+    It holds if either way is as likely (the sign test).
     """
     return at_least(worse, worse + better, 0.5)
 

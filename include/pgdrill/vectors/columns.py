@@ -1,5 +1,6 @@
-"""The vector columns of a database, found by themselves, each with the indexes that serve it and
-what filters its searches.
+"""The vector columns of a database, found without being named.
+
+Each comes with the indexes that serve it and what filters its searches.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pgdrill.vectors.types import usual_operator
 Place = tuple[str, str, str]
 """Schema, table, column."""
 
-# A domain counts as its base type, and only pgvector's own types do: anybody may call his own type
-# `vector`. Columns of bits are many things: those are searched that a vector index serves, or that
-# the config names.
+# A domain counts as its base type. Only pgvector's own types count, for anybody may call his own
+# type `vector`. Columns of bits are many things: only those are searched that a vector index
+# serves, or that the configuration names.
 COLUMNS = r"""
 SELECT n.nspname, c.relname, a.attname, coalesce(b.typname, t.typname),
        greatest(a.atttypmod, t.typtypmod),
@@ -49,7 +50,7 @@ WHERE coalesce(b.typnamespace, t.typnamespace) IN (e.extnamespace, 'pg_catalog':
       WHERE i.indrelid = c.oid AND m.amname IN ('hnsw', 'ivfflat') AND a.attnum = ANY (i.indkey))))
 ORDER BY 1, 2, a.attnum
 """
-# What an index holds is its own first attribute; which columns it is made of, its dependencies say,
+# An index's own first attribute is what it holds. Its dependencies say which columns it is made of,
 # whatever their names.
 INDEXES = """
 SELECT c.relname, c.oid::int8, m.amname, p.oprname, coalesce(b.typname, t.typname),
@@ -73,8 +74,8 @@ JOIN pg_operator p ON p.oid = f.amopopr
 WHERE i.indrelid = %s AND m.amname IN ('hnsw', 'ivfflat')
 ORDER BY 1
 """
-# Row security of a partitioned table counts for its partitions, through which applications do not
-# go.
+# Row security of a partitioned table counts for its partitions, too: applications search the whole
+# table.
 POLICIES = """
 SELECT a.attname, left(coalesce(pg_get_expr(p.polqual, p.polrelid), ''), %(most)s)
 FROM pg_policy p
@@ -87,82 +88,74 @@ WHERE p.polrelid IN (
 ORDER BY p.polname, 1
 """
 SETTING = re.compile(r"current_setting\('([^']+)'")
-LONGEST_POLICY = 4000  # characters; matching takes the square of them
+LONGEST_POLICY = 4000  # characters; the time to match grows with their square
 
 
 @dataclass(frozen=True, slots=True)
 class SearchIndex:
-    """An HNSW or IVFFlat index: of what (``field``), by which operator, and as PostgreSQL would
-    make it again.
-    """
+    """An HNSW or IVFFlat index."""
 
     name: str
     oid: int
     method: str
-    operator: str
+    operator: str  # by which it orders
     opclass: str
-    field: Field
+    field: Field  # what it is an index of
     options: tuple[str, ...]
     valid: bool
-    definition: str
+    definition: str  # as PostgreSQL would make it again
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The column by which searches are limited to a tenant's rows.
-
-    ``settings``: where row security takes the tenant from.
-
-    ``alone``: the policies ask nothing else, so that a tenant sees all rows of its own.
-    """
+    """The column by which searches are limited to a tenant's rows."""
 
     column: str
-    settings: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # those that row security takes the tenant from
+    # the policies ask nothing else, so that a tenant sees all rows of its own
     alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
-    """A vector column. ``dimensions`` is None where the column does not fix them.
-
-    ``home`` is pgvector's schema.
-
-    ``number`` is the column's in its table: one that was dropped and added again has another.
-    """
+    """A vector column of a table, with its indexes."""
 
     database: str
     schema: str
     table: str
     column: str
     kind: str
-    dimensions: int | None
-    oid: int
+    dimensions: int | None  # None where the column does not fix them
+    oid: int  # the table's
     table_bytes: int
     indexes: tuple[SearchIndex, ...]
     filter: Filter | None
     wanted: VectorColumn
-    home: str = "public"
+    home: str = "public"  # pgvector's schema
+    # the column's in its table: one that was dropped and added again has another
     number: int = 0
 
     @property
     def name(self) -> str:
-        """``public.items.embedding`` without ``public.``."""
+        """The column's name with its table and schema; ``public.`` is left out."""
         return joined(*(() if self.schema == "public" else (self.schema,)), self.table, self.column)
 
     @property
     def relation(self) -> sql.Identifier:
-        """The table, quoted."""
+        """The table's name, quoted."""
         return sql.Identifier(self.schema, self.table)
 
     @property
     def cell(self) -> sql.Identifier:
-        """The column, quoted."""
+        """The column's name, quoted."""
         return sql.Identifier(self.column)
 
 
 def vector_places(connection: psycopg.Connection, named: Sequence[str] = ()) -> list[Place]:
-    """Every vector column; columns of bits where an index says so, or their name is in
-    ``named``."""
+    """Return every vector column.
+
+    Columns of bits are among them where an index says so, or their name is in ``named``.
+    """
     return [
         (row[0], row[1], row[2])
         for row in connection.execute(COLUMNS, {"named": list(named), "tables": None}).fetchall()
@@ -170,7 +163,7 @@ def vector_places(connection: psycopg.Connection, named: Sequence[str] = ()) -> 
 
 
 def named_columns(cluster: Cluster) -> list[str]:
-    """Column names that the config speaks of."""
+    """Return the column names that the configuration speaks of."""
     return [wanted.column for wanted in cluster.vectors]
 
 
@@ -180,11 +173,10 @@ def find_columns(
     cluster: Cluster,
     only: Collection[int] | None = None,
 ) -> list[FoundColumn]:
-    """Every vector column (``only`` those of the tables with these oids) with its indexes and what
-    the config says of it.
+    """Return every vector column with its indexes and what the configuration says of it.
 
-    Expressions and definitions are worded with every name qualified, whatever the session's search
-    path.
+    ``only`` those of the tables with these oids; None: all. Expressions and definitions are worded
+    with every name qualified, whatever the session's search path.
     """
     with connection.transaction():
         before = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
@@ -244,7 +236,7 @@ def _find(
 def thresholds(
     cluster: Cluster, database: str, schema: str, table: str, column: str
 ) -> VectorColumn:
-    """What the config asks of a column; its defaults where it says nothing."""
+    """Return what the configuration asks of a column; its defaults where it says nothing."""
     home = (*cluster.server.databases, database)[0]
     for wanted in cluster.vectors:
         if (wanted.database or home, wanted.column) == (database, column) and apart(
@@ -255,7 +247,7 @@ def thresholds(
 
 
 def use_pgvector(connection: psycopg.Connection) -> bool:
-    """Load pgvector, so that its settings are there; False: not installed."""
+    """Load pgvector, so that its settings are there; return False if it is not installed."""
     row = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE"
         " extname = 'vector'"
@@ -271,10 +263,10 @@ def _is_indexed(connection: psycopg.Connection, oid: int, number: int) -> bool:
 
 
 def as_vector(expression: str, kind: str, home: str, dimensions: int) -> str:
-    """The expression as pgvector's own type, before anything is applied to it: of a domain,
-    somebody's function of the same name would fit better.
+    """Return the expression as pgvector's own type, before anything is applied to it.
 
-    A cast that changes nothing: an index serves it as before.
+    On a domain, somebody's function of the same name would fit better. The cast changes nothing, so
+    that an index serves the expression as before.
     """
     if kind == "bit":
         return (
@@ -338,8 +330,9 @@ def _filter(connection: psycopg.Connection, oid: int, wanted: VectorColumn) -> F
 
 
 def _is_tenant(name: str, qual: str) -> bool:
-    """Is it that column which the policy compares with a setting? Of one that is longer than
-    anybody writes it, nothing is told.
+    """Return True if the policy compares that column with a setting.
+
+    A policy that is longer than anybody writes one is not read.
     """
     if len(qual) > LONGEST_POLICY:
         return False
@@ -354,22 +347,23 @@ def _is_tenant(name: str, qual: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A way to search a column: through an index, or without one. ``home`` is pgvector's schema."""
+    """A way to search a column: through an index, or without one."""
 
     field: Field
     operator: str
     index: SearchIndex | None = None
-    home: str = "public"
+    home: str = "public"  # pgvector's schema
 
     @property
     def name(self) -> str:
-        """The index's; empty without one."""
+        """The index's name; empty without one."""
         return self.index.name if self.index else ""
 
     @property
     def measured_by(self) -> sql.Composed:
-        """The operator as it is written in SQL: pgvector's, and never one of the same name in a
-        schema that comes first.
+        """The operator as it is written in SQL.
+
+        It is pgvector's, and never one of the same name in a schema that comes first.
         """
         return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(self.home), sql.SQL(self.operator))
 
@@ -382,8 +376,10 @@ class Search:
 
 
 def searches(connection: psycopg.Connection, column: FoundColumn) -> list[Search]:
-    """Every way that the column is searched in; exact search alone where no valid index serves
-    it."""
+    """Return every way that the column is searched in.
+
+    That is exact search alone where no valid index serves it.
+    """
     usable = [index for index in column.indexes if index.valid and index.field.dimensions]
     found = [Search(index.field, index.operator, index, column.home) for index in usable]
     return found or [
@@ -392,8 +388,9 @@ def searches(connection: psycopg.Connection, column: FoundColumn) -> list[Search
 
 
 def cell_of(connection: psycopg.Connection, column: FoundColumn) -> Field:
-    """The column itself; dimensions that it does not fix are those of its first vector (0: there is
-    none).
+    """Return the column itself as a searched field.
+
+    Dimensions that the column does not fix are those of its first vector (0: there is none).
     """
     dimensions = column.dimensions
     cell = as_vector(column.cell.as_string(connection), column.kind, column.home, dimensions or 0)

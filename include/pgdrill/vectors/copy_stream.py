@@ -1,9 +1,8 @@
-"""One streamed binary COPY of a table's vectors, block by block: flat memory whatever the table's
-size.
+"""One streamed binary COPY of a table's vectors, read block by block.
 
-Each row is its place (ctid), the transaction that wrote it (xmin), a hash of the column that
-searches are filtered by, and one value for each searched expression. A protocol fact carries this:
-the server sends every row as one message.
+Memory stays flat whatever the table's size. Each row is its place (ctid), the transaction that
+wrote it (xmin), a hash of the column that searches are filtered by, and one value for each searched
+expression. The server sends every row as one message of the protocol, and reading relies on that.
 """
 
 from __future__ import annotations
@@ -30,20 +29,19 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A searched expression: SQL text of type ``kind``, evaluated where ``predicate`` holds (empty:
-    everywhere).
-
-    Values of other ``dimensions`` are counted, not read.
-    """
+    """A searched expression: SQL text of type ``kind``."""
 
     expression: str
     kind: str
-    dimensions: int
-    predicate: str = ""
+    dimensions: int  # values of other dimensions are counted, not read
+    predicate: str = ""  # the expression is evaluated where this holds; empty: everywhere
 
     @property
     def sql(self) -> sql.Composable:
-        """As an item of a SELECT list; a value that the predicate leaves out is NULL."""
+        """The expression as an item of a SELECT list.
+
+        A value that the predicate leaves out is NULL.
+        """
         value = sql.SQL(self.expression)
         return (
             sql.SQL("CASE WHEN {} THEN {} END").format(sql.SQL(self.predicate), value)
@@ -54,33 +52,26 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One field's values in a block.
-
-    ``rows``: which of the block's rows they belong to; None: all, in order.
-
-    ``sizes``: dimensions -> values, of those that were left out because they have others than the
-    field.
-    """
+    """The values of one field in a block."""
 
     values: Values | None
-    rows: Integers | None
+    rows: Integers | None  # the block's rows that the values belong to; None: all, in order
     nulls: int
+    # dimensions -> how many values were left out because they have others than the field
     sizes: dict[int, int]
 
     def of(self, numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
-        """Of an array over the block's rows, the part that has a value here."""
+        """Return the part of an array over the block's rows that has a value here."""
         return numbers if self.rows is None else numbers[self.rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows in arrays of one length: ``places`` (block number x 2^16 + line), ``writers`` (xmin),
-    ``groups`` (hashes).
-    """
+    """Rows in arrays of one length."""
 
-    places: Integers
-    writers: Integers
-    groups: Integers
+    places: Integers  # block number x 2^16 + line
+    writers: Integers  # xmin
+    groups: Integers  # hashes
     columns: tuple[Column, ...]
 
     def __len__(self) -> int:
@@ -88,7 +79,7 @@ class Block:
 
 
 def place_text(place: int) -> str:
-    """A place as PostgreSQL writes a ctid."""
+    """Return a place as PostgreSQL writes a ctid."""
     return f"({place >> 16},{place & 0xFFFF})"
 
 
@@ -99,8 +90,9 @@ def stream(
     group: sql.Composable | None = None,
     where: sql.Composable | None = None,
 ) -> Iterator[Block]:
-    """Read a table to its end. ``group``: the column whose value filters searches; compared by
-    hash.
+    """Read a table to its end and yield its blocks.
+
+    ``group`` is the column whose value filters searches; it is compared by hash.
     """
     hashed = (
         sql.SQL("pg_catalog.hashtextextended({}::text, 0)").format(group)
@@ -122,8 +114,9 @@ def stream(
 
 
 def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The next block is read and decoded while this one is looked at, so that the server never
-    waits for us.
+    """Yield the blocks, and read and decode the next one while this one is looked at.
+
+    So the server never waits for us.
     """
     with ThreadPoolExecutor(1, "stream") as reader:
         coming = reader.submit(next, blocks, None)
@@ -151,7 +144,10 @@ def _in_blocks(messages: Iterator[bytes | bytearray | memoryview]) -> Iterator[l
 
 
 def _block(rows: list[bytes], fields: Sequence[Field]) -> Block:
-    """Rows of one layout are one array of bytes; usually that is all of them."""
+    """Return rows as a block.
+
+    Rows of one layout become one array of bytes; usually that is all of them.
+    """
     if len({len(row) for row in rows}) == 1:
         raw = _matrix(rows)
         layout = _layout(rows[0], len(fields))
@@ -170,7 +166,7 @@ def _matrix(rows: list[bytes]) -> Bytes:
 
 
 def _layout(row: bytes, fields: int) -> tuple[int, ...]:
-    """The lengths of a row's fields."""
+    """Return the lengths of a row's fields."""
     lengths, at = [], 2
     for _ in range(3 + fields):
         (length,) = struct.unpack_from(">i", row, at)
@@ -180,7 +176,10 @@ def _layout(row: bytes, fields: int) -> tuple[int, ...]:
 
 
 def _is_layout_of_all(raw: Bytes, layout: tuple[int, ...]) -> bool:
-    """Of rows of one length; with two fields that may be NULL it need not be."""
+    """Return True if rows of one length all have this layout.
+
+    With two fields that may be NULL they need not.
+    """
     at = 2
     for length in layout:
         if not (raw[:, at : at + 4] == raw[0, at : at + 4]).all():
@@ -204,7 +203,7 @@ def _part(layout: tuple[int, ...], raw: Bytes, fields: Sequence[Field]) -> Block
 
 
 def _number(payload: Bytes | None) -> Integers:
-    """Big-endian numbers of up to eight bytes; 48 bits of a ctid are its block and line."""
+    """Decode big-endian numbers of up to eight bytes; 48 bits of a ctid are its block and line."""
     assert payload is not None  # noqa: S101 - ctid and xmin are never NULL, the group is coalesced
     wide = np.zeros((len(payload), 8), dtype=np.uint8)
     wide[:, 8 - payload.shape[1] :] = payload

@@ -1,7 +1,7 @@
 """Exact nearest neighbours of many probes over a stream of blocks.
 
 A matrix product in float32 says roughly how far every row is from every probe, and how wrong that
-can be; what may be among the k nearest is measured again in float64. So a probe's neighbours are
+can be. What may be among the k nearest is measured again in float64. So a probe's neighbours are
 exact though almost nothing is computed exactly, and only the k best of each probe are kept.
 """
 
@@ -20,29 +20,29 @@ Doubles = npt.NDArray[np.float64]
 Rough = npt.NDArray[np.floating[Any]]
 Truths = npt.NDArray[np.bool_]
 
-DISTANCES_AT_ONCE = 2**20  # probes x rows that are looked at together: 4 MiB
-EXACT_ELEMENTS = 2**18  # of vectors measured again together: 2 MiB in float64, twice
-CACHED_ELEMENTS = 2**16  # of a block of which all probes are subtracted before the next
+DISTANCES_AT_ONCE = 2**20  # probes x rows that are compared in one step: 4 MiB
+EXACT_ELEMENTS = 2**18  # elements of vectors measured again together: 2 MiB in float64, twice
+CACHED_ELEMENTS = 2**16  # elements of a piece from which all probes are subtracted before the next
 EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """Vectors as a matrix (rows x width). Of sparse ones, only the dimensions that any probe has.
+    """Vectors as a matrix (rows x width).
 
-    ``rest_squares`` and ``rest_sums``: sums of the squares and absolute values of those left out.
+    Sparse vectors have only the dimensions that any probe has.
     """
 
     matrix: Rough
     squares: Rough
-    rest_squares: Doubles | None = None
-    rest_sums: Doubles | None = None
+    rest_squares: Doubles | None = None  # sums of the squares of the dimensions left out
+    rest_sums: Doubles | None = None  # sums of their absolute values
 
     def __len__(self) -> int:
         return len(self.matrix)
 
     def doubled(self, rows: Integers | slice) -> Dense:
-        """Some rows in float64."""
+        """Return some rows in float64."""
         matrix = self.matrix[rows].astype(np.float64)
         squares = np.einsum("ij,ij->i", matrix, matrix)
         if self.rest_squares is None or self.rest_sums is None:
@@ -53,12 +53,15 @@ class Dense:
 
     @classmethod
     def of(cls, matrix: Floats) -> Dense:
-        """With the squared length of every row, in float32; infinite where that overflows."""
+        """Return the matrix with the squared length of every row, in float32.
+
+        It is infinite where that overflows.
+        """
         return cls(matrix, squares_of(matrix))
 
 
 def squares_of(values: Values) -> Floats:
-    """The squared length of every vector, in float32."""
+    """Return the squared length of every vector, in float32."""
     if isinstance(values, Sparse):
         return _by_row(values, values.values.astype(np.float64) ** 2).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -72,16 +75,15 @@ def _by_row(values: Sparse, elements: Doubles) -> Doubles:
 
 @dataclass
 class Probes:
-    """Vectors to search for, all of one kind; ``groups`` limits each one's search to rows of its
-    group, where given.
-    """
+    """Vectors to search for, all of one kind."""
 
     values: Values
     operator: str
     k: int
+    # limits each probe's search to rows of its group, where given
     groups: Integers | None = None
     dense: Dense = field(init=False)
-    # of sparse ones: those that any probe has
+    # of sparse probes: the dimensions that any of them has
     dimensions: Integers | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -96,12 +98,12 @@ class Probes:
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows to compare with all probes in one step."""
+        """The number of rows to compare with all probes in one step."""
         widest = max(len(self), self.dense.matrix.shape[1] if self.dimensions is not None else 1, 1)
         return max(64, DISTANCES_AT_ONCE // widest)
 
     def block(self, values: Values, squares: Floats, rows: slice) -> Dense:
-        """A part of a block in the form that probes are compared with."""
+        """Return a part of a block in the form that probes are compared with."""
         if isinstance(values, Sparse):
             return self._compact(values[rows])
         return Dense(values[rows], squares[rows])
@@ -128,13 +130,11 @@ class Probes:
 
 @dataclass
 class Nearest:
-    """The k nearest rows of each probe found so far: distances ascending (infinite: none yet) and
-    their places.
-    """
+    """The k nearest rows of each probe found so far."""
 
     probes: Probes
-    distances: Doubles = field(init=False)
-    places: Integers = field(init=False)
+    distances: Doubles = field(init=False)  # ascending; infinite: none yet
+    places: Integers = field(init=False)  # of the same rows
 
     def __post_init__(self) -> None:
         shape = (len(self.probes), self.probes.k)
@@ -142,7 +142,7 @@ class Nearest:
         self.places = np.full(shape, -1, dtype=np.int64)
 
     def copy(self) -> Nearest:
-        """As it stands."""
+        """Return a copy as it stands."""
         other = Nearest(self.probes)
         other.distances, other.places = self.distances.copy(), self.places.copy()
         return other
@@ -186,11 +186,12 @@ def look_through(
 def _candidates(
     found: Nearest, block: Dense, rough: Rough, margin: Rough
 ) -> tuple[Integers, Integers]:
-    """Probe and row of everything that may be among the k nearest."""
+    """Return probe and row of everything that may be among the k nearest."""
     near = _near(found, rough, margin, slice(None))
     most = 4 * found.probes.k + 64
     crowded = np.nonzero(near.sum(axis=1) > most)[0]
-    # more than float32 can tell apart: float64 leaves those that are equal but for its last bits
+    # These are more than float32 can tell apart. In float64 those remain that are equal but for its
+    # last bits.
     if len(crowded):
         fine, small = roughly(
             found.probes.operator, found.probes.dense.doubled(crowded), block.doubled(slice(None))
@@ -207,8 +208,9 @@ def _candidates(
 
 
 def _near(found: Nearest, rough: Rough, margin: Rough, probes: Integers | slice) -> Truths:
-    """What may be nearer than the k-th of what was found so far; than the roughly k-th where that
-    is not k yet.
+    """Return which rows may be nearer to a probe than the k-th of what was found so far.
+
+    Where that is not k yet, the roughly k-th counts.
     """
     worst, k = found.distances[probes, -1], found.probes.k
     limits = (worst**2 if found.probes.operator == "<->" else worst) + margin
@@ -217,15 +219,16 @@ def _near(found: Nearest, rough: Rough, margin: Rough, probes: Integers | slice)
         # NaN sorts last, as in PostgreSQL
         kth = np.partition(rough[unlimited], k - 1, axis=1)[:, k - 1]
         limits[unlimited] = np.where(np.isnan(kth), np.inf, kth) + 2 * margin[unlimited]
-    # Infinite is what a row outside of the mask or group is, however far a probe may look.
+    # A row outside of the mask or group is infinitely far, however far a probe may look.
     limits = np.minimum(limits, np.finfo(rough.dtype).max).astype(rough.dtype)
     with np.errstate(invalid="ignore"):
         return np.asarray(rough <= limits[:, None])
 
 
 def roughly(operator: str, theirs: Dense, ours: Dense) -> tuple[Rough, Rough]:
-    """Distances (probes x rows), L2's squared, and for each probe how far off they may be, in the
-    precision of the vectors.
+    """Return rough distances (probes x rows), L2's squared, and how far off they may be.
+
+    The latter is one number for each probe, in the precision of the vectors.
     """
     kind = ours.matrix.dtype.type
     relative = kind(np.finfo(kind).eps * (8 + theirs.matrix.shape[1] ** 0.5))
@@ -254,7 +257,7 @@ def roughly(operator: str, theirs: Dense, ours: Dense) -> tuple[Rough, Rough]:
 
 
 def _manhattan(probes: Rough, block: Dense) -> Rough:
-    """Sums of absolute differences, in pieces that stay in the processor's cache."""
+    """Return sums of absolute differences, made in pieces that stay in the processor's cache."""
     width = block.matrix.shape[1]
     step = max(1, CACHED_ELEMENTS // max(width, 1))
     ones = np.ones(width, dtype=probes.dtype)
@@ -275,7 +278,7 @@ def _manhattan(probes: Rough, block: Dense) -> Rough:
 
 
 def exactly(probes: Probes, block: Dense, probe: Integers, row: Integers) -> Doubles:
-    """Distances of single pairs in float64, as pgvector defines them."""
+    """Return the distances of single pairs in float64, as pgvector defines them."""
     step = max(1, EXACT_ELEMENTS // max(block.matrix.shape[1], 1))
     parts = [
         _measured(probes, block, probe[start : start + step], row[start : start + step])
@@ -310,7 +313,7 @@ def _measured(probes: Probes, block: Dense, probe: Integers, row: Integers) -> D
 
 
 def neighbours(blocks: Iterator[tuple[Values, Integers]], probes: Probes) -> Nearest:
-    """Of plain blocks of values and places, nothing else asked of them."""
+    """Return the nearest rows in plain blocks of values and places."""
     found = Nearest(probes)
     for values, places in blocks:
         look_through(

@@ -1,8 +1,8 @@
-"""Keyed hashes of vectors, many at once: a digest of a column that any change moves, and how many
-vectors are copies.
+"""Keyed hashes of vectors, many at once.
 
-A row's hash is a dot product with secret odd weights modulo 2^64, mixed; a digest is the sum over
-all rows, each mixed with its place and writer, so the order of reading does not matter.
+They make a digest of a column that any change moves, and tell how many vectors are copies. A row's
+hash is a dot product with secret odd weights modulo 2^64, mixed. A digest is the sum over all rows,
+each mixed with its place and writer, so the order of reading does not matter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT_HASHES = 2**20
 
 
 def mixed(values: Words) -> Words:
-    """Splitmix64's finish: every bit of the input moves half of the output's."""
+    """Return the values mixed as Splitmix64 ends: every bit of input moves half of the output's."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -40,7 +40,7 @@ class Hasher:
         )
 
     def of(self, values: Values) -> Words:
-        """One hash a vector; equal for equal vectors only."""
+        """Return one hash for each vector; equal for equal vectors only."""
         if isinstance(values, Sparse):
             bits = values.values.view(np.uint32).astype(np.uint64)
             sums = np.concatenate(
@@ -58,7 +58,7 @@ class Hasher:
         return mixed(whole @ self._weights[: whole.shape[1]])
 
     def placed(self, hashes: Words, places: Integers, writers: Integers) -> Words:
-        """The hashes of rows: of a vector at its place, by its writer."""
+        """Return the hashes of rows: of a vector at its place, by its writer."""
         where = self._numbered(places) + mixed(writers.astype(np.uint64) + self._seed)
         return mixed(hashes + where)
 
@@ -70,8 +70,9 @@ class Hasher:
 
 @dataclass
 class Copies:
-    """Counts vectors that are copies of another: exactly up to a million, above that by a sample of
-    the hashes.
+    """Counts vectors that are copies of another.
+
+    The count is exact up to a million, and above that by a sample of the hashes.
     """
 
     _kept: list[Words] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Copies:
 
     @property
     def rows(self) -> int:
-        """How many vectors equal an earlier one."""
+        """The number of vectors that equal an earlier one."""
         if not self._kept:
             return 0
         every = np.concatenate(self._kept)

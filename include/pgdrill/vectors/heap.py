@@ -1,8 +1,7 @@
-"""Where the rows' versions hang together: an index points to the first version of a row that was
-updated in place (HOT).
+"""The chains of rows' versions: an index points to the first version of a row.
 
-Read from the table's own pages, so that a row which an index points to by its predecessor is told
-from one that it lacks.
+A row that was updated in place (HOT) has others. The chains are read from the table's own pages, so
+that a row which an index points to by its predecessor is told from one that it lacks.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from psycopg import sql
 
 from pgdrill.vectors.index_pages import HEADER_BYTES, NORMAL, SEGMENT_BYTES
 
-REDIRECT = 2  # state of a line pointer that stands for the first version, which is gone
+REDIRECT = 2  # the state of a line pointer that stands for the first version, which is gone
 HOT_UPDATED, HEAP_ONLY = 0x4000, 0x8000  # in t_infomask2
 REPLACED_BY_SEVERAL = 0x1000  # in t_infomask: xmax is a multixact
 LINE_AT = 16  # in a row's header: the line of its t_ctid, then t_infomask2 and t_infomask
@@ -25,10 +24,10 @@ LINE_AT = 16  # in a row's header: the line of its t_ctid, then t_infomask2 and 
 def first_versions(
     connection: psycopg.Connection, oid: int, places: Iterable[int]
 ) -> dict[int, int]:
-    """Places of rows -> the places that an index has for them: their own, or that of their first
-    version.
+    """Return for places of rows the places that an index has for them.
 
-    Call ``CHECKPOINT`` before. Needs what ``pg_read_binary_file`` needs.
+    Such a place is the row's own, or that of its first version. Call ``CHECKPOINT`` before. Needs
+    what ``pg_read_binary_file`` needs.
     """
     wanted: dict[int, list[int]] = {}
     for place in places:
@@ -53,18 +52,16 @@ def first_versions(
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A row's version: by whom it was written and replaced (None: told otherwise), whether it
-    continues a chain, and with what.
-    """
+    """A version of a row."""
 
-    writer: int
-    replaced_by: int | None
-    heap_only: bool
-    following: int
+    writer: int  # the transaction that wrote it
+    replaced_by: int | None  # the transaction that replaced it; None: told otherwise
+    heap_only: bool  # continues a chain
+    following: int  # the line of the next version in the chain; 0: none
 
 
 def _chains(page: bytes) -> dict[int, int]:
-    """Lines of a page -> the line that their chain begins with.
+    """Return for the lines of a page the line that their chain begins with.
 
     A page that makes no sense has none.
     """
@@ -94,8 +91,8 @@ def _chains(page: bytes) -> dict[int, int]:
         while line in versions and line not in found:
             found[line] = first
             version, after = versions[line], versions.get(versions[line].following)
-            # A place may have been given to another row since: it continues the chain only if who
-            # replaced this one wrote it.
+            # The place may have been given to another row since. That row continues the chain only
+            # if it was written by the transaction that replaced this version.
             if (
                 after is None
                 or not after.heap_only

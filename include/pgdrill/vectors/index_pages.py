@@ -1,6 +1,6 @@
-"""Which rows an HNSW or IVFFlat index holds, read from its pages: pgvector has no amcheck.
+"""The rows that an HNSW or IVFFlat index holds, read from its pages: pgvector has no amcheck.
 
-The formats are pgvector's since 0.5 (HNSW version 1, IVFFlat version 1); another one is an error,
+The formats are pgvector's since 0.5 (HNSW version 1, IVFFlat version 1). Another one is an error,
 not a guess.
 """
 
@@ -24,8 +24,8 @@ SEGMENT_BYTES = 2**30  # PostgreSQL splits a relation's file there
 HEADER_BYTES = 24
 MAGIC = {"hnsw": 0xA953A953, "ivfflat": 0x14FF1A7}
 VERSION = 1
-NORMAL = 1  # state of a line pointer that points to something
-# type of an HNSW tuple: an element with up to ten rows; its neighbours are another tuple
+NORMAL = 1  # the state of a line pointer that points to something
+# The type of an HNSW tuple: an element with up to ten rows. Its neighbours are another tuple.
 ELEMENT = 1
 ROWS_PER_ELEMENT = 10
 # type, level, deleted, version; ten rows and the neighbours' place; two unused bytes
@@ -43,14 +43,11 @@ class UnknownFormat(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What an index points to: places (block number x 2^16 + line) of rows, and the sum of the
-    vector kept for each.
+    """The rows that an index points to, and the vectors that it keeps for them."""
 
-    ``sums`` is empty for kinds other than vector and halfvec. A vector of other dimensions than the
-    column's has NaN's sum.
-    """
-
-    places: Integers
+    places: Integers  # of rows: block number x 2^16 + line
+    # of the vector kept for each row; empty for kinds other than vector and halfvec. A vector of
+    # other dimensions than the column's has NaN's sum.
     sums: Sums
 
 
@@ -87,16 +84,18 @@ def read_index(
 
 
 def sums_of(values: Floats) -> Sums:
-    """A CRC-32 of each vector's bits: a run of up to 32 changed bits surely changes it, anything
-    else but for one in 4 billion.
+    """Return a CRC-32 of each vector's bits.
+
+    A run of up to 32 changed bits surely changes it, any other change but for one in 4 billion.
     """
     rows = np.ascontiguousarray(values, dtype=np.float32)
     return np.fromiter(map(zlib.crc32, rows), dtype=np.uint32, count=len(rows))
 
 
 def _elements(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Integers]:
-    """HNSW: ten pointers to rows for each element that is whole and not deleted, and where each
-    element's one vector begins.
+    """Return the row places in HNSW's elements, and where each element's one vector begins.
+
+    There are ten pointers to rows for each element that is whole and not deleted.
     """
     at = at[at % page_bytes + ELEMENT_HEAD_BYTES < page_bytes]
     live = at[(raw[at] == ELEMENT) & (raw[at + 2] == 0)]
@@ -104,14 +103,18 @@ def _elements(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Inte
 
 
 def _tuples(raw: Bytes, at: Integers, page_bytes: int) -> tuple[Integers, Integers]:
-    """IVFFlat: a pointer to a row and a vector in each."""
+    """Return the row places in IVFFlat's tuples, and where their vectors begin.
+
+    Each tuple has a pointer to a row and a vector.
+    """
     at = at[at % page_bytes + TUPLE_HEAD_BYTES < page_bytes]
     return _places(_cut(raw, at, 6)), at + TUPLE_HEAD_BYTES
 
 
 def _vectors(raw: Bytes, at: Integers, page_bytes: int, kind: str, dimensions: int) -> Floats:
-    """Values as PostgreSQL keeps them: a length of one byte (odd) or of four, dimensions, two
-    unused bytes, elements.
+    """Decode values as PostgreSQL keeps them.
+
+    A value has a length of one byte (odd) or of four, dimensions, two unused bytes, and elements.
     """
     element = "f2" if kind == "halfvec" else "f4"
     size = dimensions * int(element[1])
@@ -124,7 +127,7 @@ def _vectors(raw: Bytes, at: Integers, page_bytes: int, kind: str, dimensions: i
 
 
 def _stretches(connection: psycopg.Connection, index: SearchIndex) -> Iterator[tuple[int, Bytes]]:
-    """The number of the first page, and the bytes of so many pages, one a row."""
+    """Yield the number of the first page, and the bytes of so many pages, one a row."""
     row = connection.execute(
         "SELECT pg_relation_filepath(%(oid)s::oid::regclass),"
         " pg_relation_size(%(oid)s::oid::regclass), current_setting('block_size')::int",
@@ -170,7 +173,10 @@ def _follow(lists: set[int], first: int, pages: Bytes) -> set[int]:
 
 
 def _items(pages: Bytes, without: Sequence[int]) -> Integers:
-    """Where the items of all pages but some begin, counted from the first page's first byte."""
+    """Return where the items of all pages but some begin.
+
+    Places are counted from the first page's first byte.
+    """
     page_bytes = pages.shape[1]
     lower = np.minimum(pages[:, 12:14].copy().view(np.uint16).ravel(), page_bytes).astype(np.int64)
     counts = np.maximum(lower - HEADER_BYTES, 0) // 4  # none in a new page
@@ -184,19 +190,22 @@ def _items(pages: Bytes, without: Sequence[int]) -> Integers:
 
 
 def _cut(raw: Bytes, at: Integers, size: int) -> Bytes:
-    """So many bytes from each place, a row each."""
+    """Return so many bytes from each place, a row each."""
     if not len(at):
         return np.empty((0, size), dtype=np.uint8)
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(raw, size)[at])
 
 
 def _places(pointers: Bytes) -> Integers:
-    """Item pointers: block number in two halves, line."""
+    """Decode item pointers: block number in two halves, line."""
     wide = pointers.view(np.uint16).reshape(-1, 3).astype(np.int64)
     return np.asarray((wide[:, 0] << 32) | (wide[:, 1] << 16) | wide[:, 2])
 
 
 def _next_block(page: Bytes) -> int:
-    """From the page's special space, which starts with it in both methods."""
+    """Read the next block's number from the page's special space.
+
+    The space starts with it in both methods.
+    """
     special = int.from_bytes(page[16:18].tobytes(), sys.byteorder)
     return int.from_bytes(page[special : special + 4].tobytes(), sys.byteorder)

@@ -1,5 +1,6 @@
-"""Searching a column as applications do, through its index: what is found, how it is planned, how
-long it takes.
+"""Searching a column as applications do, through its index.
+
+It tells what is found, how the search is planned, and how long it takes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Found = list[float]
 
 
 def distance_to(search: Search, probe: Probe) -> sql.Composed:
-    """The ORDER BY of a search for a probe."""
+    """Return the ORDER BY expression of a search for a probe."""
     # a bare bit is one bit
     size = sql.SQL(f"({len(probe.text)})" if search.field.kind == "bit" else "")
     return sql.SQL("{} {} {}::{}{}").format(
@@ -37,9 +38,9 @@ def distance_to(search: Search, probe: Probe) -> sql.Composed:
 def query(
     column: FoundColumn, search: Search, probe: Probe, k: int = K, *, filtered: bool = False
 ) -> sql.Composed:
-    """The application's shape: nearest first, so many.
+    """Return a query of the application's shape: nearest first, so many.
 
-    Literals, no parameters: names may hold a percent sign.
+    It has literals and no parameters: names may hold a percent sign.
     """
     field = search.field
     distance = distance_to(search, probe)
@@ -62,8 +63,9 @@ def query(
 
 @contextmanager
 def through_index(connection: psycopg.Connection) -> Iterator[None]:
-    """Only a plan without sequential scan and sort is taken where there is one: small tables are
-    searched by their index, too.
+    """Allow only a plan without sequential scan and sort, where there is one, inside this block.
+
+    So small tables are searched by their index, too.
     """
     with connection.transaction(force_rollback=True):
         for setting in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
@@ -79,7 +81,7 @@ def search_all(
     *,
     filtered: bool = False,
 ) -> list[Found]:
-    """The distances found for each probe."""
+    """Return the distances found for each probe."""
     asked = (query(column, search, probe, filtered=filtered) for probe in probes)
     return [
         [row[0] for row in connection.execute(one).fetchall() if row[0] is not None]
@@ -90,7 +92,10 @@ def search_all(
 def plan(
     connection: psycopg.Connection, asked: sql.Composable, *, run: bool = False
 ) -> tuple[set[str], float]:
-    """The indexes in a query's plan and, where it is ``run``, its milliseconds in the server."""
+    """Return the indexes in a query's plan and, where it is ``run``, its milliseconds.
+
+    The time is the server's.
+    """
     how = sql.SQL("EXPLAIN ({}FORMAT json) {}").format(
         sql.SQL("ANALYZE, TIMING off, " if run else ""), asked
     )
@@ -115,8 +120,9 @@ def _indexes(node: Any) -> Iterator[str]:
 
 
 def tolerance(operator: str, distance: float, probe_squared: float, dimensions: int) -> float:
-    """How far PostgreSQL's float32 sums may be from the distance, so that equal ones count as
-    equal.
+    """Return how far PostgreSQL's float32 sums may be from the distance.
+
+    With it, equal distances count as equal.
     """
     scale = {"<~>": 0.0, "<=>": 1.0, "<%>": 1.0, "<#>": max(abs(distance), probe_squared)}.get(
         operator, abs(distance)
@@ -127,7 +133,7 @@ def tolerance(operator: str, distance: float, probe_squared: float, dimensions: 
 def hits(
     found: Found, exact: Sequence[float], operator: str, probe_squared: float, dimensions: int
 ) -> int:
-    """How many of the exact nearest a search found.
+    """Return how many of the exact nearest a search found.
 
     Whatever is as near as the farthest of them counts as one of them.
     """

@@ -1,4 +1,4 @@
-"""Labels: what a vector column's comment says of the model its vectors were made with.
+"""Labels: a vector column's comment says with which model its vectors were made.
 
 A label is one line of the comment, ``pgdrill: {"model": …, "version": …, …}``; other lines are
 somebody else's and stay. A physical backup brings the comment along, so the restored cluster itself
@@ -23,8 +23,10 @@ PREFIX = "pgdrill:"
 
 
 def label_command(cluster: str, database: str, table: str, column: str, running: str = "") -> str:
-    """What writes a label. ``table`` with its schema; ``running``: ``model@version`` where the
-    configuration says what embeds it.
+    """Return the command that writes a label.
+
+    ``table`` with its schema; ``running``: ``model@version`` where the configuration says what
+    embeds it.
     """
     model, _, version = running.rpartition("@")
     words = (
@@ -43,7 +45,7 @@ def label_command(cluster: str, database: str, table: str, column: str, running:
     return shlex.join(words)
 
 
-# A partition has its own comment, or else the partitioned table's.
+# Reads a column's own comment, and for a partition the partitioned table's, too.
 COMMENT = """
 SELECT col_description(c.oid, a.attnum),
        (SELECT col_description(r.attrelid, r.attnum) FROM pg_attribute r
@@ -53,7 +55,7 @@ JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND a.attname = %s AND a.attnum > 0
 """
-# One column, of a partitioned table too.
+# Finds one column, also of a partitioned table.
 COLUMN = """
 SELECT coalesce(b.typname, t.typname) IN ('vector', 'halfvec', 'sparsevec', 'bit'),
        col_description(c.oid, a.attnum)
@@ -72,26 +74,22 @@ class LabelError(ValueError):
 
 
 class Label(BaseModel):
-    """Which model made a column's vectors, of which column's text.
-
-    ``updated_column`` holds when the text was changed last, ``embedded_column`` when the vector was
-    made.
-    """
+    """The model that made a column's vectors, and the column of their text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(min_length=1)
     version: str = Field(min_length=1, pattern="^[^@]+$")
     text_column: str | None = None
-    updated_column: str | None = None
-    embedded_column: str | None = None
+    updated_column: str | None = None  # holds when the text was changed last
+    embedded_column: str | None = None  # holds when the vector was made
 
     def __str__(self) -> str:
         return f"{self.model}@{self.version}"
 
     @property
     def line(self) -> str:
-        """As it stands in the comment."""
+        """The label as it stands in the comment."""
         return f"{PREFIX} {self.model_dump_json(exclude_none=True)}"
 
 
@@ -122,7 +120,7 @@ def _is_label(line: str) -> bool:
 
 
 def parse_label(comment: str | None) -> Label | None:
-    """The label in a comment, None where there is none.
+    """Return the label in a comment, None where there is none.
 
     Raises :class:`LabelError` where it cannot be read.
     """
@@ -138,7 +136,10 @@ def parse_label(comment: str | None) -> Label | None:
 
 
 def with_label(comment: str | None, label: Label) -> str:
-    """The comment with its label replaced, or added as its last line. Every other line stays."""
+    """Return the comment with its label replaced, or added as its last line.
+
+    Every other line stays.
+    """
     lines = _lines(comment)
     own = [number for number, line in enumerate(lines) if _is_label(line)]
     kept = [line for number, line in enumerate(lines) if number not in own]
@@ -147,8 +148,9 @@ def with_label(comment: str | None, label: Label) -> str:
 
 
 def read_comments(connection: psycopg.Connection, named: Sequence[str] = ()) -> dict[Place, str]:
-    """The comment that counts for each vector column (and column of bits that is ``named``), empty
-    where it has none.
+    """Read the comment that counts for each vector column; empty where it has none.
+
+    Columns of bits that are ``named`` are read, too.
     """
     found = {}
     for place in vector_places(connection, named):
@@ -159,7 +161,7 @@ def read_comments(connection: psycopg.Connection, named: Sequence[str] = ()) -> 
 
 
 def read_labels(connection: psycopg.Connection) -> dict[Place, Label | None]:
-    """Every vector column with its label; None where it has none that can be read."""
+    """Read the label of every vector column; None where it has none that can be read."""
     found: dict[Place, Label | None] = {}
     for place, comment in read_comments(connection).items():
         try:
@@ -170,8 +172,10 @@ def read_labels(connection: psycopg.Connection) -> dict[Place, Label | None]:
 
 
 def label_statement(connection: psycopg.Connection, table: str, column: str, label: Label) -> str:
-    """The statement that writes a column's label into its comment; ``table`` is schema-qualified
-    where not in public.
+    """Return the statement that writes a column's label into its comment.
+
+    ``table`` is schema-qualified where not in public. Raises :class:`ConfigError` where the column
+    is no vector column.
     """
     place = (*apart(table), column)
     with connection.transaction():

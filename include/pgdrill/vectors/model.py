@@ -1,5 +1,6 @@
-"""What is remembered of a vector column, as part of the baseline: figures, places and keyed hashes,
-no vector and no row.
+"""The record of a vector column in the baseline: figures, places and keyed hashes.
+
+It holds no vector and no row.
 """
 
 from __future__ import annotations
@@ -23,35 +24,31 @@ class NormState(Part):
 
 
 class Contents(Part):
-    """A column read whole. ``stable``, ``digest`` and ``norms`` are of rows that were written
-    before the horizon.
-
-    ``sizes``: dimensions -> vectors. ``copies``: vectors that equal another one.
-    """
+    """The figures of a column that was read whole."""
 
     rows: int
     nulls: int
-    sizes: dict[int, int]
+    sizes: dict[int, int]  # dimensions -> vectors
     broken: int
     zeros: int
-    copies: int
+    copies: int  # vectors that equal another one
+    # of the rows that were written before the horizon:
     stable: int
     digest: str
     norms: NormState | None
 
 
 class Answers(Part):
-    """Of each probe, in their order: its exact neighbours among stable rows (place, distance), and
-    what the index found.
+    """The answers to the probes, in their order."""
 
-    ``hits`` of ``wanted`` neighbours were found by the index; both are empty where production was
-    not read whole, and ``found`` holds the index's distances instead.
-    """
-
+    # the places and distances of its exact neighbours among stable rows
     neighbours: list[list[str]] = []
     distances: list[list[float]] = []
+    # so many of the wanted neighbours the index found; both are empty where production was not
+    # read whole
     hits: list[int] = []
     wanted: list[int] = []
+    # the index's distances, where production was not read whole
     found: list[list[float]] = []
 
 
@@ -66,33 +63,22 @@ class IndexState(Part):
 
 
 class SearchState(Part):
-    """A search through an index (or without one: empty ``index``), probe by probe: place
-    ``(block,line)/xmin`` and keyed hash.
+    """A search through an index, or without one, probe by probe."""
 
-    ``used``: the planner takes the index of its own accord.
-    """
-
-    index: str
+    index: str  # empty without one
     operator: str
-    probes: list[tuple[str, str]]
+    probes: list[tuple[str, str]]  # place ``(block,line)/xmin`` and keyed hash
     whole: Answers
     filtered: Answers | None = None
     warm_ms: float | None = None
-    used: bool = False
+    used: bool = False  # the planner takes the index of its own accord
 
 
 class VectorState(Part):
-    """One vector column of the table ``oid``.
+    """One vector column of a table."""
 
-    ``contents`` is None where the table was too large to read; ``trouble`` says why nothing is
-    known.
-
-    ``number`` is the column's in its table; 0 in records from before it was kept. ``code`` names
-    somebody's function that a search would run with our rights: then none was made.
-    """
-
-    oid: int
-    number: int = 0
+    oid: int  # the table's
+    number: int = 0  # the column's in its table; 0 in records from before it was kept
     kind: str
     dimensions: int | None
     label: str
@@ -101,7 +87,8 @@ class VectorState(Part):
     row_security: bool = False
     tenant_roles: list[str] = []
     indexes: list[IndexState] = []
-    contents: Contents | None = None
+    contents: Contents | None = None  # None where the table was too large to read
     searches: list[SearchState] = []
-    trouble: str = ""
+    trouble: str = ""  # why nothing is known
+    # somebody's function that a search would run with our rights: then no search was made
     code: str = ""

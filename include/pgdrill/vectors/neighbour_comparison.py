@@ -1,8 +1,8 @@
-"""Exact neighbours beside those of the baseline: what no write explains, and what updates and
-deletes may.
+"""Exact neighbours beside those of the baseline.
 
-Both lists hold stable rows only (older than the baseline's snapshot), by place and writer. Such a
-row can go; it cannot come nearer, move away, or appear.
+It tells what no write explains, and what updates and deletes may. Both lists hold stable rows only
+(older than the baseline's snapshot), by place and writer. Such a row can go; it cannot come nearer,
+move away, or appear.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Comparison:
-    """Over all probes of a column.
-
-    ``wrong`` names places; ``gone`` are rows that are not there any more.
-    """
+    """The comparison over all probes of a column."""
 
     probes: int = 0
-    wrong: list[str] = field(default_factory=list)
-    gone: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)  # places, and what is wrong there
+    gone: set[str] = field(default_factory=set)  # rows that are not there any more
 
     def add(
         self,
@@ -30,7 +27,7 @@ class Comparison:
         k: int,
         tolerance: float,
     ) -> None:
-        """A probe's neighbours, place -> distance, then and now.
+        """Compare a probe's neighbours, place -> distance, then and now.
 
         ``present``: which of the former are still rows.
         """

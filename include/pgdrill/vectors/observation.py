@@ -25,26 +25,24 @@ TIMED_PROBES = 20
 
 @dataclass
 class Asked:
-    """Probes asked of a column: exactly (None: not read), and through the index, where there is
-    one.
-    """
+    """Probes asked of a column: exactly, and through the index where there is one."""
 
-    exact: Question | None
+    exact: Question | None  # None: the column was not read
     found: list[Found] = field(default_factory=list)
 
     def wanted(self, number: int) -> list[float]:
-        """The exact distances of a probe's neighbours."""
+        """Return the exact distances of a probe's neighbours."""
         if self.exact is None:
             return []
         distances = self.exact.every.distances[number]
         return [float(distance) for distance in distances[np.isfinite(distances)]]
 
     def hits(self, number: int) -> int:
-        """How many of them the index found."""
+        """Return how many of a probe's exact neighbours the index found."""
         return self.hits_of(number, self.found[number]) if self.found else 0
 
     def hits_of(self, number: int, found: Found) -> int:
-        """The same for another index's distances."""
+        """Return how many of a probe's exact neighbours are among another index's distances."""
         if self.exact is None:
             return 0
         probes = self.exact.probes
@@ -56,20 +54,15 @@ class Asked:
 
 @dataclass
 class Searched:
-    """A search of a column with its probes.
-
-    ``used``: the planner takes the index of its own accord; ``usable``: it does where a scan and a
-    sort are forbidden. ``instead``: another vector index of the column that the planner takes for
-    it then.
-    """
+    """A search of a column with its probes."""
 
     search: Search
     probes: list[Probe]
     whole: Asked
     filtered: Asked | None
-    used: bool = False
-    usable: bool = False
-    instead: str = ""
+    used: bool = False  # the planner takes the index of its own accord
+    usable: bool = False  # the planner takes it where a scan and a sort are forbidden
+    instead: str = ""  # another vector index of the column that the planner takes then
 
     @property
     def recall(self) -> float | None:
@@ -82,17 +75,14 @@ class Searched:
 
 @dataclass
 class Observed:
-    """A column as it was seen. ``reading`` is None where it was not read whole.
-
-    Seconds: of the reading, and of all searches.
-    """
+    """A column as it was seen."""
 
     column: FoundColumn
     cell: Field
-    reading: Reading | None
+    reading: Reading | None  # None where the column was not read whole
     searches: list[Searched]
     read_seconds: float = 0.0
-    search_seconds: float = 0.0
+    search_seconds: float = 0.0  # of all searches
 
 
 def observe(
@@ -103,11 +93,10 @@ def observe(
     whole: bool,
     remembered: Mapping[str, Sequence[str]] | None = None,
 ) -> Observed:
-    """Read the column once (``whole``) for the exact neighbours of all probes, then search for them
-    through each index.
+    """Read the column once for the exact neighbours of all probes, then search for them.
 
-    Probes are those that stand at the ``remembered`` places of a search, or drawn anew where none
-    of them is left.
+    It is read where ``whole``, and searched through each index. Probes are those that stand at the
+    ``remembered`` places of a search, or are drawn anew where none of them is left.
     """
     cell = cell_of(connection, column)
     key = line.key if line else ""
@@ -180,8 +169,8 @@ def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Sea
         )
         one.whole.found = search_all(connection, column, one.search, one.probes)
     if one.filtered:
-        # As the application's own would be planned: what is asked is whether a tenant finds its
-        # rows.
+        # Planned as the application's own searches would be, because the question is whether a
+        # tenant finds its rows.
         one.filtered.found = search_all(
             connection, column, one.search, one.probes[:FILTERED_PROBES], filtered=True
         )
@@ -190,7 +179,10 @@ def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Sea
 def first_search_ms(
     connection: psycopg.Connection, column: FoundColumn, search: Search
 ) -> float | None:
-    """Milliseconds in the server of one search for some stored vector; None where there is none."""
+    """Return the milliseconds in the server of one search for some stored vector.
+
+    None where there is no vector.
+    """
     probes = choose(connection, column, search.field, 1, "")
     if not probes:
         return None
@@ -199,7 +191,7 @@ def first_search_ms(
 
 
 def warm_ms(connection: psycopg.Connection, one: Searched, column: FoundColumn) -> float | None:
-    """Median milliseconds, in the server, of searches that were made before."""
+    """Return the median milliseconds, in the server, of searches that were made before."""
     if not one.search.index or not one.probes:
         return None
     with through_index(connection):
@@ -210,7 +202,7 @@ def warm_ms(connection: psycopg.Connection, one: Searched, column: FoundColumn) 
 def writers(
     connection: psycopg.Connection, column: FoundColumn, places: Iterable[int | str]
 ) -> dict[str, str]:
-    """What stands at these places now: ctid -> ``(block,line)/xmin``."""
+    """Read what stands at these places now: ctid -> ``(block,line)/xmin``."""
     ctids = [place if isinstance(place, str) else place_text(place) for place in places]
     query_ = sql.SQL(
         "SELECT ctid::text, ctid::text || '/' || xmin::text FROM ONLY {} WHERE ctid = ANY"
@@ -223,7 +215,7 @@ def writers(
 
 
 def placed(nearest: Nearest, number: int, known: Mapping[str, str]) -> dict[str, float]:
-    """A probe's neighbours: ``(block,line)/xmin`` -> distance, the nearest first."""
+    """Return a probe's neighbours: ``(block,line)/xmin`` -> distance, the nearest first."""
     finite = np.isfinite(nearest.distances[number])
     pairs = zip(nearest.places[number][finite], nearest.distances[number][finite], strict=True)
     return {
@@ -233,7 +225,7 @@ def placed(nearest: Nearest, number: int, known: Mapping[str, str]) -> dict[str,
 
 
 def places_of(one: Searched) -> set[int]:
-    """Every place that is a stable neighbour of a probe."""
+    """Return every place that is a stable neighbour of a probe."""
     found: set[int] = set()
     for asked in (one.whole, one.filtered):
         if asked and asked.exact:

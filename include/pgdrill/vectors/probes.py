@@ -15,18 +15,17 @@ from pgdrill.vectors.columns import FoundColumn
 from pgdrill.vectors.copy_stream import Field
 from pgdrill.vectors.types import Sparse, Values, decode, joined
 
-MOST_BYTES = 32 * 2**20  # of all probes of a search, as float32
-TRIES = 4  # places drawn for each probe: some are empty
+MOST_BYTES = 32 * 2**20  # for all probes of a search, as float32
+TRIES = 4  # places drawn for each probe, because some are empty
 SMALL_TABLE_BYTES = 64 * 2**20  # up to this size a table is scanned if drawing found too few
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A stored vector. ``place`` is ``(block,line)/xmin``; ``text`` and ``payload`` are its value,
-    never kept.
-    """
+    """A stored vector."""
 
-    place: str
+    place: str  # ``(block,line)/xmin``
+    # its value, never kept:
     text: str
     payload: bytes
     group: str | None
@@ -34,16 +33,16 @@ class Probe:
 
     @property
     def ctid(self) -> str:
-        """Its place alone."""
+        """The probe's place without its writer."""
         return self.place.partition("/")[0]
 
     def digest(self, key: str) -> str:
-        """A keyed hash of its value."""
+        """Return a keyed hash of the probe's value."""
         return hashlib.blake2b(self.payload, key=bytes.fromhex(key)[:64], digest_size=8).hexdigest()
 
 
 def values_of(field: Field, probes: Sequence[Probe]) -> Values | None:
-    """The probes' vectors; None where there are none."""
+    """Return the probes' vectors; None where there are none."""
     if not probes:
         return None
     return joined(
@@ -57,8 +56,9 @@ def values_of(field: Field, probes: Sequence[Probe]) -> Values | None:
 def choose(
     connection: psycopg.Connection, column: FoundColumn, field: Field, wanted: int, key: str
 ) -> list[Probe]:
-    """Stored vectors drawn from the whole table by the key: the same table and key give the same
-    ones.
+    """Draw stored vectors from the whole table by the key.
+
+    The same table and key give the same ones.
     """
     wanted = max(1, min(wanted, MOST_BYTES // (4 * max(field.dimensions, 1))))
     row = connection.execute(
@@ -92,7 +92,7 @@ def fetch(
     *,
     limit: int | None = None,
 ) -> list[Probe]:
-    """What stands at these places, as far as it can be searched for, in order of place."""
+    """Read the vectors at these places, as far as they can be searched for, in order of place."""
     group = sql.Identifier(column.filter.column) if column.filter else sql.SQL("NULL")
     query = sql.SQL(
         "SELECT ctid::text || '/' || xmin::text, ({value})::text, {send}({value}), {group}::text,"
@@ -109,7 +109,8 @@ def fetch(
         limit=sql.Literal(limit),
         places=sql.Literal(list(ctids)),
     )
-    # In a column that is NOT NULL the planner takes the condition for granted; damage does not.
+    # In a column that is NOT NULL the planner takes the condition for granted, and damage may still
+    # give a NULL.
     rows = [Probe(*row) for row in connection.execute(query).fetchall() if row[2] is not None]
     return [probe for probe in rows if _searchable(field, probe)]
 
@@ -124,8 +125,10 @@ def _present(column: FoundColumn, field: Field) -> sql.Composable:
 
 
 def _searchable(field: Field, probe: Probe) -> bool:
-    """Of the field's dimensions, and with a direction: zeros have none, nor has what is not
-    finite."""
+    """Return True if a probe has the field's dimensions and a direction.
+
+    Zeros have none, nor has what is not finite.
+    """
     values = decode(field.kind, np.frombuffer(probe.payload, dtype=np.uint8)[None, :])
     elements = values.values if isinstance(values, Sparse) else values
     right = isinstance(values, Sparse) or values.shape[1] == field.dimensions

@@ -14,17 +14,14 @@ FEWEST_PAIRS = 5
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """How much less was found than before, as a share; the true value is in ``lowest`` to
-    ``highest`` with 95 % certainty each.
-
-    ``luck``: the chance that the probes show so much though nothing was lost.
-    """
+    """The share by which less was found than before."""
 
     mean: float
+    # the true value is in these bounds, with 95 % certainty each
     lowest: float
     highest: float
     pairs: int
-    luck: float = 0.0
+    luck: float = 0.0  # the chance that the probes show so much though nothing was lost
 
     def __str__(self) -> str:
         how = f"on {self.pairs} same probes" if self.pairs else "on other probes"
@@ -37,7 +34,7 @@ class Loss:
 
 
 def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:
-    """Of the same probes' recalls.
+    """Return the loss between the same probes' recalls; None of too few probes.
 
     Neighbours of one probe are found or missed together, so a probe is one observation.
     """
@@ -52,8 +49,9 @@ def paired_loss(before: Sequence[float], now: Sequence[float]) -> Loss | None:
 
 
 def unpaired_loss(hits_before: int, wanted_before: int, hits: int, wanted: int) -> Loss:
-    """Of different probes: the distance of two Wilson intervals, with each probe's neighbours as
-    one observation.
+    """Return the loss between the recalls of different probes.
+
+    It is the distance of two Wilson intervals, with each probe's neighbours as one observation.
     """
     now, then = _probes(hits, wanted), _probes(hits_before, wanted_before)
     (low, high), (low_before, high_before) = wilson(*now), wilson(*then)
@@ -68,15 +66,16 @@ def unpaired_loss(hits_before: int, wanted_before: int, hits: int, wanted: int) 
 
 
 def _probes(hits: int, wanted: int) -> tuple[int, int]:
-    """As many probes as these neighbours are of, each found or missed as a whole: that is the least
-    they can tell.
+    """Return how many probes were found, and how many these neighbours are of.
+
+    Each probe counts as found or missed as a whole: that is the least they can tell.
     """
     trials = -(-wanted // K)
     return round(trials * hits / wanted) if wanted else 0, trials
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """Wilson's score interval of a share: bounds that hold with 95 % certainty each."""
+    """Return Wilson's score interval of a share: bounds that hold with 95 % certainty each."""
     if trials == 0:
         return 0.0, 1.0
     share, square = hits / trials, Z**2 / trials

@@ -1,5 +1,6 @@
-"""One reading of a column: what its vectors are like, and the exact neighbours of all probes, from
-a single COPY.
+"""One reading of a column, from a single COPY.
+
+It tells what the column's vectors are like, and the exact neighbours of all probes.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from pgdrill.vectors.types import Integers, Sparse
 
 @dataclass
 class Question:
-    """Probes to find the neighbours of in a field, among all rows, and among the stable ones
-    alone."""
+    """Probes to find the neighbours of in a field, among all rows and among the stable ones."""
 
     searched: Field
     probes: Probes
     every: Nearest = field(init=False)
-    # apart only once there is a row that is not
+    # kept apart only once there is a row that is not stable
     _stable: Nearest | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class Question:
 
     @property
     def stable(self) -> Nearest:
-        """Among rows that are older than the horizon."""
+        """The neighbours among rows that are older than the horizon."""
         return self._stable or self.every
 
     def add(
@@ -82,20 +82,17 @@ class Norms:
 
 @dataclass
 class Reading:
-    """What a column holds. ``broken``: not finite; first places are as PostgreSQL writes a ctid.
-
-    ``old_nulls`` (at least) and ``old_zeros`` are of rows that are older than the horizon: those
-    were so in its snapshot.
-    """
+    """The figures of a column that was read. First places are as PostgreSQL writes a ctid."""
 
     rows: int = 0
     nulls: int = 0
+    # at least so many rows older than the horizon have no vector, and had none in its snapshot
     old_nulls: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
-    broken: int = 0
+    broken: int = 0  # vectors that are not finite
     first_broken: str = ""
     zeros: int = 0
-    old_zeros: int = 0
+    old_zeros: int = 0  # of rows older than the horizon, which were zeros in its snapshot
     first_zero: str = ""
     stable: int = 0
     norms: Norms = field(default_factory=Norms)
@@ -124,7 +121,7 @@ class Reading:
         places, writers, stable = column.of(block.places), column.of(block.writers), column.of(old)
         long = squares.astype(np.float64)
         odd = np.nonzero(~np.isfinite(squares))[0]
-        # a length may be infinite though no element is: only its square does not fit
+        # A length may be infinite though no element is, because its square does not fit.
         for row in odd:
             elements = _elements(column, int(row)).astype(np.float64)
             long[row] = (elements**2).sum()
@@ -152,8 +149,9 @@ def _elements(column: Column, row: int) -> npt.NDArray[np.float32]:
 
 
 def stable_rows(writers: Integers, line: Horizon | None) -> Truths:
-    """Which rows were written before the horizon, as :mod:`pgdrill.postgres.row_digests` has it:
-    newness is a window of numbers.
+    """Return which rows were written before the horizon.
+
+    It is told as in :mod:`pgdrill.postgres.row_digests`: newness is a window of numbers.
     """
     if line is None:
         return np.ones(len(writers), dtype=np.bool_)
@@ -168,15 +166,16 @@ def read(
     questions: Sequence[Question],
     line: Horizon | None,
 ) -> Reading:
-    """Read the table once. ``cell`` is the column itself, as
-    :func:`pgdrill.vectors.columns.cell_of` describes it.
+    """Read the table once, for the figures of a column and all questions.
+
+    ``cell`` is the column itself, as :func:`pgdrill.vectors.columns.cell_of` describes it.
     """
     fields = list(dict.fromkeys([cell, *(question.searched for question in questions)]))
     hasher = Hasher(line.key if line else "")
     found = Reading()
     group = sql.Identifier(column.filter.column) if column.filter else None
-    # A product spread over cores that others need is slower than one core's, by far where they are
-    # busy.
+    # A product spread over cores that others need is slower than on one core, by far where the
+    # cores are busy.
     with threadpool_limits(limits=1, user_api="blas"):
         for block in stream(connection, column.relation, fields, group):
             old = stable_rows(block.writers, line)

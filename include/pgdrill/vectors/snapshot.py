@@ -33,7 +33,7 @@ ROW_SECURITY = """
 SELECT bool_or(relrowsecurity) FROM pg_class
 WHERE oid IN (SELECT %(table)s::oid UNION SELECT pg_partition_root(%(table)s::oid::regclass)::oid)
 """
-# Applications' roles: superusers, owners and those with BYPASSRLS see everything.
+# Finds applications' roles: superusers, owners and those with BYPASSRLS see everything.
 TENANT_ROLES = """
 SELECT r.rolname FROM pg_roles r, pg_class c
 WHERE c.oid = coalesce(pg_partition_root(%(table)s::oid::regclass), %(table)s::oid::regclass)
@@ -48,7 +48,7 @@ WHERE c.oid = coalesce(pg_partition_root(%(table)s::oid::regclass), %(table)s::o
                      WHERE q.role = 0 OR pg_has_role(r.oid, q.role, 'USAGE')))
 ORDER BY NOT r.rolcanlogin, 1 LIMIT 1
 """
-# What decides how a search goes, by itself and for each role and database.
+# Reads what decides how a search goes, by itself and for each role and database.
 SETTINGS = r"""
 SELECT name,
        CASE WHEN source IN ('database', 'database user', 'user') THEN 'database' ELSE source END
@@ -65,21 +65,20 @@ ORDER BY 1
 
 
 def search_settings(connection: psycopg.Connection) -> dict[str, str]:
-    """pgvector's settings with where they come from, and those that roles and databases have of
-    their own.
-    """
+    """Read pgvector's settings with where they come from, and those of roles and databases."""
     return dict(connection.execute(SETTINGS).fetchall())
 
 
 def has_row_security(connection: psycopg.Connection, column: FoundColumn) -> bool:
-    """Is row security on, for the table or the one that it is a partition of?"""
+    """Return True if row security is on, for the table or the one that it is a partition of."""
     row = connection.execute(ROW_SECURITY, {"table": column.oid}).fetchone()
     return bool(row and row[0])
 
 
 def tenant_roles(connection: psycopg.Connection, column: FoundColumn) -> list[str]:
-    """Roles that row security shows a tenant's rows to and nothing else, because every policy for
-    them asks a setting.
+    """Read the roles that row security shows a tenant's rows to and nothing else.
+
+    Every policy for them asks a setting.
     """
     return [row[0] for row in connection.execute(TENANT_ROLES, {"table": column.oid}).fetchall()]
 
@@ -93,7 +92,7 @@ def read_vectors(
     proceed: Callable[[], None] = lambda: None,
     only: Collection[int] | None = None,
 ) -> tuple[dict[str, VectorState], dict[str, str]]:
-    """Every vector column of production's snapshot, and the settings that searches run with.
+    """Read every vector column of production's snapshot, and the settings that searches run with.
 
     ``whole``: the tables (``schema.table``) that may be read to the end. ``proceed`` raises where
     the job was stopped. ``only``: the tables (oids) whose columns are wanted; None: all. What one
@@ -168,8 +167,9 @@ def read_vectors(
 
 
 def _of_the_question(error: psycopg.Error) -> bool:
-    """Not of the server or the connection: those end the whole baseline, as a standby's conflict
-    with recovery does.
+    """Return True if an error is of the question, and not of the server or the connection.
+
+    The latter end the whole baseline, as a standby's conflict with recovery does.
     """
     return isinstance(
         error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable
@@ -177,7 +177,7 @@ def _of_the_question(error: psycopg.Error) -> bool:
 
 
 def contents_of(reading: Reading) -> Contents:
-    """A reading as it is kept."""
+    """Return the figures of a reading as they are kept."""
     norms, state = reading.norms, None
     if norms.count:
         mean = norms.total / norms.count

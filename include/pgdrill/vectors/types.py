@@ -1,6 +1,4 @@
-"""pgvector's types and distances: how values travel in PostgreSQL's binary formats, and what each
-operator means.
-"""
+"""pgvector's types and distances: the binary formats of values, and what each operator means."""
 
 from __future__ import annotations
 
@@ -16,8 +14,7 @@ Integers = npt.NDArray[np.int64]
 
 ELEMENT = {"vector": ">f4", "halfvec": ">f2"}
 KINDS = ("vector", "halfvec", "sparsevec", "bit")
-# Operator -> what it measures. The first of each group is what a column without an index is
-# searched by.
+# Operator -> what it measures. A column without an index is searched by the first one for its kind.
 OPERATORS = {
     "<=>": "cosine",
     "<->": "L2",
@@ -27,21 +24,20 @@ OPERATORS = {
     "<%>": "Jaccard",
 }
 OF_BITS = ("<~>", "<%>")
-SIZE_BYTES = {"vector": 4, "halfvec": 4, "sparsevec": 12, "bit": 4}  # what precedes the elements
+SIZE_BYTES = {"vector": 4, "halfvec": 4, "sparsevec": 12, "bit": 4}  # the head before the elements
 
 
 def usual_operator(kind: str) -> str:
-    """How a column that has no index is searched here."""
+    """Return the operator by which a column that has no index is searched here."""
     return "<~>" if kind == "bit" else "<=>"
 
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """Rows of a sparsevec column: for every row its number of elements, then all indices and values
-    in a row.
-    """
+    """Rows of a sparsevec column."""
 
-    counts: Integers
+    counts: Integers  # for every row its number of elements
+    # of all elements, one row's after the other's
     indices: Integers
     values: Floats
 
@@ -60,14 +56,14 @@ Values = Floats | Sparse
 
 
 def dimensions_of(kind: str, payload: Bytes) -> Integers:
-    """Dimensions of every value (rows x bytes)."""
+    """Return the dimensions of every value (rows x bytes)."""
     wide = kind in ("sparsevec", "bit")
     head = np.ascontiguousarray(payload[:, : 4 if wide else 2])
     return head.view(">i4" if wide else ">u2").ravel().astype(np.int64)
 
 
 def decode(kind: str, payload: Bytes) -> Values:
-    """Values from their binary form, rows x bytes, all of the same size and dimensions."""
+    """Decode values from their binary form, rows x bytes, all of the same size and dimensions."""
     body = payload[:, SIZE_BYTES[kind] :]
     if kind == "bit":
         bits = int.from_bytes(payload[0, :4].tobytes())
@@ -79,14 +75,14 @@ def decode(kind: str, payload: Bytes) -> Values:
         return Sparse(np.full(rows, elements, dtype=np.int64), numbers.ravel(), values.ravel())
     if kind == "halfvec":
         return np.ascontiguousarray(body).view(ELEMENT[kind]).astype(np.float32)
-    # A copy in one piece, then the bytes turned round in place: four times as fast as letting
-    # astype do both.
+    # A copy in one piece, and then the bytes turned round in place, is four times as fast as
+    # letting astype do both.
     words = body.copy().view(np.uint32)
     return (words.byteswap(inplace=True) if sys.byteorder == "little" else words).view(np.float32)
 
 
 def joined(parts: list[Values]) -> Values:
-    """Several blocks of one column as one."""
+    """Join several blocks of one column into one."""
     if any(isinstance(part, Sparse) for part in parts):
         sparse = [part for part in parts if isinstance(part, Sparse)]
         return Sparse(

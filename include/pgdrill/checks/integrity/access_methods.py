@@ -1,6 +1,4 @@
-"""Access methods that amcheck does not know: does searching through the index find what a scan
-finds?
-"""
+"""Access methods that amcheck does not know: does an index search find what a scan finds?"""
 
 from __future__ import annotations
 
@@ -20,12 +18,11 @@ from pgdrill.postgres.identifiers import beside, doubled
 from pgdrill.postgres.server_words import words_of
 from pgdrill.postgres.session import catalogs_only
 
-# of each key of an index, within SEARCH_SECONDS, but never fewer than the first so many
-SEARCHED_ROWS = 200
-ROWS_AT_ONCE = 20
-SEARCH_SECONDS = 1.0
-SCANNED_PAGES = 20_000  # of a larger table, a share of about this many pages is sampled
-# What a row can be found by with its own value, best first.
+SEARCHED_ROWS = 200  # at most, for each key of an index
+ROWS_AT_ONCE = 20  # the first so many are always searched for
+SEARCH_SECONDS = 1.0  # for each key; no further rows are searched for after that
+SCANNED_PAGES = 20_000  # in a larger table, a share of about this many pages is sampled
+# The operators by which a row can be found with its own value, the best first.
 OPERATORS = ["=", "~=", "@>", "&&", "~~", "@@"]
 PROBES = {
     "~~": r"replace(replace(replace({}, '\', '\\'), '%', '\%'), '_', '\_')",
@@ -35,7 +32,7 @@ PROBES = {
     ),
 }
 
-# The planner is left with one index of its table alone, until the transaction is rolled back.
+# Leaves the planner one index of its table alone, until the transaction is rolled back.
 LENT = """
 UPDATE pg_index SET indisvalid = false
 WHERE indexrelid <> $1 AND indrelid = (SELECT indrelid FROM pg_index WHERE indexrelid = $1)
@@ -70,7 +67,7 @@ ORDER BY 2, k.n
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key column of an index; ``operator`` is None where none fits."""
+    """A key column of an index."""
 
     index_oid: int
     index: str
@@ -83,16 +80,16 @@ class Key:
     expression: str
     predicate: str
     operator_schema: str | None
-    operator: str | None
+    operator: str | None  # None where none fits
 
     @property
     def relation(self) -> sql.Identifier:
-        """The table, quoted."""
+        """The table's name, quoted."""
         return sql.Identifier(self.schema, self.table)
 
     @property
     def probe(self) -> sql.SQL:
-        """What a row's own value is searched by."""
+        """The expression that a row's own value is searched by."""
         return sql.SQL(
             PROBES.get(self.operator or "", "{}").replace("{}", self.expression).replace("%", "%%")
         )
@@ -120,15 +117,15 @@ class Key:
     ),
 )
 def access_methods(context: Context) -> Iterator[Outcome]:
-    """Rows picked by a scan, searched through the index.
+    """Search the index for rows that a scan picked, by their own values.
 
-    B-trees are amcheck's, vector indexes are proved by recall.
+    B-trees are left to amcheck, and vector indexes are proved by recall.
     """
     for database in context.databases:
         with contextlib.ExitStack() as held:
             connection, alone = _asking(context, database, held)
             good = looked_at = 0
-            with catalogs_only(connection):  # names in expressions are whole then
+            with catalogs_only(connection):  # then names in expressions have their schema
                 keys = [
                     Key(*row) for row in connection.execute(KEYS, (OPERATORS, OPERATORS)).fetchall()
                 ]
@@ -153,7 +150,7 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                     answer, rows = error_outcome(thing, error), 0
                 if answer:
                     yield answer
-                # by code of that table, which is no word about the others
+                # code of that table ended the session, which says nothing about the others
                 if connection.closed and ended:
                     connection, alone = _asking(context, database, held)
                 elif connection.closed:
@@ -191,7 +188,7 @@ def _asking(
 def _searched(
     connection: psycopg.Connection, key: Key, thing: str, alone: sql.Composable | None
 ) -> tuple[Outcome | None, int]:
-    """None if all is well, and the number of rows searched for."""
+    """Return the outcome, None if all is well, and the number of rows searched for."""
     if key.operator is None or key.operator_schema is None:
         return (
             Outcome(
@@ -236,8 +233,9 @@ def _searched(
 
 
 def _places(connection: psycopg.Connection, key: Key) -> list[str]:
-    """Rows that the index has to hold, the same ones at every drill of the same data, read by a
-    scan of the table.
+    """Return the places of rows that the index has to hold, read by a scan of the table.
+
+    They are the same rows at every drill of the same data.
     """
     share = 100 * SCANNED_PAGES / max(key.pages, 1)
     part = (
@@ -266,12 +264,12 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
 
 
 def _search(key: Key) -> sql.Composed:
-    """How many of the rows at these places does the index give, and for how many does it give what
-    does not match?
+    """Return a query that counts what the index gives for the rows at given places.
 
+    It counts the rows that the index finds, and those for which it gives rows that do not match.
     The values themselves never leave the server.
     """
-    # An index's expression may name the table itself, so it is that keeps its name.
+    # An index's expression may name the table itself, so the table keeps its name.
     probe = beside(key.table, "pgdrill_probe")
     matches = sql.SQL("{} OPERATOR({}.{}) {}.v").format(
         sql.SQL(key.expression.replace("%", "%%")),

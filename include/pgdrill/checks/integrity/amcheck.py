@@ -25,9 +25,9 @@ from pgdrill.postgres.session import catalogs_only
 
 LIGHT = "btree, beside writers"
 EACH = " FROM unnest(%s::oid[]) oid"
-# The functions are the superuser's to call. And they run an index's expressions as the table's
-# owner: where that is a superuser, the role that asks stands in, until the transaction is rolled
-# back.
+# Only a superuser may call the functions, and they run an index's expressions as the table's
+# owner. So everybody may call them, and the role that asks stands in for an owner who is a
+# superuser, until the transaction is rolled back.
 LENT = """
 {make};
 UPDATE pg_proc SET proacl = NULL WHERE oid IN (
@@ -62,7 +62,10 @@ KINDS = {
     ),
 )
 def amcheck(context: Context) -> Iterator[Outcome]:
-    """The thorough forms, which lock out writers, only on a cluster of our own."""
+    """Ask amcheck of every relation that it knows.
+
+    Its thorough forms lock out writers, and are used only on a cluster of our own.
+    """
     for database in context.databases:
         with asking(context, database, LENT.format(make=make("amcheck"))) as (connection, lend):
             if lend:
@@ -122,8 +125,10 @@ def amcheck(context: Context) -> Iterator[Outcome]:
 def _beside_locks(
     connection: psycopg.Connection, covered: list[Relation], locked: Mapping[int, Held]
 ) -> Iterator[Relation]:
-    """What a prepared transaction, which recovery brings back, keeps nobody from reading; B-trees
-    with the form that waits for no writer.
+    """Yield the relations that no prepared transaction keeps us from reading.
+
+    Recovery brings prepared transactions back, with their locks. A B-tree that one has locked more
+    weakly is given the form of the check that waits for no writer.
     """
     closed = {oid for oid, one in locked.items() if one.mode == ALL}
     with catalogs_only(connection):
@@ -168,8 +173,10 @@ def _locked(database: str, locked: Mapping[int, Held]) -> Iterator[Outcome]:
 
 
 def _amcheck_functions(extension: Extension, *, ours: bool) -> dict[str, sql.Composed]:
-    """A query for each access method that amcheck knows: number of findings in the given relations
-    and the first; damaged indexes raise.
+    """Return a query for each access method that amcheck knows.
+
+    Each query gives the number of findings in the given relations, and the first of them. Damaged
+    indexes raise an error instead.
     """
     functions = {}
     if heap := extension.call("verify_heapam", *KINDS["verify_heapam"]):
@@ -178,8 +185,8 @@ def _amcheck_functions(extension: Extension, *, ours: bool) -> dict[str, sql.Com
             " (SELECT f.* FROM unnest(%s::oid[]) oid, {}(oid::regclass, false, true, 'none'::text,"
             " NULL::int8, NULL::int8) f LIMIT 1000) found"
         ).format(heap)
-    # In order: every row is in the index, each is found from the root, a unique index is unique
-    # (amcheck 1.4).
+    # The arguments in their order: every row is in the index, each is found from the root, and a
+    # unique index is unique (amcheck 1.4).
     name, given = ("bt_index_parent_check", 2) if ours else ("bt_index_check", 1)
     for more in (given + 1, given):
         if btree := extension.call(name, "regclass", *["boolean"] * more):

@@ -37,8 +37,9 @@ from pgdrill.postgres.checksums import computes_none, switch_on
     ),
 )
 def page_checksums(context: Context) -> Iterator[Outcome]:
-    """pg_prewarm reads every page through the server's buffers, which is where PostgreSQL compares
-    checksums.
+    """Read every page with pg_prewarm, through the server's buffers.
+
+    That is where PostgreSQL compares checksums.
     """
     for database in context.databases:
         with opened(context, database) as connection:

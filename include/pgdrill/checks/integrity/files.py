@@ -10,7 +10,7 @@ from pgdrill.baseline import Changes
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.integrity.relations import Relation, each, opened, relations
 
-BULK_PAGES = 64  # at most, at a time: MAX_BUFFERS_TO_EXTEND_BY of PostgreSQL's hio.c
+BULK_PAGES = 64  # most pages added at a time: MAX_BUFFERS_TO_EXTEND_BY of PostgreSQL's hio.c
 
 
 @check(
@@ -29,8 +29,10 @@ BULK_PAGES = 64  # at most, at a time: MAX_BUFFERS_TO_EXTEND_BY of PostgreSQL's 
     example="agents.hc_patients: no file, wanted >= 12 pages",
 )
 def relation_files(context: Context) -> Iterator[Outcome]:
-    """Sizes only. What a table may lack of its noted pages in a good restore is a warning; its
-    content proves the rest.
+    """Compare the sizes of relations' files with the catalog.
+
+    In a good restore a table may lack some of the pages noted there. That is a warning; its content
+    proves the rest.
     """
     for database in context.databases:
         with opened(context, database) as connection:
@@ -77,7 +79,10 @@ def relation_files(context: Context) -> Iterator[Outcome]:
 def _sizes(
     connection: psycopg.Connection, some: list[Relation]
 ) -> list[tuple[int, int, int | None, int]]:
-    """For each: OID, bytes, bytes of its first file (None: there is none), bytes of a page."""
+    """Read the sizes of relations' files.
+
+    For each: OID, bytes, bytes of its first file (None: there is none), bytes of a page.
+    """
     return connection.execute(
         "SELECT oid::int8, pg_relation_size(oid::regclass),"
         " (pg_stat_file(pg_relation_filepath(oid::regclass), true)).size,"
@@ -90,13 +95,12 @@ def _sizes(
 def _excused(
     context: Context, connection: psycopg.Connection, database: str, oid: int, missing: int
 ) -> str:
-    """What explains that a table, or the one of this TOAST table, is shorter than noted; empty if
-    nothing does.
+    """Return what explains that a table, or the one of this TOAST table, is shorter than noted.
 
-    Vacuum cuts a file, and then notes its pages; one that gives way to another's lock does so for
-    seconds. Nobody locks a table that nobody uses, so this excuses only one that was written or
-    vacuumed. And pages that were added many at a time and not filled yet are in no WAL: they excuse
-    a table of which the baseline has every row.
+    Empty if nothing does. Vacuum cuts a file, and then notes its pages; one that gives way to
+    another session's lock does so for seconds. Nobody locks a table that nobody uses, so this
+    excuses only a table that was written or vacuumed. Pages that were added many at a time and are
+    not filled yet are in no WAL: they excuse a table of which the baseline has every row.
     """
     if (
         context.baseline is None

@@ -27,9 +27,11 @@ WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 2
     example="agents.documents_tags_idx: invalid, wanted valid",
 )
 def invalid_indexes(context: Context) -> Iterator[Outcome]:
-    """A failure; a warning where the baseline has the same, for then production is to be mended,
-    not the backup, where the index was being built (CONCURRENTLY) at the restore point, and where
-    nothing tells what production had.
+    """Yield an answer for each invalid index: a failure, or in three cases a warning.
+
+    It is a warning where the baseline has the same, for then production is to be mended and not the
+    backup; where the index was being built (CONCURRENTLY) at the restore point; and where nothing
+    tells what production had.
     """
     for database in context.databases:
         with opened(context, database) as connection:

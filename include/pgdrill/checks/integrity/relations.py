@@ -1,5 +1,6 @@
-"""What every question about files, pages and indexes shares: the relations, a transaction to ask
-in, one answer for each.
+"""The parts that all questions about files, pages and indexes share.
+
+They are the relations, a transaction to ask in, and the way to one answer for each.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ NO_DAMAGE = ("0A", "42", "53", "55", "57")
 
 
 def shown(schema: str, relation: str) -> str:
-    """SQL for a relation's name as a person says it, of a row of pg_namespace and one of pg_class,
-    whatever the search path.
+    """Return SQL for a relation's name as a person says it, whatever the search path.
+
+    ``schema`` is the alias of a row of pg_namespace, ``relation`` that of a row of pg_class.
     """
     return (
         f"CASE WHEN {schema}.nspname IN ('public', 'pg_catalog') THEN"
@@ -84,8 +86,10 @@ class Relation:
 
 @contextlib.contextmanager
 def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
-    """A transaction that is never committed: of a cluster of our own, writable and the superuser's,
-    for the catalogs and for functions that evaluate nothing.
+    """Yield a connection in a transaction that is never committed.
+
+    On a cluster of our own it is writable and the superuser's. It is for the catalogs, and for
+    functions that evaluate nothing.
     """
     connect = context.prepare or context.connect
     # closed without a commit: rolled back
@@ -103,12 +107,12 @@ def opened(context: Context, database: str) -> Iterator[psycopg.Connection]:
 def asking(
     context: Context, database: str, lent: str = ""
 ) -> Iterator[tuple[psycopg.Connection, sql.Composable | None]]:
-    """A transaction that is never committed, of the role that asks, for what evaluates users'
-    expressions.
+    """Yield a connection for what evaluates users' expressions, in a transaction never committed.
 
-    ``lent``: statements that it may have run with a superuser's rights, by calling the function
-    whose name is given; on a cluster that is not ours there is none. The function lies among
-    another session's temporary objects, and goes with it.
+    Its role is the one that asks. ``lent`` are statements that it may have run with a superuser's
+    rights, by calling the function whose name is yielded beside it. On a cluster that is not ours
+    there is no such function. The function lies among another session's temporary objects, and goes
+    with it.
     """
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(contextlib.closing(context.connect(database)))
@@ -125,8 +129,9 @@ def asking(
 
 
 def _lend(owner: psycopg.Connection, role: str, statements: str) -> sql.Composable:
-    """Make the function: nobody but that role may call it, and in it nothing but the catalogs is
-    found.
+    """Make a function that runs the statements with the owner's rights, and return its name.
+
+    Nobody but ``role`` may call it, and in it nothing but the catalogs is found.
     """
     name = f"pgdrill_{secrets.token_hex(8)}"
     owner.autocommit = True
@@ -174,8 +179,9 @@ class Extension:
     members: frozenset[str]
 
     def call(self, function: str, *kinds: str) -> sql.Identifier | None:
-        """Its function of that name and those types, and nobody else's; None where its version has
-        none.
+        """Return the name of the extension's function of that name and those types.
+
+        It is nobody else's function. None where the extension's version has none.
         """
         return (
             sql.Identifier(self.schema, function)
@@ -185,7 +191,10 @@ class Extension:
 
 
 def made_extension(context: Context, connection: psycopg.Connection, name: str) -> Extension | None:
-    """An extension, made for this transaction where that is allowed; None: not to be had."""
+    """Return an extension, made for this transaction where that is allowed.
+
+    None if it is not to be had.
+    """
     if context.prepare:
         with contextlib.suppress(psycopg.Error), connection.transaction():
             connection.execute(make(name))
@@ -193,8 +202,9 @@ def made_extension(context: Context, connection: psycopg.Connection, name: str) 
 
 
 def make(extension: str) -> str:
-    """SQL that makes an extension where there is none, in a schema whose name nobody can have
-    taken; no event trigger acts.
+    """Return SQL that makes an extension where there is none, while no event trigger acts.
+
+    Its schema has a name that nobody can have taken.
     """
     schema = f"pgdrill_{secrets.token_hex(8)}"
     return (
@@ -204,10 +214,10 @@ def make(extension: str) -> str:
 
 
 def find_extension(connection: psycopg.Connection, name: str) -> Extension | None:
-    """An extension of this database.
+    """Return an extension of this database; None if it is not there.
 
-    Call its functions with values of exactly their types: others' of that name, for similar types,
-    may stand beside them.
+    Call its functions with values of exactly their types: others' functions of that name, for
+    similar types, may stand beside them.
     """
     with catalogs_only(connection):
         row = connection.execute(EXTENSION, (name,)).fetchone()
@@ -239,11 +249,10 @@ def each(
     ask: Callable[[Relation], Outcome | None],
     sound: Callable[[list[Relation]], bool] | None = None,
 ) -> Iterator[Outcome]:
-    """Ask of every relation: an answer for each damaged one, and one for all that are whole
-    (``ask`` gives None).
+    """Ask of every relation; yield an answer for each damaged one, and one for all that are whole.
 
-    Most relations are tiny and whole: with ``sound``, those of one access method are asked of many
-    at a time, and one by one where it says no.
+    ``ask`` gives None for a whole relation. Most relations are tiny and whole: with ``sound``,
+    those of one access method are asked of many at a time, and one by one where it says no.
     """
     asked = _Asked(connection, database, ask)
     for some in _batches(relations) if sound else [[relation] for relation in relations]:
@@ -301,8 +310,10 @@ class _Asked:
 
 
 def _ended(database: str, names: str, *, terminated: bool) -> Outcome:
-    """A session that was terminated says nothing of the data: code that stands on a table may
-    outlive every timeout.
+    """Return the outcome for a session that ended while relations were read.
+
+    A session that was terminated says nothing of the data: code that stands on a table may outlive
+    every timeout.
     """
     if terminated:
         return Outcome(
@@ -320,7 +331,7 @@ def _ended(database: str, names: str, *, terminated: bool) -> Outcome:
 
 
 def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:
-    """Large relations alone, tiny ones of a method together."""
+    """Yield large relations alone, and tiny ones of one method together."""
     yield from ([one] for one in relations if one.pages > TINY_PAGES)
     tiny = sorted((one for one in relations if one.pages <= TINY_PAGES), key=lambda one: one.method)
     for _, alike in itertools.groupby(tiny, key=lambda one: one.method):
@@ -338,7 +349,10 @@ def _shown(database: str, found: list[Outcome]) -> Iterator[Outcome]:
 
 
 def error_outcome(thing: str, error: psycopg.Error) -> Outcome:
-    """The server's own words, without their details: those may hold values."""
+    """Return the outcome for an error, in the server's own words without their details.
+
+    The details may hold values.
+    """
     return Outcome(
         "skip" if (error.sqlstate or "")[:2] in NO_DAMAGE else "fail",
         thing,

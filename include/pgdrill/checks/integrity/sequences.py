@@ -63,7 +63,10 @@ class Numbered:
     ),
 )
 def sequences(context: Context) -> Iterator[Outcome]:
-    """Behind its column is a warning: rows may have been written with numbers of their own."""
+    """Read every sequence and compare it with the column that it numbers.
+
+    A sequence behind its column is a warning: rows may have been written with numbers of their own.
+    """
     for database in context.databases:
         with asking(context, database) as (connection, _):
             with catalogs_only(connection):

@@ -1,6 +1,4 @@
-"""Recovery: did the restored cluster get where it was told to, once and cleanly, and is it the
-right one?
-"""
+"""Recovery: is the cluster the right one, and did it get where it was told to, once and cleanly?"""
 
 from __future__ import annotations
 

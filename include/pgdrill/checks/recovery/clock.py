@@ -26,8 +26,10 @@ SHOWN_SECONDS = 0.5  # an uncertainty below that changes no answer
     example="archive: 312.4, wanted <= 60 s",
 )
 def measured_rpo(context: Context) -> Iterator[Outcome]:
-    """Up to twice the promise is a warning, which the verdict's line tells: one slow push is no
-    lost backup.
+    """Compare the measured RPO with the promised one.
+
+    Up to twice the promise is a warning, which the verdict's line tells: one slow push is no lost
+    backup.
     """
     report = context.report
     if report is None or report.measured_rpo_seconds is None:
@@ -67,7 +69,10 @@ def measured_rpo(context: Context) -> Iterator[Outcome]:
     example="production: -93.2, wanted within 5 s",
 )
 def clock_difference(context: Context) -> Iterator[Outcome]:
-    """A difference that the measurement's uncertainty could explain is none."""
+    """Compare the clocks of production and of the drill's host.
+
+    A difference that the measurement's uncertainty could explain is none.
+    """
     known = context.production or context.baseline
     clock = known.clock if known else None
     if clock is None:

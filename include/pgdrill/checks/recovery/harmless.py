@@ -1,5 +1,7 @@
-"""The restored server did nothing but answer: no other process, socket, file or background
-worker."""
+"""Harmlessness: did the restored server do nothing but answer?
+
+It has no process, socket, open file or background worker that is not its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Iterator
 from pgdrill.checks.base import Context, Outcome, check, not_asked
 
 SHOWN = 20
-# PostgreSQL's own, of every version: what else appears is a library's.
+# PostgreSQL's own backends, of every version. Any other that appears is a library's.
 OWN_BACKENDS = (
     "client backend",
     "checkpointer",
@@ -47,7 +49,10 @@ BACKENDS = (
     example="socket (tcp), wanted none",
 )
 def harmless(context: Context) -> Iterator[Outcome]:
-    """As seen from outside every two seconds, and by the server's own list of what runs."""
+    """Look at what the restored server's processes did.
+
+    They are seen from outside every two seconds, and by the server's own list of what runs.
+    """
     if context.watch is None or context.prepare is None:
         yield not_asked(
             "server", "not restored by pgdrill: what runs there is its owner's business"

@@ -1,6 +1,4 @@
-"""Heartbeats: does the newest row that something writes all the time fit the instant that was
-restored?
-"""
+"""Heartbeats: does the newest row that something writes all the time fit the restored instant?"""
 
 from __future__ import annotations
 
@@ -34,7 +32,10 @@ from pgdrill.reports.model import Heartbeats
     ),
 )
 def heartbeat(context: Context) -> Iterator[Outcome]:
-    """Stale data cannot hold a newer heartbeat than it is old."""
+    """Compare the newest heartbeat with the restored instant.
+
+    Stale data cannot hold a newer heartbeat than it is old.
+    """
     column, report = HeartbeatColumn.of(context.cluster), context.report
     if column is None:
         yield not_asked(
@@ -94,8 +95,8 @@ def _at_instant(
 ) -> Outcome:
     wanted = f"{shown(instant - _allowed(context))} to {shown(instant)}"
     if newest is None:
-        # A heartbeat that is younger than the instant explains it; otherwise production says that
-        # there was one.
+        # The heartbeat may have been set up after the instant. If not, production says that there
+        # was one.
         unexplained = seen.at_target is not None
         return Outcome(
             "fail" if unexplained else "warn",

@@ -1,4 +1,4 @@
-"""Is the restored state that of the instant that was asked for? WAL itself says so."""
+"""The restored instant: WAL itself says whether it is the one that was asked for."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
     example="next in the archive: 2026-11-20T10:59:58Z, wanted > 2026-11-20T11:00:00Z",
 )
 def instant(context: Context) -> Iterator[Outcome]:
-    """For targets that are an instant.
+    """Compare the last replayed transaction and the next archived one with the target.
 
-    The archive is read anew; the restored server's own word has to agree with it.
+    Only targets that are an instant are compared. The archive is read anew, and the restored
+    server's own word has to agree with it.
     """
     report = context.report
     target = report.target if report else None
@@ -80,5 +81,5 @@ def instant(context: Context) -> Iterator[Outcome]:
 
 
 def shown(at: datetime) -> str:
-    """To the microsecond, as PostgreSQL has it."""
+    """Return a time as text to the microsecond, as PostgreSQL has it."""
     return at.isoformat().replace("+00:00", "Z")

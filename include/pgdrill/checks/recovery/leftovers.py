@@ -1,5 +1,6 @@
-"""Settings that a backup brings along and production does not have: a real recovery would stumble
-over them.
+"""Settings that a backup brings along and production does not have.
+
+A real recovery would stumble over them.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ READ_ONLY = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction
     example="role reporting in database agents: read-only, wanted as in production",
 )
 def recovery_leftovers(context: Context) -> Iterator[Outcome]:
-    """What WAL replays has to be as in production; a configuration file is as old as the base
-    backup, and only warned of.
+    """Look for what recovery left behind and for settings that production does not have.
+
+    What WAL replays has to be as on production. A configuration file is as old as the base backup,
+    and is only warned of.
     """
     clean = True
     for outcome in (
@@ -62,7 +65,10 @@ def _files(data_directory: Path | None) -> Iterator[Outcome]:
 
 
 def _roles(context: Context) -> Iterator[Outcome]:
-    """By databases and roles, as the catalogs say, and by what a new connection really gets."""
+    """Yield an answer for each database and role that is read-only, unlike on production.
+
+    The catalogs say so, and what a new connection really gets.
+    """
     known = context.production or context.baseline
     with context.system() as connection:
         found = read_only_roles(connection)
@@ -74,15 +80,17 @@ def _roles(context: Context) -> Iterator[Outcome]:
     for database in context.databases:
         with context.system(database) as connection:
             row = connection.execute(READ_ONLY).fetchone()
-        # then it is told by the setting's name
+        # where the files can be compared, another answer names the setting
         by_file = known is not None and known.by_file is not None and context.bare is not None
         if row and row[0] == "on" and not found and not by_file:
             yield Outcome("fail", f"database {database}", "read-only", "takes writes")
 
 
 def _in_files(context: Context) -> Iterator[Outcome]:
-    """What a recovery would go by: as production's files have it now, or had it when the backup was
-    taken.
+    """Yield an answer for each setting in the files that production does not have.
+
+    A recovery would go by these files. They are compared with production's files as they are now,
+    and as they were when the backup was taken.
     """
     if context.data_directory is None or context.prepare is None:
         return
@@ -119,7 +127,7 @@ def _in_files(context: Context) -> Iterator[Outcome]:
 
 
 def _running(context: Context) -> Iterator[Outcome]:
-    """What somebody else's server goes by."""
+    """Yield an answer for each setting of somebody else's server that differs from production's."""
     known = context.production or context.baseline
     if context.bare is None or known is None or known.by_file is None:
         return
@@ -134,8 +142,10 @@ def _running(context: Context) -> Iterator[Outcome]:
 
 
 def _configured(context: Context) -> Iterator[Outcome]:
-    """The configuration files in the data directory, which the drill's own server does not go
-    by."""
+    """Yield an answer for each leftover setting in the configuration files of the data directory.
+
+    The drill's own server does not go by them.
+    """
     if context.data_directory is None:
         return
     files = [context.data_directory / "postgresql.conf"]
@@ -147,7 +157,7 @@ def _configured(context: Context) -> Iterator[Outcome]:
             if value == DEFAULTS[name] or (
                 name in STOPPING and context.prepare and known and known.by_file is not None
             ):
-                continue  # what stops an application is told by itself
+                continue  # _in_files tells what stops an application
             if known is None or known.settings.get(name, DEFAULTS[name]) == DEFAULTS[name]:
                 wanted = (
                     "as in production, not set"

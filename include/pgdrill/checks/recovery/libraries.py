@@ -12,7 +12,7 @@ from pgdrill.checks.left_out import hint, needing
 from pgdrill.postgres.libraries import SETTINGS, may_load, plain, split
 
 SHOWN = 10
-# Where the server looks for a plain name, and what it puts behind it.
+# The path where the server looks for a plain name, and the folder that ``$libdir`` stands for.
 PLACES = """
 SELECT current_setting('dynamic_library_path'),
        (SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR')
@@ -30,8 +30,9 @@ SELECT current_setting('dynamic_library_path'),
     example="pg_cron (shared_preload_libraries): no such file, wanted installed",
 )
 def preload_libraries(context: Context) -> Iterator[Outcome]:
-    """Each is loaded into a connection of its own; what may act by itself is kept out of a drill,
-    and only looked for.
+    """Load each library that production preloads into a connection of its own.
+
+    A library that may act by itself is kept out of a drill, and only looked for.
     """
     known = context.production or context.baseline
     if known is None:
@@ -62,7 +63,7 @@ def preload_libraries(context: Context) -> Iterator[Outcome]:
 
 
 def _why(context: Context, library: str) -> str:
-    """And what is not judged without it."""
+    """Return words for why a library is not loaded, and what is not judged without it."""
     tables = needing(context).tables.get(library, [])
     more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
     shown = f"; not judged without it: {', '.join(tables[:SHOWN])}{more}" if tables else ""
@@ -86,8 +87,9 @@ def _loaded(context: Context, name: str, thing: str, setting: str) -> Outcome:
 
 
 def _file_exists(connection: psycopg.Connection, name: str, *, local: bool) -> bool:
-    """As the server looks for it: in dynamic_library_path, where ``$libdir`` is its own folder,
-    with or without .so.
+    """Return True if a library's file exists where the server looks for it.
+
+    It looks in dynamic_library_path, where ``$libdir`` is its own folder, with or without .so.
     """
     row = connection.execute(PLACES).fetchone()
     path, libdir = (row[0], row[1]) if row else ("$libdir", "")

@@ -10,10 +10,10 @@ from pgdrill.checks.base import Context, Outcome, check, not_asked
 
 SHOWN = 10
 SHOWN_CHARACTERS = 300
-LONGEST = 10_000  # characters looked at of a line
+LONGEST = 10_000  # characters of a line that are read
 # A line of the server's own (log_line_prefix '%m [%p] '), not of the tool that fetches WAL.
 LINE = re.compile(r"^[\d-]{10} [\d:.]+ \w+ \[\d+\] (LOG|WARNING|ERROR|FATAL|PANIC):  (.*)$")
-# Whatever the level: data that could not be read, or was read and is not right.
+# Lines of any level on data that could not be read, or was read and is not right.
 DAMAGE = re.compile(
     r"invalid page|could not read|page verification failed|checksum"
     r" (failure|error|mismatch)|incorrect checksum|"
@@ -22,8 +22,8 @@ DAMAGE = re.compile(
     r"terminated by signal|terminated abnormally|reinitializing",
     re.IGNORECASE,
 )
-# FATAL is the end of one connection, too: one that came too early, was sent away, or named nothing
-# that exists.
+# FATAL may also be the end of one connection, which came too early, was sent away, or asked for
+# something that does not exist.
 HARMLESS = re.compile(
     r"the database system is (starting up|shutting down|not (yet )?accepting connections|in"
     r" recovery mode)|"
@@ -47,7 +47,7 @@ HARMLESS = re.compile(
     example='ERROR: invalid page in block 7 of relation "base/16384/16999", wanted no such line',
 )
 def server_log(context: Context) -> Iterator[Outcome]:
-    """One answer for each line of that kind, repeated ones once."""
+    """Yield one answer for each alarming line; a repeated line is told once."""
     if context.log_file is None:
         yield not_asked("server", "not restored by pgdrill: its log is not at hand")
         return
@@ -68,10 +68,10 @@ def server_log(context: Context) -> Iterator[Outcome]:
 
 
 def alarming(log_file: Path, restarts: int = 0) -> dict[str, int] | None:
-    """The lines that a good restore does not write, each with how often it stands there; None where
-    the server wrote no line.
+    """Return the lines that a good restore does not write, each with how often it stands there.
 
-    So many ``restarts`` were pgdrill's own doing, and not damage's.
+    None where the server wrote no line. So many ``restarts`` were pgdrill's own doing, and not
+    damage's.
     """
     found: dict[str, int] = {}
     any_line = False
@@ -87,8 +87,9 @@ def alarming(log_file: Path, restarts: int = 0) -> dict[str, int] | None:
 
 
 def lines(log_file: Path) -> Iterator[str]:
-    """The beginning of each line, and no more of it in memory: what follows in a long one is not
-    taken for another line.
+    """Yield the beginning of each line of a log, and keep no more of it in memory.
+
+    What follows in a long line is not taken for another line.
     """
     with log_file.open(errors="replace", newline="\n") as file:
         begins = True

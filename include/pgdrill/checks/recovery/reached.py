@@ -1,4 +1,4 @@
-"""Promoted, at the target, with production's system identifier?"""
+"""The end of recovery: promoted, at the target, and with production's system identifier?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgdrill.postgres.wal import parse_lsn
     example="server: in recovery, wanted promoted",
 )
 def promoted(context: Context) -> Iterator[Outcome]:
-    """``pg_is_in_recovery()`` is false."""
+    """Check that ``pg_is_in_recovery()`` is false."""
     with context.system() as connection:
         row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
     recovering = row is None or row[0]
@@ -37,7 +37,7 @@ def promoted(context: Context) -> Iterator[Outcome]:
     example="server: 7711528191132346515, wanted = 7711528190044182738",
 )
 def system_identifier(context: Context) -> Iterator[Outcome]:
-    """Compared with the baseline's, or with the configured one."""
+    """Compare the system identifier with the baseline's, or with the configured one."""
     known = context.production or context.baseline
     expected = known.system_identifier if known else context.cluster.server.system_identifier
     with context.system() as connection:
@@ -64,8 +64,9 @@ def system_identifier(context: Context) -> Iterator[Outcome]:
     example="latest pgdrill-20261124T003005Z-3f9a2c: 0/9000148, wanted >= 0/DB0B098",
 )
 def target_reached(context: Context) -> Iterator[Outcome]:
-    """The replayed LSN against the target's; a time or a name is proved by PostgreSQL, which
-    refuses to promote short.
+    """Compare the replayed LSN with the target's.
+
+    A time or a name is proved by PostgreSQL, which refuses to promote short of it.
     """
     report = context.report
     if report is None or report.restored is None or report.target is None:

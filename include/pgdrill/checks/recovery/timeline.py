@@ -29,7 +29,10 @@ PAGE_BYTES = 8192  # replay may end before a page's header, and the switch be no
     example="followed: 2, wanted 3 (production's)",
 )
 def timeline(context: Context) -> Iterator[Outcome]:
-    """By the restored server's own history file, not by what it was told."""
+    """Compare the timeline that replay followed with production's.
+
+    The restored server's own history file says which it was, not what it was told.
+    """
     restored = context.report.restored if context.report else None
     if restored is None or not restored.recovered_timeline:
         yield not_asked("server", "not restored by pgdrill: what it followed is unknown")
@@ -68,7 +71,7 @@ def timeline(context: Context) -> Iterator[Outcome]:
     example="server's log: 2 promotions, wanted 1",
 )
 def promoted_once(context: Context) -> Iterator[Outcome]:
-    """The log, the history file and the server's present timeline have to tell the same."""
+    """Check that the log, the history file and the present timeline tell of the same promotion."""
     report = context.report
     if report is None or report.restored is None or context.log_file is None:
         yield not_asked("server", "not restored by pgdrill: its log is not at hand")
@@ -115,7 +118,7 @@ def promoted_once(context: Context) -> Iterator[Outcome]:
     ),
 )
 def stray_timeline(context: Context) -> Iterator[Outcome]:
-    """An answer for each other end of archived WAL.
+    """Yield an answer for each other end of archived WAL.
 
     Without production's word none is called a stray.
     """
@@ -163,7 +166,10 @@ def stray_timeline(context: Context) -> Iterator[Outcome]:
 
 
 def _current(context: Context) -> tuple[int, tuple[TimelineSwitch, ...]]:
-    """The timeline the server writes now, and its ancestors by its own history file."""
+    """Return the timeline that the server writes now, and its ancestors.
+
+    Its own history file names them.
+    """
     with context.system() as connection:
         row = connection.execute(
             "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"

@@ -1,3 +1,4 @@
-"""The fence around a restored server: it writes its own folder, reads what PostgreSQL needs, and
-reaches nothing else.
+"""The fence around a restored server.
+
+The server writes its own folder, reads what PostgreSQL needs, and reaches nothing else.
 """

@@ -1,6 +1,6 @@
 """``python -I -S …/fence SPEC WORD…``: put a fence around a program.
 
-Imports nothing that takes time.
+It imports nothing that takes time.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-EXIT_CODE = 125  # of a fence that could not be made, as of `timeout` and `env`
+EXIT_CODE = 125  # a fence could not be made; `timeout` and `env` have the same code
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     from pgdrill.host.fence.spec import Spec
 
     spec, words = Spec.from_json(sys.argv[1]), sys.argv[2:]
-    os.umask(0o022)  # of the folders that the new root consists of
+    os.umask(0o022)  # for the folders that the new root consists of
     try:
         if spec.kind == "writes":
             landlock.enter(spec.writable, None)

@@ -1,4 +1,4 @@
-"""Which fence this host gives, and the words that put it around a program."""
+"""Choosing the fence that this host gives, and the words that put it around a program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgdrill.errors import CouldNotVerify
 from pgdrill.host.fence import landlock
 from pgdrill.host.fence.spec import Spec
 
-# What PostgreSQL and a shell need of the system, and what no key lies in.
+# Paths of the system that PostgreSQL and a shell need, and in which no key lies.
 SYSTEM = (
     "/usr",
     "/bin",
@@ -39,10 +39,9 @@ SYSTEM = (
     "/etc/alternatives",
     "/etc/ssl/openssl.cnf",
 )
-# Where the system's own files are seen, and not some that are made: what a new root has in their
-# place.
+# Files that Landlock lets through from the system. A new root has files made in their place.
 SEEN = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/etc/passwd", "/etc/group")
-# As systemd's DynamicUser= does: numbers that no package and no person is given.
+# Numbers that no package and no person is given, as systemd's DynamicUser= takes them.
 USERS = range(61184, 65520)
 PROBE_SECONDS = 30
 PROBE = ("/bin/sh", "-c", 'cd "$1" && exec "$2" --version', "sh")
@@ -52,21 +51,18 @@ SHARED_MEMORY = Path("/proc/sysvipc/shm")
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A fence for one restored server.
-
-    ``uid``: the user it runs as, where that is another one than ours.
-    """
+    """A fence for one restored server."""
 
     spec: Spec | None
     shown: str
 
     @property
     def uid(self) -> int | None:
-        """None: our own."""
+        """The user that the server runs as, where that is another one than ours; None: our own."""
         return self.spec.uid if self.spec else None
 
     def words(self) -> tuple[str, ...]:
-        """Put before a program's own words."""
+        """Return the words to put before a program's own."""
         return fenced(self.spec) if self.spec else ()
 
     def give(self, folder: Path) -> None:
@@ -83,15 +79,15 @@ class Fence:
 
 
 def fenced(spec: Spec) -> tuple[str, ...]:
-    """The words for any spec."""
+    """Return the words for any spec."""
     return (sys.executable, "-I", "-S", str(Path(__file__).parent), spec.to_json())
 
 
 def writing_only(wanted: str, folders: Sequence[Path]) -> tuple[str, ...]:
-    """The words for a tool that unpacks what strangers may have packed: it can write these folders,
-    and nothing else.
+    """Return the words for a tool that unpacks what strangers may have packed.
 
-    A name in an archive leads where it likes, and a link in it lets the next name lead anywhere.
+    It can write these folders, and nothing else. A name in an archive leads where it likes, and a
+    link in it lets the next name lead anywhere.
     """
     if wanted == "none":
         return ()
@@ -100,11 +96,10 @@ def writing_only(wanted: str, folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def environment(programs: Path | None = None) -> dict[str, str]:
-    """All that a restored server gets of its environment; what else is in this process's may be a
-    key.
+    """Return all that a restored server gets as its environment.
 
-    Without /proc the loader does not know where a program lies, so it is told where the libraries
-    of ``programs`` are.
+    What else is in this process's may be a key. Without /proc the loader does not know where a
+    program lies, so it is told where the libraries of ``programs`` are.
     """
     path = os.environ.get("PATH", "/usr/bin:/bin")
     folders = (os.environ.get("LD_LIBRARY_PATH", ""), *(libraries(programs) if programs else ()))
@@ -120,10 +115,10 @@ def environment(programs: Path | None = None) -> dict[str, str]:
 def choose(
     wanted: str, *, programs: Path, writable: Sequence[Path], readable: Sequence[Path], root: Path
 ) -> Fence:
-    """The strongest fence that holds here, tried with PostgreSQL itself; ``wanted`` is
-    ``drill.fence``.
+    """Return the strongest fence that holds here, tried with PostgreSQL itself.
 
-    Raises :class:`CouldNotVerify` where there is none, or where root has no user to become.
+    ``wanted`` is ``drill.fence``. Raises :class:`CouldNotVerify` where there is none, or where root
+    has no user to become.
     """
     uid = free_user(str(root)) if os.geteuid() == 0 else None
     if wanted == "none":
@@ -149,8 +144,9 @@ def choose(
 
 @functools.cache
 def libraries(programs: Path) -> tuple[str, ...]:
-    """Folders of shared libraries that the programs are linked with and that lie neither in the
-    system's nor in their own.
+    """Return the folders of shared libraries that the programs are linked with.
+
+    Left out are those in the system's folders and in the programs' own.
     """
     ldd, own = shutil.which("ldd"), programs.resolve().parent
     found: set[Path] = set()
@@ -170,7 +166,7 @@ def libraries(programs: Path) -> tuple[str, ...]:
 
 
 def free_user(seed: str) -> int:
-    """A number that nobody has: no account, and no process."""
+    """Return a number that nobody has: no account, and no process."""
     used = {
         process.info["uids"].real
         for process in psutil.process_iter(["uids"])
@@ -186,7 +182,7 @@ def free_user(seed: str) -> int:
 
 
 def _against(kind: str, uid: int | None) -> Iterator[str]:
-    """What this kind of fence leaves open here."""
+    """Yield what this kind of fence leaves open here."""
     if kind != "landlock":
         return
     known = landlock.version()
@@ -213,11 +209,11 @@ def _shares_memory() -> bool:
 
 
 def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
-    """Run PostgreSQL in it; why that did not work, or nothing."""
+    """Run PostgreSQL in a fence; return why that did not work, or nothing."""
     try:
         for folder in writable:
             fence.give(folder)
-    except OSError as error:  # a root of a container that has no other user to give
+    except OSError as error:  # root of a container that has no other user to give
         return (
             f"user {fence.uid} cannot be made the owner of {error.filename or writable[0]}:"
             f" {error.strerror}"

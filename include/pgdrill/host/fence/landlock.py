@@ -1,5 +1,7 @@
-"""Landlock: what a process, and all that it starts, may open. Unprivileged; Linux 5.13 and
-newer."""
+"""Landlock: it limits what a process, and all that it starts, may open.
+
+Unprivileged; Linux 5.13 and newer.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,9 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL_DEV = (
     1 << 15,
 )
 REFER = 1 << 13
-# what a rule for a file, not a folder, may carry
+# The rights that a rule for a file, not a folder, may carry.
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-# By the version of Landlock (ABI): 2 added REFER, 3 TRUNCATE, 5 IOCTL_DEV.
+# The rights by the version of Landlock (ABI): 2 added REFER, 3 TRUNCATE, 5 IOCTL_DEV.
 EVERY_RIGHT = {
     1: (1 << 13) - 1,
     2: (1 << 14) - 1,
@@ -57,7 +59,7 @@ class PathRule(ctypes.Structure):
 
 
 def version() -> int:
-    """Landlock's version here; 0: the kernel has none, or it is turned off."""
+    """Return Landlock's version here; 0: the kernel has none, or it is turned off."""
     try:
         return syscall(
             LANDLOCK_CREATE_RULESET,
@@ -71,8 +73,10 @@ def version() -> int:
 
 
 def enter(writable: Sequence[str], readable: Sequence[str] | None) -> None:
-    """Restrict this process: ``writable`` paths may be written, ``readable`` ones read and executed
-    (None: everything, and the network and other processes stay as they are).
+    """Restrict what this process may open.
+
+    ``writable`` paths may be written, ``readable`` ones read and executed (None: everything, and
+    the network and other processes stay as they are).
     """
     known = version()
     rights = EVERY_RIGHT[min(known, 5)]

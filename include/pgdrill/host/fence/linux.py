@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_N
 SECCOMP_MODE_FILTER = 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE, AT_EMPTY_PATH = -100, 0x8000, 0x1000
-# The same on every architecture, as for all system calls made since Linux 5.1.
+# Numbers that are the same on every architecture, as for all system calls made since Linux 5.1.
 MOUNT_SETATTR, LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = (
     442,
     444,
@@ -48,7 +48,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(result: int, what: str) -> int:
-    """The result of a call; an OSError that says what was tried where it is -1."""
+    """Return the result of a call; raise an OSError that says what was tried where it is -1."""
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -56,7 +56,7 @@ def checked(result: int, what: str) -> int:
 
 
 def syscall(number: int, what: str, *arguments: object) -> int:
-    """A system call by its number."""
+    """Make a system call by its number."""
     return checked(libc.syscall(ctypes.c_long(number), *arguments), what)
 
 
@@ -66,7 +66,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2)."""
+    """Call mount(2)."""
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
     checked(
         libc.mount(*words, ctypes.c_ulong(flags), None if data is None else data.encode()),
@@ -75,7 +75,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def unmount(target: str, flags: int) -> None:
-    """umount2(2)."""
+    """Call umount2(2)."""
     checked(libc.umount2(os.fsencode(target), flags), f"umount {target}")
 
 
@@ -106,12 +106,12 @@ def pivot_root() -> None:
 
 
 def parent_death_signal() -> int:
-    """The signal that this process gets at its parent's end; 0 where none."""
+    """Return the signal that this process gets at its parent's end; 0 where none."""
     found = ctypes.c_int()
     checked(libc.prctl(PR_GET_PDEATHSIG, ctypes.byref(found), 0, 0, 0), "prctl(PR_GET_PDEATHSIG)")
     return found.value
 
 
 def prctl(option: int, value: int, more: object = 0) -> None:
-    """prctl(2)."""
+    """Call prctl(2)."""
     checked(libc.prctl(option, ctypes.c_ulong(value), more, 0, 0), f"prctl({option})")

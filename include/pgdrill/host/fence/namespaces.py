@@ -1,5 +1,6 @@
-"""Namespaces: a file system of its own that holds only what the spec names, and no other process,
-network or shared memory.
+"""Namespaces: a file system that holds only what the spec names.
+
+There is no other process, network or shared memory.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def enter(spec: Spec) -> None:
-    """Return in a child that is process 1 of the new namespaces; this process waits for it and ends
-    as it did.
+    """Return in a child that is process 1 of the new namespaces.
+
+    This process waits for it and ends as it did.
     """
     own = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWNET
     _unshare(own, os.getuid(), os.getgid())
@@ -33,7 +35,7 @@ def enter(spec: Spec) -> None:
     _new_root(spec)
     if spec.uid is not None:
         drop_to(spec.uid)
-    # after changing the user, which takes it back
+    # This comes after changing the user, which takes it back.
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.set_blocking(waits, False)
     try:
@@ -41,7 +43,7 @@ def enter(spec: Spec) -> None:
     except BlockingIOError:
         gone = False
     os.close(waits)
-    if gone:  # it ended before its end could be noticed
+    if gone:  # the parent ended before its end could be noticed
         sys.exit(1)
 
 
@@ -58,7 +60,10 @@ def write_only(writable: tuple[str, ...]) -> None:
 
 
 def _unshare(flags: int, uid: int, gid: int) -> None:
-    """As root from this user namespace, else from one of our own in which we keep our number."""
+    """Leave namespaces, as root from this user namespace, else from one of our own.
+
+    In our own we keep our number.
+    """
     if uid == 0:
         linux.unshare(flags)
         return
@@ -69,13 +74,16 @@ def _unshare(flags: int, uid: int, gid: int) -> None:
 
 
 def drop_to(uid: int) -> None:
-    """Become a user that owns nothing else, for good. Who is told of its parent's end still is."""
+    """Become a user that owns nothing else, for good.
+
+    A process that is told of its parent's end still is.
+    """
     parent, told = os.getppid(), linux.parent_death_signal()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     linux.prctl(linux.PR_SET_PDEATHSIG, told)  # changing the user has taken it back
-    if told and os.getppid() != parent:  # it ended meanwhile
+    if told and os.getppid() != parent:  # the parent ended meanwhile
         sys.exit(1)
 
 
@@ -116,7 +124,7 @@ def _new_root(spec: Spec) -> None:
 
 
 def _name_users(spec: Spec) -> None:
-    """Two users: initdb wants to know its own name."""
+    """Write the names of two users: initdb wants to know its own name."""
     own = os.getuid() if spec.uid is None else spec.uid
     os.makedirs(f"{spec.root}/etc", mode=0o755, exist_ok=True)  # noqa: PTH103
     _write(
@@ -127,8 +135,9 @@ def _name_users(spec: Spec) -> None:
 
 
 def _show(root: str, path: str, attributes: int) -> None:
-    """Make a path there under the same name; a link as a link, for what it points to is shown under
-    its own name.
+    """Show a path below ``root`` under the same name.
+
+    A link is shown as a link, for what it points to is shown under its own name.
     """
     target = root + path
     try:

@@ -1,8 +1,8 @@
 """System calls that a restored server has no need of, and that would lead out of its fence.
 
-It listens on a Unix socket and never connects anywhere: with ``connect`` gone, sockets of other
-programs that it could see cannot be reached either. What makes namespaces, looks into other
-processes or goes round such filters is gone, too.
+The server listens on a Unix socket and never connects anywhere: with ``connect`` gone, sockets of
+other programs that it could see cannot be reached either. Calls that make namespaces, look into
+other processes or go round such filters are gone, too.
 
 Landlock knows no right for a file's mode, owner, times and attributes, nor for another process's
 limits and priority, nor for System V's and POSIX's queues and semaphores: beside it the filter
@@ -78,8 +78,8 @@ NUMBERS = {
         "personality": 92,
     },
 }
-# What Landlock leaves open of this user's other files and processes. A file that may be read could
-# be changed through its descriptor, too. Newer machines have no calls but the ``…at`` ones.
+# Calls by which Landlock leaves this user's other files and processes open. A file that may be read
+# could be changed through its descriptor, too. Newer machines have no calls but the ``…at`` ones.
 BESIDE_LANDLOCK = {
     "x86_64": {
         "fchmod": 91,
@@ -200,7 +200,7 @@ def _line(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
 
 
 def program(machine: str, *, alone: bool) -> bytes:
-    """The filter as the kernel's own instructions (classic BPF), for one architecture.
+    """Return the filter as the kernel's own instructions (classic BPF), for one architecture.
 
     ``alone``: in namespaces, where no file that can be written and no process is anybody else's.
     """
@@ -213,7 +213,8 @@ def program(machine: str, *, alone: bool) -> bytes:
         _line(LOAD, NUMBER),
         _line(JUMP_AT_LEAST, X32, 0, 1),
         refuse,
-        # Its flags lie in memory, out of a filter's sight; without it the C library uses clone.
+        # The flags of clone3 lie in memory, out of a filter's sight. Without it the C library uses
+        # clone.
         _line(JUMP_EQUAL, CLONE3, 0, 1),
         _line(RETURN, REFUSE | errno.ENOSYS),
     ]
@@ -259,7 +260,7 @@ def _beside_landlock(machine: str) -> list[bytes]:
 
 
 def enter(*, alone: bool) -> None:
-    """From now on the filter holds for this process and all that it starts."""
+    """Put the filter on this process and all that it starts from now on."""
     lines = program(os.uname().machine, alone=alone)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Program(len(lines) // 8, lines)))

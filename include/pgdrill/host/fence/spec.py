@@ -1,4 +1,4 @@
-"""What a fence lets through, handed to the program that makes it as JSON."""
+"""The spec of a fence: what it lets through, handed as JSON to the program that makes it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from typing import Any, NamedTuple
 
 
 class Spec(NamedTuple):
-    """``kind``: namespaces, landlock, none (``uid`` alone), and for tools that only must not write
-    elsewhere: writes (Landlock) and mounts (a read-only file system). Paths are absolute; ``uid``:
-    the user to become.
+    """The kind of a fence, and the paths that it lets through. Paths are absolute.
 
-    ``root`` is an empty folder on which the new file system is put together.
+    Kinds are namespaces, landlock, none (``uid`` alone), and for tools that only must not write
+    elsewhere: writes (Landlock) and mounts (a read-only file system).
     """
 
     kind: str
     writable: tuple[str, ...]
     readable: tuple[str, ...] = ()
-    root: str = ""
-    uid: int | None = None
+    root: str = ""  # an empty folder on which the new file system is put together
+    uid: int | None = None  # the user to become
 
     def to_json(self) -> str:
-        """For an argument: it holds paths and no secret."""
+        """Return the spec as text for an argument: it holds paths and no secret."""
         return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """What :meth:`to_json` made."""
+        """Return the spec that :meth:`to_json` made into text."""
         values: dict[str, Any] = json.loads(text)
         return cls(
             values["kind"],

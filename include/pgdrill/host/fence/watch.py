@@ -1,5 +1,6 @@
-"""Looking at a restored server from outside, all the while: processes, sockets and files of its
-that nobody meant it to have.
+"""Looking at a restored server from outside, all the while.
+
+It finds processes, sockets and files of the server that nobody meant it to have.
 """
 
 from __future__ import annotations
@@ -25,14 +26,11 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a restored server may have: processes of these ``programs``, files open for writing
-    below these ``folders``.
+    """The processes and files that a restored server may have."""
 
-    The kernel tells a file's path without links in it, and a socket's as it was given: ``folders``
-    are named both ways.
-    """
-
-    programs: tuple[str, ...]
+    programs: tuple[str, ...]  # of its processes
+    # Files open for writing may lie below these. The kernel tells a file's path without links in
+    # it, and a socket's as it was given: the folders are named both ways.
     folders: tuple[str, ...]
     # a text in the command line of every other process that is meant: its restore_command
     helpers: str = ""
@@ -40,12 +38,12 @@ class Bounds:
 
 @dataclass
 class Watch:
-    """Looks every two seconds while it is entered. ``found``: each strange thing once, in words."""
+    """Looks at a server every two seconds while it is entered."""
 
     leader: Callable[[], psutil.Process | None]
     bounds: Bounds
     looks: int = 0
-    found: dict[str, None] = field(default_factory=dict)
+    found: dict[str, None] = field(default_factory=dict)  # each strange thing once, in words
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -79,8 +77,9 @@ class Watch:
 
 
 def strange(pid: int, bounds: Bounds) -> Iterator[str]:
-    """What is strange about a process; nothing of one that has ended, and of no descriptor that was
-    closed, meanwhile.
+    """Yield what is strange about a process.
+
+    Nothing is told of a process that has ended, or of a descriptor that was closed, meanwhile.
     """
     place = Path("/proc", str(pid))
     try:
@@ -91,7 +90,8 @@ def strange(pid: int, bounds: Bounds) -> Iterator[str]:
                 yield f"process {program}: {words[:100].strip()}"
             return
         opened = [(descriptor, _target(descriptor)) for descriptor in (place / "fd").iterdir()]
-        # after its descriptors: what was accepted in between would be of an unknown kind
+        # The sockets are read after the descriptors: a connection that was accepted in between
+        # would be of an unknown kind.
         sockets = _sockets(place)
         for descriptor, target in opened:
             if match := SOCKET.fullmatch(target):
@@ -110,9 +110,10 @@ def strange(pid: int, bounds: Bounds) -> Iterator[str]:
 
 
 def _sockets(place: Path) -> Mapping[str, tuple[str, str]]:
-    """Inode -> kind and, of a Unix socket, its path; as the process's own network has them.
+    """Return the sockets by inode -> kind and, of a Unix socket, its path.
 
-    The server's end of a connection counts to the network of whoever connected: to ours.
+    They are those of the process's own network. The server's end of a connection counts to the
+    network of whoever connected: to ours.
     """
     found = {}
     for kind, column in INODE_COLUMN.items():
@@ -144,8 +145,9 @@ def _strange_socket(inode: str, sockets: Mapping[str, tuple[str, str]], bounds: 
 
 
 def _target(descriptor: Path) -> str:
-    """What it leads to; nothing where it has been closed: what is closed before the tables are read
-    is in none of them.
+    """Return what a descriptor leads to; nothing where it has been closed.
+
+    A socket that is closed before the tables are read is in none of them.
     """
     try:
         return os.readlink(descriptor)  # noqa: PTH115 - a path of another file system

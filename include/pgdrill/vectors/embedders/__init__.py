@@ -1,4 +1,4 @@
-"""Embedders: who turns a text into a vector again, as the application does.
+"""Embedders: they turn a text into a vector again, as the application does.
 
 Texts and keys are never shown: not in errors, not in logs.
 """
@@ -20,7 +20,7 @@ __all__ = ["BATCH", "CallableEmbedder", "Embedder", "HttpEmbedder", "Vectors", "
 def make_embedder(
     settings: Embeddings, environment: Mapping[str, str] = os.environ
 ) -> Embedder | None:
-    """The configured embedder; None where none is configured."""
+    """Return the configured embedder; None where none is configured."""
     if not settings.embedder:
         return None
     if settings.embedder == "http":

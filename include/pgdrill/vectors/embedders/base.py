@@ -1,4 +1,4 @@
-"""What embedders share: batches, and the refusal of what is no vector."""
+"""The parts that embedders share: batches, and the refusal of what is no vector."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ class Embedder(Protocol):
     """Turns texts into vectors, one row each, by the model of that name."""
 
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """Shape (len(texts), dimensions). Raises :class:`CouldNotVerify` where that cannot be
-        had."""
+        """Return the texts' vectors in the shape (len(texts), dimensions).
+
+        Raises :class:`CouldNotVerify` where they cannot be had.
+        """
 
     def close(self) -> None:
         """Give back what it holds, whatever it is doing; it may be asked again afterwards."""
 
 
 def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts, as many at a time as one request may hold."""
+    """Yield the texts, as many at a time as one request may hold."""
     for start in range(0, len(texts), BATCH):
         yield list(texts[start : start + BATCH])
 
 
 def stacked(thing: str, answers: list[Any], expected: int) -> Vectors:
-    """Answers as one array; whatever is no rectangle of finite numbers is refused."""
+    """Return the answers as one array; refuse whatever is no rectangle of finite numbers."""
     try:
         vectors = np.asarray(answers, dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
@@ -46,7 +48,7 @@ def stacked(thing: str, answers: list[Any], expected: int) -> Vectors:
 
 
 def refuse(thing: str, found: str) -> NoReturn:
-    """What came is no answer."""
+    """Raise :class:`CouldNotVerify` for an answer that is none."""
     raise CouldNotVerify(
         "bad-embedding",
         thing,

@@ -1,5 +1,6 @@
-"""A callable of the user's own, in a process of its own: its memory is given back, its crash costs
-its answers and nothing else.
+"""A callable of the user's own, in a process of its own.
+
+Its memory is given back, and its crash costs its answers and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CHILD = Path(__file__).with_name("child.py")
 
 @dataclass
 class CallableEmbedder:
-    """``module:callable``, called with the model's name and a list of texts.
+    """Calls ``module:callable`` with the model's name and a list of texts.
 
     The process starts when it is first asked.
     """
@@ -38,7 +39,7 @@ class CallableEmbedder:
     _wanted: bool = field(default=False, init=False, repr=False, compare=False)
 
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """Have it called, batch by batch."""
+        """Return the texts' vectors from the callable, called batch by batch."""
         self._wanted = True
         answers: list[Any] = []
         for batch in batches(texts):

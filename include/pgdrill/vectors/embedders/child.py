@@ -1,8 +1,7 @@
-"""The other side of :class:`~pgdrill.vectors.embedders.CallableEmbedder`: imports the callable, and
-answers each line with one.
+"""The other side of :class:`~pgdrill.vectors.embedders.CallableEmbedder`.
 
-Run as a file, so that nothing else is imported. Of an error only its type is told: its message may
-quote the text.
+It imports the callable, and answers each line with one. It is run as a file, so that nothing else
+is imported. Of an error only its type is told: its message may quote the text.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import IO, Any
 
 
 def main() -> None:
-    """Until the other side closes, or dies."""
+    """Answer until the other side closes, or dies."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a model prints is no answer
     order = json.loads(sys.stdin.readline())

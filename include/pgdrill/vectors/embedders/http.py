@@ -1,6 +1,6 @@
 """An OpenAI-compatible service.
 
-It echoes texts and keys in its error messages, so of those only short codes are repeated.
+It echoes texts and keys in its error messages, so only short codes are repeated of those.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _TryAgain(Exception):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Texts and key go to the configured address and to no other."""
+    """Sends texts and key to the configured address and to no other."""
 
     def redirect_request(
         self,
@@ -63,14 +63,14 @@ class HttpEmbedder:
     first_wait_seconds: float = 0.5
 
     def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """Ask, batch by batch."""
+        """Return the texts' vectors from the service, asked batch by batch."""
         answers: list[Any] = []
         for batch in batches(texts):
             answers.extend(self._batch(model, batch))
         return stacked(self._thing(model), answers, len(texts))
 
     def close(self) -> None:
-        """Nothing is held between requests."""
+        """Do nothing: nothing is held between requests."""
 
     def _thing(self, model: str) -> str:
         return f"embedding service {self.url}, model {model}"
@@ -160,7 +160,10 @@ class HttpEmbedder:
         raise problem from None
 
     def _code(self, error: urllib.error.HTTPError) -> str:
-        """The service's error code if it is one short word; its message may quote key and text."""
+        """Return the service's error code if it is one short word; its message may quote secrets.
+
+        These are the key and the text.
+        """
         try:
             found = json.loads(error.read(65_536))["error"]
             code = found.get("code") or found.get("type") if isinstance(found, dict) else None
