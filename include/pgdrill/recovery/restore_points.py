@@ -1,4 +1,4 @@
-"""The restore points in archived WAL: what they are called, where they lie, when they were made."""
+"""The restore points in archived WAL: their names, where they lie, when they were made."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Found:
     whole: bool = True
 
     def named(self, name: str) -> list[RestorePoint]:
-        """Those of a name, in the order of WAL."""
+        """Return the points of a name, in the order of WAL."""
         return [point for point in self.points if point.name == name]
 
 
@@ -48,8 +48,9 @@ def restore_points(
     *,
     seconds: float,
 ) -> Found:
-    """Read WAL along a line, for no longer than that; segments are fetched into ``folder`` and go
-    again.
+    """Read the restore points along a line of WAL, for at most ``seconds``.
+
+    Segments are fetched into ``folder`` and removed again.
     """
     found = Found()
     for text, whole in records(

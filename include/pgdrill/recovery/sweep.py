@@ -1,7 +1,7 @@
-"""What killed jobs left on this host: servers are ended and folders removed as soon as nobody has a
-right to them.
+"""The removal of what killed jobs left on this host.
 
-Every job begins with it, whatever cluster it is of, and ``pgdrill sweep`` does nothing else.
+Servers are ended and folders removed as soon as nobody has a right to them. Every job begins with
+it, whatever cluster it is of, and ``pgdrill sweep`` does nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class Found:
 
 @dataclass(slots=True)
 class Swept:
-    """``held``: somebody has a right to it; ``failed``: nobody has, and it is still there."""
+    """The outcome of a sweep.
+
+    ``held``: somebody has a right to the folder; ``failed``: nobody has, and it is still there.
+    """
 
     removed: list[Found] = field(default_factory=list)
     held: list[Found] = field(default_factory=list)
@@ -60,7 +63,7 @@ def sweep(work_directories: Iterable[Path]) -> Swept:
 def sweep_first(access: Access) -> None:
     """Sweep before a job begins, in a work directory that is there.
 
-    What cannot be swept is said, and keeps nobody from a backup.
+    A folder that cannot be swept is logged, and keeps nobody from a backup.
     """
     make_state(access.cluster.state_directory)
     swept = sweep((*access.cluster.work_directories, access.cluster.drill.work_directory))
@@ -73,7 +76,7 @@ def sweep_first(access: Access) -> None:
 
 
 def _folders(work_directories: Iterable[Path]) -> Iterator[Path]:
-    """Folders themselves, never what a link in their place points to."""
+    """Yield the folders themselves, never what a link in their place points to."""
     for place in sorted(
         {place for work in work_directories for name in PLACES for place in work.glob(f"*/{name}")}
     ):
@@ -113,7 +116,7 @@ def _judge(folder: Path, swept: Swept) -> None:
 
 
 def _held_until(folder: Path, changed: float) -> str:
-    """Who has a right to it, in words; empty where nobody has."""
+    """Return who has a right to a folder, in words, or an empty string where nobody has."""
     workspace = Workspace(folder)
     if lease := workspace.lease:
         if lease.owner and lease.owner.lives():  # whatever the time: it clears up itself

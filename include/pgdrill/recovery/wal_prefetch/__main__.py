@@ -1,5 +1,6 @@
-"""``python -m pgdrill.recovery.wal_prefetch ASKED ANSWERS SPOOL``: three inherited descriptors; the
-order is the first line of stdin.
+"""The command ``python -m pgdrill.recovery.wal_prefetch ASKED ANSWERS SPOOL``.
+
+The words are three inherited descriptors; the order is the first line of stdin.
 """
 
 from __future__ import annotations

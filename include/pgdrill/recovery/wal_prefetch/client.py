@@ -1,4 +1,4 @@
-"""The drill's side: starts the prefetcher, follows what it tells, ends it."""
+"""The drill's side of the prefetcher: it starts the process, follows what it tells, and ends it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ FIFOS = ("asked", "answers")
 class WalAhead:
     """A spool with the process that fills it, the only one with the repository's keys.
 
-    Ends with this one, however that ends.
+    That process ends with this one, however this one ends.
 
     As a context: the process is there from entering on, for starting takes longer than a look at
-    the repository; it fetches once it has its order. ``incoming`` is a folder of the same file
-    system that the restored server does not see, ``script`` becomes its restore_command's,
-    ``owner`` is the user it runs as, if that is another one. ``before``: words before the process's
-    command.
+    the repository; it fetches once it has its order.
+
+    ``incoming`` is a folder of the same file system that the restored server does not see.
+    ``script`` is the file of its restore_command. ``owner`` is the user it runs as, if that is
+    another one. ``before``: words before the process's command.
     """
 
     def __init__(
@@ -75,9 +76,7 @@ class WalAhead:
         self.stop()
 
     def expect(self, segment_bytes: int) -> None:
-        """What the restored cluster says of its segments' size: begin anew where another one was
-        thought.
-        """
+        """Begin anew if the restored cluster has segments of another size than was thought."""
         if self.order and segment_bytes != self.order.segment_bytes:
             self.stop()
             self.start(replace(self.order, segment_bytes=segment_bytes))
@@ -95,12 +94,12 @@ class WalAhead:
         self._lay_out()
         ends = [os.open(self.spool / name, os.O_RDWR | os.O_NONBLOCK) for name in FIFOS]
         ends.append(os.open(self.spool, os.O_DIRECTORY | os.O_NOFOLLOW))
-        # setpriv: the kernel ends it even when this process is SIGKILLed and can end nothing
+        # setpriv: the kernel ends the process even when this one is SIGKILLed and can end nothing
         # itself.
         guard = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         try:
             # It holds the FIFOs' ends from its first moment on, and nobody else does: recovery
-            # never finds nobody there before it died, and notices at once when it has.
+            # always finds somebody there until it died, and notices at once when it has.
             self._process = subprocess.Popen(
                 [
                     *guard,
@@ -135,7 +134,7 @@ class WalAhead:
             reader.start()
 
     def _lay_out(self) -> None:
-        """New folders, and all that the restored server gets to see."""
+        """Make new folders, and all that the restored server gets to see."""
         for folder in (self.spool, self.incoming):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True)
@@ -150,13 +149,16 @@ class WalAhead:
 
     @property
     def restore_command(self) -> str:
-        """Takes from the spool, or waits for what is on its way; knows no tool."""
+        """The command that takes WAL from the spool, or waits for it; it knows no tool."""
         return (
             f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(self.script))}'
         )
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
-        """Report how far the fetching is; nothing but a sign of life where it is done on demand."""
+        """Report how far the fetching is.
+
+        Where segments are fetched on demand it is only a sign of life.
+        """
         if self.order is None or not self.order.ahead_segments:
             progress("replay", 0, 0)
             return
@@ -164,7 +166,7 @@ class WalAhead:
         progress("replay", self.fetched.segments * self.order.segment_bytes, total)
 
     def cause(self, error: PgdrillError, log: str) -> PgdrillError:
-        """Why recovery ended with that error, as far as its WAL had a part in it.
+        """Return why recovery ended with that error, as far as its WAL had a part in it.
 
         ``log``: the server's.
         """
@@ -177,7 +179,7 @@ class WalAhead:
         return self.fault or error
 
     def finish(self) -> WalFetched | None:
-        """Fetch nothing more; wait for the last comparisons.
+        """Fetch nothing more, and wait for the last comparisons.
 
         Raises what was found wrong, also what recovery overlooked.
         """
@@ -203,11 +205,12 @@ class WalAhead:
         return fetched.model_copy(update={"settle_seconds": time.monotonic() - started})
 
     def stop(self) -> WalFetched | None:
-        """End it at once, with every tool it runs; gives what it told until then, None where it
-        never ran.
+        """End the process at once, with every tool it runs.
 
-        One that had ended by itself is a fault, if it told of no other: recovery got no more WAL
-        from then on.
+        Returns what it told until then, or None where it never ran.
+
+        A process that had ended by itself is a fault, if it told of no other: recovery got no more
+        WAL from then on.
         """
         process = self._process
         if process is None:
@@ -251,7 +254,10 @@ class WalAhead:
 
 
 def _died(code: int) -> CouldNotVerify:
-    """Recovery is never given to anybody else: without this process nobody has the keys."""
+    """Return the error for a prefetcher that ended by itself.
+
+    Recovery is never given to anybody else: without this process nobody has the keys.
+    """
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return CouldNotVerify(
         "wal-fetch-ended",
@@ -266,7 +272,7 @@ def _died(code: int) -> CouldNotVerify:
 
 
 def _as_error(fault: dict[str, Any]) -> PgdrillError:
-    """An error of the same class as the prefetcher's."""
+    """Return the prefetcher's fault as an error of the same class."""
     kind = getattr(errors, fault.pop("kind"), CouldNotVerify)
     reason, thing = fault.pop("reason"), fault.pop("thing")
     made: PgdrillError = kind(reason, thing, **fault)
