@@ -1,3 +1,4 @@
-"""What is in the bucket: objects, the backup tools' layouts and commands, WAL ranges, leases, what
-can be restored.
+"""The repository: its objects, the backup tools' layouts and commands, WAL ranges and leases.
+
+It also tells what can be restored.
 """

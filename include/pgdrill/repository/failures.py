@@ -1,4 +1,4 @@
-"""Whose fault it was when a tool failed, told from its last words."""
+"""The fault behind a tool's failure, told from its last words."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NO_KEYS = re.compile(
     r"NoCredentialProviders|Unable to locate credentials|PartialCredentials|no (EC2 )?IMDS role",
     re.IGNORECASE,
 )
-# Of a path, and no right of a database's role: as Python says it (barman-cloud), as Go does
-# (wal-g).
+# A refusal of a path, and not of a right of a database's role: in Python's words (barman-cloud) and
+# in Go's (wal-g).
 NOT_WRITABLE = re.compile(
     r"\[Errno (1|13|30)\]|"
     r"\b(open|mkdir|symlink|link|rename|remove|unlink|chmod|chown|lchown|chtimes|truncate)"
@@ -205,8 +205,9 @@ NOT_THERE = re.compile(r"\(404\)|status code: 404|NoSuchKey", re.IGNORECASE)
 
 
 def says_absent(done: Completed, absent_code: int) -> bool:
-    """Whether a tool that fetches one file says that there is none: by its code for that, or with
-    the store's own words.
+    """Return whether a tool that fetches one file says that there is none.
+
+    It says so by its code for that, or with the store's own words.
     """
     return done.code == absent_code or (
         done.code != 0 and bool(NOT_THERE.search("\n".join(done.last_lines)))
@@ -214,8 +215,9 @@ def says_absent(done: Completed, absent_code: int) -> bool:
 
 
 def tool_failure(what: str, done: Completed) -> PgdrillError:
-    """The error for a tool that gave up; what is not recognized is nobody's proven fault: could not
-    verify.
+    """Return the error for a tool that gave up.
+
+    What is not recognized is nobody's proven fault: could not verify.
     """
     text = "\n".join(done.last_lines)
     for pattern, fault, reason, expected, hint in FAILURES:
@@ -231,8 +233,9 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
 
 
 def tool_timeout(what: str, error: ProcessTimeout, expected: str, hint: str) -> PgdrillError:
-    """The error for a tool that had to be ended: the store's fault where the tool said so or
-    nothing came or went any more.
+    """Return the error for a tool that had to be ended.
+
+    It is the store's fault where the tool said so, or nothing came or went any more.
     """
     if NETWORK.search("\n".join(error.last_lines)):
         return Unreachable(

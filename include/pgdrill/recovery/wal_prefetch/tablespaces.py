@@ -199,8 +199,7 @@ class TablespaceWatch:
         self._edges: OrderedDict[int, Scan] = OrderedDict()
 
     def cut(self, scan: Scan, file: Path) -> None:
-        """Cut a segment before the first record with which replay would make a tablespace
-        elsewhere.
+        """Cut a segment before the first record that would make a tablespace elsewhere.
 
         ``file`` is the segment's content. Raises :class:`Barred` where that record begins in the
         segment before, which may be delivered already.
