@@ -1,4 +1,4 @@
-"""What a run of retention did, step by step, kept beside the backups while it does it."""
+"""The journal of a run of retention: step by step, kept beside the backups while it works."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Part(BaseModel):
 
 
 class StepRecord(Part):
-    """One step. ``locked``: the store did not let it; ``left``: the tool reported success and
-    objects are still there; ``kept``: something that came since it was planned keeps it, ``detail``
-    says what.
+    """One step of a run.
+
+    ``locked``: the store did not let it; ``left``: the tool reported success and objects are still
+    there; ``kept``: something that came since it was planned keeps it, ``detail`` says what.
     """
 
     kind: str
@@ -37,7 +38,7 @@ class StepRecord(Part):
 
 
 class PromiseRecord(Part):
-    """A promise before and after."""
+    """A promise before and after a run."""
 
     name: str
     promised: float
@@ -47,8 +48,9 @@ class PromiseRecord(Part):
 
 
 class RunRecord(Part):
-    """One run. ``state`` stays ``running`` if it was killed; the next one plans afresh from what is
-    there.
+    """One run.
+
+    ``state`` stays ``running`` if it was killed; the next one plans afresh from what is there.
     """
 
     version: int = 1
@@ -90,7 +92,7 @@ def begin(access: Access, plan: Plan, now: datetime) -> RunRecord:
 
 
 def key(run: RunRecord) -> str:
-    """Where a run's journal is kept."""
+    """Return where a run's journal is kept."""
     return f"{RUNS}{run.run_id}.json"
 
 
@@ -100,8 +102,9 @@ def write(access: Access, run: RunRecord) -> None:
 
 
 def runs(access: Access) -> list[RunRecord]:
-    """Every run, oldest first; what cannot be read is left out: then what it deleted is missed, and
-    somebody is asked.
+    """Read every run, oldest first.
+
+    A run that cannot be read is left out: then what it deleted is missed, and somebody is asked.
     """
     found = []
     for name in sorted(access.reports.sizes(RUNS)):
@@ -113,7 +116,7 @@ def runs(access: Access) -> list[RunRecord]:
 
 
 def promise_records(before: tuple[Promise, ...], after: tuple[Promise, ...]) -> list[PromiseRecord]:
-    """Promises for the journal and XCom."""
+    """Return the promises for the journal and XCom."""
     later = {promise.name: promise.found for promise in after}
     return [
         PromiseRecord(

@@ -1,4 +1,4 @@
-"""What retention remembers beside the backups: the marks it made, the clocks it doubted.
+"""The memory of retention beside the backups: the marks it made, the clocks it doubted.
 
 Holds are in :mod:`holds`.
 """
@@ -17,8 +17,9 @@ LEDGER = f"{FOLDER}/ledger.json"
 
 
 class Ledger(BaseModel):
-    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once
-    found wrong, and why.
+    """The marks that pgdrill itself made, and the times that it once found wrong, and why.
+
+    Other backups were made permanent by hand.
 
     ``forgotten``: backups and dumps that are gone, not by pgdrill, and that somebody let go.
     """
@@ -32,7 +33,7 @@ class Ledger(BaseModel):
 
 
 def read_ledger(access: Access) -> Ledger:
-    """The ledger; an empty one before the first run."""
+    """Read the ledger, an empty one before the first run."""
     text = access.reports.read(LEDGER)
     if text is None:
         return Ledger()
