@@ -1,1 +1,4 @@
-"""Results: what a drill found, where it is kept, how it is shown, and the forecast of the next."""
+"""The results of drills: what was found, where it is kept, how it is shown.
+
+The forecast of the next recovery is made from them, too.
+"""
