@@ -1,5 +1,6 @@
-"""What an examination is: one question about a cluster and this host, with what green means and the
-hint beside it.
+"""An examination: one question about a cluster and this host.
+
+What green means and the hint stand beside it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def examination(
     after: tuple[str, ...] = (),
     jobs: tuple[Job, ...] = JOBS,
 ) -> Callable[[Question], Question]:
-    """Register an examination under its name; ``jobs`` are those that would meet what it finds."""
+    """Register an examination under its name. ``jobs`` are those that would meet what it finds."""
 
     def register(ask: Question) -> Question:
         EXAMINATIONS[name] = Examination(
@@ -73,5 +74,5 @@ def examination(
 
 
 def in_order() -> list[Examination]:
-    """All of them, part by part, as they are shown."""
+    """Return all examinations, part by part, as they are shown."""
     return sorted(EXAMINATIONS.values(), key=lambda one: PARTS.index(one.part))
