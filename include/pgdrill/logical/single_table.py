@@ -1,5 +1,6 @@
-"""A single table out of a dump into a database that a person names: all of it or nothing, and never
-over another.
+"""A single table out of a dump, restored into a database that a person names.
+
+It is all of it or nothing, and never over another.
 
 Loading rows and building indexes evaluates what the table's owner wrote, with the rights of the
 role that does it, on a server that no fence stands around. So that role is no superuser, unless
@@ -38,8 +39,8 @@ from pgdrill.recovery.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-# What belongs to a table in an archive's contents. Keys to other tables and triggers are left out,
-# and said.
+# The entries of an archive's contents that belong to a table. Keys to other tables and triggers are
+# left out, and said.
 OF_TABLE = (
     "TABLE",
     "TABLE DATA",
@@ -68,8 +69,10 @@ LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """What was restored; ``left_out`` counts what a table alone cannot bring, ``code`` says whose
-    functions ran as ``role``.
+    """The result of restoring a table.
+
+    ``left_out`` counts what a table alone cannot bring, ``code`` says whose functions ran as
+    ``role``.
     """
 
     dump_id: str
@@ -94,11 +97,12 @@ def restore_table(
     runner: Runner | None = None,
     progress: Progress = lambda *_: None,
 ) -> TableResult:
-    """Restore a table with its partitions, own sequences and indexes into ``into`` (a libpq
-    connection string).
+    """Restore a table with its partitions, own sequences and indexes.
 
-    It becomes the connecting role's. That may be a superuser (``as_superuser``) only where every
-    owner of a table is trusted.
+    ``into`` is a libpq connection string.
+
+    The table becomes the connecting role's. That may be a superuser (``as_superuser``) only where
+    every owner of a table is trusted.
     """
     runner = runner or Runner()
     manifest = manifests.choose(access, dump)
@@ -131,7 +135,7 @@ def restore_table(
 def _find(
     manifest: Manifest, table: str, database: str
 ) -> tuple[DatabaseDump, dict[str, TableContent]]:
-    """The database that holds it, and the table with its partitions."""
+    """Return the database that holds the table, and the table with its partitions."""
     wanted = joined(*apart(table))
     homes = [
         one for one in manifest.databases if wanted in one.tables and database in ("", one.name)
@@ -168,7 +172,10 @@ def _check_place(
     names: dict[str, TableContent],
     replace: bool,
 ) -> None:
-    """Nothing is written over, and what the table needs is there, before a byte is fetched."""
+    """Check, before a byte is fetched, that nothing is written over.
+
+    What the table needs has to be there, too.
+    """
     there = [name for name in names if _exists(connection, name)]
     if there and not replace:
         raise ConfigError(
@@ -288,8 +295,9 @@ def _restore(
 
 
 def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str], dict[str, int]]:
-    """The lines of an archive's contents that belong to the tables, and how many of each other kind
-    do as well.
+    """Return the lines of an archive's contents that belong to the tables.
+
+    Returned with them is how many of each other kind do as well.
     """
     chosen: list[str] = []
     left_out: dict[str, int] = {}
@@ -316,8 +324,9 @@ def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str],
 
 
 def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
-    """``schema tag owner``, the tag being the table, ``table column``, an index, a sequence or
-    ``TABLE table``.
+    """Return whether an entry ``schema tag owner`` belongs to a table.
+
+    The tag is the table, ``table column``, an index, a sequence or ``TABLE table``.
     """
     schema, plain = map(listed, apart(name))
     indexes = [listed(one) for one in table.indexes]
@@ -340,7 +349,7 @@ def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
 def _compare(
     connection: psycopg.Connection, home: DatabaseDump, names: dict[str, TableContent]
 ) -> int:
-    """The rows are there as they were dumped."""
+    """Raise unless the rows are there as they were dumped; return their number."""
     content.prepare(connection)
     total = 0
     for name, before in names.items():
@@ -366,8 +375,9 @@ def _exists(connection: psycopg.Connection, name: str) -> bool:
 
 
 def _connect(into: str, *, as_superuser: bool) -> psycopg.Connection:
-    """By no setting of the database there: whoever owns it could have other functions found than
-    PostgreSQL's.
+    """Connect, by no setting of the database there.
+
+    Whoever owns it could have other functions found than PostgreSQL's.
     """
     try:
         words = conninfo_to_dict(into)
@@ -419,7 +429,7 @@ def _shown(connection: psycopg.Connection) -> str:
 
 
 def _scratch(access: Access) -> Path:
-    """A folder for what the table's dump holds, which goes when this process does."""
+    """Make a folder for what the table's dump holds, which goes when this process does."""
     no_core_files()
     sweep_first(access)
     folder = access.cluster.state_directory / "tables" / secrets.token_hex(8)
