@@ -64,8 +64,7 @@ REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Secrets and addresses from outside the config: Airflow Connections, or nothing but the
-    environment.
+    """Secrets and addresses from outside the config: Airflow Connections, or the environment alone.
 
     ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump``
     those for the server that logical dumps are taken from (empty: the same), ``environment``
@@ -152,8 +151,8 @@ class Access:
         return bool(self.cluster.server.standby_dsn or self.credentials.standby)
 
     def conninfo(self, database: str | None = None, *, standby: bool = False) -> dict[str, str]:
-        """Return libpq keywords for production or its standby, with the password if one
-        was given.
+        """Return libpq keywords for production or its standby, with the password if there
+        is one.
         """
         words = _keywords(self.cluster.server.dsn) | {
             k: v for k, v in self.credentials.postgres.items() if v

@@ -358,8 +358,9 @@ def _set_for_searches(baseline: Baseline) -> dict[str, str]:
 
 
 def _latest(backup: str, look: Look) -> Goal:
-    """Make ``latest`` exact: the baseline's restore point, or the last record that reached the
-    archive.
+    """Make ``latest`` exact.
+
+    It becomes the baseline's restore point, or the last record that reached the archive.
     """
     if look.baseline:
         goal = _known(

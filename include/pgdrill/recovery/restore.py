@@ -48,7 +48,7 @@ Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What to restore. ``target`` is exact; ``timeline`` None means the backup's own."""
+    """The goal of a restore. ``target`` is exact; ``timeline`` None means the backup's own."""
 
     backup: str
     target: RecoveryTarget

@@ -75,8 +75,9 @@ class Workspace:
 
     @property
     def tablespaces(self) -> Path:
-        """A folder for each tablespace of the restored cluster but those in its data directory, by
-        oid.
+        """The folder with a folder for each tablespace, by oid.
+
+        The tablespaces in the restored cluster's data directory have none there.
         """
         return self.cluster / "tablespaces"
 

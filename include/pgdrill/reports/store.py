@@ -122,8 +122,9 @@ def kept_cleanup(access: Access, report: Report) -> Stage:
 
 
 def list_reports(access: Access) -> list[str]:
-    """List the ids of all reports, oldest first, from both places. What has no drill's name is
-    none.
+    """List the ids of all reports, oldest first, from both places.
+
+    A name that is no drill's is left out.
     """
     local = {file.stem for file in report_file(access, "x").parent.glob("*.json")}
     kept = {

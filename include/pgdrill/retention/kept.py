@@ -49,7 +49,7 @@ def write_ledger(access: Access, ledger: Ledger) -> None:
 
 
 def forget(access: Access, names: Iterable[str]) -> None:
-    """Remember of backups and dumps that are gone that somebody let them go."""
+    """Note in the ledger that somebody let go of backups and dumps that are gone."""
     ledger = read_ledger(access)
     ledger.forgotten = sorted({*ledger.forgotten, *names})
     write_ledger(access, ledger)

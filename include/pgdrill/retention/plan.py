@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes and what stays, in the order in which it is done."""
+    """A plan: what goes and what stays, in the order in which it is done."""
 
     decisions: tuple[Decision, ...]
     steps: tuple[Step, ...]

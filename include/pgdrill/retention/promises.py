@@ -36,7 +36,7 @@ class Promise:
 
     @property
     def slack(self) -> float:
-        """How much more there is than promised; negative: that much is lacking."""
+        """The surplus over what is promised; negative: that much is lacking."""
         return round(self.found - self.promised, 3)
 
     @property

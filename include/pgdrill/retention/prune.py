@@ -43,7 +43,7 @@ OURS: frozenset[Kind] = frozenset({"backup", "drill", "prune"})
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do: the plan, and what it was made from.
+    """The outlook of a run: the plan, and what it was made from.
 
     ``refusals``: why it would be refused; ``let_pass``: what else would be refused but for a
     person's word.
@@ -58,7 +58,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """What a run did.
+    """The result of a run.
 
     ``left``: planned and still there; ``locked``: not let go by the store's object lock; ``kept``:
     what came since the plan was made keeps it, in words.

@@ -51,7 +51,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What can be restored, and what it takes. Bytes are those stored."""
+    """The restorable window of a cluster, and what it takes. Bytes are those stored."""
 
     cluster: str
     now: datetime

@@ -31,7 +31,7 @@ LEAST_DOUBT = 0.10  # of the likely value: two drills of the same thing differ b
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a recovery has to bring back.
+    """The load that a recovery has to bring back.
 
     ``vector_bytes``: of tables that hold vectors, indexes included.
     """

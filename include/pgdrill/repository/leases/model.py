@@ -32,7 +32,7 @@ Position = Annotated[int, Field(ge=0, le=2**64)]
 
 
 class Lease(BaseModel):
-    """What one job holds.
+    """The lease of one job.
 
     ``id`` is of this claim alone; ``life_seconds`` count from when the store last took it.
 
