@@ -151,8 +151,9 @@ class Access:
         return bool(self.cluster.server.standby_dsn or self.credentials.standby)
 
     def conninfo(self, database: str | None = None, *, standby: bool = False) -> dict[str, str]:
-        """Return libpq keywords for production or its standby, with the password if there
-        is one.
+        """Return libpq keywords for production or its standby.
+
+        The password is among them where one was given.
         """
         words = _keywords(self.cluster.server.dsn) | {
             k: v for k, v in self.credentials.postgres.items() if v

@@ -23,8 +23,9 @@ Figures = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """The files of a fetch. ``fixed_seconds`` would be the same with more bytes in the
-    same files.
+    """The files of a fetch.
+
+    ``fixed_seconds`` would be the same with more bytes in the same files.
     """
 
     files: int

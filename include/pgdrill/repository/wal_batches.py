@@ -29,8 +29,9 @@ def records(
     *,
     seconds: float,
 ) -> Iterator[tuple[str, bool]]:
-    """The records of a kind (a resource manager's name), and whether what was read for them is
-    whole.
+    """Yield the records of a kind, and whether what was read for them is whole.
+
+    A kind is a resource manager's name.
 
     The last ones are none and not whole where a segment is not there, or the time is over.
     """
@@ -45,8 +46,9 @@ def records(
 def _batches(
     access: Access, runner: Runner, folder: Path, line: Line, start_lsn: int, end_lsn: int
 ) -> Iterator[list[Path] | None]:
-    """Files of segments that follow one another on one timeline; None where one is not there, or
-    was not wanted any more.
+    """Yield files of segments that follow one another on one timeline.
+
+    None where one is not there, or was not wanted any more.
     """
     files: list[Path] = []
     try:

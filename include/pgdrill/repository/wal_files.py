@@ -96,7 +96,7 @@ def timeline_history(
 
 
 def history_missing(access: Access, timeline: int) -> BackupFault:
-    """There is no history of a timeline."""
+    """Return the error for a timeline without a history."""
     return BackupFault(
         "history-missing",
         f"{timeline:08X}.history in {access.repository.url}",

@@ -1,6 +1,6 @@
-"""What a cluster is known to have had.
+"""The backups, dumps and WAL that a cluster is known to have had.
 
-Where that is not seen any more, it is the looking that failed, or something was lost.
+Where they are not seen any more, it is the looking that failed, or something was lost.
 
 A store that lists nothing (another prefix, region or bucket, a proxy's empty answer) looks like one
 in which nothing is to be done. What is known: the records of base backups, retention's ledger and
@@ -49,8 +49,9 @@ class Known:
 
 
 def lost_backups(access: Access, there: Collection[str], *, quick: bool = False) -> list[Known]:
-    """Base backups that are known and not among those that are ``there``, by their names; what
-    retention deleted is not lost.
+    """Return the base backups that are known and whose names are not ``there``.
+
+    What retention deleted is not lost.
 
     ``quick``: from the records alone, which is one listing if nothing is lost.
     """
@@ -89,8 +90,10 @@ def _from_reports(access: Access) -> dict[str, Known]:
 
 
 def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
-    """Dumps that are known, by the reports of their restores: those beside them, and this
-    host's."""
+    """Return the dumps that are known and not among those that are ``there``.
+
+    They are known by the reports of their restores: those beside them, and this host's.
+    """
     known = {
         match[1]: Known(match[1], "a report of it")
         for key in access.dumps.sizes()
@@ -107,8 +110,9 @@ def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
 
 
 def _deleted(access: Access, kind: str) -> set[str]:
-    """What retention's runs deleted, or perhaps did: one that was killed did not write down its
-    last step.
+    """Return what retention's runs deleted, or perhaps did.
+
+    A run that was killed did not write down its last step.
     """
     return {
         step.name
@@ -120,7 +124,7 @@ def _deleted(access: Access, kind: str) -> set[str]:
 
 
 def missing(what: str, url: str, lost: Iterable[Known], there: int) -> list[Problem]:
-    """The lost ones as a problem; none if nothing is lost."""
+    """Return the lost ones as a problem; none if nothing is lost."""
     found = list(lost)
     if not found:
         return []
@@ -144,8 +148,10 @@ def missing(what: str, url: str, lost: Iterable[Known], there: int) -> list[Prob
 
 
 def missing_wal(url: str, wal: Wal, backups: bool, reports: Sequence[Report]) -> list[Problem]:
-    """No WAL at all beside base backups, or an archive that ends before what a drill has replayed
-    from it.
+    """Return the problem of WAL that is known and not there.
+
+    There is no WAL at all beside base backups, or an archive that ends before what a drill has
+    replayed from it.
     """
     if backups and not wal.count:
         return [_no_wal(url, "no segment", "those that every base backup needs itself")]
@@ -192,8 +198,10 @@ def _no_wal(url: str, found: str, expected: str) -> Problem:
 
 
 def nothing_there(url: str) -> Problem:
-    """Not even a first base backup: the repository is another one, or nothing was ever backed
-    up."""
+    """Return the problem of a repository without even a first base backup.
+
+    The repository is another one, or nothing was ever backed up.
+    """
     return Problem(
         "no-backups",
         f"{url}",
@@ -205,8 +213,9 @@ def nothing_there(url: str) -> Problem:
 
 
 def check_backups(access: Access, found: BaseBackups) -> None:
-    """Raise where a listing is empty or has a hole, but base backups are known; the oldest may have
-    been deleted by others.
+    """Raise where a listing is empty or has a hole, but base backups are known.
+
+    The oldest may have been deleted by others.
     """
     there = sorted([*(backup.name for backup in found), *found.broken])
     lost = [one for one in lost_backups(access, there) if not there or one.name > there[0]]
@@ -221,8 +230,9 @@ def check_dumps(access: Access, there: Collection[str]) -> None:
 
 
 def no_memory(access: Access, backups: Collection[str]) -> bool:
-    """Whether retention remembers nothing, and base backups are there that pgdrill has no record
-    of: its memory was perhaps lost.
+    """Return whether retention remembers nothing, and base backups are there without a record.
+
+    pgdrill has no record of them: its memory was perhaps lost.
     """
     return (
         bool(backups)

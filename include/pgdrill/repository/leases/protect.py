@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def board_of(access: Access) -> Board:
-    """The leases of a cluster's repository, as this host writes them."""
+    """Return the leases of a cluster's repository, as this host writes them."""
     return Board(access.reports, place_of(access.cluster.state_directory))
 
 
 @dataclass
 class Protection:
-    """What a drill holds. ``held`` None: nothing, and ``trouble`` says why.
+    """The protection that a drill holds. ``held`` None: nothing, and ``trouble`` says why.
 
     ``going``: prunes that were deleting when it came.
     """
@@ -38,8 +38,9 @@ class Protection:
     going: list[Seen] = field(default_factory=list)
 
     def choose(self, name: str, *, parent: str = "", wal_from: int | None = None) -> None:
-        """From now on protect this backup (or dump), what it builds on, and the WAL from a position
-        on.
+        """Protect from now on this backup (or dump), what it builds on, and its WAL.
+
+        ``wal_from``: the position from which on WAL is protected.
 
         What was being deleted before the lease stood may have been looked at while it went: then
         this is refused.
@@ -66,7 +67,7 @@ class Protection:
 
     @property
     def note(self) -> str:
-        """Why it did not stand all the time; empty if it did."""
+        """The reason why it did not stand all the time; empty if it did."""
         return self.trouble or (self.held.trouble if self.held else "")
 
 
@@ -91,8 +92,7 @@ def protecting(access: Access, owner: str, report: Noting) -> Iterator[Protectio
 
 @contextlib.contextmanager
 def still_protecting(access: Access, owner: str) -> Iterator[Protection]:
-    """Go on with the lease that an earlier stage of the same drill left standing, if it left
-    one."""
+    """Go on with the lease that an earlier stage of the same drill left, if it left one."""
     with _standing(access, lambda board: _go_on(access, board, owner)) as protection:
         yield protection
 
@@ -101,8 +101,9 @@ def still_protecting(access: Access, owner: str) -> Iterator[Protection]:
 def alone(
     access: Access, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]
 ) -> Iterator[None]:
-    """The only job of its kind, from whatever host; where the store takes no lease, of this host:
-    better a backup than none.
+    """Hold the place of the only job of its kind, from whatever host.
+
+    Where the store takes no lease, it is the only one of this host: better a backup than none.
     """
     with contextlib.ExitStack() as held:
         life = access.cluster.repository.lease_seconds
