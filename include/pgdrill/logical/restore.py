@@ -160,7 +160,10 @@ def _roles(work: Restore) -> list[str]:
 
 
 def _run_all(work: Restore, lines: list[str], what: str) -> None:
-    r"""Not by psql: in a script that somebody else wrote `\! …` is a command of this host."""
+    r"""Run SQL lines, but not by psql.
+
+    In a script that somebody else wrote `\! …` is a command of this host.
+    """
     try:
         with work.hands.server.connect("postgres") as connection:
             connection.execute("\n".join(lines).encode())

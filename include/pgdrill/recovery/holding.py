@@ -68,7 +68,7 @@ def begin_anew(access: Access, workspace: Workspace, stale: Lease | None, end: f
 
 
 def take_over(access: Access, workspace: Workspace, end: float) -> None:
-    """Own what an earlier stage has left, or raise ``handover`` if its time is over."""
+    """Own what an earlier stage has left. Raise ``handover`` if it is gone or its time is over."""
     lease = workspace.lease
     if why := lease.over() if lease else "nothing of it is there":
         raise CouldNotVerify(

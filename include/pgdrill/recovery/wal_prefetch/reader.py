@@ -1,4 +1,4 @@
-"""A reader of archived WAL that needs no tool."""
+"""A reader of archived WAL in the repository that needs no tool."""
 
 from __future__ import annotations
 

@@ -42,10 +42,9 @@ class Inputs:
     bytes_per_day: float = 0.0
 
     def breaks_on(self, factor: float | None, at: datetime) -> datetime | None:
-        """Return when the cluster will be ``factor`` times its size, growing as its base backups
-        did.
+        """Return when the cluster, growing as it did, will be ``factor`` times its size.
 
-        None: not to be foreseen.
+        Its base backups tell how it grew. None: not to be foreseen.
         """
         if factor is None or factor < 1 or self.bytes_per_day <= 0:
             return None

@@ -1,5 +1,6 @@
-"""The model: a recovery's parts, each with what is fixed and what grows with one figure, as drills
-measured them.
+"""The model: a recovery's parts, each with what is fixed and what grows with one figure.
+
+The figures are as drills measured them.
 
 | part | grows with |
 | --- | --- |
@@ -52,7 +53,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Seconds of one part of a drill, divided by how they change with the drill's size.
+    """Seconds of one part of a drill, divided by how they change at ``factor`` times its size.
 
     ``growing`` with the factor, ``doubling`` more with each doubling. Something that goes on beside
     it, for which the drill did not wait, takes ``beside`` seconds for each time the size beyond the
