@@ -481,7 +481,7 @@ class Report(Part):
 
     @property
     def unproved(self) -> str:
-        """Why no promise was proved, whatever was measured.
+        """The reason why no promise was proved, whatever was measured.
 
         Empty where what was promised did come back, be it too late.
         """
