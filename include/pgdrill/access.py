@@ -214,7 +214,7 @@ class Access:
         """
         if not NO_DATABASE.search(said):
             return ""
-        if "dbname" not in words:  # nor does the service name one: libpq took the role's name
+        if "dbname" not in words:  # the service names none either: libpq took the role's name
             return (*self.cluster.server.databases, "postgres")[0]
         return "template1" if words["dbname"] == "postgres" else ""
 

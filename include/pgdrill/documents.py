@@ -29,7 +29,7 @@ NAME_BYTES = 1024  # the longest key of an object in S3
 LSN_END = 2**63
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-# of an object: None if there is none, an error where it is too large to be read
+# the content of an object: None if there is none, an error where it is too large to be read
 Content = bytes | PgdrillError | None
 Kind = TypeVar("Kind", bound=BaseModel)
 

@@ -43,10 +43,10 @@ def work_directory(subject: Subject) -> Iterator[Finding]:
     state = subject.access.cluster.state_directory
     check_left(state)
     check_place(state)
-    # which ask for folders of their own; root can do the rest in another's
+    # drills and dumps ask for folders of their own; root can do the rest in another's
     if {"drill", "dump"} & subject.jobs:
         private.check_place(state / "drills", above=1)
-    private.check_way(folder)  # which may be a link
+    private.check_way(folder)  # the folder may be a link
     private.short_place()
     yield green(
         f"{folder}",

@@ -63,7 +63,7 @@ class Subject:
     seconds: float = SECONDS  # for all of it
     connection: psycopg.Connection | None = None  # login
     wanted: tuple[str, ...] = ()  # databases
-    # those that let in; databases
+    # the databases that let in, by name; databases
     databases: dict[str, DatabaseFacts] = field(default_factory=dict)
     backups: list[BaseBackup] = field(default_factory=list)  # backups
     airflow: dict[str, Any] = field(default_factory=dict)  # airflow

@@ -23,9 +23,9 @@ from pgdrill.repository.tools import BackupTool
 TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
 OLDEST = {"wal-g": (3, 0, 0), "barman-cloud": (3, 13, 0)}
 VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
-# of wal-g, as its help lists them
+# commands of wal-g, as its help lists them
 COMMANDS = ("backup-push", "backup-fetch", "backup-mark", "wal-push", "wal-fetch", "delete", "st")
-# barman-cloud-…
+# the programs barman-cloud-…
 PROGRAMS = ("backup", "restore", "wal-archive", "wal-restore", "backup-keep", "backup-delete")
 # wal-g's own: it reads them from its file, too. Those that name a place, or what backups consist
 # of, are pgdrill's to set.

@@ -20,7 +20,7 @@ from pgdrill.logical.report import IndexBuild
 
 FEWEST_ROWS = 2_000  # below, starting the workers is most of it
 LEAST_ERROR = 0.10
-# of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
+# the error of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
 UNKNOWN_ERROR = 0.25
 
 

@@ -258,8 +258,8 @@ def columns_of(
     for name, kind, home in connection.execute(COLUMNS, (quoted,)).fetchall():
         cell: sql.Composable = sql.SQL("t.{}").format(sql.Identifier(name))
         if home and kind in BINARY:  # a third of the text's length, and no printing of floats
-            # As pgvector's own type: for a domain, somebody's function of that name would fit
-            # better.
+            # The value is cast to pgvector's own type: for a domain, somebody's function of that
+            # name would fit better.
             cell = sql.SQL("{}({}::{})").format(
                 sql.Identifier(home, f"{kind}_send"), cell, sql.Identifier(home, kind)
             )

@@ -77,7 +77,7 @@ def drill_dump(
     sweep_first(access)
     manifest = manifests.choose(access, options.dump)
     if options.migrations:
-        # what cannot be run is said before anything is begun
+        # migrations that cannot be run are named before anything is begun
         migrations.read_folder(options.migrations)
     access = scratch_cluster.for_target(access, manifest, options.bin_dir)
     workspace = Workspace.of(access, drill_id)
@@ -95,7 +95,7 @@ def drill_dump(
         stored_bytes=manifest.stored_bytes,
     )
     end = ends_at(access, report.started_at)
-    # who does not get it has begun nothing, and leaves no report
+    # a drill that does not get the lock has begun nothing, and leaves no report
     with holding(access, workspace, end) as stale:
         try:
             with protecting(access, drill_id, report) as protection:

@@ -21,8 +21,8 @@ from pgdrill.logical.sql_split import Statement, split
 
 RESTRICT = re.compile(r"^\\restrict (\w+)$", re.MULTILINE)
 OWNER = re.compile(r"ALTER [A-Z ]+? .* OWNER TO (\"(?:[^\"]|\"\")+\"|\w+)$", re.DOTALL)
-# By their first words. Functions are not called when they are made: pg_dump switches the checks of
-# their bodies off.
+# The superuser's statements, by their first words. Functions are not called when they are made:
+# pg_dump switches the checks of their bodies off.
 SUPERUSERS = re.compile(
     r"(CREATE EXTENSION|COMMENT ON|SECURITY LABEL|GRANT|REVOKE|ALTER DEFAULT PRIVILEGES|SET SESSION"
     r" AUTHORIZATION|RESET SESSION|"

@@ -199,7 +199,7 @@ def _run(
             seconds += time.monotonic() - started
     except psycopg.Error as error:
         raise Failed(_failure(file, one, error)) from None
-    # Of equally strong ones the table comes before its indexes, which were made after it.
+    # Of equally strong locks the table's comes first: its indexes were made after it.
     locks = [
         LockTaken(relation=before[oid][0], mode=mode)
         for oid, mode in sorted(taken, key=lambda it: (-STRENGTH.index(it[1]), it[0]))

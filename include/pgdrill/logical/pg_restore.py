@@ -77,7 +77,7 @@ class Restore:
         That is the cluster's superuser, if nobody else is named.
         """
         server, user = self.server, user or self.hands.superuser
-        # as it was dumped
+        # the encoding in which it was dumped
         stored = next(
             (one.encoding for one in self.manifest.databases if one.name == database), "UTF8"
         )

@@ -128,7 +128,7 @@ class DumpReport(Part):
     pgdrill: str = ""  # the version that ran it; empty in reports from before it was noted
     dump_server_version: str = ""
     durability: Literal["full", "fast"] = "full"
-    # which one held the restored server; empty in reports from before there were any
+    # the fence around the restored server; empty in reports from before there were any
     fence: str = ""
     migrated: bool = False
     no_lease: str = ""  # why prunes on other hosts were not kept from deleting it meanwhile

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 THERE_ALREADY = ("postgres", "template1")
 PSQL_ONLY = re.compile(r"\\(un)?restrict ")  # pg_dumpall's own words to psql
-# Of what comes after the rows: it evaluates nothing, and wants a superuser, or an owner who may not
-# make it himself.
+# Kinds of entries after the rows that evaluate nothing and want a superuser, or an owner who may
+# not make them himself.
 SUPERUSERS = (
     "EVENT TRIGGER",
     "PUBLICATION",

@@ -149,7 +149,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest, fence: Fen
         **(
             {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}
         ),
-        # to be read by people
+        # a log that people can read
         "logging_collector": "off",
         "log_line_prefix": "%m [%p] ",
         "timezone": "UTC",

@@ -120,9 +120,9 @@ def look_at_production(
     Only a drill to ``latest`` takes the baseline's content and makes a restore point.
     """
     started = time.monotonic()
-    # what has reached it by itself, before a switch is asked for
+    # the WAL that has arrived by itself, before a switch is asked for
     listed = access.tool.wal(access.repository)
-    # before the restore point: it has to come back
+    # read before the restore point is made: what they say has to come back
     report.heartbeats = read_heartbeats(access) if latest else None
     restore_point = new_restore_point(report.drill_id) if latest else ""
     try:

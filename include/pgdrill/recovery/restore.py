@@ -56,14 +56,14 @@ class Goal:
     timeline: int | None = None
     stop_lsn: int | None = None
     preload_libraries: str = ""
-    superusers: Sequence[str] = ()  # production's that may log in
+    superusers: Sequence[str] = ()  # superusers of production that may log in
     # production's settings for planning
     planned_with: Mapping[str, str] = field(default_factory=dict)
-    # production's, where replay had settings of its own
+    # production's values of the settings for which replay had its own
     after_replay: Mapping[str, str] = field(default_factory=dict)
     # all that somebody set on production, today
     configured: Mapping[str, str] = field(default_factory=dict)
-    # at the target, as far as known: oid -> production's folder
+    # the tablespaces at the target, as far as known: oid -> production's folder
     tablespaces: Mapping[str, str] = field(default_factory=dict)
     segment_bytes: int = 16 * 2**20
 
@@ -406,7 +406,7 @@ def recovery_failure(
         return lacking
     if ENDED.search(text):  # with the server's time, or by whoever ended it
         return error
-    # what the tool, the store or WAL had a part in was told by the process that fetches
+    # the process that fetches has told of faults of the tool, the store or WAL
     if "could not restore file" in text:
         return CouldNotVerify(
             "wal-not-taken",

@@ -20,7 +20,7 @@ from pgdrill.recovery.workspace import Workspace, locked
 
 logger = logging.getLogger(__name__)
 
-# in a cluster's state directory: all that holds a database's rows
+# the folders in a cluster's state directory that may hold a database's rows
 PLACES = ("drills", "dumping", "tables")
 UNCLAIMED_SECONDS = 60.0  # a folder is claimed first of all
 
@@ -96,7 +96,7 @@ def _judge(folder: Path, swept: Swept) -> None:
         return
     seen = folder.stat()
     changed = seen.st_ctime  # before it is locked: that changes the folder
-    if os.geteuid() not in (0, seen.st_uid):  # whose lease cannot be read
+    if os.geteuid() not in (0, seen.st_uid):  # its lease cannot be read
         swept.held.append(Found(folder, f"it is another user's (uid {seen.st_uid})"))
         return
     if until := _held_until(folder, changed):

@@ -66,7 +66,7 @@ SINGULAR = {
     "{} rows in all": "1 row in all",
 }
 COUNTED = re.compile(r"^.*: (\d+) relations$")  # the thing itself says how many
-# whose figure is a text
+# checks whose figure is the text of a version
 VERSIONS = frozenset(name for name, unit in UNITS.items() if unit == "version {}")
 END = re.compile(r"^(?:[,;:] |$)")
 

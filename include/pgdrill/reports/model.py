@@ -234,9 +234,9 @@ class RestoredCluster(Part):
     expires_at: Instant
     recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
     newest_archived_timeline: int = 0
-    # since the backup's record: looked for where production is gone
+    # by WAL since the backup's record; looked for where production is gone
     catalogs_untouched: bool = False
-    # of the transaction that would have come next; 0 in reports of older versions
+    # number of the transaction that would have come next; 0 in reports of older versions
     next_xid: int = 0
 
 
@@ -420,7 +420,7 @@ class Report(Part):
     backup_finished_at: Instant | None = None
     target: Target | None = None
     durability: Literal["full", "fast"] = "full"
-    # which one held the restored server; empty in reports from before there were any
+    # the fence around the restored server; empty in reports from before there were any
     fence: str = ""
     measured_rpo_seconds: float | None = None
     measured_rpo_note: str = ""

@@ -34,8 +34,7 @@ NOT_WRITABLE = re.compile(
     r"(permission denied|operation not permitted|read-only file system)",
     re.IGNORECASE,
 )
-# What the tool says of the server that it backs up, in its driver's words or the server's own:
-# (sqlstate or words) -> reason, hint.
+# The tool's words about the server that it backs up: its driver's, or the server's own.
 CANCELLED = re.compile(
     r"SQLSTATE (57014|25P0[34]|57P05)|due to"
     r" (statement|idle-session|idle-in-transaction|transaction|lock) timeout|"
@@ -53,9 +52,9 @@ SERVER_GONE = re.compile(
     r"(connection refused|no such host|no such file|timed? ?out|timeout expired|connection reset)",
     re.IGNORECASE,
 )
-# as one that was built from its sources is, unless told to
+# a wal-g that was built from its sources has no libsodium, unless the build was told to
 NO_LIBSODIUM = re.compile(r"wal-g was not compiled with libsodium")
-NO_COMPRESSION = re.compile(r"Unknown compression method")  # brotli, where it was built without
+NO_COMPRESSION = re.compile(r"Unknown compression method")  # brotli, in a build without it
 NO_KEY = re.compile(r"encryption error|can't configure crypter")
 NAMES = re.compile(r"jsontext: invalid UTF-8")
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
@@ -79,8 +78,8 @@ NO_BROTLI_HINT = (
     "set repository.compression to lz4 or zstd; or install a wal-g that was built with brotli, as"
     " its releases are"
 )
-# What the tool's last words tell: pattern, whose fault, reason, what was expected, the hint. The
-# first that fits counts.
+# The meaning of the tool's last words: pattern, whose fault, reason, what was expected, the hint.
+# The first that fits counts.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (
         SPACE,

@@ -33,17 +33,17 @@ from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, NoKeys, Unr
 
 REQUEST_TIMEOUT = "20s"
 READERS = 8
-PAGE = 1000  # objects of a listing's answer
+PAGE = 1000  # objects in one answer of a listing
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
-# in a listing: .., an empty or a control character's name
+# the error for a key in a listing that is .., empty, or has a control character in it
 STRANGE_KEY = re.compile(r"invalid path|InvalidPath")
 NO_BUCKET = re.compile("NoSuchBucket")
 ANSWER = re.compile(
     r"(<\?xml[^>]*>\s*)?<Error>.*?<Code>(?P<code>[^<]*)</Code>"
     r"(\s*<Message>(?P<message>[^<]*)(</Message>)?)?"
 )
-# where a machine's role is asked for
+# the addresses at which a machine's role is asked for
 NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 KEYS_HINT = (
@@ -61,8 +61,8 @@ RETRIES: Any = {
     "retry_timeout": timedelta(seconds=10),
 }
 PATIENT_TIMEOUT = "300s"  # for each part of a large object that is sent
-SILENCE_TIMEOUT = "60s"  # of one that is fetched
-SLOWEST_BYTES_PER_SECOND = 100_000  # that a fetch of one is waited for
+SILENCE_TIMEOUT = "60s"  # without a byte of an object that is fetched
+SLOWEST_BYTES_PER_SECOND = 100_000  # a slower fetch is given up
 PATIENT_RETRIES: Any = {
     "max_retries": 8,
     "backoff": {

@@ -40,7 +40,7 @@ def sample_of(report: Report) -> Sample | None:
     )
     sync, redo = times.sync_seconds or 0.0, redo_part(times)
     start = Part(fixed=max(0.0, running - fetch - sync - redo.growing))
-    # what is synced has been fetched: it divides alike
+    # the same bytes are fetched and synced, so both divide alike
     files = min(1.0, fixed / fetch) if fetch else 0.0
     reading = min(prewarm, times.prewarm_reading_seconds or prewarm)
     parts = {

@@ -41,7 +41,7 @@ class HeldLease:
 
     def _write(self, changes: dict[str, Any]) -> None:
         lease = self.lease.model_copy(update=changes)
-        # what it goes on from has to stand until it is there
+        # the lease that is renewed has to stand until the new one is there
         unbroken = self.exclusive and lease.state == "held"
         if unbroken and self.ran_out:
             raise self._lost(RAN_OUT)

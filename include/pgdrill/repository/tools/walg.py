@@ -97,7 +97,7 @@ class WalG:
         common = {
             "WALG_COMPRESSION_METHOD": where.compression or self.default_compression,
             "WALG_PREVENT_WAL_OVERWRITE": "true",
-            # Of wal-push: each segment by a process of its own. What 3.0.8 uploads in the
+            # For wal-push: each segment by a process of its own. What 3.0.8 uploads in the
             # background for later segments is taken for archived; in a storm of switches 13
             # segments in a row were then not in the store (seen once).
             "WALG_UPLOAD_CONCURRENCY": "1",
