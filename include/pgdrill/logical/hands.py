@@ -80,7 +80,7 @@ class Hands:
 
     @property
     def former(self) -> str:
-        """The role whose member a superuser of the dump is while it is none.
+        """The role that a superuser of the dump is a member of while it is none.
 
         It may do to tables and functions what others may.
         """

@@ -35,14 +35,11 @@ class Found:
 
 @dataclass(slots=True)
 class Swept:
-    """The outcome of a sweep.
-
-    ``held``: somebody has a right to the folder; ``failed``: nobody has, and it is still there.
-    """
+    """The outcome of a sweep."""
 
     removed: list[Found] = field(default_factory=list)
-    held: list[Found] = field(default_factory=list)
-    failed: list[Found] = field(default_factory=list)
+    held: list[Found] = field(default_factory=list)  # somebody has a right to it
+    failed: list[Found] = field(default_factory=list)  # nobody has, and it is still there
 
 
 def sweep(work_directories: Iterable[Path]) -> Swept:

@@ -23,15 +23,12 @@ BETWEEN = 2  # columns of padding between two columns of a table
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows below headings.
-
-    ``right``: columns of numbers; ``prose``: columns of words, which may be folded.
-    """
+    """Rows below headings."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
-    right: Collection[str] = ()
-    prose: Collection[str] = ()
+    right: Collection[str] = ()  # columns of numbers
+    prose: Collection[str] = ()  # columns of words, which may be folded
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield a table if every column has the room that it needs, else the rows as a list."""

@@ -25,21 +25,17 @@ from pgdrill.retention.reasons import day
 
 @dataclass
 class Keeping:
-    """The question before each step of a run: does anything keep it.
-
-    ``ledger``: as this run wrote it; ``stayed``: what it has left alone so far.
-
-    ``ignoring``: leases of jobs that cannot run, for this process holds their local locks.
-    """
+    """The question before each step of a run: does anything keep it."""
 
     access: Access
     lease: HeldLease
     inventory: Inventory
     plan: Plan
     now: datetime
+    # leases of jobs that cannot run, for this process holds their local locks
     ignoring: frozenset[str] = frozenset()
-    ledger: kept.Ledger = field(default_factory=kept.Ledger)
-    stayed: set[str] = field(default_factory=set)
+    ledger: kept.Ledger = field(default_factory=kept.Ledger)  # as this run wrote it
+    stayed: set[str] = field(default_factory=set)  # what it has left alone so far
 
     def confirm_holds(self) -> None:
         """Say which holds this run has read: whoever added one since waits for it.

@@ -58,11 +58,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """The result of a run.
-
-    ``left``: planned and still there; ``locked``: not let go by the store's object lock; ``kept``:
-    what came since the plan was made keeps it, in words.
-    """
+    """The result of a run."""
 
     cluster: str
     applied: bool
@@ -73,9 +69,9 @@ class PruneResult:
     wal_segments_deleted: int
     freed_bytes: int
     promises: list[dict[str, Any]]
-    locked: list[str]
-    left: list[str]
-    kept: list[str]
+    locked: list[str]  # not let go by the store's object lock
+    left: list[str]  # planned and still there
+    kept: list[str]  # what came since the plan was made keeps it, in words
     next_deletion_at: datetime | None
     journal: str
 

@@ -44,14 +44,11 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The cluster that the WAL has to be of.
-
-    ``timelines``: those on the way to the recovery target; empty: not known.
-    """
+    """The cluster that the WAL has to be of."""
 
     system_identifier: int
     major_version: int
-    timelines: frozenset[int]
+    timelines: frozenset[int]  # those on the way to the recovery target; empty: not known
 
 
 class PageCheck:

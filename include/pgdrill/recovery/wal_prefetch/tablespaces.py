@@ -114,9 +114,9 @@ class Scan:
 
 
 def headers(words: Words) -> Iterator[tuple[int, int]]:
-    """Yield where in records' bytes a header of the kind may stand, and the word before it.
+    """Yield where a header of the kind may stand, and the previous record's LSN by its word.
 
-    The bytes come without the pages' headers.
+    ``words`` are records' bytes, without the pages' headers.
     """
     for index in np.flatnonzero((words[2:] & KIND_MASK) == KIND):
         yield int(index), int(words[index + 1])

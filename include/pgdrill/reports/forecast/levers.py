@@ -18,14 +18,11 @@ ZSTD_OVER_LZ4 = 0.79  # stored bytes of a cluster with embeddings, measured: 189
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A lever.
-
-    ``saves_seconds`` of the time to correct vector search; ``because`` says what it follows from.
-    """
+    """A lever that would make a recovery quicker."""
 
     name: str
-    saves_seconds: float
-    because: str
+    saves_seconds: float  # of the time to correct vector search
+    because: str  # what it follows from
 
 
 def levers(inputs: Inputs, probed: Probe, compression: str) -> list[Lever]:

@@ -181,7 +181,10 @@ class BarmanCloud:
         return {**self.environment(), "HOME": str(home)}
 
     def wal_keys(self) -> tuple[str, str]:
-        """Return a folder for each 256 segments, and the histories beside those folders."""
+        """Return the keys: segments in a folder for each 256 of them.
+
+        Histories lie beside those folders.
+        """
         return f"{self.server}/wals/{{log}}/{{name}}", f"{self.server}/wals/{{name}}"
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:

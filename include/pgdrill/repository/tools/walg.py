@@ -210,7 +210,7 @@ class WalG:
         return {**self.environment(), **own}
 
     def wal_keys(self) -> tuple[str, str]:
-        """Return one folder for all."""
+        """Return the keys: all in one folder."""
         return f"{WAL}/{{name}}", f"{WAL}/{{name}}"
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
