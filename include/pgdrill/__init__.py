@@ -7,8 +7,9 @@ import functools
 
 @functools.cache
 def version() -> str:
-    """Give the version that pyproject.toml names: as it was installed, or of the sources where they
-    only lie on the path.
+    """Return the version that pyproject.toml names.
+
+    It is the installed one, or that of the sources where they only lie on the path.
     """
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed

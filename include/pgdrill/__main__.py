@@ -1,4 +1,4 @@
-"""``python -m pgdrill``: the command, where its script is not on PATH."""
+"""The command as ``python -m pgdrill``, where its script is not on PATH."""
 
 from __future__ import annotations
 

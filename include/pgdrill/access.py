@@ -1,4 +1,4 @@
-"""What a job works with: a configured cluster plus the secrets that open it.
+"""The access of a job to a cluster: its configuration plus the secrets that open it.
 
 Secrets travel as environment variables (tools) and libpq keywords (connections), never as
 arguments.
@@ -31,8 +31,8 @@ from pgdrill.repository.wal_files import WalReader
 
 CONNECT_SECONDS = 10
 NO_DATABASE = re.compile(r'database ".*" does not exist')
-# What a server says of one database or role, while others may be let in: whose error, reason, what
-# was expected, and the hint.
+# The words of a server about one database or role, while others may be let in: whose error, reason,
+# what was expected, and the hint.
 REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...] = (
     (
         re.compile(r'permission denied for (?P<kind>database) "(?P<name>[^"]*)"'),
@@ -68,8 +68,7 @@ REFUSALS: tuple[tuple[re.Pattern[str], type[CouldNotVerify], str, str, str], ...
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Secrets and addresses from outside the config: Airflow Connections, or nothing but the
-    environment.
+    """Secrets and addresses from outside the config: Airflow Connections, or the environment alone.
 
     ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump``
     those for the server that logical dumps are taken from (empty: the same), ``environment``
@@ -121,7 +120,7 @@ class Access:
 
     @cached_property
     def dumps(self) -> Storage:
-        """Where logical dumps are kept."""
+        """The store where logical dumps are kept."""
         where = self.cluster.repository
         url = self.cluster.dump.url or f"{where.url}/dumps"
         return Storage.open(
@@ -130,8 +129,9 @@ class Access:
 
     @cached_property
     def dumped(self) -> Access:
-        """The server that logical dumps are taken from, which may be a standby or be entered with
-        another role.
+        """The access to the server that logical dumps are taken from.
+
+        It may be a standby or be entered with another role.
         """
         server, dump = self.cluster.server, self.cluster.dump
         if not (dump.dsn or self.credentials.dump):
@@ -160,11 +160,14 @@ class Access:
 
     @property
     def has_standby(self) -> bool:
-        """Whether a standby is configured to read baselines on."""
+        """True if a standby is configured to read baselines on."""
         return bool(self.cluster.server.standby_dsn or self.credentials.standby)
 
     def conninfo(self, database: str | None = None, *, standby: bool = False) -> dict[str, str]:
-        """libpq keywords for production or its standby, password included where one was given."""
+        """Return libpq keywords for production or its standby.
+
+        The password is among them where one was given.
+        """
         words = _keywords(self.cluster.server.dsn) | {
             k: v for k, v in self.credentials.postgres.items() if v
         }
@@ -187,8 +190,9 @@ class Access:
         standby: bool = False,
         search_path: str = session.SYSTEM_PATH,
     ) -> psycopg.Connection:
-        """A connection to production or its standby; an error that names host and user, never the
-        password.
+        """Open a connection to production or its standby.
+
+        The error names host and user, never the password.
         """
         words = self.conninfo(database, standby=standby)
         try:
@@ -216,18 +220,21 @@ class Access:
             raise _not_connected(where, words, str(error).strip(), connection) from None
 
     def _other_database(self, words: Mapping[str, str], said: str) -> str:
-        """For questions of the whole cluster, where nobody named a database and what was tried
+        """Return another database to try, or an empty string.
+
+        It is for questions of the whole cluster, where nobody named a database and what was tried
         instead does not exist.
         """
         if not NO_DATABASE.search(said):
             return ""
-        if "dbname" not in words:  # nor does the service name one: libpq took the role's name
+        if "dbname" not in words:  # the service names none either: libpq took the role's name
             return (*self.cluster.server.databases, "postgres")[0]
         return "template1" if words["dbname"] == "postgres" else ""
 
     def bare(self) -> psycopg.Connection:
-        """A connection to production that goes by the server's settings and none of ours but the
-        safe ones; for a question of the catalogs.
+        """Open a connection to production that goes by the server's settings.
+
+        Of ours it has none but the safe ones. It is for a question of the catalogs.
         """
         return session.opened(
             make_conninfo(
@@ -238,15 +245,16 @@ class Access:
 
 
 def in_service(words: Mapping[str, str]) -> str:
-    """The service of libpq's that says the rest, if any."""
+    """Return the service of libpq's that says the rest, or an empty string."""
     return words.get("service") or os.environ.get("PGSERVICE", "")
 
 
 def _not_connected(
     where: str, words: Mapping[str, str], found: str, connection: str
 ) -> CouldNotVerify:
-    """Whether it is gone, does not answer just now, or refuses: a drill may go on without one that
-    is gone, and only then.
+    """Return the error for a server that is gone, does not answer just now, or refuses.
+
+    A drill may go on without one that is gone, and only then.
     """
     if trouble := passed_over(found, words):
         what, hint = trouble

@@ -38,7 +38,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """What a base backup left. LSNs as PostgreSQL writes them, times UTC, sizes in bytes."""
+    """The result of a base backup.
+
+    LSNs are as PostgreSQL writes them, times UTC, sizes in bytes.
+    """
 
     cluster: str
     tool: str
@@ -61,8 +64,10 @@ class BackupResult:
 def take_backup(
     access: Access, *, runner: Runner | None = None, progress: Progress = lambda *_: None
 ) -> BackupResult:
-    """Take a base backup and prove it listed, whole and archived; then record what production
-    held."""
+    """Take a base backup and prove it listed, whole and archived.
+
+    Then record what production held.
+    """
     runner = runner or Runner()
     no_core_files()
     sweep_first(access)
@@ -108,8 +113,10 @@ def take_backup(
 
 @contextlib.contextmanager
 def _folders(home: Path) -> Iterator[None]:
-    """What the tool makes for a moment (barman-cloud: the parts on their way) goes with it, and
-    what a killed one left, too.
+    """Make the tool's folder, and remove it afterwards.
+
+    What the tool makes for a moment (barman-cloud: the parts on their way) goes with it, and what a
+    killed one left, too.
     """
     _clear(home)
     home.mkdir(mode=0o700, parents=True)
@@ -125,7 +132,7 @@ def _clear(home: Path) -> None:
 
 
 def _short(home: Path) -> Path:
-    """The link to the tool's own temporary folder: sockets lie there, too."""
+    """Return the link to the tool's own temporary folder: sockets lie there, too."""
     return home / "tmp"
 
 
@@ -171,7 +178,7 @@ def _run(
 
 
 def _read_from(data_directory: Path) -> Iterator[Path]:
-    """Every folder that a cluster's files lie in."""
+    """Yield every folder that a cluster's files lie in."""
     yield data_directory
     for link in (data_directory / "pg_wal", *(data_directory / "pg_tblspc").glob("*")):
         if link.is_symlink():
@@ -212,7 +219,7 @@ def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
 def _label(
     access: Access, runner: Runner, home: Path, backup: BaseBackup, parts: dict[str, int]
 ) -> BackupLabel | None:
-    """What the server said of itself when it began the backup, read back from the repository."""
+    """Return the server's ``backup_label`` of the backup, read back from the repository."""
     told = access.tool.label(access.repository, backup, parts, home)
     if isinstance(told, Command):
         what = f"reading backup_label of {backup.name}"
@@ -240,7 +247,10 @@ def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
 
 
 def _archived(access: Access, backup: BaseBackup, segment_bytes: int) -> None:
-    """Without the WAL up to its end a base backup cannot become consistent."""
+    """Wait until the WAL up to the end of a base backup is archived.
+
+    Without it the backup cannot become consistent.
+    """
     with access.connect() as connection:
         last = Segment.holding(backup.finish_lsn - 1, backup.timeline, segment_bytes)
         wait_archived(

@@ -1,5 +1,6 @@
-"""The names that checks have, for whoever must know them without loading the checks: the
-configuration is read every thirty seconds by Airflow. A test holds this list against the registry.
+"""The names of all checks, for whoever must know them without loading the checks.
+
+Airflow reads the configuration every thirty seconds. A test holds this list against the registry.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Documents that lie in a bucket are somebody's word: every value that is used has bounds, and no
-JSON can do harm.
+"""Documents that lie in a bucket are somebody's word.
+
+Every value that is used has bounds, and no JSON can do harm.
 
 Whoever may write objects there may forge them all. So a document is small enough for the memory
 before it is read, is JSON without tricks (depth, keys twice, NaN, endless numbers), and gives
@@ -28,7 +29,7 @@ NAME_BYTES = 1024  # the longest key of an object in S3
 LSN_END = 2**63
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
-# of an object: None if there is none, an error where it is too large to be read
+# the content of an object: None if there is none, an error where it is too large to be read
 Content = bytes | PgdrillError | None
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -63,22 +64,26 @@ Location = Annotated[str, AfterValidator(_posix_name)]  # on another host: shown
 
 
 class ToolDocument(BaseModel):
-    """What a backup tool wrote. Fields that pgdrill does not use may be whatever they are."""
+    """A document of a backup tool. Fields that pgdrill does not use may be whatever they are."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def whole_number(text: str, low: int, high: int) -> int:
-    """A number from its ASCII digits. ValueError for anything else, and for one beyond the
-    bounds."""
+    """Return a number from its ASCII digits.
+
+    Raises ValueError for anything else, and for one beyond the bounds.
+    """
     if not re.fullmatch(r"[0-9]{1,20}", text) or not low <= int(text) <= high:
         raise ValueError(f"{text[:40]!r} is no number from {low} to {high}")
     return int(text)
 
 
 def load_json(content: Content) -> Any:
-    """The JSON of an object. ValueError, in plain words, for what is none or was made to do
-    harm."""
+    """Parse the JSON of an object.
+
+    Raises ValueError, in plain words, for what is none or was made to do harm.
+    """
     if isinstance(content, PgdrillError):
         raise ValueError(content.problem.found)  # noqa: TRY004 - of the document
     if not content:
@@ -98,12 +103,12 @@ def load_json(content: Content) -> Any:
 
 
 def read_model(kind: type[Kind], content: Content) -> Kind:
-    """A document by its model. ValueError that names the first field that is wrong."""
+    """Read a document by its model. Raises ValueError that names the first field that is wrong."""
     return as_model(kind, load_json(content))
 
 
 def as_model(kind: type[Kind], data: Any) -> Kind:
-    """The same of JSON that was loaded."""
+    """Read JSON that was loaded by its model. Raises ValueError as :func:`read_model` does."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -62,7 +62,7 @@ __all__ = ["check_stage", "destroy_stage", "drill", "new_drill_id", "restore_sta
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """No progress wanted."""
+    """Show no progress."""
 
 
 class Asked(TypedDict, total=False):
@@ -102,7 +102,7 @@ def drill(
     wait_seconds: float = 0.0,
     **asked: Unpack[Asked],
 ) -> Report:
-    """A whole drill. The report says how it went; nothing is raised for what it can hold.
+    """Run a whole drill. The report says how it went; nothing is raised for what it can hold.
 
     ``wait_seconds``: for another drill of the cluster to end, before this one begins.
     """
@@ -187,8 +187,10 @@ def restore_stage(
 
 
 def _decide_and_restore(work: _Work, wanted: RecoveryTarget, protection: Protection) -> None:
-    """From the first question to the last that is not the checks'; the report gets what is
-    found."""
+    """Decide what is restored, and restore it, up to where the checks begin.
+
+    The report gets what is found.
+    """
     access, workspace, report, runner = work.access, work.workspace, work.report, work.runner
     goal, look = decide(access, wanted, report.wanted_backup, report, runner, workspace.home)
     if look.baseline:
@@ -255,7 +257,7 @@ def _new_report(access: Access, drill_id: str, trigger: str, backup: str) -> Rep
 def begin_stage(access: Access, drill_id: str, *, trigger: str = "cli") -> str:
     """Log in to production, and its standby where there is one.
 
-    Gives why production is not there; empty where it is.
+    Returns why production is not there, or an empty string where it is.
 
     What refuses is written into a report, and raised: a drill that did not begin could not verify.
     """
@@ -345,8 +347,9 @@ def check_stage(
 
 
 def _answered(report: Report, families: Sequence[str]) -> bool:
-    """Whether an earlier try has asked the same, and asking again would change nothing, or could
-    not be done.
+    """Return whether an earlier try has asked the same, and there is no use in asking again.
+
+    Asking again would change nothing, or could not be done.
     """
     same = report.families_left_out == [family for family in FAMILIES if family not in families]
     return (
@@ -366,7 +369,7 @@ def destroy_stage(access: Access, drill_id: str) -> Report | None:
 
     Nothing left to remove is fine, and so is a missing report.
 
-    A restore that was killed has not written one, and what it left has to go all the same.
+    A restore that was killed has not written a report, and what it left has to go all the same.
     """
     started = time.monotonic()
     cleanup, workspace = Stage(status="running"), Workspace.of(access, drill_id)
@@ -400,10 +403,9 @@ def _note_cleanup(access: Access, drill_id: str, cleanup: Stage, *, begun: bool)
 
 
 def note_kept(access: Access, drill_id: str) -> Report:
-    """Leave the restored cluster for a look, until the drill's time limit, and say so in the
-    report.
+    """Leave the restored cluster for a look, until the drill's time limit.
 
-    It needs its backup no longer.
+    The report says so. The drill needs its backup no longer.
     """
     end_protection(access, drill_id)
     report = store.load_report(access, drill_id)

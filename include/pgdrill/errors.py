@@ -93,8 +93,9 @@ class Gone(Unreachable):
 
 
 class Refused(CouldNotVerify):
-    """The server is there and does not let in: another password, role, database or certificate is
-    needed.
+    """The server is there and does not let in.
+
+    Another password, role, database or certificate is needed.
     """
 
 
@@ -121,7 +122,7 @@ class TimedOut(CouldNotVerify):
 
 
 def as_could_not_verify(problem: Problem) -> CouldNotVerify:
-    """A problem as an error."""
+    """Return a problem as an error."""
     return CouldNotVerify(
         problem.reason,
         problem.thing,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 # Controls but newline and tab; what is invisible or turns the direction; line separators;
-# surrogates; tags; private use stays.
+# surrogates; tags. Private use stays.
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u2028-\u202f\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff"
@@ -22,19 +22,19 @@ _UNSAFE = (
 )
 UNSAFE = re.compile(f"[{_UNSAFE}]")
 BETWEEN_LINES = re.compile(r"\s*\n\s*")
-# In a line also what folds the lines of a task's log in Airflow's UI, wherever it stands.
+# In a line also the words that fold the lines of a task's log in Airflow's UI, wherever they stand.
 UNSAFE_IN_A_LINE = re.compile(f"[{_UNSAFE}\t\n]|:(?=:(?:end)?group::)")
-# What means something within a line; links that need no brackets too.
+# Characters that mean something within a line; links that need no brackets too.
 MARKDOWN = re.compile(r"[\\`*\[\]<>#|~&$!@]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
-    """Text of several lines: newlines and tabs stay."""
+    """Return text of several lines in visible characters: newlines and tabs stay."""
     return text if text.isascii() and text.isprintable() else UNSAFE.sub(_shown, text)
 
 
 def one_line(text: str) -> str:
-    """Text that is to be one line: a newline is shown as ``\\n``."""
+    """Return text that is to be one line: a newline is shown as ``\\n``."""
     if text.isascii() and text.isprintable() and "group::" not in text:
         return text
     return UNSAFE_IN_A_LINE.sub(
@@ -43,7 +43,7 @@ def one_line(text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """What somebody said in several lines, as one: ``a; b``."""
+    """Return what somebody said in several lines as one: ``a; b``."""
     return BETWEEN_LINES.sub("; ", text.strip()) if "\n" in text else text
 
 
@@ -56,22 +56,22 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def markdown(text: str) -> str:
-    """Words within a line of Markdown that mean nothing but themselves."""
+    """Return words within a line of Markdown that mean nothing but themselves."""
     return MARKDOWN.sub(lambda found: f"\\{found[0]}", one_line(text))
 
 
 def code(text: str) -> str:
-    """A name in Markdown, as code: it cannot end the code, nor the cell of a table."""
+    """Return a name in Markdown, as code: it cannot end the code, nor the cell of a table."""
     return f"`{one_line(text).replace('`', chr(0x2019)).replace('|', chr(0xA6))}`"
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things whose plural ends in s: ``1 segment``, ``2 segments``."""
+    """Return a number of things whose plural ends in s: ``1 segment``, ``2 segments``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, 11th, …"""
+    """Return 1st, 2nd, 3rd, 4th, 11th, …"""
     return (
         f"{number}"
         f"{'th' if 10 < number % 100 < 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

@@ -1,4 +1,4 @@
-"""Verify: the drill's checks, asked of a cluster that somebody else restored.
+"""The drill's checks, asked of a cluster that somebody else restored.
 
 Nothing is restored, changed or removed; what only a drill can know (its target, its RPO) is skipped
 and said so.
@@ -64,8 +64,8 @@ def verify(
 
     Without a baseline, what has to be compared stays unanswered.
 
-    As a superuser only where that is meant: whatever users wrote into indexes and CHECKs runs with
-    the rights of who asks.
+    As a superuser it asks only where that is meant: whatever users wrote into indexes and CHECKs
+    runs with the rights of who asks.
     """
     server = Restored(dsn, as_superuser=as_superuser)
     started_at, clock = datetime.now(UTC), time.monotonic()
@@ -107,8 +107,9 @@ def verify(
 
 
 class Restored:
-    """A server by its connection string, which must not hold a password: arguments are seen by
-    everybody.
+    """A server by its connection string.
+
+    The string must not hold a password: arguments are seen by everybody.
     """
 
     def __init__(self, dsn: str, *, as_superuser: bool = False) -> None:
@@ -141,7 +142,7 @@ class Restored:
         return self.words.get("dbname", "postgres")
 
     def connect(self, database: str) -> psycopg.Connection:
-        """A connection to one of its databases."""
+        """Open a connection to one of its databases."""
         defaults = {"application_name": "pgdrill", "connect_timeout": str(CONNECT_SECONDS)}
         try:
             return session.connect(
@@ -157,8 +158,9 @@ class Restored:
             ) from None
 
     def bare(self) -> psycopg.Connection:
-        """One that goes by the server's own settings; nobody's code runs in it that a superuser
-        would not run.
+        """Open a connection that goes by the server's own settings.
+
+        Nobody's code runs in it that a superuser would not run.
         """
         safe = dict(session.SAFE)
         safe |= {"event_triggers": "off"} if self.as_superuser and self.version >= 170000 else {}
@@ -174,7 +176,7 @@ class Restored:
         return session.opened(make_conninfo("", **words))
 
     def role(self) -> str:
-        """Who asks there, which is no superuser unless that is meant."""
+        """Return who asks there, which is no superuser unless that is meant."""
         with self.connect(self.home) as connection:
             power, role = powers(connection, connection.info.user), connection.info.user
             self.version = connection.info.server_version
@@ -199,7 +201,7 @@ class Restored:
         )
 
     def next_xid(self) -> int:
-        """The number that its next transaction will get."""
+        """Return the number that its next transaction will get."""
         with self.connect(self.home) as connection:
             row = connection.execute(
                 "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
@@ -207,7 +209,7 @@ class Restored:
         return int(row[0]) if row else 0
 
     def databases(self) -> tuple[str, ...]:
-        """Every database that allows connections."""
+        """Return every database that allows connections."""
         with self.connect(self.home) as connection:
             return every_database(connection)
 
@@ -221,8 +223,10 @@ class Restored:
 
 
 def read_baseline(file: Path, cluster: Cluster) -> Baseline:
-    """A baseline of that cluster, as a drill or ``pgdrill baseline`` keeps it, or the record of a
-    backup, which holds one.
+    """Read a baseline of that cluster.
+
+    It is a file that a drill or ``pgdrill baseline`` keeps, or the record of a backup, which holds
+    one.
     """
     baseline = _parsed(file)
     wanted = cluster.server.system_identifier

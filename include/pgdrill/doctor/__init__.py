@@ -1,8 +1,8 @@
-"""``pgdrill doctor``: all that a job would meet on this host, asked at once.
+"""The command ``pgdrill doctor``: all that a job would meet on this host, asked at once.
 
 Importing this package registers the examinations.
 
-Lines are data (:mod:`pgdrill.doctor.model`); what asks them all is :func:`diagnose`.
+Lines are data (:mod:`pgdrill.doctor.model`); :func:`diagnose` asks them all.
 """
 
 from __future__ import annotations

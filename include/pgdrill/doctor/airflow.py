@@ -1,5 +1,6 @@
-"""Airflow's parts, where Airflow is set up on this host: DAG files, Connections, and the workers'
-queue.
+"""Examinations of Airflow, where it is set up on this host.
+
+They are of DAG files, Connections, and the workers' queue.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ALONE = ("LocalExecutor", "SequentialExecutor")
     ),
 )
 def site(subject: Subject) -> Iterator[Finding]:
-    """Nothing of it is started, and no file of its is made."""
+    """Ask whether Airflow answers. Nothing of it is started, and no file of its is made."""
     if why := _not_here():
         yield not_asked("Airflow", why)
         return
@@ -60,7 +61,7 @@ def site(subject: Subject) -> Iterator[Finding]:
     example="/opt/airflow/dags: no DAG file of restore_drill",
 )
 def dags(subject: Subject) -> Iterator[Finding]:
-    """Found by what they call, whatever their names."""
+    """Look for the DAG files by what they call, whatever their names."""
     if why := _not_here():
         yield not_asked("DAG files", why)
         return
@@ -94,7 +95,7 @@ def dags(subject: Subject) -> Iterator[Finding]:
     example="server.conn_id: no Connection agents_postgres",
 )
 def connections(subject: Subject) -> Iterator[Finding]:
-    """The type alone is looked at."""
+    """Look whether each Connection is there. Only its type is looked at."""
     if why := _not_here():
         yield not_asked("Connections", why)
         return
@@ -142,7 +143,10 @@ def connections(subject: Subject) -> Iterator[Finding]:
     example="server.queue db1: LocalExecutor knows no queues",
 )
 def queue(subject: Subject) -> Iterator[Finding]:
-    """Who listens on a queue is the broker's to know, and is not asked."""
+    """Look whether the executor knows the queue.
+
+    Who listens on a queue is the broker's to know, and is not asked.
+    """
     if why := _not_here():
         yield not_asked("server.queue", why)
         return
@@ -191,8 +195,9 @@ def _home() -> Path:
 
 
 def _not_here() -> str:
-    """Why it is not asked. A home that nobody named, and that has neither DAGs nor a database, is
-    what an import leaves.
+    """Return why Airflow is not asked, or an empty string.
+
+    A home that nobody named, and that has neither DAGs nor a database, is what an import leaves.
     """
     if importlib.util.find_spec("airflow") is None:
         return "Airflow is not installed in this environment"
@@ -211,8 +216,10 @@ def _not_here() -> str:
 
 
 def _said(subject: Subject) -> dict[str, Any]:
-    """What Airflow says of itself; asked once for a subject, by ``airflow``, which the others
-    need."""
+    """Return what Airflow says of itself.
+
+    The examination ``airflow``, which the others need, asks once for a subject.
+    """
     if not subject.airflow:
         config = os.environ.get("AIRFLOW_CONFIG") or f"{_home() / 'airflow.cfg'}"
         # it would write one

@@ -1,7 +1,7 @@
-"""``python -m pgdrill.doctor.airflow_site CONN_ID…``: what Airflow says of itself on this host, as
-JSON on the last line of stdout.
+"""The command ``python -m pgdrill.doctor.airflow_site CONN_ID…``.
 
-In a process of its own: importing Airflow takes seconds, and may hang on its database.
+It prints what Airflow says of itself on this host, as JSON on the last line of stdout. It is a
+process of its own: importing Airflow takes seconds, and may hang on its database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LOCAL, METASTORE = "LocalDagBundle", "MetastoreBackend"
 
 
 def main() -> None:
-    """Ask for folders, executor and Connections; of those, the type alone."""
+    """Ask for folders, executor and Connections, and of those for the type alone."""
     from airflow.configuration import conf
 
     said = {
@@ -28,8 +28,9 @@ def main() -> None:
 
 
 def _folders(conf: Any) -> list[str]:
-    """Where DAG files lie on this host; those of bundles that are fetched from elsewhere are not
-    known here.
+    """Return where DAG files lie on this host.
+
+    Those of bundles that are fetched from elsewhere are not known here.
     """
     bundles = json.loads(conf.get("dag_processor", "dag_bundle_config_list") or "[]")
     local = [one for one in bundles if str(one.get("classpath", "")).endswith(LOCAL)]
@@ -40,7 +41,10 @@ def _folders(conf: Any) -> list[str]:
 
 
 def _connection(conn_id: str) -> dict[str, str]:
-    """``{"type": …}``, or ``{"trouble": …}``: empty where every place was asked and none has it."""
+    """Return a Connection's ``{"type": …}``, or ``{"trouble": …}`` where it was not found.
+
+    The trouble is empty where every place was asked and none has it.
+    """
     from airflow.configuration import ensure_secrets_loaded
 
     troubles = []
@@ -59,7 +63,10 @@ def _connection(conn_id: str) -> dict[str, str]:
 
 
 def _no_database() -> str:
-    """Asking SQLite for a file that is not there would make one."""
+    """Return the trouble of a SQLite file that is not there, or an empty string.
+
+    Asking SQLite for such a file would make one.
+    """
     from airflow.configuration import conf
 
     scheme, _, path = conf.get("database", "sql_alchemy_conn").partition(":///")

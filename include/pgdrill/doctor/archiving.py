@@ -1,4 +1,4 @@
-"""WAL archiving, as production itself tells of it."""
+"""Examinations of WAL archiving, as production itself tells of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'
     example="WAL archiving: archive_mode=off, archive_command=empty",
 )
 def mode(subject: Subject) -> Iterator[Finding]:
-    """What is in the command is not shown: it may hold a secret."""
+    """Ask whether archiving is on. The command is not shown: it may hold a secret."""
     found = check_switched_on(subject.server, subject.name)
     level = _setting(subject, "wal_level")
     if level == "minimal":
@@ -67,7 +67,10 @@ def mode(subject: Subject) -> Iterator[Finding]:
     example="archive_timeout: 0 s, wanted 1 to 45 s for an RPO of 60 s",
 )
 def timeout(subject: Subject) -> Iterator[Finding]:
-    """A push takes its time, too: that is left of the promise."""
+    """Compare archive_timeout with the promised RPO.
+
+    A push takes its time, too, so it may only be a share of the promise.
+    """
     promise = subject.access.cluster.drill.rpo_seconds
     most = max(1, int(promise * ARCHIVE_SHARE))
     row = subject.server.execute(
@@ -101,7 +104,7 @@ def timeout(subject: Subject) -> Iterator[Finding]:
     example="WAL archiving: the last attempt, 0000…2A, failed",
 )
 def command(subject: Subject) -> Iterator[Finding]:
-    """By the server's own counters."""
+    """Ask the server's own counters whether archiving keeps up."""
     check_keeps_up(subject.server, subject.access.cluster)
     count, name, age = subject.server.execute(ARCHIVER).fetchone() or (0, "", 0.0)
     if not count:
@@ -128,7 +131,9 @@ def command(subject: Subject) -> Iterator[Finding]:
     example="0000…2A: archived by the server's word, and not in s3://backups/agents",
 )
 def here(subject: Subject) -> Iterator[Finding]:
-    """A command or library may succeed and put it elsewhere, or nowhere: then no backup can be
+    """Look for the last archived segment in the repository.
+
+    A command or library may succeed and put it elsewhere, or nowhere: then no backup can be
     restored from here.
     """
     row = subject.server.execute("SELECT last_archived_wal FROM pg_stat_archiver").fetchone()
@@ -160,8 +165,9 @@ def here(subject: Subject) -> Iterator[Finding]:
     example="0000…2A.ready: waits for 12 min, wanted at most 60 s",
 )
 def waiting(subject: Subject) -> Iterator[Finding]:
-    """The oldest ``.ready`` file; on a quiet server nothing waits, however long ago the last one
-    was.
+    """Ask how long the oldest ``.ready`` file has waited.
+
+    On a quiet server nothing waits, however long ago the last one was.
     """
     promise = subject.access.cluster.drill.rpo_seconds
     count, name, age = subject.server.execute(WAITING).fetchone() or (0, "", None)

@@ -1,4 +1,4 @@
-"""What this host's keys may do in the bucket.
+"""Examinations of what this host's keys may do in the bucket.
 
 Nothing is written but one probe object, and nothing is deleted.
 """
@@ -34,7 +34,7 @@ NEVER_THERE = "doctor-delete-probe"
     example="AWS keys: AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not",
 )
 def keys(subject: Subject) -> Iterator[Finding]:
-    """By name alone."""
+    """Look whether the keys are set, by their names alone."""
     if _folder(subject.access.cluster.repository.url):
         yield not_asked("AWS keys", "the repository is a folder")
         return
@@ -59,7 +59,7 @@ def keys(subject: Subject) -> Iterator[Finding]:
     example="s3://backups/agents/: 403 AccessDenied, wanted permission to list and read",
 )
 def listing(subject: Subject) -> Iterator[Finding]:
-    """One listing of what pgdrill itself keeps there."""
+    """List what pgdrill itself keeps there, once."""
     for url in dict.fromkeys(_urls(subject)):
         if (folder := _folder(url)) and not folder.is_dir():
             yield red(
@@ -82,8 +82,9 @@ def listing(subject: Subject) -> Iterator[Finding]:
     example="s3://backups/agents/pgdrill/doctor-probe.json: 403 AccessDenied",
 )
 def put(subject: Subject) -> Iterator[Finding]:
-    """Puts with conditions, as a lease is written; the object is always the same, and stays, as
-    leases do.
+    """Put an object with conditions, as a lease is written, and read it.
+
+    The object is always the same, and stays, as leases do.
     """
     place = f"{subject.access.reports.url}/{PROBE}"
     try:
@@ -127,7 +128,7 @@ def put(subject: Subject) -> Iterator[Finding]:
     example="s3://backups/agents/doctor-delete-probe: 403 AccessDenied",
 )
 def delete(subject: Subject) -> Iterator[Finding]:
-    """Tried on a key that is never there."""
+    """Try to delete a key that is never there."""
     places = {
         store.url: store
         for store, job in ((subject.access.repository, "retention"), (subject.access.dumps, "dump"))
@@ -170,7 +171,7 @@ def _refused(error: CouldNotVerify, place: str, allow: str, more: str = "") -> F
 
 
 def _urls(subject: Subject) -> Iterator[str]:
-    """Before a folder's store is opened, for that would make it."""
+    """Yield the urls before a folder's store is opened, for that would make the folder."""
     yield subject.access.cluster.repository.url
 
 

@@ -1,4 +1,7 @@
-"""Page checksums: without them a drill cannot tell whether a page is as it was written."""
+"""The examination of page checksums.
+
+Without them a drill cannot tell whether a page is as it was written.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ from pgdrill.postgres.checksums import computes_none, switch_on
     ),
 )
 def checksums(subject: Subject) -> Iterator[Finding]:
-    """PostgreSQL before 18 makes clusters without, unless told to."""
+    """Ask whether the server computes page checksums.
+
+    PostgreSQL before 18 makes clusters without them, unless told to.
+    """
     server = subject.access.cluster.server
     if computes_none(subject.server):
         yield warn(

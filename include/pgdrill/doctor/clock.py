@@ -1,4 +1,4 @@
-"""Three clocks: this host's, the server's and the store's."""
+"""Examinations of three clocks: this host's, the server's and the store's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ HINT = "let NTP keep both clocks: `timedatectl set-ntp true`"
     example="the server's clock: 312.0 s ahead of this host's",
 )
 def server(subject: Subject) -> Iterator[Finding]:
-    """Commit times are the server's, everything else is this host's."""
+    """Compare the server's clock with this host's.
+
+    Commit times are the server's, everything else is this host's.
+    """
     yield _judged("the server's clock", measure(subject.server))
 
 
@@ -40,7 +43,7 @@ def server(subject: Subject) -> Iterator[Finding]:
     example="the store's clock: 912.0 s behind this host's",
 )
 def store(subject: Subject) -> Iterator[Finding]:
-    """By the Date header of an answer, whatever the answer.
+    """Compare the store's clock with this host's, by the Date header of any answer.
 
     S3 refuses requests of another time than its own.
     """

@@ -1,5 +1,7 @@
-"""The configuration: its own part is what ``pgdrill config check`` looks at, on whatever host; what
-it names has to be here.
+"""Examinations of the configuration.
+
+Its own part is what ``pgdrill config check`` looks at, on whatever host. What it names has to be
+here.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ PART = "configuration"
     example="dr.toml [clusters.agents.drill] schedule: '0 25 * * 5'",
 )
 def schedules(subject: Subject) -> Iterator[Finding]:
-    """An error is the DAGs' own."""
+    """Check the schedules. An error is worded as the DAGs word it."""
     cluster = subject.access.cluster
     found = {section: check_schedule(cluster, section, cluster.home) for section in SECTIONS}
     yield green(
@@ -43,7 +45,7 @@ def schedules(subject: Subject) -> Iterator[Finding]:
     example="checks/bad.sql, line 2: unknown key 'expcet'",
 )
 def own_checks(subject: Subject) -> Iterator[Finding]:
-    """One line for each that is broken."""
+    """Read the own checks, and yield one line for each that is broken."""
     cluster = subject.access.cluster
     good, broken = read_checks(cluster)
     for error in broken:
@@ -62,7 +64,7 @@ def own_checks(subject: Subject) -> Iterator[Finding]:
     example="canary of items.embedding: accepted until 2026-01-31",
 )
 def known_deviations(subject: Subject) -> Iterator[Finding]:
-    """What is over is red again in the next drill."""
+    """Look for deviations that are over: they are red again in the next drill."""
     accepted = subject.access.cluster.deviations
     over = [one for one in accepted if one.until < today()]
     for one in over:
@@ -84,7 +86,7 @@ def known_deviations(subject: Subject) -> Iterator[Finding]:
     example="application_test.command: no program pytest",
 )
 def application_test(subject: Subject) -> Iterator[Finding]:
-    """Looked for on PATH and in its folder, as it is started."""
+    """Look for the test's program on PATH and in its folder, as it is started."""
     cluster = subject.access.cluster
     test = cluster.application_test
     if not test.command:
@@ -116,7 +118,7 @@ def application_test(subject: Subject) -> Iterator[Finding]:
     example="embeddings.api_key_variable: OPENAI_API_KEY is not set",
 )
 def embedder_key(subject: Subject) -> Iterator[Finding]:
-    """Its value is nobody's business."""
+    """Look whether the embedder's key is set. Its value is nobody's business."""
     name = subject.access.cluster.embeddings.api_key_variable
     if not name:
         yield not_asked("embeddings.api_key_variable", "no key is configured")

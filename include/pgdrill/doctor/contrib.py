@@ -1,5 +1,6 @@
-"""The extensions of PostgreSQL's contrib package that a drill makes on the restored server, and no
-other does.
+"""The examination of PostgreSQL's contrib extensions that a drill makes on the restored server.
+
+It makes no others.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ NEEDED = ("amcheck", "pg_prewarm")  # every index, and every page, is read throu
     example="/opt/postgres/share/extension: no amcheck, pg_prewarm",
 )
 def contrib(subject: Subject) -> Iterator[Finding]:
-    """By their control files. Without them a drill restores and compares, and ends as *could not
-    verify*.
+    """Look for the control files of the extensions.
+
+    Without them a drill restores and compares, and ends as *could not verify*.
     """
     places = subject.access.binaries.places
     if places is None:

@@ -1,4 +1,7 @@
-"""What a drill on this host would meet: libraries and locales, labels, heartbeats."""
+"""Examinations of what a drill on this host would meet.
+
+They are of libraries and locales, labels, and heartbeats.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ NOT_THERE = (
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What production holds now, as :mod:`pgdrill.recovery.equipped` asks for it."""
+    """The contents of production now, as :mod:`pgdrill.recovery.equipped` asks for them."""
 
     settings: Mapping[str, str]
     configured: Mapping[str, str]
@@ -54,7 +57,7 @@ class Now:
     ),
 )
 def libraries(subject: Subject) -> Iterator[Finding]:
-    """The same question that a drill asks before it fetches a byte."""
+    """Ask the same question that a drill asks before it fetches a byte."""
     access = subject.access
     settings, configured = read_settings(subject.server)
     now = Now(settings, configured, database_forms(subject.server), subject.databases)
@@ -84,7 +87,7 @@ def libraries(subject: Subject) -> Iterator[Finding]:
     example="agents: public.items.embedding: no label",
 )
 def labels(subject: Subject) -> Iterator[Finding]:
-    """Without one a drill is red."""
+    """Look for a label on every vector column. Without one a drill is red."""
     columns = [
         (name, *place, text)
         for name, facts in subject.databases.items()
@@ -120,7 +123,7 @@ def labels(subject: Subject) -> Iterator[Finding]:
     example="agents: public.pgdrill_heartbeat.at: the newest is 4 h old",
 )
 def heartbeat(subject: Subject) -> Iterator[Finding]:
-    """The column that drill.heartbeat names."""
+    """Read the column that drill.heartbeat names."""
     column = HeartbeatColumn.of(subject.access.cluster)
     if column is None:
         yield not_asked(
@@ -177,8 +180,9 @@ def _fresh(subject: Subject, column: HeartbeatColumn, newest: datetime | None) -
 
 
 def _may_write(connection: psycopg.Connection, column: HeartbeatColumn) -> Finding | None:
-    """Whoever writes into a table of his own does so himself; pgdrill's own is written by this
-    role.
+    """Return a red finding where this role may not write pgdrill's own table, or None.
+
+    Whoever writes into a table of his own does so himself.
     """
     if column.table != TABLE:
         return None

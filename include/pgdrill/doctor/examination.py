@@ -1,5 +1,6 @@
-"""What an examination is: one question about a cluster and this host, with what green means and the
-hint beside it.
+"""An examination: one question about a cluster and this host.
+
+What green means and the hint stand beside it.
 """
 
 from __future__ import annotations
@@ -73,5 +74,5 @@ def examination(
 
 
 def in_order() -> list[Examination]:
-    """All of them, part by part, as they are shown."""
+    """Return all examinations, part by part, as they are shown."""
     return sorted(EXAMINATIONS.values(), key=lambda one: PARTS.index(one.part))

@@ -1,4 +1,4 @@
-"""Folders of this host: where drills work, and the protected server's files."""
+"""Examinations of this host's folders: where drills work, and the protected server's files."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ PART = "folders"
     ),
 )
 def work_directory(subject: Subject) -> Iterator[Finding]:
-    """Tried with a folder that is gone again.
+    """Try the work directory with a folder that is gone again.
 
-    One that is not there yet is made by the first job, where it may.
+    A work directory that is not there yet is made by the first job, where it may.
     """
     folder = subject.access.cluster.drill.work_directory
     there = check_place(folder)
     state = subject.access.cluster.state_directory
     check_left(state)
     check_place(state)
-    # which ask for folders of their own; root can do the rest in another's
+    # drills and dumps ask for folders of their own; root can do the rest in another's
     if {"drill", "dump"} & subject.jobs:
         private.check_place(state / "drills", above=1)
-    private.check_way(folder)  # which may be a link
+    private.check_way(folder)  # the folder may be a link
     private.short_place()
     yield green(
         f"{folder}",
@@ -68,7 +68,7 @@ def work_directory(subject: Subject) -> Iterator[Finding]:
     example="/var/lib/pgdrill: 3.1 GB free, 40 GB needed",
 )
 def room(subject: Subject) -> Iterator[Finding]:
-    """By the server's own word of its size."""
+    """Compare the free space with the size of the cluster, by the server's own word."""
     drill = subject.access.cluster.drill
     # the server walks through all of its files
     with subject.connected(seconds=subject.seconds) as connection:
@@ -98,8 +98,9 @@ def room(subject: Subject) -> Iterator[Finding]:
     ),
 )
 def data_directory(subject: Subject) -> Iterator[Finding]:
-    """Whoever may read every file can take a base backup, root among them; but the jobs' own user
-    may be another.
+    """Look whether this user may read every file of the data directory.
+
+    Whoever may can take a base backup, root among them; but the jobs' own user may be another.
     """
     folder = check_directory(subject.access)
     check_files_readable(subject.access, folder)
@@ -133,7 +134,7 @@ def data_directory(subject: Subject) -> Iterator[Finding]:
     example="base/16384 in the data directory: a symbolic link: what it leads to is in no backup",
 )
 def links(subject: Subject) -> Iterator[Finding]:
-    """Every folder is walked through, as before each base backup."""
+    """Walk through every folder, as before each base backup, and look for links."""
     folder = check_directory(subject.access)
     check_links(folder)
     yield green(f"{folder}", "no link that a backup would leave out")

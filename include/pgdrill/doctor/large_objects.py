@@ -1,5 +1,6 @@
-"""Large objects, which pg_read_all_data does not include: a dump reads every one of them, as the
-role that dumps.
+"""The examination of large objects, which pg_read_all_data does not include.
+
+A dump reads every one of them, as the role that dumps.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ GRANT = (
     example="large objects of database agents: pgdrill may not read 12 of them",
 )
 def large_objects(subject: Subject) -> Iterator[Finding]:
-    """Of each database that is dumped and lets in."""
+    """Ask for closed large objects in each database that is dumped and lets in."""
     dumped, wrong = subject.access.dumped, 0
     names = [
         name

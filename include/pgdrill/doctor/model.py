@@ -1,4 +1,4 @@
-"""What a look at a cluster and its host gave: lines of data.
+"""The results of a look at a cluster and its host: lines of data.
 
 How they are shown is :mod:`pgdrill.doctor.render`'s.
 """
@@ -35,27 +35,27 @@ class Finding:
 
 
 def green(thing: str, found: str) -> Finding:
-    """As it should be; ``found`` is what was measured."""
+    """Return a finding that is as it should be; ``found`` is what was measured."""
     return Finding("green", thing, found)
 
 
 def warn(thing: str, found: str, expected: str, hint: str = "") -> Finding:
-    """Works, and somebody should look."""
+    """Return a finding of what works, and somebody should look at."""
     return Finding("warn", thing, found, expected, hint)
 
 
 def red(thing: str, found: str, expected: str, hint: str = "") -> Finding:
-    """A job would meet it."""
+    """Return a finding that a job would meet."""
     return Finding("red", thing, found, expected, hint)
 
 
 def unknown(thing: str, found: str, expected: str = "an answer", hint: str = "") -> Finding:
-    """Could not be asked."""
+    """Return a finding that could not be asked."""
     return Finding("unknown", thing, found, expected, hint)
 
 
 def not_asked(thing: str, why: str) -> Finding:
-    """No matter here."""
+    """Return a finding of a question that is no matter here."""
     return Finding("not asked", thing, why)
 
 
@@ -79,8 +79,10 @@ class Line(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """All lines about one cluster, as one user of one host sees it, for the jobs that it is to
-    do."""
+    """All lines about one cluster, as one user of one host sees it.
+
+    They are asked for the jobs that the host is to do.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,10 +95,13 @@ class Diagnosis(BaseModel):
     lines: list[Line]
 
     def count(self, status: Status) -> int:
-        """How many lines are so."""
+        """Return how many lines have this status."""
         return sum(line.status == status for line in self.lines)
 
     @property
     def exit_code(self) -> int:
-        """0: all good, warnings aside; 1: something is wrong; 2: something could not be asked."""
+        """The exit code.
+
+        0: all good, warnings aside; 1: something is wrong; 2: something could not be asked.
+        """
         return 1 if self.count("red") else 2 if self.count("unknown") else 0

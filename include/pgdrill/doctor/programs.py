@@ -1,4 +1,4 @@
-"""PostgreSQL's programs on this host, and the fence that goes around them."""
+"""Examinations of PostgreSQL's programs on this host, and of the fence around them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROGRAMS = (
     example="/usr/lib/postgresql/18/bin: no initdb, pg_waldump",
 )
 def programs(subject: Subject) -> Iterator[Finding]:
-    """Each has to be there; ``postgres`` is asked for its version."""
+    """Look for each program, and ask ``postgres`` for its version."""
     binaries = subject.access.binaries
     missing = [name for name in PROGRAMS if not (binaries.folder / name).is_file()]
     if missing:
@@ -52,7 +52,10 @@ def programs(subject: Subject) -> Iterator[Finding]:
     example="/usr/lib/postgresql/17/bin: PostgreSQL 17, wanted 18",
 )
 def major_version(subject: Subject) -> Iterator[Finding]:
-    """A restored data directory is read by its own version alone."""
+    """Compare the programs' major version with the server's.
+
+    A restored data directory is read by its own version alone.
+    """
     here, there = subject.access.binaries.major_version, subject.server.info.server_version // 10000
     folder = f"{subject.access.binaries.folder}"
     if here == there:
@@ -79,7 +82,10 @@ def major_version(subject: Subject) -> Iterator[Finding]:
     ),
 )
 def fence(subject: Subject) -> Iterator[Finding]:
-    """In a folder of its own, below the work directory where that can be written."""
+    """Try the fence in a folder of its own.
+
+    It lies below the work directory where that can be written.
+    """
     drill = subject.access.cluster.drill
     with tempfile.TemporaryDirectory(
         prefix="pgdrill-doctor-", dir=_place(drill.work_directory)
@@ -107,7 +113,7 @@ def fence(subject: Subject) -> Iterator[Finding]:
 
 
 def _place(work: Path) -> Path | None:
-    """Where a drill works, or else the place of temporary files."""
+    """Return where a drill works, or None for the place of temporary files."""
     try:
         tempfile.TemporaryDirectory(dir=work).cleanup()
     except OSError:

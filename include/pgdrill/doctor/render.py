@@ -1,5 +1,6 @@
-"""How a diagnosis is shown: a line each, and below it what was expected and the hint where it is
-not green.
+"""A diagnosis for the terminal: a line for each answer.
+
+Below one that is not green stand what was expected and the hint.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
 
 
 def print_line(line: Line, console: Console) -> None:
-    """One answer."""
+    """Print one answer."""
     words = ": ".join(dict.fromkeys((line.name, one_line(line.thing), one_line(line.found))))
     console.print(
         Text.assemble((f"  {line.status:<9}", STYLES[line.status]), f" {words}"), soft_wrap=True
@@ -61,7 +62,7 @@ def print_line(line: Line, console: Console) -> None:
 
 
 def as_markdown(examinations: Iterable[Examination]) -> str:
-    """The table of docs/reference/doctor.md."""
+    """Return the table of docs/reference/doctor.md."""
     lines = []
     for part, group in groupby(examinations, key=lambda one: one.part):
         lines += [

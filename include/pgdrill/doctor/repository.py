@@ -1,4 +1,4 @@
-"""The repository: whose backups lie in it, and are those there that are known?"""
+"""Examinations of the repository: whose backups lie in it, and whether all that are known do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART = "repository"
     example="s3://backups/agents: no finished base backup",
 )
 def backups(subject: Subject) -> Iterator[Finding]:
-    """From the tool's own descriptions, and pgdrill's records."""
+    """Read the backups from the tool's own descriptions, and pgdrill's records."""
     access, store = subject.access, subject.access.repository
     found = access.tool.backups(store)
     subject.backups = list(found)
@@ -67,7 +67,7 @@ def backups(subject: Subject) -> Iterator[Finding]:
     example="base_0000…: system identifier 7399…, wanted 7412…, the server's",
 )
 def whose(subject: Subject) -> Iterator[Finding]:
-    """By the system identifier that each holds.
+    """Compare the system identifier of each backup with the server's.
 
     Once the newest is the server's own, others only lie about.
     """

@@ -1,4 +1,4 @@
-"""Rights of the role on production."""
+"""Examinations of the rights of the role on production."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgdrill.postgres.rights import FUNCTIONS, Right, rights
     example="role pgdrill: lacks BYPASSRLS",
 )
 def of_the_role(subject: Subject) -> Iterator[Finding]:
-    """One line for each that it lacks."""
+    """Ask for the role's rights, and yield one line for each that it lacks."""
     yield from _lines(
         subject, [right for right in rights(subject.server) if right.name not in FUNCTIONS]
     )
@@ -39,7 +39,7 @@ def of_the_role(subject: Subject) -> Iterator[Finding]:
     example="role pgdrill in agents: lacks pg_backup_start(text, boolean)",
 )
 def functions(subject: Subject) -> Iterator[Finding]:
-    """Rights on functions belong to a database."""
+    """Ask for the rights on functions, which belong to a database."""
     yield from _lines(
         subject, [right for right in rights(subject.server) if right.name in FUNCTIONS]
     )

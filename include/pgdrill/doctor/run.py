@@ -1,5 +1,6 @@
-"""Asks all examinations at once, each in a thread of its own, and waits for none of them longer
-than it was told to.
+"""The asking of all examinations at once, each in a thread of its own.
+
+None of them is waited for longer than it was told to.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 class Asking:
-    """One examination of one subject while it is asked. ``lines`` counts once ``answered`` is
-    set."""
+    """One examination of one subject while it is asked.
+
+    ``lines`` counts once ``answered`` is set.
+    """
 
     def __init__(self, examination: Examination) -> None:
         self.examination = examination
@@ -36,7 +39,7 @@ class Asking:
 
     @property
     def stands(self) -> bool:
-        """Whether what needs it can go on."""
+        """True if what needs it can go on."""
         return self.answered.is_set() and not any(
             line.status in ("red", "unknown") for line in self.lines
         )
@@ -49,8 +52,9 @@ def diagnose(
     jobs: Collection[Job] = (),
     seconds: float = SECONDS,
 ) -> Diagnosis:
-    """Ask everything, or some parts, for some jobs or all; what has not answered in time is
-    unknown.
+    """Ask everything, or some parts, for some jobs or all.
+
+    What has not answered in time is unknown.
     """
     started, at = time.monotonic(), datetime.now(UTC)
     subject = Subject(access, frozenset(jobs or JOBS), seconds)
@@ -91,7 +95,7 @@ def diagnose(
 
 
 def _with_needs(parts: Collection[str]) -> list[Examination]:
-    """Those of the parts, and what they need of others."""
+    """Return the examinations of the parts, and what they need of others."""
     every = {one.name: one for one in in_order()}
     wanted = {name for name, one in every.items() if not parts or one.part in parts}
     while (

@@ -1,5 +1,6 @@
-"""The protected server: does it let in, is it the one that is meant, and are all of its databases
-to be had?
+"""Examinations of the protected server.
+
+Does it let in, is it the one that is meant, and are all of its databases to be had?
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ FROM pg_roles r WHERE r.rolname = current_user
     example='server of cluster agents: password authentication failed for user "pgdrill"',
 )
 def login(subject: Subject) -> Iterator[Finding]:
-    """The connection serves all other questions."""
+    """Log in. The connection serves all other questions."""
     connection = subject.access.connect()
     hurry(connection)
     subject.connection = connection
@@ -63,7 +64,7 @@ def login(subject: Subject) -> Iterator[Finding]:
     example="standby of cluster agents: connection refused",
 )
 def standby_login(subject: Subject) -> Iterator[Finding]:
-    """Asked only where one is configured."""
+    """Log in to the standby, only where one is configured."""
     if not subject.access.has_standby:
         yield not_asked("server.standby_dsn", "no standby is configured")
         return
@@ -99,7 +100,7 @@ def standby_login(subject: Subject) -> Iterator[Finding]:
     example='server of cluster agents: role "dumper" does not exist',
 )
 def dump_login(subject: Subject) -> Iterator[Finding]:
-    """Asked only where dumps have a server or role of their own."""
+    """Log in for dumps, only where they have a server or role of their own."""
     if subject.access.dumped is subject.access:
         yield not_asked("dump.dsn", "dumps are taken from server.dsn")
         return
@@ -116,7 +117,7 @@ def dump_login(subject: Subject) -> Iterator[Finding]:
     example="server of cluster agents: system identifier 7412…, wanted 7399…",
 )
 def system_identifier(subject: Subject) -> Iterator[Finding]:
-    """Without one configured, what it is."""
+    """Compare the system identifier with the configured one, or tell it where none is."""
     found = check_server(subject.server, subject.access.cluster)
     configured = subject.access.cluster.server.system_identifier
     yield green(
@@ -135,7 +136,7 @@ def system_identifier(subject: Subject) -> Iterator[Finding]:
     example="server.data_directory /srv/pg: another checkpoint than the server's",
 )
 def same_files(subject: Subject) -> Iterator[Finding]:
-    """Both say the same of the last checkpoint."""
+    """Compare the last checkpoint of the files with the server's."""
     access = subject.access
     directory = check_directory(access)
     check_files(access, subject.server, directory, check_server(subject.server, access.cluster))
@@ -152,7 +153,7 @@ def same_files(subject: Subject) -> Iterator[Finding]:
     example="server of cluster agents at db2:5432: a standby",
 )
 def primary(subject: Subject) -> Iterator[Finding]:
-    """Only it archives what a base backup needs."""
+    """Ask whether the server is the primary: only it archives what a base backup needs."""
     check_primary(subject.access, subject.server)
     yield green(subject.name, "the primary")
 
@@ -166,7 +167,7 @@ def primary(subject: Subject) -> Iterator[Finding]:
     example='database sales: permission denied for database "sales"',
 )
 def databases(subject: Subject) -> Iterator[Finding]:
-    """Each is entered; what its catalogs say serves other questions."""
+    """Enter each database. What its catalogs say serves other questions."""
     there = [name for name, _ in subject.server.execute(DATABASES)]
     wanted = subject.wanted = subject.access.cluster.server.databases or tuple(there)
     named = tuple(column.column for column in subject.access.cluster.vectors)
@@ -220,8 +221,10 @@ def _let_in(subject: Subject, database: str, found: str) -> str:
     example="role pgdrill: 0 left of its limit of 1",
 )
 def connections_left(subject: Subject) -> Iterator[Finding]:
-    """What is held now counts, this look too. No limit of a role or database holds for
-    superusers."""
+    """Count the connections that are left; what is held now counts, this look too.
+
+    No limit of a role or database holds for superusers.
+    """
     user, wrong, needed = subject.server.info.user, [], at_once(len(subject.wanted))
     row = subject.server.execute(LIMITS).fetchone()
     most, used, limit, own, superuser = row or (0, 0, -1, 0, False)

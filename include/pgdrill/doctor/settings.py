@@ -1,5 +1,6 @@
-"""Settings of the role and the databases: which of them sessions override, and which would change
-answers.
+"""Examinations of the settings of the role and the databases.
+
+Sessions override some of them, and some would change answers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pgdrill.doctor.model import Finding, green, red, warn
 from pgdrill.doctor.subject import Subject
 from pgdrill.postgres import session
 
-# For this role, for its databases, or both; what is set for all roles in a database comes along in
+# For this role, for its databases, or both. What is set for all roles in a database comes along in
 # a restored copy.
 SET_FOR = """
 SELECT coalesce(r.rolname, ''), coalesce(d.datname, ''), split_part(e.entry, '=', 1)
@@ -42,7 +43,7 @@ PLANNING = re.compile(
     example="DateStyle: 'SQL, DMY' in a session, wanted 'ISO, MDY'",
 )
 def session_settings(subject: Subject) -> Iterator[Finding]:
-    """Asked of a session as every job has it."""
+    """Ask a session as every job has it for its settings."""
     with subject.access.connect() as connection:
         wanted = session.settings(connection.info.server_version // 10000, superuser=False)
         found = _current(connection, wanted)
@@ -63,7 +64,10 @@ def session_settings(subject: Subject) -> Iterator[Finding]:
     example="enable_indexscan of role pgdrill: set for it alone",
 )
 def role_settings(subject: Subject) -> Iterator[Finding]:
-    """Names alone: a value may be a secret of an application's."""
+    """Look for settings of the role and its databases, by their names alone.
+
+    A value may be a secret of an application's.
+    """
     connection = subject.server
     major = connection.info.server_version // 10000
     overridden = {name.lower() for name in session.settings(major, superuser=False)}
@@ -140,7 +144,10 @@ def _told(rows: list[tuple[str, str, str]], overridden: set[str]) -> str:
 
 
 def _current(connection: psycopg.Connection, names: Iterable[str]) -> dict[str, str]:
-    """In one statement: behind a pooler the next may be asked in another session."""
+    """Read settings in one statement.
+
+    Behind a pooler the next statement may be asked in another session.
+    """
     rows = connection.execute(
         "SELECT name, current_setting(name) FROM unnest(%s::text[]) wanted (name)", (list(names),)
     ).fetchall()

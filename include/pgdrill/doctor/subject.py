@@ -1,5 +1,6 @@
-"""What is examined: a cluster's access in a hurry, and what some examinations learn for others that
-need them.
+"""The subject of the examinations: a cluster's access in a hurry.
+
+It also keeps what some examinations learn for others that need them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ STATEMENT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What the catalogs of one database say: its extensions, and the comment of each vector
-    column."""
+    """The facts in one database's catalogs: its extensions, and each vector column's comment."""
 
     extensions: Mapping[str, str]
     comments: Mapping[tuple[str, str, str], str]
@@ -37,30 +37,33 @@ class Hurried(Access):
 
     @cached_property
     def repository(self) -> Storage:
-        """As for every job, in a hurry."""
+        """The repository as for every job, in a hurry."""
         return super().repository.quick
 
     @cached_property
     def reports(self) -> Storage:
-        """Likewise."""
+        """The report store, in a hurry."""
         return super().reports.quick
 
     @cached_property
     def dumps(self) -> Storage:
-        """Likewise."""
+        """The store of dumps, in a hurry."""
         return super().dumps.quick
 
 
 @dataclass
 class Subject:
-    """One cluster seen from this host. What is set later, the examination that is named sets it."""
+    """One cluster seen from this host.
+
+    Where a comment names an examination, that one sets the field later.
+    """
 
     access: Access
     jobs: frozenset[Job] = frozenset(JOBS)
     seconds: float = SECONDS  # for all of it
     connection: psycopg.Connection | None = None  # login
     wanted: tuple[str, ...] = ()  # databases
-    # those that let in; databases
+    # the databases that let in, by name; databases
     databases: dict[str, DatabaseFacts] = field(default_factory=dict)
     backups: list[BaseBackup] = field(default_factory=list)  # backups
     airflow: dict[str, Any] = field(default_factory=dict)  # airflow
@@ -74,7 +77,7 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The cluster's."""
+        """The name of the cluster."""
         return self.access.cluster.name
 
     @property
@@ -85,8 +88,9 @@ class Subject:
 
     @property
     def closed(self) -> list[str]:
-        """Databases that are protected and could not be entered; where not even their names are
-        known, that counts as one.
+        """The databases that are protected and could not be entered.
+
+        Where not even their names are known, that counts as one.
         """
         return [name for name in self.wanted or ("(unknown)",) if name not in self.databases]
 
@@ -98,13 +102,13 @@ class Subject:
         standby: bool = False,
         seconds: float = STATEMENT_SECONDS,
     ) -> Iterator[psycopg.Connection]:
-        """A connection of its own, on which no statement takes longer."""
+        """Open a connection of its own, on which no statement takes longer than ``seconds``."""
         with self.access.connect(database, standby=standby) as connection:
             hurry(connection, seconds)
             yield connection
 
     def secrets(self) -> dict[str, str]:
-        """Values that no line may hold, under names that say so."""
+        """Return the values that no line may hold, under names that say so."""
         known = self.access.credentials
         words = {
             f"PASSWORD_{n}": one.get("password", "")
@@ -114,7 +118,7 @@ class Subject:
 
 
 def hurry(connection: psycopg.Connection, seconds: float = STATEMENT_SECONDS) -> None:
-    """Let no statement on a connection take longer."""
+    """Let no statement on a connection take longer than ``seconds``."""
     connection.execute(
         "SELECT pg_catalog.set_config('statement_timeout', %s, false)",
         (f"{max(1, int(seconds * 1000))}ms",),

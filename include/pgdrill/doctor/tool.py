@@ -1,5 +1,6 @@
-"""The backup tool on this host: is it there, is its version known to work, and what do its own
-variables say?
+"""Examinations of the backup tool on this host.
+
+Is it there, is its version known to work, and what do its own variables say?
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from pgdrill.repository.tools import BackupTool
 TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
 OLDEST = {"wal-g": (3, 0, 0), "barman-cloud": (3, 13, 0)}
 VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
-# of wal-g, as its help lists them
+# commands of wal-g, as its help lists them
 COMMANDS = ("backup-push", "backup-fetch", "backup-mark", "wal-push", "wal-fetch", "delete", "st")
-# barman-cloud-…
+# the programs barman-cloud-…
 PROGRAMS = ("backup", "restore", "wal-archive", "wal-restore", "backup-keep", "backup-delete")
-# wal-g's own: it reads them from its file, too. Those that name a place or what backups consist of
-# are pgdrill's to set.
+# wal-g's own: it reads them from its file, too. Those that name a place, or what backups consist
+# of, are pgdrill's to set.
 PLACES = (
     "WALG_S3_PREFIX",
     "WALG_FILE_PREFIX",
@@ -50,7 +51,10 @@ KEY_FILES = ("WALG_PGP_KEY_PATH", "WALG_LIBSODIUM_KEY_PATH", "WALG_ENVELOPE_PGP_
     example="wal-g: not on PATH",
 )
 def version(subject: Subject) -> Iterator[Finding]:
-    """A build of one's own tells no number: then its commands are looked at."""
+    """Compare the tool's version with those that are known to work.
+
+    A build of one's own tells no number: then its commands are looked at.
+    """
     tool = subject.access.tool
     try:
         done = Runner().run(tool.version(), timeout_seconds=subject.seconds, quiet=True)
@@ -94,7 +98,10 @@ def version(subject: Subject) -> Iterator[Finding]:
     example="WALG_S3_PREFIX: another place than repository.url",
 )
 def variables(subject: Subject) -> Iterator[Finding]:
-    """By their names; a value is shown of places alone, never of keys."""
+    """Look at the tool's variables, by their names.
+
+    A value is shown of places alone, never of keys.
+    """
     tool = subject.access.tool
     if tool.name != "wal-g":
         own = sorted(
@@ -153,8 +160,9 @@ def variables(subject: Subject) -> Iterator[Finding]:
 
 
 def program_holds(program: str, words: bytes) -> bool:
-    """Whether a program was built with a text in it: what it was built without, no command of
-    wal-g's tells.
+    """Return whether a program was built with a text in it.
+
+    No command of wal-g's tells what it was built without.
     """
     with (
         Path(program).open("rb") as file,
@@ -164,7 +172,7 @@ def program_holds(program: str, words: bytes) -> bool:
 
 
 def _missing(subject: Subject, tool: BackupTool) -> list[str]:
-    """What pgdrill uses and this one lacks."""
+    """Return what pgdrill uses and this tool lacks."""
     program = tool.version().argv[0]
     if tool.name != "wal-g":
         folder = Path(program).parent
@@ -179,8 +187,9 @@ def _missing(subject: Subject, tool: BackupTool) -> list[str]:
 
 
 def _file(wrong: list[Finding]) -> Mapping[str, str]:
-    """``~/.walg.json``, which wal-g looks for in the home that the operating system knows of,
-    whatever HOME says.
+    """Read ``~/.walg.json``.
+
+    wal-g looks for it in the home that the operating system knows of, whatever HOME says.
     """
     try:
         file = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".walg.json"

@@ -1,4 +1,6 @@
-"""How long an HNSW index will take at another number of rows, learnt from builds that were timed.
+"""The forecast of how long an HNSW index takes to build at another number of rows.
+
+It is learnt from builds that were timed.
 
 One row costs a search of the graph built so far: a constant and a part that grows with the
 logarithm of the rows. So ``seconds = a·n + b·n·ln(n)``, fitted to builds of several sizes, or
@@ -18,15 +20,15 @@ from pgdrill.logical.report import IndexBuild
 
 FEWEST_ROWS = 2_000  # below, starting the workers is most of it
 LEAST_ERROR = 0.10
-# of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
+# the error of a single build extrapolated four times; benchmarked, see docs/how-to/logical-dumps.md
 UNKNOWN_ERROR = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """``seconds`` within a factor of 1 ± ``error``.
+    """A forecast: ``seconds`` within a factor of 1 ± ``error``.
 
-    ``needed_bytes`` of memory is what it holds for.
+    It holds for ``needed_bytes`` of memory.
     """
 
     index: str
@@ -39,8 +41,9 @@ class Forecast:
 
 
 def forecast(builds: Sequence[IndexBuild], index: str, rows: int) -> Forecast | None:
-    """From the builds of this index, newest last; None where none of them was an HNSW build in
-    memory of enough rows.
+    """Forecast a build from the builds of this index, newest last.
+
+    None where none of them was an HNSW build in memory of enough rows.
     """
     usable = [
         b
@@ -73,12 +76,12 @@ def forecast(builds: Sequence[IndexBuild], index: str, rows: int) -> Forecast | 
 
 
 def scaled(build: IndexBuild) -> tuple[float, float]:
-    """The curve through one build's end, all of its time growing with ``n·ln(n)``."""
+    """Return the curve through one build's end, all of its time growing with ``n·ln(n)``."""
     return 0.0, build.seconds / (build.rows * math.log(build.rows))
 
 
 def fit(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Least squares of the relative error, neither part below zero."""
+    """Fit the curve by least squares of the relative error, neither part below zero."""
     rows = np.array([n for n, _ in points], dtype=float)
     seconds = np.array([s for _, s in points], dtype=float)
     terms = np.stack([rows / seconds, rows * np.log(rows) / seconds], axis=1)

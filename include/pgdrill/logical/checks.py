@@ -1,5 +1,6 @@
-"""The questions to a restored dump: its own, those of a drill that make sense there, and which were
-not asked and why.
+"""The questions to a restored dump: its own, and those of a drill that make sense there.
+
+It tells which were not asked and why.
 
 A logical restore writes every row and catalog entry anew. What tells damage there is the content:
 rows, definitions, sequences, large objects, and what vector search finds.
@@ -26,7 +27,7 @@ from pgdrill.reports.model import CheckResult, Share
 FAMILY = "dump"
 MOST = 1000  # differences that a report names: each is an answer of its own
 NOT_ASKED = "not asked"
-# Families that compare with what only a physical restore keeps.
+# Families that compare with what only a physical restore keeps -> why they are not asked.
 PHYSICAL = {
     "recovery": (
         "a dump has no WAL, no recovery target and no recovery point: only base backups are proved"
@@ -48,7 +49,7 @@ PASSWORD = re.compile(r" PASSWORD '[^']*'")
 
 @dataclass(frozen=True)
 class DumpContext(Context):
-    """What these checks may look at beside the restored cluster.
+    """The things that these checks may look at beside the restored cluster.
 
     ``definitions`` are read by the target's pg_dump.
     """
@@ -60,8 +61,9 @@ class DumpContext(Context):
 
 
 def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
-    """Vector search first, then what the dump holds, then the rest; and one answer for each check
-    that was not asked.
+    """Ask about vector search first, then what the dump holds, then the rest.
+
+    There is one answer for each check that was not asked.
     """
     chosen = [family for family in families if family not in PHYSICAL]
     early = [family for family in chosen if family == "vectors"]
@@ -78,7 +80,7 @@ def ask(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[Ch
 
 
 def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Iterator[CheckResult]:
-    """After migrations: what does not compare with the dump."""
+    """Ask, after migrations, what does not compare with the dump."""
     with context.closing:
         yield from run_checks(
             context,
@@ -88,7 +90,7 @@ def ask_again(context: DumpContext, families: Sequence[str] = FAMILIES) -> Itera
 
 
 def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:
-    """Nothing is left out silently."""
+    """Yield an answer for each check that is not asked: nothing is left out silently."""
     for one in CHECKS.values():
         if one.family in PHYSICAL and one.family in families and one is not HARMLESS:
             yield CheckResult(
@@ -102,8 +104,9 @@ def not_asked(families: Sequence[str]) -> Iterator[CheckResult]:
 
 
 def _without_baseline(result: CheckResult) -> CheckResult:
-    """A question that a physical baseline would answer is not asked; any other skip stays what it
-    is.
+    """Return a skip for want of a baseline as not asked; any other result stays what it is.
+
+    A physical baseline would answer such a question.
     """
     if result.status == "skip" and NO_BASELINE in result.message:
         return result.model_copy(
@@ -117,8 +120,10 @@ def _without_baseline(result: CheckResult) -> CheckResult:
 
 
 def rows(context: Context) -> Iterator[Outcome]:
-    """One answer for each table that differs or could not be compared, and one for all that
-    agree."""
+    """Compare the rows: one answer for each table that differs or could not be compared.
+
+    All tables that agree have one answer together.
+    """
     for database, connection in _each(context):
         agreeing = count = 0
         for name, before in database.tables.items():
@@ -141,7 +146,7 @@ def rows(context: Context) -> Iterator[Outcome]:
 
 
 def _share(before: TableContent, found: int) -> Share:
-    """How a table was compared: by its digest, or by its number of rows."""
+    """Return how a table was compared: by its digest, or by its number of rows."""
     if before.digest is not None:
         return Share(exact=before.rows, exact_bytes=before.bytes)
     if before.code:
@@ -152,7 +157,7 @@ def _share(before: TableContent, found: int) -> Share:
 def _compared(
     connection: psycopg.Connection, database: DatabaseDump, name: str, before: TableContent
 ) -> tuple[Outcome, int]:
-    """A table beside what its snapshot held, and how many rows it has."""
+    """Compare a table with what its snapshot held; return the answer and how many rows it has."""
     thing = f"{database.name}.{name}"
     if before.code and before.digest is None:
         return Outcome("skip", thing, NOT_ASKED, message=before.why), 0
@@ -197,8 +202,9 @@ def _beside(thing: str, before: TableContent, found: TableContent) -> Outcome:
 
 
 def large_objects(context: Context) -> Iterator[Outcome]:
-    """By number and content; ``pg_dump --extension=…`` would have left them all out, and said
-    nothing.
+    """Compare large objects by number and content.
+
+    ``pg_dump --extension=…`` would have left them all out, and said nothing.
     """
     for database in _databases(context):
         # their pages are a catalog's, and a superuser's to read
@@ -218,8 +224,9 @@ def large_objects(context: Context) -> Iterator[Outcome]:
 
 
 def sequences(context: Context) -> Iterator[Outcome]:
-    """A sequence moves outside of snapshots: what it was before and after the dump bounds what may
-    have come back.
+    """Compare sequences with what they were before and after the dump.
+
+    A sequence moves outside of snapshots, so the two bound what may have come back.
     """
     for database, connection in _each(context):
         found = content.read_sequences(connection)
@@ -252,8 +259,9 @@ def sequences(context: Context) -> Iterator[Outcome]:
 
 
 def definitions(context: Context) -> Iterator[Outcome]:
-    """As pg_dump words them; another major version words some anew, so a change is a warning there,
-    a loss is not.
+    """Compare the definitions as pg_dump words them.
+
+    Another major version words some anew, so a change is a warning there; a loss is not.
     """
     assert isinstance(context, DumpContext)  # noqa: S101 - these are asked by `ask` only
     for database in _databases(context):
@@ -280,7 +288,7 @@ def definitions(context: Context) -> Iterator[Outcome]:
 
 
 def extensions(context: Context) -> Iterator[Outcome]:
-    """The recorded version, or a newer one, which is said."""
+    """Compare extensions: the recorded version, or a newer one, which is said."""
     for database, connection in _each(context):
         found = extension_versions(connection)
         for name, before in sorted(database.extensions.items()):
@@ -296,7 +304,7 @@ def extensions(context: Context) -> Iterator[Outcome]:
 
 
 def roles(context: Context) -> Iterator[Outcome]:
-    """Each statement of pg_dumpall about roles, their memberships and settings."""
+    """Compare each statement of pg_dumpall about roles, their memberships and settings."""
     assert isinstance(context, DumpContext) and context.manifest  # noqa: S101 - these are asked by `ask` only
     before, found = (globals_lines(text, context.manifest.superuser) for text in context.roles)
     # the drill asks without them: hashes are nobody's business there

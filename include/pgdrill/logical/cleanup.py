@@ -1,5 +1,6 @@
-"""What dumps that failed or were killed left in the store: objects without a manifest, and
-unfinished uploads.
+"""The removal of what dumps that failed or were killed left in the store.
+
+They leave objects without a manifest, and unfinished uploads.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 def take_back(access: Access, dump_id: str) -> None:
     """Remove what a failed dump has sent.
 
-    If the store refuses even that, it is said; without a manifest nobody sees it.
+    If the store refuses even that, it is logged; without a manifest nobody sees it.
     """
     try:
         keys = access.dumps.sizes(f"{dump_id}/")
@@ -32,7 +33,7 @@ def take_back(access: Access, dump_id: str) -> None:
 
 
 def clear(access: Access, *, keep: str) -> None:
-    """Remove what killed dumps left: old enough that no other host can still be writing it."""
+    """Remove what killed dumps left, once no other host can still be writing it."""
     finished = {*list_dumps(access), keep}
     limit = datetime.now(UTC) - timedelta(seconds=access.cluster.dump.timeout_seconds)
     for name in sorted({found.split("/")[0] for found in access.dumps.sizes()}):
@@ -43,13 +44,14 @@ def clear(access: Access, *, keep: str) -> None:
 
 
 def started(dump_id: str) -> datetime:
-    """When a dump began, from its id."""
+    """Return when a dump began, from its id."""
     return datetime.strptime(dump_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def abort_uploads(access: Access, before: datetime) -> int:
-    """Abort multipart uploads that nobody will complete: a killed process cannot, and a bucket
-    keeps their parts for ever.
+    """Abort multipart uploads that nobody will complete; return how many were aborted.
+
+    A killed process cannot abort its own, and a bucket keeps their parts for ever.
 
     obstore cannot list them; boto3 can, and comes with Airflow. Without it a lifecycle rule of the
     bucket does the same.

@@ -1,5 +1,4 @@
-"""What a database holds in the dump's snapshot, so that a restore of the dump can be compared with
-it.
+"""The content of a database in the dump's snapshot, to compare a restore of the dump with.
 
 A logical restore keeps neither places (ctid) nor transaction numbers nor OIDs, so nothing of a base
 backup's baseline can be asked of it. What it keeps are the rows themselves: here every row is
@@ -114,8 +113,9 @@ def read_tables(
     *,
     standby: bool = False,
 ) -> tuple[dict[str, TableContent], dict[str, str]]:
-    """Every table with rows of its own, digested; and those whose rows a dump does not hold, each
-    with the reason.
+    """Read and digest every table with rows of its own.
+
+    Returned with them are those whose rows a dump does not hold, each with the reason.
 
     Queries are made of tables only whose planning runs nobody's function, as ``guard`` tells; the
     others are copied.
@@ -192,8 +192,9 @@ def copied(
     key: str,
     columns: list[str] | None = None,
 ) -> TableContent:
-    """Count and digest a table's rows from COPY's lines: without a query, for that would run
-    somebody's function.
+    """Count and digest a table's rows from COPY's lines.
+
+    A query is not made, for that would run somebody's function.
     """
     known = Copied(rows=0, digest="", columns=columns) if columns is not None else None
     found = read_copied(connection, schema, table, key, like=known, most=0)
@@ -205,7 +206,7 @@ def copied(
 def again(
     connection: psycopg.Connection, name: str, key: str, before: TableContent
 ) -> TableContent:
-    """A table read as it was read before; ``name`` is ``schema.table``."""
+    """Read a table as it was read before; ``name`` is ``schema.table``."""
     schema, table = apart(name)
     if before.code:
         return copied(connection, schema, table, key, before.columns)
@@ -224,7 +225,7 @@ def read_content(
 ) -> TableContent:
     """Count and digest a table's own rows, by these columns or all.
 
-    ``over_bytes``: it is larger than that, so count only.
+    ``over_bytes``: the table is larger than that, so count only.
     """
     known = columns_of(connection, schema, table)
     names = columns if columns is not None else list(known)
@@ -251,14 +252,14 @@ def read_content(
 def columns_of(
     connection: psycopg.Connection, schema: str, table: str
 ) -> dict[str, sql.Composable]:
-    """A table's columns in order, each with the expression whose text is hashed."""
+    """Return a table's columns in order, each with the expression whose text is hashed."""
     quoted = sql.Identifier(schema, table).as_string(connection)
     found = {}
     for name, kind, home in connection.execute(COLUMNS, (quoted,)).fetchall():
         cell: sql.Composable = sql.SQL("t.{}").format(sql.Identifier(name))
         if home and kind in BINARY:  # a third of the text's length, and no printing of floats
-            # As pgvector's own type: for a domain, somebody's function of that name would fit
-            # better.
+            # The value is cast to pgvector's own type: for a domain, somebody's function of that
+            # name would fit better.
             cell = sql.SQL("{}({}::{})").format(
                 sql.Identifier(home, f"{kind}_send"), cell, sql.Identifier(home, kind)
             )
@@ -267,22 +268,24 @@ def columns_of(
 
 
 def row_hash(key: str, cells: list[sql.Composable]) -> sql.Composable:
-    """64 bits of a keyed hash of a row; text is hashed as it is, whatever the database's
-    encoding."""
+    """Return the expression of 64 bits of a keyed hash of a row.
+
+    Text is hashed as it is, whatever the database's encoding.
+    """
     return sql.SQL("('x' || left(md5({} || ROW({})::text), 16))::bit(64)::int8").format(
         sql.Literal(key), sql.SQL(", ").join(cells)
     )
 
 
 def read_large_objects(connection: psycopg.Connection, key: str) -> TableContent:
-    """All large objects as one content; empty ones count, too."""
+    """Read all large objects as one content; empty ones count, too."""
     row = connection.execute(LARGE_OBJECTS, {"key": key}).fetchone()
     count, digest = row or (0, "")
     return TableContent(rows=count, digest=digest, columns=[])
 
 
 def read_sequences(connection: psycopg.Connection) -> dict[str, int | None]:
-    """The last value of every sequence; None for one that was never used."""
+    """Read the last value of every sequence; None for one that was never used."""
     return {
         joined(schema, name): value
         for schema, name, value in connection.execute(SEQUENCES).fetchall()
@@ -290,7 +293,7 @@ def read_sequences(connection: psycopg.Connection) -> dict[str, int | None]:
 
 
 def between(first: dict[str, int | None], last: dict[str, int | None]) -> dict[str, SequenceRange]:
-    """What a sequence may have been while the dump read it."""
+    """Return what each sequence may have been while the dump read it."""
     return {
         name: SequenceRange(first=value, last=last.get(name, value))
         for name, value in first.items()
@@ -300,8 +303,9 @@ def between(first: dict[str, int | None], last: dict[str, int | None]) -> dict[s
 def read_vector_indexes(
     connection: psycopg.Connection, tables: Mapping[str, TableContent]
 ) -> list[VectorIndex]:
-    """Every HNSW and IVFFlat index of a table, in the order of names; those of materialized views
-    are built by their refresh.
+    """Read every HNSW and IVFFlat index of a table, in the order of names.
+
+    Those of materialized views are built by their refresh.
 
     How many rows a table has is known from ``tables``, as they were read.
     """

@@ -1,5 +1,7 @@
-"""Whether a migration kept the data: each table's rows and each column's values, before and
-after."""
+"""The proof that a migration kept the data.
+
+Each table's rows and each column's values are compared, before and after.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ class Remembered:
 
 
 def remember(work: Restore) -> dict[str, Remembered]:
-    """Rows and column digests of every table of the database that is migrated."""
+    """Read rows and column digests of every table of the database that is migrated."""
     database = work.manifest.databases[0]
     with work.roles().connect(database.name) as connection:
         read_only(connection)
@@ -42,8 +44,9 @@ def remember(work: Restore) -> dict[str, Remembered]:
 def kept(
     work: Restore, before: dict[str, Remembered], may_change: Sequence[str]
 ) -> Iterator[CheckResult]:
-    """Is everything still there? Each column is compared by the values it holds; a dropped or
-    retyped one is said.
+    """Compare what is there with what was, each column by the values it holds.
+
+    A dropped or retyped column is said.
     """
     database = work.manifest.databases[0]
     agreeing = 0

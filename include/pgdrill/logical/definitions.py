@@ -1,5 +1,6 @@
-"""The definitions in a database, an object at a time, as pg_dump writes them: complete, because
-pg_dump is.
+"""The definitions in a database, an object at a time, as pg_dump writes them.
+
+They are complete, because pg_dump is.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ class Difference:
 
 
 def objects(text: str, ours: str = "", theirs: str = "") -> dict[str, str]:
-    """``TABLE public.items`` -> two hashes of its definition, ``exact/loose``.
+    """Return ``TABLE public.items`` -> two hashes of its definition, ``exact/loose``.
 
     What ``ours`` owns (PostgreSQL's own objects, on which somebody was given rights) counts as
-    ``theirs``, for who made a drill's cluster has a name of his own.
+    ``theirs``, for whoever made a drill's cluster has a name of his own.
 
     PostgreSQL words some expressions anew each time they are restored (``x::text = ANY
     (ARRAY[…]::text[])``): the loose hash leaves casts and brackets out.
@@ -62,7 +63,7 @@ def objects(text: str, ours: str = "", theirs: str = "") -> dict[str, str]:
 
 
 def differences(recorded: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
-    """What is missing, added or changed, by the recorded hashes."""
+    """Yield what is missing, added or changed, by the recorded hashes."""
     for thing in sorted(recorded.keys() | found.keys()):
         before, now = recorded.get(thing), found.get(thing)
         if now is None or before is None:
@@ -72,8 +73,9 @@ def differences(recorded: Mapping[str, str], found: Mapping[str, str]) -> Iterat
 
 
 def globals_lines(text: str, superuser: str) -> set[str]:
-    """Statements of ``pg_dumpall --globals-only`` that say something of roles; the superuser's own
-    exist everywhere.
+    """Return the statements of ``pg_dumpall --globals-only`` that say something of roles.
+
+    The superuser's own exist everywhere, and are left out.
     """
     kept = (
         line for line in text.splitlines() if line and not line.startswith(("--", "SET ", "\\"))
@@ -82,14 +84,15 @@ def globals_lines(text: str, superuser: str) -> set[str]:
 
 
 def granted_by(line: str, theirs: str, ours: str) -> str:
-    """A membership's grantor by another name: the superuser who made the cluster has one of his own
-    in a drill.
+    """Return a membership's statement with the grantor by another name.
+
+    The superuser who made the cluster has one of his own in a drill.
     """
     return re.sub(rf' GRANTED BY "?{re.escape(theirs)}"?;$', f" GRANTED BY {ours};", line)
 
 
 def is_of(role: str, line: str) -> bool:
-    """A statement that makes or alters just this role."""
+    """Return whether a statement makes or alters just this role."""
     return bool(re.match(rf'(CREATE|ALTER) ROLE "?{re.escape(role)}"?[ ;]', line))
 
 

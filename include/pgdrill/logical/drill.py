@@ -1,5 +1,6 @@
-"""A dump is restored before it counts: fetch, restore into a throw-away cluster, rehearse
-migrations, check, destroy.
+"""The drill of a dump: it is restored before it counts.
+
+The steps are fetch, restore into a throw-away cluster, rehearse migrations, check, destroy.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person can choose: ``bin_dir`` of another PostgreSQL, ``migrations`` (a folder),
-    tables that those may change.
+    """The choices of a person.
+
+    ``bin_dir`` of another PostgreSQL, ``migrations`` (a folder), and ``may_change``: tables that
+    those may change.
     """
 
     dump: str = "LATEST"
@@ -66,12 +69,15 @@ def drill_dump(
     runner: Runner | None = None,
     progress: Progress = lambda *_: None,
 ) -> DumpReport:
-    """The whole of it. The report says how it went; nothing is raised for what it can hold."""
+    """Drill a dump, from the fetch to the end. The report says how it went.
+
+    Nothing is raised for what the report can hold.
+    """
     options, drill_id, runner = options or Options(), drill_id or new_drill_id(), runner or Runner()
     sweep_first(access)
     manifest = manifests.choose(access, options.dump)
     if options.migrations:
-        # what cannot be run is said before anything is begun
+        # migrations that cannot be run are named before anything is begun
         migrations.read_folder(options.migrations)
     access = scratch_cluster.for_target(access, manifest, options.bin_dir)
     workspace = Workspace.of(access, drill_id)
@@ -89,7 +95,7 @@ def drill_dump(
         stored_bytes=manifest.stored_bytes,
     )
     end = ends_at(access, report.started_at)
-    # who does not get it has begun nothing, and leaves no report
+    # a drill that does not get the lock has begun nothing, and leaves no report
     with holding(access, workspace, end) as stale:
         try:
             with protecting(access, drill_id, report) as protection:
@@ -172,7 +178,7 @@ def _restore(
 
 
 def _check(work: Restore, report: DumpReport, options: Options) -> None:
-    """What came back, then, if migrations are rehearsed, what they left of it."""
+    """Check what came back, then, if migrations are rehearsed, what they left of it."""
     report.results.clear()
     with Workspace.of(work.access, report.drill_id).watch(work.access) as watch:
         context = context_of(work, watch)
@@ -190,8 +196,9 @@ def _check(work: Restore, report: DumpReport, options: Options) -> None:
 
 
 def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> bool:
-    """Run the migrations and compare what they left with what was there; False if one of them
-    failed.
+    """Run the migrations and compare what they left with what was there.
+
+    Returns False if one of them failed.
     """
     assert options.migrations  # noqa: S101 - asked for
     steps = migrations.read_folder(options.migrations)
@@ -211,10 +218,11 @@ def rehearse_migrations(work: Restore, report: DumpReport, options: Options) -> 
 
 
 def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
-    """A dump without vectors came back, perhaps to the bit; that vector search is right on it
-    nobody can say.
+    """Raise ``no-vectors`` where vector search could not be asked about.
 
-    Where all that is protected was dumped, and there is no pgvector in it, there is nothing to say.
+    A dump without vectors came back, perhaps to the bit; that vector search is right on it nobody
+    can say. Where all that is protected was dumped, and there is no pgvector in it, there is
+    nothing to say.
     """
     if (
         "vectors" in options.families
@@ -238,8 +246,9 @@ def _proved_search(work: Restore, report: DumpReport, options: Options) -> None:
 
 
 def never_had_vectors(work: Restore) -> bool:
-    """Whether none of the protected databases had pgvector; of a choice of them (dump.databases)
-    that is not known.
+    """Return whether none of the protected databases had pgvector.
+
+    Of a choice of them (dump.databases) that is not known.
     """
     return not work.access.cluster.dump.databases and not any(
         "vector" in database.extensions for database in work.manifest.databases
@@ -252,7 +261,7 @@ def _named_after(results: Iterator[CheckResult]) -> Iterator[CheckResult]:
 
 
 def context_of(work: Restore, watch: Watch | None = None) -> checks.DumpContext:
-    """What the checks look at: the restored cluster, read as the dumped one was."""
+    """Return what the checks look at: the restored cluster, read as the dumped one was."""
     access, manifest = work.access, work.manifest
     same_major = access.binaries.major_version == manifest.server_major
     found, text = {}, []

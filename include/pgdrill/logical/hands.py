@@ -1,5 +1,6 @@
-"""Who does what in the throw-away cluster of a dump, so that nobody's function runs with a
-superuser's rights.
+"""The roles in the throw-away cluster of a dump: who does what.
+
+Nobody's function runs with a superuser's rights.
 
 Restoring evaluates what owners wrote: CHECKs and domains while rows come, constants in keys of
 partitions and generated columns while tables are made, expressions while indexes are built (as the
@@ -21,8 +22,8 @@ from psycopg import sql
 from pgdrill.postgres import session
 from pgdrill.postgres.server import LocalServer
 
-# What leads out of a database: attributes, memberships and parameters that make one a superuser, or
-# give a shell.
+# What leads out of a database: attributes, memberships and parameters that make a role a superuser,
+# or give it a shell.
 POWERFUL = (
     "SELECT rolname, rolsuper, rolcreaterole FROM pg_roles WHERE (rolsuper OR rolcreaterole) AND"
     " oid >= 16384"
@@ -60,7 +61,7 @@ class Hands:
 
     @classmethod
     def of(cls, server: LocalServer) -> Hands:
-        """Those of an earlier call, or new ones. The server need not run."""
+        """Return the roles of an earlier call, or new ones. The server need not run."""
         file = server.log_file.with_name("roles")
         if not file.exists():
             file.write_text(secrets.token_hex(8))
@@ -69,27 +70,31 @@ class Hands:
 
     @property
     def superuser(self) -> str:
-        """The cluster's own, whom initdb makes."""
+        """The cluster's own superuser, whom initdb makes."""
         return self.server.superuser
 
     @property
     def maker(self) -> str:
-        """Who makes tables, loads rows and builds indexes."""
+        """The role that makes tables, loads rows and builds indexes."""
         return f"pgdrill_makes_{self.token}"
 
     @property
     def former(self) -> str:
-        """What a superuser of the dump is a member of while it is none: it may do to tables and
-        functions what others may.
+        """The role that a superuser of the dump is a member of while it is none.
+
+        It may do to tables and functions what others may.
         """
         return f"pgdrill_former_{self.token}"
 
     def make(self, database: str) -> psycopg.Connection:
-        """A connection of the maker."""
+        """Open a connection of the maker."""
         return self.server.connect(database, user=self.maker)
 
     def settings(self, user: str) -> str:
-        """``PGOPTIONS`` of programs: what databases and roles set for themselves does not count."""
+        """Return ``PGOPTIONS`` of programs.
+
+        What databases and roles set for themselves does not count.
+        """
         major = int((self.server.data_directory / "PG_VERSION").read_text().partition(".")[0])
         return session.options(
             session.settings(
@@ -98,8 +103,9 @@ class Hands:
         )
 
     def begin(self) -> Powers:
-        """Take from every dumped role what leads out of its database, and make the maker a member
-        of all; gives what was taken.
+        """Take from every dumped role what leads out of its database; return what was taken.
+
+        The maker becomes a member of all of them.
         """
         with self.server.system() as superuser, superuser.transaction():
             if (
@@ -124,9 +130,7 @@ class Hands:
         return taken
 
     def end(self, taken: Powers | None = None) -> None:
-        """The maker is a member of nothing any more; then superusers may be that again: those of
-        ``taken`` are.
-        """
+        """Take the maker out of every role; then give superusers of ``taken`` their powers back."""
         with self.server.system() as superuser, superuser.transaction():
             superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(self.former)))
             for role in (*self._dumped(superuser), "pg_read_all_data", "pg_write_all_data"):
@@ -145,7 +149,7 @@ class Hands:
                 )
 
     def _dumped(self, superuser: psycopg.Connection) -> list[str]:
-        """Every role but those that a drill makes, whose names end in its token."""
+        """Return every role but those that a drill makes, whose names end in its token."""
         return [
             row[0] for row in superuser.execute(DUMPED, (len(self.token), self.token)).fetchall()
         ]

@@ -1,5 +1,7 @@
-"""Building vector indexes: what memory they need, what this machine can give, and how long it
-took."""
+"""The building of vector indexes.
+
+What memory they need, what this machine can give, and how long it took.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class BuildPlan:
 
     @property
     def options(self) -> str:
-        """``PGOPTIONS`` of the session that builds."""
+        """The ``PGOPTIONS`` of the session that builds."""
         return (
             f"-c maintenance_work_mem={self.memory_bytes // 1024}kB -c"
             f" max_parallel_maintenance_workers={self.workers}"
@@ -44,13 +46,13 @@ class BuildPlan:
 
 
 def option(index: VectorIndex, name: str) -> int:
-    """An index option, or pgvector's default."""
+    """Return an index option, or pgvector's default."""
     given = dict(text.split("=", 1) for text in index.options)
     return int(given.get(name, DEFAULTS[name]))
 
 
 def needed_bytes(index: VectorIndex) -> int:
-    """Memory for building the index in one go.
+    """Return the bytes of memory for building the index in one go.
 
     HNSW holds vector and neighbours of every row: two lists of ``m`` on the lowest layer at 16
     bytes each, a little above, and about 170 bytes of its own. Measured: 64 MiB held 29,800 rows of
@@ -71,8 +73,10 @@ def plan_build(
     cores: int,
     configured_bytes: int = 0,
 ) -> BuildPlan:
-    """Choose. Parallel workers share the graph in ``/dev/shm``: where that is small (a container),
-    it is the limit.
+    """Choose memory and workers for a build.
+
+    Parallel workers share the graph in ``/dev/shm``: where that is small (a container), it is the
+    limit.
     """
     needed = needed_bytes(index)
     limit, why = int(available_bytes * (1 - LEFT_TO_OTHERS)), "the memory that is free"
@@ -100,7 +104,10 @@ def plan_build(
 
 
 def available_bytes() -> int:
-    """Memory that this process may still take: of the machine, or of its container."""
+    """Return the bytes of memory that this process may still take.
+
+    They are those of the machine, or of its container.
+    """
     free = psutil.virtual_memory().available
     try:
         limit, used = (path.read_text().strip() for path in MEMORY_LIMIT)
@@ -110,11 +117,11 @@ def available_bytes() -> int:
 
 
 def shared_memory_bytes() -> int:
-    """Room in ``/dev/shm``."""
+    """Return the bytes that are free in ``/dev/shm``."""
     shm = Path("/dev/shm")  # noqa: S108 - where PostgreSQL's shared memory is
     return shutil.disk_usage(shm).free if shm.is_dir() else 0
 
 
 def rows_in(memory_bytes: int, index: VectorIndex) -> int:
-    """Rows of such an index that fit into the memory."""
+    """Return how many rows of such an index fit into the memory."""
     return math.floor(memory_bytes / max(1, needed_bytes(index.model_copy(update={"rows": 1}))))

@@ -1,4 +1,4 @@
-"""The definitions of a dump, statement by statement, each by whom it can do no harm.
+"""The making of a dump's definitions, statement by statement, each by whom it can do no harm.
 
 What evaluates nothing and wants a superuser is the superuser's: extensions, functions, types,
 operator classes, owners, rights, comments. Everything else is the maker's
@@ -21,8 +21,8 @@ from pgdrill.logical.sql_split import Statement, split
 
 RESTRICT = re.compile(r"^\\restrict (\w+)$", re.MULTILINE)
 OWNER = re.compile(r"ALTER [A-Z ]+? .* OWNER TO (\"(?:[^\"]|\"\")+\"|\w+)$", re.DOTALL)
-# By their first words. Functions are not called when they are made: pg_dump switches the checks of
-# their bodies off.
+# The superuser's statements, by their first words. Functions are not called when they are made:
+# pg_dump switches the checks of their bodies off.
 SUPERUSERS = re.compile(
     r"(CREATE EXTENSION|COMMENT ON|SECURITY LABEL|GRANT|REVOKE|ALTER DEFAULT PRIVILEGES|SET SESSION"
     r" AUTHORIZATION|RESET SESSION|"
@@ -35,13 +35,14 @@ SUPERUSERS = re.compile(
     r"CREATE USER MAPPING)\b"
 )
 BOTH = re.compile(r"(SET|SELECT PG_CATALOG\.SET_CONFIG)\b")
-# Those of which only a superuser may be the owner: when roles have got back what they had.
+# Objects of which only a superuser may be the owner: made when roles have got back what they had.
 LATER = re.compile(r"ALTER (FOREIGN DATA WRAPPER|EVENT TRIGGER|PUBLICATION|SUBSCRIPTION)\b")
 
 
 def make(hands: Hands, database: str, script: Path, runner: Runner) -> list[bytes]:
-    """Run pg_restore's script of definitions; gives the statements that have to wait until
-    superusers are superusers again.
+    """Run pg_restore's script of definitions; return the statements that have to wait.
+
+    They wait until superusers are superusers again.
 
     Raises psycopg's errors as they come.
     """
@@ -65,8 +66,9 @@ def make(hands: Hands, database: str, script: Path, runner: Runner) -> list[byte
 
 
 def statements(script: bytes) -> Iterator[Statement]:
-    """Of a script in any encoding: byte by byte, for keywords and quotes are ASCII in all that a
-    server may have.
+    """Yield the statements of a script in any encoding.
+
+    It is read byte by byte, for keywords and quotes are ASCII in all that a server may have.
     """
     text = script.decode("latin-1")
     # psql's own commands, by a word that nothing in between can hold
@@ -78,7 +80,7 @@ def statements(script: bytes) -> Iterator[Statement]:
 
 
 def is_superusers(one: Statement) -> bool:
-    """Whether the superuser runs it: it wants one, or may, and evaluates nothing."""
+    """Return whether the superuser runs it: it wants one, or may, and evaluates nothing."""
     return bool(SUPERUSERS.match(one.verb) or OWNER.fullmatch(one.bare))
 
 

@@ -1,5 +1,6 @@
-"""The manifest: what a logical dump consists of and what its snapshot held, as JSON without any row
-content.
+"""The manifest: the parts of a logical dump, and what its snapshot held.
+
+It is JSON without any row content.
 
 It is written last. What has no manifest is no dump: a dump that failed or was killed is invisible.
 """
@@ -38,8 +39,9 @@ class DumpFile(Model):
 
 
 class TableContent(Model):
-    """A table in the snapshot. ``digest`` is None where the table was too large to be digested, and
-    ``why`` says so.
+    """A table in the snapshot.
+
+    ``digest`` is None where the table was too large to be digested, and ``why`` says so.
 
     ``columns`` are digested in this order. ``indexes`` and ``children`` (partitions) are names, for
     restoring it alone. ``code`` names somebody's function that a query of it would have run: then
@@ -84,8 +86,9 @@ class VectorIndex(Model):
 
 
 class DatabaseDump(Model):
-    """One database. ``command`` is what was run, exactly; passwords and address were in its
-    environment.
+    """One database of the dump.
+
+    ``command`` is what was run, exactly; passwords and address were in its environment.
     """
 
     name: str
@@ -113,12 +116,12 @@ class DatabaseDump(Model):
 
     @property
     def stored_bytes(self) -> int:
-        """What it takes in the store."""
+        """The bytes that it takes in the store."""
         return sum(file.bytes for file in self.files)
 
     @property
     def rows(self) -> int:
-        """Rows in all tables."""
+        """The number of rows in all tables."""
         return sum(table.rows for table in self.tables.values())
 
 
@@ -146,33 +149,33 @@ class Manifest(Model):
 
     @property
     def stored_bytes(self) -> int:
-        """What it takes in the store."""
+        """The bytes that it takes in the store."""
         return self.global_objects.bytes + sum(database.stored_bytes for database in self.databases)
 
 
 def new_dump_id() -> str:
-    """``20261201T040000Z-3f9a2c``: sorts by time."""
+    """Make an id, as ``20261201T040000Z-3f9a2c``: it sorts by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def key(dump_id: str, name: str = "manifest.json") -> str:
-    """Where an object of a dump is kept."""
+    """Return where an object of a dump is kept."""
     return f"{dump_id}/{name}"
 
 
 def object_name(database: str) -> str:
-    """A database's name as part of an object's name; two of them never become the same."""
+    """Return a database's name as part of an object's name; two of them never become the same."""
     fit = UNFIT.sub("_", database)
     return fit if fit == database else f"{fit}-{database.encode().hex()}"
 
 
 def write(access: Access, manifest: Manifest) -> str:
-    """Make the dump visible."""
+    """Write the manifest, which makes the dump visible."""
     return access.dumps.write(key(manifest.dump_id), manifest.model_dump_json(indent=1).encode())
 
 
 def list_dumps(access: Access) -> list[str]:
-    """The ids of all dumps, oldest first: those that have a manifest."""
+    """List the ids of all dumps, oldest first: those that have a manifest."""
     found = (name.split("/") for name in access.dumps.sizes())
     return sorted(
         parts[0]
@@ -182,7 +185,7 @@ def list_dumps(access: Access) -> list[str]:
 
 
 def choose(access: Access, wanted: str) -> Manifest:
-    """The manifest of a dump by its id, or of the newest one (``LATEST``)."""
+    """Read the manifest of a dump by its id, or of the newest one (``LATEST``)."""
     known = list_dumps(access)
     if wanted == "LATEST" and known:
         wanted = known[-1]
@@ -198,7 +201,7 @@ def choose(access: Access, wanted: str) -> Manifest:
 
 
 def read(access: Access, dump_id: str) -> Manifest:
-    """A dump's manifest, checked against the cluster."""
+    """Read a dump's manifest, checked against the cluster."""
     place = f"{access.dumps.url}/{key(dump_id)}"
     text = access.dumps.read(key(dump_id), LARGE_DOCUMENT_BYTES)
     try:
@@ -232,8 +235,9 @@ def _check_version(data: Any, place: str) -> None:
 
 
 def _belongs(access: Access, manifest: Manifest, place: str) -> None:
-    """Names in a manifest become paths and database names: only those that pgdrill would have
-    written.
+    """Raise unless a manifest is the cluster's, with names that pgdrill would have written.
+
+    Names in a manifest become paths and database names.
     """
     identifier = access.cluster.server.system_identifier
     if manifest.cluster != access.cluster.name or (

@@ -1,5 +1,6 @@
-"""The rehearsal of a schema migration on a restored dump: what it locks, what it rewrites, how
-long, and what it loses.
+"""The rehearsal of a schema migration on a restored dump.
+
+It tells what the migration locks, what it rewrites, how long it takes, and what it loses.
 
 Files of plain SQL are run in the order of their names, statement by statement; Alembic's are turned
 into SQL first (``alembic upgrade … --sql``), so that nothing but the restored cluster can be
@@ -69,7 +70,7 @@ Relations = dict[int, tuple[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class MigrationFile:
-    """A file's statements; ``name`` as people know it."""
+    """The statements of a file; ``name`` as people know it."""
 
     name: str
     statements: tuple[Statement, ...]
@@ -83,8 +84,9 @@ class Failed(Exception):
 
 
 def read_folder(folder: Path) -> list[MigrationFile]:
-    """The folder's ``*.sql`` by name; of an Alembic environment nothing yet, for it depends on the
-    database's revision.
+    """Read the folder's ``*.sql`` by name.
+
+    Of an Alembic environment nothing is read yet, for it depends on the database's revision.
     """
     if (folder / "alembic.ini").is_file():
         if importlib.util.find_spec("alembic") is None:
@@ -125,7 +127,7 @@ def _file(name: str, text: str) -> MigrationFile:
 def apply(
     work: Restore, folder: Path, files: list[MigrationFile], runs: list[StatementRun]
 ) -> list[CheckResult]:
-    """Run them on the first database of the dump, each file in a session of its own.
+    """Run the files on the first database of the dump, each in a session of its own.
 
     Ends at the first that fails.
     """
@@ -162,7 +164,10 @@ def _run_file(work: Restore, database: str, file: MigrationFile, runs: list[Stat
 def _run(
     connection: psycopg.Connection, watch: psycopg.Connection, file: str, one: Statement
 ) -> StatementRun:
-    """One statement, in a transaction of its own unless it is in one already or must be alone."""
+    """Run one statement, in a transaction of its own.
+
+    One that is in a transaction already, or must be alone, gets none.
+    """
     before = relations(watch)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
     if EXTENSION.match(one.verb) and not in_transaction:
@@ -194,7 +199,7 @@ def _run(
             seconds += time.monotonic() - started
     except psycopg.Error as error:
         raise Failed(_failure(file, one, error)) from None
-    # Of equally strong ones the table comes before its indexes, which were made after it.
+    # Of equally strong locks the table's comes first: its indexes were made after it.
     locks = [
         LockTaken(relation=before[oid][0], mode=mode)
         for oid, mode in sorted(taken, key=lambda it: (-STRENGTH.index(it[1]), it[0]))
@@ -223,7 +228,7 @@ def _run(
 
 
 def relations(connection: psycopg.Connection) -> Relations:
-    """Every relation that is there: oid -> name, and the file it is in.
+    """Return every relation that is there: oid -> name, and the file it is in.
 
     Another file afterwards: it was rewritten.
     """
@@ -231,8 +236,10 @@ def relations(connection: psycopg.Connection) -> Relations:
 
 
 def rewritten(before: Relations, after: Relations) -> list[str]:
-    """What is in another file now; an index that was dropped and made again under its name is,
-    too."""
+    """Return the relations that are in another file now.
+
+    An index that was dropped and made again under its name is, too.
+    """
     made_again = {name: node for oid, (name, node) in after.items() if oid not in before}
     found = {
         name: after[oid][1] if oid in after else made_again.get(name, 0)
@@ -246,7 +253,7 @@ def _locks(connection: psycopg.Connection, pid: int) -> set[tuple[int, str]]:
 
 
 class _watching:
-    """Looks from outside at the locks of a statement that has to run outside of a transaction."""
+    """A look from outside at the locks of a statement that has to run outside of a transaction."""
 
     def __init__(self, watch: psycopg.Connection, pid: int, taken: set[tuple[int, str]]) -> None:
         self.watch, self.pid, self.taken = watch, pid, taken
@@ -266,8 +273,9 @@ class _watching:
 
 
 def _failure(file: str, one: Statement, error: psycopg.Error) -> CheckResult:
-    """File, line and statement; the server's own words without their details, which may hold
-    values.
+    """Return the failure of a statement: file, line and statement, with the server's own words.
+
+    Their details are left out, for they may hold values.
     """
     position = error.diag.statement_position
     line = one.line + one.text[: int(position) - 1].count("\n") if position else one.line
@@ -281,8 +289,9 @@ def _failure(file: str, one: Statement, error: psycopg.Error) -> CheckResult:
 
 
 def _alembic(work: Restore, folder: Path, database: str) -> MigrationFile:
-    """Alembic's migrations from the restored revision on, as the SQL it would run; it connects to
-    nothing.
+    """Return Alembic's migrations from the restored revision on, as the SQL it would run.
+
+    It connects to nothing.
     """
     with work.hands.make(database) as connection:
         there = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()

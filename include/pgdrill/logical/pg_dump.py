@@ -1,5 +1,6 @@
-"""PostgreSQL's dump programs: their commands, what this build of them can do, and what their last
-words mean.
+"""PostgreSQL's dump programs: their commands, and what this build of them can do.
+
+It also tells what their last words mean.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ REFUSED = re.compile(
 )
 DAMAGED = re.compile(rf"could not read from input file|{CORRUPT.pattern}", re.IGNORECASE)
 GONE = re.compile(rf"server closed the connection|{NETWORK.pattern}", re.IGNORECASE)
-# What a program's last words tell: pattern, whose fault, reason, what was expected, the hint.
+# The meaning of a program's last words: pattern, whose fault, reason, what was expected, the hint.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (
         REFUSED,
@@ -102,7 +103,7 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """How to write one database: the argv that matters, without address and password."""
+    """The way to write one database: the argv that matters, without address and password."""
 
     format: str
     compression: str
@@ -110,15 +111,18 @@ class Archive:
 
 
 def words_only(line: str) -> str | None:
-    """A program's own line; what the server adds to an error (DETAIL, CONTEXT, the statement) may
-    hold row content.
+    """Return a program's own line, or None for what the server adds to an error.
+
+    That (DETAIL, CONTEXT, the statement) may hold row content.
     """
     return line if SPEAKS.match(line) else None
 
 
 def check_versions(binaries: Binaries, server_version_num: int) -> None:
-    """pg_dump refuses a newer server, but only once it is connected; and says nothing of how to
-    mend it.
+    """Raise ``client-too-old`` where pg_dump is older than the server.
+
+    pg_dump refuses a newer server, but only once it is connected, and says nothing of how to mend
+    it.
     """
     client, server = binaries.major_version, server_version_num // 10000
     if client < server:
@@ -132,8 +136,9 @@ def check_versions(binaries: Binaries, server_version_num: int) -> None:
 
 
 def compression_for(binaries: Binaries, wanted: str) -> str:
-    """The configured compression, or the best that this pg_dump was built with; an error where it
-    was not.
+    """Return the configured compression, or the best that this pg_dump was built with.
+
+    Raises an error where it was built without the configured one.
     """
     if wanted:
         if not _supports(binaries, wanted):
@@ -149,8 +154,10 @@ def compression_for(binaries: Binaries, wanted: str) -> str:
 
 
 def _supports(binaries: Binaries, name: str) -> bool:
-    """Asked of pg_dump itself, with a server that cannot be: what it cannot compress it says before
-    it connects.
+    """Return whether pg_dump can compress so.
+
+    It is asked itself, with a server that cannot be: what it cannot compress it says before it
+    connects.
     """
     if name in ("none", "gzip") and binaries.major_version < 16:
         return True
@@ -178,9 +185,9 @@ def dump_command(
     snapshot: str,
     into: Path | None = None,
 ) -> Command:
-    """Never ``--extension=…``: it leaves large objects out, silently.
+    """Return the command that dumps a database, the whole of it or nothing.
 
-    The whole database or nothing.
+    It never has ``--extension=…``, which leaves large objects out, silently.
     """
     level = archive.compression
     if access.binaries.major_version < 16:  # only gzip, by its level's number
@@ -202,7 +209,7 @@ def dump_command(
 def schema_command(
     binaries: Binaries, env: Mapping[str, str], snapshot: str = "", lock_wait_ms: int = 60_000
 ) -> Command:
-    """The definitions of everything in one database, as text."""
+    """Return the command that prints the definitions of everything in one database."""
     argv = [
         binaries.path("pg_dump"),
         "--schema-only",
@@ -216,7 +223,7 @@ def schema_command(
 def globals_command(
     binaries: Binaries, env: Mapping[str, str], *, passwords: bool, tablespaces: bool = True
 ) -> Command:
-    """Roles, their memberships and settings, and tablespaces."""
+    """Return the command that prints roles, their memberships and settings, and tablespaces."""
     argv = [
         binaries.path("pg_dumpall"),
         "--globals-only",
@@ -228,8 +235,9 @@ def globals_command(
 
 
 def environment(connection: psycopg.Connection) -> dict[str, str]:
-    """Address, role and password of the very server, and database, that this connection reached: no
-    other knows its snapshot.
+    """Return address, role and password of the very server and database of this connection.
+
+    No other server knows its snapshot.
     """
     # nothing that cannot be converted is in the way
     as_stored = connection.info.parameter_status("server_encoding") or "UTF8"
@@ -243,8 +251,9 @@ def environment(connection: psycopg.Connection) -> dict[str, str]:
 
 
 def run(runner: Runner, command: Command, what: str, access: Access, **more: object) -> Completed:
-    """Run a dump program within the configured limits; anything but success is an error that says
-    whose fault it was.
+    """Run a dump program within the configured limits.
+
+    Anything but success is an error that says whose fault it was.
     """
     done = run_unjudged(runner, command, what, access, **more)
     if done.code:
@@ -255,7 +264,7 @@ def run(runner: Runner, command: Command, what: str, access: Access, **more: obj
 def run_unjudged(
     runner: Runner, command: Command, what: str, access: Access, **more: object
 ) -> Completed:
-    """Run within the configured limits; how it ended is the caller's to judge."""
+    """Run a program within the configured limits; how it ended is the caller's to judge."""
     limits = access.cluster.dump
     command = replace(command, without=NOT_INHERITED)  # each brings its address along
     try:
@@ -283,12 +292,12 @@ def run_unjudged(
 
 
 def client_failure(what: str, done: Completed) -> PgdrillError:
-    """The error for a dump program that gave up."""
+    """Return the error for a dump program that gave up."""
     return failure(what, done.ended, "\n".join(done.last_lines))
 
 
 def failure(what: str, found: str, words: str) -> PgdrillError:
-    """The first of :data:`FAILURES` that the last words match."""
+    """Return the error of the first of :data:`FAILURES` that the last words match."""
     for pattern, kind, reason, expected, hint in FAILURES:
         if pattern.search(words):
             return kind(reason, what, found=found, expected=expected, hint=hint)

@@ -1,5 +1,6 @@
-"""pg_restore and its companions, run on the throw-away cluster; their own words are read and never
-waved through.
+"""pg_restore and its companions, run on the throw-away cluster.
+
+Their own words are read and never waved through.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ HOST = re.compile(
 
 @dataclass
 class Restore:
-    """What restoring a dump works with; every step fills in ``timings`` and ``builds``."""
+    """A dump that is being restored. Every step fills in ``timings`` and ``builds``."""
 
     access: Access
     manifest: Manifest
@@ -49,30 +50,34 @@ class Restore:
 
     @property
     def hands(self) -> Hands:
-        """Who does what in it."""
+        """The roles that work in it."""
         return Hands.of(self.server)
 
     def roles(self) -> Roles:
-        """Who asks of what was restored: nobody whose rights an owner's function could use."""
+        """Return the roles that ask of what was restored.
+
+        They are nobody whose rights an owner's function could use.
+        """
         names = [database.name for database in self.manifest.databases]
         return make_roles(self.hands.server, self.server.log_file.with_name("roles"), names)
 
     @property
     def jobs(self) -> int:
-        """Parallel jobs."""
+        """The number of parallel jobs."""
         return self.access.cluster.dump.jobs or cores()
 
     def archive(self, database: DatabaseDump) -> Path:
-        """The local copy: parallel restores read it in several places at once."""
+        """Return the local copy: parallel restores read it in several places at once."""
         first = self.folder / database.files[0].name
         return first if database.format == "custom" else first.parent
 
     def environment(self, database: str, options: str = "", *, user: str = "") -> dict[str, str]:
-        """Where the restored server is, and as whom: the cluster's superuser, if nobody else is
-        named.
+        """Return where the restored server is, and as whom.
+
+        That is the cluster's superuser, if nobody else is named.
         """
         server, user = self.server, user or self.hands.superuser
-        # as it was dumped
+        # the encoding in which it was dumped
         stored = next(
             (one.encoding for one in self.manifest.databases if one.name == database), "UTF8"
         )
@@ -91,27 +96,28 @@ class Restore:
 
 
 def contents(work: Restore, database: DatabaseDump) -> list[str]:
-    """The archive's table of contents, without comments."""
+    """Return the archive's table of contents, without comments."""
     argv = (work.access.binaries.path("pg_restore"), "--list", str(work.archive(database)))
     done = run(work, Command(argv, {"LC_ALL": "C"}), f"contents of {database.name}")
     return [line for line in done if line and not line.startswith(";")]
 
 
 def is_a(line: str, *kinds: str) -> bool:
-    """Whether a line of the contents, ``3456; 1259 16543 KIND schema name owner``, is of one of
-    these kinds.
+    """Return whether a line of the contents is of one of these kinds.
+
+    A line is ``3456; 1259 16543 KIND schema name owner``.
     """
     words = line.partition("; ")[2].split(" ", 2)
     return len(words) == 3 and words[2].startswith(tuple(f"{kind} " for kind in kinds))
 
 
 def listed(name: str) -> str:
-    """A name as the list of an archive's contents shows it, an entry a line."""
+    """Return a name as the list of an archive's contents shows it, an entry a line."""
     return name.replace("\n", " ").replace("\r", " ")
 
 
 def is_index(line: str, index: VectorIndex) -> bool:
-    """``3456; 1259 16543 INDEX public items_embedding_idx owner``."""
+    """Return whether a line is ``3456; 1259 16543 INDEX public items_embedding_idx owner``."""
     return (
         f" INDEX {listed(index.schema_name)} {listed(index.name)} " in f"{line} "
         and " INDEX ATTACH " not in line
@@ -133,8 +139,10 @@ def pg_restore(
     connect_to: str = "",
     user: str = "",
 ) -> Command:
-    """The command; it connects over the private socket, or writes a script where ``words`` say
-    so."""
+    """Return the command of pg_restore.
+
+    It connects over the private socket, or writes a script where ``words`` say so.
+    """
     name = connect_to or database.name
     to = [] if any(word.startswith("--file=") for word in words) else [as_database(name)]
     argv = (
@@ -150,8 +158,9 @@ def pg_restore(
 
 
 def as_database(name: str) -> str:
-    """The option for a database of that name and no other: these programs take a name with ``=`` in
-    it for a connection string.
+    """Return the option for a database of that name and no other.
+
+    These programs take a name with ``=`` in it for a connection string.
     """
     return f"--dbname={make_conninfo('', dbname=name)}"
 
@@ -164,9 +173,9 @@ def run(
     seen: Callable[[str], None] = lambda _: None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Run a program of the restore; one line of trouble and it has failed, whatever its exit code.
+    """Run a program of the restore; return stdout's lines.
 
-    Gives stdout's lines.
+    One line of trouble and it has failed, whatever its exit code.
     """
     trouble: list[str] = []
 
@@ -189,7 +198,7 @@ def run(
 
 
 def restore_failure(what: str, lines: list[str]) -> PgdrillError:
-    """Whose fault it is that something was not restored: this host's, or the dump's."""
+    """Return whose fault it is that something was not restored: this host's, or the dump's."""
     text = "\n".join(lines)
     errors = [
         line for line in lines if "error" in line.lower() and "errors ignored" not in line

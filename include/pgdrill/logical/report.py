@@ -1,9 +1,9 @@
 """The report of a dump's restore: what came back, how long it took, what the checks say.
 
-Kept beside the dump.
+It is kept beside the dump.
 
-A report of its own kind: a restored dump proves nothing about base backups, WAL or recovery points,
-so it must never be taken for a drill of those.
+It is a report of its own kind: a restored dump proves nothing about base backups, WAL or recovery
+points, so it must never be taken for a drill of those.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class DumpTimings(Part):
 
     @property
     def rows_per_second(self) -> float | None:
-        """Rows loaded per second, before any index."""
+        """The rows loaded per second, before any index."""
         return (
             self.rows / self.data_seconds if self.rows is not None and self.data_seconds else None
         )
@@ -89,8 +89,9 @@ class LockTaken(Part):
 
 
 class StatementRun(Part):
-    """A statement of a migration: where it stands, its first words, its seconds, and what it did to
-    others.
+    """A statement of a migration: where it stands, its first words, its seconds.
+
+    It also has what the statement did to others.
     """
 
     file: str
@@ -104,7 +105,7 @@ class StatementRun(Part):
 
 
 class DumpServer(Part):
-    """Where the restored cluster is."""
+    """The place of the restored cluster."""
 
     directory: str
     socket_directory: str
@@ -127,7 +128,7 @@ class DumpReport(Part):
     pgdrill: str = ""  # the version that ran it; empty in reports from before it was noted
     dump_server_version: str = ""
     durability: Literal["full", "fast"] = "full"
-    # which one held the restored server; empty in reports from before there were any
+    # the fence around the restored server; empty in reports from before there were any
     fence: str = ""
     migrated: bool = False
     no_lease: str = ""  # why prunes on other hosts were not kept from deleting it meanwhile
@@ -149,14 +150,15 @@ class DumpReport(Part):
 
     @property
     def proves(self) -> bool:
-        """The dump is restorable and right as it is: a rehearsal of migrations tells of something
-        else.
+        """True if the dump is restorable and right as it is.
+
+        A rehearsal of migrations tells of something else.
         """
         return self.verdict == "passed" and not self.migrated
 
     @property
     def disproves(self) -> bool:
-        """The archive is no longer what was dumped.
+        """True if the archive is no longer what was dumped.
 
         Any other failure is one of the place that it was restored into.
         """
@@ -168,13 +170,14 @@ class DumpReport(Part):
 
     @property
     def worth_another_try(self) -> bool:
-        """Whether another try may come to a verdict."""
+        """True if another try may come to a verdict."""
         return worth_another_try(self.restore, self.checks, self.results)
 
 
 def counts(reports: Iterable[DumpReport]) -> bool:
-    """Whether a dump counts: a restore of it has passed, and none since has found its archive
-    damaged.
+    """Return whether a dump counts.
+
+    It does if a restore of it has passed, and none since has found its archive damaged.
     """
     telling = [report for report in reports if report.proves or report.disproves]
     return bool(telling) and max(telling, key=lambda report: report.started_at).proves

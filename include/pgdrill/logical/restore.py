@@ -1,5 +1,6 @@
-"""Restoring a dump: roles, definitions, rows, vector indexes one by one with all the memory, the
-rest, statistics.
+"""The restore of a dump: roles, definitions, rows, vector indexes, the rest, statistics.
+
+Vector indexes are built one by one with all the memory.
 
 Whatever evaluates what owners wrote is done by a role that is no superuser: see
 :mod:`pgdrill.logical.hands`. One error of ``pg_restore`` and the dump has not been restored.
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 THERE_ALREADY = ("postgres", "template1")
 PSQL_ONLY = re.compile(r"\\(un)?restrict ")  # pg_dumpall's own words to psql
-# Of what comes after the rows: it evaluates nothing, and wants a superuser, or an owner who may not
-# make it himself.
+# Kinds of entries after the rows that evaluate nothing and want a superuser, or an owner who may
+# not make them himself.
 SUPERUSERS = (
     "EVENT TRIGGER",
     "PUBLICATION",
@@ -63,8 +64,9 @@ OTHERS_MEMORY_BYTES = 2**30
 
 
 def fetch(work: Restore) -> None:
-    """Bring the dump here; anything but the manifest's sizes and digests ends it before a server
-    sees it.
+    """Fetch the dump.
+
+    Anything but the manifest's sizes and digests ends it before a server sees it.
     """
     started, before = time.monotonic(), 0
     total = work.manifest.stored_bytes
@@ -88,7 +90,10 @@ def fetch(work: Restore) -> None:
 
 
 def check_files(access: Access, manifest: Manifest) -> None:
-    """Every file of the dump is listed in its size: a second, before a cluster is made for it."""
+    """Check that every file of the dump is listed in its size.
+
+    It takes a second, before a cluster is made for the dump.
+    """
     listed = access.dumps.sizes(f"{manifest.dump_id}/")
     for file in files_of(manifest):
         name = key(manifest.dump_id, file.name)
@@ -104,7 +109,7 @@ def check_files(access: Access, manifest: Manifest) -> None:
 
 
 def files_of(manifest: Manifest) -> list[DumpFile]:
-    """Every file of a dump, the roles first."""
+    """Return every file of a dump, the roles first."""
     return [
         manifest.global_objects,
         *(file for database in manifest.databases for file in database.files),
@@ -112,7 +117,7 @@ def files_of(manifest: Manifest) -> list[DumpFile]:
 
 
 def restore(work: Restore) -> None:
-    """Everything in order. The server is running and empty."""
+    """Restore everything in order. The server is running and empty."""
     started = time.monotonic()
     again = _roles(work)
     later: dict[str, list[bytes]] = {}
@@ -127,9 +132,9 @@ def restore(work: Restore) -> None:
 
 
 def _roles(work: Restore) -> list[str]:
-    """Roles before what they own; gives the lines that give them their powers back.
+    """Make the roles before what they own; return the lines that give them their powers back.
 
-    Tablespaces are places of another machine.
+    Tablespaces are places of another machine, and are left out.
     """
     started = time.monotonic()
     script = work.folder / work.manifest.global_objects.name
@@ -155,7 +160,10 @@ def _roles(work: Restore) -> list[str]:
 
 
 def _run_all(work: Restore, lines: list[str], what: str) -> None:
-    r"""Not by psql: in a script that somebody else wrote `\! …` is a command of this host."""
+    r"""Run SQL lines, but not by psql.
+
+    In a script that somebody else wrote `\! …` is a command of this host.
+    """
     try:
         with work.hands.server.connect("postgres") as connection:
             connection.execute("\n".join(lines).encode())
@@ -164,7 +172,7 @@ def _run_all(work: Restore, lines: list[str], what: str) -> None:
 
 
 def _definitions(work: Restore, database: DatabaseDump) -> list[bytes]:
-    """The database and all definitions in it; gives the statements that come last."""
+    """Make the database and all definitions in it; return the statements that come last."""
     if database.name not in THERE_ALREADY:
         lines = [
             line
@@ -192,7 +200,7 @@ def _definitions(work: Restore, database: DatabaseDump) -> list[bytes]:
 
 
 def _data(work: Restore, database: DatabaseDump) -> None:
-    """Rows, by a role whose rights no CHECK and no domain can use."""
+    """Load the rows, by a role whose rights no CHECK and no domain can use."""
     began: list[float] = []
 
     def line(text: str) -> None:
@@ -211,8 +219,9 @@ def _data(work: Restore, database: DatabaseDump) -> None:
 
 
 def _vector_indexes(work: Restore, database: DatabaseDump) -> None:
-    """One after the other, each with the whole machine: two at once would share the memory that one
-    of them needs.
+    """Build the vector indexes one after the other, each with the whole machine.
+
+    Two at once would share the memory that one of them needs.
     """
     listing = contents(work, database)
     for index in database.vector_indexes:
@@ -299,8 +308,10 @@ def _build(
 
 
 def _others(work: Restore, database: DatabaseDump) -> None:
-    """Keys, other indexes, triggers, policies, refreshed views: in parallel, the memory shared
-    out."""
+    """Make keys, other indexes, triggers, policies and refreshed views.
+
+    They are made in parallel, the memory shared out.
+    """
     started = time.monotonic()
     lines = [
         line
@@ -324,7 +335,7 @@ def _others(work: Restore, database: DatabaseDump) -> None:
 
 
 def _analyze(work: Restore) -> None:
-    """Statistics are not in a dump, and without them no plan is the right one."""
+    """Analyze every database: statistics are not in a dump, and without them no plan is right."""
     started = time.monotonic()
     for database in work.manifest.databases:
         argv = (
@@ -343,8 +354,9 @@ def _analyze(work: Restore) -> None:
 
 
 def _superusers(work: Restore, roles: list[str], later: dict[str, list[bytes]]) -> None:
-    """What only superusers may own, once nothing is evaluated any more and they are superusers
-    again; event triggers last.
+    """Give the roles their powers back, and make what only superusers may own.
+
+    By then nothing is evaluated any more. Event triggers come last.
     """
     work.hands.end()
     _run_all(work, roles, "powers of roles")

@@ -1,5 +1,6 @@
-"""The throw-away cluster a dump is restored into: made like the dumped one, harmless, and asked
-first what it can hold.
+"""The throw-away cluster a dump is restored into.
+
+It is made like the dumped one, harmless, and asked first what it can hold.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ DEFAULTS = "SELECT name, default_version FROM pg_available_extensions"
 
 
 def for_target(access: Access, manifest: Manifest, bin_dir: str = "") -> Access:
-    """The cluster with the programs of the server that is restored into; never older than the
-    dumped one.
+    """Return the access with the programs of the server that is restored into.
+
+    They are never older than the dumped server.
     """
     if bin_dir:
         server = access.cluster.server.model_copy(update={"bin_dir": Path(bin_dir)})
@@ -53,7 +55,7 @@ def for_target(access: Access, manifest: Manifest, bin_dir: str = "") -> Access:
 
 
 def room_for(workspace: Workspace, manifest: Manifest, keep_free_bytes: int) -> None:
-    """Free space for archive, tables and indexes, before any of them comes."""
+    """Check that there is free space for archive, tables and indexes, before any of them comes."""
     needed = int(
         sum(database.size_bytes + database.stored_bytes for database in manifest.databases)
         * ROOM
@@ -65,8 +67,9 @@ def room_for(workspace: Workspace, manifest: Manifest, keep_free_bytes: int) -> 
 def make_cluster(
     access: Access, workspace: Workspace, manifest: Manifest, fence: Fence
 ) -> LocalServer:
-    """``initdb`` with the dumped server's encoding, locale and checksums, then start it; both in
-    the fence.
+    """Run ``initdb`` with the dumped server's encoding, locale and checksums, then start it.
+
+    Both run in the fence.
     """
     first = manifest.databases[0]
     server = _server(access, workspace, manifest, fence)
@@ -146,7 +149,7 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest, fence: Fen
         **(
             {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"} if fast else {}
         ),
-        # to be read by people
+        # a log that people can read
         "logging_collector": "off",
         "log_line_prefix": "%m [%p] ",
         "timezone": "UTC",
@@ -162,8 +165,9 @@ def _server(access: Access, workspace: Workspace, manifest: Manifest, fence: Fen
 def check_extensions(
     connection: psycopg.Connection, database: DatabaseDump, where: str
 ) -> list[str]:
-    """Every extension is to be had there, and none older than it was; gives what is newer, in
-    words.
+    """Check that every extension is to be had there, and none older than it was.
+
+    Returns what is newer, in words.
     """
     defaults: dict[str, str] = dict(connection.execute(DEFAULTS).fetchall())
     newer = []
@@ -191,9 +195,10 @@ def check_extensions(
 
 
 def check_index_options(connection: psycopg.Connection, database: DatabaseDump, where: str) -> None:
-    """Each kind of vector index is tried on an empty table: an access method, operator class or
-    option that this pgvector does not know is named before any row comes. Everything is rolled
-    back.
+    """Try each kind of vector index on an empty table, and roll everything back.
+
+    An access method, operator class or option that this pgvector does not know is named before any
+    row comes.
     """
     kinds = {
         (i.method, i.opclass, i.kind, i.dimensions, tuple(i.options)): i
@@ -237,7 +242,7 @@ def check_index_options(connection: psycopg.Connection, database: DatabaseDump, 
 
 
 def older(found: str, recorded: str) -> bool:
-    """Whether a version is an earlier one; versions that are no numbers are not compared."""
+    """Return whether a version is an earlier one; versions that are no numbers are not compared."""
     try:
         return [int(part) for part in found.split(".")] < [
             int(part) for part in recorded.split(".")

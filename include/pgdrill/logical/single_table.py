@@ -1,5 +1,6 @@
-"""A single table out of a dump into a database that a person names: all of it or nothing, and never
-over another.
+"""A single table out of a dump, restored into a database that a person names.
+
+It is all of it or nothing, and never over another.
 
 Loading rows and building indexes evaluates what the table's owner wrote, with the rights of the
 role that does it, on a server that no fence stands around. So that role is no superuser, unless
@@ -171,7 +172,7 @@ def restore_table(
 
 
 def _find(manifest: Manifest, table: str, database: str) -> Found:
-    """The database that holds it, and the table with its partitions."""
+    """Return the database that holds the table, and the table with its partitions."""
     wanted = joined(*apart(table))
     homes = [
         one for one in manifest.databases if wanted in one.tables and database in ("", one.name)
@@ -203,7 +204,10 @@ def _find(manifest: Manifest, table: str, database: str) -> Found:
 
 
 def _check_place(connection: psycopg.Connection, found: Found, replace: bool) -> None:
-    """Nothing is written over, and what the table needs is there, before a byte is fetched."""
+    """Check, before a byte is fetched, that nothing is written over.
+
+    What the table needs has to be there, too.
+    """
     home = found.home
     there = [name for name in found.tables if _exists(connection, name)]
     if there and not replace:
@@ -329,8 +333,9 @@ def _restore(
 
 
 def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str], dict[str, int]]:
-    """The lines of an archive's contents that belong to the tables, and how many of each other kind
-    do as well.
+    """Return the lines of an archive's contents that belong to the tables.
+
+    Returned with them is how many of each other kind do as well.
     """
     chosen: list[str] = []
     left_out: dict[str, int] = {}
@@ -357,8 +362,9 @@ def choose(lines: list[str], names: dict[str, TableContent]) -> tuple[list[str],
 
 
 def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
-    """``schema tag owner``, the tag being the table, ``table column``, an index, a sequence or
-    ``TABLE table``.
+    """Return whether an entry ``schema tag owner`` belongs to a table.
+
+    The tag is the table, ``table column``, an index, a sequence or ``TABLE table``.
     """
     schema, plain = map(listed, apart(name))
     indexes = [listed(one) for one in table.indexes]
@@ -379,7 +385,7 @@ def _belongs(kind: str, rest: str, name: str, table: TableContent) -> bool:
 
 
 def _compare(connection: psycopg.Connection, restored: Found) -> int:
-    """The rows are there as they were dumped."""
+    """Raise unless the rows are there as they were dumped; return their number."""
     content.prepare(connection)
     total = 0
     for name, before in restored.tables.items():
@@ -405,8 +411,9 @@ def _exists(connection: psycopg.Connection, name: str) -> bool:
 
 
 def _connect(into: str, *, as_superuser: bool) -> psycopg.Connection:
-    """By no setting of the database there: whoever owns it could have other functions found than
-    PostgreSQL's.
+    """Connect, by no setting of the database there.
+
+    Whoever owns it could have other functions found than PostgreSQL's.
     """
     try:
         words = conninfo_to_dict(into)
@@ -458,7 +465,7 @@ def _shown(connection: psycopg.Connection) -> str:
 
 
 def _scratch(access: Access) -> Path:
-    """A folder for what the table's dump holds, which goes when this process does."""
+    """Make a folder for what the table's dump holds, which goes when this process does."""
     no_core_files()
     sweep_first(access)
     folder = access.cluster.state_directory / "tables" / secrets.token_hex(8)

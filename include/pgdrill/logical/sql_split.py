@@ -1,5 +1,6 @@
-"""SQL text cut into statements, with the line each begins at: as psql does it, so that a file can
-be run piece by piece.
+"""SQL text cut into statements, with the line each begins at.
+
+It is cut as psql does it, so that a file can be run piece by piece.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class Statement:
 
     @property
     def words(self) -> str:
-        """Its first words, for people: up to the first literal, so that no value shows."""
+        """The first words, for people: up to the first literal, so that no value shows."""
         shown = re.split(r"['$]", " ".join(_bare(self.text).split()))[0].strip()
         return shown[:100]
 
     @property
     def bare(self) -> str:
-        """Without the comments before its first word."""
+        """The statement without the comments before its first word."""
         return _bare(self.text)
 
     @property
@@ -38,8 +39,9 @@ class Statement:
 
 
 def split(text: str) -> Iterator[Statement]:
-    """The statements of a file. A semicolon ends one, except in quotes, comments, brackets and
-    ``BEGIN ATOMIC … END``.
+    """Yield the statements of a file.
+
+    A semicolon ends one, except in quotes, comments, brackets and ``BEGIN ATOMIC … END``.
     """
     start, at, depth, blocks, words = 0, 0, 0, 0, [""]
     while at < len(text):
@@ -68,7 +70,7 @@ def split(text: str) -> Iterator[Statement]:
 
 
 def _skip(text: str, at: int) -> int:
-    """The end of a comment or a quoted part that begins here; ``at`` where none does."""
+    """Return the end of a comment or a quoted part that begins here; ``at`` where none does."""
     if text.startswith("--", at):
         end = text.find("\n", at)
         return len(text) if end < 0 else end
@@ -128,7 +130,7 @@ def _statement(text: str, start: int, end: int) -> Iterator[Statement]:
 
 
 def _bare(text: str) -> str:
-    """Without the comments and spaces before its first word."""
+    """Return a text without the comments and spaces before its first word."""
     at = 0
     while at < len(text):
         if match := SPACE_OR_COMMENT.match(text, at):

@@ -1,4 +1,4 @@
-"""Reports beside the dumps they are about, and which dumps count.
+"""The reports beside the dumps they are about; they say which dumps count.
 
 Which may go is for retention to say.
 """
@@ -33,7 +33,7 @@ class Listed:
 
     @property
     def counts(self) -> bool:
-        """A restore has proved it, and none since has found it damaged."""
+        """True if a restore has proved the dump, and none since has found it damaged."""
         return counts(self.drills)
 
     @property
@@ -44,7 +44,7 @@ class Listed:
 
 
 def report_key(report: DumpReport) -> str:
-    """Where a report is kept."""
+    """Return where a report is kept."""
     return f"{report.dump_id}/drill-{report.drill_id}.json"
 
 
@@ -54,13 +54,13 @@ def save_report(access: Access, report: DumpReport) -> None:
 
 
 def local_report(access: Access, drill_id: str) -> DumpReport | None:
-    """The local copy, on the host where the dump was restored."""
+    """Read the local copy of a report, on the host where the dump was restored."""
     file = _local_file(access, drill_id)
     return read_model(DumpReport, file.read_bytes()) if file.exists() else None
 
 
 def local_reports(access: Access) -> list[DumpReport]:
-    """Every report that is kept on this host; what cannot be read is left out."""
+    """Read every report that is kept on this host; what cannot be read is left out."""
     found = []
     for file in _local_file(access, "x").parent.glob("*.json"):
         with contextlib.suppress(ValueError):
@@ -73,7 +73,7 @@ def _local_file(access: Access, drill_id: str) -> Path:
 
 
 def listed(access: Access) -> list[Listed]:
-    """Every dump that has a manifest, oldest first."""
+    """List every dump that has a manifest, oldest first."""
     keys = sorted(access.dumps.sizes())
     found = []
     for dump_id in manifests.list_dumps(access):
@@ -95,9 +95,9 @@ def _report(access: Access, key: str) -> DumpReport | None:
 
 
 def parse_report(text: bytes | None, key: str) -> DumpReport:
-    """A dump's report, with a verdict that its content bears.
+    """Parse a dump's report, with a verdict that its content bears.
 
-    ValueError for none, and for another one's under this key.
+    Raises ValueError for none, and for another one's under this key.
     """
     report = read_model(DumpReport, text)
     if report_key(report) != key:
@@ -106,7 +106,7 @@ def parse_report(text: bytes | None, key: str) -> DumpReport:
 
 
 def builds(access: Access) -> list[IndexBuild]:
-    """Every timed build of every restore, oldest first: what a forecast learns from."""
+    """Return every timed build of every restore, oldest first: what a forecast learns from."""
     reports = (
         report for dump in listed(access) for report in dump.drills if report.restore.status == "ok"
     )

@@ -1,5 +1,6 @@
-"""The logical dump: look at the server, dump every database from one snapshot each, write the
-manifest last.
+"""The logical dump: every database is dumped from one snapshot each.
+
+First the server is looked at; the manifest is written last.
 
 pg_dump itself makes no query of a user's table: it asks the catalogs with an empty search path, and
 reads rows by ``COPY table (columns) TO stdout``, which plans nothing. Only a foreign table it would
@@ -113,7 +114,7 @@ def take_dump(
     runner: Runner | None = None,
     progress: Progress = lambda *_: None,
 ) -> Manifest:
-    """Dump; what fails or is stopped on the way is taken back, and nobody sees it.
+    """Take a dump. One that fails or is stopped on the way is taken back, and nobody sees it.
 
     It counts once it has been restored.
     """
@@ -191,8 +192,11 @@ def _dump(work: Dumping, names: tuple[str, ...]) -> Manifest:
 
 
 def _server(access: Access) -> ServerFacts:
-    """The right server, not newer than pg_dump, and a standby only if it lets a long snapshot
-    live."""
+    """Check and describe the server.
+
+    It has to be the right one, not newer than pg_dump, and a standby only if it lets a long
+    snapshot live.
+    """
     source = access.dumped
     with source.connect() as connection:
         identifier = check_server(connection, source.cluster)
@@ -215,7 +219,7 @@ def _server(access: Access) -> ServerFacts:
 
 
 def _databases(access: Access, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that are wanted, or all that are filled; the role is let into each."""
+    """Return the databases that are wanted, or all that are filled; the role is let into each."""
     with access.dumped.connect() as connection:
         names = wanted or filled_databases(connection)
         check_admitted(connection, access.cluster.name, names)
@@ -304,8 +308,9 @@ def _database(work: Dumping, name: str, compression: str) -> DatabaseDump:
 
 @contextlib.contextmanager
 def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, str, str, datetime]]:
-    """A transaction that reads, and exports its snapshot to pg_dump; with the LSN at which it was
-    taken.
+    """Begin a transaction that reads, and exports its snapshot to pg_dump.
+
+    Yields it with the snapshot, the LSN at which it was taken, and the time.
     """
     with contextlib.closing(access.dumped.connect(name)) as connection:
         content.prepare(connection)
@@ -330,8 +335,9 @@ def _snapshot(access: Access, name: str) -> Iterator[tuple[psycopg.Connection, s
 
 @contextlib.contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """What the server refuses while its content is read, in the words of what pg_dump's own
-    failures are told in.
+    """Raise what the server refuses while its content is read.
+
+    It is told in the words in which pg_dump's own failures are told.
     """
     try:
         yield
@@ -343,8 +349,9 @@ def _reading(name: str) -> Iterator[None]:
 
 
 def _run(work: Dumping, name: str, command: Command, *, expected_bytes: int) -> list[DumpFile]:
-    """Run pg_dump into the store: its stdout as it comes, or the files of its folder once it has
-    ended.
+    """Run pg_dump into the store; return the objects.
+
+    Its stdout is sent as it comes, or the files of its folder once it has ended.
     """
     access = work.access
     what = f"dump of database {name}"
@@ -386,7 +393,7 @@ def definitions(
     runner: Runner,
     superuser: tuple[str, str] = ("", ""),
 ) -> dict[str, str]:
-    """Every object's definition, hashed; the text itself is kept nowhere.
+    """Hash every object's definition; the text itself is kept nowhere.
 
     ``superuser``: whose name there, and what it stands for.
     """

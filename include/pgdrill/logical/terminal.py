@@ -1,4 +1,4 @@
-"""What people see of dumps and of their restores."""
+"""Dumps and their restores for the terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOWEST = 10
 
 
 def manifest_table(manifest: Manifest) -> Table:
-    """What a dump holds."""
+    """Return what a dump holds, as a table."""
     rows = [
         (
             "server",
@@ -63,7 +63,7 @@ def manifest_table(manifest: Manifest) -> Table:
 
 
 def dumps_table(found: Sequence[Listed], manifests: dict[str, Manifest]) -> Grid:
-    """Every dump, and whether it counts."""
+    """Return every dump, and whether it counts, as a table."""
     rows = []
     for one in found:
         manifest, last = manifests.get(one.dump_id), one.last
@@ -106,8 +106,9 @@ def report_table(report: DumpReport, console: Console) -> None:
 
 
 def print_report(report: DumpReport, console: Console) -> None:
-    """Print a restore's report on one screen: all that is not good in full, and what passed as
-    counts.
+    """Print a restore's report on one screen.
+
+    All that is not good is in full, and what passed is counted.
     """
     _headline(report, console)
     print_troubles(report, console)
@@ -215,7 +216,7 @@ def _statements(report: DumpReport, console: Console) -> None:
 
 
 def forecasts_table(found: Sequence[Forecast]) -> Grid:
-    """How long builds will take."""
+    """Return how long builds will take, as a table."""
     rows = [
         (
             one.index,

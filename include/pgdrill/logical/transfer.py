@@ -1,5 +1,6 @@
-"""Large objects to and from the store in one pass: bounded memory, digests on the way, all or
-nothing.
+"""Large objects to and from the store in one pass.
+
+Memory is bounded, digests are made on the way, and it is all or nothing.
 
 An upload is one multipart upload. Its parts are sent again when they fail, and it is aborted when
 anything else does: until it is completed nobody can see the object.
@@ -33,15 +34,17 @@ class Abandoned(Exception):
 
 
 def part_bytes(expected_bytes: int) -> int:
-    """Size of a part so that an object of twice the expected size still fits into S3's number of
-    parts.
+    """Return the bytes of a part.
+
+    An object of twice the expected size still fits into S3's number of parts.
     """
     return max(SMALLEST_PART_BYTES, -(-2 * expected_bytes // MOST_PARTS))
 
 
 class Upload:
-    """Takes a program's stdout to an object; used as :meth:`pgdrill.host.process.Runner.run`'s
-    ``on_stdout``.
+    """An upload of a program's stdout to an object.
+
+    It is used as :meth:`pgdrill.host.process.Runner.run`'s ``on_stdout``.
     """
 
     def __init__(self, storage: Storage, key: str, *, expected_bytes: int, moved: Moved) -> None:
@@ -51,8 +54,9 @@ class Upload:
         self._digest = hashlib.sha256()
 
     def __call__(self, pipe: IO[bytes], exit_code: Callable[[], int]) -> None:
-        """Send everything; the object comes to be only if the program ended well (its exit code is
-        its caller's to judge).
+        """Send everything; the object comes to be only if the program ended well.
+
+        Its exit code is its caller's to judge.
         """
         with self.storage.explained(self.key), contextlib.suppress(Abandoned):
             obstore.put(
@@ -74,7 +78,7 @@ class Upload:
             raise Abandoned(f"exit code {code}")
 
     def file(self, name: str) -> DumpFile:
-        """What was sent."""
+        """Return what was sent."""
         return DumpFile(name=name, bytes=self.bytes, sha256=self._digest.hexdigest())
 
 
@@ -87,8 +91,10 @@ def upload_file(storage: Storage, key: str, path: Path, name: str, moved: Moved)
 
 
 def download(storage: Storage, key: str, file: DumpFile, into: Path, moved: Moved) -> None:
-    """Fetch an object and compare it with what was sent; another size or digest is a damaged
-    dump."""
+    """Fetch an object and compare it with what was sent.
+
+    Another size or digest is a damaged dump.
+    """
     digest, size = hashlib.sha256(), 0
     into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     thing = f"{storage.url}/{key}"
@@ -132,7 +138,7 @@ def _content(storage: Storage, key: str, size: int) -> Iterator[bytes]:
 
 
 def _put_down(sink: IO[bytes], data: bytes) -> None:
-    """A full disk here is not the store's fault."""
+    """Write data. A full disk here is not the store's fault."""
     try:
         sink.write(data)
         sink.flush()

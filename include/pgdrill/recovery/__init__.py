@@ -1,3 +1,4 @@
-"""From a target to a promoted server: planning, preflight, restore, WAL prefetch, proof of the
-instant.
+"""The way from a recovery target to a promoted server: planning, restore, proof of the instant.
+
+Preflight and the prefetching of WAL belong to it.
 """

@@ -1,9 +1,8 @@
-"""Is this host equipped for the cluster that is to be restored: its locales, and the libraries of
-its extensions?
+"""A check that this host has the locales and the extensions' libraries of the cluster to restore.
 
-Asked before a byte is fetched. What this host lacks says nothing of the backup, though every index
-on text and every vector would look broken without it. Where the answer is not known, the restored
-server gives it.
+It runs before a byte is fetched. What this host lacks says nothing of the backup, though every
+index on text and every vector would look broken without it. Where the answer is not known, the
+restored server gives it.
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ ELSEWHERE = ("dynamic_library_path", "extension_control_path")
 
 
 class Holds(Protocol):
-    """What a cluster holds, as a baseline tells it, or its catalogs now."""
+    """The contents of a cluster, as a baseline tells them, or its catalogs now."""
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """Those that are always kept."""
+        """The settings that are always kept, by name."""
 
     @property
     def configured(self) -> Mapping[str, str]:
-        """What somebody set."""
+        """The settings that somebody set, by name."""
 
     @property
     def database_forms(self) -> Mapping[str, str]:
-        """Encoding and locale of every database."""
+        """The encoding and locale of every database."""
 
     @property
     def databases(self) -> Mapping[str, HoldsExtensions]:
-        """What was looked into."""
+        """The databases that were looked into."""
 
 
 class HoldsExtensions(Protocol):
-    """One database of them."""
+    """The extensions of one database."""
 
     @property
     def extensions(self) -> Mapping[str, str]:
-        """Name -> version."""
+        """The version of each extension: name -> version."""
 
 
 def check_equipped(
@@ -61,8 +60,10 @@ def check_equipped(
     databases: Collection[str],
     allowed: Collection[str],
 ) -> None:
-    """Raise what this host lacks of what is in the cluster, as the first of ``known`` says that
-    says it. ``databases``: () for all.
+    """Raise ``host-not-equipped`` if this host lacks anything that the cluster needs.
+
+    The first of ``known`` that tells its contents is compared with the host. ``databases``: () for
+    all.
     """
     lacks: dict[str, str] = {}
     looked = [baseline for baseline in known if baseline]
@@ -78,7 +79,10 @@ def check_equipped(
 def lacking(
     binaries: Binaries, cluster: Holds, databases: Collection[str], allowed: Collection[str]
 ) -> dict[str, str]:
-    """What this host lacks of what is in the cluster: thing -> why. ``databases``: () for all."""
+    """Return what this host lacks of what the cluster needs: thing -> why.
+
+    ``databases``: () for all.
+    """
     return {
         **dict(_of_cluster(binaries, cluster, databases, allowed)),
         **dict(_extensions(binaries, cluster, databases)),
@@ -86,7 +90,7 @@ def lacking(
 
 
 def not_equipped(binaries: Binaries, lacking: Mapping[str, str]) -> CouldNotVerify:
-    """The error that names it."""
+    """Return the error that names what is lacking."""
     shown = "; ".join(f"{thing}: {why}" for thing, why in list(lacking.items())[:SHOWN])
     more = f"; and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
     return CouldNotVerify(
@@ -124,7 +128,7 @@ def _locales(
 
 
 def has_locale(mask: int, name: str) -> bool:
-    """Whether the C library knows a locale; it changes none."""
+    """Return whether the C library knows a locale. The process's own locale does not change."""
     libc = ctypes.CDLL(None)
     libc.newlocale.restype, libc.newlocale.argtypes = (
         ctypes.c_void_p,
@@ -138,8 +142,9 @@ def has_locale(mask: int, name: str) -> bool:
 
 
 def _places(binaries: Binaries, baseline: Holds) -> tuple[Path, Path] | None:
-    """Folders of libraries and of extensions' files; None where production looks in others, too, or
-    this PostgreSQL does not say.
+    """Return the folder of libraries and the folder of extensions' files.
+
+    None where production looks in other folders, too, or this PostgreSQL does not say.
     """
     return None if set(ELSEWHERE) & baseline.configured.keys() else binaries.places
 
@@ -175,9 +180,7 @@ def _extensions(
 
 
 def _module(control: Path) -> str:
-    """The library that an extension's control file names, if it lies where libraries lie; empty:
-    none.
-    """
+    """Return the library in ``$libdir`` that a control file names, or an empty string."""
     for line in control.read_text(errors="replace").splitlines():
         key, _, value = line.partition("=")
         path = value.strip().strip("'")

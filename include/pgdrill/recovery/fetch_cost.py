@@ -1,4 +1,4 @@
-"""What a fetch left, and how its time divides: so much for each file, so much for each byte.
+"""The costs of a fetch: seconds for each file, and seconds for each byte.
 
 Creating and syncing a thousand small files takes as long in a cluster of 100 MB as in one ten times
 as large. One fetch shows both: the kernel stamps each file when its last byte was written, so that
@@ -23,7 +23,10 @@ Figures = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """``fixed_seconds`` of the fetch would be the same with more bytes in the same files."""
+    """The files of a fetch.
+
+    ``fixed_seconds`` would be the same with more bytes in the same files.
+    """
 
     files: int
     bytes: int
@@ -44,9 +47,9 @@ def unpacked(folders: Iterable[Path], seconds: float) -> Unpacked:
 
 
 def fixed_part(ends: Figures, sizes: Figures, seconds: float) -> float:
-    """Of a fetch that took ``seconds``: those that do not depend on bytes.
+    """Return the seconds of a fetch that do not depend on bytes, of ``seconds`` in all.
 
-    ``ends`` ascending, in seconds; ``sizes`` in bytes.
+    ``ends`` are ascending, in seconds; ``sizes`` are in bytes.
     """
     stretches = min(STRETCHES, len(ends) // FEWEST)
     if stretches < 2:

@@ -1,5 +1,7 @@
-"""Holding a drill's cluster and folder: by this process while a stage runs, by a lease between
-stages, by a promise when kept.
+"""The hold on a drill's cluster and folder.
+
+This process holds them while a stage runs, a lease between stages, and a promise when they are
+kept.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from pgdrill.recovery.workspace import Workspace
 
 
 def drill_lock(access: Access) -> ClusterLock:
-    """One drill at a time for a cluster, of backups and of dumps."""
+    """Return the lock that lets one drill at a time run for a cluster, of backups and of dumps."""
     return ClusterLock(access.cluster.state_directory / "drill.lock")
 
 
 def ends_at(access: Access, started_at: datetime) -> float:
-    """When a drill's time is over (seconds since the epoch)."""
+    """Return when a drill's time is over (seconds since the epoch)."""
     return started_at.timestamp() + access.cluster.drill.timeout_seconds
 
 
@@ -32,7 +34,7 @@ def holding(
 ) -> Iterator[Lease | None]:
     """Hold the cluster while a stage of a drill runs.
 
-    Gives the dead drill's lease it took over, if there was one.
+    Yields the lease of a dead drill that was taken over, or None.
 
     With ``hand_over`` nobody owns the drill afterwards: whoever goes on has to come within
     ``drill.handover_seconds``.
@@ -50,13 +52,14 @@ def holding(
 
 
 def left_until(access: Access, end: float) -> float:
-    """Until when a server waits for the next stage."""
+    """Return until when a server waits for the next stage (seconds since the epoch)."""
     return min(end, time.time() + access.cluster.drill.handover_seconds)
 
 
 def begin_anew(access: Access, workspace: Workspace, stale: Lease | None, end: float) -> None:
-    """Own the folder, with nothing in it: what a dead drill, or an earlier try of this one, left
-    behind goes.
+    """Own the folder, with nothing in it.
+
+    What a dead drill, or an earlier try of this one, left behind is removed.
     """
     for drill_id in {workspace.directory.name, *([stale.owner] if stale else [])}:
         Workspace.of(access, drill_id).destroy()
@@ -65,7 +68,7 @@ def begin_anew(access: Access, workspace: Workspace, stale: Lease | None, end: f
 
 
 def take_over(access: Access, workspace: Workspace, end: float) -> None:
-    """Own what an earlier stage has left, unless that came too late."""
+    """Own what an earlier stage has left. Raise ``handover`` if it is gone or its time is over."""
     lease = workspace.lease
     if why := lease.over() if lease else "nothing of it is there":
         raise CouldNotVerify(
@@ -85,8 +88,10 @@ def take_over(access: Access, workspace: Workspace, end: float) -> None:
 
 
 def keep_until_end(access: Access, workspace: Workspace, started_at: datetime) -> datetime:
-    """Leave it without an owner until the drill's time is over, and for a handover's time at
-    least."""
+    """Leave the folder without an owner, and return when it ends.
+
+    It stays until the drill's time is over, and for a handover's time at least.
+    """
     end = max(ends_at(access, started_at), time.time() + access.cluster.drill.handover_seconds)
     workspace.claim("kept", end, make=False)
     return datetime.fromtimestamp(end, UTC)

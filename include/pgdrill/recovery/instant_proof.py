@@ -1,5 +1,6 @@
-"""The proof of an instant, from WAL itself: which transactions ended just before and just after
-replay stopped.
+"""Proof of an instant from WAL: the transactions that ended just before and after it.
+
+They are those around the LSN where replay stopped.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What a drill is to restore: a look at production, and the wish of a person or a schedule made
-exact.
+"""The plan of a drill: a look at production, and the target made exact.
+
+A person or a schedule wishes for the target.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Look:
 
     @property
     def segment_bytes(self) -> int:
-        """Of WAL; PostgreSQL's default where nothing is archived."""
+        """The bytes of a WAL segment, or PostgreSQL's default where nothing is archived."""
         return self.line.segment_bytes if self.line else DEFAULT_SEGMENT_BYTES
 
 
@@ -82,7 +83,7 @@ def decide(
     runner: Runner,
     folder: Path,
 ) -> tuple[Goal, Look]:
-    """Whose turn it is, what production looks like, and the goal."""
+    """Choose the target, look at production, and return the exact goal with that look."""
     chosen = by_turns(access, wanted, report.target)
     look = look_at_production(access, report, runner, folder, latest=chosen.kind == "latest")
     if look.baseline is None and backup.upper() == "LATEST":  # the newest may be anybody's
@@ -104,8 +105,9 @@ def decide(
 
 
 def new_restore_point(drill_id: str) -> str:
-    """A name that no try had before, of the same drill or of any other: recovery stops at the first
-    point of its name.
+    """Return a name that no try had before, of the same drill or of any other.
+
+    Recovery stops at the first point of its name.
     """
     return f"pgdrill-{drill_id[:DRILL_SHOWN]}-{secrets.token_hex(4)}"
 
@@ -113,8 +115,9 @@ def new_restore_point(drill_id: str) -> str:
 def look_at_production(
     access: Access, report: Report, runner: Runner, folder: Path, *, latest: bool
 ) -> Look:
-    """Measure the RPO and take the baseline; its content and its restore point only for a drill to
-    ``latest``.
+    """Measure the RPO and take the baseline.
+
+    Only a drill to ``latest`` takes the baseline's content and makes a restore point.
     """
     started = time.monotonic()
     # what has reached it by itself, before a switch is asked for
@@ -150,8 +153,9 @@ def _line(
     listed: Mapping[str, int],
     baseline: Baseline | None,
 ) -> Line | None:
-    """Production's line of timelines, by its own word, or by what was last known of it; notes the
-    other ends of WAL.
+    """Return production's line of timelines, by its own word or by what was last known of it.
+
+    Notes the other ends of WAL in the report. None where no timeline is known.
     """
     size = baseline.segment_bytes if baseline else segment_bytes(access)
     found = archived_timelines(wal, listed, size, least=baseline.timeline if baseline else 0)
@@ -172,8 +176,9 @@ def _without_production(access: Access, found: Timelines) -> tuple[int | None, l
 def _measure(
     access: Access, report: Report, wal: WalReader, line: Line, end: ArchivedEnd, baseline: Baseline
 ) -> None:
-    """What would have been lost when the drill began: since the first commit that had not reached
-    the repository then.
+    """Measure what would have been lost when the drill began.
+
+    It counts from the first commit that had not reached the repository then.
     """
     begun = (baseline.clock or UNKNOWN).on_server(report.started_at)
     if all_archived(end, baseline.next_xid):
@@ -199,8 +204,9 @@ def _archive_now(access: Access) -> int:
 
 
 def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbeats | None:
-    """What production's heartbeats say now; None where none are configured or production does not
-    answer.
+    """Read production's heartbeats, also as of ``instant`` if there is one.
+
+    None where none are configured or production does not answer.
     """
     column = HeartbeatColumn.of(access.cluster)
     if column is None:
@@ -223,11 +229,12 @@ def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbea
 
 
 def by_turns(access: Access, wanted: RecoveryTarget, earlier: Target | None) -> RecoveryTarget:
-    """``alternate`` as ``latest`` or ``random``: what the newest drill that had one of them as its
-    target did not.
+    """Return ``alternate`` as ``latest`` or ``random``, by turns.
 
-    Told from the reports and not from the calendar: a week without a drill skips neither. A second
-    try of the same drill (``earlier``) keeps its choice.
+    The newest drill that had one of them as its target decides: this one takes the other.
+
+    The turn is told from the reports and not from the calendar: a week without a drill skips
+    neither. A second try of the same drill (``earlier``) keeps its choice.
     """
     if wanted.kind != "alternate":
         return wanted
@@ -257,7 +264,7 @@ def exact_goal(
     runner: Runner,
     folder: Path,
 ) -> tuple[Goal, Target]:
-    """The goal, and the target as the report shows it.
+    """Return the goal, and the target as the report shows it.
 
     ``report.target`` is that of an earlier try, if any.
     """
@@ -286,7 +293,10 @@ def exact_goal(
 def _reachable(
     access: Access, wanted: RecoveryTarget, backup: str, look: Look, runner: Runner, folder: Path
 ) -> Reached:
-    """Refuse what a person cannot have meant; where it lies, as far as that is known."""
+    """Refuse a target that a person cannot have meant, and find where it lies.
+
+    It is found only as far as that is known.
+    """
     if look.line is None:
         return Reached(backup)
     archive = Archive(access.wal_reader(runner, folder), look.line)
@@ -300,7 +310,7 @@ def _reachable(
 
 
 def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None = None) -> Goal:
-    """With what production says of itself."""
+    """Return the goal for a target, with what production says of itself."""
     if look.baseline is None:
         return Goal(
             backup,
@@ -327,8 +337,9 @@ def _known(backup: str, target: RecoveryTarget, look: Look, stop_lsn: int | None
 
 
 def _set_for_searches(baseline: Baseline) -> dict[str, str]:
-    """pgvector's settings that stand in production's file: a session that has not loaded pgvector
-    does not list them.
+    """Return pgvector's settings that stand in production's file.
+
+    A session that has not loaded pgvector does not list them.
     """
     told = (item for state in baseline.databases.values() for item in state.search_settings.items())
     set_by = {name: value.partition(": ") for name, value in told}
@@ -340,8 +351,9 @@ def _set_for_searches(baseline: Baseline) -> dict[str, str]:
 
 
 def _latest(backup: str, look: Look) -> Goal:
-    """Make ``latest`` exact: the baseline's restore point, or the last record that reached the
-    archive.
+    """Make ``latest`` exact.
+
+    It becomes the baseline's restore point, or the last record that reached the archive.
     """
     if look.baseline:
         goal = _known(
@@ -371,7 +383,10 @@ def _end(look: Look) -> ArchivedEnd:
 def _random(
     access: Access, backup: str, look: Look, report: Report, runner: Runner, folder: Path
 ) -> tuple[Goal, str]:
-    """An instant drawn from all that can be restored; an earlier try's, where it still can."""
+    """Draw an instant from all that can be restored.
+
+    An earlier try's instant is taken where it can still be restored.
+    """
     line = look.line or Line(_end(look).segment.timeline, segment_bytes=look.segment_bytes)
     clock = (look.baseline.clock if look.baseline else None) or UNKNOWN
     since = clock.on_server(datetime.now(UTC)) - timedelta(days=access.cluster.drill.random_days)
@@ -402,7 +417,7 @@ def _random(
 
 
 def _from(span: Span, name: str) -> Span | None:
-    """The part of a span that one of its backups can reach."""
+    """Return the part of a span that the backup of that name can reach, or None."""
     named = next((one for one in span.backups if one.name == name), None)
     if named is None:
         return None

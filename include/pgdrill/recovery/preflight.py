@@ -1,5 +1,7 @@
-"""Everything that can be known before a byte is fetched: seconds, not an hour of a tool's
-retries."""
+"""Everything that can be known before a byte is fetched.
+
+It takes seconds, not an hour of a tool's retries.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ class Plan:
 def choose_backup(
     backups: BaseBackups, wanted: str, target: RecoveryTarget, where: str
 ) -> BaseBackup:
-    """The newest backup that can reach the target, or the one of that full name.
+    """Choose the newest backup that can reach the target, or the one of that full name.
 
     One that cannot be read, and by its name is newer, is what LATEST would have been: then no older
     one stands for it.
@@ -100,7 +102,7 @@ def choose_backup(
 
 
 def as_fault(problem: Problem) -> BackupFault:
-    """A problem of the backup as the error that it is."""
+    """Return a problem of the backup as the error that it is."""
     return BackupFault(
         problem.reason,
         problem.thing,
@@ -157,7 +159,7 @@ def preflight(
 
 
 def _newest_known(access: Access, listed: BaseBackups, chosen: BaseBackup) -> None:
-    """What is chosen for the newest is not older than one that is known and was not listed."""
+    """Raise if a backup that is known and was not listed is newer than the chosen one."""
     there = [*(backup.name for backup in listed), *listed.broken]
     lost = [one for one in lost_backups(access, there, quick=True) if one.name > chosen.name]
     for problem in missing("base backup", access.repository.url, lost, len(there)):
@@ -211,9 +213,10 @@ def _same_system(
 
 
 def _all_inside(backup: BaseBackup, tablespaces: Mapping[str, str]) -> None:
-    """Replay takes the path of a new tablespace from WAL; no setting maps it.
+    """Raise where production has tablespaces that the backup lacks.
 
-    For other targets, WAL itself is looked at.
+    Replay takes the path of a new tablespace from WAL; no setting maps it. For other targets, WAL
+    itself is looked at.
     """
     if lacking := sorted(set(tablespaces) - set(backup.tablespaces)):
         shown = ", ".join(f"{oid} in {tablespaces[oid]!r}" for oid in lacking[:SHOWN])
@@ -251,7 +254,10 @@ def _unbroken(
     segment_bytes: int,
     where: str,
 ) -> int:
-    """How many segments replay will need; a missing or empty one is an error that names it."""
+    """Return how many segments replay will need.
+
+    A missing or empty one is an error that names it.
+    """
     total = end // segment_bytes - backup.start_lsn // segment_bytes + 1
     # However many a description asks for: among one more than there are, one is lacking.
     needed = list(

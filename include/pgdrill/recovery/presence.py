@@ -1,5 +1,6 @@
-"""Production that is not there: said in the verdict, and after some drills in a row no verdict is
-green without it.
+"""The absence of production: told in the verdict.
+
+After some drills in a row without production no verdict is green.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def absence(access: Access) -> str:
-    """Why production is not there, in words; empty where it lets in.
+    """Return why production is not there, in words, or an empty string where it lets in.
 
     Raises if it is there and does not.
     """
@@ -39,7 +40,7 @@ def note_absence(access: Access, report: Report, error: Gone) -> None:
 
 
 def _before(access: Access, report: Report) -> int:
-    """The drills right before this one that were without production.
+    """Count the drills right before this one that were without production.
 
     Those that did not come to look at it count neither way.
     """
@@ -61,7 +62,7 @@ def _before(access: Access, report: Report) -> int:
 
 
 def answer(report: Report, allowed: int) -> CheckResult | None:
-    """What production's absence means for the verdict; None where it was there."""
+    """Return what production's absence means for the verdict, or None where it was there."""
     if not report.without_production:
         return None
     times = report.drills_without_production

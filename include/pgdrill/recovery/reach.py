@@ -1,8 +1,7 @@
-"""What a target of the past can be: one that cannot be reached is refused before a byte is
-restored, with the nearest that can.
+"""Targets of the past that cannot be reached: refused before a byte is restored.
 
-Only what is certain is refused. Where WAL is missing or damaged it is recovery that finds out, and
-the backup's fault.
+The refusal names the nearest that can be reached. Only what is certain is refused. Where WAL is
+missing or damaged it is recovery that finds out, and the backup's fault.
 """
 
 from __future__ import annotations
@@ -48,8 +47,9 @@ class Archive:
     line: Line
 
     def time(self, target: RecoveryTarget, clock: ClockDifference) -> None:
-        """Refuse an instant that has not come, or behind which no transaction is archived for
-        recovery to stop at.
+        """Refuse an instant that has not come, or that no archived transaction follows.
+
+        Recovery stops at such a transaction.
         """
         now = clock.on_server(datetime.now(UTC)) + timedelta(seconds=clock.uncertainty_seconds)
         newest = self._newest()
@@ -96,8 +96,9 @@ class Archive:
         )
 
     def name(self, target: RecoveryTarget, backup: str) -> Reached:
-        """Where a restore point lies, and the newest backup before it; refuse a name that is in no
-        archived WAL.
+        """Find a restore point, and the newest backup before it.
+
+        Refuses a name that is in no archived WAL.
         """
         backups = self._backups()
         usable = [
@@ -172,8 +173,9 @@ class Archive:
         )
 
     def _newest(self) -> datetime | None:
-        """When the last archived transaction ended; None where a gap, damage or a quiet server
-        keeps from knowing it.
+        """Return when the last archived transaction ended.
+
+        None where a gap, damage or a quiet server keeps from knowing it.
         """
         archived = self.wal.archive.listed()
         found = stretches(self.line.wal(archived), self.line.path, self._backups())

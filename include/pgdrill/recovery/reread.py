@@ -1,8 +1,7 @@
-"""A part that broke off while the tool fetched it is read again by itself, before the backup is
-blamed.
+"""A second look at a part of a backup that broke off while the tool fetched it.
 
-A proxy that ends long connections, or a store that closes one, looks to the tool like an object
-that ends too early.
+The part is read by itself before the backup is blamed. A proxy that ends long connections, or a
+store that closes one, looks to the tool like an object that ends too early.
 """
 
 from __future__ import annotations
@@ -28,8 +27,10 @@ BROKEN_OFF = re.compile(
 def blame(
     access: Access, backup: str, parts: Mapping[str, int], error: BackupFault
 ) -> PgdrillError:
-    """The error to raise: the same, that of the part which is damaged, or the way's to the store
-    where every part is whole.
+    """Return the error to raise for a fetch that broke off.
+
+    It is the same error, or one that names the damaged part, or, where every part is whole, one
+    that blames the way to the store.
     """
     told = error.problem.found
     if not BROKEN_OFF.search(told) or access.tool.encrypts(
@@ -64,7 +65,7 @@ def blame(
 
 
 def _broken(access: Access, key: str, size: int) -> str:
-    """What is wrong with an object; empty if nothing."""
+    """Return what is wrong with an object, or an empty string."""
     suffix = PurePosixPath(key).suffix.removesuffix(".tar")
     chunks = access.repository.chunks(key)
     if chunks is None:

@@ -1,4 +1,4 @@
-"""Restoring a cluster: preflight, fetch, start, replay to the target, promote.
+"""The restore of a cluster: preflight, fetch, start, replay to the target, promote.
 
 Production is never touched.
 """
@@ -60,7 +60,7 @@ class Restoring:
 
 
 def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runner) -> Plan:
-    """Preflight: all that can be known before a byte is fetched."""
+    """Run the preflight: check all that can be known before a byte is fetched."""
     workspace.create()
     history = access.wal_reader(runner, workspace.home).history(goal.timeline or 1)
     stop_lsn = parse_lsn(goal.target.value) if goal.target.kind == "lsn" else goal.stop_lsn
@@ -73,7 +73,7 @@ def plan_restore(access: Access, workspace: Workspace, goal: Goal, runner: Runne
 
 
 def restore(work: Restoring, ahead: WalAhead, timings: Timings) -> RestoredCluster:
-    """Fetch the planned backup, replay to the target and promote; fills in ``timings``.
+    """Fetch the planned backup, replay to the target, promote, and fill in ``timings``.
 
     A server is left running.
     """
@@ -105,8 +105,9 @@ def restore(work: Restoring, ahead: WalAhead, timings: Timings) -> RestoredClust
 
 
 def _fetch(work: Restoring, timings: Timings) -> None:
-    """Fetch, and once more where a part did not unpack: a connection that broke off looks the same
-    as a torn part.
+    """Fetch the backup, and once more where a part did not unpack.
+
+    A connection that broke off looks the same as a torn part.
     """
     workspace, plan = work.workspace, work.plan
     spaces = {
@@ -171,8 +172,9 @@ def _fetch_once(work: Restoring, spaces: dict[str, Path]) -> None:
 
 
 def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
-    """Bring to the disk what the tool wrote: the whole file system at once, which is quicker than
-    file by file.
+    """Bring to the disk what the tool wrote.
+
+    The whole file system is synced at once, which is quicker than file by file.
 
     PostgreSQL does the same again before it replays; then there is little left to write. Where
     production's files lie on that file system PostgreSQL does it alone, file by file, and
@@ -197,7 +199,7 @@ def _sync(access: Access, workspace: Workspace, timings: Timings) -> None:
 
 
 def alone_on_disk(access: Access, directory: Path) -> bool:
-    """Whether production's data directory lies on another host or file system."""
+    """Return whether production's data directory lies on another host or file system."""
     try:
         return access.cluster.server.data_directory.stat().st_dev != directory.stat().st_dev
     except FileNotFoundError:
@@ -207,8 +209,9 @@ def alone_on_disk(access: Access, directory: Path) -> bool:
 
 
 def _came_whole(access: Access, data_directory: Path, plan: Plan) -> None:
-    """The tool said success: look at least at what no server can do without (it exits 0 with parts
-    missing).
+    """Check that all is there that no server can do without, and that it is the planned backup.
+
+    The tool exits with 0 also where parts are missing.
     """
     for name in ("PG_VERSION", "global/pg_control", "backup_label"):
         if not (data_directory / name).is_file():
@@ -299,8 +302,9 @@ def _replay(
     goal: Goal,
     moves: Callable[[], None],
 ) -> None:
-    """Wait until the server has reached the target and promoted itself; calls ``moves`` when it
-    goes on.
+    """Wait until the server has reached the target and promoted itself.
+
+    Calls ``moves`` whenever it goes on.
     """
     drill = access.cluster.drill
     moved_at, words = time.monotonic(), Words(server.log_file)
@@ -350,7 +354,7 @@ BROKEN = re.compile(
 def recovery_failure(
     server: LocalServer, target: RecoveryTarget, error: PgdrillError
 ) -> PgdrillError:
-    """Why a recovering server ended: the WAL, the store, or something else."""
+    """Return why a recovering server ended: the WAL, the store, or something else."""
     text = _log_of(server)
     thing = f"recovery to {target}"
     if UNREACHED in text:
@@ -395,7 +399,7 @@ def recovery_failure(
 
 
 def _lacking(text: str, thing: str) -> CouldNotVerify | None:
-    """What this host, or the settings that it chose, did not have."""
+    """Return the error for what this host, or the settings that it chose, did not have, or None."""
     if library := NO_LIBRARY.search(text):
         return CouldNotVerify(
             "library-missing",
@@ -430,8 +434,9 @@ def _last_restored(text: str) -> str:
 def _enter(
     access: Access, workspace: Workspace, server: LocalServer, goal: Goal, plan: Plan
 ) -> LocalServer:
-    """The server with the superuser and the database that it can be entered by, kept for later
-    stages.
+    """Return the server with a superuser and a database by which it can be entered.
+
+    They are kept for later stages.
     """
     known = goal.superusers or (plan.record.baseline.superusers if plan.record else ())
     wanted = access.cluster.server.superuser

@@ -1,4 +1,4 @@
-"""The restore points in archived WAL: what they are called, where they lie, when they were made."""
+"""The restore points in archived WAL: their names, where they lie, when they were made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Found:
     whole: bool = True
 
     def named(self, name: str) -> list[RestorePoint]:
-        """Those of a name, in the order of WAL."""
+        """Return the points of a name, in the order of WAL."""
         return [point for point in self.points if point.name == name]
 
 

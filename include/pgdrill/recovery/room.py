@@ -1,5 +1,6 @@
-"""Room on the drill's file system, watched all the while: production, or whoever else is on it,
-never finds it full.
+"""A watch over the free space on the drill's file system.
+
+Production, or whoever else is on it, never finds it full.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ SHARE, LEAST_BYTES, MOST_BYTES = 0.05, 2**30, 20 * 2**30
 
 
 def keep_free(configured: int, total_bytes: int) -> int:
-    """Bytes that a drill leaves to others: as configured, else a twentieth of the file system
-    within 1 and 20 GiB.
+    """Return the bytes that a drill leaves free for others.
+
+    As configured, else a twentieth of the file system within 1 and 20 GiB.
     """
     return configured or min(MOST_BYTES, max(LEAST_BYTES, int(total_bytes * SHARE)))
 
 
 def check_room(directory: Path, needed: int, configured: int) -> None:
-    """There is room for so much, beside what has to stay free; an error that says how much there
-    is.
+    """Raise ``no-space`` unless ``needed`` bytes fit beside what has to stay free.
+
+    The error says how much there is.
     """
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     usage = shutil.disk_usage(existing)
@@ -51,7 +54,7 @@ def check_room(directory: Path, needed: int, configured: int) -> None:
 
 
 def _exact(size_bytes: int) -> str:
-    """To the tenth of a megabyte: what is lacking may be little."""
+    """Return a size in words, to the tenth of a megabyte: what is lacking may be little."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e11 else f"{size_bytes / 1e6:.1f} MB"
 
 
@@ -59,10 +62,10 @@ def _exact(size_bytes: int) -> str:
 def keeping_free(
     access: Access, workspace: Workspace, runner: Runner, results: list[CheckResult] | None = None
 ) -> Iterator[None]:
-    """While inside, a drill that would fill the disk ends itself: tool, prefetcher and server, and
-    then its folder goes.
+    """End the drill by itself before it fills the disk, while inside.
 
-    ``results`` that come after that are of a cluster that is no more, and are taken away again.
+    The tool, the prefetcher and the server end, and then the folder is removed. ``results`` that
+    come after that are of a cluster that is no more, and are taken away again.
     """
     watch = _Watch(access, workspace, runner, results)
     thread = threading.Thread(target=watch.run, name="pgdrill-room", daemon=True)
@@ -101,7 +104,7 @@ class _Watch:
         )
 
     def run(self) -> None:
-        """Look until it is over, or there is too little left."""
+        """Look at the free space until the drill is over, or too little is left."""
         while not self.over.wait(LOOK_SECONDS):
             free = shutil.disk_usage(self._folder).free
             if free < self._kept:

@@ -1,8 +1,8 @@
-"""What an unpacked archive may hold besides folders and plain files: links, pipes, devices.
+"""Links, pipes and devices in an unpacked archive: removed before anything is done by their names.
 
 An archive is somebody's word, too. By a link of the name of a file that is read or written next, a
 restore would read or write where it leads (a second name of a file is such a link, too); at a pipe
-it would wait for ever. So they go before anything is done by their names.
+it would wait for ever.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ SPACES = "pg_tblspc"
 
 
 def remove_strangers(data_directory: Path, tablespaces: Collection[Path]) -> list[Path]:
-    """Remove all that is neither folder nor plain file below a restored cluster, but for the links
-    to its own tablespaces.
+    """Remove all that is neither folder nor plain file below a restored cluster.
+
+    The links to its own tablespaces stay.
     """
     own = {data_directory / SPACES / space.name: space for space in tablespaces}
     found = [
@@ -31,10 +32,10 @@ def remove_strangers(data_directory: Path, tablespaces: Collection[Path]) -> lis
     for path in found:
         logger.warning("%s was no plain file in the backup, and is removed", path)
         path.unlink()
-    # where it was a link to another disk, or wal-g left it out
+    # pg_tblspc may have been a link to another disk, or wal-g left it out
     (data_directory / "pg_wal").mkdir(mode=0o700, exist_ok=True)
-    # By this map the server would link tablespaces anew when it starts, to production's own
-    # folders. Ours are linked.
+    # With this map the server would link the tablespaces anew when it starts, to production's own
+    # folders. Ours are linked already.
     (data_directory / "tablespace_map").unlink(missing_ok=True)
     return found
 

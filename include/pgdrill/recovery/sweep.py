@@ -1,7 +1,7 @@
-"""What killed jobs left on this host: servers are ended and folders removed as soon as nobody has a
-right to them.
+"""The removal of what killed jobs left on this host.
 
-Every job begins with it, whatever cluster it is of, and ``pgdrill sweep`` does nothing else.
+Servers are ended and folders removed as soon as nobody has a right to them. Every job begins with
+it, whatever cluster it is of, and ``pgdrill sweep`` does nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pgdrill.recovery.workspace import Workspace, locked
 
 logger = logging.getLogger(__name__)
 
-# in a cluster's state directory: all that holds a database's rows
+# the folders in a cluster's state directory that may hold a database's rows
 PLACES = ("drills", "dumping", "tables")
 UNCLAIMED_SECONDS = 60.0  # a folder is claimed first of all
 
@@ -35,11 +35,11 @@ class Found:
 
 @dataclass(slots=True)
 class Swept:
-    """``held``: somebody has a right to it; ``failed``: nobody has, and it is still there."""
+    """The outcome of a sweep."""
 
     removed: list[Found] = field(default_factory=list)
-    held: list[Found] = field(default_factory=list)
-    failed: list[Found] = field(default_factory=list)
+    held: list[Found] = field(default_factory=list)  # somebody has a right to it
+    failed: list[Found] = field(default_factory=list)  # nobody has, and it is still there
 
 
 def sweep(work_directories: Iterable[Path]) -> Swept:
@@ -60,7 +60,7 @@ def sweep(work_directories: Iterable[Path]) -> Swept:
 def sweep_first(access: Access) -> None:
     """Sweep before a job begins, in a work directory that is there.
 
-    What cannot be swept is said, and keeps nobody from a backup.
+    A folder that cannot be swept is logged, and keeps nobody from a backup.
     """
     make_state(access.cluster.state_directory)
     swept = sweep((*access.cluster.work_directories, access.cluster.drill.work_directory))
@@ -73,7 +73,7 @@ def sweep_first(access: Access) -> None:
 
 
 def _folders(work_directories: Iterable[Path]) -> Iterator[Path]:
-    """Folders themselves, never what a link in their place points to."""
+    """Yield the folders themselves, never what a link in their place points to."""
     for place in sorted(
         {place for work in work_directories for name in PLACES for place in work.glob(f"*/{name}")}
     ):
@@ -93,7 +93,7 @@ def _judge(folder: Path, swept: Swept) -> None:
         return
     seen = folder.stat()
     changed = seen.st_ctime  # before it is locked: that changes the folder
-    if os.geteuid() not in (0, seen.st_uid):  # whose lease cannot be read
+    if os.geteuid() not in (0, seen.st_uid):  # its lease cannot be read
         swept.held.append(Found(folder, f"it is another user's (uid {seen.st_uid})"))
         return
     if until := _held_until(folder, changed):
@@ -113,7 +113,7 @@ def _judge(folder: Path, swept: Swept) -> None:
 
 
 def _held_until(folder: Path, changed: float) -> str:
-    """Who has a right to it, in words; empty where nobody has."""
+    """Return who has a right to a folder, in words, or an empty string where nobody has."""
     workspace = Workspace(folder)
     if lease := workspace.lease:
         if lease.owner and lease.owner.lives():  # whatever the time: it clears up itself

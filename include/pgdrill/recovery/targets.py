@@ -1,4 +1,4 @@
-"""Where a recovery is to stop.
+"""Recovery targets: the places where a recovery is to stop.
 
 There is always a target: without one PostgreSQL promotes silently across a gap.
 """
@@ -23,7 +23,7 @@ FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class RecoveryTarget:
-    """What a person asked for, before it is made exact.
+    """The target that a person asked for, before it is made exact.
 
     ``time`` keeps what was committed at that very instant, ``before`` leaves it out. ``random`` is
     an instant that :mod:`pgdrill.recovery.planning` draws, ``alternate`` is ``latest`` and
@@ -40,8 +40,9 @@ class RecoveryTarget:
 
     @property
     def settings(self) -> dict[str, str]:
-        """PostgreSQL's settings for it (``latest``, ``random`` and ``alternate`` have to be made
-        exact first).
+        """PostgreSQL's settings for the target.
+
+        ``latest``, ``random`` and ``alternate`` have to be made exact first.
         """
         name = {
             "time": "recovery_target_time",
@@ -62,7 +63,7 @@ class RecoveryTarget:
 
 
 def parse_target(text: str) -> RecoveryTarget:
-    """From what a person typed."""
+    """Parse a target that a person typed."""
     kind, _, value = text.strip().partition(":")
     try:
         for word in WORDS:

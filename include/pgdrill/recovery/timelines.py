@@ -1,4 +1,4 @@
-"""Which timelines are archived, and which of them production is on.
+"""The archived timelines, and which of them production is on.
 
 Somebody's restored copy that was promoted with its archive_command on leaves a timeline of a higher
 number in production's repository, and a recovery that is told nothing follows the highest. Where
@@ -28,25 +28,25 @@ logger = logging.getLogger(__name__)
 
 MOST = 100  # histories read: each costs a start of the tool
 NEWEST_REPORTS = 5
-# A promotion takes the next free number. On the way to one far above, recovery asks the archive for
-# the history of every number in between, four thousand million of them at worst, and each costs a
-# start of the tool.
+# A promotion takes the next free number. On the way to a timeline of a number far above, recovery
+# asks the archive for the history of every number in between, four thousand million of them at
+# worst, and each costs a start of the tool.
 FARTHEST = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Timelines:
-    """The archived timelines, those that can be told, with their histories."""
+    """The archived timelines that are known, with their histories."""
 
     wal: Wal
 
     @property
     def numbers(self) -> list[int]:
-        """Every one that has a segment or a history."""
+        """The numbers of all timelines that have a segment or a history, in order."""
         return sorted({run.timeline for run in self.wal.runs} | self.wal.histories.keys())
 
     def children(self, timeline: int) -> list[int]:
-        """Those that left it."""
+        """Return the timelines that branched off from this one."""
         return [
             one
             for one, history in self.wal.histories.items()
@@ -54,16 +54,16 @@ class Timelines:
         ]
 
     def left_at(self, timeline: int) -> int | None:
-        """Where a timeline left the one before it; None where no history tells."""
+        """Return where a timeline left the one before it, or None where no history tells."""
         history = self.wal.histories.get(timeline)
         return history[-1].switch_lsn if history else None
 
     def goes_on_behind(self, timeline: int, lsn: int) -> bool:
-        """Whether a timeline has segments of its own after the one that holds that position."""
+        """Return whether a timeline has segments of its own after the one that holds ``lsn``."""
         return any(run.last > lsn // self.wal.segment_bytes for run in self.wal.on(timeline))
 
     def end(self, timeline: int) -> int:
-        """The position after its newest archived segment, its ancestors' included."""
+        """Return the position after its newest archived segment, its ancestors' included."""
         return end_of(self.wal, self.wal.path(timeline))
 
 
@@ -74,8 +74,9 @@ def archived_timelines(
     *,
     least: int = 0,
 ) -> Timelines:
-    """From a listing of archived WAL; histories from ``least`` on are read with the tool, the
-    newest ones first.
+    """Find the timelines in a listing of archived WAL.
+
+    Histories from ``least`` on are read with the tool, the newest ones first.
     """
     told = (int(name[:8], 16) for name in listed if name.endswith(".history"))
     numbers = sorted((number for number in told if number >= least), reverse=True)
@@ -90,7 +91,7 @@ def archived_timelines(
 
 
 def production_timeline(access: Access) -> int | None:
-    """The timeline that production writes now; None where it cannot be asked."""
+    """Ask production which timeline it writes now; None where it cannot be asked."""
     try:
         with access.connect() as connection:
             row = connection.execute(
@@ -103,8 +104,9 @@ def production_timeline(access: Access) -> int | None:
 
 
 def last_known_timeline(backups: Iterable[BaseBackup], reports: Iterable[Report]) -> int | None:
-    """The timeline that production was last seen on: by a drill that looked at it, or by a base
-    backup.
+    """Return the timeline that production was last seen on, or None.
+
+    It was seen by a drill that looked at it, or by a base backup.
     """
     seen = [(backup.finish_time, backup.timeline) for backup in backups]
     seen += [
@@ -118,7 +120,7 @@ def last_known_timeline(backups: Iterable[BaseBackup], reports: Iterable[Report]
 
 
 def newest_reports(access: Access) -> Iterator[Report]:
-    """Of the last few drills."""
+    """Yield the reports of the last few drills."""
     for drill_id in store.list_reports(access)[-NEWEST_REPORTS:]:
         try:
             yield store.load_report(access, drill_id)
@@ -127,11 +129,12 @@ def newest_reports(access: Access) -> Iterator[Report]:
 
 
 def followed(found: Timelines, last_known: int | None) -> tuple[int | None, list[int]]:
-    """The timeline to recover along without production's word, and those of which any may be
-    production's instead.
+    """Choose the timeline to recover along without production's word.
 
-    From the last known one on, through every failover that left nothing behind it. One of a number
-    far above is none of them (:data:`FARTHEST`), but may be somebody's, and is told.
+    Returned with it are the timelines of which any may be production's instead.
+
+    From the last known one on, it follows every failover that left nothing behind it. A timeline of
+    a number far above is none of them (:data:`FARTHEST`), but may be somebody's, and is told.
     """
     here = last_known if last_known is not None else max(found.numbers, default=None)
     while here is not None and (
@@ -153,8 +156,9 @@ def _leads_through(found: Timelines, timeline: int, ancestor: int) -> bool:
 def branches(
     access: Access, found: Timelines, timeline: int, doubtful: list[int], *, production: bool
 ) -> list[Branch]:
-    """The other ends of archived WAL: timelines above production's own, or those that may be
-    production's.
+    """Return the other ends of archived WAL.
+
+    They are timelines above production's own, or those that may be production's.
     """
     others = [one for one in found.numbers if one > timeline] if production else doubtful
     if len(others) > MOST:
@@ -180,7 +184,7 @@ def _branch(access: Access, found: Timelines, timeline: int, *, stray: bool) -> 
 
 
 def removal(access: Access, timeline: int) -> str:
-    """The command that deletes a timeline's objects from the repository, and nothing else."""
+    """Return the command that deletes a timeline's objects in the repository, and no others."""
     where, number = access.cluster.repository, f"{timeline:08X}"
     folder = f"{where.url.rstrip('/')}/{access.tool.wal_keys()[0].partition('{')[0]}"
     if where.url.startswith("s3://"):

@@ -1,7 +1,7 @@
-"""Whether WAL says that no catalog was changed: every commit that changes one tells other sessions
-to forget what they know.
+"""A look into WAL for commits that changed a catalog.
 
-Prepared transactions, which are compared with the catalogs, have records of their own.
+Every commit that changes one tells other sessions to forget what they know. Prepared transactions,
+which are compared with the catalogs, have records of their own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ CHANGED = re.compile(
 
 
 def catalogs_untouched(wal: WalReader, line: Line, start_lsn: int, end_lsn: int) -> bool:
-    """Whether no commit in a stretch of WAL has changed a catalog; False also where not all of it
-    could be read in time.
+    """Return whether no commit in a stretch of WAL has changed a catalog.
+
+    False also where not all of it could be read in time.
     """
     ended = records(wal, line, start_lsn, end_lsn, "Transaction", seconds=LOOKING_SECONDS)
     try:

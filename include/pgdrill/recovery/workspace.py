@@ -1,5 +1,6 @@
-"""A drill's folder: everything a restored cluster consists of, so that destroying it is removing
-it.
+"""A drill's folder: everything a restored cluster consists of.
+
+To destroy the cluster is to remove the folder.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Workspace:
 
     @classmethod
     def of(cls, access: Access, drill_id: str) -> Workspace:
-        """Where the drill of that id works.
+        """Return the workspace of the drill of that id.
 
         The name becomes a path that is removed: nothing but plain words.
         """
@@ -56,7 +57,7 @@ class Workspace:
 
     @property
     def cluster(self) -> Path:
-        """All that the restored server itself may write.
+        """The folder of all that the restored server itself may write.
 
         What lies in it is not to be trusted: its code may be anybody's.
         """
@@ -74,8 +75,9 @@ class Workspace:
 
     @property
     def tablespaces(self) -> Path:
-        """A folder for each tablespace of the restored cluster but those in its data directory, by
-        oid.
+        """The folder with a folder for each tablespace, by oid.
+
+        The tablespaces in the restored cluster's data directory have none there.
         """
         return self.cluster / "tablespaces"
 
@@ -91,52 +93,55 @@ class Workspace:
 
     @property
     def lease_file(self) -> Path:
-        """Until when all this may be there, and whose it is
-        (:class:`pgdrill.host.owner.FolderLease`).
+        """The file that says until when all this may be there, and whose it is.
+
+        It is a :class:`pgdrill.host.owner.FolderLease`.
         """
         return self.directory / "lease.json"
 
     @property
     def entry_file(self) -> Path:
-        """How to get into its server (:class:`pgdrill.postgres.entry.Entry`)."""
+        """The file that says how to get into its server (:class:`pgdrill.postgres.entry.Entry`)."""
         return self.directory / "entry.json"
 
     @property
     def server_pid_file(self) -> Path:
-        """The restored server, by its keeper."""
+        """The file that names the process of the restored server, by its keeper."""
         return self.directory / "server.pid"
 
     @property
     def tool_pid_file(self) -> Path:
-        """The process that fetches, for whoever has to end it."""
+        """The file that names the process that fetches, for whoever has to end it."""
         return self.directory / "tool.pid"
 
     @property
     def spool(self) -> Path:
-        """WAL fetched ahead: beside the data directory, so that delivering it is a rename."""
+        """The folder of WAL fetched ahead, beside the data directory: delivering it is a rename."""
         return self.cluster / "spool"
 
     @property
     def incoming(self) -> Path:
-        """WAL on its way into the spool: on the same file system, and nothing that the restored
-        server sees.
+        """The folder of WAL on its way into the spool.
+
+        It is on the same file system, and the restored server does not see it.
         """
         return self.directory / "incoming"
 
     @property
     def wal_pid_file(self) -> Path:
-        """The process that fetches WAL ahead."""
+        """The file that names the process that fetches WAL ahead."""
         return self.directory / "walfetch.pid"
 
     @property
     def new_root(self) -> Path:
-        """Empty: where the restored server's own file system is put together."""
+        """An empty folder, where the restored server's own file system is put together."""
         return self.directory / "root"
 
     @property
     def socket_directory(self) -> Path:
-        """Private to the owner, with a short name by chance, which a link here remembers; the
-        link's own path if there is none.
+        """The folder of the server's socket, private to the owner, with a short name by chance.
+
+        A link here remembers it; the link's own path if there is none.
         """
         return private.remembered(self._socket, self._owners) or self._socket
 
@@ -151,20 +156,19 @@ class Workspace:
 
     @property
     def lease(self) -> FolderLease | None:
-        """What is written in :attr:`lease_file`; None where there is none."""
+        """The lease in :attr:`lease_file`, or None where there is none."""
         return FolderLease.read(str(self.lease_file))
 
     @property
     def expires_at(self) -> datetime:
-        """When what is in it ends at the latest."""
+        """The time when what is in it ends at the latest."""
         lease = self.lease
         return datetime.fromtimestamp(lease.expires_at if lease else time.time(), UTC)
 
     def claim(
         self, why: str, expires_at: float, *, owner: Owner | None = None, make: bool = True
     ) -> None:
-        """Say until when the folder may be there, and whose it is: before there is anything else in
-        it.
+        """Say until when the folder may be there, and whose it is, before anything else is in it.
 
         With ``make`` it is made; without, one that is gone stays gone.
         """
@@ -178,8 +182,10 @@ class Workspace:
                 return
 
     def create(self) -> None:
-        """Make the folders, closed to others; this process's own, unless they are claimed
-        already."""
+        """Make the folders, closed to others.
+
+        They are this process's own, unless they are claimed already.
+        """
         private.check_place(self.directory, above=2)  # the drills' and the cluster's folders
         if not self.lease_file.exists():
             self.claim("work", time.time() + UNCLAIMED_SECONDS, owner=Owner.of(os.getpid()))
@@ -189,8 +195,9 @@ class Workspace:
         self.data_directory.mkdir(mode=0o700, exist_ok=True)
 
     def fence(self, access: Access) -> Fence:
-        """The fence for its server, tried; the folders of the cluster then belong to the server's
-        user.
+        """Choose and try the fence for its server.
+
+        The folders of the cluster then belong to the server's user.
         """
         drill = access.cluster.drill
         return choose(
@@ -202,7 +209,7 @@ class Workspace:
         )
 
     def server(self, access: Access, **more: object) -> LocalServer:
-        """The restored server (started or not).
+        """Return the restored server (started or not).
 
         It gets nothing of this process's environment: no key is in there.
         """
@@ -223,7 +230,7 @@ class Workspace:
         )
 
     def watch(self, access: Access, helpers: str = "") -> Watch:
-        """A watch over its server."""
+        """Return a watch over its server."""
         programs = (str(Path(access.binaries.path("postgres")).resolve()),)
         own = (self.cluster, self.socket_directory, self.log_file)
         # they may lie behind a link
@@ -233,8 +240,9 @@ class Workspace:
         )
 
     def end(self) -> bool:
-        """End what runs in it. Says whether a tool's orphan was there, which may have made folders
-        meanwhile.
+        """End what runs in it; return whether a tool's orphan was there.
+
+        Such a process may have made folders meanwhile.
         """
         for pid_file in (self.tool_pid_file, self.wal_pid_file):
             end_marked(pid_file)
@@ -248,7 +256,7 @@ class Workspace:
         return orphans
 
     def destroy(self) -> None:
-        """End what runs in it, remove it; done already is fine.
+        """End what runs in it, and remove it; done already is fine.
 
         Works while a killed restore is still writing.
         """

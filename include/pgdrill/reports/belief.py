@@ -1,5 +1,4 @@
-"""Whether a report that says passed shows it: a verdict follows from what is in the report, or it
-is not believed.
+"""Belief in a report that says passed: its verdict follows from what is in it, or is not believed.
 
 Whoever may write into the report store may write reports. What a drill that passed cannot lack is
 looked for before its verdict is shown or counts for anything; a forgery that invents all of it is
@@ -24,9 +23,9 @@ DUMP_ESSENTIAL = ("vectors",)
 
 
 def believed(report: Report) -> Report:
-    """The report, with a verdict that its content bears.
+    """Return the report, with a verdict that its content bears.
 
-    One that says passed and does not show it is not passed.
+    A report that says passed and does not show it is not passed.
     """
     if report.verdict == "passed" and (why := next(_lacking(report), "")):
         report.verdict, report.reason = "could not verify", f"not believed: says passed, but {why}"
@@ -38,7 +37,7 @@ def believed(report: Report) -> Report:
 
 
 def believed_dump(report: DumpReport) -> DumpReport:
-    """The same of a dump's report."""
+    """Return a dump's report, with a verdict that its content bears."""
     if report.verdict == "passed" and (why := next(_dump_lacking(report), "")):
         report.verdict, report.reason = "could not verify", f"not believed: says passed, but {why}"
     return report

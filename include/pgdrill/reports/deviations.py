@@ -1,8 +1,8 @@
-"""Known deviations: answers that are red for a reason that somebody knows, accepted in the
-configuration until a date.
+"""Known deviations: red answers that are accepted in the configuration until a date.
 
-An accepted answer is a warning that names the reason and the date. It is of one check and of the
-objects that are named: whatever else is red stays red. The day after its date it is red again.
+Somebody knows the reason. An accepted answer is a warning that names the reason and the date. It is
+of one check and of the objects that are named: whatever else is red stays red. The day after its
+date it is red again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pgdrill.reports.model import CheckResult, KnownDeviation
 
 
 def today() -> date:
-    """By UTC, as all dates of the configuration."""
+    """Return today's date by UTC, as all dates of the configuration are."""
     return datetime.now(UTC).date()
 
 
 def concerns(deviation: Deviation, check: str, thing: str) -> bool:
-    """Does it speak of that check's answer about that thing? A name that holds brackets is first
-    taken as it is.
+    """Return whether a deviation speaks of that check's answer about that thing.
+
+    A name that holds brackets is first taken as it is.
     """
     return deviation.check == check and (
         deviation.object == thing or fnmatch.fnmatchcase(thing, deviation.object)
@@ -32,8 +33,9 @@ def concerns(deviation: Deviation, check: str, thing: str) -> bool:
 def accept(
     result: CheckResult, deviations: Iterable[Deviation], day: date | None = None
 ) -> CheckResult:
-    """The answer as it is to be judged: a red one that is known and accepted is a warning, one
-    whose date is over says so.
+    """Return the answer as it is to be judged.
+
+    A red one that is known and accepted is a warning; one whose date is over says so.
     """
     if result.status != "fail":
         return result
@@ -55,8 +57,9 @@ def accept(
 def noted(
     deviations: Sequence[Deviation], results: Sequence[CheckResult], day: date | None = None
 ) -> list[KnownDeviation]:
-    """Every deviation of the configuration as a report shows it: whether it holds, and how many
-    answers it was about.
+    """Return every deviation of the configuration as a report shows it.
+
+    It tells whether the deviation holds, and how many answers it was about.
     """
     return [
         KnownDeviation(

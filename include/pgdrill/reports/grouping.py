@@ -1,5 +1,6 @@
-"""One cause is told once: answers that say the same of many things are one group, and what explains
-others comes first.
+"""Groups of answers, so that one cause is told once.
+
+Answers that say the same of many things are one group, and what explains others comes first.
 
 A report keeps every answer. Whoever reads it as text sees the groups: one dropped index is a line
 and not one for each catalog that knew it, one setting is a line and not one for each index that it
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 FEWEST = 3  # so many that say the same are shown as one
 NAMED = 3  # things that a group names
-# What tells causes, what may follow from something else; all others stand between.
+# Checks that tell causes, and checks that may follow from something else. All others stand between.
 CAUSES = (
     "system-identifier",
     "server-version",
@@ -68,16 +69,16 @@ class Group:
 
     @property
     def first(self) -> CheckResult:
-        """The one to be told."""
+        """The answer to be told."""
         return self.results[0]
 
     @property
     def things(self) -> list[str]:
-        """What it is about, each once."""
+        """The things that it is about, each once."""
         return list(dict.fromkeys(result.thing for result in self.results))
 
     def shown(self) -> CheckResult:
-        """The group as one answer: names, what was found, and the seconds of all."""
+        """Return the group as one answer: names, what was found, and the seconds of all."""
         if len(self.results) == 1:
             return self.first
         named = ", ".join(self.things[:NAMED])
@@ -97,12 +98,15 @@ class Group:
 
 
 def by_telling(results: Sequence[CheckResult]) -> list[CheckResult]:
-    """What explains others first, what follows from others last; otherwise as they were asked."""
+    """Return the answers that explain others first, those that follow from others last.
+
+    The rest is in the order in which it was asked.
+    """
     return sorted(results, key=lambda result: rank(result.name))
 
 
 def rank(name: str) -> int:
-    """How telling a check's answer is: causes have the lowest numbers."""
+    """Return how telling a check's answer is: causes have the lowest numbers."""
     plain = name.removesuffix(" (migrated)")
     if plain in CAUSES:
         return CAUSES.index(plain)
@@ -110,14 +114,15 @@ def rank(name: str) -> int:
 
 
 def grouped(results: Sequence[CheckResult]) -> Iterator[Group]:
-    """Groups of the answers, which are of one status, in the order of their first ones."""
+    """Yield groups of the answers, which are of one status, in the order of their first ones."""
     for parts in _parted(by_telling(results)):
         yield Group(tuple(sorted(parts, key=_worst)))
 
 
 def _parted(results: Sequence[CheckResult]) -> Iterator[list[CheckResult]]:
-    """What is said of one object together; then objects of which the same is said, where they are
-    many.
+    """Yield what is said of one object together.
+
+    Objects of which the same is said are then put together, where they are many.
     """
     by_object: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
@@ -135,7 +140,7 @@ def _parted(results: Sequence[CheckResult]) -> Iterator[list[CheckResult]]:
 
 
 def _object(result: CheckResult) -> str:
-    """What the answer is about in the end: of a constraint, a column or a trigger, its table."""
+    """Return what the answer is about in the end: of a constraint, column or trigger, its table."""
     if result.name not in CATALOGS:
         return result.thing
     database, _, name = result.thing.partition(": ")
@@ -151,7 +156,7 @@ def _database(result: CheckResult) -> str:
 
 
 def _cause(result: CheckResult) -> str:
-    """The words without figures: what two answers have in common that tell the same."""
+    """Return the words without figures: they are common to two answers that tell the same."""
     return FIGURES.sub(
         "#",
         f"{result.value if isinstance(result.value, str) else '#'}"
@@ -160,17 +165,19 @@ def _cause(result: CheckResult) -> str:
 
 
 def _worst(result: CheckResult) -> tuple[int, float]:
-    """The object itself before what belongs to it; the lowest figure first where that is the
-    worst."""
+    """Return a sort key: the object itself before what belongs to it.
+
+    The lowest figure comes first where that is the worst.
+    """
     itself = 0 if result.name not in CATALOGS or _object(result) == result.thing else 1
     figure = float(result.value) if isinstance(result.value, int | float) else 0.0
     return itself, figure if result.name in WORST_IS_LOWEST else -figure
 
 
 def _figures(results: Sequence[CheckResult]) -> dict[str, object]:
-    """What was found beside what was wanted.
+    """Return what was found beside what was wanted.
 
-    Where each is held against another figure, the first one's alone.
+    Where each is held against another figure, it is the first one's alone.
     """
     first, wanted = results[0], {one.threshold for one in results}
     numbers = [one.value for one in results if isinstance(one.value, int | float)]

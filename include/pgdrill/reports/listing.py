@@ -23,18 +23,15 @@ BETWEEN = 2  # columns of padding between two columns of a table
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows below headings. ``right``: columns of numbers; ``prose``: columns of words, which may be
-    folded.
-    """
+    """Rows below headings."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
-    right: Collection[str] = ()
-    prose: Collection[str] = ()
+    right: Collection[str] = ()  # columns of numbers
+    prose: Collection[str] = ()  # columns of words, which may be folded
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """A table if every column has the room that it needs; the rows one below the other if
-        not."""
+        """Yield a table if every column has the room that it needs, else the rows as a list."""
         if self._needed() <= options.max_width:
             yield self._table()
         else:
@@ -47,8 +44,9 @@ class Grid:
         return sum(self._least(column) for column in columns) + BETWEEN * (len(columns) - 1)
 
     def _least(self, column: Sequence[str]) -> int:
-        """The least columns of a terminal that a column can do with: words are folded between
-        words.
+        """Return the least columns of a terminal that a column can do with.
+
+        Words are folded between words.
         """
         width = max(map(cell_len, column))
         if column[0] not in self.prose:
@@ -94,7 +92,7 @@ def grid(
     right: Collection[str] = (),
     prose: Collection[str] = (),
 ) -> Grid:
-    """Rows of texts that others wrote, each cell on one line of its own text."""
+    """Return rows of texts that others wrote, each cell on one line of its own text."""
     return Grid(
         [one_line(heading) for heading in headings],
         [[one_line(cell) for cell in row] for row in rows],

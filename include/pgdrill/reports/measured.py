@@ -1,4 +1,4 @@
-"""What an answer measured, as people read it: the figure with its unit."""
+"""The figure of an answer, as people read it: with its unit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pgdrill.reports.model import CheckResult
 
-# Check -> how the figure of a pass is said. Of a check with two kinds of answers, by what was
-# wanted.
+# Check -> how the figure of a pass is said. A check with two kinds of answers is named with what
+# was wanted.
 UNITS = {
     "measured-rpo": "{} s",
     "rto": "{} s",
@@ -66,13 +66,13 @@ SINGULAR = {
     "{} rows in all": "1 row in all",
 }
 COUNTED = re.compile(r"^.*: (\d+) relations$")  # the thing itself says how many
-# whose figure is a text
+# checks whose figure is the text of a version
 VERSIONS = frozenset(name for name, unit in UNITS.items() if unit == "version {}")
 END = re.compile(r"^(?:[,;:] |$)")
 
 
 def figure(value: float | int | str | None) -> str:
-    """A bare figure: four digits, and no minus before nothing."""
+    """Return a bare figure: four digits, and no minus before nothing."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -81,8 +81,10 @@ def figure(value: float | int | str | None) -> str:
 
 
 def in_words(result: CheckResult) -> str:
-    """An answer as a line of a log: ``pass index-recall: items.v (items_v): recall@10 1 (no loss on
-    50 same probes)``.
+    """Return an answer as a line of a log.
+
+    Such a line is ``pass index-recall: items.v (items_v): recall@10 1 (no loss on 50 same
+    probes)``.
     """
     value, message = figure(result.value), result.message
     if result.status == "pass" and isinstance(result.value, int | float):
@@ -102,12 +104,12 @@ def in_words(result: CheckResult) -> str:
 
 
 def unit_of(check: str, threshold: str) -> str:
-    """How a figure of that check is said; ``{}`` stands for it."""
+    """Return how a figure of that check is said; ``{}`` stands for the figure."""
     return UNITS.get(check) or UNITS.get(f"{check} {threshold.partition(' ')[0]}", "{}")
 
 
 def said(check: str, thing: str, shown: str, threshold: str) -> str:
-    """A pass's figure with its unit; where the thing counts it already, that it is all of them."""
+    """Return a pass's figure with its unit, or ``all`` where the thing has the same count."""
     counted = COUNTED.match(thing)
     if counted and counted[1] == shown:
         return "all"
@@ -117,7 +119,7 @@ def said(check: str, thing: str, shown: str, threshold: str) -> str:
 
 
 def without_unit(check: str, message: str, threshold: str) -> str:
-    """The message of a pass less the unit, with which many begin."""
+    """Return the message of a pass less the unit, with which many begin."""
     noun = unit_of(check, threshold).replace("{}", "").strip()
     rest = message.removeprefix(noun) if noun else message
     return rest.lstrip(",;: ") if END.match(rest) else message

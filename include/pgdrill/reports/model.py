@@ -22,18 +22,18 @@ Verdict = Literal["passed", "failed", "could not verify"]
 CheckStatus = Literal["pass", "warn", "fail", "skip"]
 NOT_ASKED = "not asked"  # the value of a skip that config and data leave no question for
 NO_VECTORS = "no vector column"
-# Answers of a copy that is right, and came too late or too old.
+# Failed checks of a copy that is right, and came too late or too old.
 LATE = {
     "rto": "the restore took longer than promised",
     "measured-rpo": "more work would have been lost than promised",
 }
-# Reports of before 0.2 are read as well.
+# Reports from before 0.2 are read as well.
 WAS_MEND = AliasChoices("hint", "mend")
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 
 class Part(BaseModel):
-    """A part of a report; unknown keys are kept out so that the format stays what it says.
+    """A part of a report. Unknown keys are kept out so that the format stays what it says.
 
     Names in it were given by anybody, and a report in the bucket may be anybody's: what is to be a
     line is one, and rules no terminal (see :mod:`pgdrill.text`).
@@ -63,7 +63,7 @@ class Trouble(Part):
 
     @classmethod
     def of(cls, error: BaseException) -> Trouble:
-        """From any error."""
+        """Return the trouble of any error."""
         problem = explain(error)
         return cls(
             reason=problem.reason,
@@ -89,7 +89,7 @@ class Stage(Part):
 
 
 class CheckResult(Part):
-    """One question asked of the restored cluster.
+    """One question asked of the restored cluster, and its answer.
 
     ``required`` ones must have been answered for a green verdict.
 
@@ -164,7 +164,7 @@ class WalFetched(Part):
 
 
 class ColumnChecked(Part):
-    """What looking at a vector column took, and what that grows with.
+    """The time that looking at a vector column took, and the figures it grows with.
 
     ``method``: of its indexes, the one that scans most.
     """
@@ -182,7 +182,7 @@ class ColumnChecked(Part):
 class Timings(Part):
     """Seconds from the drill's own clock, and the bytes behind the rate.
 
-    ``None``: did not get there.
+    ``None``: the drill did not get there.
 
     Correct vector search is there after running, prewarming and the vector checks.
     ``fetch_fixed_seconds`` of fetching are for files, however large they are; ``looking_seconds``
@@ -221,7 +221,7 @@ class Timings(Part):
 
 
 class RestoredCluster(Part):
-    """Where the restored cluster is, for the tasks that come after the restore."""
+    """The place of the restored cluster, for the tasks that come after the restore."""
 
     directory: str
     data_directory: str
@@ -234,14 +234,14 @@ class RestoredCluster(Part):
     expires_at: Instant
     recovered_timeline: int = 0  # the one that replay followed; 0 in reports of older versions
     newest_archived_timeline: int = 0
-    # since the backup's record: looked for where production is gone
+    # by WAL since the backup's record; looked for where production is gone
     catalogs_untouched: bool = False
-    # of the transaction that would have come next; 0 in reports of older versions
+    # number of the transaction that would have come next; 0 in reports of older versions
     next_xid: int = 0
 
 
 class Target(Part):
-    """Where recovery was told to stop.
+    """The place where recovery was told to stop.
 
     ``asked`` is what was asked for, where that was not the kind itself.
     """
@@ -254,7 +254,7 @@ class Target(Part):
 
     @property
     def instant(self) -> datetime | None:
-        """The instant of a target that is one."""
+        """The instant of a target that is one, else None."""
         return (
             datetime.fromisoformat(self.value).astimezone(UTC)
             if self.kind in ("time", "before", "random")
@@ -280,8 +280,9 @@ class Branch(Part):
 
 
 class InstantProof(Part):
-    """The transactions that ended just before and just after the point where replay stopped, read
-    from the archive.
+    """The transactions that ended just before and just after replay stopped.
+
+    They are read from the archive.
     """
 
     last_at: datetime | None = None
@@ -291,8 +292,9 @@ class InstantProof(Part):
 
 
 class Heartbeats(Part):
-    """What production's heartbeats said when the drill began: its newest, and its newest up to the
-    target's instant.
+    """Production's heartbeats when the drill began.
+
+    ``newest_at`` is its newest, ``at_target`` its newest up to the target's instant.
     """
 
     newest_at: datetime | None = None
@@ -317,9 +319,9 @@ class Share(Part):
     def of(
         cls, rows: int, size: int, *, exact: int = 0, sampled: int = 0, counted: int = 0
     ) -> Share:
-        """Of a table with so many rows and bytes; a row's bytes are taken for the average's.
+        """Return the share of a table with so many rows and bytes.
 
-        An empty table was compared.
+        A row's bytes are taken for the average's. An empty table was compared.
         """
 
         def part(some: int) -> int:
@@ -339,17 +341,17 @@ class Share(Part):
 
     @classmethod
     def sampled_of(cls, rows: int, size: int) -> Share:
-        """Of a table of which single rows were compared."""
+        """Return the share of a table of which single rows were compared."""
         return cls(sampled=rows, sampled_bytes=size)
 
     @classmethod
     def nothing(cls, rows: int, size: int) -> Share:
-        """Of a table that nothing was compared of."""
+        """Return the share of a table that nothing was compared of."""
         return cls(not_compared=rows, not_compared_bytes=size)
 
 
 class Compared(Share):
-    """All tables together.
+    """The shares of all tables together.
 
     Exact: to the bit, so that any other byte is red. By sample: some of its rows to the bit.
     Counted: the number of rows alone.
@@ -358,8 +360,9 @@ class Compared(Share):
     not_proven: list[str] = Field(default_factory=list)
 
     def add(self, share: Share, not_proven: str = "") -> None:
-        """Take a table in; by its name if its rows were not compared, however many the server knows
-        of.
+        """Add a table's share.
+
+        It is named if its rows were not compared, however many the server knows of.
         """
         if not_proven:
             self.not_proven.append(not_proven)
@@ -389,16 +392,18 @@ class Compared(Share):
 
 
 def _percent(part: int, whole: int) -> str:
-    """Never rounded up to all, nor down to none."""
+    """Return a percentage, never rounded up to all, nor down to none."""
     if part == whole:
         return "100 %" if whole else "0 %"
     return f"{min(max(100 * part / whole, 0.01 if part else 0), 99.99):.2f} %"
 
 
 class Report(Part):
-    """One drill. ``not_compared`` says why the content was not compared with production's, where it
-    was not; ``compared``: how much of it was; ``no_lease``: why prunes on other hosts were not kept
-    from deleting what was restored from, all the time.
+    """One drill.
+
+    ``not_compared`` says why the content was not compared with production's, where it was not;
+    ``compared``: how much of it was; ``no_lease``: why prunes on other hosts were not kept from
+    deleting what was restored from, all the time.
     """
 
     version: Literal[1] = 1
@@ -415,7 +420,7 @@ class Report(Part):
     backup_finished_at: Instant | None = None
     target: Target | None = None
     durability: Literal["full", "fast"] = "full"
-    # which one held the restored server; empty in reports from before there were any
+    # the fence around the restored server; empty in reports from before there were any
     fence: str = ""
     measured_rpo_seconds: float | None = None
     measured_rpo_note: str = ""
@@ -457,25 +462,28 @@ class Report(Part):
 
     @property
     def without_vectors(self) -> bool:
-        """Whether there was nothing to search in, on production as in the copy."""
+        """True if there was nothing to search in, on production as in the copy."""
         return any(one.name == "vector-values" and one.value == NO_VECTORS for one in self.results)
 
     @property
     def verdict_line(self) -> str:
-        """The verdict as it is shown: a good backup is no PASSED over a promise that was not
-        kept."""
+        """The verdict as it is shown.
+
+        A good backup is no PASSED over a promise that was not kept.
+        """
         missed = missed_rpo(self.results) if self.verdict == "passed" else ""
         return f"WARNED, {missed}" if missed else self.verdict.upper()
 
     @property
     def worth_another_try(self) -> bool:
-        """Whether another try may come to a verdict."""
+        """True if another try may come to a verdict."""
         return worth_another_try(self.restore, self.checks, self.results)
 
     @property
     def unproved(self) -> str:
-        """Why no promise was proved, whatever was measured; empty where what was promised did come
-        back, be it too late.
+        """The reason why no promise was proved, whatever was measured.
+
+        Empty where what was promised did come back, be it too late.
         """
         if self.restore.status != "ok":
             return (
@@ -499,7 +507,7 @@ class Report(Part):
 def judge(
     restore: Stage, checks: Stage, results: list[CheckResult], left_out: Sequence[str] = ()
 ) -> tuple[Verdict, str]:
-    """The verdict with its reason.
+    """Return the verdict with its reason.
 
     What was not answered is never green, nor what was not asked by choice.
     """
@@ -543,13 +551,14 @@ def judge(
 
 
 def rpo_missed(lost_seconds: float, promised_seconds: float) -> str:
-    """By how much a promise was missed, rounded up."""
+    """Return by how much a promise was missed, rounded up."""
     return f"RPO missed by {math.ceil(lost_seconds - promised_seconds)} s"
 
 
 def missed_rpo(results: list[CheckResult]) -> str:
-    """The same of a drill that is none the worse for it; empty where the RPO was kept, or not
-    measured.
+    """Return by how much the RPO was missed, in a drill that is none the worse for it.
+
+    Empty where the RPO was kept, or not measured.
     """
     return next(
         (
@@ -562,8 +571,9 @@ def missed_rpo(results: list[CheckResult]) -> str:
 
 
 def worth_another_try(restore: Stage, checks: Stage, results: list[CheckResult]) -> bool:
-    """Whether all that keeps a drill from a verdict may pass by itself, as the errors said of
-    themselves.
+    """Return whether all that keeps a drill from a verdict may pass by itself.
+
+    The errors said so of themselves.
     """
     stopped = next((stage for stage in (restore, checks) if stage.status != "ok"), None)
     if stopped:
@@ -577,7 +587,7 @@ def worth_another_try(restore: Stage, checks: Stage, results: list[CheckResult])
 
 
 def explain(error: BaseException) -> Problem:
-    """Any error as a problem; those that pgdrill did not foresee say so."""
+    """Return any error as a problem. Those that pgdrill did not foresee say so."""
     if isinstance(error, PgdrillError):
         return error.problem
     return Problem(

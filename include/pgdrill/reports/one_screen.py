@@ -81,7 +81,7 @@ def print_verification(verification: Verification, console: Console) -> None:
 
 
 def log_lines(show: Callable[[Console], None]) -> list[str]:
-    """The printed report for the log of a task: plain lines, without those that are empty."""
+    """Return the printed report for the log of a task: plain lines, none of them empty."""
     stream = io.StringIO()
     show(
         SafeConsole(
@@ -119,8 +119,9 @@ def print_passed(results: Sequence[CheckResult], console: Console) -> None:
 
 
 def _not_asked(results: Sequence[CheckResult]) -> list[str]:
-    """A line a reason, with the checks that were left for it; with what it is about where it is one
-    answer.
+    """Return a line for each reason, with the checks that were left for it.
+
+    Where that is one answer, the line says what it is about.
     """
     reasons: dict[str, list[CheckResult]] = {}
     for result in filter(_unasked, results):
@@ -140,12 +141,15 @@ def print_more(results: Sequence[CheckResult], more: str, console: Console) -> N
 
 
 def _unasked(result: CheckResult) -> bool:
-    """Whether configuration and data leave no question for it: nobody has to do anything."""
+    """Return whether configuration and data leave no question for it: nobody has to do anything."""
     return result.status == "skip" and result.value == NOT_ASKED and not result.required
 
 
 def _families(results: Sequence[CheckResult]) -> Table:
-    """A row a family: answers that passed of those asked, and the checks of which all passed."""
+    """Return a table with a row for each family.
+
+    It has the answers that passed of those asked, and the checks of which all passed.
+    """
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for justify in ("left", "right", "left"):
         table.add_column(no_wrap=justify != "left", justify=justify, overflow="fold")
@@ -192,8 +196,9 @@ def _figures(report: Report) -> Table:
 
 
 def recall(results: Sequence[CheckResult]) -> str:
-    """The recall of vector indexes, from the worst to the best, passed or not; empty where none was
-    measured.
+    """Return the recall of vector indexes, from the worst to the best, passed or not.
+
+    Empty where none was measured.
     """
     found = [
         r.value for r in results if r.name == "index-recall" and isinstance(r.value, int | float)
@@ -206,7 +211,7 @@ def recall(results: Sequence[CheckResult]) -> str:
 
 
 def _parts(report: Report) -> str:
-    """Where the time to running went."""
+    """Return where the time to running went."""
     times = report.timings
     rate = f", {times.fetch_mb_per_second:.1f} MB/s" if times.fetch_mb_per_second else ""
     fetched = f" ({size(times.fetched_bytes)}{rate})" if times.fetched_bytes is not None else ""

@@ -1,5 +1,4 @@
-"""Where reports and baselines are kept: locally first, then in the report store beside the
-backups."""
+"""The places of reports and baselines: locally first, then the report store beside the backups."""
 
 from __future__ import annotations
 
@@ -29,16 +28,16 @@ class Keepable(Protocol):
     kept_at: list[str]
 
     def model_dump_json(self, *, indent: int) -> str:
-        """As pydantic writes it."""
+        """Return the report as pydantic writes it."""
 
 
 def report_file(access: Access, drill_id: str) -> Path:
-    """The local copy of a report; it outlives the drill's folder."""
+    """Return the local copy of a report; it outlives the drill's folder."""
     return access.cluster.state_directory / "reports" / f"{drill_id}.json"
 
 
 def report_key(drill_id: str) -> str:
-    """Where the report store keeps it."""
+    """Return the key under which the report store keeps a report."""
     return f"reports/{drill_id}.json"
 
 
@@ -71,7 +70,7 @@ def keep_report(storage: Storage, key: str, file: Path, report: Keepable) -> Non
 
 
 def load_report(access: Access, drill_id: str) -> Report:
-    """A report, from the local copy or the store. Its verdict is one that its content bears."""
+    """Load a report from the local copy or the store. Its verdict is one that its content bears."""
     try:
         text = _text(access, drill_id)
         if text is not None:
@@ -107,22 +106,26 @@ def _parsed(access: Access, drill_id: str, text: bytes) -> Report:
 
 
 def earlier_target(access: Access, drill_id: str, *, asked: str) -> Target | None:
-    """The target of an earlier try of a drill, if it was asked for in the same words."""
+    """Return the target of an earlier try of a drill, if it was asked for in the same words."""
     file = report_file(access, drill_id)
     target = load_report(access, drill_id).target if file.exists() else None
     return target if target and target.asked == asked else None
 
 
 def kept_cleanup(access: Access, report: Report) -> Stage:
-    """The clean-up stage as last written: a teardown can run, and report, while a killed stage is
-    still ending.
+    """Return the clean-up stage as last written.
+
+    A teardown can run, and report, while a killed stage is still ending.
     """
     file = report_file(access, report.drill_id)
     return read_model(Report, file.read_bytes()).cleanup if file.exists() else report.cleanup
 
 
 def list_reports(access: Access) -> list[str]:
-    """The ids of all reports, oldest first, from both places. What has no drill's name is none."""
+    """List the ids of all reports, oldest first, from both places.
+
+    A name that is no drill's is left out.
+    """
     local = {file.stem for file in report_file(access, "x").parent.glob("*.json")}
     kept = {
         match[1] for key in access.reports.sizes("reports/") if (match := REPORT_KEY.fullmatch(key))
@@ -136,7 +139,7 @@ def save_baseline(access: Access, drill_id: str, baseline: Baseline) -> None:
 
 
 def keep_baseline(access: Access, name: str, baseline: Baseline) -> list[str]:
-    """Keep a baseline that was taken on demand, in the report store too; gives the places."""
+    """Keep a baseline that was taken on demand, in the report store too; return the places."""
     save_baseline(access, name, baseline)
     file, key = _baseline_file(access, name), f"baselines/{name}.json"
     try:
@@ -148,12 +151,15 @@ def keep_baseline(access: Access, name: str, baseline: Baseline) -> list[str]:
 
 
 def forget_baseline(access: Access, drill_id: str) -> None:
-    """What an earlier try of a drill saw of production is nothing to compare this one with."""
+    """Remove what an earlier try of a drill saw of production.
+
+    It is nothing to compare this one with.
+    """
     _baseline_file(access, drill_id).unlink(missing_ok=True)
 
 
 def load_baseline(access: Access, drill_id: str) -> Baseline | None:
-    """The baseline of a drill; None where production could not be looked at."""
+    """Load the baseline of a drill; None where production could not be looked at."""
     file = _baseline_file(access, drill_id)
     return read_model(Baseline, file.read_bytes()) if file.exists() else None
 
@@ -163,7 +169,7 @@ def _baseline_file(access: Access, drill_id: str) -> Path:
 
 
 def write_file(file: Path, text: str) -> None:
-    """Whole or not at all: another task may be reading."""
+    """Write a file whole or not at all: another task may be reading."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(text)

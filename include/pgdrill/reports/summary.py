@@ -1,5 +1,6 @@
-"""A drill in one or two sentences for people who do not run databases: from the report alone, and
-no better than it.
+"""A drill in one or two sentences for people who do not run databases.
+
+They are made from the report alone, and are no better than it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ LOST = "Production did not say what was written since the baseline, so less was 
 
 
 def summarize(report: Report, *, kept: bool = False) -> str:
-    """What was tried, whether it is good, what would have been lost, and what nobody looked at.
+    """Say what was tried, whether it is good, what would have been lost, what nobody looked at.
 
     ``kept``: the restored cluster was left for a look, on purpose.
     """
@@ -114,14 +115,15 @@ def _could_not_verify(report: Report) -> list[str]:
 
 
 def kept_from(report: Report) -> list[str]:
-    """What kept production from being compared, or the drill from its end, for a report's first
-    lines.
+    """Return what kept production from being compared, or the drill from its end.
+
+    These are a report's first lines.
     """
     return [*_stopped(report), *about_production(report)]
 
 
 def about_production(report: Report) -> list[str]:
-    """What kept production from being compared."""
+    """Return what kept production from being compared."""
     gone = (
         [f"Production was not there: {report.without_production}."]
         if report.without_production
@@ -131,7 +133,10 @@ def about_production(report: Report) -> list[str]:
 
 
 def _stopped(report: Report) -> list[str]:
-    """What was found, where a stage did not end well: the reason alone is a word for programs."""
+    """Return what was found where a stage did not end well.
+
+    The reason alone is a word for programs.
+    """
     stages = (report.restore, report.checks)
     return [
         f"{one.trouble.thing}: {one.trouble.found}"
@@ -180,7 +185,7 @@ def _warnings(report: Report) -> list[str]:
 
 
 def _accepted(report: Report) -> list[str]:
-    """What is red and known: people who read only this have to know, too."""
+    """Say what is red and known: people who read only this have to know, too."""
     found = [result for result in report.results if result.accepted]
     over = [one for one in report.deviations if one.expired]
     first = (
@@ -198,7 +203,7 @@ def _accepted(report: Report) -> list[str]:
 
 
 def _left(report: Report) -> list[str]:
-    """What has no answer. Where the checks did not run to their end, all of it."""
+    """Say what has no answer. Where the checks did not run to their end, that is all of it."""
     if report.checks.status == "not run":
         return ["Nothing was checked."]
     if report.checks.status != "ok":
@@ -234,7 +239,10 @@ def _day(instant: datetime) -> str:
 
 
 def _about(seconds: float) -> str:
-    """Rounded up: a promise to a manager is never shorter than what was measured."""
+    """Return a time in words, rounded up.
+
+    A promise to a manager is never shorter than what was measured.
+    """
     if seconds <= 99:
         return f"{math.ceil(seconds)} s"
     minutes = math.ceil(seconds / 60)

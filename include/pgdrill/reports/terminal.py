@@ -1,4 +1,4 @@
-"""What people see of a report, in 80 columns and without colour as well as in a wide terminal.
+"""A report for the terminal, in 80 columns and without colour as well as in a wide one.
 
 Everything is put in as :class:`rich.text.Text`: a table's name in brackets is no markup. What would
 rule the terminal is shown instead, whatever it came in by (:class:`SafeConsole`).
@@ -69,14 +69,15 @@ class SafeConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Whatever is printed, piece by piece."""
+        """Yield whatever is printed, piece by piece."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else Segment(visible(piece.text), piece.style)
 
 
 def report_table(report: Report, console: Console) -> None:
-    """Print a drill's report: headline, figures, checks, troubles, where it is kept, and the
-    sentence to pass on.
+    """Print a drill's report.
+
+    That is headline, figures, checks, troubles, where it is kept, and the sentence to pass on.
     """
     style = style_of(report)
     console.print(Text(headline(report), style=style))
@@ -93,7 +94,7 @@ def report_table(report: Report, console: Console) -> None:
 
 
 def style_of(report: Report) -> str:
-    """The colour of a report's headline."""
+    """Return the colour of a report's headline."""
     return STYLES["warn" if report.verdict_line.startswith("WARNED") else report.verdict]
 
 
@@ -123,7 +124,7 @@ def verification_table(verification: Verification, console: Console) -> None:
 
 
 def verification_head(verification: Verification) -> Iterable[Text]:
-    """The first lines: the verdict, and what it was compared with."""
+    """Yield the first lines: the verdict, and what it was compared with."""
     text = (
         f"{verification.verdict.upper()}: {verification.reason}. Cluster {verification.cluster},"
         f" restored server {verification.server}, asked as {verification.asked_as},"
@@ -142,7 +143,7 @@ def verification_head(verification: Verification) -> Iterable[Text]:
 
 
 def headline(report: Report) -> str:
-    """The one sentence to read."""
+    """Return the one sentence to read."""
     fence = NO_FENCE if report.fence.startswith("NONE") else ""
     backup = f"backup {report.backup}" if report.backup else "no backup chosen"
     if report.backup_finished_at:
@@ -229,7 +230,7 @@ def _reached(value: float | None) -> str:
 
 
 def target_words(target: Target | None) -> str:
-    """Where recovery was told to stop."""
+    """Return where recovery was told to stop, in words."""
     if target is None:
         return "-"
     turn = " (its turn)" if target.asked == "alternate" else ""
@@ -237,7 +238,7 @@ def target_words(target: Target | None) -> str:
 
 
 def rto_words(report: Report) -> str:
-    """The promised time to correct vector search, and whether it was kept."""
+    """Return the promised time to correct vector search, and whether it was kept."""
     return _beside(
         "RTO",
         report.timings.time_to_correct_vector_search_seconds,
@@ -247,13 +248,13 @@ def rto_words(report: Report) -> str:
 
 
 def rpo_words(report: Report) -> str:
-    """The promised loss of work, and whether it was kept."""
+    """Return the promised loss of work, and whether it was kept."""
     unproved = report.unproved or _not_replayed(report.target)
     return _beside("RPO", report.measured_rpo_seconds, report.rpo_seconds, unproved)
 
 
 def _beside(promise: str, value: float | None, limit: float, unproved: str) -> str:
-    """A promise beside its figure: kept only where what came back proves it."""
+    """Return a promise beside its figure: kept only where what came back proves it."""
     if value is not None and value > limit:
         return f"{promise} {seconds(limit)}: BROKEN"
     if unproved:
@@ -262,8 +263,10 @@ def _beside(promise: str, value: float | None, limit: float, unproved: str) -> s
 
 
 def _not_replayed(target: Target | None) -> str:
-    """What an instant of the past leaves open: whether all that was archived since can be
-    replayed."""
+    """Return what an instant of the past leaves open.
+
+    That is whether all that was archived since can be replayed.
+    """
     return "WAL after the target was not replayed" if target and target.kind != "latest" else ""
 
 
@@ -299,8 +302,10 @@ def print_deviations(deviations: Sequence[KnownDeviation], console: Console) -> 
 
 
 def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
-    """Answers that are no pass, those of one cause as one row; passes of one check as one row with
-    their count.
+    """Return a table of the answers.
+
+    Those that are no pass have a row for each cause; passes of one check have one row with their
+    count.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     table.add_column("", no_wrap=True)
@@ -322,8 +327,9 @@ def results_table(results: Sequence[CheckResult], *, wide: bool) -> Table:
 
 
 def _answer(row: CheckResult) -> str:
-    """Thing, value, threshold and message in one cell: four columns do not fit beside each other in
-    80.
+    """Return thing, value, threshold and message in one cell.
+
+    Four columns do not fit beside each other in 80.
     """
     value = figure(row.value)
     if value and row.message:
@@ -339,8 +345,9 @@ def _answer(row: CheckResult) -> str:
 
 
 def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
-    """What is red first, then warnings and open questions, grouped by what they tell; passes of one
-    check as one.
+    """Yield what is red first, then warnings and open questions, then passes.
+
+    The first are grouped by what they tell; passes of one check are one.
     """
     for status in ("fail", "warn"):
         yield from (
@@ -355,7 +362,10 @@ def _collapsed(results: Sequence[CheckResult]) -> Iterable[CheckResult]:
 
 
 def _open(skipped: list[CheckResult]) -> Iterable[CheckResult]:
-    """Questions without an answer; those that many checks left for the same reason as one row."""
+    """Yield the questions without an answer.
+
+    Those that many checks left for the same reason are one row.
+    """
     reasons: dict[str, list[CheckResult]] = {}
     for result in skipped:
         reasons.setdefault(
@@ -378,7 +388,10 @@ def _open(skipped: list[CheckResult]) -> Iterable[CheckResult]:
 
 
 def _passed(found: list[CheckResult]) -> Iterable[CheckResult]:
-    """One row for each thing that was wanted: a figure stands beside what it is held against."""
+    """Yield one row for each thing that was wanted.
+
+    A figure stands beside what it is held against.
+    """
     wanted: dict[str, list[CheckResult]] = {}
     for one in found:
         wanted.setdefault(one.threshold, []).append(one)
@@ -453,7 +466,7 @@ def print_trouble(where: str, trouble: Trouble, console: Console) -> None:
 
 
 def problem(title: str, thing: str, found: str, expected: str, hint: str) -> Group:
-    """A problem, its four parts below each other."""
+    """Return a problem, its four parts below each other."""
     # The config names all its problems in one error: a line for each reads better.
     parts = {
         "thing": thing,
@@ -468,7 +481,7 @@ def problem(title: str, thing: str, found: str, expected: str, hint: str) -> Gro
 
 
 def pairs(rows: Iterable[tuple[str, str]], *, lines: bool = False) -> Table:
-    """Labels with what belongs to them, each on one line if not said otherwise."""
+    """Return labels with what belongs to them, each on one line if not said otherwise."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -478,8 +491,9 @@ def pairs(rows: Iterable[tuple[str, str]], *, lines: bool = False) -> Table:
 
 
 def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> Grid:
-    """The base backups of a repository; ``recorded`` are the names of those that pgdrill took
-    itself.
+    """Return the base backups of a repository as a table.
+
+    ``recorded`` are the names of those that pgdrill took itself.
     """
     rows = [
         (
@@ -497,8 +511,9 @@ def backups_table(backups: Sequence[BaseBackup], recorded: Collection[str]) -> G
 
 
 def seconds(value: float | None) -> str:
-    """A span of time: ``2.31 s``, ``45.2 s``, ``12 min 30 s``, ``1 h``; ``-`` for one that was not
-    reached.
+    """Return a span of time: ``2.31 s``, ``45.2 s``, ``12 min 30 s``, ``1 h``.
+
+    ``-`` for one that was not reached.
     """
     if value is None:
         return "-"
@@ -515,10 +530,10 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    """Bytes in decimal units; ``-`` for unknown."""
+    """Return bytes in decimal units; ``-`` for unknown."""
     return "-" if value is None else humanize.naturalsize(value)
 
 
 def when(value: datetime) -> str:
-    """An instant to the second."""
+    """Return an instant to the second."""
     return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -40,8 +40,9 @@ class ArchivedEnd:
 
 
 def archived_end(wal: WalReader, listed: Iterable[str], line: Line) -> ArchivedEnd | None:
-    """Fetch the newest segment of a line that was ``listed`` and read it with ``pg_waldump``; None
-    if there is none.
+    """Fetch the newest segment of a line that was ``listed`` and read it with ``pg_waldump``.
+
+    None if there is none.
 
     If it holds no commit, the ones before it say when the last one was.
     """
@@ -60,7 +61,7 @@ def archived_end(wal: WalReader, listed: Iterable[str], line: Line) -> ArchivedE
 
 
 def read_segment(binaries: Binaries, file: Path, segment: Segment) -> ArchivedEnd | None:
-    """The last record, commit and transaction number of a segment file."""
+    """Read the last record, commit and transaction number of a segment file."""
     text = dump(binaries, file)
     positions = LSN.findall(text)
     if not positions:
@@ -76,7 +77,7 @@ def read_segment(binaries: Binaries, file: Path, segment: Segment) -> ArchivedEn
 
 
 def all_archived(end: ArchivedEnd, next_xid: int) -> bool:
-    """Whether production has ended no transaction since.
+    """Return whether production has ended no transaction since.
 
     ``next_xid`` is its next number (WAL holds the low 32 bits).
     """
@@ -86,10 +87,11 @@ def all_archived(end: ArchivedEnd, next_xid: int) -> bool:
 def first_commit_after(
     wal: WalReader, line: Line, end: ArchivedEnd, until_lsn: int
 ) -> EndedTransaction | None:
-    """The first commit behind the end, up to a position that is archived by now; None if there is
-    none.
+    """Find the first commit behind the end, up to a position that is archived by now.
 
-    LookupError where a segment in between is not there, or cannot be read.
+    None if there is none.
+
+    Raises LookupError where a segment in between is not there, or cannot be read.
     """
     for choices in line.files(end.last_record_lsn, until_lsn - 1):
         if choices[0].number == end.segment.number and end.segment in choices:
@@ -110,7 +112,8 @@ def _commits_of(wal: WalReader, choices: Iterable[Segment]) -> list[EndedTransac
 
 
 def lost_seconds(committed_at: datetime | None, now: datetime) -> float:
-    """Seconds of lost work if production had died at ``now``, whose first lost commit was made
-    then; by the server's clock.
+    """Return the seconds of lost work if production had died at ``now``.
+
+    ``committed_at``: when the first lost commit was made; both are by the server's clock.
     """
     return max(0.0, (now - committed_at).total_seconds()) if committed_at else 0.0

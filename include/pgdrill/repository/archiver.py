@@ -1,5 +1,7 @@
-"""WAL archiving seen from production: is it on, does it keep up, and has a given segment
-arrived?"""
+"""WAL archiving seen from production.
+
+Is it on, does it keep up, and has a given segment arrived?
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ FEWEST_SEGMENTS = 4  # however large they are
 
 
 def check_server(connection: psycopg.Connection, cluster: Cluster) -> int:
-    """The server's system identifier, after making sure that it is the configured one."""
+    """Return the server's system identifier, after making sure that it is the configured one."""
     found = system_identifier(connection)
     expected = cluster.server.system_identifier
     if expected and found != expected:
@@ -46,13 +48,16 @@ def check_server(connection: psycopg.Connection, cluster: Cluster) -> int:
 
 
 def check_archiving(connection: psycopg.Connection, cluster: Cluster) -> None:
-    """Archiving is on and keeps up; a base backup without it could never be restored."""
+    """Raise unless archiving is on and keeps up.
+
+    A base backup without it could never be restored.
+    """
     check_switched_on(connection, cluster.name)
     check_keeps_up(connection, cluster)
 
 
 def check_switched_on(connection: psycopg.Connection, cluster: str) -> str:
-    """Archiving is on, by a command or a library; gives the mode."""
+    """Raise unless archiving is on, by a command or a library; return the mode."""
     mode, library, command, level = (
         str(connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0])  # type: ignore[index]
         for name in ("archive_mode", "archive_library", "archive_command", "wal_level")
@@ -80,7 +85,7 @@ def _log_hint(connection: psycopg.Connection, cluster: Cluster) -> str:
 
 
 def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
-    """The last segment was archived, and not many are waiting."""
+    """Raise unless the last segment was archived, and not many are waiting."""
     row = connection.execute(
         "SELECT last_archived_wal, last_failed_wal, last_failed_time > coalesce(last_archived_time,"
         " '-infinity'), pg_walfile_name(pg_current_wal_lsn()),"
@@ -116,8 +121,9 @@ def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
 def wait_archived(
     connection: psycopg.Connection, archive: WalArchive, segment: Segment, timeout_seconds: float
 ) -> None:
-    """Wait until ``segment`` is in the repository, by the server's word and then by the
-    repository's.
+    """Wait until ``segment`` is in the repository.
+
+    The server says so first, and then the repository.
     """
     started = time.monotonic()
     seen: tuple[object, ...] | None = None
@@ -144,7 +150,7 @@ def wait_archived(
 
 
 def archive_now(connection: psycopg.Connection, archive: WalArchive) -> int:
-    """Have what was written until now archived; gives the position up to which it is.
+    """Have what was written until now archived; return the position up to which it is.
 
     Waits no longer than a segment may take that the promised RPO has room for.
     """

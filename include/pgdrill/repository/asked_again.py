@@ -1,8 +1,8 @@
-"""What a store lists and does not give: it is asked again before that is anybody's fault.
+"""A second question for an object that the store lists and does not give.
 
-A replica that lags behind, a proxy or a policy for single keys answers 404 for an object that is
-there. Recovery would take that for the end of WAL, and whoever reads the report for a backup that
-ends early.
+It is asked again before that is anybody's fault. A replica that lags behind, a proxy or a policy
+for single keys answers 404 for an object that is there. Recovery would take that for the end of
+WAL, and whoever reads the report for a backup that ends early.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ Given = TypeVar("Given")
 
 
 class Absent(Exception):
-    """There is no such object, under none of the suffixes that are known."""
+    """No such object is there, under any of the suffixes that are known."""
 
 
 def asked_again(
     ask: Callable[[], Given], storage: Storage, key: str, wait: Callable[[float], object]
 ) -> Given:
-    """What ``ask`` gives; one that raises :class:`Absent` is asked again as long as the store lists
-    ``key``, with a suffix that is known.
+    """Return what ``ask`` gives, and ask again where it raises :class:`Absent`.
+
+    It is asked again as long as the store lists ``key``, with a suffix that is known.
 
     ``wait`` is given the pauses. Raises :class:`Unreachable` where it is listed to the end,
     :class:`Absent` where it is not.

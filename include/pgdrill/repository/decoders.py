@@ -1,4 +1,4 @@
-"""Decompressing archived WAL in pieces of bounded size, by the suffix of its object."""
+"""Decoders of archived WAL, by the suffix of its object, in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Undecodable(Exception):
 
 
 class Decoder(Protocol):
-    """As in bz2, lzma, lz4 and zstd: ``eof`` after the end mark and checksum, ``needs_input`` when
-    all was given out.
+    """A decoder as in bz2, lzma, lz4 and zstd.
+
+    ``eof``: the end mark and checksum were read; ``needs_input``: all was given out.
     """
 
     eof: bool
@@ -34,11 +35,11 @@ class Decoder(Protocol):
     unused_data: bytes
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        """At most ``max_length`` bytes more."""
+        """Return at most ``max_length`` bytes more."""
 
 
 class _Plain:
-    """No compression. Its end is known from the size alone."""
+    """The decoder for no compression. Its end is known from the size alone."""
 
     needs_input = False
     unused_data = b""
@@ -95,7 +96,7 @@ class _Brotli:
         return bytes(self._inner.process(data, output_buffer_limit=max_length))
 
 
-# Suffixes that wal-g and barman give, and what reads them; None: the tool only.
+# Suffixes that wal-g and barman give, and what reads them. None: only the tool can.
 DECODERS: dict[str, Callable[[], Any] | None] = {
     "": _Plain,
     ".lz4": lz4.frame.LZ4FrameDecompressor,
@@ -120,8 +121,9 @@ ERRORS = (
 
 
 def decoded(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
-    """The content of an object that arrives in chunks, in pieces of about :data:`PIECE_BYTES` at
-    most.
+    """Yield the content of an object that arrives in chunks.
+
+    The pieces have about :data:`PIECE_BYTES` at most.
 
     Raises :class:`Undecodable` for what is damaged, breaks off, or goes on after its end.
     """
@@ -151,7 +153,7 @@ def decoded(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
 
 
 def aligned(pieces: Iterable[bytes], unit: int) -> Iterator[memoryview]:
-    """The same bytes in pieces that are multiples of ``unit``, the last one aside."""
+    """Yield the same bytes in pieces that are multiples of ``unit``, the last one aside."""
     rest = memoryview(b"")
     for piece in pieces:
         joined = memoryview(bytes(rest) + piece if rest else piece)

@@ -1,4 +1,4 @@
-"""Whose fault it was when a tool failed, told from its last words."""
+"""The fault behind a tool's failure, told from its last words."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NO_KEYS = re.compile(
     r"NoCredentialProviders|Unable to locate credentials|PartialCredentials|no (EC2 )?IMDS role",
     re.IGNORECASE,
 )
-# Of a path, and no right of a database's role: as Python says it (barman-cloud), as Go does
-# (wal-g).
+# A refusal of a path, and not of a right of a database's role: in Python's words (barman-cloud) and
+# in Go's (wal-g).
 NOT_WRITABLE = re.compile(
     r"\[Errno (1|13|30)\]|"
     r"\b(open|mkdir|symlink|link|rename|remove|unlink|chmod|chown|lchown|chtimes|truncate)"
@@ -34,8 +34,7 @@ NOT_WRITABLE = re.compile(
     r"(permission denied|operation not permitted|read-only file system)",
     re.IGNORECASE,
 )
-# What the tool says of the server that it backs up, in its driver's words or the server's own:
-# (sqlstate or words) -> reason, hint.
+# The tool's words about the server that it backs up: its driver's, or the server's own.
 CANCELLED = re.compile(
     r"SQLSTATE (57014|25P0[34]|57P05)|due to"
     r" (statement|idle-session|idle-in-transaction|transaction|lock) timeout|"
@@ -53,9 +52,9 @@ SERVER_GONE = re.compile(
     r"(connection refused|no such host|no such file|timed? ?out|timeout expired|connection reset)",
     re.IGNORECASE,
 )
-# as one that was built from its sources is, unless told to
+# a wal-g that was built from its sources has no libsodium, unless the build was told to
 NO_LIBSODIUM = re.compile(r"wal-g was not compiled with libsodium")
-NO_COMPRESSION = re.compile(r"Unknown compression method")  # brotli, where it was built without
+NO_COMPRESSION = re.compile(r"Unknown compression method")  # brotli, in a build without it
 NO_KEY = re.compile(r"encryption error|can't configure crypter")
 NAMES = re.compile(r"jsontext: invalid UTF-8")
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
@@ -79,8 +78,8 @@ NO_BROTLI_HINT = (
     "set repository.compression to lz4 or zstd; or install a wal-g that was built with brotli, as"
     " its releases are"
 )
-# What the tool's last words tell: pattern, whose fault, reason, what was expected, the hint. The
-# first that fits counts.
+# The meaning of the tool's last words: pattern, whose fault, reason, what was expected, the hint.
+# The first that fits counts.
 FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
     (
         SPACE,
@@ -205,8 +204,9 @@ NOT_THERE = re.compile(r"\(404\)|status code: 404|NoSuchKey", re.IGNORECASE)
 
 
 def says_absent(done: Completed, absent_code: int) -> bool:
-    """Whether a tool that fetches one file says that there is none: by its code for that, or with
-    the store's own words.
+    """Return whether a tool that fetches one file says that there is none.
+
+    It says so by its code for that, or with the store's own words.
     """
     return done.code == absent_code or (
         done.code != 0 and bool(NOT_THERE.search("\n".join(done.last_lines)))
@@ -214,8 +214,9 @@ def says_absent(done: Completed, absent_code: int) -> bool:
 
 
 def tool_failure(what: str, done: Completed) -> PgdrillError:
-    """The error for a tool that gave up; what is not recognized is nobody's proven fault: could not
-    verify.
+    """Return the error for a tool that gave up.
+
+    What is not recognized is nobody's proven fault: could not verify.
     """
     text = "\n".join(done.last_lines)
     for pattern, fault, reason, expected, hint in FAILURES:
@@ -231,8 +232,9 @@ def tool_failure(what: str, done: Completed) -> PgdrillError:
 
 
 def tool_timeout(what: str, error: ProcessTimeout, expected: str, hint: str) -> PgdrillError:
-    """The error for a tool that had to be ended: the store's fault where the tool said so or
-    nothing came or went any more.
+    """Return the error for a tool that had to be ended.
+
+    It is the store's fault where the tool said so, or nothing came or went any more.
     """
     if NETWORK.search("\n".join(error.last_lines)):
         return Unreachable(

@@ -33,7 +33,7 @@ class Ledger(BaseModel):
 
 
 def read_ledger(reports: Storage) -> Ledger:
-    """The ledger; an empty one before the first run."""
+    """Read the ledger, an empty one before the first run."""
     text = reports.read(LEDGER)
     if text is None:
         return Ledger()
@@ -49,14 +49,17 @@ def write_ledger(reports: Storage, ledger: Ledger) -> None:
 
 
 def forget(reports: Storage, names: Iterable[str]) -> None:
-    """Remember of backups and dumps that are gone that somebody let them go."""
+    """Note in the ledger that somebody let go of backups and dumps that are gone."""
     ledger = read_ledger(reports)
     ledger.forgotten = sorted({*ledger.forgotten, *names})
     write_ledger(reports, ledger)
 
 
 def memory_broken(reports: Storage, key: str, error: ValidationError) -> CouldNotVerify:
-    """For what retention remembers and cannot read: nothing is deleted without it."""
+    """Return the error for what retention remembers and cannot read.
+
+    Nothing is deleted without it.
+    """
     return CouldNotVerify(
         "retention-memory-broken",
         f"{reports.url}/{key}",

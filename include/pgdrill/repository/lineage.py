@@ -1,5 +1,6 @@
-"""Which backups can be told apart: whose clock to believe, which cluster is meant, which timelines
-lead to now.
+"""The lineage of backups: whose clock to believe, which cluster is meant.
+
+It also tells which timelines lead to now.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 def doubtful_clocks(
     backups: Iterable[BaseBackup], now: datetime, doubted: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Backups whose times cannot be right -> why.
+    """Return the backups whose times cannot be right -> why.
 
     Who was ``doubted`` once stays so: the witnesses may be deleted since.
 
@@ -55,7 +56,7 @@ def doubtful_clocks(
 
 
 def _longest_ending_at(values: Sequence[float]) -> list[int]:
-    """For each value, the length of the longest non-decreasing subsequence that ends there.
+    """Return for each value the length of the longest non-decreasing subsequence that ends there.
 
     O(n log n).
     """
@@ -83,7 +84,7 @@ def current_paths(
     production: int | None = None,
     likely: int | None = None,
 ) -> list[tuple[TimelineSwitch, ...]]:
-    """The timelines that may lead to now, the likeliest first.
+    """Return the timelines that may lead to now, the likeliest first.
 
     That of ``production`` is known where it could be asked, and ``likely`` what is known without
     it. Else it is on the highest archived timeline that some backup leads to, for their numbers
@@ -108,16 +109,16 @@ def current_paths(
 
 
 def foreign_timelines(wal: Wal, paths: Sequence[Sequence[TimelineSwitch]]) -> list[int]:
-    """Archived timelines that do not lead to now: abandoned by a restore, or archived by a clone.
+    """Return the archived timelines that do not lead to now.
 
-    None where nothing does.
+    They were abandoned by a restore, or archived by a clone. None where nothing leads to now.
     """
     leading = {line.timeline for path in paths for line in path}
     return sorted({run.timeline for run in wal.runs} - leading) if leading else []
 
 
 def on_path(backup: BaseBackup, path: Sequence[TimelineSwitch]) -> bool:
-    """Whether recovery along these timelines passes through the end of a backup."""
+    """Return whether recovery along these timelines passes through the end of a backup."""
     return any(
         line.timeline == backup.timeline and backup.finish_lsn <= line.switch_lsn for line in path
     )
@@ -125,8 +126,9 @@ def on_path(backup: BaseBackup, path: Sequence[TimelineSwitch]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stretch(Generic[Kind]):
-    """Unbroken WAL along a path, from segment ``first`` to ``end_lsn``, and the backups whose own
-    WAL lies in it, oldest first.
+    """Unbroken WAL along a path, from segment ``first`` to ``end_lsn``, and the backups in it.
+
+    They are those whose own WAL lies in it, oldest first.
 
     Every instant from the end of its first backup on can be restored.
     """
@@ -139,8 +141,9 @@ class Stretch(Generic[Kind]):
 def stretches(
     wal: Wal, path: Sequence[TimelineSwitch], backups: Iterable[Kind]
 ) -> list[Stretch[Kind]]:
-    """What can be restored along a path, between the gaps; stretches without a backup to begin with
-    are none.
+    """Return what can be restored along a path, between the gaps.
+
+    Stretches without a backup to begin with are none.
     """
     way = sorted(
         (backup for backup in backups if on_path(backup, path)), key=lambda backup: backup.start_lsn
@@ -164,7 +167,7 @@ def stretches(
 
 
 def end_of(wal: Wal, path: Sequence[TimelineSwitch]) -> int:
-    """The position after the newest archived segment of a path."""
+    """Return the position after the newest archived segment of a path."""
     size = wal.segment_bytes
     return max(
         (
@@ -177,8 +180,9 @@ def end_of(wal: Wal, path: Sequence[TimelineSwitch]) -> int:
 
 
 def _end_before(wal: Wal, path: Sequence[TimelineSwitch], gap: int) -> int:
-    """How far WAL can be read before a missing segment: in it, too, where only the new timeline's
-    file of it is missing.
+    """Return how far WAL can be read before a missing segment.
+
+    It can be read into that segment where only the new timeline's file of it is missing.
     """
     held = (
         line.switch_lsn
@@ -189,7 +193,9 @@ def _end_before(wal: Wal, path: Sequence[TimelineSwitch], gap: int) -> int:
 
 
 def gaps(wal: Wal, path: Sequence[TimelineSwitch], start_lsn: int) -> list[tuple[int, int]]:
-    """Missing segment numbers (first, last) along a path, from ``start_lsn`` to the newest segment.
+    """Return the missing segment numbers (first, last) along a path, from ``start_lsn`` on.
+
+    They are looked for up to the newest segment.
 
     The segment in which timelines change is the new timeline's: only its file has what comes after
     the change.

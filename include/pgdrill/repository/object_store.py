@@ -1,5 +1,6 @@
-"""Objects in S3 or a folder, by one small API (obstore): the repository read without its tool, and
-the report store.
+"""Objects in S3 or a folder, by one small API (obstore).
+
+It reads the repository without its tool, and it is the report store.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, NoKeys, Unr
 
 REQUEST_TIMEOUT = "20s"
 READERS = 8
-PAGE = 1000  # objects of a listing's answer
+PAGE = 1000  # objects in one answer of a listing
 # Whole words: a port may well hold the digits 403.
 REFUSED = re.compile(r"\b40[13]\b(?!:)|Forbidden|AccessDenied|Permission|Unauthorized")
-# in a listing: .., an empty or a control character's name
+# the error for a key in a listing that is .., empty, or has a control character in it
 STRANGE_KEY = re.compile(r"invalid path|InvalidPath")
 NO_BUCKET = re.compile("NoSuchBucket")
 ANSWER = re.compile(
     r"(<\?xml[^>]*>\s*)?<Error>.*?<Code>(?P<code>[^<]*)</Code>"
     r"(\s*<Message>(?P<message>[^<]*)(</Message>)?)?"
 )
-# where a machine's role is asked for
+# the addresses at which a machine's role is asked for
 NO_KEYS = re.compile(r"\b169\.254\.1(69\.254|70\.2)\b|instance metadata", re.IGNORECASE)
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 KEYS_HINT = (
@@ -60,8 +61,8 @@ RETRIES: Any = {
     "retry_timeout": timedelta(seconds=10),
 }
 PATIENT_TIMEOUT = "300s"  # for each part of a large object that is sent
-SILENCE_TIMEOUT = "60s"  # of one that is fetched
-SLOWEST_BYTES_PER_SECOND = 100_000  # that a fetch of one is waited for
+SILENCE_TIMEOUT = "60s"  # without a byte of an object that is fetched
+SLOWEST_BYTES_PER_SECOND = 100_000  # a slower fetch is given up
 PATIENT_RETRIES: Any = {
     "max_retries": 8,
     "backoff": {
@@ -96,8 +97,9 @@ class Storage:
         endpoint_url: str = "",
         region: str = "us-east-1",
     ) -> Storage:
-        """From ``s3://bucket/prefix`` or ``file:///folder``; without keys in ``environment`` the
-        machine's role is used.
+        """Open the place at ``s3://bucket/prefix`` or ``file:///folder``.
+
+        Without keys in ``environment`` the machine's role is used.
         """
         parts = urlsplit(url)
         if parts.scheme == "file":
@@ -136,39 +138,41 @@ class Storage:
 
     @property
     def patient(self) -> Storage:
-        """For sending large objects: a part may take minutes, and one that fails is sent again for
-        longer.
+        """This place for sending large objects.
+
+        A part may take minutes, and one that fails is sent again for longer.
         """
         return Storage(self.url, self.anew(PATIENT_TIMEOUT, PATIENT_RETRIES), self.anew)
 
     def fetching(self, size: int) -> Storage:
-        """For fetching an object of so many bytes in one stream: as long as it takes, if something
-        arrives all the time.
+        """Return this place for fetching an object of so many bytes in one stream.
+
+        The fetch may take as long as it takes, if something arrives all the time.
         """
         limit = f"{300 + size // SLOWEST_BYTES_PER_SECOND}s"
         return Storage(self.url, self.anew(limit, RETRIES, read_timeout=SILENCE_TIMEOUT), self.anew)
 
     @property
     def brief(self) -> Storage:
-        """For what may well fail once more: one try, of a second."""
+        """This place for what may well fail once more: one try, of a second."""
         return Storage(self.url, self.anew(BRIEF_TIMEOUT, BRIEF_RETRIES), self.anew)
 
     @property
     def quick(self) -> Storage:
-        """For a look that must not take long: one try, of a few seconds."""
+        """This place for a look that must not take long: one try, of a few seconds."""
         return Storage(self.url, self.anew(QUICK_TIMEOUT, BRIEF_RETRIES), self.anew)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Every object below ``prefix``: key -> bytes."""
+        """List every object below ``prefix``: key -> bytes."""
         with self.explained(prefix):
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["size"] for batch in batches for meta in batch}
 
     def lists(self, key: str, suffixes: Collection[str]) -> bool:
-        """Whether there is an object of that key with one of these suffixes, by the listing's word.
+        """Return whether the listing has an object of that key with one of these suffixes.
 
-        From there on in the order of keys, and no further than a page of it: a folder may hold
-        millions.
+        It is read from there on in the order of keys, and no further than a page of it: a folder
+        may hold millions.
         """
         folder, wanted, seen = key.rpartition("/")[0], {key + suffix for suffix in suffixes}, 0
         with self.explained(key):
@@ -181,7 +185,7 @@ class Storage:
         return False
 
     def written(self, prefix: str = "") -> dict[str, datetime]:
-        """When every object below ``prefix`` was last written, by the store's own clock.
+        """List when every object below ``prefix`` was last written, by the store's own clock.
 
         A copy has its copy's time.
         """
@@ -190,9 +194,9 @@ class Storage:
             return {meta["path"]: meta["last_modified"] for batch in batches for meta in batch}
 
     def read(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
-        """An object's content, or None if there is no such object.
+        """Read an object's content, or return None if there is no such object.
 
-        One beyond the limit is no document: it is not read.
+        An object beyond the limit is no document: it is not read.
         """
         chunks = self.chunks(key, limit_bytes=limit_bytes)
         return None if chunks is None else b"".join(chunks)
@@ -200,8 +204,9 @@ class Storage:
     def chunks(
         self, key: str, chunk_bytes: int = 2**20, limit_bytes: int | None = None
     ) -> Iterator[bytes] | None:
-        """An object's content as it arrives, or None if there is no such object; errors of the way
-        come while iterating.
+        """Return an object's content as it arrives, or None if there is no such object.
+
+        Errors of the way come while iterating.
         """
         with self.explained(key):
             try:
@@ -234,15 +239,15 @@ class Storage:
             )
 
     def write(self, key: str, content: bytes) -> str:
-        """Put an object and say where it is."""
+        """Put an object and return where it is."""
         with self.explained(key):
             obstore.put(self.store, key, content)
         return f"{self.url}/{key}"
 
     def replace(self, key: str, content: bytes, *, etag: str | None) -> str | None:
-        """Put an object only over the version of that etag; with None only where there is none.
+        """Put an object only over the version of that etag, and return the new etag.
 
-        Gives the new etag.
+        With ``etag`` None it is put only where there is none.
 
         None: the store refused, for there is another (412). Not every store keeps to it: see
         :func:`pgdrill.repository.leases.board.probe`.
@@ -258,7 +263,7 @@ class Storage:
                 return None
 
     def etag(self, key: str) -> str | None:
-        """The version of an object; None where there is none."""
+        """Return the version of an object, or None where there is none."""
         with self.explained(key):
             try:
                 return obstore.head(self.store, key)["e_tag"]
@@ -273,11 +278,13 @@ class Storage:
                     obstore.delete(self.store, key)
 
     def read_all(self, keys: Iterable[str], limit_bytes: int) -> Iterator[tuple[str, Content]]:
-        """Several small objects of a listing in their order, some at a time: a store far away
-        answers each after tens of milliseconds.
+        """Yield several small objects of a listing in their order.
 
-        One that is too large stands as its error, for the others are no worse for it. Parse each as
-        it comes: no more than a few are in memory together, however many somebody has put there.
+        Some are read at a time: a store far away answers each after tens of milliseconds.
+
+        An object that is too large stands as its error, for the others are no worse for it. Parse
+        each as it comes: no more than a few are in memory together, however many somebody has put
+        there.
         """
         ahead: deque[tuple[str, Future[Content]]] = deque()
         with ThreadPoolExecutor(READERS, "read") as pool:
@@ -289,8 +296,9 @@ class Storage:
                 yield _arrived(ahead)
 
     def read_listed(self, key: str, limit_bytes: int = DOCUMENT_BYTES) -> bytes | None:
-        """An object of a listing. None: it was deleted since; one that is listed still is not taken
-        for one that is not there.
+        """Read an object of a listing. None: it was deleted since.
+
+        Raises :class:`Unreachable` where the store still lists it, and does not give it.
         """
         content = self.read(key, limit_bytes)
         if content is None and key in self.sizes(key.rpartition("/")[0]):
@@ -313,8 +321,9 @@ class Storage:
             return error
 
     def latency_seconds(self, key: str, tries: int = 3) -> float:
-        """How long the store takes to answer whether there is such an object: the quickest of a
-        few.
+        """Return how long the store takes to answer whether there is such an object.
+
+        It is the quickest of a few tries.
         """
         found = []
         with self.explained(key):
@@ -330,7 +339,9 @@ class Storage:
 
 
 def whole_pair(environment: Mapping[str, str]) -> None:
-    """Half a pair of keys opens nothing, nor does an empty one, and libraries then look elsewhere
+    """Raise ``half-a-key`` where only one key of the pair is set, or one is empty.
+
+    Half a pair of keys opens nothing, nor does an empty one, and libraries then look elsewhere
     without a word.
     """
     given = [name for name in KEYS if environment.get(name)]
@@ -356,8 +367,9 @@ def whole_pair(environment: Mapping[str, str]) -> None:
 
 
 def _in_words(text: str) -> str:
-    """An error of the store's library on one line: of the document that an S3 store answers with,
-    code and message.
+    """Return an error of the store's library on one line.
+
+    Of the document that an S3 store answers with, it keeps code and message.
     """
     text = " ".join(text.partition("Debug source:")[0].split())
     said = ANSWER.search(text)
@@ -376,8 +388,10 @@ def _arrived(ahead: deque[tuple[str, Future[Content]]]) -> tuple[str, Content]:
 
 
 class _Explained:
-    """Turns storage errors into errors with a hint; nothing of the request's headers gets
-    through."""
+    """A context that turns storage errors into errors with a hint.
+
+    Nothing of the request's headers gets through.
+    """
 
     def __init__(self, thing: str) -> None:
         self.thing = thing

@@ -48,7 +48,7 @@ class Line:
         return (*self.history, TimelineSwitch(self.timeline, 1 << 64))
 
     def wal(self, archived: Mapping[str, int]) -> Wal:
-        """Archived WAL as it is looked at along this line; an empty object is a gap."""
+        """Return archived WAL as it is looked at along this line; an empty object is a gap."""
         return Wal(
             parse_wal(archived, self.segment_bytes),
             {self.timeline: self.history},
@@ -56,12 +56,14 @@ class Line:
         )
 
     def files(self, start_lsn: int, stop_lsn: int) -> Iterator[tuple[Segment, ...]]:
-        """The files that hold each segment of a range, best first."""
+        """Yield the files that hold each segment of a range, best first."""
         return segments_needed(start_lsn, stop_lsn, self.timeline, self.history, self.segment_bytes)
 
     def newest(self, names: Iterable[str], count: int) -> list[Segment]:
-        """The segments among archived names that recovery along this line would take, newest
-        first."""
+        """Return the segments that recovery along this line would take, newest first.
+
+        They are among the archived names.
+        """
         lines = {
             f"{timeline:08X}"
             for timeline in (self.timeline, *(one.timeline for one in self.history))
@@ -96,8 +98,7 @@ class Span:
         return self.end - self.start
 
     def backup_for(self, instant: datetime) -> BaseBackup:
-        """The newest of its backups that had finished by then, whichever clock it was that said
-        so."""
+        """Return the newest of its backups that had finished by then, whichever clock said so."""
         finished = [
             backup for backup in self.backups if backup.finish_time + self.allowance <= instant
         ]
@@ -139,7 +140,7 @@ def restorable(
 def newest_first(
     line: Line, stretch: Stretch[BaseBackup], archived: Mapping[str, int]
 ) -> Iterator[Segment]:
-    """The last segments of a stretch, each from the file that recovery would take."""
+    """Yield the last segments of a stretch, each from the file that recovery would take."""
     last = (stretch.end_lsn - 1) // line.segment_bytes
     first = max(stretch.first, last - LOOK_BACK + 1)
     for choices in reversed([*line.files(first * line.segment_bytes, last * line.segment_bytes)]):
@@ -147,8 +148,9 @@ def newest_first(
 
 
 def last_end(reader: WalReader, segments: Iterable[Segment]) -> datetime | None:
-    """When the last transaction of some segments, newest first, ended; None where they hold none,
-    or cannot be read.
+    """Return when the last transaction of some segments, newest first, ended.
+
+    None where they hold none, or cannot be read.
     """
     for segment in segments:
         file = reader.fetch(segment.name)
@@ -162,8 +164,9 @@ def last_end(reader: WalReader, segments: Iterable[Segment]) -> datetime | None:
 
 
 def draw(spans: Sequence[Span], seed: str) -> tuple[Span, datetime]:
-    """An instant, every one of all spans as likely as any other; the same for the same seed and
-    spans.
+    """Draw an instant, every one of all spans as likely as any other.
+
+    It is the same for the same seed and spans.
     """
     left = sum((span.length for span in spans), timedelta(0)) * random.Random(seed).random()  # noqa: S311 - to be drawn again
     for span in spans:

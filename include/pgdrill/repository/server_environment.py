@@ -1,5 +1,6 @@
-"""The protected server's own environment: archive_command gets the keys of the bucket from it, and
-from nowhere else.
+"""The protected server's own environment.
+
+Its archive_command gets the keys of the bucket from it, and from nowhere else.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ UNIT = "the file that EnvironmentFile= of the server's systemd unit names"
 
 
 def config_file(connection: psycopg.Connection) -> Path | None:
-    """Where the server says that it has its settings from; a role without pg_monitor is not
-    told."""
+    """Return where the server says that it has its settings from.
+
+    A role without pg_monitor is not told: None.
+    """
     row = connection.execute(
         "SELECT setting FROM pg_settings WHERE name = 'config_file'"
     ).fetchone()
@@ -26,8 +29,9 @@ def config_file(connection: psycopg.Connection) -> Path | None:
 
 
 def keys_hint(connection: psycopg.Connection, cluster: Cluster) -> str:
-    """Which keys to add where, if archiving to a bucket fails; empty where the running server has
-    both, or needs none.
+    """Return a hint which keys to add where, if archiving to a bucket fails.
+
+    Empty where the running server has both, or needs none.
     """
     if not cluster.repository.url.startswith("s3://"):
         return ""
@@ -50,8 +54,9 @@ def keys_hint(connection: psycopg.Connection, cluster: Cluster) -> str:
 
 
 def _of_the_postmaster(data_directory: Path) -> dict[str, str] | None:
-    """The variables that the server was started with; None where it is on another host, or another
-    user's.
+    """Return the variables that the server was started with.
+
+    None where it is on another host, or another user's.
     """
     try:
         pid = int(pid_lines(data_directory)[0])
@@ -62,7 +67,7 @@ def _of_the_postmaster(data_directory: Path) -> dict[str, str] | None:
 
 
 def _file(connection: psycopg.Connection) -> tuple[str, str]:
-    """Where the keys belong, and how the server is started anew."""
+    """Return where the keys belong, and how the server is started anew."""
     file = config_file(connection)
     folder = file.parent if file else None
     if folder and folder.is_relative_to(DEBIAN) and len(folder.parts) == len(DEBIAN.parts) + 2:

@@ -19,8 +19,9 @@ AT_ONCE = 8
 def records(
     wal: WalReader, line: Line, start_lsn: int, end_lsn: int, kind: str, *, seconds: float
 ) -> Iterator[tuple[str, bool]]:
-    """The records of a kind (a resource manager's name), and whether what was read for them is
-    whole.
+    """Yield the records of a kind, and whether what was read for them is whole.
+
+    A kind is a resource manager's name.
 
     The last ones are none and not whole where a segment is not there, or the time is over.
     """
@@ -35,8 +36,9 @@ def records(
 def _batches(
     wal: WalReader, line: Line, start_lsn: int, end_lsn: int
 ) -> Iterator[list[Path] | None]:
-    """Files of segments that follow one another on one timeline; None where one is not there, or
-    was not wanted any more.
+    """Yield files of segments that follow one another on one timeline.
+
+    None where one is not there, or was not wanted any more.
     """
     files: list[Path] = []
     try:

@@ -101,7 +101,7 @@ class WalReader:
 
 
 def history_missing(url: str, timeline: int) -> BackupFault:
-    """There is no history of a timeline."""
+    """Return the error for a timeline without a history."""
     return BackupFault(
         "history-missing",
         f"{timeline:08X}.history in {url}",

@@ -22,8 +22,9 @@ _ONES = np.uint64(0x0101010101010101)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Segments ``first`` to ``last`` of a timeline, both there and all between; ``stored_bytes`` of
-    them together.
+    """The segments ``first`` to ``last`` of a timeline, both there and all between.
+
+    ``stored_bytes`` is of all of them together.
     """
 
     timeline: int
@@ -33,14 +34,15 @@ class Run:
 
     @property
     def count(self) -> int:
-        """How many segments."""
+        """The number of segments."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True)
 class Wal:
-    """What is archived: runs in the order of names, and the ancestors of each timeline as its
-    history file tells.
+    """The archived WAL: runs in the order of names, and the ancestors of each timeline.
+
+    A timeline's ancestors are as its history file tells.
     """
 
     runs: tuple[Run, ...] = ()
@@ -48,11 +50,11 @@ class Wal:
     segment_bytes: int = DEFAULT_SEGMENT_BYTES
 
     def segment_of(self, lsn: int) -> int:
-        """The number of the segment that holds a byte."""
+        """Return the number of the segment that holds a byte."""
         return lsn // self.segment_bytes
 
     def name(self, position: Position) -> str:
-        """A segment's file name."""
+        """Return a segment's file name."""
         return Segment(*position, self.segment_bytes).name
 
     @cached_property
@@ -63,45 +65,46 @@ class Wal:
         return found
 
     def on(self, timeline: int) -> Sequence[Run]:
-        """The runs of a timeline, first ones first."""
+        """Return the runs of a timeline, first ones first."""
         return self._by_timeline.get(timeline, [])
 
     def holds(self, timeline: int, first: int, last: int) -> bool:
-        """Whether every segment of a timeline from ``first`` through ``last`` is there."""
+        """Return whether every segment of a timeline from ``first`` through ``last`` is there."""
         runs = self.on(timeline)
         place = bisect.bisect_right(runs, first, key=lambda run: run.first) - 1
         return place >= 0 and last <= runs[place].last
 
     @property
     def count(self) -> int:
-        """How many segments there are."""
+        """The number of segments."""
         return sum(run.count for run in self.runs)
 
     @property
     def stored_bytes(self) -> int:
-        """What they take in the repository."""
+        """The bytes that they take in the repository."""
         return sum(run.stored_bytes for run in self.runs)
 
     def path(self, timeline: int) -> tuple[TimelineSwitch, ...]:
-        """The timelines to be followed up to ``timeline``, each with the position where it ends
-        (the last one: never).
+        """Return the timelines to be followed up to ``timeline``.
+
+        Each comes with the position where it ends; the last one never ends.
         """
         return (*self.histories.get(timeline, ()), TimelineSwitch(timeline, 1 << 64))
 
     def without(self, gone: Iterable[Run]) -> Wal:
-        """What is left when ``gone`` is deleted. Bytes of a part of a run are taken in
-        proportion."""
+        """Return the WAL that is left when ``gone`` is deleted.
+
+        Bytes of a part of a run are taken in proportion.
+        """
         return replace(self, runs=tuple(subtract(self.runs, gone)))
 
 
 def parse_wal(
     sizes: Mapping[str, int], segment_bytes: int = DEFAULT_SEGMENT_BYTES
 ) -> tuple[Run, ...]:
-    """Runs from plain names with their stored bytes; history files are left out.
+    """Return the runs of plain names with their stored bytes; history files are left out.
 
-    Linear, but for one sort.
-
-    Empty objects count as missing: no segment can be read from them.
+    Linear, but for one sort. Empty objects count as missing: no segment can be read from them.
     """
     names = [name for name in sizes if len(name) == NAME_DIGITS]
     values = sizes.values() if len(names) == len(sizes) else (sizes[name] for name in names)
@@ -128,7 +131,7 @@ def parse_wal(
 
 
 def _positions(names: list[str], segment_bytes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Timelines and segment numbers; hexadecimal digits are read eight at a time."""
+    """Return timelines and segment numbers; hexadecimal digits are read eight at a time."""
     words = np.frombuffer("".join(names).encode("ascii"), dtype=">u8").reshape(-1, 3)
     timeline, high, low = (_hexadecimal(words[:, column].astype(np.uint64)) for column in range(3))
     return timeline.astype(np.int64), (high * np.uint64(0x100000000 // segment_bytes) + low).astype(
@@ -137,8 +140,9 @@ def _positions(names: list[str], segment_bytes: int) -> tuple[NDArray[np.int64],
 
 
 def _hexadecimal(text: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Numbers from eight digits each (``0`` to ``9``, ``A`` to ``F``), which are the bytes of a
-    word, highest first.
+    """Return numbers from eight digits each (``0`` to ``9``, ``A`` to ``F``).
+
+    The digits are the bytes of a word, highest first.
     """
     digits = (text & _LOW_NIBBLES) + np.uint64(9) * ((text >> np.uint64(6)) & _ONES)
     for shift, mask in ((4, 0x00FF00FF00FF00FF), (8, 0x0000FFFF0000FFFF), (16, 0x00000000FFFFFFFF)):
@@ -148,8 +152,10 @@ def _hexadecimal(text: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def subtract(runs: Iterable[Run], cuts: Iterable[Run]) -> Iterator[Run]:
-    """The segments of ``runs`` that are in none of ``cuts``; both are gone through once, in
-    order."""
+    """Yield the segments of ``runs`` that are in none of ``cuts``.
+
+    Both are gone through once, in order.
+    """
     waiting = sorted(cuts, key=lambda cut: (cut.timeline, cut.first))
     place = 0
     for run in sorted(runs, key=lambda it: (it.timeline, it.first)):
@@ -173,12 +179,12 @@ def subtract(runs: Iterable[Run], cuts: Iterable[Run]) -> Iterator[Run]:
 
 
 def part(run: Run, first: int, last: int) -> Run:
-    """A part of a run, its bytes in proportion."""
+    """Return a part of a run, its bytes in proportion."""
     return Run(run.timeline, first, last, run.stored_bytes * (last - first + 1) // run.count)
 
 
 def below(wal: Wal, cut: Position, keep: Iterable[Run]) -> tuple[Run, ...]:
-    """The segments before ``cut`` in the order of names, but for those of ``keep``."""
+    """Return the segments before ``cut`` in the order of names, but for those of ``keep``."""
     timeline, number = cut
     gone = (
         part(run, run.first, min(run.last, number - 1)) if run.timeline == timeline else run

@@ -1,4 +1,4 @@
-"""The refusals that a person may let pass, by name; the others are never let pass.
+"""The names of the refusals that a person may let pass. The others are never let pass.
 
 Reading a DAG file imports no more than this.
 """

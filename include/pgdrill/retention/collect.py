@@ -1,4 +1,4 @@
-"""Reads everything that the planner may know.
+"""The collector of everything that the planner may know.
 
 Whatever cannot be read is said: nothing is deleted on a guess.
 """
@@ -104,8 +104,9 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
 def _timelines(
     access: Access, wal: Wal, backups: Sequence[BaseBackup], reports: Sequence[Report]
 ) -> tuple[int | None, int | None, tuple[Branch, ...]]:
-    """Production's timeline by its own word, the likeliest one without it, and the other ends of
-    archived WAL.
+    """Return production's timeline, the likeliest one without its word, and other ends of WAL.
+
+    The first is by production's own word. The other ends are those of archived WAL.
     """
     found, timeline = Timelines(wal), production_timeline(access)
     if timeline is not None:
@@ -123,13 +124,14 @@ def _timelines(
 
 
 def _not_its_own(access: Access, inventory: Inventory, own: OwnSystem) -> tuple[Problem, ...]:
-    """That the cluster's own backups cannot be told from others', or that there is none of them."""
+    """Return the problem of backups that cannot be told from others', or of none of its own."""
     return (own.problem,) if own.problem else tuple(none_of_its_own(access, inventory.backups, own))
 
 
 def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:
-    """What a hold names and is gone -> when the last run that deleted it began; without such a run
-    it is not in it.
+    """Return when the last run that deleted a thing began, for each that a hold names and is gone.
+
+    A thing that no such run deleted is not in it.
     """
     gone = {hold.name for hold in inventory.holds} - inventory.names
     if not gone:
@@ -145,8 +147,9 @@ def _let_go(access: Access, inventory: Inventory) -> dict[str, datetime]:
 
 
 def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
-    """Timeline -> when its newest object was written; asked of the store only where there is such a
-    timeline.
+    """Return when each timeline's newest object was written: timeline -> time.
+
+    The store is asked only where there is such a timeline.
     """
     found: dict[int, datetime] = {}
     if timelines:
@@ -160,8 +163,10 @@ def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
 
 
 def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) -> str:
-    """What is wrong with a backup itself, in few words; what it builds on is looked at on its
-    own."""
+    """Return what is wrong with a backup itself, in few words, or an empty string.
+
+    What it builds on is looked at on its own.
+    """
     backup = entry.backup
     if backup is None:
         return ""
@@ -215,7 +220,7 @@ def _leftovers(access: Access, entries: list[Entry]) -> tuple[Leftover, ...]:
 def _histories(
     access: Access, runner: Runner, archived: Mapping[str, int], incomplete: list[Problem]
 ) -> dict[int, tuple[TimelineSwitch, ...]]:
-    """The history of each timeline that has WAL or a history file."""
+    """Read the history of each timeline that has WAL or a history file."""
     lines = sorted({int(name[:8], 16) for name in archived} - {1})
     found: dict[int, tuple[TimelineSwitch, ...]] = {}
     for line in [line for line in lines if f"{line:08X}.history" not in archived][:MOST_TIMELINES]:
@@ -231,7 +236,7 @@ def _histories(
 
 
 def _reports(access: Access, incomplete: list[Problem]) -> list[Report]:
-    """Every drill's report."""
+    """Read every drill's report."""
     found = []
     for drill_id in store.list_reports(access):
         try:
@@ -242,7 +247,7 @@ def _reports(access: Access, incomplete: list[Problem]) -> list[Report]:
 
 
 def _drilled(reports: Iterable[Report]) -> dict[str, datetime]:
-    """Backup -> when a drill of it last passed."""
+    """Return when a drill of each backup last passed: backup -> time."""
     found: dict[str, datetime] = {}
     for report in reports:
         if report.verdict == "passed" and report.backup:
@@ -255,7 +260,7 @@ def _drilled(reports: Iterable[Report]) -> dict[str, datetime]:
 def _remembered(
     access: Access, inventory: Inventory, there: Collection[str], reports: Sequence[Report]
 ) -> Inventory:
-    """The inventory with what is known and was not seen."""
+    """Return the inventory with what is known and was not seen."""
     dumps = [dump.name for dump in inventory.dumps]
     backups, lost = known_backups.lost_backups(access, there), known.lost_dumps(access, dumps)
     unseen = [

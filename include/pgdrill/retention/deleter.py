@@ -1,5 +1,6 @@
-"""The backup tool's own deleting: asked first what it would take, compared with the plan, then told
-to.
+"""The backup tool's own deleting.
+
+The tool is asked first what it would take. That is compared with the plan, and then it is told to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pgdrill.repository.tools.base import Entry
 from pgdrill.repository.wal_ranges import Position
 from pgdrill.retention.plan import Plan, Step
 
-# What S3 stores say of objects under a retention period or a legal hold.
+# The words of S3 stores for objects under a retention period or a legal hold.
 LOCKED = re.compile(
     r"WORM|object.?lock|ObjectLocked|legal.?hold|retention (?:period|mode)", re.IGNORECASE
 )
@@ -27,7 +28,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Deleter:
-    """Deletes with the tool what a plan names.
+    """A deleter, with the tool, of what a plan names.
 
     ``keys``: every object of the repository; ``entries``: the catalog by name.
     """
@@ -49,14 +50,15 @@ class Deleter:
             raise tool_failure(f"{'marking' if permanent else 'unmarking'} {name} permanent", done)
 
     def there(self, name: str) -> bool:
-        """Whether anything of a backup is left."""
+        """Return whether anything of a backup is left."""
         keys = self.entries[name].keys
         folder = next(iter(keys)).partition(name)[0]
         return not keys.keys().isdisjoint(self.access.repository.sizes(folder))
 
     def check(self, step: Step) -> set[str]:
-        """What the tool would delete in this step; an error if that is anything the plan does not
-        name.
+        """Return what the tool would delete in this step.
+
+        Raises ``tool-differs`` if that is anything the plan does not name.
         """
         command = self._command(step, confirm=False)
         if command is None:
@@ -80,8 +82,10 @@ class Deleter:
         return named
 
     def delete(self, step: Step) -> str:
-        """Do it. Gives the tool's words where the store did not let it, for objects under a lock
-        are no failure.
+        """Delete what a step names.
+
+        Returns the tool's words where the store did not let it, for objects under a lock are no
+        failure.
         """
         command = self._command(step, confirm=True)
         if command is None:
@@ -126,8 +130,9 @@ class Deleter:
 
     @cached_property
     def _doomed(self) -> frozenset[str]:
-        """The objects of every backup that goes: a base backup takes the deltas that build on it
-        along.
+        """The objects of every backup that goes.
+
+        A base backup takes the deltas that build on it along.
         """
         return frozenset(
             key

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 
 def read_dumps(store: Storage) -> tuple[Dump, ...]:
-    """Every dump with a manifest."""
+    """Read every dump with a manifest."""
     objects: dict[str, dict[str, int]] = defaultdict(dict)
     for key, size in store.sizes().items():
         name, _, rest = key.partition("/")
@@ -47,7 +47,7 @@ class DatabaseFiles(ToolDocument):
 
 
 class Parts(ToolDocument):
-    """What retention has to know of a manifest, of whatever version."""
+    """The part of a manifest, of whatever version, that retention has to know."""
 
     ended_at: Instant
     global_objects: File
@@ -60,7 +60,7 @@ def _dump(store: Storage, name: str, sizes: dict[str, int]) -> Dump:
     try:
         manifest = read_model(Parts, store.read(f"{name}/{MANIFEST}", LARGE_DOCUMENT_BYTES))
     except (ValueError, BackupFault) as error:
-        # Its day is not known: the newest there can be, so that it takes no other's place and is
+        # Its day is not known, so it gets the newest there can be: it takes no other's place and is
         # not deleted.
         return Dump(name, datetime.now(UTC), total, f"its manifest is unreadable ({error})", keys)
     files = [

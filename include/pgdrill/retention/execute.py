@@ -1,4 +1,4 @@
-"""The steps of a plan, carried out one by one, and the account of what came of them."""
+"""The carrying out of a plan, step by step, and the account of what came of it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ def carry_out(
     keeping: Keeping,
     progress: Progress,
 ) -> None:
-    """Every step in its order; before the first thing goes the tool is asked about all that will,
-    and before each what keeps it.
+    """Carry out every step in its order.
+
+    Before the first thing goes the tool is asked about all that will. Before each step what keeps
+    the thing is read again.
     """
     home = access.cluster.state_directory / "home"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def carry_out(
 
 
 def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]) -> None:
-    """Nobody marked, unmarked, deleted or added a backup since the plan was made."""
+    """Raise if somebody marked, unmarked, deleted or added a backup since the plan was made."""
     planned = {backup.name: bool(backup.mark) for backup in inventory.backups}
     found = {entry.name: entry.permanent for entry in entries.values() if entry.backup}
     changed = sorted(
@@ -84,7 +86,10 @@ def _still_so(access: Access, inventory: Inventory, entries: Mapping[str, Entry]
 
 
 def _remember(access: Access, inventory: Inventory, plan: Plan) -> Ledger:
-    """Before it is done: a mark made by a run that is then killed is still pgdrill's own."""
+    """Write the ledger before a step is done.
+
+    A mark made by a run that is then killed is still pgdrill's own.
+    """
     names = {backup.name for backup in inventory.backups}
     ours = {backup.name for backup in inventory.backups if backup.mark == "pgdrill"}
     ours |= {step.name for step in plan.steps if step.kind == "mark"}
@@ -154,8 +159,9 @@ def account(
     after: Inventory,
     promises: tuple[Promise, ...],
 ) -> None:
-    """Look again: everything that was to stay is there and as good as before; note what was to go
-    and did not.
+    """Look again, and note what was to go and did not.
+
+    Raises unless everything that was to stay is there and as good as before.
     """
     _nothing_lost(
         access,

@@ -1,5 +1,6 @@
-"""A plan and a window in words: for the terminal, for the approval in Airflow's UI, as data for
-pages.
+"""A plan and a window in words.
+
+They are for the terminal, for the approval in Airflow's UI, and as data for pages.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ FIRST_RUN = "first-run"  # the refusal that a person's approval lets pass
 
 
 def size(number: float | None) -> str:
-    """Bytes for people."""
+    """Return bytes in words."""
     return humanize.naturalsize(number) if number is not None else "unknown"
 
 
 def amount(value: float, unit: str, *, sign: bool = False) -> str:
-    """Days or pieces for people: ``35 days``, ``1 backup``, ``-34.5 days``; less than a day in
-    hours.
+    """Return days or pieces in words: ``35 days``, ``1 backup``, ``-34.5 days``.
+
+    Less than a day is told in hours.
     """
     if unit == "days" and 0 < abs(value) < 1:
         number, unit = f"{value * 24:{'+' if sign else ''}.1f}", "hours"
@@ -43,7 +45,7 @@ def amount(value: float, unit: str, *, sign: bool = False) -> str:
 
 
 def going_words(plan: Plan) -> str:
-    """What a plan takes away, in one line."""
+    """Return what a plan takes away, in one line."""
     counts = {
         "base backup": len(plan.going("backup")),
         "WAL segment": plan.segments,
@@ -55,7 +57,7 @@ def going_words(plan: Plan) -> str:
 
 
 def plan_markdown(cluster: str, outlook: Outlook) -> str:
-    """The plan as text for whoever approves it."""
+    """Return the plan as text for whoever approves it."""
     plan = outlook.plan
     wal = sum(run.count for run in plan.wal)
     lines = [
@@ -109,7 +111,7 @@ def plan_markdown(cluster: str, outlook: Outlook) -> str:
 
 
 def promise_cells(before: Promise, after: Promise) -> tuple[str, str, str, str, str]:
-    """A promise as cells of a row: its name, promised, now, afterwards, to spare."""
+    """Return a promise as cells of a row: its name, promised, now, afterwards, to spare."""
     return (
         before.name,
         amount(before.promised, before.unit),
@@ -124,7 +126,7 @@ def _why(decision: Decision) -> str:
 
 
 def plan_data(cluster: str, outlook: Outlook, findings: Sequence[Finding] = ()) -> dict[str, Any]:
-    """The plan as JSON's own types."""
+    """Return the plan as JSON's own types."""
     plan = outlook.plan
     after = {promise.name: promise for promise in plan.after}
     return {
@@ -182,7 +184,7 @@ def _problem(problem: Problem) -> dict[str, str]:
 
 
 def window_data(window: Window) -> dict[str, Any]:
-    """The window as JSON's own types, for pages."""
+    """Return the window as JSON's own types, for pages."""
     names = (
         "cluster",
         "promised_days",
@@ -219,7 +221,7 @@ def window_data(window: Window) -> dict[str, Any]:
 
 
 def end_words(end: Branch, timeline: int) -> str:
-    """Another end of archived WAL than that of the window."""
+    """Return another end of archived WAL than that of the window, in words."""
     left = f", left at {end.left_at}" if end.left_at else ""
     what = (
         f"timeline {end.timeline} ({end.history or end.first_segment}{left}) ends at {end.ends_at}"
@@ -236,7 +238,9 @@ def end_words(end: Branch, timeline: int) -> str:
 
 
 def window_line(window: Window, width: int = LINE_WIDTH) -> str:
-    """Two lines: what can be restored (``━``), what cannot (``·``), and where the promise begins
+    """Return the window as two lines.
+
+    They show what can be restored (``━``), what cannot (``·``), and where the promise begins
     (``╿``).
     """
     if window.unclear:

@@ -1,6 +1,6 @@
-"""Holds: one object for each, so that hosts add and remove them at once.
+"""Holds, each in an object of its own, so that hosts add and remove them at once.
 
-One is acknowledged only if no prune can miss it.
+A hold is acknowledged only if no prune can miss it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class HoldRecord(BaseModel):
 
     @property
     def key(self) -> str:
-        """Where it is kept."""
+        """The key under which it is kept."""
         return f"{FOLDER}{re.sub(r'[^A-Za-z0-9_-]', '_', self.name)}-{self.id}.json"
 
 
@@ -70,7 +70,7 @@ class OldHolds(BaseModel):
 
 
 def list_holds(access: Access) -> list[HoldRecord]:
-    """Every hold that nobody removed, those that have run out too; the oldest first."""
+    """Read every hold that nobody removed, those that have run out too; the oldest first."""
     found = {hold.id: hold for hold in _old(access)}
     keys = sorted(access.reports.sizes(FOLDER))
     if not keys and access.reports.read(EVER) is not None:
@@ -99,8 +99,10 @@ def list_holds(access: Access) -> list[HoldRecord]:
 
 
 def _not_seen(access: Access, key: str, found: str) -> Unreachable:
-    """A hold is ended by writing, never by deleting: one that is not seen was not looked for well,
-    or somebody deleted it.
+    """Return the error for a hold that is not seen.
+
+    A hold is ended by writing, never by deleting: it was not looked for well, or somebody deleted
+    it.
     """
     return Unreachable(
         "missing",
@@ -116,7 +118,7 @@ def _not_seen(access: Access, key: str, found: str) -> Unreachable:
 
 
 def read_holds(access: Access) -> tuple[Hold, ...]:
-    """The holds as the planner takes them."""
+    """Read the holds as the planner takes them."""
     return tuple(Hold(one.name, one.why, one.until, one.by, one.id) for one in list_holds(access))
 
 
@@ -130,11 +132,12 @@ def add_hold(
     wait_seconds: float = WAIT_SECONDS,
     tell: Callable[[str], None] = logger.warning,
 ) -> HoldRecord:
-    """Hold a backup or dump until a day; returns when it is certain that no prune will delete it,
-    and raises if it is not.
+    """Hold a backup or dump until a day.
 
-    A second hold of the same name is another one: the later end counts. ``tell``: says for whom it
-    waits.
+    Returns when it is certain that no prune will delete it, and raises if it is not.
+
+    A second hold of the same name is another one: the later end counts. ``tell`` is given for whom
+    it waits.
     """
     if until <= datetime.now(UTC):
         raise ConfigError(
@@ -191,7 +194,7 @@ def add_hold(
 
 
 def remove_hold(access: Access, name: str, by: str = "") -> list[HoldRecord]:
-    """Take every hold of a name off; what it protected may go with the next run."""
+    """Take every hold of a name off. What it protected may go with the next run."""
     there = list_holds(access)
     gone = [hold for hold in there if hold.name == name]
     if not gone:
@@ -216,12 +219,13 @@ def _wait_for_prunes(
     wait_seconds: float,
     tell: Callable[[str], None],
 ) -> Seen | None:
-    """Wait until no prune can delete it unseen; gives the one that still might when the time is
-    over.
+    """Wait until no prune can delete a held thing unseen.
+
+    Returns the prune that still might when the time is over, or None.
 
     A prune says in its lease what it deletes, and then reads the holds; a hold is written, and then
-    the leases are read. So one of the two sees the other. What it has ``confirmed`` was read by it,
-    whenever its lease was written.
+    the leases are read. So one of the two sees the other. What a prune has ``confirmed`` was read
+    by it, whenever its lease was written.
     """
     board, told = board_of(access), ""
     written_at, began = access.reports.written(FOLDER).get(hold.key), boot_seconds()
@@ -249,8 +253,10 @@ def _may_miss(one: Seen, hold: HoldRecord, chain: frozenset[str], now: datetime)
 
 
 def _whole(access: Access, name: str) -> frozenset[str] | None:
-    """The names that make up a thing: a delta's with what it builds on; None where it is not
-    there."""
+    """Return the names that make up a thing: a delta's with what it builds on.
+
+    None where it is not there.
+    """
     known = {entry.name: entry for entry in access.tool.catalog(access.repository)}
     if name in known:
         return frozenset(_chain(known, name))
@@ -260,8 +266,9 @@ def _whole(access: Access, name: str) -> frozenset[str] | None:
 
 
 def _chain(known: dict[str, Entry], name: str) -> list[str]:
-    """Each name of a chain that is there, with a mark for one that is not finished, or not any
-    more.
+    """Return each name of a chain that is there.
+
+    A mark follows one that is not finished, or not any more.
     """
     chain: list[str] = []
     while name in known and name not in chain:

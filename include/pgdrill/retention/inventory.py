@@ -1,4 +1,4 @@
-"""What there is to decide about: backups, WAL, dumps, drills' results, holds.
+"""The inventory to decide about: backups, WAL, dumps, drills' results, holds.
 
 Values only; :mod:`collect` reads them.
 """
@@ -20,8 +20,9 @@ Mark = Literal["", "pgdrill", "hand"]  # who made a backup permanent
 
 @dataclass(frozen=True, slots=True)
 class Backup(BaseBackup):
-    """A finished base backup. ``damage``: why it cannot be restored, empty if nothing speaks
-    against it.
+    """A finished base backup.
+
+    ``damage``: why it cannot be restored, empty if nothing speaks against it.
     """
 
     stored_bytes: int = 0
@@ -32,7 +33,7 @@ class Backup(BaseBackup):
     def of(
         cls, backup: BaseBackup, stored_bytes: int = 0, mark: Mark = "", damage: str = ""
     ) -> Backup:
-        """What the tool describes, with what is known of it besides."""
+        """Return what the tool describes, with what is known of it besides."""
         return cls(
             **{it.name: getattr(backup, it.name) for it in fields(backup)},
             stored_bytes=stored_bytes,
@@ -41,7 +42,7 @@ class Backup(BaseBackup):
         )
 
     def own_wal(self, wal: Wal) -> Run:
-        """The segments without which it cannot become consistent."""
+        """Return the segments without which it cannot become consistent."""
         return Run(
             self.timeline,
             wal.segment_of(self.start_lsn),
@@ -49,7 +50,7 @@ class Backup(BaseBackup):
         )
 
     def position(self, wal: Wal) -> Position:
-        """Its first segment."""
+        """Return the timeline and number of its first segment."""
         return self.timeline, wal.segment_of(self.start_lsn)
 
 
@@ -65,8 +66,9 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A logical dump. ``damage`` as for a backup; ``keys`` are its objects in the report store, the
-    manifest first.
+    """A logical dump.
+
+    ``damage`` as for a backup; ``keys`` are its objects in the report store, the manifest first.
     """
 
     name: str
@@ -98,7 +100,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class ToolRules:
-    """What the backup tool can do.
+    """The abilities of the backup tool.
 
     ``marks``: it keeps exactly a marked backup's own WAL. ``wal_alone``: it deletes WAL by itself,
     and not only together with the oldest backup.
@@ -140,7 +142,7 @@ class Inventory:
 
     @property
     def names(self) -> frozenset[str]:
-        """Everything that a hold can name and that is there."""
+        """The names of everything that a hold can name and that is there."""
         things: tuple[Backup | Unreadable | Dump | Leftover, ...] = (
             *self.backups,
             *self.unreadable,

@@ -34,7 +34,7 @@ def begin(access: Access, plan: Plan, now: datetime) -> RunRecord:
 
 
 def promise_records(before: tuple[Promise, ...], after: tuple[Promise, ...]) -> list[PromiseRecord]:
-    """Promises for the journal and XCom."""
+    """Return the promises for the journal and XCom."""
     later = {promise.name: promise.found for promise in after}
     return [
         PromiseRecord(

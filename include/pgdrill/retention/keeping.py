@@ -1,5 +1,6 @@
-"""What keeps a thing, read again right before that very thing is deleted: holds, leases of drills,
-marks, a newer ledger.
+"""The reasons that keep a thing, read again right before that very thing is deleted.
+
+They are holds, leases of drills, marks, and a newer ledger.
 
 First the lease says what is going, then the others are read. Who comes later writes first, too, and
 reads the lease then: so one of the two sees the other, however long either of them was stopped in
@@ -49,7 +50,7 @@ class Keeping:
         self._confirm(holds.read_holds(self.access), deleting=(), deleting_wal_before=None)
 
     def why(self, step: Step) -> str:
-        """Why a step must not be done after all; empty if it may be."""
+        """Return why a step must not be done after all, or an empty string if it may be."""
         if not step.kind.startswith("delete") and step.name not in self.plan.going("backup"):
             self.lease.confirm(self.ignoring)
             return ""
@@ -83,9 +84,10 @@ class Keeping:
         return ""
 
     def _marked(self, step: Step) -> str:
-        """wal-g deletes a permanent backup without a word.
+        """Return why a mark, or a backup that builds on it and stays, keeps a backup; else empty.
 
-        Those marked by pgdrill were unmarked in the step before.
+        wal-g deletes a permanent backup without a word. Those marked by pgdrill were unmarked in
+        the step before.
         """
         if step.kind == "delete-backup" and self.access.tool.permanent(
             self.access.repository, step.name
@@ -98,7 +100,7 @@ class Keeping:
         return chain_of(name, {backup.name: backup for backup in self.inventory.backups}) or [name]
 
     def _wal_before(self, step: Step) -> int | None:
-        """The position up to which WAL goes in a step, by number whatever the timeline."""
+        """Return the position up to which WAL goes in a step, by number whatever the timeline."""
         plan, size = self.plan, self.inventory.wal.segment_bytes
         alone = self.access.tool.frees_wal_alone
         runs = (

@@ -25,8 +25,10 @@ DUMP_REPORT_KEY = re.compile(rf"({DUMP_ID.pattern})/drill-[A-Za-z0-9_-]+\.json")
 
 
 def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
-    """Dumps that are known, by the reports of their restores: those beside them, and this
-    host's."""
+    """Return the dumps that are known and not among those that are ``there``.
+
+    They are known by the reports of their restores: those beside them, and this host's.
+    """
     known = {
         match[1]: Known(match[1], "a report of it")
         for key in access.dumps.sizes()
@@ -43,8 +45,10 @@ def lost_dumps(access: Access, there: Collection[str]) -> list[Known]:
 
 
 def missing_wal(url: str, wal: Wal, backups: bool, reports: Sequence[Report]) -> list[Problem]:
-    """No WAL at all beside base backups, or an archive that ends before what a drill has replayed
-    from it.
+    """Return the problem of WAL that is known and not there.
+
+    There is no WAL at all beside base backups, or an archive that ends before what a drill has
+    replayed from it.
     """
     if backups and not wal.count:
         return [_no_wal(url, "no segment", "those that every base backup needs itself")]
@@ -91,8 +95,10 @@ def _no_wal(url: str, found: str, expected: str) -> Problem:
 
 
 def nothing_there(url: str) -> Problem:
-    """Not even a first base backup: the repository is another one, or nothing was ever backed
-    up."""
+    """Return the problem of a repository without even a first base backup.
+
+    The repository is another one, or nothing was ever backed up.
+    """
     return Problem(
         "no-backups",
         f"{url}",
@@ -110,8 +116,9 @@ def check_dumps(access: Access, there: Collection[str]) -> None:
 
 
 def no_memory(access: Access, backups: Collection[str]) -> bool:
-    """Whether retention remembers nothing, and base backups are there that pgdrill has no record
-    of: its memory was perhaps lost.
+    """Return whether retention remembers nothing, and base backups are there without a record.
+
+    pgdrill has no record of them: its memory was perhaps lost.
     """
     return (
         bool(backups)

@@ -1,4 +1,4 @@
-"""The planner: a pure function from what there is to what goes, what stays, and why."""
+"""The planner: a pure function from an inventory to what goes, what stays, and why."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ StepKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. ``name``: a full name; for WAL the first segment that stays; for a timeline
-    its eight digits.
+    """One thing to do.
+
+    ``name``: a full name; for WAL the first segment that stays; for a timeline its eight digits.
     """
 
     kind: StepKind
@@ -44,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes and what stays, in the order in which it is done."""
+    """A plan: what goes and what stays, in the order in which it is done."""
 
     decisions: tuple[Decision, ...]
     steps: tuple[Step, ...]
@@ -61,15 +62,15 @@ class Plan:
 
     @property
     def goes(self) -> tuple[Decision, ...]:
-        """What goes, WAL aside."""
+        """The decisions about what goes, WAL aside."""
         return tuple(decision for decision in self.decisions if not decision.stays)
 
     def going(self, kind: str) -> frozenset[str]:
-        """Names of what goes of a kind."""
+        """Return the names of what goes of a kind."""
         return frozenset(decision.name for decision in self.goes if decision.kind == kind)
 
     def frees(self, position: Position) -> bool:
-        """Whether objects of a segment may go, be they whole or not."""
+        """Return whether objects of a segment may go, be they whole or not."""
         timeline, number = position
         return (
             self.cut is not None
@@ -82,19 +83,19 @@ class Plan:
 
     @property
     def segments(self) -> int:
-        """How many segments go."""
+        """The number of segments that go."""
         return sum(run.count for run in (*self.wal, *self.lines))
 
     @property
     def freed_bytes(self) -> int:
-        """Stored bytes that would be freed."""
+        """The stored bytes that would be freed."""
         return sum(decision.stored_bytes for decision in self.goes) + sum(
             run.stored_bytes for run in self.wal
         )
 
     @property
     def digest(self) -> str:
-        """Stands for exactly this plan, so that what is done is what somebody approved."""
+        """A name for exactly this plan, so that what is done is what somebody approved."""
         words = [f"{step.kind} {step.name}" for step in self.steps] + [
             f"{run.timeline} {run.first} {run.last}" for run in (*self.wal, *self.lines)
         ]
@@ -104,8 +105,9 @@ class Plan:
 def make_plan(
     inventory: Inventory, policy: Retention, now: datetime, named: Iterable[str] = ()
 ) -> Plan:
-    """Plan. ``named``: leftovers, other systems' backups and timelines that a person wants gone by
-    name.
+    """Make the plan.
+
+    ``named``: leftovers, other systems' backups and timelines that a person wants gone by name.
 
     Linear in backups and WAL runs, but for sorting.
     """
@@ -156,8 +158,9 @@ def make_plan(
 def _to_be_permanent(
     inventory: Inventory, seen: View, why: Mapping[str, list[str]]
 ) -> frozenset[str]:
-    """Which of those that stay are to be marked: whole ones before the anchor, so that exactly
-    their own WAL stays.
+    """Return which of the backups that stay are to be marked.
+
+    They are the whole ones before the anchor, so that exactly their own WAL stays.
 
     A chain that reaches into the window is left out: wal-g deletes no WAL if the oldest backup not
     marked is a delta.
@@ -194,7 +197,7 @@ def _backup(
 def _wal(
     inventory: Inventory, seen: View, gone: frozenset[str], marked: frozenset[str]
 ) -> tuple[tuple[Run, ...], Position | None, str]:
-    """Which segments go, the first that stays, and why.
+    """Return which segments go, the first that stays, and why.
 
     Both tools free what lies before the oldest backup that counts.
     """
@@ -241,7 +244,7 @@ def _wal(
 
 
 def _own(inventory: Inventory, gone: frozenset[str]) -> tuple[Run, ...]:
-    """What the backups that stay cannot become consistent without."""
+    """Return the segments without which the backups that stay cannot become consistent."""
     return tuple(
         backup.own_wal(inventory.wal) for backup in inventory.backups if backup.name not in gone
     )
@@ -253,8 +256,10 @@ def _steps(
     marked: frozenset[str],
     cut: Position | None,
 ) -> Iterable[Step]:
-    """Protect first, then delete: the oldest chain first, in it what builds on others first; WAL
-    last.
+    """Yield the steps: protect first, then delete.
+
+    The oldest chain goes first, and in it what builds on others; then WAL, then dumps, leftovers
+    and timelines.
     """
     known = {backup.name: backup for backup in inventory.backups}
     kept = [known[d.name] for d in decisions if d.kind == "backup" and d.stays]
@@ -285,7 +290,7 @@ def _steps(
 
 
 def remaining(inventory: Inventory, steps: Iterable[Step], wal: tuple[Run, ...]) -> Inventory:
-    """The inventory after some of a plan's steps."""
+    """Return the inventory after some of a plan's steps."""
     done = {(step.kind, step.name) for step in steps}
     marks: dict[str, Mark] = {name: "pgdrill" for kind, name in done if kind == "mark"}
     marks |= {name: "" for kind, name in done if kind == "unmark"}
@@ -311,7 +316,7 @@ def remaining(inventory: Inventory, steps: Iterable[Step], wal: tuple[Run, ...])
 
 
 def _next_deletion(seen: View, policy: Retention) -> datetime | None:
-    """When the anchor will move: what lies before the next one can go then."""
+    """Return when the anchor will move: what lies before the next one can go then."""
     later = [
         b.finish_time
         for b in seen.counted

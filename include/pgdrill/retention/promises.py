@@ -1,5 +1,4 @@
-"""The promises, each looked at by itself: what is promised, what is there, and how much is to
-spare.
+"""The promises, each by itself: what is promised, what is there, and how much is to spare.
 
 Nothing here knows what the planner wants to delete; that is how its plans can be judged.
 """
@@ -23,8 +22,10 @@ DAY_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise: ``found`` of ``promised`` (days or pieces, see ``unit``), and in words by what
-    it is kept.
+    """One promise.
+
+    ``found`` of ``promised`` (days or pieces, see ``unit``) is there; ``words`` say by what it is
+    kept.
     """
 
     name: str
@@ -35,25 +36,27 @@ class Promise:
 
     @property
     def slack(self) -> float:
-        """How much more there is than promised; negative: that much is lacking."""
+        """The surplus over what is promised; negative: that much is lacking."""
         return round(self.found - self.promised, 3)
 
     @property
     def kept(self) -> bool:
-        """Whether it holds."""
+        """True if it holds."""
         return self.found >= self.promised
 
     def worsened_by(self, after: Promise) -> bool:
-        """Whether what is promised would be less true afterwards; less of what is to spare is no
-        loss.
+        """Return whether what is promised would be less true afterwards.
+
+        Less of what is to spare is no loss.
         """
         return after.found < min(self.found, self.promised)
 
 
 @dataclass(frozen=True)
 class View:
-    """An inventory as the promises see it: which backups count, along which timelines, and why
-    others do not.
+    """An inventory as the promises see it.
+
+    It tells which backups count, along which timelines, and why others do not.
     """
 
     now: datetime
@@ -99,7 +102,7 @@ def view(inventory: Inventory, policy: Retention, now: datetime) -> View:
 
 
 def whole_names(backups: Iterable[Backup]) -> set[str]:
-    """Backups without damage whose whole chain is there and without damage."""
+    """Return the backups without damage whose whole chain is there and without damage."""
     known = {backup.name: backup for backup in backups}
     state: dict[str, bool] = {}
     for name in known:
@@ -116,7 +119,7 @@ def whole_names(backups: Iterable[Backup]) -> set[str]:
 
 
 def chain_of(name: str, known: Mapping[str, Backup]) -> list[str]:
-    """A backup and those it builds on, as far as they are there."""
+    """Return a backup and those it builds on, as far as they are there."""
     chain: list[str] = []
     while name in known and name not in chain:
         chain.append(name)
@@ -127,7 +130,7 @@ def chain_of(name: str, known: Mapping[str, Backup]) -> list[str]:
 def newest_of_each(
     items: Iterable[Item], period: Callable[[datetime], str], count: int
 ) -> dict[str, Item]:
-    """The newest item of each of the newest ``count`` periods that have one."""
+    """Return the newest item of each of the newest ``count`` periods that have one."""
     found: dict[str, Item] = {}
     for item in sorted(items, key=time_of, reverse=True):
         key = period(time_of(item))
@@ -139,8 +142,10 @@ def newest_of_each(
 
 
 def time_of(item: Backup | Dump) -> datetime:
-    """What a backup or dump is ordered by: the tool's own word, never a name or an object's
-    time."""
+    """Return the time by which a backup or dump is ordered.
+
+    It is the tool's own word, never a name or an object's time.
+    """
     return item.start_time if isinstance(item, Backup) else item.finished_at
 
 
@@ -154,7 +159,7 @@ UNITS = {"daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "yea
 
 
 def good_dumps(inventory: Inventory, now: datetime) -> list[Dump]:
-    """Dumps that count."""
+    """Return the dumps that count."""
     return [
         dump
         for dump in inventory.dumps
@@ -163,19 +168,20 @@ def good_dumps(inventory: Inventory, now: datetime) -> list[Dump]:
 
 
 def last_drilled(inventory: Inventory, counted: Sequence[Backup]) -> Backup | None:
-    """The newest backup that a drill has passed."""
+    """Return the newest backup that a drill has passed."""
     passed = [backup for backup in counted if backup.name in inventory.drilled]
     return max(passed, key=time_of, default=None)
 
 
 def active(holds: Iterable[Hold], now: datetime) -> list[Hold]:
-    """Holds that have not run out."""
+    """Return the holds that have not run out."""
     return [hold for hold in holds if hold.until > now]
 
 
 def broken(inventory: Inventory) -> list[Hold]:
-    """Holds of what is gone, and not by a run of retention after they had run out: for ever, until
-    a person takes them off.
+    """Return the holds of what is gone, and not by a run of retention after they had run out.
+
+    They stay broken for ever, until a person takes them off.
     """
     return [
         hold
@@ -186,7 +192,7 @@ def broken(inventory: Inventory) -> list[Hold]:
 
 
 def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Promise, ...]:
-    """Every promise, one by one."""
+    """Evaluate every promise, one by one."""
     seen = view(inventory, policy, now)
     promises = [_window(inventory, policy, seen)]
     for name, period in PERIODS.items():
@@ -242,8 +248,9 @@ def evaluate(inventory: Inventory, policy: Retention, now: datetime) -> tuple[Pr
 
 
 def _window(inventory: Inventory, policy: Retention, seen: View) -> Promise:
-    """Days back from now in which every instant can be restored: since the oldest backup with
-    unbroken WAL behind it.
+    """Return the days back from now in which every instant can be restored.
+
+    They begin with the oldest backup with unbroken WAL behind it.
     """
     path = seen.paths[0] if seen.paths else ()
     on_way = [backup for backup in seen.counted if on_path(backup, path)]

@@ -1,8 +1,8 @@
 """Retention as a job: look, plan, refuse or do it step by step, look again.
 
-Run again after a kill at any point it plans afresh from what is there, and goes on; at every point
-in between all promises hold, for protecting comes first and only what no promise needs is ever
-touched.
+A run that was killed at any point can be started again: it plans afresh from what is there, and
+goes on. At every point in between all promises hold, for protecting comes first and only what no
+promise needs is ever touched.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ def prune(
     approved: str = "",
     progress: Progress = lambda *_: None,
 ) -> PruneResult:
-    """Carry the plan out. ``approved``: the digest somebody agreed to; another plan is refused, but
-    for what is left of that one.
+    """Carry the plan out.
+
+    ``approved``: the digest somebody agreed to; another plan is refused, but for what is left of
+    that one.
 
     Raises the first refusal, also where another job would have to be waited for first; a step that
     fails ends the run, with the journal saying how far it came.
@@ -134,7 +136,7 @@ def prune(
 
 
 def _known_names(access: Access, inventory: Inventory, named: frozenset[str]) -> None:
-    """What a person names is there, or an earlier run took it away."""
+    """Raise unless what a person names is there, or an earlier run took it away."""
     there = {*inventory.names, *(f"{run.timeline:08X}" for run in inventory.wal.runs)}
     if not (lacking := named - there) or not (
         lacking := lacking
@@ -156,7 +158,10 @@ def _refuse(outlook: Outlook) -> None:
 
 
 def _as_approved(access: Access, plan: Plan, approved: str) -> None:
-    """That plan, or what is left of it after a run that was killed, or that did it all."""
+    """Raise unless this is the approved plan, or what is left of it.
+
+    A run that was killed, or that did it all, leaves such a rest.
+    """
     if not approved or approved == plan.digest:
         return
     steps = {(step.kind, step.name) for step in plan.steps}
@@ -176,10 +181,10 @@ def _as_approved(access: Access, plan: Plan, approved: str) -> None:
 
 @contextlib.contextmanager
 def _alone(access: Access) -> Iterator[HeldLease]:
-    """No backup and no drill of the cluster runs on this host meanwhile, and no backup and no prune
-    on any other.
+    """Keep every backup and drill of the cluster off this host meanwhile.
 
-    A drill elsewhere is no hindrance: its lease is read again before each deletion.
+    On other hosts no backup and no prune runs. A drill elsewhere is no hindrance: its lease is read
+    again before each deletion.
     """
     state = access.cluster.state_directory
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -196,7 +201,7 @@ def _alone(access: Access) -> Iterator[HeldLease]:
 
 @contextlib.contextmanager
 def _lease(access: Access) -> Iterator[HeldLease]:
-    """The lease in the store: without permission to write one nothing is deleted."""
+    """Hold the lease in the store: without permission to write one nothing is deleted."""
     life = access.cluster.repository.lease_seconds
     with exclusive(
         board_of(access),
@@ -257,7 +262,7 @@ def _clock(access: Access, run: RunRecord) -> None:
 
 
 def result_of(access: Access, outlook: Outlook, run: RunRecord | None) -> PruneResult:
-    """What was done, or with ``run`` None what would be."""
+    """Return what was done, or with ``run`` None what would be."""
     plan = outlook.plan
     states = {(step.kind, step.name): step.state for step in run.steps} if run else {}
 

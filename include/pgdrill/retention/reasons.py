@@ -1,4 +1,4 @@
-"""Why each thing stays, or goes: one rule after the other, in words."""
+"""The reasons why each thing stays, or goes: one rule after the other, in words."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from pgdrill.retention.promises import (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one thing, and why. ``kind``: backup, dump, leftover, timeline or
-    unreadable."""
+    """The decision about one thing, and why.
+
+    ``kind``: backup, dump, leftover, timeline or unreadable.
+    """
 
     kind: str
     name: str
@@ -40,7 +42,7 @@ class Decision:
 def reasons_to_stay(
     inventory: Inventory, policy: Retention, seen: View, wanted: frozenset[str]
 ) -> dict[str, list[str]]:
-    """Why each backup stays; those that are not in it go."""
+    """Return why each backup stays; those that are not in it go."""
     why: dict[str, list[str]] = defaultdict(list)
     known = {backup.name: backup for backup in inventory.backups}
     for backup in inventory.backups:
@@ -67,7 +69,7 @@ def reasons_to_stay(
 
 
 def _by_itself(backup: Backup, seen: View, wanted: frozenset[str]) -> str:
-    """The reason that lies in the backup, whatever the others are; empty if there is none."""
+    """Return the reason that lies in the backup, whatever the others are, or an empty string."""
     if backup.mark == "hand":
         return "marked permanent by hand"
     if backup.name in seen.doubts:
@@ -98,7 +100,10 @@ def _in_the_window(backup: Backup, seen: View) -> str:
 
 
 def _before_the_anchor(backup: Backup, seen: View) -> bool:
-    """By its place in the WAL, for a backup whose times say nothing."""
+    """Return whether a backup lies before the anchor by its place in the WAL.
+
+    It is for a backup whose times say nothing.
+    """
     anchor = seen.anchor
     return bool(
         anchor
@@ -108,8 +113,9 @@ def _before_the_anchor(backup: Backup, seen: View) -> bool:
 
 
 def _block(inventory: Inventory, why: dict[str, list[str]]) -> None:
-    """An unreadable backup keeps what may be older than it: it might be what an older one was
-    counted on to replace.
+    """Keep what may be older than an unreadable backup.
+
+    The unreadable one might be what an older one was counted on to replace.
     """
     if not inventory.unreadable:
         return
@@ -125,7 +131,7 @@ def _block(inventory: Inventory, why: dict[str, list[str]]) -> None:
 
 
 def why_it_goes(backup: Backup, seen: View) -> str:
-    """Why nothing keeps it."""
+    """Return why nothing keeps a backup."""
     if backup.name in seen.doubts:
         return f"named; {seen.doubts[backup.name]}, and its WAL is older than the window's"
     if backup.system != seen.system:
@@ -137,7 +143,7 @@ def why_it_goes(backup: Backup, seen: View) -> str:
 
 
 def about_dumps(inventory: Inventory, policy: Retention, seen: View) -> Iterable[Decision]:
-    """What becomes of the dumps."""
+    """Yield the decisions about the dumps."""
     good = good_dumps(inventory, seen.now)
     months = {
         dump.name: key
@@ -172,7 +178,7 @@ def about_dumps(inventory: Inventory, policy: Retention, seen: View) -> Iterable
 def about_leftovers(
     inventory: Inventory, policy: Retention, now: datetime, wanted: frozenset[str]
 ) -> Iterable[Decision]:
-    """What becomes of objects without a backup: named and old, or they stay."""
+    """Yield the decisions about objects without a backup: named and old, or they stay."""
     holds = {hold.name: hold for hold in active(inventory.holds, now)}
     for left in inventory.leftovers:
         old = now - left.last_written >= timedelta(days=policy.leftover_days)
@@ -201,12 +207,13 @@ def about_timelines(
     gone: frozenset[str],
     wal: Wal,
 ) -> Iterable[Decision]:
-    """What becomes of timelines that do not lead to now: named, abandoned, and no backup's that
-    stays, or they stay.
+    """Yield the decisions about timelines that do not lead to now.
 
-    That one is abandoned a backup proves, which was taken elsewhere long after its last segment:
-    production may have been promoted to it, or a clone of higher number may hide it, as long as
-    there was none. ``wal``: what is left when the rest of the plan is done.
+    They go if they are named, abandoned, and no backup's that stays.
+
+    A timeline is proved to be abandoned by a backup that was taken elsewhere long after its last
+    segment: production may have been promoted to it, or a clone of higher number may hide it, as
+    long as there was none. ``wal``: what is left when the rest of the plan is done.
     """
     newest = max((backup.start_time for backup in seen.counted), default=None)
     using = {
@@ -241,10 +248,10 @@ def about_timelines(
 
 
 def day(time: datetime) -> str:
-    """A moment in words."""
+    """Return a moment in words."""
     return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def held(hold: Hold) -> str:
-    """A hold in words."""
+    """Return a hold in words."""
     return f"hold until {day(hold.until)}: {hold.why}"

@@ -1,4 +1,4 @@
-"""What makes retention refuse. Every refusal says what was found and how to mend it."""
+"""The refusals of retention. Every refusal says what was found and how to mend it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def refusals(
     now: datetime,
     allowed: Collection[str] = (),
 ) -> list[Problem]:
-    """Why this plan must not be carried out.
+    """Return why this plan must not be carried out.
 
-    One by which nothing goes is refused where something known was not seen, and only then.
+    A plan by which nothing goes is refused where something known was not seen, and only then.
     """
     if not plan.goes and not plan.wal:
         return _not_allowed(inventory.unseen, allowed)
@@ -152,8 +152,10 @@ def _unproved(inventory: Inventory, plan: Plan, policy: Retention) -> Iterable[P
 
 
 def broken_holds(inventory: Inventory) -> list[Problem]:
-    """A promise to a person that was not kept: never let pass, and said even if nothing is to
-    go."""
+    """Return the promises to a person that were not kept.
+
+    They are never let pass, and said even if nothing is to go.
+    """
     return [
         Problem(
             "hold-broken",
@@ -169,7 +171,10 @@ def broken_holds(inventory: Inventory) -> list[Problem]:
 
 
 def clock_refusal(host: datetime, store: datetime) -> Problem | None:
-    """This host's clock decides what is old: it must agree with the store's."""
+    """Return the refusal of a host whose clock does not agree with the store's, or None.
+
+    This host's clock decides what is old.
+    """
     if abs(host - store) <= CLOCK_TOLERANCE:
         return None
     return Problem(

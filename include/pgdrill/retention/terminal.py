@@ -21,7 +21,7 @@ LOG_COLUMNS = 140  # of Airflow's log
 def show_plan(
     cluster: str, outlook: Outlook, findings: Sequence[Finding], console: Console
 ) -> None:
-    """Promises, what goes, what stays, what lies about, and what is refused."""
+    """Print promises, what goes, what stays, what lies about, and what is refused."""
     plan = outlook.plan
     console.print(Text(f"Cluster {cluster}: {going_words(plan)}", "bold"), soft_wrap=True)
     console.print(_promises(outlook))
@@ -64,7 +64,7 @@ def show_plan(
 
 
 def plan_lines(cluster: str, outlook: Outlook, findings: Sequence[Finding]) -> list[str]:
-    """The same as lines of a log."""
+    """Return the same as lines of a log."""
     console = Console(
         file=io.StringIO(),
         width=LOG_COLUMNS,

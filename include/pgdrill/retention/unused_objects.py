@@ -1,5 +1,6 @@
-"""What lies about in a repository and serves nothing: listed with its size, removed only when old
-enough and named.
+"""The objects that lie about in a repository and serve nothing.
+
+They are listed with their size, and removed only when old enough and named.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ class Finding:
 
 
 def findings(inventory: Inventory, policy: Retention, now: datetime) -> list[Finding]:
-    """Leftovers of uploads, WAL before the oldest backup, timelines that do not lead to now, other
-    clusters' backups.
+    """Find what serves nothing.
+
+    That is leftovers of uploads, WAL before the oldest backup, timelines that do not lead to now,
+    and other clusters' backups.
     """
     seen = view(inventory, policy, now)
     found = [
@@ -82,7 +85,7 @@ def findings(inventory: Inventory, policy: Retention, now: datetime) -> list[Fin
 
 
 def _orphaned(inventory: Inventory) -> list[Run]:
-    """Segments that come before every backup's first one in the order of names."""
+    """Return the segments that come before every backup's first one in the order of names."""
     if not inventory.backups or inventory.unreadable:
         return []
     oldest = min(backup.position(inventory.wal) for backup in inventory.backups)

@@ -1,4 +1,4 @@
-"""What can be restored now: the instants, the gaps in them, and what keeping them costs.
+"""The restorable window: its instants, the gaps in them, and what keeping them costs.
 
 Instants are told as exactly as base backups and segments tell them: a span begins when its first
 backup ended and reaches to a position in the WAL. When that position was written is known to the
@@ -39,8 +39,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A base backup from which none of these instants can be restored, why, and what to do about
-    it.
+    """A base backup from which none of these instants can be restored.
+
+    It says why, and what to do about it.
     """
 
     name: str
@@ -50,7 +51,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What can be restored, and what it takes. Bytes are those stored."""
+    """The restorable window of a cluster, and what it takes. Bytes are those stored."""
 
     cluster: str
     now: datetime
@@ -72,12 +73,12 @@ class Window:
 
     @property
     def stored_bytes(self) -> int:
-        """All of it."""
+        """The bytes of all that is stored."""
         return self.backup_bytes + self.dump_bytes + self.wal_bytes
 
 
 def window_of(cluster: str, inventory: Inventory, policy: Retention, now: datetime) -> Window:
-    """The window of a cluster, from its inventory."""
+    """Return the window of a cluster, from its inventory."""
     seen = view(inventory, policy, now)
     path = seen.paths[0] if seen.paths else ()
     way = sorted((b for b in seen.counted if on_path(b, path)), key=lambda b: b.start_lsn)
@@ -141,7 +142,10 @@ def _left_out(
 def _of_another(
     cluster: str, backup: Backup, inventory: Inventory, policy: Retention, seen: View
 ) -> LeftOut:
-    """Removed is only what is certainly not this cluster's."""
+    """Return a backup of another cluster as left out.
+
+    Only one that is certainly not this cluster's is hinted to be removed.
+    """
     whose = f"system identifier {backup.system_identifier}, PostgreSQL {backup.major_version}"
     if inventory.unclear:
         return LeftOut(
@@ -173,9 +177,9 @@ def _span(stretch: Stretch[Backup], *, newest: bool) -> Span:
 
 
 def _a_day(inventory: Inventory, way: Sequence[Backup]) -> tuple[float | None, float | None]:
-    """Stored bytes of WAL and of base backups a day, over the backups that are there.
+    """Return the stored bytes of WAL and of base backups a day, over the backups that are there.
 
-    By LSN: WAL may be deleted since.
+    They are told by LSN: WAL may be deleted since.
     """
     if len(way) < 2:
         return None, None
@@ -196,8 +200,9 @@ def _forecast(
     wal_a_day: float | None,
     backups_a_day: float | None,
 ) -> float | None:
-    """What is stored in thirty days if writing goes on as it did: it grows until the promises are
-    filled, then stays.
+    """Return the bytes stored in thirty days if writing goes on as it did.
+
+    They grow until the promises are filled, and then stay.
     """
     if wal_a_day is None or backups_a_day is None:
         return None

@@ -1,5 +1,6 @@
-"""``python -m pgdrill.recovery.wal_prefetch ASKED ANSWERS SPOOL``: three inherited descriptors; the
-order is the first line of stdin.
+"""The command ``python -m pgdrill.recovery.wal_prefetch ASKED ANSWERS SPOOL``.
+
+The words are three inherited descriptors; the order is the first line of stdin.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_SECONDS)
-    # unbuffered: what comes after it is waited for by select
+    # unbuffered, for select waits for what comes after this line
     with os.fdopen(os.dup(STDIN), "rb", buffering=0) as line:
         order = Order.from_json(line.readline().decode())
     asked, answers, spool = (int(word) for word in sys.argv[1:4])
     prefetcher = Prefetcher(order, asked, answers, spool, dict(os.environ))
-    # in order: a tool that is just being started ends, too
+    # an orderly end: a tool that is just being started ends, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     code = 1
     try:

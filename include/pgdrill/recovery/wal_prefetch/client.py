@@ -1,4 +1,4 @@
-"""The drill's side: starts the prefetcher, follows what it tells, ends it."""
+"""The drill's side of the prefetcher: it starts the process, follows what it tells, and ends it."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ class WalAhead:
         self.stop()
 
     def expect(self, segment_bytes: int) -> None:
-        """What the restored cluster says of its segments' size: begin anew where another one was
-        thought.
-        """
+        """Begin anew if the restored cluster has segments of another size than was thought."""
         if self.order and segment_bytes != self.order.segment_bytes:
             self.stop()
             self.start(replace(self.order, segment_bytes=segment_bytes))
@@ -145,7 +143,7 @@ class WalAhead:
             reader.start()
 
     def _lay_out(self) -> None:
-        """New folders, and all that the restored server gets to see."""
+        """Make new folders, and all that the restored server gets to see."""
         for folder in (self.spool, self.incoming):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True)
@@ -160,13 +158,16 @@ class WalAhead:
 
     @property
     def restore_command(self) -> str:
-        """Takes from the spool, or waits for what is on its way; knows no tool."""
+        """The command that takes WAL from the spool, or waits for it; it knows no tool."""
         return (
             f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(self.script))}'
         )
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:
-        """Report how far the fetching is; nothing but a sign of life where it is done on demand."""
+        """Report how far the fetching is.
+
+        Where segments are fetched on demand it is only a sign of life.
+        """
         if self.order is None or not self.order.ahead_segments:
             progress("replay", 0, 0)
             return
@@ -174,7 +175,7 @@ class WalAhead:
         progress("replay", self.fetched.segments * self.order.segment_bytes, total)
 
     def cause(self, error: PgdrillError, log: str) -> PgdrillError:
-        """Why recovery ended with that error, as far as its WAL had a part in it.
+        """Return why recovery ended with that error, as far as its WAL had a part in it.
 
         ``log``: the server's.
         """
@@ -187,7 +188,7 @@ class WalAhead:
         return self.fault or error
 
     def finish(self) -> WalFetched | None:
-        """Fetch nothing more; wait for the last comparisons.
+        """Fetch nothing more, and wait for the last comparisons.
 
         Raises what was found wrong, also what recovery overlooked.
         """
@@ -213,11 +214,12 @@ class WalAhead:
         return fetched.model_copy(update={"settle_seconds": time.monotonic() - started})
 
     def stop(self) -> WalFetched | None:
-        """End it at once, with every tool it runs; gives what it told until then, None where it
-        never ran.
+        """End the process at once, with every tool it runs.
 
-        One that had ended by itself is a fault, if it told of no other: recovery got no more WAL
-        from then on.
+        Returns what it told until then, or None where it never ran.
+
+        A process that had ended by itself is a fault, if it told of no other: recovery got no more
+        WAL from then on.
         """
         process = self._process
         if process is None:
@@ -261,7 +263,10 @@ class WalAhead:
 
 
 def _died(code: int) -> CouldNotVerify:
-    """Recovery is never given to anybody else: without this process nobody has the keys."""
+    """Return the error for a prefetcher that ended by itself.
+
+    Recovery is never given to anybody else: without this process nobody has the keys.
+    """
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return CouldNotVerify(
         "wal-fetch-ended",
@@ -276,7 +281,7 @@ def _died(code: int) -> CouldNotVerify:
 
 
 def _as_error(fault: dict[str, Any]) -> PgdrillError:
-    """An error of the same class as the prefetcher's."""
+    """Return the prefetcher's fault as an error of the same class."""
     kind = getattr(errors, fault.pop("kind"), CouldNotVerify)
     reason, thing = fault.pop("reason"), fault.pop("thing")
     made: PgdrillError = kind(reason, thing, **fault)

@@ -1,5 +1,6 @@
-"""Getting one file into the spool: by the reader, else by the tool, else an error that says whose
-fault it is.
+"""The way of one file into the spool: by the reader, else by the tool.
+
+Where neither can, the error says whose fault it is.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ class NoRoom(Exception):
 
 
 class Fetcher:
-    """Both ways to a file. What the reader cannot make sense of, the tool may: it is what a real
-    recovery would use.
+    """Both ways to a file.
+
+    What the reader cannot make sense of, the tool may: it is what a real recovery would use.
     """
 
     def __init__(self, order: Order, reader: Reader, tool: Tool, writer: Writer) -> None:
         self.order, self.reader, self.tool, self.writer = order, reader, tool, writer
 
     def segment(self, segment: Segment, *copies: Path) -> tuple[Path, By]:
-        """A segment's temporary file and who fetched it.
+        """Fetch a segment; return its temporary file and who fetched it.
 
         ``copies`` are made only of what the reader read.
 
@@ -64,8 +66,9 @@ class Fetcher:
         return self.by_tool(segment, trouble), "tool"
 
     def together(self, segments: list[Segment], deliver: Callable[[Segment, Path], None]) -> None:
-        """Fetch many with one process of the tool; what it left out, or got wrong, is not delivered
-        and no error.
+        """Fetch many segments with one process of the tool.
+
+        What it left out, or got wrong, is not delivered and no error.
         """
         with self.tool.fetched_together(segments) as folder:
             for segment in segments:
@@ -81,7 +84,7 @@ class Fetcher:
                 deliver(segment, temporary)
 
     def history(self, name: str) -> bytes:
-        """A timeline's history: always by the tool, and by the reader, and compared.
+        """Fetch a timeline's history by the tool and by the reader, and compare them.
 
         Raises :class:`Absent` only where the tool says so, else a :class:`PgdrillError`.
         """
@@ -115,7 +118,7 @@ class Fetcher:
         return content
 
     def _read_history(self, name: str) -> bytes | None:
-        """What the reader reads; None where it cannot tell."""
+        """Return what the reader reads of a history, or None where it cannot tell."""
         if not self.order.readable:
             return None
         try:
@@ -125,8 +128,9 @@ class Fetcher:
             return None
 
     def other(self, name: str) -> Path:
-        """The temporary file of what is neither segment nor history: a backup's history, or half a
-        segment.
+        """Fetch a file that is neither segment nor history; return the temporary file.
+
+        Such a file is a backup's history, or half a segment.
         """
         with self.tool.fetched(name) as file:
             size = file.stat().st_size
@@ -140,9 +144,9 @@ class Fetcher:
             return file.rename(self.writer.folder / name)
 
     def by_tool(self, segment: Segment, trouble: Exception | None = None) -> Path:
-        """A segment's temporary file. ``trouble``: why the reader could not.
+        """Fetch a segment by the tool; return its temporary file.
 
-        Raises the same as :meth:`segment`.
+        ``trouble``: why the reader could not. Raises the same as :meth:`segment`.
         """
         return self._again(segment.name, lambda: self._by_tool(segment, trouble))
 
@@ -181,7 +185,7 @@ class Fetcher:
 def damaged(
     name: str, thing: str, found: str, expected: str = "an undamaged WAL segment"
 ) -> BackupFault:
-    """An archived file that cannot be recovered from."""
+    """Return the error for an archived file that cannot be recovered from."""
     return BackupFault(
         "wal-damaged",
         f"{name} in {thing}",
@@ -195,7 +199,7 @@ def damaged(
 
 
 def differs(name: str, thing: str, found: str) -> BackupFault:
-    """The tool fetches other bytes than are in the repository."""
+    """Return the error for a tool that fetches other bytes than are in the repository."""
     return BackupFault(
         "wal-differs",
         f"{name} in {thing}",
@@ -209,7 +213,7 @@ def differs(name: str, thing: str, found: str) -> BackupFault:
 
 
 def spool_full(spool: Path, found: str) -> CouldNotVerify:
-    """Not even the one segment that recovery waits for can be written."""
+    """Return the error for a disk with no room for the one segment that recovery waits for."""
     return CouldNotVerify(
         "no-space",
         str(spool),

@@ -1,4 +1,4 @@
-"""Timeline histories: asked for again and again by recovery, fetched once."""
+"""Timeline histories: recovery asks for them again and again, and they are fetched once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST = 1000  # of names remembered: more timelines than any recovery asks for
 
 
 class Histories:
-    """What is known of each, by the tool's word."""
+    """The histories that are known, and those that are absent, by the tool's word."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self.fetcher = fetcher
@@ -23,15 +23,18 @@ class Histories:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """The target's timeline's own, and the next one's: recovery looks for a free number at its
-        end.
+        """The names of the histories that recovery will ask for.
+
+        They are that of the target's timeline, and the next one's: recovery looks for a free number
+        at its end.
         """
         timeline = self.fetcher.order.timeline
         return tuple(f"{number:08X}.history" for number in (timeline, timeline + 1) if number > 1)
 
     def content(self, name: str) -> bytes:
-        """From memory, or fetched. Raises :class:`Absent`, or a
-        :class:`pgdrill.errors.PgdrillError`.
+        """Return a history from memory, or fetch it.
+
+        Raises :class:`Absent`, or a :class:`pgdrill.errors.PgdrillError`.
         """
         with self._lock:
             if name in self._found:

@@ -1,4 +1,4 @@
-"""Lines out of a FIFO that anybody may write into."""
+"""The lines out of a FIFO that anybody may write into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MOST_BYTES = 128  # of a line: more than any that recovery writes
 
 
 class Lines:
-    """Cuts what arrives in pieces into lines.
+    """A cutter of lines out of data that arrives in pieces.
 
     Of a line that is too long the beginning is kept, which is no line of recovery's.
     """
@@ -15,7 +15,7 @@ class Lines:
         self._begun = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that end in this piece."""
+        """Return the lines that end in this piece."""
         first, *others = data.split(b"\n")
         found = []
         self._begun = (self._begun + first)[:MOST_BYTES]

@@ -18,7 +18,7 @@ from pgdrill.repository.wal_keys import archived_key
 
 @dataclass(frozen=True, slots=True)
 class ToolWords:
-    """How the tool fetches one file (``%f`` to ``%p``), and many with one process, where it can.
+    """The command by which the tool fetches one file (``%f`` to ``%p``), or many, where it can.
 
     In ``bulk`` and its environment ``{before}`` is the name of the segment before the first wanted
     one, ``{count}`` how many, ``{into}`` a folder; the files then lie in ``bulk_folder`` below
@@ -65,12 +65,12 @@ class Order:
     owner: int | None = None  # the user the restored server runs as, if that is another one
 
     def to_json(self) -> str:
-        """One line."""
+        """Return the order as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Order:
-        """What :meth:`to_json` made."""
+        """Read the order that :meth:`to_json` made."""
         values: dict[str, Any] = json.loads(text)
         tool = values.pop("tool")
         codes = {int(code): meaning for code, meaning in tool.pop("exit_codes").items()}
@@ -82,12 +82,12 @@ class Order:
 
     @property
     def first(self) -> int:
-        """Number of the segment where replay begins."""
+        """The number of the segment where replay begins."""
         return self.start_lsn // self.segment_bytes
 
     @property
     def last(self) -> int | None:
-        """Number of the segment in which the target lies, if that is known."""
+        """The number of the segment in which the target lies, or None where that is not known."""
         return (
             None
             if self.stop_lsn is None
@@ -96,24 +96,26 @@ class Order:
 
     @property
     def timelines(self) -> frozenset[int]:
-        """Those on the way to the target; empty where the target's has ancestors that were not
-        looked up.
+        """The timelines on the way to the target.
+
+        Empty where the target's has ancestors that were not looked up.
         """
         if self.timeline > 1 and not self.history:
             return frozenset()
         return frozenset({self.timeline, *(line.timeline for line in self.history)})
 
     def choices(self, number: int) -> tuple[Segment, ...]:
-        """The files that will do for a segment, best first."""
+        """Return the files that will do for a segment, best first."""
         return segment_choices(number, self.timeline, self.history, self.segment_bytes)
 
     def key(self, name: str) -> str:
-        """The object of a segment or history file, without its suffix."""
+        """Return the object of a segment or history file, without its suffix."""
         return archived_key(self.segment_key, self.history_key, name)
 
     def is_sample(self, number: int) -> bool:
-        """Whether the tool fetches this segment, too: the first, the last, and every n-th between
-        them.
+        """Return whether the tool fetches this segment, too.
+
+        It fetches the first, the last, and every n-th between them.
         """
         if not self.tool_sample:
             return False

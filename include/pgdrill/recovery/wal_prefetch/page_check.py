@@ -1,7 +1,7 @@
-"""Looking at WAL before it is delivered: every page's header, as recovery itself would, and nothing
-after the end.
+"""A check of WAL before it is delivered.
 
-Records' checksums are left to recovery, which computes every one of them anyway.
+Every page's header is checked, as recovery itself would, and that nothing follows the end. Records'
+checksums are left to recovery, which computes every one of them anyway.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONG = np.dtype(
 
 
 class Damaged(Exception):
-    """What a segment should be and is not: ``found`` and ``expected`` for an error's text."""
+    """A segment is not what it should be: ``found`` and ``expected`` are for an error's text."""
 
     def __init__(self, found: str, expected: str) -> None:
         self.found, self.expected = found, expected
@@ -44,19 +44,17 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which cluster's WAL it has to be.
-
-    Timelines: those on the way to the recovery target; empty: not known.
-    """
+    """The cluster that the WAL has to be of."""
 
     system_identifier: int
     major_version: int
-    timelines: frozenset[int]
+    timelines: frozenset[int]  # those on the way to the recovery target; empty: not known
 
 
 class PageCheck:
-    """Checks one segment, piece by piece, in order; every piece but the last is a multiple of
-    :data:`ALIGNMENT`.
+    """A check of one segment, piece by piece, in order.
+
+    Every piece but the last is a multiple of :data:`ALIGNMENT`.
     """
 
     def __init__(self, segment: Segment, origin: Origin) -> None:
@@ -67,7 +65,7 @@ class PageCheck:
         self._magic, self.page_bytes = 0, 0
 
     def used_bytes(self, piece: bytes | memoryview) -> int:
-        """How many bytes of the piece are pages in use; the rest are zeros.
+        """Check a piece; return how many bytes of it are pages in use. The rest are zeros.
 
         Raises :class:`Damaged`.
         """
@@ -103,12 +101,12 @@ class PageCheck:
         return used * self.page_bytes
 
     def finish(self) -> None:
-        """The segment is complete. Raises :class:`Damaged` if it is too short."""
+        """Check that the segment is complete. Raises :class:`Damaged` if it is too short."""
         if self.seen_bytes != self.segment.size_bytes:
             raise Damaged(f"{self.seen_bytes} bytes", f"{self.segment.size_bytes}")
 
     def _first(self, piece: bytes | memoryview) -> None:
-        """The long header of the segment's first page."""
+        """Check the long header of the segment's first page."""
         if len(piece) < LONG.itemsize:
             raise Damaged(f"{len(piece)} bytes", f"{self.segment.size_bytes}")
         header = {
@@ -144,7 +142,7 @@ class PageCheck:
         )
 
     def _headers(self, pages: NDArray[Any], where: int) -> None:
-        """The headers of pages in use, the first of which lies at ``where``."""
+        """Check the headers of pages in use, the first of which lies at ``where``."""
         if not len(pages):
             return
         addresses = np.arange(len(pages), dtype=np.uint64) * np.uint64(self.page_bytes) + np.uint64(

@@ -15,7 +15,7 @@ SUFFIXES = {"lz4": ".lz4", "zstd": ".zst", "brotli": ".br", "gzip": ".gz", "none
 
 
 def wal_ahead(access: Access, workspace: Workspace, *, owner: int | None = None) -> WalAhead:
-    """Fetching WAL for a drill, not yet started.
+    """Return the prefetcher of WAL for a drill, not yet started.
 
     ``owner``: the user the restored server runs as, if that is another one.
     """
@@ -37,7 +37,7 @@ def wal_ahead(access: Access, workspace: Workspace, *, owner: int | None = None)
 def order_for(
     access: Access, workspace: Workspace, plan: Plan, segment_bytes: int, *, sparse: bool = True
 ) -> Order:
-    """What is to be fetched, from where, how far ahead.
+    """Return the order for a planned restore: what is to be fetched, from where, how far ahead.
 
     ``sparse`` is for clusters that are thrown away: a server that recycles a segment with a hole
     finds out late that its disk is full.

@@ -1,4 +1,4 @@
-"""Reading archived WAL from the repository without its tool."""
+"""A reader of archived WAL in the repository that needs no tool."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from pgdrill.repository.object_store import Storage
 
 
 class Reader:
-    """Gets objects with as many requests at once as it has callers; decodes as many at once as
+    """A reader of the repository's objects.
+
+    It makes as many requests at once as it has callers, and decodes as many objects at once as
     there are cores.
     """
 
@@ -30,7 +32,7 @@ class Reader:
         self.read_bytes = 0
 
     def segment(self, segment: Segment, *copies: Path) -> tuple[Path, str]:
-        """Fetch, check and write a segment: its temporary file and its object's key.
+        """Fetch, check and write a segment; return its temporary file and its object's key.
 
         Raises :class:`Absent`, :class:`Undecodable`,
         :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`, storage errors, OSError.
@@ -45,7 +47,7 @@ class Reader:
             return self.writer.write(segment, pieces, *copies), key
 
     def history(self, name: str) -> bytes:
-        """The content of a timeline's history file."""
+        """Read the content of a timeline's history file."""
         key, chunks = self._open(name)
         content = b""
         for piece in decoded(self._counted(chunks), key.removeprefix(self.order.key(name))):
@@ -55,12 +57,13 @@ class Reader:
         return content
 
     def key_of(self, name: str) -> str:
-        """Where a file is, or would be, for an error's text."""
+        """Return where a file is, or would be, for an error's text."""
         return f"{self.storage.url}/{self.order.key(name)}{self._suffix}"
 
     def _open(self, name: str) -> tuple[str, Iterator[bytes]]:
-        """Ask for the suffix that the last one had; for the others only where that one is not
-        there.
+        """Open an object: first with the suffix that the last one had, then with the others.
+
+        Raises :class:`Absent` where it has none of them.
         """
         base, likely = self.order.key(name), self._suffix
         for suffix in (likely, *(other for other in DECODERS if other != likely)):

@@ -49,8 +49,9 @@ STDIN = 0
 
 
 class Prefetcher:
-    """Everything of one order. ``asked``, ``answers`` and ``spool`` are descriptors of before the
-    server's start.
+    """The prefetcher of one order.
+
+    ``asked``, ``answers`` and ``spool`` are descriptors that were opened before the server's start.
     """
 
     def __init__(
@@ -73,9 +74,7 @@ class Prefetcher:
         self._bulk = BULK_SEGMENTS if self.tool.can_bulk and not order.readable else 1
 
     def run(self) -> None:
-        """Serve until the drill has heard enough; what is being compared then is compared to its
-        end.
-        """
+        """Serve until the drill has heard enough. A comparison that has begun is finished."""
         for _ in range(REQUESTS_AT_ONCE if self.order.readable else cores()):
             threading.Thread(target=self._work, daemon=True).start()
         threading.Thread(target=self._errands, daemon=True).start()
@@ -184,7 +183,7 @@ class Prefetcher:
             self.desk.answer(name, "here")
 
     def _fetch(self, name: str) -> None:
-        """By the tool, into the spool."""
+        """Fetch a file by the tool, into the spool."""
         if SEGMENT_NAME.fullmatch(name):
             segment = Segment.parse(name, self.order.segment_bytes)
             self.desk.delivered(segment, self.fetcher.by_tool(segment), "tool")
@@ -204,7 +203,7 @@ class Prefetcher:
 
 
 def tell_barred(lsn: int, segment: Segment, error: Barred) -> None:
-    """Where WAL was cut: only if recovery wanted to go further is that an error."""
+    """Tell the drill where WAL was cut. It is an error only if recovery wanted to go further."""
     tell(
         {
             "barred": {
@@ -218,13 +217,13 @@ def tell_barred(lsn: int, segment: Segment, error: Barred) -> None:
 
 
 def tell(what: dict[str, Any]) -> None:
-    """A line for the drill."""
+    """Write a line for the drill."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 
 
 def not_delivered(name: str, spool: Spool, error: Exception) -> CouldNotVerify:
-    """A file that was fetched, or could have been, and did not get into the spool."""
+    """Return the error for a file that was or could be fetched, and did not get into the spool."""
     return CouldNotVerify(
         "not-delivered",
         f"{name} for {spool.folder}",

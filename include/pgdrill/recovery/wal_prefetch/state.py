@@ -1,5 +1,6 @@
-"""Where recovery and the threads that fetch meet: what lies ready, what is asked for, what is
-answered.
+"""The meeting point of recovery and the threads that fetch.
+
+It knows what lies ready, what is asked for, and what is answered.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ SPARE_READY = 8  # beyond what may lie ready: recovery that goes back finds what
 
 @dataclass(slots=True)
 class Counts:
-    """For the report. ``waited_seconds``: recovery's, for files that were not there yet;
-    ``reading_seconds``: with any on its way.
+    """Figures for the report.
+
+    ``waited_seconds``: how long recovery waited for files that were not there yet;
+    ``reading_seconds``: how long at least one file was on its way.
     """
 
     segments: int = 0
@@ -70,7 +73,7 @@ class Desk:
     # --- recovery ---
 
     def took(self, segment: Segment) -> None:
-        """Recovery has this one now, or says so."""
+        """Note that recovery has this segment now, or says so."""
         with self._changed:
             for there in (self._ready.pop(segment.number, segment), segment):
                 self.spool.remove(there.name)
@@ -78,7 +81,7 @@ class Desk:
             self._changed.notify_all()
 
     def want(self, name: str, segment: Segment | None) -> None:
-        """Recovery waits for this file. What is no segment is an errand."""
+        """Note that recovery waits for this file. The tool is sent for what is no segment."""
         with self._changed:
             self._asked = Asked(name, segment, time.monotonic())
             if self._halted:
@@ -89,7 +92,7 @@ class Desk:
                 self._send()
 
     def refuse(self, name: str) -> None:
-        """Recovery never asks for such a thing: somebody else does."""
+        """Stop recovery for a request that it never makes: somebody else does."""
         with self._changed:
             self._asked = Asked(name, None, time.monotonic())
             if not self._refused:
@@ -109,8 +112,9 @@ class Desk:
             self._say("stop")
 
     def answer(self, name: str, word: str, error: PgdrillError | None = None) -> None:
-        """Answer if that is what recovery waits for; an error that stops it is told to the drill
-        first.
+        """Answer if that is what recovery waits for.
+
+        An error that stops it is told to the drill first.
         """
         with self._changed:
             if self._asked and self._asked.name == name:
@@ -119,8 +123,9 @@ class Desk:
                 self._say(word)
 
     def halt(self, error: PgdrillError) -> None:
-        """The tool and the repository disagree: nothing more is delivered, and what lies ready is
-        taken away.
+        """Deliver nothing more, for the tool and the repository disagree.
+
+        What lies ready is taken away.
         """
         with self._changed:
             self._halted = True
@@ -130,14 +135,14 @@ class Desk:
             self._say("stop")
 
     def close(self) -> None:
-        """Nothing more is fetched."""
+        """Let nothing more be fetched."""
         with self._changed:
             self._over = True
 
     # --- the threads that fetch ---
 
     def errand(self) -> str:
-        """Waits for a file that only the tool can get, and says which."""
+        """Wait for a file that only the tool can get, and return its name."""
         with self._changed:
             while self._halted or self._over or not self._errand:
                 self._changed.wait()
@@ -145,8 +150,9 @@ class Desk:
             return name
 
     def work(self, most: int) -> list[int]:
-        """Waits for something to fetch: neighbours, up to ``most``; the one that recovery needs
-        next comes alone.
+        """Wait for something to fetch: neighbours, up to ``most``.
+
+        The one that recovery needs next comes alone.
         """
         with self._changed:
             while self._halted or self._over or not (numbers := self._window.next(most)):
@@ -159,12 +165,12 @@ class Desk:
             return numbers
 
     def in_work(self, number: int) -> bool:
-        """Whether it is begun and neither delivered nor given up."""
+        """Return whether a segment is begun and neither delivered nor given up."""
         with self._changed:
             return number in self._window.busy
 
     def delivered(self, segment: Segment, temporary: Path, by: By) -> None:
-        """Gives a whole file its name: from now on recovery takes it."""
+        """Give a whole file its name: from now on recovery takes it."""
         with self._changed:
             if self._halted or self._over:
                 temporary.unlink()
@@ -182,8 +188,10 @@ class Desk:
             self._changed.notify_all()
 
     def undelivered(self, number: int, error: PgdrillError | None) -> None:
-        """It is not to be had. None: there is no such file, as far as the reader knows; the tool
-        has the last word.
+        """Note that a segment is not to be had.
+
+        ``error`` None: there is no such file, as far as the reader knows; the tool has the last
+        word.
         """
         with self._changed:
             self._window.done(number, ready=False)
@@ -197,8 +205,9 @@ class Desk:
                 self._send()
 
     def no_room(self, number: int, found: str) -> None:
-        """The disk is full: keep less ready; only if not even this one fits, and recovery needs it,
-        is that an error.
+        """Keep less ready, for the disk is full.
+
+        It is an error only if not even this one fits, and recovery needs it.
         """
         with self._changed:
             if number not in (self._waits_for(), self._window.position):
@@ -241,8 +250,9 @@ class Desk:
         return self._asked.segment.number if self._asked and self._asked.segment else None
 
     def _say_of(self, there: Segment) -> None:
-        """Where a timeline ends, the file of the other one may be there: recovery asks for that
-        next.
+        """Answer that a segment is here, or send the tool where recovery waits for another file.
+
+        Where a timeline ends, the file of the other one may be there: recovery asks for that next.
         """
         if self._asked and self._asked.name == there.name:
             self._say("here")
@@ -255,8 +265,9 @@ class Desk:
         self._changed.notify_all()
 
     def _keep_within(self, number: int) -> None:
-        """Who asks for one segment after the other and takes none could fill the disk: the furthest
-        go, but not this one.
+        """Drop the furthest segments beyond what may lie ready, but not this one.
+
+        Somebody who asks for one segment after the other and takes none could fill the disk.
         """
         while len(self._ready) > self.order.ahead_segments + SPARE_READY:
             self._drop(max(other for other in self._ready if other != number))

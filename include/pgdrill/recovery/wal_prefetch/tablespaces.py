@@ -1,10 +1,12 @@
-"""Tablespaces that WAL makes: replay would link the restored cluster to the very folder that
-production uses.
+"""Tablespaces that WAL makes: replay must not make them.
 
-The path stands in the record and no setting maps it, so what is delivered ends before such a
-record: a target before it is reached, any other is not, and the drill then says why. Looking for
-one is a comparison of every eighth byte. What looks like one is made sure of from the header of its
-page, which says where the page's first record begins: recovery itself goes by nothing else.
+It would link the restored cluster to the very folder that production uses. The path stands in the
+record and no setting maps it, so what is delivered ends before such a record: a target before it is
+reached, any other is not, and the drill then says why.
+
+Looking for such a record is a comparison of every eighth byte. What looks like one is made sure of
+from the header of its page, which says where the page's first record begins: recovery itself goes
+by nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ WORD = 8  # records begin at multiples of it
 SHORT_HEADER, LONG_HEADER = 24, 40  # of pages
 # length, transaction, previous record, info, resource manager, checksum
 RECORD = struct.Struct("=IIQBBxxI")
-# The word of a header in which info and resource manager stand, and those of its bytes.
+# The word of a header that holds info and resource manager, and the masks of their bytes.
 KIND_MASK, KIND = (
     np.uint64(int.from_bytes(bytes([*two, 0, 0, 0, 0, 0, 0]), sys.byteorder))
     for two in ((INFO_MASK, 255), (CREATE, RM_TABLESPACE))
@@ -44,7 +46,7 @@ Words = NDArray[np.uint64]
 
 
 class Barred(CouldNotVerify):
-    """What must not be replayed here."""
+    """WAL that must not be replayed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Created:
 
 @dataclass(slots=True)
 class Scan:
-    """Looks through the pages in use of one segment, piece by piece, in order, for what may be such
-    a record.
+    """A search through one segment for what may be such a record.
+
+    It looks at the pages in use, piece by piece, in order.
     """
 
     segment: Segment
@@ -106,20 +109,21 @@ class Scan:
 
     @property
     def full(self) -> bool:
-        """Whether its last page is in use, so that a record may go on in the next segment."""
+        """True if its last page is in use, so that a record may go on in the next segment."""
         return self.seen_bytes == self.segment.size_bytes
 
 
 def headers(words: Words) -> Iterator[tuple[int, int]]:
-    """Where in records' bytes, without the pages' headers, a header of the kind may stand, and what
-    precedes it by its word.
+    """Yield where a header of the kind may stand, and the previous record's LSN by its word.
+
+    ``words`` are records' bytes, without the pages' headers.
     """
     for index in np.flatnonzero((words[2:] & KIND_MASK) == KIND):
         yield int(index), int(words[index + 1])
 
 
 def created(content: bytes, start_lsn: int, page_bytes: int, lsn: int) -> Created | None:
-    """The record at ``lsn``, if one begins there.
+    """Return the record at ``lsn``, or None if none of the kind begins there.
 
     ``content``: the page with its beginning and what follows.
     """
@@ -139,14 +143,13 @@ def created(content: bytes, start_lsn: int, page_bytes: int, lsn: int) -> Create
 
 
 def _payload(page: bytes) -> tuple[int, int]:
-    """Where a page's records begin, and how many bytes there are the end of a record from
-    before."""
+    """Return where a page's records begin, and how many bytes end a record from before."""
     info, remaining = struct.unpack_from("=H", page, 2)[0], struct.unpack_from("=I", page, 16)[0]
     return LONG_HEADER if info & LONG else SHORT_HEADER, remaining if info & CONTINUED else 0
 
 
 def _begins(page: bytes, at: int, place: int) -> bool:
-    """Whether one record after the other, from ``at`` on, leads to ``place``."""
+    """Return whether one record after the other, from ``at`` on, leads to ``place``."""
     while at < place:
         length = struct.unpack_from("=I", page, at)[0]
         if length < RECORD.size:
@@ -156,7 +159,7 @@ def _begins(page: bytes, at: int, place: int) -> bool:
 
 
 def _following(content: bytes, place: int, page_bytes: int) -> bytes:
-    """The records' bytes from there on, as far as they are known."""
+    """Return the records' bytes from there on, as far as they are known."""
     found = content[place:page_bytes]
     for start in range(page_bytes, len(content), page_bytes):
         page = content[start : start + page_bytes]
@@ -166,7 +169,7 @@ def _following(content: bytes, place: int, page_bytes: int) -> bytes:
 
 
 def _main_data(blocks: bytes) -> bytes:
-    """What a record without pages carries, behind the headers that say how much."""
+    """Return what a record without pages carries, behind the headers that say how much."""
     at = 0
     while at < len(blocks):
         kind = blocks[at]
@@ -181,8 +184,10 @@ def _main_data(blocks: bytes) -> bytes:
 
 
 class TablespaceWatch:
-    """Cuts segments; knows the edges of those before, for a record's header may begin in one and go
-    on in the next.
+    """A watch that cuts segments before a record that makes a tablespace.
+
+    It knows the edges of the segments before, for a record's header may begin in one and go on in
+    the next.
 
     ``tell`` is given the place of a cut, its segment, and the error that it is where recovery
     wanted to go further.
@@ -194,11 +199,10 @@ class TablespaceWatch:
         self._edges: OrderedDict[int, Scan] = OrderedDict()
 
     def cut(self, scan: Scan, file: Path) -> None:
-        """End a segment, the content of ``file``, before the first record with which replay would
-        make a tablespace elsewhere.
+        """Cut a segment before the first record that would make a tablespace elsewhere.
 
-        Raises :class:`Barred` where that one begins in the segment before, which may be delivered
-        already.
+        ``file`` is the segment's content. Raises :class:`Barred` where that record begins in the
+        segment before, which may be delivered already.
         """
         segment = scan.segment
         with self._lock:
@@ -216,7 +220,7 @@ class TablespaceWatch:
             return
 
     def _whole(self, scan: Scan, file: Path) -> Iterator[Created]:
-        """Those whose header lies in the segment, in order."""
+        """Yield the records whose header lies in the segment, in order."""
         with file.open("rb") as opened:
             for lsn in scan.candidates:
                 start = lsn - lsn % scan.page_bytes
@@ -228,7 +232,7 @@ class TablespaceWatch:
                     yield record
 
     def _split(self, one: Scan | None, other: Scan | None) -> Iterator[Created]:
-        """Those whose header begins in one segment and ends in the next."""
+        """Yield the records whose header begins in one segment and ends in the next."""
         if one is None or other is None or not one.full:
             return
         words = np.frombuffer(other.first_page, np.uint64)[LONG_HEADER // WORD :][:2]
@@ -244,7 +248,10 @@ class TablespaceWatch:
                 yield record
 
     def _matters(self, record: Created) -> bool:
-        """Replayed, and not made in place, which is below the data directory itself."""
+        """Return whether a record is replayed and its tablespace is not in place.
+
+        One in place is below the data directory itself.
+        """
         beyond = self.order.stop_lsn is not None and record.previous_lsn >= self.order.stop_lsn
         return record.path != "" and record.lsn >= self.order.start_lsn and not beyond
 

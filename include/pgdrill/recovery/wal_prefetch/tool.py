@@ -1,5 +1,6 @@
-"""The backup tool, run ahead: for what cannot be read without it, and to prove that it fetches the
-same.
+"""The backup tool, run ahead of recovery.
+
+It fetches what cannot be read without it, and proves that it fetches the same.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ STOP_SECONDS = 1.5  # whoever ends this process waits two before it kills
 
 
 class Tool:
-    """As many processes at once as there are cores, each in a folder and with a home of its own."""
+    """The tool's processes: as many at once as there are cores.
+
+    Each runs in a folder and with a home of its own.
+    """
 
     def __init__(self, order: Order, folder: Path) -> None:
         self.order, self.folder = order, folder
@@ -38,12 +42,12 @@ class Tool:
 
     @property
     def can_bulk(self) -> bool:
-        """Whether one of its processes fetches many segments."""
+        """True if one of its processes can fetch many segments."""
         return bool(self.order.tool.bulk)
 
     @contextlib.contextmanager
     def fetched(self, name: str, *, patient: bool = False) -> Iterator[Path]:
-        """A file fetched with the very command that recovery would run; removed afterwards.
+        """Fetch a file with the very command that recovery would run; remove it afterwards.
 
         Raises :class:`Absent` for the tool's own word for that, else an error that says whose fault
         it was.
@@ -69,8 +73,9 @@ class Tool:
 
     @contextlib.contextmanager
     def fetched_together(self, segments: list[Segment]) -> Iterator[Path]:
-        """The folder in which those of the segments lie that one process could fetch; removed
-        afterwards.
+        """Yield the folder with those of the segments that one process could fetch.
+
+        It is removed afterwards.
         """
         first, words = segments[0], self.order.tool
         before = Segment(first.timeline, first.number - 1, first.size_bytes).name
@@ -121,7 +126,7 @@ class Tool:
 
 
 def no_room(error: BaseException) -> bool:
-    """Whether a disk was full."""
+    """Return whether a disk was full."""
     if isinstance(error, PgdrillError):
         return error.problem.reason == "no-space"
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,5 +1,6 @@
-"""Proof of the tool's own path: some segments are fetched by it as well, and compared byte for
-byte.
+"""Proof of the tool's own path.
+
+It fetches some segments as well, and they are compared byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TRIES = 2  # a connection that breaks once is no difference
 
 
 class Sampling:
-    """Compares in the background. ``halt`` is called with what is wrong."""
+    """Comparisons in the background. ``halt`` is called with what is wrong."""
 
     def __init__(self, tool: Tool, folder: Path, halt: Callable[[PgdrillError], None]) -> None:
         self.tool, self.folder, self._halt = tool, folder, halt
@@ -35,11 +36,10 @@ class Sampling:
         folder.mkdir(mode=0o700, parents=True)
 
     def chosen(self, order: Order, number: int) -> bool:
-        """Whether this segment is one to compare, and is so for the first time (recovery may want
-        it again).
+        """Return whether this segment is one to compare, and is so for the first time.
 
-        A tool that is too slow for its share is asked for fewer; the first and the last are always
-        compared.
+        Recovery may want it again. A tool that is too slow for its share is asked for fewer; the
+        first and the last are always compared.
         """
         with self._lock:
             if number in self._begun or not order.is_sample(number):
@@ -50,12 +50,12 @@ class Sampling:
         return True
 
     def forget(self, number: int) -> None:
-        """It was not read after all."""
+        """Forget that a segment was chosen: it was not read after all."""
         with self._lock:
             self._begun.discard(number)
 
     def copy_of(self, name: str) -> Path:
-        """Where the copy to compare with is written."""
+        """Return where the copy to compare with is written."""
         return self.folder / name
 
     def compare(self, name: str, thing: str) -> None:

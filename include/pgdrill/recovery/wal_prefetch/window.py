@@ -1,5 +1,6 @@
-"""What is to be fetched next: where recovery is, what lies ready, what is on its way, what stops
-the way.
+"""The window of segments to be fetched next.
+
+It knows where recovery is, what lies ready, what is on its way, and what stops the way.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ MOST_BLOCKED = 1000
 
 @dataclass(slots=True)
 class Window:
-    """Segment numbers, from the one that recovery wants next to ``ahead`` further; with 0, only
-    what it waits for.
+    """Segment numbers, from the one that recovery wants next to ``ahead`` further.
 
-    ``last`` None: unknown. What is in ``blocked`` (absent, or not to be had) ends the way: recovery
-    cannot pass it.
+    With ``ahead`` 0, only what recovery waits for. ``last`` None: unknown. A number in ``blocked``
+    (absent, or not to be had) ends the way: recovery cannot pass it.
     """
 
     position: int
@@ -27,8 +27,9 @@ class Window:
     waits_for: int = -1
 
     def next(self, count: int = 1) -> list[int]:
-        """The first of those that nobody has begun, and up to ``count`` that follow it without a
-        gap; marks them busy.
+        """Return the first number that nobody has begun, and up to ``count`` in all without a gap.
+
+        Marks them busy.
         """
         found: list[int] = []
         end = max(self.position + self.ahead - 1, self.waits_for)
@@ -51,8 +52,9 @@ class Window:
         return found
 
     def wanted(self, number: int) -> None:
-        """Recovery waits for this one; it may have gone back, or beyond what was expected to be the
-        last.
+        """Note that recovery waits for this one.
+
+        It may have gone back, or beyond what was expected to be the last.
         """
         self.position = self.waits_for = number
         self.blocked.discard(number)
@@ -60,12 +62,12 @@ class Window:
             self.last = max(self.last, number)
 
     def taken(self, number: int) -> None:
-        """Recovery has it now."""
+        """Note that recovery has a segment now."""
         self.ready.discard(number)
         self.position = number + 1
 
     def done(self, number: int, *, ready: bool) -> None:
-        """It is in the spool, or not to be had."""
+        """Note that a segment is in the spool, or not to be had."""
         self.busy.discard(number)
         if number == self.waits_for:
             self.waits_for = -1
@@ -74,6 +76,6 @@ class Window:
         (self.ready if ready else self.blocked).add(number)
 
     def postpone(self, number: int) -> None:
-        """There was no room for it: no further than this from now on."""
+        """Put off a segment that there was no room for: no further than this from now on."""
         self.busy.discard(number)
         self.ahead = max(1, number - self.position)

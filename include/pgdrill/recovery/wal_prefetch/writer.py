@@ -1,4 +1,4 @@
-"""Files for the spool: written elsewhere, and checked on the way."""
+"""A writer of files for the spool: elsewhere, and checked on the way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ CHUNK_BYTES = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes segments into a folder. ``sparse`` leaves a hole where a segment ends in zeros."""
+    """A writer of segments into a folder.
+
+    ``sparse`` leaves a hole where a segment ends in zeros.
+    """
 
     folder: Path
     origin: Origin
@@ -27,7 +30,7 @@ class Writer:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def write(self, segment: Segment, pieces: Iterable[bytes], *copies: Path) -> Path:
-        """Check and write a segment, to further places too; gives the temporary file.
+        """Check and write a segment, to further places too; return the temporary file.
 
         Raises :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`,
         :class:`pgdrill.recovery.wal_prefetch.tablespaces.Barred`, what ``pieces`` raises, and
@@ -59,22 +62,23 @@ class Writer:
 
 
 def write_all(file: RawIOBase, data: memoryview) -> None:
-    """Write everything: a disk that fills up first takes a part without a word, and only then
-    refuses.
+    """Write everything.
+
+    A disk that fills up first takes a part without a word, and only then refuses.
     """
     while data:
         data = data[file.write(data) :]
 
 
 def pieces_of(file: Path) -> Iterator[bytes]:
-    """A file's content."""
+    """Yield a file's content."""
     with file.open("rb", buffering=0) as opened:
         while piece := opened.read(CHUNK_BYTES):
             yield piece
 
 
 def same_content(one: Path, other: Path) -> bool:
-    """Whether two files are equal, byte for byte."""
+    """Return whether two files are equal, byte for byte."""
     if one.stat().st_size != other.stat().st_size:
         return False
     return all(a == b for a, b in zip(pieces_of(one), pieces_of(other), strict=True))

@@ -1,6 +1,4 @@
-"""What the forecast is made from: this host's drills, the repository as it is, the next base
-backup's date.
-"""
+"""The inputs of the forecast: this host's drills, the repository, the next base backup's date."""
 
 from __future__ import annotations
 
@@ -44,8 +42,9 @@ class Inputs:
     bytes_per_day: float = 0.0
 
     def breaks_on(self, factor: float | None, at: datetime) -> datetime | None:
-        """When the cluster, growing as its base backups did, will be ``factor`` times its size;
-        None: not to be foreseen.
+        """Return when the cluster, growing as it did, will be ``factor`` times its size.
+
+        Its base backups tell how it grew. None: not to be foreseen.
         """
         if factor is None or factor < 1 or self.bytes_per_day <= 0:
             return None
@@ -95,8 +94,9 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
 
 
 def growth(backups: Sequence[BaseBackup]) -> float:
-    """Bytes a day: the slope of a line through the full base backups of at least a week; 0: fewer,
-    or no growth.
+    """Return bytes a day: the slope of a line through the full base backups of at least a week.
+
+    0: fewer, or no growth.
     """
     sized = [
         (backup.start_time.timestamp() / SECONDS_A_DAY, float(backup.uncompressed_bytes))
@@ -111,8 +111,9 @@ def growth(backups: Sequence[BaseBackup]) -> float:
 
 
 def _drills(access: Access) -> list[Report]:
-    """The newest comparable reports, oldest first: other hosts, tools and durabilities have other
-    rates.
+    """Return the newest comparable reports, oldest first.
+
+    Other hosts, tools and durabilities have other rates.
     """
     found: list[Report] = []
     like: tuple[str, str, str] | None = None
@@ -132,7 +133,7 @@ def _drills(access: Access) -> list[Report]:
 
 
 def _segments_since(access: Access, backup: BaseBackup, size: int) -> int:
-    """Archived segments that a recovery from this backup would replay."""
+    """Count the archived segments that a recovery from this backup would replay."""
     names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
     first = backup.first_segment(size).name
     return sum(
@@ -143,7 +144,10 @@ def _segments_since(access: Access, backup: BaseBackup, size: int) -> int:
 def _segments_per_day(
     backups: Sequence[BaseBackup], since_newest: int, size: int, at: datetime
 ) -> float:
-    """Between the last two base backups; since the only one where there are no two."""
+    """Return the segments a day between the last two base backups.
+
+    They are those since the only one where there are no two.
+    """
     ordered = sorted(backups, key=lambda backup: backup.finish_time)
     if len(ordered) > 1:
         before, last = ordered[-2:]

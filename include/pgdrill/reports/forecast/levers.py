@@ -1,5 +1,6 @@
-"""What would help: each lever with the seconds it saves on the worst day, and what that is
-concluded from.
+"""The levers that would help, each with the seconds it saves on the worst day.
+
+It also says what that is concluded from.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ ZSTD_OVER_LZ4 = 0.79  # stored bytes of a cluster with embeddings, measured: 189
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """``saves_seconds`` of the time to correct vector search; ``because`` says what it follows
-    from.
-    """
+    """A lever that would make a recovery quicker."""
 
     name: str
-    saves_seconds: float
-    because: str
+    saves_seconds: float  # of the time to correct vector search
+    because: str  # what it follows from
 
 
 def levers(inputs: Inputs, probed: Probe, compression: str) -> list[Lever]:
-    """The most helpful first; what would save nothing is there too, with the reason."""
+    """Return the levers, the most helpful first.
+
+    What would save nothing is there too, with the reason.
+    """
     worst = forecast(inputs.history, inputs.worst)
     fetch = worst.parts["fetch"].likely
     bound = bound_by(inputs.history[-1], inputs.stored_bytes, probed)
@@ -68,7 +70,7 @@ def levers(inputs: Inputs, probed: Probe, compression: str) -> list[Lever]:
 
 
 def bound_by(last: Sample, stored_bytes: int, probed: Probe) -> str:
-    """``store``, ``disk`` or ``cores``: what the newest drill's fetch used up."""
+    """Return what the newest drill's fetch used up: ``store``, ``disk`` or ``cores``."""
     fetch = last.parts["fetch"].at(1)
     if fetch <= 0:
         return "cores"
@@ -80,7 +82,10 @@ def bound_by(last: Sample, stored_bytes: int, probed: Probe) -> str:
 
 
 def _more_bases(inputs: Inputs, worst: Forecast) -> Lever:
-    """A base backup every day, full or delta: there is never more than a day's WAL to replay."""
+    """Return the lever of a base backup every day, full or delta.
+
+    There is then never more than a day's WAL to replay.
+    """
     daily = replace(
         inputs.worst, wal_segments=min(inputs.worst.wal_segments, inputs.segments_per_day)
     )
@@ -98,7 +103,7 @@ def _percent(new: float, old: float) -> str:
 
 
 def scenarios(inputs: Inputs) -> Sequence[tuple[str, Load]]:
-    """What is forecast, by name."""
+    """Return the loads that are forecast, each with its name."""
     named = [
         ("now", inputs.now),
         (f"worst day, {inputs.next_base_at:%a %d %b %H:%M} UTC", inputs.worst),

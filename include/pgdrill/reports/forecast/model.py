@@ -1,5 +1,6 @@
-"""The model: a recovery's parts, each with what is fixed and what grows with one figure, as drills
-measured them.
+"""The model: a recovery's parts, each with what is fixed and what grows with one figure.
+
+The figures are as drills measured them.
 
 | part | grows with |
 | --- | --- |
@@ -31,7 +32,7 @@ LEAST_DOUBT = 0.10  # of the likely value: two drills of the same thing differ b
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a recovery has to bring back.
+    """The load that a recovery has to bring back.
 
     ``vector_bytes``: of tables that hold vectors, indexes included.
     """
@@ -41,7 +42,10 @@ class Load:
     vector_bytes: float
 
     def times(self, factor: float) -> Load:
-        """The same cluster, larger: data, vectors and writes alike; the number of tables stays."""
+        """Return the load of the same cluster, larger: data, vectors and writes alike.
+
+        The number of tables stays.
+        """
         return Load(
             self.base_bytes * factor, self.wal_segments * factor, self.vector_bytes * factor
         )
@@ -49,8 +53,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Seconds of one part of a drill, divided by how they change at ``factor`` times the drill's
-    size.
+    """Seconds of one part of a drill, divided by how they change at ``factor`` times its size.
 
     ``growing`` with the factor, ``doubling`` more with each doubling. Something that goes on beside
     it, for which the drill did not wait, takes ``beside`` seconds for each time the size beyond the
@@ -64,7 +67,7 @@ class Part:
     beside: float = 0.0
 
     def at(self, factor: float) -> float:
-        """Seconds at so many times the size."""
+        """Return the seconds at so many times the size."""
         slow = self.doubling * math.log2(factor) if factor > 0 else 0.0
         beside = self.beside * (factor - self.from_factor) if factor > self.from_factor else 0.0
         return max(0.0, self.fixed + max(self.growing * factor, beside) + slow)
@@ -88,7 +91,7 @@ class Span:
 
     @classmethod
     def sum(cls, spans: Sequence[Span]) -> Span:
-        """Doubts of different parts are added as independent ones are."""
+        """Return the sum of spans. Doubts of different parts are added as independent ones are."""
         likely = sum(span.likely for span in spans)
         down = sum((span.likely - span.low) ** 2 for span in spans) ** 0.5
         up = sum((span.high - span.likely) ** 2 for span in spans) ** 0.5
@@ -117,7 +120,7 @@ AFTER_RUNNING = ("prewarm", "vectors")
 
 
 def forecast(history: Sequence[Sample], load: Load) -> Forecast:
-    """For a load, from at least one drill, oldest first."""
+    """Forecast the parts and times for a load, from at least one drill, oldest first."""
     recent = history[-HISTORY:]
     parts = {
         name: _part([(size(sample.load), sample.parts[name]) for sample in recent], size(load))
@@ -160,8 +163,9 @@ def _part(points: Sequence[tuple[float, Part]], size: float) -> Span:
 
 
 def _line(sizes: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
-    """Fixed seconds and seconds for each unit, neither negative; relative errors count, so small
-    drills do, too.
+    """Fit a line; return fixed seconds and seconds for each unit, neither negative.
+
+    Relative errors count, so small drills do, too.
     """
     weights = 1 / np.maximum(seconds, 1e-3)
     columns = np.stack([weights, weights * sizes], axis=1)
@@ -181,8 +185,9 @@ def _around(likely: float, doubt: float) -> Span:
 def breaks_at(
     history: Sequence[Sample], load: Load, rto_seconds: float, *, most: float = 1000.0
 ) -> float | None:
-    """How many times the load may grow until the likely time reaches the RTO; None: not within
-    ``most``.
+    """Return how many times the load may grow until the likely time reaches the RTO.
+
+    None: not within ``most``.
     """
     if forecast(history, load.times(most)).correct.likely <= rto_seconds:
         return None

@@ -19,8 +19,9 @@ DISK_BYTES = 128 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Bytes per second: from the store with ``streams`` requests at once and with twice as many,
-    and onto the disk.
+    """Bytes per second from the store and onto the disk.
+
+    From the store: with ``streams`` requests at once, and with twice as many.
     """
 
     streams: int
@@ -30,8 +31,9 @@ class Probe:
 
 
 def probe(repository: Storage, objects: dict[str, int], folder: Path, streams: int) -> Probe:
-    """Read a backup's objects (key -> bytes) for a few seconds, the largest first, then write and
-    sync a file in ``folder``.
+    """Read a backup's objects for a few seconds, then write and sync a file in ``folder``.
+
+    ``objects``: key -> bytes; the largest are read first.
     """
     keys = sorted(objects, key=lambda key: -objects[key])
     return Probe(
@@ -43,9 +45,9 @@ def probe(repository: Storage, objects: dict[str, int], folder: Path, streams: i
 
 
 def _read(repository: Storage, keys: Sequence[str], streams: int) -> float:
-    """Bytes per second with so many requests at once.
+    """Measure the bytes per second with so many requests at once.
 
-    Whole objects, as a tool reads them: not every store serves ranges.
+    Whole objects are read, as a tool reads them: not every store serves ranges.
     """
     started = time.monotonic()
     deadline = started + PROBE_SECONDS

@@ -1,4 +1,4 @@
-"""From a drill's report to its parts: what of each is fixed, and what grows."""
+"""The parts of a drill, from its report: what of each is fixed, and what grows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ FEWEST_ROWS = 2
 
 
 def sample_of(report: Report) -> Sample | None:
-    """A drill's parts; None for one that did not get to correct vector search, or that an older
-    version measured.
+    """Return a drill's parts.
+
+    None for one that did not get to correct vector search, or that an older version measured.
     """
     times = report.timings
     needed = (
@@ -39,7 +40,7 @@ def sample_of(report: Report) -> Sample | None:
     )
     sync, redo = times.sync_seconds or 0.0, redo_part(times)
     start = Part(fixed=max(0.0, running - fetch - sync - redo.growing))
-    # what is synced has been fetched: it divides alike
+    # the same bytes are fetched and synced, so both divide alike
     files = min(1.0, fixed / fetch) if fetch else 0.0
     reading = min(prewarm, times.prewarm_reading_seconds or prewarm)
     parts = {
@@ -54,7 +55,7 @@ def sample_of(report: Report) -> Sample | None:
 
 
 def redo_part(times: Timings) -> Part:
-    """Replay with the checkpoint after it.
+    """Return the part of replay with the checkpoint after it.
 
     Segments that lay ready say nothing of what fetching the others will take.
     """
@@ -67,7 +68,7 @@ def redo_part(times: Timings) -> Part:
         or wal.ready_segments < MOSTLY_READY * segments
     ):
         return Part(growing=redo)
-    # Read beside the base's fetch, which takes the cores, too: alone it is quicker, at best as
+    # Read beside the base's fetch, which takes the cores, too. Alone it is quicker, at best as
     # quick as its CPU seconds.
     reading = (
         wal.reading_seconds
@@ -84,8 +85,10 @@ def redo_part(times: Timings) -> Part:
 
 
 def checks_part(checks: float, looking: float, columns: Sequence[ColumnChecked]) -> Part:
-    """The vector checks: reading grows with the rows, and so does scanning an IVFFlat list; an HNSW
-    search with their logarithm.
+    """Return the part of the vector checks.
+
+    Reading grows with the rows, and so does scanning an IVFFlat list; an HNSW search grows with
+    their logarithm.
     """
     worked = sum(column.seconds for column in columns)
     if worked <= 0:

@@ -1,4 +1,4 @@
-"""Leases in the store: who works on a repository, from whatever host.
+"""Leases in the store: they tell who works on a repository, from whatever host.
 
 See docs/explanation/locks.md for why this is safe.
 """

@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "leases/"
 PROBE = "lease-probe.json"
-# A host has one of each kind. What is beyond counts as what cannot be read does: it protects
+# A host has one of each kind. Leases beyond that count as those that cannot be read: they protect
 # everything.
 MOST, LEASE_BYTES = 300, 2**18
 OLD = timedelta(seconds=2 * MAX_LIFE_SECONDS)
 
 
 def boot_seconds() -> float:
-    """Seconds on a clock that nobody sets, and that goes on while the host is suspended."""
+    """Return seconds of a clock that nobody sets, and that goes on while the host is suspended."""
     return (
         time.clock_gettime(time.CLOCK_BOOTTIME)
         if hasattr(time, "CLOCK_BOOTTIME")
@@ -40,8 +40,9 @@ def boot_seconds() -> float:
 
 
 def place_of(state: Path) -> str:
-    """Stands for a folder of one running kernel: whoever holds a lock file in it is alone there,
-    and so is the writer of its keys.
+    """Return a name for a folder of one running kernel.
+
+    Whoever holds a lock file in it is alone there, and so is the writer of its keys.
     """
     make_state(state)
     try:
@@ -68,21 +69,23 @@ class Board:
         self._lock = threading.RLock()  # a listing's time of a lease belongs to the put before it
 
     def key(self, kind: Kind) -> str:
-        """Where this place's lease of a kind is: one, used again and again."""
+        """Return the key of this place's lease of a kind: one, used again and again."""
         return f"{FOLDER}{kind}-{self.place}.json"
 
     @cached_property
     def conditional(self) -> bool:
-        """Whether the store keeps to conditions of a put, tried out: some answer 200 and write all
-        the same.
+        """True if the store keeps to conditions of a put, tried out.
+
+        Some answer 200 and write all the same.
         """
         found = probe(self.reports)
         logger.debug("conditional writes in %s: %s", self.reports.url, "yes" if found else "no")
         return found
 
     def put(self, key: str, lease: Lease) -> bool:
-        """Write a lease; False where somebody else wrote under this key since, which only a store
-        with conditions tells.
+        """Write a lease; return False where somebody else wrote under this key since.
+
+        Only a store with conditions tells that.
         """
         content = lease.model_dump_json().encode()
         with self._lock:
@@ -107,7 +110,7 @@ class Board:
         return True
 
     def look(self) -> list[Seen]:
-        """Every lease that is not long over, as the store has it now."""
+        """Return every lease that is not long over, as the store has it now."""
         with self._lock:
             self._asked_at = boot_seconds()
             written = self.reports.written(FOLDER)
@@ -128,9 +131,11 @@ class Board:
 
     @property
     def now(self) -> datetime:
-        """The store's time when it was last looked at leases, at the earliest: when it took this
-        job's newest one, and what went by here since. What is read after the listing may be newer
-        than the times in it, and must not be judged later.
+        """The store's time when it was last asked for leases, at the earliest.
+
+        It is the time when the store took this job's newest lease, and what went by here since.
+        What is read after the listing may be newer than the times in it, and must not be judged
+        later.
         """
         if self._seen_now is None:
             raise CouldNotVerify(
@@ -145,8 +150,9 @@ class Board:
 
 
 def probe(reports: Storage, key: str = PROBE) -> bool:
-    """Put twice where only one may succeed, and over a version that never was: both have to be
-    refused (412).
+    """Return whether the store refuses (412) both a second put and one over a false version.
+
+    Of two puts only one may succeed; the version never was.
     """
     try:
         if reports.replace(key, b"{}", etag=None) and reports.replace(key, b"{}", etag=None):

@@ -1,8 +1,8 @@
-"""One job at a time, with nothing but puts that can be read afterwards: raise a flag, then look.
+"""The claim to be the one job, with nothing but puts that can be read afterwards.
 
-Whoever sees no other flag after its own was taken is alone, for of two that raise theirs at least
-one sees the other's. No condition, clock or order of arrival is needed for that, only for telling
-that a dead job's flag has run out.
+A job raises a flag, then looks. Whoever sees no other flag after its own was taken is alone, for of
+two that raise theirs at least one sees the other's. No condition, clock or order of arrival is
+needed for that, only for telling that a dead job's flag has run out.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def claim(
 ) -> None:
     """Claim until nobody else does, and hold.
 
-    Of several claims that of the lowest key stays up, the others make way.
+    Of several claims that of the lowest key stays up; the others make way.
     """
     deadline = clock() + wait_seconds
     while True:

@@ -1,4 +1,4 @@
-"""A lease while its job works: renewed by a thread, given up by writing."""
+"""A lease while its job works: a thread renews it, and a write gives it up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ RAN_OUT = "it ran out before it was renewed: this host or the store stood still"
 
 
 class HeldLease:
-    """One job's lease. ``exclusive`` ones are never renewed once they ran out: somebody else may
-    have come since.
+    """The lease of one job.
+
+    An ``exclusive`` one is never renewed once it ran out: somebody else may have come since.
     """
 
     def __init__(self, board: Board, key: str, lease: Lease, *, exclusive: bool) -> None:
@@ -30,17 +31,17 @@ class HeldLease:
 
     @property
     def ran_out(self) -> bool:
-        """Whether it may have run out by now: counted from before it was sent."""
+        """True if the lease may have run out by now, counted from before it was sent."""
         return boot_seconds() - self._written_at >= self.lease.life_seconds
 
     def write(self, **changes: Any) -> None:
-        """Write it with some changes; renews it, too."""
+        """Write the lease with some changes; this renews it, too."""
         with self._writing:
             self._write(changes)
 
     def _write(self, changes: dict[str, Any]) -> None:
         lease = self.lease.model_copy(update=changes)
-        # what it goes on from has to stand until it is there
+        # the lease that is renewed has to stand until the new one is there
         unbroken = self.exclusive and lease.state == "held"
         if unbroken and self.ran_out:
             raise self._lost(RAN_OUT)
@@ -52,7 +53,10 @@ class HeldLease:
             raise self._lost(RAN_OUT)
 
     def look(self) -> list[Seen]:
-        """The others' leases that stand. Raises if this one is not there as it was written."""
+        """Return the others' leases that stand.
+
+        Raises if this one is not there as it was written.
+        """
         seen = self.board.look()
         mine = next((one for one in seen if one.key == self.key), None)
         if mine is None or mine.lease is None or mine.lease.id != self.lease.id:
@@ -62,9 +66,9 @@ class HeldLease:
         return [one for one in seen if one.key != self.key and one.stands(self.board.now)]
 
     def confirm(self, ignoring: frozenset[str] = frozenset(), **changes: Any) -> list[Seen]:
-        """Renew it and see that nobody else came in: for right before something is deleted.
+        """Renew the lease and see that nobody else came in; return the others' leases.
 
-        Gives the others' leases.
+        Used right before something is deleted.
         """
         self.write(**changes)
         others = [one for one in self.look() if one.key not in ignoring]
@@ -76,12 +80,12 @@ class HeldLease:
         return others
 
     def still_held(self) -> None:
-        """Raise if it ran out meanwhile: this process may have been stopped for long."""
+        """Raise if the lease ran out meanwhile: this process may have been stopped for long."""
         if self.ran_out:
             raise self._lost(RAN_OUT)
 
     def keep_up(self) -> None:
-        """Renew it from now on, every third of its life."""
+        """Renew the lease from now on, every third of its life."""
         self._thread = threading.Thread(
             target=self._renew, name=f"lease-{self.lease.kind}", daemon=True
         )
@@ -97,13 +101,13 @@ class HeldLease:
                 logger.warning("the %s's lease was not renewed: %s", self.lease.kind, error)
 
     def stop(self) -> None:
-        """Renew it no longer."""
+        """Renew the lease no longer."""
         self._done.set()
         if self._thread:
             self._thread.join()
 
     def end(self) -> None:
-        """Give it up. If even that fails it runs out by itself."""
+        """Give the lease up. If even that fails it runs out by itself."""
         self.stop()
         try:
             self.write(state="ended", deleting=(), deleting_wal_before=None)

@@ -1,5 +1,7 @@
-"""A lease as it is kept, and as it is seen: its age is the store's to tell, never a host's
-clock."""
+"""A lease as it is kept, and as it is seen.
+
+Its age is the store's to tell, never a host's clock.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_LIFE_SECONDS = 2 * 86400.0
 SLACK = timedelta(seconds=2)  # some stores tell the time of an object in whole seconds
-# A tool that was told to delete may do so after its lease ran out: it counts as still deleting for
-# so long.
+# A tool that was told to delete may do so after its lease ran out: for so long it counts as still
+# deleting.
 DELETING = timedelta(hours=1)
 
 Kind = Literal["backup", "prune", "dump", "drill"]
@@ -30,8 +32,9 @@ Position = Annotated[int, Field(ge=0, le=2**64)]
 
 
 class Lease(BaseModel):
-    """What one job holds. ``id`` is of this claim alone; ``life_seconds`` count from when the store
-    last took it.
+    """The lease of one job.
+
+    ``id`` is of this claim alone; ``life_seconds`` count from when the store last took it.
 
     ``names`` and ``wal_from`` (an LSN) are not to be deleted; ``everything``: the job has not
     chosen yet. Of a prune: ``deleting`` and ``deleting_wal_before`` (an LSN) are going now,
@@ -57,7 +60,7 @@ class Lease(BaseModel):
 
 
 def new_lease(kind: Kind, owner: str, life_seconds: float) -> Lease:
-    """A claim of this process."""
+    """Return a claim of this process."""
     host = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_"
         for letter in socket.gethostname()
@@ -74,8 +77,9 @@ def new_lease(kind: Kind, owner: str, life_seconds: float) -> Lease:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A lease in the store. ``lease`` None: there is an object that cannot be read, which counts as
-    one that protects all.
+    """A lease in the store.
+
+    ``lease`` None: there is an object that cannot be read, which counts as one that protects all.
     """
 
     key: str
@@ -84,28 +88,28 @@ class Seen:
 
     @property
     def until(self) -> datetime:
-        """When it runs out, by the store's clock."""
+        """The time when it runs out, by the store's clock."""
         life = self.lease.life_seconds if self.lease else MAX_LIFE_SECONDS
         return self.written_at + timedelta(seconds=life)
 
     def stands(self, now: datetime) -> bool:
-        """Whether somebody still holds or claims it."""
+        """Return whether somebody still holds or claims it."""
         return (self.lease is None or self.lease.state != "ended") and now <= self.until + SLACK
 
     def excludes(self, kind: Kind) -> bool:
-        """Whether a job of that kind has to wait for it."""
+        """Return whether a job of that kind has to wait for it."""
         return bool(EXCLUDES[kind]) and (self.lease is None or self.lease.kind in EXCLUDES[kind])
 
     def held(self) -> bool:
-        """Whether it is more than a claim."""
+        """Return whether it is more than a claim."""
         return self.lease is None or self.lease.state == "held"
 
     def keeps(self, name: str) -> bool:
-        """Whether a backup or dump must not be deleted while it stands."""
+        """Return whether a backup or dump must not be deleted while it stands."""
         return self.lease is None or self.lease.everything or name in self.lease.names
 
     def keeps_wal_before(self, lsn: int) -> bool:
-        """Whether some of the WAL before a position must not."""
+        """Return whether some of the WAL before a position must not be deleted while it stands."""
         lease = self.lease
         return (
             lease is None
@@ -114,7 +118,7 @@ class Seen:
         )
 
     def may_delete(self, now: datetime) -> bool:
-        """Whether what it says it is deleting may be going still, although it ran out."""
+        """Return whether what it says it is deleting may be going still, although it ran out."""
         return (
             self.lease is not None and self.lease.state != "ended" and now <= self.until + DELETING
         )

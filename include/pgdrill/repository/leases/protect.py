@@ -33,7 +33,7 @@ class Holder(Protocol):
 
 
 def board_of(holder: Holder) -> Board:
-    """The leases of a cluster's repository, as this host writes them."""
+    """Return the leases of a cluster's repository, as this host writes them."""
     return Board(holder.reports, place_of(holder.cluster.state_directory))
 
 
@@ -49,8 +49,9 @@ class Protection:
     going: list[Seen] = field(default_factory=list)
 
     def choose(self, name: str, *, parent: str = "", wal_from: int | None = None) -> None:
-        """From now on protect this backup (or dump), what it builds on, and the WAL from a position
-        on.
+        """Protect from now on this backup (or dump), what it builds on, and its WAL.
+
+        ``wal_from``: the position from which on WAL is protected.
 
         What was being deleted before the lease stood may have been looked at while it went: then
         this is refused.
@@ -77,7 +78,7 @@ class Protection:
 
     @property
     def note(self) -> str:
-        """Why it did not stand all the time; empty if it did."""
+        """The reason why it did not stand all the time; empty if it did."""
         return self.trouble or (self.held.trouble if self.held else "")
 
 
@@ -102,8 +103,7 @@ def protecting(holder: Holder, owner: str, report: Noting) -> Iterator[Protectio
 
 @contextlib.contextmanager
 def still_protecting(holder: Holder, owner: str) -> Iterator[Protection]:
-    """Go on with the lease that an earlier stage of the same drill left standing, if it left
-    one."""
+    """Go on with the lease that an earlier stage of the same drill left, if it left one."""
     with _standing(holder, lambda board: _go_on(holder, board, owner)) as protection:
         yield protection
 
@@ -112,8 +112,9 @@ def still_protecting(holder: Holder, owner: str) -> Iterator[Protection]:
 def alone(
     holder: Holder, kind: Kind, *, wait_seconds: float, over: frozenset[Kind]
 ) -> Iterator[None]:
-    """The only job of its kind, from whatever host; where the store takes no lease, of this host:
-    better a backup than none.
+    """Hold the place of the only job of its kind, from whatever host.
+
+    Where the store takes no lease, it is the only one of this host: better a backup than none.
     """
     with contextlib.ExitStack() as held:
         life = holder.cluster.repository.lease_seconds

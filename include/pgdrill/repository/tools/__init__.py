@@ -1,4 +1,4 @@
-"""Backup tools behind one Protocol."""
+"""The backup tools, behind one Protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["BackupTool", "BaseBackup", "archive_command", "make_tool", "restore_
 
 
 def make_tool(cluster: Cluster, environment: Mapping[str, str]) -> BackupTool:
-    """The configured tool; an error that says where it was looked for if it is not installed."""
+    """Return the configured tool, or raise an error that says where it was looked for."""
     where = cluster.repository
     if where.tool == "wal-g":
         return WalG(_found("wal-g", where.binary), where, environment)

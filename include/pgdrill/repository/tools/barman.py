@@ -62,10 +62,10 @@ EXIT_CODES = {
 
 
 def _database(name: str) -> str:
-    """A name as barman can take it.
+    """Return a database's name as barman can take it.
 
-    It splits what it makes of one at its spaces, whatever the quotes, and takes one with ``=`` in
-    it for a connection string: a URL has neither spaces nor quotes.
+    Barman splits what it makes of a name at its spaces, whatever the quotes, and takes one with
+    ``=`` in it for a connection string: a URL has neither spaces nor quotes.
     """
     return (
         name
@@ -76,8 +76,9 @@ def _database(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BarmanCloud:
-    """The adapter. ``folder`` holds the ``barman-cloud-*`` programs, ``server`` is the name below
-    the URL.
+    """The adapter for barman-cloud.
+
+    ``folder`` holds the ``barman-cloud-*`` programs, ``server`` is the name below the URL.
     """
 
     folder: Path
@@ -93,18 +94,20 @@ class BarmanCloud:
     frees_wal_alone = False
 
     def version(self) -> Command:
-        """Prints ``barman-cloud-backup 3.19.1``."""
+        """Return the command that prints ``barman-cloud-backup 3.19.1``."""
         return Command((self._program("backup"), "--version"))
 
     def environment(self) -> dict[str, str]:
-        """boto3's variables."""
+        """Return boto3's variables."""
         return {"AWS_DEFAULT_REGION": self.repository.region, **self.secrets}
 
     def backup(
         self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
     ) -> Command:
-        """``barman-cloud-backup``; with an immediate checkpoint, or it waits minutes for the
-        next."""
+        """Return ``barman-cloud-backup``, with an immediate checkpoint.
+
+        Without one it waits minutes for the next.
+        """
         words = (
             self._program("backup"),
             *self._store_options(),
@@ -122,7 +125,7 @@ class BarmanCloud:
     def label(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
     ) -> str | Command:
-        """``backup.info`` holds it, as Python writes a string."""
+        """Return the label from ``backup.info``, which holds it as Python writes a string."""
         text = repository.read_listed(
             f"{self.server}/base/{backup.name}/backup.info", DESCRIPTION_BYTES
         )
@@ -140,7 +143,7 @@ class BarmanCloud:
         home: Path,
         streams: int,
     ) -> Fetch:
-        """``barman-cloud-restore``: one stream, whatever is wanted; it syncs nothing."""
+        """Return ``barman-cloud-restore``: one stream, whatever is wanted; it syncs nothing."""
         moves = [
             word
             for oid, place in tablespaces.items()
@@ -157,7 +160,7 @@ class BarmanCloud:
         return Fetch(Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES))
 
     def wal_push(self) -> tuple[str, ...]:
-        """``barman-cloud-wal-archive … %p``."""
+        """Return ``barman-cloud-wal-archive … %p``."""
         return (
             self._program("wal-archive"),
             *self._store_options(),
@@ -167,31 +170,40 @@ class BarmanCloud:
         )
 
     def wal_fetch(self) -> tuple[str, ...]:
-        """``barman-cloud-wal-restore … %f %p``; its exit code 1 means absent, 4 everything else."""
+        """Return ``barman-cloud-wal-restore … %f %p``.
+
+        Its exit code 1 means absent, 4 everything else.
+        """
         return (self._program("wal-restore"), *self._store_options(), *self._place(), "%f", "%p")
 
     def wal_environment(self, home: Path) -> dict[str, str]:
-        """Nothing but keys and a home."""
+        """Return nothing but keys and a home."""
         return {**self.environment(), "HOME": str(home)}
 
     def wal_keys(self) -> tuple[str, str]:
-        """Segments in a folder for each 256 of them, histories beside those folders."""
+        """Return the keys: segments in a folder for each 256 of them.
+
+        Histories lie beside those folders.
+        """
         return f"{self.server}/wals/{{log}}/{{name}}", f"{self.server}/wals/{{name}}"
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
-        """Not used: what it fetches in parallel lies under its final name before it is whole."""
+        """Return no command: it is not used.
+
+        What barman fetches in parallel lies under its final name before it is whole.
+        """
         return BulkFetch()
 
     def segment_environment(self, segment_bytes: int) -> dict[str, str]:
-        """None: it asks the server, and notes the size in ``backup.info``."""
+        """Return no variables: barman asks the server, and notes the size in ``backup.info``."""
         return {}
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
-        """Never by itself: the store may, and decrypts what is read."""
+        """Return False: it never encrypts by itself. The store may, and decrypts what is read."""
         return False
 
     def backups(self, repository: Storage) -> BaseBackups:
-        """From each ``backup.info`` that says DONE."""
+        """Read the backups from each ``backup.info`` that says DONE."""
         keys = {
             key: match[1]
             for key in repository.sizes(f"{self.server}/base/")
@@ -201,13 +213,13 @@ class BarmanCloud:
         return BaseBackups.read(((keys[key], text) for key, text in texts), parse_backup_info)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
-        """Everything below the backup's folder."""
+        """List everything below the backup's folder."""
         return repository.sizes(f"{self.server}/base/{backup.name}/")
 
     def problems(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]
     ) -> list[Problem]:
-        """Holes in the numbering, missing archives, empty objects.
+        """Find holes in the numbering, missing archives, empty objects.
 
         (``backup.info`` lists no parts: pgdrill's own record of a backup does.)
         """
@@ -231,26 +243,27 @@ class BarmanCloud:
         ]
 
     def wal(self, repository: Storage) -> ArchivedWal:
-        """``wals/…/<name>[.gz]``."""
+        """List ``wals/…/<name>[.gz]``."""
         return ArchivedWal(repository.sizes(f"{self.server}/wals/"))
 
     def catalog(self, repository: Storage) -> list[Entry]:
-        """From one listing, and each ``backup.info``."""
+        """Read the catalog from one listing, and each ``backup.info``."""
         return barman_listing.catalog(repository, self.server, parse_backup_info)
 
     def permanent(self, repository: Storage, name: str) -> bool:
-        """By barman's annotation to keep it."""
+        """Return whether barman's annotation says to keep it."""
         return repository.read(f"{self.server}/base/{name}/annotations/keep") is not None
 
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
-        """``barman-cloud-backup-keep``, with its own WAL only."""
+        """Return ``barman-cloud-backup-keep``, with the backup's own WAL only."""
         how = ("--target", "standalone") if permanent else ("--release",)
         words = (self._program("backup-keep"), *self._store_options(), *how, *self._place(), name)
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
-        """``barman-cloud-backup-delete`` of an id; with the oldest one goes the WAL before the
-        next.
+        """Return ``barman-cloud-backup-delete`` of an id.
+
+        With the oldest one goes the WAL before the next.
         """
         how = () if confirm else ("--dry-run",)
         words = (
@@ -264,15 +277,15 @@ class BarmanCloud:
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
-        """None: WAL goes with the oldest backup."""
+        """Return None: WAL goes with the oldest backup."""
         return None
 
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
-        """From the lists and prefixes a dry run prints."""
+        """Read the keys from the lists and prefixes that a dry run prints."""
         return barman_listing.named(output, keys, self.repository.url)
 
     def wal_key(self, key: str) -> str:
-        """``…/wals/<16 digits>/<segment>…``."""
+        """Return the segment of ``…/wals/<16 digits>/<segment>…``, or an empty string."""
         return barman_listing.wal_key(key)
 
     def _program(self, action: str) -> str:
@@ -291,7 +304,7 @@ class BarmanCloud:
 
 
 class BackupInfo(ToolDocument):
-    """What is used of ``backup.info``. Sizes may be missing."""
+    """The part of ``backup.info`` that is used. Sizes may be missing."""
 
     system_identifier: SystemIdentifier = Field(alias="systemid")
     server_version: ServerVersion = Field(alias="version")
@@ -304,7 +317,7 @@ class BackupInfo(ToolDocument):
 
 
 class Tablespace(ToolDocument):
-    """A tablespace: ``barman-cloud-restore`` moves it by its name, in ``name:folder``."""
+    """A tablespace. ``barman-cloud-restore`` moves it by its name, in ``name:folder``."""
 
     name: Annotated[
         str, Field(min_length=1, max_length=255, pattern=r"^[^:\x00-\x1f\x7f-][^:\x00-\x1f\x7f]*$")
@@ -314,7 +327,7 @@ class Tablespace(ToolDocument):
 
 
 def parse_backup_info(name: str, text: Content) -> BaseBackup | None:
-    """A backup from ``backup.info`` (``key=value`` lines); None for one that is not finished.
+    """Parse a backup from ``backup.info`` (``key=value`` lines); None for one that is not finished.
 
     Nothing that PostgreSQL could not have written is believed.
     """

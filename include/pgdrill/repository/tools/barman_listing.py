@@ -1,4 +1,4 @@
-"""barman-cloud's side of deleting: what there is, and what a dry run says (tried with 3.19.1)."""
+"""barman-cloud's side of deleting: its catalog, and what a dry run says (tried with 3.19.1)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAL_FILE = re.compile(r"[^/]+/wals/[0-9A-F]{16}/([0-9A-F]{24})(?:\.[A-Za-z0-9_.]
 def catalog(
     repository: Storage, server: str, parse: Callable[[str, Content], BaseBackup | None]
 ) -> list[Entry]:
-    """Every id below ``base/``; what is not DONE is not finished."""
+    """List every id below ``base/``. What is not DONE is not finished."""
     keys: dict[str, dict[str, int]] = {}
     for key, size in repository.sizes(f"{server}/base/").items():
         if match := OWNER.fullmatch(key):
@@ -56,8 +56,9 @@ def _entry(
 
 
 def named(output: str, keys: Mapping[str, int], url: str) -> set[str]:
-    """Keys as the repository has them: barman names them from the bucket's root, or a whole prefix
-    at once.
+    """Return the keys that a dry run names, as the repository has them.
+
+    Barman names them from the bucket's root, or a whole prefix at once.
     """
     root = urlsplit(url).path.strip("/")
     found: set[str] = set()
@@ -74,6 +75,6 @@ def _below(root: str, path: str) -> str:
 
 
 def wal_key(key: str) -> str:
-    """The segment an object of the WAL folders belongs to."""
+    """Return the segment that an object of the WAL folders belongs to, or an empty string."""
     match = WAL_FILE.fullmatch(key)
     return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""What a backup tool is to pgdrill: commands to run, and a layout of objects to read.
+"""The backup tool as pgdrill sees it: commands to run, and a layout of objects to read.
 
 Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpret listings, and run
 nothing.
@@ -48,14 +48,14 @@ class BaseBackup:
         return self.system_identifier, self.major_version
 
     def first_segment(self, segment_bytes: int = DEFAULT_SEGMENT_BYTES) -> Segment:
-        """Where replay begins."""
+        """Return the segment where replay begins."""
         return Segment.holding(self.start_lsn, self.timeline, segment_bytes)
 
 
 class BaseBackups(list[BaseBackup]):
     """The finished base backups, oldest first.
 
-    ``broken``: what cannot be read of others, by their names.
+    ``broken``: the problems of others that cannot be read, by their names.
 
     One broken description costs that backup, and hides no other.
     """
@@ -73,7 +73,7 @@ class BaseBackups(list[BaseBackup]):
         texts: Iterable[tuple[str, Content]],
         parse: Callable[[str, Content], BaseBackup | None],
     ) -> BaseBackups:
-        """From the descriptions of backups, each with its name, as they come."""
+        """Read the descriptions of backups, each with its name, as they come."""
         return cls({name: _parsed(parse, name, text) for name, text in texts})
 
 
@@ -88,11 +88,11 @@ def _parsed(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the repository's listing has under a backup's name. ``keys``: its own objects -> bytes.
+    """A backup's name, and what the repository's listing has under it.
 
-    ``backup`` is None where the description cannot be read; ``trouble`` then says why.
-    ``first_segment``: the name of the segment it starts in, where the backup's name tells it.
-    ``finished``: False for what an upload left half-way.
+    ``keys``: its own objects -> bytes. ``backup`` is None where the description cannot be read;
+    ``trouble`` then says why. ``first_segment``: the name of the segment it starts in, where the
+    backup's name tells it. ``finished``: False for what an upload left half-way.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """How to fetch a backup: a command, and files it wants to find."""
+    """The way to fetch a backup: a command, and files it wants to find."""
 
     command: Command
     files: Mapping[Path, str] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class BulkFetch:
-    """How one process of a tool fetches many segments; no ``argv``: it cannot.
+    """The way for one process of a tool to fetch many segments; no ``argv``: it cannot.
 
     See :class:`pgdrill.recovery.wal_prefetch.order.ToolWords`.
     """
@@ -125,8 +125,9 @@ class BulkFetch:
 
 
 class ArchivedWal(dict[str, int]):
-    """Archived segments and history files by their plain name -> stored bytes, read from a listing
-    of objects.
+    """Archived segments and history files by their plain name -> stored bytes.
+
+    They are read from a listing of objects.
 
     ``doubles`` holds the names that have several objects, with all of their keys: which of them a
     tool takes is chance (wal-g 3.0.8 took either one at the same segment, drill by drill).
@@ -143,26 +144,28 @@ class ArchivedWal(dict[str, int]):
 
 
 class BackupTool(Protocol):
-    """One per tool; nothing else in pgdrill knows a tool's name."""
+    """A backup tool. There is one class for each; nothing else in pgdrill knows a tool's name."""
 
     name: str
 
     def version(self) -> Command:
-        """Prints the tool's version."""
+        """Return the command that prints the tool's version."""
 
     def environment(self) -> dict[str, str]:
-        """Variables every command of the tool needs, secrets among them."""
+        """Return the variables every command of the tool needs, secrets among them."""
 
     def backup(
         self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
     ) -> Command:
-        """Takes a base backup; runs beside the data directory."""
+        """Return the command that takes a base backup. It runs beside the data directory."""
 
     def label(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
     ) -> str | Command:
-        """The text of a backup's ``backup_label``, or the command that prints the archive with
-        it."""
+        """Return the text of a backup's ``backup_label``.
+
+        Where the tool has to print the archive with it, return the command for that.
+        """
 
     def fetch(
         self,
@@ -172,58 +175,63 @@ class BackupTool(Protocol):
         home: Path,
         streams: int,
     ) -> Fetch:
-        """Unpacks a base backup into an empty folder, tablespaces (by oid) into theirs.
+        """Return how to unpack a base backup into an empty folder.
 
-        What it wrote is synced later.
+        Tablespaces (by oid) go into their own folders. What it wrote is synced later.
         """
 
     def wal_push(self) -> tuple[str, ...]:
-        """The arguments that archive the segment ``%p``."""
+        """Return the arguments that archive the segment ``%p``."""
 
     def wal_fetch(self) -> tuple[str, ...]:
-        """The arguments that fetch ``%f`` to ``%p``."""
+        """Return the arguments that fetch ``%f`` to ``%p``."""
 
     wal_absent_code: int  # exit code of wal_fetch for "there is no such file", and for nothing else
 
     def wal_environment(self, home: Path) -> dict[str, str]:
-        """Variables for fetching WAL during a restore; ``home`` takes caches and prefetched
-        segments.
+        """Return the variables for fetching WAL during a restore.
+
+        ``home`` takes caches and prefetched segments.
         """
 
     default_compression: str  # of what it archives, where the configuration names none
 
     @property
     def exit_codes(self) -> Mapping[int, str]:
-        """What they mean with this tool."""
+        """The meaning of the tool's exit codes."""
 
     def wal_keys(self) -> tuple[str, str]:
-        """Where segments and histories are kept: ``{name}``, ``{log}`` (its first 16 digits), no
-        compression's suffix.
+        """Return where segments and histories are kept.
+
+        ``{name}`` stands for the file's name, ``{log}`` for its first 16 digits; no compression's
+        suffix.
         """
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
-        """Many segments by one process, if the tool can."""
+        """Return how one process fetches many segments, if the tool can."""
 
     def segment_environment(self, segment_bytes: int) -> dict[str, str]:
-        """Variables that tell it the size of a WAL segment, where it does not find out by
-        itself."""
+        """Return the variables that tell the tool the size of a WAL segment.
+
+        Empty where it finds out by itself.
+        """
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
-        """Whether only the tool can read what it archived."""
+        """Return whether only the tool can read what it archived."""
 
     def backups(self, repository: Storage) -> BaseBackups:
-        """Every finished base backup, oldest first, and what cannot be read of others."""
+        """Read every finished base backup, oldest first, and what cannot be read of others."""
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
-        """The objects of a backup: key -> bytes."""
+        """List the objects of a backup: key -> bytes."""
 
     def problems(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]
     ) -> list[Problem]:
-        """What is missing, empty or dangerous about a backup, as far as its own metadata tells."""
+        """Return what is missing, empty or dangerous about a backup, by its own metadata's word."""
 
     def wal(self, repository: Storage) -> ArchivedWal:
-        """Archived segments and history files."""
+        """List the archived segments and history files."""
 
     # --- deleting; only :mod:`pgdrill.retention` does ---
 
@@ -233,39 +241,44 @@ class BackupTool(Protocol):
 
     @property
     def changed_by_marking(self) -> Collection[str]:
-        """Names of a backup's objects that marking writes anew."""
+        """The names of a backup's objects that marking writes anew."""
 
     def catalog(self, repository: Storage) -> list[Entry]:
-        """Everything that is, or looks like, a backup; what cannot be read is in it, too."""
+        """List everything that is, or looks like, a backup, also what cannot be read."""
 
     def permanent(self, repository: Storage, name: str) -> bool:
-        """Whether a backup is marked permanent now."""
+        """Return whether a backup is marked permanent now."""
 
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
-        """Protects a backup from being deleted, or no longer does."""
+        """Return the command that protects a backup from being deleted, or no longer does."""
 
     def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
-        """Deletes the backup of that full name; without ``confirm`` it only prints what it
-        would."""
+        """Return the command that deletes the backup of that full name.
+
+        Without ``confirm`` it only prints what it would delete.
+        """
 
     def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
-        """Deletes WAL before the oldest backup that is not marked; None where :meth:`delete` does
-        that along with it.
+        """Return the command that deletes WAL before the oldest backup that is not marked.
+
+        None where :meth:`delete` does that along with it.
         """
 
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
-        """The keys a dry run of ``delete`` or ``delete_wal`` named; ``keys``: every object there
-        is.
+        """Return the keys that a dry run of ``delete`` or ``delete_wal`` named.
+
+        ``keys``: every object there is.
         """
 
     def wal_key(self, key: str) -> str:
-        """The segment that an object of the WAL archive belongs to; empty for any other object,
-        history files among them.
+        """Return the segment that an object of the WAL archive belongs to.
+
+        Empty for any other object, history files among them.
         """
 
 
 def archive_command(tool: BackupTool, segment_bytes: int) -> str:
-    """PostgreSQL's ``archive_command`` for a tool.
+    """Return PostgreSQL's ``archive_command`` for a tool.
 
     Credentials come from the server's own environment.
     """
@@ -273,7 +286,7 @@ def archive_command(tool: BackupTool, segment_bytes: int) -> str:
 
 
 def restore_command(tool: BackupTool, segment_bytes: int) -> str:
-    """PostgreSQL's ``restore_command`` for a tool."""
+    """Return PostgreSQL's ``restore_command`` for a tool."""
     return _shell(
         ["fetch", str(tool.wal_absent_code), str(segment_bytes), "%f", "%p", *tool.wal_fetch()]
     )

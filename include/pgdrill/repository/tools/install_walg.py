@@ -1,5 +1,6 @@
-"""Fetches the pinned official wal-g release: ``python -m pgdrill.repository.tools.install_walg
---into .local/bin``.
+"""An installer of the pinned official wal-g release.
+
+Run it as ``python -m pgdrill.repository.tools.install_walg --into .local/bin``.
 
 What arrives is compared with the ``.sha256`` asset that the release keeps beside each archive. That
 proves an intact download from the release page and no more: the digest is not pinned here, the page
@@ -79,8 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def install(into: Path, *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
-    """Put wal-g into the folder ``into`` unless it is there or on PATH; returns what was done, as a
-    sentence.
+    """Put wal-g into the folder ``into`` unless it is there or on PATH.
+
+    Returns what was done, as a sentence.
     """
     target = into / PROGRAM
     found = shutil.which(PROGRAM, path=str(into)) or shutil.which(PROGRAM)
@@ -105,7 +107,7 @@ def install(into: Path, *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
 
 
 def release_url() -> str:
-    """Where the release's assets are, without a slash at the end."""
+    """Return where the release's assets are, without a slash at the end."""
     url = os.environ.get(RELEASE_URL_VARIABLE) or RELEASE_URL
     if not url.startswith(("https://", "http://")):  # urllib would open file:// and ftp:// too
         raise BadRelease(f"{RELEASE_URL_VARIABLE} must start with https:// or http://, found {url}")
@@ -113,7 +115,7 @@ def release_url() -> str:
 
 
 def asset_name(system: str, machine: str) -> str:
-    """The archive's name for a machine as :mod:`platform` describes it."""
+    """Return the archive's name for a machine as :mod:`platform` describes it."""
     architecture = ARCHITECTURES.get(machine.lower())
     if system != "Linux" or architecture is None:
         raise Unavailable(f"no official build of {VERSION} for {system} on {machine}")
@@ -121,8 +123,9 @@ def asset_name(system: str, machine: str) -> str:
 
 
 def expected_digest(url: str, timeout_seconds: float) -> str:
-    """The digest in the ``.sha256`` asset; asked first, since it is small and tells whether the
-    host is there.
+    """Fetch the digest in the ``.sha256`` asset.
+
+    It is asked for first, since it is small and tells whether the host is there.
     """
     text = fetch_text(f"{url}.sha256", timeout_seconds)
     digest = re.match(r"\s*([0-9a-fA-F]{64})\b", text)
@@ -132,7 +135,7 @@ def expected_digest(url: str, timeout_seconds: float) -> str:
 
 
 def fetch_text(url: str, timeout_seconds: float) -> str:
-    """A small text file, given up for good after ``timeout_seconds``.
+    """Fetch a small text file; give up for good after ``timeout_seconds``.
 
     A socket's own timeout starts anew with each address and each byte, and does not cover DNS;
     hence the thread.
@@ -157,7 +160,7 @@ def fetch_text(url: str, timeout_seconds: float) -> str:
 
 
 def download(url: str, into: Path, timeout_seconds: float) -> str:
-    """Stream ``url`` into the file ``into``; returns the sha256 of what arrived."""
+    """Stream ``url`` into the file ``into``; return the sha256 of what arrived."""
     digest = hashlib.sha256()
     received = 0
     try:
@@ -174,13 +177,13 @@ def download(url: str, into: Path, timeout_seconds: float) -> str:
 
 
 def open_url(url: str, timeout_seconds: float) -> http.client.HTTPResponse:
-    """An answer with status 200; redirects are followed."""
+    """Return an answer with status 200; redirects are followed."""
     response: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=timeout_seconds)  # noqa: S310 - http(s) only, see release_url
     return response
 
 
 def explained(error: Exception, url: str) -> Unavailable | BadRelease:
-    """What a failed request means: an asset that is not there, or a host out of reach."""
+    """Return what a failed request means: an asset that is not there, or a host out of reach."""
     if isinstance(error, urllib.error.HTTPError):
         if error.code in MISSING_CODES:
             return BadRelease(
@@ -201,8 +204,10 @@ def unpack(archive: Path, program: Path) -> None:
 
 
 def only_file(tar: tarfile.TarFile) -> IO[bytes]:
-    """The content of the archive's only member, which has to be a regular file with a plain
-    name."""
+    """Return the content of the archive's only member.
+
+    It has to be a regular file with a plain name.
+    """
     members = tar.getmembers()
     if len(members) != 1:
         raise BadRelease(f"the archive holds {len(members)} members instead of the program alone")

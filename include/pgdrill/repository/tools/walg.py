@@ -57,9 +57,9 @@ SENTINEL = re.compile(rf"{BASE}/({NAME})_backup_stop_sentinel\.json")
 PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 NUMBERED = re.compile(r"part_([0-9]{1,9})\.tar")
 LONGEST_CHAIN = 1000  # of deltas
-# After the first wal-g sleeps a minute, then two, then four, … before it tries the same part again.
-# After the second, which follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and does so only
-# once it fetches part by part and all of them fail.
+# After the first message wal-g sleeps a minute, then two, then four, … before it tries the same
+# part again. After the second, which follows WALG_DOWNLOAD_FILE_RETRIES, it should have ended, and
+# does so only once it fetches part by part and all of them fail.
 HOPELESS = (
     r"Extraction error in \S+: .*(lz4: |zstd|brotli|unexpected EOF|closed pipe|checksum|magic|no"
     r" space left|invalid tar)"
@@ -71,7 +71,7 @@ EXIT_CODES = {1: "wal-g gave up", 74: "no such WAL in the repository", 2: "wrong
 
 @dataclass(frozen=True, slots=True)
 class WalG:
-    """The adapter. ``binary`` is wal-g's path, ``secrets`` the AWS variables."""
+    """The adapter for wal-g. ``binary`` is wal-g's path, ``secrets`` the AWS variables."""
 
     binary: str
     repository: Repository
@@ -85,18 +85,19 @@ class WalG:
     frees_wal_alone = True
 
     def version(self) -> Command:
-        """Prints ``wal-g version v3.0.8 …``."""
+        """Return the command that prints ``wal-g version v3.0.8 …``."""
         return Command((self.binary, "--version"))
 
     def environment(self) -> dict[str, str]:
-        """Where the repository is and how to get in; retries bounded, for the default ones last
-        longer than an RTO.
+        """Return where the repository is and how to get in.
+
+        Retries are bounded, for the default ones last longer than an RTO.
         """
         where = self.repository
         common = {
             "WALG_COMPRESSION_METHOD": where.compression or self.default_compression,
             "WALG_PREVENT_WAL_OVERWRITE": "true",
-            # Of wal-push: each segment by a process of its own. What 3.0.8 uploads in the
+            # For wal-push: each segment by a process of its own. What 3.0.8 uploads in the
             # background for later segments is taken for archived; in a storm of switches 13
             # segments in a row were then not in the store (seen once).
             "WALG_UPLOAD_CONCURRENCY": "1",
@@ -121,7 +122,7 @@ class WalG:
     def backup(
         self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
     ) -> Command:
-        """``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
+        """Return ``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
         # Its driver knows no PGHOSTADDR; a certificate that has to fit the name needs the name.
         address = (
             {}
@@ -142,7 +143,7 @@ class WalG:
     def label(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
     ) -> str | Command:
-        """``st cat`` of a part of its own, decrypted where it is encrypted."""
+        """Return ``st cat`` of the label's own part, decrypted where it is encrypted."""
         folder = f"{BASE}/{backup.name}/tar_partitions/"
         key = next((key for key in parts if key.startswith(f"{folder}backup_label.tar")), "")
         own = {**self.environment(), "HOME": str(home)}
@@ -161,8 +162,9 @@ class WalG:
         home: Path,
         streams: int,
     ) -> Fetch:
-        """``backup-fetch`` of the full name; few retries, for a missing part never comes back by
-        waiting.
+        """Return ``backup-fetch`` of the full name.
+
+        Few retries, for a missing part never comes back by waiting.
         """
         own = {
             **self.wal_environment(home),
@@ -186,16 +188,17 @@ class WalG:
         )
 
     def wal_push(self) -> tuple[str, ...]:
-        """``wal-push %p``."""
+        """Return ``wal-push %p``."""
         return (self.binary, "wal-push", "%p")
 
     def wal_fetch(self) -> tuple[str, ...]:
-        """``wal-fetch %f %p``."""
+        """Return ``wal-fetch %f %p``."""
         return (self.binary, "wal-fetch", "%f", "%p")
 
     def wal_environment(self, home: Path) -> dict[str, str]:
-        """A home of its own (parallel wal-g processes share caches there) and prefetching outside
-        ``pg_wal``.
+        """Return a home of its own, and prefetching outside ``pg_wal``.
+
+        Parallel wal-g processes share caches in their home.
         """
         cores = str(len(os.sched_getaffinity(0)))
         own = {
@@ -207,12 +210,13 @@ class WalG:
         return {**self.environment(), **own}
 
     def wal_keys(self) -> tuple[str, str]:
-        """All in one folder."""
+        """Return the keys: all in one folder."""
         return f"{WAL}/{{name}}", f"{WAL}/{{name}}"
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
-        """``wal-prefetch``, which ``wal-fetch`` starts for itself in the background: the next ones
-        after a segment.
+        """Return ``wal-prefetch``, which fetches the next segments after a given one.
+
+        ``wal-fetch`` starts it for itself in the background.
         """
         environment = {
             "WALG_DOWNLOAD_CONCURRENCY": "{count}",
@@ -224,17 +228,19 @@ class WalG:
         )
 
     def segment_environment(self, segment_bytes: int) -> dict[str, str]:
-        """In MiB. It refuses to back up a server with others, and reads the names of larger or
-        smaller ones wrong.
+        """Return the size of a segment in MiB.
+
+        Without it wal-g refuses to back up a server with segments of another size, and reads the
+        names of larger or smaller ones wrong.
         """
         return {"WALG_PG_WAL_SIZE": str(segment_bytes // 2**20)}
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
-        """By any of the settings that give wal-g a key."""
+        """Return whether any of the settings that give wal-g a key is set."""
         return any(environment.get(name) for name in environment if ENCRYPTION.fullmatch(name))
 
     def backups(self, repository: Storage) -> BaseBackups:
-        """From the sentinels: no sentinel, no backup."""
+        """Read the backups from the sentinels: no sentinel, no backup."""
         keys = {
             key: match[1]
             for key in repository.sizes(f"{BASE}/")
@@ -244,8 +250,9 @@ class WalG:
         return BaseBackups.read(((keys[key], text) for key, text in texts), parse_sentinel)
 
     def parts(self, repository: Storage, backup: BaseBackup) -> dict[str, int]:
-        """Everything below the backup's folder, and of the backups a delta builds on, with their
-        sentinels.
+        """List everything below the backup's folder, with its sentinel.
+
+        Those of the backups that a delta builds on are listed, too.
         """
         keys: dict[str, int] = {}
         for name in self._chain(repository, backup.name):
@@ -261,8 +268,9 @@ class WalG:
     def problems(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int]
     ) -> list[Problem]:
-        """Parts that ``files_metadata.json`` lists and the store lacks: ``backup-fetch`` exits 0
-        without them.
+        """Find parts that ``files_metadata.json`` lists and the store lacks.
+
+        ``backup-fetch`` exits 0 without them.
         """
         found = []
         for name in self._chain(repository, backup.name):
@@ -320,33 +328,34 @@ class WalG:
         return found
 
     def wal(self, repository: Storage) -> ArchivedWal:
-        """``wal_005/<name>.<compression>``."""
+        """List ``wal_005/<name>.<compression>``."""
         return ArchivedWal(repository.sizes(f"{WAL}/"))
 
     def catalog(self, repository: Storage) -> list[Entry]:
-        """From one listing, and two small objects of each backup."""
+        """Read the catalog from one listing, and two small objects of each backup."""
         return walg_listing.catalog(repository, parse_sentinel)
 
     def permanent(self, repository: Storage, name: str) -> bool:
-        """From ``metadata.json``."""
+        """Return the mark that is in ``metadata.json``."""
         return walg_listing.permanent(repository, name)
 
     def mark(self, name: str, *, permanent: bool, home: Path) -> Command:
-        """``backup-mark``: the backups it builds on are marked along with it; taking off goes one
-        by one, deltas first.
+        """Return ``backup-mark``. The backups it builds on are marked along with it.
+
+        A mark is taken off one by one, deltas first.
         """
         words = (self.binary, "backup-mark", *(() if permanent else ("--impermanent",)), name)
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def delete(self, name: str, *, home: Path, confirm: bool) -> Command:
-        """``delete target`` of a full name; deltas that build on it go, too.
+        """Return ``delete target`` of a full name. Deltas that build on it go, too.
 
-        It does not ask whether it is marked.
+        It does not ask whether the backup is marked.
         """
         return self._delete("target", name, home=home, confirm=confirm)
 
     def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
-        """``delete garbage ARCHIVES``: looks at the WAL folder only.
+        """Return ``delete garbage ARCHIVES``, which looks at the WAL folder only.
 
         (``delete before`` takes every object of the prefix with a backup's name in it, and
         pgdrill's records of marked backups with them.)
@@ -354,11 +363,14 @@ class WalG:
         return self._delete("garbage", "ARCHIVES", home=home, confirm=confirm)
 
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
-        """From the lines ``will be deleted: <key>, from storage: default``."""
+        """Read the keys from the lines ``will be deleted: <key>, from storage: default``."""
         return walg_listing.named(output)
 
     def wal_key(self, key: str) -> str:
-        """``wal_005/<segment>…``: compressed, partial, or a backup's history."""
+        """Return the segment of ``wal_005/<segment>…``, or an empty string.
+
+        The object may be compressed, partial, or a backup's history.
+        """
         return walg_listing.wal_key(key)
 
     def _delete(self, *words: str, home: Path, confirm: bool) -> Command:
@@ -372,7 +384,7 @@ class WalG:
         return Command(argv, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
     def _chain(self, repository: Storage, name: str) -> list[str]:
-        """A backup's name, and those of the backups its deltas build on."""
+        """Return a backup's name, and those of the backups its deltas build on."""
         names = [name]
         while "_D_" in names[-1]:
             parent = parse_sentinel(
@@ -391,7 +403,10 @@ class WalG:
 
 
 class Sentinel(ToolDocument):
-    """What is used of ``…_backup_stop_sentinel.json``. LSNs are integers, times are RFC 3339."""
+    """The part of ``…_backup_stop_sentinel.json`` that is used.
+
+    LSNs are integers, times are RFC 3339.
+    """
 
     system_identifier: SystemIdentifier = Field(alias="SystemIdentifier")
     server_version: ServerVersion = Field(alias="PgVersion")
@@ -406,20 +421,21 @@ class Sentinel(ToolDocument):
 
 
 class Tablespaces(ToolDocument):
-    """Which tablespaces a sentinel names."""
+    """The tablespaces that a sentinel names."""
 
     oids: list[Oid] = Field(default_factory=list, alias="tablespaces")
 
 
 class Tablespace(ToolDocument):
-    """Where one of them was on production."""
+    """The place of a tablespace on production."""
 
     location: Location = Field(alias="loc")
 
 
 class FilesMetadata(ToolDocument):
-    """What is used of ``files_metadata.json``: the names of the files, and of the parts they are
-    in.
+    """The part of ``files_metadata.json`` that is used.
+
+    It has the names of the files, and of the parts they are in.
     """
 
     parts: dict[str, Any] = Field(alias="TarFileSets")
@@ -427,7 +443,7 @@ class FilesMetadata(ToolDocument):
 
 
 def parse_sentinel(name: str, text: Content) -> BaseBackup:
-    """A backup from its sentinel. Nothing that PostgreSQL could not have written is believed."""
+    """Parse a backup's sentinel. Nothing that PostgreSQL could not have written is believed."""
     try:
         data = load_json(text)
         if isinstance(data, dict):  # a full backup says null, or nothing
@@ -483,8 +499,9 @@ def _unreadable(name: str, found: str) -> BackupFault:
 
 
 def _lists_no_files(repository: Storage, name: str) -> bool:
-    """Whether the backup was taken with WALG_WITHOUT_FILES_METADATA: its parts are known by their
-    numbers, and by pgdrill's record.
+    """Return whether the backup was taken with WALG_WITHOUT_FILES_METADATA.
+
+    Its parts are then known by their numbers, and by pgdrill's record.
     """
     try:
         told = load_json(
@@ -496,13 +513,13 @@ def _lists_no_files(repository: Storage, name: str) -> bool:
 
 
 def _lacking(stored: Iterable[str]) -> list[int]:
-    """Numbers of parts, below the highest, that are not there."""
+    """Return the numbers of parts, below the highest, that are not there."""
     numbers = {int(match[1]) for part in stored if (match := NUMBERED.match(part))}
     return sorted(set(range(1, max(numbers, default=1) + 1)) - numbers)
 
 
 def _leaves(file: str) -> bool:
-    """Whether a name would leave the folder it is unpacked in, or is none."""
+    """Return whether a name would leave the folder it is unpacked in, or is none."""
     return (
         ".." in PurePosixPath(file).parts
         or "\0" in file

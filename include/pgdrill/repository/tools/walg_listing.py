@@ -1,4 +1,4 @@
-"""wal-g's side of deleting: what there is, and what a dry run says (tried with 3.0.8)."""
+"""wal-g's side of deleting: its catalog, and what a dry run says (tried with 3.0.8)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ MERGED = ("sh", "-c", 'exec "$@" 2>&1', "sh")
 
 
 class Metadata(ToolDocument):
-    """What is used of a backup's ``metadata.json``."""
+    """The part of a backup's ``metadata.json`` that is used."""
 
     is_permanent: bool
 
 
 def catalog(repository: Storage, parse: Callable[[str, Content], BaseBackup]) -> list[Entry]:
-    """Every name below the folder of base backups; without a sentinel it is not finished."""
+    """List every name below the folder of base backups.
+
+    A name without a sentinel is not finished.
+    """
     keys: dict[str, dict[str, int]] = {}
     finished = set()
     for key, size in repository.sizes(f"{BASE}/").items():
@@ -90,7 +93,7 @@ def _marked(text: Content) -> bool | str:
 
 
 def _entry(name: str, keys: dict[str, int], backup: BaseBackup | str, marked: bool | str) -> Entry:
-    """What is said in words is why it could not be read."""
+    """Return the entry of a backup. A text in place of a value says why it could not be read."""
     if isinstance(backup, str) or isinstance(marked, str):
         return Entry(
             name,
@@ -102,8 +105,9 @@ def _entry(name: str, keys: dict[str, int], backup: BaseBackup | str, marked: bo
 
 
 def permanent(repository: Storage, name: str) -> bool:
-    """Whether a backup is marked; one whose metadata is gone or broken is not known to be free, so
-    it counts as marked.
+    """Return whether a backup is marked.
+
+    One whose metadata is gone or broken is not known to be free, so it counts as marked.
     """
     try:
         return read_model(
@@ -114,14 +118,15 @@ def permanent(repository: Storage, name: str) -> bool:
 
 
 def named(output: str) -> set[str]:
-    """Keys as the repository has them: ``delete target`` names them relative to the folder of base
-    backups.
+    """Return the keys that a dry run names, as the repository has them.
+
+    ``delete target`` names them relative to the folder of base backups.
     """
     found = (match[1].strip() for match in NAMED.finditer(output))
     return {f"{BASE}/{name}" if name.startswith("base_") else name for name in found}
 
 
 def wal_key(key: str) -> str:
-    """The segment an object of the WAL folder belongs to."""
+    """Return the segment that an object of the WAL folder belongs to, or an empty string."""
     match = WAL_FILE.fullmatch(key)
     return match[1] if match else ""
