@@ -31,7 +31,7 @@ from tests.integration.conftest import Copy, Relay, fingerprint, once
 
 
 def plan(
-    repository: Copy, *, target: str = "", backup: str = "LATEST", **access: dict[str, object]
+    repository: Copy, /, *, target: str = "", backup: str = "LATEST", **access: dict[str, object]
 ) -> Plan:
     """Preflight alone: it may look at everything and fetch nothing."""
     opened = repository.access(**access)
@@ -46,7 +46,7 @@ def plan(
         workspace.destroy()
 
 
-def refused(repository: Copy, kind: type[PgdrillError], **more: object) -> str:
+def refused(repository: Copy, kind: type[PgdrillError], /, **more: object) -> str:
     """The words of the one error that preflight must end with."""
     started = time.monotonic()
     with pytest.raises(kind) as caught:

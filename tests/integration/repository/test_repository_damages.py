@@ -58,7 +58,7 @@ def archives(repository: Copy) -> list[Path]:
     return [file for file in sorted(repository.folder.rglob("*.tar.*")) if file.is_file()]
 
 
-def failed(repository: Copy, **more: object) -> Trouble:
+def failed(repository: Copy, /, **more: object) -> Trouble:
     verdict, trouble = repository.trouble(**more)  # type: ignore[arg-type]
     assert verdict == "failed"
     return trouble

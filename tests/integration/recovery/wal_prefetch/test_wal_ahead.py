@@ -32,7 +32,7 @@ from tests.conftest import need
 from tests.integration.conftest import Copy, Relay, nothing_left, once
 
 
-def restored(repository: Copy, **access: dict[str, object]) -> Report:
+def restored(repository: Copy, /, **access: dict[str, object]) -> Report:
     """A restore to the third mark that has to succeed, with all rows of that mark."""
     opened, drill_id = repository.access(**access), new_drill_id()
     try:
