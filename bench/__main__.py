@@ -48,11 +48,9 @@ def main() -> None:
     parser.add_argument("--tool", choices=("wal-g", "barman-cloud"), default=preferred_tool())
     wanted = parser.parse_args()
     form = FORMS[wanted.form]
-    size, where, console = (
-        replace(form, tool=wanted.tool, rounds=wanted.rounds or form.rounds),
-        machine(),
-        Console(),
-    )
+    size = replace(form, tool=wanted.tool, rounds=wanted.rounds or form.rounds)
+    where = machine()
+    console = Console()
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     console.print(
         f"{wanted.form}, {size.tool}: {where['cores']} cores, {where['memory_bytes'] / 1e9:.0f} GB,"

@@ -31,11 +31,9 @@ from pgdrill_demo.stack import Stack, binaries
 GOAL = 1.05
 STREAMS = (1, 2, 4, 10)
 PGBACKREST, PARALLEL = "pgbackrest", f"--process-max={cores()}"
-ALONE, AHEAD, BY_HAND = (
-    "pgdrill, no WAL meanwhile",
-    "pgdrill, fetching WAL meanwhile",
-    "tool, best by hand",
-)
+ALONE = "pgdrill, no WAL meanwhile"
+AHEAD = "pgdrill, fetching WAL meanwhile"
+BY_HAND = "tool, best by hand"
 
 
 def measure(size: Size) -> Group:

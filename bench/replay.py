@@ -35,14 +35,12 @@ from pgdrill.recovery.workspace import Workspace
 from pgdrill_demo.stack import binaries
 
 FEW_FOR_BARMAN = 40
-PGDRILL, BY_TOOL, BARMANS, WALG, BARMAN, CP = (
-    "pgdrill",
-    "pgdrill by tool",
-    "pgdrill, barman's",
-    "wal-g",
-    "barman-cloud",
-    "cp",
-)
+PGDRILL = "pgdrill"
+BY_TOOL = "pgdrill by tool"
+BARMANS = "pgdrill, barman's"
+WALG = "wal-g"
+BARMAN = "barman-cloud"
+CP = "cp"
 GOALS = ((PGDRILL, WALG, 0.35), (BARMANS, BARMAN, 0.08), (PGDRILL, CP, 1.5), (BY_TOOL, WALG, 0.8))
 MOST_GROWTH = 1.1  # for each time more
 Ordered = tuple[WalAhead, Order]

@@ -213,10 +213,8 @@ class Access:
                     expected="a connection",
                     hint="check that it runs, or empty server.standby_dsn to read on production",
                 ) from None
-            where, connection = (
-                f"server of cluster {self.cluster.name}, {shown}",
-                self.cluster.server.conn_id,
-            )
+            where = f"server of cluster {self.cluster.name}, {shown}"
+            connection = self.cluster.server.conn_id
             raise _not_connected(where, words, str(error).strip(), connection) from None
 
     def _other_database(self, words: Mapping[str, str], said: str) -> str:

@@ -428,10 +428,8 @@ def test_labels_of_halfvec_odd_names_and_partitions_are_written_and_read(copy: C
         row = connection.execute("SELECT col_description('parted'::regclass, 2)").fetchone()
         assert row is not None
         assert row[0].startswith("It's ours.\nKeep \\ this.\npgdrill: {")
-        text, vector = (
-            "a text of its own",
-            json.dumps(Embedder(8).embed(["a text of its own"])[0].tolist()),
-        )
+        text = "a text of its own"
+        vector = json.dumps(Embedder(8).embed(["a text of its own"])[0].tolist())
         connection.execute("INSERT INTO parted VALUES (1, %s::vector, %s)", (vector, text))
     models = {**copy.mould.stack.cluster.embeddings.models, "parted_1.v": "hashing-8@1"}
     parted = [r for r in answers(copy, models=models) if r.thing == "parted_1.v"]

@@ -173,10 +173,8 @@ def test_a_wrong_neighbour_is_found_though_no_probe_changed(copy: Copy) -> None:
     (search,) = baseline.databases[DATABASE].vectors["public.near.v"].searches
     probes = {place.partition("/")[0] for place, _ in search.probes}
     places = str(copy.one("SELECT string_agg(ctid::text, ' ' ORDER BY ctid) FROM near")).split()
-    probe, other = (
-        places.index(min(probes)),
-        next(row for row, place in enumerate(places) if place not in probes),
-    )
+    probe = places.index(min(probes))
+    other = next(row for row, place in enumerate(places) if place not in probes)
     rewrite(
         copy, "near", lambda pages: edited(pages, lambda rows: rows.__setitem__(other, rows[probe]))
     )
@@ -641,10 +639,8 @@ def test_writes_explain_no_more_lost_recall_than_their_share_of_the_rows(copy: C
         "ALTER INDEX embeddings_hnsw_idx RESET (m, ef_construction)",
         f"ALTER DATABASE {DATABASE} SET hnsw.ef_search = 2",
     )
-    rows, state = (
-        int(str(copy.one("SELECT count(*) FROM embeddings"))),
-        baseline.databases[DATABASE].tables["public.embeddings"],
-    )
+    rows = int(str(copy.one("SELECT count(*) FROM embeddings")))
+    state = baseline.databases[DATABASE].tables["public.embeddings"]
     told = {}
     for kind, changes, bracketed in (
         ("a twentieth", Changes(updated=rows // 20), True),

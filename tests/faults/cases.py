@@ -336,10 +336,8 @@ def _backup_is_good(access: Access, name: str) -> str:
     backup = next((one for one in access.tool.backups(access.repository) if one.name == name), None)
     if backup is None:
         return "the backup is not listed"
-    parts, recorded = (
-        access.tool.parts(access.repository, backup),
-        backup_record.read(access.reports, name),
-    )
+    parts = access.tool.parts(access.repository, backup)
+    recorded = backup_record.read(access.reports, name)
     if recorded is None:
         return "the backup is not recorded"
     problems = [

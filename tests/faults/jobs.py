@@ -172,11 +172,9 @@ def impatient() -> None:
     from pgdrill.repository import object_store, wal_files
     from pgdrill.retention import holds
 
-    object_store.REQUEST_TIMEOUT, object_store.PATIENT_TIMEOUT, object_store.SILENCE_TIMEOUT = (
-        "3s",
-        "4s",
-        "4s",
-    )
+    object_store.REQUEST_TIMEOUT = "3s"
+    object_store.PATIENT_TIMEOUT = "4s"
+    object_store.SILENCE_TIMEOUT = "4s"
     object_store.PATIENT_RETRIES = object_store.RETRIES
     process.CONSUMER_SECONDS, wal_files.QUICK_SECONDS = 4.0, 8
     holds.add_hold.__kwdefaults__["wait_seconds"] = 5.0

@@ -151,11 +151,9 @@ def test_where_others_format_the_librarys_lines_they_are_whole_as_well() -> None
         def emit(self, record: logging.LogRecord) -> None:
             seen.append(record.getMessage())
 
-    before, logger, other = (
-        logging.getLogRecordFactory(),
-        logging.getLogger("pgdrill.x"),
-        logging.getLogger("others"),
-    )
+    before = logging.getLogRecordFactory()
+    logger = logging.getLogger("pgdrill.x")
+    other = logging.getLogger("others")
     handler = Keep()
     try:
         keep_lines_whole()

@@ -128,10 +128,8 @@ class Site:
         """What `make setup` makes of the sources, with the packages that the tests run with."""
         python, packages = sys.executable, ""
         if self._as(python, "-c", "pass").code:  # root's own Python
-            python, packages = (
-                f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}",
-                sysconfig.get_path("purelib"),
-            )
+            python = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+            packages = sysconfig.get_path("purelib")
         path = f"{self.home}/pgdrill/include:{packages}".rstrip(":")
         if self._as("env", f"PYTHONPATH={packages}", python, "-c", "import psycopg, obstore").code:
             pytest.skip(f"{self.user} has no Python that can use the packages of {sys.prefix}")

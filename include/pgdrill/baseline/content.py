@@ -57,10 +57,8 @@ def read_rows_of(
             )
             _read(reading, found, state_of, spent_bytes, twice=True)
             pair.release()
-            kept, spent_bytes = (
-                set(state_of.tables),
-                spent_bytes + sum(table.bytes for table in found),
-            )
+            kept = set(state_of.tables)
+            spent_bytes = spent_bytes + sum(table.bytes for table in found)
         listed = [
             table for table in list_tables(before, gone=pair is not None) if table.name not in kept
         ]

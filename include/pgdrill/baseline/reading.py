@@ -169,10 +169,8 @@ class Reading:
         It is read by the columns that the table had at the snapshot and still has.
         """
         names = self._columns_now(table)
-        state.columns, state.read_filenode = (
-            list(names),
-            filenode_of(self.connection, table.schema, table.plain),
-        )
+        state.columns = list(names)
+        state.read_filenode = filenode_of(self.connection, table.schema, table.plain)
         if table.name in self.whole:
             content = read_content(
                 self.connection,

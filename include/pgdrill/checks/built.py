@@ -24,11 +24,9 @@ def built_otherwise(context: Context) -> Iterator[Outcome]:
         with context.system(database) as connection:
             for oid, schema, name, method, options, path in connection.execute(INDEXES).fetchall():
                 thing = f"{database}: {joined(schema, name)}"
-                found, then, by_options = (
-                    _found(connection, method, path),
-                    recorded.get(oid),
-                    wanted(method, options),
-                )
+                found = _found(connection, method, path)
+                then = recorded.get(oid)
+                by_options = wanted(method, options)
                 if found is None or found in (then, by_options):
                     continue  # other checks read the pages of a damaged index
                 if then is None:

@@ -190,10 +190,8 @@ def off_target(stored: list[Floats], made: Floats, tolerance: float) -> list[int
     same = [number for number, vector in enumerate(stored) if vector.shape == made[number].shape]
     if not same:
         return list(range(len(stored)))
-    ours, theirs = (
-        np.stack([stored[n] for n in same]).astype(np.float64),
-        made[same].astype(np.float64),
-    )
+    ours = np.stack([stored[n] for n in same]).astype(np.float64)
+    theirs = made[same].astype(np.float64)
     # zeros, NaN and infinity end up as NaN, which is within no tolerance
     with np.errstate(all="ignore"):
         long, wanted = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)

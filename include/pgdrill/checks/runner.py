@@ -69,10 +69,8 @@ def context_of(
             kept.baseline, report.restored.next_xid if report.restored else 0
         )
     settling = threading.RLock()  # both write to the baseline
-    limit, databases = (
-        access.cluster.drill.statement_timeout_seconds,
-        _databases(access, server.system),
-    )
+    limit = access.cluster.drill.statement_timeout_seconds
+    databases = _databases(access, server.system)
     with answering("its roles"):
         roles = make_roles(server, workspace.directory / "roles", databases)
 
@@ -265,11 +263,9 @@ def _prewarm(context: Context, timings: Timings) -> None:
     The checks then take what searches in memory take.
     """
     done = prewarm(context)
-    timings.prewarm_seconds, timings.prewarm_reading_seconds, timings.prewarmed_bytes = (
-        done.seconds,
-        done.reading_seconds,
-        done.bytes,
-    )
+    timings.prewarm_seconds = done.seconds
+    timings.prewarm_reading_seconds = done.reading_seconds
+    timings.prewarmed_bytes = done.bytes
     context.memo["cold ms"] = done.cold_ms
     if done.left_bytes:
         logger.info(

@@ -260,10 +260,8 @@ def _number_of_rows(table: str, state: TableState, found: Content) -> Outcome | 
     counted = bounds_of(state)
     if state.content is None or counted is None:
         return None
-    fewest, most = (
-        max(0, state.content.rows - counted.deleted),
-        state.content.rows + counted.inserted,
-    )
+    fewest = max(0, state.content.rows - counted.deleted)
+    most = state.content.rows + counted.inserted
     if fewest <= found.rows <= most:
         return None
     return Outcome(

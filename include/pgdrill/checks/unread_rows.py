@@ -53,10 +53,8 @@ def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
         return Outcome("warn", table, None, "", f"{UNKNOWN}: {NOT_COMPARED}")
     if state.since is None:
         return Outcome("warn", table, found.rows, "", f"{UNKNOWN}: {NOT_COMPARED}")
-    fewest, most = (
-        max(0, state.content.rows - state.since.deleted),
-        state.content.rows + state.since.inserted,
-    )
+    fewest = max(0, state.content.rows - state.since.deleted)
+    most = state.content.rows + state.since.inserted
     known = fewest <= found.rows <= most
     return Outcome(
         "warn" if known else "skip",

@@ -491,12 +491,10 @@ def _recall(look: Look, one: Searched, found: float, before: SearchState | None)
     if status == "fail" and (before or (look.state and look.state.code)):
         share = _written_share(look)
         if (loss.lowest if loss else wanted.min_recall_at_10 - found) <= share:
-            status, message = (
-                "warn",
-                (
-                    f"{message}; production wrote {share:.0%} of the rows meanwhile, and may search"
-                    " no better"
-                ),
+            status = "warn"
+            message = (
+                f"{message}; production wrote {share:.0%} of the rows meanwhile, and may search"
+                " no better"
             )
         elif share:
             message += (
@@ -542,10 +540,8 @@ def _written_share(look: Look) -> float:
     )
     # altered since: the rows that both snapshots saw were not written
     if changes is None and table and table.content and table.bracketed:
-        written, rows = (
-            table.content.rows - (table.later or table.content).stable_rows,
-            table.content.rows,
-        )
+        written = table.content.rows - (table.later or table.content).stable_rows
+        rows = table.content.rows
     elif changes is None:
         return 1.0
     else:

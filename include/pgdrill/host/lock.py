@@ -111,11 +111,9 @@ class ClusterLock:
 
     def _busy(self, lease: Lease | None) -> Busy:
         kind, cluster = self.path.stem, self.path.parent.name
-        found, until, hint = (
-            "held by another process",
-            None,
-            "wait for it (`--wait`), or end it (in Airflow: mark its run failed)",
-        )
+        found = "held by another process"
+        until = None
+        hint = "wait for it (`--wait`), or end it (in Airflow: mark its run failed)"
         if lease:
             until = lease.until()
             kept = ", kept for a look," if lease.kept() else ""

@@ -48,12 +48,10 @@ class Owner:
     def __init__(
         self, pid: int, started: int, boot_id: str, pid_namespace: int, host: str, machine: str = ""
     ) -> None:
-        self.pid, self.started, self.boot_id, self.pid_namespace = (
-            pid,
-            started,
-            boot_id,
-            pid_namespace,
-        )
+        self.pid = pid
+        self.started = started
+        self.boot_id = boot_id
+        self.pid_namespace = pid_namespace
         self.host, self.machine = host, machine
 
     @classmethod

@@ -209,10 +209,8 @@ def large_objects(context: Context) -> Iterator[Outcome]:
     for database in _databases(context):
         # their pages are a catalog's, and a superuser's to read
         with context.system(database.name) as connection:
-            before, found = (
-                database.large_objects,
-                content.read_large_objects(connection, database.key),
-            )
+            before = database.large_objects
+            found = content.read_large_objects(connection, database.key)
         same = (found.rows, found.digest) == (before.rows, before.digest)
         yield Outcome(
             "pass" if same else "fail",

@@ -83,15 +83,11 @@ def plan_build(
     workers = max(0, cores)
     if workers and shared_memory_bytes * 0.9 < min(limit, needed * SPARE):
         if shared_memory_bytes * 0.9 < SMALLEST_MEMORY_BYTES:
-            workers, why = (
-                0,
-                f"no parallel workers, for /dev/shm has {shared_memory_bytes / MIB:.0f} MiB",
-            )
+            workers = 0
+            why = f"no parallel workers, for /dev/shm has {shared_memory_bytes / MIB:.0f} MiB"
         else:
-            limit, why = (
-                int(shared_memory_bytes * 0.9),
-                "shared memory (/dev/shm), which parallel workers share",
-            )
+            limit = int(shared_memory_bytes * 0.9)
+            why = "shared memory (/dev/shm), which parallel workers share"
     wanted = configured_bytes or max(SMALLEST_MEMORY_BYTES, int(needed * SPARE))
     memory = configured_bytes or min(wanted, max(limit, SMALLEST_MEMORY_BYTES))
     if index.method == "ivfflat" and not configured_bytes:

@@ -83,10 +83,8 @@ def fetch(work: Restore) -> None:
             moved,
         )
         before += file.bytes
-    work.timings.download_seconds, work.timings.downloaded_bytes = (
-        time.monotonic() - started,
-        before,
-    )
+    work.timings.download_seconds = time.monotonic() - started
+    work.timings.downloaded_bytes = before
 
 
 def check_files(access: Access, manifest: Manifest) -> None:

@@ -305,10 +305,8 @@ class _Look:
         """
         volatile = VOLATILE.get(name, [])
         kinds = {column: kind for column, kind, _ in columns if column not in volatile}
-        denied, source = (
-            [column for column, _, allowed in columns if not allowed and column in kinds],
-            name,
-        )
+        denied = [column for column, _, allowed in columns if not allowed and column in kinds]
+        source = name
         if denied and name in PUBLIC_VIEWS:
             source, denied = PUBLIC_VIEWS[name]
         unwanted = self.like.left_out.get(name, []) if self.like else []

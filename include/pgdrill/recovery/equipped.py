@@ -130,10 +130,8 @@ def _locales(
 def has_locale(mask: int, name: str) -> bool:
     """Return whether the C library knows a locale. The process's own locale does not change."""
     libc = ctypes.CDLL(None)
-    libc.newlocale.restype, libc.newlocale.argtypes = (
-        ctypes.c_void_p,
-        [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p],
-    )
+    libc.newlocale.restype = ctypes.c_void_p
+    libc.newlocale.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
     libc.freelocale.argtypes = [ctypes.c_void_p]
     made = libc.newlocale(mask, name.encode(), None)
     if made:

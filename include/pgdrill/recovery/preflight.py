@@ -181,10 +181,8 @@ def _same_system(
     backup: BaseBackup, identifier: int | None, access: Access, listed: Sequence[BaseBackup]
 ) -> None:
     if identifier and backup.system_identifier != identifier:
-        name, own = (
-            access.cluster.name,
-            [one for one in listed if one.system_identifier == identifier],
-        )
+        name = access.cluster.name
+        own = [one for one in listed if one.system_identifier == identifier]
         meanwhile = (
             f"; until then restore {name}'s newest by name: --backup"
             f" {max(own, key=lambda one: one.finish_time).name}"

@@ -88,10 +88,8 @@ def in_words(result: CheckResult) -> str:
     """
     value, message = figure(result.value), result.message
     if result.status == "pass" and isinstance(result.value, int | float):
-        value, message = (
-            said(result.name, result.thing, value, result.threshold),
-            without_unit(result.name, message, result.threshold),
-        )
+        value = said(result.name, result.thing, value, result.threshold)
+        message = without_unit(result.name, message, result.threshold)
     measured = f"{value} ({message})" if value and message else value or message
     wanted = (
         f", wanted {result.threshold}"

@@ -57,10 +57,8 @@ def findings(inventory: Inventory, policy: Retention, now: datetime) -> list[Fin
     orphaned = _orphaned(inventory)
     if orphaned:
         first = inventory.wal.name((orphaned[0].timeline, orphaned[0].first))
-        number, stored = (
-            sum(run.count for run in orphaned),
-            sum(run.stored_bytes for run in orphaned),
-        )
+        number = sum(run.count for run in orphaned)
+        stored = sum(run.stored_bytes for run in orphaned)
         found.append(
             Finding(
                 "orphaned-wal",

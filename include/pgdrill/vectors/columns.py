@@ -336,10 +336,8 @@ def _is_tenant(name: str, qual: str) -> bool:
     """
     if len(qual) > LONGEST_POLICY:
         return False
-    cell, asked = (
-        rf'(?<![\w"])"?{re.escape(name)}"?\)?(?:::[\w ]+)?',
-        r"\(*(?:\w+\()?current_setting\(",
-    )
+    cell = rf'(?<![\w"])"?{re.escape(name)}"?\)?(?:::[\w ]+)?'
+    asked = r"\(*(?:\w+\()?current_setting\("
     return bool(
         re.search(rf"{cell} = {asked}", qual) or re.search(rf"{asked}[^=]* = \(?{cell}", qual)
     )

@@ -277,10 +277,8 @@ def test_a_backup_that_is_mistyped_is_told_before_production_is_read(
 
 
 def test_the_archive_command_comes_in_two_parts_for_two_files(stack: Stack) -> None:
-    conf, environment = (
-        run(stack, "archive-command", "--conf").stdout,
-        run(stack, "archive-command", "--environment").stdout,
-    )
+    conf = run(stack, "archive-command", "--conf").stdout
+    environment = run(stack, "archive-command", "--environment").stdout
     assert "archive_command = '" in conf
     assert "archive_command" not in environment
     assert run(stack, "archive-command").stdout == conf + environment
@@ -458,10 +456,8 @@ class TestVerifyingWithWhatIsWrong:
         data = json.loads(file.read_text())
         state = data["databases"]["agents"]
         state["tables"]["public.dropped"] = state["tables"]["public.re_plans"]
-        data["databases"]["billing"], data["database_forms"]["billing"] = (
-            state,
-            data["database_forms"]["agents"],
-        )
+        data["databases"]["billing"] = state
+        data["database_forms"]["billing"] = data["database_forms"]["agents"]
         data["database_forms_later"]["billing"] = data["database_forms"]["agents"]
         code, found = self.verify(
             stack, self.changed(file, **data), "--check", "schema", "--check", "rows"

@@ -757,9 +757,9 @@ def test_an_archive_command_that_fails_is_red_and_green_once_it_works(world: Sma
 def test_keys_that_the_server_s_own_environment_lacks_are_told_with_its_file(
     world: SmallStack,
 ) -> None:
-    server, failing = (
-        world.primary,
-        "SELECT last_failed_time > coalesce(last_archived_time, '-infinity') FROM pg_stat_archiver",
+    server = world.primary
+    failing = (
+        "SELECT last_failed_time > coalesce(last_archived_time, '-infinity') FROM pg_stat_archiver"
     )
     file = server.data_directory / "environment"
     half = dataclasses.replace(

@@ -53,10 +53,8 @@ def acting() -> Iterator[tuple[Stack, int]]:
     need(preferred_tool())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stacks, "binaries", lambda: Binaries(FOLDER / "bin"))
-        stack, port = (
-            Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool()),
-            free_port(),
-        )
+        stack = Stack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
+        port = free_port()
         try:
             stack.create(sample=False)
             libraries = (

@@ -382,10 +382,8 @@ def test_one_flipped_byte_in_any_row_that_was_compared_exactly_is_red(drilled: D
     itself.
     """
     chance = random.Random(f"{seed()} bytes")
-    line, known = (
-        drilled.baseline.databases[DATABASE].horizon,
-        drilled.baseline.databases[DATABASE].tables,
-    )
+    line = drilled.baseline.databases[DATABASE].horizon
+    known = drilled.baseline.databases[DATABASE].tables
     drawn = 0
     while drawn < DRAWS:
         tables = chance.sample(sorted(COMPARED), min(len(COMPARED), DRAWS - drawn))

@@ -107,10 +107,8 @@ def test_a_drill_killed_in_its_replay_is_cleared_up_by_the_next(
 ) -> None:
     once(repository)
     relay.misbehave(rf"(GET|HEAD) \S*{repository.golden.marks[0].segment.name}", "hang")
-    access, first = (
-        repository.access(repository={"endpoint_url": relay.endpoint_url}),
-        new_drill_id(),
-    )
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
+    first = new_drill_id()
     workspace = Workspace.of(access, first)
     with drilling(access, first, f"lsn:{format_lsn(repository.golden.marks[0].lsn)}") as process:
         # WAL is fetched ahead: the server may not even have been started

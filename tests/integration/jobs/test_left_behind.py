@@ -290,10 +290,8 @@ def test_destroying_again_and_again_while_a_restore_still_writes_ends_with_nothi
     repository: Copy, relay: Relay
 ) -> None:
     relay.misbehave(rf"GET \S*{repository.part.name.split('.')[0]}", "trickle")
-    access, drill_id = (
-        repository.access(repository={"endpoint_url": relay.endpoint_url}),
-        new_drill_id(),
-    )
+    access = repository.access(repository={"endpoint_url": relay.endpoint_url})
+    drill_id = new_drill_id()
     with process_of(plain, access, drill_id) as (process, _):
         assert relay.matched.wait(A_MINUTE)
         destroy_stage(access, drill_id)

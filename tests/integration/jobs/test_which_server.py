@@ -223,10 +223,8 @@ def test_the_address_goes_to_the_tool_and_the_name_where_a_certificate_has_to_fi
 
 def lay_elsewhere(stack: SmallStack, name: str) -> None:
     """Move a folder or file of the stopped primary to another place, with a link to it."""
-    place, elsewhere = (
-        stack.home / "primary" / name,
-        stack.home / "elsewhere" / name.replace("/", "_"),
-    )
+    place = stack.home / "primary" / name
+    elsewhere = stack.home / "elsewhere" / name.replace("/", "_")
     elsewhere.parent.mkdir(exist_ok=True)
     shutil.move(place, elsewhere)
     place.symlink_to(elsewhere)

@@ -213,11 +213,9 @@ class Pooler:
     """Stands before a real server as PgBouncer does, and refuses ``options`` with its words."""
 
     def __init__(self, server: LocalServer, folder: Path) -> None:
-        self.target, self.folder, self.refused = (
-            server.socket_directory / ".s.PGSQL.5432",
-            folder,
-            0,
-        )
+        self.target = server.socket_directory / ".s.PGSQL.5432"
+        self.folder = folder
+        self.refused = 0
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(folder / ".s.PGSQL.5432"))
         self._socket.listen()

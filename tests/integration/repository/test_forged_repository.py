@@ -251,10 +251,8 @@ def test_a_small_object_that_unpacks_without_end_is_cut_off(
 ) -> None:
     """Zeros compress to next to nothing."""
     monkeypatch.setattr("pgdrill.repository.wal_files.LARGEST_SEGMENT", 2**25)
-    access, name = (
-        repository.access(),
-        "00000002.history" if kind == "history" else "0000000100000F0000000001",
-    )
+    access = repository.access()
+    name = "00000002.history" if kind == "history" else "0000000100000F0000000001"
     segment, history = access.tool.wal_keys()
     key = (history if kind == "history" else segment).format(name=name, log=name[:16])
     suffix, pack = (

@@ -195,10 +195,8 @@ class WalG(Repository):
         knows the sizes; and its record.
         """
         place, ended = self.folder / "basebackups_005", began + timedelta(hours=1)
-        sentinel, metadata = (
-            place / f"{name}_backup_stop_sentinel.json",
-            place / name / "metadata.json",
-        )
+        sentinel = place / f"{name}_backup_stop_sentinel.json"
+        metadata = place / name / "metadata.json"
         for file, names in (
             (sentinel, ("StartTime", "FinishTime")),
             (metadata, ("start_time", "finish_time")),
@@ -278,11 +276,9 @@ class Barman(Repository):
         """Its id is the second in which it began; the rest is in backup.info, in lines of the same
         length.
         """
-        place, ended, new = (
-            self.folder / self.stack.cluster_name / "base",
-            began + timedelta(hours=1),
-            f"{began:%Y%m%dT%H%M%S}",
-        )
+        place = self.folder / self.stack.cluster_name / "base"
+        ended = began + timedelta(hours=1)
+        new = f"{began:%Y%m%dT%H%M%S}"
         info = place / name / "backup.info"
         lines = dict(line.partition("=")[::2] for line in info.read_text().splitlines())
         for key, moment in (("begin_time", began), ("end_time", ended)):

@@ -68,10 +68,8 @@ def test_another_value_owner_or_right_is_a_change_and_the_order_of_grants_is_non
     assert changes(TEXT.replace("items TO b", "items TO c")) == [
         ("ACL public.TABLE items", "changed")
     ]
-    first, second = (
-        "GRANT SELECT ON TABLE public.items TO a;",
-        "GRANT SELECT ON TABLE public.items TO b;",
-    )
+    first = "GRANT SELECT ON TABLE public.items TO a;"
+    second = "GRANT SELECT ON TABLE public.items TO b;"
     assert changes(TEXT.replace(f"{first}\n{second}", f"{second}\n{first}")) == []
 
 

@@ -114,11 +114,9 @@ def access(tmp_path: Path) -> Access:
 def forged(forge: Forge) -> Report:
     report = passed_report("d1")
     forge(report)
-    report.verdict, report.reason, report.summary = (
-        "passed",
-        "all checks passed",
-        "Vector search on it was right.",
-    )
+    report.verdict = "passed"
+    report.reason = "all checks passed"
+    report.summary = "Vector search on it was right."
     return report
 
 

@@ -306,10 +306,8 @@ def test_closing_ends_a_callable_that_never_answers() -> None:
             assert asking.is_alive()
         embedder.close()
 
-    embedder, asking = (
-        CallableEmbedder("tests.unit.vectors.test_embedders:stuck"),
-        threading.current_thread(),
-    )
+    embedder = CallableEmbedder("tests.unit.vectors.test_embedders:stuck")
+    asking = threading.current_thread()
     closing = threading.Thread(target=close)
     closing.start()
     assert refused(embedder).problem.reason == "embedder-failed"

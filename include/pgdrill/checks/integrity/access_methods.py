@@ -142,10 +142,10 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                         answer, rows = _searched(connection, key, thing, alone)
                 except ENDED as error:
                     ended = True
-                    answer, rows = (
-                        Outcome("skip", thing, message=f"could not be searched: {words_of(error)}"),
-                        0,
+                    answer = Outcome(
+                        "skip", thing, message=f"could not be searched: {words_of(error)}"
                     )
+                    rows = 0
                 except psycopg.Error as error:
                     answer, rows = error_outcome(thing, error), 0
                 if answer:

@@ -102,10 +102,8 @@ def _in_files(context: Context) -> Iterator[Outcome]:
     said_in: dict[str, str] = {}
     for file in files:
         said = every_setting_in(file)
-        told, said_in = (
-            told | said,
-            said_in | dict.fromkeys(said, file.name.removesuffix(".production")),
-        )
+        told = told | said
+        said_in = said_in | dict.fromkeys(said, file.name.removesuffix(".production"))
     known = [
         one.settings | one.by_file
         for one in (context.production or context.baseline, context.recorded)

@@ -19,14 +19,12 @@ from pgdrill.host.fence.linux import (
     syscall,
 )
 
-EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL_DEV = (
-    1,
-    1 << 1,
-    1 << 2,
-    1 << 3,
-    1 << 14,
-    1 << 15,
-)
+EXECUTE = 1
+WRITE_FILE = 1 << 1
+READ_FILE = 1 << 2
+READ_DIR = 1 << 3
+TRUNCATE = 1 << 14
+IOCTL_DEV = 1 << 15
 REFER = 1 << 13
 # The rights that a rule for a file, not a folder, may carry.
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV

@@ -45,10 +45,8 @@ def catalog(repository: Storage, parse: Callable[[str, Content], BaseBackup]) ->
             if match[2]:
                 finished.add(match[1])
     done = sorted(finished)
-    sentinels, marks = (
-        {_sentinel(name): name for name in done},
-        {_metadata(name): name for name in done},
-    )
+    sentinels = {_sentinel(name): name for name in done}
+    marks = {_metadata(name): name for name in done}
     backups = {
         sentinels[key]: _parsed(parse, sentinels[key], text)
         for key, text in repository.read_all(sentinels, DESCRIPTION_BYTES)

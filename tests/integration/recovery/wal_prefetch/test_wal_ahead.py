@@ -221,10 +221,8 @@ def test_the_restored_server_holds_no_key(
 ) -> None:
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
-    access, drill_id = (
-        repository.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0}),
-        new_drill_id(),
-    )
+    access = repository.access(drill={"wal_fetch": wal_fetch, "timeout_seconds": 240.0})
+    drill_id = new_drill_id()
     try:
         report = restore_stage(
             access, drill_id, target=f"lsn:{format_lsn(repository.golden.marks[2].lsn)}"

@@ -101,10 +101,8 @@ def test_wal_g_is_called_by_full_name_with_few_retries() -> None:
 
 
 def test_streams_and_parts_are_passed_on() -> None:
-    backup, fetch = (
-        walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING),
-        walg().fetch(BACKUP, INTO, {}, HOME, 3),
-    )
+    backup = walg().backup(Path("/pgdata"), LIBPQ, HOME, TUNING)
+    fetch = walg().fetch(BACKUP, INTO, {}, HOME, 3)
     assert backup.environment["WALG_UPLOAD_CONCURRENCY"] == "3"
     assert backup.environment["WALG_UPLOAD_DISK_CONCURRENCY"] == "2"
     assert backup.environment["WALG_TAR_SIZE_THRESHOLD"] == str(64 * 2**20)
