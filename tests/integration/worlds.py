@@ -3,6 +3,7 @@ like."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pgdrill.drill import drill
-from pgdrill.postgres.binaries import as_ordinary_user
+from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
 from pgdrill.reports.model import Report
 from pgdrill_demo.stack import binaries
@@ -107,9 +108,9 @@ def delete(stack: SmallStack, name: str) -> None:
 
 
 @contextmanager
-def empty_server() -> Iterator[LocalServer]:
-    """A new cluster with nothing in it, and its server."""
-    programs, home = binaries(), Path(tempfile.mkdtemp(prefix="pgdrill-"))
+def empty_server(programs: Binaries | None = None, *more: str) -> Iterator[LocalServer]:
+    """A new cluster with nothing in it, and its server. ``more``: words for initdb."""
+    programs, home = programs or binaries(), Path(tempfile.mkdtemp(prefix="pgdrill-"))
     made = LocalServer(
         programs,
         home / "data",
@@ -127,8 +128,9 @@ def empty_server() -> Iterator[LocalServer]:
         "--auth=trust",
         "--no-sync",
         "--locale=C",
+        *more,
     ]
-    subprocess.run(words, check=True, capture_output=True)
+    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
     try:
         made.start()
         yield made

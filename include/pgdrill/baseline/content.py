@@ -47,7 +47,7 @@ def read_rows_of(
             after,
             0 if after is None else SAMPLE_BUDGET_ROWS,
         )
-        state_of, kept = looked.state, set[str]()
+        state_of = looked.state
         state_of.horizon, state_of.tables, state_of.vectors = line, {}, {}
         if pair and pair.kept:
             # A session that holds another table may wait for one of these, so nothing else is asked
@@ -57,11 +57,9 @@ def read_rows_of(
             )
             _read(reading, found, state_of, spent_bytes, twice=True)
             pair.release()
-            kept = set(state_of.tables)
-            spent_bytes = spent_bytes + sum(table.bytes for table in found)
-        listed = [
-            table for table in list_tables(before, gone=pair is not None) if table.name not in kept
-        ]
+            spent_bytes += sum(table.bytes for table in found)
+        every = list_tables(before, gone=pair is not None)
+        listed = [table for table in every if table.name not in state_of.tables]
         _read(reading, listed, state_of, spent_bytes)
         if after is not None:
             _bracket(reading, listed, state_of.tables, counted)

@@ -49,10 +49,9 @@ def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
     Its counters still tell how many rows there may be, if nobody truncated it before the restore
     point.
     """
-    if state.content is None:
-        return Outcome("warn", table, None, "", f"{UNKNOWN}: {NOT_COMPARED}")
-    if state.since is None:
-        return Outcome("warn", table, found.rows, "", f"{UNKNOWN}: {NOT_COMPARED}")
+    words = f"{UNKNOWN}: {NOT_COMPARED}"
+    if state.content is None or state.since is None:
+        return Outcome("warn", table, None if state.content is None else found.rows, "", words)
     fewest = max(0, state.content.rows - state.since.deleted)
     most = state.content.rows + state.since.inserted
     known = fewest <= found.rows <= most
@@ -61,7 +60,7 @@ def unknown_changes(table: str, state: TableState, found: Content) -> Outcome:
         table,
         found.rows,
         f"{fewest} to {most} rows",
-        f"{UNKNOWN}: {NOT_COMPARED}",
+        words,
         "" if known else HINT,
     )
 

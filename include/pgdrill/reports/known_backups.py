@@ -43,8 +43,9 @@ class Known:
 
 
 def lost_backups(access: Access, there: Collection[str], *, quick: bool = False) -> list[Known]:
-    """Base backups that are known and not among those that are ``there``, by their names; what
-    retention deleted is not lost.
+    """Return the base backups that are known and not among those ``there``, by their names.
+
+    What retention deleted is not lost.
 
     ``quick``: from the records alone, which is one listing if nothing is lost.
     """
@@ -62,7 +63,7 @@ def lost_backups(access: Access, there: Collection[str], *, quick: bool = False)
 
 
 def recorded(access: Access) -> dict[str, Known]:
-    """Those that pgdrill has a record of, by their names."""
+    """Return the base backups that pgdrill has a record of, by their names."""
     written = access.reports.written("backups/")
     names = {match[1]: at for key, at in written.items() if (match := RECORD_KEY.fullmatch(key))}
     return {name: Known(name, "its record", at) for name, at in names.items()}
@@ -84,7 +85,7 @@ def _from_reports(access: Access) -> dict[str, Known]:
 
 
 def missing(what: str, url: str, lost: Iterable[Known], there: int) -> list[Problem]:
-    """The lost ones as a problem; none if nothing is lost."""
+    """Return the lost ones as a problem; none if nothing is lost."""
     found = list(lost)
     if not found:
         return []
@@ -108,8 +109,9 @@ def missing(what: str, url: str, lost: Iterable[Known], there: int) -> list[Prob
 
 
 def check_backups(access: Access, found: BaseBackups) -> None:
-    """Raise where a listing is empty or has a hole, but base backups are known; the oldest may have
-    been deleted by others.
+    """Raise where a listing is empty or has a hole, but base backups are known.
+
+    The oldest may have been deleted by others.
     """
     there = sorted([*(backup.name for backup in found), *found.broken])
     lost = [one for one in lost_backups(access, there) if not there or one.name > there[0]]

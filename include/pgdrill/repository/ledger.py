@@ -1,7 +1,7 @@
-"""What retention remembers beside the backups: the marks it made, the clocks it doubted, what was
-let go.
+"""What retention remembers beside the backups.
 
-Holds are in :mod:`pgdrill.retention.holds`, its runs in :mod:`prune_runs`.
+It is the marks it made, the clocks it doubted, and what was let go. Holds are in
+:mod:`pgdrill.retention.holds`, its runs in :mod:`prune_runs`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ LEDGER = f"{FOLDER}/ledger.json"
 
 
 class Ledger(BaseModel):
-    """Which backups pgdrill itself made permanent (others were by hand), and whose times it once
-    found wrong, and why.
+    """What retention remembers.
 
-    ``forgotten``: backups and dumps that are gone, not by pgdrill, and that somebody let go.
+    ``marked``: the backups that pgdrill itself made permanent; others were by hand. ``doubted``:
+    those whose times it once found wrong, and why. ``forgotten``: backups and dumps that are gone,
+    not by pgdrill, and that somebody let go.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -21,9 +21,10 @@ class Part(BaseModel):
 
 
 class StepRecord(Part):
-    """One step. ``locked``: the store did not let it; ``left``: the tool reported success and
-    objects are still there; ``kept``: something that came since it was planned keeps it, ``detail``
-    says what.
+    """One step.
+
+    ``locked``: the store did not let it. ``left``: the tool reported success and objects are still
+    there. ``kept``: something that came since it was planned keeps it; ``detail`` says what.
     """
 
     kind: str
@@ -44,8 +45,9 @@ class PromiseRecord(Part):
 
 
 class RunRecord(Part):
-    """One run. ``state`` stays ``running`` if it was killed; the next one plans afresh from what is
-    there.
+    """One run.
+
+    ``state`` stays ``running`` if it was killed. The next one plans afresh from what is there.
     """
 
     version: int = 1
@@ -64,7 +66,7 @@ class RunRecord(Part):
 
 
 def key(run: RunRecord) -> str:
-    """Where a run's journal is kept."""
+    """Return where a run's journal is kept."""
     return f"{RUNS}{run.run_id}.json"
 
 
@@ -74,8 +76,9 @@ def write(reports: Storage, run: RunRecord) -> None:
 
 
 def runs(reports: Storage) -> list[RunRecord]:
-    """Every run, oldest first; what cannot be read is left out: then what it deleted is missed, and
-    somebody is asked.
+    """Return every run, oldest first.
+
+    A run that cannot be read is left out: then what it deleted is missed, and somebody is asked.
     """
     found = []
     for name in sorted(reports.sizes(RUNS)):
@@ -87,8 +90,9 @@ def runs(reports: Storage) -> list[RunRecord]:
 
 
 def deleted(reports: Storage, kind: str) -> set[str]:
-    """What the runs deleted by steps of a kind, or perhaps did: one that was killed did not write
-    down its last step.
+    """Return the names of what the runs deleted by steps of a kind, or perhaps did.
+
+    A run that was killed did not write down its last step.
     """
     return {
         step.name

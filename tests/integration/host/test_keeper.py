@@ -56,6 +56,12 @@ def lease(folder: Path, owner: Owner | None, seconds: float, why: str = "restore
     FolderLease("d1", owner, time.time() + seconds, why).write(str(folder / "lease.json"))
 
 
+def keeping(folder: Path, *words: str) -> list[str]:
+    """A keeper's command line, for a program and its own words."""
+    places = str(folder / "lease.json"), str(folder / "server.pid")
+    return [sys.executable, "-I", "-S", str(KEEPER), *places, "--", *words]
+
+
 @pytest.fixture
 def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
     """Start a keeper; it is up when its child has said so."""
@@ -64,18 +70,7 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
     def start(code: str, *, owner: Owner | None = None, seconds: float = 60) -> Kept:
         lease(tmp_path, owner, seconds)
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                str(KEEPER),
-                str(tmp_path / "lease.json"),
-                str(tmp_path / "server.pid"),
-                "--",
-                sys.executable,
-                "-c",
-                code,
-            ],
+            keeping(tmp_path, sys.executable, "-c", code),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -180,18 +175,7 @@ def test_a_killed_keeper_takes_a_server_of_another_user_along(tmp_path: Path) ->
         "sleep",
         "60",
     )
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            str(KEEPER),
-            str(tmp_path / "lease.json"),
-            str(tmp_path / "server.pid"),
-            "--",
-            *words,
-        ]
-    )
+    process = subprocess.Popen(keeping(tmp_path, *words))
     try:
         until((tmp_path / "server.pid").exists)
         child = marked(tmp_path / "server.pid")
@@ -216,19 +200,7 @@ def test_signals_are_handed_on_and_the_exit_code_passed(
 def test_a_server_that_cannot_be_started_is_told(keep: Callable[..., Kept], tmp_path: Path) -> None:
     lease(tmp_path, None, 60)
     done = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            str(KEEPER),
-            str(tmp_path / "lease.json"),
-            str(tmp_path / "server.pid"),
-            "--",
-            "/no/such",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+        keeping(tmp_path, "/no/such"), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (
         125,

@@ -5,12 +5,9 @@ they have to be.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import socket
 import struct
-import subprocess
 import sysconfig
 import tempfile
 import threading
@@ -25,11 +22,12 @@ from pgdrill.checks.runner import checking
 from pgdrill.config import Cluster, Repository, Server
 from pgdrill.errors import CouldNotVerify
 from pgdrill.postgres import session
-from pgdrill.postgres.binaries import Binaries, as_ordinary_user
+from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.catalog_fingerprint import read_fingerprint
 from pgdrill.postgres.roles import make_roles, powers
 from pgdrill.postgres.server import LocalServer
 from pgdrill_demo.stack import binaries
+from tests.integration.worlds import empty_server
 
 PURE = Path(sysconfig.get_path("purelib"))
 PROGRAMS = {
@@ -88,30 +86,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     programs = Binaries(PROGRAMS[request.param])
     if not Path(programs.folder, "initdb").exists():
         pytest.skip(f"PostgreSQL {request.param} is not installed here")
-    home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = LocalServer(
-        programs,
-        home / "data",
-        home / "s",
-        home / "log",
-        options={"listen_addresses": "", "fsync": "off"},
-    )
-    words = [
-        *as_ordinary_user(),
-        programs.path("initdb"),
-        "-D",
-        home / "data",
-        "-U",
-        "postgres",
-        "--auth=trust",
-        "--no-sync",
-        "--data-checksums",
-        "--encoding=UTF8",
-        "--locale=C",
-    ]
-    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
-    try:
-        made.start()
+    with empty_server(programs, "--data-checksums", "--encoding=UTF8") as made:
         with made.connect() as connection:
             connection.execute(
                 "CREATE ROLE other LOGIN; CREATE ROLE reader LOGIN BYPASSRLS; GRANT other TO reader"
@@ -120,9 +95,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
         with made.connect("other") as connection:
             connection.execute("CREATE SCHEMA evil")
         yield made
-    finally:
-        made.stop(to_be_removed=True)
-        shutil.rmtree(home)
 
 
 @contextlib.contextmanager
