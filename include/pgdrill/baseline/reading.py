@@ -40,6 +40,10 @@ SELECT attrelid::int8, attnum::int, attname, atttypid::int8 FROM pg_attribute
 WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY (%s::oid[]) ORDER BY attrelid, attnum
 """
 Columns = dict[int, tuple[str, int]]  # by number: name and type
+HELD_TOO_LONG = (
+    f"another session had it for itself for {LOCK_SECONDS} s: try again when it is done (pg_locks"
+    " and pg_stat_activity tell who)"
+)
 MISSED = "truncated, refreshed or altered right after the restore point, before it could be read"
 DROPPED = (
     "dropped, or replaced by another of its name, right after the restore point, before it could be"
@@ -157,10 +161,12 @@ class Reading:
         if self.production.runner.stopped:
             raise error
         state.content = state.later = None
-        state.unread = (
-            f"could not be read: {error.diag.message_primary}; raise"
-            " drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
+        way_out = (
+            HELD_TOO_LONG
+            if isinstance(error, psycopg.errors.LockNotAvailable)
+            else "raise drill.statement_timeout_seconds, or lower drill.baseline_table_bytes"
         )
+        state.unread = f"could not be read: {error.diag.message_primary}; {way_out}"
         logger.warning("%s %s", table.name, state.unread)
 
     def _queried(self, table: Table, state: TableState) -> None:

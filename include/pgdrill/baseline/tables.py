@@ -9,6 +9,7 @@ import psycopg
 
 from pgdrill.baseline.model import Changes
 from pgdrill.config import Drill
+from pgdrill.postgres.held import HELD
 from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import SAMPLE_ROWS
 
@@ -46,8 +47,13 @@ WHERE ((c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND n.nspname <> 'inf
 ORDER BY n.nspname, c.relname
 """
 # These functions wait for whoever holds a table, and for whoever waits until our own reading lets
-# it go.
-SIZES = "pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int8"
+# it go. Of a table that is held already, its last VACUUM tells.
+SIZES = """
+       CASE WHEN c.oid IN (SELECT held.oid FROM held)
+            THEN c.relpages * current_setting('block_size')::int8
+            ELSE pg_table_size(c.oid) END,
+       CASE WHEN c.oid IN (SELECT held.oid FROM held) THEN c.relpages::int8
+            ELSE pg_relation_size(c.oid) / current_setting('block_size')::int8 END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ def list_tables(
     ``gone``: also those that a snapshot shows though they were dropped since.
     """
     query = TABLES.replace("{sizes}", SIZES if sizes else "0, 0")
+    if sizes:
+        query = f"WITH {HELD} {query}"
     wanted = (
         {"schemas": None, "tables": None}
         if only is None

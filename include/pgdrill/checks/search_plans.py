@@ -11,7 +11,7 @@ from pgdrill.baseline import DatabaseState
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.columns import Look, not_seen, seen
 from pgdrill.checks.outlived import ENDED, asked_once
-from pgdrill.checks.vectors import thing_of
+from pgdrill.checks.vectors import not_known, thing_of
 from pgdrill.postgres.server_words import words_of
 from pgdrill.vectors.columns import SearchIndex, use_pgvector
 from pgdrill.vectors.index_search import plan
@@ -42,11 +42,7 @@ def vector_indexes(context: Context) -> Iterator[Outcome]:
     yield from not_seen(context)
     for look, column in seen(context):
         if look.state is None:
-            yield Outcome(
-                "skip" if look.database is None else "warn",
-                look.name,
-                message="no baseline to compare with",
-            )
+            yield not_known(look)
             continue
         found = {index.name: index for index in column.column.indexes}
         wrong = list(_other_indexes(look, found, look.state))

@@ -118,7 +118,7 @@ def vector_content(context: Context) -> Iterator[Outcome]:
     for look, column in seen(context):
         before = look.state.contents if look.state else None
         if look.state is None or look.state.code:
-            yield _unknown(look)
+            yield not_known(look)
         elif before is None:
             yield Outcome(
                 "pass",
@@ -130,7 +130,7 @@ def vector_content(context: Context) -> Iterator[Outcome]:
             yield _same_content(look, contents_of(column.reading), before)
 
 
-def _unknown(look: Look) -> Outcome:
+def not_known(look: Look) -> Outcome:
     """Return the outcome for a column that there is nothing to compare with.
 
     Without a baseline the question is unanswered. A column that the baseline lacks is new or could
@@ -256,7 +256,7 @@ def exact_neighbours(context: Context) -> Iterator[Outcome]:
     yield from not_seen(context)
     for look, column in seen(context):
         if look.state is None or look.state.code:
-            yield _unknown(look)
+            yield not_known(look)
             continue
         known = {one.index: one for one in look.state.searches}
         for one in column.searches:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from pgdrill.config import Cluster, VectorColumn
+from pgdrill.postgres.held import HELD
 from pgdrill.postgres.relation_names import apart, joined
 from pgdrill.vectors.copy_stream import Field
 from pgdrill.vectors.types import usual_operator
@@ -22,11 +24,12 @@ Place = tuple[str, str, str]
 
 # A domain counts as its base type. Only pgvector's own types count, for anybody may call his own
 # type `vector`. Columns of bits are many things: only those are searched that a vector index
-# serves, or that the configuration names.
+# serves, or that the configuration names. It asks what is held, which goes before it.
 COLUMNS = r"""
 SELECT n.nspname, c.relname, a.attname, coalesce(b.typname, t.typname),
-       greatest(a.atttypmod, t.typtypmod),
-       c.oid::int8, a.attnum, pg_total_relation_size(c.oid), h.nspname
+       greatest(a.atttypmod, t.typtypmod), c.oid::int8, a.attnum,
+       CASE WHEN c.oid NOT IN (SELECT held.oid FROM held) THEN pg_total_relation_size(c.oid) END,
+       h.nspname
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -127,13 +130,15 @@ class FoundColumn:
     kind: str
     dimensions: int | None  # None where the column does not fix them
     oid: int  # the table's
-    table_bytes: int
+    table_bytes: int  # 0 where it is held
     indexes: tuple[SearchIndex, ...]
     filter: Filter | None
     wanted: VectorColumn
     home: str = "public"  # pgvector's schema
     # the column's in its table: one that was dropped and added again has another
     number: int = 0
+    # another session has the table for itself: neither its indexes nor its policies were asked for
+    held: bool = False
 
     @property
     def name(self) -> str:
@@ -156,10 +161,14 @@ def vector_places(connection: psycopg.Connection, named: Sequence[str] = ()) -> 
 
     Columns of bits are among them where an index says so, or their name is in ``named``.
     """
-    return [
-        (row[0], row[1], row[2])
-        for row in connection.execute(COLUMNS, {"named": list(named), "tables": None}).fetchall()
-    ]
+    return [(row[0], row[1], row[2]) for row in _columns(connection, named, None)]
+
+
+def _columns(
+    connection: psycopg.Connection, named: Sequence[str], only: Collection[int] | None
+) -> list[tuple[Any, ...]]:
+    wanted = {"named": list(named), "tables": None if only is None else list(only)}
+    return connection.execute(f"WITH {HELD} {COLUMNS}", wanted).fetchall()
 
 
 def named_columns(cluster: Cluster) -> list[str]:
@@ -191,14 +200,12 @@ def _find(
 ) -> list[FoundColumn]:
     found = []
     taken: set[int] = set()
-    tables = None if only is None else list(only)
-    rows = connection.execute(
-        COLUMNS, {"named": named_columns(cluster), "tables": tables}
-    ).fetchall()
+    rows = _columns(connection, named_columns(cluster), only)
     for schema, table, column, kind, modifier, oid, number, size, home in rows:
         wanted = thresholds(cluster, database, schema, table, column)
         if (
             kind == "bit"
+            and size is not None
             and wanted not in cluster.vectors
             and not _is_indexed(connection, oid, number)
         ):
@@ -208,8 +215,8 @@ def _find(
             kind,
             modifier if modifier > 0 else 0,
         )
-        indexes = []
-        for row in connection.execute(INDEXES, (oid,)).fetchall():
+        indexes, held = [], size is None
+        for row in [] if held else connection.execute(INDEXES, (oid,)).fetchall():
             if number in row[13] and row[1] not in taken:
                 taken.add(row[1])
                 indexes.append(_index(row, cell, home))
@@ -222,12 +229,13 @@ def _find(
                 kind,
                 cell.dimensions or None,
                 oid,
-                size,
+                size or 0,
                 tuple(indexes),
-                _filter(connection, oid, wanted),
+                None if held else _filter(connection, oid, wanted),
                 wanted,
                 home,
                 number,
+                held,
             )
         )
     return found

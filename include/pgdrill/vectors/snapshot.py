@@ -29,6 +29,9 @@ from pgdrill.vectors.scan import Reading
 
 logger = logging.getLogger(__name__)
 
+HELD_BY_ANOTHER = (
+    "another session had the table for itself (ACCESS EXCLUSIVE) when the baseline was taken"
+)
 ROW_SECURITY = """
 SELECT bool_or(relrowsecurity) FROM pg_class
 WHERE oid IN (SELECT %(table)s::oid UNION SELECT pg_partition_root(%(table)s::oid::regclass)::oid)
@@ -118,13 +121,16 @@ def read_vectors(
     states = {}
     for column in columns:
         proceed()
-        label = labels.get((column.schema, column.table, column.column))
+        label = str(labels.get((column.schema, column.table, column.column)) or "")
+        if column.held:
+            states[key_of(column)] = _held(column, label)
+            continue
         state = VectorState(
             oid=column.oid,
             number=column.number,
             kind=column.kind,
             dimensions=column.dimensions,
-            label=str(label or ""),
+            label=label,
             filter_column=column.filter.column if column.filter else "",
             filter_settings=list(column.filter.settings) if column.filter else [],
             row_security=has_row_security(connection, column),
@@ -162,8 +168,26 @@ def read_vectors(
                 raise
             state.trouble = f"{type(error).__name__}: {error.diag.message_primary}"
             logger.warning("vectors of %s are not in the baseline: %s", column.name, state.trouble)
-        states[joined(column.schema, column.table, column.column)] = state
+        states[key_of(column)] = state
     return states, settings
+
+
+def key_of(column: FoundColumn) -> str:
+    """Return the name of a column as a baseline has it."""
+    return joined(column.schema, column.table, column.column)
+
+
+def _held(column: FoundColumn, label: str) -> VectorState:
+    """Return the state of a column that cannot be looked at: nothing is waited for."""
+    logger.warning("vectors of %s are not in the baseline: %s", column.name, HELD_BY_ANOTHER)
+    return VectorState(
+        oid=column.oid,
+        number=column.number,
+        kind=column.kind,
+        dimensions=column.dimensions,
+        label=label,
+        trouble=HELD_BY_ANOTHER,
+    )
 
 
 def _of_the_question(error: psycopg.Error) -> bool:
