@@ -30,6 +30,7 @@ CAUSES = (
     "target-reached",
     "promoted",
     "instant",
+    "databases",
     "search-settings",
     "vector-indexes",
     "dump-definitions",
@@ -58,12 +59,17 @@ FIGURES = re.compile(r"\(?\d[\d.,:/e+-]*\)?")
 BELONGS = re.compile(r" (?:on|of) ((?:materialized view|foreign table|table|view|index) .+)$")
 # A table is a type, too, with an array of it; what it is kept in has no name of its own.
 ITS_TYPE = re.compile(r"^type (.+?)(?:\[\])?$")
+# Every check that compares databases says so of one that is missing.
+NO_DATABASE = "no such database"
 WORST_IS_LOWEST = ("index-recall", "filtered-search")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Answers of one check and status that say the same, the most telling one first."""
+    """Answers of one status that say the same, the most telling one first.
+
+    They are of one check, but where all that they say is that a database is missing.
+    """
 
     results: tuple[CheckResult, ...]
 
@@ -81,6 +87,9 @@ class Group:
         """Return the group as one answer: names, what was found, and the seconds of all."""
         if len(self.results) == 1:
             return self.first
+        seconds = sum(one.seconds for one in self.results)
+        if len(self.things) == 1 and self.first.value == NO_DATABASE:
+            return self.first.model_copy(update={"seconds": seconds})
         named = ", ".join(self.things[:NAMED])
         more = len(self.things) - NAMED
         return self.first.model_copy(
@@ -92,7 +101,7 @@ class Group:
                 ),
                 **_figures(self.results),
                 "message": _messages(self.results),
-                "seconds": sum(one.seconds for one in self.results),
+                "seconds": seconds,
             }
         )
 
@@ -126,7 +135,9 @@ def _parted(results: Sequence[CheckResult]) -> Iterator[list[CheckResult]]:
     """
     by_object: dict[tuple[str, str], list[CheckResult]] = {}
     for result in results:
-        by_object.setdefault((result.name, _object(result)), []).append(result)
+        missing = result.value == NO_DATABASE
+        key = ("databases", result.thing) if missing else (result.name, _object(result))
+        by_object.setdefault(key, []).append(result)
     alike: dict[tuple[str, ...], list[list[CheckResult]]] = {}
     for (name, _), found in by_object.items():
         alike.setdefault(

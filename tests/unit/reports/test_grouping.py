@@ -80,6 +80,15 @@ def test_what_was_done_to_one_object_and_to_another_stays_apart() -> None:
     ]
 
 
+def test_a_missing_database_is_one_line_whichever_checks_miss_it() -> None:
+    asked = ("table-content", "catalogs", "sequence-positions", "databases", "collations")
+    results = [red(name, "billing", "no such database") for name in asked]
+    (group,) = grouped(results)
+    assert (group.shown().name, group.shown().thing) == ("databases", "billing")
+    several = [red(name, one, "no such database") for one in ("a", "b") for name in asked]
+    assert [group.shown().thing for group in grouped(several)] == ["a", "b"]
+
+
 def test_one_setting_is_told_before_the_indexes_that_it_made_blind_and_those_are_one_line() -> None:
     blind = [
         red(
