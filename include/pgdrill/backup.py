@@ -142,14 +142,14 @@ def _run(
     settings = access.cluster.backup
     directory = access.cluster.server.data_directory
     command = access.tool.backup(
-        directory, beside.environment, home, _tuning(access, beside.cluster_bytes)
+        directory,
+        beside.environment,
+        home,
+        _tuning(access, beside.cluster_bytes),
+        settings.delta_steps,
     )
     temporary = private.short_folder(_short(home))
-    more = {
-        "WALG_DELTA_MAX_STEPS": str(settings.delta_steps),
-        "TMPDIR": str(temporary),
-        **access.tool.segment_environment(beside.segment_bytes),
-    }
+    more = {"TMPDIR": str(temporary), **access.tool.segment_environment(beside.segment_bytes)}
     command = Command(
         command.argv,
         {**command.environment, **more},

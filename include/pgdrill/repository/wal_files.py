@@ -46,12 +46,11 @@ class WalReader:
 
     def _fetched(self, name: str) -> Path | None:
         tool, file = self.archive.tool, self.folder / name
-        file.unlink(missing_ok=True)  # wal-g refuses to write over one
+        file.unlink(missing_ok=True)  # tools refuse to write over one
         places = {"%f": name, "%p": str(file)}
         blocks = (LONGEST_HISTORY if name.endswith(".history") else LARGEST_SEGMENT) // 512 + 1
         words = tuple(places.get(word, word) for word in tool.wal_fetch())
-        # One file on demand: without wal-g's prefetching, which would go on in the background.
-        environment = {**tool.wal_environment(self.folder), "WALG_DOWNLOAD_CONCURRENCY": "1"}
+        environment = {**tool.wal_environment(self.folder), **tool.one_wal_environment(self.folder)}
         what = f"fetching {name}"
         try:
             done = self.runner.run(

@@ -19,6 +19,8 @@ from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.postgres.wal import ARCHIVED_NAME, DEFAULT_SEGMENT_BYTES, Segment
 from pgdrill.repository.object_store import Storage
+from pgdrill.repository.tools.installation import Installation
+from pgdrill.tool_facts import ToolFacts
 
 WAL_SCRIPT = Path(__file__).with_name("wal.sh")
 
@@ -143,10 +145,11 @@ class ArchivedWal(dict[str, int]):
         self.doubles = {name: found for name, found in keys.items() if len(found) > 1}
 
 
-class BackupTool(Protocol):
+class BackupTool(Installation, Protocol):
     """A backup tool. There is one class for each; nothing else in pgdrill knows a tool's name."""
 
     name: str
+    facts: ToolFacts
 
     def version(self) -> Command:
         """Return the command that prints the tool's version."""
@@ -155,9 +158,17 @@ class BackupTool(Protocol):
         """Return the variables every command of the tool needs, secrets among them."""
 
     def backup(
-        self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
+        self,
+        data_directory: Path,
+        libpq: Mapping[str, str],
+        home: Path,
+        tuning: Tuning,
+        delta_steps: int = 0,
     ) -> Command:
-        """Return the command that takes a base backup. It runs beside the data directory."""
+        """Return the command that takes a base backup. It runs beside the data directory.
+
+        Up to ``delta_steps`` deltas follow one full backup, where the tool takes deltas.
+        """
 
     def label(
         self, repository: Storage, backup: BaseBackup, parts: Mapping[str, int], home: Path
@@ -187,6 +198,12 @@ class BackupTool(Protocol):
         """Return the arguments that fetch ``%f`` to ``%p``."""
 
     wal_absent_code: int  # exit code of wal_fetch for "there is no such file", and for nothing else
+
+    def one_wal_environment(self, folder: Path) -> dict[str, str]:
+        """Return the variables with which :meth:`wal_fetch` fetches one file, and no other.
+
+        What it needs for that lies in ``folder``. They go over those of :meth:`wal_environment`.
+        """
 
     def wal_environment(self, home: Path) -> dict[str, str]:
         """Return the variables for fetching WAL during a restore.
@@ -269,6 +286,9 @@ class BackupTool(Protocol):
 
         ``keys``: every object there is.
         """
+
+    def crashed_when_refused(self, output: str) -> bool:
+        """Return whether a deletion's output is that of a crash upon the store's refusal."""
 
     def wal_key(self, key: str) -> str:
         """Return the segment that an object of the WAL archive belongs to.
