@@ -40,7 +40,8 @@ OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
 if TYPE_CHECKING:
-    ToolName = Compression = str
+    ToolName = str
+    Compression = str
 else:  # what the registry holds is known when this runs
     ToolName = Literal[tuple(TOOLS)]
     Compression = Literal[("", *all_compressions())]
@@ -141,7 +142,7 @@ def _store_url(value: str) -> str:
     return f"{parts.scheme}:{value.partition(':')[2]}".rstrip("/")
 
 
-class Repository(Section):
+class RepositorySettings(Section):
     """Where a tool keeps base backups and WAL."""
 
     url: str = Field(description="s3://bucket/prefix, or file:///folder (not barman-cloud)")
@@ -191,7 +192,7 @@ class Repository(Section):
         return value
 
     @model_validator(mode="after")
-    def _fits_tool(self) -> Repository:
+    def _fits_tool(self) -> RepositorySettings:
         if wrong := misfit(self.tool, self.url, self.compression):
             raise ValueError(wrong)
         return self
@@ -611,7 +612,7 @@ class Cluster(Section):
     """What is protected: one server with its repository, drill and vector columns."""
 
     server: Server
-    repository: Repository
+    repository: RepositorySettings
     reports_url: str = Field(
         "", description="report store, s3:// or file://; empty: beside the backups"
     )

@@ -205,14 +205,16 @@ def _ask_server(words: dict[str, str], credentials: Credentials) -> SelfDescript
     from psycopg.conninfo import make_conninfo
 
     from pgdrill.access import Access
-    from pgdrill.config import Cluster, Repository, Server
+    from pgdrill.config import Cluster, RepositorySettings, Server
     from pgdrill.errors import PgdrillError
     from pgdrill.postgres.self_description import describe
 
     server = Server(dsn=make_conninfo("", **words), data_directory=Path("/"))
     try:
         with Access(
-            Cluster(server=server, repository=Repository(url="file:///none-yet"), name="new"),
+            Cluster(
+                server=server, repository=RepositorySettings(url="file:///none-yet"), name="new"
+            ),
             credentials,
         ).connect() as connection:
             return describe(connection)

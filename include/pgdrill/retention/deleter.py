@@ -53,7 +53,7 @@ class Deleter:
         """Return whether anything of a backup is left."""
         keys = self.entries[name].keys
         folder = next(iter(keys)).partition(name)[0]
-        return not keys.keys().isdisjoint(self.access.repository.sizes(folder))
+        return not keys.keys().isdisjoint(self.access.objects.sizes(folder))
 
     def check(self, step: Step) -> set[str]:
         """Return what the tool would delete in this step.

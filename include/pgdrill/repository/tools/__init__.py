@@ -7,7 +7,9 @@ from pkgutil import resolve_name
 
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
-from pgdrill.repository.tools.base import BackupTool, BaseBackup, archive_command, restore_command
+from pgdrill.repository.tools.base import BaseBackup
+from pgdrill.repository.tools.protocols import BackupTool
+from pgdrill.repository.tools.server_commands import archive_command, restore_command
 from pgdrill.tool_facts import TOOLS, ToolFacts
 
 __all__ = ["BackupTool", "BaseBackup", "archive_command", "make_tool", "restore_command"]

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from pgdrill.config import Cluster, Repository
+from pgdrill.config import Cluster, RepositorySettings
 from pgdrill.documents import (
     DESCRIPTION_BYTES,
     LSN_END,
@@ -85,7 +85,7 @@ class BarmanCloud:
 
     folder: Path
     server: str
-    repository: Repository
+    repository: RepositorySettings
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     facts = FACTS
     name = FACTS.name

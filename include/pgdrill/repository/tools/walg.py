@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from pgdrill.config import Cluster, Repository
+from pgdrill.config import Cluster, RepositorySettings
 from pgdrill.documents import (
     DESCRIPTION_BYTES,
     LARGE_DOCUMENT_BYTES,
@@ -77,7 +77,7 @@ class WalG:
     """The adapter for wal-g. ``binary`` is wal-g's path, ``secrets`` the AWS variables."""
 
     binary: str
-    repository: Repository
+    repository: RepositorySettings
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     facts = FACTS
     name = FACTS.name
