@@ -15,7 +15,7 @@ import lz4.frame
 from bench.stacks import fetch_base, running
 from pgdrill.access import Access
 from pgdrill.backup import take_backup
-from pgdrill.config import Repository
+from pgdrill.config import RepositorySettings
 from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import Segment, parse_lsn
 from pgdrill.recovery.goal import Goal
@@ -72,7 +72,7 @@ def prepared(many: int, few: int, tenth: int) -> Iterator[Replays]:
         workspace.destroy()
         base, plain = stack.home / "base", stack.home / "plain"
         fetch_base(stack, base, access.tool.environment())
-        repository = Repository(
+        repository = RepositorySettings(
             url=f"s3://{stack.s3.bucket}/barman",
             tool="barman-cloud",
             binary=str(Path(program("barman-cloud-backup")).parent),
@@ -112,7 +112,7 @@ def _written(stack: Stack, wanted: dict[str, int]) -> dict[str, Mark]:
                     ).fetchone()[0]  # type: ignore[index]
                     marks[which] = Mark(which, parse_lsn(lsn), number)
             last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]  # type: ignore[index]
-        wait_archived(connection, stack.access.wal_archive, Segment.parse(last), 900)
+        wait_archived(connection, stack.access.repository, Segment.parse(last), 900)
     return marks
 
 
@@ -126,7 +126,7 @@ def _lay_out(stack: Stack, barman: Access, plain: Path) -> None:
     ):
         name = file.name.removesuffix(SUFFIX)
         if len(name) == NAME_LENGTH:
-            barman.repository.write(
+            barman.objects.write(
                 f"{stack.cluster_name}/wals/{name[:16]}/{file.name}", file.read_bytes()
             )
             (plain / name).write_bytes(lz4.frame.decompress(file.read_bytes()))

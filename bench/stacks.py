@@ -61,7 +61,7 @@ def write_segments(stack: Stack, count: int) -> None:
         for _ in range(count):
             connection.execute("UPDATE written SET t = t || ''")
             last = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()[0]  # type: ignore[index]
-        wait_archived(connection, stack.access.wal_archive, Segment.parse(last), 900)
+        wait_archived(connection, stack.access.repository, Segment.parse(last), 900)
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def fetch_base(stack: Stack, into: Path, environment: Mapping[str, str], **setti
     told.
     """
     access = stack.access
-    newest = max(access.tool.backups(access.repository), key=lambda backup: backup.finish_time)
+    newest = max(access.repository.backups(), key=lambda backup: backup.finish_time)
     command = access.tool.fetch(newest, into, {}, into.parent, 2).command
     subprocess.run(
         command.argv, env={**os.environ, **environment, **settings}, check=True, capture_output=True

@@ -15,12 +15,13 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from pgdrill import tool_facts
+
 # How long an example takes is a busy machine's matter, and no property of what is tested.
 settings.register_profile("by count", deadline=None)
 settings.load_profile("by count")
 
-TOOLS = ("wal-g", "barman-cloud")
-PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
+TOOLS = tuple(tool_facts.TOOLS)
 # The environment's own programs first, then what set-up installed: as the Makefile does it for a
 # user.
 PLACES = (Path(sys.executable).parent, Path(__file__).parents[1] / ".local" / "bin")
@@ -58,7 +59,7 @@ def _programs_on_path() -> Iterator[None]:
 
 def need(tool: str) -> str:
     """The tool's name, or a skip that says what is missing."""
-    if shutil.which(PROGRAMS[tool]) is None:
+    if tool_facts.TOOLS[tool].found() is None:
         pytest.skip(f"{tool} is not installed here: its tests are left out")
     return tool
 

@@ -25,8 +25,8 @@ from pgdrill.postgres.client_files import passed_over
 from pgdrill.postgres.presence import PASSING, listens, tried
 from pgdrill.postgres.refused import hint_of
 from pgdrill.repository.object_store import Storage
+from pgdrill.repository.repository import Repository
 from pgdrill.repository.tools import BackupTool, make_tool
-from pgdrill.repository.wal_archive import WalArchive
 from pgdrill.repository.wal_files import WalReader
 
 CONNECT_SECONDS = 10
@@ -102,7 +102,7 @@ class Access:
         }
 
     @cached_property
-    def repository(self) -> Storage:
+    def objects(self) -> Storage:
         """The backup repository's objects, read without the tool."""
         where = self.cluster.repository
         return Storage.open(
@@ -150,13 +150,13 @@ class Access:
         return make_tool(self.cluster, self.environment)
 
     @property
-    def wal_archive(self) -> WalArchive:
-        """The archived WAL."""
-        return WalArchive(self.cluster, self.repository, self.tool)
+    def repository(self) -> Repository:
+        """The backup repository, read with the tool."""
+        return Repository(self.cluster, self.objects, self.tool)
 
     def wal_reader(self, runner: Runner, folder: Path) -> WalReader:
         """A reader of archived WAL, which fetches its files into ``folder``."""
-        return WalReader(self.wal_archive, self.binaries, runner, folder)
+        return WalReader(self.repository, self.binaries, runner, folder)
 
     @property
     def has_standby(self) -> bool:

@@ -81,7 +81,7 @@ def take_backup(
         alone(access, "backup", wait_seconds=WAIT_SECONDS, over=frozenset({"backup", "prune"})),
     ):
         beside = beside_the_server(access)
-        before = {backup.name for backup in access.tool.backups(access.repository)}
+        before = {backup.name for backup in access.repository.backups()}
         with _folders(home):
             done = _run(access, runner, home, beside, progress)
             backup = _the_new_one(access, before)
@@ -142,14 +142,14 @@ def _run(
     settings = access.cluster.backup
     directory = access.cluster.server.data_directory
     command = access.tool.backup(
-        directory, beside.environment, home, _tuning(access, beside.cluster_bytes)
+        directory,
+        beside.environment,
+        home,
+        _tuning(access, beside.cluster_bytes),
+        settings.delta_steps,
     )
     temporary = private.short_folder(_short(home))
-    more = {
-        "WALG_DELTA_MAX_STEPS": str(settings.delta_steps),
-        "TMPDIR": str(temporary),
-        **access.tool.segment_environment(beside.segment_bytes),
-    }
+    more = {"TMPDIR": str(temporary), **access.tool.segment_environment(beside.segment_bytes)}
     command = Command(
         command.argv,
         {**command.environment, **more},
@@ -189,7 +189,7 @@ def _tuning(access: Access, cluster_bytes: int) -> Tuning:
     where = access.cluster.repository
     chosen = tune(
         cores=cores(),
-        latency_seconds=access.repository.latency_seconds("pgdrill/probe"),
+        latency_seconds=access.objects.latency_seconds("pgdrill/probe"),
         cluster_bytes=cluster_bytes,
         streams=where.streams,
         part_bytes=where.part_bytes,
@@ -201,7 +201,7 @@ def _tuning(access: Access, cluster_bytes: int) -> Tuning:
 
 def _the_new_one(access: Access, before: set[str]) -> BaseBackup:
     """Read the new backup back from the listing: exit code 0 alone proves nothing."""
-    new = [backup for backup in access.tool.backups(access.repository) if backup.name not in before]
+    new = [backup for backup in access.repository.backups() if backup.name not in before]
     if not new:
         raise BackupFault(
             "not-listed",
@@ -220,7 +220,7 @@ def _label(
     access: Access, runner: Runner, home: Path, backup: BaseBackup, parts: dict[str, int]
 ) -> BackupLabel | None:
     """Return the server's ``backup_label`` of the backup, read back from the repository."""
-    told = access.tool.label(access.repository, backup, parts, home)
+    told = access.repository.label(backup, parts, home)
     if isinstance(told, Command):
         what = f"reading backup_label of {backup.name}"
         try:
@@ -236,8 +236,8 @@ def _label(
 
 
 def _whole(access: Access, backup: BaseBackup) -> dict[str, int]:
-    parts = access.tool.parts(access.repository, backup)
-    problems = access.tool.problems(access.repository, backup, parts)
+    parts = access.repository.parts(backup)
+    problems = access.repository.problems(backup, parts)
     if problems:
         first = problems[0]
         raise BackupFault(
@@ -254,7 +254,7 @@ def _archived(access: Access, backup: BaseBackup, segment_bytes: int) -> None:
     with access.connect() as connection:
         last = Segment.holding(backup.finish_lsn - 1, backup.timeline, segment_bytes)
         wait_archived(
-            connection, access.wal_archive, last, access.cluster.backup.archive_wait_seconds
+            connection, access.repository, last, access.cluster.backup.archive_wait_seconds
         )
 
 

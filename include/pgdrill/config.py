@@ -15,13 +15,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pgdrill.check_names import CHECK_NAMES
 from pgdrill.errors import ConfigError
+from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, all_compressions, misfit
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
@@ -38,6 +39,12 @@ OWN_PLACES = (
 OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
+if TYPE_CHECKING:
+    ToolName = str
+    Compression = str
+else:  # what the registry holds is known when this runs
+    ToolName = Literal[tuple(TOOLS)]
+    Compression = Literal[("", *all_compressions())]
 # As libpq reads it: values in quotes or without, and a backslash before what is meant as it is. One
 # way only to match each blank: with two, a string that does not match would be tried in every
 # combination.
@@ -135,21 +142,23 @@ def _store_url(value: str) -> str:
     return f"{parts.scheme}:{value.partition(':')[2]}".rstrip("/")
 
 
-class Repository(Section):
+class RepositorySettings(Section):
     """Where a tool keeps base backups and WAL."""
 
-    url: str = Field(description="s3://bucket/prefix, or file:///folder (wal-g only)")
-    tool: Literal["wal-g", "barman-cloud"] = Field("wal-g", description="the backup tool")
+    url: str = Field(description="s3://bucket/prefix, or file:///folder (not barman-cloud)")
+    tool: ToolName = Field(DEFAULT_TOOL, description="the backup tool")
     binary: str = Field(
-        "", description="path of wal-g (or folder of barman-cloud-*); empty: found on PATH"
+        "", description="path of the tool (or folder of barman-cloud-*); empty: found on PATH"
     )
     conn_id: str = Field(
         "", description="Airflow connection (type aws); empty: environment or the machine's role"
     )
     endpoint_url: str = Field("", description="for S3 stores other than AWS")
     region: str = Field("us-east-1", description="the bucket's AWS region")
-    compression: Literal["", "lz4", "zstd", "brotli", "gzip", "none"] = Field(
-        "", description="empty: lz4 with wal-g, gzip with barman-cloud"
+    compression: Compression = Field(
+        "",
+        description="empty: "
+        + ", ".join(f"{one.default_compression} with {one.name}" for one in TOOLS.values()),
     )
     streams: int = Field(
         0,
@@ -183,19 +192,9 @@ class Repository(Section):
         return value
 
     @model_validator(mode="after")
-    def _fits_tool(self) -> Repository:
-        if self.tool == "barman-cloud" and not self.url.startswith("s3://"):
-            raise ValueError("barman-cloud keeps backups in s3:// only; choose wal-g or an S3 url")
-        # wal-g 3.0.8 writes backups with "none" that it can never read again.
-        known = {
-            "wal-g": ("", "lz4", "zstd", "brotli"),
-            "barman-cloud": ("", "gzip", "lz4", "none"),
-        }[self.tool]
-        if self.compression not in known:
-            raise ValueError(
-                f"{self.tool} cannot use compression {self.compression!r}; choose"
-                f" {', '.join(known[1:])}"
-            )
+    def _fits_tool(self) -> RepositorySettings:
+        if wrong := misfit(self.tool, self.url, self.compression):
+            raise ValueError(wrong)
         return self
 
 
@@ -209,7 +208,9 @@ class Backup(Section):
         300, description="how long the last WAL segment may take to be archived"
     )
     delta_steps: int = Field(
-        0, ge=0, description="wal-g delta backups between full ones; 0: always full"
+        0,
+        ge=0,
+        description="delta backups between full ones, where the tool takes any; 0: always full",
     )
 
 
@@ -611,7 +612,7 @@ class Cluster(Section):
     """What is protected: one server with its repository, drill and vector columns."""
 
     server: Server
-    repository: Repository
+    repository: RepositorySettings
     reports_url: str = Field(
         "", description="report store, s3:// or file://; empty: beside the backups"
     )

@@ -160,10 +160,7 @@ def restore_stage(
         begin_anew(access, workspace, stale, end)
         if backup.upper() != "LATEST":  # a name that is mistyped is told before production is read
             choose_backup(
-                access.tool.backups(access.repository),
-                backup,
-                RecoveryTarget("latest"),
-                access.repository.url,
+                access.repository.backups(), backup, RecoveryTarget("latest"), access.repository.url
             )
         runner = runner or Runner()
         runner.pid_file, runner.before = (

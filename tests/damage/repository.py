@@ -200,7 +200,7 @@ def _same_wal(
 def _same_base(
     small: Small, access: Access, runner: Runner, workspace: Workspace, file: Path
 ) -> bool:
-    backup = next(b for b in access.tool.backups(access.repository) if b.name == small.backup.name)
+    backup = next(b for b in access.repository.backups() if b.name == small.backup.name)
     fetch = access.tool.fetch(backup, workspace.data_directory, {}, workspace.home, 2).command
     try:
         done = runner.run(fetch, timeout_seconds=30, quiet=True)

@@ -192,7 +192,7 @@ def small_cluster(tool: str) -> Iterator[Small]:
         baseline = store.load_baseline(access, report.drill_id)
         assert baseline is not None
         assert settled(access, baseline)
-        backup = next(b for b in access.tool.backups(access.repository) if b.name == backup_name)
+        backup = next(b for b in access.repository.backups() if b.name == backup_name)
         workspace = Workspace.of(access, report.drill_id)
         server = workspace.server(access)
         content = read_content(server, set_name)

@@ -228,7 +228,7 @@ def test_a_cleared_check_that_is_red_makes_the_run_red(site: Site) -> None:
 def test_retention_by_hand_is_told_its_refusals_waits_for_a_person_and_can_be_tried_and_cleared(
     site: Site,
 ) -> None:
-    repository = site.stack.access.repository
+    repository = site.stack.access.objects
     name = "base_0000000100000000000000FE" if site.stack.tool == "wal-g" else "20260101T000000"
     where = (
         "basebackups_005/{}/tar_partitions/part_001.tar.lz4"

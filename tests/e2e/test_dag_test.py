@@ -46,7 +46,7 @@ def damaged(stack: Stack, backup: DagRun) -> Iterator[str]:
 
     Through the store and not in its folder: the demo's store remembers its listing for a while.
     """
-    repository, name = stack.access.repository, backup.xcom["backup"]["name"]
+    repository, name = stack.access.objects, backup.xcom["backup"]["name"]
     parts = {
         key: size
         for key, size in repository.sizes().items()

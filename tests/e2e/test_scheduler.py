@@ -159,7 +159,7 @@ def test_retention_follows_a_backup_and_deletes_by_hand_only_what_a_person_appro
     """Left behind by an upload that was killed ten days ago: gone once it was named and the plan
     approved.
     """
-    repository = site.stack.access.repository
+    repository = site.stack.access.objects
     where = (
         "basebackups_005/{}/tar_partitions/part_001.tar.lz4"
         if site.stack.tool == "wal-g"
@@ -423,7 +423,7 @@ def archiving_caught_up(site: Site) -> None:
         ).fetchone()
         assert row
         segment = Segment.parse(row[1], site.stack.segment_bytes)
-        wait_archived(connection, site.stack.access.wal_archive, segment, 180)
+        wait_archived(connection, site.stack.access.repository, segment, 180)
 
 
 def kill_scheduler(site: Site) -> None:

@@ -333,15 +333,15 @@ def _no_half_dump(access: Access, place: Place, before: set[str]) -> str:
 
 
 def _backup_is_good(access: Access, name: str) -> str:
-    backup = next((one for one in access.tool.backups(access.repository) if one.name == name), None)
+    backup = next((one for one in access.repository.backups() if one.name == name), None)
     if backup is None:
         return "the backup is not listed"
-    parts = access.tool.parts(access.repository, backup)
+    parts = access.repository.parts(backup)
     recorded = backup_record.read(access.reports, name)
     if recorded is None:
         return "the backup is not recorded"
     problems = [
-        *access.tool.problems(access.repository, backup, parts),
+        *access.repository.problems(backup, parts),
         *backup_record.differences(
             recorded,
             access.repository.url,

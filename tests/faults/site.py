@@ -184,7 +184,7 @@ def _fill(stack: Stack) -> Site:
         connection.execute(ROWS.format(151, 300))
         connection.execute("SELECT pg_switch_wal()")
         backups.append(take_backup(access).name)
-        identifier = access.tool.backups(access.repository)[0].system_identifier
+        identifier = access.repository.backups()[0].system_identifier
         dump = take_dump(access).dump_id
         drilled = drill_dump(access)
         assert drilled.verdict == "passed", [
@@ -198,7 +198,7 @@ def _fill(stack: Stack) -> Site:
         connection.execute("SELECT pg_logical_emit_message(true, 'x', 'x')")
         connection.execute("SELECT pg_switch_wal()")
         wait_archived(
-            connection, access.wal_archive, Segment.holding(parse_lsn(lsn), int(line, 16)), 60
+            connection, access.repository, Segment.holding(parse_lsn(lsn), int(line, 16)), 60
         )
     now = datetime.now(UTC)
     holds.add_hold(access, backups[0], why="case 77/26", until=now + timedelta(days=200))

@@ -128,7 +128,7 @@ def leave_marks(stack: Stack, count: int = 4) -> tuple[Mark, ...]:
                 )
             )
             connection.execute("SELECT pg_switch_wal()")
-        wait_archived(connection, stack.access.wal_archive, marks[-1].segment, 60)
+        wait_archived(connection, stack.access.repository, marks[-1].segment, 60)
     return tuple(marks)
 
 
@@ -150,9 +150,7 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # files change behind its back
             store.start()
-        yield Golden(
-            stack, stack.access.tool.backups(stack.access.repository)[0], marks, folder, store
-        )
+        yield Golden(stack, stack.access.repository.backups()[0], marks, folder, store)
     finally:
         store.stop()
         stack.remove()

@@ -54,7 +54,7 @@ def _fill(stack: Stack, backups: int, delta_steps: int) -> None:
                 assert lsn
             if number < backups:
                 take_backup(access)
-        wait_archived(connection, access.wal_archive, Segment.parse(line), 60)
+        wait_archived(connection, access.repository, Segment.parse(line), 60)
 
 
 def access_of(stack: Stack, folder: Path | None = None, **sections: dict[str, object]) -> Access:
@@ -87,11 +87,11 @@ def wal_g(folder: Path, *words: str) -> str:
 
 
 def names(access: Access) -> list[str]:
-    return [entry.name for entry in access.tool.catalog(access.repository)]
+    return [entry.name for entry in access.repository.catalog()]
 
 
 def permanent(access: Access) -> list[str]:
-    return [entry.name for entry in access.tool.catalog(access.repository) if entry.permanent]
+    return [entry.name for entry in access.repository.catalog() if entry.permanent]
 
 
 @contextlib.contextmanager

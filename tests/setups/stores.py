@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
-from pgdrill.doctor.tool import BROTLI, WITHOUT_SODIUM, program_holds
+from pgdrill.repository.tools.walg_installation import BROTLI, WITHOUT_SODIUM, program_holds
 from tests.integration.doctor.test_doctor import Forbidding
 from tests.setups.host import Host
 from tests.setups.setup import Answer, Setup

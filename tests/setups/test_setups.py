@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import pytest
 
-from tests.conftest import PROGRAMS, thorough
+from pgdrill.tool_facts import TOOLS
+from tests.conftest import thorough
 from tests.faults.cases import at_once, draw, seed
 from tests.setups import table
 from tests.setups.full import FULL
@@ -51,11 +51,7 @@ def chosen() -> list[Setup]:
     }
     # quick ones first, then of each family
     here = sorted(
-        (
-            one
-            for one in FULL
-            if programs(one.postgres) and shutil.which(PROGRAMS[one.tool]) and one.here()
-        ),
+        (one for one in FULL if programs(one.postgres) and TOOLS[one.tool].found() and one.here()),
         key=lambda one: (not one.answer, place[id(one)]),
     )
     if WORDS:

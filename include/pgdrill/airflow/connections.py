@@ -17,7 +17,7 @@ from pgdrill.errors import ConfigError
 
 if TYPE_CHECKING:
     from pgdrill.access import Access
-    from pgdrill.config import Cluster, Repository
+    from pgdrill.config import Cluster, RepositorySettings
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,9 @@ def postgres_keywords(conn_id: str) -> dict[str, str]:
     return given
 
 
-def aws_variables(conn_id: str, repository: Repository) -> tuple[dict[str, str], Repository]:
+def aws_variables(
+    conn_id: str, repository: RepositorySettings
+) -> tuple[dict[str, str], RepositorySettings]:
     """``AWS_…`` variables of an ``aws`` connection (its role assumed), and the repository completed
     by its region and endpoint.
 

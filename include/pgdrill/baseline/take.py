@@ -197,7 +197,7 @@ def _at_restore_point(
     access = production.access
     segment = Segment.holding(baseline.lsn_position - 1, baseline.timeline, baseline.segment_bytes)
     wait_archived(
-        connection, access.wal_archive, segment, access.cluster.backup.archive_wait_seconds
+        connection, access.repository, segment, access.cluster.backup.archive_wait_seconds
     )
 
 

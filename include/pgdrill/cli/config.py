@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from pgdrill.cli.app import (
 )
 from pgdrill.errors import ConfigError
 from pgdrill.text import count
+from pgdrill.tool_facts import TOOLS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pgdrill.config import Cluster, Deviation, Settings, VectorColumn
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the configuration.")
-PROGRAMS = {"wal-g": "wal-g", "barman-cloud": "barman-cloud-backup"}
 
 
 @app.callback()
@@ -200,15 +199,11 @@ def _own(cluster: Cluster) -> str:
 
 
 def _program(cluster: Cluster) -> str:
-    name, configured = PROGRAMS[cluster.repository.tool], cluster.repository.binary
-    if configured and cluster.repository.tool == "barman-cloud":
-        configured = f"{configured}/{name}"
-    found = shutil.which(configured or name)
-    return (
-        f"found at {found}"
-        if found
-        else f"NOT found on this host ({configured or 'looked on PATH'})"
-    )
+    facts, configured = TOOLS[cluster.repository.tool], cluster.repository.binary
+    if found := facts.found(configured):
+        return f"found at {found}"
+    looked = facts.executable(configured) if configured else "looked on PATH"
+    return f"NOT found on this host ({looked})"
 
 
 def _here(present: bool) -> str:

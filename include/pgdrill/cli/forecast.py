@@ -50,12 +50,11 @@ def rto(
     if probe_too:
         where = access.cluster.repository
         newest = max(
-            own_backups(access, access.tool.backups(access.repository)),
-            key=lambda backup: backup.finish_time,
+            own_backups(access, access.repository.backups()), key=lambda backup: backup.finish_time
         )
-        parts = access.tool.parts(access.repository, newest)
+        parts = access.repository.parts(newest)
         probed = probe(
-            access.repository,
+            access.objects,
             parts,
             access.cluster.state_directory,
             fetch_streams(cores=cores(), streams=where.streams)[0],

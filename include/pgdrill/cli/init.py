@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgdrill.cli.app import ConfigOption, Exit, Session, command, explain, out, say, session_of
+from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, misfit
 
 if TYPE_CHECKING:
     from pgdrill.access import Credentials
@@ -25,11 +25,10 @@ NEWEST_MAJOR = 18  # taken where no server tells
 SYSTEM_PLACE = Path("/var/lib/pgdrill")
 
 
-class Tool(StrEnum):
-    """The backup tools."""
-
-    WAL_G = "wal-g"
-    BARMAN = "barman-cloud"
+if TYPE_CHECKING:
+    Tool = str
+else:  # what the registry holds is known when this runs
+    Tool = StrEnum("Tool", {name.upper(): name for name in TOOLS})
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,9 @@ def init(
     repository: Annotated[
         str | None,
         typer.Option(
-            "--repository", metavar="URL", help="s3://bucket/prefix, or file:///folder (wal-g only)"
+            "--repository",
+            metavar="URL",
+            help="s3://bucket/prefix, or file:///folder (not barman-cloud)",
         ),
     ] = None,
     cluster: Annotated[
@@ -79,7 +80,7 @@ def init(
     ] = "",
     tool: Annotated[
         Tool | None,
-        typer.Option("--tool", help="default: wal-g where it is found, else barman-cloud"),
+        typer.Option("--tool", help=f"default: the first of {', '.join(TOOLS)} that is found"),
     ] = None,
     data_directory: Annotated[
         Path | None,
@@ -204,14 +205,16 @@ def _ask_server(words: dict[str, str], credentials: Credentials) -> SelfDescript
     from psycopg.conninfo import make_conninfo
 
     from pgdrill.access import Access
-    from pgdrill.config import Cluster, Repository, Server
+    from pgdrill.config import Cluster, RepositorySettings, Server
     from pgdrill.errors import PgdrillError
     from pgdrill.postgres.self_description import describe
 
     server = Server(dsn=make_conninfo("", **words), data_directory=Path("/"))
     try:
         with Access(
-            Cluster(server=server, repository=Repository(url="file:///none-yet"), name="new"),
+            Cluster(
+                server=server, repository=RepositorySettings(url="file:///none-yet"), name="new"
+            ),
             credentials,
         ).connect() as connection:
             return describe(connection)
@@ -233,7 +236,8 @@ def _cluster(given: Given, words: dict[str, str], told: SelfDescription | None) 
     )
     if not repository:
         raise typer.BadParameter(
-            "needed: s3://bucket/prefix, or file:///folder (wal-g only)", param_hint="--repository"
+            "needed: s3://bucket/prefix, or file:///folder (not barman-cloud)",
+            param_hint="--repository",
         )
     major = told.major_version if told else NEWEST_MAJOR
     data = (
@@ -256,7 +260,7 @@ def _cluster(given: Given, words: dict[str, str], told: SelfDescription | None) 
         data_directory=data,
         bin_dir=programs,
         repository=repository,
-        tool=given.tool or given.asked("Backup tool, wal-g or barman-cloud", _tool(repository)),
+        tool=given.tool or given.asked(f"Backup tool, {' or '.join(TOOLS)}", _tool(repository)),
         work_directory=given.work_directory or _work_directory(),
         superuser=told.superuser if told else "",
         system_identifier=told.system_identifier if told else None,
@@ -300,11 +304,9 @@ def _as_name(database: str) -> str:
 
 
 def _tool(repository: str) -> str:
-    from pgdrill.cli.config import PROGRAMS
-
-    if repository.startswith("file:"):
-        return Tool.WAL_G
-    return next((tool for tool, program in PROGRAMS.items() if shutil.which(program)), Tool.WAL_G)
+    """The first tool of the registry that is found here and can keep backups there."""
+    fitting = [tool for tool in TOOLS.values() if not misfit(tool.name, repository, "")]
+    return next((tool.name for tool in fitting if tool.found()), DEFAULT_TOOL)
 
 
 def _work_directory() -> Path:

@@ -51,7 +51,7 @@ def backups(
     from pgdrill.reports.terminal import backups_table
 
     access = session_of(context).access(cluster)
-    found = access.tool.backups(access.repository)
+    found = access.repository.backups()
     recorded = {Path(key).stem for key in access.reports.sizes("backups/")}
     own = own_system(access, found)
     if as_json:

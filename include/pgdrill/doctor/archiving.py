@@ -15,8 +15,6 @@ from pgdrill.repository.archiver import (
     check_keeps_up,
     check_switched_on,
 )
-from pgdrill.repository.decoders import DECODERS
-from pgdrill.repository.wal_keys import archived_key
 
 PART = "archiving"
 SEGMENT = re.compile("[0-9A-F]{24}")
@@ -144,8 +142,7 @@ def here(subject: Subject) -> Iterator[Finding]:
         )
         return
     access = subject.access
-    key = archived_key(*access.tool.wal_keys(), name)
-    if access.repository.lists(key, DECODERS):
+    if access.repository.lists_wal(name):
         yield green(name, f"in {access.cluster.repository.url}")
     else:
         yield red(

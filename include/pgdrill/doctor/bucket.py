@@ -69,7 +69,7 @@ def listing(subject: Subject) -> Iterator[Finding]:
                 f"`install -d -m 0700 {folder}` as the user that runs the tasks",
             )
             return
-    subject.access.repository.lists("pgdrill/leases/none", ("",))
+    subject.access.objects.lists("pgdrill/leases/none", ("",))
     yield green(subject.access.cluster.repository.url, "listed")
 
 
@@ -102,7 +102,7 @@ def put(subject: Subject) -> Iterator[Finding]:
     try:
         read = subject.access.reports.read(PROBE)
     except CouldNotVerify as error:
-        yield _refused(error, place, f"`s3:GetObject` on {_arn(subject.access.repository)}/*")
+        yield _refused(error, place, f"`s3:GetObject` on {_arn(subject.access.objects)}/*")
         return
     if read == b"{}":
         yield green(place, f"put and read; {words}")
@@ -131,7 +131,7 @@ def delete(subject: Subject) -> Iterator[Finding]:
     """Try to delete a key that is never there."""
     places = {
         store.url: store
-        for store, job in ((subject.access.repository, "retention"), (subject.access.dumps, "dump"))
+        for store, job in ((subject.access.objects, "retention"), (subject.access.dumps, "dump"))
         if job in subject.jobs
     }
     wrong = []

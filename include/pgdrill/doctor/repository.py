@@ -26,7 +26,7 @@ PART = "repository"
 def backups(subject: Subject) -> Iterator[Finding]:
     """Read the backups from the tool's own descriptions, and pgdrill's records."""
     access, store = subject.access, subject.access.repository
-    found = access.tool.backups(store)
+    found = store.backups()
     subject.backups = list(found)
     wrong = [
         Finding("red", one.thing, one.found, one.expected, one.hint, one.reason)

@@ -36,9 +36,9 @@ class Hurried(Access):
     """An access whose store is asked once and for seconds, never again and for longer."""
 
     @cached_property
-    def repository(self) -> Storage:
-        """The repository as for every job, in a hurry."""
-        return super().repository.quick
+    def objects(self) -> Storage:
+        """The repository's objects as for every job, in a hurry."""
+        return super().objects.quick
 
     @cached_property
     def reports(self) -> Storage:

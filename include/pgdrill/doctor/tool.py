@@ -5,42 +5,15 @@ Is it there, is its version known to work, and what do its own variables say?
 
 from __future__ import annotations
 
-import json
-import mmap
-import os
-import pwd
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 from pgdrill.doctor.examination import examination
 from pgdrill.doctor.model import Finding, green, red, unknown, warn
 from pgdrill.doctor.subject import Subject
-from pgdrill.host.process import Command, ProcessTimeout, Runner
-from pgdrill.repository.failures import NO_BROTLI_HINT, NO_LIBSODIUM_HINT
-from pgdrill.repository.tools import BackupTool
+from pgdrill.host.process import ProcessTimeout, Runner
 
-TRIED = {"wal-g": ((3, 0, 8),), "barman-cloud": ((3, 19, 1),)}
-OLDEST = {"wal-g": (3, 0, 0), "barman-cloud": (3, 13, 0)}
 VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
-# commands of wal-g, as its help lists them
-COMMANDS = ("backup-push", "backup-fetch", "backup-mark", "wal-push", "wal-fetch", "delete", "st")
-# the programs barman-cloud-…
-PROGRAMS = ("backup", "restore", "wal-archive", "wal-restore", "backup-keep", "backup-delete")
-# wal-g's own: it reads them from its file, too. Those that name a place, or what backups consist
-# of, are pgdrill's to set.
-PLACES = (
-    "WALG_S3_PREFIX",
-    "WALG_FILE_PREFIX",
-    "WALG_GS_PREFIX",
-    "WALG_AZ_PREFIX",
-    "WALG_SSH_PREFIX",
-    "WALG_SWIFT_PREFIX",
-)
-SODIUM = ("WALG_LIBSODIUM_KEY", "WALG_LIBSODIUM_KEY_PATH")
-WITHOUT_SODIUM = b"not compiled with libsodium"  # an error's words, in such a program alone
-BROTLI = b"wal-g/internal/compression/brotli."  # its functions, in a program that has them
-KEY_FILES = ("WALG_PGP_KEY_PATH", "WALG_LIBSODIUM_KEY_PATH", "WALG_ENVELOPE_PGP_KEY_PATH")
 
 
 @examination(
@@ -62,10 +35,12 @@ def version(subject: Subject) -> Iterator[Finding]:
         yield unknown(tool.name, f"{error}", "its version")
         return
     said = " ".join((done.stdout or " ".join(done.last_lines)).split())
-    tried = " or ".join(".".join(map(str, one)) for one in TRIED[tool.name])
+    tried = " or ".join(".".join(map(str, one)) for one in tool.facts.tried)
     if done.code:
         yield red(tool.name, f"--version ended with {done.ended}", "its version")
-    elif missing := _missing(subject, tool):
+    elif missing := tool.lacking(
+        lambda command: Runner().run(command, timeout_seconds=subject.seconds, quiet=True)
+    ):
         yield red(
             tool.name,
             f"{said}, without {', '.join(missing)}",
@@ -75,10 +50,10 @@ def version(subject: Subject) -> Iterator[Finding]:
         yield green(
             tool.name, f"{said}: a build of its own, which has every command that pgdrill uses"
         )
-    elif (found := tuple(int(part or 0) for part in number.groups())) in TRIED[tool.name]:
+    elif (found := tuple(int(part or 0) for part in number.groups())) in tool.facts.tried:
         yield green(tool.name, f"{said}, at {tool.version().argv[0]}")
     else:
-        judge = red if found < OLDEST[tool.name] else warn
+        judge = red if found < tool.facts.oldest else warn
         yield judge(
             tool.name,
             said,
@@ -102,127 +77,5 @@ def variables(subject: Subject) -> Iterator[Finding]:
 
     A value is shown of places alone, never of keys.
     """
-    tool = subject.access.tool
-    if tool.name != "wal-g":
-        own = sorted(
-            name
-            for name in os.environ
-            if name.startswith(("AWS_", "BOTO")) and name not in tool.environment()
-        )
-        yield green("barman-cloud's variables", f"passed on: {', '.join(own) or 'none'}")
-        return
-    wrong: list[Finding] = []
-    settings: dict[str, str] = {}
-    for where, values in (
-        ("~/.walg.json", _file(wrong)),
-        ("environment", {k: v for k, v in os.environ.items() if k.startswith("WALG_")}),
-    ):
-        settings |= values
-        wrong += [
-            finding
-            for name in PLACES
-            if (finding := _place(subject, where, name, values.get(name, "")))
-        ]
-    for name in KEY_FILES:
-        if (path := settings.get(name)) and not os.access(path, os.R_OK):
-            wrong.append(
-                red(
-                    name,
-                    f"{path} cannot be read",
-                    "the key's file",
-                    f"put the key there, readable for this user (`chmod 0400 {path}`), or correct"
-                    f" {name}",
-                )
-            )
-    if any(settings.get(name) for name in SODIUM) and program_holds(
-        tool.version().argv[0], WITHOUT_SODIUM
-    ):
-        wrong.append(
-            red(
-                "WALG_LIBSODIUM_KEY",
-                "this wal-g was not compiled with libsodium",
-                "one that was",
-                NO_LIBSODIUM_HINT,
-            )
-        )
-    if subject.access.cluster.repository.compression == "brotli" and not program_holds(
-        tool.version().argv[0], BROTLI
-    ):
-        wrong.append(
-            red(
-                "repository.compression",
-                "brotli, and this wal-g was built without it",
-                "lz4, zstd, or a wal-g with brotli",
-                NO_BROTLI_HINT,
-            )
-        )
-    yield from wrong or [green("wal-g's own settings", _told(tool, settings))]
-
-
-def program_holds(program: str, words: bytes) -> bool:
-    """Return whether a program was built with a text in it.
-
-    No command of wal-g's tells what it was built without.
-    """
-    with (
-        Path(program).open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        return content.find(words) >= 0
-
-
-def _missing(subject: Subject, tool: BackupTool) -> list[str]:
-    """Return what pgdrill uses and this tool lacks."""
-    program = tool.version().argv[0]
-    if tool.name != "wal-g":
-        folder = Path(program).parent
-        return [
-            f"barman-cloud-{name}"
-            for name in PROGRAMS
-            if not (folder / f"barman-cloud-{name}").is_file()
-        ]
-    done = Runner().run(Command((program, "--help")), timeout_seconds=subject.seconds, quiet=True)
-    listed = {line.split()[0] for line in done.stdout.splitlines() if line.split()}
-    return [f"`{name}`" for name in COMMANDS if name not in listed]
-
-
-def _file(wrong: list[Finding]) -> Mapping[str, str]:
-    """Read ``~/.walg.json``.
-
-    wal-g looks for it in the home that the operating system knows of, whatever HOME says.
-    """
-    try:
-        file = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".walg.json"
-    except KeyError:  # a user without a home
-        return {}
-    try:
-        read = json.loads(file.read_text()) if file.exists() else {}
-    except (OSError, ValueError) as error:
-        wrong.append(
-            red(
-                f"{file}",
-                f"unreadable: {type(error).__name__}",
-                "JSON, readable for this user",
-                f"correct {file}, or remove it",
-            )
-        )
-        return {}
-    return {str(name): str(value) for name, value in read.items()} if isinstance(read, dict) else {}
-
-
-def _place(subject: Subject, where: str, name: str, value: str) -> Finding | None:
-    url = subject.access.cluster.repository.url
-    if not value or value.rstrip("/") in (url, url.removeprefix("file://")):
-        return None
-    return warn(
-        f"{name} ({where})",
-        f"{value}",
-        f"{url}, where pgdrill leads wal-g",
-        f"take {name} away there, or set repository.url to the same place",
-    )
-
-
-def _told(tool: BackupTool, settings: Mapping[str, str]) -> str:
-    names = sorted(set(settings) - set(tool.environment()))
-    encrypted = "encrypted" if tool.encrypts(settings) else "not encrypted"
-    return f"{encrypted}; passed on: {', '.join(names) or 'none'}"
+    for found in subject.access.tool.settings():
+        yield Finding(found.status, found.thing, found.found, found.expected, found.hint)

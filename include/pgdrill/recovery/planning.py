@@ -87,7 +87,7 @@ def decide(
     chosen = by_turns(access, wanted, report.target)
     look = look_at_production(access, report, runner, folder, latest=chosen.kind == "latest")
     if look.baseline is None and backup.upper() == "LATEST":  # the newest may be anybody's
-        own_system(access, access.tool.backups(access.repository)).check()
+        own_system(access, access.repository.backups()).check()
     try:
         goal, target = exact_goal(access, chosen, backup, look, report, runner, folder)
     except CouldNotVerify as error:
@@ -121,7 +121,7 @@ def look_at_production(
     """
     started = time.monotonic()
     # what has reached it by itself, before a switch is asked for
-    listed = access.wal_archive.listed()
+    listed = access.repository.wal()
     wal = access.wal_reader(runner, folder)
     # before the restore point: it has to come back
     report.heartbeats = read_heartbeats(access) if latest else None
@@ -168,7 +168,7 @@ def _line(
 
 
 def _without_production(access: Access, found: Timelines) -> tuple[int | None, list[int]]:
-    backups = access.tool.backups(access.repository)
+    backups = access.repository.backups()
     mine = own_system(access, backups).of(backups)
     return followed(found, last_known_timeline(mine, newest_reports(access)))
 
@@ -200,7 +200,7 @@ def _measure(
 
 def _archive_now(access: Access) -> int:
     with access.connect() as connection:
-        return archive_now(connection, access.wal_archive)
+        return archive_now(connection, access.repository)
 
 
 def read_heartbeats(access: Access, instant: datetime | None = None) -> Heartbeats | None:
@@ -390,7 +390,7 @@ def _random(
     line = look.line or Line(_end(look).segment.timeline, segment_bytes=look.segment_bytes)
     clock = (look.baseline.clock if look.baseline else None) or UNKNOWN
     since = clock.on_server(datetime.now(UTC)) - timedelta(days=access.cluster.drill.random_days)
-    wal, backups = access.wal_reader(runner, folder), access.tool.backups(access.repository)
+    wal, backups = access.wal_reader(runner, folder), access.repository.backups()
     spans = restorable(wal, backups, line, allowance=clock.allowance, since=since)
     if backup.upper() != "LATEST":
         spans = [cut for span in spans if (cut := _from(span, backup))]

@@ -128,22 +128,22 @@ def preflight(
     ``history``: of the goal's timeline, as far as it is known beforehand.
     """
     _unused(directory)
-    tool, repository = access.tool, access.repository
-    listed = tool.backups(repository)
+    repository = access.repository
+    listed = repository.backups()
     backup = choose_backup(listed, goal.backup, goal.target, repository.url)
     if goal.backup.upper() == "LATEST":
         _newest_known(access, listed, backup)
     _same_system(backup, goal.system_identifier, access, listed)
     _all_inside(backup, goal.tablespaces)
-    parts = tool.parts(repository, backup)
+    parts = repository.parts(backup)
     kept = backup_record.read(access.reports, backup.name)
-    problems = tool.problems(repository, backup, parts)
+    problems = repository.problems(backup, parts)
     if kept:
         problems += backup_record.differences(
-            kept, repository.url, parts, backup.finish_time, tool.changed_by_marking
+            kept, repository.url, parts, backup.finish_time, repository.tool.changed_by_marking
         )
     _raise_first(problems, f"backup {backup.name}")
-    archived = tool.wal(repository)
+    archived = repository.wal()
     # Where a time or a name lies is known to the WAL alone: recovery itself then proves that it was
     # reached.
     # positions name the byte after what has to be there

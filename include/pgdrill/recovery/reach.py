@@ -177,7 +177,7 @@ class Archive:
 
         None where a gap, damage or a quiet server keeps from knowing it.
         """
-        archived = self.wal.archive.listed()
+        archived = self.wal.repository.wal()
         found = stretches(self.line.wal(archived), self.line.path, self._backups())
         if not found or found[-1].end_lsn != self._end_lsn():
             return None
@@ -194,8 +194,8 @@ class Archive:
         return None
 
     def _backups(self) -> BaseBackups:
-        return self.wal.archive.tool.backups(self.wal.archive.objects)
+        return self.wal.repository.backups()
 
     def _end_lsn(self) -> int:
-        newest = self.line.newest(self.wal.archive.listed(), 1)
+        newest = self.line.newest(self.wal.repository.wal(), 1)
         return newest[0].start_lsn + newest[0].size_bytes if newest else 0

@@ -67,7 +67,7 @@ def blame(
 def _broken(access: Access, key: str, size: int) -> str:
     """Return what is wrong with an object, or an empty string."""
     suffix = PurePosixPath(key).suffix.removesuffix(".tar")
-    chunks = access.repository.chunks(key)
+    chunks = access.objects.chunks(key)
     if chunks is None:
         return "no such object"
     try:

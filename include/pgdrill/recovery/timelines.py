@@ -186,7 +186,7 @@ def _branch(access: Access, found: Timelines, timeline: int, *, stray: bool) -> 
 def removal(access: Access, timeline: int) -> str:
     """Return the command that deletes a timeline's objects in the repository, and no others."""
     where, number = access.cluster.repository, f"{timeline:08X}"
-    folder = f"{where.url.rstrip('/')}/{access.tool.wal_keys()[0].partition('{')[0]}"
+    folder = f"{where.url.rstrip('/')}/{access.repository.wal_folder}"
     if where.url.startswith("s3://"):
         endpoint = f" --endpoint-url {where.endpoint_url}" if where.endpoint_url else ""
         return f"aws{endpoint} s3 rm --recursive {folder} --exclude '*' --include '{number}*'"

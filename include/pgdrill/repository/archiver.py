@@ -13,8 +13,8 @@ from pgdrill.config import Cluster
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.postgres.pg_control import system_identifier
 from pgdrill.postgres.wal import Segment, parse_lsn
+from pgdrill.repository.repository import Repository
 from pgdrill.repository.server_environment import config_file, keys_hint
-from pgdrill.repository.wal_archive import WalArchive
 
 POLL_SECONDS = 0.2  # pg_stat_archiver offers no event to wait for
 # of the promised RPO: the rest is for a push, which an archive_timeout does not count
@@ -119,7 +119,7 @@ def check_keeps_up(connection: psycopg.Connection, cluster: Cluster) -> None:
 
 
 def wait_archived(
-    connection: psycopg.Connection, archive: WalArchive, segment: Segment, timeout_seconds: float
+    connection: psycopg.Connection, repository: Repository, segment: Segment, timeout_seconds: float
 ) -> None:
     """Wait until ``segment`` is in the repository.
 
@@ -132,7 +132,7 @@ def wait_archived(
             "SELECT last_archived_wal, last_failed_wal, last_failed_time FROM pg_stat_archiver"
         ).fetchone()
         archived = str(seen[0] or "") if seen else ""
-        if archived[:24] >= segment.name and archive.listed().get(segment.name):
+        if archived[:24] >= segment.name and repository.wal().get(segment.name):
             return
         if time.monotonic() - started > timeout_seconds:
             elsewhere = archived[:24] >= segment.name
@@ -144,12 +144,12 @@ def wait_archived(
                     f" {archived or 'none'}, last failed {seen[1] if seen else None})"
                 ),
                 expected="archived within the time allowed",
-                hint=ELSEWHERE_HINT if elsewhere else _log_hint(connection, archive.cluster),
+                hint=ELSEWHERE_HINT if elsewhere else _log_hint(connection, repository.cluster),
             )
         time.sleep(POLL_SECONDS)
 
 
-def archive_now(connection: psycopg.Connection, archive: WalArchive) -> int:
+def archive_now(connection: psycopg.Connection, repository: Repository) -> int:
     """Have what was written until now archived; return the position up to which it is.
 
     Waits no longer than a segment may take that the promised RPO has room for.
@@ -164,8 +164,8 @@ def archive_now(connection: psycopg.Connection, archive: WalArchive) -> int:
     segment = Segment.holding(lsn - 1, int(row[1], 16), size)
     wait_archived(
         connection,
-        archive,
+        repository,
         segment,
-        min(archive.cluster.backup.archive_wait_seconds, archive.cluster.drill.rpo_seconds),
+        min(repository.cluster.backup.archive_wait_seconds, repository.cluster.drill.rpo_seconds),
     )
     return lsn

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from pkgutil import resolve_name
 
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut, Unreachable
 from pgdrill.host.process import Completed, ProcessTimeout
 from pgdrill.repository.object_store import KEYS_HINT
+from pgdrill.repository.tools.failure import Failure
+from pgdrill.tool_facts import TOOLS
 
 SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 REFUSED = re.compile(
@@ -25,8 +29,7 @@ NO_KEYS = re.compile(
     r"NoCredentialProviders|Unable to locate credentials|PartialCredentials|no (EC2 )?IMDS role",
     re.IGNORECASE,
 )
-# A refusal of a path, and not of a right of a database's role: in Python's words (barman-cloud) and
-# in Go's (wal-g).
+# A refusal of a path, and not of a right of a database's role: in Python's words and in Go's.
 NOT_WRITABLE = re.compile(
     r"\[Errno (1|13|30)\]|"
     r"\b(open|mkdir|symlink|link|rename|remove|unlink|chmod|chown|lchown|chtimes|truncate)"
@@ -52,11 +55,6 @@ SERVER_GONE = re.compile(
     r"(connection refused|no such host|no such file|timed? ?out|timeout expired|connection reset)",
     re.IGNORECASE,
 )
-# a wal-g that was built from its sources has no libsodium, unless the build was told to
-NO_LIBSODIUM = re.compile(r"wal-g was not compiled with libsodium")
-NO_COMPRESSION = re.compile(r"Unknown compression method")  # brotli, in a build without it
-NO_KEY = re.compile(r"encryption error|can't configure crypter")
-NAMES = re.compile(r"jsontext: invalid UTF-8")
 RIGHTS = re.compile(r"permission denied|must be superuser|authentication failed", re.IGNORECASE)
 CORRUPT = re.compile(
     r"unexpected EOF|bad magic|lz4: |LZ4F_|while decompressing|checksum|corrupt|invalid header|not"
@@ -70,59 +68,17 @@ LIKE_OURS = (
     "it gets the words of pgdrill's own connection: look for what its driver cannot do (GSS,"
     " channel binding, a key with a passphrase), and at pg_hba.conf"
 )
-NO_LIBSODIUM_HINT = (
-    "install a wal-g that was built with libsodium, as its releases are; or encrypt with a PGP key"
-    " (WALG_PGP_KEY_PATH), which every wal-g can"
+# The meaning of any tool's last words. The first that fits counts; what only one tool says comes
+# before them (:func:`_all_failures`).
+NO_SPACE = Failure(
+    SPACE,
+    CouldNotVerify,
+    "no-space",
+    "room on the disk",
+    "make room, or set drill.work_directory to a larger disk",
 )
-NO_BROTLI_HINT = (
-    "set repository.compression to lz4 or zstd; or install a wal-g that was built with brotli, as"
-    " its releases are"
-)
-# The meaning of the tool's last words: pattern, whose fault, reason, what was expected, the hint.
-# The first that fits counts.
-FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] = (
-    (
-        SPACE,
-        CouldNotVerify,
-        "no-space",
-        "room on the disk",
-        "make room, or set drill.work_directory to a larger disk",
-    ),
-    (
-        NO_LIBSODIUM,
-        CouldNotVerify,
-        "no-libsodium",
-        "a wal-g that can encrypt with WALG_LIBSODIUM_KEY",
-        NO_LIBSODIUM_HINT,
-    ),
-    (
-        NO_COMPRESSION,
-        CouldNotVerify,
-        "no-compression",
-        "a compression method that this wal-g has",
-        NO_BROTLI_HINT,
-    ),
-    (
-        NO_KEY,
-        CouldNotVerify,
-        "no-key",
-        "the key that encrypts and decrypts",
-        (
-            "put the key where WALG_PGP_KEY_PATH (or WALG_LIBSODIUM_KEY_PATH) says, readable for"
-            " this user"
-        ),
-    ),
-    (
-        NAMES,
-        CouldNotVerify,
-        "name-not-utf8",
-        "names of databases and tables in UTF-8, for wal-g's list of files",
-        (
-            "rename what is named otherwise (in a database in SQL_ASCII, or behind a pooler), or"
-            " set WALG_WITHOUT_FILES_METADATA=true"
-        ),
-    ),
-    (
+FAILURES = (
+    Failure(
         CANCELLED,
         CouldNotVerify,
         "server-cancelled",
@@ -133,7 +89,7 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
             " idle_session_timeout, transaction_timeout)"
         ),
     ),
-    (
+    Failure(
         NOT_WRITABLE,
         CouldNotVerify,
         "not-writable",
@@ -145,7 +101,7 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
             " this user's"
         ),
     ),
-    (
+    Failure(
         RIGHTS,
         CouldNotVerify,
         "permission",
@@ -155,43 +111,43 @@ FAILURES: tuple[tuple[re.Pattern[str], type[PgdrillError], str, str, str], ...] 
             " per database)"
         ),
     ),
-    (
+    Failure(
         LOGIN,
         CouldNotVerify,
         "server-refused",
         "the tool let into the server as pgdrill is",
         LIKE_OURS,
     ),
-    (
+    Failure(
         SERVER_GONE,
         Unreachable,
         "server-unreachable",
         "the server that answered pgdrill a moment ago",
         "check that it runs, then try again",
     ),
-    (
+    Failure(
         NOT_CONNECTED,
         CouldNotVerify,
         "server-refused",
         "the tool let into the server as pgdrill is",
         LIKE_OURS,
     ),
-    (NO_KEYS, CouldNotVerify, "no-keys", "permission to read", KEYS_HINT),
-    (
+    Failure(NO_KEYS, CouldNotVerify, "no-keys", "permission to read", KEYS_HINT),
+    Failure(
         REFUSED,
         CouldNotVerify,
         "storage-refused",
         "permission to read",
         "check the keys (Airflow connection or AWS_… variables) and the bucket's policy",
     ),
-    (
+    Failure(
         NETWORK,
         Unreachable,
         "storage-unreachable",
         "an answer from the store",
         "check endpoint and network, then try again",
     ),
-    (
+    Failure(
         CORRUPT,
         BackupFault,
         "corrupt-part",
@@ -213,13 +169,19 @@ def says_absent(done: Completed, absent_code: int) -> bool:
     )
 
 
+@functools.cache
+def _all_failures() -> tuple[Failure, ...]:
+    named = (facts.failures for facts in TOOLS.values() if facts.failures)
+    return (NO_SPACE, *(row for name in named for row in resolve_name(name)), *FAILURES)
+
+
 def tool_failure(what: str, done: Completed) -> PgdrillError:
     """Return the error for a tool that gave up.
 
     What is not recognized is nobody's proven fault: could not verify.
     """
     text = "\n".join(done.last_lines)
-    for pattern, fault, reason, expected, hint in FAILURES:
+    for pattern, fault, reason, expected, hint in _all_failures():
         if pattern.search(text):
             return fault(reason, what, found=done.ended, expected=expected, hint=hint)
     return CouldNotVerify(

@@ -120,7 +120,7 @@ def restorable(
 
     ``allowance`` is how much later than it says a backup may have finished by the server's clock.
     """
-    archived = reader.archive.listed()
+    archived = reader.repository.wal()
     wal = line.wal(archived)
     spans = []
     for one in stretches(wal, wal.path(line.timeline), backups):

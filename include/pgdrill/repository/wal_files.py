@@ -12,8 +12,7 @@ from pgdrill.postgres.binaries import QUICK_SECONDS, Binaries
 from pgdrill.postgres.wal import LONGEST_HISTORY, TimelineSwitch, read_history
 from pgdrill.repository.asked_again import Absent, asked_again
 from pgdrill.repository.failures import says_absent, tool_failure, tool_timeout
-from pgdrill.repository.wal_archive import WalArchive
-from pgdrill.repository.wal_keys import archived_key
+from pgdrill.repository.repository import Repository
 
 LARGEST_SEGMENT = 2**30  # that PostgreSQL can be made with
 # What is compressed may be a thousand times as long, and the disk be full before anybody looks: the
@@ -28,7 +27,7 @@ class WalReader:
     has the ``pg_waldump`` for it.
     """
 
-    archive: WalArchive
+    repository: Repository
     binaries: Binaries
     runner: Runner
     folder: Path
@@ -38,20 +37,19 @@ class WalReader:
 
         One that would be longer than any such file counts as one that cannot.
         """
-        key = archived_key(*self.archive.tool.wal_keys(), name)
+        key, objects = self.repository.wal_key(name), self.repository.objects
         try:
-            return asked_again(lambda: self._fetched(name), self.archive.objects, key, time.sleep)
+            return asked_again(lambda: self._fetched(name), objects, key, time.sleep)
         except Absent:
             return None
 
     def _fetched(self, name: str) -> Path | None:
-        tool, file = self.archive.tool, self.folder / name
-        file.unlink(missing_ok=True)  # wal-g refuses to write over one
+        tool, file = self.repository.tool, self.folder / name
+        file.unlink(missing_ok=True)  # tools refuse to write over one
         places = {"%f": name, "%p": str(file)}
         blocks = (LONGEST_HISTORY if name.endswith(".history") else LARGEST_SEGMENT) // 512 + 1
         words = tuple(places.get(word, word) for word in tool.wal_fetch())
-        # One file on demand: without wal-g's prefetching, which would go on in the background.
-        environment = {**tool.wal_environment(self.folder), "WALG_DOWNLOAD_CONCURRENCY": "1"}
+        environment = {**tool.wal_environment(self.folder), **tool.one_wal_environment(self.folder)}
         what = f"fetching {name}"
         try:
             done = self.runner.run(
@@ -76,7 +74,7 @@ class WalReader:
         """The ancestors of a timeline, from its archived ``.history`` file; timeline 1 has none."""
         if timeline <= 1:
             return ()
-        name, url = f"{timeline:08X}.history", self.archive.objects.url
+        name, url = f"{timeline:08X}.history", self.repository.url
         file = self.fetch(name)
         if file is None:
             raise history_missing(url, timeline)

@@ -47,8 +47,8 @@ def take_inventory(access: Access, runner: Runner) -> Inventory:
     """Read repository, report store and memory. Writes nothing."""
     size = segment_bytes(access)
     ledger = read_ledger(access.reports)
-    entries = access.tool.catalog(access.repository)
-    archived = access.tool.wal(access.repository)
+    entries = access.repository.catalog()
+    archived = access.repository.wal()
     incomplete: list[Problem] = []
     histories = _histories(access, runner, archived, incomplete)
     wal = Wal(parse_wal(archived, size), histories, size)
@@ -153,8 +153,7 @@ def _written(access: Access, timelines: list[int]) -> dict[int, datetime]:
     """
     found: dict[int, datetime] = {}
     if timelines:
-        folder = access.tool.wal_keys()[0].partition("{")[0]
-        for key, at in access.repository.written(folder).items():
+        for key, at in access.objects.written(access.repository.wal_folder).items():
             if (segment := access.tool.wal_key(key)) and (
                 line := int(segment[:8], 16)
             ) in timelines:
@@ -179,8 +178,8 @@ def _damage(access: Access, entry: Entry, known: Mapping[str, Entry], wal: Wal) 
     if backup.parent and backup.parent not in known:
         return f"{backup.parent}, on which it builds, is missing"
     try:
-        parts = access.tool.parts(access.repository, backup)
-        problems = access.tool.problems(access.repository, backup, parts)
+        parts = access.repository.parts(backup)
+        problems = access.repository.problems(backup, parts)
         if recorded := backup_record.read(access.reports, backup.name):
             problems += backup_record.differences(
                 recorded,
@@ -207,7 +206,7 @@ def _leftovers(access: Access, entries: list[Entry]) -> tuple[Leftover, ...]:
     if not entries:
         return ()
     prefix = next(iter(entries[0].keys)).split(entries[0].name)[0]
-    written = access.repository.written(prefix)
+    written = access.objects.written(prefix)
     now = datetime.now(UTC)
     return tuple(
         Leftover(

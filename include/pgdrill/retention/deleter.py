@@ -53,7 +53,7 @@ class Deleter:
         """Return whether anything of a backup is left."""
         keys = self.entries[name].keys
         folder = next(iter(keys)).partition(name)[0]
-        return not keys.keys().isdisjoint(self.access.repository.sizes(folder))
+        return not keys.keys().isdisjoint(self.access.objects.sizes(folder))
 
     def check(self, step: Step) -> set[str]:
         """Return what the tool would delete in this step.
@@ -99,12 +99,11 @@ class Deleter:
         )
         if said:
             return said.strip()[:300]
-        # wal-g 3.0.8's way of saying that
-        if "DeleteObjects" in done.stdout and "SIGSEGV" in done.stdout:
+        if self.access.tool.crashed_when_refused(done.stdout):
             raise CouldNotVerify(
                 "storage-refused",
                 f"{step.kind} {step.name}",
-                found="the store refused the deletion, upon which wal-g crashed",
+                found=f"the store refused the deletion, upon which {self.access.tool.name} crashed",
                 expected="permission to delete",
                 hint=(
                     "give these keys s3:DeleteObject on the repository's prefix, then run it again"

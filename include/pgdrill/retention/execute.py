@@ -43,9 +43,9 @@ def carry_out(
     """
     home = access.cluster.state_directory / "home"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entries = {entry.name: entry for entry in access.tool.catalog(access.repository)}
+    entries = {entry.name: entry for entry in access.repository.catalog()}
     deleter = Deleter(
-        access, runner, plan, home, access.repository.sizes(), entries, inventory.wal.segment_bytes
+        access, runner, plan, home, access.objects.sizes(), entries, inventory.wal.segment_bytes
     )
     _still_so(access, inventory, entries)
     keeping.ledger = _remember(access, inventory, plan)
@@ -129,10 +129,10 @@ def _delete_objects(access: Access, deleter: Deleter, inventory: Inventory, step
                     # the manifest first: half a dump must not look whole
                     access.dumps.delete(*dump.keys)
         case "delete-leftover":
-            access.repository.delete(*deleter.entries[step.name].keys)
+            access.objects.delete(*deleter.entries[step.name].keys)
         case "delete-timeline":
             # Its history file stays: else a later promotion would take the same number again.
-            access.repository.delete(
+            access.objects.delete(
                 *(key for key in deleter.keys if access.tool.wal_key(key).startswith(step.name))
             )
 

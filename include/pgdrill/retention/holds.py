@@ -257,7 +257,7 @@ def _whole(access: Access, name: str) -> frozenset[str] | None:
 
     None where it is not there.
     """
-    known = {entry.name: entry for entry in access.tool.catalog(access.repository)}
+    known = {entry.name: entry for entry in access.repository.catalog()}
     if name in known:
         return frozenset(_chain(known, name))
     return (

@@ -89,9 +89,7 @@ class Keeping:
         wal-g deletes a permanent backup without a word. Those marked by pgdrill were unmarked in
         the step before.
         """
-        if step.kind == "delete-backup" and self.access.tool.permanent(
-            self.access.repository, step.name
-        ):
+        if step.kind == "delete-backup" and self.access.repository.permanent(step.name):
             return "marked permanent since it was planned"
         builds = next((name for name in self.stayed if step.name in self._with_chain(name)), "")
         return f"{builds} builds on it, and stays" if builds else ""

@@ -136,7 +136,7 @@ def as_superuser(stack: SmallStack, *statements: str, database: str = "agents") 
 
 
 def keys(stack: SmallStack) -> set[str]:
-    return set(stack.access.repository.sizes())
+    return set(stack.access.objects.sizes())
 
 
 # --- A healthy one ---

@@ -80,7 +80,7 @@ def archive(stack: Stack) -> None:
         ).fetchone()
         wait_archived(
             connection,
-            stack.access.wal_archive,
+            stack.access.repository,
             Segment.holding(parse_lsn(lsn) - 1, int(line, 16)),
             60,
         )
@@ -246,7 +246,7 @@ def test_a_restore_point_before_the_newest_backup_is_reached_from_an_older_one(
 ) -> None:
     with quiet.connect() as connection:
         connection.execute("SELECT pg_create_restore_point('of old')")
-    older = quiet.access.tool.backups(quiet.access.repository)[-1].name
+    older = quiet.access.repository.backups()[-1].name
     newer = take_backup(quiet.access).name
     archive(quiet)
     report = drill(quiet.access, target="name:of old", families=RECOVERY)
@@ -312,7 +312,7 @@ def leave_a_stray(stack: Stack) -> int:
                 ).fetchone()
             assert line == "00000002"
             wait_archived(
-                connection, stack.access.wal_archive, Segment.holding(parse_lsn(lsn) - 1, 2), 60
+                connection, stack.access.repository, Segment.holding(parse_lsn(lsn) - 1, 2), 60
             )
     finally:
         server.stop()

@@ -42,7 +42,7 @@ def access_to(
 
 def listed(golden: Golden) -> list[str]:
     access = golden.stack.access
-    return [backup.name for backup in access.tool.backups(access.repository)]
+    return [backup.name for backup in access.repository.backups()]
 
 
 def refused(
@@ -280,7 +280,7 @@ def test_a_killed_backup_is_never_listed_and_the_next_one_is_good(
     assert not home.exists(), "what the killed one had made is left"
     assert not short.exists()
     access = golden.stack.access
-    backups = access.tool.backups(access.repository)
+    backups = access.repository.backups()
     assert choose_backup(backups, "LATEST", RecoveryTarget("latest"), "here").name == taken.name
 
 

@@ -473,5 +473,5 @@ def promote(stack: Stack) -> None:
         assert row
         assert row[1] == "00000002"
         wait_archived(
-            connection, stack.access.wal_archive, Segment.holding(parse_lsn(row[0]) - 1, 2), 60
+            connection, stack.access.repository, Segment.holding(parse_lsn(row[0]) - 1, 2), 60
         )

@@ -425,7 +425,7 @@ def test_a_database_that_the_role_may_not_enter_is_told_before_a_job_begins(
     plain: SmallStack, case: str
 ) -> None:
     made, undone, reason, hint = CLOSED[case]
-    before = {one.name for one in plain.access.tool.backups(plain.access.repository)}
+    before = {one.name for one in plain.access.repository.backups()}
     with closed(plain, *made, undone=undone):
         for job in (take_backup, take_dump, take_baseline):
             with pytest.raises(Refused) as refused:
@@ -439,7 +439,7 @@ def test_a_database_that_the_role_may_not_enter_is_told_before_a_job_begins(
         assert report.restore.trouble.found in report.summary
         shown = first_lines(report)
         assert report.restore.trouble.found in shown
-    assert {one.name for one in plain.access.tool.backups(plain.access.repository)} == before, (
+    assert {one.name for one in plain.access.repository.backups()} == before, (
         "nothing was backed up for nothing"
     )
     if "role" not in case:

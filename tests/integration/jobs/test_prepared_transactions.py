@@ -83,7 +83,7 @@ def test_one_that_locked_a_table_against_readers_is_named_before_anything_is_don
     run(stack, "BEGIN", "LOCK TABLE docs IN ACCESS EXCLUSIVE MODE", "PREPARE TRANSACTION 'lock'")
     monkeypatch.setattr(prepared, "WAITED_SECONDS", 0)
     try:
-        before = stack.access.repository.sizes()
+        before = stack.access.objects.sizes()
         jobs: tuple[Callable[[], object], ...] = (
             lambda: take_backup(stack.access),
             lambda: take_dump(stack.access),
@@ -97,9 +97,7 @@ def test_one_that_locked_a_table_against_readers_is_named_before_anything_is_don
         names_it(report.restore.trouble)
         kept = ("basebackups_005/", f"{stack.cluster_name}/base/", "dumps/")
         assert not [
-            key
-            for key in set(stack.access.repository.sizes()) - set(before)
-            if key.startswith(kept)
+            key for key in set(stack.access.objects.sizes()) - set(before) if key.startswith(kept)
         ]
     finally:
         run(stack, "ROLLBACK PREPARED 'lock'")

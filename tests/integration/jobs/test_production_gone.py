@@ -193,7 +193,7 @@ def test_verify_with_a_backups_record_takes_no_change_since_for_damage_either(
     changed: Stack,
 ) -> None:
     access, drill_id = gone(changed), new_drill_id()
-    kept = backup_record.read(access.reports, access.tool.backups(access.repository)[-1].name)
+    kept = backup_record.read(access.reports, access.repository.backups()[-1].name)
     assert kept
     try:
         restored = restore_stage(access, drill_id)

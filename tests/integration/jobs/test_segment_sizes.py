@@ -72,7 +72,7 @@ def switched(stack: World, times: int) -> None:
                 "SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()"
             ).fetchone()[0]
         wait_archived(
-            connection, stack.access.wal_archive, Segment.parse(name, stack.segment_bytes), 120
+            connection, stack.access.repository, Segment.parse(name, stack.segment_bytes), 120
         )
         check_archiving(connection, stack.cluster)
 
@@ -118,7 +118,7 @@ def test_a_production_with_segments_of_another_size_is_backed_up_drilled_and_pru
         for _ in range(2):
             take_backup(stack.access)
             switched(stack, 3)
-        newest = stack.access.tool.backups(stack.access.repository)[-1]
+        newest = stack.access.repository.backups()[-1]
 
         report = drill(stack.access, target="latest")
         healthy(report)
@@ -133,7 +133,7 @@ def test_a_production_with_segments_of_another_size_is_backed_up_drilled_and_pru
         assert inputs.now.wal_segments == len(
             [
                 n
-                for n in stack.access.tool.wal(stack.access.repository)
+                for n in stack.access.repository.wal()
                 if n >= newest.first_segment(stack.segment_bytes).name
             ]
         )
@@ -153,8 +153,7 @@ def freed_as_planned(stack: World, first_kept: str) -> None:
     assert outlook.refusals == ()
     assert len(outlook.plan.going("backup")) == 1
     prune(access, Runner(), now=LATER, approved=outlook.plan.digest)
-    assert len(access.tool.backups(access.repository)) == 1
+    assert len(access.repository.backups()) == 1
     assert (
-        min(name for name in access.tool.wal(access.repository) if not name.endswith("history"))
-        == first_kept
+        min(name for name in access.repository.wal() if not name.endswith("history")) == first_kept
     )

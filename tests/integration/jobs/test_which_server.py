@@ -149,7 +149,7 @@ def test_a_backup_that_the_standby_began_is_no_good_backup(
         take_backup(access)
     assert caught.value.problem.reason == "wrong-server"
     assert "delete this backup" in caught.value.problem.hint
-    newest = max(access.tool.backups(access.repository), key=lambda one: one.finish_time)
+    newest = max(access.repository.backups(), key=lambda one: one.finish_time)
     delete(pair, newest.name)
 
 
@@ -183,7 +183,7 @@ def test_a_label_of_a_standby_is_no_label_of_the_primarys_backup(pair: SmallStac
     once(pair)
     access = pair.access
     name = take_backup(access).name
-    backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
+    backup = next(one for one in access.repository.backups() if one.name == name)
     beside = Beside(
         backup.system_identifier, backup.timeline, backup.start_lsn, DEFAULT_SEGMENT_BYTES, 0, {}
     )

@@ -87,7 +87,7 @@ TABLES = [
 def test_no_name_time_or_figure_is_broken_on_a_narrow_terminal(
     world: SmallStack, words: str
 ) -> None:
-    names = [backup.name for backup in world.access.tool.backups(world.access.repository)]
+    names = [backup.name for backup in world.access.repository.backups()]
     wide = pgdrill(world, words, columns=200)
     assert wide.returncode == 0, wide.stderr
     for columns in (60, 80):
@@ -175,7 +175,7 @@ def strange(world: SmallStack, number: int) -> Iterator[tuple[str, str]]:
         for one in folder.rglob("*")
         if one.name == "backup.info" or one.name.endswith("sentinel.json")
     )
-    names = sorted(backup.name for backup in world.access.tool.backups(world.access.repository))
+    names = sorted(backup.name for backup in world.access.repository.backups())
     kept = files[number].read_text()
     with world.connect() as connection:
         (identifier,) = connection.execute(

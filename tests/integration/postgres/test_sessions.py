@@ -19,7 +19,7 @@ import pytest
 
 from pgdrill.checks import Context, run_checks
 from pgdrill.checks.runner import checking
-from pgdrill.config import Cluster, Repository, Server
+from pgdrill.config import Cluster, RepositorySettings, Server
 from pgdrill.errors import CouldNotVerify
 from pgdrill.postgres import session
 from pgdrill.postgres.binaries import Binaries
@@ -360,7 +360,7 @@ def test_no_index_is_proved_with_a_superusers_rights_and_each_is_proved(
     cluster = Cluster(
         name="things",
         server=Server(dsn="host=/nowhere", data_directory=tmp_path),
-        repository=Repository(url="file:///nowhere"),
+        repository=RepositorySettings(url="file:///nowhere"),
     )
     context = Context(
         cluster, checking(roles.connect, 60), (things,), prepare=server.system, made_roles=roles

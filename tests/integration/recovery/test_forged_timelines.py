@@ -15,7 +15,6 @@ from pgdrill.host.process import Runner
 from pgdrill.postgres.wal import format_lsn
 from pgdrill.recovery.timelines import MOST, archived_timelines
 from pgdrill.repository.restorable_window import Line
-from pgdrill.repository.wal_keys import archived_key
 from pgdrill.retention.collect import take_inventory
 from pgdrill.retention.plan import make_plan
 from pgdrill.retention.window import window_of
@@ -29,8 +28,7 @@ def forge(repository: Copy, name: str, content: bytes) -> None:
     """An object of that name where the tool archives to."""
     access = repository.access()
     file = repository.folder / (
-        archived_key(*access.tool.wal_keys(), name)
-        + (".lz4" if access.tool.name == "wal-g" else "")
+        access.repository.wal_key(name) + (".lz4" if access.tool.name == "wal-g" else "")
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(lz4.frame.compress(content) if access.tool.name == "wal-g" else content)
@@ -88,7 +86,7 @@ def test_window_and_retention_answer_beside_it(repository: Copy, name: str) -> N
 
 def test_of_many_forged_histories_a_hundred_are_read(repository: Copy, tmp_path: Path) -> None:
     listed = {
-        **repository.access().tool.wal(repository.access().repository),
+        **repository.access().repository.wal(),
         **{f"{number:08X}.history": 50 for number in range(2, 20_000)},
     }
     started = time.monotonic()

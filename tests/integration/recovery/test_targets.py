@@ -57,7 +57,7 @@ class Life:
 
     def spans(self, folder: Path, since: datetime = LONG_AGO) -> list[Span]:
         wal = self.access.wal_reader(Runner(), folder)
-        backups = self.access.tool.backups(self.access.repository)
+        backups = self.access.repository.backups()
         line = Line(2, wal.history(2))
         return restorable(wal, backups, line, allowance=NO_DIFFERENCE, since=since)
 
@@ -84,7 +84,7 @@ def tick(stack: Stack, count: int = 5) -> datetime:
         assert row
         wait_archived(
             connection,
-            stack.access.wal_archive,
+            stack.access.repository,
             Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16)),
             60,
         )
@@ -152,7 +152,7 @@ def test_a_gap_in_the_middle_gives_two_spans_and_a_failover_none(
     life: Life, tmp_path: Path
 ) -> None:
     first, second = life.spans(tmp_path)
-    backups = life.access.tool.backups(life.access.repository)
+    backups = life.access.repository.backups()
     assert first.start == backups[0].finish_time
     assert first.end < life.lost_at
     assert second.start == backups[1].finish_time
@@ -234,7 +234,7 @@ def test_without_production_a_random_instant_is_drawn_from_the_newest_archived_t
 
 
 def test_a_random_instant_of_a_named_backup_lies_behind_it(life: Life, tmp_path: Path) -> None:
-    backup = life.access.tool.backups(life.access.repository)[0]
+    backup = life.access.repository.backups()[0]
     name, instant = drawn(life, tmp_path, "one", backup=backup.name)
     first = life.spans(tmp_path)[0]
     assert name == backup.name

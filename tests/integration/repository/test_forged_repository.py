@@ -160,7 +160,7 @@ def test_a_forged_newer_backup_does_not_stand_in_for_the_true_one_and_hides_none
     place = Path(str(repository.metadata).replace(true, forged))
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(b"{" * 100_000)
-    found = repository.access().tool.backups(repository.access().repository)
+    found = repository.access().repository.backups()
     assert [backup.name for backup in found] == [true]
     assert list(found.broken) == [forged]
     check_backups(repository.access(), found)
@@ -175,7 +175,7 @@ def test_an_endless_description_is_not_read_into_memory(repository: Copy) -> Non
     with repository.metadata.open("r+b") as file:
         file.truncate(2**33)  # a hole: 8 GB that take no room
     access, before = repository.access(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = access.tool.backups(access.repository)
+    found = access.repository.backups()
     assert list(found.broken) == [repository.golden.backup.name]
     assert "8589934592 bytes" in found.broken[repository.golden.backup.name].found
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
@@ -237,10 +237,8 @@ def test_many_descriptions_of_the_largest_size_are_in_memory_a_few_at_a_time(
         hole(place, DESCRIPTION_BYTES)
     access = repository.access()
     found: list[BaseBackups] = []
-    assert grown(lambda: found.append(access.tool.backups(access.repository))) < 400_000, (
-        "of 640 MB"
-    )
-    assert grown(lambda: access.tool.catalog(access.repository)) < 400_000
+    assert grown(lambda: found.append(access.repository.backups())) < 400_000, "of 640 MB"
+    assert grown(access.repository.catalog) < 400_000
     assert len(found[0].broken) == 40
     assert [backup.name for backup in found[0]] == [repository.golden.backup.name]
 
@@ -253,8 +251,7 @@ def test_a_small_object_that_unpacks_without_end_is_cut_off(
     monkeypatch.setattr("pgdrill.repository.wal_files.LARGEST_SEGMENT", 2**25)
     access = repository.access()
     name = "00000002.history" if kind == "history" else "0000000100000F0000000001"
-    segment, history = access.tool.wal_keys()
-    key = (history if kind == "history" else segment).format(name=name, log=name[:16])
+    key = access.repository.wal_key(name)
     suffix, pack = (
         (".lz4", lz4.frame.compress) if access.tool.name == "wal-g" else (".gz", gzip.compress)
     )

@@ -157,7 +157,7 @@ def test_processes_of_different_hosts_come_in_one_at_a_time(store: str, tmp_path
 
 def restored(access: Access, drill_id: str, name: str) -> Report:
     """A drill's first stage: to the backup's own end, and the server left running."""
-    backup = next(one for one in access.tool.backups(access.repository) if one.name == name)
+    backup = next(one for one in access.repository.backups() if one.name == name)
     return restore_stage(
         access,
         drill_id,

@@ -359,7 +359,7 @@ def live_through(history: History) -> None:
                 lsn = live_on(connection)
                 history.instants.append(Instant(min(at, history.now), lsn, count(connection)))
             age(history.source, began + DAY * (following - day) * 0.9)
-        wait_archived(connection, stack.access.wal_archive, Segment.holding(parse_lsn(lsn), 1), 60)
+        wait_archived(connection, stack.access.repository, Segment.holding(parse_lsn(lsn), 1), 60)
         age(history.source, history.now)
     stack.stop()
     history.whole = history.copy("whole")

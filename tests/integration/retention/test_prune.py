@@ -167,10 +167,10 @@ def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(
     """
     access = access_of(stack, folder)
     all_names = names(access)
-    third = access.tool.backups(access.repository)[2]
+    third = access.repository.backups()[2]
     outlook = look(access, Runner(), now=third.finish_time + timedelta(days=35, milliseconds=1))
     assert outlook.plan.anchor == third.name
-    wal = access.tool.wal(access.repository)
+    wal = access.repository.wal()
     run = journal.begin(access, outlook.plan, LATER)
 
     def meddle(kind: str, _at: int, _total: int) -> None:
@@ -183,7 +183,7 @@ def test_the_tool_is_asked_first_and_contradicted_if_it_names_anything_else(
     assert problem.reason == "tool-differs"
     assert "wal_005/" in problem.found
     assert names(access) == all_names[2:], "what was planned, and asked before, is gone"
-    assert access.tool.wal(access.repository) == wal
+    assert access.repository.wal() == wal
     whole(access)
 
 
@@ -270,16 +270,14 @@ def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(
     """Pushed by the tool itself, as a clone does that still archives into production's
     repository."""
     access = access_of(stack, folder)
-    segment = next(
-        name for name in access.tool.wal(access.repository) if not name.endswith("history")
-    )
+    segment = next(name for name in access.repository.wal() if not name.endswith("history"))
     (tmp_path / "00000005.history").write_text("1\t0/1500000\tno recovery target specified\n")
     wal_g(folder, "wal-fetch", segment, str(tmp_path / f"00000005{segment[8:]}"))
     for name in ("00000005.history", f"00000005{segment[8:]}"):
         wal_g(folder, "wal-push", str(tmp_path / name))
     for file in (folder / "wal_005").glob("00000005*"):
         os.utime(file, ((datetime.now(UTC) - timedelta(days=30)).timestamp(),) * 2)
-    archived = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
+    archived = {key for key in access.objects.sizes() if key.startswith("wal_005/")}
     own = {key for key in archived if not key.startswith("wal_005/00000005")}
     outlook = look(access, Runner(), now=LATER)
     (found,) = (
@@ -289,11 +287,11 @@ def test_a_clones_timeline_is_listed_with_its_size_and_goes_only_when_named(
     )
     assert (found.name, found.stored_bytes) == (
         "00000005",
-        access.repository.sizes()[f"wal_005/00000005{segment[8:]}.lz4"],
+        access.objects.sizes()[f"wal_005/00000005{segment[8:]}.lz4"],
     )
     assert outlook.plan.lines == ()
     result = prune(access, Runner(), now=LATER, named=["00000005"])
-    left = {key for key in access.repository.sizes() if key.startswith("wal_005/")}
+    left = {key for key in access.objects.sizes() if key.startswith("wal_005/")}
     assert {key for key in left if key.startswith("wal_005/00000005")} == {
         "wal_005/00000005.history.lz4"
     }, "or its number would be taken again"

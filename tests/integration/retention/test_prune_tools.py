@@ -57,13 +57,13 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(
 ) -> None:
     with small_stack(need(tool), 3) if tool == "wal-g" else contextlib.nullcontext() as stack:
         access = access_of(stack) if stack else copy_of(request.getfixturevalue("barman"), "bucket")
-        first, second, newest = (backup.name for backup in access.tool.backups(access.repository))
+        first, second, newest = (backup.name for backup in access.repository.backups())
         holds.add_hold(access, first, why="case 77/26", until=LATER + timedelta(days=1))
-        before = access.repository.sizes()
+        before = access.objects.sizes()
         outlook = look(access, Runner(), now=LATER)
         assert outlook.refusals == ()
         assert outlook.plan.going("backup") == {second}
-        assert access.repository.sizes() == before, "a dry run writes nothing"
+        assert access.objects.sizes() == before, "a dry run writes nothing"
         result = prune(access, Runner(), now=LATER, approved=outlook.plan.digest)
         assert names(access) == [first, newest]
         assert (result.backups_deleted, result.locked, result.left) == (1, [], [])
@@ -73,7 +73,7 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(
         assert (result.wal_segments_deleted > 3) == access.tool.frees_wal_alone
         assert permanent(access) == ([first] if access.tool.keeps_own_wal_only else [])
         whole(access)
-        gone = set(before) - set(access.repository.sizes())
+        gone = set(before) - set(access.objects.sizes())
         assert {key for key in gone if not access.tool.wal_key(key)} == {
             *(key for key in before if second in key and "pgdrill" not in key),
             f"pgdrill/{backup_record.key(second)}",
@@ -81,10 +81,9 @@ def test_in_a_bucket_a_tool_deletes_exactly_what_was_planned(
         holds.remove_hold(access, first)
         prune(access, Runner(), now=LATER)
         assert names(access) == [newest]
-        start = next(b for b in access.tool.backups(access.repository)).first_segment().name
+        start = next(b for b in access.repository.backups()).first_segment().name
         assert (
-            min(name for name in access.tool.wal(access.repository) if not name.endswith("history"))
-            == start
+            min(name for name in access.repository.wal() if not name.endswith("history")) == start
         )
         whole(access)
         assert look(access, Runner(), now=LATER).plan.steps == ()

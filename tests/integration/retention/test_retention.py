@@ -97,9 +97,7 @@ def test_the_repository_then_holds_exactly_what_the_promises_need(
         history.weekly[2:8] if alone else []
     )
     first = history.weekly[8] if alone else history.weekly[2]
-    backups = {
-        backup.name: backup for backup in pruned.access().tool.backups(pruned.access().repository)
-    }
+    backups = {backup.name: backup for backup in pruned.access().repository.backups()}
     size = backups[first].first_segment().size_bytes
     own = {
         f"{1:08X}{0:08X}{lsn // size:08X}"

@@ -10,7 +10,7 @@ import pytest
 
 from pgdrill.access import Access
 from pgdrill.airflow.attempts import Attempt, left_behind, next_attempt, next_dump_attempt
-from pgdrill.config import Cluster, Drill, Repository, Server
+from pgdrill.config import Cluster, Drill, RepositorySettings, Server
 from pgdrill.errors import BackupFault, Unreachable
 from pgdrill.logical import store as keep
 from pgdrill.logical.report import DumpReport
@@ -30,7 +30,7 @@ def access(tmp_path: Path) -> Access:
         Cluster(
             name="agents",
             server=Server(data_directory=tmp_path),
-            repository=Repository(url=f"file://{tmp_path}/store"),
+            repository=RepositorySettings(url=f"file://{tmp_path}/store"),
             drill=Drill(work_directory=tmp_path / "work"),
         )
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgdrill.access import Access
-from pgdrill.config import Cluster, Drill, Repository, Server
+from pgdrill.config import Cluster, Drill, RepositorySettings, Server
 from pgdrill.recovery.planning import by_turns
 from pgdrill.recovery.targets import parse_target
 from pgdrill.reports import store
@@ -22,7 +22,7 @@ def access(tmp_path: Path) -> Access:
         Cluster(
             name="agents",
             server=Server(data_directory=tmp_path),
-            repository=Repository(url=f"file://{tmp_path}/store"),
+            repository=RepositorySettings(url=f"file://{tmp_path}/store"),
             drill=Drill(work_directory=tmp_path / "work"),
         )
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgdrill.access import Access
-from pgdrill.config import Cluster, Repository, Server
+from pgdrill.config import Cluster, RepositorySettings, Server
 from pgdrill.postgres.wal import TimelineSwitch
 from pgdrill.recovery.timelines import Timelines, branches, followed, removal
 from pgdrill.repository.wal_ranges import Run, Wal
@@ -63,7 +63,9 @@ def test_without_production_failovers_are_followed_and_ends_that_compete_are_tol
 
 def access(url: str, endpoint: str = "") -> Access:
     """By a program that is on every host: what is asked is where the tool keeps things."""
-    repository = Repository(url=url, tool="wal-g", endpoint_url=endpoint, binary=sys.executable)
+    repository = RepositorySettings(
+        url=url, tool="wal-g", endpoint_url=endpoint, binary=sys.executable
+    )
     return Access(Cluster(server=Server(data_directory=Path("/x")), repository=repository))
 
 

@@ -70,24 +70,24 @@ def a_backup(access: Access, name: str, at: datetime) -> None:
     segment = Segment.parse(name.removeprefix("base_"))
     lsn = segment.start_lsn + 0x28
     a_walg_backup(
-        access.repository,
+        access.objects,
         name,
         LSN=lsn,
         FinishLSN=lsn + 0x100,
         StartTime=at.isoformat(),
         FinishTime=at.isoformat(),
     )
-    access.repository.write(
+    access.objects.write(
         f"basebackups_005/{name}/metadata.json", json.dumps({"is_permanent": False}).encode()
     )
     for number in (segment.number, segment.number + 1):
-        put(access.repository, f"wal_005/{Segment(1, number).name}.lz4")
+        put(access.objects, f"wal_005/{Segment(1, number).name}.lz4")
 
 
 def remove(access: Access, *names: str) -> None:
     for name in names or NAMES:
-        access.repository.delete(
-            *(key for key in access.repository.sizes("basebackups_005/") if name in key)
+        access.objects.delete(
+            *(key for key in access.objects.sizes("basebackups_005/") if name in key)
         )
 
 
@@ -112,7 +112,7 @@ def pgdrill(config: Path, *words: str) -> int:
 
 def test_nothing_is_said_where_everything_known_is_there(access: Access) -> None:
     assert look(access, Runner(), now=NOW).inventory.unseen == ()
-    check_backups(access, access.tool.backups(access.repository))
+    check_backups(access, access.repository.backups())
 
 
 def test_a_repository_that_suddenly_lists_as_empty_is_refused_everywhere(
@@ -141,9 +141,7 @@ def test_a_repository_that_suddenly_lists_as_empty_is_refused_everywhere(
     with pytest.raises(CouldNotVerify, match=NEWEST):
         collect(access)
     with pytest.raises(BackupFault):
-        choose_backup(
-            access.tool.backups(access.repository), "LATEST", RecoveryTarget("latest"), "here"
-        )
+        choose_backup(access.repository.backups(), "LATEST", RecoveryTarget("latest"), "here")
 
 
 @pytest.mark.parametrize("gone", [FIRST, SECOND, NEWEST])
@@ -153,10 +151,10 @@ def test_one_that_is_missing_is_named_and_stops_a_prune(access: Access, gone: st
     assert gone in error.problem.found
     assert "2 of 3" in error.problem.found
     if gone == FIRST:  # somebody else's retention takes the oldest: no failure to see
-        check_backups(access, access.tool.backups(access.repository))
+        check_backups(access, access.repository.backups())
     else:
         with pytest.raises(CouldNotVerify, match=gone):
-            check_backups(access, access.tool.backups(access.repository))
+            check_backups(access, access.repository.backups())
 
 
 def test_a_drill_of_the_latest_is_not_one_of_an_older_without_a_word(
@@ -181,7 +179,7 @@ def test_what_was_deleted_on_purpose_is_let_go_once_and_for_all(
     assert reasons(access, allowed=["missing"]) == []
     ledger.forget(access.reports, [SECOND])
     assert look(access, Runner(), now=NOW).inventory.unseen == ()
-    check_backups(access, access.tool.backups(access.repository))
+    check_backups(access, access.repository.backups())
 
 
 def test_a_run_that_is_allowed_to_remembers_it(access: Access) -> None:
@@ -239,8 +237,8 @@ def test_another_prefix_is_refused_though_no_metadata_is_there_either(
 
 
 def test_wal_that_is_gone_is_no_reason_to_be_content(access: Access, tmp_path: Path) -> None:
-    for key in access.repository.sizes("wal_005/"):
-        access.repository.delete(key)
+    for key in access.objects.sizes("wal_005/"):
+        access.objects.delete(key)
     assert "wal-missing" in reasons(access)
 
 
@@ -323,15 +321,15 @@ def test_a_store_that_answers_with_an_empty_listing_is_not_believed(
     )
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     empty = Access(cluster, Credentials({}, keys))
-    assert empty.tool.backups(empty.repository) == []
+    assert empty.repository.backups() == []
     assert NEWEST in str(refused(empty))
     with pytest.raises(CouldNotVerify, match=NEWEST):
-        check_backups(empty, empty.tool.backups(empty.repository))
+        check_backups(empty, empty.repository.backups())
 
 
 def test_a_forged_sentinel_keeps_its_own_backup_from_counting_and_no_other(access: Access) -> None:
     """And nothing is deleted as long as it is there: what it hides is not known."""
-    access.repository.write(
+    access.objects.write(
         f"basebackups_005/{SECOND}_backup_stop_sentinel.json",
         json.dumps(SENTINEL | {"LSN": -1}).encode(),
     )

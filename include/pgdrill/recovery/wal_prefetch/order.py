@@ -20,15 +20,16 @@ from pgdrill.repository.wal_keys import archived_key
 class ToolWords:
     """The command by which the tool fetches one file (``%f`` to ``%p``), or many, where it can.
 
-    In ``bulk`` and its environment ``{before}`` is the name of the segment before the first wanted
-    one, ``{count}`` how many, ``{into}`` a folder; the files then lie in ``bulk_folder`` below
-    that.
+    In ``environment``, the variables of the former, ``{into}`` is a folder of its own. In ``bulk``
+    and its environment ``{before}`` is the name of the segment before the first wanted one,
+    ``{count}`` how many, ``{into}`` a folder; the files then lie in ``bulk_folder`` below that.
     """
 
     name: str
     fetch: tuple[str, ...]
     absent_code: int
     exit_codes: Mapping[int, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
     bulk: tuple[str, ...] = ()
     bulk_environment: Mapping[str, str] = field(default_factory=dict)
     bulk_folder: str = ""

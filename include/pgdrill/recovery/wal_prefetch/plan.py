@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pgdrill.access import Access
 from pgdrill.host.priority import low_priority_words
@@ -51,6 +52,7 @@ def order_for(
         tool.wal_fetch(),
         tool.wal_absent_code,
         tool.exit_codes,
+        tool.one_wal_environment(Path("{into}")),
         bulk.argv,
         bulk.environment,
         bulk.folder,

@@ -58,11 +58,9 @@ class Tool:
                 {"%f": name, "%p": str(file)}.get(word, word) for word in self.order.tool.fetch
             ]
             argv = (*(NICE if patient else ()), *words)
-            # One file: without wal-g's own prefetching, which would go on in the background.
             environment = {
-                "HOME": str(place),
-                "WALG_DOWNLOAD_CONCURRENCY": "1",
-                "WALG_PREFETCH_DIR": str(place),
+                name: value.replace("{into}", str(place))
+                for name, value in self.order.tool.environment.items()
             }
             done = self._run(Command(argv, environment, self.order.tool.exit_codes))
             if says_absent(done, self.order.tool.absent_code):

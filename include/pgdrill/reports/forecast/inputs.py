@@ -60,7 +60,7 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
     at = at or datetime.now(UTC)
     reports = _drills(access)
     history = tuple(sample for report in reports if (sample := sample_of(report)))
-    listed = access.tool.backups(access.repository)
+    listed = access.repository.backups()
     check_backups(access, listed)
     backups = own_backups(access, listed)
     if not history or not backups:
@@ -88,7 +88,7 @@ def collect(access: Access, at: datetime | None = None) -> Inputs:
         worst=Load(base, segments + each_day * days_left, vectors),
         segments_per_day=each_day,
         next_base_at=next_base,
-        stored_bytes=sum(access.tool.parts(access.repository, newest).values()),
+        stored_bytes=sum(access.repository.parts(newest).values()),
         bytes_per_day=growth(backups),
     )
 
@@ -134,7 +134,7 @@ def _drills(access: Access) -> list[Report]:
 
 def _segments_since(access: Access, backup: BaseBackup, size: int) -> int:
     """Count the archived segments that a recovery from this backup would replay."""
-    names = [name for name in access.tool.wal(access.repository) if not name.endswith(".history")]
+    names = [name for name in access.repository.wal() if not name.endswith(".history")]
     first = backup.first_segment(size).name
     return sum(
         1 for name in names if name[8:] >= first[8:] and int(name[:8], 16) >= backup.timeline

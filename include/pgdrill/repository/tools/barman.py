@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from pgdrill.config import Repository
+from pgdrill.config import Cluster, RepositorySettings
 from pgdrill.documents import (
     DESCRIPTION_BYTES,
     LSN_END,
@@ -39,7 +39,7 @@ from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.postgres.wal import parse_lsn
 from pgdrill.repository.object_store import Storage
-from pgdrill.repository.tools import barman_listing
+from pgdrill.repository.tools import barman_installation, barman_listing
 from pgdrill.repository.tools.base import (
     ArchivedWal,
     BaseBackup,
@@ -48,6 +48,8 @@ from pgdrill.repository.tools.base import (
     Entry,
     Fetch,
 )
+from pgdrill.repository.tools.installation import Run, ToolFinding
+from pgdrill.tool_facts.barman import FACTS
 
 ID = re.compile(r"[^/]+/base/([0-9]{8}T[0-9]{6})/backup\.info")
 PART = re.compile(r"(data|[0-9]{1,10})(?:_([0-9]{4}))?\.tar(?:\.[A-Za-z0-9]+)?")
@@ -83,15 +85,21 @@ class BarmanCloud:
 
     folder: Path
     server: str
-    repository: Repository
+    repository: RepositorySettings
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    name = "barman-cloud"
+    facts = FACTS
+    name = FACTS.name
     wal_absent_code = 1
     exit_codes = EXIT_CODES
-    default_compression = "gzip"
+    default_compression = FACTS.default_compression
     keeps_own_wal_only = False  # barman-cloud-backup-delete frees no WAL behind a kept backup
     changed_by_marking = ()
     frees_wal_alone = False
+
+    @classmethod
+    def of_cluster(cls, cluster: Cluster, program: str, secrets: Mapping[str, str]) -> BarmanCloud:
+        """Return the adapter for a cluster's repository."""
+        return cls(Path(program).parent, cluster.name, cluster.repository, secrets)
 
     def version(self) -> Command:
         """Return the command that prints ``barman-cloud-backup 3.19.1``."""
@@ -102,9 +110,14 @@ class BarmanCloud:
         return {"AWS_DEFAULT_REGION": self.repository.region, **self.secrets}
 
     def backup(
-        self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
+        self,
+        data_directory: Path,
+        libpq: Mapping[str, str],
+        home: Path,
+        tuning: Tuning,
+        delta_steps: int = 0,
     ) -> Command:
-        """Return ``barman-cloud-backup``, with an immediate checkpoint.
+        """Return ``barman-cloud-backup``, always full, with an immediate checkpoint.
 
         Without one it waits minutes for the next.
         """
@@ -175,6 +188,10 @@ class BarmanCloud:
         Its exit code 1 means absent, 4 everything else.
         """
         return (self._program("wal-restore"), *self._store_options(), *self._place(), "%f", "%p")
+
+    def one_wal_environment(self, folder: Path) -> dict[str, str]:
+        """Return a home of its own: it never fetches more than one."""
+        return {"HOME": str(folder)}
 
     def wal_environment(self, home: Path) -> dict[str, str]:
         """Return nothing but keys and a home."""
@@ -283,6 +300,18 @@ class BarmanCloud:
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
         """Read the keys from the lists and prefixes that a dry run prints."""
         return barman_listing.named(output, keys, self.repository.url)
+
+    def crashed_when_refused(self, output: str) -> bool:
+        """Return False: it says in words what the store refuses."""
+        return False
+
+    def lacking(self, run: Run) -> list[str]:
+        """Return the programs that its folder lacks."""
+        return barman_installation.lacking(self.folder)
+
+    def settings(self) -> Iterator[ToolFinding]:
+        """Tell the variables that are passed on."""
+        yield barman_installation.passed_on(self.environment())
 
     def wal_key(self, key: str) -> str:
         """Return the segment of ``…/wals/<16 digits>/<segment>…``, or an empty string."""

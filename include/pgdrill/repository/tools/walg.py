@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
-from pgdrill.config import Repository
+from pgdrill.config import Cluster, RepositorySettings
 from pgdrill.documents import (
     DESCRIPTION_BYTES,
     LARGE_DOCUMENT_BYTES,
@@ -40,7 +40,7 @@ from pgdrill.errors import BackupFault, Problem
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.repository.object_store import Storage
-from pgdrill.repository.tools import walg_listing
+from pgdrill.repository.tools import walg_installation, walg_listing
 from pgdrill.repository.tools.base import (
     ArchivedWal,
     BaseBackup,
@@ -49,6 +49,9 @@ from pgdrill.repository.tools.base import (
     Entry,
     Fetch,
 )
+from pgdrill.repository.tools.installation import Run, ToolFinding
+from pgdrill.repository.tools.walg_failures import crashed_when_refused
+from pgdrill.tool_facts.walg import FACTS
 
 BASE = "basebackups_005"
 WAL = "wal_005"
@@ -74,15 +77,21 @@ class WalG:
     """The adapter for wal-g. ``binary`` is wal-g's path, ``secrets`` the AWS variables."""
 
     binary: str
-    repository: Repository
+    repository: RepositorySettings
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    name = "wal-g"
+    facts = FACTS
+    name = FACTS.name
     wal_absent_code = 74
     exit_codes = EXIT_CODES
-    default_compression = "lz4"
+    default_compression = FACTS.default_compression
     keeps_own_wal_only = True
     changed_by_marking = ("metadata.json",)
     frees_wal_alone = True
+
+    @classmethod
+    def of_cluster(cls, cluster: Cluster, program: str, secrets: Mapping[str, str]) -> WalG:
+        """Return the adapter for a cluster's repository."""
+        return cls(program, cluster.repository, secrets)
 
     def version(self) -> Command:
         """Return the command that prints ``wal-g version v3.0.8 …``."""
@@ -120,9 +129,14 @@ class WalG:
         }
 
     def backup(
-        self, data_directory: Path, libpq: Mapping[str, str], home: Path, tuning: Tuning
+        self,
+        data_directory: Path,
+        libpq: Mapping[str, str],
+        home: Path,
+        tuning: Tuning,
+        delta_steps: int = 0,
     ) -> Command:
-        """Return ``backup-push``: full unless ``WALG_DELTA_MAX_STEPS`` says otherwise."""
+        """Return ``backup-push``."""
         # Its driver knows no PGHOSTADDR; a certificate that has to fit the name needs the name.
         address = (
             {}
@@ -134,6 +148,7 @@ class WalG:
             **libpq,
             **address,
             "HOME": str(home),
+            "WALG_DELTA_MAX_STEPS": str(delta_steps),
             "WALG_UPLOAD_CONCURRENCY": str(tuning.streams),
             "WALG_UPLOAD_DISK_CONCURRENCY": str(tuning.readers),
             "WALG_TAR_SIZE_THRESHOLD": str(tuning.part_bytes),
@@ -194,6 +209,14 @@ class WalG:
     def wal_fetch(self) -> tuple[str, ...]:
         """Return ``wal-fetch %f %p``."""
         return (self.binary, "wal-fetch", "%f", "%p")
+
+    def one_wal_environment(self, folder: Path) -> dict[str, str]:
+        """Return no prefetching, which would go on in the background."""
+        return {
+            "HOME": str(folder),
+            "WALG_DOWNLOAD_CONCURRENCY": "1",
+            "WALG_PREFETCH_DIR": str(folder),
+        }
 
     def wal_environment(self, home: Path) -> dict[str, str]:
         """Return a home of its own, and prefetching outside ``pg_wal``.
@@ -365,6 +388,25 @@ class WalG:
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:
         """Read the keys from the lines ``will be deleted: <key>, from storage: default``."""
         return walg_listing.named(output)
+
+    def crashed_when_refused(self, output: str) -> bool:
+        """Return whether it crashed with SIGSEGV, as 3.0.8 does then."""
+        return crashed_when_refused(output)
+
+    def lacking(self, run: Run) -> list[str]:
+        """Return the commands that its help does not list."""
+        return walg_installation.lacking(self.binary, run)
+
+    def settings(self) -> Iterator[ToolFinding]:
+        """Look at its variables, its file, and what it was built without."""
+        wrong: list[ToolFinding] = []
+        settings = walg_installation.own_settings(wrong, self.repository.url)
+        wrong += walg_installation.built_without(self.binary, settings, self.repository.compression)
+        yield from wrong or [
+            walg_installation.good_settings(
+                settings, self.environment(), encrypted=self.encrypts(settings)
+            )
+        ]
 
     def wal_key(self, key: str) -> str:
         """Return the segment of ``wal_005/<segment>…``, or an empty string.

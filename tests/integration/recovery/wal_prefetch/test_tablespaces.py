@@ -77,7 +77,7 @@ def mark(stack: Stack, name: str) -> str:
         assert row
         wait_archived(
             connection,
-            stack.access.wal_archive,
+            stack.access.repository,
             Segment.holding(parse_lsn(row[0]) - 1, 1, stack.segment_bytes),
             60,
         )

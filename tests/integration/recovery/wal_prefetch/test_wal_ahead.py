@@ -265,7 +265,7 @@ def fill(stack: Stack, segments: int = 6) -> None:
             ).fetchone()
         assert row
         last = Segment.holding(parse_lsn(row[0]) - 1, int(row[1], 16), stack.segment_bytes)
-        wait_archived(connection, stack.access.wal_archive, last, 60)
+        wait_archived(connection, stack.access.repository, last, 60)
 
 
 def drilled(stack: Stack) -> Report:

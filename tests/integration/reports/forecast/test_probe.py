@@ -9,7 +9,7 @@ from pgdrill_demo.stack import Stack
 
 
 def test_objects_larger_and_smaller_than_a_piece_are_read(stack: Stack, tmp_path: Path) -> None:
-    repository, objects = stack.access.repository, {}
+    repository, objects = stack.access.objects, {}
     for key, size in {"probed/large": 2 * PIECE_BYTES + 5, "probed/small": 3}.items():
         repository.write(key, bytes(size))
         objects[key] = size

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.repository.tools.base import WAL_SCRIPT
+from pgdrill.repository.tools.server_commands import WAL_SCRIPT
 
 BYTES = 1024
 SEGMENT = "000000010000000000000003"

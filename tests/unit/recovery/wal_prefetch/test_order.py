@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.config import Repository
+from pgdrill.config import RepositorySettings
 from pgdrill.postgres.wal import Segment, TimelineSwitch
 from pgdrill.recovery.wal_prefetch.order import Order, ToolWords
 from pgdrill.repository.tools import BackupTool
@@ -14,8 +14,10 @@ from pgdrill.repository.tools.barman import BarmanCloud
 from pgdrill.repository.tools.walg import WalG
 
 MB = 2**20
-WALG = WalG("wal-g", Repository(url="s3://b/p"), {"AWS_SECRET_ACCESS_KEY": "canary"})
-BARMAN = BarmanCloud(Path("/bin"), "agents", Repository(url="s3://b/p", tool="barman-cloud"), {})
+WALG = WalG("wal-g", RepositorySettings(url="s3://b/p"), {"AWS_SECRET_ACCESS_KEY": "canary"})
+BARMAN = BarmanCloud(
+    Path("/bin"), "agents", RepositorySettings(url="s3://b/p", tool="barman-cloud"), {}
+)
 
 
 def order(tool: BackupTool = WALG, **more: object) -> Order:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdrill.config import Repository
+from pgdrill.config import RepositorySettings
 from pgdrill.repository.tools import BackupTool
 from pgdrill.repository.tools.barman import BarmanCloud
 from pgdrill.repository.tools.walg import WalG
@@ -14,9 +14,12 @@ from pgdrill.repository.tools.walg import WalG
 NAME = "base_000000010000000000000009"
 HOME = Path("/srv/home")
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "canary-secret"}
-WALG = WalG("/opt/wal-g", Repository(url="s3://bucket/agents"), SECRETS)
+WALG = WalG("/opt/wal-g", RepositorySettings(url="s3://bucket/agents"), SECRETS)
 BARMAN = BarmanCloud(
-    Path("/opt/bin"), "agents", Repository(url="s3://bucket/pre/fix", tool="barman-cloud"), SECRETS
+    Path("/opt/bin"),
+    "agents",
+    RepositorySettings(url="s3://bucket/pre/fix", tool="barman-cloud"),
+    SECRETS,
 )
 
 TARGET = f"""INFO: 2026/11/24 08:47:41.825414 Selecting the backup with name {NAME}...

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pgdrill.config import Repository
+from pgdrill.config import RepositorySettings
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import BackupTool, BaseBackup, archive_command, restore_command
 from pgdrill.repository.tools.barman import BarmanCloud, parse_backup_info
-from pgdrill.repository.tools.base import WAL_SCRIPT
+from pgdrill.repository.tools.server_commands import WAL_SCRIPT
 from pgdrill.repository.tools.walg import WalG, parse_sentinel
+from pgdrill.tool_facts import TOOLS
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "canary-key", "AWS_SECRET_ACCESS_KEY": "canary-secret"}
 LIBPQ = {
@@ -45,8 +46,8 @@ HOME, INTO = Path("/srv/home"), Path("/srv/data")
 TUNING = Tuning(streams=3, readers=2, part_bytes=64 * 2**20)
 
 
-def repository(tool: str, **more: Any) -> Repository:
-    return Repository.model_validate(
+def repository(tool: str, **more: Any) -> RepositorySettings:
+    return RepositorySettings.model_validate(
         {"url": "s3://bucket/agents", "tool": tool, "endpoint_url": "http://127.0.0.1:9", **more}
     )
 
@@ -424,6 +425,6 @@ def test_a_tool_that_is_not_installed_says_where_it_was_looked_for(tmp_path: Pat
     from pgdrill.repository.tools import _found
 
     with pytest.raises(CouldNotVerify) as caught:
-        _found("wal-g", str(tmp_path / "wal-g"))
+        _found(TOOLS["wal-g"], str(tmp_path / "wal-g"))
     assert caught.value.problem.reason == "tool-missing"
     assert str(tmp_path) in caught.value.problem.found
