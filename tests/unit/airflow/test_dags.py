@@ -20,7 +20,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.utils.types import DagRunType
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.operators.vector_search_check import FAMILIES
+from pgdrill.airflow.operators.check_restore import FAMILIES
 from pgdrill.config import load
 
 DAGS = Path(__file__).parents[3] / "dags"

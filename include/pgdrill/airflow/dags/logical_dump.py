@@ -18,7 +18,7 @@ from pgdrill.airflow.dags.common import (
     worded,
 )
 from pgdrill.airflow.operators import (
-    DestroyDumpClusterOperator,
+    DestroyRestoredDumpOperator,
     DumpPassedOperator,
     LogicalDumpOperator,
     LogicalRestoreOperator,
@@ -54,7 +54,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
         dump = LogicalDumpOperator(
             task_id="dump",
             cluster=cluster.name,
-            databases="{{ params.databases | join(',') }}",
+            databases="{{ params.databases }}",
             outlets=[logical_dumps(cluster)],
             execution_timeout=limit + MARGIN,
             retry_delay=timedelta(minutes=10),
@@ -80,7 +80,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
                 " is no pass, with its hint."
             ),
         )
-        destroy = DestroyDumpClusterOperator(
+        destroy = DestroyRestoredDumpOperator(
             task_id="destroy",
             cluster=cluster.name,
             drill_id=BEGUN,

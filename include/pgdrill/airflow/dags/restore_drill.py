@@ -20,13 +20,13 @@ from pgdrill.airflow.dags.common import (
 )
 from pgdrill.airflow.operators import (
     BeginDrillOperator,
-    DestroyClusterOperator,
+    CheckRestoreOperator,
+    DestroyRestoredClusterOperator,
     DrillPassedOperator,
     RestoreClusterOperator,
-    VectorSearchCheckOperator,
 )
 from pgdrill.airflow.operators.base import BEGUN
-from pgdrill.airflow.operators.vector_search_check import FAMILIES
+from pgdrill.airflow.operators.check_restore import FAMILIES
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings
@@ -80,18 +80,18 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
                 " drill's host is at fault."
             ),
         )
-        check = VectorSearchCheckOperator(
+        check = CheckRestoreOperator(
             task_id="check",
             cluster=cluster.name,
             drill_id=BEGUN,
-            families="{{ params.checks | join(',') }}",
+            families="{{ params.checks }}",
             execution_timeout=limit + MARGIN,
             doc_md=(
                 "Compares the restored cluster with production and vector search with exact search."
                 " Red: XCom's `findings` has every answer that is no pass, with its hint."
             ),
         )
-        destroy = DestroyClusterOperator(
+        destroy = DestroyRestoredClusterOperator(
             task_id="destroy",
             cluster=cluster.name,
             drill_id=BEGUN,

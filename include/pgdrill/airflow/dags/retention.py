@@ -15,13 +15,13 @@ from pgdrill.airflow.dags.common import (
     worded,
     yes_or_no,
 )
-from pgdrill.airflow.operators import PruneOperator
-from pgdrill.airflow.operators.prune import (
-    ApprovePlanOperator,
-    ChoosePruneOperator,
-    RefusedOperator,
-    approved_plan,
+from pgdrill.airflow.operators import (
+    PruneOperator,
+    RetentionApprovalOperator,
+    RetentionBranchOperator,
+    RetentionRefusedOperator,
 )
+from pgdrill.airflow.operators.retention_approval import approved_plan
 from pgdrill.retention.allowed import MAY_BE_ALLOWED
 
 if TYPE_CHECKING:
@@ -44,10 +44,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
         user_defined_macros={"approved_plan": approved_plan},
         **common(cluster, "retention", doc),
     ) as dag:
-        by_hand: dict[str, Any] = {
-            "also": "{{ params.also | join(',') }}",
-            "allow": "{{ params.allow | join(',') }}",
-        }
+        by_hand: dict[str, Any] = {"also": "{{ params.also }}", "allow": "{{ params.allow }}"}
         plan = PruneOperator(
             task_id="plan",
             cluster=cluster.name,
@@ -58,7 +55,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             ),
             **by_hand,
         )
-        choose = ChoosePruneOperator(
+        choose = RetentionBranchOperator(
             task_id="choose",
             planned="plan",
             approve="approve",
@@ -69,7 +66,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
                 " in a dry run."
             ),
         )
-        refused = RefusedOperator(
+        refused = RetentionRefusedOperator(
             task_id="refused",
             planned="plan",
             doc_md=(
@@ -77,7 +74,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
                 " is deleted."
             ),
         )
-        approve = ApprovePlanOperator(
+        approve = RetentionApprovalOperator(
             task_id="approve",
             subject=f"Delete backups of cluster {cluster.name}?",
             body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
