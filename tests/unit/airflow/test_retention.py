@@ -78,8 +78,6 @@ def test_it_follows_each_base_backup_and_deletes_nothing_by_hand_unless_told(dag
     assert "digest" in prune.approved, "what is done is what was planned"
     assert prune.trigger_rule == "none_failed_min_one_success", "a rejected approval skips it"
     assert dag.get_task("approve").defaults == ["Reject"]
-    for name in dag.params:
-        assert dag.params.get_param(name).description
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pgdrill.airflow.dags.common import (
     APPROVAL_TIMEOUT,
     base_backups,
     common,
+    form_param,
     listed,
     worded,
     yes_or_no,
@@ -106,43 +107,41 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
 
 def retention_params() -> dict[str, Param]:
     """What a person can choose for a run by hand."""
-    section = "Runs by hand"
     return {
-        "apply": Param(
+        "apply": form_param(
             False,
             **yes_or_no(),
             title="Delete, after your approval",
-            description=(
+            text=(
                 "Without it the run shows the plan, with every promise before and after, and"
                 " deletes nothing."
             ),
-            section=section,
         ),
-        "also": Param(
+        "also": form_param(
             [],
             **listed(
                 "a list of full names, as the plan shows them",
+                may_be_empty=True,
                 **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it"),
             ),
             title="Remove these, too",
-            description=(
+            text=(
                 "Full names of leftovers, abandoned timelines (`00000003`) or another cluster's"
                 " backups, one a line. They go only if old enough."
             ),
-            section=section,
         ),
-        "allow": Param(
+        "allow": form_param(
             [],
             **listed(
                 f"a list of {', '.join(MAY_BE_ALLOWED)}, or empty",
+                may_be_empty=True,
                 enum=list(MAY_BE_ALLOWED),
                 type="string",
             ),
             examples=list(MAY_BE_ALLOWED),
             title="Let these refusals pass",
-            description=(
+            text=(
                 "For a first run or a shorter promise, `too-much`. Read the plan's refusals first."
             ),
-            section=section,
         ),
     }
