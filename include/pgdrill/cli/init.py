@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, Session, command, explain, out, say, session_of
+from pgdrill.cli.app import (
+    ConfigOption,
+    Exit,
+    Session,
+    command,
+    explain,
+    out,
+    say,
+    session_of,
+    warn_renamed,
+)
 
 if TYPE_CHECKING:
     from pgdrill.access import Credentials
@@ -57,6 +67,9 @@ class Given:
 @command
 def init(
     context: typer.Context,
+    cluster: Annotated[
+        str, typer.Argument(metavar="CLUSTER", help="its new name; default: the database's name")
+    ] = "",
     dsn: Annotated[
         str | None,
         typer.Option(
@@ -74,9 +87,6 @@ def init(
             "--repository", metavar="URL", help="s3://bucket/prefix, or file:///folder (wal-g only)"
         ),
     ] = None,
-    cluster: Annotated[
-        str, typer.Option("--cluster", metavar="NAME", help="default: the database's name")
-    ] = "",
     tool: Annotated[
         Tool | None,
         typer.Option("--tool", help="default: wal-g where it is found, else barman-cloud"),
@@ -124,6 +134,7 @@ def init(
         bool, typer.Option("--yes", "-y", help="ask nothing: take what was given and found out")
     ] = False,
     config: ConfigOption = None,
+    old_cluster: Annotated[str, typer.Option("--cluster", hidden=True)] = "",
 ) -> int:
     """Write a configuration that works, found out from the server and this host, and let doctor
     look at it.
@@ -131,10 +142,12 @@ def init(
     Run it beside the data directory, as the user that owns it. A file that is there gets one more
     cluster; a cluster that is there is never changed. No secret is written.
     """
+    if old_cluster:
+        warn_renamed("--cluster", "the argument CLUSTER")
     given = Given(
         dsn,
         repository,
-        cluster,
+        cluster or old_cluster,
         tool,
         data_directory,
         bin_dir,
