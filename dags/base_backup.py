@@ -15,7 +15,7 @@ event with the same.
 
 ### When the task is red
 
-There is **no new backup to rely on**; older ones are untouched. The last line of the log names what
+There is **no new backup to rely on**; older ones are untouched. The end of the log names what
 was found, what was expected and the hint. Do that, then clear the task.
 
 | The message says | Do |

@@ -16,7 +16,7 @@ replacement for base backups: it has no WAL and no point in time.
 
 | Verdict | Means | Do |
 | --- | --- | --- |
-| **failed** | what came back is **not what was dumped**, or does not restore, or a migration failed | follow the hint in the last line of the log; trigger this DAG again |
+| **failed** | what came back is **not what was dumped**, or does not restore, or a migration failed | follow the hint at the end of the log; trigger this DAG again |
 | **could not verify** | this host, the store or a program was at fault, or something required was left unasked | mend that, then clear `restore`, which dumps again, too |
 
 A task that is *up for reschedule* waits, without a slot, for the drill or dump that is at work; its

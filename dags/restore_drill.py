@@ -15,7 +15,7 @@ one restore point.
 
 ### When `restore` or `check` is red
 
-The last line of the log has the verdict, the first cause with its hint, and where the report is.
+The end of the log has the verdict, the first cause, its hint, and where the report is, a line each.
 The report is written before the task fails.
 
 | Verdict | Means | Do |

@@ -15,7 +15,7 @@ while things are deleted.
 ### When `refused` or `prune` is red
 
 Nothing promised is lost, and both can be cleared at any time: what was done is not done again. The
-last line of the log names what was found and the hint.
+end of the log names what was found and the hint.
 
 | The message says | Do |
 | --- | --- |

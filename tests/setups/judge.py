@@ -19,7 +19,7 @@ COMMANDS = {
     "backup": ("backup", "agents"),
     "drill": ("drill", "agents"),
     "dump": ("dump", "agents"),
-    "dump's drill": ("drill", "agents", "--from", "dump"),
+    "dump's drill": ("drill", "agents", "--dump", "LATEST"),
 }
 NOT_IN_WORDS = ("Traceback", "unexpected error")
 

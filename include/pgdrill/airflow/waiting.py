@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowRescheduleException
 
-from pgdrill.text import one_line
+from pgdrill.airflow.exceptions import failure, lines
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,8 +33,8 @@ def waiting(context: Context, seconds: float, logger: logging.Logger | Any) -> I
         since = context["ti"].get_first_reschedule_date(context) or now
         ends = since + timedelta(seconds=seconds)
         if now >= ends:
-            words = f"{busy} (waited {(now - since).total_seconds() / 60:.0f} minutes)"
-            raise AirflowFailException(one_line(words)) from None
+            waited = f"It was waited for, {(now - since).total_seconds() / 60:.0f} minutes"
+            raise failure(*lines(busy.problem), waited, retryable=False) from None
         logger.warning("%s", told(busy, ends))
         look = min(now + timedelta(seconds=next_look(busy, (now - since).total_seconds())), ends)
         raise AirflowRescheduleException(look) from None  # type: ignore[no-untyped-call]

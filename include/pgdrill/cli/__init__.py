@@ -47,12 +47,13 @@ app.command("prune")(retention.prune)
 app.command("window")(retention.window)
 app.add_typer(retention.hold_app, name="hold")
 app.command("leases")(leases.leases)
+app.command("dump")(dump.dump)
 app.command("dumps")(dump.dumps)
+app.command("restore-table")(dump.restore_table)
 app.command("migrate")(dump.migrate)
 forecast.app.command("indexes")(dump.forecast_indexes)
 app.add_typer(config.app, name="config")
 app.add_typer(forecast.app, name="forecast")
-app.add_typer(dump.app, name="dump")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

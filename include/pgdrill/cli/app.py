@@ -18,6 +18,7 @@ import typer
 from pgdrill import version as program_version
 from pgdrill.cli.groups import InSteps
 from pgdrill.host.logs import LineFormatter
+from pgdrill.renamed import now_called
 from pgdrill.text import visible
 
 if TYPE_CHECKING:
@@ -140,6 +141,11 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     string).
     """
     typer.echo(visible(text), err=err, nl=nl)
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Say on stderr what an option is called now, and until when the old name is taken."""
+    say(f"pgdrill: {now_called(old, new)}", err=True)
 
 
 def _version(wanted: bool) -> None:

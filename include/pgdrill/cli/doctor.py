@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ClusterArgument, JsonOption, command, out, say, session_of
+from pgdrill.cli.app import ClusterArgument, JsonOption, command, out, say, session_of, warn_renamed
 
 if TYPE_CHECKING:
     from pgdrill.doctor import Job
 
-JOBS = ("backup", "drill", "dump", "retention")
+JOBS = ("backup", "drill", "dump", "prune")
+OLD_JOB = "retention"  # what prune was called
 SECONDS = 30.0
 
 
@@ -84,6 +85,9 @@ def doctor(
 
 
 def _jobs(wanted: list[str] | tuple[str, ...]) -> list[Job]:
+    if OLD_JOB in wanted:
+        warn_renamed(f"--for {OLD_JOB}", "--for prune")
+        wanted = ["prune" if job == OLD_JOB else job for job in wanted]
     for job in wanted:
         if job not in JOBS:
             raise typer.BadParameter(

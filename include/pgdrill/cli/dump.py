@@ -1,5 +1,5 @@
-"""The commands for logical dumps: dump, dump restore, dumps, migrate, forecast indexes, and ``drill
---from dump``.
+"""The commands for logical dumps: dump, dumps, restore-table, migrate, forecast indexes, and
+``drill --dump``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pgdrill.cli.app import (
     ClusterArgument,
@@ -27,6 +26,7 @@ from pgdrill.cli.app import (
     out,
     say,
     session_of,
+    warn_renamed,
 )
 
 if TYPE_CHECKING:
@@ -48,26 +48,6 @@ BinDirOption = Annotated[
 ]
 
 
-class TakesByDefault(TyperGroup):
-    """``pgdrill dump agents`` is ``pgdrill dump take agents``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the default command first where no other one is named."""
-        if not args or args[0] not in (*self.commands, "--help", "-h"):
-            args = ["take", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    cls=TakesByDefault,
-    rich_markup_mode=None,
-    help=(
-        "Take a logical dump, or restore a single table of one. `pgdrill dump CLUSTER` is `pgdrill"
-        " dump take CLUSTER`."
-    ),
-)
-
-
 @dataclass(frozen=True)
 class Chosen:
     """What a person chose for a restore."""
@@ -82,9 +62,8 @@ class Chosen:
     full: bool = False
 
 
-@app.command("take")
 @command
-def take(
+def dump(
     context: typer.Context,
     cluster: ClusterArgument = "",
     database: Annotated[
@@ -95,7 +74,7 @@ def take(
 ) -> int:
     """Dump every configured database to the store.
 
-    It counts once `pgdrill drill --from dump` has passed. (the default)
+    It counts once `pgdrill drill --dump LATEST` has passed.
     """
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
@@ -126,13 +105,12 @@ def take(
         )
     )
     out().print(manifest_table(manifest))
-    out().print(Text("Prove it with: pgdrill drill --from dump"))
+    out().print(Text("Prove it with: pgdrill drill --dump LATEST"))
     return Exit.GOOD
 
 
-@app.command("restore")
 @command
-def restore(
+def restore_table(
     context: typer.Context,
     cluster: ClusterArgument = "",
     table: Annotated[
@@ -175,17 +153,17 @@ def restore(
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
     from pgdrill.host.process import Runner
-    from pgdrill.logical.single_table import Allowed, Origin, restore_table
+    from pgdrill.logical import single_table as library
 
     session, runner = session_of(context), Runner()
     access = session.access(cluster)
     with progress("looking for the table", verbose=session.verbose) as show, stopping(runner):
-        result = restore_table(
+        result = library.restore_table(
             access,
             into,
             table,
-            origin=Origin(dump, database),
-            allowed=Allowed(replace, as_superuser),
+            origin=library.Origin(dump, database),
+            allowed=library.Allowed(replace, as_superuser),
             runner=runner,
             progress=show,
         )
@@ -267,19 +245,14 @@ def _manifest(access: Access, dump_id: str) -> Any:
 @command
 def migrate(
     context: typer.Context,
+    cluster: ClusterArgument = "",
     migrations: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="*.sql in the order of their names, or alembic.ini"),
-    ],
-    cluster: Annotated[
-        str,
+        Path | None,
         typer.Option(
-            "--cluster", metavar="CLUSTER", help="may be left out if the config has just one"
+            metavar="DIR", help="its *.sql in the order of their names, or its alembic.ini"
         ),
-    ] = "",
-    from_dump: Annotated[
-        str, typer.Option("--from-dump", metavar="ID", help="LATEST, or a dump's id")
-    ] = "LATEST",
+    ] = None,
+    dump: DumpOption = "LATEST",
     bin_dir: BinDirOption = "",
     may_change: Annotated[
         list[str] | None,
@@ -296,19 +269,35 @@ def migrate(
     wait: WaitOption = 0,
     full: FullOption = False,
     as_json: JsonOption = False,
+    old_cluster: Annotated[str, typer.Option("--cluster", hidden=True)] = "",
+    old_dump: Annotated[str, typer.Option("--from-dump", hidden=True)] = "",
 ) -> int:
     """Rehearse a schema migration on a restored dump: locks and seconds of each statement,
     rewrites, and what it loses.
     """
     from pgdrill.checks import FAMILIES
 
+    if old_dump:
+        warn_renamed("--from-dump", "--dump")
+    if migrations is None:  # as it was until 0.1: migrate FOLDER --cluster CLUSTER
+        if not cluster:
+            raise typer.BadParameter("a folder is needed", param_hint="--migrations")
+        warn_renamed(
+            "pgdrill migrate FOLDER --cluster CLUSTER",
+            "pgdrill migrate CLUSTER --migrations FOLDER",
+        )
+        migrations, cluster = Path(cluster), old_cluster
+    elif old_cluster:
+        warn_renamed("--cluster", "the argument CLUSTER")
     session = session_of(context)
-    chosen = Chosen(from_dump, FAMILIES, keep, bin_dir, migrations, may_change or (), wait, full)
-    return restore_and_check(session, session.access(cluster), chosen, as_json)
+    chosen = Chosen(
+        old_dump or dump, FAMILIES, keep, bin_dir, migrations, may_change or (), wait, full
+    )
+    return restore_and_check(session, session.access(cluster or old_cluster), chosen, as_json)
 
 
 def restore_and_check(session: Session, access: Access, chosen: Chosen, as_json: bool) -> int:
-    """For ``migrate`` and ``drill --from dump``."""
+    """Restore a dump and ask every check, for ``migrate`` and ``drill --dump``."""
     from pgdrill.cli.progress import progress
     from pgdrill.cli.signals import stopping
     from pgdrill.host.process import Runner
@@ -411,7 +400,7 @@ def forecast_indexes(
                 f" {library.FEWEST_ROWS} rows or more"
             ),
             expected="one that tells",
-            hint="run `pgdrill drill --from dump` on a dump with enough rows",
+            hint="run `pgdrill drill --dump LATEST` on a dump with enough rows",
         )
     if as_json:
         say(json.dumps([asdict(one) for one in found], indent=1))

@@ -152,7 +152,7 @@ def check_name(file: Path, name: str) -> None:
             found=f"a table [clusters.{name}] in {file}",
             expected="a name that is free",
             hint=(
-                "name another with --cluster, or another file with --config; to change this one,"
+                "give another name, or another file with --config; to change this one,"
                 " edit the file"
             ),
         )

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgdrill.cli.app import ConfigOption, Exit, Session, command, explain, out, say, session_of
+from pgdrill.cli.app import (
+    ConfigOption,
+    Exit,
+    Session,
+    command,
+    explain,
+    out,
+    say,
+    session_of,
+    warn_renamed,
+)
 from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, misfit
 
 if TYPE_CHECKING:
@@ -56,6 +66,9 @@ class Given:
 @command
 def init(
     context: typer.Context,
+    cluster: Annotated[
+        str, typer.Argument(metavar="CLUSTER", help="its new name; default: the database's name")
+    ] = "",
     dsn: Annotated[
         str | None,
         typer.Option(
@@ -75,9 +88,6 @@ def init(
             help="s3://bucket/prefix, or file:///folder (not barman-cloud)",
         ),
     ] = None,
-    cluster: Annotated[
-        str, typer.Option("--cluster", metavar="NAME", help="default: the database's name")
-    ] = "",
     tool: Annotated[
         Tool | None,
         typer.Option("--tool", help=f"default: the first of {', '.join(TOOLS)} that is found"),
@@ -125,6 +135,7 @@ def init(
         bool, typer.Option("--yes", "-y", help="ask nothing: take what was given and found out")
     ] = False,
     config: ConfigOption = None,
+    old_cluster: Annotated[str, typer.Option("--cluster", hidden=True)] = "",
 ) -> int:
     """Write a configuration that works, found out from the server and this host, and let doctor
     look at it.
@@ -132,10 +143,12 @@ def init(
     Run it beside the data directory, as the user that owns it. A file that is there gets one more
     cluster; a cluster that is there is never changed. No secret is written.
     """
+    if old_cluster:
+        warn_renamed("--cluster", "the argument CLUSTER")
     given = Given(
         dsn,
         repository,
-        cluster,
+        cluster or old_cluster,
         tool,
         data_directory,
         bin_dir,

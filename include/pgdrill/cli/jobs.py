@@ -24,6 +24,7 @@ from pgdrill.cli.app import (
     out,
     say,
     session_of,
+    warn_renamed,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ CheckOption = Annotated[
 
 
 class Source(StrEnum):
-    """What a drill restores."""
+    """What a drill restored by the option ``--from``, which ``--dump`` has taken the place of."""
 
     BACKUP = "backup"
     DUMP = "dump"
@@ -125,11 +126,14 @@ def drill(
         ),
     ] = "latest",
     backup: Annotated[
-        str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup or dump")
+        str, typer.Option(metavar="NAME", help="LATEST, or the full name of a base backup")
     ] = "LATEST",
-    source: Annotated[
-        Source, typer.Option("--from", help="restore a base backup, or a logical dump")
-    ] = Source.BACKUP,
+    dump_id: Annotated[
+        str,
+        typer.Option(
+            "--dump", metavar="ID", help="restore a logical dump instead: LATEST, or a dump's id"
+        ),
+    ] = "",
     keep: Annotated[
         bool,
         typer.Option(
@@ -141,6 +145,7 @@ def drill(
     wait: WaitOption = 0,
     full: FullOption = False,
     as_json: JsonOption = False,
+    source: Annotated[Source, typer.Option("--from", hidden=True)] = Source.BACKUP,
 ) -> int:
     """Restore into a throw-away cluster, run every check, write the report, destroy the cluster."""
     from pgdrill import drill as library
@@ -154,11 +159,14 @@ def drill(
     session = session_of(context)
     access, runner, drill_id = session.access(cluster), Runner(), library.new_drill_id()
     families = _families(check)
-    if source is Source.DUMP:
+    if source is Source.DUMP and not dump_id:
+        warn_renamed("--from dump --backup ID", "--dump ID")
+        dump_id = backup
+    if dump_id:
         return dump.restore_and_check(
             session,
             access,
-            dump.Chosen(backup, families, keep, bin_dir, wait=wait, full=full),
+            dump.Chosen(dump_id, families, keep, bin_dir, wait=wait, full=full),
             as_json,
         )
     if bin_dir:

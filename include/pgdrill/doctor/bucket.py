@@ -118,11 +118,11 @@ def put(subject: Subject) -> Iterator[Finding]:
 @examination(
     "delete",
     PART,
-    green="the keys may delete, as retention and logical dumps do",
+    green="the keys may delete, as prunes and logical dumps do",
     needs=("list",),
-    jobs=("retention", "dump"),
+    jobs=("prune", "dump"),
     hint=(
-        "allow s3:DeleteObject below the prefix for retention's keys; nobody else needs it (`--for"
+        "allow s3:DeleteObject below the prefix for a prune's keys; nobody else needs it (`--for"
         " backup --for drill` leaves this out)"
     ),
     example="s3://backups/agents/doctor-delete-probe: 403 AccessDenied",
@@ -131,7 +131,7 @@ def delete(subject: Subject) -> Iterator[Finding]:
     """Try to delete a key that is never there."""
     places = {
         store.url: store
-        for store, job in ((subject.access.objects, "retention"), (subject.access.dumps, "dump"))
+        for store, job in ((subject.access.objects, "prune"), (subject.access.dumps, "dump"))
         if job in subject.jobs
     }
     wrong = []

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Job = Literal["backup", "drill", "dump", "retention"]
-JOBS: tuple[Job, ...] = ("backup", "drill", "dump", "retention")
+Job = Literal["backup", "drill", "dump", "prune"]
+JOBS: tuple[Job, ...] = ("backup", "drill", "dump", "prune")
 # green: measured, and as it should be. warn: works, and somebody should look. red: a job would meet
 # it. unknown: could not be asked, which is never green. not asked: no matter here, and the line
 # says why.

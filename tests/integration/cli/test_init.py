@@ -93,9 +93,7 @@ def test_run_twice_it_changes_nothing_and_another_name_is_added(
     again = init(stack, *words)
     assert (again.exit_code, "cluster-is-there" in again.stderr) == (2, True)
     assert Path(os.environ["PGDRILL_CONFIG"]).read_text() == before
-    other = init(
-        stack, *words, "--cluster", "other", "--database", "agents", url="s3://backups/other"
-    )
+    other = init(stack, *words, "other", "--database", "agents", url="s3://backups/other")
     assert other.exit_code == 0, other.output
     assert written("other").server.databases == ("agents",)
     assert written("agents").server.databases == ()
@@ -130,9 +128,7 @@ def test_a_role_that_may_not_see_the_data_directory_is_asked_for_it(
         str(tmp_path / "work"),
     )
     data = stack.cluster.server.data_directory
-    done = init(
-        stack, *words, "--cluster", "mine", "--tool", preferred_tool(), answers=f"{data}\ny\n"
-    )
+    done = init(stack, *words, "mine", "--tool", preferred_tool(), answers=f"{data}\ny\n")
     assert done.exit_code == 0, done.output
     assert written("mine").server.data_directory == data
     assert written("mine").server.bin_dir == stack.programs.folder

@@ -320,7 +320,7 @@ def test_a_dump_and_its_drill_log_no_line_a_table_and_no_warning_where_nothing_i
     taken = pgdrill(world, "dump agents")
     assert taken.returncode == 0, taken.stderr
     assert len(taken.stderr.splitlines()) < 12, taken.stderr
-    drilled = pgdrill(world, "drill agents --from dump")
+    drilled = pgdrill(world, "drill agents --dump LATEST")
     assert drilled.returncode == 0, drilled.stderr
     assert "WARNING" not in drilled.stderr
     assert re.search(r"INFO +pass model-label: docs\.v: made@1", drilled.stderr), (

@@ -79,7 +79,7 @@ def before(pgdrill: Run) -> dict[str, Said]:
     """What is said while there is no dump."""
     return {
         "dumps": pgdrill("dumps"),
-        "drill": pgdrill("drill", "--from", "dump", "--json"),
+        "drill": pgdrill("drill", "--dump", "LATEST", "--json"),
         "forecast": pgdrill("forecast", "indexes", "--json"),
     }
 
@@ -96,7 +96,7 @@ def taken(before: dict[str, Said], pgdrill: Run) -> str:
 @pytest.fixture(scope="module")
 def drilled(taken: str, pgdrill: Run) -> Said:
     """Its restore."""
-    return pgdrill("drill", "agents", "--from", "dump", "--check", "vectors")
+    return pgdrill("drill", "agents", "--dump", "LATEST", "--check", "vectors")
 
 
 def test_without_a_dump_that_is_said_and_is_no_success_where_one_is_needed(
@@ -155,7 +155,7 @@ def test_a_dump_that_was_damaged_in_the_store_fails_and_counts_no_more_until_it_
     content = here.access.dumps.read(name)
     assert content
     here.access.dumps.write(name, content[:-1])
-    said = pgdrill("drill", "--from", "dump", "--json")
+    said = pgdrill("drill", "--dump", "LATEST", "--json")
     here.access.dumps.write(name, content)
     assert (said.code, said.data["verdict"], said.data["reason"]) == (
         FAILED,
@@ -166,7 +166,7 @@ def test_a_dump_that_was_damaged_in_the_store_fails_and_counts_no_more_until_it_
     assert (one["counts"], one["verdict"]) == (False, "failed")
     (seen,) = read_dumps(here.access.dumps)
     assert seen.damage == "its last restore found it damaged", "nor does retention count it"
-    assert pgdrill("drill", "--from", "dump", "--check", "vectors").code == GOOD
+    assert pgdrill("drill", "--dump", "LATEST", "--check", "vectors").code == GOOD
     assert pgdrill("dumps", "--json").data[0]["counts"] is True
 
 
@@ -174,7 +174,7 @@ def test_a_migration_that_works_is_told_statement_by_statement(
     drilled: Said, taken: str, pgdrill: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "001.sql").write_text("ALTER TABLE orders ALTER COLUMN id TYPE bigint;")
-    said = pgdrill("migrate", "--from-dump", taken, str(tmp_path), "--json")
+    said = pgdrill("migrate", "--dump", taken, "--migrations", str(tmp_path), "--json")
     assert said.code == GOOD, said
     (statement,) = said.data["statements"]
     assert statement["strongest"] == {"relation": "orders", "mode": "AccessExclusiveLock"}
@@ -186,11 +186,11 @@ def test_a_migration_that_fails_names_file_line_and_words_and_is_a_failure(
     drilled: Said, pgdrill: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "001.sql").write_text("SELECT 1;\nALTER TABLE nowhere ADD COLUMN a int;\n")
-    said = pgdrill("migrate", str(tmp_path))
+    said = pgdrill("migrate", "--migrations", str(tmp_path))
     assert (said.code, said.out[:6]) == (FAILED, "FAILED")
     assert "001.sql:2" in said.out
     assert 'relation "nowhere" does not exist' in " ".join(said.out.split())
-    assert pgdrill("migrate", str(tmp_path / "nothing")).code == COULD_NOT
+    assert pgdrill("migrate", "--migrations", str(tmp_path / "nothing")).code == COULD_NOT
 
 
 def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(
@@ -202,8 +202,7 @@ def test_a_single_table_comes_back_where_a_person_says_and_never_over_another(
         database="postgres",
     )
     words = (
-        "dump",
-        "restore",
+        "restore-table",
         "--table",
         "many",
         "--into",

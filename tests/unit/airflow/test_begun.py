@@ -139,7 +139,7 @@ def test_a_parameter_that_no_form_has_is_refused_in_words(write_config: Any, kin
         task = kind(task_id="begin", cluster="agents")
     with pytest.raises(
         AirflowFailException,
-        match=r"'tagret' \(did you mean target\?\); expected only target. Hint: trigger it again",
+        match=r"'tagret' \(did you mean target\?\); expected only target\nHint: trigger it again",
     ):
         task.execute(context(tagret="random"))
 

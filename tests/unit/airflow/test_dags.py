@@ -20,7 +20,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.utils.types import DagRunType
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.operators.vector_search_check import FAMILIES
+from pgdrill.airflow.operators.check_restore import FAMILIES
 from pgdrill.config import load
 
 DAGS = Path(__file__).parents[3] / "dags"
@@ -171,8 +171,9 @@ def test_every_param_explains_itself(dags: dict[str, DAG], dag_id: str, names: s
     for name in params:
         param = params.get_param(name)
         assert param.schema["title"]
-        assert param.schema["section"]
-        assert param.description
+        assert len(param.schema["description_md"]) > 20
+        assert param.description is None, "which the form would show instead"
+        assert "section" not in param.schema, "sections are folded"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +286,24 @@ def test_the_form_offers_every_family_of_checks() -> None:
     assert set(FAMILIES) == set(checks.FAMILIES)
 
 
+MAY_STAY_EMPTY = {
+    "restore_drill": {"keep"},
+    "logical_dump": {"databases", "bin_dir", "migrations", "keep"},
+    "retention": {"apply", "also", "allow"},
+}
+
+
+@pytest.mark.parametrize("job", MAY_STAY_EMPTY)
+def test_what_may_stay_empty_is_not_marked_as_required_and_nothing_is_taken_for_it(
+    dags: dict[str, DAG], job: str
+) -> None:
+    """The form has a red star wherever the schema's type has no null, and sends null for empty."""
+    dag = dags[f"agents.{job}"]
+    free = {name for name in dag.params if "null" in dag.params.get_param(name).schema["type"]}
+    assert free == MAY_STAY_EMPTY[job]
+    choose(dag, dict.fromkeys(free))
+
+
 @pytest.mark.parametrize(
     ("dag_id", "conf", "words"),
     [
@@ -355,7 +374,10 @@ def test_whatever_is_typed_into_a_form_is_taken_or_refused_in_words_with_what_wo
                 strange = isinstance(value, str) and (
                     "\n" in value or "\0" in value or len(value) > 200
                 )
-                assert not strange and value is not None, f"{dag_id} {name} takes {value!r}"
+                empty = name in MAY_STAY_EMPTY[dag_id.partition(".")[2]]
+                assert not strange and (value is not None or empty), (
+                    f"{dag_id} {name} takes {value!r}"
+                )
 
 
 TYPO = "rto_secnods = 5"

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from pgdrill.airflow import attempts
 from pgdrill.airflow.operators import (
-    DestroyDumpClusterOperator,
+    DestroyRestoredDumpOperator,
     LogicalDumpOperator,
     LogicalRestoreOperator,
 )
@@ -118,7 +118,7 @@ def test_what_a_person_chose_reaches_the_library_and_the_figures_come_back(
         dump="20261201T040000Z-abcdef",
         bin_dir="/pg18",
         migrations="/m",
-        keep="True",
+        keep=True,
     )
     result = task.execute(context)
     assert (seen[0].dump, seen[0].bin_dir, seen[0].migrations, seen[0].keep) == (
@@ -146,7 +146,7 @@ def test_a_dump_that_did_not_pass_fails_the_task_with_its_cause_and_leaves_its_f
     given(monkeypatch, report(verdict="failed", reason="1 of 1 checks failed"))
     with pytest.raises(
         AirflowFailException,
-        match=r"dump-rows d\.public\.t: found 3 .*expected 4 rows\. Hint: look.*s3://there",
+        match=r"(?s)dump-rows d\.public\.t: found 3; expected 4 rows\.\nHint: look.*s3://there",
     ):
         LogicalRestoreOperator(task_id="x", cluster="agents").execute(context)
     assert context["ti"].pushed["return_value"]["verdict"] == "failed"
@@ -184,18 +184,20 @@ def test_a_dump_that_cannot_be_taken_raises_its_own_words(
         raise Unreachable("locked", "t", found="a lock", expected="none", hint="wait")
 
     monkeypatch.setattr(take, "take_dump", take_dump)
-    with pytest.raises(AirflowException, match=r"found a lock.*Hint: wait"):
-        LogicalDumpOperator(task_id="x", cluster="agents", databases=" one, two,").execute(context)
+    with pytest.raises(AirflowException, match=r"(?s)found a lock.*Hint: wait"):
+        LogicalDumpOperator(task_id="x", cluster="agents", databases=[" one", "two", ""]).execute(
+            context
+        )
     assert seen == [("one", "two")]
 
 
 def test_a_kept_cluster_that_does_not_run_is_destroyed_all_the_same(
     context: dict[str, Any], write_config: Any
 ) -> None:
-    from pgdrill.airflow.connections import access_for
+    from pgdrill.airflow.hooks import ClusterHook
     from pgdrill.logical.report import DumpServer
 
-    access = access_for("agents")
+    access = ClusterHook("agents").get_conn()
     server = DumpServer(
         directory="/d",
         socket_directory="/s",
@@ -207,7 +209,7 @@ def test_a_kept_cluster_that_does_not_run_is_destroyed_all_the_same(
     folder.mkdir(parents=True)
     (folder / "d1.json").write_text(report(restored=server).model_dump_json())
     assert store.local_report(access, "d1")
-    result = DestroyDumpClusterOperator(
+    result = DestroyRestoredDumpOperator(
         task_id="x", cluster="agents", drill_id="d1", keep=True
     ).execute(context)
     assert result["destroyed"] is True

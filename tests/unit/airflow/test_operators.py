@@ -4,6 +4,8 @@ raised.
 
 from __future__ import annotations
 
+import copy
+import importlib
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import DAG, Asset, BaseOperator, task
+from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -22,15 +26,16 @@ from airflow.sdk.exceptions import (
 
 import pgdrill
 from pgdrill import backup, drill
-from pgdrill.airflow import operators
-from pgdrill.airflow.connections import access_for
+from pgdrill.airflow import hooks, operators
+from pgdrill.airflow.hooks import ClusterHook
 from pgdrill.airflow.operators import (
     BaseBackupOperator,
     BeginDrillOperator,
-    DestroyClusterOperator,
+    CheckRestoreOperator,
+    DestroyRestoredClusterOperator,
     RestoreClusterOperator,
-    VectorSearchCheckOperator,
 )
+from pgdrill.airflow.operators.base import ClusterOperator
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.provider import get_provider_info
 from pgdrill.errors import (
@@ -52,6 +57,9 @@ from pgdrill.reports.model import CheckResult, Report, RestoredCluster, Stage, T
 RUN_ID = "scheduled__2026-11-27T11:00:00+00:00"
 WHEN = datetime(2026, 11, 27, 11, tzinfo=UTC)
 PASSWORD, SECRET = "canary-of-postgres", "canary-of-the-store"
+ON_A_CLUSTER = [
+    name for name in operators.__all__ if issubclass(getattr(operators, name), ClusterOperator)
+]
 WORDS = {"found": "a hole", "expected": "none", "hint": "fill it"}
 
 
@@ -227,8 +235,8 @@ def test_a_green_check_hands_on_its_figures(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
     calls = stage(monkeypatch, "check_stage", report(summary="On 27 November all was well."))
-    told = VectorSearchCheckOperator(
-        task_id="check", cluster="agents", families="vectors, rows"
+    told = CheckRestoreOperator(
+        task_id="check", cluster="agents", families=["vectors", "rows"]
     ).execute(context)
     assert is_plain(told)
     assert told["summary"] == "On 27 November all was well."
@@ -252,7 +260,7 @@ def test_a_red_check_hands_on_its_figures_before_it_raises(
     )
     stage(monkeypatch, "check_stage", report(results=[bad]))
     with pytest.raises(AirflowFailException) as raised:
-        VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
+        CheckRestoreOperator(task_id="check", cluster="agents").execute(context)
     for word in (
         "failed",
         "docs.embedding",
@@ -273,16 +281,16 @@ def test_what_was_not_answered_is_red_too(
 ) -> None:
     unanswered = CheckResult(name="rows", family="rows", status="skip", message="no baseline")
     stage(monkeypatch, "check_stage", report(results=[*report().results, unanswered]))
-    with pytest.raises(AirflowFailException, match=r"could not verify.*rows.*no baseline"):
-        VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
+    with pytest.raises(AirflowFailException, match=r"(?s)could not verify.*rows.*no baseline"):
+        CheckRestoreOperator(task_id="check", cluster="agents").execute(context)
 
 
 def test_a_destroyed_cluster_is_said_to_be_gone(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
     stage(monkeypatch, "destroy_stage", report(cleanup=Stage(status="ok", seconds=1.5)))
-    told = DestroyClusterOperator(
-        task_id="destroy", cluster="agents", drill_id="d1", keep="False"
+    told = DestroyRestoredClusterOperator(
+        task_id="destroy", cluster="agents", drill_id="d1", keep=False
     ).execute(context)
     assert is_plain(told)
     assert (told["destroyed"], told["seconds"]) == (True, 1.5)
@@ -298,9 +306,9 @@ def test_destroying_twice_and_without_a_report_is_fine(
     folder = file.parent / "work" / "agents" / "drills" / "d1"
     folder.mkdir(parents=True)
     for _ in range(2):
-        told = DestroyClusterOperator(task_id="destroy", cluster="agents", drill_id="d1").execute(
-            context
-        )
+        told = DestroyRestoredClusterOperator(
+            task_id="destroy", cluster="agents", drill_id="d1"
+        ).execute(context)
         assert told["destroyed"] is True
         assert not folder.exists()
 
@@ -309,8 +317,8 @@ def test_there_is_nothing_to_keep_of_a_restore_that_failed(
     monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
 ) -> None:
     calls = stage(monkeypatch, "destroy_stage", report())
-    told = DestroyClusterOperator(
-        task_id="destroy", cluster="agents", drill_id="d1", keep="True"
+    told = DestroyRestoredClusterOperator(
+        task_id="destroy", cluster="agents", drill_id="d1", keep=True
     ).execute(context)
     assert told["destroyed"] is True
     assert len(calls) == 1
@@ -418,7 +426,7 @@ def test_checks_without_an_answer_are_asked_again_if_all_that_was_in_the_way_may
     ]
     stage(monkeypatch, "check_stage", report(results=answers, verdict="could not verify"))
     with pytest.raises(AirflowException) as caught:
-        VectorSearchCheckOperator(task_id="check", cluster="agents").execute(context)
+        CheckRestoreOperator(task_id="check", cluster="agents").execute(context)
     assert type(caught.value) is raised
 
 
@@ -446,7 +454,7 @@ def test_a_drill_is_refused_before_anything_is_touched(
     with pytest.raises(AirflowFailException, match=r"yesterday.*expected latest"):
         BeginDrillOperator(task_id="begin", cluster="agents", target="yesterday").execute(context)
     with pytest.raises(AirflowFailException, match=r"everything.*expected recovery"):
-        VectorSearchCheckOperator(task_id="check", cluster="agents", families="everything").execute(
+        CheckRestoreOperator(task_id="check", cluster="agents", families=["everything"]).execute(
             context
         )
     assert not (tmp_path / "work").exists()
@@ -461,7 +469,7 @@ def test_an_unknown_cluster_is_named_with_those_that_exist(context: dict[str, An
 
 
 def test_connections_bring_address_login_and_secrets() -> None:
-    access = access_for("agents")
+    access = ClusterHook("agents").get_conn()
     assert access.conninfo()["password"] == PASSWORD
     assert access.conninfo()["user"] == "drill"
     assert access.environment["AWS_ACCESS_KEY_ID"] == "the-key"
@@ -491,7 +499,7 @@ def test_an_extra_brings_tls_region_and_endpoint(monkeypatch: pytest.MonkeyPatch
             "aws_session_token": "token-of-an-hour",
         },
     )
-    access = access_for("agents")
+    access = ClusterHook("agents").get_conn()
     assert access.conninfo()["sslmode"] == "verify-full"
     assert "cursor" not in access.conninfo()
     assert access.cluster.repository.region == "eu-central-1"
@@ -516,14 +524,14 @@ def test_what_the_file_says_itself_goes_before_the_connection(
         password=SECRET,
         extra={"region_name": "eu-central-1"},
     )
-    assert access_for("agents").cluster.repository.region == "us-west-2"
+    assert ClusterHook("agents").get_conn().cluster.repository.region == "us-west-2"
 
 
 def test_a_connection_without_keys_leaves_the_machines_role_to_the_tools(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connect(monkeypatch, "agents_s3", conn_type="aws", extra={"region_name": "eu-central-1"})
-    access = access_for("agents")
+    access = ClusterHook("agents").get_conn()
     assert not access.credentials.environment
     assert access.cluster.repository.region == "eu-central-1"
 
@@ -534,7 +542,7 @@ def test_without_a_conn_id_the_environment_counts(
     file = write_config("agents")
     file.write_text(re.sub(r'conn_id = ".*"\n', "", file.read_text()))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "from-the-environment")
-    access = access_for("agents")
+    access = ClusterHook("agents").get_conn()
     assert not access.credentials.postgres
     assert access.environment["AWS_SECRET_ACCESS_KEY"] == "from-the-environment"
 
@@ -556,13 +564,13 @@ def test_a_connection_that_does_not_fit_is_named(
 ) -> None:
     connect(monkeypatch, conn_id, **words)
     with pytest.raises(ConfigError, match=message):
-        access_for("agents")
+        ClusterHook("agents").get_conn()
 
 
 # Being killed, being drawn
 
 
-@pytest.mark.parametrize("kind", operators.__all__)
+@pytest.mark.parametrize("kind", ON_A_CLUSTER)
 def test_killing_a_task_stops_what_runs_and_what_would_run_next(kind: str) -> None:
     task = getattr(operators, kind)(task_id="x", cluster="agents")
     task.on_kill()
@@ -593,7 +601,7 @@ def test_killing_a_restore_ends_its_server_first(
     assert not data_directory.parent.exists(), "a killed restore left something"
 
 
-@pytest.mark.parametrize("kind", operators.__all__)
+@pytest.mark.parametrize("kind", ON_A_CLUSTER)
 def test_every_operator_documents_its_parameters_and_renders_no_secret(kind: str) -> None:
     operator = getattr(operators, kind)
     task = operator(task_id="x", cluster="agents")
@@ -623,19 +631,137 @@ def test_progress_is_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> No
     assert caplog.messages[2].startswith("replay goes on after")
 
 
-def test_the_provider_tells_what_airflow_asks_of_one() -> None:
+def test_the_provider_tells_what_airflow_asks_of_one_and_all_of_it_is_there() -> None:
     import airflow
     import jsonschema
 
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
-    jsonschema.validate(get_provider_info(), schema)
+    told = get_provider_info()
+    jsonschema.validate(told, schema)
+    integrations = {one["integration-name"] for one in told["integrations"]}
+    for kind, base, exported in (
+        ("operators", BaseOperator, operators.__all__),
+        ("hooks", BaseHook, hooks.__all__),
+    ):
+        assert {one["integration-name"] for one in told[kind]} <= integrations
+        found = {
+            name
+            for one in told[kind]
+            for module in one["python-modules"]
+            for name, it in vars(importlib.import_module(module)).items()
+            if isinstance(it, type) and issubclass(it, base) and it.__module__ == module
+        }
+        assert found == set(exported)
+
+
+def test_the_provider_names_the_scheme_of_every_asset(write_config: Callable[..., Path]) -> None:
+    from pgdrill.airflow.dags import base_backup_dag, logical_dump_dag
+    from pgdrill.config import load
+
+    settings = load()
+    drawn = [
+        make(settings.cluster("agents"), settings) for make in (base_backup_dag, logical_dump_dag)
+    ]
+    schemes = {
+        urlsplit(asset.uri).scheme for dag in drawn for task in dag.tasks for asset in task.outlets
+    }
+    assert schemes == {it for one in get_provider_info()["asset-uris"] for it in one["schemes"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ApprovePlanOperator",
+        "ChoosePruneOperator",
+        "DestroyClusterOperator",
+        "DestroyDumpClusterOperator",
+        "RefusedOperator",
+    ],
+)
+def test_an_operator_by_its_old_name_is_the_new_one_and_says_until_when(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"{name} is now \w+Operator; .*until version 0\."):
+        operator = getattr(operators, name)
+    assert operator.__name__ in operators.__all__
+
+
+def test_a_vector_search_check_is_a_check_of_the_restore() -> None:
+    assert issubclass(operators.VectorSearchCheckOperator, CheckRestoreOperator)
+
+
+def test_a_task_of_ones_own_reaches_the_cluster_by_the_hook(
+    context: dict[str, Any], write_config: Callable[..., Path]
+) -> None:
+    @task
+    def user(cluster: str) -> str:
+        return hooks.ClusterHook(cluster).get_conn().conninfo()["user"]
+
+    with DAG("theirs", schedule=None):
+        asked = user("agents")
+    assert asked.operator.python_callable("agents") == "drill"
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["a DAG of texts", "a DAG of objects"])
+@pytest.mark.parametrize(
+    "text", ["123", "1e5", "0/1234", "lsn:0/3000028", "None", "True", "[1]", "007", "'a'", "1_0"]
+)
+def test_text_stays_text_and_lists_and_ticks_come_as_themselves_whatever_the_dag_renders(
+    native: bool, text: str
+) -> None:
+    with DAG("theirs", schedule=None, render_template_as_native_obj=native):
+        begin = BeginDrillOperator(
+            task_id="begin", cluster="{{ params.text }}", drill_id="{{ run_id }}", target=text
+        )
+        check = CheckRestoreOperator(
+            task_id="check", cluster="agents", families="{{ params.families }}"
+        )
+        dump = operators.LogicalDumpOperator(
+            task_id="dump", cluster="agents", databases=["{{ params.text }}", "1e5"]
+        )
+        destroy = DestroyRestoredClusterOperator(
+            task_id="destroy", cluster="agents", keep="{{ params.keep }}"
+        )
+        approve = operators.RetentionApprovalOperator(
+            task_id="approve", subject="{{ params.text }}", plan="{{ params.text }}"
+        )
+    for keep in (False, True, None):
+        words = {"text": text, "families": ["rows", text], "keep": keep}
+        for one in (begin, check, dump, destroy, approve):
+            again = copy.copy(one)
+            again.render_template_fields({"run_id": text, "params": words})
+            if one is begin:
+                assert (again.cluster, again.drill_id, again.target) == (text, text, text)
+            elif one is check:
+                assert again.families == ["rows", text]
+            elif one is dump:
+                assert again.databases == [text, "1e5"]
+            elif one is destroy:
+                assert again.keep is keep
+            else:
+                assert (again.subject, again.plan) == (text, text)
+
+
+def test_a_list_or_a_tick_that_came_as_text_is_refused_in_words(context: dict[str, Any]) -> None:
+    with pytest.raises(AirflowFailException, match=r"families: found 'vectors'; expected a list"):
+        CheckRestoreOperator(task_id="x", cluster="agents", families="vectors").execute(context)
+    with pytest.raises(AirflowFailException, match=r"keep: found 'perhaps'; expected true or fal"):
+        operators.LogicalRestoreOperator(task_id="x", cluster="agents", keep="perhaps").execute(
+            context
+        )
+
+
+@pytest.mark.parametrize("kind", operators.__all__)
+def test_what_a_task_does_is_said_at_its_execute(kind: str) -> None:
+    operator = getattr(operators, kind)
+    said = (operator.execute.__doc__ or "").strip()
+    assert len(said.split()) > 6 or not vars(operator).get("execute")
+    assert set(operator.template_fields_renderers) <= set(operator.template_fields)
 
 
 def test_the_local_copy_of_a_report_is_not_needed_to_say_where_it_is() -> None:
     from pgdrill.airflow.xcom import where
 
-    assert where(report()) == "s3://bucket/pgdrill/reports/d1.json"
-    assert where(report(kept_at=[])) == ""
+    assert where(report().kept_at) == "s3://bucket/pgdrill/reports/d1.json"
+    assert where([]) == ""
     assert store.report_key("d1") == "reports/d1.json"
 
 
@@ -661,7 +787,9 @@ def test_a_held_cluster_is_waited_for_without_a_slot_and_not_longer_than_a_drill
     assert context["ti"].pushed["drill_id"], "whoever has to clear up knows of it"
     # drill.timeout_seconds is 1800 here
     context["ti"].waiting_since = datetime.now(UTC) - timedelta(seconds=1801)
-    with pytest.raises(AirflowFailException, match=r"held by d0 until noon.*waited 30 minutes"):
+    with pytest.raises(
+        AirflowFailException, match=r"(?s)held by d0 until noon.*waited for, 30 minutes"
+    ):
         task.execute(context)
 
 
@@ -725,7 +853,7 @@ def test_a_run_is_green_only_if_the_report_says_passed(
     assert task.execute(context) == "passed"
     task.drill_id = "d2"
     with pytest.raises(
-        AirflowFailException, match=r"could not verify \(checks: not run\).*Hint: clear `check`"
+        AirflowFailException, match=r"(?s)could not verify \(checks: not run\).*Hint: clear `check`"
     ):
         task.execute(context)
     task.drill_id = ""

@@ -74,7 +74,7 @@ def test_a_cluster_that_is_there_is_refused_and_nothing_is_written(tmp_path: Pat
     file = tmp_path / "dr.toml"
     write(file)
     before = file.read_text()
-    with pytest.raises(ConfigError, match="name another with --cluster"):
+    with pytest.raises(ConfigError, match="give another name"):
         write(file)
     assert file.read_text() == before
     assert [one.name for one in tmp_path.iterdir()] == ["dr.toml"]

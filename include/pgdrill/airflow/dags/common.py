@@ -110,38 +110,57 @@ def document(doc: str | None, cluster: Cluster) -> str:
     return f"{(doc or '').strip()}\n\n### As configured\n\n| | |\n| --- | --- |\n{table}\n"
 
 
-def worded(pattern: str, *words: str) -> dict[str, Any]:
-    """A JSON schema for text that fits the pattern; what does not is refused as being none of
-    ``words``, without the pattern.
+def worded(pattern: str, *words: str, may_be_empty: bool = False) -> dict[str, Any]:
+    """Return a JSON schema for text that fits the pattern; what does not is refused as being none
+    of ``words``, without the pattern.
 
     Airflow answers with what the schema's failing part says, and that part in full: the first of
     several, so a type comes behind these words, or the pattern is shown with it. The words stand in
     a list, which no text is equal to: else they were taken themselves. Python's ``$`` lets a
     newline follow, which nobody means.
+
+    :param may_be_empty: nothing at all is taken, too; else the form has a red star.
     """
-    fits = {"type": "string", "pattern": f"{pattern}(?!\\n)"}
-    return {"if": fits, "else": {"enum": [list(words)]}, "type": "string"}
+    kinds = _kinds("string", may_be_empty)
+    fits = {"type": kinds, "pattern": f"{pattern}(?!\\n)"}
+    return {"if": fits, "else": {"enum": [list(words)]}, "type": kinds}
 
 
-def listed(words: str, **items: Any) -> dict[str, Any]:
-    """A JSON schema for a list of such items; what is none is told in words, as above."""
-    return {"if": {"type": "array"}, "else": {"enum": [[words]]}, "type": "array", "items": items}
+def listed(words: str, *, may_be_empty: bool = False, **items: Any) -> dict[str, Any]:
+    """Return a JSON schema for a list of such items; what is none is told in words, as above."""
+    kinds = _kinds("array", may_be_empty)
+    return {"if": {"type": kinds}, "else": {"enum": [[words]]}, "type": kinds, "items": items}
 
 
 def yes_or_no() -> dict[str, Any]:
-    """A JSON schema for a tick."""
-    return {"if": {"type": "boolean"}, "else": {"enum": [["true", "false"]]}, "type": "boolean"}
+    """Return a JSON schema for a tick; none is no."""
+    kinds = _kinds("boolean", True)
+    return {"if": {"type": kinds}, "else": {"enum": [["true", "false"]]}, "type": kinds}
+
+
+def _kinds(kind: str, may_be_empty: bool) -> str | list[str]:
+    """Return the type of a value. The form marks whatever may not be null as required."""
+    return [kind, "null"] if may_be_empty else kind
+
+
+def form_param(default: Any, *, title: str, text: str, **schema: Any) -> Param:
+    """Return a field of a DAG's form.
+
+    The form shows a description instead of Markdown, and folds sections: neither is set.
+
+    :param text: what it means and what may be given, in Markdown.
+    """
+    return Param(default, **schema, title=title, description_md=text)
 
 
 def keep_param() -> Param:
-    """Whether a person wants to look at the restored cluster."""
-    return Param(
+    """Return the field that asks whether a person wants to look at the restored cluster."""
+    return form_param(
         False,
         **yes_or_no(),
         title="Keep the restored cluster for a look",
-        description=(
+        text=(
             "The task `destroy` then says where it is. Its server ends by itself at the drill's"
             " time limit; until then other drills of this cluster wait. Clearing `destroy` ends it."
         ),
-        section="Afterwards",
     )

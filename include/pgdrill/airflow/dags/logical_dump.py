@@ -13,12 +13,13 @@ from pgdrill.airflow.dags.common import (
     MARGIN,
     common,
     cron,
+    form_param,
     keep_param,
     listed,
     worded,
 )
 from pgdrill.airflow.operators import (
-    DestroyDumpClusterOperator,
+    DestroyRestoredDumpOperator,
     DumpPassedOperator,
     LogicalDumpOperator,
     LogicalRestoreOperator,
@@ -54,7 +55,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
         dump = LogicalDumpOperator(
             task_id="dump",
             cluster=cluster.name,
-            databases="{{ params.databases | join(',') }}",
+            databases="{{ params.databases }}",
             outlets=[logical_dumps(cluster)],
             execution_timeout=limit + MARGIN,
             retry_delay=timedelta(minutes=10),
@@ -67,8 +68,8 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
             task_id="restore",
             cluster=cluster.name,
             dump=DUMPED,
-            bin_dir="{{ params.bin_dir }}",
-            migrations="{{ params.migrations }}",
+            bin_dir="{{ params.bin_dir or '' }}",
+            migrations="{{ params.migrations or '' }}",
             keep="{{ params.keep }}",
             inlets=[logical_dumps(cluster)],
             # Download, rows and each index have that limit of their own; the drill's ends the
@@ -80,7 +81,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
                 " is no pass, with its hint."
             ),
         )
-        destroy = DestroyDumpClusterOperator(
+        destroy = DestroyRestoredDumpOperator(
             task_id="destroy",
             cluster=cluster.name,
             drill_id=BEGUN,
@@ -115,41 +116,43 @@ FOLDER = r"^(?=[^\x00-\x1f]{0,1000}$)(/[^/'\"]{0,200})*$"  # as long as file sys
 def dump_params() -> dict[str, Param]:
     """What a person can choose for a dump by hand."""
     return {
-        "databases": Param(
+        "databases": form_param(
             [],
             **listed(
                 "a list of databases' names, empty for those of the configuration",
+                may_be_empty=True,
                 **worded(r"^[^,]{1,63}$", "a database's name, without a comma"),
             ),
             title="Databases",
-            description="Empty: those of the configuration.",
-            section="What to dump",
+            text="Empty: those of the configuration.",
         ),
-        "bin_dir": Param(
+        "bin_dir": form_param(
             "",
             **worded(
                 FOLDER,
                 "a folder's whole path, from / on, without quotes",
                 "nothing, for the configured one",
+                may_be_empty=True,
             ),
             title="Restore into another PostgreSQL",
-            description=(
+            text=(
                 "Folder of its programs, on the drill's host: a newer major version, or newer"
                 " extensions. Empty: as configured."
             ),
-            section="What to restore into",
         ),
-        "migrations": Param(
+        "migrations": form_param(
             "",
             **worded(
-                FOLDER, "a folder's whole path, from / on, without quotes", "nothing, for none"
+                FOLDER,
+                "a folder's whole path, from / on, without quotes",
+                "nothing, for none",
+                may_be_empty=True,
             ),
             title="Migrations to rehearse",
-            description=(
+            text=(
                 "A folder on the drill's host with `*.sql` files, or with `alembic.ini`. Empty:"
                 " none."
             ),
-            section="What to ask",
         ),
         "keep": keep_param(),
     }

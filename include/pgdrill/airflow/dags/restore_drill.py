@@ -14,19 +14,20 @@ from pgdrill.airflow.dags.common import (
     base_backups,
     common,
     cron,
+    form_param,
     keep_param,
     listed,
     worded,
 )
 from pgdrill.airflow.operators import (
     BeginDrillOperator,
-    DestroyClusterOperator,
+    CheckRestoreOperator,
+    DestroyRestoredClusterOperator,
     DrillPassedOperator,
     RestoreClusterOperator,
-    VectorSearchCheckOperator,
 )
 from pgdrill.airflow.operators.base import BEGUN
-from pgdrill.airflow.operators.vector_search_check import FAMILIES
+from pgdrill.airflow.operators.check_restore import FAMILIES
 
 if TYPE_CHECKING:
     from pgdrill.config import Cluster, Settings
@@ -80,18 +81,18 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
                 " drill's host is at fault."
             ),
         )
-        check = VectorSearchCheckOperator(
+        check = CheckRestoreOperator(
             task_id="check",
             cluster=cluster.name,
             drill_id=BEGUN,
-            families="{{ params.checks | join(',') }}",
+            families="{{ params.checks }}",
             execution_timeout=limit + MARGIN,
             doc_md=(
                 "Compares the restored cluster with production and vector search with exact search."
                 " Red: XCom's `findings` has every answer that is no pass, with its hint."
             ),
         )
-        destroy = DestroyClusterOperator(
+        destroy = DestroyRestoredClusterOperator(
             task_id="destroy",
             cluster=cluster.name,
             drill_id=BEGUN,
@@ -130,9 +131,8 @@ TARGET = (
 
 def drill_params() -> dict[str, Param]:
     """What a person can choose for a drill by hand; the form explains itself."""
-    restore, checks = "What to restore", "What to ask"
     return {
-        "backup": Param(
+        "backup": form_param(
             "LATEST",
             **worded(
                 r"^[A-Za-z0-9_.:-]{1,200}$",
@@ -140,10 +140,9 @@ def drill_params() -> dict[str, Param]:
                 "a base backup's full name, as `pgdrill backups` shows it",
             ),
             title="Base backup",
-            description="`LATEST`, or a base backup's full name as `pgdrill backups` shows it.",
-            section=restore,
+            text="`LATEST`, or a base backup's full name as `pgdrill backups` shows it.",
         ),
-        "target": Param(
+        "target": form_param(
             "latest",
             **worded(
                 TARGET,
@@ -156,7 +155,7 @@ def drill_params() -> dict[str, Param]:
                 "name: and a restore point",
             ),
             title="Recovery target",
-            description=(
+            text=(
                 "Where recovery stops: `latest` (a restore point made when the drill begins),"
                 " `random` (an instant drawn from all that can be restored), `alternate` (the one"
                 " of these two that the last drill was not; scheduled drills do that),"
@@ -164,9 +163,8 @@ def drill_params() -> dict[str, Param]:
                 " was committed at it), `lsn:0/3000028` or `name:` and a restore point. Rows and"
                 " schema are compared with `latest` only."
             ),
-            section=restore,
         ),
-        "checks": Param(
+        "checks": form_param(
             list(FAMILIES),
             **listed(
                 f"a list of one or more of {', '.join(FAMILIES)}",
@@ -177,11 +175,10 @@ def drill_params() -> dict[str, Param]:
             minItems=1,
             uniqueItems=True,
             title="Checks",
-            description=(
+            text=(
                 "Families of checks. Leave something out for a quick look; without `vectors` no"
                 " drill is green."
             ),
-            section=checks,
         ),
         "keep": keep_param(),
     }

@@ -11,17 +11,18 @@ from pgdrill.airflow.dags.common import (
     APPROVAL_TIMEOUT,
     base_backups,
     common,
+    form_param,
     listed,
     worded,
     yes_or_no,
 )
-from pgdrill.airflow.operators import PruneOperator
-from pgdrill.airflow.operators.prune import (
-    ApprovePlanOperator,
-    ChoosePruneOperator,
-    RefusedOperator,
-    approved_plan,
+from pgdrill.airflow.operators import (
+    PruneOperator,
+    RetentionApprovalOperator,
+    RetentionBranchOperator,
+    RetentionRefusedOperator,
 )
+from pgdrill.airflow.operators.retention_approval import approved_plan
 from pgdrill.retention.allowed import MAY_BE_ALLOWED
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
         user_defined_macros={"approved_plan": approved_plan},
         **common(cluster, "retention", doc),
     ) as dag:
-        by_hand: dict[str, Any] = {
-            "also": "{{ params.also | join(',') }}",
-            "allow": "{{ params.allow | join(',') }}",
-        }
+        by_hand: dict[str, Any] = {"also": "{{ params.also }}", "allow": "{{ params.allow }}"}
         plan = PruneOperator(
             task_id="plan",
             cluster=cluster.name,
@@ -58,7 +56,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
             ),
             **by_hand,
         )
-        choose = ChoosePruneOperator(
+        choose = RetentionBranchOperator(
             task_id="choose",
             planned="plan",
             approve="approve",
@@ -69,7 +67,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
                 " in a dry run."
             ),
         )
-        refused = RefusedOperator(
+        refused = RetentionRefusedOperator(
             task_id="refused",
             planned="plan",
             doc_md=(
@@ -77,7 +75,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
                 " is deleted."
             ),
         )
-        approve = ApprovePlanOperator(
+        approve = RetentionApprovalOperator(
             task_id="approve",
             subject=f"Delete backups of cluster {cluster.name}?",
             body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
@@ -109,43 +107,41 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
 
 def retention_params() -> dict[str, Param]:
     """What a person can choose for a run by hand."""
-    section = "Runs by hand"
     return {
-        "apply": Param(
+        "apply": form_param(
             False,
             **yes_or_no(),
             title="Delete, after your approval",
-            description=(
+            text=(
                 "Without it the run shows the plan, with every promise before and after, and"
                 " deletes nothing."
             ),
-            section=section,
         ),
-        "also": Param(
+        "also": form_param(
             [],
             **listed(
                 "a list of full names, as the plan shows them",
+                may_be_empty=True,
                 **worded(r"^[A-Za-z0-9_.:-]{1,200}$", "a full name, as the plan shows it"),
             ),
             title="Remove these, too",
-            description=(
+            text=(
                 "Full names of leftovers, abandoned timelines (`00000003`) or another cluster's"
                 " backups, one a line. They go only if old enough."
             ),
-            section=section,
         ),
-        "allow": Param(
+        "allow": form_param(
             [],
             **listed(
                 f"a list of {', '.join(MAY_BE_ALLOWED)}, or empty",
+                may_be_empty=True,
                 enum=list(MAY_BE_ALLOWED),
                 type="string",
             ),
             examples=list(MAY_BE_ALLOWED),
             title="Let these refusals pass",
-            description=(
+            text=(
                 "For a first run or a shorter promise, `too-much`. Read the plan's refusals first."
             ),
-            section=section,
         ),
     }

@@ -12,7 +12,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.connections import access_for, access_to
+from pgdrill.airflow.hooks import ClusterHook
+from pgdrill.airflow.operators.templates import TypedTemplates
 from pgdrill.errors import ConfigError
 from pgdrill.host.logs import keep_lines_whole
 
@@ -33,7 +34,7 @@ BEGUN = "{{ ti.xcom_pull(task_ids='restore', key='drill_id') or '' }}"
 
 
 def trigger_of(context: Context) -> str:
-    """As reports say what started a drill."""
+    """Return what started a drill, as reports say it."""
     return f"airflow: {context['run_id']}"
 
 
@@ -48,7 +49,9 @@ def log_report(log: Any, show: Callable[[Console], None]) -> None:
 
 
 def refuse_the_past(context: Context, what: str) -> None:
-    """A backfill of what can be had of today only would be today's under an old date."""
+    """Refuse a backfill of what can be had of today only: it would be today's under an old
+    date.
+    """
     if run_type(context) == "backfill":
         raise AirflowFailException(
             f"{what} of the past cannot be taken, and one of today belongs to no old date. Hint:"
@@ -57,17 +60,23 @@ def refuse_the_past(context: Context, what: str) -> None:
 
 
 def run_type(context: Context) -> str:
-    """What started the run: ``manual``, ``scheduled``, ``backfill`` or ``asset_triggered``."""
+    """Return what started the run: manual, scheduled, backfill or asset_triggered."""
     kind = context["dag_run"].run_type
     return str(getattr(kind, "value", kind))
+
+
+def started_by_hand(context: Context) -> bool:
+    """Tell whether a person started this run; what Airflow starts has nobody who looked at its
+    parameters.
+    """
+    return run_type(context) == "manual"
 
 
 OURS = "pgdrill"  # the tag of the DAGs that are drawn here
 
 
 def refuse_unknown(operator: BaseOperator, context: Context) -> None:
-    """A run's parameter that no form has would be passed over: what was meant by it would not be
-    done.
+    """Refuse a run's parameter that no form has: what was meant by it would not be done.
 
     Airflow takes every key. In DAGs of others that use these operators it may be theirs.
     """
@@ -88,7 +97,7 @@ def refuse_unknown(operator: BaseOperator, context: Context) -> None:
         )
 
 
-class ClusterOperator(BaseOperator):
+class ClusterOperator(TypedTemplates):
     """Works on a configured cluster.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
@@ -101,32 +110,34 @@ class ClusterOperator(BaseOperator):
         super().__init__(**kwargs)
         self.cluster = cluster
 
+    @cached_property
+    def hook(self) -> ClusterHook:
+        """The cluster as it is configured now."""
+        return ClusterHook(self.cluster)
+
     def begin(self, context: Context) -> Access:
-        """The cluster as it is configured now: what the run's tasks after this one work with,
+        """Give the cluster as it is configured now: what the run's tasks after this one work with,
         whatever becomes of the file.
         """
-        from pgdrill.config import load
-
         refuse_unknown(self, context)
-        cluster = load().cluster(self.cluster)
-        begun.keep(self.job(context), cluster)
-        return access_to(cluster)
+        begun.keep(self.job(context), self.hook.configuration)
+        return self.hook.get_conn()
 
     def go_on(self, context: Context) -> Access:
-        """The cluster as it was configured when the run's first task began."""
-        return access_to(self.as_begun(context))
+        """Give the cluster as it was configured when the run's first task began."""
+        return ClusterHook(self.as_begun(context)).get_conn()
 
     def as_begun(self, context: Context) -> Cluster:
-        """That configuration, without its Connections; today's where none was kept."""
-        from pgdrill.config import load
-
+        """Give that configuration, without its Connections; today's where none was kept."""
         cluster = begun.kept(self.job(context))
-        return cluster if cluster and cluster.name == self.cluster else load().cluster(self.cluster)
+        return cluster if cluster and cluster.name == self.cluster else self.hook.configuration
 
     def as_configured(self, context: Context) -> Access:
-        """The cluster as it is configured now, for a job that means what holds when it works."""
+        """Give the cluster as it is configured now, for a job that means what holds when it
+        works.
+        """
         refuse_unknown(self, context)
-        return access_for(self.cluster)
+        return self.hook.get_conn()
 
     def job(self, context: Context) -> str:
         """The run, as what it began with is kept under."""

@@ -25,7 +25,7 @@ class BaseBackupOperator(ClusterOperator):
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Take it."""
+        """Take the backup, and tell the task's outlet assets."""
         from pgdrill.backup import take_backup
 
         refuse_the_past(context, "a base backup")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import DrillOperator, trigger_of
+from pgdrill.airflow.xcom import BeginResult, as_xcom
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,7 +35,10 @@ class BeginDrillOperator(DrillOperator):
         self.target = target
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look, and touch nothing."""
+        """Check what was given, and log in to production; nothing is changed.
+
+        :raises AirflowFailException: if configuration, target or login is refused.
+        """
         with airflow_errors():
             from pgdrill.airflow.attempts import next_attempt
             from pgdrill.drill import begin_stage
@@ -49,11 +53,13 @@ class BeginDrillOperator(DrillOperator):
         self.log.info("drill %s of cluster %s, to %s", drill_id, self.cluster, target)
         if gone:
             self.log.warning("production is not there, so the drill goes on without it: %s", gone)
-        return {
-            "drill_id": drill_id,
-            "cluster": self.cluster,
-            "tool": access.tool.name,
-            "repository": access.cluster.repository.url,
-            "target": str(target),
-            "production": gone or "there",
-        }
+        return as_xcom(
+            BeginResult(
+                drill_id=drill_id,
+                cluster=self.cluster,
+                tool=access.tool.name,
+                repository=access.cluster.repository.url,
+                target=str(target),
+                production=gone or "there",
+            )
+        )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgdrill.airflow.exceptions import airflow_errors
 from pgdrill.airflow.operators.base import ClusterOperator, refuse_the_past
+from pgdrill.airflow.operators.templates import names_of
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.waiting import waiting
+from pgdrill.airflow.xcom import DumpResult, as_xcom
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -23,47 +25,30 @@ class LogicalDumpOperator(ClusterOperator):
     versions, snapshot LSNs.
 
     :param cluster: the cluster's name in ``dr.toml`` (templated).
-    :param databases: which databases, in a list or with commas between; empty: those of the
-        configuration (templated).
+    :param databases: the list of databases; empty: those of the configuration (templated).
     """
 
     template_fields: Sequence[str] = (*ClusterOperator.template_fields, "databases")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"databases": "json"}
+    native_fields: ClassVar[frozenset[str]] = frozenset({"databases"})
 
     def __init__(self, *, databases: str | Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.databases = databases
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Take it."""
+        """Dump the databases, and tell the task's outlet assets."""
         from pgdrill.logical.take import take_dump
 
         refuse_the_past(context, "a dump")
-        chosen = self.databases.split(",") if isinstance(self.databases, str) else self.databases
         with airflow_errors():
+            databases = names_of(self.databases, "databases")
             access = self.begin(context)
             with waiting(context, access.cluster.dump.timeout_seconds, self.log):
                 manifest = take_dump(
-                    access,
-                    databases=tuple(name.strip() for name in chosen if name.strip()),
-                    runner=self.runner,
-                    progress=ProgressLog(self.log),
+                    access, databases=databases, runner=self.runner, progress=ProgressLog(self.log)
                 )
-        result: dict[str, Any] = {
-            "dump_id": manifest.dump_id,
-            "cluster": manifest.cluster,
-            "server_version": manifest.server_version,
-            "pg_dump_version": manifest.pg_dump_version,
-            "from_standby": manifest.from_standby,
-            "stored_bytes": manifest.stored_bytes,
-            "database_bytes": sum(database.size_bytes for database in manifest.databases),
-            "rows": sum(database.rows for database in manifest.databases),
-            "vector_indexes": sum(len(database.vector_indexes) for database in manifest.databases),
-            "databases": [database.name for database in manifest.databases],
-            "snapshot_lsns": {
-                database.name: database.snapshot_lsn for database in manifest.databases
-            },
-            "seconds": manifest.seconds,
-        }
+        result = as_xcom(DumpResult.of(manifest))
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {"dump": manifest.dump_id, **result}
         self.log.info(

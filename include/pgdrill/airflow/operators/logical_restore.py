@@ -1,28 +1,26 @@
-"""Restores a logical dump, asks every question of it, and destroys it again."""
+"""Restores a logical dump, asks every check of it, and destroys it again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.bases.xcom import BaseXCom
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import DRILL_ID, DrillOperator, log_report, trigger_of
-from pgdrill.airflow.operators.destroy_cluster import TRUE, DestroyClusterOperator
 from pgdrill.airflow.operators.restore_cluster import end_at_once
+from pgdrill.airflow.operators.templates import yes_or_no
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.waiting import waiting
-from pgdrill.airflow.xcom import DestroyResult
+from pgdrill.airflow.xcom import DumpRestoreResult, as_xcom, dump_explanation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from pgdrill.access import Access
-    from pgdrill.logical.report import DumpReport
     from pgdrill.recovery.workspace import Workspace
 
 
@@ -51,6 +49,7 @@ class LogicalRestoreOperator(DrillOperator):
         "migrations",
         "keep",
     )
+    native_fields: ClassVar[frozenset[str]] = frozenset({"keep"})
 
     def __init__(
         self,
@@ -69,7 +68,11 @@ class LogicalRestoreOperator(DrillOperator):
         self._at_work: tuple[Access, Workspace] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Restore and check."""
+        """Restore the dump, rehearse the migrations, ask every check, and write the report.
+
+        :raises AirflowFailException: if the verdict is not *passed* and another try cannot change
+            it; the figures are in XCom all the same.
+        """
         from pgdrill.airflow.attempts import next_dump_attempt
         from pgdrill.drill import destroy_stage
         from pgdrill.logical.drill import Options, drill_dump
@@ -77,6 +80,7 @@ class LogicalRestoreOperator(DrillOperator):
         from pgdrill.recovery.workspace import Workspace
 
         with airflow_errors():
+            keep = yes_or_no(self.keep, "keep")
             access = self.go_on(context)
             attempt = next_dump_attempt(access, drill_id_of(self.drill_id))
             drill_id = attempt.drill_id
@@ -88,7 +92,7 @@ class LogicalRestoreOperator(DrillOperator):
                 dump=self.dump,
                 bin_dir=self.bin_dir,
                 migrations=Path(self.migrations) if self.migrations else None,
-                keep=str(self.keep).lower() in TRUE,
+                keep=keep,
                 trigger=trigger_of(context),
             )
             with waiting(context, access.cluster.dump.timeout_seconds, self.log):
@@ -99,12 +103,12 @@ class LogicalRestoreOperator(DrillOperator):
                     runner=self.runner,
                     progress=ProgressLog(self.log),
                 )
-            result = as_result(access, report)
+            result = as_xcom(DumpRestoreResult.of(access, report))
         log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
             # Before the task fails: a failed check leaves its figures, too.
             context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, result)
-            raise failure(_explanation(report), retryable=report.worth_another_try)
+            raise failure(*dump_explanation(report), retryable=report.worth_another_try)
         return result
 
     def on_kill(self) -> None:
@@ -113,110 +117,3 @@ class LogicalRestoreOperator(DrillOperator):
             access, workspace = self._at_work
             end_at_once(workspace.server(access))
         super().on_kill()
-
-
-class DestroyDumpClusterOperator(DestroyClusterOperator):
-    """End the server a dump was restored into and remove its folder, whatever became of the
-    restore. Done already is fine.
-
-    :param cluster: the cluster's name in ``dr.toml`` (templated).
-    :param drill_id: which drill; from the DAG run by default (templated).
-    :param keep: leave it for a look, if it runs (templated).
-    """
-
-    def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
-        from pgdrill.logical.store import local_report
-        from pgdrill.recovery.workspace import Workspace
-
-        workspace = Workspace.of(access, drill_id)
-        server, report = workspace.server(access), local_report(access, drill_id)
-        if server.process() is None or report is None or report.restored is None:
-            self.log.warning("nothing to keep: no restored server runs in %s", workspace.directory)
-            return None
-        self.log.warning(
-            "kept %s on this host until %s; look at it with: psql %r",
-            workspace.directory,
-            report.restored.expires_at.isoformat(timespec="seconds"),
-            server.conninfo(),
-        )
-        return DestroyResult(
-            drill_id,
-            self.cluster,
-            False,
-            str(workspace.directory),
-            server.conninfo(),
-            report.restored.expires_at,
-            None,
-        )
-
-
-def as_result(access: Access, report: DumpReport) -> dict[str, Any]:
-    """A report's figures as JSON's own types."""
-    from collections import Counter
-
-    from pgdrill.logical.build_forecast import forecast
-    from pgdrill.logical.store import builds
-
-    count = Counter(result.status for result in report.results)
-    known = builds(access) if report.builds else []
-    forecasts = [
-        one for build in report.builds if (one := forecast(known, build.index, 4 * build.rows))
-    ]
-    built = [
-        {
-            "index": build.index,
-            "rows": build.rows,
-            "seconds": build.seconds,
-            "rows_per_second": build.rows_per_second,
-            "fits_in_memory": build.fits,
-        }
-        for build in report.builds
-    ]
-    findings = [
-        {
-            "check": r.name,
-            "status": r.status,
-            "thing": r.thing,
-            "found": r.value,
-            "expected": r.threshold,
-            "message": r.message,
-            "hint": r.hint,
-        }
-        for r in report.results
-        if r.status != "pass"
-    ]
-    return {
-        "drill_id": report.drill_id,
-        "dump_id": report.dump_id,
-        "cluster": report.cluster,
-        "verdict": report.verdict,
-        "reason": report.reason,
-        **{f"checks_{status}": count[status] for status in ("pass", "warn", "fail", "skip")},
-        "stored_bytes": report.stored_bytes,
-        **report.timings.model_dump(mode="json"),
-        "rows_per_second": report.timings.rows_per_second,
-        "builds": built,
-        "forecast_at_four_times_the_rows": [asdict(one) for one in forecasts],
-        "statements": len(report.statements),
-        "rewritten": sorted({name for run in report.statements for name in run.rewritten}),
-        "findings": findings,
-        "report": report.kept_at[-1] if report.kept_at else "",
-    }
-
-
-def _explanation(report: DumpReport) -> str:
-    from pgdrill.reports.grouping import by_telling
-
-    head = f"dump {report.dump_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
-    cause = ""
-    if trouble := report.restore.trouble or report.checks.trouble:
-        cause = (
-            f"{trouble.thing}: found {trouble.found}; expected {trouble.expected}. Hint:"
-            f" {trouble.hint}."
-        )
-    elif worst := next((r for r in by_telling(report.results) if r.status == "fail"), None):
-        cause = (
-            f"{worst.name} {worst.thing}: found {worst.value} {worst.message}; expected"
-            f" {worst.threshold}. Hint: {worst.hint}."
-        )
-    return f"{head}. {cause} Report: {report.kept_at[-1] if report.kept_at else 'none'}"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import BEGUN, ClusterOperator, log_report
-from pgdrill.airflow.xcom import explanation
+from pgdrill.airflow.xcom import dump_explanation, explanation
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,18 +29,21 @@ class DrillPassedOperator(ClusterOperator):
         self.drill_id = drill_id
 
     def execute(self, context: Context) -> str:
-        """Read the report, and show it on one screen of the log: this is the task that people
-        open."""
+        """Read the report, show it on one screen of the log, and return its verdict.
+
+        :raises AirflowFailException: if that is not *passed*.
+        """
         from pgdrill.reports.one_screen import print_report
         from pgdrill.reports.store import load_report
 
         if not self.drill_id:
-            raise AirflowFailException("no drill was begun: see the task before")
+            raise failure("no drill was begun", "Hint: see the task before", retryable=False)
         with airflow_errors():
             report = load_report(self.go_on(context), self.drill_id)
         log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
-            raise failure(explanation(report), retryable=False)
+            raise failure(*explanation(report), retryable=False)
+        self.log.info("drill %s: %s (%s)", report.drill_id, report.verdict, report.reason)
         return report.verdict
 
 
@@ -61,7 +62,10 @@ class DumpPassedOperator(DrillPassedOperator):
         self.dump = dump
 
     def execute(self, context: Context) -> str:
-        """Read the reports of that dump's restores, and show this run's."""
+        """Read the reports of that dump's restores, show this run's, and return its verdict.
+
+        :raises AirflowFailException: if that is not *passed*, or this run has restored nothing.
+        """
         from pgdrill.logical import store as dump_store
         from pgdrill.logical.terminal import print_report
 
@@ -76,10 +80,14 @@ class DumpPassedOperator(DrillPassedOperator):
                 if report.drill_id == self.drill_id
             ]
         if not mine:
-            raise AirflowFailException(
-                f"dump {self.dump} was not restored by this run: clear `restore`"
+            raise failure(
+                f"dump {self.dump} was not restored by this run",
+                "Hint: clear `restore`",
+                retryable=False,
             )
-        log_report(self.log, lambda console: print_report(mine[-1], console))
-        if mine[-1].verdict != "passed":
-            raise AirflowFailException(f"dump {self.dump}: {mine[-1].verdict} ({mine[-1].reason})")
-        return mine[-1].verdict
+        report = mine[-1]
+        log_report(self.log, lambda console: print_report(report, console))
+        if report.verdict != "passed":
+            raise failure(*dump_explanation(report), retryable=False)
+        self.log.info("dump %s: %s (%s)", self.dump, report.verdict, report.reason)
+        return report.verdict

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from airflow.providers.standard.operators.branch import BaseBranchOperator
-from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgdrill.airflow.exceptions import airflow_errors
-from pgdrill.airflow.operators.base import ClusterOperator, run_type
-from pgdrill.airflow.operators.destroy_cluster import TRUE
+from pgdrill.airflow.operators.base import ClusterOperator, started_by_hand
+from pgdrill.airflow.operators.templates import names_of, yes_or_no
 from pgdrill.airflow.progress import ProgressLog
 from pgdrill.airflow.waiting import waiting
 from pgdrill.airflow.xcom import as_xcom
-from pgdrill.errors import ConfigError, Problem
-from pgdrill.text import one_line
+from pgdrill.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,7 +20,6 @@ if TYPE_CHECKING:
 
 
 FIRST_RUN = "first-run"  # the refusal that a person's approval lets pass
-SHOWN_PLAN = "shown_plan"
 
 
 class PruneOperator(ClusterOperator):
@@ -44,9 +37,9 @@ class PruneOperator(ClusterOperator):
         hand and a first run delete nothing without one of the very plan that is meant, whatever was
         marked or cleared (templated).
     :param first_run: whether this is the first run (templated).
-    :param also: full names of leftovers, or other clusters' backups, to be removed if old enough
-        (templated).
-    :param allow: refusals that may pass (templated). Both count in runs by hand only.
+    :param also: the list of the full names of leftovers, or other clusters' backups, to be removed
+        if old enough (templated).
+    :param allow: the list of refusals that may pass (templated). Both count in runs by hand only.
     """
 
     template_fields: Sequence[str] = (
@@ -57,6 +50,8 @@ class PruneOperator(ClusterOperator):
         "also",
         "allow",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"also": "json", "allow": "json"}
+    native_fields: ClassVar[frozenset[str]] = frozenset({"first_run", "also", "allow"})
 
     def __init__(
         self,
@@ -78,16 +73,22 @@ class PruneOperator(ClusterOperator):
         self.allow = allow
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look, and perhaps delete."""
+        """Log the plan; or carry it out, and log what is gone and what is still there.
+
+        :raises AirflowFailException: if a plan is refused, or nobody has approved what only a
+            person may approve. Nothing promised is lost.
+        """
         from pgdrill.retention.prune import prune
 
         with airflow_errors():
             access = self.as_configured(context)
             by_hand = started_by_hand(context)
-            also, allow = (_words(self.also), _words(self.allow)) if by_hand else ((), ())
+            also, allow = names_of(self.also, "also"), names_of(self.allow, "allow")
+            if not by_hand:
+                also = allow = ()
             if not self.apply:
                 return self._plan(access, also, allow)
-            if by_hand or str(self.first_run).lower() in TRUE:
+            if by_hand or yes_or_no(self.first_run, "first_run"):
                 self._approved_by_a_person()
                 allow = (*allow, FIRST_RUN)
             with waiting(context, 6 * access.cluster.retention.timeout_seconds, self.log):
@@ -141,115 +142,3 @@ class PruneOperator(ClusterOperator):
             self.log.info("%s", line)
         first = not any(run.state == "done" for run in prune_runs.runs(access.reports))
         return {**plan_data(access.cluster.name, outlook, found), "text": text, "first_run": first}
-
-
-class ChoosePruneOperator(BaseBranchOperator):
-    """What comes after the plan: a person's approval, the deletion, or nothing.
-
-    Runs by hand with ``apply``, and the first run ever, are approved by a person. Others go on by
-    themselves, within the library's guards. Runs by hand without ``apply`` end with the plan. A
-    plan that is refused goes to the task that says why; something held that is gone does so
-    whatever the plan.
-
-    :param planned: task id of the plan.
-    :param approve: task id of the approval.
-    :param prune: task id of the deletion.
-    :param refused: task id of what says why nothing is deleted.
-    """
-
-    def __init__(
-        self, *, planned: str, approve: str, prune: str, refused: str, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.planned, self.approve, self.prune, self.refused = planned, approve, prune, refused
-
-    def choose_branch(self, context: Context) -> list[str]:
-        """The task that comes next, if any."""
-        plan = context["ti"].xcom_pull(task_ids=self.planned)
-        by_hand = started_by_hand(context)
-        dry = by_hand and not context["params"].get("apply")
-        refused = {refusal["reason"] for refusal in plan["refusals"]} - {FIRST_RUN}
-        if "hold-broken" in refused or (refused and not dry):
-            return [self.refused]  # even if nothing is to go
-        if dry or not plan["steps"]:
-            self.log.info(
-                "nothing is deleted: %s", "a dry run" if plan["steps"] else "nothing is to go"
-            )
-            return []
-        return [self.approve] if by_hand or plan["first_run"] else [self.prune]
-
-
-class RefusedOperator(BaseOperator):
-    """Say why a plan is not carried out, each refusal with its figures and its hint, and fail:
-    nothing is deleted meanwhile.
-
-    :param planned: task id of the plan.
-    """
-
-    def __init__(self, *, planned: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.planned = planned
-
-    def execute(self, context: Context) -> None:
-        """Say it."""
-        refused = [
-            Problem(**words) for words in context["ti"].xcom_pull(task_ids=self.planned)["refusals"]
-        ]
-        for problem in refused:
-            self.log.warning("%s: %s", problem.reason, problem)
-        told = "; ".join(f"{problem.reason}: {problem}" for problem in refused)
-        raise AirflowFailException(
-            one_line(
-                f"nothing is deleted and nothing promised is lost, for the plan is refused. {told}"
-            )
-        )
-
-
-def approved_plan(answer: Mapping[str, Any] | None) -> str:
-    """The digest of the plan that a person approved; empty where nobody did."""
-    return (
-        str(answer.get("plan", ""))
-        if answer and answer.get("chosen_options") == [ApprovalOperator.APPROVE]
-        else ""
-    )
-
-
-class ApprovePlanOperator(ApprovalOperator):
-    """Show a plan to a person and wait.
-
-    The answer is of that plan and of no other that was made meanwhile.
-
-    :param plan: the digest of the plan that is shown (templated).
-    """
-
-    template_fields: Collection[str] = (*ApprovalOperator.template_fields, "plan")
-
-    def __init__(self, *, plan: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
-
-    def execute(self, context: Context) -> Any:
-        """Ask, and remember of what."""
-        context["task_state_store"].set(SHOWN_PLAN, self.plan)
-        return super().execute(context)
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Hand on the answer with the plan that was shown."""
-        answer = super().execute_complete(context, event)
-        return {**answer, "plan": context["task_state_store"].get(SHOWN_PLAN)}
-
-
-def started_by_hand(context: Context) -> bool:
-    """Whether a person started this run; what Airflow starts has nobody who looked at its
-    parameters.
-    """
-    return run_type(context) == "manual"
-
-
-def _words(given: str | Sequence[str]) -> tuple[str, ...]:
-    """From a list, or from a template's text."""
-    return tuple(
-        word.strip()
-        for word in (given.split(",") if isinstance(given, str) else given)
-        if word.strip()
-    )

@@ -48,7 +48,12 @@ class RestoreClusterOperator(DrillOperator):
         self._at_work: tuple[Access, Workspace] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Restore."""
+        """Restore the backup, replay WAL to the target, and promote.
+
+        What an earlier try of the run left is destroyed first.
+
+        :raises AirflowFailException: if the backup is at fault, or another try changes nothing.
+        """
         from pgdrill.airflow.attempts import next_attempt
         from pgdrill.drill import destroy_stage, restore_stage
         from pgdrill.recovery.workspace import Workspace
@@ -72,7 +77,7 @@ class RestoreClusterOperator(DrillOperator):
                     progress=ProgressLog(self.log),
                 )
         if report.restore.trouble:
-            raise failure(explanation(report), retryable=report.worth_another_try)
+            raise failure(*explanation(report), retryable=report.worth_another_try)
         result = RestoreResult.of(report)
         self.log.info(
             "%s restored to %s, running after %.1f s, in %s",

@@ -1,5 +1,5 @@
 """Airflow Connections as the library's credentials: where Airflow ends and
-:class:`pgdrill.access.Access` begins.
+:class:`pgdrill.access.Credentials` begin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.sdk.log import mask_secret
 from pgdrill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pgdrill.access import Access
+    from pgdrill.access import Credentials
     from pgdrill.config import Cluster, RepositorySettings
 
 logger = logging.getLogger(__name__)
@@ -25,44 +25,42 @@ logger = logging.getLogger(__name__)
 SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
-def access_for(cluster_name: str) -> Access:
-    """The cluster as it is configured now, with what its Connections bring."""
-    from pgdrill.config import load
+def credentials_of(cluster: Cluster) -> tuple[Cluster, Credentials]:
+    """Return what a cluster's Connections bring, and the cluster completed by them.
 
-    return access_to(load().cluster(cluster_name))
-
-
-def access_to(cluster: Cluster) -> Access:
-    """A configured cluster with what its Connections bring; without a ``conn_id`` the environment
-    counts.
+    A Connection of the store may tell its region and endpoint. Without a ``conn_id`` the
+    environment counts.
     """
-    from pgdrill.access import Access, Credentials
+    from pgdrill.access import Credentials
 
     for name in SECRET_VARIABLES:
         mask_secret(os.environ.get(name, ""))
-    postgres: dict[str, str] = {}
-    if conn_id := cluster.server.conn_id:
-        with _explained(conn_id, "postgres", cluster, "server.conn_id"):
-            postgres = postgres_keywords(conn_id)
-    standby: dict[str, str] = {}
-    if conn_id := cluster.server.standby_conn_id:
-        with _explained(conn_id, "postgres", cluster, "server.standby_conn_id"):
-            standby = postgres_keywords(conn_id)
-    dump: dict[str, str] = {}
-    if conn_id := cluster.dump.conn_id:
-        with _explained(conn_id, "postgres", cluster, "dump.conn_id"):
-            dump = postgres_keywords(conn_id)
+    postgres, standby, dump = (
+        _postgres(conn_id, cluster, key)
+        for key, conn_id in (
+            ("server.conn_id", cluster.server.conn_id),
+            ("server.standby_conn_id", cluster.server.standby_conn_id),
+            ("dump.conn_id", cluster.dump.conn_id),
+        )
+    )
     environment: dict[str, str] = {}
     if conn_id := cluster.repository.conn_id:
         with _explained(conn_id, "aws", cluster, "repository.conn_id"):
             environment, repository = aws_variables(conn_id, cluster.repository)
             cluster = cluster.model_copy(update={"repository": repository})
-    return Access(cluster, Credentials(postgres, environment, standby, dump))
+    return cluster, Credentials(postgres, environment, standby, dump)
+
+
+def _postgres(conn_id: str, cluster: Cluster, key: str) -> dict[str, str]:
+    if not conn_id:
+        return {}
+    with _explained(conn_id, "postgres", cluster, key):
+        return postgres_keywords(conn_id)
 
 
 def postgres_keywords(conn_id: str) -> dict[str, str]:
-    """libpq keywords of a ``postgres`` connection: address, login, what its extra says of TLS, an
-    IAM token as password.
+    """Return libpq keywords of a ``postgres`` connection: address, login, what its extra says of
+    TLS, an IAM token as password.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
     from psycopg import ProgrammingError
@@ -104,8 +102,8 @@ def postgres_keywords(conn_id: str) -> dict[str, str]:
 def aws_variables(
     conn_id: str, repository: RepositorySettings
 ) -> tuple[dict[str, str], RepositorySettings]:
-    """``AWS_…`` variables of an ``aws`` connection (its role assumed), and the repository completed
-    by its region and endpoint.
+    """Return ``AWS_…`` variables of an ``aws`` connection (its role assumed), and the repository
+    completed by its region and endpoint.
 
     What dr.toml says itself goes first. A connection without key, role or profile leaves the
     variables empty: tools then find the machine's role by themselves, and renew it, too.

@@ -1,14 +1,14 @@
-"""Destroys the restored cluster."""
+"""Destroys the restored cluster of a drill, and never anything else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.connections import access_to
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.airflow.exceptions import airflow_errors
+from pgdrill.airflow.hooks import ClusterHook
 from pgdrill.airflow.operators.base import DrillOperator
 from pgdrill.airflow.xcom import DestroyResult, as_xcom
 from pgdrill.errors import ConfigError
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
     from pgdrill.access import Access
 
-TRUE = {"true", "1", "yes"}
 
-
-class DestroyClusterOperator(DrillOperator):
-    """End the restored server and remove its folder.
+class DestroyRestoredClusterOperator(DrillOperator):
+    """End the restored server of a drill and remove its folder. Production is not touched.
 
     Done already is fine, and so is a restore that still writes.
 
@@ -36,13 +34,17 @@ class DestroyClusterOperator(DrillOperator):
     """
 
     template_fields: Sequence[str] = (*DrillOperator.template_fields, "keep")
+    native_fields: ClassVar[frozenset[str]] = frozenset({"keep"})
 
     def __init__(self, *, keep: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.keep = keep
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Destroy, or say what is kept."""
+        """Destroy what every try of the run has restored; or say where it is kept, and until when.
+
+        Connections that are gone keep nothing from being destroyed.
+        """
         from pgdrill.airflow.attempts import left_behind
         from pgdrill.drill import destroy_stage
         from pgdrill.recovery.workspace import Workspace
@@ -52,7 +54,7 @@ class DestroyClusterOperator(DrillOperator):
         with airflow_errors():
             access = self._whatever_happened(context)
             if (
-                str(self.keep).lower() in TRUE
+                self.keep is True  # whatever else it may be, the cluster goes
                 and not _kept_already(access, drill_id)
                 and (kept := self._kept(access, drill_id))
             ):
@@ -68,21 +70,21 @@ class DestroyClusterOperator(DrillOperator):
         return as_xcom(DestroyResult(drill_id, self.cluster, True, directory, "", None, seconds))
 
     def _whatever_happened(self, context: Context) -> Access:
-        """Folder and server are found without any Connection: one that is gone only keeps the
-        report on this host.
+        """Find folder and server without any Connection, if need be: one that is gone only keeps
+        the report on this host.
         """
         from pgdrill.access import Access
 
         cluster = self.as_begun(context)
         try:
-            return access_to(cluster)
+            return ClusterHook(cluster).get_conn()
         except ConfigError as error:
             self.log.warning("destroying without Connections: %s", error)
             return Access(cluster)
 
     def _kept(self, access: Access, drill_id: str) -> DestroyResult | None:
-        """The restored cluster, if there is one that runs; what failed to be restored is not worth
-        keeping.
+        """Note that the restored cluster is kept, if there is one that runs; what failed to be
+        restored is not worth keeping.
         """
         from pgdrill.drill import note_kept
         from pgdrill.recovery.workspace import Workspace

@@ -1,18 +1,28 @@
-"""What the tasks hand on by XCom: flat dictionaries of JSON's own types, units in the names, no row
-content.
-"""
+"""What the tasks of a drill hand on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pgdrill.airflow.xcom.plain import Finding, findings, where
 
 if TYPE_CHECKING:
     from pgdrill.reports.model import Report
 
-Finding = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class BeginResult:
+    """A drill that may begin. ``production`` is ``there``, or why nobody listens."""
+
+    drill_id: str
+    cluster: str
+    tool: str
+    repository: str
+    target: str
+    production: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class RestoreResult:
             replay_seconds=timings.replay_seconds,
             replayed_wal_bytes=timings.replayed_wal_bytes,
             time_to_running_seconds=timings.time_to_running_seconds,
-            report=where(report),
+            report=where(report.kept_at),
         )
 
 
@@ -110,19 +120,6 @@ class DrillResult:
             for result in report.results
             if result.name == "index-recall" and isinstance(result.value, int | float)
         }
-        findings = [
-            {
-                "check": r.name,
-                "status": r.status,
-                "thing": r.thing,
-                "found": r.value,
-                "expected": r.threshold,
-                "message": r.message,
-                "hint": r.hint,
-            }
-            for r in report.results
-            if r.status != "pass"
-        ]
         timings = report.timings
         return cls(
             drill_id=report.drill_id,
@@ -143,8 +140,8 @@ class DrillResult:
             rto_seconds=report.rto_seconds,
             measured_rpo_seconds=report.measured_rpo_seconds,
             rpo_seconds=report.rpo_seconds,
-            findings=findings,
-            report=where(report),
+            findings=findings(report.results),
+            report=where(report.kept_at),
         )
 
 
@@ -159,54 +156,3 @@ class DestroyResult:
     connection: str
     ends_by_itself_at: datetime | None
     seconds: float | None
-
-
-def as_xcom(result: Any) -> dict[str, Any]:
-    """A result dataclass as JSON's own types; Airflow would wrap a datetime or a tuple for its own
-    eyes only.
-    """
-    return {key: _plain(value) for key, value in asdict(result).items()}
-
-
-def where(report: Report) -> str:
-    """Where the report is kept, the store's copy first: the local one stays on the drill's host."""
-    return report.kept_at[-1] if report.kept_at else ""
-
-
-def explanation(report: Report) -> str:
-    """Why a drill is not green, in one line: thing, found, expected, hint and where to read on."""
-    head = (
-        f"drill {report.drill_id} of cluster {report.cluster}: {report.verdict} ({report.reason})"
-    )
-    return f"{head}. {_first_cause(report)} Report: {where(report)}"
-
-
-def _first_cause(report: Report) -> str:
-    for stage in (report.restore, report.checks):
-        if it := stage.trouble:
-            return f"{it.thing}: found {it.found}; expected {it.expected}. Hint: {it.hint}."
-    from pgdrill.reports.grouping import by_telling
-
-    for status in ("fail", "skip"):
-        for r in by_telling(report.results):
-            if r.status == status and (r.required or status == "fail"):
-                found = (
-                    " ".join(str(it) for it in (r.value, r.message) if it not in (None, ""))
-                    or "no answer"
-                )
-                return (
-                    f"{r.name} {r.thing}: found {found}; expected {r.threshold or 'an answer'}."
-                    f" Hint: {r.hint or 'see the message'}."
-                )
-    if report.restore.status == "ok" and report.checks.status != "ok":
-        return (
-            "It was restored, and no check was asked of it to the end. Hint: clear `check`, which"
-            " restores again."
-        )
-    return ""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return list(value) if isinstance(value, tuple) else value
