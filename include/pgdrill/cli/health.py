@@ -56,13 +56,20 @@ def health(
     """
     if sum((nagios, watch, as_json)) > 1:
         raise typer.BadParameter("choose one of --nagios, --watch and --json")
+    from pgdrill.errors import PgdrillError
     from pgdrill.health.render import nagios_line, print_health
 
-    with ExitStack() as stack:
-        watchers = _watchers(session_of(context), cluster, stack)
-        if watch:
-            return _watch(watchers, timeout, full=full)
-        found = [one.look(_all(), seconds=timeout) for one in watchers]
+    try:
+        with ExitStack() as stack:
+            watchers = _watchers(session_of(context), cluster, stack)
+            if watch:
+                return _watch(watchers, timeout, full=full)
+            found = [one.look(_all(), seconds=timeout) for one in watchers]
+    except PgdrillError as error:
+        if not nagios:
+            raise
+        say(f"PGDRILL UNKNOWN - {str(error).replace('|', '/')}")
+        return 3
     if nagios:
         line, code = nagios_line(found)
         say(line)

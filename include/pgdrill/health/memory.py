@@ -6,6 +6,7 @@ It survives restarts. Two watchers of one cluster see the same, so it does not m
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -97,13 +98,6 @@ class Memory(Part):
         if len(self.samples) > MOST_SAMPLES:
             self.samples = thinned(self.samples)
 
-    def passed_at(self, lsn: int) -> datetime | None:
-        """Return the last instant at which nothing behind a position had been committed.
-
-        None where no sample is that old.
-        """
-        return quiet_until(self.samples, lsn)
-
 
 def thinned(samples: list[Sample]) -> list[Sample]:
     """Return the newer half of the samples, and of the older every other one."""
@@ -111,17 +105,32 @@ def thinned(samples: list[Sample]) -> list[Sample]:
     return [*samples[:half:2], *samples[half:]]
 
 
-def quiet_until(samples: list[Sample], lsn: int) -> datetime | None:
-    """Return the last instant at which all that was committed lay before a position.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """When the first transaction behind a position was committed, as far as looks tell.
 
-    That is the last sample whose WAL ended there, or a later one with no transaction since. None
-    where every sample lies behind it.
+    ``earliest``: the last look that saw none of it; None: no look is that old. ``latest``: the
+    first that did; None: no look has. ``about``: between them, as far as the WAL had come.
     """
+
+    earliest: datetime | None
+    latest: datetime | None
+    about: datetime | None
+
+
+def begun_behind(samples: list[Sample], lsn: int) -> Begun:
+    """Return when work behind a position began. What committed nothing is no work."""
     before = [one for one in samples if one.lsn <= lsn]
     if not before:
-        return None
-    xid = before[-1].next_xid
-    return [one for one in samples if one.next_xid == xid][-1].at
+        first = samples[0].at if samples else None
+        return Begun(None, first, first)
+    quiet = [one for one in samples if one.next_xid == before[-1].next_xid][-1]
+    after = next((one for one in samples if one.at > quiet.at), None)
+    if after is None:
+        return Begun(quiet.at, None, None)
+    share = (lsn - quiet.lsn) / (after.lsn - quiet.lsn) if after.lsn > quiet.lsn else 0.0
+    between = (after.at - quiet.at) * min(1.0, max(0.0, share))
+    return Begun(quiet.at, after.at, quiet.at + between)
 
 
 def bytes_a_second(samples: list[Sample], least: timedelta) -> float | None:

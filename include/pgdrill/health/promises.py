@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 from statistics import median
@@ -193,13 +194,18 @@ def retention(subject: HealthSubject) -> Iterator[Answer]:
     yield judge_age(rhythm, newest, subject.now, "retention")
 
 
-def newest_reports(subject: HealthSubject) -> Iterator[Report]:
-    """Yield the newest drills' reports, the newest first; one that cannot be read is left out."""
-    for drill_id in reversed(store.list_reports(subject.access)[-NEWEST_REPORTS:]):
-        try:
-            yield store.load_report(subject.access, drill_id)
-        except PgdrillError:
-            continue
+def newest_reports(subject: HealthSubject) -> list[Report]:
+    """Read the newest drills' reports once in a look, the newest first.
+
+    One that cannot be read is left out.
+    """
+    if subject.reports is None:
+        found = []
+        for drill_id in reversed(store.list_reports(subject.access)[-NEWEST_REPORTS:]):
+            with contextlib.suppress(PgdrillError):
+                found.append(store.load_report(subject.access, drill_id))
+        subject.reports = found
+    return subject.reports
 
 
 @health_check(

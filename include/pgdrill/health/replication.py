@@ -13,6 +13,7 @@ from pgdrill.errors import StandbyUnreachable
 from pgdrill.health.answer import Answer, not_asked, unknown
 from pgdrill.health.check import health_check
 from pgdrill.health.facts import ReceiverFacts, read_receiver
+from pgdrill.health.memory import begun_behind
 from pgdrill.health.subject import HealthSubject
 from pgdrill.postgres.presence import listens
 from pgdrill.postgres.wal import format_lsn, parse_lsn
@@ -236,18 +237,15 @@ def _by_position(subject: HealthSubject, found: ReceiverFacts, thing: str) -> An
     memory = subject.memory
     if position >= subject.position.lsn:
         return _judged(0.0, found, thing, "by LSN")
-    passed = memory.passed_at(position)
-    if passed is None:
-        since = memory.samples[0].at
-        least = (subject.facts.now - since).total_seconds()
-        if least > LAG_SECONDS:
-            return _judged(least, found, thing, "by LSN, at least")
+    begun = begun_behind(memory.samples, position)
+    least = (subject.facts.now - begun.latest).total_seconds() if begun.latest else 0.0
+    if begun.earliest is None and least <= LAG_SECONDS:
         return unknown(
             f"behind, at {format_lsn(position)}; for how long tells a later look",
             "first-look",
             thing=thing,
         )
-    return _judged((subject.facts.now - passed).total_seconds(), found, thing, "by LSN")
+    return _judged(max(0.0, least), found, thing, "by LSN, at least")
 
 
 def _judged(behind: float, found: ReceiverFacts, thing: str, how: str) -> Answer:

@@ -11,13 +11,13 @@ from pgdrill.health.backup_facts import read_backups
 from pgdrill.health.check import health_check
 from pgdrill.health.continuity import Missing, archived_end, missing, settled
 from pgdrill.health.listing import list_new, list_step
-from pgdrill.health.memory import Sample, WalMemory, quiet_until
+from pgdrill.health.memory import Sample, WalMemory, begun_behind
 from pgdrill.health.subject import HealthSubject
 from pgdrill.reports.terminal import seconds as shown
 from pgdrill.text import count
 
 GONE = ("storage-unreachable", "storage-refused", "no-bucket", "no-keys", "half-a-key")
-SHOWN = 3
+APART_SECONDS = 15.0  # between looks: more makes a measure an estimate, which is said
 
 
 @health_check(
@@ -139,7 +139,8 @@ def _gap(one: Missing, samples: list[Sample], segment_bytes: int) -> Answer:
     span = one.first if one.count == 1 else f"{one.first} to {one.last}"
     what = "is" if one.count == 1 else "are"
     ever = "there before" if one.was_there else "never seen"
-    since = quiet_until(samples, one.lsn)
+    begun = begun_behind(samples, one.lsn)
+    known = begun.earliest and begun.about  # else the gap is older than what is remembered
     return Answer(
         "critical",
         f"{count(one.count, 'segment')} {what} missing, {ever}",
@@ -148,7 +149,7 @@ def _gap(one: Missing, samples: list[Sample], segment_bytes: int) -> Answer:
         float(one.count),
         0.0,
         "count",
-        would_lose_seconds=(samples[-1].at - since).total_seconds() if since else None,
+        would_lose_seconds=(samples[-1].at - known).total_seconds() if known else None,
         reason="wal-gap",
     )
 
@@ -178,37 +179,27 @@ def rpo(subject: HealthSubject) -> Iterator[Answer]:
 
 
 def judge_rpo(samples: list[Sample], end_lsn: int, now: datetime, promise: float) -> Answer:
-    """Judge what would be lost: what was committed after the last look that saw none of it.
+    """Judge what would be lost: what was committed behind the archived end.
 
-    The time from that look is the most that it can be; without one so old, the time from the first
-    look is the least.
+    It began between two looks. Critical is what broke the promise however late it began there; a
+    warning what did if the WAL came evenly between them.
     """
-    words = f"at most {shown(promise)}"
-    since = quiet_until(samples, end_lsn)
-    if since is None:
-        least = (now - samples[0].at).total_seconds() if samples else 0.0
-        if least <= promise:
-            return not_asked(
-                "no look is old enough yet to tell when the unarchived work began", "first-look"
-            )
-        return Answer(
-            "critical",
-            f"{shown(round(least, 1))} of work or more would be lost if production died now",
-            "",
-            words,
-            least,
-            promise,
-            "seconds",
-            would_lose_seconds=least,
-            reason="rpo-missed",
+    begun = begun_behind(samples, end_lsn)
+    lost = (now - begun.about).total_seconds() if begun.about else 0.0
+    least = (now - begun.latest).total_seconds() if begun.latest else 0.0
+    if begun.earliest is None and least <= promise:
+        return not_asked(
+            "no look is old enough yet to tell when the unarchived work began", "first-look"
         )
-    lost = 0.0 if since >= samples[-1].at else max(0.0, (now - since).total_seconds())
+    most = (now - begun.earliest).total_seconds() if begun.about and begun.earliest else lost
+    apart = f", at most {shown(round(most))}" if most - least > APART_SECONDS else ""
+    more = " or more" if begun.earliest is None else ""
     late = lost > promise
     return Answer(
-        "critical" if late else "ok",
-        f"{shown(round(lost, 1))} of work would be lost if production died now",
+        ("critical" if least > promise else "warning") if late else "ok",
+        f"{shown(round(lost, 1))}{more} of work would be lost if production died now{apart}",
         "",
-        words,
+        f"at most {shown(promise)}",
         lost,
         promise,
         "seconds",

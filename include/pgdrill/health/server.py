@@ -10,7 +10,7 @@ from pgdrill.errors import Gone
 from pgdrill.health.answer import Answer
 from pgdrill.health.check import health_check
 from pgdrill.health.facts import read_archiver, read_place
-from pgdrill.health.memory import Sample
+from pgdrill.health.memory import Sample, begun_behind
 from pgdrill.health.subject import HealthSubject
 
 ASKED_OF_IT = (
@@ -83,12 +83,12 @@ def _read(subject: HealthSubject) -> None:
 
 
 def _lost(subject: HealthSubject) -> float | None:
-    """Return what is lost if it stays gone: the time from the archived end to its last sign."""
+    """Return what is lost if it stays gone: from the archived end to when it was last seen."""
     samples, wal = subject.memory.samples, subject.memory.wal
     if not samples or not wal.runs:
         return None
     timeline, _, last = max(wal.runs)
     if timeline != samples[-1].timeline:
         return None
-    since = subject.memory.passed_at((last + 1) * wal.segment_bytes)
-    return None if since is None else max(0.0, (samples[-1].at - since).total_seconds())
+    begun = begun_behind(samples, (last + 1) * wal.segment_bytes)
+    return (samples[-1].at - begun.about).total_seconds() if begun.about else 0.0

@@ -15,6 +15,7 @@ import psycopg
 from pgdrill.examination.subject import HurriedSubject, hurry
 from pgdrill.health.facts import ArchiverFacts, Place, ReceiverFacts, WalDirectory
 from pgdrill.health.memory import Memory
+from pgdrill.reports.model import Report
 from pgdrill.repository.tools.base import BaseBackup
 from pgdrill.retention.inventory import Inventory
 
@@ -44,13 +45,14 @@ class HealthSubject(HurriedSubject):
     wal_directory: WalDirectory | None = None  # wal-waiting
     receiver: ReceiverFacts | None = None  # standby
     backups: BackupFacts | None = None  # read_backups, once in a look
+    reports: list[Report] | None = None  # newest_reports, once in a look
     _primary: psycopg.Connection | None = field(default=None, repr=False)
     _standby: psycopg.Connection | None = field(default=None, repr=False)
 
     def forget_look(self) -> None:
         """Forget what the last look learned."""
         self.archiver = self.place = self.wal_directory = self.receiver = None
-        self.backups = None
+        self.backups = self.reports = None
         self.now = datetime.now(UTC)
 
     @property

@@ -93,7 +93,7 @@ def breakable(stack: SmallStack) -> None:
     mine = {"archive_mode": "on", "archive_timeout": "3", "archive_command": command}
     options.update(mine)
     stack.standby.options.update(mine)  # type: ignore[attr-defined]
-    stack.standby.environment = stack.primary.environment
+    stack.standby.environment.update(stack.primary.environment)  # type: ignore[attr-defined]
     text = stack.config_file.read_text()
     stack.config_file.write_text(
         text.replace("[clusters.agents.drill]", "[clusters.agents.drill]\nrpo_seconds = 20")

@@ -17,7 +17,7 @@ from pgdrill.health.continuity import (
     step_size,
     take_listing,
 )
-from pgdrill.health.memory import Memory, Needed, Sample, WalMemory, quiet_until
+from pgdrill.health.memory import Memory, Needed, Sample, WalMemory, begun_behind
 from pgdrill.postgres.wal import DEFAULT_SEGMENT_BYTES as SIZE
 from pgdrill.postgres.wal import Segment
 from pgdrill.repository.wal_ranges import Run
@@ -185,4 +185,4 @@ def test_the_memory_of_positions_stays_small_and_keeps_its_oldest() -> None:
         )
     assert len(memory.samples) <= 300
     assert memory.samples[0].lsn == 0
-    assert quiet_until(memory.samples, 5000) == NOW + timedelta(seconds=1999)
+    assert begun_behind(memory.samples, 5000).earliest == NOW + timedelta(seconds=1999)

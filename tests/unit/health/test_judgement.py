@@ -157,6 +157,14 @@ def test_what_would_be_lost_begins_after_the_last_look_that_saw_none_of_it() -> 
     assert (found.status, found.value, found.would_lose_seconds) == ("critical", 90, 90)
 
 
+def test_looks_that_are_far_apart_make_an_estimate_and_no_alarm_of_their_distance() -> None:
+    every_five_minutes = [sample(300, 1000, 2), sample(0, 11000, 9)]
+    found = judge_rpo(every_five_minutes, 10000, NOW, 60)
+    assert (found.status, found.value, "at most 5 min" in found.found) == ("ok", 30, True)
+    late = judge_rpo(every_five_minutes, 5000, NOW, 60)
+    assert (late.status, late.value) == ("warning", 180)
+
+
 def test_work_without_a_commit_is_none_to_lose() -> None:
     looks = [sample(100, 1000, 2), sample(50, 1300, 2), sample(0, 1400, 2)]
     assert judge_rpo(looks, 1000, NOW, 60).value == 0
