@@ -68,6 +68,7 @@ def pages() -> dict[Path, str]:
         PAGES / "cli.md": cli(),
         PAGES / "configuration.md": configuration(),
         PAGES / "checks.md": _printed("pgdrill", "checks", "--markdown"),
+        PAGES / "health-checks.md": _printed("pgdrill", "checks", "--health", "--markdown"),
         doctor: by_hand + _printed("pgdrill", "doctor", "--markdown"),
     }
 

@@ -14,7 +14,9 @@ def made() -> dict[str, str]:
     return {page.name: text for page, text in pages().items()}
 
 
-@pytest.mark.parametrize("name", ["checks.md", "cli.md", "configuration.md", "doctor.md"])
+@pytest.mark.parametrize(
+    "name", ["checks.md", "cli.md", "configuration.md", "doctor.md", "health-checks.md"]
+)
 def test_a_page_is_up_to_date(made: dict[str, str], name: str) -> None:
     assert (PAGES / name).read_text("utf-8") == made[name], "run: make reference"
 

@@ -91,6 +91,19 @@ class HeartbeatColumn:
         ).fetchone()
         return row[0] if row else None
 
+    def first_after(
+        self, connection: psycopg.Connection, instant: datetime | None
+    ) -> datetime | None:
+        """Return the first heartbeat after an instant, or of all; None where there is none."""
+        row = connection.execute(
+            sql.SQL(
+                "SELECT min({c})::timestamptz FROM {t} WHERE {c} > coalesce(%s::timestamptz,"
+                " '-infinity')"
+            ).format(c=sql.Identifier(self.column), t=sql.Identifier(self.schema, self.table)),
+            (instant,),
+        ).fetchone()
+        return row[0] if row else None
+
 
 def _runs_any(connection: psycopg.Connection, oid: int, *, writing: bool = False) -> str:
     """Return in words whose function reading or writing the table would run; empty if nobody's.

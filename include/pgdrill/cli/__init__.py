@@ -16,6 +16,7 @@ from pgdrill.cli import (
     doctor,
     dump,
     forecast,
+    health,
     init,
     jobs,
     label,
@@ -40,6 +41,7 @@ app.command("verify")(jobs.verify)
 app.command("report")(show.report)
 app.command("checks")(show.checks)
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
 app.command("archive-command")(show.archive_command)
 app.command("label")(label.label)
 app.command("heartbeat")(beating.heartbeat)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pgdrill.access import Access
     from pgdrill.baseline.own_system import OwnSystem
     from pgdrill.checks import Check
+    from pgdrill.health import HealthCheck
     from pgdrill.repository.tools import BaseBackup
 
 LISTED = 20
@@ -216,24 +217,35 @@ def checks(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="as docs/reference/checks.md, which is made by this")
     ] = False,
+    of_health: Annotated[
+        bool, typer.Option("--health", help="the health checks alone, which `pgdrill health` asks")
+    ] = False,
 ) -> int:
-    """List every check: its family, what passing means, what a failing answer looks like, and the
-    hint.
+    """List every check of drills and of health: what passing means, what a failing answer looks
+    like, and the hint.
     """
     from rich.text import Text
 
     from pgdrill.checks import CHECKS, FAMILIES
+    from pgdrill.health import in_order
+    from pgdrill.health.render import as_markdown
+
+    watched = in_order()
+    if of_health and markdown:
+        say(as_markdown(watched), nl=False)
+        return Exit.GOOD
 
     ordered = sorted(CHECKS.values(), key=lambda check: FAMILIES.index(check.family))
     if as_json:
         keys = ("name", "family", "passing", "example", "hint", "required")
-        say(json.dumps([{key: getattr(check, key) for key in keys} for check in ordered], indent=1))
+        listed = [{key: getattr(check, key) for key in keys} for check in ordered]
+        say(json.dumps(_health_data(watched) if of_health else listed, indent=1))
         return Exit.GOOD
     if markdown:
         say(_as_markdown(ordered), nl=False)
         return Exit.GOOD
     console = out()
-    for check in ordered:
+    for check in () if of_health else ordered:
         required = "" if check.required else ", may stay unanswered"
         console.print(Text.assemble((check.name, "bold"), f" ({check.family}{required})"))
         for label, words in (
@@ -242,7 +254,20 @@ def checks(
             ("hint", check.hint),
         ):
             console.print(Text(f"  {label:<9}  {words}"), soft_wrap=True)
+    for one in watched:
+        console.print(Text.assemble((one.name, "bold"), f" (health, {one.place}, {one.cost})"))
+        for label, words in (
+            ("ok if", one.passing),
+            ("not ok as", one.example),
+            ("hint", one.hint),
+        ):
+            console.print(Text(f"  {label:<9}  {words}"), soft_wrap=True)
     return Exit.GOOD
+
+
+def _health_data(watched: Sequence[HealthCheck]) -> list[dict[str, Any]]:
+    keys = ("name", "place", "passing", "example", "hint", "cost", "hides")
+    return [{key: getattr(one, key) for key in keys} for one in watched]
 
 
 def _as_markdown(ordered: Sequence[Check]) -> str:

@@ -168,6 +168,27 @@ class Storage:
             batches = obstore.list(self.store, prefix=prefix or None)
             return {meta["path"]: meta["size"] for batch in batches for meta in batch}
 
+    def sizes_after(
+        self, prefix: str, key: str, *, most: int | None = None
+    ) -> tuple[dict[str, int], bool]:
+        """List objects below ``prefix`` whose key comes after ``key``, in the order of keys.
+
+        With ``most`` no more than a page beyond so many are read. The second value is whether the
+        end was reached.
+        """
+        found: dict[str, int] = {}
+        with self.explained(prefix):
+            batches = obstore.list(self.store, prefix=prefix.strip("/") or None, offset=key or None)
+            ordered = not self.url.startswith("file:")
+            for batch in batches:
+                # not every store keeps to where it was asked to begin
+                found |= {meta["path"]: meta["size"] for meta in batch if meta["path"] > key}
+                if ordered and most is not None and len(found) >= most:
+                    return found, False
+        if most is None or ordered or len(found) <= most:
+            return found, True
+        return {path: found[path] for path in sorted(found)[:most]}, False
+
     def lists(self, key: str, suffixes: Collection[str]) -> bool:
         """Return whether the listing has an object of that key with one of these suffixes.
 

@@ -1,0 +1,44 @@
+"""The health of a cluster's backups between two drills: what is watched.
+
+Importing this package registers the checks. Findings are data (:mod:`pgdrill.health.model`);
+:func:`look` asks once, a :class:`Watcher` again and again.
+"""
+
+from __future__ import annotations
+
+from pgdrill.health import (
+    archiving,
+    failover,
+    host,
+    promises,
+    replication,
+    repository,
+    server,
+    settings,
+    slots,
+)
+from pgdrill.health.check import HEALTH_CHECKS, PLACES, HealthCheck, in_order
+from pgdrill.health.model import HealthFinding, HealthReport, HealthStatus
+from pgdrill.health.watcher import COSTS, Watcher, look
+
+__all__ = [
+    "COSTS",
+    "HEALTH_CHECKS",
+    "PLACES",
+    "HealthCheck",
+    "HealthFinding",
+    "HealthReport",
+    "HealthStatus",
+    "Watcher",
+    "archiving",
+    "failover",
+    "host",
+    "in_order",
+    "look",
+    "promises",
+    "replication",
+    "repository",
+    "server",
+    "settings",
+    "slots",
+]
