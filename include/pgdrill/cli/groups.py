@@ -15,6 +15,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "Set up": ("init", "config", "doctor", "archive-command", "label", "heartbeat"),
     "Back up": ("backup", "backups", "dump", "dumps", "baseline"),
     "Prove": ("drill", "destroy", "verify", "report", "checks"),
+    "Watch": ("alert", "silence"),
     "Keep": ("prune", "window", "hold", "leases"),
     "Plan": ("forecast", "migrate"),
     "Clear up": ("sweep",),
