@@ -183,7 +183,7 @@ class AlertPing(Section):
 
 
 class Alerts(Section):
-    """When somebody is told. Without a channel nobody is, and `pgdrill health` says so."""
+    """When somebody is told. Without a channel nobody is, and alerts are only remembered."""
 
     bad_looks: int = Field(1, ge=1, le=100, description="looks in a row that open an alert")
     good_looks: int = Field(2, ge=1, le=100, description="looks in a row that end it")
