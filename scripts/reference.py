@@ -22,8 +22,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from pgdrill import version
+from pgdrill.alert_settings import AlertChannel, AlertPing, Alerts
 from pgdrill.cli import app
-from pgdrill.config import Cluster, Section
+from pgdrill.config import Cluster
+from pgdrill.section import Section
 
 PROJECT = Path(__file__).parents[1]
 PAGES = PROJECT / "docs" / "reference"
@@ -53,7 +55,8 @@ whether it is right and what was understood, \
 and `include/dr.toml` is an example with every key and a comment.
 
 Each protected cluster has tables of its own, below its name (lower-case letters, digits, `_`). \
-Unknown keys are refused.
+Who is told \
+when something is wrong stands below `[alerts]`. Unknown keys are refused.
 Times of day are UTC, spans are seconds, sizes are bytes. \
 Secrets never stand here: they come from Airflow's Connections or from
 the environment.
@@ -125,6 +128,10 @@ def configuration() -> str:
     for name, (model, many) in sections.items():
         head = f"clusters.NAME.{name}"
         lines += _table(f"[[{head}]]" if many else f"[{head}]", model)
+    channels = {"channels": AlertChannel, "pings": AlertPing}
+    lines += _table("[alerts]", Alerts, leave_out=set(channels))
+    for name, table in channels.items():
+        lines += _table(f"[[alerts.{name}]]", table)
     return "\n".join(lines) + "\n"
 
 

@@ -18,14 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pgdrill.alert_settings import Alerts
 from pgdrill.check_names import CHECK_NAMES
 from pgdrill.errors import ConfigError
+from pgdrill.section import Seconds, Section
 from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, all_compressions, misfit
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
-MAY_HOLD_SECRETS = ("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable")
+MAY_HOLD_SECRETS = (
+    *("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable"),
+    *("secret_variable", "page_url", "runbook_url"),
+)
 CORRECT_IT = (
     "correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config"
     " check` whether it is right now"
@@ -38,7 +43,6 @@ OWN_PLACES = (
 )
 OF_MODELS = ("model-current", "canary", "stale-text")
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Seconds = Annotated[float, Field(gt=0)]
 if TYPE_CHECKING:
     ToolName = str
     Compression = str
@@ -53,14 +57,6 @@ WORD = re.compile(
     re.DOTALL,
 )
 DSN = re.compile(rf"\s*(?:{WORD.pattern.replace('?P<keyword>', '')})*", re.DOTALL)
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are refused, so that a typing error is not a silent
-    default.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Server(Section):
@@ -651,6 +647,7 @@ class Settings(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
+    alerts: Alerts = Alerts()
     source: Path = Field(Path("dr.toml"), exclude=True)
     wrong: dict[str, ConfigError] = Field(
         {},
@@ -744,15 +741,67 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
         wrong[name] = _invalid(
             path, found, expected="places in the store that are each cluster's own", hint=OWN_PLACES
         )
-    if unknown := [f"[{key}] {_unknown(key)}" for key in data if key != "clusters"]:
-        wrong[""] = _invalid(path, unknown)
+    unknown = [f"[{key}] {_unknown(key)}" for key in data if key not in ("clusters", "alerts")]
+    alerts, problems = _alerts(data.get("alerts", {}), {*clusters, *wrong})
+    if unknown or problems:
+        wrong[""] = _invalid(path, [*unknown, *problems])
     if not clusters:
         raise _invalid(
             path,
             [error.problem.found for error in wrong.values()],
             hint=next(iter(wrong.values())).problem.hint,
         )
-    return Settings.model_construct(clusters=clusters, source=path, wrong=wrong)
+    return Settings.model_construct(clusters=clusters, alerts=alerts, source=path, wrong=wrong)
+
+
+def _alerts(table: Any, clusters: set[str]) -> tuple[Alerts, list[str]]:
+    """Who is told of what. A channel that is wrong is left out, and keeps no other from telling."""
+    if not isinstance(table, dict):
+        return Alerts(), ["[alerts] has to be a table"]
+    kept, problems = dict(table), []
+    for key in ("channels", "pings"):
+        listed = table.get(key, [])
+        if not isinstance(listed, list):
+            problems.append(f"[alerts.{key}] has to be a list: write [[alerts.{key}]]")
+            listed = []
+        kept[key] = []
+        for number, one in enumerate(listed):
+            found = _alert_problems({key: [one]}, number) or _strangers(key, number, one, clusters)
+            if not found and key == "channels" and any(one["name"] == a["name"] for a in kept[key]):
+                found = [f"[alerts.channels.{number}.name] {one['name']!r} is there twice"]
+            problems += found
+            kept[key] += [] if found else [one]
+    if found := _alert_problems(kept, 0):
+        lists = {key: kept[key] for key in ("channels", "pings")}
+        return Alerts.model_validate(lists), [*problems, *found]
+    return Alerts.model_validate(kept), problems
+
+
+def _alert_problems(table: dict[str, Any], number: int) -> list[str]:
+    try:
+        Alerts.model_validate(table)
+    except ValidationError as error:
+        return [
+            f"[{_key(('alerts', *_numbered(one['loc'], number)))}] {_explain(one)}"
+            for one in error.errors()
+        ]
+    return []
+
+
+def _numbered(location: tuple[int | str, ...], number: int) -> tuple[int | str, ...]:
+    """A place in the only channel or ping of a table as that in the whole list."""
+    return (*location[:1], number, *location[2:]) if location[1:2] == (0,) else location
+
+
+def _strangers(key: str, number: int, one: dict[str, Any], clusters: set[str]) -> list[str]:
+    """Names of clusters in a channel or ping that the file does not have."""
+    names = one.get("clusters", []) if key == "channels" else [one["cluster"]]
+    word = "clusters" if key == "channels" else "cluster"
+    return [
+        f"[alerts.{key}.{number}.{word}] {name!r} is no cluster of this file"
+        for name in names
+        if name not in clusters
+    ]
 
 
 def _checked(data: dict[str, Any], path: Path) -> Settings:
@@ -831,8 +880,10 @@ def _explain(error: Any) -> str:
             return "is missing"
         case "string_pattern_mismatch":
             return (
-                "is no cluster name: lower-case letters, digits and _ (it becomes part of DAG ids"
-                " and folders)"
+                "is no channel's name: lower-case letters, digits, _ and -"
+                if key == "name"
+                else "is no cluster name: lower-case letters, digits and _ (it becomes part of DAG"
+                " ids and folders)"
             )
         case "tuple_type" | "list_type":
             given = (

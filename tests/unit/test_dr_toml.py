@@ -91,6 +91,20 @@ def test_every_key_has_a_comment_above_it(section: str, name: str) -> None:
     assert not re.match(r"# \w+ = ", above)
 
 
+def test_the_tables_of_alerts_are_examples_that_are_right() -> None:
+    data = tomllib.loads(UNCOMMENTED)
+    settings = config.parse(data, FILE)
+    assert settings.wrong == {}
+    assert [one.name for one in settings.alerts.channels] == ["oncall"]
+    assert [one.name for one in settings.alerts.pings] == ["ping agents-archiver"]
+    fields = type(settings.alerts).model_fields
+    assert {*data["alerts"]} == {*fields}
+    lists = {"channels", "pings"}
+    assert {name: data["alerts"][name] for name in fields if name not in lists} == {
+        name: field.default for name, field in fields.items() if name not in lists
+    }
+
+
 def test_it_holds_no_key_that_the_models_do_not_know() -> None:
     for section, model in sections().items():
         assert set(shown(section)) <= set(model.model_fields)

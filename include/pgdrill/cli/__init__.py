@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from pgdrill.cli import (
+    alert,
     baseline,
     config,
     doctor,
@@ -48,6 +49,8 @@ app.command("heartbeat")(beating.heartbeat)
 app.command("prune")(retention.prune)
 app.command("window")(retention.window)
 app.add_typer(retention.hold_app, name="hold")
+app.command("silence")(alert.silence)
+app.add_typer(alert.alert_app, name="alert")
 app.command("leases")(leases.leases)
 app.command("dump")(dump.dump)
 app.command("dumps")(dump.dumps)

@@ -17,7 +17,7 @@ def read_backups(subject: HealthSubject) -> BackupFacts:
     if subject.backups:
         return subject.backups
     access, memory = subject.access, subject.memory
-    found = access.tool.backups(access.repository)
+    found = access.repository.backups()
     own = own_system(access, found)
     inventory = Inventory(
         backups=tuple(Backup.of(backup) for backup in found),

@@ -26,7 +26,7 @@ def list_new(subject: HealthSubject) -> int:
         return 0  # the first round lists them
     before = _count(memory)
     after = _position(subject, memory.newest_key)
-    keys, _ = subject.access.repository.sizes_after(_folder(subject), memory.newest_key)
+    keys, _ = subject.access.objects.sizes_after(_folder(subject), memory.newest_key)
     _take(subject, keys, after, None)
     return _count(memory) - before
 
@@ -37,7 +37,7 @@ def list_step(subject: HealthSubject, now: datetime) -> None:
     if not memory.swept_key:
         memory.round_started_at = now
     after = _position(subject, memory.swept_key)
-    keys, whole = subject.access.repository.sizes_after(
+    keys, whole = subject.access.objects.sizes_after(
         _folder(subject), memory.swept_key, most=step_size(memory, now)
     )
     keys = keys if whole else _without_last_segment(subject, keys)

@@ -67,8 +67,8 @@ def _made(backup: BaseBackup) -> Made:
 def _damage(subject: HealthSubject, backup: BaseBackup) -> str:
     access = subject.access
     try:
-        parts = access.tool.parts(access.repository, backup)
-        problems = access.tool.problems(access.repository, backup, parts)
+        parts = access.repository.parts(backup)
+        problems = access.repository.problems(backup, parts)
     except BackupFault as error:
         problems = [error.problem]
     return f"{problems[0].thing}: {problems[0].found}" if problems else ""

@@ -222,6 +222,22 @@ class Storage:
         chunks = self.chunks(key, limit_bytes=limit_bytes)
         return None if chunks is None else b"".join(chunks)
 
+    def read_versioned(
+        self, key: str, limit_bytes: int = DOCUMENT_BYTES
+    ) -> tuple[bytes, str | None] | None:
+        """Read an object's content with the etag of that very version, for :meth:`replace`.
+
+        None: there is no such object.
+        """
+        with self.explained(key):
+            try:
+                result = obstore.get(self.store, key)
+            except (NotFoundError, FileNotFoundError):
+                return None
+        self._bounded(key, result.meta["size"], limit_bytes)
+        chunks = self._arriving(key, result.stream(min_chunk_size=2**20), limit_bytes)
+        return b"".join(chunks), result.meta["e_tag"]
+
     def chunks(
         self, key: str, chunk_bytes: int = 2**20, limit_bytes: int | None = None
     ) -> Iterator[bytes] | None:
