@@ -12,7 +12,7 @@ from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.comparison import each_database, reading
 from pgdrill.checks.large_objects import by_number
-from pgdrill.checks.shares import KEY, Fate, agrees, bounds_of, compared_in, fates_of, share_of
+from pgdrill.checks.shares import Fate, agrees, bounds_of, fates_of, share_of
 from pgdrill.checks.unread_rows import large_and_empty, missed, unknown_changes
 from pgdrill.postgres.relation_names import apart
 from pgdrill.postgres.row_digests import (
@@ -47,7 +47,7 @@ def table_content(context: Context) -> Iterator[Outcome]:
     A table that could not be compared has an answer of its own, too.
     """
     context.settle()
-    context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
+    context.cache.compared = None  # asked a second time, it is not counted twice
 
     def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
         with contextlib.ExitStack() as later:
@@ -156,7 +156,7 @@ def _table(
         outcome = Outcome(
             "fail", thing, type(error).__name__, "readable to the end", words_of(error)[:300]
         )
-    compared_in(context.memo).add(share, thing if outcome.status in ("warn", "skip") else "")
+    context.cache.add_compared(share, thing if outcome.status in ("warn", "skip") else "")
     return outcome, found.rows if found else 0
 
 
