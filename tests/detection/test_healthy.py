@@ -349,7 +349,7 @@ class Life:
         try:
             with self.stack.connect() as connection:
                 connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '10s'")
-                while not self._stopped.wait(chance.uniform(0.02, 0.3)):
+                while not self._stopped.wait(chance.uniform(0.05, 0.5)):
                     if not archiving_keeps_up(connection):
                         continue
                     try:
