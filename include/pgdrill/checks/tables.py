@@ -11,7 +11,7 @@ from pgdrill.baseline import DatabaseState, TableState
 from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.comparison import each_database, reading
-from pgdrill.checks.large_objects import by_number
+from pgdrill.checks.large_objects import told_once
 from pgdrill.checks.shares import KEY, Fate, agrees, bounds_of, compared_in, fates_of, share_of
 from pgdrill.checks.unread_rows import large_and_empty, missed, unknown_changes
 from pgdrill.postgres.relation_names import apart
@@ -64,6 +64,7 @@ def _database(
     later: contextlib.ExitStack,
 ) -> Iterator[Outcome]:
     agreeing = rows = 0
+    others: list[Outcome] = []
     connection.execute("SET row_security = off")
     line = horizon_on(connection, database.horizon)
     for table, state in database.tables.items():
@@ -78,7 +79,8 @@ def _database(
         if outcome.status == "pass" and not state.code:
             agreeing, rows = agreeing + 1, rows + found_rows
         else:
-            yield by_number(context, name, connection, outcome)
+            others.append(outcome)
+    yield from told_once(context, name, connection, others)
     if agreeing:
         yield Outcome("pass", f"{name}: {agreeing} tables", rows, "as recorded", "rows in all")
 
