@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from functools import cache
 
-from tests.setups.host import Host
+from tests.setups.host import BARE_PATH, Host
 from tests.setups.servers import work
 from tests.setups.setup import Answer, Setup
 from tests.setups.signing import dsn
