@@ -29,7 +29,7 @@ from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, all_compressions, misfit
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = (
     *("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable"),
-    *("secret_variable", "page_url", "runbook_url"),
+    *("secret_variable", "password_variable", "page_url", "runbook_url"),
 )
 CORRECT_IT = (
     "correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config"
@@ -42,6 +42,7 @@ OWN_PLACES = (
     " whether it is right now"
 )
 OF_MODELS = ("model-current", "canary", "stale-text")
+Deadline = Annotated[float, Field(ge=0)]
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 if TYPE_CHECKING:
     ToolName = str
@@ -138,6 +139,16 @@ def _store_url(value: str) -> str:
     return f"{parts.scheme}:{value.partition(':')[2]}".rstrip("/")
 
 
+def _http_base(value: str, hint: str = "") -> str:
+    """The address of an API, without a slash at the end."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc or parts.query:
+        raise ValueError(f"holds credentials or a query{hint}")
+    if value and (parts.scheme not in ("http", "https") or not parts.netloc):
+        raise ValueError("must be http://host/… or https://host/…")
+    return value.rstrip("/")
+
+
 class RepositorySettings(Section):
     """Where a tool keeps base backups and WAL."""
 
@@ -199,6 +210,12 @@ class Backup(Section):
 
     schedule: str = Field("0 2 * * 0", description="cron, UTC")
     timeout_seconds: Seconds = Field(6 * 3600, description="for the whole base backup")
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "a run that is not over so long after it was queued is told as late; 0: timeout_seconds"
+        ),
+    )
     stall_seconds: Seconds = Field(900, description="no file read on for so long counts as hanging")
     archive_wait_seconds: Seconds = Field(
         300, description="how long the last WAL segment may take to be archived"
@@ -221,8 +238,17 @@ class Drill(Section):
         3600, description="promised: from a drill's start to correct vector search"
     )
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
+    search_seconds: Seconds = Field(
+        90, description="promised: from a running server to correct vector search"
+    )
     timeout_seconds: Seconds = Field(
         4 * 3600, description="for the whole drill; the restored server ends then, too"
+    )
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "the same for a run of the drill; 0: rto_seconds, and what the last drill took besides"
+        ),
     )
     handover_seconds: Seconds = Field(
         900, description="between the tasks of a drill nobody owns its server; then it ends"
@@ -350,6 +376,13 @@ class Retention(Section):
         7, ge=1, description="objects of no backup count as left behind after so long"
     )
     timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "a run that is not over so long after it was queued is told as late; 0: six "
+            "commands' time"
+        ),
+    )
     stall_seconds: Seconds = Field(
         300, description="a command that moves no byte for so long counts as hanging"
     )
@@ -397,6 +430,13 @@ class Dump(Section):
     )
     timeout_seconds: Seconds = Field(
         6 * 3600, description="for the whole dump, and for each step of its restore"
+    )
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "a run that is not over so long after it was queued is told as late; 0: "
+            "twice timeout_seconds"
+        ),
     )
     stall_seconds: Seconds = Field(
         900, description="no byte read or written for so long counts as hanging"
@@ -491,14 +531,7 @@ class Embeddings(Section):
     @field_validator("url")
     @classmethod
     def _http_without_credentials(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if "@" in parts.netloc or parts.query:
-            raise ValueError(
-                "holds credentials or a query; name the key's variable in api_key_variable"
-            )
-        if value and (parts.scheme not in ("http", "https") or not parts.netloc):
-            raise ValueError("must be http://host/… or https://host/…")
-        return value.rstrip("/")
+        return _http_base(value, "; name the key's variable in api_key_variable")
 
     @field_validator("api_key_variable")
     @classmethod
@@ -604,6 +637,38 @@ class ApplicationTest(Section):
         return value
 
 
+class AirflowApi(Section):
+    """How the Airflow that runs the cluster's DAGs is asked whether it still works."""
+
+    watched: bool = Field(
+        True, description="false: not asked; for clusters whose jobs something else starts"
+    )
+    conn_id: str = Field(
+        "", description="Airflow connection (type http) with the API server's address, and a login"
+    )
+    url: str = Field(
+        "", description="the same for who watches outside of Airflow: http://host:8080"
+    )
+    user: str = Field("", description="login there; it need only read")
+    password_variable: str = Field(
+        "", description="name of the environment variable that holds its password"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _http_without_credentials(cls, value: str) -> str:
+        return _http_base(value)
+
+    @field_validator("password_variable")
+    @classmethod
+    def _name_not_password(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError(
+                "is no variable's name (capitals, digits, _); the password never stands here"
+            )
+        return value
+
+
 class Cluster(Section):
     """What is protected: one server with its repository, drill and vector columns."""
 
@@ -623,6 +688,7 @@ class Cluster(Section):
         Path("checks"), description="folder of your own *.sql; relative to this file's folder"
     )
     application_test: ApplicationTest = ApplicationTest()
+    airflow: AirflowApi = AirflowApi()
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")
     home: Path = Field(Path(), exclude=True, description="set to the file's folder")

@@ -7,7 +7,10 @@ Importing this package registers the checks. Findings are data (:mod:`pgdrill.he
 from __future__ import annotations
 
 from pgdrill.health import (
+    airflow,
+    airflow_runs,
     archiving,
+    drill_promises,
     failover,
     host,
     promises,
@@ -30,7 +33,10 @@ __all__ = [
     "HealthReport",
     "HealthStatus",
     "Watcher",
+    "airflow",
+    "airflow_runs",
     "archiving",
+    "drill_promises",
     "failover",
     "host",
     "in_order",

@@ -13,11 +13,10 @@ from pgdrill.errors import PgdrillError
 from pgdrill.examination.asking import Asked, ask_all, guarded, with_needs
 from pgdrill.health.answer import Answer, unknown
 from pgdrill.health.check import Cost, HealthCheck, in_order
+from pgdrill.health.findings import finding_of
 from pgdrill.health.memory import read_memory, write_memory
 from pgdrill.health.model import HealthFinding, HealthReport
 from pgdrill.health.subject import HealthSubject
-from pgdrill.host.process import mask
-from pgdrill.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -159,28 +158,6 @@ def _findings(
     one = asked.question
     late = [unknown(f"no answer within {seconds:g} s", "no-answer")]
     for answer in asked.answers if asked.answered.is_set() else late:
-        yield _finding(one, answer, subject)
-
-
-def _finding(one: HealthCheck, answer: Answer, subject: HealthSubject) -> HealthFinding:
-    told = answer.status in ("warning", "critical", "unknown")
-    secrets = subject.secrets()
-    texts = {
-        "thing": answer.thing,
-        "found": answer.found,
-        "promise": answer.promise or one.passing,
-        "hint": (answer.hint or one.hint) if told else "",
-    }
-    safe = {name: one_line(mask(text, secrets)) for name, text in texts.items()}
-    return HealthFinding(
-        cluster=subject.name,
-        check=one.name,
-        status=answer.status,
-        value=answer.value,
-        promised=answer.promised,
-        unit=answer.unit,
-        would_lose_seconds=answer.would_lose_seconds,
-        reason=answer.reason,
-        looked_at=subject.now,
-        **safe,
-    )
+        yield finding_of(
+            one, answer, cluster=subject.name, at=subject.now, secrets=subject.secrets()
+        )
