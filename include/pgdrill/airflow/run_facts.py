@@ -126,12 +126,17 @@ def with_report(run: Run, report: Report | None) -> Run:
     return replace(run, measured=measured, said=said, hint=hint or run.hint)
 
 
-def url_of(dag_id: str, run_id: str) -> str:
-    """Return the address of a run's page in Airflow; empty where Airflow does not know its own."""
+def url_of(dag_id: str, run_id: str = "") -> str:
+    """Return the address of a DAG's page in Airflow, or of a run's; empty where Airflow does not
+    know its own.
+    """
     from airflow.sdk.configuration import conf
 
     base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id, safe='')}" if base else ""
+    page = f"{base}/dags/{quote(dag_id)}"
+    if not base:
+        return ""
+    return f"{page}/runs/{quote(run_id, safe='')}" if run_id else page
 
 
 def _words(error: object) -> tuple[str, str]:
