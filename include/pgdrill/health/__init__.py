@@ -16,6 +16,7 @@ from pgdrill.health import (
     server,
     settings,
     slots,
+    watch_beat,
 )
 from pgdrill.health.check import HEALTH_CHECKS, PLACES, HealthCheck, in_order
 from pgdrill.health.model import HealthFinding, HealthReport, HealthStatus
@@ -41,4 +42,5 @@ __all__ = [
     "server",
     "settings",
     "slots",
+    "watch_beat",
 ]

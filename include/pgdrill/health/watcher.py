@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from pgdrill.access import Access
@@ -16,7 +16,7 @@ from pgdrill.health.check import Cost, HealthCheck, in_order
 from pgdrill.health.memory import read_memory, write_memory
 from pgdrill.health.model import HealthFinding, HealthReport
 from pgdrill.health.subject import HealthSubject
-from pgdrill.host.process import mask
+from pgdrill.host.process import masking
 from pgdrill.text import one_line
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,12 @@ class Watcher:
             seconds=seconds,
             together=lambda one: THREADS.get(one.place, one.place),
         )
-        findings = [finding for one in asked for finding in _findings(one, subject, seconds)]
+        hide = masking(subject.secrets())
+        findings = [
+            _finding(one.question, answer, subject, hide)
+            for one in asked
+            for answer in _answered(one, seconds)
+        ]
         if any(one.running for one in asked):
             subject.abandon()
         if subject.wide:
@@ -153,25 +158,22 @@ def _of_problem(error: PgdrillError) -> Answer:
     )
 
 
-def _findings(
-    asked: Asked[HealthCheck, Answer], subject: HealthSubject, seconds: float
-) -> Iterator[HealthFinding]:
-    one = asked.question
+def _answered(asked: Asked[HealthCheck, Answer], seconds: float) -> list[Answer]:
     late = [unknown(f"no answer within {seconds:g} s", "no-answer")]
-    for answer in asked.answers if asked.answered.is_set() else late:
-        yield _finding(one, answer, subject)
+    return asked.answers if asked.answered.is_set() else late
 
 
-def _finding(one: HealthCheck, answer: Answer, subject: HealthSubject) -> HealthFinding:
+def _finding(
+    one: HealthCheck, answer: Answer, subject: HealthSubject, hide: Callable[[str], str]
+) -> HealthFinding:
     told = answer.status in ("warning", "critical", "unknown")
-    secrets = subject.secrets()
     texts = {
         "thing": answer.thing,
         "found": answer.found,
         "promise": answer.promise or one.passing,
         "hint": (answer.hint or one.hint) if told else "",
     }
-    safe = {name: one_line(mask(text, secrets)) for name, text in texts.items()}
+    safe = {name: one_line(hide(text)) for name, text in texts.items()}
     return HealthFinding(
         cluster=subject.name,
         check=one.name,
