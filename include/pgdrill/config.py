@@ -25,6 +25,7 @@ from pgdrill.check_names import CHECK_NAMES
 from pgdrill.errors import ConfigError
 from pgdrill.section import Seconds, Section
 from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, all_compressions, misfit
+from pgdrill.watch_settings import Watch
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = (
@@ -41,6 +42,7 @@ OWN_PLACES = (
     " the stores are different ones, name each one's endpoint_url; `pgdrill config check` says"
     " whether it is right now"
 )
+OF_FILE = ("clusters", "alerts", "watch")
 OF_MODELS = ("model-current", "canary", "stale-text")
 Deadline = Annotated[float, Field(ge=0)]
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -714,6 +716,7 @@ class Settings(Section):
 
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
     alerts: Alerts = Alerts()
+    watch: Watch = Watch()
     source: Path = Field(Path("dr.toml"), exclude=True)
     wrong: dict[str, ConfigError] = Field(
         {},
@@ -807,17 +810,29 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
         wrong[name] = _invalid(
             path, found, expected="places in the store that are each cluster's own", hint=OWN_PLACES
         )
-    unknown = [f"[{key}] {_unknown(key)}" for key in data if key not in ("clusters", "alerts")]
+    unknown = [f"[{key}] {_unknown(key)}" for key in data if key not in OF_FILE]
     alerts, problems = _alerts(data.get("alerts", {}), {*clusters, *wrong})
-    if unknown or problems:
-        wrong[""] = _invalid(path, [*unknown, *problems])
+    watch, of_watch = _watch(data.get("watch", {}))
+    if problems := [*unknown, *problems, *of_watch]:
+        wrong[""] = _invalid(path, problems)
     if not clusters:
         raise _invalid(
             path,
             [error.problem.found for error in wrong.values()],
             hint=next(iter(wrong.values())).problem.hint,
         )
-    return Settings.model_construct(clusters=clusters, alerts=alerts, source=path, wrong=wrong)
+    return Settings.model_construct(
+        clusters=clusters, alerts=alerts, watch=watch, source=path, wrong=wrong
+    )
+
+
+def _watch(table: Any) -> tuple[Watch, list[str]]:
+    """How the service watches; as without the table where that is wrong."""
+    try:
+        return Watch.model_validate(table), []
+    except ValidationError as error:
+        found = [f"[{_key(('watch', *one['loc']))}] {_explain(one)}" for one in error.errors()]
+        return Watch(), found
 
 
 def _alerts(table: Any, clusters: set[str]) -> tuple[Alerts, list[str]]:

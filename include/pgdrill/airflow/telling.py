@@ -88,13 +88,14 @@ class Telling:
     def _finding(self, check: str, answer: Answer, now: datetime) -> HealthFinding:
         from pgdrill.health import HEALTH_CHECKS
         from pgdrill.health.findings import finding_of
+        from pgdrill.host.process import masking
 
         return finding_of(
             HEALTH_CHECKS[check],
             answer,
             cluster=self.access.cluster.name,
             at=now,
-            secrets=self.access.environment,
+            hide=masking(self.access.environment),
         )
 
 

@@ -19,6 +19,7 @@ from pgdrill.health import (
     server,
     settings,
     slots,
+    watch_beat,
 )
 from pgdrill.health.check import HEALTH_CHECKS, PLACES, HealthCheck, in_order
 from pgdrill.health.model import HealthFinding, HealthReport, HealthStatus
@@ -47,4 +48,5 @@ __all__ = [
     "server",
     "settings",
     "slots",
+    "watch_beat",
 ]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime
 
 from pgdrill.health.answer import Answer
 from pgdrill.health.check import HealthCheck
 from pgdrill.health.model import HealthFinding
-from pgdrill.host.process import mask
 from pgdrill.text import one_line
 
 
 def finding_of(
-    one: HealthCheck, answer: Answer, *, cluster: str, at: datetime, secrets: Mapping[str, str]
+    one: HealthCheck, answer: Answer, *, cluster: str, at: datetime, hide: Callable[[str], str]
 ) -> HealthFinding:
-    """Return an answer with what its check says of itself, each text one line without a secret."""
+    """Return an answer with what its check says of itself, each text one line; ``hide`` takes the
+    secrets out of it.
+    """
     told = answer.status in ("warning", "critical", "unknown")
     texts = {
         "thing": answer.thing,
@@ -23,7 +24,7 @@ def finding_of(
         "promise": answer.promise or one.passing,
         "hint": (answer.hint or one.hint) if told else "",
     }
-    safe = {name: one_line(mask(text, dict(secrets))) for name, text in texts.items()}
+    safe = {name: one_line(hide(text)) for name, text in texts.items()}
     return HealthFinding(
         cluster=cluster,
         check=one.name,

@@ -43,6 +43,7 @@ APART_SECONDS = 15.0  # between looks: more makes a measure an estimate, which i
         "retention-age",
         "room",
         "proved-libraries",
+        "watch",
     ),
 )
 def repository(subject: HealthSubject) -> Iterator[Answer]:

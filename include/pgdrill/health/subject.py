@@ -14,7 +14,7 @@ import psycopg
 
 from pgdrill.examination.subject import HurriedSubject, hurry
 from pgdrill.health.airflow_api import AirflowApi
-from pgdrill.health.facts import ArchiverFacts, Place, ReceiverFacts, WalDirectory
+from pgdrill.health.facts import ArchiverFacts, ClockFacts, Place, ReceiverFacts, WalDirectory
 from pgdrill.health.memory import Memory
 from pgdrill.reports.model import Report
 from pgdrill.repository.tools.base import BaseBackup
@@ -42,6 +42,7 @@ class HealthSubject(HurriedSubject):
     now: datetime = field(default_factory=lambda: datetime.now(UTC))  # by this host's clock
     wide: bool = True  # what is asked every five minutes is asked in this look
     archiver: ArchiverFacts | None = None  # server
+    clock: ClockFacts | None = None  # server
     place: Place | None = None  # server
     wal_directory: WalDirectory | None = None  # wal-waiting
     receiver: ReceiverFacts | None = None  # standby
@@ -54,7 +55,7 @@ class HealthSubject(HurriedSubject):
 
     def forget_look(self) -> None:
         """Forget what the last look learned."""
-        self.archiver = self.place = self.wal_directory = self.receiver = None
+        self.archiver = self.clock = self.place = self.wal_directory = self.receiver = None
         self.backups = self.reports = None
         self.airflow_known = False
         self.now = datetime.now(UTC)

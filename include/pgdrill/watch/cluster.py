@@ -50,6 +50,10 @@ class ClusterWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections, and wait until what is on its way is sent or has failed for now."""
         self.watcher.close()
         self.alerting.__exit__()
 

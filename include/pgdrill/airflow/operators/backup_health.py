@@ -42,11 +42,7 @@ class BackupHealthOperator(ClusterOperator):
         with airflow_errors():
             access = self.as_configured(context)
             looked = once(
-                access,
-                load(),
-                seconds=LOOK_SECONDS,
-                links=self._links(),
-                secrets=from_connections,
+                access, load(), seconds=LOOK_SECONDS, links=self._links(), secrets=from_connections
             )
         report = looked.report
         log_report(self.log, lambda console: print_health([report], console, full=False))
