@@ -77,13 +77,15 @@ class Credentials:
 
     ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump``
     those for the server that logical dumps are taken from (empty: the same), ``environment``
-    variables for tools and storage. Never shown.
+    variables for tools and storage, ``airflow`` address and login of Airflow's API (``url``,
+    ``user``, ``password``). Never shown.
     """
 
     postgres: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     standby: Mapping[str, str] = field(default_factory=dict, repr=False)
     dump: Mapping[str, str] = field(default_factory=dict, repr=False)
+    airflow: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,19 @@ class Access:
             **{k: v for k, v in os.environ.items() if k.startswith("AWS_")},
             **self.credentials.environment,
         }
+
+    @property
+    def airflow_login(self) -> dict[str, str]:
+        """Address, user and password of Airflow's API: the connection's before dr.toml's and the
+        environment's own; empty where nothing says them.
+        """
+        said = self.cluster.airflow
+        own = {
+            "url": said.url,
+            "user": said.user,
+            "password": os.environ.get(said.password_variable, ""),
+        }
+        return {**own, **self.credentials.airflow}
 
     @cached_property
     def objects(self) -> Storage:
