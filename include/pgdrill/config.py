@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pgdrill.alert_settings import Alerts
 from pgdrill.check_names import CHECK_NAMES
@@ -709,10 +709,8 @@ class Cluster(Section):
         return self.drill.work_directory / self.name
 
 
-class Settings(Section):
+class Settings(Section, arbitrary_types_allowed=True):
     """The whole file: the clusters that can be used, and what is wrong with each of the others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
     alerts: Alerts = Alerts()
