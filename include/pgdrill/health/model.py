@@ -52,6 +52,14 @@ class HealthReport(StrictModel):
         """The findings by gravity, the worst first; within it in the order of asking."""
         return sorted(self.findings, key=lambda one: BY_GRAVITY.index(one.status))
 
+    def after(self, earlier: HealthReport | None) -> HealthReport:
+        """Return this look with the answers of an earlier one that it did not ask for."""
+        if earlier is None:
+            return self
+        asked = {one.check for one in self.findings}
+        kept = [one for one in earlier.findings if one.check not in asked]
+        return self.model_copy(update={"findings": [*self.findings, *kept]})
+
     @property
     def nagios_code(self) -> int:
         """The exit code as Nagios has it: 0 ok, 1 warning, 2 critical, 3 unknown."""
