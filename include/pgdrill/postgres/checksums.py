@@ -20,8 +20,8 @@ def computes_none(connection: psycopg.Connection) -> bool:
 def switch_on(bin_dir: Path, data_directory: Path) -> str:
     """Return in words what an administrator does to switch checksums on, in whole.
 
-    Programs that lack here come first. pg_checksums refuses a server that runs. A standby keeps its own word of whether it has
-    checksums.
+    Programs that lack here come first. pg_checksums refuses a server that runs. A standby keeps its
+    own word of whether it has checksums.
     """
     lacking = [name for name in PROGRAMS if not (bin_dir / name).is_file()]
     first = (
@@ -33,7 +33,7 @@ def switch_on(bin_dir: Path, data_directory: Path) -> str:
         shlex.quote(str(path)) for path in (*(bin_dir / name for name in PROGRAMS), data_directory)
     )
     return (
-        f"{first}the server has to be stopped for it, for as long as all of its files take to read and"
-        f" write: as their owner, `{ctl} stop -D {data} && {checksums} --enable --progress -D"
+        f"{first}the server has to be stopped for it, for as long as all of its files take to read"
+        f" and write: as their owner, `{ctl} stop -D {data} && {checksums} --enable --progress -D"
         f" {data}`, then start it as ever; a standby likewise"
     )
