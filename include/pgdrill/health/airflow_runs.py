@@ -19,7 +19,6 @@ CONSEQUENCES = {
     "restore_drill": ("drill-age", "drill-verdict", "drill-rto", "drill-search", "drill-rpo"),
     "logical_dump": ("dump-age",),
     "retention": ("retention-age",),
-    "backup_health": (),
 }
 
 
@@ -78,7 +77,7 @@ def _register(job: str) -> None:
         hint="see the run in Airflow, and the log of its red task, which ends with a hint",
         example="manual__2026-11-27T11:00:00+00:00: failed in restore after 12 min 3 s",
         after=("airflow",),
-        hides=CONSEQUENCES[job],
+        hides=CONSEQUENCES.get(job, ()),
     )(ask)
 
 
