@@ -79,8 +79,9 @@ def reached(subject: HealthSubject) -> AirflowApi | None:
 def components(subject: HealthSubject) -> Iterator[Answer]:
     """Ask Airflow how its parts are."""
     if api := reached(subject):
+        told = api.health()
         for name, lost in COMPONENTS.items():
-            yield judge_component(name, lost, api.health().get(name) or {}, subject.now)
+            yield judge_component(name, lost, told.get(name) or {}, subject.now)
 
 
 def judge_component(name: str, lost: str, told: Mapping[str, Any], now: datetime) -> Answer:
@@ -88,9 +89,7 @@ def judge_component(name: str, lost: str, told: Mapping[str, Any], now: datetime
     thing, status = name.replace("_", "-"), told.get("status")
     if status == "healthy":
         return Answer("ok", "healthy", thing)
-    heard = instant(
-        told.get(f"latest_{name}_heartbeat") or told.get("latest_dag_processor_heartbeat")
-    )
+    heard = instant(told.get(f"latest_{name}_heartbeat"))
     ago = f"last heard of {shown((now - heard).total_seconds())} ago" if heard else "never heard of"
     return Answer(
         "critical", f"{status or 'not running'}, {ago}: {lost}", thing, "healthy",
