@@ -31,7 +31,11 @@ class Rule:
 
 
 # Lag goes by seconds, not by looks: it is told at 30 and over below 15.
-RULES: Mapping[str, Rule] = {"replay-lag": Rule(good_looks=1, clear_share=0.5)}
+# A watch that looks again is back: it is asked for every five minutes only.
+RULES: Mapping[str, Rule] = {
+    "replay-lag": Rule(good_looks=1, clear_share=0.5),
+    "watch": Rule(good_looks=1),
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pgdrill.health import (
     archiving,
+    certificates,
     failover,
     host,
     promises,
@@ -32,6 +33,7 @@ __all__ = [
     "HealthStatus",
     "Watcher",
     "archiving",
+    "certificates",
     "failover",
     "host",
     "in_order",
