@@ -74,7 +74,9 @@ class ClusterLoop:
         """Look once; return after how many seconds from its beginning to look again."""
         every = self.settings.watch.look_seconds
         try:
-            self.watch = self.watch or ClusterWatch(self.access, self.settings)
+            self.watch = self.watch or ClusterWatch(
+                self.access, self.settings, pause=self.stopped.wait
+            )
             looked = self.watch.look(more=self.more())
         except PgdrillError as error:
             self._say(str(error))
