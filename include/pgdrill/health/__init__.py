@@ -7,8 +7,11 @@ Importing this package registers the checks. Findings are data (:mod:`pgdrill.he
 from __future__ import annotations
 
 from pgdrill.health import (
+    airflow,
+    airflow_runs,
     archiving,
     certificates,
+    drill_promises,
     failover,
     host,
     promises,
@@ -32,8 +35,11 @@ __all__ = [
     "HealthReport",
     "HealthStatus",
     "Watcher",
+    "airflow",
+    "airflow_runs",
     "archiving",
     "certificates",
+    "drill_promises",
     "failover",
     "host",
     "in_order",

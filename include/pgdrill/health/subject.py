@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgdrill.examination.subject import HurriedSubject, hurry
+from pgdrill.health.airflow_api import AirflowApi
 from pgdrill.health.facts import ArchiverFacts, ClockFacts, Place, ReceiverFacts, WalDirectory
 from pgdrill.health.memory import Memory
 from pgdrill.reports.model import Report
@@ -47,6 +48,8 @@ class HealthSubject(HurriedSubject):
     receiver: ReceiverFacts | None = None  # standby
     backups: BackupFacts | None = None  # read_backups, once in a look
     reports: list[Report] | None = None  # newest_reports, once in a look
+    airflow: AirflowApi | None = None  # airflow, and kept from look to look with its login
+    airflow_known: bool = False  # airflow: it has answered in this look
     _primary: psycopg.Connection | None = field(default=None, repr=False)
     _standby: psycopg.Connection | None = field(default=None, repr=False)
 
@@ -54,6 +57,7 @@ class HealthSubject(HurriedSubject):
         """Forget what the last look learned."""
         self.archiver = self.clock = self.place = self.wal_directory = self.receiver = None
         self.backups = self.reports = None
+        self.airflow_known = False
         self.now = datetime.now(UTC)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from pgdrill.access import Access
@@ -13,11 +13,11 @@ from pgdrill.errors import PgdrillError
 from pgdrill.examination.asking import Asked, ask_all, guarded, with_needs
 from pgdrill.health.answer import Answer, unknown
 from pgdrill.health.check import Cost, HealthCheck, in_order
+from pgdrill.health.findings import finding_of
 from pgdrill.health.memory import read_memory, write_memory
-from pgdrill.health.model import HealthFinding, HealthReport
+from pgdrill.health.model import HealthReport
 from pgdrill.health.subject import HealthSubject
 from pgdrill.host.process import masking
-from pgdrill.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Watcher:
         )
         hide = masking(subject.secrets())
         findings = [
-            _finding(one.question, answer, subject, hide)
+            finding_of(one.question, answer, cluster=subject.name, at=subject.now, hide=hide)
             for one in asked
             for answer in _answered(one, seconds)
         ]
@@ -161,28 +161,3 @@ def _of_problem(error: PgdrillError) -> Answer:
 def _answered(asked: Asked[HealthCheck, Answer], seconds: float) -> list[Answer]:
     late = [unknown(f"no answer within {seconds:g} s", "no-answer")]
     return asked.answers if asked.answered.is_set() else late
-
-
-def _finding(
-    one: HealthCheck, answer: Answer, subject: HealthSubject, hide: Callable[[str], str]
-) -> HealthFinding:
-    told = answer.status in ("warning", "critical", "unknown")
-    texts = {
-        "thing": answer.thing,
-        "found": answer.found,
-        "promise": answer.promise or one.passing,
-        "hint": (answer.hint or one.hint) if told else "",
-    }
-    safe = {name: one_line(hide(text)) for name, text in texts.items()}
-    return HealthFinding(
-        cluster=subject.name,
-        check=one.name,
-        status=answer.status,
-        value=answer.value,
-        promised=answer.promised,
-        unit=answer.unit,
-        would_lose_seconds=answer.would_lose_seconds,
-        reason=answer.reason,
-        looked_at=subject.now,
-        **safe,
-    )
