@@ -18,7 +18,7 @@ from pgdrill_demo.airflow import Airflow
 from tests.e2e.airflow_site import BACKUP, DUMP, HEALTH, RETENTION, wait_until
 from tests.integration.alerts.servers import Listening, listening
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SECONDS = 4  # of a run's deadline
 PATIENCE_SECONDS = 300
@@ -71,7 +71,7 @@ def airflow(hook: Listening) -> Iterator[Airflow]:
     )
     try:
         made.launch()
-        made.wait_healthy(PATIENCE_SECONDS)
+        made.wait_healthy(3 * PATIENCE_SECONDS)
         add_api(made)
         yield made
     finally:
