@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pgdrill.config import Cluster, RepositorySettings
+from pgdrill.documents import NAME_BYTES
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
@@ -329,9 +330,12 @@ class PgBackRest:
     def _expire(self, *words: str, home: Path, confirm: bool) -> Command:
         """Return ``expire`` of what is said, whatever else this host's variables would keep."""
         stages = () if confirm else ("--dry-run",)
-        without = ("--reset-repo1-retention-full", "--reset-repo1-retention-diff")
-        if not any("retention-archive=" in word for word in words):
-            without += ("--reset-repo1-retention-archive",)
+        kept = (
+            ("full", "diff")
+            if "retention-archive" in " ".join(words)
+            else ("full", "diff", "archive")
+        )
+        without = (f"--reset-repo1-retention-{name}" for name in kept)
         more = {"PGBACKREST_LOG_LEVEL_CONSOLE": "info"}
         return self._command("expire", *stages, *without, *words, home=home, more=more)
 
@@ -350,7 +354,7 @@ def _missing(thing: str, found: str) -> Problem:
 def _escape(backup: str, path: str) -> Problem:
     return Problem(
         "unsafe-name",
-        f"file {path[: info.NAME_BYTES]!r} of backup {backup}",
+        f"file {path[:NAME_BYTES]!r} of backup {backup}",
         "a path that leaves the data directory",
         "paths below the data directory",
         "treat the repository as tampered with; do not restore this backup",
