@@ -5,7 +5,7 @@
 #
 # The bucket's keys have one name whatever the tool: pgBackRest, which does not know AWS_…, gets them here. Without
 # keys it asks for the machine's role.
-# A stanza has to be there before the first segment. archive-push makes it, from pg_control alone. stanza-create
+# A stanza has to be there before the first segment or backup. They make it, from pg_control alone. stanza-create
 # refuses where files of another cluster, or of a lost stanza, lie.
 
 program=$1
@@ -20,15 +20,24 @@ if [ "${PGBACKREST_REPO1_TYPE-}" = s3 ] && [ -z "${PGBACKREST_REPO1_S3_KEY-}" ];
     fi
 fi
 
-[ "$1" = archive-push ] || exec "$program" --no-config "$@"
+make_stanza() {
+    "$program" --no-config --lock-path="${TMPDIR:-/tmp}/pgbackrest-$(id -u)" --no-online stanza-create
+}
 
-said=$("$program" --no-config "$@" 2>&1) && exit 0
-code=$?
-case $said in
-*"unable to load info file"*archive.info*)
-    "$program" --no-config --lock-path="${TMPDIR:-/tmp}/pgbackrest-$(id -u)" --no-online stanza-create || exit
-    exec "$program" --no-config "$@"
+case $1 in
+backup)
+    make_stanza || exit
+    ;;
+archive-push) # for each segment: only where it is not there
+    said=$("$program" --no-config "$@" 2>&1) && exit 0
+    code=$?
+    case $said in
+    *"unable to load info file"*archive.info*) make_stanza || exit ;;
+    *)
+        printf '%s\n' "$said" >&2
+        exit "$code"
+        ;;
+    esac
     ;;
 esac
-printf '%s\n' "$said" >&2
-exit "$code"
+exec "$program" --no-config "$@"

@@ -32,20 +32,19 @@ from tests.integration.pruning import EASY, LATER, access_of, permanent, whole
 SEGMENTS = 24
 
 
+def openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
 def tls_store(home: Path) -> S3Server:
-    """A store with a certificate of its own, which is its authority, too."""
+    """A store with a certificate, whose authority is in ``root.crt`` beside it."""
     folder = home / "tls"
     folder.mkdir(parents=True)
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "2"),
-            *("-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", "store.key", "-out", "store.crt"),
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    new = ("req", "-newkey", "rsa:2048", "-noenc", "-days", "2")
+    openssl(folder, *new, "-x509", "-subj", "/CN=root", "-keyout", "root.key", "-out", "root.crt")
+    by_root = ("-x509", "-CA", "root.crt", "-CAkey", "root.key", "-subj", "/CN=store")
+    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
+    openssl(folder, *new, *by_root, *names, "-keyout", "store.key", "-out", "store.crt")
     return S3Server(home / "s3", certificate=folder / "store.crt")
 
 
@@ -91,8 +90,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         if request.param == "folder":
             stack.url = f"file://{home}/repository"
         else:
-            stack.__dict__["s3"] = store = tls_store(home)
-            patch.setenv("SSL_CERT_FILE", str(store.certificate))
+            stack.__dict__["s3"] = tls_store(home)
+            patch.setenv("SSL_CERT_FILE", str(home / "tls" / "root.crt"))
             patch.setenv("RCLONE_DIR_CACHE_TIME", "1ms")  # files change behind its back
         try:
             stack.create(sample=False)
