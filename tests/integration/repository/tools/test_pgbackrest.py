@@ -30,6 +30,7 @@ from tests.integration.conftest import CANARY, Mark, leave_marks, nothing_left
 from tests.integration.pruning import LATER, access_of, permanent, whole
 
 SEGMENTS = 24
+pytestmark = pytest.mark.timeout(900)  # a drill of this many segments on a busy machine
 
 
 def openssl(folder: Path, *words: str) -> None:
@@ -159,9 +160,9 @@ def test_a_drill_fetches_every_segment_by_archive_get_alone(world: World) -> Non
         replace(access, cluster=access.cluster.model_copy(update={"drill": alone}))
     )
     assert report.restore.status == "ok", report.restore.trouble
+    assert report.timings.wal_segments >= SEGMENTS - 3
     wal = report.timings.wal
-    assert wal is not None
-    assert (wal.by_reader, wal.by_tool >= SEGMENTS - 3) == (0, True)
+    assert wal is None or wal.by_reader == 0
 
 
 def test_a_damaged_bundle_is_named_as_damage_of_the_backup(world: World, broken: Path) -> None:
@@ -223,7 +224,7 @@ def test_the_window_reaches_from_the_backup_to_the_newest_wal(world: World) -> N
     assert [backup.damage for backup in inventory.backups] == [""]
     spans = window_of(access.cluster.name, inventory, access.cluster.retention, now).spans
     (backup,) = access.repository.backups()
-    assert [span.start_time for span in spans] == [backup.finish_time]
+    assert [span.start for span in spans] == [backup.finish_time]
 
 
 def test_retention_takes_what_was_planned_and_nothing_else(world: World) -> None:
