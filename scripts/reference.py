@@ -26,6 +26,7 @@ from pgdrill.alert_settings import AlertChannel, AlertPing, Alerts
 from pgdrill.cli import app
 from pgdrill.config import Cluster
 from pgdrill.section import Section
+from pgdrill.watch_settings import Watch
 
 PROJECT = Path(__file__).parents[1]
 PAGES = PROJECT / "docs" / "reference"
@@ -128,6 +129,7 @@ def configuration() -> str:
     for name, (model, many) in sections.items():
         head = f"clusters.NAME.{name}"
         lines += _table(f"[[{head}]]" if many else f"[{head}]", model)
+    lines += _table("[watch]", Watch)
     channels = {"channels": AlertChannel, "pings": AlertPing}
     lines += _table("[alerts]", Alerts, leave_out=set(channels))
     for name, table in channels.items():

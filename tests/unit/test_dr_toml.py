@@ -105,6 +105,12 @@ def test_the_tables_of_alerts_are_examples_that_are_right() -> None:
     }
 
 
+def test_the_table_of_the_watch_is_there_with_its_defaults() -> None:
+    data = tomllib.loads(UNCOMMENTED)["watch"]
+    fields = config.Watch.model_fields
+    assert data == {name: field.default for name, field in fields.items()}
+
+
 def test_it_holds_no_key_that_the_models_do_not_know() -> None:
     for section, model in sections().items():
         assert set(shown(section)) <= set(model.model_fields)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pgdrill.airflow.xcom.drill import BeginResult, DestroyResult, DrillResult, RestoreResult
 from pgdrill.airflow.xcom.dump import DumpRestoreResult, DumpResult
 from pgdrill.airflow.xcom.explanation import dump_explanation, explanation
+from pgdrill.airflow.xcom.health import HealthResult
 from pgdrill.airflow.xcom.plain import as_xcom, where
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DrillResult",
     "DumpRestoreResult",
     "DumpResult",
+    "HealthResult",
     "RestoreResult",
     "as_xcom",
     "dump_explanation",
