@@ -241,10 +241,10 @@ def test_an_archive_that_is_damaged_as_its_manifest_says_fails_in_pg_restores_ow
     middle = len(content) * 2 // 3
     content[middle : middle + 64] = bytes(64)
     source.access.dumps.write(f"{made.dump_id}/{file.name}", bytes(content))
-    made.databases[0].files = [
-        file.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-    ]
-    manifest.write(source.access, made)
+    digest = hashlib.sha256(content).hexdigest()
+    manifest.write(
+        source.access, of_first(made, files=[file.model_copy(update={"sha256": digest})])
+    )
     report = source.drill()
     assert report.verdict == "failed"
     assert report.restore.trouble
@@ -272,14 +272,19 @@ def test_what_pg_restore_skips_and_goes_on_from_is_no_restore(source: Source) ->
     assert not report.results, "nothing is asked of half a restore"
 
 
+def of_first(made: manifest.Manifest, **changes: object) -> manifest.Manifest:
+    """The manifest, which says something else of its first database."""
+    first, *others = made.databases
+    return made.model_copy(update={"databases": [first.model_copy(update=changes), *others]})
+
+
 def test_a_manifest_of_another_cluster_is_refused(source: Source) -> None:
     made = source.dump()
     manifest.write(source.access, made.model_copy(update={"cluster": "sales"}))
     with pytest.raises(BackupFault, match="a dump of cluster sales"):
         source.drill()
     other = made.databases[0].files[0].model_copy(update={"name": "../../etc/passwd"})
-    made.databases[0].files = [other]
-    manifest.write(source.access, made)
+    manifest.write(source.access, of_first(made, files=[other]))
     with pytest.raises(BackupFault, match="tampered"):
         source.drill()
 
@@ -358,8 +363,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     dumped: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = manifest.choose(dumped.access, "LATEST")
-    huge = made.model_copy(deep=True)
-    huge.databases[0].size_bytes = 10**15
+    huge = of_first(made, size_bytes=10**15)
     with pytest.raises(CouldNotVerify, match=r"\d [MG]B free"):
         scratch_cluster.room_for(Workspace(dumped.home), huge, 0)
     monkeypatch.setattr(scratch_cluster, "ROOM", 10**9)

@@ -28,7 +28,7 @@ def forge(repository: Copy, name: str, content: bytes) -> None:
     """An object of that name where the tool archives to."""
     access = repository.access()
     file = repository.folder / (
-        access.repository.wal_key(name) + (".lz4" if access.tool.name == "wal-g" else "")
+        access.repository.wal_keys.of(name) + (".lz4" if access.tool.name == "wal-g" else "")
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(lz4.frame.compress(content) if access.tool.name == "wal-g" else content)

@@ -251,7 +251,7 @@ def test_a_small_object_that_unpacks_without_end_is_cut_off(
     monkeypatch.setattr("pgdrill.repository.wal_files.LARGEST_SEGMENT", 2**25)
     access = repository.access()
     name = "00000002.history" if kind == "history" else "0000000100000F0000000001"
-    key = access.repository.wal_key(name)
+    key = access.repository.wal_keys.of(name)
     suffix, pack = (
         (".lz4", lz4.frame.compress) if access.tool.name == "wal-g" else (".gz", gzip.compress)
     )
