@@ -202,7 +202,7 @@ class RepositorySettings(Section):
 
     @model_validator(mode="after")
     def _fits_tool(self) -> RepositorySettings:
-        if wrong := misfit(self.tool, self.url, self.compression):
+        if wrong := misfit(self.tool, self.url, self.compression, self.endpoint_url):
             raise ValueError(wrong)
         return self
 
