@@ -132,4 +132,4 @@ class ArchivedWal(dict[str, int]):
             if match := names.fullmatch(PurePosixPath(key).name):
                 self[match[1]] = size
                 keys.setdefault(match[1], []).append(key)
-        self.doubles = {name: found for name, found in keys.items() if len(found) > 1}
+        self.doubles = {name: sorted(found) for name, found in keys.items() if len(found) > 1}
