@@ -25,7 +25,7 @@ Every alert began once and ended once. Written by
 
 def _columns(cases: list[Values]) -> Iterable[object]:
     (found,) = cases
-    return found[1:]
+    return found
 
 
 TABLE = Kept(
