@@ -9,6 +9,8 @@ from typing import Any
 
 import redis
 from redis import exceptions as failed
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pgdrill.errors import ConfigError, CouldNotVerify, Gone, Refused, Unreachable
 from pgdrill.queues.access import QueueAccess
@@ -16,7 +18,9 @@ from pgdrill.queues.address import Address
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
-Client = redis.Redis
+# What it answers is bytes where nothing is decoded, which its own types do not know.
+Client = Any
+ONCE = Retry(NoBackoff(), 0)  # whether to try again is the job's to say
 
 
 def connect(access: QueueAccess, address: Address, database: int = 0) -> Client:
@@ -29,7 +33,7 @@ def connect(access: QueueAccess, address: Address, database: int = 0) -> Client:
         "socket_timeout": ANSWER_SECONDS,
         "socket_connect_timeout": CONNECT_SECONDS,
         "client_name": "pgdrill",
-        "retry": None,
+        "retry": ONCE,
         "protocol": 2,
     }
     if address.is_socket:
@@ -58,7 +62,7 @@ def sentinel(access: QueueAccess, address: Address) -> Client:
         password=(os.environ.get(name) or None) if name else None,
         socket_timeout=CONNECT_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
-        retry=None,
+        retry=ONCE,
         protocol=2,
         **words,
     )

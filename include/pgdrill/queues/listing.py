@@ -69,18 +69,18 @@ def local_report(access: QueueAccess, drill_id: str) -> Path:
     return access.state_directory / "reports" / f"{drill_id}.json"
 
 
-def listed(access: QueueAccess) -> list[Listed]:
-    """List every snapshot that has a record, oldest first."""
+def listed(access: QueueAccess, *, newest: int = 0) -> list[Listed]:
+    """List every snapshot that has a record, oldest first; or so many of the newest."""
     sizes = access.snapshots.sizes()
     by_id: dict[str, dict[str, int]] = {}
     for name, size in sizes.items():
         by_id.setdefault(name.partition("/")[0], {})[name] = size
-    return [
-        _listed(access, snapshot_id, by_id[snapshot_id])
-        for snapshot_id in sorted(by_id)
-        if record.SNAPSHOT_ID.fullmatch(snapshot_id)
-        and record.key(snapshot_id) in by_id[snapshot_id]
-    ]
+    known = sorted(
+        snapshot_id
+        for snapshot_id, names in by_id.items()
+        if record.SNAPSHOT_ID.fullmatch(snapshot_id) and record.key(snapshot_id) in names
+    )
+    return [_listed(access, one, by_id[one]) for one in known[-newest:]]
 
 
 def _listed(access: QueueAccess, snapshot_id: str, sizes: dict[str, int]) -> Listed:

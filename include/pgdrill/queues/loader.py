@@ -23,7 +23,7 @@ from pgdrill.host.kept_server import keeper_words, launch
 from pgdrill.host.priority import low_priority_words
 from pgdrill.queues import keys
 from pgdrill.queues.access import QueueAccess
-from pgdrill.queues.connection import ANSWER_SECONDS, Client
+from pgdrill.queues.connection import ANSWER_SECONDS, ONCE, Client
 from pgdrill.queues.rdb import check_end, read_header
 from pgdrill.queues.record import SnapshotRecord
 from pgdrill.queues.server import major_of
@@ -75,7 +75,7 @@ class Loaded:
             unix_socket_path=str(self.socket),
             db=database,
             socket_timeout=ANSWER_SECONDS,
-            retry=None,
+            retry=ONCE,
             protocol=2,
         )
 
@@ -228,7 +228,9 @@ def _until_ready(
     check: Callable[[], None],
 ) -> None:
     deadline = time.monotonic() + access.queue.timeout_seconds
-    client = redis.Redis(unix_socket_path=str(socket), socket_timeout=QUICK_SECONDS, retry=None)
+    client: Client = redis.Redis(
+        unix_socket_path=str(socket), socket_timeout=QUICK_SECONDS, retry=ONCE
+    )
     try:
         while not _answers(client):
             check()

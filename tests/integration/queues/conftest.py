@@ -59,13 +59,14 @@ class Server:
             "repl-diskless-sync": "yes",
             "repl-diskless-sync-delay": "0",
             "requirepass": PASSWORD,
+            "masterauth": PASSWORD,
             "logfile": str(self.home / "server.log"),
             **self.options,
         }
         # it ends with the test, however that ends
         words = ["setpriv", "--pdeathsig", "KILL", "--", str(programs() / "redis-server")]
         for name, value in settings.items():
-            words += [f"--{name}", *value.split(" ")] if name == "user" else [f"--{name}", value]
+            words += [f"--{name}", *(value.split() or [""])]
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.until(lambda: self.client().ping())
         return self

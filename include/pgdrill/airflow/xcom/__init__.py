@@ -8,6 +8,7 @@ from pgdrill.airflow.xcom.drill import BeginResult, DestroyResult, DrillResult, 
 from pgdrill.airflow.xcom.dump import DumpRestoreResult, DumpResult
 from pgdrill.airflow.xcom.explanation import dump_explanation, explanation
 from pgdrill.airflow.xcom.plain import as_xcom, where
+from pgdrill.airflow.xcom.queue import QueueVerifyResult, SnapshotResult
 
 __all__ = [
     "BeginResult",
@@ -15,7 +16,9 @@ __all__ = [
     "DrillResult",
     "DumpRestoreResult",
     "DumpResult",
+    "QueueVerifyResult",
     "RestoreResult",
+    "SnapshotResult",
     "as_xcom",
     "dump_explanation",
     "explanation",
