@@ -25,7 +25,7 @@ def send(
     if not access.encrypts:
         sent = upload_file(access.snapshots, key(snapshot_id, file.name), file, file.name, moved)
         return StoredFile(
-            name=sent.name,  # type: ignore[arg-type] # as it was made
+            name=sent.name,
             bytes=sent.bytes,
             sha256=sent.sha256,
             stored_bytes=sent.bytes,
@@ -37,7 +37,7 @@ def send(
         access, runner, ("put", str(file), place, "--no-compress"), f"sending {place} encrypted"
     )
     return StoredFile(
-        name=name,  # type: ignore[arg-type]
+        name=name,
         bytes=file.stat().st_size,
         sha256=digest(file),
         stored_bytes=access.snapshots.sizes(f"{snapshot_id}/")[place],
